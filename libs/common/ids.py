@@ -1,0 +1,31 @@
+"""Ids that follow from other ids, so that a redelivery finds what the first try made. Pure.
+
+An outbound message's id *is* its intent's id. Everything that Transom adds to a message derives its id from it.
+"""
+
+from uuid import UUID, uuid5
+
+_BRIDGE = UUID("8a1d7c52-52f5-5f1b-9f5e-0f6c7a54b001")
+
+
+def bridge_message_id(intent_id: UUID) -> UUID:
+    """The id of the bridge SMS that stands in for the message ``intent_id``."""
+    return uuid5(_BRIDGE, intent_id.bytes.hex())
+
+
+def callback_data(message_id: UUID, attempt: int) -> str:
+    """What a send carries as ``biz_opaque_callback_data``; Meta echoes it in every status of that send."""
+    return f"{message_id}:{attempt}"
+
+
+def parse_callback_data(data: object) -> tuple[UUID, int] | None:
+    """The (message id, attempt) that ``callback_data`` wrote, or None when it is not ours."""
+    if not isinstance(data, str):
+        return None
+    head, sep, tail = data.rpartition(":")
+    if not sep or not tail.isascii() or not tail.isdigit() or len(tail) > 4:  # noqa: PLR2004 -- attempts are few
+        return None
+    try:
+        return UUID(head), int(tail)
+    except ValueError:
+        return None
