@@ -1,0 +1,79 @@
+"""How every event is read and written.
+
+An event is frozen, versioned by its ``type``, additive (unknown fields are ignored, new fields have defaults) and quiet: an error names the
+field and what was expected, never the value that was found.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from libs.common.errors import Undecodable
+
+
+class Part(BaseModel):
+    """A piece of an event."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Event(Part):
+    """One record's value. Subclasses declare ``type: Literal[...]`` and ``TYPE``."""
+
+    TYPE: ClassVar[str]
+
+    def encode(self) -> bytes:
+        """The record's value: UTF-8 JSON, times as RFC 3339 UTC."""
+        return self.__pydantic_serializer__.to_json(self)
+
+    @classmethod
+    def decode(cls, value: bytes | None) -> Self:
+        """The event in a record's value. Raises Undecodable, whose detail names fields and never values."""
+        try:
+            return cls.model_validate_json(value or b"")
+        except ValidationError as error:
+            raise undecodable(value, error) from None
+
+
+def read_json_object(value: bytes | None) -> dict[str, Any]:
+    """The JSON object in a record's value. Raises Undecodable: ``empty``, ``not_utf8``, ``not_json`` or ``not_an_object``."""
+    if value is None or not value:
+        raise Undecodable("empty", "the record has no value")
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        try:
+            value.decode()
+        except UnicodeDecodeError as bad:
+            raise Undecodable("not_utf8", f"byte {bad.start} is not UTF-8") from None
+        raise Undecodable("not_json", f"line {error.lineno}, column {error.colno}") from None
+    if not isinstance(found, dict):
+        raise Undecodable("not_an_object", "the value is JSON, but not an object")
+    return found
+
+
+def undecodable(value: bytes | None, error: ValidationError) -> Undecodable:
+    """Why the value does not fit, in the most telling words: not JSON at all, or which field."""
+    try:
+        read_json_object(value)
+    except Undecodable as reason:
+        return reason
+    return Undecodable("bad_fields", faults(error))
+
+
+def faults(error: ValidationError) -> str:
+    """``field.path: what was expected`` for at most five fields, no values."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    told = [f"{'.'.join(str(step) for step in fault['loc']) or 'value'}: {fault['msg']}" for fault in found[:5]]
+    return "; ".join(told)
+
+
+def event_type(found: Mapping[str, Any]) -> str:
+    """The event's ``type``. Raises Undecodable when it is missing or no string."""
+    match found.get("type"):
+        case str(name) if name:
+            return name
+        case _:
+            raise Undecodable("no_type", "field type is missing or not a string")

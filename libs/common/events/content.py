@@ -1,0 +1,174 @@
+"""What a message holds: outbound as producers ask for it, inbound as customers sent it. Told apart by ``kind``."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from libs.common.events.base import Part
+
+MAX_TEXT = 4096  # Meta: text.body; one limit for every channel, so that a decision may change channels
+MAX_CAPTION = 1024
+
+
+class OutText(Part):
+    """Plain text, 1 to 4,096 characters, not only white space."""
+
+    kind: Literal["text"] = "text"
+    text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
+    preview_url: bool = False
+
+
+class OutMedia(Part):
+    """A file, either where Meta can fetch it (``link``) or already uploaded (``media_id``)."""
+
+    kind: Literal["image", "video", "audio", "document", "sticker"]
+    link: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    media_id: Annotated[str, Field(min_length=1)] | None = None
+    caption: Annotated[str, Field(max_length=MAX_CAPTION)] | None = None
+    filename: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "OutMedia":
+        if (self.link is None) == (self.media_id is None):
+            raise ValueError("exactly one of link and media_id is needed")
+        return self
+
+
+class Location(Part):
+    """A place, in degrees."""
+
+    kind: Literal["location"] = "location"
+    latitude: Annotated[float, Field(ge=-90, le=90)]
+    longitude: Annotated[float, Field(ge=-180, le=180)]
+    name: str | None = None
+    address: str | None = None
+
+
+class Contacts(Part):
+    """Contact cards, in Meta's own shape."""
+
+    kind: Literal["contacts"] = "contacts"
+    contacts: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=257)]
+
+
+class OutInteractive(Part):
+    """Buttons, lists and the like, in Meta's own shape."""
+
+    kind: Literal["interactive"] = "interactive"
+    interactive: Annotated[dict[str, Any], Field(min_length=1)]
+
+
+class OutReaction(Part):
+    """An emoji on the message with provider id ``message_id``; an empty emoji takes it back."""
+
+    kind: Literal["reaction"] = "reaction"
+    message_id: Annotated[str, Field(min_length=1)]
+    emoji: str
+
+
+class TemplateFields(Part):
+    """A template by name and exact language code, and its parameters: named (object) or positional (list)."""
+
+    name: Annotated[str, Field(min_length=1, max_length=512)]
+    language: Annotated[str, Field(min_length=1)]
+    parameters: dict[str, str] | list[str] = Field(default_factory=list)
+    header: dict[str, Any] | None = None
+    buttons: list[dict[str, Any]] | None = None
+
+
+class OutTemplate(TemplateFields):
+    """A pre-approved template."""
+
+    kind: Literal["template"] = "template"
+
+
+OutContent = Annotated[
+    OutText | OutMedia | Location | Contacts | OutInteractive | OutReaction | OutTemplate, Field(discriminator="kind")
+]
+OUT_KINDS = frozenset(
+    {
+        "text",
+        "image",
+        "video",
+        "audio",
+        "document",
+        "sticker",
+        "location",
+        "contacts",
+        "interactive",
+        "reaction",
+        "template",
+    }
+)
+
+
+class InText(Part):
+    """Text, as long as the customer wrote it."""
+
+    kind: Literal["text"] = "text"
+    text: str
+
+
+class InMedia(Part):
+    """A file that Meta keeps for 7 days under ``media_id``."""
+
+    kind: Literal["image", "video", "audio", "document", "sticker"]
+    media_id: str
+    mime_type: str | None = None
+    sha256: str | None = None
+    caption: str | None = None
+    filename: str | None = None
+
+
+class InContacts(Part):
+    """Contact cards, in Meta's own shape."""
+
+    kind: Literal["contacts"] = "contacts"
+    contacts: list[dict[str, Any]]
+
+
+class Button(Part):
+    """A tap on a template's quick reply."""
+
+    kind: Literal["button"] = "button"
+    text: str
+    payload: str | None = None
+
+
+class Reply(Part):
+    """What was chosen: ``type`` is button_reply or list_reply (nfm_reply and others keep Meta's name)."""
+
+    type: str
+    id: str | None = None
+    title: str | None = None
+    description: str | None = None
+    response: str | None = None
+
+
+class Interactive(Part):
+    """A choice from buttons or a list."""
+
+    kind: Literal["interactive"] = "interactive"
+    reply: Reply
+
+
+class Reaction(Part):
+    """An emoji on the message with provider id ``message_id``; null takes it back."""
+
+    kind: Literal["reaction"] = "reaction"
+    message_id: str
+    emoji: str | None = None
+
+
+class Unsupported(Part):
+    """Something that Transom does not understand, kept under Meta's own ``type``: stored, shown, never lost."""
+
+    kind: Literal["unsupported"] = "unsupported"
+    type: str
+    errors: list[dict[str, Any]] | None = None
+
+
+InContent = Annotated[
+    InText | InMedia | Location | InContacts | Button | Interactive | Reaction | Unsupported,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,102 @@
+"""``directory.changes.v1``: what billing and CRM tell about organisations, numbers, customers and consent.
+
+An older ``at`` never overwrites a newer one of the same type, entity and category.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, ValidationError
+
+from libs.common import phone
+from libs.common.errors import Undecodable
+from libs.common.events.base import Event, event_type, faults, read_json_object
+
+ConsentCategory = Literal["transactional", "service_reminders", "marketing", "whatsapp", "sms"]
+
+
+def _e164(raw: str) -> str:
+    found = phone.normalise(raw)
+    if found is None:
+        raise ValueError("an international phone number is needed, such as +447700900123")
+    return found
+
+
+Phone = Annotated[str, AfterValidator(_e164)]
+Id = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Change(Event):
+    org_id: Id
+    at: AwareDatetime
+
+
+class OrgUpserted(_Change):
+    """An organisation (garage) as it is now."""
+
+    TYPE: ClassVar[str] = "org.upserted.v1"
+
+    type: Literal["org.upserted.v1"] = "org.upserted.v1"
+    name: Annotated[str, Field(min_length=1)]
+    sms_number: Phone | None = None
+    sms_active: bool = False
+    portal_host: str | None = None
+    policy: dict[str, Any] = Field(default_factory=dict)
+
+
+class OrgCredit(_Change):
+    """Whether the organisation's AI credit is exhausted; null: not known, which allows."""
+
+    TYPE: ClassVar[str] = "org.credit.v1"
+
+    type: Literal["org.credit.v1"] = "org.credit.v1"
+    exhausted: bool | None
+
+
+class NumberUpserted(_Change):
+    """A WhatsApp business number of the organisation."""
+
+    TYPE: ClassVar[str] = "number.upserted.v1"
+
+    type: Literal["number.upserted.v1"] = "number.upserted.v1"
+    phone_number_id: Id
+    waba_id: Id
+    display_number: Phone
+
+
+class CustomerUpserted(_Change):
+    """A customer of the organisation's directory."""
+
+    TYPE: ClassVar[str] = "customer.upserted.v1"
+
+    type: Literal["customer.upserted.v1"] = "customer.upserted.v1"
+    customer_id: UUID
+    name: str | None = None
+    phone: Phone | None = None
+
+
+class ConsentChanged(_Change):
+    """One consent of one customer."""
+
+    TYPE: ClassVar[str] = "consent.changed.v1"
+
+    type: Literal["consent.changed.v1"] = "consent.changed.v1"
+    customer_id: UUID
+    category: ConsentCategory
+    allowed: bool
+
+
+DirectoryChange = OrgUpserted | OrgCredit | NumberUpserted | CustomerUpserted | ConsentChanged
+_TYPES = frozenset({OrgUpserted.TYPE, OrgCredit.TYPE, NumberUpserted.TYPE, CustomerUpserted.TYPE, ConsentChanged.TYPE})
+_ADAPTER: TypeAdapter[DirectoryChange] = TypeAdapter(Annotated[DirectoryChange, Field(discriminator="type")])
+
+
+def decode_directory_change(value: bytes | None) -> DirectoryChange:
+    """The change in a record's value. Raises Undecodable."""
+    found = read_json_object(value)
+    if event_type(found) not in _TYPES:
+        raise Undecodable("unknown_type", "field type names no directory change that is known here")
+    try:
+        return _ADAPTER.validate_json(value or b"")
+    except ValidationError as error:
+        raise Undecodable("bad_fields", faults(error)) from None

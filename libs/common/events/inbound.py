@@ -1,0 +1,61 @@
+"""What customers said (``inbound.messages.v1``) and the raw webhooks it came from (``webhooks.v1``)."""
+
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from libs.common.events.base import Event
+from libs.common.events.content import InContent
+from libs.common.events.outbound import Channel, WindowState
+
+
+class InboundMessage(Event):
+    """``inbound.messages.v1``: a customer's message, told after the thread and the window are committed."""
+
+    TYPE: ClassVar[str] = "inbound.message.v1"
+
+    type: Literal["inbound.message.v1"] = "inbound.message.v1"
+    message_id: UUID
+    org_id: str
+    conversation_id: UUID
+    customer_id: UUID
+    channel: Channel
+    provider_id: str
+    content: InContent
+    reply_to: str | None
+    sent_at: AwareDatetime
+    received_at: AwareDatetime
+    window: WindowState
+
+
+class MetaWebhook(Event):
+    """``webhooks.v1``: one item of a Meta webhook, as it came.
+
+    ``item_kind`` is ``message`` or ``status`` for the items of field ``messages`` (and of the nested ``standby``); every other change is one
+    record of kind ``change`` holding the whole ``value``; a body that is no webhook at all is one record of kind ``body``.
+    """
+
+    TYPE: ClassVar[str] = "webhook.meta.v1"
+
+    type: Literal["webhook.meta.v1"] = "webhook.meta.v1"
+    received_at: AwareDatetime
+    waba_id: str | None = None
+    field: str | None = None
+    phone_number_id: str | None = None
+    item_kind: Literal["message", "status", "change", "body"]
+    item: Any
+    contact: dict[str, Any] | None = None  # the contacts[] entry that belongs to the item, matched by id
+
+
+class TwilioStatusWebhook(Event):
+    """``webhooks.v1``: one status callback of Twilio, its form fields as they came."""
+
+    TYPE: ClassVar[str] = "webhook.twilio_status.v1"
+
+    type: Literal["webhook.twilio_status.v1"] = "webhook.twilio_status.v1"
+    received_at: AwareDatetime
+    form: dict[str, str]
+
+
+Webhook = Annotated[MetaWebhook | TwilioStatusWebhook, Field(discriminator="type")]

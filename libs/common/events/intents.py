@@ -1,0 +1,124 @@
+"""``outbound.intents.v1``: what an AI agent or staff want said.
+
+A record without a readable type, intent id and org id is a dead letter. Anything else that is wrong with it is an answer to its producer: it
+becomes a ``BadIntent`` and is decided as rejected, so that it ends in a terminal state like every other intent.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
+
+from libs.common.errors import Undecodable
+from libs.common.events.base import Event, Part, event_type, faults, read_json_object
+from libs.common.events.content import OUT_KINDS, OutContent, TemplateFields
+
+ActorKind = Literal["ai", "staff", "system"]
+MAX_ORG_ID = 200
+
+
+class Actor(Part):
+    """Who wants it said."""
+
+    kind: ActorKind
+    user_id: str | None = None
+    capabilities: list[str] = Field(default_factory=list)
+
+
+class FirstContact(Part):
+    """A customer by phone number, when no conversation is known yet."""
+
+    phone_number_id: Annotated[str, Field(min_length=1)]
+    phone: Annotated[str, Field(min_length=1)]
+
+
+class Intent(Event):
+    """One message to be sent. ``intent_id`` is the idempotency key: the same id again is the same message."""
+
+    TYPE: ClassVar[str] = "outbound.intent.v1"
+
+    type: Literal["outbound.intent.v1"] = "outbound.intent.v1"
+    intent_id: UUID
+    org_id: Annotated[str, Field(min_length=1, max_length=MAX_ORG_ID)]
+    conversation_id: UUID | None = None
+    to: FirstContact | None = None
+    actor: Actor
+    content: OutContent
+    channel: Literal["auto", "whatsapp", "sms", "portal"] = "auto"
+    fallback_template: TemplateFields | None = None
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _one_address(self) -> "Intent":
+        if (self.conversation_id is None) == (self.to is None):
+            raise ValueError("exactly one of conversation_id and to is needed")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class BadIntent:
+    """An intent that can be answered but not followed: ``reason`` is the decision's, ``detail`` names fields, never values."""
+
+    intent_id: UUID
+    org_id: str
+    reason: Literal["invalid_intent", "unsupported_content"]
+    detail: str
+    conversation_id: UUID | None
+    created_at: datetime | None
+    actor_kind: ActorKind | None
+    user_id: str | None
+
+
+class _Envelope(Part):
+    type: Literal["outbound.intent.v1"]
+    intent_id: UUID
+    org_id: Annotated[str, Field(min_length=1, max_length=MAX_ORG_ID)]
+
+
+def decode_intent(value: bytes | None) -> Intent | BadIntent:
+    """The intent in a record's value. Raises Undecodable when there is nobody to answer."""
+    try:
+        return Intent.model_validate_json(value or b"")
+    except ValidationError as error:
+        found = read_json_object(value)
+        return _bad(found, error)
+
+
+def _bad(found: dict[str, Any], error: ValidationError) -> BadIntent:
+    event_type(found)
+    try:
+        envelope = _Envelope.model_validate(found)
+    except ValidationError as worse:
+        reason = "unknown_type" if any(f["loc"] == ("type",) for f in worse.errors()) else "bad_fields"
+        raise Undecodable(reason, faults(worse)) from None
+    content, actor = found.get("content"), found.get("actor")
+    kind = content.get("kind") if isinstance(content, dict) else None
+    who = actor if isinstance(actor, dict) else {}
+    return BadIntent(
+        intent_id=envelope.intent_id,
+        org_id=envelope.org_id,
+        reason="unsupported_content" if isinstance(kind, str) and kind not in OUT_KINDS else "invalid_intent",
+        detail=faults(error),
+        conversation_id=_uuid(found.get("conversation_id")),
+        created_at=_instant(found.get("created_at")),
+        actor_kind=who["kind"] if who.get("kind") in {"ai", "staff", "system"} else None,
+        user_id=who["user_id"] if isinstance(who.get("user_id"), str) else None,
+    )
+
+
+def _uuid(raw: object) -> UUID | None:
+    try:
+        return UUID(raw) if isinstance(raw, str) else None
+    except ValueError:
+        return None
+
+
+def _instant(raw: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(raw) if isinstance(raw, str) else None
+    except ValueError:
+        return None
+    return None if found is None else found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)

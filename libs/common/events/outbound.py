@@ -1,0 +1,120 @@
+"""What the router tells: decisions for everybody, commands for the senders; and what the senders tell the router: refusals."""
+
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from libs.common.events.base import Event, Part
+
+Route = Literal["session", "template", "bridge", "silent", "rejected"]
+Channel = Literal["whatsapp", "sms", "portal"]
+
+
+class WindowState(Part):
+    """A customer service window as it stood."""
+
+    opened_at: AwareDatetime | None
+    closes_at: AwareDatetime | None
+    open: bool
+
+
+class OutboundDecision(Event):
+    """``outbound.decisions.v1``: how an intent may travel, and why."""
+
+    TYPE: ClassVar[str] = "outbound.decision.v1"
+
+    type: Literal["outbound.decision.v1"] = "outbound.decision.v1"
+    intent_id: UUID
+    attempt: int
+    org_id: str
+    conversation_id: UUID | None
+    route: Route
+    channel: Channel | None
+    reason: str
+    window: WindowState | None
+    decided_at: AwareDatetime
+
+
+class WhatsappCommand(Event):
+    """``outbound.whatsapp.v1``: send this, if the gate still agrees. ``content`` is an OutContent; a fallback template stands there already."""
+
+    TYPE: ClassVar[str] = "outbound.whatsapp.v1"
+
+    type: Literal["outbound.whatsapp.v1"] = "outbound.whatsapp.v1"
+    message_id: UUID
+    attempt: int
+    org_id: str
+    conversation_id: UUID
+    sequence: int
+    route: Literal["session", "template"]
+    phone_number_id: str
+    to: str | None = None  # E.164 with the plus; wins over the BSUID at Meta
+    recipient: str | None = None  # BSUID
+    content: dict[str, Any]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+
+
+class SmsCommand(Event):
+    """``outbound.sms.v1``: a bridge SMS (its text is composed by the sender) or plain text on the SMS channel."""
+
+    TYPE: ClassVar[str] = "outbound.sms.v1"
+
+    type: Literal["outbound.sms.v1"] = "outbound.sms.v1"
+    message_id: UUID  # the original message; a bridge derives its own id from it
+    attempt: int
+    org_id: str
+    conversation_id: UUID
+    sequence: int
+    route: Literal["bridge", "session"]
+    from_number: str  # the org's own number, E.164
+    to: str  # E.164
+    text: str | None = None  # route session
+    org_name: str | None = None  # route bridge
+    whatsapp_number: str | None = None  # route bridge: the business number for wa.me, E.164
+    portal_host: str | None = None  # route bridge: the org's own host, if it has one
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+
+
+RefusalReason = Literal[
+    "window_closed",  # Meta's 131047, or a gate that found the window closed: WhatsApp session refused
+    "window_open",  # the bridge's gate found the window open again
+    "consent_off",  # WhatsApp or marketing consent was withdrawn meanwhile
+    "template_not_approved",  # paused, disabled or gone since the decision
+    "intent_expired",  # expires_at passed in the queue
+    "slot_freed",  # a bridge failed definitely: the newest intent that its slot had silenced may go
+]
+
+
+class OutboundRefused(Event):
+    """``outbound.refused.v1``: attempt ``attempt`` of ``intent_id`` may not go this way; the router decides again, once."""
+
+    TYPE: ClassVar[str] = "outbound.refused.v1"
+
+    type: Literal["outbound.refused.v1"] = "outbound.refused.v1"
+    intent_id: UUID
+    attempt: int
+    org_id: str
+    conversation_id: UUID
+    reason: RefusalReason
+    provider_code: str | None = None
+    at: AwareDatetime
+
+
+class DeliveryUpdate(Event):
+    """``delivery.updates.v1``: a message's newest rung. A repeat tells the latest rung again, with the same ``seq``."""
+
+    TYPE: ClassVar[str] = "delivery.update.v1"
+
+    type: Literal["delivery.update.v1"] = "delivery.update.v1"
+    message_id: UUID
+    org_id: str
+    conversation_id: UUID | None
+    channel: Channel | None
+    seq: int = Field(ge=1)
+    status: Literal["sent", "delivered", "read", "failed"]
+    reason: str | None = None
+    provider_code: str | None = None
+    at: AwareDatetime
