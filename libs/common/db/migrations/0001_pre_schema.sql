@@ -202,7 +202,7 @@ create index sends_of_claim on sends (claim_id) where state = 'claimed';
 
 -- Every provider id that any send ever got. A status finds its attempt here.
 create table provider_ids (
-    provider    text not null,
+    provider    text not null,                      -- 'meta' or 'sms'
     account     text not null,                      -- phone_number_id; for SMS the account sid
     provider_id text not null,
     org_id      text not null,
@@ -232,11 +232,24 @@ create table early_statuses (
 create index early_statuses_by_callback on early_statuses (callback) where callback is not null;
 create index early_statuses_by_age on early_statuses (received_at);
 
--- How far each consumer has come: silence of the provider proves something only while ingest is caught up.
+-- A number or account that must rest: throttled, or its breaker is open. Consulted by every claim, shared by all replicas.
+create table pauses (
+    provider text not null,
+    account  text not null,
+    scope    text not null check (scope in ('all', 'templates')),
+    until_at timestamptz not null,
+    tries    integer not null default 1,            -- pauses in a row, for the back-off
+    reason   text not null,
+    primary key (provider, account, scope)
+);
+
+-- How far ingest has come on each partition of webhooks.v1: a provider's silence proves something only while nothing waits.
 create table progress (
-    name         text primary key,                  -- 'ingest.webhooks'
+    topic        text not null,
+    partition    integer not null,
     caught_up_at timestamptz not null,              -- the last moment at which nothing waited
-    since        timestamptz not null               -- caught up without a gap since
+    since        timestamptz not null,              -- caught up without a gap since
+    primary key (topic, partition)
 );
 
 -- ── Templates, links, money ─────────────────────────────────────────────────────────────────────────────────────────────────────
