@@ -1,0 +1,186 @@
+"""The three servers of one machine, started and stopped together.
+
+``LocalServers`` is what ``transom up`` and the demo hold: a data folder that one run at a time may use, a watchdog that
+lets nothing outlive the run, and the addresses. A server given by its address is used instead of one of ours.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console
+
+from deploy.local.servers.errors import ServerError
+from deploy.local.servers.kafka import KafkaServer
+from deploy.local.servers.ports import is_free
+from deploy.local.servers.postgres import PostgresServer
+from deploy.local.servers.server import Server
+from deploy.local.servers.valkey import ValkeyServer
+from deploy.local.watchdog import Watchdog
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where the servers are reached."""
+
+    kafka_bootstrap: str
+    postgres_dsn: str
+    redis_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Servers that run already and are used instead of ours; None means ours."""
+
+    kafka_bootstrap: str | None = None
+    postgres_dsn: str | None = None
+    redis_url: str | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """TRANSOM_KAFKA_BOOTSTRAP, TRANSOM_POSTGRES_DSN, TRANSOM_REDIS_URL; empty counts as not given."""
+        return cls(
+            environ.get("TRANSOM_KAFKA_BOOTSTRAP") or None,
+            environ.get("TRANSOM_POSTGRES_DSN") or None,
+            environ.get("TRANSOM_REDIS_URL") or None,
+        )
+
+
+class LocalServers:
+    """A context manager: the servers run inside it, and ``addresses`` tells where.
+
+    ``port_base``: Kafka takes it, its controller the next, PostgreSQL and Valkey the two after; None takes free ports.
+    ``durable=False`` never waits for the disk. Raises ServerError in one line for a person. ``watchdog`` takes further
+    processes of the same run: its ``spawn`` starts what may not outlive it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        given: Given | None = None,
+        port_base: int | None = None,
+        durable: bool = True,
+        console: Console | None = None,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.given = given or Given()
+        self.port_base = port_base
+        self.durable = durable
+        self.console = console
+        self.kafka: KafkaServer | None = None
+        self.postgres: PostgresServer | None = None
+        self.valkey: ValkeyServer | None = None
+        self._running = contextlib.ExitStack()
+        self._watchdog: Watchdog | None = None
+        self._addresses: Servers | None = None
+
+    @property
+    def addresses(self) -> Servers:
+        if self._addresses is None:
+            raise RuntimeError("the servers do not run")
+        return self._addresses
+
+    @property
+    def watchdog(self) -> Watchdog:
+        if self._watchdog is None:
+            raise RuntimeError("the servers do not run")
+        return self._watchdog
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> Servers:
+        """Start what is not given, all at once. A failure stops what had started."""
+        with contextlib.ExitStack() as starting:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            starting.enter_context(self._lock())
+            self._watchdog = starting.enter_context(Watchdog())
+            servers = self._build(self._watchdog)
+            starting.callback(stop_all, servers)
+            if self.kafka is not None:
+                self.kafka.fetch()  # here, where Ctrl-C arrives, and not in a thread
+            start_all(servers)
+            self._running = starting.pop_all()
+        self._addresses = Servers(
+            self.given.kafka_bootstrap or _address(self.kafka),
+            self.given.postgres_dsn or _address(self.postgres),
+            self.given.redis_url or _address(self.valkey),
+        )
+        return self._addresses
+
+    def stop(self) -> None:
+        """Stop everything, further processes of the watchdog's included; returns when nothing of it runs."""
+        self._running.close()
+        self._addresses = None
+
+    def _build(self, watchdog: Watchdog) -> list[Server]:
+        ports = [None] * 4 if self.port_base is None else list(range(self.port_base, self.port_base + 4))
+        wanted: list[Server] = []
+        if self.given.kafka_bootstrap is None:
+            self.kafka = KafkaServer(
+                self.folder / "kafka", watchdog, ports[0], controller_port=ports[1], console=self.console
+            )
+            wanted.append(self.kafka)
+        if self.given.postgres_dsn is None:
+            self.postgres = PostgresServer(self.folder / "postgres", watchdog, ports[2], durable=self.durable)
+            wanted.append(self.postgres)
+        if self.given.redis_url is None:
+            self.valkey = ValkeyServer(self.folder / "valkey", watchdog, ports[3], durable=self.durable)
+            wanted.append(self.valkey)
+        for server in wanted:
+            server.end_leftover()
+            if not is_free(server.port):
+                raise ServerError(f"port {server.port} is taken, {server.name} cannot have it: choose another base")
+        return wanted
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One run at a time per folder. The lock goes with this process, however it ends."""
+        with (self.folder / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.seek(0)
+                holder = lock.read().strip() or "unknown"
+                raise ServerError(f"{self.folder} is in use by another run (process {holder})") from error
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+
+def start_all(servers: Sequence[Server]) -> None:
+    """Start all at once. The first failure, or Ctrl-C, calls the others off and is raised when they are."""
+    if not servers:
+        return
+    with ThreadPoolExecutor(len(servers)) as pool:
+        try:
+            for started in as_completed([pool.submit(server.start) for server in servers]):
+                started.result()
+        except BaseException:
+            for server in servers:
+                server.give_up()
+            raise
+
+
+def stop_all(servers: Sequence[Server]) -> None:
+    """Stop all at once; those that do not run are none the worse for it."""
+    if servers:
+        with ThreadPoolExecutor(len(servers)) as pool:
+            list(pool.map(lambda server: server.stop(), servers))
+
+
+def _address(server: Server | None) -> str:
+    if server is None:
+        raise RuntimeError("neither given nor started")
+    return server.address

@@ -1,0 +1,214 @@
+"""Nothing runs on: a small process that outlives its parent only to end what the parent started.
+
+Law 1: it learns of its parent's end from the pipe between them, which the system closes however the parent dies.
+Law 2: a process is known by its pid *and* the moment it started, never by its name; pids come round again.
+Law 3: what was started but not yet registered when the parent died is known by a token in its environment.
+Law 4: everything is asked first, then killed, children included; all of it within eight seconds.
+
+This file runs as a script of its own (the watchdog must start at once), so it imports nothing of the project.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+TOKEN = "TRANSOM_WATCHDOG_TOKEN"  # noqa: S105 - the name of a variable, not a secret
+ASK_SECONDS = 4.0
+SWEEP_SECONDS = 3.0
+_STARTED_TOLERANCE = 1.0  # seconds; the boot time that psutil adds may be off by a clock adjustment
+_POLL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A process to end: ``started`` in seconds since the epoch as psutil tells it, ``stop_signal`` its polite end."""
+
+    pid: int
+    started: float
+    stop_signal: int = signal.SIGTERM
+
+    @classmethod
+    def of(cls, pid: int, stop_signal: int = signal.SIGTERM) -> Self:
+        """The process that has ``pid`` now. Raises psutil.NoSuchProcess when there is none."""
+        return cls(pid, psutil.Process(pid).create_time(), stop_signal)
+
+    def process(self) -> psutil.Process | None:
+        """The living process, or None when it is gone or its pid belongs to another by now."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) <= _STARTED_TOLERANCE
+        except psutil.NoSuchProcess:
+            return None
+        return process if same and not _gone(process) else None
+
+
+def _gone(process: psutil.Process) -> bool:
+    """A zombie counts as gone: it holds nothing any more, and not every container has an init that buries it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def tree(process: psutil.Process) -> list[psutil.Process]:
+    """The process and all below it, itself first: a killed parent raises no new children."""
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return [process]
+
+
+def send(processes: Iterable[psutil.Process], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.send_signal(number)
+
+
+def end(watched: Iterable[Watched], ask_seconds: float = ASK_SECONDS) -> None:
+    """Ask every process for its end, wait ``ask_seconds`` for all of them together, then kill them with their children.
+
+    Returns when nothing of it lives. A paused process is woken, or it could not hear the question.
+    """
+    roots = [(process, one.stop_signal) for one in watched if (process := one.process()) is not None]
+    members = [member for process, _ in roots for member in tree(process)]
+    for process, stop_signal in roots:
+        send([process], stop_signal)
+    send(members, signal.SIGCONT)
+    if ask_seconds > 0 and _wait_gone(members, ask_seconds):
+        return
+    members += [member for process, _ in roots for member in tree(process) if member not in members]
+    send(members, signal.SIGKILL)
+    _wait_gone(members, SWEEP_SECONDS)
+
+
+def _wait_gone(processes: Sequence[psutil.Process], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not all(map(_gone, processes)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL)
+    return True
+
+
+def bearers(token: str) -> list[psutil.Process]:
+    """All living processes that carry ``token`` in their environment, but not this one."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(TOKEN) == token and not _gone(process):
+                found.append(process)
+    return found
+
+
+class Watchdog:
+    """The parent's end of the pipe. One per run; thread-safe.
+
+    ``close`` (or the parent's death) ends whatever was spawned here and not ended before.
+    """
+
+    def __init__(self) -> None:
+        self.token = secrets.token_hex(16)
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
+            [sys.executable, "-P", str(Path(__file__).resolve()), self.token],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches the terminal's process group, and this must outlive it
+            cwd="/",
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        output: Path,
+        stop_signal: int = signal.SIGTERM,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a process that cannot outlive this run; its output is added to the file ``output``.
+
+        ``env`` is added to this process's environment. The process has a session of its own: Ctrl-C does not reach
+        it, whoever spawned it decides about its end.
+        """
+        with output.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {}), TOKEN: self.token},
+                cwd=cwd,
+                start_new_session=True,
+            )
+        with contextlib.suppress(psutil.NoSuchProcess):  # gone already: the spawner finds out from its exit code
+            self.watch(Watched.of(process.pid, stop_signal))
+        return process
+
+    def watch(self, watched: Watched) -> None:
+        """Have a process ended with this run that somebody else started."""
+        self._tell({"watch": asdict(watched)})
+
+    def forget(self, pid: int) -> None:
+        self._tell({"forget": pid})
+
+    def close(self) -> None:
+        """End everything still watched and the watchdog itself; returns when that is done."""
+        with self._lock:
+            if self._process.stdin is not None and not self._process.stdin.closed:
+                with contextlib.suppress(BrokenPipeError):
+                    self._process.stdin.close()
+        self._process.wait()
+
+    def _tell(self, line: Mapping[str, object]) -> None:
+        with self._lock:
+            if self._process.stdin is None or self._process.stdin.closed:
+                raise RuntimeError("the watchdog is closed")
+            self._process.stdin.write(json.dumps(line).encode() + b"\n")
+            self._process.stdin.flush()
+
+
+def main(token: str, lines: Iterable[str]) -> None:
+    """The watchdog's own life: remember what it is told until the pipe closes, then end all of it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    watched: dict[int, Watched] = {}
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError):  # the parent died in the middle of a line
+            match json.loads(line):
+                case {"watch": dict(fields)}:
+                    watched[fields["pid"]] = Watched(**fields)
+                case {"forget": int(pid)}:
+                    watched.pop(pid, None)
+    end(watched.values())
+    deadline = time.monotonic() + SWEEP_SECONDS
+    while (left := bearers(token)) and time.monotonic() < deadline:
+        send(left, signal.SIGKILL)
+        _wait_gone(left, 1.0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.stdin)
