@@ -1,0 +1,122 @@
+"""Outbound messages and where they stand: locked in one order, folded by ``libs.common.ladder``, written back in one round trip."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, get_args
+from uuid import UUID
+
+import asyncpg
+
+from libs.common.events.outbound import Channel, DeliveryUpdate
+from libs.common.ladder import MessageState
+
+Key = tuple[str, UUID]
+"""org_id, message_id"""
+
+
+@dataclass(slots=True)
+class LockedMessage:
+    """An outbound message whose row this transaction holds; ``state`` is replaced while statuses are folded."""
+
+    org_id: str
+    message_id: UUID
+    conversation_id: UUID | None
+    channel: Channel
+    kind: str
+    notification_type: str | None
+    sent_to: str | None
+    state: MessageState
+    written: MessageState
+
+
+_LOCK_MESSAGES = """
+select m.org_id, m.message_id, m.conversation_id, m.channel, m.kind, m.notification_type,
+       (select s.command ->> 'to' from sends s
+         where s.org_id = m.org_id and s.message_id = coalesce(m.parent_id, m.message_id) and s.attempt = m.attempt) as sent_to,
+       m.status, m.attempt, m.seq, m.reason, m.provider_code, m.sent_at, m.delivered_at, m.read_at, m.failed_at
+  from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
+  join messages m using (org_id, message_id)
+ where m.direction = 'out'
+ order by m.org_id, m.message_id
+   for update of m
+"""
+
+_WRITE_STATES = """
+update messages m
+   set status = u.status, seq = u.seq, reason = u.reason, provider_code = u.provider_code,
+       sent_at = u.sent_at, delivered_at = u.delivered_at, read_at = u.read_at, failed_at = u.failed_at
+  from unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::text[],
+              $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[])
+    as u (org_id, message_id, status, seq, reason, provider_code, sent_at, delivered_at, read_at, failed_at)
+ where m.org_id = u.org_id and m.message_id = u.message_id
+"""
+
+
+async def lock_messages(db: asyncpg.Connection, keys: set[Key]) -> dict[Key, LockedMessage]:
+    """The outbound messages of ``keys``, their rows locked in key order so that two transactions cannot wait for each other."""
+    if not keys:
+        return {}
+    wanted = sorted(keys)
+    rows = await db.fetch(_LOCK_MESSAGES, [k[0] for k in wanted], [k[1] for k in wanted])
+    return {(row["org_id"], row["message_id"]): _locked(row) for row in rows}
+
+
+async def write_states(db: asyncpg.Connection, messages: Iterable[LockedMessage]) -> None:
+    """Write back the messages that moved."""
+    moved = [m for m in messages if m.state != m.written]
+    if not moved:
+        return
+    rows = [
+        (
+            m.org_id,
+            m.message_id,
+            m.state.status,
+            m.state.seq,
+            m.state.reason,
+            m.state.provider_code,
+            m.state.sent_at,
+            m.state.delivered_at,
+            m.state.read_at,
+            m.state.failed_at,
+        )
+        for m in moved
+    ]  # fmt: skip -- the order of the statement's columns
+    await db.execute(_WRITE_STATES, *(list(column) for column in zip(*rows, strict=True)))
+
+
+def told(message: LockedMessage) -> DeliveryUpdate | None:
+    """What to tell about a message: its latest rung; None while it is pending, which is not told."""
+    state = message.state
+    if state.status == "pending" or state.at is None:
+        return None
+    return DeliveryUpdate(
+        message_id=message.message_id,
+        org_id=message.org_id,
+        conversation_id=message.conversation_id,
+        channel=message.channel,
+        seq=state.seq,
+        status=state.status,
+        reason=state.reason,
+        provider_code=state.provider_code,
+        at=state.at,
+    )
+
+
+def _locked(row: Any) -> LockedMessage:
+    state = MessageState(
+        **{name: row[name] for name in ("status", "attempt", "seq", "reason", "provider_code")},
+        **{name: row[name] for name in ("sent_at", "delivered_at", "read_at", "failed_at")},
+    )
+    if row["channel"] not in get_args(Channel):
+        raise ValueError("a message is on a channel that is not known here")
+    return LockedMessage(
+        org_id=row["org_id"],
+        message_id=row["message_id"],
+        conversation_id=row["conversation_id"],
+        channel=row["channel"],
+        kind=row["kind"],
+        notification_type=row["notification_type"],
+        sent_to=row["sent_to"],
+        state=state,
+        written=state,
+    )

@@ -1,0 +1,277 @@
+"""Provider statuses meet the messages they belong to.
+
+Whoever keeps a status that belongs to nothing yet, and whoever stores a provider id, first takes an advisory lock on that id; so either the
+keeper sees the id or the storer sees the kept status. A status feeds only the attempt it belongs to (``libs.common.ladder``).
+
+Meta's 131047 on a free-form send is no failure of the message but a refusal: it is stored on the conversation (``refused_at``) and told
+to the router, which decides again. A bridge that fails after its acceptance gives its slot back; the original keeps its reason.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, get_args
+from uuid import UUID
+
+import asyncpg
+
+from libs.common.db.messages import Key, LockedMessage, lock_messages, told, write_states
+from libs.common.db.recipients import FAULT_OF_CODE, RecipientMark, mark_recipients
+from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.ladder import Failed, Reached, Rung, advance
+
+RE_ENGAGEMENT = "131047"
+Provider = Literal["meta", "sms"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """One status as a provider told it, its name already in ladder terms; other names are kept out of the ladder.
+
+    ``account`` scopes ``provider_id``: phone_number_id at Meta, the account sid at Twilio. ``at`` is the provider's clock.
+    """
+
+    provider: Provider
+    account: str
+    provider_id: str
+    status: str
+    at: datetime
+    code: str | None = None
+    callback: str | None = None
+    item: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> tuple[str, str, str]:
+        return self.provider, self.account, self.provider_id
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderId:
+    """A provider's id for one send. ``message_id`` is the message whose status it feeds, ``send_id`` the row in sends (they differ for a bridge)."""
+
+    provider: Provider
+    account: str
+    provider_id: str
+    org_id: str
+    message_id: UUID
+    send_id: UUID
+    attempt: int
+    applied: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FreedSlot:
+    """A bridge slot given back in Postgres; the caller compare-and-deletes it in Redis after the commit."""
+
+    org_id: str
+    conversation_id: UUID
+    intent_id: UUID
+
+
+@dataclass(slots=True)
+class Effects:
+    """What to publish and to bring in line after the commit."""
+
+    updates: list[DeliveryUpdate] = field(default_factory=list)
+    refusals: list[OutboundRefused] = field(default_factory=list)
+    freed: list[FreedSlot] = field(default_factory=list)
+
+
+_LOCK = "select pg_advisory_xact_lock(hashtextextended(k, 0)) from unnest($1::text[]) as k"
+
+_FIND = """
+select p.provider, p.account, p.provider_id, p.org_id, p.message_id, p.send_id, p.attempt
+  from unnest($1::text[], $2::text[], $3::text[]) as u (provider, account, provider_id)
+  join provider_ids p using (provider, account, provider_id)
+"""
+
+_KEEP = """
+insert into early_statuses (provider, account, provider_id, status, code, callback, item, at, received_at)
+select u.*, $9
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::timestamptz[]) as u
+on conflict do nothing
+"""
+
+_STORE = """
+insert into provider_ids (provider, account, provider_id, org_id, message_id, send_id, attempt, applied, recorded_at)
+select u.*, $9
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::uuid[], $7::int[], $8::bool[]) as u
+on conflict (provider, account, provider_id) do nothing
+"""
+
+_TAKE_KEPT = """
+delete from early_statuses e
+ using unnest($1::text[], $2::text[], $3::text[]) as u (provider, account, provider_id)
+ where (e.provider, e.account, e.provider_id) = (u.provider, u.account, u.provider_id)
+returning e.provider, e.account, e.provider_id, e.status, e.code, e.callback, e.item, e.at
+"""
+
+_REFUSE_WINDOW = """
+update conversations c
+   set refused_at = greatest(c.refused_at, u.at)
+  from (select org_id, conversation_id, max(at) as at
+          from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as t (org_id, conversation_id, at)
+         group by org_id, conversation_id) u
+ where c.org_id = u.org_id and c.conversation_id = u.conversation_id
+"""
+
+_FREE_SLOTS = """
+delete from bridge_slots b
+ using unnest($1::text[], $2::uuid[], $3::uuid[]) as u (org_id, conversation_id, intent_id)
+ where b.org_id = u.org_id and b.conversation_id = u.conversation_id and b.intent_id = u.intent_id
+"""
+
+
+async def receive_statuses(db: asyncpg.Connection, statuses: Sequence[ProviderStatus], now: datetime) -> Effects:
+    """Apply the statuses whose sends are known, keep the others. Call inside a transaction; publish the effects after its commit."""
+    found = await _find(db, {s.id for s in statuses})
+    missing = sorted({s.id for s in statuses} - found.keys())
+    if missing:
+        await _lock(db, missing)
+        found |= await _find(db, set(missing))
+        early = [s for s in statuses if s.id not in found]
+        if early:
+            columns = [(*s.id, s.status, s.code, s.callback, s.item, s.at) for s in early]
+            await db.execute(_KEEP, *_columns(columns), now)
+    return await _settle(db, [(found[s.id], s) for s in statuses if s.id in found])
+
+
+async def store_provider_ids(db: asyncpg.Connection, ids: Sequence[ProviderId], now: datetime) -> Effects:
+    """Store what providers called our sends and apply the statuses that came before. Call inside a transaction; publish after its commit."""
+    if not ids:
+        return Effects()
+    keys = sorted({(i.provider, i.account, i.provider_id) for i in ids})
+    await _lock(db, keys)
+    rows = [
+        (i.provider, i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt, i.applied) for i in ids
+    ]
+    await db.execute(_STORE, *_columns(rows), now)
+    kept = [ProviderStatus(**row) for row in await db.fetch(_TAKE_KEPT, *_columns(keys))]
+    if not kept:
+        return Effects()
+    found = await _find(db, {s.id for s in kept})
+    return await _settle(db, [(found[s.id], s) for s in sorted(kept, key=lambda s: s.at)])
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFailure:
+    """We end this message ourselves: ``reason`` as in the contract."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    reason: str
+    code: str | None
+    at: datetime
+
+
+async def fail_locally(db: asyncpg.Connection, failures: Sequence[LocalFailure]) -> list[DeliveryUpdate]:
+    """End messages as failed and return what to tell: for every one the latest rung, so that a repeat tells the same again."""
+    messages = await lock_messages(db, {(f.org_id, f.message_id) for f in failures})
+    updates: dict[Key, DeliveryUpdate] = {}
+    for failure in failures:
+        key = (failure.org_id, failure.message_id)
+        if key in messages:
+            messages[key].state = advance(
+                messages[key].state, Failed(failure.attempt, failure.reason, failure.code, failure.at)
+            )
+    await write_states(db, messages.values())
+    for key, message in messages.items():
+        update = told(message)
+        if update is not None:
+            updates[key] = update
+    return list(updates.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    org_id: str
+    message_id: UUID
+    send_id: UUID
+    attempt: int
+
+
+async def _find(db: asyncpg.Connection, ids: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], _Match]:
+    if not ids:
+        return {}
+    rows = await db.fetch(_FIND, *_columns(sorted(ids)))
+    return {(r[0], r[1], r[2]): _Match(r[3], r[4], r[5], r[6]) for r in rows}
+
+
+async def _lock(db: asyncpg.Connection, ids: Sequence[tuple[str, str, str]]) -> None:
+    await db.fetch(_LOCK, [":".join(i) for i in ids])
+
+
+async def _settle(db: asyncpg.Connection, pairs: Sequence[tuple[_Match, ProviderStatus]]) -> Effects:
+    if not pairs:
+        return Effects()
+    messages = await lock_messages(db, {(m.org_id, m.message_id) for m, _ in pairs})
+    folded = _Folded()
+    for match, status in pairs:
+        message = messages.get((match.org_id, match.message_id))
+        if message is not None and message.conversation_id is not None:
+            folded.take(message, message.conversation_id, match, status)
+    await write_states(db, messages.values())
+    if folded.refused:
+        await db.execute(_REFUSE_WINDOW, *_columns(sorted(folded.refused)))
+    if folded.effects.freed:
+        slots = sorted({(f.org_id, f.conversation_id, f.intent_id) for f in folded.effects.freed})
+        await db.execute(_FREE_SLOTS, *_columns(slots))
+    await mark_recipients(db, folded.marks)
+    return folded.effects
+
+
+@dataclass(slots=True)
+class _Folded:
+    """What a batch of statuses comes to."""
+
+    effects: Effects = field(default_factory=Effects)
+    refused: list[tuple[str, UUID, datetime]] = field(default_factory=list)
+    marks: list[RecipientMark] = field(default_factory=list)
+
+    def take(self, message: LockedMessage, conversation_id: UUID, match: _Match, status: ProviderStatus) -> None:
+        if status.status == "failed" and status.code == RE_ENGAGEMENT and message.kind != "template":
+            self.refused.append((match.org_id, conversation_id, status.at))
+            if message.state.status in {"pending", "sent"} and message.state.attempt == match.attempt:
+                self.effects.refusals.append(_window_refusal(match, conversation_id, status))
+            return
+        before = message.state.seq
+        _apply(message, match, status)
+        update = told(message)
+        if update is not None:
+            self.effects.updates.append(update)
+        if message.state.seq > before and message.state.status == "failed":
+            self._after_failure(message, conversation_id, match, status)
+
+    def _after_failure(
+        self, message: LockedMessage, conversation_id: UUID, match: _Match, status: ProviderStatus
+    ) -> None:
+        if message.notification_type == "bridge":
+            self.effects.freed.append(FreedSlot(match.org_id, conversation_id, match.send_id))
+        fault = FAULT_OF_CODE.get(status.code or "") if status.provider == "sms" else None
+        if fault is not None and status.code is not None and message.sent_to is not None:
+            mark = RecipientMark(match.org_id, conversation_id, message.sent_to, fault, status.code, status.at)
+            self.marks.append(mark)
+
+
+def _apply(message: LockedMessage, match: _Match, status: ProviderStatus) -> None:
+    if status.status == "failed":
+        message.state = advance(message.state, Failed(match.attempt, "provider_refused", status.code, status.at))
+    elif status.status in get_args(Rung):
+        message.state = advance(message.state, Reached(match.attempt, status.status, status.at))  # type: ignore[arg-type]  # narrowed by get_args
+
+
+def _window_refusal(match: _Match, conversation_id: UUID, status: ProviderStatus) -> OutboundRefused:
+    return OutboundRefused(
+        intent_id=match.send_id,
+        attempt=match.attempt,
+        org_id=match.org_id,
+        conversation_id=conversation_id,
+        reason="window_closed",
+        provider_code=RE_ENGAGEMENT,
+        at=status.at,
+    )
+
+
+def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

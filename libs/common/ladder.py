@@ -1,0 +1,99 @@
+"""The status of an outbound message: a one-way ladder ``pending < sent < delivered < read``, or ``failed``.
+
+Rule 1: a rung is never left downwards; ``read`` without ``delivered`` is fine (Meta implies the rungs below).
+Rule 2: a status counts only for the attempt it belongs to; an older attempt's late webhook says nothing about the present one.
+Rule 3: ``failed`` is final within an attempt. What we decided ourselves is never overwritten by a late webhook, and a message that reached the
+customer cannot fail any more.
+Rule 4: ``seq`` grows by one with every move, and only then, so that a repeated or reordered webhook tells nothing new.
+No I/O, no clock.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+Status = Literal["pending", "sent", "delivered", "read", "failed"]
+Rung = Literal["sent", "delivered", "read"]
+_HEIGHT: dict[str, int] = {"pending": 0, "sent": 1, "delivered": 2, "read": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class MessageState:
+    """Where a message stands, with the provider's time of each rung."""
+
+    status: Status
+    attempt: int
+    seq: int = 0
+    reason: str | None = None
+    provider_code: str | None = None
+    sent_at: datetime | None = None
+    delivered_at: datetime | None = None
+    read_at: datetime | None = None
+    failed_at: datetime | None = None
+
+    @property
+    def at(self) -> datetime | None:
+        """When the present status was reached; None while pending."""
+        match self.status:
+            case "pending":
+                return None
+            case "sent":
+                return self.sent_at
+            case "delivered":
+                return self.delivered_at
+            case "read":
+                return self.read_at
+            case "failed":
+                return self.failed_at
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The provider says that attempt ``attempt`` has reached ``rung``."""
+
+    attempt: int
+    rung: Rung
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Attempt ``attempt`` ended: ``reason`` as in the contract, ``code`` the provider's where it has one."""
+
+    attempt: int
+    reason: str
+    code: str | None
+    at: datetime
+
+
+def advance(state: MessageState, event: Reached | Failed) -> MessageState:
+    """The state after ``event``; ``seq`` differs from the state's own only when the message moved."""
+    if event.attempt != state.attempt:
+        return state
+    match event:
+        case Failed():
+            if state.status not in {"pending", "sent"}:
+                return state
+            return replace(
+                state,
+                status="failed",
+                reason=event.reason,
+                provider_code=event.code,
+                failed_at=event.at,
+                seq=state.seq + 1,
+            )
+        case Reached():
+            timed = _timed(state, event)
+            if state.status == "failed" or _HEIGHT[event.rung] <= _HEIGHT[state.status]:
+                return timed
+            return replace(timed, status=event.rung, seq=state.seq + 1)
+
+
+def _timed(state: MessageState, event: Reached) -> MessageState:
+    match event.rung:
+        case "sent":
+            return state if state.sent_at else replace(state, sent_at=event.at)
+        case "delivered":
+            return state if state.delivered_at else replace(state, delivered_at=event.at)
+        case "read":
+            return state if state.read_at else replace(state, read_at=event.at)

@@ -1,0 +1,93 @@
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.ladder import Failed, MessageState, Reached, advance
+
+T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
+Event = Reached | Failed
+HEIGHT = {"pending": 0, "sent": 1, "delivered": 2, "read": 3}
+
+instants = st.integers(0, 10_000).map(lambda s: T0 + timedelta(seconds=s))
+reached = st.builds(
+    Reached, attempt=st.integers(1, 3), rung=st.sampled_from(["sent", "delivered", "read"]), at=instants
+)
+failed = st.builds(
+    Failed,
+    attempt=st.integers(1, 3),
+    reason=st.sampled_from(["provider_refused", "unknown_outcome"]),
+    code=st.none(),
+    at=instants,
+)
+histories = st.lists(st.one_of(reached, failed), max_size=12)
+
+
+def walk(events: Iterable[Event]) -> list[MessageState]:
+    states = [MessageState("pending", 1)]
+    for event in events:
+        states.append(advance(states[-1], event))
+    return states
+
+
+def test_a_message_climbs_from_sent_to_delivered_to_read_with_a_time_for_each() -> None:
+    states = walk(
+        [Reached(1, "sent", T0), Reached(1, "delivered", T0 + timedelta(1)), Reached(1, "read", T0 + timedelta(2))]
+    )
+    assert [(s.status, s.seq) for s in states] == [("pending", 0), ("sent", 1), ("delivered", 2), ("read", 3)]
+    assert states[-1].sent_at == T0
+    assert states[-1].at == T0 + timedelta(2)
+
+
+def test_a_late_sent_after_read_leaves_the_status_and_fills_the_time() -> None:
+    last = walk([Reached(1, "read", T0), Reached(1, "sent", T0)])[-1]
+    assert (last.status, last.seq, last.sent_at) == ("read", 1, T0)
+
+
+def test_a_local_failure_is_not_overwritten_by_a_late_webhook() -> None:
+    last = walk(
+        [
+            Failed(1, "unknown_outcome", None, T0),
+            Reached(1, "delivered", T0),
+            Failed(1, "provider_refused", "131026", T0),
+        ]
+    )[-1]
+    assert (last.status, last.reason, last.provider_code) == ("failed", "unknown_outcome", None)
+
+
+def test_a_delivered_message_cannot_fail() -> None:
+    assert walk([Reached(1, "delivered", T0), Failed(1, "provider_refused", "131026", T0)])[-1].status == "delivered"
+
+
+def test_another_attempts_status_says_nothing() -> None:
+    assert walk([Reached(2, "read", T0), Failed(2, "provider_refused", None, T0)])[-1] == MessageState("pending", 1)
+
+
+@given(histories)
+def test_no_history_goes_down_or_leaves_failed(events: Sequence[Event]) -> None:
+    for before, after in pairwise(walk(events)):
+        if before.status == "failed":
+            assert after.status == "failed"
+            assert after.reason == before.reason
+        elif after.status != "failed":
+            assert HEIGHT[after.status] >= HEIGHT[before.status]
+
+
+@given(histories)
+def test_seq_grows_by_one_exactly_when_the_status_moves(events: Sequence[Event]) -> None:
+    for before, after in pairwise(walk(events)):
+        assert after.seq - before.seq == (before.status != after.status)
+
+
+@given(histories, st.one_of(reached, failed))
+def test_the_same_event_twice_is_the_same_as_once(events: Sequence[Event], event: Event) -> None:
+    once = advance(walk(events)[-1], event)
+    assert advance(once, event) == once
+
+
+@given(st.permutations([Reached(1, "sent", T0), Reached(1, "delivered", T0), Reached(1, "read", T0)]))
+def test_every_order_of_the_same_statuses_ends_the_same(events: Sequence[Event]) -> None:
+    last = walk(events)[-1]
+    assert (last.status, last.sent_at, last.delivered_at, last.read_at) == ("read", T0, T0, T0)
