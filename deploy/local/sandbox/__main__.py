@@ -1,0 +1,104 @@
+"""``python -m deploy.local.sandbox``: the providers as a process. Every option may come as ``SANDBOX_<OPTION>`` too."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+import yaml
+from pydantic import ValidationError
+
+from deploy.local.sandbox.behaviour import Behaviour
+from deploy.local.sandbox.server import serve
+from deploy.local.sandbox.templates import Number, Template
+from deploy.local.sandbox.world import Keys, OnFile, World
+
+FLAGS = ("immediate", "with-parent")
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        "python -m deploy.local.sandbox", description="Meta's Graph API and Twilio, simulated by their own rules."
+    )
+    add = _adder(parser)
+    add("host", "127.0.0.1", "address to listen on")
+    add("port", "0", "port to listen on; 0 takes a free one, the ready line names it")
+    add("webhook-url", "", "where Meta's webhooks go")
+    add("sms-url", "", "where customers' SMS go")
+    add("app-secret", "app-secret", "signs Meta's webhooks")
+    add("verify-token", "verify-token", "of Meta's handshake")
+    add("token", "graph-token", "accepted bearer tokens of the Graph API, comma-separated")
+    add("twilio-sid", "AC" + "0" * 32, "the Twilio account")
+    add("twilio-token", "twilio-token", "its auth token; signs callbacks")
+    add("day-seconds", "86400", "length of the customer service window")
+    add("templates", "", "YAML or JSON file with numbers and templates, plain or by org as the load file has them")
+    add("config", "{}", "JSON object of further settings, see deploy/local/sandbox/behaviour.py")
+    add("immediate", "", "answer at once and send no webhooks")
+    add("with-parent", "", "stop when the process that started the sandbox is gone")
+    return parser
+
+
+def _adder(parser: argparse.ArgumentParser) -> Callable[[str, str, str], None]:
+    def add(name: str, default: str, meaning: str) -> None:
+        given = os.environ.get("SANDBOX_" + name.upper().replace("-", "_"), default)
+        if name in FLAGS:
+            parser.add_argument(f"--{name}", action="store_true", default=given not in ("", "0", "false"), help=meaning)
+        else:
+            parser.add_argument(f"--{name}", default=given, help=meaning)
+
+    return add
+
+
+def on_file(path: str) -> OnFile:
+    """Numbers and templates of a start file; both at the top or under ``orgs[]``, where a template belongs to the org's accounts."""
+    if not path:
+        return OnFile()
+    data: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    numbers = [Number.model_validate(item) for item in data.get("numbers", [])]
+    templates = [Template.model_validate(item) for item in data.get("templates", [])]
+    for org in data.get("orgs", []):
+        own = [Number.model_validate(item) for item in org.get("numbers", [])]
+        numbers += own
+        for item in org.get("templates", []):
+            templates += [
+                Template.model_validate(item | {"waba_id": account})
+                for account in sorted({number.waba_id for number in own})
+            ]
+    return OnFile(tuple(numbers), tuple(templates))
+
+
+def main() -> None:
+    """Read the options, serve; exits 2 with one line when an option is wrong."""
+    parser = options()
+    given = parser.parse_args()
+    try:
+        start = Behaviour.model_validate(
+            {
+                "webhook_url": given.webhook_url,
+                "sms_url": given.sms_url,
+                "day_seconds": given.day_seconds,
+                "webhooks": not given.immediate,
+            }
+            | json.loads(given.config)
+        )
+        registered = on_file(given.templates)
+        port = int(given.port)
+    except (ValidationError, ValueError, OSError, yaml.YAMLError, TypeError, AttributeError) as wrong:
+        parser.error(" ".join(str(wrong).split()))
+    tokens = frozenset(token for token in given.token.split(",") if token)
+    keys = Keys(given.app_secret, given.verify_token, tokens, given.twilio_sid, given.twilio_token)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(serve(World(keys, start, registered), given.host, port, with_parent=given.with_parent))
+        except OSError as wrong:
+            sys.exit(f"sandbox: cannot listen on {given.host}:{port}: {wrong.strerror}")
+
+
+if __name__ == "__main__":
+    main()

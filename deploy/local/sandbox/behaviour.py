@@ -1,0 +1,51 @@
+"""How the providers behave: set at start, changed while running by ``PATCH /_control/config``."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Chance = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Behaviour(BaseModel):
+    """One frozen set of rules; a change replaces the whole.
+
+    Chances of 0 and 1 are deterministic. ``shuffle=1`` always sends the statuses of a message in reverse,
+    ``repeat=1`` always sends each webhook twice, ``batch=1`` always waits ``batch_wait`` for company.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    webhook_url: str = ""
+    """Where Meta's webhooks go, unless a number overrides it. Empty: they are dropped."""
+    sms_url: str = ""
+    """Where a customer's SMS is posted (Twilio's "a message comes in"). Empty: dropped."""
+    day_seconds: Annotated[float, Field(gt=0)] = 86400
+    """The length of the customer service window."""
+    webhooks: bool = True
+    """False: an immediate provider, which answers at once and never reports a status."""
+    reengagement: Literal["late", "sync"] = "late"
+    """A free-form message out of the window: 200 and a failed status later, or 131047 in the answer."""
+    reaction_opens_window: bool = False
+    """Meta does not say whether a reaction does."""
+    read_receipts: bool = True
+    implied_delivery: Chance = 0.0
+    """How often ``delivered`` is left out because ``read`` implies it."""
+    sent_after: Seconds = 0.02
+    """Seconds from acceptance to ``sent``; the next two count from the status before."""
+    delivered_after: Seconds = 0.03
+    read_after: Seconds = 0.05
+    failed_after: Seconds = 0.05
+    shuffle: Chance = 0.1
+    repeat: Chance = 0.1
+    batch: Chance = 0.1
+    batch_wait: Seconds = 0.05
+    retry_first: Annotated[float, Field(gt=0)] = 0.25
+    """Seconds before the second try of a webhook; doubled each time up to ``retry_most``, for seven days."""
+    retry_most: Annotated[float, Field(gt=0)] = 8.0
+    seed: int = 7
+
+    def changed(self, **fields: object) -> "Behaviour":
+        """These rules with some replaced; raises ``ValidationError`` for an unknown field or a bad value."""
+        return Behaviour.model_validate(self.model_dump() | fields)

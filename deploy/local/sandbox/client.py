@@ -1,0 +1,211 @@
+"""An async client of the sandbox's control API, for demo, end-to-end tests and bench."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import aiohttp
+
+from deploy.local.sandbox.delivery import Order
+from deploy.local.sandbox.faults import Endpoint, Fault, Mode, Provider
+from deploy.local.sandbox.shapes import Json
+
+PATIENCE = aiohttp.ClientTimeout(total=30)
+PAGE = 1000
+
+
+class SandboxError(Exception):
+    """A control call was refused; the message is the sandbox's sentence. Mend the call."""
+
+
+class SandboxClient:
+    """Plays customers, causes trouble, and tells what the providers saw.
+
+    An async context manager; ``url`` is the address of the ready line. Times are unix seconds.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(timeout=PATIENCE)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def health(self) -> Json:
+        """Totals of calls, messages, sms, webhooks since the reset, and what is outstanding."""
+        return await self._call("GET", "health")
+
+    async def reset(self) -> None:
+        """Everything as at the start: ledgers, windows, faults, settings, registered numbers and templates."""
+        await self._call("POST", "reset")
+
+    async def configure(self, **settings: Any) -> Json:
+        """Change settings (the fields of ``Behaviour``); answers all of them."""
+        return await self._call("PATCH", "config", settings)
+
+    async def number(self, phone_number_id: str, **fields: Any) -> Json:
+        """Register a business number: ``waba_id``, ``display_number``, ``webhook_url``, ``token``.
+
+        Once one is registered, all others are unknown to Meta.
+        """
+        return await self._call("POST", "numbers", {"phone_number_id": phone_number_id, **fields})
+
+    async def template(self, name: str, language: str, body: str, **fields: Any) -> Json:
+        """Register a template: ``category``, ``parameter_format``, ``status``, ``header``, ``waba_id``."""
+        return await self._call("POST", "templates", {"name": name, "language": language, "body": body, **fields})
+
+    async def customer_writes(self, phone_number_id: str, phone: str | None = None, **fields: Any) -> Json:
+        """A customer sends a message; see ``CustomerWrites`` for ``kind``, ``text``, ``content``, ``bsuid``, ``age``.
+
+        Answers ``{wamid, timestamp, user_id, wa_id}``; the webhook is on its way.
+        """
+        return await self._call(
+            "POST", "customer/writes", {"phone_number_id": phone_number_id, "phone": phone, **fields}
+        )
+
+    async def customer_calls(self, phone_number_id: str, phone: str, *, age: float = 0.0) -> Json:
+        """A customer calls; it opens the window. Answers ``{id, timestamp, user_id}``."""
+        return await self._call(
+            "POST", "customer/calls", {"phone_number_id": phone_number_id, "phone": phone, "age": age}
+        )
+
+    async def customer_texts(self, phone: str, to: str, text: str) -> Json:
+        """A customer's SMS; STOP and its like opt him out. Answers ``{sid}``."""
+        return await self._call("POST", "customer/texts", {"phone": phone, "to": to, "text": text})
+
+    async def meta_change(self, phone_number_id: str, value: Json, *, field: str = "messages") -> None:
+        """Any other update: a change with this field and value."""
+        await self._call("POST", "meta/change", {"phone_number_id": phone_number_id, "field": field, "value": value})
+
+    async def verify_webhook(self, verify_token: str | None = None) -> Json:
+        """Meta's handshake with the configured URL. Answers ``{verified, status, error}``."""
+        return await self._call("POST", "meta/verify", {} if verify_token is None else {"verify_token": verify_token})
+
+    async def window(self, phone_number_id: str, who: str) -> Json:
+        """Meta's view of a window, by phone or business-scoped id: ``{user_id, closes_at}``, null if never opened."""
+        return await self._call("GET", f"windows/{phone_number_id}/{who.lstrip('+')}")
+
+    async def fault(
+        self,
+        provider: Provider,
+        mode: Mode,
+        *,
+        endpoint: Endpoint = "send",
+        calls: int | None = None,
+        code: int | None = None,
+        http_status: int | None = None,
+        seconds: float = 5.0,
+        sent: bool = False,
+        number: str | None = None,
+        to: str | None = None,
+        chance: float = 1.0,
+    ) -> int:
+        """Set a fault for the next ``calls`` requests, or until cleared; see ``Fault`` for the modes. Answers its id."""
+        fault = Fault(
+            provider=provider,
+            mode=mode,
+            endpoint=endpoint,
+            number=number,
+            to=to,
+            code=code,
+            http_status=http_status,
+            seconds=seconds,
+            sent=sent,
+            calls=calls,
+            chance=chance,
+        )
+        return int((await self._call("POST", "faults", fault.model_dump()))["id"])
+
+    async def clear_faults(self, fault_id: int | None = None) -> None:
+        """Clear one fault, or all."""
+        await self._call("DELETE", "faults" if fault_id is None else f"faults?id={fault_id}")
+
+    async def sms_recipient(
+        self, phone: str, state: Literal["fine", "opted_out", "landline", "region_blocked", "unreachable"]
+    ) -> None:
+        """What Twilio knows of a number."""
+        await self._call("PUT", f"sms/recipients/{phone}", {"state": state})
+
+    async def calls(self, *, after: int = 0) -> list[Json]:
+        """Every request to a provider's endpoint with what became of it.
+
+        ``n, at, provider, endpoint, number, to, http_status`` (null: no answer was given), ``code, fault, subject``.
+        """
+        return await self._records("calls", after)
+
+    async def messages(self, *, after: int = 0) -> list[Json]:
+        """WhatsApp messages Meta accepted, and so sent, whatever the caller was told.
+
+        ``n, at, phone_number_id, wamid, to, wa_id, user_id, type, callback, window_open, failure, body``.
+        """
+        return await self._records("messages", after)
+
+    async def sms(self, *, after: int = 0) -> list[Json]:
+        """SMS Twilio sent: ``n, at, sid, callback, failure`` and ``message``, the resource as the API shows it."""
+        return await self._records("sms", after)
+
+    async def webhooks(self, *, after: int = 0) -> list[Json]:
+        """Webhooks posted; one webhook is one body, whatever number of attempts it took.
+
+        ``n, at, provider, url, items[{kind, subject, status}], body, attempts[{at, status, error}], delivered``.
+        """
+        return await self._records("webhooks", after)
+
+    async def hold_webhooks(self) -> None:
+        """Keep webhooks back until released."""
+        await self._call("POST", "webhooks/hold")
+
+    async def release_webhooks(self, order: Order = "as_held", *, times: int = 1, together: bool = False) -> int:
+        """Let them go: in the order held, reversed or shuffled, each ``times`` times, Meta's ``together`` in one POST.
+
+        Answers how many were held.
+        """
+        return int(
+            (await self._call("POST", "webhooks/release", {"order": order, "times": times, "together": together}))[
+                "released"
+            ]
+        )
+
+    async def outstanding(self) -> Json:
+        """``{under_way, held, lost, flowing}``."""
+        return await self._call("GET", "webhooks/outstanding")
+
+    async def settled(self, seconds: float = 10.0) -> None:
+        """Wait until no webhook is under way (those held do not count); raises ``TimeoutError``."""
+        await self.until(self._nothing_under_way, seconds)
+
+    async def until(self, happened: Callable[[], Any], seconds: float = 10.0) -> Any:
+        """Ask an async question every 20 ms until its answer is true; answers it, raises ``TimeoutError``."""
+        async with asyncio.timeout(seconds):
+            while not (answer := await happened()):  # noqa: ASYNC110  the event is in another process
+                await asyncio.sleep(0.02)
+            return answer
+
+    async def _nothing_under_way(self) -> bool:
+        return int((await self.outstanding())["under_way"]) == 0
+
+    async def _records(self, name: str, after: int) -> list[Json]:
+        records: list[Json] = []
+        while True:
+            page = (await self._call("GET", f"{name}?after={after}&limit={PAGE}"))["records"]
+            records += page
+            if len(page) < PAGE:
+                return records
+            after = int(page[-1]["n"])
+
+    async def _call(self, method: str, path: str, body: Json | None = None) -> Json:
+        if self._session is None:
+            raise SandboxError("use the client as an async context manager")
+        async with self._session.request(method, f"{self.url}/_control/{path}", json=body) as answer:
+            data: Json = await answer.json()
+            if answer.status != 200:  # noqa: PLR2004  control calls know no other success
+                raise SandboxError(data.get("error", str(answer.status)))
+            return data

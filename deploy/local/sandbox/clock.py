@@ -1,0 +1,14 @@
+"""The sandbox's own wall clock: a provider does not ask its customer what time it is."""
+
+import time
+from datetime import UTC, datetime
+
+
+def unix_now() -> float:
+    """Seconds since the epoch, with fractions."""
+    return time.time()
+
+
+def utc(seconds: float) -> datetime:
+    """The same instant as an aware datetime."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,200 @@
+"""The control API, JSON under ``/_control``: what tests, demo and bench use to play customers and to cause trouble.
+
+Every answer is JSON; a request that is not understood is answered 400 with ``{"error": sentence}``.
+"""
+
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import aiohttp
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from deploy.local.sandbox import customers, texters
+from deploy.local.sandbox.delivery import Order
+from deploy.local.sandbox.faults import Fault
+from deploy.local.sandbox.ledger import Shelf
+from deploy.local.sandbox.templates import Number, Template
+from deploy.local.sandbox.twilio_rules import RECIPIENTS
+from deploy.local.sandbox.world import World
+
+M = TypeVar("M", bound=BaseModel)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+LIMIT = 1000
+
+
+class Release(BaseModel):
+    """How webhooks that were held go out: see ``Postman.release``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    order: Order = "as_held"
+    times: int = 1
+    together: bool = False
+
+
+@web.middleware
+async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what a control call got wrong into a 400 with a sentence."""
+    try:
+        return await handler(request)
+    except ValidationError as wrong:
+        first = wrong.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        return web.json_response({"error": f"{where}: {first['msg']}" if where else first["msg"]}, status=400)
+    except ValueError as wrong:
+        if not request.path.startswith("/_control/"):
+            raise
+        return web.json_response({"error": str(wrong)}, status=400)
+
+
+class Control:
+    """The control API over one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def routes(self) -> list[web.RouteDef]:
+        """Every control call."""
+        base = "/_control"
+        return [
+            web.get(f"{base}/health", self._health),
+            web.post(f"{base}/reset", self._reset),
+            web.get(f"{base}/config", self._config),
+            web.patch(f"{base}/config", self._configure),
+            web.post(f"{base}/numbers", self._put_number),
+            web.post(f"{base}/templates", self._put_template),
+            web.post(f"{base}/customer/writes", self._writes),
+            web.post(f"{base}/customer/calls", self._calls),
+            web.post(f"{base}/customer/texts", self._texts),
+            web.post(f"{base}/meta/change", self._raw),
+            web.post(f"{base}/meta/verify", self._verify),
+            web.get(f"{base}/windows/{{number_id}}/{{who}}", self._window),
+            web.get(f"{base}/faults", self._list_faults),
+            web.post(f"{base}/faults", self._add_fault),
+            web.delete(f"{base}/faults", self._clear_faults),
+            web.put(f"{base}/sms/recipients/{{phone}}", self._sms_recipient),
+            web.get(f"{base}/calls", self._shelf("calls")),
+            web.get(f"{base}/messages", self._shelf("messages")),
+            web.get(f"{base}/sms", self._shelf("sms")),
+            web.get(f"{base}/webhooks", self._shelf("webhooks")),
+            web.get(f"{base}/webhooks/outstanding", self._outstanding),
+            web.post(f"{base}/webhooks/hold", self._hold),
+            web.post(f"{base}/webhooks/release", self._release),
+        ]
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        ledger = self._world.ledger
+        totals = {name: getattr(ledger, name).total for name in ("calls", "messages", "sms", "webhooks")}
+        return web.json_response({"ok": True, **totals, **self._world.postman.outstanding()})
+
+    async def _reset(self, _request: web.Request) -> web.Response:
+        await self._world.reset()
+        return web.json_response({})
+
+    async def _config(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._world.behaviour.model_dump())
+
+    async def _configure(self, request: web.Request) -> web.Response:
+        fields = await request.json()
+        if not isinstance(fields, dict):
+            raise ValueError("an object of settings is wanted")  # noqa: TRY004  answered as 400 like every other mistake
+        self._world.behaviour = self._world.behaviour.changed(**fields)
+        if "seed" in fields:
+            self._world.rng.seed(self._world.behaviour.seed)
+        return web.json_response(self._world.behaviour.model_dump())
+
+    async def _put_number(self, request: web.Request) -> web.Response:
+        number = await _read(request, Number)
+        self._world.numbers[number.phone_number_id] = number
+        return web.json_response(number.model_dump(exclude={"token"}))
+
+    async def _put_template(self, request: web.Request) -> web.Response:
+        template = await _read(request, Template)
+        self._world.templates.put(template)
+        return web.json_response(template.model_dump())
+
+    async def _writes(self, request: web.Request) -> web.Response:
+        return web.json_response(customers.writes(self._world, await _read(request, customers.CustomerWrites)))
+
+    async def _calls(self, request: web.Request) -> web.Response:
+        return web.json_response(customers.calls(self._world, await _read(request, customers.CustomerCalls)))
+
+    async def _texts(self, request: web.Request) -> web.Response:
+        return web.json_response(texters.texts(self._world, await _read(request, texters.CustomerTexts)))
+
+    async def _raw(self, request: web.Request) -> web.Response:
+        return web.json_response(customers.raw(self._world, await _read(request, customers.RawChange)))
+
+    async def _verify(self, request: web.Request) -> web.Response:
+        """Meta's handshake with the webhook URL: good when it answers 200 and exactly the challenge."""
+        given = await request.json() if request.can_read_body else {}
+        challenge = str(secrets.randbelow(10**10))
+        token = str(given.get("verify_token", self._world.keys.verify_token))
+        params = {"hub.mode": "subscribe", "hub.challenge": challenge, "hub.verify_token": token}
+        try:
+            status, body = await self._world.postman.fetch(self._world.behaviour.webhook_url, params)
+        except (aiohttp.ClientError, TimeoutError) as trouble:
+            return web.json_response({"verified": False, "status": None, "error": type(trouble).__name__})
+        verified = status == 200 and hmac.compare_digest(body.encode(), challenge.encode())  # noqa: PLR2004  exactly 200
+        return web.json_response({"verified": verified, "status": status, "error": None})
+
+    async def _window(self, request: web.Request) -> web.Response:
+        world, number_id, who = self._world, request.match_info["number_id"], request.match_info["who"]
+        bsuid = who if "." in who else world.people.bsuid_of(who.lstrip("+"))
+        return web.json_response(
+            {"user_id": bsuid, "closes_at": world.windows.closes_at(number_id, bsuid, world.behaviour.day_seconds)}
+        )
+
+    async def _list_faults(self, _request: web.Request) -> web.Response:
+        faults = self._world.faults.all()
+        return web.json_response(
+            [{"id": key, "left": left, "fault": fault.model_dump()} for key, (fault, left) in faults.items()]
+        )
+
+    async def _add_fault(self, request: web.Request) -> web.Response:
+        return web.json_response({"id": self._world.faults.add(await _read(request, Fault))})
+
+    async def _clear_faults(self, request: web.Request) -> web.Response:
+        self._world.faults.clear(int(request.query["id"]) if "id" in request.query else None)
+        return web.json_response({})
+
+    async def _sms_recipient(self, request: web.Request) -> web.Response:
+        state = str((await request.json()).get("state"))
+        if state == "fine":
+            self._world.sms_recipients.pop(request.match_info["phone"], None)
+        elif state in RECIPIENTS or state == "unreachable":
+            self._world.sms_recipients[request.match_info["phone"]] = state
+        else:
+            raise ValueError(f"state: one of fine, unreachable, {', '.join(RECIPIENTS)}")
+        return web.json_response({})
+
+    def _shelf(self, name: str) -> Handler:
+        """``?after=n&limit=m``: records numbered above n, oldest first."""
+
+        async def show(request: web.Request) -> web.Response:
+            shelf: Shelf = getattr(self._world.ledger, name)
+            after, limit = int(request.query.get("after", 0)), int(request.query.get("limit", LIMIT))
+            return web.json_response({"total": shelf.total, "records": shelf.after(after, limit)})
+
+        return show
+
+    async def _outstanding(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._world.postman.outstanding())
+
+    async def _hold(self, _request: web.Request) -> web.Response:
+        self._world.postman.hold()
+        return web.json_response({})
+
+    async def _release(self, request: web.Request) -> web.Response:
+        how = await _read(request, Release)
+        return web.json_response(
+            {"released": self._world.postman.release(how.order, times=how.times, together=how.together)}
+        )
+
+
+async def _read(request: web.Request, model: type[M]) -> M:
+    raw = await request.read()
+    return model.model_validate_json(raw or b"{}")

@@ -1,0 +1,233 @@
+"""The postman: brings webhooks to their URLs, in chains, late, twice, in parcels, held back, and again until 200."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+import aiohttp
+
+from deploy.local.sandbox.behaviour import Behaviour
+from deploy.local.sandbox.clock import unix_now
+from deploy.local.sandbox.hooks import Hook, pack
+from deploy.local.sandbox.ledger import Shelf
+from deploy.local.sandbox.shapes import Json
+from deploy.local.sandbox.signing import meta_json, meta_signature, twilio_signature
+
+OUTSTANDING_MOST = 50_000
+"""Chains and retries alive at once; what comes on top is lost, and counted."""
+AT_ONCE = 64
+PATIENCE = aiohttp.ClientTimeout(total=10)
+DAYS_OF_RETRIES = 7
+OK = 200
+
+Order = Literal["as_held", "reversed", "shuffled"]
+
+
+class Postman:
+    """Carries hooks; knows the secrets they are signed with, and nothing of what they mean."""
+
+    def __init__(
+        self, behaviour: Callable[[], Behaviour], app_secret: str, twilio_token: str, rng: random.Random
+    ) -> None:
+        self._behaviour, self._app_secret, self._twilio_token, self._rng = behaviour, app_secret, twilio_token, rng
+        self._session: aiohttp.ClientSession | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._held: list[Hook] = []
+        self._parcel: list[Hook] = []
+        self.shelf = Shelf(0)
+        self.lost = 0
+
+    async def open(self) -> None:
+        """Begin; must run inside the event loop that carries the webhooks."""
+        self._session = aiohttp.ClientSession(timeout=PATIENCE, connector=aiohttp.TCPConnector(limit=AT_ONCE))
+
+    async def close(self) -> None:
+        """Stop; what is outstanding is never delivered."""
+        await self.forget()
+        if self._session is not None:
+            await self._session.close()
+
+    async def forget(self) -> None:
+        """Drop everything outstanding and held, and let webhooks flow."""
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._held.clear()
+        self._parcel.clear()
+        self._flowing.set()
+        self.lost = 0
+
+    def outstanding(self) -> Json:
+        """How much is under way (chains, retries, parcels), how much is held, how much was lost."""
+        return {
+            "under_way": len(self._tasks),
+            "held": len(self._held),
+            "lost": self.lost,
+            "flowing": self._flowing.is_set(),
+        }
+
+    def chain(self, steps: Sequence[tuple[float, Hook]]) -> None:
+        """Bring hooks one after the other, each ``delay`` seconds after the one before was answered.
+
+        This is where the order is shuffled and hooks are repeated, as the behaviour says.
+        """
+        rules = self._behaviour()
+        if not rules.webhooks:
+            return
+        delays, hooks = [delay for delay, _ in steps], [hook for _, hook in steps]
+        if len(hooks) > 1 and self._rng.random() < rules.shuffle:
+            hooks.reverse()
+            if rules.shuffle < 1:
+                self._rng.shuffle(hooks)
+        plan: list[tuple[float, Hook]] = []
+        for delay, hook in zip(delays, hooks, strict=True):
+            plan.append((delay, hook))
+            if self._rng.random() < rules.repeat:
+                plan.append((0.0, hook))
+        self._spawn(self._walk([(delay, hook) for delay, hook in plan if hook.url]))
+
+    def hold(self) -> None:
+        """Keep every webhook and every retry back from now on."""
+        self._flowing.clear()
+
+    def release(self, order: Order = "as_held", *, times: int = 1, together: bool = False) -> int:
+        """Let webhooks flow again; those held go first, one after the other, or Meta's together in one POST.
+
+        Returns how many were held.
+        """
+        hooks, self._held = self._held, []
+        count = len(hooks)
+        if order == "reversed":
+            hooks.reverse()
+        elif order == "shuffled":
+            self._rng.shuffle(hooks)
+        self._flowing.set()
+        parcels = [[hook] for hook in hooks]
+        if together:
+            parcels = [
+                *_by_url([hook for hook in hooks if hook.provider == "meta"]),
+                *([hook] for hook in hooks if hook.provider != "meta"),
+            ]
+        self._spawn(self._post_all([parcel for parcel in parcels for _ in range(times)]))
+        return count
+
+    async def fetch(self, url: str, params: dict[str, str]) -> tuple[int, str]:
+        """GET, for the handshake."""
+        assert self._session is not None, "open() first"  # noqa: S101  a wiring mistake, not an outcome
+        async with self._session.get(url, params=params) as answer:
+            return answer.status, await answer.text()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if len(self._tasks) >= OUTSTANDING_MOST:
+            self.lost += 1
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _walk(self, plan: Sequence[tuple[float, Hook]]) -> None:
+        for delay, hook in plan:
+            if delay:
+                await asyncio.sleep(delay)
+            rules = self._behaviour()
+            if not self._flowing.is_set():
+                if len(self._held) < OUTSTANDING_MOST:
+                    self._held.append(hook)
+                else:
+                    self.lost += 1
+            elif hook.provider == "meta" and rules.batch and self._rng.random() < rules.batch:
+                if not self._parcel:
+                    self._spawn(self._post_parcel(rules.batch_wait))
+                self._parcel.append(hook)
+            else:
+                await self._post([hook])
+
+    async def _post_parcel(self, wait: float) -> None:
+        await asyncio.sleep(wait)
+        hooks, self._parcel = self._parcel, []
+        if self._flowing.is_set():
+            await self._post_all(_by_url(hooks))
+        else:
+            self._held.extend(hooks)
+
+    async def _post_all(self, parcels: Sequence[Sequence[Hook]]) -> None:
+        for parcel in parcels:
+            await self._post(parcel)
+
+    async def _post(self, hooks: Sequence[Hook]) -> None:
+        """One POST and, when it fails, its retries in the background."""
+        first = hooks[0]
+        body: Json = pack(hooks) if first.provider == "meta" else dict(first.payload)
+        record = {
+            "at": unix_now(),
+            "provider": first.provider,
+            "url": first.url,
+            "items": [{"kind": hook.kind, "subject": hook.subject, "status": hook.status} for hook in hooks],
+            "body": body,
+            "attempts": [],
+            "delivered": False,
+        }
+        self.shelf.add(record)
+        raw, headers = self._sealed(first, body)
+        await self._attempt(first.url, raw, headers, record)
+        if not record["delivered"]:
+            self._spawn(self._retry(first, raw, headers, record))
+
+    async def _retry(self, hook: Hook, raw: bytes, headers: dict[str, str], record: Json) -> None:
+        """Meta: with doubling pauses for seven days. Twilio: once more, when nobody answered."""
+        rules = self._behaviour()
+        if hook.provider == "twilio":
+            if record["attempts"][-1]["status"] is None:
+                await asyncio.sleep(rules.retry_first)
+                await self._attempt(hook.url, raw, headers, record)
+            return
+        pause, until = rules.retry_first, unix_now() + DAYS_OF_RETRIES * max(rules.day_seconds, 60)
+        while not record["delivered"] and unix_now() < until:
+            await asyncio.sleep(pause)
+            await self._flowing.wait()
+            await self._attempt(hook.url, raw, headers, record)
+            pause = min(pause * 2, rules.retry_most)
+
+    async def _attempt(self, url: str, raw: bytes, headers: dict[str, str], record: Json) -> None:
+        assert self._session is not None, "open() first"  # noqa: S101  a wiring mistake, not an outcome
+        status: int | None = None
+        error: str | None = None
+        try:
+            async with (
+                self._at_once,
+                self._session.post(url, data=raw, headers=headers, allow_redirects=False) as answer,
+            ):
+                await answer.read()
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as trouble:
+            error = type(trouble).__name__
+        if len(record["attempts"]) < 100:  # noqa: PLR2004  a week of tries must not fill the ledger
+            record["attempts"].append({"at": unix_now(), "status": status, "error": error})
+        record["delivered"] = status == OK if record["provider"] == "meta" else status is not None and status < 300  # noqa: PLR2004  2xx
+
+    def _sealed(self, hook: Hook, body: Json) -> tuple[bytes, dict[str, str]]:
+        if hook.provider == "meta":
+            raw = meta_json(body)
+            signed = {"Content-Type": "application/json", "X-Hub-Signature-256": meta_signature(self._app_secret, raw)}
+            return raw, signed | {"User-Agent": "facebookexternalua"}
+        signature = twilio_signature(self._twilio_token, hook.url, body.items())
+        kind = "application/x-www-form-urlencoded; charset=UTF-8"
+        return urlencode(body).encode(), {
+            "Content-Type": kind,
+            "X-Twilio-Signature": signature,
+            "User-Agent": "TwilioProxy/1.1",
+        }
+
+
+def _by_url(hooks: Sequence[Hook]) -> list[list[Hook]]:
+    parcels: dict[str, list[Hook]] = {}
+    for hook in hooks:
+        parcels.setdefault(hook.url, []).append(hook)
+    return list(parcels.values())

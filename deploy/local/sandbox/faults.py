@@ -1,0 +1,134 @@
+"""Trouble on demand: which requests meet which fault, and how a fault looks on the wire."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from itertools import count
+from typing import Annotated, Literal, assert_never
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from deploy.local.sandbox.shapes import Answer
+
+Mode = Literal["fail", "fail_async", "throttle", "stall", "slow", "drop_answer", "reset", "server_error"]
+Endpoint = Literal["send", "list", "fetch"]
+Provider = Literal["meta", "twilio"]
+
+
+class Fault(BaseModel):
+    """One fault; it strikes requests to its provider and endpoint, of its ``number`` (sender) and ``to`` if named.
+
+    - ``fail``: an error answer with ``code``; nothing is sent.
+    - ``fail_async``: accepted, then a failed status with ``code``.
+    - ``throttle``: the provider's "too many requests" (130429, 20429, or ``code``); nothing is sent.
+    - ``stall``: no answer for ``seconds``, then the connection closes; sent only if ``sent``.
+    - ``slow``: sent at once, answered after ``seconds``: webhooks overtake the answer.
+    - ``drop_answer``: sent, then the connection closes without an answer.
+    - ``reset``: the connection is reset before anything is processed.
+    - ``server_error``: ``http_status`` (500); sent only if ``sent``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    provider: Provider
+    mode: Mode
+    endpoint: Endpoint = "send"
+    number: str | None = None
+    to: str | None = None
+    code: int | None = None
+    http_status: int | None = None
+    seconds: Annotated[float, Field(ge=0)] = 5.0
+    sent: bool = False
+    calls: Annotated[int, Field(gt=0)] | None = None
+    """How many requests it strikes; None: every one until it is cleared."""
+    chance: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class Faults:
+    """The faults in force, asked in the order they were set; the first that matches strikes."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._ids = count(1)
+        self._set: dict[int, tuple[Fault, int | None]] = {}
+
+    def add(self, fault: Fault) -> int:
+        """Set a fault; returns the id to clear it by."""
+        number = next(self._ids)
+        self._set[number] = (fault, fault.calls)
+        return number
+
+    def clear(self, number: int | None = None) -> None:
+        """Clear one fault, or all."""
+        if number is None:
+            self._set.clear()
+        else:
+            self._set.pop(number, None)
+
+    def all(self) -> dict[int, tuple[Fault, int | None]]:
+        """The faults in force by id, each with the calls it has left."""
+        return dict(self._set)
+
+    def strike(self, provider: Provider, endpoint: Endpoint, number: str | None, to: str | None) -> Fault | None:
+        """The fault this request meets, if any; uses up one of its calls."""
+        for key, (fault, left) in self._set.items():
+            if (fault.provider, fault.endpoint) != (provider, endpoint):
+                continue
+            if not _same(fault.number, number) or not _same(fault.to, to) or self._rng.random() >= fault.chance:
+                continue
+            if left is not None:
+                if left <= 1:
+                    del self._set[key]
+                else:
+                    self._set[key] = (fault, left - 1)
+            return fault
+        return None
+
+
+def _same(wanted: str | None, given: str | None) -> bool:
+    return wanted is None or (given is not None and wanted.lstrip("+") == given.lstrip("+"))
+
+
+async def act_out(  # noqa: PLR0911  one arm per mode
+    fault: Fault | None,
+    request: web.Request,
+    process: Callable[[int | None], Answer],
+    refuse: Callable[[int | None, int | None], Answer],
+) -> tuple[Answer, bool]:
+    """Meet a request with its fault.
+
+    ``process(late_code)`` does the work and says the honest answer; ``refuse(code, http_status)`` builds an error.
+    Returns the answer, and whether it may be written: false once the connection was closed.
+    """
+    if fault is None:
+        return process(None), True
+    match fault.mode:
+        case "fail" | "throttle":
+            return refuse(fault.code, fault.http_status), True
+        case "fail_async":
+            return process(fault.code), True
+        case "server_error":
+            answer = process(None) if fault.sent else None
+            failed = refuse(None, fault.http_status or 500)
+            return Answer(failed.status, failed.body, failed.code, answer.subject if answer else None), True
+        case "slow":
+            answer = process(None)
+            await asyncio.sleep(fault.seconds)
+            return answer, True
+        case "stall":
+            answer = process(None) if fault.sent else refuse(None, None)
+            await asyncio.sleep(fault.seconds)
+            return _hang_up(request, answer)
+        case "drop_answer":
+            return _hang_up(request, process(None))
+        case "reset":
+            return _hang_up(request, refuse(None, None))
+        case _:
+            assert_never(fault.mode)
+
+
+def _hang_up(request: web.Request, answer: Answer) -> tuple[Answer, bool]:
+    if request.transport is not None:
+        request.transport.abort()
+    return answer, False

@@ -1,0 +1,49 @@
+"""What the providers remember of what was asked of them and what they posted; the newest records only."""
+
+from collections import deque
+from itertools import count, islice
+
+from deploy.local.sandbox.shapes import Json
+
+KEPT = 50_000
+WEBHOOKS_KEPT = 10_000
+
+
+class Shelf:
+    """Records numbered from 1 on, the newest ``kept`` of them; ``total`` counts all there ever were."""
+
+    def __init__(self, kept: int) -> None:
+        self._records: deque[Json] = deque(maxlen=kept)
+        self._numbers = count(1)
+        self.total = 0
+
+    def add(self, record: Json) -> Json:
+        """Keep a record; gives it ``n``. The record may be completed later by whoever holds it."""
+        record["n"] = self.total = next(self._numbers)
+        self._records.append(record)
+        return record
+
+    def after(self, n: int, limit: int) -> list[Json]:
+        """Records numbered above ``n``, oldest first, at most ``limit`` of them."""
+        if not self._records or self.total <= n:
+            return []
+        skip = max(0, n + 1 - int(self._records[0]["n"]))
+        return list(islice(self._records, skip, skip + limit))
+
+    def newest_first(self) -> list[Json]:
+        """Everything kept, the newest first."""
+        return list(reversed(self._records))
+
+
+class Ledger:
+    """Four shelves.
+
+    ``calls``: every request to a provider's endpoint with what became of it. ``messages`` and ``sms``: what the
+    providers accepted, and so sent, whatever the caller was told. ``webhooks``: what was posted, with the answers.
+    """
+
+    def __init__(self) -> None:
+        self.calls = Shelf(KEPT)
+        self.messages = Shelf(KEPT)
+        self.sms = Shelf(KEPT)
+        self.webhooks = Shelf(WEBHOOKS_KEPT)

@@ -1,0 +1,156 @@
+"""Meta's messages endpoint: ``POST /{version}/{phone_number_id}/messages``."""
+
+import base64
+import binascii
+import hmac
+import json
+import secrets
+from typing import Any
+
+from aiohttp import web
+
+from deploy.local.sandbox.clock import unix_now
+from deploy.local.sandbox.faults import act_out
+from deploy.local.sandbox.hooks import Hook, Person, meta_status
+from deploy.local.sandbox.meta_errors import no_such_object, refusal, unauthorised
+from deploy.local.sandbox.meta_rules import Ask, judge
+from deploy.local.sandbox.shapes import Answer, Json
+from deploy.local.sandbox.templates import Number
+from deploy.local.sandbox.world import World
+
+REENGAGEMENT = 131047
+THROTTLED = 130429
+FAILED, FAILED_HTTP = 131000, 500
+STRANGE = 135000
+
+
+def new_wamid(user: str) -> str:
+    """A message id that looks like Meta's: base64 of a little structure with the user in it."""
+    return (
+        "wamid."
+        + base64.b64encode(
+            b"\x1d\x0c" + user.encode() + b"\x15\x02\x00\x11\x18\x12" + binascii.hexlify(secrets.token_bytes(9)).upper()
+        ).decode()
+    )
+
+
+class MetaApi:
+    """Judges sends, keeps the windows, reports statuses."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def routes(self) -> list[web.RouteDef]:
+        """The endpoint, for any Graph version."""
+        return [web.post(r"/{version:v\d+\.0}/{number_id}/messages", self.on_send)]
+
+    async def on_send(self, request: web.Request) -> web.Response:
+        """One send, met with the fault that is due."""
+        world, number_id = self._world, request.match_info["number_id"]
+        raw = await request.read()
+        try:
+            body: Any = json.loads(raw)
+        except ValueError:
+            body = None
+        to = str(body.get("to") or body.get("recipient") or "") if isinstance(body, dict) else ""
+        fault = world.faults.strike("meta", "send", number_id, to)
+        mode = None if fault is None else fault.mode
+
+        def process(late_code: int | None) -> Answer:
+            return self._process(request.headers.get("Authorization", ""), number_id, body, late_code)
+
+        def refuse(code: int | None, http: int | None) -> Answer:
+            usual = THROTTLED if mode == "throttle" else FAILED if http is None or http >= FAILED_HTTP else STRANGE
+            return refusal(code or usual, http=http)
+
+        answer, alive = await act_out(fault, request, process, refuse)
+        callback = body.get("biz_opaque_callback_data") if isinstance(body, dict) else None
+        world.ledger.calls.add(
+            {
+                "at": unix_now(),
+                "provider": "meta",
+                "endpoint": "send",
+                "number": number_id,
+                "to": to,
+                "callback": callback,
+                "http_status": answer.status if alive else None,
+                "code": answer.code,
+                "fault": mode,
+                "subject": answer.subject,
+            }
+        )
+        return web.json_response(answer.body, status=answer.status) if alive else web.Response(status=500)
+
+    def _process(self, authorization: str, number_id: str, body: Any, late_code: int | None) -> Answer:
+        """Accept or refuse; an accepted message is in the ledger and its statuses are under way."""
+        number = self._world.number(number_id)
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            return unauthorised(104)
+        wanted = [*self._world.keys.graph_tokens, *([number.token] if number is not None and number.token else [])]
+        if not any(hmac.compare_digest(token.strip().encode(), good.encode()) for good in wanted):
+            return unauthorised(190)
+        if number is None:
+            return no_such_object(number_id)
+        if isinstance(body, dict) and body.get("status") == "read":
+            return Answer(200, {"success": True}) if isinstance(body.get("message_id"), str) else refusal(100)
+        try:
+            ask = judge(body, number, self._world.templates)
+        except (AttributeError, TypeError, KeyError):  # some part was of another JSON type than Meta's schema allows
+            return refusal(100)
+        return ask if isinstance(ask, Answer) else self._accept(number, ask, body, late_code)
+
+    def _accept(self, number: Number, ask: Ask, body: Json, late_code: int | None) -> Answer:
+        world, now = self._world, unix_now()
+        rules = world.behaviour
+        bsuid = ask.bsuid or world.people.bsuid_of(ask.wa_id or "")
+        is_open = world.windows.is_open(number.phone_number_id, bsuid, now, rules.day_seconds)
+        if ask.free_form and not is_open and late_code is None:
+            if rules.reengagement == "sync":
+                return refusal(REENGAGEMENT)
+            late_code = REENGAGEMENT
+        wamid = new_wamid(ask.wa_id or bsuid)
+        world.ledger.messages.add(
+            {
+                "at": now,
+                "phone_number_id": number.phone_number_id,
+                "wamid": wamid,
+                "to": ask.input,
+                "wa_id": ask.wa_id,
+                "user_id": bsuid,
+                "type": ask.type,
+                "callback": ask.callback,
+                "window_open": is_open,
+                "failure": late_code,
+                "body": body,
+            }
+        )
+        if rules.webhooks:
+            world.postman.chain(
+                self._fate(number, ask, Person(ask.wa_id, bsuid, world.people.name_of(bsuid)), wamid, late_code)
+            )
+        who = {"wa_id": ask.wa_id} if ask.wa_id is not None else {"user_id": bsuid}
+        contact = {"input": ask.input, **who}
+        return Answer(
+            200, {"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": wamid}]}, subject=wamid
+        )
+
+    def _fate(self, number: Number, ask: Ask, person: Person, wamid: str, code: int | None) -> list[tuple[float, Hook]]:
+        """The statuses this message will have, with the delay before each."""
+        rules, url, at = self._world.behaviour, self._world.webhook_url(number), unix_now()
+
+        def status(name: str, after: float, *, priced: bool = False, code: int | None = None) -> Hook:
+            return meta_status(
+                number, url, person, ask, wamid=wamid, status=name, at=int(at + after), priced=priced, code=code
+            )
+
+        if code is not None:
+            return [(rules.failed_after, status("failed", rules.failed_after, code=code))]
+        implied = rules.read_receipts and self._world.rng.random() < rules.implied_delivery
+        delivered = rules.sent_after + rules.delivered_after
+        steps = [(rules.sent_after, status("sent", rules.sent_after, priced=True))]
+        if not implied:
+            steps.append((rules.delivered_after, status("delivered", delivered, priced=True)))
+        if rules.read_receipts:
+            steps.append((rules.read_after, status("read", delivered + rules.read_after, priced=implied)))
+        return steps

@@ -1,0 +1,74 @@
+"""Who the customers are and which windows they have opened, as Meta knows it. No I/O; callers pass the time.
+
+Rule 1: a person is known by a business-scoped id; a phone number leads to one, always the same.
+Rule 2: a window belongs to (business number, person) and is opened by the person alone.
+Rule 3: it is open while ``now < last + day``, where ``last`` is the newest timestamp of what the person sent.
+"""
+
+import hashlib
+from collections import OrderedDict
+from typing import TypeVar
+
+from deploy.local.sandbox.phones import country
+
+K = TypeVar("K")
+V = TypeVar("V")
+CEILING = 200_000
+"""People and windows kept; the ones untouched for longest are forgotten."""
+
+
+class People:
+    """Phone numbers and business-scoped ids of the same person."""
+
+    def __init__(self) -> None:
+        self._bsuids: OrderedDict[str, str] = OrderedDict()
+        self._names: OrderedDict[str, str] = OrderedDict()
+
+    def named(self, bsuid: str, name: str) -> None:
+        """The profile name the person shows."""
+        _remember(self._names, bsuid, name)
+
+    def name_of(self, bsuid: str) -> str:
+        """As last shown."""
+        return self._names.get(bsuid, "Customer")
+
+    def introduce(self, wa_id: str, bsuid: str) -> None:
+        """From now on this number is this person."""
+        _remember(self._bsuids, wa_id, bsuid)
+
+    def bsuid_of(self, wa_id: str) -> str:
+        """The person behind a number: as introduced, else derived from the number."""
+        known = self._bsuids.get(wa_id)
+        if known is not None:
+            return known
+        digest = hashlib.sha256(wa_id.encode()).digest()
+        return f"{country(wa_id)}.{int.from_bytes(digest[:8]):020d}"
+
+
+class Windows:
+    """When each person last wrote to each business number, in unix seconds."""
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def opened(self, number_id: str, bsuid: str, at: int) -> None:
+        """The person wrote or called at this time; an older time changes nothing."""
+        key = (number_id, bsuid)
+        _remember(self._last, key, max(at, self._last.get(key, at)))
+
+    def is_open(self, number_id: str, bsuid: str, now: float, day: float) -> bool:
+        """Whether free-form messages may go."""
+        last = self._last.get((number_id, bsuid))
+        return last is not None and now < last + day
+
+    def closes_at(self, number_id: str, bsuid: str, day: float) -> float | None:
+        """The first instant at which the window is closed, or None if it never opened."""
+        last = self._last.get((number_id, bsuid))
+        return None if last is None else last + day
+
+
+def _remember(known: OrderedDict[K, V], key: K, value: V) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    if len(known) > CEILING:
+        known.popitem(last=False)

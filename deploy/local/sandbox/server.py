@@ -1,0 +1,60 @@
+"""Wires the sandbox and runs it until it is told to stop."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from aiohttp import web
+
+from deploy.local.sandbox.control import Control, explain
+from deploy.local.sandbox.meta import MetaApi
+from deploy.local.sandbox.twilio import TwilioApi
+from deploy.local.sandbox.world import World
+
+BODY_MOST = 4 * 1024 * 1024
+WATCH_SECONDS = 0.5
+
+
+def application(world: World) -> web.Application:
+    """Both providers and the control API on one application."""
+    app = web.Application(client_max_size=BODY_MOST, middlewares=[explain])
+    app.add_routes([*MetaApi(world).routes(), *TwilioApi(world).routes(), *Control(world).routes()])
+    return app
+
+
+async def serve(world: World, host: str, port: int, *, with_parent: bool) -> None:
+    """Serve until SIGTERM or SIGINT, or until the parent process is gone; port 0 takes a free one.
+
+    Prints one line when it listens: ``sandbox ready on http://host:port``.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    runner = web.AppRunner(application(world), access_log=None, shutdown_timeout=0.2, handle_signals=False)
+    await runner.setup()
+    await world.postman.open()
+    watch = loop.create_task(_parent_gone(stop)) if with_parent else None
+    try:
+        await web.TCPSite(runner, host, port, backlog=1024).start()
+        bound = runner.addresses[0]
+        sys.stdout.write(f"sandbox ready on http://{bound[0]}:{bound[1]}\n")
+        sys.stdout.flush()
+        await stop.wait()
+    finally:
+        if watch is not None:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+        await world.postman.close()
+        await runner.cleanup()
+
+
+async def _parent_gone(stop: asyncio.Event) -> None:
+    """Stop when whoever started us is no more: an orphan is given another parent."""
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110  nobody tells a process that its parent died
+        await asyncio.sleep(WATCH_SECONDS)
+    stop.set()

@@ -1,0 +1,51 @@
+"""What customers do to us by SMS: the control call ``customer texts``, and what Twilio does by itself with STOP."""
+
+import secrets
+
+from pydantic import BaseModel, ConfigDict
+
+from deploy.local.sandbox.hooks import Hook
+from deploy.local.sandbox.segments import segments
+from deploy.local.sandbox.shapes import Json
+from deploy.local.sandbox.world import World
+
+STOP = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
+START = frozenset({"START", "YES", "UNSTOP"})
+
+
+class CustomerTexts(BaseModel):
+    """A customer's SMS to one of the business's numbers; the keywords opt him out or in at Twilio."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    phone: str
+    to: str
+    text: str = "Is my car ready?"
+
+
+def texts(world: World, ask: CustomerTexts) -> Json:
+    """Do it; answers ``{sid}``."""
+    word, sid = ask.text.strip().upper(), "SM" + secrets.token_hex(16)
+    if word in STOP:
+        world.sms_recipients[ask.phone] = "opted_out"
+    elif word in START:
+        world.sms_recipients.pop(ask.phone, None)
+    form = {
+        "ToCountry": "GB",
+        "SmsMessageSid": sid,
+        "NumMedia": "0",
+        "SmsSid": sid,
+        "SmsStatus": "received",
+        "Body": ask.text,
+        "FromCountry": "GB",
+        "To": ask.to,
+        "NumSegments": str(segments(ask.text)),
+        "MessageSid": sid,
+        "AccountSid": world.keys.twilio_sid,
+        "From": ask.phone,
+        "ApiVersion": "2010-04-01",
+    }
+    if word in STOP | START:
+        form["OptOutType"] = "STOP" if word in STOP else "START"
+    world.postman.chain([(0.0, Hook("twilio", world.behaviour.sms_url, "sms", sid, None, form))])
+    return {"sid": sid}

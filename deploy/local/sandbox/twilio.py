@@ -1,0 +1,202 @@
+"""Twilio's Messages resource: send, fetch, list."""
+
+import base64
+import binascii
+import hmac
+import secrets
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from deploy.local.sandbox.clock import unix_now, utc
+from deploy.local.sandbox.faults import Endpoint, act_out
+from deploy.local.sandbox.hooks import Hook
+from deploy.local.sandbox.shapes import Answer, Json
+from deploy.local.sandbox.twilio_rules import PRICE, Text, callback_form, judge, refusal, resource
+from deploy.local.sandbox.world import World
+
+THROTTLED, SERVER, UNREACHABLE = 20429, 20500, 30003
+UNDELIVERED = frozenset({30003, 30004, 30005, 30006, 30007, 30008, 30036, 30042, 30410})
+"""Codes that come after the operator took the message; the others make it ``failed`` before it was sent."""
+PAGE, PAGE_MOST = 50, 1000
+
+
+Work = Callable[[int | None], Answer]
+
+
+class TwilioApi:
+    """Sends texts, never the same way twice: a repeated request is another message."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def routes(self) -> list[web.RouteDef]:
+        """The three endpoints."""
+        base = "/2010-04-01/Accounts/{account}/Messages"
+        return [
+            web.post(f"{base}.json", self.on_send),
+            web.get(f"{base}.json", self.on_list),
+            web.get(f"{base}/{{sid}}.json", self.on_fetch),
+        ]
+
+    async def on_send(self, request: web.Request) -> web.Response:
+        """Take a message: 201 with its resource."""
+        form = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+        return await self._answer(
+            request, "send", form.get("From"), form.get("To"), lambda late: self._send(form, late)
+        )
+
+    async def on_fetch(self, request: web.Request) -> web.Response:
+        """One message as it stands."""
+        return await self._answer(request, "fetch", None, None, lambda _late: self._fetch(request.match_info["sid"]))
+
+    async def on_list(self, request: web.Request) -> web.Response:
+        """Messages really sent, newest first, a page at a time."""
+        query = request.query
+        return await self._answer(
+            request, "list", query.get("From"), query.get("To"), lambda _late: self._list(request)
+        )
+
+    async def _answer(
+        self, request: web.Request, endpoint: Endpoint, sender: str | None, to: str | None, work: Work
+    ) -> web.Response:
+        world = self._world
+        fault = world.faults.strike("twilio", endpoint, sender, to)
+        mode = None if fault is None else fault.mode
+
+        def refuse(code: int | None, http: int | None) -> Answer:
+            return refusal(
+                code or (THROTTLED if mode == "throttle" else SERVER), http=http, to=to or "", sender=sender or ""
+            )
+
+        def process(late_code: int | None) -> Answer:
+            return work(late_code) if self._authorised(request) else refusal(20003)
+
+        answer, alive = await act_out(fault, request, process, refuse)
+        record: Json = {"at": unix_now(), "provider": "twilio", "endpoint": endpoint, "number": sender, "to": to}
+        record |= {
+            "http_status": answer.status if alive else None,
+            "code": answer.code,
+            "fault": mode,
+            "subject": answer.subject,
+        }
+        world.ledger.calls.add(record)
+        return web.json_response(answer.body, status=answer.status) if alive else web.Response(status=500)
+
+    def _authorised(self, request: web.Request) -> bool:
+        keys = self._world.keys
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        try:
+            plain = base64.b64decode(given.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        right = hmac.compare_digest(plain, f"{keys.twilio_sid}:{keys.twilio_token}".encode())
+        return scheme.lower() == "basic" and right and request.match_info["account"] == keys.twilio_sid
+
+    def _send(self, form: dict[str, str], late_code: int | None) -> Answer:
+        world = self._world
+        text = judge(form, world.sms_recipients)
+        if isinstance(text, Answer):
+            return text
+        if late_code is None and world.sms_recipients.get(text.to) == "unreachable":
+            late_code = UNREACHABLE
+        now, sid = unix_now(), "SM" + secrets.token_hex(16)
+        created = resource(world.keys.twilio_sid, sid, text, now)
+        message = dict(created)
+        world.ledger.sms.add(
+            {"at": now, "sid": sid, "message": message, "callback": text.callback, "failure": late_code}
+        )
+        self._travel(message, text, late_code, now)
+        return Answer(201, created, subject=sid)
+
+    def _travel(self, message: Json, text: Text, late_code: int | None, now: float) -> None:
+        """Let the message reach its end (at once in the list) and its callbacks set out."""
+        rules = self._world.behaviour
+        if not rules.webhooks:
+            return
+        message["status"], message["error_code"] = "delivered", late_code
+        if late_code is not None:
+            message["status"] = "undelivered" if late_code in UNDELIVERED else "failed"
+        if message["status"] != "failed":
+            after = now + rules.sent_after
+            message["date_sent"] = message["date_updated"] = format_datetime(utc(after))
+            message["price"] = f"-{PRICE * int(message['num_segments']):.5f}"
+        if text.callback is None:
+            return
+        middle = [] if message["status"] == "failed" else ["sent"]
+        stages = ["queued", *middle, message["status"]]
+        delays = [rules.sent_after / 2, *([rules.sent_after / 2] if middle else []), rules.delivered_after]
+        steps: list[tuple[float, Hook]] = []
+        for stage, delay in zip(stages, delays, strict=True):
+            steps.append(
+                (delay, Hook("twilio", text.callback, "status", message["sid"], stage, callback_form(message, stage)))
+            )
+        self._world.postman.chain(steps)
+
+    def _fetch(self, sid: str) -> Answer:
+        for record in self._world.ledger.sms.newest_first():
+            if record["sid"] == sid:
+                return Answer(200, record["message"], subject=sid)
+        return refusal(20404)
+
+    def _list(self, request: web.Request) -> Answer:
+        query = request.query
+        try:
+            size = min(PAGE_MOST, max(1, int(query.get("PageSize", PAGE))))
+            page = max(0, int(query.get("Page", 0)))
+            since, until = _instant(query.get("DateSent>")), _instant(query.get("DateSent<"), end=True)
+            on = _instant(query.get("DateSent"))
+        except ValueError:
+            return refusal(20001)
+        found = []
+        for record in self._world.ledger.sms.newest_first():
+            message, sent = record["message"], utc(record["at"])
+            wrong_party = query.get("To") not in (None, message["to"]) or query.get("From") not in (
+                None,
+                message["from"],
+            )
+            wrong_time = (
+                (since and sent < since)
+                or (until and sent >= until)
+                or (on and not on <= sent < on + timedelta(days=1))
+            )
+            if not wrong_party and not wrong_time:
+                found.append(message)
+        return Answer(200, self._page(request, found, page, size))
+
+    def _page(self, request: web.Request, found: list[Json], page: int, size: int) -> Json:
+        """One page in Twilio's envelope; ``next_page_uri`` is None on the last."""
+
+        def uri(number: int) -> str:
+            query = [
+                (name, value) for name, value in request.query.items() if name not in ("Page", "PageSize", "PageToken")
+            ]
+            return request.path + "?" + urlencode([*query, ("PageSize", str(size)), ("Page", str(number))])
+
+        start = page * size
+        items = found[start : start + size]
+        return {
+            "first_page_uri": uri(0),
+            "end": start + len(items) - 1 if items else start,
+            "previous_page_uri": uri(page - 1) if page else None,
+            "messages": items,
+            "uri": uri(page),
+            "page_size": size,
+            "start": start,
+            "next_page_uri": uri(page + 1) if start + size < len(found) else None,
+            "page": page,
+        }
+
+
+def _instant(text: str | None, *, end: bool = False) -> datetime | None:
+    """A ``DateSent`` filter: a day (all of it) or an instant, in UTC; raises ``ValueError`` for anything else."""
+    if text is None:
+        return None
+    if len(text) == len("2026-11-22"):
+        day = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        return day + timedelta(days=1) if end else day
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

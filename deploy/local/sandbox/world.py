@@ -1,0 +1,74 @@
+"""Everything the sandbox knows at one moment; ``reset`` makes it as it was at the start."""
+
+import random
+from dataclasses import dataclass, field
+
+from deploy.local.sandbox.behaviour import Behaviour
+from deploy.local.sandbox.delivery import Postman
+from deploy.local.sandbox.faults import Faults
+from deploy.local.sandbox.ledger import Ledger
+from deploy.local.sandbox.people import People, Windows
+from deploy.local.sandbox.templates import Number, Template, Templates
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The secrets shared with the customer of the providers."""
+
+    app_secret: str
+    verify_token: str
+    graph_tokens: frozenset[str]
+    twilio_sid: str
+    twilio_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnFile:
+    """What stands registered when the sandbox starts."""
+
+    numbers: tuple[Number, ...] = ()
+    templates: tuple[Template, ...] = ()
+
+
+@dataclass
+class World:
+    """The state of both providers. Without a registered number every number id is one (a bench needs no registry)."""
+
+    keys: Keys
+    start: Behaviour
+    on_file: OnFile
+    postman: Postman = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin as ``reset`` leaves it."""
+        self.rng = random.Random(self.start.seed)  # noqa: S311  faults and disorder are drawn here, no secret is
+        self.postman = Postman(lambda: self.behaviour, self.keys.app_secret, self.keys.twilio_token, self.rng)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.behaviour = self.start
+        self.rng.seed(self.start.seed)
+        self.ledger = Ledger()
+        self.postman.shelf = self.ledger.webhooks
+        self.people, self.windows, self.faults = People(), Windows(), Faults(self.rng)
+        self.numbers = {number.phone_number_id: number for number in self.on_file.numbers}
+        self.templates = Templates()
+        for template in self.on_file.templates:
+            self.templates.put(template)
+        self.sms_recipients: dict[str, str] = {}
+
+    async def reset(self) -> None:
+        """Forget everything since the start, outstanding webhooks included."""
+        await self.postman.forget()
+        self._begin()
+
+    def number(self, number_id: str) -> Number | None:
+        """The business number of this id, or None when Meta knows none."""
+        found = self.numbers.get(number_id)
+        if found is None and not self.numbers and number_id.isdigit():
+            return Number(phone_number_id=number_id)
+        return found
+
+    def webhook_url(self, number: Number) -> str:
+        """Where webhooks about this number go."""
+        return number.webhook_url or self.behaviour.webhook_url
