@@ -1,0 +1,41 @@
+"""Which failures of PostgreSQL time mends. Pure.
+
+Transient: the server or the way to it is gone, it is starting or stopping, it is out of a resource, two transactions met, or a
+statement ran out of time. Everything else the server says about a statement is a bug or a bad record.
+"""
+
+import asyncpg
+
+_TRANSIENT_CLASSES = (
+    "08",  # connection
+    "40",  # serialization failure, deadlock
+    "53",  # insufficient resources: too many connections, disk full, out of memory
+    "57",  # operator intervention: shutdown, starting up, statement timeout
+    "58",  # system error
+)
+_TRANSIENT_STATES = (
+    "25006",  # read-only transaction: we still speak to the old primary after a failover
+    "55P03",  # lock not available within lock_timeout
+)
+_GONE = (
+    "connection is closed",
+    "connection was closed",
+    "pool is closing",
+    "pool is closed",
+    "released back to the pool",
+)
+
+
+def transient_db(error: BaseException) -> bool:
+    """Whether the same transaction may well succeed a little later."""
+    match error:
+        case asyncpg.PostgresError():
+            state = error.sqlstate or ""
+            return state.startswith(_TRANSIENT_CLASSES) or state in _TRANSIENT_STATES
+        case asyncpg.InterfaceError():
+            # asyncpg says both "you called me wrongly" and "the connection is gone" with this class
+            return any(gone in str(error) for gone in _GONE)
+        case OSError() | TimeoutError():
+            return True
+        case _:
+            return False

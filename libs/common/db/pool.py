@@ -1,0 +1,143 @@
+"""The connection pool: bounded in every direction, so that a server that went silent costs two seconds and no more.
+
+Rule 1: a command that times out or is cancelled takes its connection with it. Asking a silent server to cancel would hang as well.
+Rule 2: sessions carry no state (no session locks, no SET, no LISTEN), so giving a connection back asks the server nothing.
+Rule 3: ``json`` and ``jsonb`` columns are Python values in both directions. Strings in them must be ``storable`` first.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from asyncpg.pool import PoolConnectionProxy
+
+from libs.common.db.errors import transient_db
+from libs.common.errors import ConfigurationError, Transient
+
+if TYPE_CHECKING:
+    Connection = PoolConnectionProxy[asyncpg.Record]
+    _PlainConnection = asyncpg.Connection[asyncpg.Record]
+else:  # generic in the stubs only
+    Connection = PoolConnectionProxy
+    _PlainConnection = asyncpg.Connection
+
+CONNECT_SECONDS = 1.5
+_CLOSE_SECONDS = 2.0
+_JSONB_VERSION = b"\x01"
+
+
+class Pool:
+    """A pool whose every wait ends. ``async with pool.acquire() as db, db.transaction(): …``."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, acquire_seconds: float) -> None:
+        self._pool = pool
+        self._acquire_seconds = acquire_seconds
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """A connection. Raises Transient when none is to be had in time, or when the server went away while it was used."""
+        try:
+            connection = await self._pool.acquire(timeout=self._acquire_seconds)
+        except Exception as error:
+            if transient_db(error):
+                raise Transient(f"postgres is away ({type(error).__name__})") from error
+            raise
+        try:
+            yield connection
+        except asyncpg.InterfaceError as error:
+            # the rollback of a transaction whose command timed out finds the connection gone: say what happened
+            if transient_db(error):
+                raise Transient("postgres is away (connection lost)") from error
+            raise
+        finally:
+            await self._pool.release(connection, timeout=self._acquire_seconds)
+
+    async def check(self) -> None:
+        """Return when the server answers; for readiness."""
+        async with self.acquire() as db:
+            await db.fetchval("select 1")
+
+
+@asynccontextmanager
+async def open_pool(
+    dsn: str, *, application_name: str, size: int = 8, command_seconds: float = 2.0
+) -> AsyncIterator[Pool]:
+    """Open a pool, having reached the server once.
+
+    ``command_seconds`` bounds every command, on the server (``statement_timeout``) and here. Raises ConfigurationError when the server
+    cannot be reached or refuses us.
+    """
+    try:
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=command_seconds,
+            connection_class=_Connection,
+            init=_prepare,
+            max_inactive_connection_lifetime=300.0,
+            server_settings={
+                "application_name": application_name,
+                "timezone": "UTC",
+                "jit": "off",
+                # the server gives up first, so that the connection survives a statement that was merely slow
+                "statement_timeout": str(max(1, round(command_seconds * 900))),
+                "idle_in_transaction_session_timeout": "30000",
+            },
+        )
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise ConfigurationError(unreachable(error)) from error
+    try:
+        yield Pool(pool, acquire_seconds=min(CONNECT_SECONDS, command_seconds))
+    finally:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+
+def unreachable(error: BaseException) -> str:
+    """One line on why PostgreSQL could not be used at start; the address stays out, it may hold a password."""
+    why = error.sqlstate if isinstance(error, asyncpg.PostgresError) else None
+    return (
+        f"postgres cannot be used ({type(error).__name__}{f' {why}' if why else ''}): "
+        "start it, or set TRANSOM_POSTGRES_DSN to where it listens"
+    )
+
+
+class _Connection(_PlainConnection):
+    __slots__ = ()
+
+    def _cancel_current_command(self, *_waiters: Any) -> None:
+        # soon, not now: asyncpg is about to tell the waiting caller, and both must not tell it
+        asyncio.get_running_loop().call_soon(self.terminate)
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+async def _prepare(connection: Any) -> None:
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", format="binary", encoder=_jsonb, decoder=lambda data: orjson.loads(data[1:])
+    )
+    await connection.set_type_codec("json", schema="pg_catalog", format="binary", encoder=_json, decoder=orjson.loads)
+
+
+def _jsonb(value: Any) -> bytes:
+    return _JSONB_VERSION + _json(value)
+
+
+def _json(value: Any) -> bytes:
+    return orjson.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, UUID):  # asyncpg's own subclass
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

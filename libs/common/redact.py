@@ -1,0 +1,184 @@
+"""Nothing private in a log line, even by mistake. Pure.
+
+Rule 1: a field whose name says that it is private is masked whatever it holds.
+Rule 2: in every other string, what looks private is masked: phone numbers, tokens, signatures, links and their queries.
+Rule 3: of an exception we say its class, where it was raised, and its words only where they cannot quote a payload.
+"""
+
+import re
+import traceback
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, cast
+
+import asyncpg
+
+from libs.common.errors import TransomError
+
+MASK = "[redacted]"
+
+# Names that are private as they stand, and parts that make any name private.
+_PRIVATE_NAMES = frozenset(
+    (
+        *("text", "body", "caption", "content", "contents", "value", "payload", "key", "parameters", "params", "args"),
+        *("to", "from", "sender", "recipient", "name", "first_name", "last_name", "email", "address", "wa_id", "wamid"),
+        *(
+            "latitude",
+            "longitude",
+            "url",
+            "uri",
+            "link",
+            "href",
+            "query",
+            "query_string",
+            "headers",
+            "cookie",
+            "dsn",
+            "code",
+        ),
+    )
+)
+_PRIVATE_PARTS = re.compile(
+    r"phone(?!_number_id)|token|secret|password|passwd|signature|authori[sz]ation|credential|msisdn|_url$|_text$|_body$"
+)
+
+# Ids and counts that every line carries: trusted when they are what they claim to be, so that the common line costs little.
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_QUIET = frozenset(
+    ("event", "reason", "route", "channel", "outcome", "topic", "org_id", "phone_number_id", "status", "logger", "line")
+)
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.:<>-]{0,80}|\d{1,6}")
+_ID_NUMBER = re.compile(r"\d{1,20}")
+
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+_PRIVATE = re.compile(
+    rf"""
+    (?P<keep> \b[0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}}\b    # an id of ours
+            | \b\d{{4}}-\d\d-\d\d(?:[T ]\d\d:\d\d[\d:.,+Z-]*)?(?![\d-])                      # a date, a time
+            | \b{_OCTET}(?:\.{_OCTET}){{3}}(?:/\d+)?(?::\d+)?\b(?![.\d])                     # a server's address
+    )
+    | (?P<host> \b[a-z][a-z0-9+.-]*:// (?:[^\s/?\#@'"]*@)? (?P<where>[^\s/?\#@'"]*) ) [^\s'"<>)]*       # a URL: only its host stays
+    | \bwa\.me/\S+
+    | \bwamid\.[\w=+/.-]+                                                                    # holds a phone number in base64
+    | (?i:\b(?:bearer|basic)\s+[\w.~+/=-]+)
+    | \beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?                                                       # a JWT
+    | \bEAA[A-Za-z0-9]{{16,}}                                                                # a token of Meta's
+    | \bsha(?:1|256)=[0-9A-Fa-f]+
+    | (?<![0-9A-Za-z])[0-9a-f]{{32,}}(?![0-9A-Za-z])                                         # keys, tokens and digests in hex
+    | (?i:\b(?:token|secret|password|signature|code)\b\s*[=:]\s*\S+)
+    | (?<![0-9A-Za-z_.-])(?:\+|00)?\(?\d(?:[ ()./-]{{0,2}}\d){{6,18}}(?![0-9A-Za-z_-])        # seven digits and more: a phone number
+    """,
+    re.VERBOSE,
+)
+
+_DEPTH = 6
+_FRAMES = 12
+
+# Their words are about code, files, sockets and our own static texts, never about what a customer sent.
+_SPEAKING = (TransomError, OSError, TypeError, AttributeError, NameError, ImportError, IndexError)
+
+
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask what is private in one event (a structlog processor); ``event`` and well-formed ids pass untouched."""
+    for name, value in event.items():
+        kind = type(value)
+        if kind is int or kind is bool or value is None or kind is float:
+            if _is_private(name):
+                event[name] = MASK
+        elif kind is str and (
+            (name in _QUIET and _WORD.fullmatch(value))
+            or (name.endswith("_id") and _UUID.fullmatch(value))
+            or (name == "phone_number_id" and _ID_NUMBER.fullmatch(value))
+        ):
+            continue
+        elif name == "exception":
+            continue  # made by ``describe``
+        else:
+            event[name] = _clean(name, value, _DEPTH)
+    return event
+
+
+def scrub(text: str) -> str:
+    """The text with everything masked that looks private."""
+    return _PRIVATE.sub(_masked, text)
+
+
+def describe(error: BaseException) -> list[dict[str, Any]]:
+    """An exception and what caused it, the latest first: ``type``, ``at`` (file:line function, innermost last), perhaps ``message``."""
+    told: list[dict[str, Any]] = []
+    waiting: list[BaseException] = [error]
+    seen: set[int] = set()
+    while waiting and len(told) < _DEPTH:
+        current = waiting.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        frames = traceback.extract_tb(current.__traceback__)[-_FRAMES:]
+        one: dict[str, Any] = {
+            "type": f"{type(current).__module__}.{type(current).__qualname__}".removeprefix("builtins."),
+            "at": [f"{'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno} {frame.name}" for frame in frames],
+        }
+        if message := _words_of(current):
+            one["message"] = message
+        told.append(one)
+        if isinstance(current, BaseExceptionGroup):
+            waiting.extend(cast(BaseExceptionGroup[BaseException], current).exceptions)
+        if current.__cause__ is not None:
+            waiting.append(current.__cause__)
+        elif current.__context__ is not None and not current.__suppress_context__:
+            waiting.append(current.__context__)
+    return told
+
+
+def _words_of(error: BaseException) -> str:
+    match error:
+        case asyncpg.PostgresError():
+            # the message may quote a value; the state and the names of things cannot
+            parts = (error.sqlstate, error.table_name, error.column_name, error.constraint_name)
+            return " ".join(part for part in parts if isinstance(part, str))
+        case asyncpg.InterfaceError() if not isinstance(error, ValueError):
+            return scrub(str(error))
+        case _ if isinstance(error, _SPEAKING):
+            return scrub(str(error))
+        case _:
+            return ""
+
+
+def _is_private(name: str) -> bool:
+    lowered = name.lower()
+    return lowered in _PRIVATE_NAMES or _PRIVATE_PARTS.search(lowered) is not None
+
+
+def _clean(name: str, value: Any, depth: int) -> Any:
+    if _is_private(name):
+        return MASK
+    return _cleaned(value, depth) if depth else f"<{type(value).__name__}>"
+
+
+def _cleaned(value: Any, depth: int) -> Any:
+    match value:
+        case str():
+            return scrub(value)
+        case bytes() | bytearray() | memoryview():
+            return f"<{len(value)} bytes>"
+        case Mapping():
+            return {scrub(str(key)): _clean(str(key), item, depth - 1) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_clean("", item, depth - 1) for item in value]
+        case BaseException():
+            return describe(value)
+        case _:
+            return value
+
+
+def _masked(match: re.Match[str]) -> str:
+    if match["keep"] is not None:
+        return match["keep"]
+    if match["host"] is not None:
+        scheme = match["host"].partition("://")[0]
+        return (
+            f"{scheme}://{match['where']}"
+            if match[0] == f"{scheme}://{match['where']}"
+            else f"{scheme}://{match['where']}/{MASK}"
+        )
+    return MASK

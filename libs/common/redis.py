@@ -1,0 +1,176 @@
+"""Redis as something that may be away: calls are quick or ``AWAY``, never slow and never an exception for being away.
+
+Rule 1: no call takes longer than a quarter of a second, and the client never retries by itself: after a lost reply a repeated command
+could answer the opposite of the first.
+Rule 2: after two failures in a row the breaker opens. While it is open every call is ``AWAY`` at once, and a probe beside them looks
+every second whether the server is back: no caller pays for looking.
+Rule 3: whoever calls has another truth to go by; Redis is a first gate and a shared counter, never a record.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from enum import Enum
+from typing import Any, Final
+
+import redis.asyncio
+from redis.asyncio.client import Pipeline
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as LostConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as SlowError,
+)
+from redis.maint_notifications import MaintNotificationsConfig
+
+from libs.common import metrics
+from libs.common.errors import ConfigurationError
+from libs.common.logging import get_logger
+
+log = get_logger()
+
+CALL_SECONDS = 0.25
+_PROBE_SECONDS = 1.0
+_FAILURES_TO_OPEN = 2
+_START_SECONDS = 2.0
+
+_TROUBLE = (LostConnectionError, SlowError, ReadOnlyError, OutOfMemoryError, OSError, TimeoutError)
+_TROUBLE_WORDS = ("LOADING", "MASTERDOWN", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
+
+
+class Away(Enum):
+    """Why there is no reply. One member, so that ``reply is AWAY`` narrows the type."""
+
+    AWAY = "away"
+
+
+AWAY: Final = Away.AWAY
+
+
+class Redis:
+    """A client that answers at once or says ``AWAY``. Build it with ``open_redis``."""
+
+    def __init__(self, client: "redis.asyncio.Redis", *, probe_seconds: float = _PROBE_SECONDS) -> None:
+        self._client = client
+        self._probe_seconds = probe_seconds
+        self._failures = 0
+        self._probe: asyncio.Task[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the breaker is open, so that calls are not even tried."""
+        return self._probe is not None
+
+    async def pipeline(self, build: Callable[[Pipeline], object]) -> list[Any] | Away:
+        """Send what ``build`` puts into the pipeline in one round trip; the replies in order (text is str), or ``AWAY``.
+
+        ``AWAY`` says nothing about whether the commands took effect. A reply that is an error of the caller's making raises ResponseError.
+        """
+        if self._probe is not None:
+            return AWAY
+        try:
+            async with asyncio.timeout(CALL_SECONDS), self._client.pipeline(transaction=False) as pipe:
+                build(pipe)
+                replies: list[Any] = await pipe.execute()
+        except RedisError as error:
+            if not _is_trouble(error):
+                raise
+            self._failed()
+            return AWAY
+        except (OSError, TimeoutError):
+            self._failed()
+            return AWAY
+        self._failures = 0
+        return replies
+
+    async def check(self) -> None:
+        """Return when the server answers now; for those who want to know, not for readiness: nothing depends on Redis."""
+        async with asyncio.timeout(CALL_SECONDS):
+            await self._client.ping()
+
+    async def close(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.wait({self._probe})
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(CALL_SECONDS):
+                await self._client.aclose()
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._failures >= _FAILURES_TO_OPEN and self._probe is None:
+            metrics.gauge("transom_breaker_open", 1, dependency="redis")
+            log.warning("breaker.opened", dependency="redis")
+            self._probe = asyncio.create_task(self._look_for_it())
+
+    async def _look_for_it(self) -> None:
+        while True:
+            await asyncio.sleep(self._probe_seconds)
+            try:
+                await self.check()
+            except (RedisError, OSError, TimeoutError):
+                continue
+            break
+        self._failures = 0
+        self._probe = None
+        metrics.gauge("transom_breaker_open", 0, dependency="redis")
+        log.info("breaker.closed", dependency="redis")
+
+
+@asynccontextmanager
+async def open_redis(
+    url: str, *, client_name: str = "transom", probe_seconds: float = _PROBE_SECONDS
+) -> AsyncIterator[Redis]:
+    """Open a client, having reached the server once. Raises ConfigurationError when that fails."""
+    try:
+        client = redis.asyncio.Redis.from_url(
+            url,
+            client_name=client_name,
+            decode_responses=True,
+            protocol=2,  # nothing of RESP3 is used, and it costs a round trip more at each connect
+            driver_info=None,
+            retry=Retry(NoBackoff(), 0),
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            socket_timeout=CALL_SECONDS,
+            socket_connect_timeout=CALL_SECONDS,
+        )
+    except ValueError as error:
+        raise ConfigurationError(_UNREACHABLE.format("not a Redis URL")) from error
+    opened = Redis(client, probe_seconds=probe_seconds)
+    try:
+        await _reach(client)
+        yield opened
+    finally:
+        await opened.close()
+
+
+_UNREACHABLE = "redis cannot be used ({}): start it, or set TRANSOM_REDIS_URL to where it listens"
+
+
+async def _reach(client: "redis.asyncio.Redis") -> None:
+    """Ping with some patience: a start may coincide with a busy machine, and only a start may wait."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _START_SECONDS
+    while True:
+        try:
+            await client.ping()
+        except (RedisError, OSError, TimeoutError) as error:
+            if loop.time() > deadline or isinstance(error, AuthenticationError):
+                raise ConfigurationError(_UNREACHABLE.format(type(error).__name__)) from error
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+def _is_trouble(error: RedisError) -> bool:
+    return isinstance(error, _TROUBLE) or (isinstance(error, ResponseError) and str(error).startswith(_TROUBLE_WORDS))

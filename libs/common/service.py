@@ -1,0 +1,171 @@
+"""A service's life: settings, logging, its own wiring, HTTP until a signal, drain, exit code.
+
+``run_service`` is all that an ``app.py`` calls. The service's ``run(settings, service)`` opens what it needs with nested async context
+managers and awaits ``service.serve(…)`` in their middle; when a SIGTERM or SIGINT comes, HTTP stops first, ``serve`` returns, and
+the context managers close in reverse: that is the drain.
+
+Exit codes: 0 after a signal, 2 when the configuration is wrong or a server cannot be reached at start (one line on stderr says which
+and how to mend it), 1 when something failed that nobody foresaw.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import uvicorn
+import uvloop
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from libs.common.errors import ConfigurationError
+from libs.common.logging import configure, get_logger
+from libs.common.settings import ServiceSettings, load
+from libs.common.web import Check, Readiness, build_app
+
+log = get_logger()
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+_BACKLOG = 2048
+_KEEP_ALIVE_SECONDS = 75  # longer than the idle time of the usual load balancers, so that they hang up first
+
+
+class Service:
+    """One running service: its name, its HTTP server, and the way to end it."""
+
+    def __init__(self, name: str, *, host: str, port: int, drain_seconds: float) -> None:
+        self.name = name
+        self._host = host
+        self._port = port
+        self._drain_seconds = drain_seconds
+        self._stopping = asyncio.Event()
+        self._failure: BaseException | None = None
+        self.serving = False
+
+    def stop(self, failure: BaseException | None = None) -> None:
+        """End the service; ``failure`` is raised by ``serve`` then, so that the process exits with 1."""
+        self._failure = self._failure or failure
+        self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    async def stopped(self) -> None:
+        """Return once the service is to end."""
+        await self._stopping.wait()
+
+    @asynccontextmanager
+    async def background(self, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Run ``work`` beside the service; cancelled on leaving. If it raises, the service ends with that failure."""
+        task = asyncio.create_task(work)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                self.stop(error)
+
+        task.add_done_callback(ended)
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def serve(self, *, checks: Mapping[str, Check], routes: Sequence[BaseRoute] = ()) -> None:
+        """Answer HTTP until the service is to end. ``checks`` are the dependencies that readiness asks, by name.
+
+        Raises ConfigurationError when the port is taken, and whatever failure ``stop`` was given.
+        """
+        readiness = Readiness(checks)
+        listener = self._listen()
+        server = _Server(_config(build_app(readiness, routes), self._drain_seconds))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving.add_done_callback(lambda _done: self._stopping.set())
+        self.serving = True
+        log.info("service.started", port=listener.getsockname()[1])
+        await self._stopping.wait()
+        readiness.draining = True
+        server.should_exit = True
+        await serving
+        if self._failure is not None:
+            raise self._failure
+
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        try:
+            return socket.create_server((self._host, self._port), family=family, backlog=_BACKLOG)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {self._host}:{self._port} ({error.strerror}): "
+                "set TRANSOM_HTTP_HOST and TRANSOM_HTTP_PORT to a free address"
+            ) from error
+
+
+def run_service(
+    name: str,
+    settings: Callable[[], SettingsT],
+    run: Callable[[SettingsT, Service], Awaitable[None]],
+    *,
+    port: int | None = None,
+) -> int:
+    """Run a service until it ends; returns the exit code. ``port`` wins over TRANSOM_HTTP_PORT."""
+    try:
+        loaded = load(settings)
+        configure(service=name, version=version("transom"), fmt=loaded.log_format, level=loaded.log_level)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_life(name, loaded, run, loaded.http_port if port is None else port))
+    except ConfigurationError as error:
+        print(f"transom {name}: {error}", file=sys.stderr)  # noqa: T201 -- the one line for whoever starts it
+        return 2
+    except asyncio.CancelledError:  # a signal while it was still connecting
+        return 0
+    except Exception:  # the last line of a process that is about to end
+        log.exception("service.failed")
+        return 1
+    return 0
+
+
+async def _life(
+    name: str, settings: SettingsT, run: Callable[[SettingsT, Service], Awaitable[None]], port: int
+) -> None:
+    service = Service(name, host=settings.http_host, port=port, drain_seconds=settings.drain_seconds)
+    me = asyncio.current_task()
+
+    def on_signal() -> None:
+        if me is not None and (service.stopping or not service.serving):
+            me.cancel()  # still connecting, or the second signal: no more patience
+        service.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await run(settings, service)
+    log.info("service.drained")
+
+
+def _config(app: ASGIApp, drain_seconds: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+    )
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its own signal handling: the service decides when to stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,233 @@
+"""Settings: the environment, read once, typed and frozen.
+
+A service composes its own class from the mixins below (``class RouterSettings(KafkaSettings, PostgresSettings, …)``) and ``load``s it
+in its ``app.py``. Every variable is ``TRANSOM_`` and the field's name in capitals; ``deploy/env.example`` lists them all with their
+meaning. Variables nobody asked for are ignored. What is secret is a ``SecretStr``, so that it prints as stars.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from libs.common.errors import ConfigurationError
+from libs.common.kafka.connection import KafkaConnection
+
+PREFIX = "TRANSOM_"
+
+SettingsT = TypeVar("SettingsT", bound="Settings")
+
+
+def _non_empty(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().strip(" ,"):
+        raise ValueError("must not be empty")
+    return secret
+
+
+def _base_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return url.rstrip("/")
+
+
+RequiredSecret = Annotated[SecretStr, AfterValidator(_non_empty)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+
+
+def secrets_in(joined: SecretStr) -> tuple[bytes, ...]:
+    """The secrets of a comma-separated variable in their order, as bytes; several are valid while one replaces another."""
+    return tuple(part.strip().encode() for part in joined.get_secret_value().split(",") if part.strip())
+
+
+class Settings(BaseSettings):
+    """What every settings class is: frozen, from the environment alone, quiet about what it read."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class LogSettings(Settings):
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class HttpSettings(Settings):
+    """Where a service answers ``/livez``, ``/readyz``, ``/metrics`` and its own routes."""
+
+    http_host: str = "0.0.0.0"
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    drain_seconds: PositiveFloat = 20.0
+
+
+class ServiceSettings(LogSettings, HttpSettings):
+    """What every service has; the base of each service's own settings."""
+
+
+class KafkaSettings(Settings):
+    kafka_bootstrap: Annotated[str, Field(min_length=1)] = "localhost:9092"
+    topic_prefix: str = ""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_cafile: str | None = None
+
+    @model_validator(mode="after")
+    def _sasl_is_complete(self) -> Self:
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError(
+                "TRANSOM_KAFKA_SECURITY_PROTOCOL asks for SASL: set TRANSOM_KAFKA_SASL_USERNAME and TRANSOM_KAFKA_SASL_PASSWORD"
+            )
+        return self
+
+    def kafka_connection(self, client_id: str) -> KafkaConnection:
+        """How to reach the brokers, under the name by which they will know us."""
+        sasl = self.kafka_security_protocol.startswith("SASL")
+        password = self.kafka_sasl_password
+        return KafkaConnection(
+            bootstrap=self.kafka_bootstrap,
+            topic_prefix=self.topic_prefix,
+            security_protocol=self.kafka_security_protocol,
+            sasl_mechanism=self.kafka_sasl_mechanism if sasl else None,
+            sasl_username=self.kafka_sasl_username if sasl else None,
+            sasl_password=password.get_secret_value() if sasl and password else None,
+            ssl_cafile=self.kafka_ssl_cafile,
+            client_id=client_id,
+        )
+
+
+class ConsumerSettings(KafkaSettings):
+    """A service that consumes: how much at once, and how many dead letters in a row before it stops and calls for help."""
+
+    batch_records: PositiveInt = 500
+    dlq_run_limit: PositiveInt = 100
+
+
+class PostgresSettings(Settings):
+    postgres_dsn: SecretStr = SecretStr("postgresql://localhost/transom")
+    postgres_pool_size: PositiveInt = 8
+    postgres_timeout_seconds: PositiveFloat = 2.0
+
+
+class RedisSettings(Settings):
+    redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
+
+
+class WindowSettings(Settings):
+    """The customer service window; short days make a sandbox's story short."""
+
+    window_seconds: PositiveFloat = 86400.0
+    window_margin_seconds: Annotated[float, Field(ge=0)] = 30.0
+    reaction_opens_window: bool = False
+
+    @model_validator(mode="after")
+    def _margin_inside_window(self) -> Self:
+        if self.window_margin_seconds >= self.window_seconds:
+            raise ValueError("TRANSOM_WINDOW_MARGIN_SECONDS must be smaller than TRANSOM_WINDOW_SECONDS")
+        return self
+
+    @property
+    def window_length(self) -> timedelta:
+        return timedelta(seconds=self.window_seconds)
+
+    @property
+    def window_margin(self) -> timedelta:
+        return timedelta(seconds=self.window_margin_seconds)
+
+
+class BridgeSettings(Settings):
+    bridge_hold_seconds: PositiveFloat = 86400.0
+
+    @property
+    def bridge_hold(self) -> timedelta:
+        return timedelta(seconds=self.bridge_hold_seconds)
+
+
+class SendSettings(Settings):
+    """One provider call ends before its claim's lease does, and the lease before the claim is settled by evidence."""
+
+    send_timeout_seconds: PositiveFloat = 10.0
+    send_lease_seconds: PositiveFloat = 20.0
+    send_grace_seconds: PositiveFloat = 30.0
+
+    @model_validator(mode="after")
+    def _timeout_lease_grace(self) -> Self:
+        if not self.send_timeout_seconds < self.send_lease_seconds < self.send_grace_seconds:
+            raise ValueError(
+                "TRANSOM_SEND_TIMEOUT_SECONDS < TRANSOM_SEND_LEASE_SECONDS < TRANSOM_SEND_GRACE_SECONDS must hold"
+            )
+        return self
+
+    @property
+    def send_lease(self) -> timedelta:
+        return timedelta(seconds=self.send_lease_seconds)
+
+    @property
+    def send_grace(self) -> timedelta:
+        return timedelta(seconds=self.send_grace_seconds)
+
+
+class PublicUrlSettings(Settings):
+    """How providers reach ingest: for callbacks and for signatures, never the Host header."""
+
+    public_url: BaseUrl | None = None
+
+
+class MetaWebhookSettings(Settings):
+    """What ingest needs to believe Meta."""
+
+    meta_app_secrets: RequiredSecret
+    meta_verify_token: RequiredSecret
+
+
+class GraphSettings(Settings):
+    """How to speak to the Graph API."""
+
+    graph_base_url: BaseUrl = "https://graph.facebook.com"
+    graph_version: Annotated[str, Field(pattern=r"^v\d+\.\d+$")] = "v26.0"
+    whatsapp_token: RequiredSecret
+
+
+class TwilioSettings(Settings):
+    """The account; the first token signs our requests, any of them may sign Twilio's."""
+
+    twilio_base_url: BaseUrl = "https://api.twilio.com"
+    twilio_account_sid: Annotated[str, Field(min_length=1)]
+    twilio_auth_tokens: RequiredSecret
+
+
+class SmsSettings(Settings):
+    sms_provider: Literal["twilio"] = "twilio"
+
+
+class PortalSettings(Settings):
+    portal_url: BaseUrl | None = None
+    portal_link_keys: RequiredSecret
+
+
+def load(settings: Callable[[], SettingsT]) -> SettingsT:
+    """Build the settings from the environment.
+
+    Raises ConfigurationError: one line that names each variable at fault and how to mend it, never a value.
+    """
+    try:
+        return settings()
+    except ValidationError as error:
+        faults = "; ".join(_fault(detail) for detail in error.errors(include_url=False, include_input=False))
+        raise ConfigurationError(
+            f"configuration: {faults} (every variable is explained in deploy/env.example)"
+        ) from None
+
+
+def _fault(detail: ErrorDetails) -> str:
+    message = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:
+        return message  # a rule between variables, which names them itself
+    variable = f"{PREFIX}{detail['loc'][0]}".upper()
+    if detail["type"] == "missing":
+        return f"{variable} is required: set it"
+    return f"{variable}: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,26 @@
+"""What PostgreSQL can store of any JSON: everything but U+0000 and lone surrogates. Pure."""
+
+import re
+from typing import Any
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+REPLACEMENT = "\ufffd"
+
+
+def storable(value: Any) -> Any:
+    """The same value with U+0000 and lone surrogates replaced by U+FFFD in every string, keys included.
+
+    ``text`` and ``jsonb`` refuse both, and one customer's odd message must not fail a whole batch. What is storable already
+    comes back equal (containers are copied); nothing else is changed.
+    """
+    match value:
+        case str():
+            return _UNSTORABLE.sub(REPLACEMENT, value)
+        case dict():
+            return {storable(key): storable(item) for key, item in value.items()}
+        case list():
+            return [storable(item) for item in value]
+        case tuple():
+            return tuple(storable(item) for item in value)
+        case _:
+            return value

@@ -1,0 +1,133 @@
+"""The HTTP side that every service has: liveness, readiness, metrics, problems, bounded bodies.
+
+Liveness asks nobody. Readiness asks every dependency the service cannot work without, each within a second, and says which one is
+away. Errors are RFC 9457 problems.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from libs.common import metrics
+from libs.common.logging import get_logger
+
+log = get_logger()
+
+Check = Callable[[], Awaitable[object]]  # returns when the dependency answers, raises when it does not
+
+CHECK_SECONDS = 1.0
+
+
+def problem(
+    status: int, title: str, *, detail: str | None = None, headers: Mapping[str, str] | None = None, **members: Any
+) -> Response:
+    """An RFC 9457 answer; ``members`` are added to it (``type`` names the kind where a caller must tell kinds apart)."""
+    body = {"type": "about:blank", "title": title, "status": status} | ({"detail": detail} if detail else {}) | members
+    return Response(orjson.dumps(body), status, headers, media_type="application/problem+json")
+
+
+async def read_body(request: Request, limit: int) -> bytes | None:
+    """The raw body, or None when it is longer than ``limit`` bytes: answer 413 then.
+
+    Nothing beyond the limit is kept, whatever Content-Length said. Raises ClientDisconnect when the client is gone.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        return None
+    chunks: list[bytes] = []
+    length = 0
+    async for chunk in request.stream():
+        length += len(chunk)
+        if length > limit:
+            return None
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+class Readiness:
+    """Asks the dependencies. At most one question to each is under way, so a black hole collects no tasks."""
+
+    def __init__(self, checks: Mapping[str, Check], *, seconds: float = CHECK_SECONDS) -> None:
+        self._checks = dict(checks)
+        self._seconds = seconds
+        self._asking: dict[str, asyncio.Task[object]] = {}
+        self._away: frozenset[str] = frozenset()
+        self.draining = False
+
+    async def away(self) -> list[str]:
+        """Names of the dependencies that did not answer in time, sorted; logged when that changes."""
+        for name, check in self._checks.items():
+            if name not in self._asking:
+                self._asking[name] = asyncio.ensure_future(check())
+        if self._asking:
+            # not wait_for: it would wait for the cancelled task, and a black-holed one may not end
+            await asyncio.wait(self._asking.values(), timeout=self._seconds)
+        silent = set[str]()
+        for name, task in list(self._asking.items()):
+            if not task.done():
+                silent.add(name)
+                task.cancel()
+                continue
+            del self._asking[name]
+            if task.cancelled() or task.exception() is not None:
+                silent.add(name)
+        self._tell(frozenset(silent))
+        return sorted(silent)
+
+    def _tell(self, away: frozenset[str]) -> None:
+        for name in sorted(away - self._away):
+            log.warning("dependency.away", dependency=name)
+        for name in sorted(self._away - away):
+            log.info("dependency.back", dependency=name)
+        self._away = away
+
+
+def build_app(readiness: Readiness, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """The service's own routes, and the three that all have."""
+
+    async def livez(_request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def readyz(_request: Request) -> Response:
+        if readiness.draining:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining")
+        away = await readiness.away()
+        if away:
+            return problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "not ready", detail=f"no answer from {', '.join(away)}", away=away
+            )
+        return PlainTextResponse("ready\n")
+
+    async def metrics_page(_request: Request) -> Response:
+        return Response(metrics.render(), media_type=metrics.CONTENT_TYPE)
+
+    return Starlette(
+        routes=[*routes, Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics_page)],
+        exception_handlers={
+            HTTPException: _http_problem,
+            ClientDisconnect: _client_gone,
+            Exception: _server_problem,
+        },
+    )
+
+
+async def _http_problem(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return problem(status, HTTPStatus(status).phrase, headers=headers)
+
+
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    return problem(HTTPStatus.BAD_REQUEST, "the request ended early")  # nobody reads it
+
+
+async def _server_problem(_request: Request, _error: Exception) -> Response:
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")  # the server logs the exception itself
