@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from libs.common.errors import Undecodable
 
@@ -66,8 +67,14 @@ def undecodable(value: bytes | None, error: ValidationError) -> Undecodable:
 def faults(error: ValidationError) -> str:
     """``field.path: what was expected`` for at most five fields, no values."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
-    told = [f"{'.'.join(str(step) for step in fault['loc']) or 'value'}: {fault['msg']}" for fault in found[:5]]
-    return "; ".join(told)
+    return "; ".join(
+        f"{'.'.join(str(step) for step in fault['loc']) or 'value'}: {_expected(fault)}" for fault in found[:5]
+    )
+
+
+def _expected(fault: ErrorDetails) -> str:
+    # The one message of pydantic that repeats what it found.
+    return "its kind is not known here" if fault["type"] == "union_tag_invalid" else fault["msg"]
 
 
 def event_type(found: Mapping[str, Any]) -> str:

@@ -1,0 +1,62 @@
+"""Every event version has one example file; each is decoded by the class that reads it in production, and written back unchanged."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from libs.common.events.base import Event
+from libs.common.events.directory import decode_directory_change
+from libs.common.events.inbound import InboundMessage, MetaWebhook, TwilioStatusWebhook
+from libs.common.events.intents import decode_intent
+from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, OutboundRefused, SmsCommand, WhatsappCommand
+
+EXAMPLES = Path(__file__).parents[2] / "libs/common/events/examples"
+DIRECTORY = ("org.upserted.v1", "org.credit.v1", "number.upserted.v1", "customer.upserted.v1", "consent.changed.v1")
+EVENTS = (
+    OutboundDecision,
+    WhatsappCommand,
+    SmsCommand,
+    OutboundRefused,
+    DeliveryUpdate,
+    InboundMessage,
+    MetaWebhook,
+    TwilioStatusWebhook,
+)
+DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "outbound.intent.v1": decode_intent,
+    **dict.fromkeys(DIRECTORY, decode_directory_change),
+    **{event.TYPE: event.decode for event in EVENTS},
+}
+
+
+def test_there_is_one_example_per_event_version() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.json")} == set(DECODERS)
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_the_example_is_read_and_written_back_with_every_field(name: str) -> None:
+    value = (EXAMPLES / f"{name}.json").read_bytes()
+    event = DECODERS[name](value)
+    assert isinstance(event, Event)
+    assert orjson.loads(event.encode()).items() >= _normal(orjson.loads(value)).items()
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_unknown_fields_are_ignored(name: str) -> None:
+    known = orjson.loads((EXAMPLES / f"{name}.json").read_bytes())
+    assert DECODERS[name](orjson.dumps(known | {"added_in_2027": {"x": 1}})) == DECODERS[name](orjson.dumps(known))
+
+
+def _normal(event: dict[str, Any]) -> dict[str, Any]:
+    """The same event as we write it: defaults filled in inside the content, milliseconds as microseconds."""
+    told = dict(event)
+    if event["type"] == "outbound.intent.v1":
+        told["content"] = told["content"] | {"preview_url": False}
+        told["fallback_template"] = told["fallback_template"] | {"header": None, "buttons": None}
+    for field in ("decided_at", "received_at"):
+        if str(told.get(field, "")).count("."):
+            told[field] = told[field].replace("Z", "000Z")
+    return told
