@@ -1,0 +1,13 @@
+"""Kafka: one producer that awaits whole batches, one batch consumer that loses nothing, topics as declared.
+
+- ``connection``: how to reach the brokers, and the prefix before every name
+- ``producer``: publish a batch, acknowledged or Transient, within a bounded time
+- ``topics``: create what is declared, delete what a test made
+- ``consumer``: subscriptions, readiness, drain
+- ``lane``: one subscription: batch in, handled, dead letters out, offsets committed
+- ``isolate``: one batch: who was handled, who is dead, how far each partition may be committed; no Kafka in it
+- ``dead_letter``: a dead letter on the wire
+- ``records``: what a handler sees
+- ``transience``: is it expected trouble?
+- ``lenient``: header keys that are not UTF-8
+"""

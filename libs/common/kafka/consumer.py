@@ -1,0 +1,194 @@
+"""The batch consumer: FastStream's batch subscribers, with decoding, failure policy and offsets in our own hands.
+
+FastStream reads (`batch=True`), hands over and drains; acknowledgement is manual and never asked of it, its decoder does nothing, and what a
+batch becomes is decided by ``lane`` and ``isolate``. Each subscription has a consumer and a group of its own, so that one topic's trouble
+or rebalance leaves the other alone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Self
+
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
+from faststream.kafka.subscriber.usecase import BatchSubscriber
+
+from libs.common.clock import Clock
+from libs.common.errors import ConfigurationError
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.lane import Lane, Subscription
+from libs.common.kafka.lenient import SteadyConsumer, allow_stray_header_keys
+from libs.common.kafka.producer import Producer
+
+POLL_MS = 5  # FastStream waits it twice when a topic is idle
+REBALANCE_PATIENCE = (
+    4.0  # a batch in hand may finish and commit before its partitions go; less than the session timeout
+)
+STOPPED_REMINDER = 60.0
+_CONSUMER_OPTIONS: dict[str, Any] = {
+    "auto_offset_reset": "earliest",
+    "isolation_level": "read_committed",
+    "max_partition_fetch_bytes": 5 * 1024 * 1024,
+    "fetch_max_bytes": 8 * 1024 * 1024,
+    "fetch_max_wait_ms": 100,  # a partition whose data was just taken waits for the fetch of the others under way
+    "session_timeout_ms": 10_000,
+    "heartbeat_interval_ms": 2_000,
+    "max_poll_interval_ms": 300_000,
+}
+
+_log = logging.getLogger("faststream.transom")
+_log.setLevel(logging.ERROR)  # below that it tells every batch, and that it will not create topics
+
+
+class BatchConsumer:
+    """Runs subscriptions until stopped. ``async with`` starts it and drains it.
+
+    Readiness: ``unready()``. After ``dlq_run_limit`` dead letters in a row a partition is paused where it stands, the others go on, ``unready``
+    names it and a line says so every minute; a restart tries it again.
+    """
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        *,
+        group: str,
+        service: str,
+        subscriptions: Sequence[Subscription[Any]],
+        producer: Producer,
+        now: Clock,
+        dlq_run_limit: int = 100,
+        instance_id: str | None = None,
+        drain_timeout: float = 15.0,
+        start_timeout: float = 10.0,
+    ) -> None:
+        """Nothing is connected before ``start``.
+
+        ``group``: each subscription's consumer group is ``<prefix><group>.<topic>``. ``instance_id``: static membership, unique per replica
+        and stable over its restarts. ``producer`` writes dead letters; it must be started and outlive this consumer.
+        """
+        self._connection = connection
+        self._drain_timeout = drain_timeout
+        self._start_timeout = start_timeout
+        self._reminder: asyncio.Task[None] | None = None
+        self._running = False
+        self._broker = KafkaBroker(
+            "unused",
+            client_id=connection.client_id,
+            consumer_only=True,
+            allow_auto_create_topics=False,
+            graceful_timeout=drain_timeout,
+            logger=_log,
+            apply_types=False,
+        )
+        self._lanes: list[Lane[Any]] = []
+        self._subscribers: list[BatchSubscriber] = []
+        for subscription in subscriptions:
+            lane = Lane(
+                subscription=subscription,
+                source_topic=connection.name(subscription.topic.name),
+                producer=producer,
+                run_limit=dlq_run_limit,
+                service=service,
+                now=now,
+            )
+            subscriber = self._broker.subscriber(
+                lane.source_topic,
+                batch=True,
+                batch_timeout_ms=POLL_MS,
+                max_records=subscription.max_records,
+                group_id=connection.name(f"{group}.{subscription.topic.name}"),
+                group_instance_id=instance_id,
+                ack_policy=AckPolicy.MANUAL,
+                listener=_Listener(lane),
+                parser=_parse,
+                decoder=_decode,
+                no_reply=True,
+                **_CONSUMER_OPTIONS,
+            )
+            subscriber(lane.on_batch)
+            lane.find_consumer = partial(getattr, subscriber, "consumer")
+            self._lanes.append(lane)
+            self._subscribers.append(subscriber)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Join the groups. Raises ConfigurationError when the brokers cannot be reached in time."""
+        allow_stray_header_keys()
+        await self._broker.connect()
+        self._broker.config.broker_config.builder = partial(SteadyConsumer, **self._connection.client_options())
+        try:
+            async with asyncio.timeout(self._start_timeout):
+                await asyncio.gather(*(subscriber.start() for subscriber in self._subscribers))
+        except (KafkaError, OSError, TimeoutError) as error:
+            with suppress(KafkaError, OSError):
+                await self._broker.stop()
+            raise ConfigurationError(
+                f"Kafka at {self._connection.bootstrap} cannot be consumed ({type(error).__name__}):"
+                " is it running, are the topics declared, and is TRANSOM_KAFKA_BOOTSTRAP right?"
+            ) from error
+        self._running = True
+        self._reminder = asyncio.create_task(self._remind())
+
+    async def stop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- how long the batch in hand may take
+        """Take no new batch, let the one in hand finish and commit (at most ``timeout`` seconds, else it comes again), leave the groups."""
+        patience = self._drain_timeout if timeout is None else timeout
+        self._running = False
+        if self._reminder is not None:
+            self._reminder.cancel()
+            self._reminder = None
+        for lane in self._lanes:
+            lane.leave()
+        await asyncio.gather(*(lane.until_idle(patience) for lane in self._lanes))
+        self._broker.config.broker_config.graceful_timeout = 0.1
+        await self._broker.stop()
+        await asyncio.gather(*(lane.until_idle(1.0) for lane in self._lanes))
+
+    def unready(self) -> str | None:
+        """Why this consumer cannot do its work, or None."""
+        if not self._running:
+            return "kafka: the consumer is not running"
+        reasons = [reason for lane in self._lanes if (reason := lane.unready())]
+        return "; ".join(reasons) or None
+
+    async def _remind(self) -> None:
+        while True:
+            await asyncio.sleep(STOPPED_REMINDER)
+            for lane in self._lanes:
+                lane.tell_stopped()
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
+    """Gives the batch in hand a moment to finish before its partitions go to somebody else."""
+
+    def __init__(self, lane: Lane[Any]) -> None:
+        self._lane = lane
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        if revoked:
+            await self._lane.until_idle(REBALANCE_PATIENCE)
+        self._lane.lost()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._lane.gained(assigned)
+
+
+async def _parse(records: "tuple[ConsumerRecord[bytes, bytes], ...]") -> KafkaMessage:
+    """FastStream's own parser decodes headers, and one that is not UTF-8 fails the whole batch."""
+    return KafkaMessage(body=b"", headers={}, raw_message=records, message_id="", consumer=FAKE_CONSUMER)
+
+
+async def _decode(message: KafkaMessage) -> Any:
+    return message.raw_message

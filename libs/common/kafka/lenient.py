@@ -1,0 +1,119 @@
+"""Header keys that are not UTF-8 must not break a consumer.
+
+aiokafka decodes header keys while it unpacks what it fetched. One key that is not UTF-8 raises out of ``getmany``: the partition never gets
+past it, and records of other partitions that the same call had already taken are skipped. Therefore
+
+1. ``allow_stray_header_keys`` teaches aiokafka's fetcher to read such a batch of records again, with stray bytes as lone surrogates;
+2. ``SteadyConsumer.getmany`` sets every partition back when it raises, whatever the reason (a checksum, for instance): nothing is skipped.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords
+
+_LENGTH = struct.Struct(">qi")  # base offset, then how many bytes of the batch follow
+
+
+class _KeepingRecords:
+    """aiokafka's ``MemoryRecords``, which besides remembers the bytes of the batch it gave last."""
+
+    def __init__(self, fetched: bytes) -> None:
+        self._fetched = fetched
+        self._inner = MemoryRecords(fetched)
+        self._begin = self._end = 0
+
+    def has_next(self) -> bool:
+        return bool(self._inner.has_next())
+
+    def size_in_bytes(self) -> int:
+        return int(self._inner.size_in_bytes())
+
+    def next_batch(self) -> Any:
+        batch = self._inner.next_batch()
+        self._begin = self._end
+        self._end += _LENGTH.size + _LENGTH.unpack_from(self._fetched, self._begin)[1]
+        return batch
+
+    def last_batch_bytes(self) -> bytes:
+        return self._fetched[self._begin : self._end]
+
+
+class _LenientBytes(bytearray):
+    """Bytes whose slices decode whatever they hold."""
+
+    def __getitem__(self, place: Any) -> Any:
+        part = super().__getitem__(place)
+        return _LenientBytes(part) if isinstance(place, slice) else part
+
+    def decode(self, encoding: str = "utf-8", _errors: str = "strict") -> str:
+        return super().decode(encoding, "surrogateescape")
+
+
+class _LenientPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc] # aiokafka has no types here
+    next_fetch_offset: int
+
+    def _unpack_records(self) -> Iterator[Any]:
+        while True:
+            try:
+                yield from super()._unpack_records()
+            except (UnicodeDecodeError, CorruptRecordException) as error:
+                if not _is_about_text(error):
+                    raise
+                yield from self._unpack_leniently(self._records.last_batch_bytes())
+            else:
+                return
+
+    def _unpack_leniently(self, batch_bytes: bytes) -> Iterator[Any]:
+        batch = _DefaultRecordBatchPy(batch_bytes)
+        batch._maybe_uncompress()  # noqa: SLF001 -- the fallback reader has no other entrance
+        batch._buffer = _LenientBytes(batch._buffer)  # noqa: SLF001
+        for record in batch:
+            if record.offset >= self.next_fetch_offset:
+                consumer_record = self._consumer_record(self._tp, record)
+                self.next_fetch_offset = record.offset + 1
+                yield consumer_record
+        self.next_fetch_offset = batch.next_offset
+
+
+def _is_about_text(error: Exception) -> bool:
+    return isinstance(error, UnicodeDecodeError) or isinstance(error.__cause__, UnicodeDecodeError)
+
+
+def allow_stray_header_keys() -> None:
+    """Let every consumer of this process read records whose header keys are not UTF-8. May be called again."""
+    fetcher.MemoryRecords = _KeepingRecords
+    fetcher.PartitionRecords = _LenientPartitionRecords
+
+
+class SteadyConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
+    """A consumer that skips nothing when ``getmany`` raises."""
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
+        before = self._positions()
+        try:
+            found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = await super().getmany(
+                *partitions, timeout_ms=timeout_ms, max_records=max_records
+            )
+        except Exception:
+            ours = self.assignment()
+            for partition, position in before.items():
+                if partition in ours:
+                    self.seek(partition, position)
+            raise
+        return found
+
+    def _positions(self) -> dict[TopicPartition, int]:
+        subscription = self._subscription.subscription
+        assignment = subscription.assignment if subscription else None
+        if assignment is None:
+            return {}
+        states = {partition: assignment.state_value(partition) for partition in assignment.tps}
+        return {partition: state.position for partition, state in states.items() if state.has_valid_position}

@@ -1,0 +1,201 @@
+"""One producer per process: ``publish`` returns when every record of the batch is acknowledged by all in-sync replicas.
+
+Rule 1: it never hangs; after ``delivery_timeout`` it raises Transient. What was not acknowledged by then may still arrive: whoever
+        publishes again publishes the same record, and readers recognise it by its id.
+Rule 2: a record that is too large for its topic is refused (Permanent, ``record_too_large``) before anything of its batch is sent.
+Rule 3: a refusal by the broker leaves a gap in the idempotent producer's sequence, after which that producer is of no more use: the next
+        ``publish`` begins a new one.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from libs.common.errors import ConfigurationError, Permanent, Transient
+from libs.common.events.topics import TOPICS, Topic
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.metrics import PUBLISH_FAILURES, PUBLISH_SECONDS, PUBLISHED
+from libs.common.kafka.records import Headers
+
+BATCH_BYTES = 256 * 1024
+LINGER_MS = 2
+# What a batch of one record adds to key, value and header bytes: the batch header (61) and the record's own lengths.
+OVERHEAD_BYTES = 128
+HEADER_OVERHEAD_BYTES = 10
+_REQUEST_BYTES = max(topic.dlq.max_record_bytes for topic in TOPICS) + BATCH_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record to publish. Without a key it goes to any partition; with neither key nor value its value becomes empty."""
+
+    topic: Topic
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    def fits(self) -> bool:
+        """Whether the topic takes a record of this size."""
+        headers = sum(len(key) * 3 + len(value or b"") + HEADER_OVERHEAD_BYTES for key, value in self.headers)
+        size = len(self.key or b"") + len(self.value or b"") + headers + OVERHEAD_BYTES
+        return size <= self.topic.max_record_bytes
+
+
+class Producer:
+    """``async with Producer(connection) as producer`` or ``start``/``stop``; any number of tasks may publish at the same time."""
+
+    def __init__(
+        self, connection: KafkaConnection, *, delivery_timeout: float = 10.0, start_timeout: float = 10.0
+    ) -> None:
+        """``delivery_timeout`` (seconds) bounds each ``publish``; the edge wants a few seconds, a worker can wait longer."""
+        self._connection = connection
+        self._delivery_timeout = delivery_timeout
+        self._start_timeout = start_timeout
+        self._inner: AIOKafkaProducer | None = None
+        self._spoilt = False
+        self._renewing = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Connect. Raises ConfigurationError when the brokers cannot be reached in time."""
+        try:
+            self._inner = await self._begin(self._start_timeout)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise ConfigurationError(
+                f"Kafka at {self._connection.bootstrap} cannot be reached ({type(error).__name__}):"
+                " is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?"
+            ) from error
+
+    async def stop(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 -- a bound on a flush, not a cancellation
+        """Flush what is under way, at most ``timeout`` seconds, and disconnect."""
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            await _end(inner, timeout)
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Return when all are acknowledged; in one partition they stand in the order given.
+
+        Raises Transient (not acknowledged in time, brokers away) or Permanent (``record_too_large``).
+        """
+        if not records:
+            return
+        for record in records:
+            if not record.fits():
+                raise Permanent("record_too_large", f"{record.topic.name} takes {record.topic.max_record_bytes} bytes")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        acknowledgements: list[asyncio.Future[Any]] = []
+        try:
+            async with asyncio.timeout(self._delivery_timeout):
+                inner = await self._usable()
+                for record in records:
+                    acknowledgements.append(  # noqa: PERF401 -- what was sent before a failure is looked at below
+                        await inner.send(
+                            self._connection.name(record.topic.name),
+                            value=b"" if record.value is None and record.key is None else record.value,
+                            key=record.key,
+                            headers=list(record.headers),
+                        )
+                    )
+                await asyncio.wait(acknowledgements)
+            for acknowledgement in acknowledgements:
+                acknowledgement.result()
+        except (KafkaError, OSError, TimeoutError) as error:
+            PUBLISH_FAILURES.labels(type(error).__name__).inc()
+            self._judge(error)
+            raise self._failure(error) from error
+        finally:
+            for acknowledgement in acknowledgements:
+                acknowledgement.add_done_callback(_look_at)
+        PUBLISH_SECONDS.observe(loop.time() - began)
+        for topic, count in _counts(records):
+            PUBLISHED.labels(topic).inc(count)
+
+    async def unready(self) -> str | None:
+        """Why nothing can be published now, or None; asks the brokers for their metadata, at most two seconds."""
+        inner = self._inner
+        if inner is None:
+            return "kafka: the producer is not started"
+        try:
+            async with asyncio.timeout(2):
+                await inner.client.fetch_all_metadata()
+        except (KafkaError, OSError, TimeoutError) as error:
+            return f"kafka: {type(error).__name__}"
+        return None
+
+    def _judge(self, error: Exception) -> None:
+        """A refusal spoils the producer; mere lateness and lost connections do not: it goes on trying by itself."""
+        if isinstance(error, KafkaError) and not error.retriable:
+            self._spoilt = True
+
+    @staticmethod
+    def _failure(error: Exception) -> Transient | Permanent:
+        if isinstance(error, MessageSizeTooLargeError):
+            return Permanent("record_too_large", "the broker's limit is below the declared one")
+        return Transient(f"not acknowledged by Kafka: {type(error).__name__}")
+
+    async def _usable(self) -> AIOKafkaProducer:
+        if self._inner is None:
+            raise Transient("the producer is not started")
+        if self._spoilt:
+            async with self._renewing:
+                if self._spoilt:
+                    spoilt, self._inner = self._inner, await self._begin(self._delivery_timeout)
+                    self._spoilt = False
+                    await _end(spoilt, 0.5)
+        return self._inner
+
+    async def _begin(self, timeout: float) -> AIOKafkaProducer:  # noqa: ASYNC109 -- bounds a connection attempt
+        inner = AIOKafkaProducer(
+            **self._connection.client_options(),
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=LINGER_MS,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=_REQUEST_BYTES,
+            request_timeout_ms=max(1000, int(self._delivery_timeout * 1000)),
+            retry_backoff_ms=50,
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                await inner.start()
+        except BaseException:
+            await _end(inner, 0.1)
+            raise
+        return inner
+
+
+async def _end(inner: AIOKafkaProducer, patience: float) -> None:
+    """Stop an aiokafka producer, which alone would wait for ever for batches that cannot be delivered."""
+    stopping = asyncio.ensure_future(inner.stop())
+    done, _ = await asyncio.wait([stopping], timeout=patience)
+    if not done:
+        inner._message_accumulator.fail_all(KafkaError("the producer is being stopped"))  # noqa: SLF001 -- no public way
+        await asyncio.wait([stopping], timeout=2)
+    if stopping.done():
+        stopping.exception()
+    else:
+        stopping.cancel()
+
+
+def _look_at(acknowledgement: "asyncio.Future[Any]") -> None:
+    """Take note of a late failure, so that the event loop does not report it as forgotten."""
+    if not acknowledgement.cancelled():
+        acknowledgement.exception()
+
+
+def _counts(records: Iterable[Record]) -> Iterable[tuple[str, int]]:
+    counts: dict[str, int] = {}
+    for record in records:
+        counts[record.topic.name] = counts.get(record.topic.name, 0) + 1
+    return counts.items()

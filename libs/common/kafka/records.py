@@ -1,0 +1,73 @@
+"""What a handler sees of Kafka."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from libs.common.errors import Undecodable
+
+T = TypeVar("T")
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class RawRecord(NamedTuple):
+    """A record as it lies in Kafka. ``topic`` is the declared name, without the prefix; ``timestamp_ms`` is the producer's (epoch).
+
+    A header key that is not UTF-8 carries the stray bytes as lone surrogates; ``check_headers`` refuses it.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    def lag_ms(self, now_ms: int) -> int:
+        """How long ago it was produced, never negative (the producer's clock is not ours)."""
+        return max(0, now_ms - self.timestamp_ms)
+
+
+class Received(NamedTuple, Generic[T]):
+    """A record that was understood."""
+
+    value: T
+    record: RawRecord
+
+
+class Rejected(NamedTuple):
+    """A record that a handler cannot handle, though its batch went through: dead-letter it, its neighbours are done.
+
+    ``reason`` is a static code, ``detail`` says why in words; neither holds anything of the payload.
+    """
+
+    record: RawRecord
+    reason: str
+    detail: str = ""
+
+
+Decode = Callable[[RawRecord], T]
+Handle = Callable[[Sequence[Received[T]]], Awaitable[Sequence[Rejected] | None]]
+
+
+def of_values(handle: Callable[[Sequence[T]], Awaitable[None]]) -> Handle[T]:
+    """A handler that wants the values alone."""
+
+    async def handle_values(batch: Sequence[Received[T]]) -> None:
+        await handle([received.value for received in batch])
+
+    return handle_values
+
+
+def check_headers(record: RawRecord) -> None:
+    """Raise Undecodable (``bad_header``) when a header's key or value is not UTF-8."""
+    for number, (key, value) in enumerate(record.headers, 1):
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise Undecodable("bad_header", f"the key of header {number} is not UTF-8") from None
+        try:
+            (value or b"").decode()
+        except UnicodeDecodeError:
+            raise Undecodable("bad_header", f"the value of header {number} is not UTF-8") from None
