@@ -1,0 +1,72 @@
+"""The text of the bridge SMS. Pure.
+
+Law 1: one GSM-7 segment, 160 septets, whatever the organisation is called: the name is transliterated, then shortened, then left out.
+Law 2: a link is never shortened, and nothing is written after it that a phone could take for a part of it.
+Law 3: whoever reads the thread sees the text with the code masked; the code itself leaves this process in the SMS alone.
+"""
+
+import re
+from dataclasses import dataclass
+
+from libs.common.phone import digits
+from services.sms_bridge.gsm7 import SEGMENT_SEPTETS, septets, shorten, transliterate
+
+CODE_LENGTH = 8
+_MASKED_CODE = "*" * CODE_LENGTH
+_SEPARATOR = ": "
+
+# A host name or address with an optional port and path, in the characters that links are made of and GSM-7 carries.
+_HOST = re.compile(
+    r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*)"
+    r"(?::[0-9]{1,5})?(?:/[A-Za-z0-9_-]+)*"
+)
+_SCHEME = re.compile(r"https?://", re.IGNORECASE)
+_WA_ME = re.compile(r"[1-9][0-9]{6,14}")
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """What goes out, and what the thread keeps of it."""
+
+    text: str
+    masked: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritable:
+    """No bridge can be written for this organisation; ``why`` is a static code: nothing was sent, and a retry cannot mend it."""
+
+    why: str
+
+
+def compose(*, org_name: str, whatsapp_number: str, portal_host: str, code: str) -> Composed | Unwritable:
+    """``{org}: Update for you. WhatsApp: wa.me/{digits} Portal: {host}/{code}``, at most 160 septets.
+
+    ``whatsapp_number`` is the business number in E.164; ``portal_host`` may come with a scheme and a slash at its end, both are left out.
+    A name of which nothing can be written, or for which no room is left, goes out without its colon. Unwritable when the number or
+    the host is no such thing, or when the host alone is longer than a segment allows.
+    """
+    number = digits(whatsapp_number)
+    if not _WA_ME.fullmatch(number):
+        return Unwritable("whatsapp_number_unusable")
+    host = _bare(portal_host)
+    if host is None:
+        return Unwritable("portal_host_unusable")
+    links = f"Update for you. WhatsApp: wa.me/{number} Portal: {host}/"
+    room = SEGMENT_SEPTETS - septets(links) - CODE_LENGTH
+    if room < 0:
+        return Unwritable("portal_host_too_long")
+    name = shorten(transliterate(org_name), room - len(_SEPARATOR))
+    head = f"{name}{_SEPARATOR}{links}" if name else links
+    return Composed(text=head + code, masked=head + _MASKED_CODE)
+
+
+def _bare(portal_host: str) -> str | None:
+    """The host as it stands in a link, international names in their ASCII form; None when it is no host."""
+    bare = _SCHEME.sub("", portal_host.strip(), count=1).rstrip("/")
+    if not bare.isascii():
+        try:
+            bare = bare.encode("idna").decode("ascii")
+        except UnicodeError:
+            return None
+    return bare if _HOST.fullmatch(bare) else None

@@ -1,0 +1,153 @@
+"""The alphabet of one cheap SMS segment: GSM 03.38, and how any text is brought into it. Pure.
+
+Rule 1: every character of the basic table costs one septet, of the extension table two (an escape goes before it).
+Rule 2: one character outside both makes the whole message UCS-2: 70 characters in a segment instead of 160.
+Rule 3: ``transliterate`` never fails and never leaves a character that Rule 2 is about; what has no Latin form is dropped.
+
+Why our own small map instead of a library: Unidecode is GPL, anyascii spells emoji and CJK out as guesses (`:car:`, Mandarin readings of
+Japanese names), and both would flatten é, ü and ñ, which GSM-7 carries as they are. Unicode's own decompositions and names do most of the work.
+
+Source: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
+"""
+
+# ruff: noqa: RUF001 -- look-alikes are the subject
+
+import re
+import unicodedata
+from functools import lru_cache
+from math import ceil
+
+BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+"""The basic table without its escape, which announces the extension table and is no character of its own."""
+EXTENSION = frozenset("^{}\\[~]|€")
+"""The extension table without its form feed, which no handset shows."""
+
+SEGMENT_SEPTETS = 160
+PART_SEPTETS = 153
+SEGMENT_UNITS = 70
+PART_UNITS = 67
+_EXTENSION_COST = 2
+_PRINTABLE_BASIC = BASIC - {"\n", "\r"}
+
+# What Unicode does not decompose to what a reader expects.
+_SPECIAL = {
+    **dict.fromkeys("‘’‚‛‹›`´′ʹʻʼʽ", "'"),
+    **dict.fromkeys("“”„‟«»″", '"'),
+    **dict.fromkeys("−‐‑‒–—―", "-"),
+    **dict.fromkeys("•∙◦", "*"),
+    **dict(re.findall(r"(\S)=(\S+)", "…=... ·=. ⁄=/ ×=x ÷=/ ±=+- ¦=| ¢=c ₤=£ µ=u")),
+    **dict(re.findall(r"(\S)=(\S+)", "ı=i œ=oe Œ=OE ẞ=SS þ=th Þ=Th ð=d Ð=D ŋ=ng Ŋ=Ng ə=e Ə=E ĸ=k")),
+}
+
+# GSM-7 carries the ten Greek capitals that have no Latin twin: Greek is written in capitals, as handsets have always done it.
+_GREEK = dict(zip("αβγδεζηθικλμνξοπρσςτυφχψω", "ABΓΔEZHΘIKΛMNΞOΠPΣΣTYΦXΨΩ", strict=True))
+
+_CYRILLIC = dict(
+    re.findall(
+        r"(\S)=(\S*)",
+        "а=a б=b в=v г=g ґ=g д=d ђ=dj е=e ё=e є=ie ж=zh з=z и=i й=y і=i ї=yi ј=j к=k л=l љ=lj м=m н=n њ=nj о=o п=p р=r с=s"
+        " т=t ћ=c у=u ў=u ф=f х=kh ц=ts ч=ch џ=dz ш=sh щ=shch ъ= ы=y ь= э=e ю=yu я=ya ѓ=g ѕ=dz ќ=k",
+    )
+)
+
+_TABLE: dict[str, str] = (
+    _SPECIAL
+    | _CYRILLIC
+    | {letter.upper(): latin.capitalize() for letter, latin in _CYRILLIC.items()}
+    | _GREEK
+    | {letter.upper(): written for letter, written in _GREEK.items()}
+)
+
+_LATIN = re.compile(r"LATIN (?P<case>SMALL|CAPITAL) LETTER (?P<letter>[A-Z]{1,2}) WITH ")
+_SPACES = re.compile(r"\s+")
+
+
+def fits(text: str) -> bool:
+    """Whether every character of the text stands in one of the two tables."""
+    return all(char in BASIC or char in EXTENSION for char in text)
+
+
+def septets(text: str) -> int:
+    """What the text costs. Raises ValueError for a text that does not fit the alphabet (the character is not named: it may be private)."""
+    if not fits(text):
+        raise ValueError("the text holds a character outside GSM-7")
+    return sum(_EXTENSION_COST if char in EXTENSION else 1 for char in text)
+
+
+def segments(text: str) -> int:
+    """How many segments an operator makes of the text: GSM-7 when it fits, UCS-2 otherwise. An empty text is one.
+
+    No escape and no surrogate pair is split between two parts.
+    """
+    if fits(text):
+        return _parts([_EXTENSION_COST if c in EXTENSION else 1 for c in text], SEGMENT_SEPTETS, PART_SEPTETS)
+    return _parts([2 if ord(c) > 0xFFFF else 1 for c in text], SEGMENT_UNITS, PART_UNITS)  # noqa: PLR2004 -- the BMP's end
+
+
+def transliterate(text: str) -> str:
+    """The text in GSM-7's printable characters, on one line: white space of any kind becomes single spaces, none at either end."""
+    composed = _SPACES.sub(" ", unicodedata.normalize("NFC", text))
+    return _SPACES.sub(" ", "".join(map(_in_gsm7, composed))).strip(" ")
+
+
+def shorten(text: str, limit: int) -> str:
+    """The longest beginning of a GSM-7 text that costs at most ``limit`` septets, without a space at its end."""
+    left = limit
+    for index, char in enumerate(text):
+        left -= _EXTENSION_COST if char in EXTENSION else 1
+        if left < 0:
+            return text[:index].rstrip(" ")
+    return text
+
+
+def _parts(costs: list[int], alone: int, part: int) -> int:
+    if sum(costs) <= alone:
+        return 1
+    if max(costs) == 1:
+        return ceil(len(costs) / part)
+    parts, used = 1, 0
+    for cost in costs:
+        if used + cost > part:
+            parts, used = parts + 1, 0
+        used += cost
+    return parts
+
+
+@lru_cache(maxsize=4096)
+def _in_gsm7(char: str) -> str:
+    if char in _PRINTABLE_BASIC or char in EXTENSION:
+        return char
+    if (simple := _simply(char)) is not None:
+        return simple
+    decomposed = unicodedata.normalize("NFKD", char)
+    if decomposed == char:
+        return ""
+    return "".join(c if c in _PRINTABLE_BASIC or c in EXTENSION else _simply(c) or "" for c in decomposed)
+
+
+def _simply(char: str) -> str | None:
+    """The Latin form of one character, by the table and by what Unicode knows of it; None when neither says anything."""
+    if (written := _TABLE.get(char)) is not None:
+        return written
+    match unicodedata.category(char):
+        case "Pd":
+            return "-"
+        case "Nd":
+            return str(unicodedata.decimal(char))
+        case "Ll" | "Lu" | "Lt":
+            return _by_name(char)
+        case _:
+            return None
+
+
+def _by_name(char: str) -> str | None:
+    """``L`` for LATIN CAPITAL LETTER L WITH STROKE; None for a letter whose name tells no Latin one, or that Unicode decomposes."""
+    if unicodedata.decomposition(char):
+        return None
+    found = _LATIN.match(unicodedata.name(char, ""))
+    if found is None:
+        return None
+    letter = found["letter"]
+    return letter if found["case"] == "CAPITAL" else letter.lower()

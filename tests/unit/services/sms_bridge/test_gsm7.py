@@ -1,0 +1,104 @@
+"""Any text comes into GSM-7, and septets and segments are counted as an operator counts them."""
+
+# ruff: noqa: RUF001 -- look-alikes are the subject
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.sms_bridge.gsm7 import BASIC, EXTENSION, fits, segments, septets, shorten, transliterate
+
+ANY_TEXT = st.text(alphabet=st.characters())
+GSM7_TEXT = st.text(alphabet=st.sampled_from(sorted(BASIC | EXTENSION)))
+
+
+def test_the_tables_are_as_long_as_the_standard_says() -> None:
+    assert len(BASIC) == 127  # 128 with the escape
+    assert len(EXTENSION) == 9  # 10 with the form feed
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("O’Neill’s", "O'Neill's"),
+        ("“Best” – Cars — Ltd…", '"Best" - Cars - Ltd...'),
+        ("Garçon Autos", "Garcon Autos"),
+        ("Ánchê Sørens Kfz-Ö", "Anche Sørens Kfz-Ö"),
+        ("e\u0301cole", "école"),
+        ("Łódź Đorđe Ħal İzmir ığ", "Lodz Dorde Hal Izmir ig"),
+        ("Straße ẞ Œuvre Þór", "Straße SS OEuvre Thor"),
+        ("Kim\u00a0\u2009&\tSons\r\nLtd", "Kim & Sons Ltd"),
+        ("\x1b[31mRed\x00\x07", "[31mRed"),
+        ("\u200bZero\u200dwidth\ufeff", "Zerowidth"),
+        ("🚗 Auto 🇬🇧 👩\u200d🔧", "Auto"),
+        ("Δημήτρης Αθήνα", "ΔHMHTPHΣ AΘHNA"),
+        ("Иванов и Сын", "Ivanov i Syn"),
+        ("Йожеф Ёлка", "Yozhef Elka"),
+        ("东京自動車", ""),
+        ("گاراژ", ""),
+        ("№ 1 ½ ™ ﬁ 𝐀𝐁 Ⅳ ٣", "No 1 1/2 TM fi AB IV 3"),
+        ("{a} ^ ~ | \\ [€]", "{a} ^ ~ | \\ [€]"),
+        ("\ud800lone", "lone"),
+        ("", ""),
+    ],
+)
+def test_a_name_is_written_as_a_reader_would_expect(written: str, sent: str) -> None:
+    assert transliterate(written) == sent
+
+
+@given(ANY_TEXT)
+def test_whatever_comes_in_fits_and_stays_on_one_line(text: str) -> None:
+    sent = transliterate(text)
+    assert fits(sent)
+    assert not set(sent) & set("\r\n\x1b\f")
+    assert sent == " ".join(sent.split())
+
+
+@given(ANY_TEXT)
+def test_transliterating_twice_changes_nothing(text: str) -> None:
+    assert transliterate(transliterate(text)) == transliterate(text)
+
+
+@given(GSM7_TEXT, st.integers(min_value=-3, max_value=200))
+def test_a_shortened_text_is_a_beginning_within_the_limit(text: str, limit: int) -> None:
+    short = shorten(text, limit)
+    assert text.startswith(short)
+    assert septets(short) <= max(limit, 0)
+
+
+@given(GSM7_TEXT)
+def test_a_text_within_the_limit_is_not_touched(text: str) -> None:
+    assert shorten(text, septets(text)) == text
+
+
+@given(GSM7_TEXT, GSM7_TEXT)
+def test_septets_add_up(left: str, right: str) -> None:
+    assert septets(left + right) == septets(left) + septets(right)
+
+
+def test_a_character_outside_the_alphabet_has_no_price_and_is_not_named() -> None:
+    with pytest.raises(ValueError, match="outside GSM-7") as raised:
+        septets("a’b")
+    assert "’" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", 1),
+        ("a" * 160, 1),
+        ("a" * 161, 2),
+        ("a" * 306, 2),
+        ("a" * 307, 3),
+        ("€" * 80, 1),
+        ("€" * 81, 2),
+        ("a" * 152 + "€" + "a" * 152, 3),  # 306 septets, but the escape pair moves to the second part
+        ("ç" * 70, 1),
+        ("ç" * 71, 2),
+        ("🚗" * 35, 1),
+        ("🚗" * 36, 2),
+        ("🚗" * 67, 3),  # 134 units, but 33 pairs are all that 67 units hold
+    ],
+)
+def test_segments_are_counted_as_operators_count_them(text: str, parts: int) -> None:
+    assert segments(text) == parts

@@ -1,0 +1,28 @@
+"""A link's code is drawn evenly from base62, and only its keyed hash is kept."""
+
+import hashlib
+import hmac
+from collections import Counter
+
+from services.sms_bridge.links import ALPHABET, LinkMint, code_hash
+
+
+def test_a_code_is_eight_characters_of_base62() -> None:
+    code = LinkMint([b"key"]).fresh().code
+    assert len(code) == 8
+    assert set(code) <= set(ALPHABET)
+    assert len(ALPHABET) == len(set(ALPHABET)) == 62
+
+
+def test_no_two_codes_are_alike_and_every_character_turns_up() -> None:
+    mint = LinkMint([b"key"])
+    codes = [mint.fresh().code for _ in range(2_000)]
+    assert len(set(codes)) == len(codes)
+    assert set(Counter("".join(codes))) == set(ALPHABET)
+
+
+def test_the_hash_is_made_with_the_newest_key() -> None:
+    link = LinkMint([b"newest", b"older"]).fresh()
+    assert link.code_hash == hmac.new(b"newest", link.code.encode(), hashlib.sha256).digest()
+    assert link.code_hash != code_hash(link.code, b"older")
+    assert link.code.encode() not in link.code_hash
