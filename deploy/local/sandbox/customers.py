@@ -25,6 +25,7 @@ MEDIA = {
     "document": "application/pdf",
     "sticker": "image/webp",
 }
+UNSUPPORTED = 131051
 NOT_OPENING = {"reaction", "system", "edit", "revoke"}
 
 
@@ -145,10 +146,10 @@ def _content(ask: CustomerWrites) -> Json:
     if ask.kind == "raw":
         return {"type": "text", **(ask.content if isinstance(ask.content, dict) else {})}
     if ask.kind == "unsupported":
-        # Meta says what it was beside the error, not inside it.
+        error = {key: value for key, value in webhook_error(UNSUPPORTED).items() if key != "href"}
         return {
             "type": "unsupported",
-            "errors": [webhook_error(131051)],
+            "errors": [error],
             "unsupported": _merged({"type": "poll"}, ask.content),
         }
     if ask.kind == "contacts":

@@ -26,12 +26,9 @@ STRANGE = 135000
 
 def new_wamid(user: str) -> str:
     """A message id that looks like Meta's: base64 of a little structure with the user in it."""
-    return (
-        "wamid."
-        + base64.b64encode(
-            b"\x1d\x0c" + user.encode() + b"\x15\x02\x00\x11\x18\x12" + binascii.hexlify(secrets.token_bytes(9)).upper()
-        ).decode()
-    )
+    who, rest = user.encode(), binascii.hexlify(secrets.token_bytes(9)).upper()
+    packed = b"\x1c\x18" + bytes([len(who) % 256]) + who + b"\x15\x02\x00\x11\x18\x12" + rest + b"\x00"
+    return "wamid." + base64.b64encode(packed).decode()
 
 
 class MetaApi:
