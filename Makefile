@@ -1,0 +1,55 @@
+# Everything starts here: `make demo`, `make test`, `make check`, `make bench`. The first of them sets up .venv by itself.
+#
+# Needs Python 3.11 or newer with pip, and make. PYTHON=python3.12 chooses another Python.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench format lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+help: ## Say what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+venv: $(STAMP) ## Make .venv with exactly what requirements.lock pins
+
+# A Python without ensurepip (bare Debian) still has pip itself, and that pip can install into .venv.
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not installed: install Python 3.11 or newer, or name one with PYTHON=" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $$($(PYTHON) -V) is too old: install Python 3.11 or newer, or name one with PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip --clear .venv || { echo "make: $(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)" >&2; exit 2; }
+	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then echo "$(BIN)/python -m pip"; \
+	elif $(PYTHON) -m pip --python $(BIN)/python --version >/dev/null 2>&1; then echo "$(PYTHON) -m pip --python $(BIN)/python"; \
+	else echo "make: $(PYTHON) has no pip of version 22.3 or newer: install it (Debian: apt install python3-pip)" >&2; exit 2; fi > .venv/.pip
+	@echo "Installing what requirements.lock pins into .venv"
+	@$$(cat .venv/.pip) install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$$(cat .venv/.pip) install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Play the whole story on real servers; KEEP=1 leaves them running
+	@$(BIN)/python -m deploy.local.demo $(if $(filter 1 yes true,$(KEEP)),--keep)
+
+test: $(STAMP) ## Run the whole test suite on real servers
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## What CI runs: format, lint, types, import contracts, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest
+
+bench: $(STAMP) ## Measure, beside the floors of the same run
+	@$(BIN)/python -m tests.bench
+
+format: $(STAMP) ## Put the sources into form
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lock: $(STAMP) ## Choose the newest versions that pyproject.toml allows; then read the changes
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras --upgrade --quiet --output-file requirements.lock pyproject.toml
+
+clean: ## Remove what was made, downloads excepted
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,58 @@
+"""Log lines as they would leave the process, each held against the schema."""
+
+import io
+import json
+import logging as stdlib_logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import structlog
+
+from libs.common import logging
+
+SCHEMA: dict[str, Any] = json.loads((Path(logging.__file__).with_name("log_schema.json")).read_text(encoding="utf-8"))
+_VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def validated(output: str | bytes) -> list[dict[str, Any]]:
+    """The lines of a service's output as objects. Fails, without quoting it, where a line is not what the schema allows."""
+    lines = [json.loads(line) for line in output.splitlines() if line.strip()]
+    for line in lines:
+        for error in _VALIDATOR.iter_errors(line):
+            where = "/".join(map(str, error.absolute_path)) or "the line"
+            pytest.fail(f"log line {line.get('event')!r}: {where}: {error.validator} {error.message[:200]}")
+    return lines
+
+
+class LogLines:
+    """What was logged since the fixture began."""
+
+    def __init__(self) -> None:
+        self.stream = io.BytesIO()
+
+    @property
+    def raw(self) -> str:
+        return self.stream.getvalue().decode()
+
+    def all(self) -> list[dict[str, Any]]:
+        return validated(self.raw)
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.all() if line["event"] == event]
+
+
+@pytest.fixture
+def log_lines() -> Iterator[LogLines]:
+    """Logging as a service has it, into memory; at the end every line is held against the schema."""
+    lines = LogLines()
+    root = stdlib_logging.getLogger()
+    handlers, level = root.handlers, root.level
+    logging.configure(service="test", version="0", level="debug", stream=lines.stream)
+    yield lines
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    lines.all()
