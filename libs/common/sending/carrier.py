@@ -1,0 +1,48 @@
+"""What the core asks of a provider's side. Two stand behind it: WhatsApp and SMS."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import asyncpg
+
+from libs.common.events.outbound import Channel
+from libs.common.sending.outcomes import Evidence, PreparedT, SendOutcome, Verdict
+from libs.common.sending.rows import Claim, Key, News, ProviderName, SendRow, Settled
+
+
+class Carrier(Protocol[PreparedT]):
+    """One kind of provider. All rows handed over are of this provider.
+
+    Everything that takes ``db`` runs inside the core's transaction, in which the rows of ``sends`` are locked already; nothing there may
+    speak to the network. Failures of PostgreSQL are left to escape.
+    """
+
+    provider: ProviderName
+    channel: Channel
+
+    async def judge(
+        self, db: asyncpg.Connection, rows: Sequence[SendRow], now: datetime
+    ) -> Mapping[Key, Verdict[PreparedT]]:
+        """The gate, on facts read afresh in this transaction. Expiry and pauses have been looked at already."""
+
+    async def call(self, claim: Claim[PreparedT]) -> SendOutcome:
+        """The provider call. Ends within the timeout, raises nothing."""
+
+    async def settle(self, db: asyncpg.Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
+        """Everything that follows from the end of these sends, in the transaction that ends them.
+
+        For accepted sends provider ids are stored; returned and refused ones have their effects. Keys without news may be left out.
+        """
+
+    async def keep_evidence(self, db: asyncpg.Connection, late: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
+        """Acceptances whose claim was lost meanwhile: their provider ids are stored (not applied), nothing else."""
+
+    async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
+        """Evidence for calls whose answer was lost. Outside of any transaction: may ask the provider."""
+
+    async def committed(self, settled: Sequence[Settled]) -> None:
+        """After the commit of ``settle``: what lives outside of PostgreSQL is brought in line. Best effort, raises nothing."""
+
+    def is_template(self, row: SendRow) -> bool:
+        """Whether a pause of scope ``templates`` holds for this row."""

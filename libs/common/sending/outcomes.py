@@ -1,0 +1,131 @@
+"""What can come of a send: answers of a provider, verdicts of the gate, evidence about a call whose answer was lost. Pure.
+
+Rule 1: whoever reads an answer says what is certain. ``RetryLater`` means: certainly not processed. ``Unknown`` means: may have been
+processed, so only evidence may settle it; in doubt it is ``Unknown``.
+Rule 2: an expected outcome is a value of these unions, never an exception.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic, Literal, TypeVar
+
+from libs.common.events.outbound import RefusalReason
+
+PreparedT = TypeVar("PreparedT")
+
+Scope = Literal["message", "pair", "account", "templates"]
+"""For whom a wait holds: this message alone, its conversation, its whole account, or the templates of its account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How waits grow: ``base``, times ``factor`` with every try in a row, never above ``cap``."""
+
+    base: timedelta
+    factor: float
+    cap: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider has it. ``account`` scopes ``provider_id`` (phone_number_id at Meta, the account sid at Twilio)."""
+
+    account: str
+    provider_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Certainly not processed; the same again after ``after``, or after a step of ``curve`` when the provider named no time.
+
+    ``code`` is the provider's, or a word of ours such as ``never_left``. After ``limit`` tries of a message it is refused with that code.
+    """
+
+    scope: Scope
+    curve: Curve
+    code: str
+    after: timedelta | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Refused in a way that another route may mend: back to the router, which decides again."""
+
+    reason: RefusalReason
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider refused this message for good; it ends as failed with ``reason``."""
+
+    code: str | None
+    reason: str = "provider_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have been processed: a timeout after the request left, a server error, an answer that says nothing."""
+
+    code: str
+
+
+SendOutcome = Accepted | RetryLater | Returned | Refused | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Go(Generic[PreparedT]):
+    """The gate lets it pass. ``prepared`` reaches the call; the hashes are stored with the claim."""
+
+    prepared: PreparedT
+    link_hash: bytes | None = None
+    text_hash: bytes | None = None
+
+
+Verdict = Go[PreparedT] | Returned | Refused
+"""What the gate says of one row: it may pass, goes back to the router, or ends here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The call was accepted: under these ids (one, or two after a resend)."""
+
+    ids: tuple[Accepted, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The call was not accepted, as far as anybody can know: the grace is over, and what would show it has been looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """Too early to tell, or what would show it cannot be asked now."""
+
+
+Evidence = Found | Absent | Unclear
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """The clockwork of a sender. ``timeout`` of one call < ``lease`` of a claim < ``grace`` before silence proves anything."""
+
+    timeout: timedelta
+    lease: timedelta
+    grace: timedelta
+    blocks: timedelta = timedelta(seconds=60)
+    """How long a row may hold back younger ones of its conversation for a reason that does not hold for them."""
+    lifetime: timedelta = timedelta(hours=24)
+    """The deadline of a command that names none."""
+    patience: timedelta = timedelta(hours=1)
+    """How long beyond its deadline a send of unknown outcome waits for evidence that cannot be had."""
+    poll: timedelta = timedelta(seconds=1)
+    """Safety net: rows that nobody handed over in memory are found this often; also the sweeper's period."""
+    untold: timedelta = timedelta(seconds=5)
+    """A settled row that was not told for so long is told by the sweeper."""
+
+
+def deadline_missed(expires_at: datetime, now: datetime) -> bool:
+    """Whether a row's time is up; at exactly its deadline it is."""
+    return now >= expires_at

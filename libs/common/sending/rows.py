@@ -1,0 +1,117 @@
+"""The row of one send, and what is done with it. Pure data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal
+from uuid import UUID
+
+from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Returned
+
+ProviderName = Literal["meta", "sms"]
+State = Literal["pending", "claimed", "unknown", "accepted", "refused", "failed"]
+Key = tuple[str, UUID, int]
+"""org_id, message_id, attempt"""
+
+SETTLED: frozenset[State] = frozenset({"accepted", "refused", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class NewSend:
+    """A command as it becomes a row. ``account`` is what throttles together: phone_number_id, or the org's own SMS number."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    conversation_id: UUID
+    sequence: int
+    account: str
+    command: dict[str, Any]
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SendRow:
+    """One row of ``sends``, as read or as it shall be written; the columns are explained in the schema."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    conversation_id: UUID
+    account: str
+    command: Mapping[str, Any]
+    state: State
+    due_at: datetime
+    expires_at: datetime
+    blocks_until: datetime | None = None
+    tries: int = 0
+    resends: int = 0
+    claim_id: UUID | None = None
+    claimed_at: datetime | None = None
+    lease_until: datetime | None = None
+    unknown_since: datetime | None = None
+    outcome: Mapping[str, Any] | None = None
+    link_hash: bytes | None = None
+    text_hash: bytes | None = None
+    settled_at: datetime | None = None
+    told: bool = False
+    created_at: datetime | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.org_id, self.message_id, self.attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row before and after. It is written only where the row still stands as ``before``: same state, same claim."""
+
+    before: SendRow
+    after: SendRow
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(Generic[PreparedT]):
+    """A row that is ours to send until its lease ends; ``prepared`` is what the carrier's gate handed over."""
+
+    row: SendRow
+    prepared: PreparedT
+
+
+Final = tuple[Accepted, ...] | Returned | Refused
+"""How a send ended: accepted under these ids, back to the router, or failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A row that ends in this transaction, and how. ``row.link_hash`` and ``row.text_hash`` are those of its latest send."""
+
+    row: SendRow
+    final: Final
+
+
+@dataclass(slots=True)
+class News:
+    """What a transaction gives to tell about one row once it is committed.
+
+    ``rungs`` are the messages whose newest rung is to be told should the first telling be lost; the message itself counts always.
+    """
+
+    updates: list[DeliveryUpdate] = field(default_factory=list)
+    refusals: list[OutboundRefused] = field(default_factory=list)
+    rungs: set[UUID] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.updates or self.refusals)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An account that must rest. It stays after ``until`` until a call succeeds: meanwhile only a few probes pass."""
+
+    account: str
+    scope: Literal["all", "templates"]
+    until: datetime
+    tries: int
+    reason: str
