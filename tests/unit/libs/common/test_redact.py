@@ -1,0 +1,127 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.errors import Transient
+from libs.common.redact import MASK, describe, redact, scrub
+
+DIGITS = st.text("0123456789", min_size=7, max_size=15)
+
+
+@given(DIGITS, st.sampled_from(["", "+", "00"]), st.sampled_from([" ", "call ", "to:", "(", "'", '"']))
+def test_a_phone_number_never_survives(digits: str, prefix: str, before: str) -> None:
+    assert digits not in scrub(f"customer {before}{prefix}{digits} wrote")
+
+
+@pytest.mark.parametrize(
+    "private",
+    [
+        "+44 7700 900999",
+        "+44-7700-900-999",
+        "(0044) 7700 900999",
+        "Bearer EAAGm0PX4ZCpsBAKZ",
+        "bearer abc.def-ghi",
+        "Basic QUM6c2VjcmV0",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.sflKxwRJSMeKKF2QT4",
+        "EAAJZCYxkZAcsBO1234567890abcdef",
+        "sha256=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "wa.me/447700900123",
+        "wamid.HBgMNDQ3NzAwOTAwOTk5FQIAEhg=",
+        "0123456789abcdef0123456789abcdef",
+        "https://tflow.link/a8Bc3dEf",
+        "token=hush-hush",
+        "secret: hush-hush",
+    ],
+)
+def test_what_looks_private_is_masked_wherever_it_stands(private: str) -> None:
+    scrubbed = scrub(f"it failed for {private} at last")
+    assert private not in scrubbed
+    assert MASK in scrubbed
+    assert scrubbed.startswith("it failed for ")
+    assert scrubbed.endswith(" at last")
+
+
+def test_of_an_address_only_the_host_stays() -> None:
+    assert (
+        scrub("GET https://graph.facebook.com/v26.0/1064/messages?access_token=x")
+        == f"GET https://graph.facebook.com/{MASK}"
+    )
+    assert "pw" not in scrub("postgresql://user:pw@db.internal:5432/transom")
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "7e3f0c7a-5e8a-4b39-9d0b-0d6b3c5f1a11",
+        "12345678-1234-1234-1234-123456789012",
+        "2026-11-22T10:00:00Z",
+        "2026-11-22",
+        "127.0.0.1:5432",
+        "10.0.0.17",
+        "window_expired_bridge_sent",
+        "131047",
+    ],
+)
+def test_ids_times_and_addresses_of_servers_stay(harmless: str) -> None:
+    assert scrub(harmless) == harmless
+    assert scrub(f"see {harmless}, please") == f"see {harmless}, please"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "text",
+        "body",
+        "phone",
+        "to",
+        "from",
+        "access_token",
+        "x_hub_signature_256",
+        "Authorization",
+        "app_secret",
+        "password",
+        "query",
+        "customer_phone",
+    ],
+)
+@pytest.mark.parametrize("value", ["hello", 447700900999, {"a": 1}, ["x"], b"x"])
+def test_a_private_name_hides_whatever_it_holds(name: str, value: object) -> None:
+    assert redact(None, "info", {name: value})[name] == MASK
+
+
+def test_private_names_are_found_inside_values() -> None:
+    event = redact(None, "info", {"detail": {"message": [{"text": "hi", "kind": "text"}], "n": 3}})
+    assert event["detail"] == {"message": [{"text": MASK, "kind": "text"}], "n": 3}
+
+
+def test_a_phone_number_in_an_id_field_is_masked() -> None:
+    assert redact(None, "info", {"conversation_id": "+447700900999"})["conversation_id"] == MASK
+
+
+def test_metas_id_of_a_number_is_no_phone_number() -> None:
+    assert redact(None, "info", {"phone_number_id": "106400000000001"})["phone_number_id"] == "106400000000001"
+
+
+def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    try:
+        raise error from cause  # noqa: TRY301 -- what is raised is the argument
+    except BaseException as caught:  # noqa: BLE001 -- any exception is to be described
+        return caught
+
+
+def test_the_words_of_an_unknown_exception_stay_inside() -> None:
+    described = describe(raised(ValueError("invalid literal: 'my car is broken'")))
+    assert described[0]["type"] == "ValueError"
+    assert "message" not in described[0]
+    assert described[0]["at"][0].endswith(" raised")
+
+
+def test_our_own_words_are_told_scrubbed_with_their_cause() -> None:
+    described = describe(raised(Transient("no answer about +447700900999"), ConnectionRefusedError(111, "refused")))
+    assert described[0]["message"] == f"no answer about {MASK}"
+    assert described[1] == {"type": "ConnectionRefusedError", "at": [], "message": "[Errno 111] refused"}
+
+
+def test_a_group_tells_its_members() -> None:
+    described = describe(ExceptionGroup("two", [ValueError("a"), KeyError("b")]))
+    assert [one["type"] for one in described] == ["ExceptionGroup", "ValueError", "KeyError"]

@@ -1,0 +1,150 @@
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from libs.common import settings as module
+from libs.common.errors import ConfigurationError
+from libs.common.settings import (
+    ConsumerSettings,
+    GraphSettings,
+    KafkaSettings,
+    MetaWebhookSettings,
+    PortalSettings,
+    PostgresSettings,
+    SendSettings,
+    ServiceSettings,
+    Settings,
+    WindowSettings,
+    load,
+    secrets_in,
+)
+
+ENV_EXAMPLE = Path(__file__).parents[4] / "deploy" / "env.example"
+MIXINS = [cls for _, cls in inspect.getmembers(module, inspect.isclass) if issubclass(cls, Settings)]
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for cls in MIXINS:
+            for field in cls.model_fields:
+                patch.delenv(f"TRANSOM_{field}".upper(), raising=False)
+        yield
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> "Environment":
+    return Environment(monkeypatch)
+
+
+class Environment:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, **variables: str) -> None:
+        for name, value in variables.items():
+            self._monkeypatch.setenv(f"TRANSOM_{name}".upper(), value)
+
+
+def fault_of(settings: type[Settings]) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(settings)
+    return str(caught.value)
+
+
+def test_a_missing_variable_is_named(environment: Environment) -> None:
+    environment(meta_verify_token="hello")
+    assert "TRANSOM_META_APP_SECRETS is required: set it" in fault_of(MetaWebhookSettings)
+
+
+def test_every_fault_stands_in_one_line(environment: Environment) -> None:
+    fault = fault_of(MetaWebhookSettings)
+    assert "TRANSOM_META_APP_SECRETS" in fault
+    assert "TRANSOM_META_VERIFY_TOKEN" in fault
+    assert "\n" not in fault
+
+
+@pytest.mark.parametrize(
+    ("settings", "variables", "named"),
+    [
+        (WindowSettings, {"window_seconds": "soon-value"}, "TRANSOM_WINDOW_SECONDS"),
+        (
+            MetaWebhookSettings,
+            {"meta_app_secrets": " , ", "meta_verify_token": "secret-value"},
+            "TRANSOM_META_APP_SECRETS",
+        ),
+        (GraphSettings, {"whatsapp_token": "secret-value", "graph_base_url": "ftp-value"}, "TRANSOM_GRAPH_BASE_URL"),
+        (ServiceSettings, {"http_port": "90000-value"}, "TRANSOM_HTTP_PORT"),
+        (PostgresSettings, {"postgres_pool_size": "0"}, "TRANSOM_POSTGRES_POOL_SIZE"),
+    ],
+)
+def test_a_wrong_value_is_named_and_never_shown(
+    environment: Environment, settings: type[Settings], variables: Mapping[str, str], named: str
+) -> None:
+    environment(**variables)
+    fault = fault_of(settings)
+    assert named in fault
+    assert "value" not in fault.replace("env.example", "").replace("Value", "").replace("input should be a valid", "")
+
+
+@pytest.mark.parametrize("margin", ["10", "11"])
+def test_a_margin_not_smaller_than_the_window_is_refused(environment: Environment, margin: str) -> None:
+    environment(window_seconds="10", window_margin_seconds=margin)
+    assert "TRANSOM_WINDOW_MARGIN_SECONDS must be smaller than TRANSOM_WINDOW_SECONDS" in fault_of(WindowSettings)
+
+
+@pytest.mark.parametrize(("timeout", "lease", "grace"), [("20", "20", "30"), ("10", "30", "30"), ("30", "20", "10")])
+def test_timeout_lease_and_grace_must_grow(environment: Environment, timeout: str, lease: str, grace: str) -> None:
+    environment(send_timeout_seconds=timeout, send_lease_seconds=lease, send_grace_seconds=grace)
+    assert "TRANSOM_SEND_LEASE_SECONDS" in fault_of(SendSettings)
+
+
+def test_sasl_without_a_password_is_refused(environment: Environment) -> None:
+    environment(kafka_security_protocol="SASL_SSL", kafka_sasl_username="transom")
+    assert "TRANSOM_KAFKA_SASL_PASSWORD" in fault_of(KafkaSettings)
+
+
+def test_sasl_reaches_the_connection_and_prints_no_password(environment: Environment) -> None:
+    environment(kafka_security_protocol="SASL_SSL", kafka_sasl_username="transom", kafka_sasl_password="hush")
+    settings = load(KafkaSettings)
+    connection = settings.kafka_connection("transom-router")
+    assert (connection.sasl_mechanism, connection.sasl_password, connection.client_id) == (
+        "PLAIN",
+        "hush",
+        "transom-router",
+    )
+    assert "hush" not in repr(settings) + repr(connection)
+
+
+def test_several_secrets_are_read_in_their_order(environment: Environment) -> None:
+    environment(portal_link_keys="new, old,")
+    assert secrets_in(load(PortalSettings).portal_link_keys) == (b"new", b"old")
+
+
+def test_settings_are_frozen_and_ignore_what_nobody_asked_for(environment: Environment) -> None:
+    environment(no_such_variable="1", dlq_run_limit="7")
+    settings = load(ConsumerSettings)
+    assert settings.dlq_run_limit == 7
+    with pytest.raises(ValueError, match="frozen"):
+        settings.dlq_run_limit = 8  # type: ignore[misc] # that it cannot be set is the point
+
+
+def test_a_trailing_slash_of_an_address_is_dropped(environment: Environment) -> None:
+    environment(whatsapp_token="t", graph_base_url="http://localhost:1/")
+    assert load(GraphSettings).graph_base_url == "http://localhost:1"
+
+
+def test_the_example_lists_exactly_the_variables_with_their_defaults() -> None:
+    fields = {f"TRANSOM_{name}".upper(): field for cls in MIXINS for name, field in cls.model_fields.items()}
+    lines = re.findall(r"^(#?)(TRANSOM_\w+)=(.*)$", ENV_EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(name for _, name, _ in lines) == sorted(fields)
+    for commented, name, shown in lines:
+        field = fields[name]
+        assert (commented == "") == field.is_required(), name
+        if not field.is_required():
+            default = getattr(field.default, "get_secret_value", lambda value=field.default: value)()
+            expected = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+            assert shown == expected, name
