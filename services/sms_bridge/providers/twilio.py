@@ -1,0 +1,232 @@
+"""Twilio's Messages resource: send, and the list that is asked when an answer got lost.
+
+What an answer means is ``classify``, pure; every answer ever seen is a file in ``tests/data/twilio``.
+Source: https://www.twilio.com/docs/messaging/api/message-resource and https://www.twilio.com/docs/api/errors. Sending is not idempotent there: "if
+you get a 500 and you retry, it is possible to receive multiple messages".
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import orjson
+
+from libs.common.db.recipients import FAULT_OF_CODE
+from libs.common.errors import Transient
+from services.sms_bridge.providers import (
+    Answer,
+    Listed,
+    NotSent,
+    OutgoingSms,
+    Rejected,
+    Taken,
+    Unclear,
+    text_hash,
+)
+
+_API = "/2010-04-01"
+_CONNECT_SHARE = 0.3
+_PAGE_SIZE = 1000
+_PAGES_MOST = 20
+_SKEW = timedelta(minutes=5)
+_LONGEST_VALIDITY = timedelta(seconds=36_000)
+
+# The account or the sender is not in order. No message of this number would fare better, and mending it is a matter of settings,
+# so the messages wait for it until their deadline.
+_NOT_IN_ORDER = frozenset(
+    {
+        "20003",  # authentication
+        "20005",  # account not active
+        "20008",  # test credentials
+        "20404",  # no such account
+        "21212",  # the From number is invalid
+        "21603",  # no From number
+        "21606",  # the From number is not ours or cannot send
+        "21609",  # the StatusCallback address is invalid
+        "21703",  # messaging service without a sender
+        "21704",
+        "21705",  # messaging service invalid
+        "90007",  # the validity period is out of range
+    }
+)
+_BUSY = frozenset({"20429", "21611"})  # too many requests; the sender's queue is full: neither was processed
+
+
+def classify(  # noqa: PLR0911 -- one arm per meaning
+    status: int, body: Mapping[str, object], retry_after: str | None = None
+) -> Answer:
+    """What Twilio's answer to a send means. ``body`` is the JSON object, or empty when it was none."""
+    code = _code(body)
+    match status:
+        case HTTPStatus.CREATED | HTTPStatus.OK if isinstance(sid := body.get("sid"), str) and sid:
+            return Taken(sid, _segments(body))
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return NotSent(code, _seconds(retry_after), sender_rests=True)
+        case _ if code in _BUSY:
+            return NotSent(code, _seconds(retry_after), sender_rests=True)
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN | HTTPStatus.NOT_FOUND if code is None:
+            return NotSent(str(status), sender_rests=True)
+        case HTTPStatus.REQUEST_TIMEOUT:
+            return Unclear(code or str(status))
+        case _ if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return _refusal(status, code)
+        case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            return NotSent(str(status), sender_rests=True)  # a redirect is not followed: the base address is wrong
+        case _:
+            return Unclear(code or str(status))
+
+
+def read_list(body: Mapping[str, Any]) -> tuple[list[Listed], str | None]:
+    """The messages of one page and the address of the next. What has no id, text or date is left out: it is no evidence."""
+    found = []
+    for item in body.get("messages") or ():
+        match item:
+            case {"sid": str(sid), "body": str(text), "date_created": str(created)}:
+                found.append(Listed(sid, text_hash(text), _segments(item), _rfc2822(created)))
+            case _:
+                continue
+    following = body.get("next_page_uri")
+    return found, following if isinstance(following, str) and following.startswith("/") else None
+
+
+class Twilio:
+    """One account, spoken to through one pool of connections that the caller owns."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        *,
+        base_url: str,
+        account_sid: str,
+        auth_token: str,
+        status_callback: str | None,
+        timeout_seconds: float,
+    ) -> None:
+        self._http = http
+        self._base = base_url
+        self._messages = f"{_API}/Accounts/{account_sid}/Messages.json"
+        self._sid = account_sid
+        self._headers = {"Authorization": aiohttp.encode_basic_auth(account_sid, auth_token)}
+        self._callback = status_callback
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, connect=timeout_seconds * _CONNECT_SHARE)
+
+    @property
+    def account(self) -> str:
+        """The account sid."""
+        return self._sid
+
+    async def send(self, sms: OutgoingSms) -> Answer:
+        """Send once. A connection that was never made is ``NotSent``; whatever goes wrong after that is ``Unclear``."""
+        form = {
+            "From": sms.sender,
+            "To": sms.to,
+            "Body": sms.text,
+            "ValidityPeriod": str(_validity_seconds(sms.validity)),
+        }
+        if self._callback is not None:
+            form["StatusCallback"] = self._callback
+        try:
+            async with self._http.post(
+                self._base + self._messages,
+                data=form,
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                return classify(
+                    response.status, _json_object(await response.read()), response.headers.get("Retry-After")
+                )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            return NotSent("unreachable")
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            return Unclear()
+
+    async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
+        """What Twilio has sent from ``sender`` to ``to``, page by page; raises Transient when it does not say it all."""
+        query = {
+            "From": sender,
+            "To": to,
+            "DateSent>": (since - _SKEW).astimezone(UTC).date().isoformat(),
+            "PageSize": str(_PAGE_SIZE),
+        }
+        found, following = read_list(await self._get(self._messages, query))
+        for _ in range(_PAGES_MOST):
+            if following is None:
+                return [sms for sms in found if sms.created_at >= since - _SKEW]
+            page, following = read_list(await self._get(following, None))
+            found += page
+        raise Transient("the SMS provider's list has no end")
+
+    async def _get(self, path: str, query: Mapping[str, str] | None) -> Mapping[str, Any]:
+        try:
+            async with self._http.get(
+                self._base + path,
+                params=query,
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                body = _json_object(await response.read())
+                if response.status != HTTPStatus.OK or not isinstance(body.get("messages"), list):
+                    raise Transient(f"the SMS provider's list answered {response.status}")
+                return body
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise Transient("the SMS provider's list cannot be read") from error
+
+
+def _refusal(status: int, code: str | None) -> Answer:
+    if code in _NOT_IN_ORDER:
+        return NotSent(code, sender_rests=True)
+    if code is None:
+        return Rejected(str(status))
+    return Rejected(code, FAULT_OF_CODE.get(code))
+
+
+def _json_object(raw: bytes) -> Mapping[str, Any]:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _code(body: Mapping[str, object]) -> str | None:
+    match body.get("code"):
+        case bool():
+            return None
+        case int(number):
+            return str(number)
+        case str(text) if text.isascii() and text.isdigit():
+            return text
+        case _:
+            return None
+
+
+def _segments(body: Mapping[str, object]) -> int | None:
+    """``num_segments`` is a string, and "0" while a messaging service has not chosen the sender."""
+    match body.get("num_segments"):
+        case str(text) if text.isascii() and text.isdigit() and int(text) > 0:
+            return int(text)
+        case _:
+            return None
+
+
+def _seconds(retry_after: str | None) -> timedelta | None:
+    if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 5:  # noqa: PLR2004 -- a day
+        return None
+    return timedelta(seconds=int(retry_after))
+
+
+def _rfc2822(text: str) -> datetime:
+    """The date, or the end of time when it cannot be read: evidence is not lost to an odd date."""
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def _validity_seconds(validity: timedelta) -> int:
+    return int(max(timedelta(seconds=1), min(validity, _LONGEST_VALIDITY)).total_seconds())
