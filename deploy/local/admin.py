@@ -1,0 +1,30 @@
+"""``transom migrate`` and ``transom topics``."""
+
+from datetime import timedelta
+
+from libs.common.db.migrate import migrate
+from libs.common.kafka.topics import declare
+from libs.common.settings import KafkaSettings, PostgresSettings
+from libs.common.settings import load as load_settings
+
+
+async def apply_migrations() -> list[str]:
+    """Apply what is pending; returns the names."""
+    settings = load_settings(PostgresSettings)
+    return await migrate(settings.postgres_dsn.get_secret_value())
+
+
+async def create_topics(partitions: int | None, retention_hours: int | None, replication_factor: int) -> list[str]:
+    """Create what is missing; returns a line per topic for a person."""
+    settings = load_settings(KafkaSettings)
+    declared = await declare(
+        settings.kafka_connection("transom-topics"),
+        partitions=partitions,
+        retention=None if retention_hours is None else timedelta(hours=retention_hours),
+        replication_factor=replication_factor,
+    )
+    return [
+        *(f"created {name}" for name in declared.created),
+        *(f"exists  {name}" for name in declared.existing),
+        *(f"differs {d.name}: {d.found} partitions, declared are {d.declared}" for d in declared.differing),
+    ]

@@ -1,0 +1,108 @@
+"""The ``transom`` command. Everything it does lives in a module of its own, imported when it is asked for."""
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+import click
+
+from libs.common.errors import TransomError
+
+SERVICES = {
+    "ingest": "services.ingest.app",
+    "router": "services.router.app",
+    "whatsapp-sender": "services.whatsapp_sender.app",
+    "sms-bridge": "services.sms_bridge.app",
+}
+EXIT_USAGE = 2
+T = TypeVar("T")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Keep WhatsApp conversations alive when the 24-hour customer service window closes."""
+
+
+@main.command()
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), default=Path(".transom"), help="Folder of all data."
+)
+@click.option(
+    "--port-base", type=click.IntRange(1024, 65000), default=None, help="First of the ports; free ones otherwise."
+)
+def up(data: Path, port_base: int | None) -> None:
+    """Run servers, services and sandbox providers in the foreground until Ctrl-C."""
+    from deploy.local.up import run_up  # noqa: PLC0415 -- only this command needs the local servers
+
+    _or_exit(lambda: run_up(data, port_base))
+
+
+@main.command(context_settings={"ignore_unknown_options": False})
+@click.argument("service", type=click.Choice(sorted(SERVICES)))
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=None, help="Port of /livez, /readyz, /metrics and webhooks."
+)
+def run(service: str, port: int | None) -> None:
+    """Run one service in the foreground, configured by the environment alone."""
+    sys.exit(importlib.import_module(SERVICES[service]).main(port))
+
+
+@main.command()
+def migrate() -> None:
+    """Apply the database migrations that are pending. Idempotent."""
+    from deploy.local.admin import apply_migrations  # noqa: PLC0415 -- keeps `transom run` free of what it does not use
+
+    for name in _or_exit(lambda: asyncio.run(apply_migrations())):
+        click.echo(f"applied {name}")
+    click.echo("the schema is up to date")
+
+
+@main.command()
+@click.option(
+    "--partitions", type=click.IntRange(1), default=None, help="For every topic, instead of the declared number."
+)
+@click.option(
+    "--retention-hours", type=click.IntRange(1), default=None, help="For every topic, instead of the declared time."
+)
+@click.option("--replication-factor", type=click.IntRange(1), default=1, show_default=True)
+def topics(partitions: int | None, retention_hours: int | None, replication_factor: int) -> None:
+    """Create the topics as declared. Idempotent; a topic that differs is named and left as it is."""
+    from deploy.local.admin import create_topics  # noqa: PLC0415 -- see migrate
+
+    for line in _or_exit(lambda: asyncio.run(create_topics(partitions, retention_hours, replication_factor))):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def load(file: Path) -> None:
+    """Upsert orgs, numbers, customers, templates and the rate card from a YAML FILE, all or nothing."""
+    from deploy.local.load import load_file  # noqa: PLC0415 -- see migrate
+
+    click.echo(_or_exit(lambda: asyncio.run(load_file(file))))
+
+
+@main.command()
+@click.argument("intent_id", type=click.UUID)
+def explain(intent_id: UUID) -> None:
+    """Tell everything that happened to an intent: facts, decisions, attempts, provider answers, statuses."""
+    from deploy.local.explain import explain_intent  # noqa: PLC0415 -- see migrate
+
+    _or_exit(lambda: asyncio.run(explain_intent(intent_id)))
+
+
+def _or_exit(work: Callable[[], T]) -> T:
+    """Do it; expected trouble is one line on stderr and exit code 2."""
+    try:
+        return work()
+    except TransomError as trouble:
+        click.echo(f"transom: {trouble}", err=True)
+        sys.exit(EXIT_USAGE)
+
+
+if __name__ == "__main__":
+    main()

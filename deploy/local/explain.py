@@ -1,0 +1,135 @@
+"""``transom explain``: everything that happened to an intent, in the order in which it happened.
+
+The facts, decisions, attempts, provider answers and statuses stand in Postgres; nothing is asked of Kafka. The message's text is not shown: who
+may read it has the inbox.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from deploy.local import queries
+from libs.common.db.pool import Connection, open_pool
+from libs.common.errors import ConfigurationError
+from libs.common.settings import PostgresSettings, load
+
+Line = tuple[datetime, str, str]
+Row = asyncpg.Record
+
+
+async def explain_intent(intent_id: UUID) -> None:
+    """Print the story of an intent. Raises ConfigurationError when no such intent is recorded."""
+    settings = load(PostgresSettings)
+    console = Console()
+    async with (
+        open_pool(settings.postgres_dsn.get_secret_value(), application_name="transom-explain", size=1) as pool,
+        pool.acquire() as db,
+    ):
+        messages = await queries.messages_of(db, intent_id)
+        orgs = sorted({message["org_id"] for message in messages})
+        if not orgs:
+            raise ConfigurationError(
+                f"no intent {intent_id} is recorded: has the router consumed it, and is the id right?"
+            )
+        for org_id in orgs:
+            own = [message for message in messages if message["org_id"] == org_id]
+            await _tell(console, db, org_id, intent_id, own)
+
+
+async def _tell(console: Console, db: Connection, org_id: str, intent_id: UUID, messages: list[asyncpg.Record]) -> None:
+    decisions = await queries.decisions_of(db, org_id, intent_id)
+    lines: list[Line] = []
+    for message in messages:
+        lines += _message_lines(message)
+    for decision in decisions:
+        lines.append(_decision_line(decision))
+    for send in await queries.sends_of(db, org_id, intent_id):
+        lines += _send_lines(send)
+    for found in await queries.provider_ids_of(db, org_id, intent_id):
+        kept = "" if found["applied"] else " (came after its claim was lost: evidence only)"
+        what = f"attempt {found['attempt']} is {found['provider_id']} at {found['provider']}{kept}"
+        lines.append((found["recorded_at"], "provider answered", what))
+    for charge in await queries.charges_of(db, org_id, [message["message_id"] for message in messages]):
+        price = "no rate card covers the day" if charge["price"] is None else f"{charge['price']} {charge['currency']}"
+        what = f"{charge['channel']} {charge['category']}, {charge['segments'] or 1} segment(s): {price}"
+        lines.append((charge["at"], "charged", what))
+    console.print(f"intent {intent_id} of org {org_id}", highlight=False)
+    console.print(_table(sorted(lines, key=lambda line: line[0])))
+    for decision in decisions:
+        console.print(f"facts of attempt {decision['attempt']}:", highlight=False)
+        console.print_json(_facts(decision["record"]))
+
+
+def _message_lines(message: Row) -> list[Line]:
+    name = "bridge SMS" if message["notification_type"] == "bridge" else "message"
+    told = f"{message['kind']} by {message['actor'] or 'Transom'} on {message['channel']}, now {message['status']}"
+    lines: list[Line] = [
+        (message["occurred_at"], f"{name} created", f"conversation {message['conversation_id']}"),
+        (message["received_at"], f"{name} taken in", told),
+    ]
+    for status in ("sent", "delivered", "read", "failed"):
+        if message[f"{status}_at"] is not None:
+            why = " ".join(str(part) for part in (message["reason"], message["provider_code"]) if part)
+            lines.append((message[f"{status}_at"], f"{name} {status}", why if status == "failed" else ""))
+    return lines
+
+
+def _decision_line(decision: Row) -> Line:
+    channel = f" on {decision['channel']}" if decision["channel"] else ""
+    holder = f", the slot is held by {decision['slot_holder']}" if decision["slot_holder"] else ""
+    what = f"attempt {decision['attempt']}: {decision['route']}{channel}, because {decision['reason']}{holder}"
+    return decision["decided_at"], "decided", what
+
+
+def _send_lines(send: Row) -> list[Line]:
+    number = f"attempt {send['attempt']}"
+    lines: list[Line] = [(send["created_at"], "queued to send", f"{number} by {send['provider']}")]
+    if send["claimed_at"] is not None:
+        lines.append((send["claimed_at"], "claimed", f"{number}, {send['tries']} call(s), {send['resends']} resend(s)"))
+    if send["unknown_since"] is not None:
+        lines.append((send["unknown_since"], "outcome unknown", number))
+    outcome = "" if send["outcome"] is None else f": {orjson.dumps(send['outcome']).decode()}"
+    if send["settled_at"] is not None:
+        lines.append((send["settled_at"], f"send {send['state']}", f"{number}{outcome}"))
+    elif send["state"] != "claimed":
+        lines.append((send["due_at"], f"send {send['state']}", f"{number}, due then{outcome}"))
+    return lines
+
+
+def _facts(record: Mapping[str, Any]) -> str:
+    """The record that was decided on, without what the message says and to whom."""
+    return orjson.dumps(_quiet(record)).decode()
+
+
+_PRIVATE = frozenset(
+    {"content", "text", "phone", "to", "wa_id", "bsuid", "caption", "parameters", "name", "customer_phone", "recipient"}
+)
+
+
+def _quiet(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            key: {"kind": inner["kind"]}
+            if key == "content" and isinstance(inner, Mapping) and "kind" in inner
+            else "…"
+            if key in _PRIVATE and inner is not None
+            else _quiet(inner)
+            for key, inner in value.items()
+        }  # fmt: skip -- one line per case
+    return [_quiet(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _table(lines: list[Line]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for at, event, what in lines:
+        table.add_row(at.isoformat(timespec="milliseconds"), event, what)
+    return table

@@ -1,0 +1,215 @@
+"""The load file: YAML that is held against its format, every fault with its line and field.
+
+Nothing here touches a server. Unknown fields are faults too: a misspelt ``sms_activ`` would otherwise leave a garage without bridges.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from libs.common.errors import ConfigurationError
+from libs.common.events.directory import ConsentCategory, Id, Phone
+
+_SHOWN = 20
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class NumberEntry(_Entry):
+    """A WhatsApp business number."""
+
+    phone_number_id: Id
+    waba_id: Id
+    display_number: Phone
+
+
+class CustomerEntry(_Entry):
+    """A customer of the directory."""
+
+    customer_id: UUID
+    name: str | None = None
+    phone: Phone | None = None
+    consents: dict[ConsentCategory, bool] = Field(default_factory=dict)
+
+
+class TemplateEntry(_Entry):
+    """A template as Meta has approved it; it belongs to every WABA of its org."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,512}$")]
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$")]
+    category: Literal["UTILITY", "MARKETING", "AUTHENTICATION"]
+    parameter_format: Literal["NAMED", "POSITIONAL"] = "POSITIONAL"
+    status: Annotated[str, Field(pattern=r"^[A-Z_]+$")] = "APPROVED"
+    body: Annotated[str, Field(min_length=1, max_length=1024)]
+    header: dict[str, Any] | None = None
+    buttons: list[dict[str, Any]] | None = None
+
+
+class OrgEntry(_Entry):
+    """A garage with everything that belongs to it."""
+
+    org_id: Id
+    name: Annotated[str, Field(min_length=1)]
+    sms_number: Phone | None = None
+    sms_active: bool = False
+    portal_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+(:\d+)?$")] | None = None
+    credit_exhausted: bool | None = None
+    policy: dict[str, Any] = Field(default_factory=dict)
+    numbers: list[NumberEntry] = Field(default_factory=list)
+    customers: list[CustomerEntry] = Field(default_factory=list)
+    templates: list[TemplateEntry] = Field(default_factory=list)
+
+
+class RateEntry(_Entry):
+    """What one message (SMS: one segment) costs from a day on; ``country: "*"`` stands for any."""
+
+    from_: Annotated[date, Field(alias="from")]
+    channel: Literal["whatsapp", "sms"]
+    category: Annotated[str, Field(min_length=1)]
+    country: Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")]
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    price: Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=6)]
+
+
+class LoadFile(_Entry):
+    """The whole file."""
+
+    orgs: list[OrgEntry] = Field(default_factory=list)
+    rate_card: list[RateEntry] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A file that is right in itself, and the place of everything in it."""
+
+    path: Path
+    content: LoadFile
+    lines: dict[tuple[str | int, ...], int]
+
+    def fault(self, place: Sequence[str | int], what: str) -> ConfigurationError:
+        """An error that names file, line and field."""
+        return ConfigurationError(f"{self.path}:{_line(self.lines, place)}: {_field(place)}: {what}")
+
+
+def read(path: Path) -> Loaded:
+    """Read and check the file. Raises ConfigurationError: one line per fault, with line number and field."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}:{_yaml_place(error)}") from None
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigurationError(f"{path}:1: a mapping with orgs and rate_card is expected")
+    lines = dict(_places(node, ()))
+    _keys_once(path, node)
+    try:
+        content = LoadFile.model_validate(yaml.SafeLoader("").construct_document(node))
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}:{_yaml_place(error)}") from None
+    except ValidationError as error:
+        raise _faults(path, lines, error) from None
+    loaded = Loaded(path, content, lines)
+    _hold_together(loaded)
+    return loaded
+
+
+def _keys_once(path: Path, node: yaml.Node) -> None:
+    """YAML would let the last of two equal keys win without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if str(key.value) in seen:
+                raise ConfigurationError(
+                    f"{path}:{key.start_mark.line + 1}: {key.value}: stands twice in the same place"
+                )
+            seen.add(str(key.value))
+            _keys_once(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _keys_once(path, value)
+
+
+def _hold_together(loaded: Loaded) -> None:
+    """What no single field can tell: the same thing twice, and templates without a WABA to belong to."""
+    seen: dict[tuple[str, str], tuple[str | int, ...]] = {}
+
+    def once(kind: str, value: object, place: tuple[str | int, ...]) -> None:
+        first = seen.setdefault((kind, str(value)), place)
+        if first is not place:
+            raise loaded.fault(place, f"stands in line {_line(loaded.lines, first)} already")
+
+    for o, org in enumerate(loaded.content.orgs):
+        once("org", org.org_id, ("orgs", o, "org_id"))
+        for n, number in enumerate(org.numbers):
+            once("number", number.phone_number_id, ("orgs", o, "numbers", n, "phone_number_id"))
+        for c, customer in enumerate(org.customers):
+            once("customer", customer.customer_id, ("orgs", o, "customers", c, "customer_id"))
+        for t, template in enumerate(org.templates):
+            once(
+                f"template of {org.org_id}", f"{template.name} {template.language}", ("orgs", o, "templates", t, "name")
+            )
+        if org.templates and not org.numbers:
+            raise loaded.fault(
+                ("orgs", o, "templates"), "templates need at least one number, whose WABA they belong to"
+            )
+
+
+def _faults(path: Path, lines: dict[tuple[str | int, ...], int], error: ValidationError) -> ConfigurationError:
+    told = [
+        f"{path}:{_line(lines, fault['loc'])}: {_field(fault['loc'])}: {_plain(fault)}"
+        for fault in error.errors(include_input=False, include_url=False)
+    ]
+    more = [f"… and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
+    return ConfigurationError("\n".join(told[:_SHOWN] + more))
+
+
+def _plain(fault: ErrorDetails) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "no such field is known here"
+    return fault["msg"].removeprefix("Value error, ")
+
+
+def _places(node: yaml.Node, place: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    yield place, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            step = (*place, str(key.value))
+            yield from _places(value, step)
+            yield step, key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _places(value, (*place, index))
+
+
+def _line(lines: dict[tuple[str | int, ...], int], place: Sequence[str | int]) -> int:
+    """The line of the place, or of the nearest thing around it that stands in the file."""
+    steps = tuple(place)
+    while steps and steps not in lines:
+        steps = steps[:-1]
+    return lines.get(steps, 1)
+
+
+def _field(place: Sequence[str | int]) -> str:
+    path = ""
+    for step in place:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+    return path or "file"
+
+
+def _yaml_place(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem_mark.line + 1}: not YAML: {error.problem}"
+    return "1: not YAML"
