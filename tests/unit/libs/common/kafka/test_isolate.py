@@ -1,0 +1,201 @@
+"""What becomes of a batch: the laws of ``libs.common.kafka.isolate``."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.errors import Permanent, Transient
+from libs.common.kafka.isolate import Entry, Isolation, Verdict
+from libs.common.kafka.records import Handle, RawRecord, Received, Rejected
+from tests.support.records import a_record
+
+GOOD, UNREADABLE, REFUSED, POISON, PERMANENT = "good", "unreadable", "refused", "poison", "permanent"
+BAD = (UNREADABLE, REFUSED, POISON, PERMANENT)
+
+
+class Worker:
+    """A handler that meets each record as its value says, and remembers what went through."""
+
+    def __init__(self, *, away_after: int | None = None) -> None:
+        self.handled: list[RawRecord] = []
+        self.calls: list[int] = []
+        self._away_after = away_after
+
+    async def __call__(self, batch: Sequence[Received[str]]) -> Sequence[Rejected]:
+        self.calls.append(len(batch))
+        if self._away_after is not None and len(self.calls) > self._away_after:
+            raise Transient("the database is away")
+        kinds = {received.value for received in batch}
+        if POISON in kinds:
+            raise ZeroDivisionError("a phone number")
+        if PERMANENT in kinds:
+            raise Permanent("never", "not this one")
+        self.handled += [received.record for received in batch if received.value == GOOD]
+        return [Rejected(received.record, "unknown_number") for received in batch if received.value == REFUSED]
+
+
+def entries_of(*partitions: Sequence[str]) -> list[Entry[str]]:
+    """One partition after the other, as Kafka hands them over."""
+    entries: list[Entry[str]] = []
+    for partition, kinds in enumerate(partitions):
+        for offset, kind in enumerate(kinds):
+            record = a_record(partition=partition, offset=offset)
+            entries.append(Rejected(record, "not_json") if kind == UNREADABLE else Received(kind, record))
+    return entries
+
+
+async def judged(
+    handle: Handle[str],
+    entries: Sequence[Entry[str]],
+    *,
+    limit: int = 100,
+    runs: dict[int, int] | None = None,
+    waits: list[int] | None = None,
+    pause: Callable[[int], bool] = lambda _: True,
+) -> Verdict:
+    async def no_waiting(attempt: int) -> bool:
+        if waits is not None:
+            waits.append(attempt)
+        return pause(attempt)
+
+    return await Isolation(handle, no_waiting, limit).judge(entries, runs or {})
+
+
+def places(records: Sequence[RawRecord]) -> list[tuple[int, int]]:
+    return [(record.partition, record.offset) for record in records]
+
+
+a_kind = st.sampled_from([GOOD, GOOD, GOOD, *BAD])
+some_partitions = st.lists(st.lists(a_kind, max_size=12), min_size=1, max_size=3)
+
+
+@given(some_partitions)
+async def test_every_record_is_handled_once_or_dead_once_and_order_is_kept(partitions: list[list[str]]) -> None:
+    worker = Worker()
+
+    verdict = await judged(worker, entries_of(*partitions))
+
+    all_of = {
+        k: [(p, o) for p, kinds in enumerate(partitions) for o, kind in enumerate(kinds) if kind == k] for k in BAD
+    }
+    good = [(p, o) for p, kinds in enumerate(partitions) for o, kind in enumerate(kinds) if kind == GOOD]
+    assert places(worker.handled) == good
+    assert places([letter.record for letter in verdict.dead]) == sorted(
+        place for found in all_of.values() for place in found
+    )
+    assert verdict.next_offsets == {p: len(kinds) for p, kinds in enumerate(partitions) if kinds}
+    assert verdict.trouble is None
+
+
+@given(some_partitions, st.integers(0, 12))
+async def test_trouble_leaves_a_done_prefix_of_each_partition_and_nothing_done_behind_it(
+    partitions: list[list[str]], away_after: int
+) -> None:
+    worker = Worker(away_after=away_after)
+
+    verdict = await judged(worker, entries_of(*partitions))
+
+    done = set(places(worker.handled)) | set(places([letter.record for letter in verdict.dead]))
+    prefix = {(p, o) for p, end in verdict.next_offsets.items() for o in range(end)}
+    assert done == prefix
+    assert len(worker.handled) + len(verdict.dead) == len(prefix)
+    if verdict.trouble is None:
+        assert len(prefix) == sum(map(len, partitions))
+
+
+@given(some_partitions, st.integers(1, 5), st.integers(0, 4))
+async def test_no_partition_gets_more_dead_letters_in_a_row_than_the_limit(
+    partitions: list[list[str]], limit: int, run: int
+) -> None:
+    before = min(run, limit - 1)
+
+    verdict = await judged(Worker(), entries_of(*partitions), limit=limit, runs={0: before})
+
+    for partition, kinds in enumerate(partitions):
+        in_a_row, end = (before if partition == 0 else 0), len(kinds)
+        for offset, kind in enumerate(kinds):
+            in_a_row = 0 if kind == GOOD else in_a_row + 1
+            if in_a_row == limit:
+                end = offset + 1
+                break
+        assert verdict.next_offsets.get(partition, 0) == end
+        assert (partition in verdict.stopped) == (in_a_row == limit)
+        dead = [letter.record.offset for letter in verdict.dead if letter.record.partition == partition]
+        assert dead == [offset for offset in range(end) if kinds[offset] != GOOD]
+
+
+async def test_a_batch_without_fault_costs_one_call() -> None:
+    worker = Worker()
+    await judged(worker, entries_of([GOOD, UNREADABLE, REFUSED, GOOD]))
+    assert worker.calls == [3]
+
+
+async def test_a_guilty_record_among_five_hundred_is_found_by_halving_and_tried_three_times() -> None:
+    worker, waits = Worker(), list[int]()
+    verdict = await judged(worker, entries_of([GOOD] * 300 + [POISON] + [GOOD] * 199), waits=waits)
+    assert [(letter.record.offset, letter.reason, letter.attempts) for letter in verdict.dead] == [
+        (300, "handler_failed", 3)
+    ]
+    assert waits == [2, 3]
+    assert len(worker.calls) < 30
+
+
+async def test_a_bug_is_told_by_its_class_alone() -> None:
+    verdict = await judged(Worker(), entries_of([POISON]))
+    assert verdict.dead[0].detail == "ZeroDivisionError"
+
+
+async def test_a_permanent_failure_of_a_lone_record_is_not_tried_again() -> None:
+    worker, waits = Worker(), list[int]()
+    verdict = await judged(worker, entries_of([PERMANENT]), waits=waits)
+    assert [(letter.reason, letter.detail, letter.attempts) for letter in verdict.dead] == [
+        ("never", "not this one", 1)
+    ]
+    assert (worker.calls, waits) == ([1], [])
+
+
+async def test_a_record_that_goes_through_at_the_second_try_is_not_dead() -> None:
+    failures = [RuntimeError("once")]
+
+    async def handle(batch: Sequence[Received[str]]) -> None:
+        if failures:
+            raise failures.pop()
+
+    verdict = await judged(handle, entries_of([GOOD]))
+    assert (verdict.dead, verdict.next_offsets) == ([], {0: 1})
+
+
+async def test_trouble_while_a_guilty_record_is_tried_again_is_trouble_and_not_its_death() -> None:
+    failures: list[Exception] = [Transient("away"), RuntimeError("a bug, perhaps")]
+
+    async def handle(batch: Sequence[Received[str]]) -> None:
+        raise failures.pop()
+
+    verdict = await judged(handle, entries_of([GOOD]))
+    assert isinstance(verdict.trouble, Transient)
+    assert (verdict.dead, verdict.next_offsets) == ([], {})
+
+
+async def test_who_leaves_while_a_record_is_tried_again_leaves_it_to_the_next() -> None:
+    verdict = await judged(Worker(), entries_of([POISON]), pause=lambda _: False)
+    assert (verdict.dead, verdict.next_offsets) == ([], {})
+    assert verdict.trouble is not None
+
+
+async def test_a_batch_that_is_halved_too_long_is_broken_off_behind_what_is_done() -> None:
+    worker = Worker()
+
+    async def pause(attempt: int) -> bool:
+        return True
+
+    isolation = Isolation(worker, pause, run_limit=100, budget=-1)
+    verdict = await isolation.judge(entries_of([POISON, GOOD]), {})
+    assert (verdict.next_offsets, verdict.trouble, worker.handled) == ({}, None, [])
+
+
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_handled_record_begins_the_count_anew(kind: str) -> None:
+    verdict = await judged(Worker(), entries_of([kind, kind, GOOD, kind, kind]), limit=3)
+    assert (verdict.stopped, verdict.runs) == (set(), {0: 2})

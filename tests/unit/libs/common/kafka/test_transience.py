@@ -1,0 +1,68 @@
+import socket
+
+import aiokafka.errors as kafka
+import asyncpg
+import pytest
+import redis.exceptions as redis
+
+from libs.common.errors import ConfigurationError, Permanent, Transient, Undecodable
+from libs.common.kafka.transience import is_transient
+
+EXPECTED = [
+    Transient("away"),
+    TimeoutError(),
+    TimeoutError(),
+    ConnectionRefusedError(),
+    ConnectionResetError(),
+    BrokenPipeError(),
+    socket.gaierror(),
+    kafka.KafkaTimeoutError(),
+    kafka.NotEnoughReplicasError(),
+    kafka.KafkaConnectionError(),
+    kafka.LeaderNotAvailableError(),
+    kafka.CommitFailedError(),
+    asyncpg.DeadlockDetectedError("deadlock detected"),
+    asyncpg.SerializationError("could not serialize"),
+    asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+    asyncpg.CannotConnectNowError("the database system is starting up"),
+    asyncpg.AdminShutdownError("terminating connection"),
+    asyncpg.QueryCanceledError("canceling statement due to statement timeout"),
+    asyncpg.TooManyConnectionsError("sorry, too many clients already"),
+    asyncpg.DiskFullError("could not extend file"),
+    asyncpg.InterfaceError("pool is closing"),
+    asyncpg.InterfaceError("cannot perform operation: connection is closed"),
+    asyncpg.InterfaceError("cannot perform operation: another operation is in progress"),
+    redis.ConnectionError(),
+    redis.TimeoutError(),
+    redis.BusyLoadingError(),
+    ExceptionGroup("two tasks", [TimeoutError(), ConnectionResetError()]),
+]
+NOT = [
+    Permanent("never"),
+    Undecodable("not_json"),
+    ConfigurationError("no"),
+    ValueError(),
+    KeyError(),
+    AssertionError(),
+    FileNotFoundError(),
+    PermissionError(),
+    kafka.MessageSizeTooLargeError(),
+    kafka.TopicAuthorizationFailedError(),
+    asyncpg.UniqueViolationError("duplicate key"),
+    asyncpg.UndefinedColumnError("column x does not exist"),
+    asyncpg.DataError("invalid byte sequence"),
+    asyncpg.CharacterNotInRepertoireError("0x00"),
+    asyncpg.InterfaceError("the server expects 2 arguments for this query, 1 was passed"),
+    redis.ResponseError("WRONGTYPE"),
+    ExceptionGroup("two tasks", [TimeoutError(), ValueError()]),
+]
+
+
+@pytest.mark.parametrize("error", EXPECTED, ids=repr)
+def test_expected_trouble_is_transient(error: BaseException) -> None:
+    assert is_transient(error)
+
+
+@pytest.mark.parametrize("error", NOT, ids=repr)
+def test_what_time_does_not_mend_is_not_transient(error: BaseException) -> None:
+    assert not is_transient(error)
