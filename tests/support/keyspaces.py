@@ -1,0 +1,41 @@
+"""A Redis database for one test.
+
+Numbers are leased in database 0 of the server, so that runs that share a server never share a number.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import sample
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import redis
+
+_LEASE_SECONDS = 600  # longer than any test; a killed run's number is free again after it
+
+
+@contextmanager
+def leased_database(server_url: str) -> Iterator[str]:
+    """The URL of an empty database that is nobody else's until the block ends."""
+    owner = uuid4().hex
+    with redis.Redis.from_url(server_url) as leases:
+        count = int(leases.config_get("databases")["databases"])
+        key, number = _lease(leases, count, owner)
+        url = urlsplit(server_url)._replace(path=f"/{number}").geturl()
+        try:
+            with redis.Redis.from_url(url) as mine:
+                mine.flushdb()
+            yield url
+            with redis.Redis.from_url(url) as mine:
+                mine.flushdb()
+        finally:
+            if leases.get(key) == owner.encode():
+                leases.delete(key)
+
+
+def _lease(leases: redis.Redis, count: int, owner: str) -> tuple[str, int]:
+    for number in sample(range(1, count), count - 1):
+        key = f"transom-test:database:{number}"
+        if leases.set(key, owner, nx=True, ex=_LEASE_SECONDS):
+            return key, number
+    raise RuntimeError(f"all {count} databases of the server are leased")

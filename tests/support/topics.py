@@ -1,0 +1,52 @@
+"""Topics for one test."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import for_code
+
+from libs.common.events.topics import TOPICS, Topic
+
+EVERY_TOPIC = tuple(topic for declared in TOPICS for topic in (declared, declared.dlq))
+
+
+class OwnTopics:
+    """Creates topics under one prefix and deletes all that came to be under it.
+
+    Partitions are few, whatever a topic declares: a test wants one order, or two to show that orders are independent.
+    """
+
+    def __init__(self, admin: AIOKafkaAdminClient, prefix: str) -> None:
+        self._admin = admin
+        self.prefix = prefix
+
+    async def create(self, topics: Iterable[Topic] = EVERY_TOPIC, *, partitions: int = 1) -> None:
+        """Create ``topics`` (by default every declared one and its dead letters) and wait until the broker knows them."""
+        new = [
+            NewTopic(
+                f"{self.prefix}{topic.name}",
+                partitions,
+                1,
+                topic_configs={"max.message.bytes": str(topic.max_record_bytes)},
+            )
+            for topic in topics
+        ]
+        answer = await self._admin.create_topics(new)
+        for name, code, message in answer.topic_errors:
+            if code:
+                raise for_code(code)(f"{name}: {message}")
+        names = {topic.name for topic in new}
+        await self._until(lambda present: names <= present)
+
+    async def delete(self) -> None:
+        """Delete everything under the prefix."""
+        mine = [name for name in await self._admin.list_topics() if name.startswith(self.prefix)]
+        if mine:
+            await self._admin.delete_topics(mine)
+            await self._until(lambda present: not present.intersection(mine))
+
+    async def _until(self, wanted: Callable[[set[str]], bool]) -> None:
+        """The broker's own view of what exists follows its controller's by some milliseconds."""
+        while not wanted(set(await self._admin.list_topics())):
+            await asyncio.sleep(0.01)
