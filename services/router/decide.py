@@ -1,0 +1,189 @@
+"""How an intent may travel. The whole decision table, as one pure function.
+
+Law 1: the first row that matches decides; ``docs/architecture/decision.md`` shows the same table with the same numbers.
+Law 2: every intent, with any facts, gets exactly one decision; nothing here raises.
+Law 3: the same intent, facts and instant always get the same decision, so a stored record can be decided again.
+Law 4: a template opens no window, an unknown credit state silences nobody, and staff are never silenced by AI credit.
+
+No I/O, no clock: ``now`` is an argument, and the window's own rules live in ``libs.common.window``.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from libs.common.events.content import OutTemplate, OutText, TemplateFields
+from libs.common.events.intents import BadIntent, Intent
+from libs.common.events.outbound import Channel, Route
+from libs.common.phone import normalise
+from services.router.facts import Facts
+from services.router.placeholders import fits
+
+SmsFault = Literal["no_phone", "sms_opted_out", "sms_unavailable"]
+SilentReason = (
+    SmsFault
+    | Literal["intent_expired", "whatsapp_consent_off", "credit_exhausted", "never_contacted", "bridge_already_sent"]
+)
+TemplateFault = Literal["template_not_approved", "template_parameters"]
+ConsentFault = Literal["whatsapp_consent_off", "marketing_consent_off"]
+RejectedReason = (
+    TemplateFault
+    | ConsentFault
+    | Literal["unknown_conversation", "unsupported_content", "invalid_intent", "not_permitted"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Free-form, as it is, on ``channel``."""
+
+    channel: Channel
+    reason: Literal["live_channel", "window_open"]
+    route: ClassVar[Route] = "session"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """This template, on WhatsApp."""
+
+    template: TemplateFields
+    reason: Literal["template_requested", "fallback_template"]
+    channel: ClassVar[Channel] = "whatsapp"
+    route: ClassVar[Route] = "template"
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """Not at all, but an SMS tells the customer that there is something and how to read it."""
+
+    reason: Literal["window_expired"] = "window_expired"
+    channel: ClassVar[Channel] = "sms"
+    route: ClassVar[Route] = "bridge"
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Not now: it stays in the thread, marked not delivered. ``slot_holder``: the intent whose bridge speaks for this one."""
+
+    reason: SilentReason
+    slot_holder: UUID | None = None
+    channel: ClassVar[Channel | None] = None
+    route: ClassVar[Route] = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Never, as it stands: whoever sent the intent has to change something."""
+
+    reason: RejectedReason
+    channel: ClassVar[Channel | None] = None
+    route: ClassVar[Route] = "rejected"
+
+
+Decision = Session | Template | Bridge | Silent | Rejected
+
+SEND_CAPABILITIES = frozenset({"messages.send", "*"})
+
+
+def decide(intent: Intent | BadIntent, facts: Facts, now: datetime) -> Decision:  # noqa: PLR0911 -- one return per row
+    """The decision on ``intent`` at ``now``. The numbers are the rows of the table."""
+    if isinstance(intent, BadIntent):  # 1
+        return Rejected(intent.reason)
+    if (unanswerable := _unanswerable(intent, facts)) is not None:
+        return Rejected(unanswerable)
+    actor = intent.actor
+    if actor.kind == "staff" and SEND_CAPABILITIES.isdisjoint(actor.capabilities):  # 2
+        return Rejected("not_permitted")
+    if intent.expires_at is not None and now >= intent.expires_at:  # 3
+        return Silent("intent_expired")
+    if isinstance(intent.content, OutTemplate):  # 4, 5, 6
+        fault = _template_fault(intent.content, facts) or _consent_fault(facts)
+        return Rejected(fault) if fault else Template(intent.content, "template_requested")
+    if (live := _live_channel(intent, facts, now)) is not None:  # 7
+        return Session(live, "live_channel")
+    if intent.channel == "sms" and (unusable := _sms_fault(facts)) is not None:  # 7b
+        return Silent(unusable)
+    return _on_whatsapp(intent, facts, now)
+
+
+def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:  # noqa: PLR0911 -- one return per row
+    """Rows 8 to 14: free-form, and no other channel is alive."""
+    if facts.whatsapp_consent and facts.open(now):  # 8
+        return Session("whatsapp", "window_open")
+    if not facts.whatsapp_consent:  # 9
+        return Silent("whatsapp_consent_off")
+    if intent.actor.kind == "ai" and facts.credit_exhausted:  # 10
+        return Silent("credit_exhausted")
+    fallback = intent.fallback_template
+    if fallback is not None and not _template_fault(fallback, facts) and not _consent_fault(facts):  # 11
+        return Template(fallback, "fallback_template")
+    if (unusable := _sms_fault(facts)) is not None:  # 12
+        return Silent(unusable)
+    if facts.last_customer_at is None and facts.last_inbound_at is None:
+        return Silent("never_contacted")
+    if facts.slot_holder is not None and facts.slot_holder != intent.intent_id:  # 13
+        return Silent("bridge_already_sent", facts.slot_holder)
+    return Bridge()  # 14
+
+
+def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:
+    """Row 1: what cannot be followed whoever asks for it. What the producer wrote wrongly is named before what we do not know."""
+    if facts.id_taken or (intent.to is not None and normalise(intent.to.phone) is None):
+        return "invalid_intent"
+    if intent.channel == "sms" and not isinstance(intent.content, OutText | OutTemplate):
+        return "unsupported_content"
+    if facts.org_name is None or facts.phone_number_id is None:
+        return "unknown_conversation"
+    if intent.conversation_id is not None and facts.conversation_id is None:
+        return "unknown_conversation"
+    return None
+
+
+def _template_fault(template: TemplateFields, facts: Facts) -> TemplateFault | None:
+    """Row 4."""
+    found = facts.template
+    if found is None or found.status != "APPROVED":
+        return "template_not_approved"
+    if not fits(found.body, found.parameter_format, template.parameters):
+        return "template_parameters"
+    return None
+
+
+def _consent_fault(facts: Facts) -> ConsentFault | None:
+    """Row 5."""
+    if not facts.whatsapp_consent:
+        return "whatsapp_consent_off"
+    if facts.template is not None and facts.template.category == "MARKETING" and not facts.marketing_consent:
+        return "marketing_consent_off"
+    return None
+
+
+def _live_channel(intent: Intent, facts: Facts, now: datetime) -> Channel | None:
+    """Row 7: the channel that was asked for, or on which the customer wrote last and lately, if it can carry this."""
+    wanted: Channel | None = None
+    match intent.channel:
+        case "sms" | "portal":
+            wanted = intent.channel
+        case "auto" if facts.last_inbound_at is not None and now < facts.last_inbound_at + facts.window_length:
+            wanted = facts.last_inbound_channel
+        case _:
+            return None
+    match wanted:
+        case "portal":
+            return "portal"
+        case "sms" if isinstance(intent.content, OutText) and _sms_fault(facts) is None:
+            return "sms"
+        case _:
+            return None
+
+
+def _sms_fault(facts: Facts) -> SmsFault | None:
+    """Why no SMS can go to this customer, or None."""
+    if facts.phone is None or facts.phone == facts.phone_dead:
+        return "no_phone"
+    if not facts.sms_consent:
+        return "sms_opted_out"
+    if not facts.sms_active or facts.sms_number is None:
+        return "sms_unavailable"
+    return None

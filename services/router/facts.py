@@ -1,0 +1,122 @@
+"""Everything a decision is taken on, beside the intent and the clock; stored with the decision, so that it can be taken again later.
+
+Facts are written compactly (a field that holds its default is left out) and versioned by the record that holds them. A later version may add
+fields with defaults; it never changes the meaning of one. No I/O, no clock.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from libs.common.events.outbound import Channel, WindowState
+from libs.common.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFacts:
+    """The template that an intent names (its content, else its fallback), as Meta has it."""
+
+    status: str
+    category: str
+    parameter_format: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What stood in the database when the decision was taken; an intent that cannot be followed leaves most of it empty.
+
+    ``phone_number_id`` is None when the number, or the conversation that would name it, is unknown or another tenant's. A first contact has
+    a number and no ``conversation_id``. Consents and credit are as stored, defaults applied.
+    """
+
+    window_length: timedelta
+    margin: timedelta
+
+    org_name: str | None = None
+    """None: the organisation is unknown."""
+    credit_exhausted: bool | None = None
+    """None: unknown, which allows."""
+    sms_number: str | None = None
+    sms_active: bool = False
+    portal_host: str | None = None
+
+    phone_number_id: str | None = None
+    display_number: str | None = None
+
+    conversation_id: UUID | None = None
+    wa_id: str | None = None
+    bsuid: str | None = None
+    last_customer_at: datetime | None = None
+    refused_at: datetime | None = None
+    last_inbound_channel: Channel | None = None
+    last_inbound_at: datetime | None = None
+
+    customer_id: UUID | None = None
+    phone: str | None = None
+    """The customer's; of a first contact the one it names, None when that is no phone number."""
+    phone_dead: str | None = None
+    whatsapp_consent: bool = True
+    sms_consent: bool = True
+    marketing_consent: bool = False
+
+    template: TemplateFacts | None = None
+    slot_holder: UUID | None = None
+    """The intent whose bridge holds the conversation's slot; asked only for an intent that would be a bridge."""
+    id_taken: bool = False
+    """Another message of this organisation already has the intent's id."""
+
+    @property
+    def window(self) -> Window:
+        return Window(self.last_customer_at, self.window_length, self.refused_at)
+
+    def open(self, now: datetime) -> bool:
+        """Whether a free-form message decided at ``now`` still arrives in time, margin included."""
+        return self.window.is_open(now, self.margin)
+
+    def window_state(self, now: datetime) -> WindowState | None:
+        """The window as told with the decision; ``open`` is the router's own test, margin included. None without a conversation."""
+        if self.conversation_id is None:
+            return None
+        window = self.window
+        return WindowState.model_construct(
+            opened_at=window.last_customer_at, closes_at=window.closes_at, open=self.open(now)
+        )
+
+
+_FIELDS = tuple((field.name, field.default) for field in fields(Facts))
+_INSTANTS = ("last_customer_at", "refused_at", "last_inbound_at")
+_IDS = ("conversation_id", "customer_id", "slot_holder")
+
+
+def facts_to_json(facts: Facts) -> dict[str, Any]:
+    """A JSON object (orjson's types) of what differs from the defaults; durations in seconds."""
+    found = {}
+    for name, default in _FIELDS:
+        value = getattr(facts, name)
+        if value is not default:
+            found[name] = value
+    found["window_length"] = facts.window_length.total_seconds()
+    found["margin"] = facts.margin.total_seconds()
+    if facts.template is not None:
+        template = facts.template
+        found["template"] = [template.status, template.category, template.parameter_format, template.body]
+    return found
+
+
+def facts_from_json(found: Mapping[str, Any]) -> Facts:
+    """The facts that ``facts_to_json`` wrote, after any trip through JSON; fields of a later version are left aside."""
+    values = {name: found[name] for name, _ in _FIELDS if name in found}
+    for name in ("window_length", "margin"):
+        values[name] = timedelta(seconds=values[name])
+    for name in _INSTANTS:
+        if isinstance(values.get(name), str):
+            values[name] = datetime.fromisoformat(values[name]).astimezone(UTC)
+    for name in _IDS:
+        if isinstance(values.get(name), str):
+            values[name] = UUID(values[name])
+    if "template" in values:
+        values["template"] = TemplateFacts(*values["template"])
+    return Facts(**values)
