@@ -2,7 +2,10 @@
 
 import asyncio
 import functools
+import gc
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -20,18 +23,30 @@ KAFKA_IMAGE, POSTGRES_IMAGE, VALKEY_IMAGE = "apache/kafka:4.4.0", "postgres:18",
 _READY_SECONDS = 90.0
 
 
-@functools.cache
+_asking = threading.Lock()
+
+
 def docker_answers() -> bool:
-    try:
-        client = docker.from_env(timeout=3)
-    except docker.errors.DockerException:
-        return False
-    try:
-        return bool(client.ping())
-    except (docker.errors.DockerException, OSError):
-        return False
-    finally:
-        client.close()
+    """Whether a Docker engine answers here; asked once per run."""
+    with _asking:
+        return _docker_answers()
+
+
+@functools.cache
+def _docker_answers() -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # docker's client leaves its socket open when nobody answers
+        try:
+            client = docker.from_env(timeout=3)
+        except docker.errors.DockerException:
+            gc.collect()
+            return False
+        try:
+            return bool(client.ping())
+        except (docker.errors.DockerException, OSError):
+            return False
+        finally:
+            client.close()
 
 
 @contextmanager
