@@ -1,0 +1,81 @@
+"""The sandbox as a process: starts with one line, stops when told, outlives nobody."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.local.sandbox.client import SandboxClient
+from deploy.local.sandbox.ledger import Shelf
+from tests.support.sandbox import ROOT, launched
+
+COMMAND = [sys.executable, "-m", "deploy.local.sandbox"]
+
+
+def test_it_says_where_it_listens_and_stops_cleanly_when_told() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with subprocess.Popen(COMMAND, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("sandbox ready on http://127.0.0.1:")
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=10)
+            assert (process.returncode, errors) == (0, "")
+
+
+def test_it_ends_with_the_process_that_started_it() -> None:
+    script = f"import subprocess, sys, time\np = subprocess.Popen({[*COMMAND, '--with-parent']!r})\nprint(p.pid, flush=True)\ntime.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert "ready" in parent.stdout.readline()
+        parent.kill()
+        child.wait(timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--day-seconds", "soon"], "day_seconds"),
+        (["--config", '{"shuffle": 3}'], "shuffle"),
+        (["--templates", "/no/such/file.yaml"], "/no/such/file.yaml"),
+        (["--port", "http"], "http"),
+    ],
+)
+def test_a_wrong_option_is_named_in_one_line(options: list[str], said: str) -> None:
+    done = subprocess.run([*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()[-1]
+
+
+async def test_numbers_and_templates_come_from_a_file_by_org(tmp_path: Path) -> None:
+    file = tmp_path / "load.yaml"
+    file.write_text(
+        """
+orgs:
+  - org_id: acme
+    numbers: [{phone_number_id: "106400000000001", waba_id: "206400000000001", display_number: "+447700900123"}]
+    templates:
+      - {name: hello, language: en_GB, category: UTILITY, parameter_format: NAMED, status: APPROVED, body: "Hi {{name}}."}
+""",
+        encoding="utf-8",
+    )
+    with launched("--templates", str(file)) as url:
+        async with SandboxClient(url) as client:
+            again = await client.template("other", "en_GB", "Hi.")
+            assert again["status"] == "APPROVED"
+            answer = await client.customer_writes("106400000000001", "+447700900999")
+            assert answer["wa_id"] == "447700900999"
+
+
+def test_a_shelf_keeps_the_newest_and_counts_all() -> None:
+    shelf = Shelf(3)
+    for i in range(10):
+        shelf.add({"i": i})
+    assert shelf.total == 10
+    assert [record["i"] for record in shelf.after(0, 100)] == [7, 8, 9]
+    assert [record["i"] for record in shelf.after(8, 100)] == [8, 9]
+    assert [record["i"] for record in shelf.after(8, 1)] == [8]
+    assert shelf.after(10, 100) == []
