@@ -38,7 +38,6 @@ _CONSUMER_OPTIONS: dict[str, Any] = {
     "max_partition_fetch_bytes": 5 * 1024 * 1024,
     "fetch_max_bytes": 8 * 1024 * 1024,
     "fetch_max_wait_ms": 100,  # a partition whose data was just taken waits for the fetch of the others under way
-    "session_timeout_ms": 10_000,
     "heartbeat_interval_ms": 2_000,
     "max_poll_interval_ms": 300_000,
 }
@@ -67,11 +66,13 @@ class BatchConsumer:
         instance_id: str | None = None,
         drain_timeout: float = 15.0,
         start_timeout: float = 10.0,
+        session_timeout: float = 10.0,
     ) -> None:
         """Nothing is connected before ``start``.
 
         ``group``: each subscription's consumer group is ``<prefix><group>.<topic>``. ``instance_id``: static membership, unique per replica
         and stable over its restarts. ``producer`` writes dead letters; it must be started and outlive this consumer.
+        ``session_timeout``: after how many seconds of silence a killed replica's partitions move.
         """
         self._connection = connection
         self._drain_timeout = drain_timeout
@@ -110,6 +111,7 @@ class BatchConsumer:
                 parser=_parse,
                 decoder=_decode,
                 no_reply=True,
+                session_timeout_ms=int(session_timeout * 1000),
                 **_CONSUMER_OPTIONS,
             )
             subscriber(lane.on_batch)

@@ -205,7 +205,7 @@ class Lane(Generic[T]):
                 partition=partition,
                 offset=offset,
                 reason="dlq_run_limit",
-                limit=self.run_limit,
+                records=self.run_limit,
             )
 
     async def _after_trouble(self, error: Exception, records: int) -> None:
