@@ -14,18 +14,9 @@ from typing import Any
 import aiohttp
 import orjson
 
-from libs.common.db.recipients import FAULT_OF_CODE
 from libs.common.errors import Transient
-from services.sms_bridge.providers import (
-    Answer,
-    Listed,
-    NotSent,
-    OutgoingSms,
-    Rejected,
-    Taken,
-    Unclear,
-    text_hash,
-)
+from libs.common.sending.outcomes import Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
+from services.sms_bridge.providers import Listed, OutgoingSms, text_hash
 
 _API = "/2010-04-01"
 _CONNECT_SHARE = 0.3
@@ -54,29 +45,30 @@ _NOT_IN_ORDER = frozenset(
 )
 _BUSY = frozenset({"20429", "21611"})  # too many requests; the sender's queue is full: neither was processed
 
+_CLOSED_DOORS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
-def classify(  # noqa: PLR0911 -- one arm per meaning
-    status: int, body: Mapping[str, object], retry_after: str | None = None
-) -> Answer:
-    """What Twilio's answer to a send means. ``body`` is the JSON object, or empty when it was none."""
+_BREATHER = Curve(timedelta(seconds=1), 2.0, timedelta(minutes=1))
+_MENDING = Curve(timedelta(seconds=15), 2.0, timedelta(minutes=10))
+
+
+def classify(account: str, status: int, body: Mapping[str, object], retry_after: str | None = None) -> SendOutcome:
+    """What Twilio's answer to a send means. ``body`` is the JSON object, or empty when it was none.
+
+    A refusal is final for this message; whether it lies with the recipient is known by its code (``libs.common.db.recipients``).
+    """
     code = _code(body)
+    said = code or str(status)
     match status:
-        case HTTPStatus.CREATED | HTTPStatus.OK if isinstance(sid := body.get("sid"), str) and sid:
-            return Taken(sid, _segments(body))
-        case HTTPStatus.TOO_MANY_REQUESTS:
-            return NotSent(code, _seconds(retry_after), sender_rests=True)
-        case _ if code in _BUSY:
-            return NotSent(code, _seconds(retry_after), sender_rests=True)
-        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN | HTTPStatus.NOT_FOUND if code is None:
-            return NotSent(str(status), sender_rests=True)
+        case HTTPStatus.CREATED if isinstance(sid := body.get("sid"), str) and sid:
+            return Accepted(account, sid)
         case HTTPStatus.REQUEST_TIMEOUT:
-            return Unclear(code or str(status))
+            return Unknown(said)
         case _ if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            return _refusal(status, code)
+            return _not_processed(status, code, retry_after)
         case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            return NotSent(str(status), sender_rests=True)  # a redirect is not followed: the base address is wrong
+            return RetryLater("account", _MENDING, said)  # redirects are not followed: the base address is wrong
         case _:
-            return Unclear(code or str(status))
+            return Unknown(said)
 
 
 def read_list(body: Mapping[str, Any]) -> tuple[list[Listed], str | None]:
@@ -85,7 +77,7 @@ def read_list(body: Mapping[str, Any]) -> tuple[list[Listed], str | None]:
     for item in body.get("messages") or ():
         match item:
             case {"sid": str(sid), "body": str(text), "date_created": str(created)}:
-                found.append(Listed(sid, text_hash(text), _segments(item), _rfc2822(created)))
+                found.append(Listed(sid, text_hash(text), _rfc2822(created)))
             case _:
                 continue
     following = body.get("next_page_uri")
@@ -118,8 +110,8 @@ class Twilio:
         """The account sid."""
         return self._sid
 
-    async def send(self, sms: OutgoingSms) -> Answer:
-        """Send once. A connection that was never made is ``NotSent``; whatever goes wrong after that is ``Unclear``."""
+    async def send(self, sms: OutgoingSms) -> SendOutcome:
+        """Send once. A connection that was never made is simply later; whatever goes wrong after that is ``Unknown``."""
         form = {
             "From": sms.sender,
             "To": sms.to,
@@ -137,12 +129,12 @@ class Twilio:
                 allow_redirects=False,
             ) as response:
                 return classify(
-                    response.status, _json_object(await response.read()), response.headers.get("Retry-After")
+                    self._sid, response.status, _json_object(await response.read()), response.headers.get("Retry-After")
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            return NotSent("unreachable")
+            return RetryLater("account", _BREATHER, "never_left")
         except (TimeoutError, aiohttp.ClientError, OSError):
-            return Unclear()
+            return Unknown("no_answer")
 
     async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
         """What Twilio has sent from ``sender`` to ``to``, page by page; raises Transient when it does not say it all."""
@@ -177,12 +169,13 @@ class Twilio:
             raise Transient("the SMS provider's list cannot be read") from error
 
 
-def _refusal(status: int, code: str | None) -> Answer:
-    if code in _NOT_IN_ORDER:
-        return NotSent(code, sender_rests=True)
-    if code is None:
-        return Rejected(str(status))
-    return Rejected(code, FAULT_OF_CODE.get(code))
+def _not_processed(status: int, code: str | None, retry_after: str | None) -> SendOutcome:
+    said = code or str(status)
+    if status == HTTPStatus.TOO_MANY_REQUESTS or code in _BUSY:
+        return RetryLater("account", _BREATHER, said, after=_seconds(retry_after))
+    if code in _NOT_IN_ORDER or (code is None and status in _CLOSED_DOORS):
+        return RetryLater("account", _MENDING, said)
+    return Refused(said)
 
 
 def _json_object(raw: bytes) -> Mapping[str, Any]:
@@ -201,15 +194,6 @@ def _code(body: Mapping[str, object]) -> str | None:
             return str(number)
         case str(text) if text.isascii() and text.isdigit():
             return text
-        case _:
-            return None
-
-
-def _segments(body: Mapping[str, object]) -> int | None:
-    """``num_segments`` is a string, and "0" while a messaging service has not chosen the sender."""
-    match body.get("num_segments"):
-        case str(text) if text.isascii() and text.isdigit() and int(text) > 0:
-            return int(text)
         case _:
             return None
 

@@ -1,101 +1,129 @@
 """What Twilio's answers mean, from the recorded ones and from all that may yet come."""
 
-import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sms_bridge.providers import Answer, NotSent, Rejected, Taken, Unclear, text_hash
+from libs.common.db.recipients import FAULT_OF_CODE
+from libs.common.sending.outcomes import Accepted, Refused, RetryLater, SendOutcome, Unknown
+from services.sms_bridge.providers import text_hash
 from services.sms_bridge.providers.twilio import classify, read_list
+from tests.support.recordings import recording, recordings
 
-DATA = Path(__file__).parents[3] / "data" / "twilio"
+ACCOUNT = "AC" + "0" * 32
 SID = "SM5f0c1a2b3c4d5e6f708192a3b4c5d6e7"
 
-
-def recorded(name: str) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads((DATA / f"{name}.json").read_text())
-    return answer
+Meaning = str
+"""In one word: ``sent``, ``busy`` and ``mending`` (the sender rests, shortly or longer), ``refused``, ``unknown``."""
 
 
-RECORDED: dict[str, Answer] = {
-    "a_text_is_queued": Taken(SID, 1),
-    "a_text_of_two_segments_is_counted": Taken(SID, 2),
-    "one_emoji_makes_a_text_unicode": Taken(SID, 2),
-    "a_messaging_service_chooses_the_sender_later": Taken(SID, None),
-    "the_account_sends_too_fast": NotSent("20429", sender_rests=True),
-    "the_body_is_missing": Rejected("21602"),
-    "the_body_is_too_long": Rejected("21617"),
-    "the_callback_is_not_a_public_address": NotSent("21609", sender_rests=True),
-    "the_country_is_not_permitted": Rejected("21408"),
-    "the_credentials_are_wrong": NotSent("20003", sender_rests=True),
-    "the_recipient_has_opted_out": Rejected("21610", "sms_opted_out"),
-    "the_recipient_is_a_landline": Rejected("21614", "no_phone"),
-    "the_recipient_is_missing": Rejected("21604"),
-    "the_recipient_is_not_a_number": Rejected("21211", "no_phone"),
-    "the_sender_is_missing": NotSent("21603", sender_rests=True),
-    "the_validity_period_is_out_of_range": NotSent("90007", sender_rests=True),
-    "twilio_has_a_bad_moment": Unclear("20500"),
+def meaning_of(outcome: SendOutcome) -> Meaning:
+    match outcome:
+        case Accepted(account, provider_id):
+            assert (account, provider_id) == (ACCOUNT, SID)
+            return "sent"
+        case RetryLater(scope="account", limit=None):
+            return "busy" if outcome.curve.base <= timedelta(seconds=1) else "mending"
+        case Refused(_, "provider_refused"):
+            return "refused"
+        case Unknown():
+            return "unknown"
+        case _:
+            return "a surprise"
+
+
+RECORDED: dict[str, Meaning] = {
+    "a_text_is_queued": "sent",
+    "a_text_of_two_segments_is_counted": "sent",
+    "one_emoji_makes_a_text_unicode": "sent",
+    "a_messaging_service_chooses_the_sender_later": "sent",
+    "the_account_sends_too_fast": "busy",
+    "the_body_is_missing": "refused",
+    "the_body_is_too_long": "refused",
+    "the_callback_is_not_a_public_address": "mending",
+    "the_country_is_not_permitted": "refused",
+    "the_credentials_are_wrong": "mending",
+    "the_recipient_has_opted_out": "refused",
+    "the_recipient_is_a_landline": "refused",
+    "the_recipient_is_missing": "refused",
+    "the_recipient_is_not_a_number": "refused",
+    "the_sender_is_missing": "mending",
+    "the_validity_period_is_out_of_range": "mending",
+    "twilio_has_a_bad_moment": "unknown",
 }
 
 
 @pytest.mark.parametrize(("name", "meaning"), RECORDED.items())
-def test_every_recorded_answer_has_its_meaning(name: str, meaning: Answer) -> None:
-    answer = recorded(name)
-    assert classify(answer["status"], answer["body"]) == meaning
+def test_every_recorded_answer_has_its_meaning(name: str, meaning: Meaning) -> None:
+    answer = recording("twilio", name)
+    outcome = classify(ACCOUNT, answer["status"], answer["body"])
+    assert meaning_of(outcome) == meaning
+    if not isinstance(outcome, Accepted):
+        assert outcome.code == str(answer["body"]["code"])
 
 
 def test_no_recorded_answer_to_a_send_was_left_out() -> None:
-    sends = {path.stem for path in DATA.glob("*.json") if not path.stem.startswith(("callback_", "list_"))}
-    assert sends == set(RECORDED)
+    assert {name for name in recordings("twilio") if not name.startswith(("callback_", "list_"))} == set(RECORDED)
+
+
+@pytest.mark.parametrize("code", [21211, 21214, 21614, 21610])
+def test_a_refusal_that_lies_with_the_recipient_is_known_by_its_code(code: int) -> None:
+    outcome = classify(ACCOUNT, 400, {"code": code})
+    assert outcome == Refused(str(code))
+    assert str(code) in FAULT_OF_CODE
 
 
 @pytest.mark.parametrize(
     ("code", "meaning"),
     [
-        (21214, Rejected("21214", "no_phone")),
-        (21612, Rejected("21612")),
-        (21608, Rejected("21608")),
-        (21212, NotSent("21212", sender_rests=True)),
-        (21606, NotSent("21606", sender_rests=True)),
-        (21703, NotSent("21703", sender_rests=True)),
-        (21705, NotSent("21705", sender_rests=True)),
-        (21611, NotSent("21611", sender_rests=True)),
-        (29999, Rejected("29999")),
+        (21612, "refused"),
+        (21608, "refused"),
+        (29999, "refused"),
+        (21212, "mending"),
+        (21606, "mending"),
+        (21703, "mending"),
+        (21705, "mending"),
+        (21611, "busy"),
     ],
 )
-def test_a_refusal_is_the_recipients_the_senders_or_the_texts(code: int, meaning: Answer) -> None:
-    assert classify(400, {"code": code, "message": "…", "status": 400}) == meaning
+def test_other_refusals_are_the_texts_or_the_senders(code: int, meaning: Meaning) -> None:
+    assert meaning_of(classify(ACCOUNT, 400, {"code": code, "message": "…", "status": 400})) == meaning
+    assert str(code) not in FAULT_OF_CODE
 
 
 @pytest.mark.parametrize(
     ("status", "meaning"),
     [
-        (302, NotSent("302", sender_rests=True)),
-        (401, NotSent("401", sender_rests=True)),
-        (403, NotSent("403", sender_rests=True)),
-        (404, NotSent("404", sender_rests=True)),
-        (400, Rejected("400")),
-        (408, Unclear("408")),
-        (429, NotSent(None, sender_rests=True)),
-        (200, Unclear("200")),
-        (201, Unclear("201")),
-        (500, Unclear("500")),
-        (502, Unclear("502")),
-        (503, Unclear("503")),
-        (504, Unclear("504")),
+        (302, "mending"),
+        (401, "mending"),
+        (403, "mending"),
+        (404, "mending"),
+        (400, "refused"),
+        (408, "unknown"),
+        (429, "busy"),
+        (200, "unknown"),
+        (201, "unknown"),
+        (500, "unknown"),
+        (502, "unknown"),
+        (503, "unknown"),
+        (504, "unknown"),
     ],
 )
-def test_an_answer_without_a_readable_body_goes_by_its_status(status: int, meaning: Answer) -> None:
-    assert classify(status, {}) == meaning
+def test_an_answer_without_a_readable_body_goes_by_its_status(status: int, meaning: Meaning) -> None:
+    assert meaning_of(classify(ACCOUNT, status, {})) == meaning
 
 
-def test_a_throttle_says_how_long_when_it_does() -> None:
-    assert classify(429, {"code": 20429}, "7") == NotSent("20429", timedelta(seconds=7), sender_rests=True)
-    assert classify(429, {"code": 20429}, "Wed, 21 Oct 2026 07:28:00 GMT") == NotSent("20429", sender_rests=True)
+@pytest.mark.parametrize(
+    ("header", "after"),
+    [("7", timedelta(seconds=7)), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), (None, None)],
+)
+def test_a_throttle_says_how_long_when_it_does(header: str | None, after: timedelta | None) -> None:
+    outcome = classify(ACCOUNT, 429, {"code": 20429}, header)
+    assert isinstance(outcome, RetryLater)
+    assert outcome.after == after
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=3)
@@ -107,21 +135,21 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.li
     retry_after=st.none() | st.text(),
 )
 def test_no_answer_is_beyond_reading(status: int, body: dict[str, Any], retry_after: str | None) -> None:
-    match classify(status, body, retry_after):
-        case Taken(sid, _):
-            assert sid == body["sid"]
-        case Unclear():
+    match classify(ACCOUNT, status, body, retry_after):
+        case Accepted(_, sid):
+            assert (status, sid) == (201, body["sid"])
+        case Unknown():
             assert status < 300 or status >= 500 or status == 408
-        case NotSent() | Rejected():
+        case RetryLater() | Refused():
             assert 300 <= status < 500
+        case surprise:
+            pytest.fail(f"{surprise}")
 
 
 def test_a_list_is_read_into_evidence() -> None:
-    found, following = read_list(recorded("list_of_what_was_sent")["body"])
+    found, following = read_list(recording("twilio", "list_of_what_was_sent")["body"])
     assert following is None
-    assert [(sms.provider_id, sms.text_hash, sms.segments) for sms in found] == [
-        (SID, text_hash("AcmeMotors: Update for you."), 1)
-    ]
+    assert [(sms.provider_id, sms.text_hash) for sms in found] == [(SID, text_hash("AcmeMotors: Update for you."))]
     assert found[0].created_at == datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 
 
