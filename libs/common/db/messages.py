@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 from uuid import UUID
 
-import asyncpg
-
+from libs.common.db.pool import Connection
 from libs.common.events.outbound import Channel, DeliveryUpdate
 from libs.common.ladder import MessageState
 
@@ -52,7 +51,7 @@ update messages m
 """
 
 
-async def lock_messages(db: asyncpg.Connection, keys: set[Key]) -> dict[Key, LockedMessage]:
+async def lock_messages(db: Connection, keys: set[Key]) -> dict[Key, LockedMessage]:
     """The outbound messages of ``keys``, their rows locked in key order so that two transactions cannot wait for each other."""
     if not keys:
         return {}
@@ -61,7 +60,7 @@ async def lock_messages(db: asyncpg.Connection, keys: set[Key]) -> dict[Key, Loc
     return {(row["org_id"], row["message_id"]): _locked(row) for row in rows}
 
 
-async def write_states(db: asyncpg.Connection, messages: Iterable[LockedMessage]) -> None:
+async def write_states(db: Connection, messages: Iterable[LockedMessage]) -> None:
     """Write back the messages that moved."""
     moved = [m for m in messages if m.state != m.written]
     if not moved:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-import asyncpg
+from libs.common.db.pool import Connection
 
 RecipientFault = Literal["no_phone", "sms_opted_out"]
 
@@ -62,7 +62,7 @@ on conflict (source_key) do nothing
 """
 
 
-async def mark_recipients(db: asyncpg.Connection, marks: Sequence[RecipientMark]) -> None:
+async def mark_recipients(db: Connection, marks: Sequence[RecipientMark]) -> None:
     """Remember numbers that cannot be reached and customers who opted out, the latter with an audit line. Idempotent."""
     dead = sorted({(m.org_id, m.conversation_id, m.phone) for m in marks if m.fault == "no_phone"})
     if dead:

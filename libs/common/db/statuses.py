@@ -13,12 +13,13 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 from uuid import UUID
 
-import asyncpg
-
 from libs.common.db.messages import Key, LockedMessage, lock_messages, told, write_states
+from libs.common.db.pool import Connection
 from libs.common.db.recipients import FAULT_OF_CODE, RecipientMark, mark_recipients
+from libs.common.db.slots import release
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.ladder import Failed, Reached, Rung, advance
+from libs.common.slots import Slot
 
 RE_ENGAGEMENT = "131047"
 Provider = Literal["meta", "sms"]
@@ -59,22 +60,13 @@ class ProviderId:
     applied: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class FreedSlot:
-    """A bridge slot given back in Postgres; the caller compare-and-deletes it in Redis after the commit."""
-
-    org_id: str
-    conversation_id: UUID
-    intent_id: UUID
-
-
 @dataclass(slots=True)
 class Effects:
-    """What to publish and to bring in line after the commit."""
+    """What to publish after the commit, and the bridge slots given back, to be brought in line in Redis (``RedisSlots.align(lost=…)``)."""
 
     updates: list[DeliveryUpdate] = field(default_factory=list)
     refusals: list[OutboundRefused] = field(default_factory=list)
-    freed: list[FreedSlot] = field(default_factory=list)
+    freed: list[Slot] = field(default_factory=list)
 
 
 _LOCK = "select pg_advisory_xact_lock(hashtextextended(k, 0)) from unnest($1::text[]) as k"
@@ -115,14 +107,8 @@ update conversations c
  where c.org_id = u.org_id and c.conversation_id = u.conversation_id
 """
 
-_FREE_SLOTS = """
-delete from bridge_slots b
- using unnest($1::text[], $2::uuid[], $3::uuid[]) as u (org_id, conversation_id, intent_id)
- where b.org_id = u.org_id and b.conversation_id = u.conversation_id and b.intent_id = u.intent_id
-"""
 
-
-async def receive_statuses(db: asyncpg.Connection, statuses: Sequence[ProviderStatus], now: datetime) -> Effects:
+async def receive_statuses(db: Connection, statuses: Sequence[ProviderStatus], now: datetime) -> Effects:
     """Apply the statuses whose sends are known, keep the others. Call inside a transaction; publish the effects after its commit."""
     found = await _find(db, {s.id for s in statuses})
     missing = sorted({s.id for s in statuses} - found.keys())
@@ -136,7 +122,7 @@ async def receive_statuses(db: asyncpg.Connection, statuses: Sequence[ProviderSt
     return await _settle(db, [(found[s.id], s) for s in statuses if s.id in found])
 
 
-async def store_provider_ids(db: asyncpg.Connection, ids: Sequence[ProviderId], now: datetime) -> Effects:
+async def store_provider_ids(db: Connection, ids: Sequence[ProviderId], now: datetime) -> Effects:
     """Store what providers called our sends and apply the statuses that came before. Call inside a transaction; publish after its commit."""
     if not ids:
         return Effects()
@@ -165,7 +151,7 @@ class LocalFailure:
     at: datetime
 
 
-async def fail_locally(db: asyncpg.Connection, failures: Sequence[LocalFailure]) -> list[DeliveryUpdate]:
+async def fail_locally(db: Connection, failures: Sequence[LocalFailure]) -> list[DeliveryUpdate]:
     """End messages as failed and return what to tell: for every one the latest rung, so that a repeat tells the same again."""
     messages = await lock_messages(db, {(f.org_id, f.message_id) for f in failures})
     updates: dict[Key, DeliveryUpdate] = {}
@@ -191,18 +177,18 @@ class _Match:
     attempt: int
 
 
-async def _find(db: asyncpg.Connection, ids: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], _Match]:
+async def _find(db: Connection, ids: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], _Match]:
     if not ids:
         return {}
     rows = await db.fetch(_FIND, *_columns(sorted(ids)))
     return {(r[0], r[1], r[2]): _Match(r[3], r[4], r[5], r[6]) for r in rows}
 
 
-async def _lock(db: asyncpg.Connection, ids: Sequence[tuple[str, str, str]]) -> None:
+async def _lock(db: Connection, ids: Sequence[tuple[str, str, str]]) -> None:
     await db.fetch(_LOCK, [":".join(i) for i in ids])
 
 
-async def _settle(db: asyncpg.Connection, pairs: Sequence[tuple[_Match, ProviderStatus]]) -> Effects:
+async def _settle(db: Connection, pairs: Sequence[tuple[_Match, ProviderStatus]]) -> Effects:
     if not pairs:
         return Effects()
     messages = await lock_messages(db, {(m.org_id, m.message_id) for m, _ in pairs})
@@ -214,9 +200,7 @@ async def _settle(db: asyncpg.Connection, pairs: Sequence[tuple[_Match, Provider
     await write_states(db, messages.values())
     if folded.refused:
         await db.execute(_REFUSE_WINDOW, *_columns(sorted(folded.refused)))
-    if folded.effects.freed:
-        slots = sorted({(f.org_id, f.conversation_id, f.intent_id) for f in folded.effects.freed})
-        await db.execute(_FREE_SLOTS, *_columns(slots))
+    await release(db, sorted(set(folded.effects.freed)))
     await mark_recipients(db, folded.marks)
     return folded.effects
 
@@ -247,7 +231,7 @@ class _Folded:
         self, message: LockedMessage, conversation_id: UUID, match: _Match, status: ProviderStatus
     ) -> None:
         if message.notification_type == "bridge":
-            self.effects.freed.append(FreedSlot(match.org_id, conversation_id, match.send_id))
+            self.effects.freed.append(Slot(match.org_id, conversation_id, match.send_id))
         fault = FAULT_OF_CODE.get(status.code or "") if status.provider == "sms" else None
         if fault is not None and status.code is not None and message.sent_to is not None:
             mark = RecipientMark(match.org_id, conversation_id, message.sent_to, fault, status.code, status.at)

@@ -1,0 +1,213 @@
+"""Provider statuses and the ids they belong to, on a real PostgreSQL: whichever comes first, nothing is missed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+
+from libs.common.db.pool import Pool, open_pool
+from libs.common.db.statuses import (
+    Effects,
+    LocalFailure,
+    ProviderId,
+    ProviderStatus,
+    fail_locally,
+    receive_statuses,
+    store_provider_ids,
+)
+from libs.common.ids import bridge_message_id
+
+T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
+NUMBER, PHONE = "106400000000001", "+447700900999"
+CONVERSATION, CUSTOMER = uuid4(), uuid4()
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    async with open_pool(database, application_name="test", size=4) as pool:
+        async with pool.acquire() as db:
+            await db.execute("insert into orgs (org_id, name, upserted_at) values ('acme', 'Acme', $1)", T0)
+            await db.execute(
+                "insert into whatsapp_numbers values ($1, 'acme', 'w1', '+447700900123', null, $2)", NUMBER, T0
+            )
+            await db.execute(
+                "insert into customers (customer_id, org_id, phone, origin) values ($1, 'acme', $2, 'inbound')",
+                CUSTOMER,
+                PHONE,
+            )
+            await db.execute(
+                "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, last_customer_at) values ($1, 'acme', $2, $3, $4)",
+                CONVERSATION,
+                CUSTOMER,
+                NUMBER,
+                T0,
+            )  # fmt: skip -- one statement
+        yield pool
+
+
+async def a_message(
+    pool: Pool, *, message_id: UUID | None = None, kind: str = "text", attempt: int = 1, **more: Any
+) -> UUID:
+    message_id = message_id or uuid4()
+    row = {"channel": "whatsapp", "notification_type": None, "parent_id": None, "status": "pending"} | more
+    async with pool.acquire() as db:
+        await db.execute(
+            """insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, attempt, notification_type,
+                                     parent_id, occurred_at, received_at)
+               values ('acme', $1, $2, 'out', $3, $4, '{}', $5, $6, $7, $8, $9, $9)""",
+            message_id,
+            CONVERSATION,
+            row["channel"],
+            kind,
+            row["status"],
+            attempt,
+            row["notification_type"],
+            row["parent_id"],
+            T0,
+        )  # fmt: skip -- one statement
+    return message_id
+
+
+def an_id(message_id: UUID, wamid: str = "wamid.1", *, attempt: int = 1, **more: Any) -> ProviderId:
+    fields: dict[str, Any] = {"provider": "meta", "account": NUMBER, "send_id": message_id} | more
+    return ProviderId(provider_id=wamid, org_id="acme", message_id=message_id, attempt=attempt, **fields)
+
+
+def a_status(status: str, wamid: str = "wamid.1", *, after: int = 0, **more: Any) -> ProviderStatus:
+    fields: dict[str, Any] = {"provider": "meta", "account": NUMBER} | more
+    return ProviderStatus(provider_id=wamid, status=status, at=T0 + timedelta(seconds=after), **fields)
+
+
+async def receive(pool: Pool, *statuses: ProviderStatus) -> Effects:
+    async with pool.acquire() as db, db.transaction():
+        return await receive_statuses(db, statuses, T0)
+
+
+async def store(pool: Pool, *ids: ProviderId) -> Effects:
+    async with pool.acquire() as db, db.transaction():
+        return await store_provider_ids(db, ids, T0)
+
+
+async def value(pool: Pool, query: str, *args: Any) -> Any:
+    async with pool.acquire() as db:
+        return await db.fetchval(query, *args)
+
+
+def rungs(effects: Effects) -> list[tuple[str, int]]:
+    return [(update.status, update.seq) for update in effects.updates]
+
+
+async def test_each_rung_is_told_once_with_a_growing_seq(pool: Pool) -> None:
+    await store(pool, an_id(await a_message(pool)))
+    effects = await receive(pool, a_status("sent"), a_status("delivered", after=1), a_status("read", after=2))
+    assert rungs(effects) == [("sent", 1), ("delivered", 2), ("read", 3)]
+
+
+async def test_a_repeat_tells_the_latest_rung_again(pool: Pool) -> None:
+    await store(pool, an_id(await a_message(pool)))
+    await receive(pool, a_status("sent"), a_status("delivered", after=1))
+    assert rungs(await receive(pool, a_status("sent"), a_status("delivered", after=1))) == [
+        ("delivered", 2),
+        ("delivered", 2),
+    ]
+
+
+async def test_a_status_that_came_first_is_kept_and_applied_when_the_id_is_stored(pool: Pool) -> None:
+    message_id = await a_message(pool)
+    assert rungs(await receive(pool, a_status("delivered", after=1), a_status("sent"))) == []
+    assert rungs(await store(pool, an_id(message_id))) == [("sent", 1), ("delivered", 2)]
+    assert await value(pool, "select count(*) from early_statuses") == 0
+    assert await value(pool, "select status from messages where message_id = $1", message_id) == "delivered"
+
+
+async def test_a_status_and_the_storing_of_its_id_at_the_same_time_never_miss_each_other(pool: Pool) -> None:
+    for number in range(25):
+        wamid = f"wamid.race{number}"
+        message_id = await a_message(pool)
+        await asyncio.gather(receive(pool, a_status("sent", wamid)), store(pool, an_id(message_id, wamid)))
+        assert await value(pool, "select status from messages where message_id = $1", message_id) == "sent"
+
+
+async def test_a_late_status_of_an_earlier_attempt_says_nothing(pool: Pool) -> None:
+    message_id = await a_message(pool, attempt=2)
+    await store(pool, an_id(message_id, attempt=1))
+    await receive(pool, a_status("failed", code="131026"))
+    assert await value(pool, "select status from messages where message_id = $1", message_id) == "pending"
+
+
+async def test_metas_131047_is_a_refusal_and_closes_the_window(pool: Pool) -> None:
+    message_id = await a_message(pool)
+    await store(pool, an_id(message_id))
+    effects = await receive(pool, a_status("failed", after=3, code="131047"))
+    assert effects.updates == []
+    assert [(r.intent_id, r.attempt, r.reason, r.provider_code) for r in effects.refusals] == [
+        (message_id, 1, "window_closed", "131047")
+    ]
+    assert await value(pool, "select refused_at from conversations") == T0 + timedelta(seconds=3)
+    assert await value(pool, "select status from messages where message_id = $1", message_id) == "pending"
+
+
+async def test_any_other_failure_of_the_provider_ends_the_message_with_its_code(pool: Pool) -> None:
+    await store(pool, an_id(await a_message(pool)))
+    [update] = (await receive(pool, a_status("failed", code="131026"))).updates
+    assert (update.status, update.reason, update.provider_code) == ("failed", "provider_refused", "131026")
+
+
+@pytest.mark.parametrize(
+    ("code", "dead", "consent"), [("30005", PHONE, None), ("21610", None, False), ("30003", None, None)]
+)
+async def test_a_bridge_that_fails_late_gives_its_slot_back_and_marks_the_recipient_at_fault(
+    pool: Pool,
+    code: str,
+    dead: str | None,
+    consent: bool | None,  # noqa: FBT001 -- a table of cases
+) -> None:
+    original = await a_message(pool, status="failed")
+    bridge = await a_message(
+        pool, message_id=bridge_message_id(original), channel="sms", notification_type="bridge", parent_id=original
+    )
+    async with pool.acquire() as db:
+        await db.execute("insert into bridge_slots values ($1, 'acme', $2, 'infinity')", CONVERSATION, original)
+        await db.execute(
+            """insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
+               values ('acme', $1, 1, 'sms', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
+            original,
+            CONVERSATION,
+            {"to": PHONE},
+            T0,
+        )  # fmt: skip -- one statement
+    await store(pool, an_id(bridge, "SM1", provider="sms", account="AC1", send_id=original))
+    effects = await receive(pool, a_status("failed", "SM1", provider="sms", account="AC1", code=code))
+    assert [(u.message_id, u.status) for u in effects.updates] == [(bridge, "failed")]
+    assert [slot.intent_id for slot in effects.freed] == [original]
+    assert await value(pool, "select count(*) from bridge_slots") == 0
+    assert await value(pool, "select phone_dead from customers") == dead
+    assert await value(pool, "select allowed from consents where category = 'sms'") is consent
+    assert await value(pool, "select count(*) from audit_log") == (consent is False)
+
+
+async def test_a_local_failure_is_told_again_as_it_stands_and_never_overwritten(pool: Pool) -> None:
+    message_id = await a_message(pool)
+    await store(pool, an_id(message_id))
+    failure = LocalFailure("acme", message_id, 1, "window_expired_bridge_sent", None, T0)
+    for _ in range(2):
+        async with pool.acquire() as db, db.transaction():
+            [update] = await fail_locally(db, [failure])
+        assert (update.status, update.reason, update.seq) == ("failed", "window_expired_bridge_sent", 1)
+    await receive(pool, a_status("delivered"))
+    assert (
+        await value(pool, "select reason from messages where message_id = $1", message_id)
+        == "window_expired_bridge_sent"
+    )
+
+
+async def test_two_batches_that_hold_the_same_messages_do_not_deadlock(pool: Pool) -> None:
+    wamids = [f"wamid.{n}" for n in range(30)]
+    await store(pool, *[an_id(await a_message(pool), wamid) for wamid in wamids])
+    forth, back = [a_status("sent", w) for w in wamids], [a_status("delivered", w) for w in reversed(wamids)]
+    await asyncio.gather(*(receive(pool, *order) for order in (forth, back) * 4))
+    assert await value(pool, "select count(*) from messages where status = 'delivered' and seq <= 2") == len(wamids)
