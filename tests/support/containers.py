@@ -36,17 +36,22 @@ def docker_answers() -> bool:
 def _docker_answers() -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # docker's client leaves its socket open when nobody answers
-        try:
-            client = docker.from_env(timeout=3)
-        except docker.errors.DockerException:
-            gc.collect()
-            return False
-        try:
-            return bool(client.ping())
-        except (docker.errors.DockerException, OSError):
-            return False
-        finally:
-            client.close()
+        answers = _ping()
+        gc.collect()
+    return answers
+
+
+def _ping() -> bool:
+    try:
+        client = docker.from_env(timeout=3)
+    except docker.errors.DockerException:
+        return False
+    try:
+        return bool(client.ping())
+    except (docker.errors.DockerException, OSError):
+        return False
+    finally:
+        client.close()
 
 
 @contextmanager
