@@ -128,6 +128,10 @@ async def _apply(db: Any, migration: Migration) -> None:
     try:
         async with db.transaction():
             await db.execute(migration.sql)
+            if not db.is_in_transaction():
+                raise ConfigurationError(
+                    f"migration {migration.name} ends its own transaction: take COMMIT and ROLLBACK out of it"
+                )
             await db.execute(_INSERT, migration.name, migration.checksum)
     except asyncpg.PostgresError as error:
         raise ConfigurationError(f"migration {migration.name} failed ({error.sqlstate}): {error.message}") from error

@@ -8,22 +8,19 @@ Rule 3: ``json`` and ``jsonb`` columns are Python values in both directions. Str
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import asyncpg
 import orjson
-from asyncpg.pool import PoolConnectionProxy
 
 from libs.common.db.errors import transient_db
 from libs.common.errors import ConfigurationError, Transient
 
 if TYPE_CHECKING:
-    Connection = PoolConnectionProxy[asyncpg.Record]
-    _PlainConnection = asyncpg.Connection[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record]
 else:  # generic in the stubs only
-    Connection = PoolConnectionProxy
-    _PlainConnection = asyncpg.Connection
+    Connection = asyncpg.Connection
 
 CONNECT_SECONDS = 1.5
 _CLOSE_SECONDS = 2.0
@@ -47,7 +44,7 @@ class Pool:
                 raise Transient(f"postgres is away ({type(error).__name__})") from error
             raise
         try:
-            yield connection
+            yield cast("Connection", connection)  # the pool's proxy does whatever a connection does
         except asyncpg.InterfaceError as error:
             # the rollback of a transaction whose command timed out finds the connection gone: say what happened
             if transient_db(error):
@@ -111,7 +108,7 @@ def unreachable(error: BaseException) -> str:
     )
 
 
-class _Connection(_PlainConnection):
+class _Connection(Connection):
     __slots__ = ()
 
     def _cancel_current_command(self, *_waiters: Any) -> None:

@@ -1,0 +1,180 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import asyncpg
+import pytest
+
+from deploy.local.servers.postgres import PostgresServer
+from libs.common.db.errors import transient_db
+from libs.common.db.pool import Pool, open_pool
+from libs.common.errors import ConfigurationError, Transient
+from libs.common.storable import storable
+
+NEVER = 6.0  # whoever still waits then hangs; the limits under test are two seconds and less
+
+
+@asynccontextmanager
+async def opened(dsn: str, **options: float) -> AsyncIterator[Pool]:
+    async with open_pool(dsn, application_name="transom-test", size=4, **options) as pool:
+        yield pool
+
+
+async def one(pool: Pool) -> int:
+    async with pool.acquire() as db:
+        return int(await db.fetchval("select 1"))
+
+
+async def failure_of(pool: Pool) -> BaseException:
+    """What a transaction meets when the server does not answer; fails when it answers or hangs."""
+    async with asyncio.timeout(NEVER):
+        try:
+            async with pool.acquire() as db, db.transaction():
+                await db.fetchval("select 1")
+        except Exception as error:  # noqa: BLE001 -- whichever it is, it is looked at
+            return error
+    pytest.fail("the server answered")
+
+
+async def test_json_goes_in_and_out_as_values(database: str) -> None:
+    value = {"text": "ü🚗", "n": [1, 2.5, None, True]}
+    async with opened(database) as pool, pool.acquire() as db:
+        assert await db.fetchval("select $1::jsonb", value) == value
+        assert await db.fetchval("select $1::json", value) == value
+        rows = await db.fetch("select j from unnest($1::jsonb[]) as t(j)", [value, "word", None])
+    assert [row["j"] for row in rows] == [value, "word", None]
+
+
+async def test_an_id_read_from_the_database_can_be_part_of_json(database: str) -> None:
+    async with opened(database) as pool, pool.acquire() as db:
+        some_id = await db.fetchval("select gen_random_uuid()")
+        assert await db.fetchval("select $1::jsonb", {"id": some_id}) == {"id": str(some_id)}
+
+
+async def test_what_is_storable_is_stored(database: str) -> None:
+    odd = {"te\x00xt": "\ud83d and \x00"}
+    async with opened(database) as pool, pool.acquire() as db:
+        assert await db.fetchval("select $1::jsonb", storable(odd)) == storable(odd)
+        assert await db.fetchval("select $1::text", storable(odd["te\x00xt"])) == "\ufffd and \ufffd"
+
+
+async def test_sessions_are_in_utc_without_jit_and_say_who_they_are(database: str) -> None:
+    async with opened(database) as pool, pool.acquire() as db:
+        assert await db.fetchval("show timezone") == "UTC"
+        assert await db.fetchval("show jit") == "off"
+        assert await db.fetchval("show application_name") == "transom-test"
+
+
+async def test_a_slow_statement_is_ended_by_the_server_and_the_connection_lives_on(database: str) -> None:
+    async with opened(database, command_seconds=0.3) as pool, pool.acquire() as db:
+        with pytest.raises(asyncpg.QueryCanceledError) as caught:
+            await db.fetchval("select pg_sleep(30)")
+        assert transient_db(caught.value)
+        assert await db.fetchval("select 1") == 1
+
+
+async def test_a_transaction_left_by_an_exception_is_rolled_back(database: str) -> None:
+    async with opened(database) as pool:
+        with suppress(KeyError):
+            async with pool.acquire() as db, db.transaction():
+                await db.execute("create table left_over ()")
+                raise KeyError
+        async with pool.acquire() as db:
+            assert await db.fetchval("select to_regclass('left_over')") is None
+
+
+async def test_a_cancelled_statement_frees_its_place_in_the_pool(database: str) -> None:
+    async def sleep(pool: Pool) -> None:
+        async with pool.acquire() as db, db.transaction():
+            await db.fetchval("select pg_sleep(30)")
+
+    async with opened(database) as pool:
+        for _ in range(6):  # more often than the pool has places
+            task = asyncio.create_task(sleep(pool))
+            await asyncio.sleep(0.02)
+            task.cancel()
+            await asyncio.wait({task})
+        async with asyncio.timeout(NEVER):
+            assert await one(pool) == 1
+
+
+async def test_an_exhausted_pool_is_trouble_that_passes(database: str) -> None:
+    async with opened(database, command_seconds=0.5) as pool:
+        async with pool.acquire(), pool.acquire(), pool.acquire(), pool.acquire():
+            with pytest.raises(Transient):
+                await one(pool)
+        assert await one(pool) == 1
+
+
+async def test_a_silent_server_holds_nobody_up_and_is_used_again_when_it_speaks(own_postgres: PostgresServer) -> None:
+    async with opened(own_postgres.address, command_seconds=0.5) as pool:
+        assert await one(pool) == 1
+        own_postgres.pause()
+        try:
+            failures = await asyncio.gather(*(failure_of(pool) for _ in range(12)))
+            later = await failure_of(pool)
+        finally:
+            own_postgres.resume()
+        assert all(isinstance(failure, Transient) or transient_db(failure) for failure in [*failures, later])
+        assert await one(pool) == 1
+
+
+async def test_closing_while_the_server_is_silent_does_not_hang(own_postgres: PostgresServer) -> None:
+    try:
+        async with asyncio.timeout(NEVER), opened(own_postgres.address) as pool:
+            await one(pool)
+            own_postgres.pause()
+    finally:
+        own_postgres.resume()
+
+
+async def test_a_server_that_was_killed_is_used_again_when_it_is_back(own_postgres: PostgresServer) -> None:
+    async with opened(own_postgres.address) as pool:
+        assert await one(pool) == 1
+        await asyncio.to_thread(own_postgres.kill)
+        failure = await failure_of(pool)
+        assert isinstance(failure, Transient) or transient_db(failure)
+        await asyncio.to_thread(own_postgres.start)
+        assert await one(pool) == 1
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    ["postgresql://someone:hush@127.0.0.1:1/transom", "postgresql://u:hush@/transom?host=/no/such/folder", "hush://x"],
+)
+async def test_a_server_that_cannot_be_reached_at_start_is_one_clear_line(dsn: str) -> None:
+    with pytest.raises(ConfigurationError, match="set TRANSOM_POSTGRES_DSN") as caught:
+        async with opened(dsn):
+            pass
+    assert "hush" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_server_that_accepts_and_never_answers_is_unreachable() -> None:
+    async def swallow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+
+    held: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(swallow, "127.0.0.1", 0) as hole, asyncio.timeout(NEVER):
+        port = hole.sockets[0].getsockname()[1]
+        with pytest.raises(ConfigurationError):
+            async with opened(f"postgresql://u@127.0.0.1:{port}/transom?sslmode=disable"):
+                pass
+        for writer in held:
+            writer.close()
+
+
+async def test_a_missing_database_is_named_by_its_state(postgres_dsn: str) -> None:
+    with pytest.raises(ConfigurationError, match="3D000"):
+        async with opened(postgres_dsn.rpartition("/")[0] + "/no_such_database"):
+            pass
+
+
+async def test_a_deadlock_passes_and_a_bug_does_not(database: str) -> None:
+    async with opened(database) as pool, pool.acquire() as db:
+        for statement in ("select 1/0", "select no_such_column", "insert into no_such_table values (1)"):
+            with pytest.raises(asyncpg.PostgresError) as caught:
+                await db.execute(statement)
+            assert not transient_db(caught.value)
+    assert transient_db(asyncpg.DeadlockDetectedError("deadlock"))
+    assert transient_db(asyncpg.CannotConnectNowError("starting up"))

@@ -1,0 +1,107 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError
+
+from deploy.local.servers.valkey import ValkeyServer
+from libs.common.errors import ConfigurationError
+from libs.common.redis import AWAY, Away, Redis, open_redis
+from tests.support.logs import LogLines
+
+NEVER = 5.0  # whoever still waits then hangs
+SOON = 0.05  # how often the probe looks in these tests
+
+
+def ask(pipe: Pipeline) -> None:
+    pipe.set("bridge:1", "mine", nx=True, get=True, ex=60)
+    pipe.get("bridge:1")
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(NEVER):
+        while not await condition():  # noqa: ASYNC110 -- what is waited for happens in another process
+            await asyncio.sleep(SOON)
+
+
+async def answers(redis: Redis) -> bool:
+    return await redis.pipeline(ask) is not AWAY
+
+
+async def test_replies_come_in_order_and_the_gate_knows_its_own(redis_url: str) -> None:
+    async with open_redis(redis_url) as redis:
+        assert await redis.pipeline(ask) == [None, "mine"]
+        assert await redis.pipeline(ask) == ["mine", "mine"]
+
+
+async def test_a_mistake_of_the_caller_is_no_absence(redis_url: str) -> None:
+    async with open_redis(redis_url) as redis:
+        await redis.pipeline(lambda pipe: pipe.set("word", "x"))
+        with pytest.raises(ResponseError):
+            await redis.pipeline(lambda pipe: pipe.incr("word"))
+        assert not redis.is_open
+
+
+async def test_a_server_that_is_killed_is_away_and_used_again_when_it_is_back(
+    own_valkey: ValkeyServer, log_lines: LogLines
+) -> None:
+    async with open_redis(own_valkey.address, probe_seconds=SOON) as redis:
+        assert await answers(redis)
+        await asyncio.to_thread(own_valkey.kill)
+        assert [await redis.pipeline(ask) for _ in range(5)] == [AWAY] * 5
+        assert redis.is_open
+        await asyncio.to_thread(own_valkey.start)
+        await until(lambda: answers(redis))
+        assert not redis.is_open
+    assert [line["event"] for line in log_lines.all() if "breaker" in line["event"]] == [
+        "breaker.opened",
+        "breaker.closed",
+    ]
+
+
+async def test_a_silent_server_costs_two_calls_and_then_nothing(own_valkey: ValkeyServer) -> None:
+    async with open_redis(own_valkey.address, probe_seconds=SOON) as redis:
+        assert await answers(redis)
+        own_valkey.pause()
+        try:
+            async with asyncio.timeout(NEVER):
+                assert [await redis.pipeline(ask) for _ in range(2)] == [AWAY, AWAY]
+                # one silent call costs a quarter of a second: thousands would not end in time, were they sent
+                assert [await redis.pipeline(ask) for _ in range(5000)] == [AWAY] * 5000
+        finally:
+            own_valkey.resume()
+        await until(lambda: answers(redis))
+
+
+async def test_one_dropped_connection_does_not_open_the_breaker(own_valkey: ValkeyServer) -> None:
+    async with open_redis(own_valkey.address, probe_seconds=SOON) as redis:
+        assert await answers(redis)
+        await asyncio.to_thread(own_valkey.restart)
+        replies: list[list[object] | Away] = [await redis.pipeline(ask) for _ in range(2)]
+        assert replies[-1] is not AWAY
+        assert not redis.is_open
+
+
+async def test_a_server_that_takes_no_writes_is_away(own_valkey: ValkeyServer) -> None:
+    async with open_redis(own_valkey.address, probe_seconds=60) as redis:
+        await redis.pipeline(lambda pipe: pipe.execute_command("CONFIG", "SET", "maxmemory", "1"))
+        assert await redis.pipeline(ask) is AWAY
+
+
+async def test_closing_while_the_server_is_silent_does_not_hang(own_valkey: ValkeyServer) -> None:
+    try:
+        async with asyncio.timeout(NEVER), open_redis(own_valkey.address, probe_seconds=SOON) as redis:
+            own_valkey.pause()
+            assert [await redis.pipeline(ask) for _ in range(2)] == [AWAY, AWAY]
+    finally:
+        own_valkey.resume()
+
+
+@pytest.mark.parametrize("url", ["redis://:hush@127.0.0.1:1/0", "unix:///no/such/socket", "hush://x"])
+async def test_a_server_that_cannot_be_reached_at_start_is_one_clear_line(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="set TRANSOM_REDIS_URL") as caught:
+        async with open_redis(url):
+            pass
+    assert "hush" not in str(caught.value)
+    assert "\n" not in str(caught.value)

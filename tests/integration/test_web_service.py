@@ -1,0 +1,223 @@
+"""A service as a process of its own: what it says, when it is ready, how it ends."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.local.servers.postgres import PostgresServer
+from tests.support.logs import validated
+
+APP = """
+import asyncio, sys
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from libs.common.db.pool import open_pool
+from libs.common.logging import get_logger
+from libs.common.redis import open_redis
+from libs.common.service import run_service
+from libs.common.settings import PostgresSettings, RedisSettings, ServiceSettings, WindowSettings
+from libs.common.web import problem, read_body
+
+class Settings(ServiceSettings, PostgresSettings, RedisSettings, WindowSettings): ...
+
+async def echo(request):
+    body = await read_body(request, 1000)
+    return problem(413, "too long") if body is None else PlainTextResponse(str(len(body)))
+
+async def slow(request):
+    await asyncio.sleep(0.7)
+    return PlainTextResponse("done")
+
+async def broken(request):
+    raise ValueError("customer +447700900999 said hello")
+
+async def run(settings, service):
+    async def dies():
+        await asyncio.sleep(0.2)
+        raise ValueError("something private")
+
+    async with (
+        open_pool(settings.postgres_dsn.get_secret_value(), application_name="t", command_seconds=0.5) as pool,
+        open_redis(settings.redis_url.get_secret_value()),
+    ):
+        routes = [Route("/echo", echo, methods=["POST"]), Route("/slow", slow), Route("/broken", broken)]
+        if "dies" in sys.argv:
+            async with service.background(dies()):
+                await service.serve(checks={}, routes=routes)
+        await service.serve(checks={"postgres": pool.check}, routes=routes)
+        get_logger().info("task.retried", task="closing")
+
+sys.exit(run_service("try-out", Settings, run))
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Running:
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process = process
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
+
+    async def end(self) -> tuple[int, str, str]:
+        out, err = await asyncio.to_thread(self.process.communicate, timeout=20)
+        return self.process.returncode, out, err
+
+
+def environment(dsn: str, redis: str, port: int) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "TRANSOM_POSTGRES_DSN": dsn,
+        "TRANSOM_REDIS_URL": redis,
+        "TRANSOM_HTTP_PORT": str(port),
+        "TRANSOM_HTTP_HOST": "127.0.0.1",
+    }
+
+
+def start(env: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", APP, *arguments],
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@asynccontextmanager
+async def running(dsn: str, redis: str, *arguments: str) -> AsyncIterator[Running]:
+    port = free_port()
+    process = start(environment(dsn, redis, port), *arguments)
+    service = Running(process, port)
+    try:
+        async with asyncio.timeout(20):
+            while process.poll() is None:
+                try:
+                    await service.http.get("/livez")
+                    break
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+        yield service
+    finally:
+        await service.http.aclose()
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+async def test_it_answers_counts_and_drains(database: str, redis_url: str) -> None:
+    async with running(database, redis_url) as service:
+        ready = await service.http.get("/readyz")
+        assert (ready.status_code, ready.text) == (200, "ready\n")
+        assert "process_resident_memory_bytes" in (await service.http.get("/metrics")).text
+        service.process.send_signal(signal.SIGTERM)
+        code, out, err = await service.end()
+    assert (code, err) == (0, "")
+    assert [line["event"] for line in validated(out)] == ["service.started", "task.retried", "service.drained"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_request_under_way_is_answered_before_it_ends(
+    database: str, redis_url: str, number: signal.Signals
+) -> None:
+    async with running(database, redis_url) as service:
+        request = asyncio.create_task(service.http.get("/slow"))
+        await asyncio.sleep(0.3)
+        service.process.send_signal(number)
+        assert (await request).text == "done"
+        assert (await service.end())[0] == 0
+
+
+async def test_readiness_names_who_is_away_and_says_when_it_is_back(
+    own_postgres: PostgresServer, redis_url: str
+) -> None:
+    async with running(own_postgres.address, redis_url) as service:
+        assert (await service.http.get("/readyz")).status_code == 200
+        own_postgres.pause()
+        try:
+            answers = [await service.http.get("/readyz") for _ in range(3)]
+            assert (await service.http.get("/livez")).status_code == 200
+        finally:
+            own_postgres.resume()
+        for answer in answers:
+            assert answer.status_code == 503
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["away"] == ["postgres"]
+        async with asyncio.timeout(10):
+            while (await service.http.get("/readyz")).status_code != 200:  # noqa: ASYNC110 -- another process
+                await asyncio.sleep(0.05)
+        service.process.send_signal(signal.SIGTERM)
+        code, out, _err = await service.end()
+    assert code == 0
+    events = [line["event"] for line in validated(out)]
+    assert [event for event in events if event.startswith("dependency")] == ["dependency.away", "dependency.back"]
+
+
+async def test_a_body_over_the_limit_is_refused_whatever_its_length_header_says(database: str, redis_url: str) -> None:
+    async def chunks(count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * 100
+
+    async with running(database, redis_url) as service:
+        post = service.http.post
+        assert (await post("/echo", content=b"x" * 1000)).text == "1000"
+        assert (await post("/echo", content=chunks(10))).text == "1000"
+        assert (await post("/echo", content=b"x" * 1001)).status_code == 413
+        assert (await post("/echo", content=chunks(11))).status_code == 413
+
+
+async def test_every_error_is_a_problem_and_an_exception_keeps_its_words(database: str, redis_url: str) -> None:
+    async with running(database, redis_url) as service:
+        for path, status in (("/nothing", 404), ("/echo", 405), ("/broken", 500)):
+            answer = await service.http.get(path)
+            assert answer.status_code == status
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["status"] == status
+        service.process.send_signal(signal.SIGTERM)
+        _code, out, err = await service.end()
+    assert "hello" not in out + err
+    assert "447700900999" not in out + err
+    (line,) = [line for line in validated(out) if line["event"] == "library.log"]
+    assert line["exception"][0]["type"] == "ValueError"
+
+
+async def test_a_background_task_that_dies_ends_the_service(database: str, redis_url: str) -> None:
+    async with running(database, redis_url, "dies") as service:
+        code, out, _err = await service.end()
+    assert code == 1
+    assert "private" not in out
+    assert validated(out)[-1]["event"] == "service.failed"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("TRANSOM_POSTGRES_DSN", "postgresql://u:hush@127.0.0.1:1/x", "TRANSOM_POSTGRES_DSN"),
+        ("TRANSOM_REDIS_URL", "redis://:hush@127.0.0.1:1/0", "TRANSOM_REDIS_URL"),
+        ("TRANSOM_WINDOW_SECONDS", "5", "TRANSOM_WINDOW_MARGIN_SECONDS"),
+        ("TRANSOM_LOG_LEVEL", "hush", "TRANSOM_LOG_LEVEL"),
+        ("TRANSOM_HTTP_HOST", "203.0.113.1", "TRANSOM_HTTP_HOST"),
+    ],
+)
+def test_it_refuses_to_start_with_one_line_that_says_which(
+    database: str, redis_url: str, variable: str, value: str, says: str
+) -> None:
+    process = start(environment(database, redis_url, free_port()) | {variable: value})
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert says in err
+    assert "hush" not in err
