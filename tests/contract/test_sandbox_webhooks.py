@@ -63,6 +63,24 @@ async def test_what_a_customer_sends_arrives_as_recorded(
     assert shape(post.json) == shape(recording("meta", name))
 
 
+async def test_anything_else_can_be_sent_raw(sandbox: SandboxClient, hook_inbox: HookInbox) -> None:
+    await sandbox.customer_writes(
+        NUMBER_ID, CUSTOMER, kind="raw", content={"type": "ephemeral", "timestamp": 1795348800123}
+    )
+    [post] = await hook_inbox.got(1)
+    [message] = post.json["entry"][0]["changes"][0]["value"]["messages"]
+    assert (message["type"], message["timestamp"], message["from"]) == ("ephemeral", 1795348800123, CUSTOMER[1:])
+
+
+async def test_somebody_without_a_number_is_known_by_his_business_scoped_id(
+    sandbox: SandboxClient, hook_inbox: HookInbox
+) -> None:
+    answer = await sandbox.customer_writes(NUMBER_ID, bsuid="GB.13491208655302741918")
+    [post] = await hook_inbox.got(1)
+    assert shape(post.json) == shape(recording("meta", "a_customer_whose_number_is_hidden_writes"))
+    assert (answer["user_id"], answer["wa_id"]) == ("GB.13491208655302741918", None)
+
+
 async def test_a_call_arrives_as_recorded(sandbox: SandboxClient, hook_inbox: HookInbox) -> None:
     await sandbox.customer_calls(NUMBER_ID, CUSTOMER)
     [connect, _terminate] = await hook_inbox.got(2)

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from deploy.local.sandbox.behaviour import Behaviour
+from deploy.local.sandbox.ledger import KEPT
 from deploy.local.sandbox.server import serve
 from deploy.local.sandbox.templates import Number, Template
 from deploy.local.sandbox.world import Keys, OnFile, World
@@ -39,6 +40,7 @@ def options() -> argparse.ArgumentParser:
     add("day-seconds", "86400", "length of the customer service window")
     add("templates", "", "YAML or JSON file with numbers and templates, plain or by org as the load file has them")
     add("config", "{}", "JSON object of further settings, see deploy/local/sandbox/behaviour.py")
+    add("keep", str(KEPT), "how many calls, messages, texts and webhooks are remembered, each")
     add("immediate", "", "answer at once and send no webhooks")
     add("with-parent", "", "stop when the process that started the sandbox is gone")
     return parser
@@ -88,14 +90,14 @@ def main() -> None:
             | json.loads(given.config)
         )
         registered = on_file(given.templates)
-        port = int(given.port)
+        port, kept = int(given.port), int(given.keep)
     except (ValidationError, ValueError, OSError, yaml.YAMLError, TypeError, AttributeError) as wrong:
         parser.error(" ".join(str(wrong).split()))
     tokens = frozenset(token for token in given.token.split(",") if token)
     keys = Keys(given.app_secret, given.verify_token, tokens, given.twilio_sid, given.twilio_token)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(World(keys, start, registered), given.host, port, with_parent=given.with_parent))
+            runner.run(serve(World(keys, start, registered, kept), given.host, port, with_parent=given.with_parent))
         except OSError as wrong:
             sys.exit(f"sandbox: cannot listen on {given.host}:{port}: {wrong.strerror}")
 

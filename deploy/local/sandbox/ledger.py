@@ -5,8 +5,7 @@ from itertools import count, islice
 
 from deploy.local.sandbox.shapes import Json
 
-KEPT = 50_000
-WEBHOOKS_KEPT = 10_000
+KEPT = 20_000
 
 
 class Shelf:
@@ -42,8 +41,5 @@ class Ledger:
     providers accepted, and so sent, whatever the caller was told. ``webhooks``: what was posted, with the answers.
     """
 
-    def __init__(self) -> None:
-        self.calls = Shelf(KEPT)
-        self.messages = Shelf(KEPT)
-        self.sms = Shelf(KEPT)
-        self.webhooks = Shelf(WEBHOOKS_KEPT)
+    def __init__(self, kept: int) -> None:
+        self.calls, self.messages, self.sms, self.webhooks = (Shelf(kept) for _ in range(4))

@@ -143,6 +143,7 @@ class TwilioApi:
         return refusal(20404)
 
     def _list(self, request: web.Request) -> Answer:
+        """``DateSent`` compares with the moment the message was taken: Twilio does not say what it does before it is sent."""
         query = request.query
         try:
             size = min(PAGE_MOST, max(1, int(query.get("PageSize", PAGE))))

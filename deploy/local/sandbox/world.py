@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from deploy.local.sandbox.behaviour import Behaviour
 from deploy.local.sandbox.delivery import Postman
 from deploy.local.sandbox.faults import Faults
-from deploy.local.sandbox.ledger import Ledger
+from deploy.local.sandbox.ledger import KEPT, Ledger
 from deploy.local.sandbox.people import People, Windows
 from deploy.local.sandbox.templates import Number, Template, Templates
 
@@ -37,6 +37,8 @@ class World:
     keys: Keys
     start: Behaviour
     on_file: OnFile
+    kept: int = KEPT
+    """How many records each shelf of the ledger keeps."""
     postman: Postman = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,7 +50,7 @@ class World:
     def _begin(self) -> None:
         self.behaviour = self.start
         self.rng.seed(self.start.seed)
-        self.ledger = Ledger()
+        self.ledger = Ledger(self.kept)
         self.postman.shelf = self.ledger.webhooks
         self.people, self.windows, self.faults = People(), Windows(), Faults(self.rng)
         self.numbers = {number.phone_number_id: number for number in self.on_file.numbers}
