@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-import asyncpg
-
+from libs.common.db.pool import Connection
 from libs.common.events.outbound import Channel
 from libs.common.sending.outcomes import Evidence, PreparedT, SendOutcome, Verdict
 from libs.common.sending.rows import Claim, Key, News, ProviderName, SendRow, Settled
@@ -21,21 +20,22 @@ class Carrier(Protocol[PreparedT]):
     provider: ProviderName
     channel: Channel
 
-    async def judge(
-        self, db: asyncpg.Connection, rows: Sequence[SendRow], now: datetime
-    ) -> Mapping[Key, Verdict[PreparedT]]:
-        """The gate, on facts read afresh in this transaction. Expiry and pauses have been looked at already."""
+    async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[PreparedT]]:
+        """The gate: a verdict for every row, on facts read afresh in this transaction. Expiry and pauses have been looked at already.
+
+        Must be total: an odd row is refused, not raised about.
+        """
 
     async def call(self, claim: Claim[PreparedT]) -> SendOutcome:
         """The provider call. Ends within the timeout, raises nothing."""
 
-    async def settle(self, db: asyncpg.Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
+    async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
         """Everything that follows from the end of these sends, in the transaction that ends them.
 
         For accepted sends provider ids are stored; returned and refused ones have their effects. Keys without news may be left out.
         """
 
-    async def keep_evidence(self, db: asyncpg.Connection, late: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
+    async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
         """Acceptances whose claim was lost meanwhile: their provider ids are stored (not applied), nothing else."""
 
     async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:

@@ -83,10 +83,6 @@ class Go(Generic[PreparedT]):
     text_hash: bytes | None = None
 
 
-Verdict = Go[PreparedT] | Returned | Refused
-"""What the gate says of one row: it may pass, goes back to the router, or ends here."""
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """The call was accepted: under these ids (one, or two after a resend)."""
@@ -105,6 +101,9 @@ class Unclear:
 
 
 Evidence = Found | Absent | Unclear
+
+Verdict = Go[PreparedT] | Found | Returned | Refused
+"""What the gate says of one row: it may pass, has been accepted already (seen before a resend), goes back to the router, or ends here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,86 +1,56 @@
-"""The row of one send, and what is done with it. Pure data."""
+"""Rows, claims, ends and news: what a carrier and the core hand each other. Pure data."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Generic, Literal
+from typing import Generic
 from uuid import UUID
 
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.send_rows import Candidate, Key, NewSend, Pause, PauseScope, ProviderName, SendRow, State
 from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Returned
 
-ProviderName = Literal["meta", "sms"]
-State = Literal["pending", "claimed", "unknown", "accepted", "refused", "failed"]
-Key = tuple[str, UUID, int]
-"""org_id, message_id, attempt"""
-
-SETTLED: frozenset[State] = frozenset({"accepted", "refused", "failed"})
-
-
-@dataclass(frozen=True, slots=True)
-class NewSend:
-    """A command as it becomes a row. ``account`` is what throttles together: phone_number_id, or the org's own SMS number."""
-
-    org_id: str
-    message_id: UUID
-    attempt: int
-    conversation_id: UUID
-    sequence: int
-    account: str
-    command: dict[str, Any]
-    expires_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class SendRow:
-    """One row of ``sends``, as read or as it shall be written; the columns are explained in the schema."""
-
-    org_id: str
-    message_id: UUID
-    attempt: int
-    conversation_id: UUID
-    account: str
-    command: Mapping[str, Any]
-    state: State
-    due_at: datetime
-    expires_at: datetime
-    blocks_until: datetime | None = None
-    tries: int = 0
-    resends: int = 0
-    claim_id: UUID | None = None
-    claimed_at: datetime | None = None
-    lease_until: datetime | None = None
-    unknown_since: datetime | None = None
-    outcome: Mapping[str, Any] | None = None
-    link_hash: bytes | None = None
-    text_hash: bytes | None = None
-    settled_at: datetime | None = None
-    told: bool = False
-    created_at: datetime | None = None
-
-    @property
-    def key(self) -> Key:
-        return self.org_id, self.message_id, self.attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A row before and after. It is written only where the row still stands as ``before``: same state, same claim."""
-
-    before: SendRow
-    after: SendRow
+__all__ = [
+    "Candidate",
+    "Claim",
+    "Final",
+    "Key",
+    "NewSend",
+    "News",
+    "Pause",
+    "PauseScope",
+    "ProviderName",
+    "SendRow",
+    "Settled",
+    "State",
+    "Step",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Claim(Generic[PreparedT]):
-    """A row that is ours to send until its lease ends; ``prepared`` is what the carrier's gate handed over."""
+    """A row that is ours to send until its lease ends; ``prepared`` is what the carrier's gate handed over.
+
+    ``probes`` are the pauses whose end this call tries out.
+    """
 
     row: SendRow
     prepared: PreparedT
+    probes: frozenset[PauseScope] = frozenset()
 
 
 Final = tuple[Accepted, ...] | Returned | Refused
 """How a send ended: accepted under these ids, back to the router, or failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A row before and after. It is written only where the row still stands as ``before``: same state, same claim.
+
+    ``final`` says how the send ended, when it did.
+    """
+
+    before: SendRow
+    after: SendRow
+    final: Final | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +74,3 @@ class News:
 
     def __bool__(self) -> bool:
         return bool(self.updates or self.refusals)
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """An account that must rest. It stays after ``until`` until a call succeeds: meanwhile only a few probes pass."""
-
-    account: str
-    scope: Literal["all", "templates"]
-    until: datetime
-    tries: int
-    reason: str

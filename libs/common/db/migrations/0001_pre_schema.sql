@@ -177,7 +177,7 @@ create table sends (
     command         jsonb not null,
     state           text not null default 'pending'
                     check (state in ('pending', 'claimed', 'unknown', 'accepted', 'refused', 'failed')),
-    due_at          timestamptz not null,           -- not before
+    due_at          timestamptz not null,           -- not before; of an unknown outcome: the next look for evidence
     expires_at      timestamptz not null,           -- its deadline
     blocks_until    timestamptz,                    -- null: holds back younger rows of its conversation while unsettled; else until then
     tries           integer not null default 0,     -- provider calls begun
@@ -186,7 +186,7 @@ create table sends (
     claimed_at      timestamptz,
     lease_until     timestamptz,
     unknown_since   timestamptz,
-    outcome         jsonb,                          -- the last answer, classified: code, reason
+    outcome         jsonb,                          -- the last answer, classified (answer, code, reason), and what is to be told of it
     link_hash       bytea,                          -- bridge: keyed hash of the code of the latest send
     text_hash       bytea,                          -- SMS: digest of the text of the latest send, to find it in the provider's list
     settled_at      timestamptz,
@@ -195,10 +195,11 @@ create table sends (
     primary key (org_id, message_id, attempt)
 );
 create index sends_due on sends (provider, due_at) where state = 'pending';
-create index sends_in_flight on sends (provider, lease_until) where state in ('claimed', 'unknown');
+create index sends_overdue on sends (provider, expires_at) where state = 'pending';
+create index sends_in_flight on sends (provider, lease_until) where state = 'claimed';
+create index sends_unknown on sends (provider, due_at) where state = 'unknown';
 create index sends_unsettled on sends (conversation_id, sequence) where state in ('pending', 'claimed', 'unknown');
 create index sends_untold on sends (provider, settled_at) where settled_at is not null and not told;
-create index sends_of_claim on sends (claim_id) where state = 'claimed';
 
 -- Every provider id that any send ever got. A status finds its attempt here.
 create table provider_ids (

@@ -1,0 +1,83 @@
+"""The row of one send. Pure data, shared by the statements that read and write it and by what decides about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+ProviderName = Literal["meta", "sms"]
+State = Literal["pending", "claimed", "unknown", "accepted", "refused", "failed"]
+PauseScope = Literal["all", "templates"]
+Key = tuple[str, UUID, int]
+"""org_id, message_id, attempt"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSend:
+    """A command as it becomes a row. ``account`` is what throttles together: phone_number_id, or the org's own SMS number."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    conversation_id: UUID
+    sequence: int
+    account: str
+    command: dict[str, Any]
+    expires_at: datetime | None
+
+    @property
+    def key(self) -> Key:
+        return self.org_id, self.message_id, self.attempt
+
+
+@dataclass(frozen=True, slots=True)
+class SendRow:
+    """One row of ``sends``, as read or as it shall be written; the columns are explained in the schema."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    conversation_id: UUID
+    account: str
+    command: Mapping[str, Any]
+    state: State
+    due_at: datetime
+    expires_at: datetime
+    created_at: datetime
+    blocks_until: datetime | None = None
+    tries: int = 0
+    resends: int = 0
+    claim_id: UUID | None = None
+    claimed_at: datetime | None = None
+    lease_until: datetime | None = None
+    unknown_since: datetime | None = None
+    outcome: Mapping[str, Any] | None = None
+    link_hash: bytes | None = None
+    text_hash: bytes | None = None
+    settled_at: datetime | None = None
+    told: bool = False
+
+    @property
+    def key(self) -> Key:
+        return self.org_id, self.message_id, self.attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row that is due, and since or until when its account rests: None without a pause, the past while it is only probed."""
+
+    row: SendRow
+    rests_until: datetime | None = None
+    templates_rest_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An account that must rest. It stays after ``until`` until a call succeeds: meanwhile only a few probes pass."""
+
+    account: str
+    scope: PauseScope
+    until: datetime
+    tries: int
+    reason: str

@@ -1,0 +1,65 @@
+"""Steps of rows become true: written, followed by their effects, remembered until they are told. Inside one transaction."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from libs.common.db import sends
+from libs.common.db.pool import Connection
+from libs.common.sending.carrier import Carrier
+from libs.common.sending.outcomes import PreparedT
+from libs.common.sending.rows import Key, News, SendRow, Settled, Step
+
+
+@dataclass(slots=True)
+class Applied:
+    """What came of a transaction; to be told after its commit. ``lost`` are the steps whose rows had moved on meanwhile."""
+
+    done: list[Step] = field(default_factory=list)
+    lost: list[Step] = field(default_factory=list)
+    settled: list[Settled] = field(default_factory=list)
+    news: list[tuple[SendRow, News]] = field(default_factory=list)
+
+    def add(self, other: "Applied") -> None:
+        """Take in what another transaction came to."""
+        self.done += other.done
+        self.lost += other.lost
+        self.settled += other.settled
+        self.news += other.news
+
+
+async def apply(db: Connection, carrier: Carrier[PreparedT], steps: Sequence[Step], now: datetime) -> Applied:
+    """Write the steps whose rows still stand as before and let their effects follow.
+
+    A late acceptance (its claim is lost) leaves its provider ids as evidence. Call inside a transaction; afterwards publish ``news``.
+    """
+    written = await sends.write(db, [(step.before, step.after) for step in steps])
+    applied = Applied(
+        done=[step for step in steps if step.before.key in written],
+        lost=[step for step in steps if step.before.key not in written],
+    )
+    applied.settled = _settled(applied.done)
+    late = [late for late in _settled(applied.lost) if isinstance(late.final, tuple)]
+    news: dict[Key, News] = {}
+    if applied.settled:
+        news |= await carrier.settle(db, applied.settled, now)
+    if late:
+        news |= await carrier.keep_evidence(db, late, now)
+    rows = {settled.row.key: settled.row for settled in (*applied.settled, *late)}
+    applied.news = [(rows[key], told) for key, told in news.items() if told]
+    kept = [(row.key, _remembered(told)) for row, told in applied.news if row.key in written]
+    await sends.keep_news(db, kept)
+    return applied
+
+
+def _settled(steps: Iterable[Step]) -> list[Settled]:
+    return [Settled(step.after, step.final) for step in steps if step.final is not None]
+
+
+def _remembered(news: News) -> dict[str, Any]:
+    """What the row keeps, so that the sweeper can tell it: refusals as they are, and the messages whose newest rung is to be read."""
+    return {
+        "refusals": [refusal.model_dump(mode="json") for refusal in news.refusals],
+        "rungs": [str(message_id) for message_id in sorted(news.rungs)],
+    }

@@ -1,0 +1,82 @@
+"""Claiming: rows that are due pass the gate in one transaction and are ours until their lease ends, or end here."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Generic, assert_never
+from uuid import uuid4
+
+from libs.common.db import sends
+from libs.common.db.pool import Connection
+from libs.common.sending.applying import Applied, apply
+from libs.common.sending.carrier import Carrier
+from libs.common.sending.outcomes import Found, Go, PreparedT, Refused, Returned, Timings
+from libs.common.sending.rows import Candidate, Claim, PauseScope, Step
+from libs.common.sending.transitions import PROBE_GAP, admit, claim, later, settle
+
+_OTHER_PROVIDER = timedelta(seconds=60)
+_SET_ASIDE = timedelta(seconds=30)
+
+
+@dataclass(slots=True)
+class Round(Generic[PreparedT]):
+    """One claim: what is to be sent now, what the gate ended or put off, and whether more may be due."""
+
+    claims: list[Claim[PreparedT]]
+    applied: Applied
+    full: bool
+
+
+async def claim_due(
+    db: Connection, carrier: Carrier[PreparedT], now: datetime, *, limit: int, timings: Timings
+) -> Round[PreparedT]:
+    """Claim up to ``limit`` rows that are due. Call inside a transaction."""
+    found = await sends.candidates(db, carrier.provider, now, limit, now - _OTHER_PROVIDER)
+    if not found:
+        return Round([], Applied(), full=False)
+    admission = admit(found, now, timings, carrier.is_template)
+    verdicts = await carrier.judge(db, admission.judged, now) if admission.judged else {}
+    claim_id = uuid4()
+    probing = _probing(found)
+    claims: list[Claim[PreparedT]] = []
+    steps = admission.steps
+    for row in admission.judged:
+        verdict = verdicts[row.key]
+        match verdict:
+            case Go():
+                ours = claim(row, verdict, claim_id, now, timings)
+                steps.append(Step(row, ours))
+                claims.append(Claim(ours, verdict.prepared, probing.get(row.account, frozenset())))
+            case Found():
+                steps.append(settle(row, verdict.ids, now))
+            case Returned() | Refused():
+                steps.append(settle(row, verdict, now))
+            case _:
+                assert_never(verdict)
+    applied = await apply(db, carrier, steps, now)
+    if admission.probes:
+        gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
+        await sends.probe(db, carrier.provider, admission.probes, now + gap)
+    return Round(claims, applied, full=len(found) >= limit)
+
+
+async def set_aside(db: Connection, carrier: Carrier[PreparedT], now: datetime, timings: Timings) -> Sequence[Step]:
+    """Put off the first row that is due: claiming it fails, and those behind it must pass. Call inside a transaction."""
+    found = await sends.candidates(db, carrier.provider, now, 1, now - _OTHER_PROVIDER)
+    steps = [
+        Step(c.row, replace(later(c.row, now + _SET_ASIDE, now, timings, holds_for_all=False), outcome={"answer": "fault", "code": "fault"}))
+        for c in found
+    ]  # fmt: skip
+    return (await apply(db, carrier, steps, now)).done
+
+
+def _probing(found: Sequence[Candidate]) -> dict[str, frozenset[PauseScope]]:
+    """The pauses that are over but not ended yet, by account: every call there tries them out."""
+    scopes: dict[str, set[PauseScope]] = {}
+    for candidate in found:
+        if candidate.rests_until is not None:
+            scopes.setdefault(candidate.row.account, set()).add("all")
+        if candidate.templates_rest_until is not None:
+            scopes.setdefault(candidate.row.account, set()).add("templates")
+    return {account: frozenset(found) for account, found in scopes.items()}

@@ -1,0 +1,183 @@
+"""Dispatching: due rows are claimed as room allows and sent side by side.
+
+Rows that were just stored are handed over in memory (``wake``), and so are the ends of waits that this process knows of; everything else
+(another process's rows, rows from before a restart) is found by a slow poll.
+"""
+
+import asyncio
+import heapq
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Generic
+
+from libs.common.backoff import backoff
+from libs.common.clock import Clock
+from libs.common.db.pool import Pool
+from libs.common.kafka.transience import is_transient
+from libs.common.logging import get_logger
+from libs.common.metrics import observe
+from libs.common.sending.applying import Applied
+from libs.common.sending.carrier import Carrier
+from libs.common.sending.claiming import claim_due, set_aside
+from libs.common.sending.outcomes import Curve, PreparedT, RetryLater, SendOutcome, Timings, Unknown
+from libs.common.sending.recording import Recorder
+from libs.common.sending.rows import Claim
+
+log = get_logger()
+
+_AT_ONCE = 500
+_CAREFUL_ROUNDS = 500
+_KNOWN_WAITS = 10_000
+_WAIT = timedelta(milliseconds=50)
+_LONGEST_WAIT = timedelta(seconds=2)
+_TOO_LATE = RetryLater("pair", Curve(timedelta(milliseconds=100), 2, timedelta(seconds=2)), "claim_too_old")
+
+
+class Dispatcher(Generic[PreparedT]):
+    """Claims and sends until ``end``. At most ``concurrency`` claims are open at a time, from the claim until its answer is recorded."""
+
+    def __init__(
+        self,
+        carrier: Carrier[PreparedT],
+        pool: Pool,
+        recorder: Recorder[PreparedT],
+        timings: Timings,
+        *,
+        now: Clock,
+        concurrency: int,
+        ended: Callable[[Applied], None],
+    ) -> None:
+        self._carrier = carrier
+        self._pool = pool
+        self._recorder = recorder
+        self._timings = timings
+        self._now = now
+        self._concurrency = concurrency
+        self._ended = ended
+        self._open = 0
+        self._calls: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._waits: list[datetime] = []
+        self._careful = 0
+        self._ending = False
+
+    def wake(self) -> None:
+        """Rows may be due now."""
+        self._wake.set()
+
+    def wake_at(self, due: datetime) -> None:
+        """A row will be due then."""
+        if len(self._waits) < _KNOWN_WAITS:
+            heapq.heappush(self._waits, due)
+            self._wake.set()  # the sleep in hand may be too long for it
+
+    def release(self, closed: int) -> None:
+        """So many claims are closed."""
+        self._open -= closed
+        self._wake.set()
+
+    def end(self) -> None:
+        """Claim nothing any more."""
+        self._ending = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim and send until ``end``; returns when every call that was begun has its answer."""
+        failures = 0
+        while not self._ending:
+            self._wake.clear()
+            try:
+                more = await self._round()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 -- nothing may end the sending of all other rows; it is logged
+                failures += 1
+                more = await self._trouble(error, failures)
+            if not more and not self._ending:
+                await self._sleep()
+        while self._calls:
+            await asyncio.wait(self._calls)
+
+    async def round(self) -> int:
+        """One claim, and its calls to their answers; for tests that look between steps. Returns how many calls were made."""
+        self._calls.clear()
+        await self._round()
+        calls = list(self._calls)
+        if calls:
+            await asyncio.wait(calls)
+        return len(calls)
+
+    async def _round(self) -> bool:
+        """Claim once and begin the calls; returns whether to claim again at once."""
+        room = self._concurrency - self._open
+        if room < min(self._concurrency, max(1, self._concurrency // 8)) and self._open:
+            return False  # a handful at a time would cost a transaction each; ``release`` wakes us
+        limit = 1 if self._careful else min(room, _AT_ONCE)
+        self._careful = max(0, self._careful - 1)
+        began = asyncio.get_running_loop().time()
+        async with self._pool.acquire() as db, db.transaction():
+            found = await claim_due(db, self._carrier, self._now(), limit=limit, timings=self._timings)
+        self._open += len(found.claims)
+        for claim in found.claims:
+            task = asyncio.create_task(self._send(claim, began))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+        self._ended(found.applied)
+        if found.applied.settled:
+            await self._carrier.committed(found.applied.settled)
+        return found.full
+
+    async def _send(self, claim: Claim[PreparedT], claimed: float) -> None:
+        """One call. Its answer always reaches the recorder, also when the call goes wrong in a way nobody foresaw."""
+        loop = asyncio.get_running_loop()
+        lease = claimed + self._timings.lease.total_seconds()
+        began = loop.time()
+        outcome: SendOutcome
+        if began + self._timings.timeout.total_seconds() >= lease:
+            outcome = _TOO_LATE  # this process stood still; a call begun now could outlive its claim
+        else:
+            try:
+                async with asyncio.timeout_at(lease):
+                    outcome = await self._carrier.call(claim)
+            except TimeoutError:
+                outcome = Unknown("timeout")
+            except Exception:  # a bug: whether the request left is not known
+                log.exception("task.failed", task="send", message_id=str(claim.row.message_id))
+                outcome = Unknown("fault")
+            observe("transom_send_seconds", loop.time() - began, channel=self._carrier.channel)
+        self._recorder.add(claim, outcome)
+
+    async def _trouble(self, error: Exception, failures: int) -> bool:
+        """Wait when the database is away; on a bug find the row that causes it, one claim at a time, and set it aside."""
+        if is_transient(error):
+            log.warning("task.retried", task="claim", attempt=failures, exc_info=error)
+        else:
+            log.error("task.failed", task="claim", attempt=failures, exc_info=error)
+            if self._careful:
+                await self._set_aside()
+            self._careful = _CAREFUL_ROUNDS
+        wait = backoff(failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
+        await asyncio.sleep(wait.total_seconds())
+        return True
+
+    async def _set_aside(self) -> None:
+        try:
+            async with self._pool.acquire() as db, db.transaction():
+                await set_aside(db, self._carrier, self._now(), self._timings)
+        except Exception as error:  # the next round meets the same trouble and comes here again
+            log.warning("task.retried", task="set_aside", exc_info=error)
+
+    async def _sleep(self) -> None:
+        """Until somebody wakes us, the next known wait ends, or the poll is due."""
+        seconds = self._timings.poll.total_seconds()
+        now = self._now()
+        while self._waits and self._waits[0] <= now:
+            heapq.heappop(self._waits)
+            seconds = 0
+        if self._waits and seconds:
+            seconds = min(seconds, (self._waits[0] - now).total_seconds())
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,117 @@
+"""A line of sending: dispatcher, recorder, teller and sweeper of one provider, started and ended together."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Generic, Self
+
+from libs.common.background import repeatedly
+from libs.common.clock import Clock
+from libs.common.db import sends
+from libs.common.db.pool import Pool
+from libs.common.kafka.producer import Producer
+from libs.common.sending.applying import Applied
+from libs.common.sending.carrier import Carrier
+from libs.common.sending.dispatching import Dispatcher
+from libs.common.sending.narrating import narrate
+from libs.common.sending.outcomes import PreparedT, Timings
+from libs.common.sending.recording import Recorder
+from libs.common.sending.rows import NewSend
+from libs.common.sending.sweeping import Sweeper
+from libs.common.sending.telling import Teller
+
+_RECORDING = timedelta(seconds=5)
+_TELLING = timedelta(seconds=5)
+
+
+class Line(Generic[PreparedT]):
+    """``async with Line(…) as line``: sends what ``accept`` stores. Leaving drains: no new claim, calls under way end and are recorded.
+
+    What cannot be recorded or told in time while draining is not lost: evidence and the rows themselves settle it elsewhere.
+    """
+
+    def __init__(
+        self,
+        carrier: Carrier[PreparedT],
+        pool: Pool,
+        producer: Producer,
+        timings: Timings,
+        *,
+        now: Clock,
+        concurrency: int = 256,
+    ) -> None:
+        self._carrier = carrier
+        self._pool = pool
+        self._timings = timings
+        self._now = now
+        self._teller = Teller(pool, producer, carrier.provider)
+        self._recorder = Recorder(carrier, pool, timings, now=now, recorded=self._recorded)
+        self._dispatcher = Dispatcher(
+            carrier, pool, self._recorder, timings, now=now, concurrency=concurrency, ended=self._ended
+        )
+        self._sweeper = Sweeper(carrier, pool, self._teller, timings, now=now, ended=self._ended)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def accept(self, commands: Sequence[NewSend]) -> None:
+        """Store commands as rows, once each, and send them at once. After this returns they are not forgotten any more."""
+        now = self._now()
+        async with self._pool.acquire() as db:
+            await sends.store(db, self._carrier.provider, commands, now, now + self._timings.lifetime)
+        self._dispatcher.wake()
+
+    async def __aenter__(self) -> Self:
+        work = {
+            "dispatch": self._dispatcher.run(),
+            "record": self._recorder.run(),
+            "tell": self._teller.run(),
+            "sweep": repeatedly("sweep", self._timings.poll, self._sweeper.sweep),
+        }
+        self._tasks = {name: asyncio.create_task(run, name=name) for name, run in work.items()}
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self._tasks["sweep"].cancel()
+        self._dispatcher.end()
+        await self._ends("dispatch", self._timings.timeout + _RECORDING)
+        self._recorder.end()
+        await self._ends("record", _RECORDING)
+        self._teller.end()
+        await self._ends("tell", _TELLING)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def watch(self) -> None:
+        """Return never; raise what ended one of the tasks, which none of them should."""
+        done, _running = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def claim_once(self) -> int:
+        """One claim, its calls and their records, without the loops; for tests that look between steps. Returns the number of calls."""
+        calls = await self._dispatcher.round()
+        await self._recorder.flush()
+        await self._teller.flush()
+        return calls
+
+    async def sweep_once(self) -> None:
+        """One sweep, without the loops."""
+        await self._sweeper.sweep()
+        await self._teller.flush()
+
+    def _recorded(self, applied: Applied, answers: int) -> None:
+        self._ended(applied)
+        self._dispatcher.release(answers)
+
+    def _ended(self, applied: Applied) -> None:
+        """After a commit: say what happened, tell the news, and look at rows that may go now."""
+        narrate(self._carrier.channel, applied.done, self._now())
+        self._teller.tell(applied.news)
+        for step in applied.done:
+            if step.after.state == "pending":
+                self._dispatcher.wake_at(step.after.due_at)
+        if applied.settled or any(step.before.state != "pending" for step in applied.done):
+            self._dispatcher.wake()
+
+    async def _ends(self, name: str, limit: timedelta) -> None:
+        await asyncio.wait({self._tasks[name]}, timeout=limit.total_seconds())

@@ -1,0 +1,43 @@
+"""One log line and one count per step of a send: ids and codes, nothing private."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from libs.common.events.outbound import Channel
+from libs.common.logging import get_logger
+from libs.common.metrics import count
+from libs.common.sending.outcomes import Refused, Returned
+from libs.common.sending.rows import Step
+
+log = get_logger()
+
+
+def narrate(channel: Channel, steps: Iterable[Step], now: datetime) -> None:
+    """Log what steps made of their rows. A claim is silent: its answer follows."""
+    for step in steps:
+        row = step.after
+        fields = {
+            "org_id": row.org_id,
+            "conversation_id": str(row.conversation_id),
+            "message_id": str(row.message_id),
+            "attempt": row.attempt,
+            "channel": channel,
+            "route": row.command.get("route"),
+        }
+        if step.before.state == "claimed" and row.claimed_at is not None:
+            fields["duration_ms"] = round((now - row.claimed_at).total_seconds() * 1000, 1)
+        code = (row.outcome or {}).get("code")
+        match step.final:
+            case Returned(reason=reason):
+                log.info("send.refused", reason=reason, provider_code=code, **fields)
+            case Refused(reason=reason):
+                log.warning("send.failed", reason=reason, provider_code=code, **fields)
+            case tuple():
+                log.info("send.accepted", **fields)
+            case None if row.state == "unknown":
+                log.warning("send.unknown", reason=code, **fields)
+            case None if row.state == "pending":
+                log.info("send.deferred", reason=code, **fields)
+            case None:
+                continue
+        count("transom_sends_total", channel=channel, outcome=row.state if row.state != "pending" else "deferred")

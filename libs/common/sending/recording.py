@@ -1,0 +1,122 @@
+"""Recording: answers are written together, whatever has come while the last transaction ran; a lone answer is written at once."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Generic
+
+from libs.common.backoff import backoff
+from libs.common.clock import Clock
+from libs.common.db import sends
+from libs.common.db.pool import Pool
+from libs.common.kafka.transience import is_transient
+from libs.common.logging import get_logger
+from libs.common.sending.applying import Applied, apply
+from libs.common.sending.carrier import Carrier
+from libs.common.sending.outcomes import PreparedT, RetryLater, SendOutcome, Timings
+from libs.common.sending.rows import Claim
+from libs.common.sending.transitions import answer, pause_scope, pauses_after, recovered
+
+log = get_logger()
+
+_AT_ONCE = 500
+_WAIT = timedelta(milliseconds=50)
+_LONGEST_WAIT = timedelta(seconds=2)
+
+
+class Recorder(Generic[PreparedT]):
+    """Takes answers, records them in batches, and says so (``recorded``) with the number of answers that are off its hands."""
+
+    def __init__(
+        self,
+        carrier: Carrier[PreparedT],
+        pool: Pool,
+        timings: Timings,
+        *,
+        now: Clock,
+        recorded: Callable[[Applied, int], None],
+    ) -> None:
+        self._carrier = carrier
+        self._pool = pool
+        self._timings = timings
+        self._now = now
+        self._recorded = recorded
+        self._answers: list[tuple[Claim[PreparedT], SendOutcome]] = []
+        self._any = asyncio.Event()
+        self._ending = False
+
+    def add(self, claim: Claim[PreparedT], outcome: SendOutcome) -> None:
+        """Record this answer soon."""
+        self._answers.append((claim, outcome))
+        self._any.set()
+
+    def end(self) -> None:
+        """Record what is there, then return from ``run``."""
+        self._ending = True
+        self._any.set()
+
+    async def run(self) -> None:
+        """Record for ever, or until ``end`` and nothing is left."""
+        while self._answers or not self._ending:
+            await self._any.wait()
+            if not self._ending:
+                self._any.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Record everything that is there."""
+        while self._answers:
+            batch, self._answers = self._answers[:_AT_ONCE], self._answers[_AT_ONCE:]
+            await self._record(batch)
+
+    async def _record(self, batch: Sequence[tuple[Claim[PreparedT], SendOutcome]]) -> None:
+        """Record a batch: again while the database is away, one by one when it meets a bug.
+
+        An answer that cannot be recorded alone is given up: its claim ends, and evidence settles it.
+        """
+        failures = 0
+        while True:
+            try:
+                applied = await self._write(batch)
+            except (
+                Exception
+            ) as error:  # nothing may end the recording: the answers of all other sends come through here
+                if is_transient(error):
+                    failures += 1
+                    log.warning("task.retried", task="record", attempt=failures, exc_info=error)
+                    wait = backoff(failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
+                    await asyncio.sleep(wait.total_seconds())
+                    continue
+                log.exception("task.failed", task="record")
+                if len(batch) > 1:
+                    for one in batch:
+                        await self._record([one])
+                else:
+                    self._recorded(Applied(), 1)
+                return
+            self._recorded(applied, len(batch))
+            await self._carrier.committed(applied.settled)
+            return
+
+    async def _write(self, batch: Sequence[tuple[Claim[PreparedT], SendOutcome]]) -> Applied:
+        now = self._now()
+        provider = self._carrier.provider
+        retries = [
+            (claim.row, outcome)
+            for claim, outcome in batch
+            if isinstance(outcome, RetryLater) and pause_scope(outcome) is not None
+        ]
+        awake = {at for claim, outcome in batch for at in recovered(claim.row.account, claim.probes, outcome)}
+        async with self._pool.acquire() as db, db.transaction():
+            standing = await sends.pauses(db, provider, {row.account for row, _ in retries}) if retries else {}
+            pauses = pauses_after(retries, standing, now, random.random)
+            steps = []
+            for claim, outcome in batch:
+                scope = pause_scope(outcome)
+                pause = None if scope is None else pauses.get((claim.row.account, scope))
+                steps.append(answer(claim.row, outcome, pause, now, timings=self._timings, jitter=random.random))
+            applied = await apply(db, self._carrier, steps, now)
+            await sends.rest(db, provider, list(pauses.values()))
+            await sends.wake(db, provider, awake - pauses.keys())
+        return applied
