@@ -1,0 +1,144 @@
+"""Nothing runs on: whatever becomes of a run, its processes end with it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.local.watchdog import TOKEN, Watchdog, Watched, bearers, end
+
+ALLOWED_SECONDS = 10.0
+
+SERVERS = """
+import json, sys, time
+from pathlib import Path
+from deploy.local.servers.together import LocalServers
+servers = LocalServers(Path(sys.argv[1]), durable=False)
+servers.start()
+child = [sys.executable, "-c", "import subprocess, time; subprocess.Popen(['sleep', '300']); time.sleep(300)"]
+service = servers.watchdog.spawn(child, output=Path(sys.argv[1]) / "service.log")
+mine = [servers.kafka.pid, servers.postgres.pid, servers.valkey.pid, service.pid, servers.watchdog.pid]
+print(json.dumps({"pids": mine, "token": servers.watchdog.token}), flush=True)
+try:
+    time.sleep(300)
+finally:
+    servers.stop()
+"""
+
+
+def _run(script: str, folder: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def _first_line(run: "subprocess.Popen[str]") -> dict[str, object]:
+    assert run.stdout is not None
+    line: dict[str, object] = json.loads(run.stdout.readline())
+    return line
+
+
+def _started(pids: object) -> list[psutil.Process]:
+    assert isinstance(pids, list)
+    return [member for pid in pids for member in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))]
+
+
+def _left(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def _await_end(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """What still runs when the time allowed is over."""
+    deadline = time.monotonic() + ALLOWED_SECONDS
+    while (left := _left(processes)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_when_the_run_is_killed_its_servers_and_services_end(how: signal.Signals, tmp_path: Path) -> None:
+    with _run(SERVERS, tmp_path) as run:
+        told = _first_line(run)
+        processes = _started(told["pids"])
+        assert len(processes) > 8  # PostgreSQL is a tree, and the service has a child
+        run.send_signal(how)
+        run.wait()
+        assert _await_end(processes) == []
+        assert bearers(str(told["token"])) == []
+
+
+def test_ctrl_c_ends_everything_before_the_run_itself_ends(tmp_path: Path) -> None:
+    with _run(SERVERS, tmp_path) as run:
+        processes = _started(_first_line(run)["pids"])
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the whole foreground group
+        run.wait()
+        assert _left(processes) == []
+
+
+def test_after_a_kill_the_same_folder_starts_again_at_once(tmp_path: Path) -> None:
+    with _run(SERVERS, tmp_path) as run:
+        processes = _started(_first_line(run)["pids"])
+        run.kill()
+        run.wait()
+    with _run(SERVERS, tmp_path) as again:
+        processes += _started(_first_line(again)["pids"])
+        again.send_signal(signal.SIGINT)
+        again.wait()
+    assert _await_end(processes) == []
+
+
+UNREGISTERED = """
+import json, os, subprocess, sys, time
+from deploy.local.watchdog import TOKEN, Watchdog
+watchdog = Watchdog()
+environ = {**os.environ, TOKEN: watchdog.token}
+started = subprocess.Popen(["sleep", "300"], env=environ, start_new_session=True)
+print(json.dumps({"pids": [started.pid]}), flush=True)
+time.sleep(300)
+"""
+
+
+def test_a_process_not_yet_registered_when_the_run_died_ends_too(tmp_path: Path) -> None:
+    with _run(UNREGISTERED, tmp_path) as run:
+        processes = _started(_first_line(run)["pids"])
+        run.kill()
+        run.wait()
+        assert _await_end(processes) == []
+
+
+def test_a_process_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(300)"
+    )
+    with Watchdog() as watchdog:
+        log = tmp_path / "log"
+        deaf = watchdog.spawn([sys.executable, "-c", script], output=log)
+        while not log.read_text():
+            time.sleep(0.01)
+    assert deaf.wait() == -signal.SIGKILL
+
+
+def test_a_forgotten_process_is_still_known_by_its_token(tmp_path: Path) -> None:
+    with Watchdog() as watchdog:
+        started = watchdog.spawn(["sleep", "300"], output=tmp_path / "log")
+        watchdog.forget(started.pid)
+        assert [one.pid for one in bearers(watchdog.token)] == [started.pid]
+    assert started.wait() == -signal.SIGKILL
+
+
+def test_a_pid_that_came_round_again_is_left_alone() -> None:
+    with subprocess.Popen(["sleep", "300"]) as stranger:
+        end([Watched(stranger.pid, started=1.0)])
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_the_token_does_not_leak_into_this_process() -> None:
+    with Watchdog():
+        assert TOKEN not in os.environ
