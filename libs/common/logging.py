@@ -5,10 +5,12 @@ Rule 2: every line passes ``redact``, also those of libraries, also exceptions; 
 Rule 3: lines of libraries come as event ``library.log``; their access logs are off.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Iterable, MutableMapping
 from typing import Any, BinaryIO, Literal, cast
+from uuid import UUID
 
 import orjson
 import structlog
@@ -75,7 +77,16 @@ def _renderer(fmt: Format) -> Iterable[Processor]:
 
 
 def _dumps(event: Any, **_unused: Any) -> bytes:
-    return orjson.dumps(event, default=lambda value: f"<{type(value).__name__}>", option=orjson.OPT_NON_STR_KEYS)
+    try:
+        return orjson.dumps(event, default=_named, option=orjson.OPT_NON_STR_KEYS)
+    except (
+        TypeError
+    ):  # a lone surrogate, an enormous number: rare, and no reason to lose the line or the message it tells of
+        return json.dumps(event, default=_named, skipkeys=True).encode()
+
+
+def _named(value: Any) -> str:
+    return str(value) if isinstance(value, UUID) else f"<{type(value).__name__}>"
 
 
 def _exceptions(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -58,26 +58,30 @@ class Readiness:
     def __init__(self, checks: Mapping[str, Check], *, seconds: float = CHECK_SECONDS) -> None:
         self._checks = dict(checks)
         self._seconds = seconds
-        self._asking: dict[str, asyncio.Task[object]] = {}
+        self._asking: dict[str, asyncio.Future[object]] = {}
+        self._round: asyncio.Task[list[str]] | None = None
         self._away: frozenset[str] = frozenset()
         self.draining = False
 
     async def away(self) -> list[str]:
         """Names of the dependencies that did not answer in time, sorted; logged when that changes."""
-        for name, check in self._checks.items():
-            if name not in self._asking:
-                self._asking[name] = asyncio.ensure_future(check())
+        if self._round is None or self._round.done():
+            self._round = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._round)  # who asks meanwhile gets the same answer
+
+    async def _ask(self) -> list[str]:
+        deaf = {name: task for name, task in self._asking.items() if not task.done()}
+        asking = {name: asyncio.ensure_future(check()) for name, check in self._checks.items() if name not in deaf}
+        self._asking = deaf | asking
         if self._asking:
             # not wait_for: it would wait for the cancelled task, and a black-holed one may not end
             await asyncio.wait(self._asking.values(), timeout=self._seconds)
         silent = set[str]()
-        for name, task in list(self._asking.items()):
+        for name, task in self._asking.items():
             if not task.done():
-                silent.add(name)
                 task.cancel()
-                continue
-            del self._asking[name]
-            if task.cancelled() or task.exception() is not None:
+                silent.add(name)
+            elif name in deaf or task.cancelled() or task.exception() is not None:
                 silent.add(name)
         self._tell(frozenset(silent))
         return sorted(silent)
