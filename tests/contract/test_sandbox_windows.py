@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deploy.local.sandbox.client import SandboxClient
@@ -144,6 +144,8 @@ async def test_a_hidden_number_and_its_business_scoped_id_share_a_window(
     assert "failed" not in await fate(sandbox, hook_inbox, wamid_of(await providers.text()))
 
 
+@example(times=[10], now=110.0, day=100)
+@example(times=[10, 5], now=109.999, day=100)
 @given(times=st.lists(st.integers(0, 10_000), min_size=1), now=st.floats(0, 20_000), day=st.integers(1, 5_000))
 def test_a_window_is_open_for_one_day_from_the_newest_message(times: list[int], now: float, day: int) -> None:
     windows = Windows()
