@@ -15,15 +15,12 @@ _TRANSIENT_CLASSES = (
 )
 _TRANSIENT_STATES = (
     "25006",  # read-only transaction: we still speak to the old primary after a failover
+    "25P03",  # idle in a transaction for too long: we were stopped meanwhile
     "55P03",  # lock not available within lock_timeout
 )
-_GONE = (
-    "connection is closed",
-    "connection was closed",
-    "pool is closing",
-    "pool is closed",
-    "released back to the pool",
-)
+# asyncpg has one class for a lost connection and for a wrong call; only its words tell them apart
+_GONE = ("clos", "released back to the pool", "another operation")
+_FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # ours to mend, whatever the time
 
 
 def transient_db(error: BaseException) -> bool:
@@ -33,9 +30,9 @@ def transient_db(error: BaseException) -> bool:
             state = error.sqlstate or ""
             return state.startswith(_TRANSIENT_CLASSES) or state in _TRANSIENT_STATES
         case asyncpg.InterfaceError():
-            # asyncpg says both "you called me wrongly" and "the connection is gone" with this class
             return any(gone in str(error) for gone in _GONE)
         case OSError() | TimeoutError():
-            return True
+            return not isinstance(error, _FILES)
         case _:
-            return False
+            # of this class: a connection in a state that asyncpg does not expect; the pool makes a new one
+            return isinstance(error, asyncpg.InternalClientError)

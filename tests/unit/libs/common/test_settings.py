@@ -1,3 +1,4 @@
+import importlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
@@ -135,6 +136,15 @@ def test_settings_are_frozen_and_ignore_what_nobody_asked_for(environment: Envir
 def test_a_trailing_slash_of_an_address_is_dropped(environment: Environment) -> None:
     environment(whatsapp_token="t", graph_base_url="http://localhost:1/")
     assert load(GraphSettings).graph_base_url == "http://localhost:1"
+
+
+def test_every_variable_of_every_service_is_one_of_these() -> None:
+    known = {name for cls in MIXINS for name in cls.model_fields}
+    for file in sorted((ENV_EXAMPLE.parents[1] / "services").glob("*/settings.py")):
+        service = importlib.import_module(f"services.{file.parent.name}.settings")
+        for _, cls in inspect.getmembers(service, inspect.isclass):
+            if issubclass(cls, Settings):
+                assert set(cls.model_fields) <= known, file
 
 
 def test_the_example_lists_exactly_the_variables_with_their_defaults() -> None:
