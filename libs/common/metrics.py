@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_late
 
 MetricName = Literal[
     "transom_webhooks_total",
+    "transom_webhooks_ignored_total",
     "transom_decisions_total",
     "transom_sends_total",
     "transom_send_seconds",
@@ -37,6 +38,9 @@ def _histogram(name: MetricName, meaning: str, buckets: tuple[float, ...], *labe
 
 _METRICS: dict[MetricName, Counter | Gauge | Histogram] = {
     "transom_webhooks_total": _counter("transom_webhooks_total", "Webhooks answered", "source", "status"),
+    "transom_webhooks_ignored_total": _counter(
+        "transom_webhooks_ignored_total", "Webhook items that are known and not for us", "kind"
+    ),
     "transom_decisions_total": _counter("transom_decisions_total", "Decisions taken", "route", "reason"),
     "transom_sends_total": _counter("transom_sends_total", "Sends settled", "channel", "outcome"),
     "transom_send_seconds": _histogram("transom_send_seconds", "One provider call", _SECONDS, "channel"),

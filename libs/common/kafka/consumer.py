@@ -165,6 +165,11 @@ class BatchConsumer:
         reasons = [reason for lane in self._lanes if (reason := lane.unready())]
         return "; ".join(reasons) or None
 
+    async def read_to_end(self, topic: str) -> dict[int, bool]:
+        """Of a subscribed topic the partitions that are ours, and whether each was read to its end, as the brokers said lately."""
+        lanes = [lane for lane in self._lanes if lane.subscription.topic.name == topic]
+        return await lanes[0].read_to_end() if self._running and lanes else {}
+
     async def _remind(self) -> None:
         while True:
             await asyncio.sleep(STOPPED_REMINDER)

@@ -33,6 +33,8 @@ RETRY_BASE, RETRY_CAP = timedelta(seconds=0.1), timedelta(seconds=5)
 COMMIT_TIMEOUT = 10.0
 STUCK_AFTER = 120.0
 DETAIL_IN_LOG = 200
+POSITION_TIMEOUT = 0.5
+FRESH_MS = 2000
 
 RawBatch = Sequence["ConsumerRecord[bytes, bytes]"]
 
@@ -279,6 +281,22 @@ class Lane(Generic[T]):
         self.stopped = {partition: offset for partition, offset in self.stopped.items() if partition in ours}
         metrics.STOPPED.labels(self.subscription.topic.name).set(len(self.stopped))
         self._hold()
+
+    async def read_to_end(self) -> dict[int, bool]:
+        """Our partitions, and whether each was read to its end (not: handled) by the brokers' word of the last ``FRESH_MS``."""
+        consumer = self.consumer
+        ended: dict[int, bool] = {}
+        for partition in consumer.assignment() if consumer is not None else ():
+            try:
+                async with asyncio.timeout(POSITION_TIMEOUT):
+                    position = await consumer.position(partition)
+                end, polled_ms = consumer.highwater(partition), consumer.last_poll_timestamp(partition)
+            except (KafkaError, TimeoutError, AssertionError):  # aiokafka asserts that it is still ours
+                ended[partition.partition] = False
+                continue
+            fresh = polled_ms is not None and self.now().timestamp() * 1000 - polled_ms <= FRESH_MS
+            ended[partition.partition] = fresh and end is not None and position >= end
+        return ended
 
     def unready(self) -> str | None:
         """Why this lane needs somebody's attention, or None."""

@@ -1,0 +1,225 @@
+"""``directory.changes.v1``: organisations, numbers, customers, consent and credit as the platform tells them.
+
+Rule 1: an older ``at`` never overwrites a newer one of the same type, entity and category; the same again changes nothing.
+Rule 2: a tenant's change reaches only what is the tenant's: numbers and customers of another organisation are refused.
+Rule 3: a directory customer whose phone is known from a conversation becomes that customer: identity and conversations go over, and the
+        id given before stays an alias. Two customers of the directory are never made one; a shared phone stays with the first.
+Rule 4: a change for an organisation or customer that nobody has told yet is refused, not waited for: records of one organisation come in
+        order, so waiting would block a partition for something that may never come.
+
+``apply`` does a batch in a fixed number of round trips and may be called with any number of changes, in any order of types: organisations
+come first, then numbers, credit, customers, consents. Call it inside a transaction; all or nothing is the caller's choice (roll back when
+something was refused).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from libs.common.db.merge import Merge, merge_customers
+from libs.common.db.pool import Connection
+from libs.common.events.directory import (
+    ConsentChanged,
+    CustomerUpserted,
+    DirectoryChange,
+    NumberUpserted,
+    OrgCredit,
+    OrgUpserted,
+)
+from libs.common.storable import storable
+from services.ingest import directory_queries as sql
+from services.ingest import queries
+from services.ingest.identify import Identity, identities_of_phone, lock_name
+
+ChangeT = TypeVar("ChangeT", bound=DirectoryChange)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The change at ``index`` was not applied; ``reason`` is a static code."""
+
+    index: int
+    reason: str
+    detail: str
+
+
+Numbered = tuple[int, ChangeT]
+
+
+async def apply(db: Connection, changes: Sequence[DirectoryChange]) -> list[Refused]:
+    """Apply the changes; what was refused, by its place in ``changes``. Stale changes are no refusals: they are simply over."""
+    refused: list[Refused] = []
+    orgs = [(i, c) for i, c in enumerate(changes) if isinstance(c, OrgUpserted)]
+    numbers = [(i, c) for i, c in enumerate(changes) if isinstance(c, NumberUpserted)]
+    credit = [(i, c) for i, c in enumerate(changes) if isinstance(c, OrgCredit)]
+    customers = [(i, c) for i, c in enumerate(changes) if isinstance(c, CustomerUpserted)]
+    consents = [(i, c) for i, c in enumerate(changes) if isinstance(c, ConsentChanged)]
+    await sql.upsert_orgs(
+        db,
+        [
+            (c.org_id, _clean(c.name), c.sms_number, c.sms_active, _clean(c.portal_host), storable(c.policy), c.at)
+            for _, c in _newest(orgs, lambda c: c.org_id)
+        ],
+    )
+    known = await sql.known_orgs(db, sorted({change.org_id for change in changes}))
+    refused += [
+        Refused(i, "unknown_org", "the organisation was not told yet")
+        for i, change in enumerate(changes)
+        if change.org_id not in known
+    ]
+    await _numbers(db, _of(numbers, known), refused)
+    await _credit(db, _of(credit, known))
+    await _customers(db, _of(customers, known), refused)
+    await _consents(db, _of(consents, known), refused)
+    return refused
+
+
+async def _numbers(db: Connection, numbers: Sequence[Numbered[NumberUpserted]], refused: list[Refused]) -> None:
+    rows = [
+        (c.org_id, _clean(c.phone_number_id), _clean(c.waba_id), c.display_number, c.at)
+        for _, c in _newest(numbers, lambda c: (c.org_id, c.phone_number_id))
+    ]
+    owner = await sql.upsert_numbers(db, rows)
+    refused += [
+        Refused(i, "number_of_another_org", "phone_number_id belongs to another organisation")
+        for i, c in numbers
+        if owner.get(c.phone_number_id, c.org_id) != c.org_id
+    ]
+
+
+async def _credit(db: Connection, credit: Sequence[Numbered[OrgCredit]]) -> None:
+    await sql.set_credit(db, [(c.org_id, c.exhausted, c.at) for _, c in _newest(credit, lambda c: c.org_id)])
+    await sql.audit(
+        db,
+        [
+            (
+                c.org_id,
+                None,
+                "credit",
+                {"exhausted": c.exhausted},
+                c.at,
+                f"credit:{c.org_id}:{_stamp(c.at)}:{c.exhausted}",
+            )
+            for _, c in credit
+        ],
+    )
+
+
+async def _customers(db: Connection, customers: Sequence[Numbered[CustomerUpserted]], refused: list[Refused]) -> None:
+    """Upsert, then give each phone's identity to its customer, or take over whom that identity had meant so far."""
+    if not customers:
+        return
+    phones = {i for _, c in customers if c.phone for i in identities_of_phone(c.org_id, c.phone)}
+    await queries.lock(db, [lock_name(i) for i in phones] + [f"customer:{c.customer_id}" for _, c in customers])
+    found = await sql.find_customers(db, [c.customer_id for _, c in customers])
+    ours: list[Numbered[CustomerUpserted]] = []
+    for i, c in customers:
+        if c.customer_id in found and found[c.customer_id].org_id != c.org_id:
+            refused.append(Refused(i, "customer_of_another_org", "customer_id belongs to another organisation"))
+        else:
+            ours.append((i, c))
+    newest = _newest(ours, lambda c: found[c.customer_id].customer_id if c.customer_id in found else c.customer_id)
+    rows = [
+        sql.CustomerRow(
+            org_id=c.org_id,
+            customer_id=found[c.customer_id].customer_id if c.customer_id in found else c.customer_id,
+            name=_clean(c.name),
+            phone=c.phone,
+            at=c.at,
+            names="name" in c.model_fields_set,
+            phones="phone" in c.model_fields_set,
+        )
+        for _, c in newest
+    ]
+    applied = await sql.upsert_customers(db, rows)
+    refused += [
+        Refused(i, "customer_of_another_org", "customer_id belongs to another organisation")
+        for (i, _), row in zip(newest, rows, strict=True)
+        if applied.get(row.customer_id, row.org_id) != row.org_id
+    ]
+    claims = [row for row in rows if applied.get(row.customer_id) == row.org_id and row.phone]
+    if claims:
+        await _claim_phones(db, claims)
+
+
+async def _claim_phones(db: Connection, claims: Sequence[sql.CustomerRow]) -> None:
+    wanted: dict[Identity, UUID] = {}
+    for claim in claims:
+        for identity in identities_of_phone(claim.org_id, claim.phone or ""):
+            wanted.setdefault(identity, claim.customer_id)
+    owners = {(o.org_id, o.kind, o.value): o for o in await queries.owners(db, sorted(wanted))}
+    merges: dict[UUID, Merge] = {}
+    moved: list[tuple[str, str, str, UUID]] = []
+    for identity, owner in owners.items():
+        customer_id = wanted[identity]
+        if owner.customer_id == customer_id:
+            continue
+        if owner.origin != "directory":
+            merges.setdefault(owner.customer_id, Merge(identity[0], owner.customer_id, customer_id))
+        elif owner.phone != f"+{identity[2].removeprefix('+')}":
+            moved.append(
+                (*identity, customer_id)
+            )  # the directory itself says that its first customer has another number now
+    await merge_customers(db, list(merges.values()))
+    await sql.move_identities(db, moved)
+    # a wa_id is added when WhatsApp tells it; the phone is known from now on
+    await queries.add_identities(db, [(*i, who) for i, who in wanted.items() if i not in owners and i[1] == "phone"])
+
+
+async def _consents(db: Connection, consents: Sequence[Numbered[ConsentChanged]], refused: list[Refused]) -> None:
+    if not consents:
+        return
+    found = await sql.find_customers(db, [c.customer_id for _, c in consents])
+    ours: list[Numbered[ConsentChanged]] = []
+    for i, c in consents:
+        if c.customer_id not in found:
+            refused.append(Refused(i, "unknown_customer", "the customer was not told yet"))
+        elif found[c.customer_id].org_id != c.org_id:
+            refused.append(Refused(i, "customer_of_another_org", "customer_id belongs to another organisation"))
+        else:
+            ours.append((i, c))
+    await sql.set_consents(
+        db,
+        [
+            (c.org_id, found[c.customer_id].customer_id, c.category, c.allowed, c.at)
+            for _, c in _newest(ours, lambda c: (found[c.customer_id].customer_id, c.category))
+        ],
+    )
+    await sql.audit(
+        db,
+        [
+            (
+                c.org_id,
+                found[c.customer_id].customer_id,
+                "consent",
+                {"category": c.category, "allowed": c.allowed},
+                c.at,
+                f"consent:{c.org_id}:{c.customer_id}:{c.category}:{_stamp(c.at)}:{c.allowed}",
+            )
+            for _, c in ours
+        ],
+    )
+
+
+def _of(changes: Iterable[Numbered[ChangeT]], known: set[str]) -> list[Numbered[ChangeT]]:
+    return [(i, change) for i, change in changes if change.org_id in known]
+
+
+def _newest(changes: Iterable[Numbered[ChangeT]], entity: Callable[[ChangeT], object]) -> list[Numbered[ChangeT]]:
+    """Per entity the change with the newest ``at``, of equal ones the last, in the order of the entities."""
+    newest: dict[object, Numbered[ChangeT]] = {}
+    for i, change in changes:
+        before = newest.get(entity(change))
+        if before is None or before[1].at <= change.at:
+            newest[entity(change)] = (i, change)
+    return [newest[key] for key in sorted(newest, key=str)]
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat()
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else storable(text)

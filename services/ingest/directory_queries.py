@@ -1,0 +1,182 @@
+"""The directory's statements. Each takes a whole batch; each leaves what is newer untouched."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from libs.common.db.pool import Connection
+
+Row = tuple[Any, ...]
+
+_UPSERT_ORGS = """
+insert into orgs as o (org_id, name, sms_number, sms_active, portal_host, policy, upserted_at)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::bool[], $5::text[], $6::jsonb[], $7::timestamptz[]) order by 1
+on conflict (org_id) do update
+   set name = excluded.name, sms_number = excluded.sms_number, sms_active = excluded.sms_active, portal_host = excluded.portal_host,
+       policy = excluded.policy, upserted_at = excluded.upserted_at
+ where o.upserted_at <= excluded.upserted_at
+"""
+
+
+async def upsert_orgs(db: Connection, rows: Sequence[Row]) -> None:
+    """Org, name, SMS number, active, portal host, policy, at. Each organisation is named once."""
+    if rows:
+        await db.execute(_UPSERT_ORGS, *_columns(rows))
+
+
+_KNOWN_ORGS = "select org_id from orgs where org_id = any($1::text[])"
+
+
+async def known_orgs(db: Connection, org_ids: Sequence[str]) -> set[str]:
+    """Which of these organisations there are."""
+    return {row[0] for row in await db.fetch(_KNOWN_ORGS, org_ids)}
+
+
+_UPSERT_NUMBERS = """
+insert into whatsapp_numbers as n (org_id, phone_number_id, waba_id, display_number, upserted_at)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[]) order by 2, 1
+on conflict (phone_number_id) do update
+   set waba_id = excluded.waba_id, display_number = excluded.display_number, upserted_at = excluded.upserted_at
+ where n.org_id = excluded.org_id and n.upserted_at <= excluded.upserted_at
+"""
+_OWNERS = "select phone_number_id, org_id from whatsapp_numbers where phone_number_id = any($1::text[])"
+
+
+async def upsert_numbers(db: Connection, rows: Sequence[Row]) -> Mapping[str, str]:
+    """Org, number, WABA, display number, at; whose each number is then. Each (org, number) is named once."""
+    if not rows:
+        return {}
+    # one statement may meet the same number only once: the second organisation's claim is not even tried
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row[1], row)
+    await db.execute(_UPSERT_NUMBERS, *_columns(list(first.values())))
+    return {row[0]: row[1] for row in await db.fetch(_OWNERS, list(first))}
+
+
+_SET_CREDIT = """
+update orgs o
+   set credit_exhausted = u.exhausted, credit_at = u.at
+  from unnest($1::text[], $2::bool[], $3::timestamptz[]) as u (org_id, exhausted, at)
+ where o.org_id = u.org_id and (o.credit_at is null or o.credit_at <= u.at)
+"""
+
+
+async def set_credit(db: Connection, rows: Sequence[Row]) -> None:
+    """Org, exhausted, at. Each organisation is named once."""
+    if rows:
+        await db.execute(_SET_CREDIT, *_columns(rows))
+
+
+class Known(NamedTuple):
+    """A customer under an id that may be an alias."""
+
+    org_id: str
+    customer_id: UUID
+
+
+_FIND_CUSTOMERS = """
+select u.asked, c.org_id, c.customer_id
+  from unnest($1::uuid[]) as u (asked)
+  left join customer_aliases a on a.alias = u.asked
+  join customers c on c.customer_id = coalesce(a.customer_id, u.asked)
+"""
+
+
+async def find_customers(db: Connection, customer_ids: Sequence[UUID]) -> Mapping[UUID, Known]:
+    """Who these ids are, and whose: the one question that is asked across tenants, so that another's customer can be refused."""
+    return {row[0]: Known(row[1], row[2]) for row in await db.fetch(_FIND_CUSTOMERS, customer_ids)}
+
+
+class CustomerRow(NamedTuple):
+    """A customer as told; ``names`` and ``phones`` say whether name and phone were told at all (null takes them away)."""
+
+    org_id: str
+    customer_id: UUID
+    name: str | None
+    phone: str | None
+    at: datetime
+    names: bool
+    phones: bool
+
+
+_UPSERT_CUSTOMERS = """
+with told as materialized (
+    select * from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::bool[], $7::bool[])
+               as u (org_id, customer_id, name, phone, at, names, phones)
+), fresh as (
+    insert into customers (org_id, customer_id, name, phone, origin, upserted_at)
+    select org_id, customer_id, name, phone, 'directory', at from told order by customer_id
+    on conflict (customer_id) do nothing
+    returning customer_id, org_id
+), changed as (
+    update customers c
+       set name = case when t.names then t.name else c.name end,
+           phone = case when t.phones then t.phone else c.phone end,
+           origin = 'directory', upserted_at = t.at
+      from told t
+     where c.customer_id = t.customer_id and c.org_id = t.org_id and (c.upserted_at is null or c.upserted_at <= t.at)
+ returning c.customer_id, c.org_id
+)
+select * from fresh union all select * from changed
+"""
+
+
+async def upsert_customers(db: Connection, rows: Sequence[CustomerRow]) -> Mapping[UUID, str]:
+    """The customers that were made or changed, and whose they are; stale ones are left out. Each customer is named once."""
+    return {row[0]: row[1] for row in await db.fetch(_UPSERT_CUSTOMERS, *_columns(rows))} if rows else {}
+
+
+# The conversations of the one who had the number before keep their thread, but no longer its address.
+_MOVE_IDENTITIES = """
+with moved as (
+    update customer_identities i
+       set customer_id = u.customer_id
+      from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) as u (org_id, kind, value, customer_id)
+     where i.org_id = u.org_id and i.kind = u.kind and i.value = u.value
+ returning i.org_id, i.kind, i.value, i.customer_id
+)
+update conversations c
+   set wa_id = null
+  from moved m
+ where m.kind = 'wa_id' and c.org_id = m.org_id and c.wa_id = m.value and c.customer_id <> m.customer_id
+"""
+
+
+async def move_identities(db: Connection, rows: Sequence[Row]) -> None:
+    """Org, kind, value, customer who has it now."""
+    if rows:
+        await db.execute(_MOVE_IDENTITIES, *_columns(rows))
+
+
+_SET_CONSENTS = """
+insert into consents as c (org_id, customer_id, category, allowed, at)
+select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[]) order by 2, 3
+on conflict (customer_id, category) do update
+   set allowed = excluded.allowed, at = excluded.at
+ where c.org_id = excluded.org_id and c.at <= excluded.at
+"""
+
+
+async def set_consents(db: Connection, rows: Sequence[Row]) -> None:
+    """Org, customer, category, allowed, at. Each (customer, category) is named once."""
+    if rows:
+        await db.execute(_SET_CONSENTS, *_columns(rows))
+
+
+_AUDIT = """
+insert into audit_log (org_id, customer_id, action, detail, at, source_key)
+select * from unnest($1::text[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::text[])
+on conflict (source_key) do nothing
+"""
+
+
+async def audit(db: Connection, rows: Sequence[Row]) -> None:
+    """Org, customer, action, detail, at, source key; a redelivery adds no second line."""
+    if rows:
+        await db.execute(_AUDIT, *_columns(rows))
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

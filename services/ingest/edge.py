@@ -1,0 +1,192 @@
+"""Where providers knock: verify, split, hand over to Kafka, answer. Nothing else, and no database.
+
+Rule 1: 200 means that every item is acknowledged by Kafka; anything less and the provider tries again for days.
+Rule 2: what is signed is taken, whether or not anybody understands it; what is not signed leaves nothing behind.
+Rule 3: one line per request, and nothing of its content in it.
+
+These are bare ASGI applications: at this place every microsecond is paid per webhook.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from urllib.parse import parse_qs
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from libs.common import metrics
+from libs.common.clock import Clock
+from libs.common.errors import Permanent, Transient
+from libs.common.events.topics import WEBHOOKS
+from libs.common.kafka.producer import Producer, Record
+from libs.common.logging import get_logger
+from libs.common.web import problem, read_body
+from services.ingest import meta, twilio
+from services.ingest.signature import same_token, signed_by_meta, signed_by_twilio
+
+log = get_logger()
+
+META_LIMIT = 3 * 1024 * 1024
+TWILIO_LIMIT = 256 * 1024
+RETRY_AFTER_SECONDS = "5"
+
+_OK = b"OK"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, and why, for the log."""
+
+    status: int
+    outcome: str
+    items: int = 0
+
+
+class MetaEdge:
+    """``GET /webhooks/meta``: the handshake. ``POST /webhooks/meta``: signed webhooks."""
+
+    def __init__(self, *, secrets: Sequence[bytes], verify_token: bytes, producer: Producer, now: Clock) -> None:
+        self._secrets = secrets
+        self._verify_token = verify_token
+        self._producer = producer
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        match scope["method"]:
+            case "POST":
+                began = perf_counter()
+                answer = await self._take(Request(scope, receive))
+                _tell("meta", answer, began)
+                await _answer(answer, send, _OK, b"text/plain")
+            case "GET":
+                await self._shake_hands(scope)(scope, receive, send)
+            case _:
+                await problem(405, "method not allowed", headers={"allow": "GET, POST"})(scope, receive, send)
+
+    def _shake_hands(self, scope: Scope) -> Response:
+        """200 and the raw challenge as text when the token is ours, else 403."""
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True, errors="replace")
+        token, challenge = _last(query, "hub.verify_token"), _last(query, "hub.challenge")
+        if _last(query, "hub.mode") == "subscribe" and challenge is not None and same_token(token, self._verify_token):
+            return PlainTextResponse(challenge)
+        log.warning("webhook.rejected", source="meta", status=403, reason="handshake")
+        return problem(403, "forbidden")
+
+    async def _take(self, request: Request) -> Answer:
+        try:
+            body = await read_body(request, META_LIMIT)
+        except ClientDisconnect:
+            return Answer(400, "ended_early")
+        if body is None:
+            return Answer(413, "too_large")
+        if not signed_by_meta(body, _header(request.scope, b"x-hub-signature-256"), self._secrets):
+            return Answer(403, "bad_signature")
+        now = self._now()
+        try:
+            pieces = meta.split(meta.parse(body), now)
+        except meta.NotJsonError:
+            return Answer(400, "not_json")
+        except meta.UnreadableError:
+            pieces = [meta.whole(body, now)]
+        records = [Record(WEBHOOKS, piece.key, piece.value) for piece in pieces]
+        if not all(record.fits() for record in records):
+            whole = meta.whole(body, now)
+            records = [Record(WEBHOOKS, whole.key, whole.value)]
+        return await _hand_over(self._producer, records)
+
+
+class TwilioEdge:
+    """``POST /webhooks/twilio/status``: what became of an SMS. Signed over PUBLIC_URL, path and query, never over the Host header."""
+
+    def __init__(self, *, tokens: Sequence[bytes], public_url: str | None, producer: Producer, now: Clock) -> None:
+        """Without a token or a public URL nothing can be verified, and everything is refused."""
+        self._tokens = tokens
+        self._public_url = public_url
+        self._producer = producer
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["method"] != "POST":
+            await problem(405, "method not allowed", headers={"allow": "POST"})(scope, receive, send)
+            return
+        began = perf_counter()
+        answer = await self._take(Request(scope, receive))
+        _tell("twilio", answer, began)
+        await _answer(answer, send, b"<Response/>", b"text/xml")
+
+    async def _take(self, request: Request) -> Answer:
+        try:
+            body = await read_body(request, TWILIO_LIMIT)
+        except ClientDisconnect:
+            return Answer(400, "ended_early")
+        if body is None:
+            return Answer(413, "too_large")
+        form = twilio.read_form(body)
+        signed = _header(request.scope, b"x-twilio-signature")
+        if form is None or self._public_url is None:
+            return Answer(403, "bad_signature" if form is None else "not_configured")
+        if not signed_by_twilio(self._url(request.scope), form, signed, self._tokens):
+            return Answer(403, "bad_signature")
+        key, value = twilio.status_record(form, self._now())
+        return await _hand_over(self._producer, [Record(WEBHOOKS, key, value)])
+
+    def _url(self, scope: Scope) -> str:
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        query: bytes = scope["query_string"]
+        target: bytes = path + (b"?" + query if query else b"")
+        return (self._public_url or "") + target.decode("latin-1")
+
+
+def routes(meta_edge: MetaEdge, twilio_edge: TwilioEdge) -> list[BaseRoute]:
+    """Ingest's own routes."""
+    return [Route("/webhooks/meta", meta_edge), Route("/webhooks/twilio/status", twilio_edge)]
+
+
+async def _hand_over(producer: Producer, records: Sequence[Record]) -> Answer:
+    try:
+        await producer.publish(records)
+    except Transient:
+        return Answer(503, "kafka_away", len(records))
+    except Permanent:  # the broker's own limit is below the declared one
+        return Answer(413, "record_too_large", len(records))
+    return Answer(200, "accepted", len(records))
+
+
+def _tell(source: str, answer: Answer, began: float) -> None:
+    metrics.count("transom_webhooks_total", source=source, status=str(answer.status))
+    duration = round((perf_counter() - began) * 1000, 1)
+    if answer.status == 200:  # noqa: PLR2004 -- OK
+        log.info("webhook.received", source=source, status=200, items=answer.items, duration_ms=duration)
+    else:
+        log.warning(
+            "webhook.rejected", source=source, status=answer.status, reason=answer.outcome, duration_ms=duration
+        )
+
+
+_TITLES = {400: "bad request", 403: "forbidden", 413: "too large", 503: "try again"}
+
+
+async def _answer(answer: Answer, send: Send, body: bytes, content_type: bytes) -> None:
+    headers = [(b"content-type", content_type)]
+    if answer.status != 200:  # noqa: PLR2004 -- OK
+        refusal = problem(answer.status, _TITLES[answer.status], detail=answer.outcome)
+        body, headers = bytes(refusal.body), [(b"content-type", b"application/problem+json")]
+    if answer.status == 503:  # noqa: PLR2004 -- Service Unavailable
+        headers.append((b"retry-after", RETRY_AFTER_SECONDS.encode()))
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
+    return next((value for key, value in headers if key == name), None)
+
+
+def _last(query: dict[str, list[str]], name: str) -> str | None:
+    return query[name][-1] if name in query else None

@@ -1,0 +1,193 @@
+"""A Meta webhook, split into one record per item. Pure.
+
+Rule 1: any signed JSON becomes at least one record; what cannot be read here is a record too, and the worker says why it is dead.
+Rule 2: an item stays as Meta wrote it; the parts of its surroundings that the worker needs stand beside it.
+Rule 3: a contact belongs to an item by its id (BSUID, then wa_id), never by its position.
+
+The records are ``MetaWebhook`` (libs/common/events/inbound.py), written as plain JSON because this is the way of every webhook.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import orjson
+
+from libs.common.events.inbound import MetaWebhook
+from libs.common.storable import storable
+
+WHATSAPP = "whatsapp_business_account"
+
+ItemKind = Literal["message", "status", "change", "body"]
+
+
+class NotJsonError(ValueError):
+    """The body is no JSON text."""
+
+
+class UnreadableError(ValueError):
+    """The body is JSON, but nested too deeply to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRecord:
+    """Key and value of one record of ``webhooks.v1``."""
+
+    key: bytes
+    value: bytes
+
+
+def parse(body: bytes) -> Any:
+    """The JSON value in the body. Raises NotJsonError or UnreadableError.
+
+    Half a surrogate pair is legal in JSON and in no UTF-8 text: it is read as U+FFFD.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return storable(json.loads(body.decode(), parse_constant=_no_constant))
+    except RecursionError:
+        raise UnreadableError from None
+    except ValueError:
+        raise NotJsonError from None
+
+
+def split(webhook: Any, received_at: datetime) -> list[SplitRecord]:
+    """One record per message, status, call and other change; one record for whatever is no webhook."""
+    at = received_at.isoformat()
+    records = [_record(at, piece) for piece in _pieces(webhook)]
+    return records or [_record(at, ("body", None, None, None, webhook, None))]
+
+
+def whole(body: bytes, received_at: datetime) -> SplitRecord:
+    """The body as it came, in one record: it cannot be split, or one of its items fits no record. Compressed, so that it always fits."""
+    packed = {"zlib_base64": base64.b64encode(zlib.compress(body)).decode()}
+    return _record(received_at.isoformat(), ("body", None, None, None, packed, None))
+
+
+Piece = tuple[ItemKind, str | None, str | None, str | None, Any, Any]
+"""kind, WABA id, field, phone number id, item, contact."""
+
+
+def _pieces(webhook: Any) -> Iterator[Piece]:
+    match webhook:
+        case {"entry": [*entries]} if webhook.get("object", WHATSAPP) == WHATSAPP:
+            for entry in entries:
+                yield from _of_entry(entry)
+        case _:
+            yield "body", None, None, None, webhook, None
+
+
+def _of_entry(entry: Any) -> Iterator[Piece]:
+    match entry:
+        case {"changes": [_, *_] as changes}:
+            waba_id = _text(entry.get("id"))
+            for change in changes:
+                match change:
+                    case {"value": dict(value)}:
+                        # the field's own name, or where one example of Meta's has it: beside the list of changes
+                        yield from _of_change(waba_id, _text(change.get("field")) or _text(entry.get("field")), value)
+                    case _:
+                        yield "body", waba_id, None, None, change, None
+        case _:
+            yield "body", None, None, None, entry, None
+
+
+def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) -> Iterator[Piece]:
+    metadata = value.get("metadata")
+    number = _text(metadata.get("phone_number_id")) if isinstance(metadata, dict) else None
+    inner = value.get("standby") if field == "standby" else value
+    if field == "calls":
+        inner = value
+        items = _items(value, "calls")
+        for call in items:
+            yield "change", waba_id, field, number, {"calls": [call]}, _contact_of(call, value)
+        if not items or "statuses" in value:
+            yield "change", waba_id, field, number, value, None
+        return
+    if field not in ("messages", "standby") or not isinstance(inner, dict):
+        yield "change", waba_id, field, number, value, None
+        return
+    understood = False
+    for message in _items(inner, "messages"):
+        understood = True
+        yield "message", waba_id, field, number, message, _contact_of(message, inner)
+    for status in _items(inner, "statuses"):
+        understood = True
+        yield "status", waba_id, field, number, status, None
+    rest = {name: part for name, part in inner.items() if name in ("errors", "message_echoes") and part}
+    if not understood:
+        yield "change", waba_id, field, number, value, None
+    elif rest:
+        yield "change", waba_id, field, number, rest, None
+
+
+def _items(value: Mapping[str, Any], name: str) -> Sequence[Any]:
+    found = value.get(name)
+    return found if isinstance(found, list) else ()
+
+
+def _contact_of(item: Any, value: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The contact whose BSUID or else whose wa_id is the item's sender's."""
+    contacts = value.get("contacts")
+    if not isinstance(item, dict) or not isinstance(contacts, list):
+        return None
+    people = [contact for contact in contacts if isinstance(contact, dict)]
+    senders = [sender for name in ("from_user_id", "from") if isinstance(sender := item.get(name), str) and sender]
+    for name in ("user_id", "wa_id"):
+        for contact in people:
+            if contact.get(name) in senders:
+                return contact
+    return None
+
+
+def _record(at: str, piece: Piece) -> SplitRecord:
+    kind, waba_id, field, number, item, contact = piece
+    value = {
+        "type": MetaWebhook.TYPE,
+        "received_at": at,
+        "waba_id": waba_id,
+        "field": field,
+        "phone_number_id": number,
+        "item_kind": kind,
+        "item": item,
+        "contact": contact,
+    }
+    return SplitRecord(_key(number, waba_id, item), _encode(value))
+
+
+def _key(number: str | None, waba_id: str | None, item: Any) -> bytes:
+    """Business number and customer, so that one customer's items stay in order."""
+    customer = None
+    match item:
+        case {"calls": [dict(inner)]} | dict(inner):
+            names = ("from", "from_user_id", "recipient_id", "recipient_user_id")
+            customer = next((found for name in names if (found := _text(inner.get(name)))), None)
+    return f"{number or waba_id or ''}:{customer or ''}".encode(errors="replace")
+
+
+def _encode(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a whole number beyond 64 bits, which only the slower reader lets through
+        return json.dumps(value, ensure_ascii=False).encode()
+
+
+def _text(value: Any) -> str | None:
+    match value:
+        case str() if value:
+            return value
+        case int() if not isinstance(value, bool):
+            return str(value)
+        case _:
+            return None
+
+
+def _no_constant(_name: str) -> Any:
+    raise NotJsonError

@@ -1,0 +1,315 @@
+"""A record of ``webhooks.v1``, understood. Pure.
+
+Every record is one of: a customer's message, a customer's call, a status, a change of a customer's identity (with the notice that tells it), or
+something known that is not for us. What is none of these raises Undecodable with a reason: it is a dead letter, never a guess.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from libs.common import phone
+from libs.common.db.statuses import ProviderStatus
+from libs.common.errors import Undecodable
+from libs.common.events.base import event_type, faults, read_json_object
+from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
+from libs.common.storable import storable
+from libs.common.window import customer_instant
+from services.ingest import translate, twilio
+
+MAX_ID = 512
+
+# Fields of Meta's that tell nothing about a thread or a window yet. Echoes and history are outside the window rules by Meta's own word.
+NOT_FOR_US = frozenset(
+    [
+        "account_alerts",
+        "account_review_update",
+        "account_settings_update",
+        "account_update",
+        "automatic_events",
+        "business_capability_update",
+        "business_status_update",
+        "business_username_update",
+        "flows",
+        "group_lifecycle_update",
+        "group_participants_update",
+        "group_settings_update",
+        "group_status_update",
+        "history",
+        "message_echoes",
+        "message_template_components_update",
+        "message_template_quality_update",
+        "message_template_status_update",
+        "messaging_handovers",
+        "partner_solutions",
+        "payment_configuration_update",
+        "phone_number_name_update",
+        "phone_number_quality_update",
+        "security",
+        "smb_app_state_sync",
+        "smb_message_echoes",
+        "standby",
+        "template_category_update",
+        "template_correct_category_detection",
+        "tracking_events",
+        "user_id_update",
+        "user_preferences",
+    ]
+)
+_STATUSES = frozenset({"sent", "delivered", "read", "failed"})
+_NUMBER_CHANGES = frozenset({"user_changed_number", "customer_changed_number", "user_changed_user_id"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """How Meta knows the customer: ``wa_id`` (digits), ``bsuid``, or both."""
+
+    wa_id: str | None
+    bsuid: str | None
+    name: str | None = None
+
+    @property
+    def ids(self) -> tuple[str | None, str | None]:
+        return self.wa_id, self.bsuid
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerMessage:
+    """A message to store and to tell. ``opens``: it starts the customer's window anew."""
+
+    phone_number_id: str
+    sender: Sender
+    provider_id: str
+    content: dict[str, Any]
+    reply_to: str | None
+    at: datetime
+    received_at: datetime
+    opens: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerCall:
+    """The customer called, answered or not: the window opens, the thread has nothing to show."""
+
+    phone_number_id: str
+    sender: Sender
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityChange:
+    """The customer has another number or BSUID now; ``notice`` goes into the thread. ``notice.sender`` is who they were."""
+
+    notice: CustomerMessage
+    now: Sender
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStatus:
+    """How far a message of ours came. ``phone_number_id`` is None for a provider whose accounts are no numbers."""
+
+    phone_number_id: str | None
+    status: ProviderStatus
+
+
+@dataclass(frozen=True, slots=True)
+class NotForUs:
+    """Known, counted, and of no effect."""
+
+    kind: str
+
+
+Understood = CustomerMessage | CustomerCall | IdentityChange | MessageStatus | NotForUs
+
+
+def understand(value: bytes | None, *, reaction_opens: bool) -> Understood:
+    """What the record's value says. Raises Undecodable."""
+    found = read_json_object(value)
+    match event_type(found):
+        case MetaWebhook.TYPE:
+            # U+0000 is legal JSON and no PostgreSQL text; it can only come escaped
+            clean = storable(found) if b"\\u0000" in (value or b"") else found
+            return _of_meta(clean, reaction_opens=reaction_opens)
+        case TwilioStatusWebhook.TYPE:
+            try:
+                webhook = TwilioStatusWebhook.model_validate(storable(found))
+            except ValidationError as error:
+                raise Undecodable("bad_fields", faults(error)) from None
+            status = twilio.understand_status(webhook)
+            return NotForUs("status") if status is None else MessageStatus(None, status)
+        case _:
+            raise Undecodable("unknown_type", "field type names no webhook that is known here")
+
+
+def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Understood:
+    received_at = _received_at(webhook.get("received_at"))
+    item = webhook.get("item")
+    kind = webhook.get("item_kind")
+    if kind == "body":
+        raise Undecodable("not_a_webhook", "signed JSON, but not a WhatsApp webhook")
+    if not isinstance(item, dict):
+        raise Undecodable("bad_item", "the item is not an object")
+    match kind:
+        case "message":
+            message = _message(webhook, item, received_at, reaction_opens=reaction_opens)
+            return _identity_change(item, message) or message
+        case "status":
+            return _status(webhook, item, received_at)
+        case "change":
+            return _change(webhook, item, received_at)
+        case _:
+            raise Undecodable("bad_fields", "item_kind is unknown")
+
+
+def _message(
+    webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime, *, reaction_opens: bool
+) -> CustomerMessage:
+    return CustomerMessage(
+        phone_number_id=_number(webhook),
+        sender=_sender(item, webhook.get("contact")),
+        provider_id=_id(item),
+        content=translate.content_of(item),
+        reply_to=translate.reply_to(item),
+        at=_instant(item, received_at),
+        received_at=received_at,
+        opens=translate.opens_window(item, reaction_opens=reaction_opens),
+    )
+
+
+def _identity_change(item: Mapping[str, Any], notice: CustomerMessage) -> IdentityChange | None:
+    match item.get("system"):
+        case {"type": str(kind)} if kind in _NUMBER_CHANGES and item.get("type") == "system":
+            system = item["system"]
+            told = system.get("wa_id") or system.get("new_wa_id")
+            now = Sender(_wa_id(told), _opaque(system.get("user_id")))
+            before = notice.sender
+            if previous := _opaque(system.get("previous_user_id")):
+                before = Sender(before.wa_id, previous, before.name)
+            if now.ids in {(None, None), before.ids}:
+                return None
+            return IdentityChange(notice, now)
+    return None
+
+
+def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:
+    number = _number(webhook)
+    status = item.get("status")
+    if not isinstance(status, str) or not status:
+        raise Undecodable("bad_status", "the status has no name")
+    if item.get("type") == "call" or status not in _STATUSES or item.get("recipient_type") == "group":
+        return NotForUs("status")
+    callback = item.get("biz_opaque_callback_data")
+    return MessageStatus(
+        number,
+        ProviderStatus(
+            provider="meta",
+            account=number,
+            provider_id=_id(item),
+            status=status,
+            at=_instant(item, received_at),
+            code=_code(item.get("errors")),
+            callback=callback if isinstance(callback, str) and len(callback) <= MAX_ID else None,
+            item=item,
+        ),
+    )
+
+
+def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:
+    field = webhook.get("field")
+    match field, item:
+        case "calls", {"calls": [dict(call)]}:
+            if call.get("direction") == "USER_INITIATED" and call.get("event") == "connect":
+                return CustomerCall(
+                    _number(webhook), _sender(call, webhook.get("contact")), _instant(call, received_at)
+                )
+            return NotForUs("call")
+        case "calls", {"statuses": [*_]}:
+            return NotForUs("call")
+        case "messages", {"errors": [_, *_]}:
+            return NotForUs("errors")
+        case None, {"event": str()}:
+            return NotForUs("account_update")  # an example of Meta's has lost the name of its field
+        case str(), _ if field in NOT_FOR_US:
+            return NotForUs(field)
+        case str(), _ if field in ("messages", "calls"):
+            raise Undecodable("bad_change", "neither messages nor statuses nor errors can be read in it")
+        case _:
+            raise Undecodable("unknown_field", "the webhook's field is not known here")
+
+
+def _received_at(value: object) -> datetime:
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise Undecodable("bad_fields", "received_at is no time with a zone")
+    return at
+
+
+def _number(webhook: Mapping[str, Any]) -> str:
+    number = webhook.get("phone_number_id")
+    if not isinstance(number, str) or not number:
+        raise Undecodable("no_number", "the webhook names no phone_number_id")
+    return number
+
+
+def _id(item: Mapping[str, Any]) -> str:
+    found = item.get("id")
+    if not isinstance(found, str) or not 0 < len(found) <= MAX_ID:
+        raise Undecodable("no_id", "the item has no usable id")
+    return found
+
+
+def _sender(item: Mapping[str, Any], contact: object) -> Sender:
+    """Ids from the item first, completed by the contact that was matched by one of them."""
+    card: Mapping[str, Any] = contact if isinstance(contact, dict) else {}
+    told = item.get("from")
+    wa_id = _wa_id(told) or _wa_id(card.get("wa_id"))
+    bsuid = _opaque(item.get("from_user_id")) or _opaque(card.get("user_id"))
+    if bsuid is None and _wa_id(told) is None:
+        bsuid = _opaque(told)  # seen in the wild: the BSUID under the name of the number
+    if wa_id is None and bsuid is None:
+        raise Undecodable("no_sender", "the item names no customer")
+    profile = card.get("profile")
+    name = profile.get("name") if isinstance(profile, dict) else None
+    return Sender(wa_id, bsuid, name if isinstance(name, str) and name else None)
+
+
+def _wa_id(value: object) -> str | None:
+    """The digits of a wa_id, also where it is a number or has a plus sign."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        return None
+    e164 = phone.from_wa_id(value.removeprefix("+"))
+    return None if e164 is None else e164[1:]
+
+
+def _opaque(value: object) -> str | None:
+    """A user id as it is: documented as a BSUID, but nothing here depends on its form."""
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_ID else None
+
+
+def _instant(item: Mapping[str, Any], received_at: datetime) -> datetime:
+    told = item.get("timestamp")
+    if isinstance(told, bool) or not isinstance(told, str | int | float):
+        raise Undecodable("bad_timestamp", "the item has no timestamp")
+    try:
+        seconds = float(told)
+        if seconds <= 0:
+            raise Undecodable("bad_timestamp", "the item's timestamp is not after 1970")
+        return customer_instant(seconds, received_at)
+    except (ValueError, OverflowError):
+        raise Undecodable("bad_timestamp", "the item's timestamp is no number") from None
+
+
+def _code(errors: object) -> str | None:
+    match errors:
+        case [{"code": int() | str() as code}, *_]:
+            return str(code)[:20]
+        case _:
+            return None

@@ -1,0 +1,316 @@
+"""The batch handlers: understand was before, here it is stored and then told.
+
+Store, then tell: nothing is published before the thread and the window are committed, and what is published is what stands recorded, now or
+from an earlier try. A redelivery tells the same again under the same ids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from libs.common import metrics, slots
+from libs.common.clock import Clock
+from libs.common.db import slots as db_slots
+from libs.common.db.pool import Pool
+from libs.common.db.statuses import Effects, receive_statuses
+from libs.common.errors import Transient
+from libs.common.events.directory import DirectoryChange
+from libs.common.events.inbound import InboundMessage
+from libs.common.events.outbound import OutboundRefused
+from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED
+from libs.common.kafka.producer import Producer, Record
+from libs.common.kafka.records import RawRecord, Received, Rejected
+from libs.common.logging import get_logger
+from libs.common.window import Window
+from services.ingest import directory, identify, queries
+from services.ingest.identify import Wanted
+from services.ingest.understand import (
+    CustomerCall,
+    CustomerMessage,
+    IdentityChange,
+    MessageStatus,
+    NotForUs,
+    Understood,
+)
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What the worker works with. ``window`` is WINDOW_SECONDS. ``known``: business numbers seen before; a number never changes hands."""
+
+    pool: Pool
+    producer: Producer
+    slots: slots.RedisSlots
+    window: timedelta
+    now: Clock
+    known: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """What a customer did, and the record that told it."""
+
+    record: RawRecord
+    did: CustomerMessage | CustomerCall
+    now: Any = None
+
+    @property
+    def who(self) -> tuple[str, str | None, str | None]:
+        return self.did.phone_number_id, self.did.sender.wa_id, self.did.sender.bsuid
+
+
+async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list[Rejected]:
+    """Store what customers said and how far our messages came; tell what stands recorded. Returns what is for no number of ours."""
+    items, statuses = _sorted_out(batch)
+    refused: list[Rejected] = []
+    told: list[Record] = []
+    if items:
+        items, unknown, places = await _places(items, deps)
+        refused += unknown
+        told += await _store(items, places, deps)
+    freed: Sequence[slots.Slot] = ()
+    if statuses:
+        statuses, unknown = await _of_known_numbers(statuses, deps)
+        refused += unknown
+        effects, freed = await _apply(statuses, deps)
+        told += _tell(effects)
+    await deps.producer.publish(told)
+    await deps.slots.align(lost=freed)
+    return refused
+
+
+def _sorted_out(
+    batch: Sequence[Received[Understood]],
+) -> tuple[list[_Item], list[Received[MessageStatus]]]:
+    items: list[_Item] = []
+    statuses: list[Received[MessageStatus]] = []
+    for received in batch:
+        match received.value:
+            case CustomerMessage() | CustomerCall() as did:
+                items.append(_Item(received.record, did))
+            case IdentityChange(notice, now):
+                items.append(_Item(received.record, notice, now))
+            case MessageStatus() as status:
+                statuses.append(Received(status, received.record))
+            case NotForUs(kind):
+                metrics.count("transom_webhooks_ignored_total", kind=kind)
+                log.debug("webhook.received", source="meta", outcome="ignored", kind=kind)
+    return items, statuses
+
+
+_Places = dict[tuple[str, str | None, str | None], tuple[str, UUID]]
+
+
+async def _places(items: list[_Item], deps: Deps) -> tuple[list[_Item], list[Rejected], _Places]:
+    """Organisation and conversation of every sender; unknown customers become known. The items of unknown numbers come back refused."""
+    senders = {item.who: item.did.sender for item in items}
+    asked = list(senders)
+    async with deps.pool.acquire() as db:
+        found = dict(zip(asked, await queries.find(db, asked), strict=True))
+        deps.known.update(who[0] for who, one in found.items() if one.org_id is not None)
+        refused = _unknown(
+            [item.record for item in items if found[item.who].org_id is None],
+            {item.did.phone_number_id for item in items if found[item.who].org_id is None},
+        )
+        items = [item for item in items if found[item.who].org_id is not None]
+        unsettled = [
+            Wanted(found[item.who].org_id or "", item.did.phone_number_id, item.did.sender, item.did.at, item.now)
+            for item in items
+            if item.now is not None or not identify.is_settled(found[item.who], item.did.sender)
+        ]
+        if unsettled:
+            async with db.transaction():
+                await identify.settle(db, unsettled)
+            again = sorted({item.who for item in items}, key=str)
+            found = dict(zip(again, await queries.find(db, again), strict=True))
+    places: _Places = {}
+    for who, one in found.items():
+        if one.org_id is not None:
+            if one.conversation_id is None:
+                raise Transient("a customer was merged meanwhile")
+            places[who] = one.org_id, one.conversation_id
+    return items, refused, places
+
+
+async def _store(items: Sequence[_Item], places: _Places, deps: Deps) -> list[Record]:
+    """Store each message once, move the windows; the records that tell it."""
+    unique: dict[object, tuple[_Item, queries.Entry]] = {}
+    for number, item in enumerate(items):
+        entry = _entry(item, *places[item.who])
+        unique.setdefault(number if entry.provider_id is None else (entry.account, entry.provider_id), (item, entry))
+    entries = [entry for _, entry in unique.values()]
+    if not entries:
+        return []
+    async with deps.pool.acquire() as db:
+        standing = await queries.record(db, entries)
+        if any(one.conversation_id is None for one in standing):
+            raise Transient("a conversation was merged meanwhile")
+        before = [
+            (entry.org_id, entry.account, entry.provider_id)
+            for entry, one in zip(entries, standing, strict=True)
+            if one.message_id is None and entry.provider_id is not None
+        ]
+        earlier = await queries.recorded(db, before) if before else {}
+    now = deps.now()
+    told: list[Record] = []
+    opened: set[UUID] = set()
+    for entry, one in zip(entries, standing, strict=True):
+        window = Window(one.opened_at, deps.window, one.refused_at)
+        was_open = Window(one.opened_before, deps.window, one.refused_at).is_open(now)
+        if not was_open and window.is_open(now) and entry.conversation_id not in opened:
+            opened.add(entry.conversation_id)
+            log.info(
+                "window.opened", org_id=entry.org_id, conversation_id=str(entry.conversation_id), channel="whatsapp"
+            )
+        if entry.provider_id is not None:
+            told.append(_inbound(entry, one, earlier.get((entry.account, entry.provider_id)), window, now))
+    return told
+
+
+def _entry(item: _Item, org_id: str, conversation_id: UUID) -> queries.Entry:
+    match item.did:
+        case CustomerCall(number, _, at):
+            return queries.Entry(org_id, conversation_id, number, None, None, None, None, at, None, opens=True)
+        case CustomerMessage() as said:
+            return queries.Entry(
+                org_id,
+                conversation_id,
+                said.phone_number_id,
+                said.provider_id,
+                said.content["kind"],
+                said.content,
+                said.reply_to,
+                said.at,
+                said.received_at,
+                said.opens,
+            )
+
+
+def _inbound(
+    entry: queries.Entry, one: queries.Standing, earlier: queries.Recorded | None, window: Window, now: datetime
+) -> Record:
+    """``inbound.messages.v1`` as ``InboundMessage`` declares it, written as plain JSON because this is the way of every message."""
+    if earlier is not None:
+        message_id, conversation_id, content = earlier.message_id, earlier.conversation_id, earlier.content
+        reply_to, at, received_at = earlier.reply_to, earlier.at, earlier.received_at
+    elif one.message_id is not None:
+        message_id, conversation_id, content = one.message_id, entry.conversation_id, entry.content or {}
+        reply_to, at, received_at = entry.reply_to, entry.at, entry.received_at or now
+    else:
+        raise Transient("a message is being stored by somebody else")
+    conversation = str(conversation_id)
+    told = str(message_id)
+    value = {
+        "type": InboundMessage.TYPE,
+        "message_id": told,
+        "org_id": entry.org_id,
+        "conversation_id": conversation,
+        "customer_id": str(one.customer_id),
+        "channel": "whatsapp",
+        "provider_id": entry.provider_id,
+        "content": content,
+        "reply_to": reply_to,
+        "sent_at": at,
+        "received_at": received_at,
+        "window": {"opened_at": window.last_customer_at, "closes_at": window.closes_at, "open": window.is_open(now)},
+    }
+    log.info(
+        "message.received",
+        org_id=entry.org_id,
+        conversation_id=conversation,
+        message_id=told,
+        channel="whatsapp",
+        kind=content["kind"],
+        outcome="stored" if earlier is None else "known",
+        lag_ms=round((now - received_at).total_seconds() * 1000),
+    )
+    return Record(INBOUND_MESSAGES, conversation.encode(), orjson.dumps(value, option=orjson.OPT_UTC_Z))
+
+
+async def _of_known_numbers(
+    statuses: list[Received[MessageStatus]], deps: Deps
+) -> tuple[list[Received[MessageStatus]], list[Rejected]]:
+    numbers = {number for one in statuses if (number := one.value.phone_number_id) is not None}
+    if missing := sorted(numbers - deps.known):
+        async with deps.pool.acquire() as db:
+            deps.known.update(await queries.known_numbers(db, missing))
+    unknown = numbers - deps.known
+    refused = _unknown([one.record for one in statuses if one.value.phone_number_id in unknown], unknown)
+    return [one for one in statuses if one.value.phone_number_id not in unknown], refused
+
+
+async def _apply(statuses: Sequence[Received[MessageStatus]], deps: Deps) -> tuple[Effects, list[slots.Slot]]:
+    """Fold the statuses into the thread; for a bridge that failed after its acceptance also whom its slot had silenced."""
+    if not statuses:
+        return Effects(), []
+    now = deps.now()
+    async with deps.pool.acquire() as db, db.transaction():
+        effects = await receive_statuses(db, [one.value.status for one in statuses], now)
+        freed = [slots.Slot(slot.org_id, slot.conversation_id, slot.intent_id) for slot in effects.freed]
+        for silenced in await db_slots.newest_silenced(db, freed):
+            effects.refusals.append(
+                OutboundRefused(
+                    intent_id=silenced.intent_id,
+                    attempt=silenced.attempt,
+                    org_id=silenced.org_id,
+                    conversation_id=silenced.conversation_id,
+                    reason="slot_freed",
+                    at=now,
+                )
+            )
+    return effects, freed
+
+
+def _tell(effects: Effects) -> list[Record]:
+    told: list[Record] = []
+    for update in effects.updates:
+        metrics.count("transom_statuses_total", channel=update.channel or "none", status=update.status)
+        log.info(
+            "status.applied",
+            org_id=update.org_id,
+            conversation_id=None if update.conversation_id is None else str(update.conversation_id),
+            message_id=str(update.message_id),
+            channel=update.channel,
+            status=update.status,
+            reason=update.reason,
+            provider_code=update.provider_code,
+        )
+        told.append(
+            Record(DELIVERY_UPDATES, str(update.conversation_id or update.message_id).encode(), update.encode())
+        )
+    for refusal in effects.refusals:
+        log.info(
+            "send.refused",
+            org_id=refusal.org_id,
+            conversation_id=str(refusal.conversation_id),
+            intent_id=str(refusal.intent_id),
+            attempt=refusal.attempt,
+            reason=refusal.reason,
+            provider_code=refusal.provider_code,
+        )
+        told.append(Record(OUTBOUND_REFUSED, str(refusal.conversation_id).encode(), refusal.encode()))
+    return told
+
+
+def _unknown(records: Sequence[RawRecord], numbers: set[str]) -> list[Rejected]:
+    """Tenants never meet: nobody's number is loud, and its webhooks are dead letters until the directory names an owner."""
+    for number in sorted(numbers):
+        log.error("number.unknown", phone_number_id=number, records=len(records), reason="unknown_number")
+    return [Rejected(record, "unknown_number", "phone_number_id belongs to no organisation") for record in records]
+
+
+async def on_changes(batch: Sequence[Received[DirectoryChange]], deps: Deps) -> list[Rejected]:
+    """Apply the directory's changes. Returns those that nobody could apply."""
+    async with deps.pool.acquire() as db, db.transaction():
+        refused = await directory.apply(db, [received.value for received in batch])
+    lost = {one.index: one for one in refused}
+    for index, received in enumerate(batch):
+        if index not in lost:
+            log.info("directory.applied", org_id=received.value.org_id, kind=received.value.type)
+    return [Rejected(batch[one.index].record, one.reason, one.detail) for one in refused]
