@@ -1,0 +1,192 @@
+"""What a decision means for the thread and for the senders: the rows to record, the command to give. Pure."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple, assert_never
+from uuid import UUID
+
+import orjson
+
+from libs.common.events.content import OutTemplate, TemplateFields
+from libs.common.events.intents import BadIntent, Intent
+from libs.common.events.outbound import Channel, OutboundRefused, Route, SmsCommand, WhatsappCommand
+from libs.common.phone import from_wa_id
+from libs.common.storable import storable
+from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template
+from services.router.facts import Facts
+from services.router.record import dumps, pack, stored
+
+
+@dataclass(slots=True)
+class Case:
+    """One attempt of one intent, to be decided. ``facts`` are completed while gates are asked; ``sequence`` orders the thread."""
+
+    intent: Intent | BadIntent
+    facts: Facts
+    attempt: int
+    sequence: int
+    refused: OutboundRefused | None = None
+
+    @property
+    def key(self) -> tuple[str, UUID]:
+        return self.intent.org_id, self.intent.intent_id
+
+
+class Outcome(NamedTuple):
+    """One decision as it is recorded: a row of ``decisions`` and what it makes of the message. In the order of the SQL's columns."""
+
+    org_id: str
+    intent_id: UUID
+    attempt: int
+    conversation_id: UUID | None
+    route: Route
+    channel: Channel | None
+    reason: str
+    window: str | None
+    slot_holder: UUID | None
+    record: str
+    command: str | None
+    message_channel: Channel
+    kind: str
+    actor: str | None
+    user_id: str | None
+    sequence: int
+    status: Literal["pending", "sent", "failed"]
+    failure: str | None
+    occurred_at: datetime
+
+
+def outcome(case: Case, decision: Decision, now: datetime) -> Outcome:
+    """The row of a decision; ``case.facts.conversation_id`` is set wherever the message belongs into a thread."""
+    intent, facts = case.intent, case.facts
+    status, failure = _standing(decision)
+    window = facts.window_state(now)
+    kind: str
+    actor: str | None
+    if isinstance(intent, Intent):
+        kind, actor, user_id = intent.content.kind, intent.actor.kind, intent.actor.user_id
+        occurred_at, command = utc(intent.created_at), _command(case, intent, decision)
+    else:
+        kind, actor, user_id = "invalid", intent.actor_kind, intent.user_id
+        occurred_at, command = utc(intent.created_at or now), None
+    return Outcome(
+        org_id=intent.org_id,
+        intent_id=intent.intent_id,
+        attempt=case.attempt,
+        conversation_id=facts.conversation_id,
+        route=decision.route,
+        channel=decision.channel,
+        reason=decision.reason,
+        window=None if window is None else dumps(window.__dict__).decode(),
+        slot_holder=decision.slot_holder if isinstance(decision, Silent) else None,
+        record=pack(intent, facts, now, case.refused),
+        command=None if command is None else stored(dumps(command)),
+        message_channel=_message_channel(intent, decision),
+        kind=kind,
+        actor=actor,
+        user_id=user_id if user_id is None else storable(user_id),
+        sequence=case.sequence,
+        status=status,
+        failure=failure,
+        occurred_at=occurred_at,
+    )
+
+
+def utc(instant: datetime) -> datetime:
+    """The same instant in UTC; at the calendar's ends, where that cannot be said, the same reading of the clock."""
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        return instant.replace(tzinfo=UTC)
+
+
+def _standing(decision: Decision) -> tuple[Literal["pending", "sent", "failed"], str | None]:
+    """The message's status and the reason of a failure."""
+    match decision:
+        case Session(channel="portal"):
+            return "sent", None  # the portal shows it; there is nothing to send
+        case Session() | Template() | Bridge():
+            return "pending", None
+        case Silent(reason="intent_expired") | Rejected():
+            return "failed", decision.reason
+        case Silent():
+            return "failed", f"window_expired_{decision.reason}"
+        case _:
+            assert_never(decision)
+
+
+def _message_channel(intent: Intent | BadIntent, decision: Decision) -> Channel:
+    """Where the thread shows it; a bridge is another message, the one it stands in for was meant for WhatsApp."""
+    match decision:
+        case Session():
+            return decision.channel
+        case Silent() | Rejected() if isinstance(intent, Intent) and intent.channel in ("sms", "portal"):
+            return intent.channel
+        case _:
+            return "whatsapp"
+
+
+def _command(case: Case, intent: Intent, decision: Decision) -> dict[str, Any] | None:
+    match decision:
+        case Session(channel="whatsapp"):
+            return _whatsapp(case, intent, decision.route, orjson.Fragment(_json(intent.content)))
+        case Session(channel="sms"):
+            return _sms(case, intent, "session") | {"text": getattr(intent.content, "text", None)}
+        case Template():
+            return _whatsapp(case, intent, decision.route, orjson.Fragment(_json(_content(decision.template))))
+        case Bridge():
+            facts = case.facts
+            return _sms(case, intent, "bridge") | {
+                "org_name": facts.org_name,
+                "whatsapp_number": facts.display_number,
+                "portal_host": facts.portal_host,
+            }
+        case Session() | Silent() | Rejected():
+            return None
+        case _:
+            assert_never(decision)
+
+
+def _whatsapp(case: Case, intent: Intent, route: str, content: orjson.Fragment) -> dict[str, Any]:
+    facts = case.facts
+    return {
+        "type": WhatsappCommand.TYPE,
+        **_common(case, intent, route),
+        "phone_number_id": facts.phone_number_id,
+        "to": from_wa_id(facts.wa_id) or facts.phone,
+        "recipient": facts.bsuid,
+        "content": content,
+    }
+
+
+def _sms(case: Case, intent: Intent, route: str) -> dict[str, Any]:
+    facts = case.facts
+    return {
+        "type": SmsCommand.TYPE,
+        **_common(case, intent, route),
+        "from_number": facts.sms_number,
+        "to": facts.phone,
+    }
+
+
+def _common(case: Case, intent: Intent, route: str) -> dict[str, Any]:
+    return {
+        "message_id": intent.intent_id,
+        "attempt": case.attempt,
+        "org_id": intent.org_id,
+        "conversation_id": case.facts.conversation_id,
+        "sequence": case.sequence,
+        "route": route,
+        "created_at": utc(intent.created_at),
+        "expires_at": None if intent.expires_at is None else utc(intent.expires_at),
+    }
+
+
+def _content(template: TemplateFields) -> TemplateFields:
+    return template if isinstance(template, OutTemplate) else OutTemplate(**dict(template))
+
+
+def _json(content: Any) -> bytes:
+    """Not through orjson: a whole number beyond 64 bits in Meta's own shapes would be refused there."""
+    found: bytes = content.__pydantic_serializer__.to_json(content, exclude_none=True)
+    return found

@@ -1,0 +1,302 @@
+"""The router's SQL. Every statement takes a whole batch as arrays and names the tenant of each row."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from libs.common.db.pool import Connection
+from libs.common.events.content import OutTemplate
+from libs.common.events.intents import BadIntent, Intent
+from libs.common.phone import normalise
+from libs.common.storable import storable
+from services.router.facts import Facts, TemplateFacts
+from services.router.outcome import Outcome
+from services.router.present import Standing, Told
+
+Key = tuple[str, UUID]
+"""org_id, intent_id"""
+
+_FACTS = """
+select d.intent_id is not null, m.message_id is not null, nextval('message_sequence'),
+       o.name, o.credit_exhausted, o.sms_number, o.sms_active, o.portal_host, n.phone_number_id, n.display_number,
+       c.conversation_id, c.wa_id, c.bsuid, c.last_customer_at, c.refused_at, c.last_inbound_channel, c.last_inbound_at,
+       k.customer_id, k.phone, k.phone_dead, p.whatsapp, p.sms, p.marketing,
+       t.status, t.category, t.parameter_format, t.body, u.ord
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
+       with ordinality as u (org_id, intent_id, attempt, conversation_id, number, phone, template, language, ord)
+  left join decisions d on d.org_id = u.org_id and d.intent_id = u.intent_id and d.attempt = u.attempt
+  left join messages m on m.org_id = u.org_id and m.message_id = u.intent_id
+  left join orgs o on o.org_id = u.org_id
+  left join lateral (
+       select w.phone_number_id,
+              coalesce((select i.customer_id from customer_identities i where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.phone),
+                       (select i.customer_id from customer_identities i where i.org_id = u.org_id and i.kind = 'wa_id' and i.value = substr(u.phone, 2))
+              ) as customer_id
+         from whatsapp_numbers w
+        where w.org_id = u.org_id and w.phone_number_id = u.number
+       ) f on u.number is not null
+  left join conversations c
+         on c.org_id = u.org_id
+        and c.conversation_id = case
+            when u.number is not null then (select x.conversation_id from conversations x
+                                             where x.phone_number_id = f.phone_number_id and x.customer_id = f.customer_id)
+            else coalesce((select a.conversation_id from conversation_aliases a where a.alias = u.conversation_id and a.org_id = u.org_id),
+                          u.conversation_id)
+            end
+  left join whatsapp_numbers n on n.org_id = u.org_id and n.phone_number_id = coalesce(c.phone_number_id, f.phone_number_id)
+  left join customers k on k.org_id = u.org_id and k.customer_id = coalesce(c.customer_id, f.customer_id)
+  left join lateral (
+       select bool_and(s.allowed) filter (where s.category = 'whatsapp') as whatsapp,
+              bool_and(s.allowed) filter (where s.category = 'sms') as sms,
+              bool_and(s.allowed) filter (where s.category = 'marketing') as marketing
+         from consents s
+        where s.org_id = u.org_id and s.customer_id = k.customer_id
+       ) p on true
+  left join templates t on t.org_id = u.org_id and t.waba_id = n.waba_id and t.name = u.template and t.language = u.language
+"""
+
+
+class Question(NamedTuple):
+    """One intent whose facts are wanted, for its attempt ``attempt``."""
+
+    intent: Intent | BadIntent
+    attempt: int
+
+
+class Answer(NamedTuple):
+    """``decided``: this attempt is decided already, and what stands recorded counts. ``sequence`` is a fresh one."""
+
+    decided: bool
+    sequence: int
+    facts: Facts
+
+
+async def facts_for(
+    db: Connection, questions: Sequence[Question], window: timedelta, margin: timedelta
+) -> list[Answer]:
+    """The facts of each question, in order, from one snapshot. Sequences grow in the order of the questions."""
+    rows = await db.fetch(_FACTS, *zip(*map(_asked, questions), strict=True))
+    rows.sort(key=lambda row: row[27])
+    sequences = sorted(row[2] for row in rows)
+    return [
+        Answer(row[0], sequence, _facts(row, question, window, margin))
+        for row, question, sequence in zip(rows, questions, sequences, strict=True)
+    ]
+
+
+def _asked(question: Question) -> tuple[Any, ...]:
+    intent, attempt = question
+    if isinstance(intent, BadIntent):
+        return intent.org_id, intent.intent_id, attempt, intent.conversation_id, None, None, None, None
+    template = intent.content if isinstance(intent.content, OutTemplate) else intent.fallback_template
+    name, language = (None, None) if template is None else (storable(template.name), storable(template.language))
+    number, phone = (
+        (None, None) if intent.to is None else (storable(intent.to.phone_number_id), normalise(intent.to.phone))
+    )
+    return intent.org_id, intent.intent_id, attempt, intent.conversation_id, number, phone, name, language
+
+
+def _facts(row: Any, question: Question, window: timedelta, margin: timedelta) -> Facts:
+    intent, attempt = question
+    (_, known, _, org_name, credit, sms_number, sms_active, portal_host, number, display, conversation_id, wa_id, bsuid,
+     last_customer_at, refused_at, last_channel, last_at, customer_id, phone, phone_dead, whatsapp, sms, marketing,
+     status, category, parameter_format, body, _) = row  # fmt: skip
+    if phone is None and isinstance(intent, Intent) and intent.to is not None:
+        phone = normalise(intent.to.phone)
+    return Facts(
+        window_length=window,
+        margin=margin,
+        org_name=org_name,
+        credit_exhausted=credit,
+        sms_number=sms_number,
+        sms_active=bool(sms_active),
+        portal_host=portal_host,
+        phone_number_id=number,
+        display_number=display,
+        conversation_id=conversation_id,
+        wa_id=wa_id,
+        bsuid=bsuid,
+        last_customer_at=last_customer_at,
+        refused_at=refused_at,
+        last_inbound_channel=last_channel,
+        last_inbound_at=last_at,
+        customer_id=customer_id,
+        phone=phone,
+        phone_dead=phone_dead,
+        whatsapp_consent=whatsapp is not False,
+        sms_consent=sms is not False,
+        marketing_consent=marketing is True,
+        template=None if status is None else TemplateFacts(status, category, parameter_format, body),
+        id_taken=known and attempt == 1,
+    )
+
+
+_RECORD = """
+with given as materialized (
+    select *
+      from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[],
+                  $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::timestamptz[])
+           as u (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_, slot_holder, record,
+                 command, message_channel, kind, actor, user_id, sequence, status, failure, occurred_at)
+), decided as (
+    insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_, slot_holder, record, command, decided_at)
+    select org_id, intent_id, attempt, conversation_id, route, channel, reason, window_::jsonb, slot_holder, record::jsonb, command::jsonb, $20
+      from given
+    on conflict do nothing
+    returning org_id, intent_id, record #> '{intent,content}' as content
+), """
+
+_FIRST = f"""{_RECORD}told as (
+    insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, user_id, ai_generated, sequence,
+                          status, reason, seq, sent_at, failed_at, occurred_at, received_at)
+    select org_id, intent_id, conversation_id, 'out', message_channel, kind, coalesce(content, '{{}}'), actor, user_id, actor is not distinct from 'ai',
+           sequence, status, failure, case status when 'pending' then 0 else 1 end, case status when 'sent' then $20 end,
+           case status when 'failed' then $20 end, occurred_at, $20
+      from given join decided using (org_id, intent_id)
+    on conflict do nothing
+    returning org_id, message_id, seq
+)
+select d.org_id, d.intent_id, t.seq from decided d left join told t on t.org_id = d.org_id and t.message_id = d.intent_id
+"""  # noqa: S608 -- two constants
+
+_AGAIN = f"""{_RECORD}told as (
+    update messages m
+       set attempt = g.attempt, channel = g.message_channel, status = g.status, reason = g.failure, provider_code = null,
+           seq = m.seq + case g.status when 'pending' then 0 else 1 end,
+           sent_at = case g.status when 'sent' then $20 end, failed_at = case g.status when 'failed' then $20 end
+      from given g join decided d using (org_id, intent_id)
+     where m.org_id = g.org_id and m.message_id = g.intent_id and m.direction = 'out' and m.attempt = g.attempt - 1
+    returning m.org_id, m.message_id, m.seq
+)
+select org_id, message_id, seq from told
+"""  # noqa: S608 -- two constants
+
+
+async def record_first(db: Connection, rows: Sequence[Outcome], now: datetime) -> dict[Key, int | None]:
+    """Record first attempts and their messages, each once. Returns those that were not recorded before, with the message's ``seq``.
+
+    ``seq`` is None where the message's id belongs to another message, which stays as it is.
+    """
+    found = await db.fetch(_FIRST, *zip(*rows, strict=True), now)
+    return {(row[0], row[1]): row[2] for row in found}
+
+
+async def record_again(db: Connection, rows: Sequence[Outcome], now: datetime) -> dict[Key, int | None]:
+    """Record later attempts and move their messages on; the caller holds those messages' rows, at the attempt before."""
+    found = await db.fetch(_AGAIN, *zip(*rows, strict=True), now)
+    return {(row[0], row[1]): row[2] for row in found}
+
+
+_STANDING = """
+select d.org_id, d.intent_id, d.attempt, d.conversation_id, d.route, d.channel, d.reason, d.window_::text, d.command::text, d.decided_at,
+       m.channel, m.seq, m.status, m.reason, m.provider_code,
+       case m.status when 'sent' then m.sent_at when 'delivered' then m.delivered_at when 'read' then m.read_at when 'failed' then m.failed_at end
+  from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, intent_id, attempt)
+  join decisions d using (org_id, intent_id, attempt)
+  left join messages m on m.org_id = d.org_id and m.message_id = d.intent_id and m.direction = 'out'
+"""
+
+
+async def standing(db: Connection, attempts: Sequence[tuple[str, UUID, int]]) -> list[Standing]:
+    """What stands recorded of these attempts, in no particular order; those that are not decided are left out."""
+    if not attempts:
+        return []
+    return [_standing(row) for row in await db.fetch(_STANDING, *zip(*attempts, strict=True))]
+
+
+def _standing(row: Any) -> Standing:
+    org_id, intent_id, attempt, conversation_id, route, channel, reason, window, command, decided_at, *told = row
+    return Standing(
+        org_id=org_id,
+        intent_id=intent_id,
+        attempt=attempt,
+        conversation_id=conversation_id,
+        route=route,
+        channel=channel,
+        reason=reason,
+        window=None if window is None else orjson.Fragment(window),
+        command=None if command is None else command.encode(),
+        decided_at=decided_at,
+        told=None if told[-1] is None else Told(*told),
+    )
+
+
+_NEW_CUSTOMERS = """
+with fresh as (
+    insert into customer_identities (org_id, kind, value, customer_id)
+    select org_id, 'phone', phone, uuidv7()
+      from (select distinct org_id, phone from unnest($1::text[], $2::text[]) as u (org_id, phone) order by org_id, phone) u
+    on conflict do nothing
+    returning org_id, value, customer_id
+)
+insert into customers (customer_id, org_id, phone, origin)
+select customer_id, org_id, value, 'outbound' from fresh
+"""
+
+_NEW_CONVERSATIONS = """
+insert into conversations (org_id, customer_id, phone_number_id)
+select distinct u.org_id, coalesce(u.customer_id, i.customer_id), u.number
+  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) as u (org_id, number, phone, customer_id)
+  left join customer_identities i on i.org_id = u.org_id and i.kind = 'phone' and i.value = u.phone
+ order by 2, 3
+on conflict (phone_number_id, customer_id) do nothing
+"""
+
+_CONTACTED = """
+select c.conversation_id, c.customer_id
+  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) with ordinality as u (org_id, number, phone, customer_id, ord)
+  left join customer_identities i on i.org_id = u.org_id and i.kind = 'phone' and i.value = u.phone
+  join conversations c on c.org_id = u.org_id and c.phone_number_id = u.number and c.customer_id = coalesce(u.customer_id, i.customer_id)
+ order by u.ord
+"""
+
+
+class Contact(NamedTuple):
+    """Somebody to be written to for the first time from this number; ``customer_id`` where the directory knows them."""
+
+    org_id: str
+    phone_number_id: str
+    phone: str
+    customer_id: UUID | None
+
+
+async def open_conversations(db: Connection, contacts: Sequence[Contact]) -> list[tuple[UUID, UUID]]:
+    """Conversation and customer of each contact, in order; created where they are missing. Three round trips."""
+    strangers = [contact for contact in contacts if contact.customer_id is None]
+    if strangers:
+        await db.execute(_NEW_CUSTOMERS, [c.org_id for c in strangers], [c.phone for c in strangers])
+    columns = list(zip(*contacts, strict=True))
+    await db.execute(_NEW_CONVERSATIONS, *columns)
+    return [(row[0], row[1]) for row in await db.fetch(_CONTACTED, *columns)]
+
+
+_REFUSED = """
+select m.org_id, m.message_id, m.attempt, m.status, m.reason, m.sequence, d.record
+  from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
+  join messages m using (org_id, message_id)
+  join decisions d on d.org_id = m.org_id and d.intent_id = m.message_id and d.attempt = m.attempt
+ where m.direction = 'out'
+ order by m.org_id, m.message_id
+   for update of m
+"""
+
+
+class Refused(NamedTuple):
+    """A message that was refused, its row locked: where it stands, and the record of its latest decision."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    status: str
+    reason: str | None
+    sequence: int
+    record: dict[str, Any]
+
+
+async def lock_refused(db: Connection, keys: Collection[Key]) -> dict[Key, Refused]:
+    """Lock these messages in the order that everybody uses. Ids that are no intent's are left out."""
+    rows = await db.fetch(_REFUSED, *zip(*sorted(keys), strict=True))
+    return {(row[0], row[1]): Refused(*row) for row in rows}

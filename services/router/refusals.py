@@ -1,0 +1,123 @@
+"""Handles batches of refusals: an attempt that a later gate refused is decided again, as the next attempt, exactly once.
+
+Rule 1: a refusal counts only for the attempt that the message is at, and only while that attempt is unsettled; ``slot_freed`` only for a message
+        that a bridge silenced. Anything else is late: what stands is told again, or nothing.
+Rule 2: a redelivered refusal tells again what was decided for the next attempt.
+Rule 3: the third refusal ends the message: ``failed``/``provider_refused``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from libs.common.db.pool import Connection
+from libs.common.db.statuses import LocalFailure, fail_locally
+from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.events.topics import DELIVERY_UPDATES
+from libs.common.kafka.records import Received
+from libs.common.kafka.records import Rejected as DeadLetter
+from libs.common.logging import get_logger
+from services.router import queries
+from services.router.outcome import Case
+from services.router.present import Event, Standing, present
+from services.router.queries import Question, Refused
+from services.router.record import intent_of
+from services.router.worker import Deps, decide_and_record, log_decision, tell
+
+log = get_logger()
+
+LAST_ATTEMPT = 3
+
+Course = Literal["decide", "repeat", "end", "ignore"]
+
+
+def course(refusal: OutboundRefused, message: Refused) -> Course:
+    """What a refusal means for the message as it stands. Pure."""
+    if refusal.attempt < message.attempt:
+        return "repeat"
+    if refusal.attempt > message.attempt:
+        return "ignore"
+    if refusal.reason == "slot_freed":
+        silenced = message.status == "failed" and message.reason == "window_expired_bridge_already_sent"
+        return "decide" if silenced and message.attempt < LAST_ATTEMPT else "ignore"
+    unsettled = message.status in ("pending", "sent")
+    if message.attempt < LAST_ATTEMPT:
+        return "decide" if unsettled else "ignore"
+    ended = message.status == "failed" and message.reason == "provider_refused"
+    return "end" if unsettled or ended else "ignore"
+
+
+async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) -> list[DeadLetter]:
+    """Decide each refused attempt again, once; tell what stands recorded. A refusal of nothing we know is a dead letter."""
+    known: list[Received[OutboundRefused]] = []
+    unknown: list[DeadLetter] = []
+    found: dict[tuple[str, UUID, int], Standing] = {}
+    async with deps.pool.acquire() as db, db.transaction():
+        now = deps.now()
+        locked = await queries.lock_refused(db, {(r.value.org_id, r.value.intent_id) for r in batch})
+        for received in batch:
+            if (received.value.org_id, received.value.intent_id) in locked:
+                known.append(received)
+            else:
+                unknown.append(DeadLetter(received.record, "unknown_message", "no intent has this id"))
+        pairs = {_next(r.value): (r.value, locked[r.value.org_id, r.value.intent_id]) for r in reversed(known)}
+        courses = {key: course(*pair) for key, pair in pairs.items()}
+        cases = await _cases(db, [pair for key, pair in pairs.items() if courses[key] == "decide"], deps)
+        decided, aligned = await decide_and_record(db, cases, deps, now, again=True)
+        found |= {(*s.key, s.attempt): s for s in decided.values()}
+        repeated = [key for key, what in courses.items() if what == "repeat"]
+        found |= {(*s.key, s.attempt): s for s in await queries.standing(db, repeated)}
+        ended = [_end(refusal, now) for key, (refusal, _) in pairs.items() if courses[key] == "end"]
+        updates = {(u.org_id, u.message_id): u for u in await fail_locally(db, ended)} if ended else {}
+    await deps.slots.align(*aligned)
+    events: dict[tuple[str, UUID, int], list[Event]] = {}
+    for received in known:
+        refusal, key = received.value, _next(received.value)
+        if key in found:
+            events[key] = list(present(found[key]))
+            log_decision(found[key], received.record, now)
+        else:
+            events[key] = [_update(updates[refusal.org_id, refusal.intent_id])] if courses[key] == "end" else []
+            log.info(
+                "send.failed" if courses[key] == "end" else "send.refused",
+                org_id=refusal.org_id,
+                intent_id=str(refusal.intent_id),
+                attempt=refusal.attempt,
+                reason=refusal.reason,
+                outcome=courses[key],
+                provider_code=refusal.provider_code,
+            )
+    await tell(deps, (event for some in events.values() for event in some))
+    return unknown
+
+
+async def _cases(db: Connection, pairs: Sequence[tuple[OutboundRefused, Refused]], deps: Deps) -> list[Case]:
+    """The next attempts to be decided, on facts read afresh, keeping the messages' places in their threads."""
+    if not pairs:
+        return []
+    questions = [Question(intent_of(message.record), message.attempt + 1) for _, message in pairs]
+    answers = await queries.facts_for(db, questions, deps.window_length, deps.margin)
+    cases = []
+    for (refusal, message), question, answer in zip(pairs, questions, answers, strict=True):
+        facts = answer.facts
+        if refusal.reason == "window_open":
+            # the bridge's gate judges without margin: with it the message would bounce between the two until the window closes
+            facts = replace(facts, margin=timedelta(0))
+        cases.append(Case(question.intent, facts, message.attempt + 1, message.sequence, refusal))
+    return cases
+
+
+def _next(refusal: OutboundRefused) -> tuple[str, UUID, int]:
+    return refusal.org_id, refusal.intent_id, refusal.attempt + 1
+
+
+def _end(refusal: OutboundRefused, now: datetime) -> LocalFailure:
+    return LocalFailure(
+        refusal.org_id, refusal.intent_id, refusal.attempt, "provider_refused", refusal.provider_code, now
+    )
+
+
+def _update(update: DeliveryUpdate) -> Event:
+    return DELIVERY_UPDATES, str(update.conversation_id or update.message_id).encode(), update.encode()
