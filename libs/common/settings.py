@@ -207,6 +207,7 @@ class SmsSettings(Settings):
 class PortalSettings(Settings):
     portal_url: BaseUrl | None = None
     portal_link_keys: RequiredSecret
+    portal_link_seconds: PositiveFloat = 604800.0
 
 
 def load(settings: Callable[[], SettingsT]) -> SettingsT:

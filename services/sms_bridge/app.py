@@ -1,0 +1,115 @@
+"""The SMS bridge: commands become rows, rows become SMS, and what came of them is told."""
+
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+
+import aiohttp
+
+from libs.common.clock import utc_now
+from libs.common.db.migrate import require_schema, schema_check
+from libs.common.db.pool import open_pool
+from libs.common.errors import Transient
+from libs.common.events.outbound import SmsCommand
+from libs.common.events.topics import OUTBOUND_SMS
+from libs.common.kafka.consumer import BatchConsumer
+from libs.common.kafka.lane import Subscription
+from libs.common.kafka.producer import Producer
+from libs.common.kafka.records import of_values
+from libs.common.redis import open_redis
+from libs.common.sending.line import Line
+from libs.common.sending.outcomes import Timings
+from libs.common.service import Service, run_service
+from libs.common.settings import secrets_in
+from libs.common.slots import RedisSlots
+from services.sms_bridge.carrier import SmsCarrier
+from services.sms_bridge.links import LinkMint
+from services.sms_bridge.providers.twilio import Twilio
+from services.sms_bridge.settings import SmsBridgeSettings
+from services.sms_bridge.settle import Terms
+from services.sms_bridge.worker import as_sends
+
+NAME = "sms-bridge"
+CALLS_AT_ONCE = 128
+_CALLBACK_PATH = "/webhooks/twilio/status"
+
+
+async def run(settings: SmsBridgeSettings, service: Service) -> None:
+    """Send until the service ends."""
+    kafka = settings.kafka_connection("transom-sms-bridge")
+    async with (
+        open_pool(
+            settings.postgres_dsn.get_secret_value(),
+            application_name="transom-sms-bridge",
+            size=settings.postgres_pool_size,
+            command_seconds=settings.postgres_timeout_seconds,
+        ) as pool,
+        open_redis(settings.redis_url.get_secret_value()) as redis,
+        Producer(kafka) as producer,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CALLS_AT_ONCE)) as http,
+    ):
+        await require_schema(pool)
+        provider = Twilio(
+            http,
+            base_url=settings.twilio_base_url,
+            account_sid=settings.twilio_account_sid,
+            auth_token=secrets_in(settings.twilio_auth_tokens)[0].decode(),
+            status_callback=None if settings.public_url is None else settings.public_url + _CALLBACK_PATH,
+            timeout_seconds=settings.send_timeout_seconds,
+        )
+        timings = Timings(
+            timeout=timedelta(seconds=settings.send_timeout_seconds),
+            lease=settings.send_lease,
+            grace=settings.send_grace,
+        )
+        carrier = SmsCarrier(
+            provider=provider,
+            pool=pool,
+            slots=RedisSlots(redis, settings.bridge_hold),
+            mint=LinkMint(secrets_in(settings.portal_link_keys)),
+            terms=Terms(
+                window_length=settings.window_length,
+                hold=settings.bridge_hold,
+                link_life=timedelta(seconds=settings.portal_link_seconds),
+                portal_host=settings.portal_url,
+            ),
+            grace=settings.send_grace,
+        )
+        line = Line(carrier, pool, producer, timings, now=utc_now, concurrency=CALLS_AT_ONCE)
+
+        async def on_commands(commands: Sequence[SmsCommand]) -> None:
+            await line.accept(as_sends(commands))
+
+        consumer = BatchConsumer(
+            kafka,
+            group=NAME,
+            service=NAME,
+            producer=producer,
+            now=utc_now,
+            dlq_run_limit=settings.dlq_run_limit,
+            drain_timeout=settings.drain_seconds,
+            subscriptions=[
+                Subscription(
+                    OUTBOUND_SMS,
+                    lambda record: SmsCommand.decode(record.value),
+                    of_values(on_commands),
+                    settings.batch_records,
+                )
+            ],
+        )
+
+        async def kafka_answers() -> None:
+            if reason := consumer.unready() or await producer.unready():
+                raise Transient(reason)
+
+        async with line, service.background(line.watch()), consumer:
+            await service.serve(checks={"kafka": kafka_answers, "postgres": schema_check(pool)})
+
+
+def main(port: int | None = None) -> int:
+    """Run until a signal; returns the exit code."""
+    return run_service(NAME, SmsBridgeSettings, run, port=port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The SMS side of the sending core: gate, call, what follows, and evidence, each in its own module; here they meet.
+
+The gate composes the text, because the code of its link must be stored before the SMS leaves: a customer may tap faster than we commit.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from libs.common.db.pool import Connection, Pool
+from libs.common.db.statuses import store_provider_ids
+from libs.common.events.outbound import Channel, SmsCommand
+from libs.common.logging import get_logger
+from libs.common.send_rows import Key, ProviderName, SendRow
+from libs.common.sending.outcomes import Accepted, Evidence, Found, Go, Refused, SendOutcome, Verdict
+from libs.common.sending.rows import Claim, News, Settled
+from libs.common.slots import RedisSlots
+from services.sms_bridge import queries, sweep
+from services.sms_bridge.command import bridge_text, command_of, is_bridge, told_message
+from services.sms_bridge.compose import Unwritable
+from services.sms_bridge.gate import Facts, objection
+from services.sms_bridge.links import Link, LinkMint
+from services.sms_bridge.providers import OutgoingSms, SmsProvider, text_hash
+from services.sms_bridge.settle import Terms, provider_ids, settle, slots_after
+
+log = get_logger()
+
+_LONGEST_VALIDITY = timedelta(hours=4)
+"""An SMS that comes hours after its reason only confuses: a phone that is off so long does not get it."""
+
+
+class SmsCarrier:
+    """Sends rows of provider ``sms``: bridges, and plain text where the router decided for SMS."""
+
+    provider: ProviderName = "sms"
+    channel: Channel = "sms"
+
+    def __init__(
+        self, *, provider: SmsProvider, pool: Pool, slots: RedisSlots, mint: LinkMint, terms: Terms, grace: timedelta
+    ) -> None:
+        self._sms = provider
+        self._pool = pool
+        self._slots = slots
+        self._mint = mint
+        self._terms = terms
+        self._grace = grace
+
+    async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
+        """Ask the gate again on fresh facts; what may pass gets its text and, for a bridge, a fresh link."""
+        came_late = await queries.ids_of_sends(db, [row.key for row in rows if row.resends])
+        facts = await queries.facts_of(
+            db, [(row.org_id, row.conversation_id) for row in rows], self._terms.window_length
+        )
+        verdicts: dict[Key, Verdict[OutgoingSms]] = {}
+        links: list[queries.Link] = []
+        for row, known in zip(rows, facts, strict=True):
+            if (ids := came_late.get(row.key)) is not None:
+                verdicts[row.key] = Found(tuple(Accepted(account, sid) for account, sid in ids))
+                continue
+            link = self._mint.fresh()
+            verdict = verdicts[row.key] = self._verdict(row, known, link, now)
+            if isinstance(verdict, Go) and verdict.link_hash is not None:
+                links.append(queries.Link(verdict.link_hash, row.org_id, row.conversation_id, told_message(row)))
+        # a row that waits after a throttle has a link from its last claim, whose SMS certainly never left
+        unsent = [(row.org_id, row.link_hash) for row in rows if row.link_hash is not None and row.resends == 0]
+        await queries.replace_links(db, links, unsent, expires_at=now + self._terms.link_life, now=now)
+        return verdicts
+
+    async def call(self, claim: Claim[OutgoingSms]) -> SendOutcome:
+        """One request to the provider."""
+        return await self._sms.send(claim.prepared)
+
+    async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
+        """See ``services.sms_bridge.settle``."""
+        return await settle(db, settled, now, self._terms)
+
+    async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
+        """An SMS that was accepted after its claim was lost: its id finds its message, nothing else follows."""
+        ids = [
+            i for one in late if isinstance(one.final, tuple) for i in provider_ids(one.row, one.final, applied=False)
+        ]
+        effects = await store_provider_ids(db, ids, now)
+        news = {(one.row.org_id, told_message(one.row)): (one.row.key, News()) for one in late}
+        for update in effects.updates:
+            news[update.org_id, update.message_id][1].updates.append(update)
+        return dict(news.values())
+
+    async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
+        """See ``services.sms_bridge.sweep``."""
+        return await sweep.seek(self._pool, self._sms, rows, now=now, grace=self._grace)
+
+    async def committed(self, settled: Sequence[Settled]) -> None:
+        """Bring Redis in line with the slots in Postgres, and say which bridges are on their way."""
+        after = slots_after(settled)
+        await self._slots.align(held=after.kept, lost=after.back)
+        for one in settled:
+            if isinstance(one.final, tuple) and is_bridge(one.row):
+                log.info(
+                    "bridge.sent",
+                    org_id=one.row.org_id,
+                    conversation_id=str(one.row.conversation_id),
+                    intent_id=str(one.row.message_id),
+                    message_id=str(told_message(one.row)),
+                    attempt=one.row.attempt,
+                )
+
+    def is_template(self, row: SendRow) -> bool:  # noqa: ARG002 -- the question is WhatsApp's
+        """Never: SMS knows no templates."""
+        return False
+
+    def _verdict(self, row: SendRow, facts: Facts | None, link: Link, now: datetime) -> Verdict[OutgoingSms]:
+        command = command_of(row)
+        if command is None:
+            return Refused("unreadable")
+        bridge = command.route == "bridge"
+        against = objection(bridge=bridge, sender=command.from_number, to=command.to, facts=facts, now=now)
+        if against is not None:
+            return against
+        if not bridge:
+            return _go(row, command, command.text or "", now) if command.text else Refused("empty_text")
+        text = bridge_text(command, self._terms.portal_host, link.code)
+        if isinstance(text, Unwritable):
+            log.error("send.refused", org_id=row.org_id, intent_id=str(row.message_id), channel="sms", reason=text.why)
+            return Refused(None)
+        return _go(row, command, text.text, now, link)
+
+
+def _go(row: SendRow, command: SmsCommand, text: str, now: datetime, link: Link | None = None) -> Go[OutgoingSms]:
+    sms = OutgoingSms(
+        sender=command.from_number, to=command.to, text=text, validity=min(_LONGEST_VALIDITY, row.expires_at - now)
+    )
+    return Go(sms, link_hash=None if link is None else link.code_hash, text_hash=text_hash(text))

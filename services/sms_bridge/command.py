@@ -1,0 +1,42 @@
+"""A row of the sending core, read as what it asks of us. Pure."""
+
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from libs.common.events.outbound import SmsCommand
+from libs.common.ids import bridge_message_id
+from libs.common.send_rows import SendRow
+from libs.common.slots import Slot
+from services.sms_bridge.compose import Composed, Unwritable, compose
+
+
+def command_of(row: SendRow) -> SmsCommand | None:
+    """The command that the row keeps; None when it cannot be read (it was written by another version of us)."""
+    try:
+        return SmsCommand.model_validate(row.command)
+    except ValidationError:
+        return None
+
+
+def is_bridge(row: SendRow) -> bool:
+    return row.command.get("route") == "bridge"
+
+
+def told_message(row: SendRow) -> UUID:
+    """The message whose status the provider's callbacks feed: the bridge's own, or the message itself."""
+    return bridge_message_id(row.message_id) if is_bridge(row) else row.message_id
+
+
+def slot_of(row: SendRow) -> Slot:
+    return Slot(row.org_id, row.conversation_id, row.message_id)
+
+
+def bridge_text(command: SmsCommand, portal_host: str | None, code: str) -> Composed | Unwritable:
+    """The bridge SMS of a command; ``portal_host`` is for organisations that have none of their own."""
+    return compose(
+        org_name=command.org_name or "",
+        whatsapp_number=command.whatsapp_number or "",
+        portal_host=command.portal_host or portal_host or "",
+        code=code,
+    )

@@ -1,0 +1,52 @@
+"""Whether an SMS may still go, asked once more in the claim: queues take time. Pure.
+
+Rule 1: a bridge that is not needed any more goes back to the router: the window is open (no margin here) and WhatsApp is allowed.
+Rule 2: a message that may not go by SMS any more ends with the reason that the decision table has for it (rows 9 and 12), for the bridge
+        and for plain text on the SMS channel alike.
+Rule 3: only the number that the router decided for is written to; a number that is the customer's no more may be a stranger's.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from libs.common.sending.outcomes import Refused, Returned
+from libs.common.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the database says in the claim's transaction."""
+
+    window: Window
+    whatsapp_allowed: bool
+    sms_allowed: bool
+    phone: str | None
+    phone_dead: str | None
+    sms_active: bool
+    sms_number: str | None
+
+
+def objection(*, bridge: bool, sender: str, to: str, facts: Facts | None, now: datetime) -> Returned | Refused | None:
+    """Why this SMS may not go; None when it may. ``facts`` is None when the conversation is there no more."""
+    if facts is None:
+        return _silent("sms_unavailable")
+    if bridge and facts.whatsapp_allowed and facts.window.is_open(now):
+        return Returned("window_open")
+    reason = _reason(bridge=bridge, sender=sender, to=to, facts=facts)
+    return None if reason is None else _silent(reason)
+
+
+def _reason(*, bridge: bool, sender: str, to: str, facts: Facts) -> str | None:
+    if bridge and not facts.whatsapp_allowed:
+        return "whatsapp_consent_off"
+    if facts.phone is None or facts.phone != to or facts.phone == facts.phone_dead:
+        return "no_phone"
+    if not facts.sms_allowed:
+        return "sms_opted_out"
+    if not facts.sms_active or facts.sms_number != sender:
+        return "sms_unavailable"
+    return None
+
+
+def _silent(reason: str) -> Refused:
+    return Refused(None, f"window_expired_{reason}")

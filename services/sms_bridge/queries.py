@@ -1,0 +1,183 @@
+"""The statements of the SMS bridge. All of them work on many rows of many tenants at once, and each names the tenant of every row."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from libs.common.db.pool import Connection
+from libs.common.storable import storable
+from libs.common.window import Window
+from services.sms_bridge.gate import Facts
+
+Key = tuple[str, UUID, int]
+"""org_id, message_id, attempt: a row of sends"""
+
+# A conversation that was merged into another one is asked for under its old id.
+_FACTS = """
+select u.n, c.last_customer_at, c.refused_at, k.phone, k.phone_dead, o.sms_active, o.sms_number,
+       coalesce((select n.allowed from consents n
+                  where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'whatsapp'), true) as whatsapp_allowed,
+       coalesce((select n.allowed from consents n
+                  where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'sms'), true) as sms_allowed
+  from unnest($1::text[], $2::uuid[]) with ordinality as u (org_id, conversation_id, n)
+  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
+  join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+  join customers k on k.org_id = u.org_id and k.customer_id = c.customer_id
+  join orgs o on o.org_id = u.org_id
+"""
+
+_DROP_LINKS = """
+delete from portal_links l
+ using unnest($1::text[], $2::bytea[]) as u (org_id, code_hash)
+ where l.org_id = u.org_id and l.code_hash = u.code_hash
+"""
+
+_KEEP_LINKS = """
+insert into portal_links (code_hash, org_id, conversation_id, message_id, expires_at, created_at)
+select u.code_hash, u.org_id, coalesce(a.conversation_id, u.conversation_id), u.message_id, $5, $6
+  from unnest($1::bytea[], $2::text[], $3::uuid[], $4::uuid[]) as u (code_hash, org_id, conversation_id, message_id)
+  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
+"""
+
+_WRITE_BRIDGES = """
+insert into messages (org_id, message_id, conversation_id, direction, channel, account, kind, content, ai_generated, notification_type,
+                      parent_id, status, attempt, occurred_at, received_at)
+select u.org_id, u.message_id, coalesce(a.conversation_id, u.conversation_id), 'out', 'sms', u.account, 'text', u.content, false, 'bridge',
+       u.parent_id, 'pending', u.attempt, $8, $8
+  from unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::jsonb[], $6::uuid[], $7::int[])
+    as u (org_id, message_id, conversation_id, account, content, parent_id, attempt)
+  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
+on conflict (org_id, message_id) do nothing
+"""
+
+# A country's own price wins over the price for anywhere; of several dates the newest that has come; the same currency every time.
+_CHARGE = """
+insert into charges (org_id, message_id, attempt, conversation_id, channel, category, segments, currency, price, at)
+select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', 'sms', u.segments, r.currency, r.price * u.segments, $8
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::int[], $6::text[])
+    as u (org_id, message_id, attempt, conversation_id, segments, country)
+  left join lateral (
+      select currency, price from rate_card
+       where channel = 'sms' and category = 'sms' and country in (u.country, '*') and valid_from <= $7
+       order by country = '*', valid_from desc, currency
+       limit 1) r on true
+on conflict (org_id, message_id, attempt) do nothing
+"""
+
+_IDS_OF_SENDS = """
+select p.org_id, p.send_id, p.attempt, p.account, p.provider_id
+  from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
+  join provider_ids p on p.org_id = u.org_id and p.send_id = u.send_id and p.attempt = u.attempt
+ where p.provider = 'sms'
+ order by p.recorded_at, p.provider_id
+"""
+
+# Asked of the provider's whole account: a message id is looked up to see whether it is anybody's, its owner is not told.
+_KNOWN_IDS = """
+select provider_id from provider_ids where provider = 'sms' and account = $1 and provider_id = any($2::text[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A magic link as it is stored: the keyed hash of its code, and where it leads."""
+
+    code_hash: bytes
+    org_id: str
+    conversation_id: UUID
+    message_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeMessage:
+    """The bridge SMS as a message of its own; ``masked`` is its text without the code, ``account`` the org's own number."""
+
+    org_id: str
+    message_id: UUID
+    conversation_id: UUID
+    account: str
+    masked: str
+    parent_id: UUID
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What an accepted SMS costs: ``segments`` times the price in ``country`` on that day."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    conversation_id: UUID
+    segments: int
+    country: str
+
+
+async def facts_of(
+    db: Connection, conversations: Sequence[tuple[str, UUID]], window_length: timedelta
+) -> list[Facts | None]:
+    """What stands of each (org_id, conversation_id) now, in their order; None where there is no such conversation."""
+    facts: list[Facts | None] = [None] * len(conversations)
+    for row in await db.fetch(_FACTS, *_columns(conversations)):
+        facts[row["n"] - 1] = Facts(
+            window=Window(row["last_customer_at"], window_length, row["refused_at"]),
+            whatsapp_allowed=row["whatsapp_allowed"],
+            sms_allowed=row["sms_allowed"],
+            phone=row["phone"],
+            phone_dead=row["phone_dead"],
+            sms_active=row["sms_active"],
+            sms_number=row["sms_number"],
+        )
+    return facts
+
+
+async def replace_links(
+    db: Connection, links: Sequence[Link], unsent: Sequence[tuple[str, bytes]], *, expires_at: datetime, now: datetime
+) -> None:
+    """Store the links of this claim; ``unsent`` are (org_id, hash) of those whose SMS certainly never left: they lead nowhere."""
+    if unsent:
+        await db.execute(_DROP_LINKS, *_columns(unsent))
+    if links:
+        rows = [(link.code_hash, link.org_id, link.conversation_id, link.message_id) for link in links]
+        await db.execute(_KEEP_LINKS, *_columns(rows), expires_at, now)
+
+
+async def write_bridges(db: Connection, bridges: Sequence[BridgeMessage], now: datetime) -> None:
+    """Put the bridges into their threads; one that is there already (a resend) stays as it is."""
+    if bridges:
+        rows = [
+            (
+                *(b.org_id, b.message_id, b.conversation_id, b.account),
+                *(storable({"kind": "text", "text": b.masked}), b.parent_id, b.attempt),
+            )
+            for b in sorted(bridges, key=lambda b: (b.org_id, b.message_id))
+        ]
+        await db.execute(_WRITE_BRIDGES, *_columns(rows), now)
+
+
+async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: datetime) -> None:
+    """Record what was bought; without a price where no rate card covers the country and day."""
+    if charges:
+        rows = [(c.org_id, c.message_id, c.attempt, c.conversation_id, c.segments, c.country) for c in charges]
+        await db.execute(_CHARGE, *_columns(rows), day, now)
+
+
+async def ids_of_sends(db: Connection, sends: Collection[Key]) -> dict[Key, list[tuple[str, str]]]:
+    """The (account, provider id) of every id that these sends are known to have got."""
+    found: dict[Key, list[tuple[str, str]]] = {}
+    if not sends:
+        return found
+    for row in await db.fetch(_IDS_OF_SENDS, *_columns(sorted(sends))):
+        found.setdefault((row[0], row[1], row[2]), []).append((row[3], row[4]))
+    return found
+
+
+async def known_ids(db: Connection, account: str, provider_ids: Collection[str]) -> set[str]:
+    """Which of these ids belong to a send of ours already."""
+    return {row[0] for row in await db.fetch(_KNOWN_IDS, account, sorted(provider_ids))}
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

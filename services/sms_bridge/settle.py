@@ -1,0 +1,201 @@
+"""What follows from the end of an SMS: for the message that asked, for the bridge, its slot, the recipient, and the money.
+
+| the send | the original of a bridge | the slot |
+| --- | --- | --- |
+| accepted | failed, ``window_expired_bridge_sent``: its text never went | held for the whole hold from now |
+| refused by the provider, or unwritable | failed, ``window_expired_bridge_failed`` | given back; the newest intent it had silenced goes to the router |
+| refused by our gate, too late | failed, with that reason | the same |
+| back to the router: the window is open | as it was: pending | given back |
+| of unknown outcome to the end | failed, ``unknown_outcome`` | held for the whole hold from now: it may have arrived |
+
+Plain text on the SMS channel has no slot and no bridge: it is the message itself that is pending, or failed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from libs.common.db import slots
+from libs.common.db.pool import Connection
+from libs.common.db.recipients import FAULT_OF_CODE, RecipientMark, mark_recipients
+from libs.common.db.statuses import LocalFailure, ProviderId, fail_locally, store_provider_ids
+from libs.common.events.outbound import OutboundRefused
+from libs.common.ids import bridge_message_id
+from libs.common.sending.outcomes import Accepted, Refused, Returned
+from libs.common.sending.rows import Key, News, SendRow, Settled
+from libs.common.slots import Slot
+from services.sms_bridge import queries
+from services.sms_bridge.command import bridge_text, command_of, is_bridge, slot_of, told_message
+from services.sms_bridge.compose import CODE_LENGTH, Composed
+from services.sms_bridge.countries import country_of
+from services.sms_bridge.gsm7 import segments
+
+UNKNOWN_OUTCOME = "unknown_outcome"
+_PROVIDER_REFUSED = "provider_refused"
+_MASKED_CODE = "*" * CODE_LENGTH
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the settings say: how long a slot is held, how long a link lives, where portals of organisations without one of their own are."""
+
+    window_length: timedelta
+    hold: timedelta
+    link_life: timedelta
+    portal_host: str | None
+
+
+@dataclass(slots=True)
+class SlotsAfter:
+    """Bridge slots once these sends have ended: ``kept`` hold from now on, ``back`` are free, ``retry`` among them after a failure."""
+
+    kept: list[Slot] = field(default_factory=list)
+    back: list[Slot] = field(default_factory=list)
+    retry: list[Slot] = field(default_factory=list)
+
+
+def slots_after(settled: Sequence[Settled]) -> SlotsAfter:
+    """What becomes of the slots of these sends."""
+    after = SlotsAfter()
+    for one in settled:
+        if not is_bridge(one.row):
+            continue
+        slot = slot_of(one.row)
+        match one.final:
+            case Returned():
+                after.back.append(slot)
+            case Refused(_, reason) if reason != UNKNOWN_OUTCOME:
+                after.back.append(slot)
+                after.retry.append(slot)
+            case _:
+                after.kept.append(slot)
+    return after
+
+
+async def settle(db: Connection, settled: Sequence[Settled], now: datetime, terms: Terms) -> dict[Key, News]:
+    """Record what follows, in the transaction that ends the sends; returns what is to be told of each."""
+    news = {one.row.key: News() for one in settled}
+    teller = {(one.row.org_id, told): news[one.row.key] for one in settled for told in _messages_of(one.row)}
+    accepted = [(one.row, one.final) for one in settled if isinstance(one.final, tuple)]
+
+    await queries.write_bridges(db, [b for row, _ in accepted if (b := _bridge_message(row, terms)) is not None], now)
+    effects = await store_provider_ids(db, [i for row, ids in accepted for i in provider_ids(row, ids)], now)
+    updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
+    await mark_recipients(db, [m for one in settled if (m := _mark(one, now)) is not None])
+
+    after = slots_after(settled)
+    await slots.accept(db, [(slot, now) for slot in after.kept], terms.hold)
+    released = await slots.release(db, after.back)
+    freed = [slot for slot in released if slot in set(after.retry)]
+    freed += [Slot(f.org_id, f.conversation_id, f.intent_id) for f in effects.freed]
+    silenced = await slots.newest_silenced(db, freed)
+    await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
+
+    for update in [*effects.updates, *updates]:
+        teller[update.org_id, update.message_id].updates.append(update)
+    for row, _ in accepted:
+        if is_bridge(row):
+            news[row.key].rungs.add(bridge_message_id(row.message_id))
+    for one in settled:
+        if isinstance(one.final, Returned):
+            news[one.row.key].refusals.append(_returned(one.row, one.final, now))
+    for silent in silenced:
+        teller[silent.org_id, silent.holder].refusals.append(_slot_freed(silent, now))
+    return news
+
+
+def provider_ids(row: SendRow, ids: Sequence[Accepted], *, applied: bool = True) -> list[ProviderId]:
+    """The ids that a send got, for the message whose status they feed."""
+    return [
+        ProviderId(
+            provider="sms",
+            account=got.account,
+            provider_id=got.provider_id,
+            org_id=row.org_id,
+            message_id=told_message(row),
+            send_id=row.message_id,
+            attempt=row.attempt,
+            applied=applied,
+        )
+        for got in ids
+    ]
+
+
+def _messages_of(row: SendRow) -> set[UUID]:
+    return {row.message_id, told_message(row)}
+
+
+def _bridge_message(row: SendRow, terms: Terms) -> queries.BridgeMessage | None:
+    command = command_of(row)
+    if command is None or command.route != "bridge":
+        return None
+    text = bridge_text(command, terms.portal_host, _MASKED_CODE)
+    return queries.BridgeMessage(
+        org_id=row.org_id,
+        message_id=bridge_message_id(row.message_id),
+        conversation_id=row.conversation_id,
+        account=row.account,
+        masked=text.masked if isinstance(text, Composed) else "",
+        parent_id=row.message_id,
+        attempt=row.attempt,
+    )
+
+
+def _failure(one: Settled, now: datetime) -> LocalFailure | None:
+    row, bridge = one.row, is_bridge(one.row)
+    match one.final:
+        case Returned():
+            return None
+        case Refused(code, reason):
+            told = "window_expired_bridge_failed" if bridge and reason == _PROVIDER_REFUSED else reason
+            return LocalFailure(row.org_id, row.message_id, row.attempt, told, code, now)
+        case _:
+            if not bridge:
+                return None
+            return LocalFailure(row.org_id, row.message_id, row.attempt, "window_expired_bridge_sent", None, now)
+
+
+def _mark(one: Settled, now: datetime) -> RecipientMark | None:
+    match one.final:
+        case Refused(str(code), _) if (fault := FAULT_OF_CODE.get(code)) is not None:
+            to = str(one.row.command.get("to"))
+            return RecipientMark(one.row.org_id, one.row.conversation_id, to, fault, code, now)
+        case _:
+            return None
+
+
+def _charge(row: SendRow, ids: Sequence[Accepted]) -> queries.Charge:
+    """Every id is a message that was bought; a bridge is one segment by its composer's law."""
+    parts = 1 if is_bridge(row) else segments(str(row.command.get("text") or ""))
+    return queries.Charge(
+        org_id=row.org_id,
+        message_id=told_message(row),
+        attempt=row.attempt,
+        conversation_id=row.conversation_id,
+        segments=parts * max(1, len(ids)),
+        country=country_of(str(row.command.get("to") or "")),
+    )
+
+
+def _returned(row: SendRow, final: Returned, now: datetime) -> OutboundRefused:
+    return OutboundRefused(
+        intent_id=row.message_id,
+        attempt=row.attempt,
+        org_id=row.org_id,
+        conversation_id=row.conversation_id,
+        reason=final.reason,
+        provider_code=final.code,
+        at=now,
+    )
+
+
+def _slot_freed(silent: slots.Silenced, now: datetime) -> OutboundRefused:
+    return OutboundRefused(
+        intent_id=silent.intent_id,
+        attempt=silent.attempt,
+        org_id=silent.org_id,
+        conversation_id=silent.conversation_id,
+        reason="slot_freed",
+        at=now,
+    )

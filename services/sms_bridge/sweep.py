@@ -1,0 +1,82 @@
+"""Evidence for an SMS whose answer was lost: ids that came late, then the provider's own list.
+
+A listed message is ours when it went between the same numbers, not before the claim, with the very text (by digest; a bridge's code makes
+it unique), and belongs to no other send of ours. A list that cannot be read to its end proves nothing, and before the grace is over its
+silence proves nothing either.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from libs.common.db.pool import Pool
+from libs.common.errors import Transient
+from libs.common.logging import get_logger
+from libs.common.send_rows import Key, SendRow
+from libs.common.sending.outcomes import Absent, Accepted, Evidence, Found, Unclear
+from services.sms_bridge import queries
+from services.sms_bridge.providers import Listed, SmsProvider
+
+log = get_logger()
+
+_LISTS_AT_ONCE = 8
+_SKEW = timedelta(seconds=60)
+"""How far the provider's clock may be behind ours."""
+
+
+async def seek(
+    pool: Pool, provider: SmsProvider, rows: Sequence[SendRow], *, now: datetime, grace: timedelta
+) -> dict[Key, Evidence]:
+    """What is known of each send; a row that is missing is as unclear as before."""
+    async with pool.acquire() as db:
+        late = await queries.ids_of_sends(db, [row.key for row in rows])
+    evidence: dict[Key, Evidence] = {
+        key: Found(tuple(Accepted(account, provider_id) for account, provider_id in ids)) for key, ids in late.items()
+    }
+    open_rows = sorted((row for row in rows if row.key not in evidence), key=lambda row: (_claimed(row), row.key))
+    lists = await _lists(provider, open_rows)
+    async with pool.acquire() as db:
+        ids = {sms.provider_id for listed in lists.values() for sms in listed}
+        taken = await queries.known_ids(db, provider.account, ids) if ids else set()
+    for row in open_rows:
+        listed = lists.get(_parties(row))
+        if listed is None:
+            continue
+        match = next((sms for sms in reversed(listed) if sms.provider_id not in taken and _is_of(sms, row)), None)
+        if match is not None:
+            taken.add(match.provider_id)
+            evidence[row.key] = Found((Accepted(provider.account, match.provider_id),))
+        else:
+            evidence[row.key] = Absent() if now - _claimed(row) >= grace else Unclear()
+    return evidence
+
+
+async def _lists(provider: SmsProvider, rows: Sequence[SendRow]) -> Mapping[tuple[str, str], Sequence[Listed]]:
+    """The provider's list for each pair of numbers, since the oldest claim of the pair; pairs whose list cannot be read are left out."""
+    since: dict[tuple[str, str], datetime] = {}
+    for row in rows:
+        since.setdefault(_parties(row), _claimed(row))
+    few = asyncio.Semaphore(_LISTS_AT_ONCE)
+
+    async def read(pair: tuple[str, str]) -> Sequence[Listed] | None:
+        async with few:
+            try:
+                return await provider.listed(sender=pair[0], to=pair[1], since=since[pair])
+            except Transient as error:
+                log.warning("task.retried", task="sms_evidence", exc_info=error)
+                return None
+
+    found = zip(since, await asyncio.gather(*map(read, since)), strict=True)
+    return {pair: listed for pair, listed in found if listed is not None}
+
+
+def _parties(row: SendRow) -> tuple[str, str]:
+    return row.account, str(row.command.get("to") or "")
+
+
+def _claimed(row: SendRow) -> datetime:
+    return row.claimed_at or row.created_at
+
+
+def _is_of(sms: Listed, row: SendRow) -> bool:
+    return sms.text_hash == row.text_hash and sms.created_at >= _claimed(row) - _SKEW
