@@ -161,6 +161,9 @@ def _hold_together(loaded: Loaded) -> None:
             once(
                 f"template of {org.org_id}", f"{template.name} {template.language}", ("orgs", o, "templates", t, "name")
             )
+    for r, rate in enumerate(loaded.content.rate_card):
+        once("price", (rate.from_, rate.channel, rate.category, rate.country, rate.currency), ("rate_card", r))
+    for o, org in enumerate(loaded.content.orgs):
         if org.templates and not org.numbers:
             raise loaded.fault(
                 ("orgs", o, "templates"), "templates need at least one number, whose WABA they belong to"

@@ -1,6 +1,7 @@
 """The statements of the ``transom`` command."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -47,3 +48,38 @@ async def provider_ids_of(db: Connection, org_id: str, intent_id: UUID) -> list[
 async def charges_of(db: Connection, org_id: str, message_ids: Sequence[UUID]) -> list[asyncpg.Record]:
     """What messages cost."""
     return await db.fetch(_CHARGES, org_id, list(message_ids))
+
+
+_UPSERT_TEMPLATES = """
+insert into templates as t (org_id, waba_id, name, language, category, parameter_format, status, body, header, buttons, updated_at)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                     $9::jsonb[], $10::jsonb[], $11::timestamptz[])
+on conflict (waba_id, name, language) do update
+   set category = excluded.category, parameter_format = excluded.parameter_format, status = excluded.status, body = excluded.body,
+       header = excluded.header, buttons = excluded.buttons, updated_at = excluded.updated_at
+ where t.org_id = excluded.org_id
+"""
+
+
+async def upsert_templates(db: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Org, WABA, name, language, category, parameter format, status, body, header, buttons, now. Each identity once."""
+    if rows:
+        await db.execute(_UPSERT_TEMPLATES, *_columns(rows))
+
+
+_UPSERT_RATES = """
+insert into rate_card (valid_from, channel, category, country, currency, price)
+select * from unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::numeric[])
+on conflict (channel, category, country, currency, valid_from) do update set price = excluded.price
+"""
+
+
+async def upsert_rates(db: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """From which day, channel, category, country, currency, price. Each (channel, category, country, currency, day) once."""
+    if rows:
+        await db.execute(_UPSERT_RATES, *_columns(rows))
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Rows as columns, for ``unnest``."""
+    return [list(column) for column in zip(*rows, strict=True)]
