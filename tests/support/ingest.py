@@ -1,0 +1,199 @@
+"""Ingest as it runs, on real servers, in the test's own loop: ``ingest`` takes webhooks and lets the test see what became of them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from pydantic import SecretStr
+
+from deploy.local.servers.ports import free_port
+from libs.common.db.pool import Connection, Pool, open_pool
+from libs.common.events.base import Event
+from libs.common.events.directory import NumberUpserted, OrgUpserted
+from libs.common.events.topics import (
+    DELIVERY_UPDATES,
+    DIRECTORY_CHANGES,
+    INBOUND_MESSAGES,
+    OUTBOUND_REFUSED,
+    WEBHOOKS,
+    Topic,
+)
+from libs.common.service import Service
+from services.ingest import app, directory
+from services.ingest.settings import IngestSettings
+from tests.support.topics import OwnTopics
+from tests.support.waiting import DEADLINE_SECONDS
+from tests.support.webhooks import NUMBER, WABA, as_body, sign
+
+ORG = "acme"
+SECRETS = (b"old-secret", b"new-secret")
+VERIFY_TOKEN = "shake"
+TWILIO_TOKEN = b"12345"
+PUBLIC_URL = "https://hooks.example"
+READ = (
+    WEBHOOKS,
+    WEBHOOKS.dlq,
+    INBOUND_MESSAGES,
+    DELIVERY_UPDATES,
+    OUTBOUND_REFUSED,
+    DIRECTORY_CHANGES.dlq,
+)
+
+
+@dataclass
+class Ingest:
+    """One running ingest, and eyes on its topics and tables."""
+
+    url: str
+    prefix: str
+    pool: Pool
+    http: aiohttp.ClientSession
+    consumer: AIOKafkaConsumer
+    producer: AIOKafkaProducer
+    seen: dict[str, list[Any]] = field(default_factory=dict)
+
+    async def post(self, webhook: Any, *, secret: bytes = SECRETS[0], headers: dict[str, str] | None = None) -> int:
+        """Post a webhook signed as Meta would; the status of the answer."""
+        body = webhook if isinstance(webhook, bytes) else as_body(webhook)
+        given = {"X-Hub-Signature-256": sign(body, secret)} if headers is None else headers
+        async with self.http.post(f"{self.url}/webhooks/meta", data=body, headers=given) as answer:
+            await answer.read()
+            return answer.status
+
+    async def tell(self, *changes: Event) -> None:
+        """Publish changes of the directory as the platform would."""
+        for change in changes:
+            await self.producer.send_and_wait(f"{self.prefix}{DIRECTORY_CHANGES.name}", change.encode(), key=b"acme")
+
+    async def records(self, topic: Topic, count: int) -> list[Any]:
+        """The records of a topic from its beginning, once there are ``count``."""
+        seen = self.seen.setdefault(topic.name, [])
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while len(seen) < count:
+                for partition, records in (await self.consumer.getmany(timeout_ms=50)).items():
+                    self.seen.setdefault(partition.topic.removeprefix(self.prefix), []).extend(records)
+        return list(seen)
+
+    async def told(self, topic: Topic, count: int) -> list[dict[str, Any]]:
+        """The same as JSON."""
+        return [json.loads(record.value) for record in await self.records(topic, count)]
+
+    async def reasons(self, topic: Topic, count: int) -> list[str]:
+        """The reasons of a topic's dead letters."""
+        return [dict(record.headers)["reason"].decode() for record in await self.records(topic.dlq, count)]
+
+    async def nothing_more(self, topic: Topic) -> list[Any]:
+        """What is in a topic up to its present end."""
+        partitions = [p for p in self.consumer.assignment() if p.topic == f"{self.prefix}{topic.name}"]
+        ends = await self.consumer.end_offsets(partitions)
+        return await self.records(topic, sum(ends.values()))
+
+    async def rows(self, query: str, *values: Any) -> list[asyncpg.Record]:
+        async with self.pool.acquire() as db:
+            return await db.fetch(query, *values)
+
+    async def row(self, query: str, *values: Any) -> asyncpg.Record:
+        (row,) = await self.rows(query, *values)
+        return row
+
+
+async def tell_org(db: Connection, org_id: str = ORG, number: str = NUMBER) -> None:
+    """An organisation with one number, told long ago."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    changes = [
+        OrgUpserted(org_id=org_id, at=at, name="Acme Motors", sms_number="+447700900001", sms_active=True),
+        NumberUpserted(org_id=org_id, at=at, phone_number_id=number, waba_id=WABA, display_number="+447700900123"),
+    ]
+    assert await directory.apply(db, changes) == []
+
+
+def settings(database: str, bootstrap: str, prefix: str, redis_url: str, **more: Any) -> IngestSettings:
+    return IngestSettings(
+        **{
+            "postgres_dsn": SecretStr(database),
+            "kafka_bootstrap": bootstrap,
+            "topic_prefix": prefix,
+            "redis_url": SecretStr(redis_url),
+            "meta_app_secrets": SecretStr(",".join(secret.decode() for secret in SECRETS)),
+            "meta_verify_token": SecretStr(VERIFY_TOKEN),
+            "twilio_auth_tokens": SecretStr(TWILIO_TOKEN.decode()),
+            "public_url": PUBLIC_URL,
+            "http_host": "127.0.0.1",
+        }
+        | more
+    )
+
+
+@asynccontextmanager
+async def running(configured: IngestSettings) -> AsyncIterator[str]:
+    """Ingest's own ``run`` until the block ends; its address."""
+    port = free_port()
+    service = Service("ingest", host="127.0.0.1", port=port, drain_seconds=5)
+    task = asyncio.create_task(app.run(configured, service))
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not await _answers(url):
+                assert not task.done(), task.exception()
+                await asyncio.sleep(0.02)
+        yield url
+    finally:
+        service.stop()
+        await task
+
+
+async def _answers(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as http, http.get(f"{url}/readyz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+@asynccontextmanager
+async def watching(bootstrap: str, prefix: str, topics: Iterable[Topic] = READ) -> AsyncIterator[AIOKafkaConsumer]:
+    """A reader of these topics from their beginning, without a group."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=50)
+    await consumer.start()
+    try:
+        names = [f"{prefix}{topic.name}" for topic in topics]
+        consumer.assign(
+            [TopicPartition(name, p) for name in names for p in sorted(consumer.partitions_for_topic(name) or {0})]
+        )
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+@pytest_asyncio.fixture
+async def ingest(database: str, kafka_bootstrap: str, topics: OwnTopics, redis_url: str) -> AsyncIterator[Ingest]:
+    """Ingest with one organisation (``acme``) and one number, running."""
+    await topics.create()
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap)
+    await producer.start()
+    async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
+        async with pool.acquire() as db:
+            await tell_org(db)
+        async with (
+            running(settings(database, kafka_bootstrap, topics.prefix, redis_url)) as url,
+            watching(kafka_bootstrap, topics.prefix) as consumer,
+            aiohttp.ClientSession() as http,
+        ):
+            yield Ingest(url, topics.prefix, pool, http, consumer, producer)
+    await producer.stop()
+
+
+def now() -> datetime:
+    """Whole seconds, as Meta tells time."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+DAY = timedelta(days=1)
