@@ -1,0 +1,138 @@
+"""WhatsApp as the sending core sees it: its gate, its call, what follows from an end, and where evidence is found."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from pydantic import TypeAdapter
+
+from libs.common.db.pool import Connection, Pool
+from libs.common.db.statuses import Effects, LocalFailure, ProviderId, fail_locally, store_provider_ids
+from libs.common.events.content import OutContent
+from libs.common.events.outbound import Channel, OutboundRefused
+from libs.common.ids import callback_data
+from libs.common.sending.outcomes import Evidence, Refused, Returned, SendOutcome, Unclear, Verdict
+from libs.common.sending.rows import Claim, Key, News, ProviderName, SendRow, Settled
+from services.whatsapp_sender import queries
+from services.whatsapp_sender.classify import TEMPLATE_GONE, WINDOW_CLOSED
+from services.whatsapp_sender.gate import Ready, judge
+from services.whatsapp_sender.graph import Graph
+from services.whatsapp_sender.payloads import payload
+from services.whatsapp_sender.sweep import weigh
+
+CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
+
+
+class WhatsappCarrier:
+    """``libs.common.sending.carrier.Carrier`` for Meta's WhatsApp Cloud API."""
+
+    provider: ProviderName = "meta"
+    channel: Channel = "whatsapp"
+
+    def __init__(self, graph: Graph, pool: Pool, *, window_length: timedelta, grace: timedelta) -> None:
+        self._graph = graph
+        self._pool = pool
+        self._window_length = window_length
+        self._grace = grace
+        self._refused_at: dict[Key, datetime] = {}
+
+    def is_template(self, row: SendRow) -> bool:
+        return row.command.get("route") == "template"
+
+    async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[Ready]]:
+        """Window, consent, template and number, read afresh; before a resend also whether the first call has turned up."""
+        seen = await queries.evidence(db, [row for row in rows if row.resends])
+        facts = await queries.facts(db, rows, self._window_length, seen)
+        return {row.key: judge(str(row.command.get("route")), facts[row.key], now) for row in rows}
+
+    async def call(self, claim: Claim[Ready]) -> SendOutcome:
+        """Build the request and send it. Meta's word on a closed window counts from the claim, or from the message we knew of."""
+        row = claim.row
+        content = CONTENT.validate_python(row.command["content"])
+        body = payload(
+            content,
+            to=row.command.get("to"),
+            recipient=row.command.get("recipient"),
+            callback=callback_data(row.message_id, row.attempt),
+        )
+        outcome = await self._graph.send(row.account, body, token=claim.prepared.token)
+        if isinstance(outcome, Returned) and self.is_template(row) != (outcome.reason == "template_not_approved"):
+            return Refused(outcome.code)  # an answer to another kind of message than we sent: no other route mends it
+        if isinstance(outcome, Returned) and outcome.code == str(WINDOW_CLOSED):
+            # a customer's clock may run ahead of ours; what we knew of must not outlive this answer
+            at = [at for at in (row.claimed_at, claim.prepared.customer_at) if at is not None]
+            self._refused_at[row.key] = max(at)
+        return outcome
+
+    async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
+        """Ids of accepted sends, failures of refused ones; what goes back leaves its mark on the conversation or template first."""
+        effects = await store_provider_ids(db, [i for s in settled for i in _ids(s, applied=True)], now)
+        failures = [_failure(s.row, s.final, now) for s in settled if isinstance(s.final, Refused)]
+        effects.updates += await fail_locally(db, failures) if failures else []
+        returned = [(s.row, s.final) for s in settled if isinstance(s.final, Returned)]
+        if returned:
+            effects.refusals += [_refusal(row, final, now) for row, final in returned]
+            await queries.refuse_windows(
+                db, [(row.org_id, row.conversation_id, self._refused_at[row.key]) for row, _ in returned if row.key in self._refused_at]
+            )  # fmt: skip
+            gone = {str(code): status for code, status in TEMPLATE_GONE.items()}
+            await queries.templates_gone(db, [(row, gone[f.code]) for row, f in returned if f.code in gone], now)
+        return _news([s.row for s in settled], effects)
+
+    async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
+        effects = await store_provider_ids(db, [i for s in late for i in _ids(s, applied=False)], now)
+        return _news([s.row for s in late], effects)
+
+    async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:  # noqa: ARG002 -- ingest's clock counts
+        """Statuses that came, late answers; silence counts once ingest has been caught up for the whole grace."""
+        async with self._pool.acquire() as db:
+            # progress first: what ingest stores between the two reads is seen, not taken for silence
+            progress = await queries.caught_up(db)
+            seen = await queries.evidence(db, rows)
+        return {
+            row.key: Unclear()
+            if row.claimed_at is None
+            else weigh(seen.get(row.key, ()), progress, row.claimed_at, self._grace)
+            for row in rows
+        }
+
+    async def committed(self, settled: Sequence[Settled]) -> None:
+        """Nothing of WhatsApp lives outside of PostgreSQL but what ``call`` remembered for ``settle``."""
+        for ended in settled:
+            self._refused_at.pop(ended.row.key, None)
+
+
+def _ids(settled: Settled, *, applied: bool) -> list[ProviderId]:
+    row = settled.row
+    if not isinstance(settled.final, tuple):
+        return []
+    return [
+        ProviderId("meta", i.account, i.provider_id, row.org_id, row.message_id, row.message_id, row.attempt, applied)
+        for i in settled.final
+    ]
+
+
+def _failure(row: SendRow, final: Refused, now: datetime) -> LocalFailure:
+    return LocalFailure(row.org_id, row.message_id, row.attempt, final.reason, final.code, now)
+
+
+def _refusal(row: SendRow, final: Returned, now: datetime) -> OutboundRefused:
+    return OutboundRefused(
+        intent_id=row.message_id,
+        attempt=row.attempt,
+        org_id=row.org_id,
+        conversation_id=row.conversation_id,
+        reason=final.reason,
+        provider_code=final.code,
+        at=now,
+    )
+
+
+def _news(rows: Sequence[SendRow], effects: Effects) -> dict[Key, News]:
+    """Effects by row; what belongs to none of them (a wamid that Meta gave twice) is told with the first."""
+    news = {row.key: News() for row in rows}
+    keys = {(row.org_id, row.message_id): row.key for row in rows}
+    for update in effects.updates:
+        news[keys.get((update.org_id, update.message_id), rows[0].key)].updates.append(update)
+    for refusal in effects.refusals:
+        news[keys.get((refusal.org_id, refusal.intent_id), rows[0].key)].refusals.append(refusal)
+    return news

@@ -1,0 +1,57 @@
+"""Whether a WhatsApp message may still go, asked once more in the claim: queues take time. Pure.
+
+Rule 1: the window is judged by the same rule as at the router (``libs.common.window``), without the margin for queueing.
+Rule 2: what stands against it goes back to the router, which knows other ways: window closed, consent withdrawn, template gone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from libs.common.events.outbound import RefusalReason
+from libs.common.sending.outcomes import Accepted, Found, Go, Refused, Returned, Verdict
+from libs.common.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the database says in the claim's transaction. ``template_*`` are None for free-form messages and unknown templates.
+
+    ``token`` overrides the system user's. ``seen`` are wamids under which an earlier call of this send turned out to be accepted.
+    """
+
+    number_is_ours: bool
+    token: str | None
+    window: Window
+    whatsapp_allowed: bool
+    marketing_allowed: bool
+    template_status: str | None = None
+    template_category: str | None = None
+    seen: tuple[Accepted, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the call needs to know beside the command."""
+
+    token: str | None
+    customer_at: datetime | None
+
+
+def judge(route: str, facts: Facts, now: datetime) -> Verdict[Ready]:
+    """The verdict on one row; ``route`` is the command's: session or template."""
+    if facts.seen:
+        return Found(facts.seen)
+    if not facts.number_is_ours:
+        return Refused(None)
+    objection = _objection(route, facts, now)
+    return Go(Ready(facts.token, facts.window.last_customer_at)) if objection is None else Returned(objection)
+
+
+def _objection(route: str, facts: Facts, now: datetime) -> RefusalReason | None:
+    if not facts.whatsapp_allowed:
+        return "consent_off"
+    if route != "template":
+        return None if facts.window.is_open(now) else "window_closed"
+    if facts.template_status != "APPROVED":
+        return "template_not_approved"
+    return "consent_off" if facts.template_category == "MARKETING" and not facts.marketing_allowed else None

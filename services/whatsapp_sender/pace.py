@@ -1,0 +1,56 @@
+"""How long WhatsApp is left alone, and for whom. Pure.
+
+Sources: Meta's pair limit asks for 4^n seconds; its throughput limit (130429) clears within seconds; call limits (80007 and the Graph's own)
+name their end in ``X-Business-Use-Case-Usage``. How long the rest takes Meta does not say.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from libs.common.sending.outcomes import Curve
+
+PAIR = Curve(timedelta(seconds=2), 4, timedelta(minutes=5))
+THROUGHPUT = Curve(timedelta(seconds=1), 2, timedelta(minutes=1))
+CALL_LIMIT = Curve(timedelta(seconds=10), 2, timedelta(minutes=10))
+MAINTENANCE = Curve(timedelta(seconds=30), 2, timedelta(minutes=5))
+BREAKER = Curve(timedelta(minutes=1), 2, timedelta(minutes=15))
+SPAM = Curve(timedelta(minutes=10), 2, timedelta(hours=6))
+MEDIA = Curve(timedelta(seconds=5), 3, timedelta(minutes=1))
+MEDIA_TRIES = 3
+UNREACHABLE = Curve(timedelta(milliseconds=500), 2, timedelta(seconds=30))
+
+_LONGEST = timedelta(hours=1)
+"""An answer that asks for more is not believed: the row is tried again after this, and asks anew."""
+
+
+def asked_wait(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """The wait that an answer asks for: ``Retry-After`` (seconds or a date), or the call limit's own word. None when it asks for none."""
+    found = _retry_after(headers.get("Retry-After", ""), now) or _usage(headers.get("X-Business-Use-Case-Usage", ""))
+    return None if found is None else max(min(found, _LONGEST), timedelta(0))
+
+
+def _retry_after(value: str, now: datetime) -> timedelta | None:
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return timedelta(seconds=min(int(text[:9]), 86400))
+    try:
+        then = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return None if then.tzinfo is None else then - now
+
+
+def _usage(value: str) -> timedelta | None:
+    """The longest ``estimated_time_to_regain_access``, in minutes, of any account it speaks of."""
+    try:
+        usage: Any = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    entries = [entry for group in usage.values() if isinstance(group, list) for entry in group] if isinstance(usage, dict) else []  # fmt: skip
+    waits = [entry.get("estimated_time_to_regain_access") for entry in entries if isinstance(entry, dict)]
+    minutes = [w for w in waits if isinstance(w, int | float) and not isinstance(w, bool) and w > 0]
+    return timedelta(minutes=min(float(max(minutes)), 1440)) if minutes else None

@@ -1,0 +1,126 @@
+"""The statements of the WhatsApp sender. They work on many rows of many tenants at once, and each names the tenant of every row."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from libs.common.db.pool import Connection
+from libs.common.events.topics import WEBHOOKS
+from libs.common.ids import callback_data
+from libs.common.sending.outcomes import Accepted
+from libs.common.sending.rows import Key, SendRow
+from libs.common.window import Window
+from services.whatsapp_sender.gate import Facts
+from services.whatsapp_sender.sweep import CaughtUp
+
+# A conversation that was merged into another one is asked for under its old id.
+_FACTS = """
+select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_customer_at, c.refused_at,
+       coalesce((select k.allowed from consents k
+                  where k.org_id = u.org_id and k.customer_id = c.customer_id and k.category = 'whatsapp'), true) as whatsapp_allowed,
+       coalesce((select k.allowed from consents k
+                  where k.org_id = u.org_id and k.customer_id = c.customer_id and k.category = 'marketing'), false) as marketing_allowed,
+       t.status as template_status, t.category as template_category
+  from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[]) with ordinality
+    as u (org_id, conversation_id, account, template, language, n)
+  left join whatsapp_numbers w on w.org_id = u.org_id and w.phone_number_id = u.account
+  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
+  left join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+  left join templates t on t.org_id = u.org_id and t.waba_id = w.waba_id and t.name = u.template and t.language = u.language
+"""
+
+# A status carries our own words back; its number belongs to one tenant, and so tells whose words they are.
+_EVIDENCE = """
+select u.org_id, u.message_id, u.attempt, p.account, p.provider_id
+  from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
+  join provider_ids p on p.org_id = u.org_id and p.send_id = u.message_id and p.attempt = u.attempt
+ where p.provider = 'meta'
+union
+select u.org_id, u.message_id, u.attempt, e.account, e.provider_id
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[]) as u (org_id, message_id, attempt, account, callback)
+  join early_statuses e on e.callback = u.callback and e.account = u.account
+ where e.provider = 'meta'
+ order by provider_id
+"""
+
+_CAUGHT_UP = "select caught_up_at, since from progress where topic = $1"
+
+_WINDOW_REFUSED = """
+update conversations c
+   set refused_at = greatest(c.refused_at, u.at)
+  from (select t.org_id, coalesce(a.conversation_id, t.conversation_id) as conversation_id, max(t.at) as at
+          from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as t (org_id, conversation_id, at)
+          left join conversation_aliases a on a.org_id = t.org_id and a.alias = t.conversation_id
+         group by 1, 2) u
+ where c.org_id = u.org_id and c.conversation_id = u.conversation_id
+"""
+
+_TEMPLATES_GONE = """
+update templates t
+   set status = u.status, updated_at = $6
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) as u (org_id, account, name, language, status)
+  join whatsapp_numbers w on w.org_id = u.org_id and w.phone_number_id = u.account
+ where t.org_id = u.org_id and t.waba_id = w.waba_id and t.name = u.name and t.language = u.language and t.status = 'APPROVED'
+"""
+
+
+async def facts(
+    db: Connection, rows: Sequence[SendRow], window_length: timedelta, seen: Mapping[Key, tuple[Accepted, ...]]
+) -> dict[Key, Facts]:
+    """The gate's facts for every row, in one round trip."""
+    asked = [(row.org_id, row.conversation_id, row.account, *_template(row)) for row in rows]
+    found = await db.fetch(_FACTS, *_columns(asked))
+    return {
+        rows[r["n"] - 1].key: Facts(
+            number_is_ours=r["number_is_ours"],
+            token=r["token"],
+            window=Window(r["last_customer_at"], window_length, r["refused_at"]),
+            whatsapp_allowed=r["whatsapp_allowed"],
+            marketing_allowed=r["marketing_allowed"],
+            template_status=r["template_status"],
+            template_category=r["template_category"],
+            seen=seen.get(rows[r["n"] - 1].key, ()),
+        )
+        for r in found
+    }
+
+
+async def evidence(db: Connection, rows: Sequence[SendRow]) -> dict[Key, tuple[Accepted, ...]]:
+    """The wamids that these sends got, as far as late answers and Meta's statuses tell."""
+    if not rows:
+        return {}
+    asked = [(r.org_id, r.message_id, r.attempt, r.account, callback_data(r.message_id, r.attempt)) for r in rows]
+    found: dict[Key, tuple[Accepted, ...]] = {}
+    for r in await db.fetch(_EVIDENCE, *_columns(asked)):
+        key = (r["org_id"], r["message_id"], r["attempt"])
+        found[key] = (*found.get(key, ()), Accepted(r["account"], r["provider_id"]))
+    return found
+
+
+async def caught_up(db: Connection) -> list[CaughtUp]:
+    """How far ingest has come on each partition of the webhooks."""
+    return [CaughtUp(*r) for r in await db.fetch(_CAUGHT_UP, WEBHOOKS.name)]
+
+
+async def refuse_windows(db: Connection, refused: Iterable[tuple[str, UUID, datetime]]) -> None:
+    """Meta refused a free-form message of these conversations at that time: their windows are closed until the customer's next message."""
+    rows = sorted(refused)
+    if rows:
+        await db.execute(_WINDOW_REFUSED, *_columns(rows))
+
+
+async def templates_gone(db: Connection, gone: Iterable[tuple[SendRow, str]], now: datetime) -> None:
+    """Meta said that the templates of these rows cannot be used; ``status`` is theirs from now on."""
+    rows = sorted({(row.org_id, row.account, *_template(row), status) for row, status in gone})
+    if rows:
+        await db.execute(_TEMPLATES_GONE, *_columns(rows), now)
+
+
+def _template(row: SendRow) -> tuple[str | None, str | None]:
+    content: Mapping[str, Any] = row.command.get("content") or {}
+    return (content.get("name"), content.get("language")) if content.get("kind") == "template" else (None, None)
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

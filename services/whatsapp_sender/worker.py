@@ -1,0 +1,54 @@
+"""Commands become rows, and are sent from there: what waits never blocks a partition."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from libs.common.errors import Undecodable
+from libs.common.events.base import faults
+from libs.common.events.outbound import WhatsappCommand
+from libs.common.kafka.records import RawRecord
+from libs.common.sending.line import Line
+from libs.common.sending.rows import NewSend
+from libs.common.storable import storable
+from services.whatsapp_sender.carrier import CONTENT
+from services.whatsapp_sender.gate import Ready
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What the handler works with."""
+
+    line: Line[Ready]
+
+
+def decode_command(record: RawRecord) -> WhatsappCommand:
+    """The command in a record, its content and address looked at as well. Raises Undecodable."""
+    command = WhatsappCommand.decode(record.value)
+    try:
+        CONTENT.validate_python(command.content)
+    except ValidationError as error:
+        raise Undecodable("bad_fields", f"content: {faults(error)}") from None
+    if command.to is None and command.recipient is None:
+        raise Undecodable("bad_fields", "one of to and recipient is needed")
+    return command
+
+
+async def on_commands(commands: Sequence[WhatsappCommand], deps: Deps) -> None:
+    """Store each command once; a redelivered one finds its row."""
+    await deps.line.accept([new_send(command) for command in commands])
+
+
+def new_send(command: WhatsappCommand) -> NewSend:
+    """The row that a command becomes; a business number throttles as one."""
+    return NewSend(
+        org_id=command.org_id,
+        message_id=command.message_id,
+        attempt=command.attempt,
+        conversation_id=command.conversation_id,
+        sequence=command.sequence,
+        account=command.phone_number_id,
+        command=storable(command.model_dump(mode="json")),
+        expires_at=command.expires_at,
+    )
