@@ -91,11 +91,32 @@ async def test_a_cancelled_statement_frees_its_place_in_the_pool(database: str) 
     async with opened(database) as pool:
         for _ in range(6):  # more often than the pool has places
             task = asyncio.create_task(sleep(pool))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
             task.cancel()
             await asyncio.wait({task})
+            assert task.cancelled()  # and not "postgres is away", which the rollback on a closed connection would say
         async with asyncio.timeout(NEVER):
             assert await one(pool) == 1
+
+
+async def test_a_time_limit_around_a_transaction_is_a_timeout(database: str) -> None:
+    async with opened(database) as pool:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1), pool.acquire() as db, db.transaction():
+                await db.fetchval("select pg_sleep(30)")
+        assert await one(pool) == 1
+
+
+async def test_a_time_limit_within_costs_the_connection_and_nothing_else(database: str) -> None:
+    async with opened(database) as pool:
+        for _ in range(6):
+            with pytest.raises(TimeoutError):
+                async with pool.acquire() as db, asyncio.timeout(0.05):
+                    await db.fetchval("select pg_sleep(30)")
+            with pytest.raises(Transient):
+                async with pool.acquire() as db, asyncio.timeout(0.05), db.transaction():
+                    await db.fetchval("select pg_sleep(30)")
+        assert await one(pool) == 1
 
 
 async def test_an_exhausted_pool_is_trouble_that_passes(database: str) -> None:

@@ -46,11 +46,15 @@ class Pool:
         try:
             yield cast("Connection", connection)  # the pool's proxy does whatever a connection does
         except asyncpg.InterfaceError as error:
-            # the rollback of a transaction whose command timed out finds the connection gone: say what happened
+            # the rollback of a transaction whose command was cut short finds the connection gone: say what cut it short
+            if (cancelled := _cancelled(error)) is not None:
+                raise cancelled from None
             if transient_db(error):
                 raise Transient("postgres is away (connection lost)") from error
             raise
         finally:
+            if getattr(connection, "cut_short", False):
+                connection.terminate()
             await self._pool.release(connection, timeout=self._acquire_seconds)
 
     async def check(self) -> None:
@@ -108,10 +112,24 @@ def unreachable(error: BaseException) -> str:
     )
 
 
+def _cancelled(error: BaseException) -> asyncio.CancelledError | None:
+    """The cancellation of the present task that ``error`` came up in; None if it is not being cancelled."""
+    task = asyncio.current_task()
+    if task is None or not task.cancelling():
+        return None
+    cause: BaseException | None = error
+    while isinstance(cause, asyncpg.InterfaceError):
+        cause = cause.__context__
+    return cause if isinstance(cause, asyncio.CancelledError) else None
+
+
 class _Connection(Connection):
-    __slots__ = ()
+    __slots__ = ("cut_short",)
+
+    cut_short: bool  # a command timed out or was cancelled; set only then
 
     def _cancel_current_command(self, *_waiters: Any) -> None:
+        self.cut_short = True
         # soon, not now: asyncpg is about to tell the waiting caller, and both must not tell it
         asyncio.get_running_loop().call_soon(self.terminate)
 
