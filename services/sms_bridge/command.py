@@ -7,7 +7,6 @@ from pydantic import ValidationError
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id
 from libs.common.send_rows import SendRow
-from libs.common.slots import Slot
 from services.sms_bridge.compose import Composed, Unwritable, compose
 
 
@@ -26,10 +25,6 @@ def is_bridge(row: SendRow) -> bool:
 def told_message(row: SendRow) -> UUID:
     """The message whose status the provider's callbacks feed: the bridge's own, or the message itself."""
     return bridge_message_id(row.message_id) if is_bridge(row) else row.message_id
-
-
-def slot_of(row: SendRow) -> Slot:
-    return Slot(row.org_id, row.conversation_id, row.message_id)
 
 
 def bridge_text(command: SmsCommand, portal_host: str | None, code: str) -> Composed | Unwritable:

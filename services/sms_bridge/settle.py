@@ -26,7 +26,7 @@ from libs.common.sending.outcomes import Accepted, Refused, Returned
 from libs.common.sending.rows import Key, News, SendRow, Settled
 from libs.common.slots import Slot
 from services.sms_bridge import queries
-from services.sms_bridge.command import bridge_text, command_of, is_bridge, slot_of, told_message
+from services.sms_bridge.command import bridge_text, command_of, is_bridge, told_message
 from services.sms_bridge.compose import CODE_LENGTH, Composed
 from services.sms_bridge.countries import country_of
 from services.sms_bridge.gsm7 import segments
@@ -61,7 +61,7 @@ def slots_after(settled: Sequence[Settled]) -> SlotsAfter:
     for one in settled:
         if not is_bridge(one.row):
             continue
-        slot = slot_of(one.row)
+        slot = Slot(one.row.org_id, one.row.conversation_id, one.row.message_id)
         match one.final:
             case Returned():
                 after.back.append(slot)
@@ -88,7 +88,7 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, term
     await slots.accept(db, [(slot, now) for slot in after.kept], terms.hold)
     released = await slots.release(db, after.back)
     freed = [slot for slot in released if slot in set(after.retry)]
-    freed += [Slot(f.org_id, f.conversation_id, f.intent_id) for f in effects.freed]
+    freed += effects.freed
     silenced = await slots.newest_silenced(db, freed)
     await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 

@@ -1,0 +1,280 @@
+"""A garage whose customer's window has closed, and the SMS bridge on real servers, moved step by step.
+
+``Bridging.decided()`` leaves what the router leaves when it has decided for a bridge: the pending message, the decision, the slot on
+both sides; ``send()`` and ``sweep()`` are single steps of the sending line, ``told()`` reads what was published.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from libs.common.clock import utc_now
+from libs.common.db import slots
+from libs.common.db.pool import Pool, open_pool
+from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, SmsCommand
+from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, Topic
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer
+from libs.common.redis import open_redis
+from libs.common.sending.line import Line
+from libs.common.sending.outcomes import Timings
+from libs.common.slots import RedisSlots, Slot, key_of
+from services.sms_bridge.carrier import SmsCarrier
+from services.sms_bridge.links import LinkMint
+from services.sms_bridge.providers import OutgoingSms
+from services.sms_bridge.providers.twilio import Twilio
+from services.sms_bridge.settle import Terms
+from services.sms_bridge.worker import as_sends
+from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
+
+ORG, SMS_NUMBER, WHATSAPP_NUMBER = "acme", "+447700900001", "+447700900123"
+LINK_KEY = b"newest-key"
+HOLD, GRACE, LINK_LIFE = timedelta(hours=24), timedelta(seconds=30), timedelta(days=7)
+TIMINGS = Timings(timeout=timedelta(seconds=1), lease=timedelta(seconds=20), grace=GRACE)
+CALLBACK_PATH = "/webhooks/twilio/status"
+
+
+@dataclass
+class MovableClock:
+    """The real time, and how far a test has put it forward."""
+
+    ahead: timedelta = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return utc_now() + self.ahead
+
+    def forward(self, by: timedelta) -> None:
+        self.ahead += by
+
+
+@dataclass
+class Bridging:
+    """One garage, one customer, one conversation."""
+
+    pool: Pool
+    redis: Any
+    kafka: KafkaConnection
+    redis_slots: RedisSlots
+    line: Line[OutgoingSms]
+    carrier: SmsCarrier
+    clock: MovableClock
+    conversation_id: UUID = field(default_factory=uuid4)
+    customer_id: UUID = field(default_factory=uuid4)
+    sequence: int = 0
+
+    async def seed(self) -> None:
+        """The garage, its number and customer; the window closed an hour ago; an SMS costs 4 pence here since long ago."""
+        long_ago = self.clock() - timedelta(days=60)
+        await self.execute(
+            "insert into orgs (org_id, name, sms_number, sms_active, portal_host, upserted_at) values ($1, 'AcmeMotors', $2, true, 'tflow.link', $3)",
+            ORG,
+            SMS_NUMBER,
+            long_ago,
+        )  # fmt: skip -- one statement
+        await self.execute(
+            "insert into whatsapp_numbers values ($1, $2, 'w1', $3, null, $4)",
+            NUMBER_ID,
+            ORG,
+            WHATSAPP_NUMBER,
+            long_ago,
+        )
+        await self.execute(
+            "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'inbound')",
+            self.customer_id,
+            ORG,
+            CUSTOMER,
+        )
+        await self.execute(
+            """insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, last_customer_at)
+               values ($1, $2, $3, $4, $5, $6)""",
+            self.conversation_id,
+            ORG,
+            self.customer_id,
+            NUMBER_ID,
+            CUSTOMER[1:],
+            self.clock() - timedelta(hours=25),
+        )
+        await self.execute(
+            "insert into rate_card values ($1, 'sms', 'sms', 'GB', 'GBP', 0.04), ($2, 'sms', 'sms', 'GB', 'GBP', 0.05)",
+            long_ago.date(),
+            (self.clock() + timedelta(days=60)).date(),
+        )
+
+    async def decided(self, **changes: Any) -> SmsCommand:
+        """The router has decided: a bridge, or with ``route="session"`` plain text; the command is not with the bridge yet."""
+        message_id, self.sequence = uuid4(), self.sequence + 1
+        fields: dict[str, Any] = {
+            "message_id": message_id,
+            "attempt": 1,
+            "org_id": ORG,
+            "conversation_id": self.conversation_id,
+            "sequence": self.sequence,
+            "route": "bridge",
+            "from_number": SMS_NUMBER,
+            "to": CUSTOMER,
+            "org_name": "AcmeMotors",
+            "whatsapp_number": WHATSAPP_NUMBER,
+            "portal_host": "tflow.link",
+            "created_at": self.clock(),
+        }
+        command = SmsCommand(**fields | changes)
+        bridge = command.route == "bridge"
+        await self._message(command.message_id, "whatsapp" if bridge else "sms", "pending", None)
+        await self._decision(command.message_id, command.route, "window_expired" if bridge else "live_channel", None)
+        if bridge:
+            slot = Slot(ORG, self.conversation_id, command.message_id)
+            async with self.pool.acquire() as db, db.transaction():
+                await slots.take(db, [slot], self.clock())
+            await self.redis_slots.align(held=[slot])
+        return command
+
+    async def silenced(self, by: SmsCommand) -> UUID:
+        """The router has kept a later message silent, because ``by`` holds the slot."""
+        message_id, self.sequence = uuid4(), self.sequence + 1
+        await self._message(message_id, "whatsapp", "failed", "window_expired_bridge_already_sent")
+        await self._decision(message_id, "silent", "bridge_already_sent", by.message_id)
+        return message_id
+
+    async def accept(self, *commands: SmsCommand) -> None:
+        """The commands arrive."""
+        await self.line.accept(as_sends(commands))
+
+    async def send(self, *commands: SmsCommand) -> int:
+        """The commands arrive, and what is due is sent once; how many provider calls that took."""
+        if commands:
+            await self.accept(*commands)
+        return await self.line.claim_once()
+
+    async def sweep(self, after: timedelta = timedelta(0)) -> None:
+        """Time passes, then one sweep."""
+        self.clock.forward(after)
+        await self.line.sweep_once()
+
+    async def told(self) -> tuple[list[DeliveryUpdate], list[OutboundRefused]]:
+        """Everything published so far."""
+        updates = [DeliveryUpdate.decode(value) for value in await self._values(DELIVERY_UPDATES)]
+        refusals = [OutboundRefused.decode(value) for value in await self._values(OUTBOUND_REFUSED)]
+        return updates, refusals
+
+    async def slot(self) -> tuple[datetime | None, str | None]:
+        """Until when Postgres holds the conversation's slot, and whose it is in Redis."""
+        held = await self.value(
+            "select held_until from bridge_slots where org_id = $1 and conversation_id = $2", ORG, self.conversation_id
+        )
+        [holder] = await self.redis.pipeline(lambda pipe: pipe.get(key_of(self.conversation_id)))
+        return held, holder
+
+    async def message(self, message_id: UUID) -> dict[str, Any]:
+        row = await self.row("select * from messages where org_id = $1 and message_id = $2", ORG, message_id)
+        return {} if row is None else dict(row)
+
+    async def send_row(self, command: SmsCommand) -> dict[str, Any]:
+        row = await self.row(
+            "select * from sends where org_id = $1 and message_id = $2 and attempt = $3",
+            ORG,
+            command.message_id,
+            command.attempt,
+        )
+        assert row is not None
+        return dict(row)
+
+    async def execute(self, query: str, *args: Any) -> None:
+        async with self.pool.acquire() as db:
+            await db.execute(query, *args)
+
+    async def value(self, query: str, *args: Any) -> Any:
+        async with self.pool.acquire() as db:
+            return await db.fetchval(query, *args)
+
+    async def row(self, query: str, *args: Any) -> Any:
+        async with self.pool.acquire() as db:
+            return await db.fetchrow(query, *args)
+
+    async def _message(self, message_id: UUID, channel: str, status: str, reason: str | None) -> None:
+        await self.execute(
+            """insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, ai_generated, sequence, status,
+                                     reason, seq, failed_at, occurred_at, received_at)
+               values ($1, $2, $3, 'out', $4, 'text', $5, 'ai', true, $6, $7, $8, $9, $10, $11, $11)""",
+            ORG,
+            message_id,
+            self.conversation_id,
+            channel,
+            {"kind": "text", "text": "Your Golf is ready."},
+            self.sequence,
+            status,
+            reason,
+            1 if status == "failed" else 0,
+            self.clock() if status == "failed" else None,
+            self.clock(),
+        )  # fmt: skip -- one statement
+
+    async def _decision(self, message_id: UUID, route: str, reason: str, holder: UUID | None) -> None:
+        await self.execute(
+            """insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, slot_holder, record, decided_at)
+               values ($1, $2, 1, $3, $4, $5, $6, $7, '{}', $8)""",
+            ORG,
+            message_id,
+            self.conversation_id,
+            route,
+            None if route == "silent" else "sms",
+            reason,
+            holder,
+            self.clock(),
+        )
+
+    async def _values(self, topic: Topic) -> list[bytes]:
+        name = self.kafka.name(topic.name)
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka.bootstrap, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(name, p) for p in consumer.partitions_for_topic(name) or {0}]
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            ends = await consumer.end_offsets(partitions)
+            values: list[bytes] = []
+            while any([await consumer.position(p) < ends[p] for p in partitions]):
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    values += [record.value for record in records if record.value is not None]
+            return values
+        finally:
+            await consumer.stop()
+
+
+@asynccontextmanager
+async def bridging(
+    *, dsn: str, redis_url: str, kafka: KafkaConnection, twilio_url: str, public_url: str | None
+) -> AsyncIterator[Bridging]:
+    """The bridge on these servers, in front of Twilio at ``twilio_url``; its callbacks go to ``public_url``."""
+    clock = MovableClock()
+    async with (
+        open_pool(dsn, application_name="test") as pool,
+        open_redis(redis_url) as redis,
+        Producer(kafka) as producer,
+        aiohttp.ClientSession() as http,
+    ):
+        redis_slots = RedisSlots(redis, HOLD)
+        carrier = SmsCarrier(
+            provider=Twilio(
+                http,
+                base_url=twilio_url,
+                account_sid=TWILIO_SID,
+                auth_token=TWILIO_TOKEN,
+                status_callback=None if public_url is None else public_url + CALLBACK_PATH,
+                timeout_seconds=TIMINGS.timeout.total_seconds(),
+            ),
+            pool=pool,
+            slots=redis_slots,
+            mint=LinkMint([LINK_KEY, b"older-key"]),
+            terms=Terms(timedelta(hours=24), HOLD, LINK_LIFE, "https://portal.example"),
+            grace=GRACE,
+        )
+        line = Line(carrier, pool, producer, TIMINGS, now=clock)
+        world = Bridging(pool, redis, kafka, redis_slots, line, carrier, clock)
+        await world.seed()
+        yield world

@@ -1,0 +1,44 @@
+"""A bridge that is not configured says in one line what is missing, and ends."""
+
+import pytest
+
+from services.sms_bridge.app import main
+
+REQUIRED = {
+    "TRANSOM_TWILIO_ACCOUNT_SID": "AC1",
+    "TRANSOM_TWILIO_AUTH_TOKENS": "secret-token",
+    "TRANSOM_PORTAL_LINK_KEYS": "secret-key",
+}
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], changes: dict[str, str | None]) -> str:
+    for name, value in (REQUIRED | changes).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert main(0) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "secret" not in line
+    return line
+
+
+@pytest.mark.parametrize("missing", list(REQUIRED))
+def test_a_missing_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    assert f"{missing} is required: set it" in refusal(monkeypatch, capsys, {missing: None})
+
+
+@pytest.mark.parametrize("empty", ["", " , "])
+def test_empty_link_keys_are_no_keys(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], empty: str
+) -> None:
+    assert "TRANSOM_PORTAL_LINK_KEYS" in refusal(monkeypatch, capsys, {"TRANSOM_PORTAL_LINK_KEYS": empty})
+
+
+def test_a_provider_that_is_not_built_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal(monkeypatch, capsys, {"TRANSOM_SMS_PROVIDER": "vonage"})
+    assert "TRANSOM_SMS_PROVIDER: input should be 'twilio'" in line
