@@ -74,6 +74,22 @@ async def test_a_silent_server_costs_two_calls_and_then_nothing(own_valkey: Valk
         await until(lambda: answers(redis))
 
 
+async def test_a_late_reply_is_never_taken_for_that_of_another_call(own_valkey: ValkeyServer) -> None:
+    async with open_redis(own_valkey.address, probe_seconds=SOON) as redis:
+        assert await redis.pipeline(lambda pipe: pipe.set("early", "early")) == [True]
+        own_valkey.pause()
+        try:
+            assert await redis.pipeline(lambda pipe: pipe.get("early")) is AWAY
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(SOON):  # shorter than the call's own limit
+                    await redis.pipeline(lambda pipe: pipe.get("early"))
+        finally:
+            own_valkey.resume()
+        await until(lambda: answers(redis))
+        assert await redis.pipeline(lambda pipe: pipe.echo("one")) == ["one"]
+        assert await redis.pipeline(lambda pipe: pipe.echo("two")) == ["two"]
+
+
 async def test_one_dropped_connection_does_not_open_the_breaker(own_valkey: ValkeyServer) -> None:
     async with open_redis(own_valkey.address, probe_seconds=SOON) as redis:
         assert await answers(redis)
