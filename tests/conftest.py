@@ -25,7 +25,7 @@ from tests.support.keyspaces import leased_database
 from tests.support.servers import Kind, RunServers
 from tests.support.topics import OwnTopics
 
-pytest_plugins = ["tests.support.logs", "tests.support.sandbox", "tests.support.ingest"]
+pytest_plugins = ["tests.support.logs", "tests.support.sandbox", "tests.support.ingest", "tests.support.sending"]
 
 _SERVERS = pytest.StashKey[RunServers]()
 AnyServer = TypeVar("AnyServer", bound=Server)

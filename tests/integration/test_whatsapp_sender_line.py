@@ -1,0 +1,221 @@
+"""Claims, the gate, answers and telling, step by step on real servers and against the sandbox."""
+
+import asyncio
+from datetime import timedelta
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.sending.line import Line
+from services.whatsapp_sender.gate import Ready
+from tests.support.logs import LogLines
+from tests.support.sandbox import HookInbox
+from tests.support.sending import ORG, Garage, Told, a_sender, accept, again, kim, out_of_reach, statuses_in
+from tests.support.waiting import eventually
+
+
+async def test_a_command_is_sent_once_and_its_wamid_is_kept(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told, log_lines: LogLines
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    await accept(line, command)
+    await accept(line, command)  # a redelivery
+
+    assert await line.claim_once() == 1
+    assert await line.claim_once() == 0
+
+    [sent] = await sandbox.messages()
+    assert sent["callback"] == f"{command.message_id}:1"
+    assert sent["body"]["to"] == command.to
+    row = await garage.row(command)
+    assert (row["state"], row["tries"], row["told"]) == ("accepted", 1, True)
+    [kept] = await garage.fetch("select * from provider_ids where org_id = $1", ORG)
+    assert (kept["provider_id"], kept["message_id"], kept["applied"]) == (sent["wamid"], command.message_id, True)
+    assert await told.updates() == []  # Meta's 200 is told by nobody; its webhooks are
+    [line_logged] = log_lines.of("send.accepted")
+    assert line_logged["message_id"] == str(command.message_id)
+    assert str(command.to) not in log_lines.raw
+    assert "Golf" not in log_lines.raw
+
+
+async def test_statuses_that_overtook_the_answer_are_told(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox, told: Told
+) -> None:
+    await sandbox.configure(webhook_url=hook_inbox.url)
+    command = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "slow", seconds=0.5, calls=1)
+    await accept(line, command)
+
+    async def ingest() -> None:
+        await eventually(lambda: "delivered" in hook_inbox.statuses())
+        await garage.take_statuses(statuses_in(hook_inbox))
+
+    await asyncio.gather(line.claim_once(), ingest())
+
+    update = (await told.updates())[-1]
+    assert (update["message_id"], update["status"]) == (str(command.message_id), "delivered")
+
+
+async def test_a_window_that_closed_in_the_queue_goes_back_to_the_router(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    command = await garage.command(await garage.conversation(wrote_ago=timedelta(hours=24)))
+    await accept(line, command)
+
+    assert await line.claim_once() == 0
+
+    assert await garage.states(command) == ["refused"]
+    [refusal] = await told.refusals()
+    assert (refusal["intent_id"], refusal["attempt"]) == (str(command.message_id), 1)
+    assert (refusal["reason"], refusal["provider_code"]) == ("window_closed", None)
+    assert await sandbox.calls() == []
+    [conversation] = await garage.fetch("select refused_at from conversations where org_id = $1", ORG)
+    assert conversation["refused_at"] is None
+
+
+async def test_a_customer_who_wrote_meanwhile_opens_the_gate(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    conversation = await kim(garage, sandbox)
+    command = await garage.command(conversation)
+    await garage.execute("update conversations set last_customer_at = $1", garage.now() - timedelta(hours=25))
+    await garage.execute("update conversations set last_customer_at = $1", garage.now())
+    await accept(line, command)
+    assert await line.claim_once() == 1
+    assert await garage.states(command) == ["accepted"]
+
+
+async def test_metas_word_on_a_closed_window_is_kept_and_told(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    conversation = await kim(garage, sandbox)
+    command = await garage.command(conversation)
+    await sandbox.fault("meta", "fail", code=131047, calls=1)
+    await accept(line, command)
+    await line.claim_once()
+
+    [refusal] = await told.refusals()
+    assert (refusal["reason"], refusal["provider_code"]) == ("window_closed", "131047")
+    [row] = await garage.fetch("select refused_at, last_customer_at from conversations where org_id = $1", ORG)
+    assert row["refused_at"] > row["last_customer_at"]
+
+    await accept(line, again(command))  # the same way again: the gate knows better now
+    await line.claim_once()
+    assert len(await sandbox.calls()) == 1
+    assert await garage.states(again(command)) == ["refused"]
+
+
+async def test_metas_word_holds_even_where_the_customers_clock_is_ahead_of_ours(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    conversation = await garage.conversation(wrote_ago=timedelta(seconds=-50))
+    command = await garage.command(conversation)
+    await sandbox.fault("meta", "fail", code=131047, calls=1)
+    await accept(line, command)
+    await line.claim_once()
+    await accept(line, again(command))
+    await line.claim_once()
+    assert len(await sandbox.calls()) == 1
+
+
+async def test_consent_withdrawn_in_the_queue_goes_back_to_the_router(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    conversation = await kim(garage, sandbox)
+    await garage.execute(
+        "insert into consents (org_id, customer_id, category, allowed, at) values ($1, $2, 'whatsapp', false, now())",
+        ORG, conversation.customer_id,
+    )  # fmt: skip
+    await accept(line, await garage.command(conversation))
+    assert await line.claim_once() == 0
+    assert [refusal["reason"] for refusal in await told.refusals()] == ["consent_off"]
+
+
+async def test_a_template_goes_through_a_closed_window(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    await garage.template()
+    await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.")
+    command = await garage.command(await garage.conversation(wrote_ago=timedelta(days=3)), template="car_ready")
+    await accept(line, command)
+    assert await line.claim_once() == 1
+    assert await garage.states(command) == ["accepted"]
+
+
+async def test_a_marketing_template_needs_consent_to_marketing(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    await garage.template("offer", category="MARKETING")
+    await accept(line, await garage.command(await kim(garage, sandbox), template="offer"))
+    assert await line.claim_once() == 0
+    assert [refusal["reason"] for refusal in await told.refusals()] == ["consent_off"]
+
+
+async def test_a_template_that_meta_calls_paused_is_paused_here_too(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    await garage.template()
+    command = await garage.command(await kim(garage, sandbox), template="car_ready")
+    await sandbox.fault("meta", "fail", code=132015, calls=1)
+    await accept(line, command)
+    await line.claim_once()
+    assert [refusal["reason"] for refusal in await told.refusals()] == ["template_not_approved"]
+    assert [row["status"] for row in await garage.fetch("select status from templates where org_id = $1", ORG)] == ["PAUSED"]  # fmt: skip
+
+    await accept(line, again(command))
+    assert await line.claim_once() == 0
+
+
+async def test_a_refusal_for_good_ends_the_message(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "fail", code=131026, calls=1)
+    await accept(line, command)
+    await line.claim_once()
+    [update] = await told.updates()
+    assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131026")
+    assert (await garage.row(command))["told"] is True
+
+
+async def test_a_message_that_waited_past_its_deadline_fails_unsent(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    conversation = await kim(garage, sandbox)
+    first = await garage.command(conversation)
+    behind = await garage.command(conversation, expires_in=timedelta(minutes=5))
+    await sandbox.fault("meta", "throttle", code=131056, calls=1)
+    await accept(line, first, behind)
+    await line.claim_once()
+    garage.now.forward(timedelta(minutes=5))
+    await line.sweep_once()  # it never came to its turn: the sweeper ends it
+    assert await garage.states(behind) == ["failed"]
+    assert [(u["message_id"], u["reason"]) for u in await told.updates()] == [(str(behind.message_id), "intent_expired")]  # fmt: skip
+
+
+async def test_a_message_without_a_deadline_waits_for_a_day_at_most(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    await accept(line, command)
+    garage.now.forward(timedelta(hours=24))
+    assert await line.claim_once() == 0
+    assert [update["reason"] for update in await told.updates()] == ["intent_expired"]
+
+
+async def test_what_was_not_told_is_told_by_the_sweeper(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told, kafka_bootstrap: str
+) -> None:
+    failed = await garage.command(await kim(garage, sandbox))
+    refused = await garage.command(await garage.conversation(wrote_ago=timedelta(days=2)))
+    await sandbox.fault("meta", "fail", code=131026, calls=1)
+    async with a_sender(garage, out_of_reach(kafka_bootstrap), sandbox.url) as mute:
+        await accept(mute, failed, refused)
+        await mute.claim_once()
+    assert [(await garage.row(command))["told"] for command in (failed, refused)] == [False, False]
+
+    garage.now.forward(timedelta(seconds=6))
+    await line.sweep_once()
+    await line.sweep_once()
+
+    assert [update["message_id"] for update in await told.updates()] == [str(failed.message_id)]
+    assert [refusal["intent_id"] for refusal in await told.refusals()] == [str(refused.message_id)]
+    assert [(await garage.row(command))["told"] for command in (failed, refused)] == [True, True]

@@ -1,0 +1,279 @@
+"""A garage with conversations, commands for them, and a sender whose steps and clock a test holds in its hand."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import orjson
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.clock import utc_now
+from libs.common.db.pool import Pool, open_pool
+from libs.common.db.statuses import ProviderStatus, receive_statuses
+from libs.common.events.outbound import WhatsappCommand
+from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, Topic
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer
+from libs.common.sending.line import Line
+from libs.common.sending.outcomes import Timings
+from services.whatsapp_sender.carrier import WhatsappCarrier
+from services.whatsapp_sender.gate import Ready
+from services.whatsapp_sender.graph import open_graph
+from services.whatsapp_sender.worker import new_send
+from tests.support.sandbox import GRAPH_TOKEN, NUMBER_ID, HookInbox
+from tests.support.topics import OwnTopics
+
+ORG, WABA = "acme", "206400000000001"
+DAY = timedelta(hours=24)
+TIMINGS = Timings(timeout=timedelta(seconds=2), lease=timedelta(seconds=4), grace=timedelta(seconds=6))
+
+
+@dataclass
+class HeldClock:
+    """The time that the sender believes: the real one, put forward by the test."""
+
+    ahead: timedelta = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return utc_now() + self.ahead
+
+    def forward(self, by: timedelta) -> None:
+        self.ahead += by
+
+
+@dataclass
+class Conversation:
+    """One customer of the garage, whose window is open."""
+
+    conversation_id: UUID
+    customer_id: UUID
+    phone: str
+
+
+@dataclass
+class Garage:
+    """An org with one WhatsApp number, and what a test looks at in its database."""
+
+    pool: Pool
+    now: HeldClock = field(default_factory=HeldClock)
+    number: str = NUMBER_ID
+    _sequence: int = 0
+
+    async def set_up(self) -> None:
+        async with self.pool.acquire() as db:
+            await db.execute("insert into orgs (org_id, name, upserted_at) values ($1, 'AcmeMotors', now())", ORG)
+            await db.execute(
+                "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, upserted_at)"
+                " values ($1, $2, $3, '+447700900123', now())",
+                self.number, ORG, WABA,
+            )  # fmt: skip
+
+    async def conversation(self, *, wrote_ago: timedelta = timedelta(minutes=5)) -> Conversation:
+        customer_id, conversation_id = uuid4(), uuid4()
+        async with self.pool.acquire() as db:
+            at = self.now()
+            phone = f"+4477009{await db.fetchval('select 10000 + count(*) from customers'):05d}"
+            await db.execute(
+                "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'inbound')",
+                customer_id, ORG, phone,
+            )  # fmt: skip
+            await db.execute(
+                "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, last_customer_at)"
+                " values ($1, $2, $3, $4, $5, $6)",
+                conversation_id, ORG, customer_id, self.number, phone[1:], at - wrote_ago,
+            )  # fmt: skip
+        return Conversation(conversation_id, customer_id, phone)
+
+    async def template(self, name: str = "car_ready", *, category: str = "UTILITY", status: str = "APPROVED") -> None:
+        async with self.pool.acquire() as db:
+            await db.execute(
+                "insert into templates (org_id, waba_id, name, language, category, parameter_format, status, body, updated_at)"
+                " values ($1, $2, $3, 'en_GB', $4, 'POSITIONAL', $5, 'Your {{1}} is ready.', now())",
+                ORG, WABA, name, category, status,
+            )  # fmt: skip
+
+    async def command(self, to: Conversation, *, text: str = "Your Golf is ready.", template: str | None = None, expires_in: timedelta | None = None) -> WhatsappCommand:  # fmt: skip
+        """A command and its message in the thread, as the router leaves them."""
+        self._sequence += 1
+        content: dict[str, Any] = {"kind": "text", "text": text}
+        if template is not None:
+            content = {"kind": "template", "name": template, "language": "en_GB", "parameters": ["Golf"]}
+        now = self.now()
+        command = WhatsappCommand(
+            message_id=uuid4(),
+            attempt=1,
+            org_id=ORG,
+            conversation_id=to.conversation_id,
+            sequence=self._sequence,
+            route="session" if template is None else "template",
+            phone_number_id=self.number,
+            to=to.phone,
+            content=content,
+            created_at=now,
+            expires_at=None if expires_in is None else now + expires_in,
+        )
+        async with self.pool.acquire() as db:
+            await db.execute(
+                "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, sequence,"
+                " occurred_at, received_at) values ($1, $2, $3, 'out', 'whatsapp', $4, $5, 'pending', $6, $7, $7)",
+                ORG, command.message_id, to.conversation_id, content["kind"], content, command.sequence, now,
+            )  # fmt: skip
+        return command
+
+    async def row(self, command: WhatsappCommand) -> asyncpg.Record:
+        async with self.pool.acquire() as db:
+            found = await db.fetchrow(
+                "select * from sends where org_id = $1 and message_id = $2 and attempt = $3",
+                command.org_id, command.message_id, command.attempt,
+            )  # fmt: skip
+        assert found is not None
+        return found
+
+    async def states(self, *commands: WhatsappCommand) -> list[str]:
+        return [(await self.row(command))["state"] for command in commands]
+
+    async def execute(self, statement: str, *values: Any) -> None:
+        async with self.pool.acquire() as db:
+            await db.execute(statement, *values)
+
+    async def fetch(self, statement: str, *values: Any) -> list[asyncpg.Record]:
+        async with self.pool.acquire() as db:
+            return await db.fetch(statement, *values)
+
+    async def caught_up(self, *, at: datetime | None = None, since: datetime | None = None) -> None:
+        """Ingest has read everything, without a gap since a day ago unless told otherwise."""
+        at = at or self.now()
+        await self.execute(
+            "insert into progress (topic, partition, caught_up_at, since) values ('webhooks.v1', 0, $1, $2)"
+            " on conflict (topic, partition) do update set caught_up_at = $1, since = $2",
+            at, since or at - DAY,
+        )  # fmt: skip
+
+    async def take_statuses(self, items: Sequence[dict[str, Any]]) -> None:
+        """What ingest does with the statuses of Meta's webhooks."""
+        statuses = [
+            ProviderStatus(
+                provider="meta",
+                account=self.number,
+                provider_id=item["id"],
+                status=item["status"],
+                at=datetime.fromtimestamp(int(item["timestamp"]), tz=UTC),
+                code=next((str(error["code"]) for error in item.get("errors", ())), None),
+                callback=item.get("biz_opaque_callback_data"),
+                item=item,
+            )
+            for item in items
+        ]
+        async with self.pool.acquire() as db, db.transaction():
+            await receive_statuses(db, statuses, self.now())
+
+
+class Told:
+    """Everything that was told on the senders' topics, read from their beginning."""
+
+    def __init__(self, bootstrap: str, prefix: str) -> None:
+        self._bootstrap = bootstrap
+        self._prefix = prefix
+
+    async def updates(self) -> list[dict[str, Any]]:
+        return await self._all(DELIVERY_UPDATES)
+
+    async def refusals(self) -> list[dict[str, Any]]:
+        return await self._all(OUTBOUND_REFUSED)
+
+    async def _all(self, topic: Topic) -> list[dict[str, Any]]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
+        await consumer.start()
+        try:
+            partition = TopicPartition(f"{self._prefix}{topic.name}", 0)
+            consumer.assign([partition])
+            await consumer.seek_to_beginning(partition)
+            end = (await consumer.end_offsets([partition]))[partition]
+            found: list[dict[str, Any]] = []
+            while await consumer.position(partition) < end:
+                batch = await consumer.getmany(timeout_ms=500)
+                found += [orjson.loads(record.value) for record in batch.get(partition, ())]
+            return found
+        finally:
+            await consumer.stop()
+
+
+@asynccontextmanager
+async def a_sender(
+    garage: Garage, producer: Producer, url: str, *, timings: Timings = TIMINGS, token: str = GRAPH_TOKEN, concurrency: int = 64
+) -> AsyncIterator[Line[Ready]]:  # fmt: skip
+    """A line of sending that is not started: a test makes its steps, or enters it."""
+    async with open_graph(
+        base_url=url,
+        version="v26.0",
+        token=token,
+        timeout_seconds=timings.timeout.total_seconds(),
+        connections=concurrency,
+        now=garage.now,
+    ) as graph:
+        carrier = WhatsappCarrier(graph, garage.pool, window_length=DAY, grace=timings.grace)
+        yield Line(carrier, garage.pool, producer, timings, now=garage.now, concurrency=concurrency)
+
+
+async def accept(line: Line[Ready], *commands: WhatsappCommand) -> None:
+    """Hand commands over as the worker does."""
+    await line.accept([new_send(command) for command in commands])
+
+
+def again(command: WhatsappCommand) -> WhatsappCommand:
+    """The command of the next attempt."""
+    return command.model_copy(update={"attempt": command.attempt + 1})
+
+
+def quicker(**changes: timedelta) -> Timings:
+    """The tests' clockwork with these parts changed."""
+    return replace(TIMINGS, **changes)
+
+
+def out_of_reach(bootstrap: str) -> Producer:
+    """A producer that reaches no broker: it was never started."""
+    return Producer(KafkaConnection(bootstrap))
+
+
+async def kim(garage: Garage, sandbox: SandboxClient) -> Conversation:
+    """A customer whose window is open, at ours and at Meta's."""
+    found = await garage.conversation()
+    await sandbox.customer_writes(garage.number, found.phone)
+    return found
+
+
+def statuses_in(inbox: HookInbox) -> list[dict[str, Any]]:
+    """The statuses that Meta's webhooks brought so far."""
+    return [item for value in inbox.values() for item in value.get("statuses", [])]
+
+
+@pytest_asyncio.fixture
+async def garage(database: str) -> AsyncIterator[Garage]:
+    async with open_pool(database, application_name="test") as pool:
+        found = Garage(pool)
+        await found.set_up()
+        yield found
+
+
+@pytest_asyncio.fixture
+async def producer(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Producer]:
+    await topics.create()
+    async with Producer(KafkaConnection(kafka_bootstrap, topics.prefix)) as found:
+        yield found
+
+
+@pytest_asyncio.fixture
+async def line(garage: Garage, producer: Producer, sandbox: SandboxClient) -> AsyncIterator[Line[Ready]]:
+    async with a_sender(garage, producer, sandbox.url) as found:
+        yield found
+
+
+@pytest_asyncio.fixture
+async def told(kafka_bootstrap: str, producer: Producer, topics: OwnTopics) -> Told:
+    return Told(kafka_bootstrap, topics.prefix)
