@@ -19,35 +19,53 @@ from services.router.present import Standing, Told
 Key = tuple[str, UUID]
 """org_id, intent_id"""
 
+# "offset 0": each row is looked up by its key. A hash of a whole table may look cheap while the table is small, and it grows.
 _FACTS = """
-select d.intent_id is not null, m.message_id is not null, nextval('message_sequence'),
+select d.decided is not null, m.known is not null, nextval('message_sequence'),
        o.name, o.credit_exhausted, o.sms_number, o.sms_active, o.portal_host, n.phone_number_id, n.display_number,
        c.conversation_id, c.wa_id, c.bsuid, c.last_customer_at, c.refused_at, c.last_inbound_channel, c.last_inbound_at,
        k.customer_id, k.phone, k.phone_dead, p.whatsapp, p.sms, p.marketing,
        t.status, t.category, t.parameter_format, t.body, u.ord
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
        with ordinality as u (org_id, intent_id, attempt, conversation_id, number, phone, template, language, ord)
-  left join decisions d on d.org_id = u.org_id and d.intent_id = u.intent_id and d.attempt = u.attempt
-  left join messages m on m.org_id = u.org_id and m.message_id = u.intent_id
-  left join orgs o on o.org_id = u.org_id
+  left join lateral (
+       select true as decided from decisions d
+        where d.org_id = u.org_id and d.intent_id = u.intent_id and d.attempt = u.attempt offset 0
+       ) d on true
+  left join lateral (
+       select true as known from messages m where m.org_id = u.org_id and m.message_id = u.intent_id offset 0
+       ) m on true
+  left join lateral (
+       select o.name, o.credit_exhausted, o.sms_number, o.sms_active, o.portal_host from orgs o where o.org_id = u.org_id offset 0
+       ) o on true
   left join lateral (
        select w.phone_number_id,
               coalesce((select i.customer_id from customer_identities i where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.phone),
                        (select i.customer_id from customer_identities i where i.org_id = u.org_id and i.kind = 'wa_id' and i.value = substr(u.phone, 2))
               ) as customer_id
          from whatsapp_numbers w
-        where w.org_id = u.org_id and w.phone_number_id = u.number
+        where w.org_id = u.org_id and w.phone_number_id = u.number offset 0
        ) f on u.number is not null
-  left join conversations c
-         on c.org_id = u.org_id
-        and c.conversation_id = case
-            when u.number is not null then (select x.conversation_id from conversations x
-                                             where x.phone_number_id = f.phone_number_id and x.customer_id = f.customer_id)
-            else coalesce((select a.conversation_id from conversation_aliases a where a.alias = u.conversation_id and a.org_id = u.org_id),
-                          u.conversation_id)
-            end
-  left join whatsapp_numbers n on n.org_id = u.org_id and n.phone_number_id = coalesce(c.phone_number_id, f.phone_number_id)
-  left join customers k on k.org_id = u.org_id and k.customer_id = coalesce(c.customer_id, f.customer_id)
+  left join lateral (
+       select c.conversation_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, c.last_customer_at, c.refused_at,
+              c.last_inbound_channel, c.last_inbound_at
+         from conversations c
+        where c.org_id = u.org_id
+          and c.conversation_id = case
+              when u.number is not null then (select x.conversation_id from conversations x
+                                               where x.phone_number_id = f.phone_number_id and x.customer_id = f.customer_id)
+              else coalesce((select a.conversation_id from conversation_aliases a where a.alias = u.conversation_id and a.org_id = u.org_id),
+                            u.conversation_id)
+              end offset 0
+       ) c on true
+  left join lateral (
+       select n.phone_number_id, n.display_number, n.waba_id from whatsapp_numbers n
+        where n.org_id = u.org_id and n.phone_number_id = coalesce(c.phone_number_id, f.phone_number_id) offset 0
+       ) n on true
+  left join lateral (
+       select k.customer_id, k.phone, k.phone_dead from customers k
+        where k.org_id = u.org_id and k.customer_id = coalesce(c.customer_id, f.customer_id) offset 0
+       ) k on true
   left join lateral (
        select bool_and(s.allowed) filter (where s.category = 'whatsapp') as whatsapp,
               bool_and(s.allowed) filter (where s.category = 'sms') as sms,
@@ -55,7 +73,10 @@ select d.intent_id is not null, m.message_id is not null, nextval('message_seque
          from consents s
         where s.org_id = u.org_id and s.customer_id = k.customer_id
        ) p on true
-  left join templates t on t.org_id = u.org_id and t.waba_id = n.waba_id and t.name = u.template and t.language = u.language
+  left join lateral (
+       select t.status, t.category, t.parameter_format, t.body from templates t
+        where t.org_id = u.org_id and t.waba_id = n.waba_id and t.name = u.template and t.language = u.language offset 0
+       ) t on u.template is not null
 """
 
 
