@@ -257,6 +257,24 @@ async def test_at_the_limit_a_partition_stops_says_so_and_leaves_the_others_alon
     assert [(line["partition"], line["offset"]) for line in log_lines.of("consumer.stopped")] == [(0, 5)]
 
 
+async def test_a_stopped_partition_is_not_read_over_and_over(bench: Bench) -> None:
+    def batches() -> float:
+        return sum(
+            sample.value
+            for metric in metrics.BATCH_SECONDS.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_count")
+        )
+
+    await bench.put(*[b"\xff"] * 4)
+    async with bench.consumer(Handled(), dlq_run_limit=2) as consumer:
+        await eventually(consumer.unready)
+        before = batches()
+        await bench.put("one", partition=1)
+        await asyncio.sleep(0.5)
+        assert batches() - before < 5
+
+
 async def test_a_restart_tries_a_stopped_partition_again(bench: Bench) -> None:
     await bench.put(*[b"\xff"] * 5, "behind")
     handled = Handled()

@@ -25,6 +25,7 @@ from libs.common.errors import ConfigurationError
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.lane import Lane, Subscription
 from libs.common.kafka.lenient import SteadyConsumer, allow_stray_header_keys
+from libs.common.kafka.partitions import Partitions
 from libs.common.kafka.producer import Producer
 
 POLL_MS = 5  # FastStream waits it twice when a topic is idle
@@ -91,16 +92,11 @@ class BatchConsumer:
         self._lanes: list[Lane[Any]] = []
         self._subscribers: list[BatchSubscriber] = []
         for subscription in subscriptions:
-            lane = Lane(
-                subscription=subscription,
-                source_topic=connection.name(subscription.topic.name),
-                producer=producer,
-                run_limit=dlq_run_limit,
-                service=service,
-                now=now,
-            )
+            source_topic = connection.name(subscription.topic.name)
+            partitions = Partitions(subscription.topic.name, source_topic, now, dlq_run_limit)
+            lane = Lane(subscription, partitions, producer, service, now)
             subscriber = self._broker.subscriber(
-                lane.source_topic,
+                source_topic,
                 batch=True,
                 batch_timeout_ms=POLL_MS,
                 max_records=subscription.max_records,
@@ -115,7 +111,7 @@ class BatchConsumer:
                 **_CONSUMER_OPTIONS,
             )
             subscriber(lane.on_batch)
-            lane.find_consumer = partial(getattr, subscriber, "consumer")
+            partitions.find_consumer = partial(getattr, subscriber, "consumer")
             self._lanes.append(lane)
             self._subscribers.append(subscriber)
 
@@ -168,13 +164,13 @@ class BatchConsumer:
     async def read_to_end(self, topic: str) -> dict[int, bool]:
         """Of a subscribed topic the partitions that are ours, and whether each was read to its end, as the brokers said lately."""
         lanes = [lane for lane in self._lanes if lane.subscription.topic.name == topic]
-        return await lanes[0].read_to_end() if self._running and lanes else {}
+        return await lanes[0].partitions.read_to_end() if self._running and lanes else {}
 
     async def _remind(self) -> None:
         while True:
             await asyncio.sleep(STOPPED_REMINDER)
             for lane in self._lanes:
-                lane.tell_stopped()
+                lane.partitions.tell_stopped()
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
@@ -186,10 +182,10 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         if revoked:
             await self._lane.until_idle(REBALANCE_PATIENCE)
-        self._lane.lost()
+        self._lane.partitions.lost()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        self._lane.gained(assigned)
+        self._lane.partitions.gained(assigned)
 
 
 async def _parse(records: "tuple[ConsumerRecord[bytes, bytes], ...]") -> KafkaMessage:

@@ -1,0 +1,123 @@
+"""What we rely on in FastStream and aiokafka, shown on a real broker."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaProducer
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.annotations import KafkaMessage
+
+from deploy.local.servers.kafka import KafkaServer
+from libs.common.events.topics import WEBHOOKS
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.lenient import SteadyConsumer
+from libs.common.kafka.producer import Producer
+from libs.common.kafka.topics import declare
+from tests.integration.kafka_bench import Bench, Handled
+from tests.support.topics import OwnTopics
+from tests.support.waiting import eventually
+
+
+@pytest_asyncio.fixture
+async def two_partitions(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[str]:
+    """The name of a topic with ten records on each of two partitions."""
+    await topics.create([WEBHOOKS], partitions=2)
+    name = f"{topics.prefix}{WEBHOOKS.name}"
+    async with AIOKafkaProducer(bootstrap_servers=kafka_bootstrap) as producer:
+        for number in range(10):
+            for partition in range(2):
+                await producer.send_and_wait(name, f"{partition}-{number}".encode(), key=b"k", partition=partition)
+    yield name
+
+
+EVERYTHING = sorted(f"{partition}-{number}" for partition in range(2) for number in range(10))
+
+
+async def test_a_batch_that_is_put_back_is_read_again_on_every_partition(
+    kafka_bootstrap: str, two_partitions: str
+) -> None:
+    """FastStream up to 0.7.7 set back one partition only, and the next commit buried the others' records."""
+    broker = KafkaBroker(kafka_bootstrap, consumer_only=True, allow_auto_create_topics=False, logger=None)
+    seen: list[str] = []
+    nacked: list[int] = []
+
+    async def put_back_once(body: list[bytes], message: KafkaMessage) -> None:
+        raw: Any = message.raw_message
+        if not nacked and len({record.partition for record in raw}) < 2:
+            await asyncio.sleep(0.05)  # both partitions are to be in the batch
+            await message.nack()
+            return
+        if not nacked:
+            nacked.append(len(raw))
+            await message.nack()
+            return
+        seen.extend(value.decode() for value in body)
+        await message.ack()
+
+    broker.subscriber(
+        two_partitions,
+        batch=True,
+        group_id=f"{two_partitions}.nack",
+        auto_offset_reset="earliest",
+        ack_policy=AckPolicy.MANUAL,
+    )(put_back_once)
+    async with broker:
+        await broker.start()
+        await eventually(lambda: len(seen) >= 20)
+    assert sorted(seen) == EVERYTHING
+
+
+async def test_when_reading_raises_nothing_that_was_taken_in_the_same_breath_is_skipped(
+    kafka_bootstrap: str, two_partitions: str
+) -> None:
+    """aiokafka alone moves on behind the records of partitions that it had already taken when another one raised."""
+    raising = [True]
+
+    def value(raw: bytes | None) -> bytes | None:
+        if raising and raw is not None and raw.endswith(b"-5"):
+            raise ValueError("cannot be unpacked")
+        return raw
+
+    seen: list[str] = []
+    failures = 0
+    async with SteadyConsumer(
+        two_partitions, bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest", value_deserializer=value
+    ) as consumer:
+        async with asyncio.timeout(30):
+            while len(seen) < 20:
+                try:
+                    taken = await consumer.getmany(timeout_ms=200, max_records=7)
+                except ValueError:
+                    failures += 1
+                    if failures > 3:
+                        raising.clear()
+                    continue
+                seen += [(record.value or b"").decode() for records in taken.values() for record in records]
+    assert sorted(seen) == EVERYTHING
+
+
+@pytest.mark.parametrize("end", [KafkaServer.stop, KafkaServer.kill], ids=["stopped", "killed"])
+async def test_consumer_and_producer_survive_a_broker_that_goes_and_comes_back(
+    own_kafka: KafkaServer, end: Callable[[KafkaServer], None]
+) -> None:
+    connection = KafkaConnection(own_kafka.address)
+    await declare(connection, [WEBHOOKS], partitions=1)
+    handled = Handled()
+    async with (
+        Producer(connection) as producer,
+        AIOKafkaProducer(bootstrap_servers=own_kafka.address) as raw,
+    ):
+        bench = Bench(connection, producer, raw)
+        async with bench.consumer(handled) as consumer:
+            await bench.put("before")
+            await eventually(lambda: handled.records)
+            await asyncio.to_thread(end, own_kafka)
+            await asyncio.to_thread(own_kafka.start)
+            await bench.put("after")
+            await eventually(lambda: "after" in handled.values())
+            assert consumer.unready() is None
+        assert await bench.committed(0) == [2]

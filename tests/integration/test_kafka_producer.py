@@ -1,0 +1,151 @@
+"""The producer on a real broker: acknowledged in order, or refused in bounded time, and usable again afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from deploy.local.servers.kafka import KafkaServer
+from deploy.local.servers.ports import free_port
+from libs.common.errors import ConfigurationError, Permanent, Transient
+from libs.common.events.topics import OUTBOUND_SMS, WEBHOOKS
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer, Record
+from libs.common.kafka.topics import declare, unreachable
+from tests.support.topics import OwnTopics
+
+
+@pytest_asyncio.fixture
+async def connection(kafka_bootstrap: str, topics: OwnTopics) -> KafkaConnection:
+    await topics.create([WEBHOOKS, WEBHOOKS.dlq], partitions=2)
+    return KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+
+
+@pytest_asyncio.fixture
+async def own_connection(own_kafka: KafkaServer) -> AsyncIterator[KafkaConnection]:
+    connection = KafkaConnection(own_kafka.address)
+    await declare(connection, [WEBHOOKS], partitions=1)
+    yield connection
+
+
+async def lying(connection: KafkaConnection, count: int) -> list[bytes | None]:
+    """The first ``count`` values on the webhooks topic, and whatever else comes with them."""
+    async with AIOKafkaConsumer(
+        connection.name(WEBHOOKS.name), **connection.client_options(), auto_offset_reset="earliest"
+    ) as consumer:
+        values: list[bytes | None] = []
+        async with asyncio.timeout(30):
+            while len(values) < count:
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    values += [record.value for record in records]
+    return values
+
+
+async def test_a_published_batch_lies_there_in_order(connection: KafkaConnection) -> None:
+    values = [str(number).encode() for number in range(2000)]
+    async with Producer(connection) as producer:
+        await producer.publish([Record(WEBHOOKS, b"one conversation", value) for value in values])
+        assert await lying(connection, 2000) == values
+
+
+async def test_publishing_nothing_is_nothing(connection: KafkaConnection) -> None:
+    async with Producer(connection) as producer:
+        await producer.publish([])
+
+
+async def test_the_largest_record_passes_and_its_dead_letter_too(connection: KafkaConnection) -> None:
+    largest = Record(WEBHOOKS, b"k", b"x" * (WEBHOOKS.max_record_bytes - 129))
+    async with Producer(connection) as producer:
+        await producer.publish([largest])
+        await producer.publish([replace(largest, topic=WEBHOOKS.dlq, headers=(("detail", b"d" * 500),))])
+
+
+async def test_a_record_too_large_is_refused_before_its_neighbours_are_sent(connection: KafkaConnection) -> None:
+    async with Producer(connection) as producer:
+        with pytest.raises(Permanent) as refusal:
+            await producer.publish(
+                [Record(WEBHOOKS, b"k", b"small"), Record(WEBHOOKS, b"k", b"x" * WEBHOOKS.max_record_bytes)]
+            )
+        await producer.publish([Record(WEBHOOKS, b"k", b"later")])
+        assert await lying(connection, 1) == [b"later"]
+    assert refusal.value.reason == "record_too_large"
+
+
+async def test_after_the_broker_refused_a_record_the_next_ones_pass(
+    connection: KafkaConnection, kafka_admin: AIOKafkaAdminClient
+) -> None:
+    """The refusal leaves a gap in the idempotent producer's sequence."""
+    narrow = NewTopic(connection.name(OUTBOUND_SMS.name), 1, 1, topic_configs={"max.message.bytes": "2000"})
+    await kafka_admin.create_topics([narrow])
+    async with Producer(connection) as producer:
+        await producer.publish([Record(OUTBOUND_SMS, b"k", b"first")])
+        with pytest.raises(Permanent, match="record_too_large"):
+            await producer.publish([Record(OUTBOUND_SMS, b"k", b"x" * 3000)])
+        for _ in range(3):
+            await producer.publish([Record(OUTBOUND_SMS, b"k", b"next")])
+
+
+async def test_a_topic_that_does_not_exist_is_trouble_in_bounded_time(connection: KafkaConnection) -> None:
+    async with Producer(connection, delivery_timeout=1.0) as producer:
+        with pytest.raises(Transient):
+            await producer.publish([Record(OUTBOUND_SMS, b"k", b"v")])
+
+
+async def test_it_does_not_start_without_a_broker_and_says_which_and_how_to_mend_it() -> None:
+    producer = Producer(KafkaConnection(f"127.0.0.1:{free_port()}"))
+    with pytest.raises(ConfigurationError, match="TRANSOM_KAFKA_BOOTSTRAP"):
+        await producer.start()
+    with pytest.raises(Transient):
+        await producer.publish([Record(WEBHOOKS, b"k", b"v")])
+    assert await producer.unready() == "kafka: the producer is not started"
+
+
+@pytest.mark.parametrize("away", [KafkaServer.kill, KafkaServer.pause], ids=["killed", "black hole"])
+async def test_with_the_broker_away_it_gives_up_in_time_and_recovers_by_itself(
+    own_kafka: KafkaServer, own_connection: KafkaConnection, away: Callable[[KafkaServer], None]
+) -> None:
+    async with Producer(own_connection, delivery_timeout=1.5) as producer:
+        await producer.publish([Record(WEBHOOKS, b"k", b"before")])
+        assert await producer.unready() is None
+        await asyncio.to_thread(away, own_kafka)
+
+        for _ in range(2):
+            with pytest.raises(Transient):
+                async with asyncio.timeout(20):
+                    await producer.publish([Record(WEBHOOKS, b"k", b"meanwhile")])
+        assert await producer.unready() is not None
+        assert await unreachable(own_connection, timeout=0.5) is not None
+
+        await asyncio.to_thread(KafkaServer.resume if away is KafkaServer.pause else KafkaServer.start, own_kafka)
+        await _publishes_again(producer)
+        assert await producer.unready() is None
+        values = await lying(own_connection, 2)
+    assert values[0] == b"before"
+    assert b"after" in values
+
+
+async def test_it_stops_in_bounded_time_with_the_broker_away(
+    own_kafka: KafkaServer, own_connection: KafkaConnection
+) -> None:
+    producer = Producer(own_connection, delivery_timeout=1.0)
+    await producer.start()
+    await producer.publish([Record(WEBHOOKS, b"k", b"before")])
+    await asyncio.to_thread(own_kafka.kill)
+    with pytest.raises(Transient):
+        await producer.publish([Record(WEBHOOKS, b"k", b"meanwhile")])
+    async with asyncio.timeout(20):
+        await producer.stop(timeout=0.5)
+
+
+async def _publishes_again(producer: Producer) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await producer.publish([Record(WEBHOOKS, b"k", b"after")])
+            except Transient:
+                continue
+            return
