@@ -1,0 +1,205 @@
+"""The SMS bridge as a process of its own: commands from Kafka, a kill between claim and result, an end in order."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.events.outbound import SmsCommand
+from libs.common.events.topics import OUTBOUND_SMS
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer, Record
+from tests.support.bridging import Bridging, bridging
+from tests.support.logs import validated
+from tests.support.sandbox import CUSTOMER, TWILIO_SID, TWILIO_TOKEN, HookInbox
+from tests.support.topics import OwnTopics
+
+ROOT = Path(__file__).parents[2]
+
+
+class BridgeProcess:
+    """``services.sms_bridge.app`` with the settings of this test."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.sms_bridge.app"],
+                cwd=ROOT,
+                env=environment | {"TRANSOM_HTTP_HOST": "127.0.0.1", "TRANSOM_HTTP_PORT": str(self.port)},
+                stdout=output,
+                stderr=output,
+            )
+
+    async def ready(self) -> None:
+        async with asyncio.timeout(30), httpx.AsyncClient() as http:
+            while True:
+                assert self._process.poll() is None, self._log.read_text()
+                try:
+                    if (await http.get(f"http://127.0.0.1:{self.port}/readyz")).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def ends(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=30)
+
+
+@contextmanager
+def running(environment: dict[str, str], log: Path) -> Iterator[BridgeProcess]:
+    process = BridgeProcess(environment, log)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+@pytest_asyncio.fixture
+async def kafka(kafka_bootstrap: str, topics: OwnTopics) -> KafkaConnection:
+    await topics.create()
+    return KafkaConnection(kafka_bootstrap, topics.prefix)
+
+
+@pytest_asyncio.fixture
+async def world(
+    database: str, redis_url: str, kafka: KafkaConnection, sandbox: SandboxClient
+) -> AsyncIterator[Bridging]:
+    """The state around the process; its own line stays unused."""
+    async with bridging(
+        dsn=database, redis_url=redis_url, kafka=kafka, twilio_url=sandbox.url, public_url=None
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def environment(
+    database: str, redis_url: str, kafka: KafkaConnection, sandbox: SandboxClient, hook_inbox: HookInbox
+) -> dict[str, str]:
+    settings = {
+        "KAFKA_BOOTSTRAP": kafka.bootstrap,
+        "TOPIC_PREFIX": kafka.topic_prefix,
+        "POSTGRES_DSN": database,
+        "REDIS_URL": redis_url,
+        "TWILIO_BASE_URL": sandbox.url,
+        "TWILIO_ACCOUNT_SID": TWILIO_SID,
+        "TWILIO_AUTH_TOKENS": f"{TWILIO_TOKEN},an-older-one",
+        "PUBLIC_URL": hook_inbox.url,
+        "PORTAL_LINK_KEYS": "a-key",
+        "SEND_TIMEOUT_SECONDS": "2",
+        "SEND_LEASE_SECONDS": "3",
+        "SEND_GRACE_SECONDS": "4",
+    }
+    return dict(os.environ) | {f"TRANSOM_{name}": value for name, value in settings.items()}
+
+
+async def publish(kafka: KafkaConnection, *values: bytes) -> None:
+    async with Producer(kafka) as producer:
+        await producer.publish([Record(OUTBOUND_SMS, b"key", value) for value in values])
+
+
+async def settled(world: Bridging, command: SmsCommand, sandbox: SandboxClient) -> str:
+    """The state in which the send ended, once that was told."""
+
+    async def told() -> bool:
+        row = await world.row(
+            "select state from sends where message_id = $1 and settled_at is not null and told", command.message_id
+        )
+        return row is not None
+
+    await sandbox.until(told, 40)
+    return str((await world.send_row(command))["state"])
+
+
+async def test_a_command_becomes_an_sms_and_bad_neighbours_become_dead_letters(
+    world: Bridging, kafka: KafkaConnection, sandbox: SandboxClient, environment: dict[str, str], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    command = await world.decided()
+    with running(environment, log) as bridge:
+        await bridge.ready()
+        await publish(kafka, b"not json", b"{}", command.encode(), b"\xff", command.encode())
+        assert await settled(world, command, sandbox) == "accepted"
+        assert bridge.ends() == 0
+    assert len(await sandbox.sms()) == 1
+    updates, refusals = await world.told()
+    assert [(u.message_id, u.reason) for u in updates] == [(command.message_id, "window_expired_bridge_sent")]
+    assert refusals == []
+    lines = validated(log.read_bytes())
+    assert len([line for line in lines if line["event"] == "record.dead_lettered"]) == 3
+    assert lines[-1]["event"] == "service.drained"
+    assert CUSTOMER not in log.read_text()
+
+
+@pytest.mark.parametrize("went", [True, False])
+async def test_a_kill_between_claim_and_result_costs_no_second_sms(
+    world: Bridging,
+    kafka: KafkaConnection,
+    sandbox: SandboxClient,
+    environment: dict[str, str],
+    tmp_path: Path,
+    *,
+    went: bool,
+) -> None:
+    await sandbox.fault("twilio", "stall", sent=went, seconds=8, calls=1)
+    command = await world.decided()
+    with running(environment, tmp_path / "first") as bridge:
+        await bridge.ready()
+        await publish(kafka, command.encode())
+
+        async def claimed() -> bool:
+            claim = "select count(*) from sends where message_id = $1 and state = 'claimed'"
+            return bool(await world.value(claim, command.message_id))
+
+        await sandbox.until(claimed, 20)
+        if went:
+            await sandbox.until(sandbox.sms, 20)
+        bridge.kill()
+    with running(environment, tmp_path / "second") as bridge:
+        await bridge.ready()
+        assert await settled(world, command, sandbox) == "accepted"
+        assert bridge.ends() == 0
+    assert len(await sandbox.sms()) == 1
+    assert (await world.send_row(command))["resends"] == (0 if went else 1)
+
+
+async def test_a_throttled_message_waits_while_others_pass(
+    world: Bridging, kafka: KafkaConnection, sandbox: SandboxClient, environment: dict[str, str], tmp_path: Path
+) -> None:
+    await sandbox.fault("twilio", "throttle", to=CUSTOMER, calls=1)
+    command = await world.decided()
+    with running(environment, tmp_path / "log") as bridge:
+        await bridge.ready()
+        await publish(kafka, command.encode())
+        assert await settled(world, command, sandbox) == "accepted"
+        assert bridge.ends() == 0
+    assert len(await sandbox.sms()) == 1
+    assert "send.deferred" in {line["event"] for line in validated((tmp_path / "log").read_bytes())}
+
+
+async def test_a_database_without_the_tables_is_said_in_one_line(
+    postgres_dsn: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with running(environment | {"TRANSOM_POSTGRES_DSN": postgres_dsn}, tmp_path / "log") as bridge:
+        assert bridge._process.wait(timeout=30) == 2
+    [line] = (tmp_path / "log").read_text().splitlines()
+    assert "transom migrate" in line
