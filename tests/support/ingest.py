@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from deploy.local.servers.ports import free_port
 from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.events.base import Event
-from libs.common.events.directory import NumberUpserted, OrgUpserted
+from libs.common.events.directory import DirectoryChange, NumberUpserted, OrgUpserted
 from libs.common.events.topics import (
     DELIVERY_UPDATES,
     DIRECTORY_CHANGES,
@@ -108,7 +108,7 @@ class Ingest:
 async def tell_org(db: Connection, org_id: str = ORG, number: str = NUMBER) -> None:
     """An organisation with one number, told long ago."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    changes = [
+    changes: list[DirectoryChange] = [
         OrgUpserted(org_id=org_id, at=at, name="Acme Motors", sms_number="+447700900001", sms_active=True),
         NumberUpserted(org_id=org_id, at=at, phone_number_id=number, waba_id=WABA, display_number="+447700900123"),
     ]
@@ -116,20 +116,18 @@ async def tell_org(db: Connection, org_id: str = ORG, number: str = NUMBER) -> N
 
 
 def settings(database: str, bootstrap: str, prefix: str, redis_url: str, **more: Any) -> IngestSettings:
-    return IngestSettings(
-        **{
-            "postgres_dsn": SecretStr(database),
-            "kafka_bootstrap": bootstrap,
-            "topic_prefix": prefix,
-            "redis_url": SecretStr(redis_url),
-            "meta_app_secrets": SecretStr(",".join(secret.decode() for secret in SECRETS)),
-            "meta_verify_token": SecretStr(VERIFY_TOKEN),
-            "twilio_auth_tokens": SecretStr(TWILIO_TOKEN.decode()),
-            "public_url": PUBLIC_URL,
-            "http_host": "127.0.0.1",
-        }
-        | more
-    )
+    values: dict[str, Any] = {
+        "postgres_dsn": SecretStr(database),
+        "kafka_bootstrap": bootstrap,
+        "topic_prefix": prefix,
+        "redis_url": SecretStr(redis_url),
+        "meta_app_secrets": SecretStr(",".join(secret.decode() for secret in SECRETS)),
+        "meta_verify_token": SecretStr(VERIFY_TOKEN),
+        "twilio_auth_tokens": SecretStr(TWILIO_TOKEN.decode()),
+        "public_url": PUBLIC_URL,
+        "http_host": "127.0.0.1",
+    } | more
+    return IngestSettings(**values)
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ def a_wamid() -> str:
     return f"wamid.{uuid4().hex}"
 
 
-def a_message(at: datetime | int | str, text: str = "Is my car ready?", **more: Any) -> dict[str, Any]:
+def a_message(at: Any, text: str | None = "Is my car ready?", **more: Any) -> dict[str, Any]:
     """A customer's text; ``None`` for a name leaves it out."""
     told = str(int(at.timestamp())) if isinstance(at, datetime) else at
     message = {"from": WA_ID, "id": a_wamid(), "timestamp": told, "type": "text", "text": {"body": text}} | more

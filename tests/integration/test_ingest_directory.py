@@ -1,0 +1,170 @@
+"""``directory.changes.v1`` on real servers: what is newer stays, what is another's is refused, who changed what is kept."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest_asyncio
+
+from libs.common.db.pool import Pool, open_pool
+from libs.common.events.directory import (
+    ConsentChanged,
+    CustomerUpserted,
+    DirectoryChange,
+    NumberUpserted,
+    OrgCredit,
+    OrgUpserted,
+)
+from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES
+from services.ingest import directory
+from tests.support.ingest import ORG, Ingest, now, tell_org
+from tests.support.webhooks import NUMBER, WA_ID, a_message, of_messages
+
+AT = datetime(2026, 11, 1, tzinfo=UTC)
+KIM = UUID("5f0c0000-0000-4000-8000-000000000001")
+PHONE = f"+{WA_ID}"
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
+        async with pool.acquire() as db:
+            await tell_org(db)
+        yield pool
+
+
+async def apply(pool: Pool, *changes: DirectoryChange) -> list[tuple[int, str]]:
+    async with pool.acquire() as db, db.transaction():
+        return [(refused.index, refused.reason) for refused in await directory.apply(db, changes)]
+
+
+async def rows(pool: Pool, query: str, *values: Any) -> list[dict[str, Any]]:
+    async with pool.acquire() as db:
+        return [dict(row) for row in await db.fetch(query, *values)]
+
+
+def a_change(cls: type[Any], *, after: int = 0, **more: Any) -> Any:
+    fields: dict[type[Any], dict[str, Any]] = {
+        OrgUpserted: {"name": "Acme"},
+        OrgCredit: {"exhausted": True},
+        NumberUpserted: {"phone_number_id": NUMBER, "waba_id": "w1", "display_number": "+447700900123"},
+        CustomerUpserted: {"customer_id": KIM, "name": "Kim", "phone": PHONE},
+        ConsentChanged: {"customer_id": KIM, "category": "sms", "allowed": False},
+    }
+    return cls(**({"org_id": ORG, "at": AT + timedelta(seconds=after)} | fields[cls] | more))
+
+
+async def test_older_changes_never_overwrite_newer_ones_in_any_order(pool: Pool) -> None:
+    changes = [
+        [
+            a_change(OrgUpserted, after=i, name=f"name {i}", sms_active=i % 2 == 0),
+            a_change(OrgCredit, after=i, exhausted=i % 2 == 0),
+            a_change(NumberUpserted, after=i, waba_id=f"w{i}"),
+            a_change(CustomerUpserted, after=i, name=f"Kim {i}", phone=f"+44770090010{i}"),
+            a_change(ConsentChanged, after=i, allowed=i % 2 == 1),
+        ]
+        for i in range(3)
+    ]
+    for order in permutations(range(3)):
+        for number in order:
+            assert await apply(pool, *changes[number]) == []
+        assert await apply(pool, *[change for number in order for change in changes[number]]) == []
+    (org,) = await rows(pool, "select * from orgs")
+    assert (org["name"], org["sms_active"], org["credit_exhausted"]) == ("name 2", True, True)
+    assert [row["waba_id"] for row in await rows(pool, "select * from whatsapp_numbers")] == ["w2"]
+    (customer,) = await rows(pool, "select * from customers")
+    assert (customer["name"], customer["phone"]) == ("Kim 2", "+447700900102")
+    assert [row["allowed"] for row in await rows(pool, "select * from consents")] == [False]
+    trail = await rows(pool, "select action, detail, at from audit_log order by at, action")
+    assert [line["action"] for line in trail] == ["consent", "credit"] * 3
+
+
+async def test_categories_are_apart_and_an_equal_time_is_harmless(pool: Pool) -> None:
+    await apply(pool, a_change(CustomerUpserted), a_change(ConsentChanged, category="sms"))
+    await apply(pool, a_change(ConsentChanged, category="marketing", allowed=True, after=-60))
+    await apply(pool, a_change(ConsentChanged, category="sms"))
+    found = {row["category"]: row["allowed"] for row in await rows(pool, "select * from consents")}
+    assert found == {"sms": False, "marketing": True}
+    assert len(await rows(pool, "select * from audit_log")) == 2
+
+
+async def test_what_belongs_to_another_organisation_is_refused(pool: Pool) -> None:
+    await apply(pool, a_change(CustomerUpserted), a_change(OrgUpserted, org_id="other"))
+    theirs: dict[str, Any] = {"org_id": "other", "after": 9}
+    refused = await apply(
+        pool,
+        a_change(NumberUpserted, **theirs, waba_id="stolen"),
+        a_change(CustomerUpserted, **theirs, name="stolen"),
+        a_change(ConsentChanged, **theirs),
+        a_change(OrgCredit, **theirs),
+    )
+    assert sorted(refused) == [
+        (0, "number_of_another_org"),
+        (1, "customer_of_another_org"),
+        (2, "customer_of_another_org"),
+    ]
+    assert [row["name"] for row in await rows(pool, "select name from customers")] == ["Kim"]
+    assert [row["org_id"] for row in await rows(pool, "select org_id from whatsapp_numbers")] == [ORG]
+    assert await rows(pool, "select * from consents") == []
+
+
+async def test_two_organisations_that_claim_one_number_in_one_batch(pool: Pool) -> None:
+    refused = await apply(
+        pool,
+        a_change(OrgUpserted, org_id="other"),
+        a_change(NumberUpserted, phone_number_id="77"),
+        a_change(NumberUpserted, phone_number_id="77", org_id="other"),
+    )
+    (number,) = await rows(pool, "select org_id from whatsapp_numbers where phone_number_id = '77'")
+    assert [reason for _, reason in refused] == ["number_of_another_org"]
+    assert number["org_id"] in {ORG, "other"}
+
+
+async def test_what_nobody_has_told_yet_is_refused_and_the_same_batch_may_tell_it(pool: Pool) -> None:
+    new: dict[str, Any] = {"org_id": "new"}
+    assert await apply(pool, a_change(NumberUpserted, **new, phone_number_id="8"), a_change(OrgCredit, **new)) == [
+        (0, "unknown_org"),
+        (1, "unknown_org"),
+    ]
+    assert await apply(pool, a_change(ConsentChanged)) == [(0, "unknown_customer")]
+    turned = [a_change(ConsentChanged), a_change(CustomerUpserted), a_change(OrgCredit, **new)]
+    assert await apply(pool, *turned, a_change(OrgUpserted, **new)) == []
+
+
+async def test_a_field_left_out_stays_and_null_takes_it_away(pool: Pool) -> None:
+    await apply(pool, a_change(CustomerUpserted))
+    await apply(pool, CustomerUpserted(org_id=ORG, at=AT + timedelta(seconds=1), customer_id=KIM, name="Kim B."))
+    assert await rows(pool, "select name, phone from customers") == [{"name": "Kim B.", "phone": PHONE}]
+    await apply(pool, a_change(CustomerUpserted, after=2, phone=None))
+    assert await rows(pool, "select name, phone from customers") == [{"name": "Kim", "phone": None}]
+
+
+async def test_five_hundred_customers_are_one_batch(pool: Pool) -> None:
+    changes = [
+        a_change(CustomerUpserted, customer_id=uuid4(), phone=f"+4477009{i:05}", name="\x00 odd") for i in range(500)
+    ]
+    assert await apply(pool, *changes) == []
+    assert len(await rows(pool, "select * from customers")) == 500
+    assert len(await rows(pool, "select * from customer_identities")) == 500
+
+
+async def test_changes_come_through_kafka_and_the_refused_are_dead_letters(ingest: Ingest) -> None:
+    await ingest.post(of_messages(a_message(now())))
+    (before,) = await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.producer.send_and_wait(f"{ingest.prefix}{DIRECTORY_CHANGES.name}", b'{"type": "org.sold.v1"}')
+    await ingest.tell(
+        a_change(OrgCredit, org_id="nobody"),
+        a_change(CustomerUpserted, name="Kim from the directory"),
+        a_change(ConsentChanged),
+    )
+    assert await ingest.reasons(DIRECTORY_CHANGES, 2) == ["unknown_type", "unknown_org"]
+    async with asyncio.timeout(20):
+        while not await ingest.rows("select * from consents"):  # noqa: ASYNC110 -- a row, not an event
+            await asyncio.sleep(0.05)
+    await ingest.post(of_messages(a_message(now())))
+    told = await ingest.told(INBOUND_MESSAGES, 2)
+    assert told[1]["conversation_id"] == before["conversation_id"]
+    assert (before["customer_id"] == str(KIM), told[1]["customer_id"] == str(KIM)) == (False, True)

@@ -1,0 +1,251 @@
+"""The edge on a real broker: who is let in, what is answered, what stays in the log."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer
+from starlette.applications import Starlette
+
+from deploy.local.servers.kafka import KafkaServer
+from libs.common.clock import utc_now
+from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
+from libs.common.events.topics import WEBHOOKS
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer
+from libs.common.kafka.topics import declare
+from services.ingest import edge
+from tests.support.ingest import PUBLIC_URL, SECRETS, TWILIO_TOKEN, VERIFY_TOKEN, now, watching
+from tests.support.logs import LogLines
+from tests.support.topics import OwnTopics
+from tests.support.webhooks import WA_ID, a_message, as_body, of_messages, sign
+
+META, TWILIO = "/webhooks/meta", "/webhooks/twilio/status"
+FORM = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": "delivered", "To": "+447700900999", "ErrorCode": ""}
+
+
+@asynccontextmanager
+async def an_edge(connection: KafkaConnection) -> AsyncIterator[httpx.AsyncClient]:
+    async with Producer(connection, delivery_timeout=3.0) as producer:
+        routes = edge.routes(
+            edge.MetaEdge(secrets=SECRETS, verify_token=VERIFY_TOKEN.encode(), producer=producer, now=utc_now),
+            edge.TwilioEdge(tokens=[b"old", TWILIO_TOKEN], public_url=PUBLIC_URL, producer=producer, now=utc_now),
+        )
+        transport = httpx.ASGITransport(Starlette(routes=routes))
+        async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=20) as http:
+            yield http
+
+
+@pytest_asyncio.fixture
+async def http(kafka_bootstrap: str, topics: OwnTopics, log_lines: LogLines) -> AsyncIterator[httpx.AsyncClient]:
+    await topics.create([WEBHOOKS])
+    async with an_edge(KafkaConnection(kafka_bootstrap, topics.prefix)) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def webhooks(kafka_bootstrap: str, http: httpx.AsyncClient, topics: OwnTopics) -> AsyncIterator[AIOKafkaConsumer]:
+    async with watching(kafka_bootstrap, topics.prefix, [WEBHOOKS]) as consumer:
+        yield consumer
+
+
+async def in_kafka(webhooks: AIOKafkaConsumer) -> list[bytes]:
+    """Every value in the topic."""
+    (partition,) = webhooks.assignment()
+    end = (await webhooks.end_offsets([partition]))[partition]
+    values: list[bytes] = []
+    while len(values) < end:
+        for records in (await webhooks.getmany(timeout_ms=50)).values():
+            values += [record.value for record in records]
+    return values
+
+
+def signed(body: bytes, secret: bytes = SECRETS[0]) -> dict[str, str]:
+    return {"X-Hub-Signature-256": sign(body, secret)}
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+async def test_each_app_secret_is_good(http: httpx.AsyncClient, secret: bytes) -> None:
+    body = as_body(of_messages(a_message(now())))
+    answer = await http.post(META, content=body, headers=signed(body, secret))
+    assert answer.status_code == 200
+
+
+BODY = b'{"object":"whatsapp_business_account","entry":[]}'
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        b"",
+        b"sha256=",
+        b"sha256=zz",
+        b"sha1=" + b"0" * 40,
+        b"sha256=" + b"0" * 64,
+        b"sha256=" + "é".encode() * 64,
+        b"sha256=" + b"\xff" * 64,
+        sign(BODY, b"stranger").encode(),
+        sign(BODY + b" ", SECRETS[0]).encode(),
+        sign(BODY, SECRETS[0]).encode()[7:],
+    ],
+)
+async def test_what_is_not_signed_is_refused_and_leaves_nothing(
+    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer, log_lines: LogLines, header: bytes | None
+) -> None:
+    headers = [] if header is None else [(b"x-hub-signature-256", header)]
+    answer = await http.post(META, content=BODY, headers=headers)
+    assert answer.status_code == 403
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert await in_kafka(webhooks) == []
+    (line,) = log_lines.of("webhook.rejected")
+    assert (line["source"], line["status"], line["reason"]) == ("meta", 403, "bad_signature")
+    assert header is None or len(header) < 20 or header.decode("latin-1") not in log_lines.raw
+
+
+@pytest.mark.parametrize("body", [b"", b"no json", b"{", b'{"a": NaN}', b"\xff\xfe", b"[1] [2]"])
+async def test_signed_noise_is_a_bad_request(http: httpx.AsyncClient, webhooks: AIOKafkaConsumer, body: bytes) -> None:
+    answer = await http.post(META, content=body, headers=signed(body))
+    assert answer.status_code == 400
+    assert await in_kafka(webhooks) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"null",
+        b"0",
+        b'"text"',
+        b"[]",
+        b"{}",
+        b'{"entry": 1}',
+        b'{"entry": []}',
+        b'{"entry": [1, {"changes": 1}, {"changes": [1, {"value": 1}]}]}',
+        b'{"n": 123456789012345678901234567890}',
+        b'"\\ud800"',
+        b"[" * 3000 + b"]" * 3000,
+        b"[" * 100_000 + b"]" * 100_000,
+        json.dumps({"entry": [{"changes": [{"field": "messages", "value": {"messages": [1e300] * 9}}]}]}).encode(),
+    ],
+)
+async def test_any_signed_json_is_taken(http: httpx.AsyncClient, webhooks: AIOKafkaConsumer, body: bytes) -> None:
+    answer = await http.post(META, content=body, headers=signed(body))
+    assert answer.status_code == 200
+    values = await in_kafka(webhooks)
+    assert values
+    assert all(MetaWebhook.decode(value).type == "webhook.meta.v1" for value in values)
+
+
+async def test_three_megabytes_are_taken_and_more_is_too_large(
+    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer
+) -> None:
+    def of_size(size: int) -> bytes:
+        empty = as_body(of_messages(a_message(now(), "")))
+        return as_body(of_messages(a_message(now(), "x" * (size - len(empty)))))
+
+    limit = 3 * 1024 * 1024
+    for size, status in ((limit - 100, 200), (limit + 100, 413)):
+        body = of_size(size)
+        assert (await http.post(META, content=body, headers=signed(body))).status_code == status
+    body = of_size(2_900_000)
+
+    async def in_chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 65_536):
+            yield body[start : start + 65_536]
+
+    assert (await http.post(META, content=in_chunks(), headers=signed(body))).status_code == 200
+    assert len(await in_kafka(webhooks)) == 2
+
+
+async def test_an_item_that_grows_beyond_a_record_is_kept_whole(
+    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer
+) -> None:
+    body = as_body(of_messages(a_message(now(), numbers=[1e15] * 100_000))).replace(b"1000000000000000.0", b"1e15")
+    body = body.replace(b"1e15", b"1e15,1e15,1e15,1e15")
+    assert len(body) < 3 * 1024 * 1024
+    assert (await http.post(META, content=body, headers=signed(body))).status_code == 200
+    (value,) = await in_kafka(webhooks)
+    assert MetaWebhook.decode(value).item_kind == "body"
+
+
+async def test_the_handshake_answers_the_challenge_as_text(http: httpx.AsyncClient) -> None:
+    asked = {"hub.mode": "subscribe", "hub.challenge": "1158201444", "hub.verify_token": VERIFY_TOKEN}
+    answer = await http.get(META, params=asked)
+    assert (answer.status_code, answer.text) == (200, "1158201444")
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"hub.verify_token": "x"}, {"hub.verify_token": "é"}, {"hub.mode": "unsubscribe"}, {"hub.mode": ""}]
+)
+async def test_a_stranger_gets_no_handshake(http: httpx.AsyncClient, wrong: dict[str, str]) -> None:
+    asked = {"hub.mode": "subscribe", "hub.challenge": "1", "hub.verify_token": VERIFY_TOKEN} | wrong
+    assert (await http.get(META, params=asked)).status_code == 403
+    assert (await http.get(META)).status_code == 403
+
+
+async def test_one_line_per_webhook_and_nothing_private(http: httpx.AsyncClient, log_lines: LogLines) -> None:
+    body = as_body(of_messages(a_message(now(), "my secret"), a_message(now())))
+    await http.post(META, content=body, headers=signed(body))
+    (line,) = log_lines.of("webhook.received")
+    assert (line["source"], line["status"], line["items"]) == ("meta", 200, 2)
+    for private in ("my secret", WA_ID, signed(body)["X-Hub-Signature-256"], SECRETS[0].decode()):
+        assert private not in log_lines.raw
+
+
+def twilio_signature(url: str, form: dict[str, str], token: bytes = TWILIO_TOKEN) -> dict[str, str]:
+    text = url + "".join(name + form[name] for name in sorted(form))
+    digest = hmac.new(token, text.encode(), hashlib.sha1).digest()
+    return {
+        "X-Twilio-Signature": base64.b64encode(digest).decode(),
+        "content-type": "application/x-www-form-urlencoded",
+    }
+
+
+async def test_a_signed_status_callback_is_one_record(http: httpx.AsyncClient, webhooks: AIOKafkaConsumer) -> None:
+    target = f"{TWILIO}?who=a%20b&x=+1"
+    headers = twilio_signature(PUBLIC_URL + target, FORM)
+    answer = await http.post(target, content=urlencode(FORM), headers=headers)
+    assert (answer.status_code, answer.text) == (200, "<Response/>")
+    assert answer.headers["content-type"].startswith("text/xml")
+    (value,) = await in_kafka(webhooks)
+    assert TwilioStatusWebhook.decode(value).form == FORM
+
+
+@pytest.mark.parametrize("url", ["http://edge", "https://elsewhere.example"])
+async def test_a_callback_signed_for_another_address_is_refused(
+    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer, url: str
+) -> None:
+    answer = await http.post(TWILIO, content=urlencode(FORM), headers=twilio_signature(url + TWILIO, FORM))
+    assert answer.status_code == 403
+    assert (await http.post(TWILIO, content=b"\xff\xff")).status_code == 403
+    assert await in_kafka(webhooks) == []
+
+
+@pytest.mark.timeout(180)
+async def test_without_kafka_the_answer_is_503_within_seconds_and_200_again_after(
+    own_kafka: KafkaServer, log_lines: LogLines
+) -> None:
+    connection = KafkaConnection(own_kafka.address)
+    await declare(connection, [WEBHOOKS], partitions=1)
+    body = as_body(of_messages(a_message(now())))
+    async with an_edge(connection) as http:
+        assert (await http.post(META, content=body, headers=signed(body))).status_code == 200
+        await asyncio.to_thread(own_kafka.kill)
+        async with asyncio.timeout(8):
+            answer = await http.post(META, content=body, headers=signed(body))
+        assert answer.status_code == 503
+        assert "retry-after" in answer.headers
+        assert log_lines.of("webhook.rejected")[0]["reason"] == "kafka_away"
+        await asyncio.to_thread(own_kafka.start)
+        async with asyncio.timeout(60):
+            while (await http.post(META, content=body, headers=signed(body))).status_code != 200:  # noqa: ASYNC110 -- as Meta does
+                await asyncio.sleep(0.2)

@@ -1,0 +1,232 @@
+"""Who is it? Identity → customer → conversation on a real PostgreSQL, whoever comes first and in whatever words Meta names them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest_asyncio
+
+from libs.common.db.pool import Pool, open_pool
+from libs.common.events.directory import ConsentChanged, CustomerUpserted, DirectoryChange
+from services.ingest import directory, identify, meta, queries
+from services.ingest.identify import Wanted
+from services.ingest.understand import CustomerMessage, IdentityChange, Sender, understand
+from tests.support.ingest import ORG, now, tell_org
+from tests.support.webhooks import BSUID, NUMBER, WA_ID, a_contact, a_message, of_messages
+
+OTHER_NUMBER = "106400000000002"
+BOTH, BY_NUMBER, BY_BSUID = Sender(WA_ID, BSUID, "Kim"), Sender(WA_ID, None), Sender(None, BSUID)
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    async with open_pool(database, application_name="test", size=6, command_seconds=10) as pool:
+        async with pool.acquire() as db:
+            await tell_org(db)
+        yield pool
+
+
+async def met(
+    pool: Pool, *senders: Sender, number: str = NUMBER, at: datetime | None = None, moved: Sender | None = None
+) -> UUID:
+    """The senders are settled one after the other and write; the conversation of the last."""
+    conversation: UUID | None = None
+    for sender in senders:
+        when = at or now()
+        async with pool.acquire() as db:
+            async with db.transaction():
+                await identify.settle(db, [Wanted(ORG, number, sender, when, moved)])
+            (found,) = await queries.find(db, [(number, *sender.ids)])
+            assert found.conversation_id is not None
+            conversation = found.conversation_id
+            entry = queries.Entry(
+                ORG,
+                found.conversation_id,
+                number,
+                f"wamid.{uuid4()}",
+                "text",
+                {"kind": "text", "text": "x"},
+                None,
+                when,
+                when,
+                opens=moved is None,
+            )  # fmt: skip -- one line of a table
+            await queries.record(db, [entry])
+    assert conversation is not None
+    return conversation
+
+
+async def rows(pool: Pool, query: str, *values: Any) -> list[dict[str, Any]]:
+    async with pool.acquire() as db:
+        return [dict(row) for row in await db.fetch(query, *values)]
+
+
+async def apply(pool: Pool, *changes: DirectoryChange) -> list[str]:
+    async with pool.acquire() as db, db.transaction():
+        return [refused.reason for refused in await directory.apply(db, changes)]
+
+
+def listed(customer_id: UUID, phone: str | None = f"+{WA_ID}", **more: Any) -> CustomerUpserted:
+    return CustomerUpserted(
+        **({"org_id": ORG, "at": now(), "customer_id": customer_id, "name": "Ms Kim", "phone": phone} | more)
+    )
+
+
+async def test_workers_that_race_for_a_new_customer_end_with_one(pool: Pool) -> None:
+    wanted = [Wanted(ORG, NUMBER, sender, now()) for sender in (BOTH, BY_NUMBER, BY_BSUID)] * 4
+
+    async def settle(one: Wanted) -> None:
+        async with pool.acquire() as db, db.transaction():
+            await identify.settle(db, [one])
+
+    await settle(wanted[0])
+    await asyncio.gather(*(settle(one) for one in wanted))
+    assert len(await rows(pool, "select * from customers")) == 1
+    assert len(await rows(pool, "select * from conversations")) == 1
+    stranger = Wanted(ORG, NUMBER, Sender("447700900555", "GB.555"), now())
+    await asyncio.gather(*(settle(stranger) for _ in range(6)))
+    assert len(await rows(pool, "select * from customers")) == 2
+    assert len(await rows(pool, "select * from conversations")) == 2
+
+
+async def test_a_customer_has_one_conversation_per_business_number(pool: Pool) -> None:
+    async with pool.acquire() as db:
+        await db.execute(
+            "insert into whatsapp_numbers values ($1, 'acme', 'w', '+447700900124', null, now())", OTHER_NUMBER
+        )
+    assert await met(pool, BOTH) != await met(pool, BOTH, number=OTHER_NUMBER)
+    assert len(await rows(pool, "select * from customers")) == 1
+
+
+async def test_a_customer_known_by_bsuid_alone_gets_a_number_later(pool: Pool) -> None:
+    first = await met(pool, BY_BSUID)
+    assert (await rows(pool, "select phone from customers")) == [{"phone": None}]
+    assert await met(pool, BOTH, BY_NUMBER, BY_BSUID) == first
+    assert (await rows(pool, "select phone, name from customers")) == [{"phone": f"+{WA_ID}", "name": "Kim"}]
+    assert (await rows(pool, "select wa_id, bsuid from conversations")) == [{"wa_id": WA_ID, "bsuid": BSUID}]
+
+
+async def test_two_customers_that_turn_out_to_be_one_keep_everything(pool: Pool) -> None:
+    at = now()
+    first = await met(pool, BY_NUMBER, at=at - timedelta(hours=1))
+    second = await met(pool, BY_BSUID, at=at)
+    assert first != second
+    (lost,) = await rows(pool, "select customer_id from conversations where conversation_id = $1", second)
+    await pool_execute(
+        pool, "insert into bridge_slots values ($1, 'acme', $2, now() + interval '1 hour')", second, uuid4()
+    )
+    assert await met(pool, BOTH, at=at - timedelta(hours=2)) == first
+    (conversation,) = await rows(pool, "select * from conversations")
+    assert (conversation["conversation_id"], conversation["last_customer_at"]) == (first, at)
+    assert (conversation["wa_id"], conversation["bsuid"]) == (WA_ID, BSUID)
+    assert [row["conversation_id"] for row in await rows(pool, "select conversation_id from messages")] == [first] * 3
+    assert [row["conversation_id"] for row in await rows(pool, "select conversation_id from bridge_slots")] == [first]
+    assert await rows(pool, "select alias, conversation_id from conversation_aliases") == [
+        {"alias": second, "conversation_id": first}
+    ]
+    (alias,) = await rows(pool, "select alias, customer_id from customer_aliases")
+    assert alias == {"alias": lost["customer_id"], "customer_id": conversation["customer_id"]}
+
+
+async def pool_execute(pool: Pool, statement: str, *values: Any) -> None:
+    async with pool.acquire() as db:
+        await db.execute(statement, *values)
+
+
+async def test_a_directory_customer_adopts_whom_its_phone_had_meant(pool: Pool) -> None:
+    conversation = await met(pool, BOTH)
+    (before,) = await rows(pool, "select customer_id from customers")
+    kim = uuid4()
+    assert await apply(pool, listed(kim)) == []
+    assert await apply(pool, listed(kim)) == []
+    (customer,) = await rows(pool, "select * from customers")
+    assert (customer["customer_id"], customer["name"], customer["origin"]) == (kim, "Ms Kim", "directory")
+    assert await met(pool, BOTH) == conversation
+    (row,) = await rows(pool, "select customer_id from conversations")
+    assert row == {"customer_id": kim}
+    assert await rows(pool, "select alias, customer_id from customer_aliases") == [
+        {"alias": before["customer_id"], "customer_id": kim}
+    ]
+
+
+async def test_the_id_given_before_still_names_the_customer(pool: Pool) -> None:
+    await met(pool, BOTH)
+    (before,) = await rows(pool, "select customer_id from customers")
+    kim = uuid4()
+    await apply(pool, listed(kim))
+    at = now()
+    off = ConsentChanged(org_id=ORG, at=at, customer_id=before["customer_id"], category="sms", allowed=False)
+    assert await apply(pool, off, listed(before["customer_id"], name="Kim again")) == []
+    assert await rows(pool, "select customer_id, category, allowed from consents") == [
+        {"customer_id": kim, "category": "sms", "allowed": False}
+    ]
+    assert [row["name"] for row in await rows(pool, "select name from customers")] == ["Kim again"]
+
+
+async def test_a_customer_of_the_directory_is_known_when_they_first_write(pool: Pool) -> None:
+    kim = uuid4()
+    await apply(pool, listed(kim))
+    await met(pool, BOTH)
+    assert [row["customer_id"] for row in await rows(pool, "select customer_id from customers")] == [kim]
+
+
+async def test_a_phone_that_two_directory_customers_share_stays_with_the_first(pool: Pool) -> None:
+    first, second = uuid4(), uuid4()
+    await apply(pool, listed(first))
+    await apply(pool, listed(second))
+    await met(pool, BOTH)
+    (conversation,) = await rows(pool, "select customer_id from conversations")
+    assert conversation["customer_id"] == first
+    assert len(await rows(pool, "select * from customers")) == 2
+
+
+async def test_a_phone_that_the_directory_gives_to_another_goes_to_the_other(pool: Pool) -> None:
+    first, second = uuid4(), uuid4()
+    await apply(pool, listed(first))
+    old = await met(pool, BY_NUMBER)
+    await apply(pool, listed(first, "+447700900111"))
+    await apply(pool, listed(second))
+    new = await met(pool, BY_NUMBER)
+    assert new != old
+    by_id = {row["conversation_id"]: row for row in await rows(pool, "select * from conversations")}
+    assert (by_id[old]["customer_id"], by_id[old]["wa_id"]) == (first, None)
+    assert (by_id[new]["customer_id"], by_id[new]["wa_id"]) == (second, WA_ID)
+
+
+async def test_a_changed_number_goes_on_in_the_same_conversation_with_the_window_closed(pool: Pool) -> None:
+    at = now()
+    conversation = await met(pool, BOTH, at=at - timedelta(hours=1))
+    system = {"type": "user_changed_number", "wa_id": "447700900111", "user_id": "GB.new", "body": "changed"}
+    notice = a_message(at, type="system", system=system, text=None)
+    (record,) = meta.split(of_messages(notice, contacts=[]), at)
+    change = understand(record.value, reaction_opens=False)
+    assert isinstance(change, IdentityChange)
+    assert not change.notice.opens
+    assert await met(pool, change.notice.sender, at=at, moved=change.now) == conversation
+    (row,) = await rows(pool, "select * from conversations")
+    assert (row["wa_id"], row["bsuid"], row["refused_at"]) == ("447700900111", "GB.new", at)
+    assert [r["phone"] for r in await rows(pool, "select phone from customers")] == ["+447700900111"]
+    late = await met(pool, BOTH, at=at - timedelta(minutes=30))
+    assert late == conversation
+    (row,) = await rows(pool, "select * from conversations")
+    assert (row["wa_id"], row["bsuid"]) == ("447700900111", "GB.new")
+    assert await met(pool, Sender("447700900111", None), at=at + timedelta(seconds=5)) == conversation
+    (row,) = await rows(pool, "select * from conversations")
+    assert row["last_customer_at"] > row["refused_at"]
+
+
+async def test_the_contact_is_matched_by_id_and_not_by_place(pool: Pool) -> None:
+    contacts = [a_contact("447700900222", "GB.222", "Pat"), a_contact(WA_ID, BSUID, "Kim")]
+    messages = [
+        a_message(now()),
+        a_message(now(), "no number", **{"from": None, "from_user_id": "GB.222"}),
+        a_message(now(), "BSUID as number", **{"from": "GB.333"}),
+    ]
+    understood = [
+        understand(record.value, reaction_opens=False)
+        for record in meta.split(of_messages(*messages, contacts=contacts), datetime.now(UTC))
+    ]
+    senders = [one.sender for one in understood if isinstance(one, CustomerMessage)]
+    assert senders == [BOTH, Sender("447700900222", "GB.222", "Pat"), Sender(None, "GB.333", None)]

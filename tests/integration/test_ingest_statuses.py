@@ -1,0 +1,243 @@
+"""Statuses on their way through ingest, and what a crash between storing and telling leaves behind."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+
+from libs.common.clock import utc_now
+from libs.common.db.pool import Pool, open_pool
+from libs.common.db.statuses import ProviderId, store_provider_ids
+from libs.common.errors import Transient
+from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED, WEBHOOKS
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer
+from libs.common.kafka.records import Received
+from libs.common.redis import open_redis
+from libs.common.slots import RedisSlots, Slot
+from services.ingest import meta, twilio, worker
+from services.ingest.understand import Understood, understand
+from tests.support.ingest import DAY, ORG, Ingest, now, tell_org, watching
+from tests.support.records import a_record
+from tests.support.topics import OwnTopics
+from tests.support.webhooks import NUMBER, a_message, a_status, a_value, a_webhook, of_messages
+
+OUT = """
+insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, attempt, notification_type, parent_id,
+                      occurred_at, received_at)
+values ('acme', $1, $2, 'out', $3, 'text', '{}', 'pending', 1, $4, $5, now(), now())
+"""
+
+
+async def a_conversation(ingest: Ingest) -> UUID:
+    """A customer wrote an hour ago."""
+    await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
+    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    return UUID(told["conversation_id"])
+
+
+async def sent(pool: Pool, conversation_id: UUID, wamid: str, message_id: UUID | None = None) -> UUID:
+    """A text of ours that Meta calls ``wamid``."""
+    message_id = message_id or uuid4()
+    async with pool.acquire() as db, db.transaction():
+        await db.execute(OUT, message_id, conversation_id, "whatsapp", None, None)
+        ours = ProviderId("meta", NUMBER, wamid, ORG, message_id, message_id, 1)
+        await store_provider_ids(db, [ours], utc_now())
+    return message_id
+
+
+def of_statuses(*statuses: dict[str, Any], field: str = "messages") -> dict[str, Any]:
+    return a_webhook(a_value(statuses=list(statuses)), field=field)
+
+
+async def test_statuses_climb_the_ladder_in_any_order_and_are_told(ingest: Ingest) -> None:
+    message_id = await sent(ingest.pool, await a_conversation(ingest), "wamid.1")
+    at = now()
+    await ingest.post(of_statuses(a_status("wamid.1", "delivered", at), a_status("wamid.1", "sent", at)))
+    await ingest.post(of_statuses(a_status("wamid.1", "read", at), a_status("wamid.1", "played", at)))
+    updates = await ingest.told(DELIVERY_UPDATES, 3)
+    assert {update["message_id"] for update in updates} == {str(message_id)}
+    assert updates[0]["status"] == "delivered"
+    assert updates[-1]["status"] == "read"
+    assert [update["seq"] for update in updates] == sorted(update["seq"] for update in updates)
+    row = await ingest.row("select status, sent_at from messages where message_id = $1", message_id)
+    assert row["status"] == "read"
+
+
+async def test_a_status_that_comes_before_its_id_is_kept(ingest: Ingest) -> None:
+    conversation = await a_conversation(ingest)
+    await ingest.post(of_statuses(a_status("wamid.early", "sent", now(), biz_opaque_callback_data="x:1")))
+    await ingest.post(of_messages(a_message(now())))
+    await ingest.told(INBOUND_MESSAGES, 2)
+    early = await ingest.row("select provider_id, status, callback from early_statuses")
+    assert tuple(early) == ("wamid.early", "sent", "x:1")
+    message_id = await sent(ingest.pool, conversation, "wamid.early")
+    assert (await ingest.row("select status from messages where message_id = $1", message_id))["status"] == "sent"
+
+
+async def test_metas_word_on_the_window_is_stored_and_the_router_decides_again(ingest: Ingest) -> None:
+    conversation = await a_conversation(ingest)
+    message_id = await sent(ingest.pool, conversation, "wamid.1")
+    at = now()
+    failed = a_status("wamid.1", "failed", at, errors=[{"code": 131047, "title": "Re-engagement message"}])
+    await ingest.post(of_statuses(failed))
+    (refusal,) = await ingest.told(OUTBOUND_REFUSED, 1)
+    assert (refusal["intent_id"], refusal["attempt"], refusal["reason"], refusal["provider_code"]) == (
+        str(message_id),
+        1,
+        "window_closed",
+        "131047",
+    )
+    assert (await ingest.row("select refused_at from conversations"))["refused_at"] == at
+    assert (await ingest.row("select status from messages where message_id = $1", message_id))["status"] == "pending"
+    await ingest.post(of_messages(a_message(at - timedelta(seconds=1)), a_message(at + timedelta(seconds=1))))
+    windows = [one["window"] for one in await ingest.told(INBOUND_MESSAGES, 3)]
+    assert windows[-1]["open"] is True
+
+
+async def test_statuses_of_a_standing_by_number_count_and_failures_carry_their_code(ingest: Ingest) -> None:
+    await sent(ingest.pool, await a_conversation(ingest), "wamid.1")
+    inner = {"statuses": [a_status("wamid.1", "failed", now(), errors=[{"code": 131026, "title": "x"}])]}
+    await ingest.post(a_webhook(a_value(standby=inner), field="standby"))
+    (update,) = await ingest.told(DELIVERY_UPDATES, 1)
+    assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131026")
+
+
+async def test_a_message_that_the_agent_of_meta_answers_opens_the_window_too(ingest: Ingest) -> None:
+    at = now()
+    await ingest.post(a_webhook(a_value(standby={"messages": [a_message(at)]}), field="standby"))
+    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    assert told["window"]["open"] is True
+    assert (await ingest.row("select last_customer_at from conversations"))["last_customer_at"] == at
+
+
+async def test_a_call_opens_the_window_and_leaves_no_message(ingest: Ingest) -> None:
+    await ingest.post(of_messages(a_message(now() - 2 * DAY)))
+    await ingest.told(INBOUND_MESSAGES, 1)
+    at = now()
+    call = {"id": "wacid.1", "from": "447700900999", "event": "connect", "direction": "USER_INITIATED"}
+    await ingest.post(a_webhook(a_value(calls=[call | {"timestamp": str(int(at.timestamp()))}]), field="calls"))
+    await ingest.post(of_messages(a_message(now() - 3 * DAY)))
+    told = await ingest.told(INBOUND_MESSAGES, 2)
+    assert [one["window"]["open"] for one in told] == [False, True]
+    assert (await ingest.row("select last_customer_at from conversations"))["last_customer_at"] == at
+
+
+# ── The handler alone ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Crash(Exception):  # noqa: N818 -- what it is
+    """The process is gone at this point."""
+
+
+class CrashingProducer(Producer):
+    """Dies instead of publishing, as often as it is told to."""
+
+    crashes = 0
+
+    async def publish(self, records: Sequence[Any]) -> None:
+        if self.crashes:
+            self.crashes -= 1
+            raise Crash
+        await super().publish(records)
+
+
+@pytest_asyncio.fixture
+async def deps(database: str, kafka_bootstrap: str, topics: OwnTopics, redis_url: str) -> AsyncIterator[worker.Deps]:
+    await topics.create([INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_REFUSED, WEBHOOKS])
+    async with (
+        open_pool(database, application_name="test", size=4, command_seconds=10) as pool,
+        open_redis(redis_url) as redis,
+        CrashingProducer(KafkaConnection(kafka_bootstrap, topics.prefix)) as producer,
+    ):
+        async with pool.acquire() as db:
+            await tell_org(db)
+        yield worker.Deps(pool, producer, RedisSlots(redis, DAY), DAY, utc_now)
+
+
+def received(*records: meta.SplitRecord | tuple[bytes, bytes]) -> list[Received[Understood]]:
+    values = [record.value if isinstance(record, meta.SplitRecord) else record[1] for record in records]
+    return [
+        Received(understand(value, reaction_opens=False), a_record(value, offset=offset))
+        for offset, value in enumerate(values)
+    ]
+
+
+async def test_a_crash_between_storing_and_telling_tells_the_same_message_later(
+    deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    batch = received(*meta.split(of_messages(a_message(now()), a_message(now(), type="mystery", text=None)), utc_now()))
+    assert isinstance(deps.producer, CrashingProducer)
+    deps.producer.crashes = 1
+    with pytest.raises(Crash):
+        await worker.on_webhooks(batch, deps)
+    async with deps.pool.acquire() as db:
+        stored = [str(row[0]) for row in await db.fetch("select message_id from messages order by sequence")]
+    assert await worker.on_webhooks(batch, deps) == []
+    assert await worker.on_webhooks(batch, deps) == []
+    async with watching(kafka_bootstrap, topic_prefix, [INBOUND_MESSAGES]) as consumer:
+        told = [(await consumer.getone()).value for _ in range(4)]
+    assert [one.split(b'"message_id":"')[1][:36].decode() for one in told] == stored * 2
+    async with deps.pool.acquire() as db:
+        assert await db.fetchval("select count(*) from messages") == 2
+
+
+async def test_workers_that_race_with_the_same_webhooks_store_them_once(deps: worker.Deps) -> None:
+    webhooks = [of_messages(a_message(now(), **{"from": f"4477009003{i:02}"}), contacts=[]) for i in range(30)]
+    batch = received(*[record for webhook in webhooks for record in meta.split(webhook, utc_now())])
+
+    async def work() -> None:
+        while True:
+            try:
+                await worker.on_webhooks(batch, deps)
+            except Transient:
+                continue
+            return
+
+    await asyncio.gather(*(work() for _ in range(4)))
+    async with deps.pool.acquire() as db:
+        counts = [
+            await db.fetchval(f"select count(*) from {table}") for table in ("messages", "customers", "conversations")
+        ]
+    assert counts == [30, 30, 30]
+
+
+async def test_a_bridge_that_fails_late_gives_its_slot_back_and_the_silenced_intent_is_told(
+    deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    await worker.on_webhooks(received(*meta.split(of_messages(a_message(now() - 2 * DAY)), utc_now())), deps)
+    original, silenced, bridge = uuid4(), uuid4(), uuid4()
+    async with deps.pool.acquire() as db, db.transaction():
+        conversation = await db.fetchval("select conversation_id from conversations")
+        for message_id, status in ((original, "failed"), (silenced, "failed")):
+            await db.execute(OUT, message_id, conversation, "whatsapp", None, None)
+            await db.execute("update messages set status = $2 where message_id = $1", message_id, status)
+        await db.execute(OUT, bridge, conversation, "sms", "bridge", original)
+        await db.execute(
+            """insert into decisions (org_id, intent_id, attempt, conversation_id, route, reason, slot_holder, record, decided_at)
+               values ('acme', $1, 1, $2, 'silent', 'bridge_already_sent', $3, '{}', now())""",
+            silenced,
+            conversation,
+            original,
+        )
+        await db.execute(
+            "insert into bridge_slots values ($1, 'acme', $2, now() + interval '1 day')", conversation, original
+        )
+        ours = ProviderId("sms", "AC1", "SM1", ORG, bridge, original, 1)
+        await store_provider_ids(db, [ours], utc_now())
+    await deps.slots.align(held=[Slot(ORG, conversation, original)])
+    form = {"MessageSid": ["SM1"], "AccountSid": ["AC1"], "MessageStatus": ["undelivered"], "ErrorCode": ["30003"]}
+    assert await worker.on_webhooks(received(twilio.status_record(form, utc_now())), deps) == []
+    async with deps.pool.acquire() as db:
+        assert await db.fetchval("select count(*) from bridge_slots") == 0
+        assert await db.fetchval("select status from messages where message_id = $1", bridge) == "failed"
+    async with watching(kafka_bootstrap, topic_prefix, [OUTBOUND_REFUSED]) as consumer:
+        refusal = json.loads((await consumer.getone()).value)
+    assert (refusal["intent_id"], refusal["attempt"], refusal["reason"]) == (str(silenced), 1, "slot_freed")
+    held = await deps.slots.ask([Slot(ORG, conversation, silenced)])
+    assert held == {conversation: silenced}
