@@ -1,5 +1,6 @@
 """A garage with conversations, commands for them, and a sender whose steps and clock a test holds in its hand."""
 
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -239,6 +240,12 @@ def quicker(**changes: timedelta) -> Timings:
 def out_of_reach(bootstrap: str) -> Producer:
     """A producer that reaches no broker: it was never started."""
     return Producer(KafkaConnection(bootstrap))
+
+
+def nobodys_url() -> str:
+    """An address at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 async def kim(garage: Garage, sandbox: SandboxClient) -> Conversation:

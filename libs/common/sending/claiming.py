@@ -12,7 +12,7 @@ from libs.common.db.pool import Connection
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import Found, Go, PreparedT, Refused, Returned, Timings
-from libs.common.sending.rows import Candidate, Claim, PauseScope, Step
+from libs.common.sending.rows import Claim, Step
 from libs.common.sending.transitions import PROBE_GAP, admit, claim, later, settle
 
 _OTHER_PROVIDER = timedelta(seconds=60)
@@ -36,18 +36,17 @@ async def claim_due(
     if not found:
         return Round([], Applied(), full=False)
     admission = admit(found, now, timings, carrier.is_template)
-    verdicts = await carrier.judge(db, admission.judged, now) if admission.judged else {}
+    verdicts = await carrier.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
     claim_id = uuid4()
-    probing = _probing(found)
     claims: list[Claim[PreparedT]] = []
     steps = admission.steps
-    for row in admission.judged:
+    for row, probes in admission.judged:
         verdict = verdicts[row.key]
         match verdict:
             case Go():
                 ours = claim(row, verdict, claim_id, now, timings)
                 steps.append(Step(row, ours))
-                claims.append(Claim(ours, verdict.prepared, probing.get(row.account, frozenset())))
+                claims.append(Claim(ours, verdict.prepared, probes))
             case Found():
                 steps.append(settle(row, verdict.ids, now))
             case Returned() | Refused():
@@ -69,14 +68,3 @@ async def set_aside(db: Connection, carrier: Carrier[PreparedT], now: datetime, 
         for c in found
     ]  # fmt: skip
     return (await apply(db, carrier, steps, now)).done
-
-
-def _probing(found: Sequence[Candidate]) -> dict[str, frozenset[PauseScope]]:
-    """The pauses that are over but not ended yet, by account: every call there tries them out."""
-    scopes: dict[str, set[PauseScope]] = {}
-    for candidate in found:
-        if candidate.rests_until is not None:
-            scopes.setdefault(candidate.row.account, set()).add("all")
-        if candidate.templates_rest_until is not None:
-            scopes.setdefault(candidate.row.account, set()).add("templates")
-    return {account: frozenset(found) for account, found in scopes.items()}

@@ -47,9 +47,11 @@ _SOON = timedelta(milliseconds=1)
 class Admission:
     """What the core's own part of the gate says of the rows that are due."""
 
-    judged: list[SendRow] = field(default_factory=list)
+    judged: list[tuple[SendRow, frozenset[PauseScope]]] = field(default_factory=list)
+    """Rows for the carrier's gate, each with the pauses whose end its call would try out."""
     steps: list[Step] = field(default_factory=list)
     probes: dict[tuple[str, PauseScope], int] = field(default_factory=dict)
+    """How many calls try out the end of which pause."""
 
 
 def admit(
@@ -71,7 +73,7 @@ def admit(
         if candidate.templates_rest_until is not None and is_template(row):
             rests.append(("templates", candidate.templates_rest_until))
         waits = [(scope, until) for scope, until in rests if until > now]
-        over = [scope for scope, until in rests if until <= now]
+        over = frozenset(scope for scope, until in rests if until <= now)
         if not waits and any(admission.probes.get((row.account, scope), 0) >= PROBES for scope in over):
             waits = [(scope, now + PROBE_GAP) for scope in over]
         if waits:
@@ -81,7 +83,7 @@ def admit(
             continue
         for scope in over:
             admission.probes[row.account, scope] = admission.probes.get((row.account, scope), 0) + 1
-        admission.judged.append(row)
+        admission.judged.append((row, over))
     return admission
 
 

@@ -1,0 +1,172 @@
+"""Calls whose answer was lost: settled by evidence, once, and never by a guess."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.kafka.producer import Producer
+from libs.common.sending.line import Line
+from services.whatsapp_sender.gate import Ready
+from tests.support.sandbox import HookInbox
+from tests.support.sending import TIMINGS, Garage, Told, a_sender, accept, kim, quicker, statuses_in
+from tests.support.waiting import eventually
+
+
+async def statuses(sandbox: SandboxClient, inbox: HookInbox) -> list[dict[str, object]]:
+    await eventually(lambda: "read" in inbox.statuses())
+    await sandbox.settled()
+    return statuses_in(inbox)
+
+
+@pytest.mark.parametrize("mode", ["drop_answer", "server_error", "stall"])
+async def test_a_lost_answer_is_settled_by_metas_own_statuses(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox, told: Told, *, mode: str
+) -> None:
+    await sandbox.configure(webhook_url=hook_inbox.url)
+    command = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", mode, sent=True, calls=1, seconds=3)  # type: ignore[arg-type]  # of the modes
+    await accept(line, command)
+    await line.claim_once()
+    assert await garage.states(command) == ["unknown"]
+    await line.sweep_once()
+    assert await garage.states(command) == ["unknown"]
+
+    await garage.take_statuses(await statuses(sandbox, hook_inbox))
+    garage.now.forward(timedelta(seconds=1))
+    await line.sweep_once()
+
+    assert await garage.states(command) == ["accepted"]
+    assert (await told.updates())[-1]["status"] == "read"
+    assert len(await sandbox.messages()) == 1
+
+
+async def test_silence_proves_nothing_while_webhooks_wait(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "reset", calls=1)
+    await accept(line, command)
+    await line.claim_once()
+
+    for _ in range(10):  # no progress is known at all
+        garage.now.forward(TIMINGS.grace)
+        await line.sweep_once()
+    assert await garage.states(command) == ["unknown"]
+
+    await garage.caught_up(at=garage.now(), since=garage.now() - timedelta(seconds=1))  # just back from being away
+    garage.now.forward(TIMINGS.grace)
+    await line.sweep_once()
+    assert await garage.states(command) == ["unknown"]
+
+    now = garage.now()
+    await garage.caught_up(at=now, since=now - TIMINGS.grace)
+    garage.now.forward(timedelta(seconds=1))
+    await line.sweep_once()
+    assert await garage.states(command) == ["pending"]
+    assert await line.claim_once() == 1
+    assert await garage.states(command) == ["accepted"]
+
+
+async def test_it_is_sent_once_more_and_then_given_up(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "reset")
+    await accept(line, command)
+    for _ in range(5):
+        await line.claim_once()
+        garage.now.forward(TIMINGS.grace + timedelta(seconds=1))
+        await garage.caught_up()
+        await line.sweep_once()
+    assert len(await sandbox.calls()) == 2
+    [update] = await told.updates()
+    assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "unknown_outcome", None)
+
+
+async def test_the_resend_passes_the_gate_again(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "reset", calls=1)
+    await accept(line, command)
+    await line.claim_once()
+    await garage.execute("update conversations set last_customer_at = $1", garage.now() - timedelta(hours=25))
+    garage.now.forward(TIMINGS.grace + timedelta(seconds=1))
+    await garage.caught_up()
+    await line.sweep_once()
+    assert await line.claim_once() == 0
+    assert [refusal["reason"] for refusal in await told.refusals()] == ["window_closed"]
+
+
+async def test_a_first_call_that_turns_up_before_the_resend_is_not_made_again(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox
+) -> None:
+    await sandbox.configure(webhook_url=hook_inbox.url)
+    command = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "drop_answer", calls=1)
+    await accept(line, command)
+    await line.claim_once()
+    garage.now.forward(TIMINGS.grace + timedelta(seconds=1))
+    await garage.caught_up()
+    await line.sweep_once()  # Meta's webhook is late beyond all grace
+    assert await garage.states(command) == ["pending"]
+    await garage.take_statuses(await statuses(sandbox, hook_inbox))
+    assert await line.claim_once() == 0
+    assert await garage.states(command) == ["accepted"]
+    assert len(await sandbox.messages()) == 1
+
+
+async def test_an_unknown_outcome_frees_those_behind_it_after_a_while(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    conversation = await kim(garage, sandbox)
+    lost, behind = await garage.command(conversation), await garage.command(conversation)
+    await sandbox.fault("meta", "drop_answer", calls=1)
+    async with a_sender(garage, producer, sandbox.url, timings=quicker(blocks=timedelta(seconds=20))) as line:
+        await accept(line, lost, behind)
+        await line.claim_once()
+        garage.now.forward(timedelta(seconds=15))
+        assert await line.claim_once() == 0
+        garage.now.forward(timedelta(seconds=6))
+        assert await line.claim_once() == 1
+    assert await garage.states(lost, behind) == ["unknown", "accepted"]
+
+
+async def test_an_outcome_that_nobody_can_learn_is_given_up_long_after_its_deadline(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    command = await garage.command(await kim(garage, sandbox), expires_in=timedelta(minutes=1))
+    await sandbox.fault("meta", "drop_answer", calls=1)
+    await accept(line, command)
+    await line.claim_once()
+    garage.now.forward(timedelta(minutes=2))
+    await line.sweep_once()
+    assert await garage.states(command) == ["unknown"]  # it was sent, perhaps: not expired
+    garage.now.forward(TIMINGS.patience)
+    await line.sweep_once()
+    assert [update["reason"] for update in await told.updates()] == ["unknown_outcome"]
+
+
+async def test_a_result_that_lost_its_claim_is_evidence_and_nothing_more(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "slow", seconds=1.5, calls=1)
+    async with a_sender(garage, producer, sandbox.url) as slow, a_sender(garage, producer, sandbox.url) as other:
+        await accept(slow, command)
+        calling = asyncio.create_task(slow.claim_once())
+        await sandbox.until(sandbox.messages)
+        garage.now.forward(TIMINGS.lease)  # the first process stands still, for all that the second can see
+        await other.sweep_once()
+        assert await garage.states(command) == ["unknown"]
+
+        await calling
+        assert await garage.states(command) == ["unknown"]
+        assert [row["applied"] for row in await garage.fetch("select applied from provider_ids where org_id = 'acme'")] == [False]  # fmt: skip
+
+        garage.now.forward(timedelta(seconds=1))
+        await other.sweep_once()
+    assert await garage.states(command) == ["accepted"]
+    assert len(await sandbox.messages()) == 1

@@ -1,0 +1,144 @@
+"""Throttles, breakers and lost connections: who waits, for how long, and who passes."""
+
+from datetime import timedelta
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.kafka.producer import Producer
+from libs.common.sending.line import Line
+from services.whatsapp_sender.gate import Ready
+from tests.support.sending import Garage, Told, a_sender, accept, kim, nobodys_url
+
+
+async def test_a_throttled_conversation_waits_in_order_and_others_pass(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    slow, other = await kim(garage, sandbox), await kim(garage, sandbox)
+    first, second = await garage.command(slow), await garage.command(slow)
+    passing = await garage.command(other)
+    await sandbox.fault("meta", "throttle", code=131056, to=slow.phone, calls=1)
+    await accept(line, first, second, passing)
+
+    await line.claim_once()
+    await line.claim_once()
+    assert await garage.states(first, second, passing) == ["pending", "pending", "accepted"]
+
+    garage.now.forward(timedelta(seconds=5))
+    await line.claim_once()
+    assert await garage.states(first, second) == ["accepted", "pending"]
+    await line.claim_once()
+    assert await garage.states(first, second) == ["accepted", "accepted"]
+    callbacks = [message["callback"] for message in await sandbox.messages()]
+    assert callbacks == [f"{command.message_id}:1" for command in (passing, first, second)]
+
+
+async def test_a_pair_that_is_throttled_again_waits_longer(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "throttle", code=131056, calls=2)
+    await accept(line, command)
+    await line.claim_once()
+    first = (await garage.row(command))["due_at"] - garage.now()
+    garage.now.forward(timedelta(seconds=5))
+    await line.claim_once()
+    second = (await garage.row(command))["due_at"] - garage.now()
+    assert first < timedelta(seconds=2) < timedelta(seconds=3) < second
+
+
+async def test_a_throttled_number_rests_for_every_replica_and_is_probed_first(
+    line: Line[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    commands = [await garage.command(await kim(garage, sandbox)) for _ in range(12)]
+    await sandbox.fault("meta", "throttle", calls=1)
+    await accept(line, commands[0])
+    assert await line.claim_once() == 1
+    async with a_sender(garage, producer, sandbox.url) as replica:
+        await accept(replica, *commands[1:])
+        assert await replica.claim_once() == 0
+
+        garage.now.forward(timedelta(seconds=3))
+        assert await replica.claim_once() == 4  # the probes
+        assert await replica.claim_once() == 0
+    garage.now.forward(timedelta(seconds=3))
+    assert await line.claim_once() == 8
+    assert set(await garage.states(*commands)) == {"accepted"}
+    assert await garage.fetch("select from pauses where provider = 'meta'") == []
+
+
+async def test_a_spam_limit_stops_templates_and_lets_sessions_pass(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    await garage.template()
+    await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.")
+    conversation, other = await kim(garage, sandbox), await kim(garage, sandbox)
+    template = await garage.command(conversation, template="car_ready")
+    behind = await garage.command(conversation)
+    session = await garage.command(other)
+    waiting = await garage.command(other, template="car_ready")
+    await sandbox.fault("meta", "fail", code=131048, calls=1)
+    await accept(line, template)
+    await line.claim_once()
+    await accept(line, behind, session, waiting)
+    await line.claim_once()
+    assert await garage.states(template, behind, session, waiting) == ["pending", "pending", "accepted", "pending"]
+
+    garage.now.forward(timedelta(seconds=60))  # the template holds nobody back for longer than a minute
+    await line.claim_once()
+    assert await garage.states(template, behind, waiting) == ["pending", "accepted", "pending"]
+
+
+async def test_a_number_whose_token_is_refused_waits_to_be_mended(
+    garage: Garage, producer: Producer, sandbox: SandboxClient, told: Told
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    async with a_sender(garage, producer, sandbox.url, token="expired") as line:
+        await accept(line, command)
+        await line.claim_once()
+        assert await garage.states(command) == ["pending"]
+
+        await garage.execute("update whatsapp_numbers set token = 'sandbox-graph-token'")  # a number may carry its own
+        garage.now.forward(timedelta(minutes=2))
+        await line.claim_once()
+    assert await garage.states(command) == ["accepted"]
+    assert await told.updates() == []
+
+
+async def test_a_request_that_never_left_is_simply_later(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    async with a_sender(garage, producer, nobodys_url()) as cut_off:
+        await accept(cut_off, command)
+        await cut_off.claim_once()
+    row = await garage.row(command)
+    assert (row["state"], row["outcome"]["code"], row["resends"]) == ("pending", "never_left", 0)
+
+    garage.now.forward(timedelta(seconds=5))
+    async with a_sender(garage, producer, sandbox.url) as line:
+        await line.claim_once()
+    assert await garage.states(command) == ["accepted"]
+
+
+async def test_media_that_meta_cannot_fetch_is_tried_a_few_times(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "fail", code=131053)
+    await accept(line, command)
+    for _ in range(5):
+        await line.claim_once()
+        garage.now.forward(timedelta(minutes=2))
+    assert len(await sandbox.calls()) == 3
+    assert [(u["reason"], u["provider_code"]) for u in await told.updates()] == [("provider_refused", "131053")]
+
+
+async def test_a_row_that_waits_is_looked_at_again_at_its_deadline(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    command = await garage.command(await kim(garage, sandbox), expires_in=timedelta(seconds=30))
+    await sandbox.fault("meta", "fail", code=131031)
+    await accept(line, command)
+    await line.claim_once()
+    garage.now.forward(timedelta(seconds=30))
+    await line.claim_once()
+    assert [update["reason"] for update in await told.updates()] == ["intent_expired"]
