@@ -46,6 +46,7 @@ def environment(
 
     found = {
         "TRANSOM_KAFKA_BOOTSTRAP": servers.kafka_bootstrap,
+        "TRANSOM_TOPIC_PREFIX": "",
         "TRANSOM_POSTGRES_DSN": servers.postgres_dsn,
         "TRANSOM_REDIS_URL": servers.redis_url,
         "TRANSOM_META_APP_SECRETS": secret("TRANSOM_META_APP_SECRETS", secrets.token_hex(16)),

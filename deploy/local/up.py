@@ -119,7 +119,7 @@ def _interrupt() -> None:
 async def _prepare(env: Mapping[str, str]) -> None:
     await migrate(env["TRANSOM_POSTGRES_DSN"])
     settings = KafkaSettings(
-        kafka_bootstrap=env["TRANSOM_KAFKA_BOOTSTRAP"], topic_prefix=env.get("TRANSOM_TOPIC_PREFIX", "")
+        kafka_bootstrap=env["TRANSOM_KAFKA_BOOTSTRAP"], topic_prefix=env["TRANSOM_TOPIC_PREFIX"]
     )
     await declare(settings.kafka_connection("transom-up"))
 

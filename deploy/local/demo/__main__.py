@@ -39,7 +39,7 @@ class Timeline:
         line = Text(f"{time.monotonic() - self._began:6.1f} s  ", style="dim")
         line.append(f"{who:<{WHO_WIDTH}}", style="bold")
         line.append(what)
-        self._console.print(line)
+        self._console.print(line, soft_wrap=True)
 
 
 def main() -> int:
