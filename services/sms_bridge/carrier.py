@@ -47,9 +47,8 @@ class SmsCarrier:
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
         """Ask the gate again on fresh facts; what may pass gets its text and, for a bridge, a fresh link."""
         came_late = await queries.ids_of_sends(db, [row.key for row in rows if row.resends])
-        facts = await queries.facts_of(
-            db, [(row.org_id, row.conversation_id) for row in rows], self._terms.window_length
-        )
+        asked = [(row.org_id, row.conversation_id, row.message_id) for row in rows]
+        facts = await queries.facts_of(db, asked, self._terms.window_length, now)
         verdicts: dict[Key, Verdict[OutgoingSms]] = {}
         links: list[queries.Link] = []
         for row, known in zip(rows, facts, strict=True):

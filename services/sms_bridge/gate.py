@@ -1,9 +1,10 @@
 """Whether an SMS may still go, asked once more in the claim: queues take time. Pure.
 
 Rule 1: a bridge that is not needed any more goes back to the router: the window is open (no margin here) and WhatsApp is allowed.
-Rule 2: a message that may not go by SMS any more ends with the reason that the decision table has for it (rows 9 and 12), for the bridge
+Rule 2: a message that may not go by SMS any more ends with the reason that the decision table has for it (rows 9, 12 and 13), for the bridge
         and for plain text on the SMS channel alike.
-Rule 3: only the number that the router decided for is written to; a number that is the customer's no more may be a stranger's.
+Rule 3: a bridge may go only while no other one holds its conversation's slot: two customers who turned out to be one had a slot each.
+Rule 4: only the number that the router decided for is written to; a number that is the customer's no more may be a stranger's.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ class Facts:
     phone_dead: str | None
     sms_active: bool
     sms_number: str | None
+    slot_taken: bool
+    """Whether another message's bridge holds the slot of the conversation."""
 
 
 def objection(*, bridge: bool, sender: str, to: str, facts: Facts | None, now: datetime) -> Returned | Refused | None:
@@ -45,7 +48,7 @@ def _reason(*, bridge: bool, sender: str, to: str, facts: Facts) -> str | None:
         return "sms_opted_out"
     if not facts.sms_active or facts.sms_number != sender:
         return "sms_unavailable"
-    return None
+    return "bridge_already_sent" if bridge and facts.slot_taken else None
 
 
 def _silent(reason: str) -> Refused:

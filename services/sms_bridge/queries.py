@@ -20,8 +20,11 @@ select u.n, c.last_customer_at, c.refused_at, k.phone, k.phone_dead, o.sms_activ
        coalesce((select n.allowed from consents n
                   where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'whatsapp'), true) as whatsapp_allowed,
        coalesce((select n.allowed from consents n
-                  where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'sms'), true) as sms_allowed
-  from unnest($1::text[], $2::uuid[]) with ordinality as u (org_id, conversation_id, n)
+                  where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'sms'), true) as sms_allowed,
+       exists (select from bridge_slots b
+                where b.org_id = u.org_id and b.conversation_id = c.conversation_id
+                  and b.intent_id <> u.message_id and b.held_until > $4) as slot_taken
+  from unnest($1::text[], $2::uuid[], $3::uuid[]) with ordinality as u (org_id, conversation_id, message_id, n)
   left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
   join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
   join customers k on k.org_id = u.org_id and k.customer_id = c.customer_id
@@ -44,11 +47,10 @@ select u.code_hash, u.org_id, coalesce(a.conversation_id, u.conversation_id), u.
 _WRITE_BRIDGES = """
 insert into messages (org_id, message_id, conversation_id, direction, channel, account, kind, content, ai_generated, notification_type,
                       parent_id, status, attempt, occurred_at, received_at)
-select u.org_id, u.message_id, coalesce(a.conversation_id, u.conversation_id), 'out', 'sms', u.account, 'text', u.content, false, 'bridge',
+select u.org_id, u.message_id, u.conversation_id, 'out', 'sms', u.account, 'text', u.content, false, 'bridge',
        u.parent_id, 'pending', u.attempt, $8, $8
   from unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::jsonb[], $6::uuid[], $7::int[])
     as u (org_id, message_id, conversation_id, account, content, parent_id, attempt)
-  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
 on conflict (org_id, message_id) do nothing
 """
 
@@ -64,6 +66,12 @@ select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', 'sms', u.seg
        order by country = '*', valid_from desc, currency
        limit 1) r on true
 on conflict (org_id, message_id, attempt) do nothing
+"""
+
+_MERGED = """
+select a.org_id, a.alias, a.conversation_id
+  from unnest($1::text[], $2::uuid[]) as u (org_id, alias)
+  join conversation_aliases a on a.org_id = u.org_id and a.alias = u.alias
 """
 
 _IDS_OF_SENDS = """
@@ -116,11 +124,11 @@ class Charge:
 
 
 async def facts_of(
-    db: Connection, conversations: Sequence[tuple[str, UUID]], window_length: timedelta
+    db: Connection, messages: Sequence[tuple[str, UUID, UUID]], window_length: timedelta, now: datetime
 ) -> list[Facts | None]:
-    """What stands of each (org_id, conversation_id) now, in their order; None where there is no such conversation."""
-    facts: list[Facts | None] = [None] * len(conversations)
-    for row in await db.fetch(_FACTS, *_columns(conversations)):
+    """What stands of each (org_id, conversation_id, message_id) now, in their order; None where there is no such conversation."""
+    facts: list[Facts | None] = [None] * len(messages)
+    for row in await db.fetch(_FACTS, *_columns(messages), now):
         facts[row["n"] - 1] = Facts(
             window=Window(row["last_customer_at"], window_length, row["refused_at"]),
             whatsapp_allowed=row["whatsapp_allowed"],
@@ -129,8 +137,14 @@ async def facts_of(
             phone_dead=row["phone_dead"],
             sms_active=row["sms_active"],
             sms_number=row["sms_number"],
+            slot_taken=row["slot_taken"],
         )
     return facts
+
+
+async def merged(db: Connection, conversations: Collection[tuple[str, UUID]]) -> dict[tuple[str, UUID], UUID]:
+    """The conversations among these (org_id, conversation_id) that became part of another one, and of which."""
+    return {(row[0], row[1]): row[2] for row in await db.fetch(_MERGED, *_columns(sorted(conversations)))}
 
 
 async def replace_links(

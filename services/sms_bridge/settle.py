@@ -12,7 +12,7 @@ Plain text on the SMS channel has no slot and no bridge: it is the message itsel
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -75,6 +75,7 @@ def slots_after(settled: Sequence[Settled]) -> SlotsAfter:
 
 async def settle(db: Connection, settled: Sequence[Settled], now: datetime, terms: Terms) -> dict[Key, News]:
     """Record what follows, in the transaction that ends the sends; returns what is to be told of each."""
+    settled = await _where_they_are(db, settled)
     news = {one.row.key: News() for one in settled}
     teller = {(one.row.org_id, told): news[one.row.key] for one in settled for told in _messages_of(one.row)}
     accepted = [(one.row, one.final) for one in settled if isinstance(one.final, tuple)]
@@ -119,6 +120,17 @@ def provider_ids(row: SendRow, ids: Sequence[Accepted], *, applied: bool = True)
             applied=applied,
         )
         for got in ids
+    ]
+
+
+async def _where_they_are(db: Connection, settled: Sequence[Settled]) -> list[Settled]:
+    """The same ends in the conversations as they are now: one may have become part of another while its SMS was under way."""
+    moved = await queries.merged(db, {(one.row.org_id, one.row.conversation_id) for one in settled})
+    return [
+        replace(one, row=replace(one.row, conversation_id=moved[at]))
+        if (at := (one.row.org_id, one.row.conversation_id)) in moved
+        else one
+        for one in settled
     ]
 
 

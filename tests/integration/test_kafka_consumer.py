@@ -371,6 +371,15 @@ async def test_partitions_move_between_two_consumers_and_every_record_is_handled
             assert seen == sorted(seen, key=lambda value: int(value.split("-")[1]))
 
 
+async def test_a_static_member_that_restarts_goes_on_without_a_rebalance_timeout(bench: Bench) -> None:
+    for value in ("a", "b"):
+        await bench.put(value)
+        handled = Handled()
+        async with bench.consumer(handled, instance_id="replica-0"):
+            await eventually(lambda: handled.records)  # noqa: B023 -- asked within the turn
+        assert handled.values() == [value]
+
+
 async def test_two_topics_of_one_service_do_not_wait_for_each_other(bench: Bench, topics: OwnTopics) -> None:
     await topics.create([DIRECTORY_CHANGES])
 

@@ -55,7 +55,6 @@ async def test_all_three_start_together_serve_and_are_gone_afterwards(tmp_path: 
 async def test_what_was_written_is_there_after_a_stop_and_on_another_port(tmp_path: Path) -> None:
     with LocalServers(tmp_path) as servers:
         addresses = servers.addresses
-        await _value(addresses.postgres_dsn, "select 1 from (select 1) one")
         db = await asyncpg.connect(addresses.postgres_dsn)
         await db.execute("create table kept as select 42 as answer")
         await db.close()
@@ -203,27 +202,29 @@ def test_a_server_that_cannot_start_says_why_in_its_own_words(tmp_path: Path, wa
         server.start()
 
 
-def test_a_jar_that_is_not_the_pinned_one_is_brought_anew(tmp_path: Path) -> None:
-    folder = tmp_path / "jars"
-    shutil.copytree(jars.cache_folder(), folder) if jars.cache_folder().exists() else folder.mkdir()
-    jars.class_path(folder)
-    changed = folder / "slf4j-simple-1.7.36.jar"
-    changed.write_bytes(b"not a jar")
-    jars.class_path(folder)
-    assert changed.stat().st_size > 10_000
-
-
-def test_jars_that_cannot_be_had_are_one_line_that_names_the_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # the discard port: nobody listens
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_jars_that_cannot_be_had_are_one_line_that_names_the_way_out(tmp_path: Path, no_registry: None) -> None:
     with pytest.raises(ServerError) as refused:
         jars.class_path(tmp_path)
     assert "TRANSOM_KAFKA_BOOTSTRAP=host:port" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_jar_that_is_not_the_pinned_one_is_not_used(
+    tmp_path: Path, no_registry: None, own_kafka: KafkaServer
+) -> None:
+    shutil.copytree(jars.cache_folder(), tmp_path / "jars")  # there since a broker started
+    assert jars.class_path(tmp_path / "jars").count(".jar") == len(jars.pins())
+    (tmp_path / "jars" / "slf4j-simple-1.7.36.jar").write_bytes(b"another")
+    with pytest.raises(ServerError, match="cannot be resolved"):
+        jars.class_path(tmp_path / "jars")
 
 
 def test_interrupting_a_start_leaves_nothing_running(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.db.merge import Merge, merge_customers
 from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id
@@ -27,7 +29,7 @@ from tests.support.bridging import (
     bridging,
 )
 from tests.support.logs import LogLines
-from tests.support.sandbox import CUSTOMER, TWILIO_SID, HookInbox
+from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, HookInbox
 from tests.support.topics import OwnTopics
 
 PREFIX = "AcmeMotors: Update for you. WhatsApp: wa.me/447700900123 Portal: tflow.link/"
@@ -463,3 +465,51 @@ async def test_redis_away_changes_nothing_but_redis(world: Bridging, sandbox: Sa
     assert len(await sandbox.sms()) == 1
     held = await world.value("select held_until from bridge_slots where org_id = $1", ORG)
     assert abs(held - (world.clock() + HOLD)) < timedelta(minutes=1)
+
+
+async def merge(world: Bridging) -> UUID:
+    """The customer turns out to be another one, who has a conversation with the same number; returns that conversation."""
+    customer_id, conversation_id = uuid4(), uuid4()
+    await world.execute(
+        "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'directory')",
+        customer_id,
+        ORG,
+        CUSTOMER,
+    )
+    await world.execute(
+        "insert into conversations (conversation_id, org_id, customer_id, phone_number_id) values ($1, $2, $3, $4)",
+        conversation_id,
+        ORG,
+        customer_id,
+        NUMBER_ID,
+    )
+    async with world.pool.acquire() as db, db.transaction():
+        await merge_customers(db, [Merge(ORG, world.customer_id, customer_id)])
+    return conversation_id
+
+
+async def test_a_bridge_under_way_follows_its_conversation_into_another_one(
+    world: Bridging, sandbox: SandboxClient
+) -> None:
+    await sandbox.fault("twilio", "server_error", sent=True, calls=1)
+    command = await world.decided()
+    await world.send(command)
+    row = await world.send_row(command)
+    merged = await merge(world)
+    # as if the answer had come after the merge, to a process that read the row before it
+    await world.execute("update sends set conversation_id = $1", row["conversation_id"])
+    await world.sweep()
+    assert (await world.send_row(command))["state"] == "accepted"
+    assert (await world.message(bridge_message_id(command.message_id)))["conversation_id"] == merged
+    held_until = await world.value("select held_until from bridge_slots where conversation_id = $1", merged)
+    assert abs(held_until - (world.clock() + HOLD)) < timedelta(minutes=1)
+
+
+async def test_two_conversations_that_became_one_get_one_bridge(world: Bridging, sandbox: SandboxClient) -> None:
+    first = await world.decided()
+    await world.send(first)
+    late = await world.decided(conversation_id=await merge(world))
+    await world.send(late)
+    updates, _ = await world.told()
+    assert ends(updates)[-1] == (late.message_id, "failed", "window_expired_bridge_already_sent", None)
+    assert len(await sandbox.sms()) == 1

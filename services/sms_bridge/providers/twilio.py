@@ -96,6 +96,7 @@ class Twilio:
         auth_token: str,
         status_callback: str | None,
         timeout_seconds: float,
+        page_size: int = _PAGE_SIZE,
     ) -> None:
         self._http = http
         self._base = base_url
@@ -103,6 +104,7 @@ class Twilio:
         self._sid = account_sid
         self._headers = {"Authorization": aiohttp.encode_basic_auth(account_sid, auth_token)}
         self._callback = status_callback
+        self._page_size = page_size
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, connect=timeout_seconds * _CONNECT_SHARE)
 
     @property
@@ -142,7 +144,7 @@ class Twilio:
             "From": sender,
             "To": to,
             "DateSent>": (since - _SKEW).astimezone(UTC).date().isoformat(),
-            "PageSize": str(_PAGE_SIZE),
+            "PageSize": str(self._page_size),
         }
         found, following = read_list(await self._get(self._messages, query))
         for _ in range(_PAGES_MOST):

@@ -25,6 +25,7 @@ def facts(*, last: timedelta | None = timedelta(hours=25), refused: timedelta | 
         phone_dead=None,
         sms_active=True,
         sms_number=SENDER,
+        slot_taken=False,
     )
 
 
@@ -73,6 +74,12 @@ def test_an_open_window_is_no_way_for_a_customer_without_whatsapp() -> None:
 )
 def test_what_was_withdrawn_stands_against_every_sms(known: Facts | None, reason: str) -> None:
     assert bridge(known) == plain(known) == Refused(None, f"window_expired_{reason}")
+
+
+def test_another_bridge_in_the_slot_stands_against_a_bridge_alone() -> None:
+    taken = replace(facts(), slot_taken=True)
+    assert bridge(taken) == Refused(None, "window_expired_bridge_already_sent")
+    assert plain(taken) is None
 
 
 def test_a_number_that_was_dead_before_and_was_replaced_is_alive() -> None:

@@ -1,0 +1,105 @@
+"""Our Twilio against one that plays by its own rules: what is sent, what is found again, and what is certain when nothing comes back."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from deploy.local.sandbox.client import SandboxClient
+from deploy.local.servers.ports import free_port
+from libs.common.clock import utc_now
+from libs.common.errors import Transient
+from libs.common.sending.outcomes import Accepted, Refused, RetryLater, Unknown
+from services.sms_bridge.providers import OutgoingSms, SmsProvider, text_hash
+from services.sms_bridge.providers.twilio import Twilio
+from tests.support.sandbox import CUSTOMER, TWILIO_SID, TWILIO_TOKEN
+
+SENDER = "+447700900001"
+MINUTE = timedelta(minutes=1)
+MakeTwilio = Callable[..., SmsProvider]
+
+
+def an_sms(text: str = "AcmeMotors: Update for you.", to: str = CUSTOMER) -> OutgoingSms:
+    return OutgoingSms(sender=SENDER, to=to, text=text, validity=timedelta(hours=4))
+
+
+@pytest_asyncio.fixture
+async def twilio(sandbox: SandboxClient) -> AsyncIterator[MakeTwilio]:
+    async with aiohttp.ClientSession() as http:
+
+        def make(**changes: Any) -> SmsProvider:
+            settings: dict[str, Any] = {
+                "base_url": sandbox.url,
+                "account_sid": TWILIO_SID,
+                "auth_token": TWILIO_TOKEN,
+                "status_callback": "http://127.0.0.1:9/webhooks/twilio/status",
+                "timeout_seconds": 1.0,
+            }
+            return Twilio(http, **settings | changes)
+
+        yield make
+
+
+async def test_what_is_sent_is_accepted_under_the_providers_id(twilio: MakeTwilio, sandbox: SandboxClient) -> None:
+    outcome = await twilio().send(an_sms("{org} €5 – naïve ☂\n+&=%"))  # noqa: RUF001 -- text from anywhere
+    [sms] = await sandbox.sms()
+    assert outcome == Accepted(TWILIO_SID, sms["sid"])
+    assert sms["message"]["body"] == "{org} €5 – naïve ☂\n+&=%"  # noqa: RUF001 -- text from anywhere
+    assert sms["callback"] == "http://127.0.0.1:9/webhooks/twilio/status"
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 1000])
+async def test_the_list_is_read_to_its_end_whatever_the_page(
+    twilio: MakeTwilio, sandbox: SandboxClient, page_size: int
+) -> None:
+    provider = twilio(page_size=page_size)
+    texts = [f"text {n}" for n in range(5)]
+    for text in texts:
+        await provider.send(an_sms(text))
+    await provider.send(an_sms("to somebody else", to="+447700900555"))
+    listed = await provider.listed(sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE)
+    assert [sms.text_hash for sms in listed] == [text_hash(text) for text in reversed(texts)]
+    assert {sms.provider_id for sms in listed} < {sms["sid"] for sms in await sandbox.sms()}
+
+
+async def test_what_was_sent_long_before_is_not_listed(twilio: MakeTwilio) -> None:
+    provider = twilio()
+    await provider.send(an_sms())
+    assert await provider.listed(sender=SENDER, to=CUSTOMER, since=utc_now() + timedelta(hours=1)) == []
+
+
+@pytest.mark.parametrize("mode", ["server_error", "stall", "drop_answer", "reset"])
+async def test_what_may_have_been_sent_is_never_called_unsent(
+    twilio: MakeTwilio, sandbox: SandboxClient, mode: Any
+) -> None:
+    await sandbox.fault("twilio", mode, seconds=2, calls=1)
+    assert isinstance(await twilio().send(an_sms()), Unknown)
+
+
+async def test_a_connection_that_was_never_made_is_simply_later(twilio: MakeTwilio) -> None:
+    for base_url in (f"http://127.0.0.1:{free_port()}", "http://nowhere.invalid"):
+        outcome = await twilio(base_url=base_url).send(an_sms())
+        assert isinstance(outcome, RetryLater)
+        assert outcome.code == "never_left"
+
+
+async def test_a_wrong_token_is_not_the_messages_fault(twilio: MakeTwilio) -> None:
+    outcome = await twilio(auth_token="wrong").send(an_sms())
+    assert isinstance(outcome, RetryLater)
+    assert (outcome.scope, outcome.code) == ("account", "20003")
+
+
+async def test_a_text_beyond_the_limit_is_refused(twilio: MakeTwilio) -> None:
+    assert await twilio().send(an_sms("x" * 1601)) == Refused("21617")
+
+
+@pytest.mark.parametrize("mode", ["server_error", "throttle", "stall"])
+async def test_half_a_list_is_no_list(twilio: MakeTwilio, sandbox: SandboxClient, mode: Any) -> None:
+    provider = twilio()
+    await provider.send(an_sms())
+    await sandbox.fault("twilio", mode, endpoint="list", seconds=2, calls=1)
+    with pytest.raises(Transient):
+        await provider.listed(sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE)
