@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 
@@ -84,12 +85,21 @@ async def test_bad_bytes_become_dead_letters_and_their_neighbours_are_handled(be
     assert await bench.committed(0) == [5]
 
 
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
 async def test_a_header_key_that_is_not_utf8_neither_wedges_its_partition_nor_costs_another_its_records(
     bench: Bench,
+    *,
+    compressed: bool,
 ) -> None:
     await bench.put(*numbered(20, "other"), partition=1)
     await send_stray_header(
-        bench.raw, bench.connection.name("webhooks.v1"), 0, key=b"k", values=[b"a", b"bad", b"c"], stray=1
+        bench.raw,
+        bench.connection.name("webhooks.v1"),
+        0,
+        key=b"k",
+        values=[b"a", b"bad", b"c"],
+        stray=1,
+        compressed=compressed,
     )
     await bench.put("d")
     handled = Handled()

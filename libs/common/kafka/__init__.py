@@ -11,4 +11,5 @@
 - ``records``: what a handler sees
 - ``transience``: is it expected trouble?
 - ``lenient``: header keys that are not UTF-8
+- ``quiet``: aiokafka's complaints, once a minute
 """

@@ -27,6 +27,7 @@ from libs.common.kafka.lane import Lane, Subscription
 from libs.common.kafka.lenient import SteadyConsumer, allow_stray_header_keys
 from libs.common.kafka.partitions import Partitions
 from libs.common.kafka.producer import Producer
+from libs.common.kafka.quiet import quieten_aiokafka
 
 POLL_MS = 5  # FastStream waits it twice when a topic is idle
 REBALANCE_PATIENCE = (
@@ -125,6 +126,7 @@ class BatchConsumer:
     async def start(self) -> None:
         """Join the groups. Raises ConfigurationError when the brokers cannot be reached in time."""
         allow_stray_header_keys()
+        quieten_aiokafka()
         await self._broker.connect()
         self._broker.config.broker_config.builder = partial(SteadyConsumer, **self._connection.client_options())
         try:

@@ -19,6 +19,7 @@ from libs.common.errors import ConfigurationError, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.metrics import PUBLISH_FAILURES, PUBLISH_SECONDS, PUBLISHED
+from libs.common.kafka.quiet import quieten_aiokafka
 from libs.common.kafka.records import Headers
 
 BATCH_BYTES = 256 * 1024
@@ -68,6 +69,7 @@ class Producer:
 
     async def start(self) -> None:
         """Connect. Raises ConfigurationError when the brokers cannot be reached in time."""
+        quieten_aiokafka()
         try:
             self._inner = await self._begin(self._start_timeout)
         except (KafkaError, OSError, TimeoutError) as error:
