@@ -166,6 +166,7 @@ with given as materialized (
     insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_, slot_holder, record, command, decided_at)
     select org_id, intent_id, attempt, conversation_id, route, channel, reason, window_::jsonb, slot_holder, record::jsonb, command::jsonb, $20
       from given
+     order by org_id, intent_id -- two routers that record the same intents wait in the same order
     on conflict do nothing
     returning org_id, intent_id, record #> '{intent,content}' as content
 ), """

@@ -1,0 +1,433 @@
+"""Intents become decisions, commands and updates, on the real servers."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+import pytest_asyncio
+import redis.asyncio
+
+from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, SmsCommand, WhatsappCommand
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.redis import open_redis
+from libs.common.slots import key_of
+from services.router.decide import decide
+from services.router.record import unpack
+from tests.support.router import FALLBACK, NOW, OUTPUTS, TEMPLATE, Garage, Router, Told, a_router, told_by
+from tests.support.topics import OwnTopics
+
+pytestmark = pytest.mark.usefixtures("log_lines")
+
+EVENTS = {e.TYPE: e for e in (OutboundDecision, WhatsappCommand, SmsCommand, DeliveryUpdate)}
+
+
+@pytest_asyncio.fixture
+async def told(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Told]:
+    await topics.create(OUTPUTS)
+    async with told_by(kafka_bootstrap, topics.prefix) as following:
+        yield following
+
+
+@pytest_asyncio.fixture
+async def router(
+    kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str, told: Told
+) -> AsyncIterator[Router]:
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    async with open_redis(redis_url) as gate, a_router(connection, database, gate, told) as one:
+        yield one
+
+
+async def stored(router: Router, garage: Garage) -> Garage:
+    async with router.pool.acquire() as db:
+        await garage.store(db)
+    return garage
+
+
+async def test_an_open_window_makes_a_session_and_a_whatsapp_command(router: Router) -> None:
+    garage = await stored(router, Garage())
+    intent = garage.intent()
+    told = await router.decide(intent)
+    [decision], [command] = told["outbound.decisions.v1"], told["outbound.whatsapp.v1"]
+    assert OutboundDecision.decode(orjson.dumps(decision)).route == "session"
+    assert decision == {
+        "type": "outbound.decision.v1",
+        "intent_id": intent["intent_id"],
+        "attempt": 1,
+        "org_id": garage.org_id,
+        "conversation_id": str(garage.conversation_id),
+        "route": "session",
+        "channel": "whatsapp",
+        "reason": "window_open",
+        "window": {"opened_at": "2026-11-22T11:00:00Z", "closes_at": "2026-11-23T11:00:00Z", "open": True},
+        "decided_at": "2026-11-22T12:00:00Z",
+    }
+    parsed = WhatsappCommand.decode(orjson.dumps(command))
+    assert (parsed.to, parsed.recipient, parsed.phone_number_id) == (garage.phone, None, garage.number)
+    assert parsed.content == {"kind": "text", "text": "Your Golf is ready.", "preview_url": False}
+    assert told["delivery.updates.v1"] == told["outbound.sms.v1"] == []
+    message = await router.message(intent)
+    assert (message["status"], message["seq"], message["sequence"]) == ("pending", 0, parsed.sequence)
+
+
+async def test_two_intents_for_one_closed_conversation_in_one_batch_make_one_bridge(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    first, second = garage.intent(), garage.intent()
+    told = await router.decide(first, second)
+    assert [(d["intent_id"], d["route"], d["reason"]) for d in told["outbound.decisions.v1"]] == [
+        (first["intent_id"], "bridge", "window_expired"),
+        (second["intent_id"], "silent", "bridge_already_sent"),
+    ]
+    [command] = told["outbound.sms.v1"]
+    parsed = SmsCommand.decode(orjson.dumps(command))
+    assert (parsed.route, parsed.org_name, parsed.whatsapp_number, parsed.portal_host) == (
+        "bridge",
+        "AcmeMotors",
+        "+447700900123",
+        "tflow.link",
+    )
+    assert (parsed.from_number, parsed.to) == ("+447700900001", garage.phone)
+    [update] = told["delivery.updates.v1"]
+    assert (update["message_id"], update["status"], update["reason"], update["seq"]) == (
+        second["intent_id"],
+        "failed",
+        "window_expired_bridge_already_sent",
+        1,
+    )
+    [row] = await router.rows("select slot_holder from decisions where intent_id = $1", UUID(second["intent_id"]))
+    assert str(row["slot_holder"]) == first["intent_id"]
+    [slot] = await router.rows("select intent_id, held_until = 'infinity' as unsent from bridge_slots")
+    assert (str(slot["intent_id"]), slot["unsent"]) == (first["intent_id"], True)
+
+
+async def test_of_two_racing_routers_one_bridges(
+    router: Router, kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str
+) -> None:
+    garage = await stored(router, Garage.closed())
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.told) as rival:
+        for _ in range(5):
+            await asyncio.gather(*(one.handle(garage.intent()) for one in (router, rival) for _ in range(3)))
+    told = await router.told.new()
+    assert len(told["outbound.sms.v1"]) == 1
+    assert Counter(d["route"] for d in told["outbound.decisions.v1"]) == {"bridge": 1, "silent": 29}
+
+
+async def test_racing_routers_decide_the_same_intent_once_and_tell_the_same(
+    router: Router, kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str
+) -> None:
+    garage = await stored(router, Garage())
+    intents = [garage.intent() for _ in range(50)]
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.told) as rival:
+        await asyncio.gather(router.handle(*intents), rival.handle(*reversed(intents)))
+        told = await router.decide(*intents)
+    commands = {orjson.dumps(c, option=orjson.OPT_SORT_KEYS) for c in told["outbound.whatsapp.v1"]}
+    assert len(commands) == len(intents)
+    assert len({orjson.dumps(d, option=orjson.OPT_SORT_KEYS) for d in told["outbound.decisions.v1"]}) == len(intents)
+
+
+async def test_redis_wiped_between_two_intents_still_makes_one_bridge(router: Router, redis_url: str) -> None:
+    garage = await stored(router, Garage.closed())
+    first, second = garage.intent(), garage.intent()
+    await router.handle(first)
+    async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as plain:
+        await plain.flushdb()
+        told = await router.decide(second)
+        assert len(told["outbound.sms.v1"]) == 1
+        assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "silent"]
+        # what Redis gave away by mistake was taken back
+        assert await plain.get(key_of(garage.conversation_id)) is None
+
+
+async def test_a_slot_that_redis_alone_calls_taken_is_free(router: Router, redis_url: str) -> None:
+    garage = await stored(router, Garage.closed())
+    intent = garage.intent()
+    async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as plain:
+        await plain.set(key_of(garage.conversation_id), str(uuid4()))
+        told = await router.decide(intent)
+        assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge"]
+        assert await plain.get(key_of(garage.conversation_id)) == intent["intent_id"]
+
+
+async def test_our_own_id_in_redis_after_a_lost_reply_is_ours(router: Router, redis_url: str) -> None:
+    garage = await stored(router, Garage.closed())
+    intent = garage.intent()
+    async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as plain:
+        await plain.set(key_of(garage.conversation_id), intent["intent_id"])
+        told = await router.decide(intent)
+        assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge"]
+        assert await plain.get(key_of(garage.conversation_id)) == intent["intent_id"]
+
+
+async def test_without_redis_postgres_alone_keeps_it_to_one_bridge(
+    kafka_bootstrap: str, topics: OwnTopics, database: str, own_valkey: Any, told: Told
+) -> None:
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    async with (
+        open_redis(own_valkey.address, probe_seconds=60) as gate,
+        a_router(connection, database, gate, told) as router,
+    ):
+        garage = await stored(router, Garage.closed())
+        own_valkey.kill()
+        for _ in range(4):
+            await router.handle(garage.intent())
+    seen = await told.new()
+    assert [d["route"] for d in seen["outbound.decisions.v1"]] == ["bridge", "silent", "silent", "silent"]
+
+
+async def test_an_intent_id_twice_in_a_batch_is_one_message_whatever_its_content(router: Router) -> None:
+    garage = await stored(router, Garage())
+    intent = garage.intent()
+    other = intent | {"content": {"kind": "text", "text": "Something else."}}
+    told = await router.decide(intent, other, intent)
+    assert len(told["outbound.decisions.v1"]) == 1
+    [command] = told["outbound.whatsapp.v1"]
+    assert command["content"]["text"] == "Your Golf is ready."
+    again = await router.decide(other)
+    assert again["outbound.whatsapp.v1"] == [command]
+
+
+async def test_the_same_id_of_two_tenants_is_two_messages(router: Router) -> None:
+    one, two = await stored(router, Garage()), await stored(router, Garage(phone="+447700900998"))
+    intent_id = str(uuid4())
+    told = await router.decide(one.intent(intent_id=intent_id), two.intent(intent_id=intent_id))
+    assert {c["org_id"] for c in told["outbound.whatsapp.v1"]} == {one.org_id, two.org_id}
+
+
+async def test_a_redelivered_batch_tells_the_same_decisions_commands_and_updates(router: Router) -> None:
+    open_, closed = await stored(router, Garage()), await stored(router, Garage.closed(phone="+447700900998"))
+    batch = [
+        open_.intent(),
+        closed.intent(),
+        closed.intent(),
+        open_.intent(channel="portal"),
+        open_.intent(content={"kind": "hologram"}),
+        open_.intent(content={"kind": "text", "text": "a\x00b"}),
+        open_.first_contact(content={"kind": "text", "text": "hello"}),
+    ]
+    first = await router.decide(*batch)
+    # the customer writes meanwhile: facts that would change the decisions
+    await router.rows("update conversations set last_customer_at = $1", NOW)
+    assert await router.at(NOW + timedelta(minutes=1)).decide(*batch) == first
+    assert {topic: len(events) for topic, events in first.items()} == {
+        "outbound.decisions.v1": 7,
+        "outbound.whatsapp.v1": 2,
+        "outbound.sms.v1": 1,
+        "delivery.updates.v1": 4,
+    }
+
+
+async def test_a_first_contact_opens_a_conversation_once(router: Router) -> None:
+    garage = await stored(router, Garage())
+    async with router.pool.acquire() as db:
+        await garage.store_template(db)
+    told = await router.decide(
+        garage.first_contact(content=TEMPLATE), garage.first_contact("00447700900555"), garage.first_contact("x")
+    )
+    template, silent, rejected = told["outbound.decisions.v1"]
+    assert (template["route"], silent["reason"], rejected["reason"]) == (
+        "template",
+        "never_contacted",
+        "invalid_intent",
+    )
+    assert template["conversation_id"] == silent["conversation_id"] != str(garage.conversation_id)
+    assert rejected["conversation_id"] is None
+    [command] = told["outbound.whatsapp.v1"]
+    assert command["to"] == "+447700900555"
+    assert command["conversation_id"] == template["conversation_id"]
+    assert command["content"] == TEMPLATE
+    [customer] = await router.rows("select * from customers where phone = '+447700900555'")
+    assert (customer["org_id"], customer["origin"]) == (garage.org_id, "outbound")
+    again = await router.decide(garage.first_contact(content=TEMPLATE))
+    assert again["outbound.decisions.v1"][0]["conversation_id"] == template["conversation_id"]
+    assert again["outbound.decisions.v1"][0]["window"] == {"opened_at": None, "closes_at": None, "open": False}
+
+
+async def test_a_first_contact_to_a_known_customer_uses_their_conversation(router: Router) -> None:
+    garage = await stored(router, Garage())
+    assert garage.phone is not None
+    told = await router.decide(garage.first_contact(garage.phone))
+    assert told["outbound.decisions.v1"][0]["conversation_id"] == str(garage.conversation_id)
+    assert told["outbound.decisions.v1"][0]["reason"] == "window_open"
+
+
+async def test_nothing_reaches_across_tenants(router: Router) -> None:
+    mine, theirs = await stored(router, Garage()), await stored(router, Garage(phone="+447700900998"))
+    told = await router.decide(
+        mine.intent(conversation_id=str(theirs.conversation_id)),
+        mine.first_contact(to={"phone_number_id": theirs.number, "phone": "+447700900111"}),
+        mine.intent(org_id="nobody"),
+    )
+    assert {d["reason"] for d in told["outbound.decisions.v1"]} == {"unknown_conversation"}
+    assert {d["conversation_id"] for d in told["outbound.decisions.v1"]} == {None}
+    assert told["outbound.whatsapp.v1"] == []
+    assert {u["reason"] for u in told["delivery.updates.v1"]} == {"unknown_conversation"}
+    assert await router.rows("select 1 from customers where phone = '+447700900111'") == []
+
+
+async def test_an_alias_leads_to_the_conversation_it_became(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    alias = uuid4()
+    await router.rows(
+        "insert into conversation_aliases (alias, org_id, conversation_id) values ($1, $2, $3)",
+        *(alias, garage.org_id, garage.conversation_id),
+    )
+    told = await router.decide(garage.intent(conversation_id=str(alias)), garage.intent())
+    assert {d["conversation_id"] for d in told["outbound.decisions.v1"]} == {str(garage.conversation_id)}
+    assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "silent"]
+
+
+async def test_an_id_that_another_message_has_is_rejected_and_leaves_it_alone(router: Router) -> None:
+    garage = await stored(router, Garage())
+    taken = uuid4()
+    await router.rows(
+        "insert into messages (org_id, message_id, direction, channel, kind, content, status, occurred_at, received_at)"
+        " values ($1, $2, 'in', 'whatsapp', 'text', '{}', 'received', $3, $3)",
+        *(garage.org_id, taken, NOW),
+    )
+    told = await router.decide(garage.intent(intent_id=str(taken)))
+    assert [d["reason"] for d in told["outbound.decisions.v1"]] == ["invalid_intent"]
+    assert told["delivery.updates.v1"] == told["outbound.whatsapp.v1"] == []
+    assert (await router.message({"org_id": garage.org_id, "intent_id": str(taken)}))["status"] == "received"
+
+
+REJECTED: list[tuple[dict[str, Any], str]] = [
+    ({"content": {"kind": "hologram"}}, "unsupported_content"),
+    ({"content": {"kind": "text", "text": ""}}, "invalid_intent"),
+    ({"content": {"kind": "text", "text": "x" * 4097}}, "invalid_intent"),
+    ({"created_at": "yesterday"}, "invalid_intent"),
+    ({"actor": None}, "invalid_intent"),
+    ({"channel": "sms", "content": {"kind": "image", "link": "https://example.org/x.jpg"}}, "unsupported_content"),
+    ({"actor": {"kind": "staff"}}, "not_permitted"),
+    ({"content": TEMPLATE | {"name": "unheard_of"}}, "template_not_approved"),
+    ({"content": TEMPLATE | {"parameters": {"customer_name": "a\tb"}}}, "template_parameters"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"), REJECTED, ids=[f"{n} {reason}" for n, (_, reason) in enumerate(REJECTED)]
+)
+async def test_what_cannot_go_is_rejected_recorded_and_told(
+    router: Router, changes: dict[str, Any], reason: str
+) -> None:
+    garage = await stored(router, Garage())
+    async with router.pool.acquire() as db:
+        await garage.store_template(db)
+    intent = garage.intent(**changes)
+    told = await router.decide(intent)
+    assert [(d["route"], d["channel"], d["reason"]) for d in told["outbound.decisions.v1"]] == [
+        ("rejected", None, reason)
+    ]
+    [update] = told["delivery.updates.v1"]
+    assert DeliveryUpdate.decode(orjson.dumps(update)).reason == reason
+    message = await router.message(intent)
+    assert (message["status"], message["reason"]) == ("failed", reason)
+
+
+async def test_an_expired_intent_is_silent_under_its_own_reason(router: Router) -> None:
+    garage = await stored(router, Garage())
+    told = await router.decide(garage.intent(expires_at="2026-11-22T12:00:00Z"))
+    assert [(u["status"], u["reason"]) for u in told["delivery.updates.v1"]] == [("failed", "intent_expired")]
+
+
+async def test_a_portal_message_is_sent_by_being_stored(router: Router) -> None:
+    garage = await stored(router, Garage())
+    told = await router.decide(garage.intent(channel="portal"))
+    [update] = told["delivery.updates.v1"]
+    assert (update["channel"], update["status"], update["seq"], update["at"]) == (
+        "portal",
+        "sent",
+        1,
+        "2026-11-22T12:00:00Z",
+    )
+
+
+async def test_text_on_sms_goes_as_it_is(router: Router) -> None:
+    garage = await stored(router, Garage(last_inbound_channel="sms"))
+    told = await router.decide(garage.intent())
+    [command] = told["outbound.sms.v1"]
+    parsed = SmsCommand.decode(orjson.dumps(command))
+    assert (parsed.route, parsed.text, parsed.to) == ("session", "Your Golf is ready.", garage.phone)
+
+
+async def test_a_fallback_template_goes_instead_and_the_thread_keeps_the_text(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    async with router.pool.acquire() as db:
+        await garage.store_template(db)
+    intent = garage.intent(fallback_template=FALLBACK)
+    told = await router.decide(intent)
+    [command] = told["outbound.whatsapp.v1"]
+    assert (command["route"], command["content"]) == ("template", TEMPLATE)
+    message = await router.message(intent)
+    assert (message["kind"], message["content"]["text"]) == ("text", "Your Golf is ready.")
+
+
+async def test_odd_but_valid_content_is_stored_and_sent(router: Router) -> None:
+    garage = await stored(router, Garage())
+    wild = {"n": 2**80, "nested": {"null": None, "text": "\x00"}}
+    raw = garage.intent(
+        content={"kind": "contacts", "contacts": [wild | {"n": 1}]}, created_at="0001-01-01T00:30:00+14:00"
+    )
+    told = await router.decide(raw, garage.intent(org_id=garage.org_id, actor={"kind": "ai", "user_id": "a\x00b"}))
+    [command, _] = told["outbound.whatsapp.v1"]
+    assert command["content"]["contacts"][0]["nested"] == {"null": None, "text": "\ufffd"}
+
+
+async def test_every_decision_recorded_can_be_taken_again_from_its_row(router: Router) -> None:
+    open_, closed = await stored(router, Garage()), await stored(router, Garage.closed(phone="+447700900998"))
+    intents = [
+        open_.intent(),
+        closed.intent(),
+        closed.intent(),
+        open_.intent(content=TEMPLATE),
+        open_.first_contact(),
+        {**open_.intent(), "actor": 1},
+    ]
+    await router.handle(*intents)
+    rows = await router.rows("select * from decisions")
+    assert len(rows) == len(intents)
+    for row in rows:
+        decision = decide(*unpack(row["record"]))
+        assert (decision.route, decision.channel, decision.reason) == (row["route"], row["channel"], row["reason"])
+
+
+async def test_two_hundred_mixed_intents_add_up(router: Router) -> None:
+    garages = [
+        await stored(router, Garage(phone=f"+44770090{n:04d}") if n % 2 else Garage.closed(phone=f"+44770090{n:04d}"))
+        for n in range(10)
+    ]
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"channel": "sms"},
+        {"channel": "portal"},
+        {"expires_at": "2020-01-01T00:00:00Z"},
+        {"content": {"kind": "x"}},
+    ]
+    intents = [garages[n % 10].intent(**kinds[n % 5]) for n in range(200)]
+    batches = [intents[:70], intents[50:150], intents[150:]]
+    await asyncio.gather(*(router.handle(*batch) for batch in batches))
+    told = await router.told.new()
+    decided = {d["intent_id"]: d for d in told["outbound.decisions.v1"]}
+    commanded = {c["message_id"] for topic in ("outbound.whatsapp.v1", "outbound.sms.v1") for c in told[topic]}
+    ended = {u["message_id"] for u in told["delivery.updates.v1"]}
+    assert decided.keys() == {i["intent_id"] for i in intents} == commanded | ended
+    assert not commanded & ended
+    placed = {(c["message_id"], c["sequence"]) for c in told["outbound.whatsapp.v1"]}
+    assert len(placed) == len({message_id for message_id, _ in placed}) == len({sequence for _, sequence in placed})
+    for topic in told.values():
+        for event in topic:
+            EVENTS[event["type"]].decode(orjson.dumps(event))
+
+
+async def test_messages_of_a_conversation_are_numbered_in_the_order_of_deciding(router: Router) -> None:
+    garage = await stored(router, Garage())
+    intents = [garage.intent() for _ in range(30)]
+    told = await router.decide(*intents)
+    commands = told["outbound.whatsapp.v1"]
+    assert [c["message_id"] for c in commands] == [i["intent_id"] for i in intents]
+    assert [c["sequence"] for c in commands] == sorted(c["sequence"] for c in commands)

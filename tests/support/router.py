@@ -1,0 +1,254 @@
+"""A garage in the database, intents for it, and the router's handlers on real servers, with everything they told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from libs.common.db.pool import Pool, open_pool
+from libs.common.errors import Transient
+from libs.common.events.outbound import OutboundRefused
+from libs.common.events.topics import (
+    DELIVERY_UPDATES,
+    OUTBOUND_DECISIONS,
+    OUTBOUND_INTENTS,
+    OUTBOUND_REFUSED,
+    OUTBOUND_SMS,
+    OUTBOUND_WHATSAPP,
+)
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer
+from libs.common.kafka.records import Received, Rejected
+from libs.common.redis import Redis
+from libs.common.slots import RedisSlots
+from services.router.refusals import on_refusals
+from services.router.worker import Deps, on_intents, read_intent
+from tests.support.records import a_record
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+DAY = timedelta(hours=24)
+OUTPUTS = (OUTBOUND_DECISIONS, OUTBOUND_WHATSAPP, OUTBOUND_SMS, DELIVERY_UPDATES)
+
+
+@dataclass(frozen=True)
+class Garage:
+    """One organisation with one number and one customer, whose conversation is as ``last_customer_at`` says."""
+
+    org_id: str = field(default_factory=lambda: f"org-{uuid4().hex[:8]}")
+    number: str = field(default_factory=lambda: str(uuid4().int)[:15])
+    phone: str | None = "+447700900999"
+    customer_id: UUID = field(default_factory=uuid4)
+    conversation_id: UUID = field(default_factory=uuid4)
+    last_customer_at: datetime | None = NOW - timedelta(hours=1)
+    refused_at: datetime | None = None
+    last_inbound_channel: str | None = "whatsapp"
+    credit_exhausted: bool | None = None
+    sms_active: bool = True
+    consents: Mapping[str, bool] = field(default_factory=dict)
+
+    @classmethod
+    def closed(cls, **changes: Any) -> "Garage":
+        """The customer wrote two days ago."""
+        return cls(**{"last_customer_at": NOW - 2 * DAY} | changes)
+
+    async def store(self, db: asyncpg.Connection) -> None:
+        await db.execute(
+            "insert into orgs (org_id, name, sms_number, sms_active, portal_host, credit_exhausted, upserted_at)"
+            " values ($1, 'AcmeMotors', '+447700900001', $2, 'tflow.link', $3, now()) on conflict do nothing",
+            *(self.org_id, self.sms_active, self.credit_exhausted),
+        )
+        await db.execute(
+            "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, upserted_at)"
+            " values ($1, $2, $3, '+447700900123', now()) on conflict do nothing",
+            *(self.number, self.org_id, f"waba-{self.number}"),
+        )
+        await db.execute(
+            "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'directory')",
+            *(self.customer_id, self.org_id, self.phone),
+        )
+        if self.phone is not None:
+            await db.execute(
+                "insert into customer_identities (org_id, kind, value, customer_id) values ($1, 'phone', $2, $3)",
+                *(self.org_id, self.phone, self.customer_id),
+            )
+        await db.execute(
+            "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, last_customer_at, refused_at,"
+            " last_inbound_channel, last_inbound_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $6)",
+            *(self.conversation_id, self.org_id, self.customer_id, self.number, self.phone and self.phone[1:]),
+            *(self.last_customer_at, self.refused_at, self.last_inbound_channel),
+        )
+        for category, allowed in self.consents.items():
+            await db.execute(
+                "insert into consents (org_id, customer_id, category, allowed, at) values ($1, $2, $3, $4, now())",
+                *(self.org_id, self.customer_id, category, allowed),
+            )
+
+    async def store_template(self, db: asyncpg.Connection, **changes: Any) -> None:
+        template = {
+            "name": "car_ready",
+            "language": "en_GB",
+            "category": "UTILITY",
+            "parameter_format": "NAMED",
+            "status": "APPROVED",
+            "body": "Hi {{customer_name}}, your car is ready.",
+        } | changes
+        await db.execute(
+            "insert into templates (org_id, waba_id, name, language, category, parameter_format, status, body, updated_at)"
+            " values ($1, $2, $3, $4, $5, $6, $7, $8, now())"
+            " on conflict (waba_id, name, language) do update set status = excluded.status",
+            *(self.org_id, f"waba-{self.number}", *template.values()),
+        )
+
+    def intent(self, **changes: Any) -> dict[str, Any]:
+        """An AI's text for the customer's conversation, as JSON fields."""
+        return {
+            "type": "outbound.intent.v1",
+            "intent_id": str(uuid4()),
+            "org_id": self.org_id,
+            "conversation_id": str(self.conversation_id),
+            "actor": {"kind": "ai"},
+            "content": {"kind": "text", "text": "Your Golf is ready."},
+            "created_at": "2026-11-22T11:59:59Z",
+        } | changes
+
+    def first_contact(self, phone: str = "+447700900555", **changes: Any) -> dict[str, Any]:
+        """The same to a phone number."""
+        intent = self.intent(**{"to": {"phone_number_id": self.number, "phone": phone}} | changes)
+        del intent["conversation_id"]
+        return intent
+
+    def refusal(self, intent: Mapping[str, Any], attempt: int = 1, **changes: Any) -> OutboundRefused:
+        fields = {
+            "intent_id": intent["intent_id"],
+            "attempt": attempt,
+            "org_id": self.org_id,
+            "conversation_id": self.conversation_id,
+            "reason": "window_closed",
+            "provider_code": "131047",
+            "at": NOW,
+        }
+        return OutboundRefused(**fields | changes)
+
+
+TEMPLATE = {
+    "kind": "template",
+    "name": "car_ready",
+    "language": "en_GB",
+    "parameters": {"customer_name": "Kim"},
+}
+FALLBACK = {name: value for name, value in TEMPLATE.items() if name != "kind"}
+
+
+class Told:
+    """Reads what was published since it was asked last."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, prefix: str) -> None:
+        self._consumer = consumer
+        self._prefix = prefix
+
+    async def new(self) -> dict[str, list[dict[str, Any]]]:
+        """By topic, without the prefix; every output topic is there."""
+        partitions = sorted(self._consumer.assignment())
+        ends = await self._consumer.end_offsets(partitions)
+        found: dict[str, list[dict[str, Any]]] = {topic.name: [] for topic in OUTPUTS}
+        for partition in partitions:
+            while await self._consumer.position(partition) < ends[partition]:
+                record = await self._consumer.getone(partition)
+                event = orjson.loads(record.value or b"")
+                assert (
+                    record.key == (event["conversation_id"] or event.get("intent_id") or event["message_id"]).encode()
+                )
+                found[partition.topic.removeprefix(self._prefix)].append(event)
+        return found
+
+
+@dataclass
+class Router:
+    """One router's handlers; ``told`` is everything that any router of the test published."""
+
+    deps: Deps
+    told: Told
+
+    def at(self, now: datetime) -> "Router":
+        return Router(replace(self.deps, now=lambda: now), self.told)
+
+    @property
+    def pool(self) -> Pool:
+        return self.deps.pool
+
+    async def handle(self, *intents: Mapping[str, Any]) -> None:
+        """As the batch consumer does: expected trouble, such as a lost race, is tried again."""
+        batch = as_received(intents)
+        for _ in range(20):
+            with suppress(Transient):
+                return await on_intents(batch, self.deps)
+            await asyncio.sleep(0.02)
+        raise AssertionError("the same trouble twenty times")
+
+    async def decide(self, *intents: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Handle them as one batch; what was told since last asked."""
+        await self.handle(*intents)
+        return await self.told.new()
+
+    async def refuse(self, *refusals: OutboundRefused) -> dict[str, list[dict[str, Any]]]:
+        assert await self.refuse_raw(*refusals) == []
+        return await self.told.new()
+
+    async def refuse_raw(self, *refusals: OutboundRefused) -> list[Rejected]:
+        return await on_refusals(
+            [Received(r, a_record(r.encode(), topic=OUTBOUND_REFUSED.name)) for r in refusals], self.deps
+        )
+
+    async def rows(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
+        async with self.pool.acquire() as db:
+            return [dict(row) for row in await db.fetch(statement, *arguments)]
+
+    async def message(self, intent: Mapping[str, Any]) -> dict[str, Any]:
+        [found] = await self.rows(
+            "select * from messages where org_id = $1 and message_id = $2", intent["org_id"], UUID(intent["intent_id"])
+        )
+        return found
+
+
+def as_received(intents: Sequence[Mapping[str, Any]]) -> list[Received[Any]]:
+    records = [
+        a_record(orjson.dumps(intent), topic=OUTBOUND_INTENTS.name, offset=n) for n, intent in enumerate(intents)
+    ]
+    return [Received(read_intent(record), record) for record in records]
+
+
+@asynccontextmanager
+async def a_router(
+    connection: KafkaConnection, dsn: str, redis: Redis, told: Told, *, margin: timedelta = timedelta(seconds=30)
+) -> AsyncIterator[Router]:
+    async with open_pool(dsn, application_name="test", size=4) as pool, Producer(connection) as producer:
+        yield Router(
+            Deps(
+                pool=pool,
+                slots=RedisSlots(redis, DAY),
+                producer=producer,
+                now=lambda: NOW,
+                window_length=DAY,
+                margin=margin,
+            ),
+            told,
+        )
+
+
+@asynccontextmanager
+async def told_by(bootstrap: str, prefix: str) -> AsyncIterator[Told]:
+    """Follows the output topics, which exist, from their beginning."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(f"{prefix}{topic.name}", 0) for topic in OUTPUTS])
+        yield Told(consumer, prefix)
+    finally:
+        await consumer.stop()

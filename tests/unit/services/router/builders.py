@@ -1,0 +1,188 @@
+"""Intents and facts, valid by default, and hypothesis strategies for any of them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from libs.common.events.intents import BadIntent, Intent
+from services.router.facts import Facts, TemplateFacts
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+DAY = timedelta(hours=24)
+MARGIN = timedelta(seconds=30)
+INTENT_ID = UUID("01932f70-11aa-7d2e-8f00-3b7c5d9e1a01")
+CONVERSATION = UUID("01932f6e-3a54-7c11-9d5b-6a1f0c7e2b11")
+OTHER = UUID("01932f70-11aa-7d2e-8f00-3b7c5d9e1a99")
+
+TEXT = {"kind": "text", "text": "Your Golf is ready."}
+IMAGE = {"kind": "image", "link": "https://example.org/golf.jpg"}
+TEMPLATE = {"kind": "template", "name": "car_ready", "language": "en_GB", "parameters": {"customer_name": "Kim"}}
+FALLBACK = {name: value for name, value in TEMPLATE.items() if name != "kind"}
+CAR_READY = TemplateFacts("APPROVED", "UTILITY", "NAMED", "Hi {{customer_name}}, your car is ready.")
+
+
+def an_intent(**changes: Any) -> Intent:
+    return Intent.model_validate(
+        {
+            "type": "outbound.intent.v1",
+            "intent_id": INTENT_ID,
+            "org_id": "acme",
+            "conversation_id": CONVERSATION,
+            "actor": {"kind": "ai"},
+            "content": TEXT,
+            "created_at": NOW - timedelta(seconds=1),
+        }
+        | changes
+    )
+
+
+def a_first_contact(**changes: Any) -> Intent:
+    return an_intent(
+        **{"conversation_id": None, "to": {"phone_number_id": "106400000000001", "phone": "+447700900999"}} | changes
+    )
+
+
+def a_bad_intent(**changes: Any) -> BadIntent:
+    fields: dict[str, Any] = {
+        "intent_id": INTENT_ID,
+        "org_id": "acme",
+        "reason": "invalid_intent",
+        "detail": "content.text: Field required",
+        "conversation_id": CONVERSATION,
+        "created_at": NOW,
+        "actor_kind": "ai",
+        "user_id": None,
+    }
+    return BadIntent(**fields | changes)
+
+
+def some_facts(**changes: Any) -> Facts:
+    """A known customer with a phone who wrote an hour ago; every channel would do."""
+    fields: dict[str, Any] = {
+        "window_length": DAY,
+        "margin": MARGIN,
+        "org_name": "AcmeMotors",
+        "sms_number": "+447700900001",
+        "sms_active": True,
+        "portal_host": "tflow.link",
+        "phone_number_id": "106400000000001",
+        "display_number": "+447700900123",
+        "conversation_id": CONVERSATION,
+        "wa_id": "447700900999",
+        "last_customer_at": NOW - timedelta(hours=1),
+        "last_inbound_channel": "whatsapp",
+        "last_inbound_at": NOW - timedelta(hours=1),
+        "customer_id": OTHER,
+        "phone": "+447700900999",
+        "template": CAR_READY,
+    }
+    return Facts(**fields | changes)
+
+
+def closed_facts(**changes: Any) -> Facts:
+    """The same customer, who wrote two days ago."""
+    return some_facts(**{"last_customer_at": NOW - 2 * DAY, "last_inbound_at": NOW - 2 * DAY} | changes)
+
+
+INSTANTS = st.one_of(
+    st.sampled_from(
+        [
+            NOW,
+            NOW - DAY,
+            NOW - DAY + MARGIN,
+            NOW - DAY + timedelta(microseconds=1),
+            NOW - DAY + MARGIN + timedelta(microseconds=1),
+        ]
+    ),
+    st.timedeltas(-2 * DAY, 2 * DAY).map(NOW.__add__),
+)
+
+ACTORS = st.one_of(
+    st.just({"kind": "ai"}),
+    st.just({"kind": "system"}),
+    st.sampled_from([[], ["messages.view"], ["messages.send"], ["*"], ["messages.view", "messages.send"]]).map(
+        lambda capabilities: {"kind": "staff", "user_id": "u1", "capabilities": capabilities}
+    ),
+)
+PARAMETERS = st.sampled_from(
+    [
+        {"customer_name": "Kim"},
+        {"customer_name": ""},
+        {"customer_name": "a\nb"},
+        {"customer_name": "a     b"},
+        {},
+        [],
+        ["Kim"],
+        {"other": "Kim"},
+    ]
+)
+TEMPLATES = PARAMETERS.map(lambda parameters: FALLBACK | {"parameters": parameters})
+CONTENTS = st.one_of(
+    st.just(TEXT),
+    st.just(IMAGE),
+    st.just({"kind": "reaction", "message_id": "wamid.1", "emoji": "👍"}),
+    st.just({"kind": "contacts", "contacts": [{"n": 2**80, "x": None}]}),
+    TEMPLATES.map(lambda fields: fields | {"kind": "template"}),
+)
+INTENTS = st.one_of(
+    st.builds(
+        lambda first, changes: (a_first_contact if first else an_intent)(**changes),
+        st.booleans(),
+        st.fixed_dictionaries(
+            {
+                "actor": ACTORS,
+                "content": CONTENTS,
+                "channel": st.sampled_from(["auto", "whatsapp", "sms", "portal"]),
+                "fallback_template": st.none() | TEMPLATES,
+                "expires_at": st.none() | INSTANTS,
+            }
+        ),
+    ),
+    st.builds(
+        lambda phone: a_first_contact(to={"phone_number_id": "1", "phone": phone}),
+        st.sampled_from(["07700", "00447700900999", "x"]),
+    ),
+    st.builds(
+        lambda reason, created_at: a_bad_intent(reason=reason, created_at=created_at),
+        st.sampled_from(["invalid_intent", "unsupported_content"]),
+        st.none() | INSTANTS,
+    ),
+)
+PHONES = st.sampled_from([None, "+447700900999", "+447700900998"])
+FACTS = st.builds(
+    Facts,
+    window_length=st.sampled_from([DAY, timedelta(seconds=8)]),
+    margin=st.sampled_from([timedelta(0), MARGIN]),
+    org_name=st.sampled_from([None, "AcmeMotors", "AcmeMotors"]),
+    credit_exhausted=st.sampled_from([None, True, False]),
+    sms_number=st.sampled_from([None, "+447700900001", "+447700900001"]),
+    sms_active=st.booleans(),
+    portal_host=st.sampled_from([None, "tflow.link"]),
+    phone_number_id=st.sampled_from([None, "106400000000001", "106400000000001", "106400000000001"]),
+    display_number=st.just("+447700900123"),
+    conversation_id=st.sampled_from([None, CONVERSATION, CONVERSATION, CONVERSATION]),
+    wa_id=st.sampled_from([None, "447700900999"]),
+    bsuid=st.sampled_from([None, "GB.1"]),
+    last_customer_at=st.none() | INSTANTS,
+    refused_at=st.none() | INSTANTS,
+    last_inbound_channel=st.sampled_from([None, "whatsapp", "sms", "portal"]),
+    last_inbound_at=st.none() | INSTANTS,
+    customer_id=st.sampled_from([None, OTHER]),
+    phone=PHONES,
+    phone_dead=PHONES,
+    whatsapp_consent=st.sampled_from([True, True, False]),
+    sms_consent=st.booleans(),
+    marketing_consent=st.booleans(),
+    template=st.none()
+    | st.builds(
+        TemplateFacts,
+        st.sampled_from(["APPROVED", "APPROVED", "PAUSED"]),
+        st.sampled_from(["UTILITY", "MARKETING"]),
+        st.sampled_from(["NAMED", "POSITIONAL"]),
+        st.sampled_from(["Hi {{customer_name}}.", "Hi {{1}}.", "Hi."]),
+    ),
+    slot_holder=st.sampled_from([None, INTENT_ID, OTHER]),
+    id_taken=st.sampled_from([False, False, False, False, True]),
+)

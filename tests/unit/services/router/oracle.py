@@ -1,0 +1,154 @@
+"""The decision table once more, written as a table and by other means, to hold ``decide`` against.
+
+Every row is (number, condition, outcome); the first whose condition holds decides. It shares no code with the router: the window, the
+parameters and the channels are judged here anew from the raw facts.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from libs.common.events.intents import BadIntent, Intent
+from services.router.facts import Facts
+
+Verdict = tuple[str, str | None, str]
+"""route, channel, reason"""
+
+
+class View:
+    """What the rows look at."""
+
+    def __init__(self, intent: Intent | BadIntent, facts: Facts, now: datetime) -> None:
+        self.bad = intent if isinstance(intent, BadIntent) else None
+        self.f = facts
+        self.now = now
+        raw: dict[str, Any] = {} if isinstance(intent, BadIntent) else intent.model_dump()
+        self.intent = raw
+        self.kind = raw.get("content", {}).get("kind")
+        self.is_template = self.kind == "template"
+        self.channel = raw.get("channel")
+        self.actor = raw.get("actor", {})
+
+    def template_fault(self, template: dict[str, Any]) -> str | None:
+        found = self.f.template
+        if found is None or found.status != "APPROVED":
+            return "template_not_approved"
+        holes = set(re.findall(r"{{(\w+)}}", found.body))
+        given = template["parameters"]
+        if not holes and not given:
+            return None
+        as_mapping = given if isinstance(given, dict) else {str(i + 1): v for i, v in enumerate(given)}
+        right_shape = isinstance(given, dict) == (found.parameter_format == "NAMED")
+        clean = all(v.strip() and not any(bad in v for bad in ("\n", "\t", " " * 5)) for v in as_mapping.values())
+        return None if right_shape and set(as_mapping) == holes and clean else "template_parameters"
+
+    def consent_fault(self) -> str | None:
+        if not self.f.whatsapp_consent:
+            return "whatsapp_consent_off"
+        marketing = self.f.template is not None and self.f.template.category == "MARKETING"
+        return "marketing_consent_off" if marketing and not self.f.marketing_consent else None
+
+    def fallback_usable(self) -> bool:
+        fallback = self.intent["fallback_template"]
+        return fallback is not None and self.template_fault(fallback) is None and self.consent_fault() is None
+
+    def sms_trouble(self) -> str | None:
+        troubles = [
+            (self.f.phone is None or self.f.phone == self.f.phone_dead, "no_phone"),
+            (not self.f.sms_consent, "sms_opted_out"),
+            (not self.f.sms_active or self.f.sms_number is None, "sms_unavailable"),
+        ]
+        return next((reason for holds, reason in troubles if holds), None)
+
+    def alive(self) -> str | None:
+        """The SMS or portal channel that row 7 would take, usable or not."""
+        if self.channel in ("sms", "portal"):
+            return str(self.channel)
+        at = self.f.last_inbound_at
+        fresh = at is not None and self.now - at < self.f.window_length
+        if self.channel == "auto" and fresh and self.f.last_inbound_channel in ("sms", "portal"):
+            return self.f.last_inbound_channel
+        return None
+
+    def alive_and_usable(self) -> str | None:
+        alive = self.alive()
+        if alive == "sms" and (self.kind != "text" or self.sms_trouble() is not None):
+            return None
+        return alive
+
+    def open(self) -> bool:
+        at, refused = self.f.last_customer_at, self.f.refused_at
+        if at is None or (refused is not None and not refused < at):
+            return False
+        return (self.now - at) + self.f.margin < self.f.window_length
+
+    def unknown(self) -> bool:
+        f = self.f
+        return (
+            f.org_name is None
+            or f.phone_number_id is None
+            or (self.intent["conversation_id"] is not None and f.conversation_id is None)
+        )
+
+    def bad_phone(self) -> bool:
+        to = self.intent.get("to")
+        return to is not None and not re.fullmatch(r"(\+|00)[1-9]\d{6,14}", to["phone"])
+
+    def expired(self) -> bool:
+        at = self.intent["expires_at"]
+        return at is not None and at <= self.now
+
+    def unpermitted(self) -> bool:
+        return self.actor["kind"] == "staff" and not {"*", "messages.send"} & set(self.actor["capabilities"])
+
+
+Row = tuple[str, Callable[[View], object], Callable[[View], Verdict]]
+
+TABLE: list[Row] = [
+    ("1 bad", lambda v: v.bad, lambda v: ("rejected", None, v.bad.reason if v.bad else "")),
+    ("1 id or phone", lambda v: v.f.id_taken or v.bad_phone(), lambda _: ("rejected", None, "invalid_intent")),
+    (
+        "1 content",
+        lambda v: v.channel == "sms" and v.kind not in ("text", "template"),
+        lambda _: ("rejected", None, "unsupported_content"),
+    ),
+    ("1 unknown", View.unknown, lambda _: ("rejected", None, "unknown_conversation")),
+    ("2", View.unpermitted, lambda _: ("rejected", None, "not_permitted")),
+    ("3", View.expired, lambda _: ("silent", None, "intent_expired")),
+    (
+        "4",
+        lambda v: v.is_template and v.template_fault(v.intent["content"]),
+        lambda v: ("rejected", None, str(v.template_fault(v.intent["content"]))),
+    ),
+    ("5", lambda v: v.is_template and v.consent_fault(), lambda v: ("rejected", None, str(v.consent_fault()))),
+    ("6", lambda v: v.is_template, lambda _: ("template", "whatsapp", "template_requested")),
+    ("7", View.alive_and_usable, lambda v: ("session", v.alive_and_usable(), "live_channel")),
+    ("7b", lambda v: v.channel == "sms" and v.sms_trouble(), lambda v: ("silent", None, str(v.sms_trouble()))),
+    ("8", lambda v: v.f.whatsapp_consent and v.open(), lambda _: ("session", "whatsapp", "window_open")),
+    ("9", lambda v: not v.f.whatsapp_consent, lambda _: ("silent", None, "whatsapp_consent_off")),
+    (
+        "10",
+        lambda v: v.actor["kind"] == "ai" and v.f.credit_exhausted is True,
+        lambda _: ("silent", None, "credit_exhausted"),
+    ),
+    ("11", View.fallback_usable, lambda _: ("template", "whatsapp", "fallback_template")),
+    ("12 sms", View.sms_trouble, lambda v: ("silent", None, str(v.sms_trouble()))),
+    (
+        "12 never",
+        lambda v: v.f.last_customer_at is None and v.f.last_inbound_at is None,
+        lambda _: ("silent", None, "never_contacted"),
+    ),
+    (
+        "13",
+        lambda v: v.f.slot_holder not in (None, v.intent["intent_id"]),
+        lambda _: ("silent", None, "bridge_already_sent"),
+    ),
+    ("14", lambda _: True, lambda _: ("bridge", "sms", "window_expired")),
+]
+
+
+def verdict(intent: Intent | BadIntent, facts: Facts, now: datetime) -> tuple[str, Verdict]:
+    """The row's number and what it says."""
+    view = View(intent, facts, now)
+    return next((name, outcome(view)) for name, condition, outcome in TABLE if condition(view))

@@ -1,0 +1,216 @@
+"""The decision table, and its laws for any intent with any facts."""
+
+from datetime import datetime, timedelta
+from typing import Any, get_args
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libs.common.events.intents import BadIntent, Intent
+from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, decide
+from services.router.facts import Facts, TemplateFacts, facts_from_json, facts_to_json
+from services.router.record import pack, unpack
+from tests.unit.services.router.builders import (
+    CAR_READY,
+    DAY,
+    FACTS,
+    FALLBACK,
+    IMAGE,
+    INSTANTS,
+    INTENT_ID,
+    INTENTS,
+    MARGIN,
+    NOW,
+    OTHER,
+    TEMPLATE,
+    a_bad_intent,
+    a_first_contact,
+    an_intent,
+    closed_facts,
+    some_facts,
+)
+from tests.unit.services.router.oracle import TABLE, verdict
+
+STAFF = {"kind": "staff", "user_id": "u1", "capabilities": ["messages.send"]}
+
+
+def decided(intent: Intent | BadIntent | None = None, facts: Facts | None = None, now: datetime = NOW) -> Decision:
+    return decide(intent or an_intent(), facts or some_facts(), now)
+
+
+CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
+    ("1 bad intent", a_bad_intent(), some_facts(), Rejected("invalid_intent")),
+    ("1 unknown kind", a_bad_intent(reason="unsupported_content"), some_facts(), Rejected("unsupported_content")),
+    ("1 unknown org", an_intent(), some_facts(org_name=None), Rejected("unknown_conversation")),
+    ("1 unknown conversation", an_intent(), some_facts(conversation_id=None, phone_number_id=None), Rejected("unknown_conversation")),
+    ("1 number of another tenant", a_first_contact(), some_facts(conversation_id=None, phone_number_id=None), Rejected("unknown_conversation")),
+    ("1 no phone number", a_first_contact(to={"phone_number_id": "1", "phone": "7700"}), some_facts(), Rejected("invalid_intent")),
+    ("1 id of another message", an_intent(), some_facts(id_taken=True), Rejected("invalid_intent")),
+    ("1 picture by SMS", an_intent(content=IMAGE, channel="sms"), some_facts(), Rejected("unsupported_content")),
+    ("2 staff without capability", an_intent(actor={"kind": "staff", "capabilities": ["messages.view"]}), some_facts(), Rejected("not_permitted")),
+    ("2 star counts", an_intent(actor={"kind": "staff", "capabilities": ["*"]}), some_facts(), Session("whatsapp", "window_open")),
+    ("3 expired this instant", an_intent(expires_at=NOW), some_facts(), Silent("intent_expired")),
+    ("3 expires later", an_intent(expires_at=NOW + timedelta(microseconds=1)), some_facts(), Session("whatsapp", "window_open")),
+    ("4 unknown template", an_intent(content=TEMPLATE), some_facts(template=None), Rejected("template_not_approved")),
+    ("4 paused template", an_intent(content=TEMPLATE), some_facts(template=TemplateFacts("PAUSED", "UTILITY", "NAMED", "Hi.")), Rejected("template_not_approved")),
+    ("4 missing parameter", an_intent(content=TEMPLATE | {"parameters": {}}), some_facts(), Rejected("template_parameters")),
+    ("5 WhatsApp off", an_intent(content=TEMPLATE), some_facts(whatsapp_consent=False), Rejected("whatsapp_consent_off")),
+    ("5 marketing off", an_intent(content=TEMPLATE), some_facts(template=TemplateFacts("APPROVED", "MARKETING", "NAMED", CAR_READY.body)), Rejected("marketing_consent_off")),
+    ("7 SMS asked for", an_intent(channel="sms"), closed_facts(), Session("sms", "live_channel")),
+    ("7 portal asked for", an_intent(channel="portal", content=IMAGE), closed_facts(phone=None), Session("portal", "live_channel")),
+    ("7 customer lives on SMS", an_intent(), closed_facts(last_inbound_channel="sms", last_inbound_at=NOW - DAY + timedelta(seconds=1)), Session("sms", "live_channel")),
+    ("7 … not any more", an_intent(), closed_facts(last_inbound_channel="sms", last_inbound_at=NOW - DAY), Bridge()),
+    ("7 WhatsApp asked for", an_intent(channel="whatsapp"), some_facts(last_inbound_channel="sms"), Session("whatsapp", "window_open")),
+    ("7 picture to one on SMS", an_intent(content=IMAGE), some_facts(last_inbound_channel="sms"), Session("whatsapp", "window_open")),
+    ("7b SMS asked for, opted out", an_intent(channel="sms"), some_facts(sms_consent=False), Silent("sms_opted_out")),
+    ("7b SMS asked for, none active", an_intent(channel="sms"), some_facts(sms_active=False), Silent("sms_unavailable")),
+    ("9 WhatsApp off", an_intent(), some_facts(whatsapp_consent=False), Silent("whatsapp_consent_off")),
+    ("8 refused by Meta since", an_intent(), some_facts(refused_at=NOW - timedelta(hours=1)), Bridge()),
+    ("8 refused by Meta before", an_intent(), some_facts(refused_at=NOW - timedelta(hours=2)), Session("whatsapp", "window_open")),
+    ("10 credit exhausted", an_intent(), closed_facts(credit_exhausted=True), Silent("credit_exhausted")),
+    ("10 not for staff", an_intent(actor=STAFF), closed_facts(credit_exhausted=True), Bridge()),
+    ("10 not while open", an_intent(), some_facts(credit_exhausted=True), Session("whatsapp", "window_open")),
+    ("11 fallback not usable", an_intent(fallback_template=FALLBACK), closed_facts(template=None), Bridge()),
+    ("12 no phone", an_intent(), closed_facts(phone=None), Silent("no_phone")),
+    ("12 dead phone", an_intent(), closed_facts(phone_dead="+447700900999"), Silent("no_phone")),
+    ("12 opted out", an_intent(), closed_facts(sms_consent=False), Silent("sms_opted_out")),
+    ("12 unavailable", an_intent(), closed_facts(sms_number=None), Silent("sms_unavailable")),
+    ("12 never contacted", an_intent(), closed_facts(last_customer_at=None, last_inbound_at=None), Silent("never_contacted")),
+    ("13 slot held", an_intent(), closed_facts(slot_holder=OTHER), Silent("bridge_already_sent", OTHER)),
+    ("13 by ourselves", an_intent(), closed_facts(slot_holder=INTENT_ID), Bridge()),
+    ("14", an_intent(), closed_facts(), Bridge()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("intent", "facts", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_the_table(intent: Intent | BadIntent, facts: Facts, expected: Decision) -> None:
+    assert decide(intent, facts, NOW) == expected
+
+
+def test_a_requested_template_travels_as_it_was_asked_for() -> None:
+    intent = an_intent(content=TEMPLATE)
+    assert decided(intent, closed_facts()) == Template(intent.content, "template_requested")  # type: ignore[arg-type]  # it is one
+
+
+def test_a_usable_fallback_goes_before_any_sms() -> None:
+    intent = an_intent(fallback_template=FALLBACK)
+    assert intent.fallback_template is not None
+    assert decided(intent, closed_facts()) == Template(intent.fallback_template, "fallback_template")
+
+
+@given(INTENTS, FACTS, INSTANTS)
+@settings(max_examples=600)
+def test_the_first_row_that_matches_decides(intent: Intent | BadIntent, facts: Facts, now: datetime) -> None:
+    _, (route, channel, reason) = verdict(intent, facts, now)
+    decision = decide(intent, facts, now)
+    assert (decision.route, decision.channel, decision.reason) == (route, channel, reason)
+
+
+def test_the_oracle_knows_every_row_that_the_cases_meet() -> None:
+    met = {verdict(intent, facts, NOW)[0] for _, intent, facts, _ in CASES} | {"6", "11"}
+    assert met == {name for name, _, _ in TABLE}
+
+
+@given(INTENTS, FACTS, INSTANTS)
+def test_every_intent_gets_exactly_one_decision(intent: Intent | BadIntent, facts: Facts, now: datetime) -> None:
+    decision = decide(intent, facts, now)
+    assert sum(isinstance(decision, kind) for kind in get_args(Decision)) == 1
+
+
+@given(INTENTS, FACTS, INSTANTS)
+def test_a_decision_can_be_taken_again_from_its_record_alone(
+    intent: Intent | BadIntent, facts: Facts, now: datetime
+) -> None:
+    record = orjson.loads(pack(intent, facts, now))
+    again_intent, again_facts, again_now = unpack(record)
+    assert again_now == now
+    assert again_facts == facts
+    assert decide(again_intent, again_facts, again_now) == decide(intent, facts, now)
+    assert orjson.loads(pack(again_intent, again_facts, again_now)) == record
+
+
+@given(FACTS)
+def test_facts_survive_json(facts: Facts) -> None:
+    assert facts_from_json(orjson.loads(orjson.dumps(facts_to_json(facts)))) == facts
+
+
+@given(st.timedeltas(timedelta(0), DAY - timedelta(microseconds=1)), st.timedeltas(-DAY, DAY))
+def test_the_window_is_open_until_its_last_instant_less_the_margin(margin: timedelta, offset: timedelta) -> None:
+    facts = some_facts(last_customer_at=NOW, last_inbound_at=NOW - 9 * DAY, margin=margin)
+    now = NOW + DAY - margin + offset
+    is_open = isinstance(decided(facts=facts, now=now), Session)
+    assert is_open == (offset < timedelta(0))
+
+
+def test_at_exactly_24_hours_the_window_is_closed() -> None:
+    facts = some_facts(last_customer_at=NOW - DAY, last_inbound_at=NOW - DAY, margin=timedelta(0))
+    assert decided(facts=facts) == Bridge()
+    assert decided(facts=facts, now=NOW - timedelta(microseconds=1)) == Session("whatsapp", "window_open")
+
+
+def test_within_the_margin_the_window_counts_as_closed() -> None:
+    assert decided(facts=some_facts(last_customer_at=NOW - DAY + MARGIN)) == Bridge()
+
+
+@given(INTENTS, FACTS, INSTANTS)
+def test_no_template_is_ever_a_session(intent: Intent | BadIntent, facts: Facts, now: datetime) -> None:
+    if isinstance(intent, Intent) and intent.content.kind == "template":
+        assert not isinstance(decide(intent, facts, now), Session | Bridge)
+
+
+@given(INTENTS, FACTS, INSTANTS)
+def test_staff_and_system_are_never_silenced_by_ai_credit(
+    intent: Intent | BadIntent, facts: Facts, now: datetime
+) -> None:
+    decision = decide(intent, facts, now)
+    if isinstance(decision, Silent) and decision.reason == "credit_exhausted":
+        assert isinstance(intent, Intent)
+        assert intent.actor.kind == "ai"
+
+
+@given(INTENTS, FACTS, INSTANTS)
+def test_an_unknown_credit_state_is_as_good_as_credit(intent: Intent | BadIntent, facts: Facts, now: datetime) -> None:
+    unknown = {"credit_exhausted": None}
+    assert decide(intent, changed(facts, unknown), now) == decide(
+        intent, changed(facts, {"credit_exhausted": False}), now
+    )
+
+
+@given(INTENTS, FACTS, INSTANTS)
+def test_no_sms_goes_to_whoever_opted_out_or_has_no_number(
+    intent: Intent | BadIntent, facts: Facts, now: datetime
+) -> None:
+    decision = decide(intent, facts, now)
+    if decision.channel == "sms":
+        assert facts.sms_consent
+        assert facts.phone is not None
+        assert facts.phone != facts.phone_dead
+        assert facts.sms_active
+
+
+@given(INTENTS, FACTS, INSTANTS)
+def test_nothing_goes_on_whatsapp_without_consent(intent: Intent | BadIntent, facts: Facts, now: datetime) -> None:
+    decision = decide(intent, changed(facts, {"whatsapp_consent": False}), now)
+    assert decision.channel != "whatsapp"
+    assert not isinstance(decision, Bridge)
+
+
+@given(INTENTS, FACTS, INSTANTS)
+def test_a_bridge_needs_a_customer_who_once_wrote_in_this_conversation(
+    intent: Intent | BadIntent, facts: Facts, now: datetime
+) -> None:
+    if isinstance(decide(intent, facts, now), Bridge):
+        assert facts.last_customer_at or facts.last_inbound_at
+
+
+def changed(facts: Facts, changes: dict[str, Any]) -> Facts:
+    return facts_from_json(facts_to_json(facts) | changes)
+
+
+def test_the_window_told_is_the_one_that_was_judged() -> None:
+    state = some_facts(last_customer_at=NOW - DAY + MARGIN).window_state(NOW)
+    assert state is not None
+    assert (state.opened_at, state.closes_at, state.open) == (NOW - DAY + MARGIN, NOW + MARGIN, False)
+    assert some_facts(conversation_id=None).window_state(NOW) is None
