@@ -33,9 +33,9 @@ class Wanted:
     now: Sender | None = None
 
 
-def is_settled(found: Found, sender: Sender) -> bool:
-    """Whether every id of the sender leads to one conversation that is reached by these ids."""
-    wa_id, bsuid = sender.wa_id, sender.bsuid
+def is_settled(found: Found, who: tuple[str, str | None, str | None]) -> bool:
+    """Whether every id of the sender (business number, wa_id, BSUID) leads to one conversation that is reached by these ids."""
+    _, wa_id, bsuid = who
     return (
         found.conversation_id is not None
         and (wa_id is None or (found.by_wa_id is not None and found.wa_id == wa_id))

@@ -134,12 +134,14 @@ def _items(value: Mapping[str, Any], name: str) -> Sequence[Any]:
 
 
 def _contact_of(item: Any, value: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The contact whose BSUID or else whose wa_id is the item's sender's."""
+    """The contact whose BSUID or else whose wa_id is the item's sender's; for an item that names nobody the only one there is."""
     contacts = value.get("contacts")
     if not isinstance(item, dict) or not isinstance(contacts, list):
         return None
     people = [contact for contact in contacts if isinstance(contact, dict)]
     senders = [sender for name in ("from_user_id", "from") if isinstance(sender := item.get(name), str) and sender]
+    if not senders and len(people) == len(contacts) == len(_items(value, "messages")) == 1:
+        return people[0]
     for name in ("user_id", "wa_id"):
         for contact in people:
             if contact.get(name) in senders:
@@ -165,10 +167,12 @@ def _record(at: str, piece: Piece) -> SplitRecord:
 def _key(number: str | None, waba_id: str | None, item: Any) -> bytes:
     """Business number and customer, so that one customer's items stay in order."""
     customer = None
-    match item:
-        case {"calls": [dict(inner)]} | dict(inner):
-            names = ("from", "from_user_id", "recipient_id", "recipient_user_id")
-            customer = next((found for name in names if (found := _text(inner.get(name)))), None)
+    if isinstance(item, dict):
+        calls = item.get("calls")
+        inner = calls[0] if isinstance(calls, list) and len(calls) == 1 and isinstance(calls[0], dict) else item
+        for name in ("from", "from_user_id", "recipient_id", "recipient_user_id"):
+            if customer := _text(inner.get(name)):
+                break
     return f"{number or waba_id or ''}:{customer or ''}".encode(errors="replace")
 
 
@@ -180,13 +184,9 @@ def _encode(value: Any) -> bytes:
 
 
 def _text(value: Any) -> str | None:
-    match value:
-        case str() if value:
-            return value
-        case int() if not isinstance(value, bool):
-            return str(value)
-        case _:
-            return None
+    if isinstance(value, str):
+        return value or None
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _no_constant(_name: str) -> Any:

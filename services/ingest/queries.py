@@ -62,18 +62,29 @@ async def find(db: Connection, senders: Sequence[tuple[str, str | None, str | No
     return [Found(*row) for row in await db.fetch(_FIND, *_columns(senders))]
 
 
-# The conversations are locked in the order of their ids before anything is written. The window moves by greatest(), whoever comes first.
+# One write per conversation: the update that moves the window is also the lock that keeps the conversation from being merged away. It is fed in
+# the order of ids. The window moves by greatest(), whoever comes first.
 _RECORD = """
 with incoming as materialized (
     select * from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::text[], $8::timestamptz[],
                          $9::timestamptz[], $10::bool[]) with ordinality
                as i (org_id, conversation_id, account, provider_id, kind, content, reply_to, at, received_at, opens, place)
-), held as materialized (
-    select c.org_id, c.conversation_id, c.customer_id, c.last_customer_at, c.refused_at, c.last_inbound_at
-      from conversations c
-     where c.conversation_id in (select i.conversation_id from incoming i)
-     order by c.conversation_id
-       for no key update
+), newest as materialized (
+    select i.org_id, i.conversation_id, max(i.at) filter (where i.opens) as customer_at,
+           max(i.at) filter (where i.opens and i.provider_id is not null) as inbound_at
+      from incoming i
+     group by i.org_id, i.conversation_id
+     order by i.conversation_id
+), held as (
+    update conversations c
+       set last_customer_at = greatest(c.last_customer_at, n.customer_at),
+           last_inbound_channel = case when n.inbound_at > coalesce(c.last_inbound_at, '-infinity') then 'whatsapp'
+                                       else c.last_inbound_channel end,
+           last_inbound_at = greatest(c.last_inbound_at, n.inbound_at)
+      from newest n
+     where c.conversation_id = n.conversation_id and c.org_id = n.org_id
+ returning c.org_id, c.conversation_id, c.customer_id, c.refused_at, old.last_customer_at as opened_before,
+           new.last_customer_at as opened_at
 ), fresh as (
     insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, reply_to, status, occurred_at,
                           received_at)
@@ -85,28 +96,10 @@ with incoming as materialized (
      order by i.place
     on conflict (account, provider_id) where direction = 'in' do nothing
     returning account, provider_id, message_id
-), newest as materialized (
-    select i.org_id, i.conversation_id, max(i.at) as customer_at, max(i.at) filter (where i.provider_id is not null) as inbound_at
-      from incoming i
-     where i.opens
-     group by i.org_id, i.conversation_id
-), moved as (
-    update conversations c
-       set last_customer_at = greatest(c.last_customer_at, n.customer_at),
-           last_inbound_channel = case when c.last_inbound_at is null or n.inbound_at > c.last_inbound_at
-                                       then case when n.inbound_at is null then c.last_inbound_channel else 'whatsapp' end
-                                       else c.last_inbound_channel end,
-           last_inbound_at = greatest(c.last_inbound_at, n.inbound_at)
-      from held h
-      join newest n on n.conversation_id = h.conversation_id and n.org_id = h.org_id
-     where c.conversation_id = h.conversation_id and c.org_id = h.org_id
-       and (h.last_customer_at is null or n.customer_at > h.last_customer_at
-            or n.inbound_at > coalesce(h.last_inbound_at, '-infinity'))
 )
-select h.conversation_id, h.customer_id, h.last_customer_at, greatest(h.last_customer_at, n.customer_at), h.refused_at, f.message_id
+select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.refused_at, f.message_id
   from incoming i
   left join held h on h.conversation_id = i.conversation_id and h.org_id = i.org_id
-  left join newest n on n.conversation_id = i.conversation_id and n.org_id = i.org_id
   left join fresh f on f.account = i.account and f.provider_id = i.provider_id
  order by i.place
 """

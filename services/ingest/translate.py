@@ -38,21 +38,23 @@ def opens_window(message: Mapping[str, Any], *, reaction_opens: bool) -> bool:
         return False
     if kind == "reaction":
         return reaction_opens
-    match message:
-        case {"interactive": {"call_permission_reply": dict(reply)}}:
-            return reply.get("response_source") == "user_action"
-        case {"unsupported": {"type": str(told)}}:
-            return told not in _NOT_OPENING
+    inner = message.get(kind)
+    if (
+        kind == "interactive"
+        and isinstance(inner, dict)
+        and isinstance(reply := inner.get("call_permission_reply"), dict)
+    ):
+        return reply.get("response_source") == "user_action"
+    if kind == "unsupported" and isinstance(inner, dict):
+        return inner.get("type") not in _NOT_OPENING
     return True
 
 
 def reply_to(message: Mapping[str, Any]) -> str | None:
     """The provider id of the message that this one answers."""
-    match message.get("context"):
-        case {"id": str(provider_id)} if provider_id:
-            return provider_id
-        case _:
-            return None
+    context = message.get("context")
+    provider_id = context.get("id") if isinstance(context, dict) else None
+    return provider_id if isinstance(provider_id, str) and provider_id else None
 
 
 def type_of(message: Mapping[str, Any]) -> str:
@@ -74,10 +76,8 @@ def _unsupported(kind: str, message: Mapping[str, Any]) -> Content:
 
 
 def _text(_kind: str, inner: Any) -> Content | None:
-    match inner:
-        case {"body": str(body)}:
-            return {"kind": "text", "text": body}
-    return None
+    body = inner.get("body") if isinstance(inner, dict) else None
+    return {"kind": "text", "text": body} if isinstance(body, str) else None
 
 
 def _media(kind: str, inner: Any) -> Content | None:

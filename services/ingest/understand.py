@@ -180,18 +180,16 @@ def _message(
 
 
 def _identity_change(item: Mapping[str, Any], notice: CustomerMessage) -> IdentityChange | None:
-    match item.get("system"):
-        case {"type": str(kind)} if kind in _NUMBER_CHANGES and item.get("type") == "system":
-            system = item["system"]
-            told = system.get("wa_id") or system.get("new_wa_id")
-            now = Sender(_wa_id(told), _opaque(system.get("user_id")))
-            before = notice.sender
-            if previous := _opaque(system.get("previous_user_id")):
-                before = Sender(before.wa_id, previous, before.name)
-            if now.ids in {(None, None), before.ids}:
-                return None
-            return IdentityChange(notice, now)
-    return None
+    system = item.get("system")
+    if item.get("type") != "system" or not isinstance(system, dict) or system.get("type") not in _NUMBER_CHANGES:
+        return None
+    now = Sender(_wa_id(system.get("wa_id") or system.get("new_wa_id")), _opaque(system.get("user_id")))
+    before = notice.sender
+    if previous := _opaque(system.get("previous_user_id")):
+        before = Sender(before.wa_id, previous, before.name)
+    if now.ids in {(None, None), before.ids}:
+        return None
+    return IdentityChange(notice, now)
 
 
 def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:
@@ -268,9 +266,10 @@ def _sender(item: Mapping[str, Any], contact: object) -> Sender:
     """Ids from the item first, completed by the contact that was matched by one of them."""
     card: Mapping[str, Any] = contact if isinstance(contact, dict) else {}
     told = item.get("from")
-    wa_id = _wa_id(told) or _wa_id(card.get("wa_id"))
+    number = _wa_id(told)
+    wa_id = number or _wa_id(card.get("wa_id"))
     bsuid = _opaque(item.get("from_user_id")) or _opaque(card.get("user_id"))
-    if bsuid is None and _wa_id(told) is None:
+    if bsuid is None and number is None:
         bsuid = _opaque(told)  # seen in the wild: the BSUID under the name of the number
     if wa_id is None and bsuid is None:
         raise Undecodable("no_sender", "the item names no customer")
@@ -283,7 +282,7 @@ def _wa_id(value: object) -> str | None:
     """The digits of a wa_id, also where it is a number or has a plus sign."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value:
         return None
     e164 = phone.from_wa_id(value.removeprefix("+"))
     return None if e164 is None else e164[1:]

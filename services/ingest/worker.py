@@ -7,7 +7,6 @@ from an earlier try. A redelivery tells the same again under the same ids.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -34,6 +33,7 @@ from services.ingest.understand import (
     IdentityChange,
     MessageStatus,
     NotForUs,
+    Sender,
     Understood,
 )
 
@@ -52,17 +52,18 @@ class Deps:
     known: set[str] = field(default_factory=set)
 
 
+Who = tuple[str, str | None, str | None]
+"""Business number, wa_id, BSUID."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Item:
     """What a customer did, and the record that told it."""
 
     record: RawRecord
     did: CustomerMessage | CustomerCall
-    now: Any = None
-
-    @property
-    def who(self) -> tuple[str, str | None, str | None]:
-        return self.did.phone_number_id, self.did.sender.wa_id, self.did.sender.bsuid
+    who: Who
+    now: Sender | None = None
 
 
 async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list[Rejected]:
@@ -93,9 +94,9 @@ def _sorted_out(
     for received in batch:
         match received.value:
             case CustomerMessage() | CustomerCall() as did:
-                items.append(_Item(received.record, did))
+                items.append(_Item(received.record, did, (did.phone_number_id, *did.sender.ids)))
             case IdentityChange(notice, now):
-                items.append(_Item(received.record, notice, now))
+                items.append(_Item(received.record, notice, (notice.phone_number_id, *notice.sender.ids), now))
             case MessageStatus() as status:
                 statuses.append(Received(status, received.record))
             case NotForUs(kind):
@@ -104,31 +105,28 @@ def _sorted_out(
     return items, statuses
 
 
-_Places = dict[tuple[str, str | None, str | None], tuple[str, UUID]]
+_Places = dict[Who, tuple[str, UUID]]
 
 
 async def _places(items: list[_Item], deps: Deps) -> tuple[list[_Item], list[Rejected], _Places]:
     """Organisation and conversation of every sender; unknown customers become known. The items of unknown numbers come back refused."""
-    senders = {item.who: item.did.sender for item in items}
-    asked = list(senders)
+    asked = list(dict.fromkeys([item.who for item in items]))
     async with deps.pool.acquire() as db:
         found = dict(zip(asked, await queries.find(db, asked), strict=True))
-        deps.known.update(who[0] for who, one in found.items() if one.org_id is not None)
-        refused = _unknown(
-            [item.record for item in items if found[item.who].org_id is None],
-            {item.did.phone_number_id for item in items if found[item.who].org_id is None},
-        )
-        items = [item for item in items if found[item.who].org_id is not None]
+        strangers = {who[0] for who, one in found.items() if one.org_id is None}
+        deps.known.update(who[0] for who in asked if who[0] not in strangers)
+        refused = _unknown([item.record for item in items if item.who[0] in strangers], strangers)
+        items = [item for item in items if item.who[0] not in strangers]
         unsettled = [
-            Wanted(found[item.who].org_id or "", item.did.phone_number_id, item.did.sender, item.did.at, item.now)
+            Wanted(found[item.who].org_id or "", item.who[0], item.did.sender, item.did.at, item.now)
             for item in items
-            if item.now is not None or not identify.is_settled(found[item.who], item.did.sender)
+            if item.now is not None or not identify.is_settled(found[item.who], item.who)
         ]
         if unsettled:
             async with db.transaction():
                 await identify.settle(db, unsettled)
-            again = sorted({item.who for item in items}, key=str)
-            found = dict(zip(again, await queries.find(db, again), strict=True))
+            asked = list(dict.fromkeys([item.who for item in items]))
+            found = dict(zip(asked, await queries.find(db, asked), strict=True))
     places: _Places = {}
     for who, one in found.items():
         if one.org_id is not None:
@@ -162,8 +160,12 @@ async def _store(items: Sequence[_Item], places: _Places, deps: Deps) -> list[Re
     opened: set[UUID] = set()
     for entry, one in zip(entries, standing, strict=True):
         window = Window(one.opened_at, deps.window, one.refused_at)
-        was_open = Window(one.opened_before, deps.window, one.refused_at).is_open(now)
-        if not was_open and window.is_open(now) and entry.conversation_id not in opened:
+        if (
+            one.opened_before != one.opened_at
+            and entry.conversation_id not in opened
+            and window.is_open(now)
+            and not Window(one.opened_before, deps.window, one.refused_at).is_open(now)
+        ):
             opened.add(entry.conversation_id)
             log.info(
                 "window.opened", org_id=entry.org_id, conversation_id=str(entry.conversation_id), channel="whatsapp"

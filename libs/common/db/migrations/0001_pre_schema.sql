@@ -90,7 +90,7 @@ create table conversations (
     last_inbound_at      timestamptz,               -- newest inbound of any channel; the provider's clock
     created_at           timestamptz not null default now(),
     unique (phone_number_id, customer_id)
-);
+) with (fillfactor = 70);                           -- every inbound message updates its row: room for that in the same page
 create index conversations_by_org on conversations (org_id, conversation_id);
 create index conversations_by_customer on conversations (customer_id);
 
