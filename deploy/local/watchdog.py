@@ -86,11 +86,14 @@ def end(watched: Iterable[Watched], ask_seconds: float = ASK_SECONDS) -> None:
     for process, stop_signal in roots:
         send([process], stop_signal)
     send(members, signal.SIGCONT)
-    if ask_seconds > 0 and _wait_gone(members, ask_seconds):
-        return
+    if ask_seconds > 0:
+        _wait_gone([process for process, _ in roots], ask_seconds)
     members += [member for process, _ in roots for member in tree(process) if member not in members]
-    send(members, signal.SIGKILL)
-    _wait_gone(members, SWEEP_SECONDS)
+    left = [
+        member for member in members if not _gone(member)
+    ]  # a child its parent did not take along has had its chance
+    send(left, signal.SIGKILL)
+    _wait_gone(left, SWEEP_SECONDS)
 
 
 def _wait_gone(processes: Sequence[psutil.Process], seconds: float) -> bool:

@@ -4,7 +4,9 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
@@ -230,13 +232,15 @@ def test_a_jar_that_is_not_the_pinned_one_is_not_used(
 def test_interrupting_a_start_leaves_nothing_running(tmp_path: Path) -> None:
     servers = LocalServers(tmp_path, durable=False)
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 1.0)  # Kafka needs two
-    try:
+
+    def interrupt_once_valkey_runs() -> None:  # the two others need a second more
+        while not (tmp_path / "valkey" / "process.json").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as apart:
+        apart.submit(interrupt_once_valkey_runs)
         with pytest.raises(KeyboardInterrupt):
             servers.start()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
     after = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
     assert [child for child in after if child.status() != psutil.STATUS_ZOMBIE] == []
