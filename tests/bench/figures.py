@@ -1,0 +1,118 @@
+"""Figures as the table shows them: medians with their extremes, ratios to a floor, targets reached or missed. Pure.
+
+Rule 1: runs alternate with their floor, so a ratio is the median of the ratios of neighbours: what slows the machine for a minute slows both.
+Rule 2: a target is judged by the median, and nothing is rounded in its favour.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal, Self
+
+Better = Literal["more", "less"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What several runs gave, in the order in which they ran."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Raises ValueError without a value."""
+        if not values:
+            raise ValueError("no run, no figure")
+        return cls(tuple(values))
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+    @property
+    def low(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        return max(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What was promised: ``ratio`` of the floor, or an absolute ``value`` in the figure's unit."""
+
+    of: Literal["ratio", "value"]
+    bound: float
+
+    def reached(self, figure: "Figure") -> bool | None:
+        """None when it cannot be judged."""
+        found = figure.ratio if self.of == "ratio" else figure.service.median
+        if found is None:
+            return None
+        return found >= self.bound if figure.better == "more" else found <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table. ``floor``: the same work at its barest, from runs in between."""
+
+    name: str
+    unit: str
+    better: Better
+    service: Spread
+    floor: Spread | None = None
+    targets: tuple[Target, ...] = ()
+
+    @property
+    def ratio(self) -> float | None:
+        """Service to floor, as the median over neighbouring runs."""
+        return None if self.floor is None else paired_ratio(self.service, self.floor)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """The same figure with few and with many stored conversations."""
+
+    name: str
+    unit: str
+    better: Better
+    few: Spread
+    many: Spread
+    limit: float = 0.15
+
+    @property
+    def worse(self) -> float:
+        """How much worse the larger population is: 0.1 is ten per cent worse, below zero it is better."""
+        ratio = paired_ratio(self.many, self.few)
+        return 1 - ratio if self.better == "more" else ratio - 1
+
+    @property
+    def reached(self) -> bool:
+        return self.worse <= self.limit
+
+
+def paired_ratio(above: Spread, below: Spread) -> float:
+    """The median of the ratios of the runs that followed each other; runs without a neighbour are left out."""
+    return median(a / b for a, b in zip(above.values, below.values, strict=False))
+
+
+def steady_rate(instants: Sequence[float], skip: float = 0.1) -> float:
+    """Events per second once the first ``skip`` of them, where caches and connections warm up, are over. Instants in seconds, in any order.
+
+    Raises ValueError when too few are left to tell.
+    """
+    ordered = sorted(instants)
+    first = int(len(ordered) * skip)
+    left = len(ordered) - first - 1
+    if left < 1 or ordered[-1] <= ordered[first]:
+        raise ValueError("too few events for a rate")
+    return left / (ordered[-1] - ordered[first])
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least ``share`` of all are not above."""
+    if not values:
+        raise ValueError("no value, no percentile")
+    ordered = sorted(values)
+    return ordered[max(0, min(len(ordered) - 1, -int(-share * len(ordered) // 1) - 1))]

@@ -1,0 +1,68 @@
+"""Webhooks as fast as they are acknowledged: so many connections, the next request when the last is answered.
+
+``python -m tests.bench.load.closed '{"port": …, "population": …, "connections": …, "requests": …, "seconds": …, "run": …}'`` prints one JSON object:
+acknowledgements per second, percentiles of their delay in milliseconds, refusals. A process of its own, so that it shares no event loop with anybody.
+"""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import uvloop
+
+from libs.common.clock import utc_now
+from tests.bench.figures import percentile
+from tests.bench.load.wire import Wire
+from tests.bench.traffic import rounds, signed_request, webhook
+
+_HOST = "127.0.0.1"
+_WARM_UP_SECONDS = 1.0
+
+
+async def drive(given: dict[str, Any]) -> dict[str, float]:
+    """Warm up, then count for ``seconds``. Every request is a message of its own until ``requests`` were made; then they come again."""
+    at, port = utc_now(), given["port"]
+    requests = [
+        signed_request(f"{_HOST}:{port}", webhook(n, f"wamid.{given['run']}.{i}", at))
+        for i, n in enumerate(rounds(given["population"], given["requests"], seed=i_of(given["run"])))
+    ]
+    loop = asyncio.get_running_loop()
+    begins = loop.time() + _WARM_UP_SECONDS
+    ends = begins + given["seconds"]
+    delays: list[float] = []
+    refused = next_one = 0
+
+    async def one_after_the_other() -> None:
+        nonlocal refused, next_one
+        wire = await Wire.connect(_HOST, port)
+        while (sent := loop.time()) < ends:
+            request = requests[next_one % len(requests)]
+            next_one += 1
+            status = await wire.ask(request)
+            answered = loop.time()
+            if begins <= answered < ends:
+                if status == 200:
+                    delays.append((answered - sent) * 1000)
+                else:
+                    refused += 1
+        wire.close()
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(given["connections"])))
+    return {
+        "rate": len(delays) / given["seconds"],
+        "p50_ms": percentile(delays, 0.5),
+        "p99_ms": percentile(delays, 0.99),
+        "refused": refused,
+        "sent": next_one,
+    }
+
+
+def i_of(run: str) -> int:
+    """A seed that follows from the run's name, the same in every interpreter."""
+    return int.from_bytes(run.encode()[:8])
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(json.dumps(runner.run(drive(json.loads(sys.argv[1])))))  # noqa: T201 -- its answer

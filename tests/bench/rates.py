@@ -1,0 +1,196 @@
+"""Figures per second: what a service gets done from a topic that was filled before it started, and how fast it acknowledges webhooks."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import uuid4
+
+import asyncpg
+
+from libs.common.clock import utc_now
+from libs.common.events.topics import (
+    DELIVERY_UPDATES,
+    DIRECTORY_CHANGES,
+    INBOUND_MESSAGES,
+    OUTBOUND_DECISIONS,
+    OUTBOUND_INTENTS,
+    OUTBOUND_REFUSED,
+    OUTBOUND_SMS,
+    OUTBOUND_WHATSAPP,
+    WEBHOOKS,
+    Topic,
+)
+from tests.bench import pipe, traffic
+from tests.bench.figures import steady_rate
+from tests.bench.stage import BenchError, Ground, Running, Stage, ask
+
+Who = Literal["service", "floor"]
+Records = Iterator[tuple[bytes, bytes]]
+
+INGEST_TOPICS = (WEBHOOKS, INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_REFUSED, DIRECTORY_CHANGES)
+ROUTER_TOPICS = (
+    OUTBOUND_INTENTS,
+    OUTBOUND_REFUSED,
+    OUTBOUND_DECISIONS,
+    OUTBOUND_WHATSAPP,
+    OUTBOUND_SMS,
+    DELIVERY_UPDATES,
+)
+SENDER_TOPICS = (OUTBOUND_WHATSAPP, OUTBOUND_SMS, OUTBOUND_REFUSED, DELIVERY_UPDATES)
+
+CONNECTIONS = 64
+_PATIENCE_SECONDS = 120.0
+_LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One service's work: what is put before it (``make(population, count)`` into ``source``), and where what it got done shows."""
+
+    service: str
+    floor: str
+    topics: tuple[Topic, ...]
+    source: Topic
+    make: Callable[[int, int], Records]
+    sink: Topic | None
+
+
+def webhook_records(population: int, count: int) -> Records:
+    at, run = utc_now(), uuid4().hex[:8]
+    for i, n in enumerate(traffic.rounds(population, count, seed=count)):
+        yield traffic.webhook_record(n, f"wamid.{run}.{i}", at)
+
+
+def intents(population: int, count: int) -> Records:
+    at = utc_now()
+    for n in traffic.rounds(population, count, seed=count):
+        yield traffic.intent(n, uuid4(), at)
+
+
+def commands(population: int, count: int) -> Records:
+    at = utc_now()
+    begin = int(at.timestamp() * 1000) * 1000  # sequences grow from run to run, as the router's do
+    for i, n in enumerate(traffic.rounds(population, count, seed=count)):
+        yield traffic.whatsapp_command(n, uuid4(), begin + i, at)
+
+
+def texts(population: int, count: int) -> Records:
+    at = utc_now()
+    begin = int(at.timestamp() * 1000) * 1000
+    for i, n in enumerate(traffic.rounds(population, count, seed=count)):
+        yield traffic.sms_command(n, uuid4(), begin + i, at)
+
+
+THROUGH = Work("ingest", "through", INGEST_TOPICS, WEBHOOKS, webhook_records, INBOUND_MESSAGES)
+ROUTING = Work("router", "routing", ROUTER_TOPICS, OUTBOUND_INTENTS, intents, OUTBOUND_WHATSAPP)
+SENDING = Work("whatsapp-sender", "sending", SENDER_TOPICS, OUTBOUND_WHATSAPP, commands, None)
+TEXTING = Work("sms-bridge", "", SENDER_TOPICS, OUTBOUND_SMS, texts, None)
+
+
+async def rate(stage: Stage, work: Work, who: Who, population: int, count: int) -> float:
+    """Records per second from a full topic, once the first tenth is over."""
+    async with stage.ground(population, work.topics) as ground:
+        records = await asyncio.to_thread(lambda: list(work.make(population, count)))
+        await pipe.fill(ground.connection, work.source, records)
+        if work.sink is None and who == "service":
+            await _thread(ground, records)
+        before = await _settled(ground, who) if work.sink is None else 0
+        runs = ground.service(work.service) if who == "service" else ground.floor(work.floor)
+        async with runs as running:
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    if work.sink is not None:
+                        await pipe.until(ground.connection, work.sink, count)
+                    else:
+                        while await _settled(ground, who) - before < count:
+                            await asyncio.sleep(_LOOK_SECONDS)
+            except TimeoutError:
+                running.check()
+                raise BenchError(
+                    f"{running.name} did not get {count} records done in {_PATIENCE_SECONDS:.0f} s"
+                ) from None
+        if work.sink is not None:
+            return steady_rate(await pipe.instants(ground.connection, work.sink))
+        return steady_rate(await _settled_at(ground, who, count))
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Acknowledged webhooks per second, and how long one took, in milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+async def intake(stage: Stage, who: Who, population: int, seconds: float, *, alone: bool) -> Intake:
+    """``alone``: the partitions are held elsewhere, so that the service is an edge and nothing else; otherwise its worker stores meanwhile."""
+    async with stage.ground(population, INGEST_TOPICS) as ground:
+        if who == "floor":
+            async with ground.floor("intake") as running:
+                return await _drive(ground, running, seconds)
+        if alone:
+            async with ground.holder(), ground.service("ingest") as running:
+                return await _drive(ground, running, seconds)
+        async with ground.service("ingest") as running:
+            return await _drive(ground, running, seconds)
+
+
+async def _drive(ground: Ground, running: Running, seconds: float) -> Intake:
+    given: dict[str, Any] = {
+        "port": running.port,
+        "population": ground.population,
+        "connections": CONNECTIONS,
+        "requests": 30_000,
+        "seconds": seconds,
+        "run": uuid4().hex[:8],
+    }
+    found = await ask("closed", given, [running])
+    if found["refused"]:
+        raise BenchError(f"{running.name} refused {found['refused']:.0f} webhooks (log: {running.log})")
+    return Intake(found["rate"], found["p50_ms"], found["p99_ms"])
+
+
+_MESSAGES = """
+insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, ai_generated, sequence, status, occurred_at,
+                      received_at)
+select v ->> 'org_id', (v ->> 'message_id')::uuid, (v ->> 'conversation_id')::uuid, 'out', $2, 'text', coalesce(v -> 'content', '{}'), 'ai', true,
+       (v ->> 'sequence')::bigint, 'pending', now(), now()
+  from unnest($1::jsonb[]) v
+"""
+
+
+async def _thread(ground: Ground, records: list[tuple[bytes, bytes]]) -> None:
+    """The router's rows of these commands: they stand in the thread before a sender hears of them."""
+    db = await asyncpg.connect(ground.dsn, command_timeout=60)
+    try:
+        await db.execute(_MESSAGES, [value.decode() for _, value in records], "whatsapp")
+    finally:
+        await db.close()
+
+
+_SETTLED = {
+    "service": "select count(*) from sends where state = 'accepted'",
+    "floor": "select count(*) from floor_sends where state = 'accepted'",
+}
+_SETTLED_AT = {
+    "service": "select settled_at from sends where state = 'accepted' order by settled_at desc limit $1",
+    "floor": "select settled_at from floor_sends where state = 'accepted' order by settled_at desc limit $1",
+}
+
+
+async def _settled(ground: Ground, who: Who) -> int:
+    db = await asyncpg.connect(ground.dsn)
+    try:
+        return int(await db.fetchval(_SETTLED[who]))
+    finally:
+        await db.close()
+
+
+async def _settled_at(ground: Ground, who: Who, count: int) -> list[float]:
+    db = await asyncpg.connect(ground.dsn)
+    try:
+        return [row[0].timestamp() for row in await db.fetch(_SETTLED_AT[who], count)]
+    finally:
+        await db.close()

@@ -1,0 +1,161 @@
+"""What the bench sends: webhooks, their records, intents and commands for the seeded conversations. Pure.
+
+Conversation number ``n`` is known by its number alone: ids, phone and business number follow from it, here and in ``seed``'s SQL alike.
+"""
+
+import hmac
+import random
+from collections.abc import Iterator
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+
+ORGS = 100
+SECRET = "bench-app-secret"  # signs webhooks on this machine only
+
+
+def org_id(n: int) -> str:
+    return f"org-{n % ORGS}"
+
+
+def number_id(n: int) -> str:
+    return f"1064{n % ORGS:011d}"
+
+
+def waba_id(n: int) -> str:
+    return f"2064{n % ORGS:011d}"
+
+
+def conversation_id(n: int) -> str:
+    return f"01930000-0000-7000-8000-{n:012x}"
+
+
+def wa_id(n: int) -> str:
+    return f"447{n:09d}"
+
+
+def bsuid(n: int) -> str:
+    return f"GB.{n:020d}"
+
+
+def rounds(population: int, count: int, seed: int) -> Iterator[int]:
+    """``count`` conversations, spread over the whole population; one comes again only after all others."""
+    chance = random.Random(seed)
+    while count > 0:
+        turn = chance.sample(range(population), min(population, count))
+        yield from turn
+        count -= len(turn)
+
+
+def message(n: int, wamid: str, at: datetime) -> dict[str, object]:
+    """A customer's text as Meta writes it."""
+    return {
+        "from": wa_id(n),
+        "from_user_id": bsuid(n),
+        "id": wamid,
+        "timestamp": str(int(at.timestamp())),
+        "type": "text",
+        "text": {"body": "Is my car ready? I could come by this afternoon."},
+    }
+
+
+def contact(n: int) -> dict[str, object]:
+    return {"profile": {"name": "Kim"}, "wa_id": wa_id(n), "user_id": bsuid(n)}
+
+
+def webhook(n: int, wamid: str, at: datetime) -> bytes:
+    """The body of one webhook with one message."""
+    value = {
+        "messaging_product": "whatsapp",
+        "metadata": {"display_phone_number": f"4477{n % ORGS:08d}", "phone_number_id": number_id(n)},
+        "contacts": [contact(n)],
+        "messages": [message(n, wamid, at)],
+    }
+    return orjson.dumps(
+        {
+            "object": "whatsapp_business_account",
+            "entry": [{"id": waba_id(n), "changes": [{"field": "messages", "value": value}]}],
+        }
+    )
+
+
+def signed_request(host: str, body: bytes) -> bytes:
+    """A whole HTTP request, signed as Meta signs."""
+    digest = hmac.digest(SECRET.encode(), body, "sha256").hex()
+    head = (
+        f"POST /webhooks/meta HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"X-Hub-Signature-256: sha256={digest}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def webhook_record(n: int, wamid: str, at: datetime) -> tuple[bytes, bytes]:
+    """Key and value as the edge puts them on ``webhooks.v1``."""
+    value = {
+        "type": "webhook.meta.v1",
+        "received_at": at.isoformat(),
+        "waba_id": waba_id(n),
+        "field": "messages",
+        "phone_number_id": number_id(n),
+        "item_kind": "message",
+        "item": message(n, wamid, at),
+        "contact": contact(n),
+    }
+    return f"{number_id(n)}:{wa_id(n)}".encode(), orjson.dumps(value)
+
+
+def intent(n: int, intent_id: UUID, at: datetime) -> tuple[bytes, bytes]:
+    """Key and value of an AI's reply."""
+    value = {
+        "type": "outbound.intent.v1",
+        "intent_id": str(intent_id),
+        "org_id": org_id(n),
+        "conversation_id": conversation_id(n),
+        "actor": {"kind": "ai", "user_id": None, "capabilities": []},
+        "content": {"kind": "text", "text": "Your Golf is ready. You can pick it up until six this evening."},
+        "channel": "auto",
+        "fallback_template": None,
+        "created_at": at.isoformat(),
+        "expires_at": None,
+    }
+    return conversation_id(n).encode(), orjson.dumps(value)
+
+
+def whatsapp_command(n: int, message_id: UUID, sequence: int, at: datetime) -> tuple[bytes, bytes]:
+    """Key and value of what the router tells whatsapp_sender."""
+    value = {
+        "type": "outbound.whatsapp.v1",
+        "message_id": str(message_id),
+        "attempt": 1,
+        "org_id": org_id(n),
+        "conversation_id": conversation_id(n),
+        "sequence": sequence,
+        "route": "session",
+        "phone_number_id": number_id(n),
+        "to": f"+{wa_id(n)}",
+        "recipient": bsuid(n),
+        "content": {"kind": "text", "text": "Your Golf is ready. You can pick it up until six this evening."},
+        "created_at": at.isoformat(),
+        "expires_at": None,
+    }
+    return conversation_id(n).encode(), orjson.dumps(value)
+
+
+def sms_command(n: int, message_id: UUID, sequence: int, at: datetime) -> tuple[bytes, bytes]:
+    """Key and value of plain text on SMS."""
+    value = {
+        "type": "outbound.sms.v1",
+        "message_id": str(message_id),
+        "attempt": 1,
+        "org_id": org_id(n),
+        "conversation_id": conversation_id(n),
+        "sequence": sequence,
+        "route": "session",
+        "from_number": f"+4478{n % ORGS:08d}",
+        "to": f"+{wa_id(n)}",
+        "text": "Your Golf is ready. You can pick it up until six this evening.",
+        "created_at": at.isoformat(),
+        "expires_at": None,
+    }
+    return conversation_id(n).encode(), orjson.dumps(value)
