@@ -86,6 +86,8 @@ async def open_pool(
                 "application_name": application_name,
                 "timezone": "UTC",
                 "jit": "off",
+                # a plan kept from the time when a table was small scans the whole table when it has grown, until statistics catch up
+                "plan_cache_mode": "force_custom_plan",
                 # the server gives up first, so that the connection survives a statement that was merely slow
                 "statement_timeout": str(max(1, round(command_seconds * 900))),
                 "idle_in_transaction_session_timeout": "30000",
