@@ -5,7 +5,8 @@ may read it has the inbox.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,8 +19,10 @@ from deploy.local import queries
 from libs.common.db.pool import Connection, open_pool
 from libs.common.errors import ConfigurationError
 from libs.common.settings import PostgresSettings, load
+from services.router.record import unpack
 
 Line = tuple[datetime, str, str]
+_END_OF_SECOND = timedelta(milliseconds=999)
 Row = asyncpg.Record
 
 
@@ -76,7 +79,11 @@ def _message_lines(message: Row) -> list[Line]:
     for status in ("sent", "delivered", "read", "failed"):
         if message[f"{status}_at"] is not None:
             why = " ".join(str(part) for part in (message["reason"], message["provider_code"]) if part)
-            lines.append((message[f"{status}_at"], f"{name} {status}", why if status == "failed" else ""))
+            # Meta tells whole seconds, and what it tells came after what we did in that second.
+            at = message[f"{status}_at"]
+            lines.append(
+                (at if at.microsecond else at + _END_OF_SECOND, f"{name} {status}", why if status == "failed" else "")
+            )
     return lines
 
 
@@ -103,8 +110,10 @@ def _send_lines(send: Row) -> list[Line]:
 
 
 def _facts(record: Mapping[str, Any]) -> str:
-    """The record that was decided on, without what the message says and to whom."""
-    return orjson.dumps(_quiet(record)).decode()
+    """Everything that was decided on, defaults written out, without what the message says and to whom."""
+    _, facts, now = unpack(record)
+    told = {"decided_at": now, "facts": asdict(facts), "intent": record.get("intent") or record["bad"]}
+    return orjson.dumps(_quiet(orjson.loads(orjson.dumps(told, default=str)))).decode()
 
 
 _PRIVATE = frozenset(

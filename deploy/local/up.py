@@ -94,8 +94,7 @@ def run_up(folder: Path, port_base: int | None) -> None:
     """Run until Ctrl-C or SIGTERM. Raises ConfigurationError when something ended that should not have."""
     console = Console(stderr=True)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: _interrupt())
+    interrupt_on_signals()
     try:
         with system(folder, port_base=port_base, console=console) as running:
             follower = threading.Thread(target=_follow, args=(running.logs, stop), daemon=True)
@@ -112,15 +111,19 @@ def run_up(folder: Path, port_base: int | None) -> None:
         console.print("stopped")
 
 
-def _interrupt() -> None:
-    raise KeyboardInterrupt
+def interrupt_on_signals() -> None:
+    """Let every polite signal end this process as Ctrl-C does. A shell starts what runs in its background with SIGINT ignored."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
 
 
 async def _prepare(env: Mapping[str, str]) -> None:
     await migrate(env["TRANSOM_POSTGRES_DSN"])
-    settings = KafkaSettings(
-        kafka_bootstrap=env["TRANSOM_KAFKA_BOOTSTRAP"], topic_prefix=env["TRANSOM_TOPIC_PREFIX"]
-    )
+    settings = KafkaSettings(kafka_bootstrap=env["TRANSOM_KAFKA_BOOTSTRAP"], topic_prefix=env["TRANSOM_TOPIC_PREFIX"])
     await declare(settings.kafka_connection("transom-up"))
 
 

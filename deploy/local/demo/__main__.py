@@ -18,7 +18,7 @@ from deploy.local.demo.story import Story
 from deploy.local.demo.witness import StoryError, Witness
 from deploy.local.load import load_into
 from deploy.local.sandbox.client import SandboxClient
-from deploy.local.up import Running, system
+from deploy.local.up import Running, interrupt_on_signals, system
 from libs.common.errors import TransomError
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.topics import delete
@@ -54,6 +54,7 @@ def main() -> int:
         "TRANSOM_TOPIC_PREFIX": prefix,
     }
     folder = Path(tempfile.mkdtemp(prefix="transom-demo-"))
+    interrupt_on_signals()
     try:
         with system(folder, given=given | wishes, console=console, durable=False) as running:
             asyncio.run(_play(running, folder, Timeline(console)))
