@@ -1,0 +1,206 @@
+"""The router as a process, configured by the environment alone."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+import pytest_asyncio
+
+from libs.common.clock import utc_now
+from libs.common.db.pool import open_pool
+from libs.common.errors import Transient
+from libs.common.events.topics import OUTBOUND_INTENTS, OUTBOUND_REFUSED
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer, Record
+from libs.common.redis import open_redis
+from services.router.worker import on_intents
+from tests.support.logs import validated
+from tests.support.router import DAY, Garage, Told, a_router, as_received, told_by
+from tests.support.topics import OwnTopics
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest_asyncio.fixture
+async def told(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Told]:
+    await topics.create(partitions=1)
+    async with told_by(kafka_bootstrap, topics.prefix) as following:
+        yield following
+
+
+@pytest.fixture
+def environment(kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRANSOM_")}
+    return inherited | {
+        "TRANSOM_KAFKA_BOOTSTRAP": kafka_bootstrap,
+        "TRANSOM_TOPIC_PREFIX": topics.prefix,
+        "TRANSOM_POSTGRES_DSN": database,
+        "TRANSOM_REDIS_URL": redis_url,
+        "TRANSOM_HTTP_HOST": "127.0.0.1",
+        "TRANSOM_HTTP_PORT": "0",
+    }
+
+
+class Process:
+    """A running router and what it has logged."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+
+    async def follow(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines += validated(line)
+
+    def port(self) -> int | None:
+        return next((line["port"] for line in self.lines if line["event"] == "service.started"), None)
+
+
+@asynccontextmanager
+async def a_process(environment: Mapping[str, str]) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.router.app"),
+        cwd=ROOT,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    running = Process(process)
+    following = asyncio.create_task(running.follow())
+    try:
+        await eventually(running.port, "the router's line service.started")
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await following
+
+
+async def a_garage(database: str, **changes: Any) -> Garage:
+    garage = Garage(**{"last_customer_at": utc_now()} | changes)
+    async with open_pool(database, application_name="test") as pool, pool.acquire() as db:
+        await garage.store(db)
+    return garage
+
+
+async def test_intents_are_decided_and_refusals_decided_again(
+    environment: dict[str, str], kafka_bootstrap: str, topics: OwnTopics, database: str, told: Told
+) -> None:
+    garage = await a_garage(database)
+    intent = garage.intent()
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    seen: list[dict[str, Any]] = []
+    async with Producer(connection) as producer, a_process(environment) as running:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port()}") as http:
+            assert (await http.get("/readyz")).status_code == 200
+        await producer.publish(
+            [
+                Record(OUTBOUND_INTENTS, b"k", b"not json"),
+                Record(OUTBOUND_INTENTS, None, orjson.dumps(intent)),
+                Record(OUTBOUND_INTENTS, b"k", orjson.dumps(garage.intent(org_id="a\x00b"))),
+            ]
+        )
+        while not seen:
+            seen += (await told.new())["outbound.whatsapp.v1"]
+        await producer.publish([Record(OUTBOUND_REFUSED, b"k", garage.refusal(intent).encode())])
+        while len(seen) < 2:
+            seen += (await told.new())["outbound.whatsapp.v1"]
+        await eventually(lambda: sum(line["event"] == "record.dead_lettered" for line in running.lines) == 2)
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.process.wait() == 0
+    assert [(command["message_id"], command["attempt"]) for command in seen] == [
+        (intent["intent_id"], n) for n in (1, 2)
+    ]
+    assert [(line["intent_id"], line["attempt"]) for line in running.lines if line["event"] == "intent.decided"] == [
+        (intent["intent_id"], n) for n in (1, 2)
+    ]
+
+
+async def test_a_router_killed_at_work_leaves_every_intent_decided_once(
+    environment: dict[str, str], kafka_bootstrap: str, topics: OwnTopics, database: str, told: Told
+) -> None:
+    garages = [
+        await a_garage(database, phone=f"+44770090{n:04d}", last_customer_at=utc_now() - n % 2 * 2 * DAY)
+        for n in range(8)
+    ]
+    intents = [garages[n % 8].intent() for n in range(600)]
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    decisions: dict[str, bytes] = {}
+    commands: dict[str, bytes] = {}
+
+    async def read() -> None:
+        for topic, events in (await told.new()).items():
+            for event in events:
+                as_json = orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
+                if topic == "outbound.decisions.v1":
+                    assert decisions.setdefault(event["intent_id"], as_json) == as_json
+                elif topic != "delivery.updates.v1":
+                    assert commands.setdefault(event["message_id"], as_json) == as_json
+
+    small = environment | {"TRANSOM_BATCH_RECORDS": "10"}
+    async with Producer(connection) as producer:
+        await producer.publish(
+            [Record(OUTBOUND_INTENTS, i["conversation_id"].encode(), orjson.dumps(i)) for i in intents]
+        )
+    for _ in range(2):
+        async with a_process(small):
+            before = len(decisions)
+            while len(decisions) < before + 50:
+                await read()
+    async with a_process(environment):
+        async with asyncio.timeout(60):
+            while len(decisions) < len(intents):
+                await read()
+    routes = [orjson.loads(d)["route"] for d in decisions.values()]
+    assert (routes.count("session"), routes.count("bridge")) == (300, 4)
+    assert len(commands) == 304
+
+
+async def test_what_was_committed_and_not_published_is_published_by_the_redelivery(
+    kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str, told: Told
+) -> None:
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    async with open_redis(redis_url) as gate, a_router(connection, database, gate, told) as router:
+        garage = Garage.closed()
+        async with router.pool.acquire() as db:
+            await garage.store(db)
+        batch = [garage.intent(), garage.intent()]
+        cut_off = replace(
+            router.deps, producer=Producer(connection)
+        )  # never started: the process ends before it publishes
+        with pytest.raises(Transient):
+            await on_intents(as_received(batch), cut_off)
+        stored = await router.rows("select intent_id::text, route from decisions")
+        assert not any((await told.new()).values())
+        await router.rows("update conversations set last_customer_at = $1", utc_now())
+        seen = await router.decide(*batch)
+    assert {(d["intent_id"], d["route"]) for d in seen["outbound.decisions.v1"]} == {
+        (row["intent_id"], row["route"]) for row in stored
+    }
+    assert [c["message_id"] for c in seen["outbound.sms.v1"]] == [batch[0]["intent_id"]]
+    assert [u["message_id"] for u in seen["delivery.updates.v1"]] == [batch[1]["intent_id"]]
+
+
+async def test_without_postgres_it_ends_with_one_line_that_says_so(environment: dict[str, str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.router.app"),
+        cwd=ROOT,
+        env=environment | {"TRANSOM_POSTGRES_DSN": "postgresql://127.0.0.1:1/none"},
+        stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 2
+    assert said.decode().count("\n") == 1
+    assert "TRANSOM_POSTGRES_DSN" in said.decode()
