@@ -28,9 +28,12 @@ _LONGEST = timedelta(hours=1)
 
 
 def asked_wait(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """The wait that an answer asks for: ``Retry-After`` (seconds or a date), or the call limit's own word. None when it asks for none."""
+    """The wait that an answer asks for: ``Retry-After`` (seconds or a date), or the call limit's own word. None when it asks for none.
+
+    "At once" counts as none: then our own curve spares the provider.
+    """
     found = _retry_after(headers.get("Retry-After", ""), now) or _usage(headers.get("X-Business-Use-Case-Usage", ""))
-    return None if found is None else max(min(found, _LONGEST), timedelta(0))
+    return None if found is None or found <= timedelta(0) else min(found, _LONGEST)
 
 
 def _retry_after(value: str, now: datetime) -> timedelta | None:

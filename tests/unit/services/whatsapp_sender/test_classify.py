@@ -1,0 +1,222 @@
+"""Every answer that was ever seen, and what it means; and that no answer whatever breaks the reading."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.sending.outcomes import Accepted, Refused, RetryLater, Returned, SendOutcome, Unknown
+from services.whatsapp_sender import pace
+from services.whatsapp_sender.classify import classify
+from services.whatsapp_sender.pace import asked_wait
+from tests.support.recordings import recording, recordings
+
+NUMBER = "106400000000001"
+WAMID = "wamid.HBgMNDQ3NzAwOTAwOTk5FQIAERgSOUEzQkY2MTdFMjkwQzE0RDhBAA=="
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def mended(code: str, after: timedelta | None = None) -> RetryLater:
+    return RetryLater("account", pace.BREAKER, code, after)
+
+
+def busy(code: str, after: timedelta | None = None) -> RetryLater:
+    return RetryLater("account", pace.CALL_LIMIT, code, after)
+
+
+MEANINGS: dict[str, SendOutcome] = {
+    "a_text_is_accepted": Accepted(NUMBER, WAMID),
+    "a_template_is_held_for_quality": Accepted(NUMBER, WAMID),
+    "a_hidden_number_is_accepted": Accepted(NUMBER, WAMID),
+    # the window and templates: another way may go
+    "the_window_is_closed": Returned("window_closed", "131047"),
+    "the_details_are_in_spanish": Returned("window_closed", "131047"),
+    "the_template_does_not_exist": Returned("template_not_approved", "132001"),
+    "the_template_is_paused": Returned("template_not_approved", "132015"),
+    "the_template_is_disabled": Returned("template_not_approved", "132016"),
+    # the recipient
+    "the_message_is_undeliverable": Refused("131026"),
+    "the_business_blocked_the_user": Refused("130403"),
+    "the_recipient_is_not_in_the_allowed_list": Refused("131030"),
+    "the_sender_is_the_recipient": Refused("131021"),
+    "the_user_had_too_much_marketing": Refused("131049"),
+    "the_user_stopped_marketing": Refused("131050"),
+    "the_user_is_part_of_an_experiment": Refused("130472"),
+    "the_country_is_restricted": Refused("130497"),
+    # the content
+    "the_message_type_is_not_supported": Refused("131051"),
+    "a_parameter_is_invalid": Refused("100"),
+    "a_required_parameter_is_missing": Refused("131008"),
+    "a_parameter_value_is_invalid": Refused("131009"),
+    "the_error_data_is_a_string": Refused("131009"),
+    "the_number_of_template_parameters_is_wrong": Refused("132000"),
+    "the_template_text_became_too_long": Refused("132005"),
+    "the_template_breaks_a_character_policy": Refused("132007"),
+    "the_template_parameter_format_is_wrong": Refused("132012"),
+    "a_template_parameter_holds_a_newline": Refused("132018"),
+    "a_flow_is_blocked": Refused("132068"),
+    "a_flow_is_throttled": Refused("132069"),
+    "the_user_caused_a_generic_error": Refused("135000"),
+    "a_business_scoped_id_is_not_supported_here": Refused("131062"),
+    "marketing_templates_are_disabled": Refused("131063"),
+    "the_identity_key_does_not_match": Refused("137000"),
+    "the_code_is_a_string": Refused("131026"),
+    "an_error_comes_with_success": Refused("131026"),
+    "a_code_that_nobody_knows_yet": Refused("139999"),
+    # too fast
+    "the_pair_sends_too_fast": RetryLater("pair", pace.PAIR, "131056"),
+    "the_pair_limit_comes_as_too_many_requests": RetryLater("pair", pace.PAIR, "131056"),
+    "the_number_sends_too_fast": RetryLater("account", pace.THROUGHPUT, "130429"),
+    "the_throughput_limit_comes_as_a_bad_request": RetryLater("account", pace.THROUGHPUT, "130429"),
+    "the_waba_made_too_many_calls": busy("80007"),
+    "the_app_made_too_many_calls": busy("4"),
+    "the_user_made_too_many_calls": busy("17"),
+    "the_calls_exceed_a_custom_limit": busy("613"),
+    "the_application_limit_is_reached": busy("341"),
+    "the_call_limit_names_its_end": busy("80007", timedelta(minutes=19)),
+    "a_proxy_throttles": RetryLater("account", pace.THROUGHPUT, "429", timedelta(seconds=7)),
+    "the_account_is_in_maintenance": RetryLater("account", pace.MAINTENANCE, "131057"),
+    "the_media_could_not_be_fetched": RetryLater("message", pace.MEDIA, "131053", limit=pace.MEDIA_TRIES),
+    # people must mend the account
+    "the_number_hit_the_spam_limit": RetryLater("templates", pace.SPAM, "131048"),
+    "the_templates_were_wrongly_categorized": mended("131064"),
+    "the_account_is_locked": mended("131031"),
+    "the_account_is_blocked_for_policy": mended("368"),
+    "the_account_cannot_pay": mended("131042"),
+    "the_app_user_is_unknown": mended("0"),
+    "the_method_is_not_allowed": mended("3"),
+    "the_permission_is_missing": mended("10"),
+    "the_session_is_invalid": mended("102"),
+    "the_access_token_is_missing": mended("104"),
+    "the_access_token_has_expired": mended("190"),
+    "the_permission_was_removed": mended("200"),
+    "access_is_denied": mended("131005"),
+    "the_number_is_not_registered": mended("133010"),
+    "the_certificate_is_incorrect": mended("131045"),
+    "the_number_was_deleted": mended("33"),
+    "the_business_number_does_not_exist": mended("100"),
+    "the_display_name_is_not_approved": mended("131037"),
+    "an_authorization_error_with_a_code_that_nobody_knows_yet": mended("139996"),
+    "the_code_is_missing": mended("400"),
+    "the_error_is_a_string": mended("400"),
+    "a_proxy_forbids": mended("403"),
+    "nobody_lives_at_this_address": mended("404"),
+    "the_address_has_moved": mended("302"),
+    # may have been processed
+    "an_unknown_error_occurred": Unknown("1"),
+    "the_service_is_temporarily_unavailable": Unknown("2"),
+    "something_went_wrong": Unknown("131000"),
+    "the_service_is_unavailable": Unknown("131016"),
+    "the_server_is_temporarily_unavailable": Unknown("133004"),
+    "a_transient_code_that_nobody_knows_yet": Unknown("139998"),
+    "a_server_error_with_a_code_that_nobody_knows_yet": Unknown("139997"),
+    "an_unknown_error_comes_with_success": Unknown("139999"),
+    "the_answer_names_no_message": Unknown("200"),
+    "the_message_has_an_empty_id": Unknown("200"),
+    "the_answer_is_an_empty_object": Unknown("200"),
+    "the_answer_is_a_list": Unknown("200"),
+    "the_answer_is_empty": Unknown("200"),
+    "the_answer_is_a_page": Unknown("200"),
+    "a_gateway_timed_out": Unknown("504"),
+    "a_gateway_is_bad": Unknown("502"),
+    "a_server_failed_without_words": Unknown("500"),
+    "the_request_timed_out_at_the_server": Unknown("408"),
+}
+
+
+def read(answer: dict[str, Any]) -> SendOutcome:
+    body = answer["body"] if "body" in answer else _parsed(answer["text"])
+    return classify(NUMBER, answer["status"], body, asked_wait(answer.get("headers", {}), NOW))
+
+
+def _parsed(text: str) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+@pytest.mark.parametrize("name", recordings("graph/answers"))
+def test_an_answer_means_what_it_was_found_to_mean(name: str) -> None:
+    assert read(recording("graph/answers", name)) == MEANINGS[name]
+
+
+def test_every_meaning_has_its_answer_on_file() -> None:
+    assert sorted(MEANINGS) == recordings("graph/answers")
+
+
+@pytest.mark.parametrize("name", recordings("graph"))
+def test_what_the_sandbox_is_held_to_is_understood(name: str) -> None:
+    scenario = recording("graph", name)
+    accepted = isinstance(read(scenario), Accepted)
+    assert accepted == bool(scenario["status"] == 200 and scenario["body"].get("messages"))
+
+
+def test_the_code_counts_whatever_the_status_says() -> None:
+    answer = recording("graph/answers", "the_window_is_closed")
+    assert {classify(NUMBER, status, answer["body"]) for status in (200, 400, 403, 404, 429, 500, 503)} == {
+        Returned("window_closed", "131047")
+    }
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["error", "messages", "id", "code", "x"]), inner),
+)
+
+
+@given(st.integers(100, 599), JSON)
+def test_no_answer_breaks_the_reading(status: int, body: Any) -> None:
+    outcome = classify(NUMBER, status, body)
+    assert isinstance(outcome, Accepted | RetryLater | Returned | Refused | Unknown)
+    if isinstance(outcome, Accepted):
+        assert 200 <= status < 300
+        assert outcome.provider_id
+
+
+@given(st.integers(200, 299) | st.integers(500, 599), JSON)
+def test_success_and_server_errors_without_a_known_code_are_never_called_unprocessed(status: int, body: Any) -> None:
+    if isinstance(body, dict):
+        body = {key: value for key, value in body.items() if key != "error"}
+    assert isinstance(classify(NUMBER, status, body), Accepted | Unknown)
+
+
+def waits(cases: Iterable[tuple[dict[str, str], timedelta | None]]) -> list[Any]:
+    return [pytest.param(headers, wait, id=str(headers)[:40]) for headers, wait in cases]
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    waits(
+        [
+            ({}, None),
+            ({"Retry-After": "30"}, timedelta(seconds=30)),
+            ({"Retry-After": " 0 "}, None),
+            ({"Retry-After": "99999999999999999999"}, timedelta(hours=1)),
+            ({"Retry-After": "soon"}, None),
+            ({"Retry-After": "-5"}, None),
+            ({"Retry-After": "²"}, None),
+            ({"Retry-After": "Sun, 22 Nov 2026 12:00:45 GMT"}, timedelta(seconds=45)),
+            ({"Retry-After": "Sun, 22 Nov 2026 11:00:45 GMT"}, None),
+            ({"X-Business-Use-Case-Usage": "not json"}, None),
+            ({"X-Business-Use-Case-Usage": "[]"}, None),
+            ({"X-Business-Use-Case-Usage": '{"1": [{"estimated_time_to_regain_access": 0}]}'}, None),
+            ({"X-Business-Use-Case-Usage": '{"1": [{"estimated_time_to_regain_access": 2}], "2": 3}'}, timedelta(minutes=2)),
+            ({"X-Business-Use-Case-Usage": '{"1": [{"estimated_time_to_regain_access": 1e300}]}'}, timedelta(hours=1)),
+        ]
+    ),
+)  # fmt: skip
+def test_the_wait_that_an_answer_asks_for_is_heeded_within_reason(
+    headers: dict[str, str], wait: timedelta | None
+) -> None:
+    assert asked_wait(headers, NOW) == wait
+
+
+@given(st.dictionaries(st.sampled_from(["Retry-After", "X-Business-Use-Case-Usage"]), st.text()))
+def test_no_header_breaks_the_reading_of_the_wait(headers: dict[str, str]) -> None:
+    wait = asked_wait(headers, NOW)
+    assert wait is None or timedelta(0) < wait <= timedelta(hours=1)

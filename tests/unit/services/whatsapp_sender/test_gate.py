@@ -1,0 +1,106 @@
+"""The gate in the claim, and what silence proves."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from libs.common.events.outbound import RefusalReason
+from libs.common.sending.outcomes import Absent, Accepted, Found, Go, Refused, Returned, Unclear
+from libs.common.window import Window
+from services.whatsapp_sender.gate import Facts, Ready, judge
+from services.whatsapp_sender.sweep import CaughtUp, weigh
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+DAY = timedelta(hours=24)
+GRACE = timedelta(seconds=30)
+OPEN = Facts(
+    number_is_ours=True,
+    token=None,
+    window=Window(NOW - timedelta(hours=1), DAY),
+    whatsapp_allowed=True,
+    marketing_allowed=False,
+)
+APPROVED = replace(OPEN, template_status="APPROVED", template_category="UTILITY")
+
+
+def test_a_session_message_goes_while_the_window_is_open() -> None:
+    assert judge("session", OPEN, NOW) == Go(Ready(None, NOW - timedelta(hours=1)))
+
+
+def test_there_is_no_margin_here() -> None:
+    last_instant = replace(OPEN, window=Window(NOW - DAY + timedelta(microseconds=1), DAY))
+    assert isinstance(judge("session", last_instant, NOW), Go)
+    assert judge("session", replace(OPEN, window=Window(NOW - DAY, DAY)), NOW) == Returned("window_closed")
+
+
+def test_metas_refusal_closes_the_window_until_the_customer_writes() -> None:
+    refused = replace(OPEN, window=Window(NOW - timedelta(hours=1), DAY, NOW - timedelta(minutes=1)))
+    assert judge("session", refused, NOW) == Returned("window_closed")
+    wrote = replace(OPEN, window=Window(NOW, DAY, NOW - timedelta(minutes=1)))
+    assert isinstance(judge("session", wrote, NOW), Go)
+
+
+def test_a_template_needs_no_window() -> None:
+    assert isinstance(judge("template", replace(APPROVED, window=Window(None, DAY)), NOW), Go)
+
+
+@pytest.mark.parametrize(
+    ("route", "facts", "reason"),
+    [
+        ("session", replace(OPEN, whatsapp_allowed=False), "consent_off"),
+        ("template", replace(APPROVED, whatsapp_allowed=False), "consent_off"),
+        ("template", replace(APPROVED, template_category="MARKETING"), "consent_off"),
+        ("template", replace(APPROVED, template_status="PAUSED"), "template_not_approved"),
+        ("template", OPEN, "template_not_approved"),
+        ("session", replace(OPEN, window=Window(None, DAY)), "window_closed"),
+    ],
+)
+def test_what_stands_against_it_goes_back_to_the_router(route: str, facts: Facts, reason: RefusalReason) -> None:
+    assert judge(route, facts, NOW) == Returned(reason)
+
+
+def test_a_marketing_template_goes_where_marketing_is_allowed() -> None:
+    allowed = replace(APPROVED, template_category="MARKETING", marketing_allowed=True)
+    assert isinstance(judge("template", allowed, NOW), Go)
+
+
+def test_a_number_that_is_not_the_tenants_sends_nothing() -> None:
+    assert judge("session", replace(OPEN, number_is_ours=False, token="secret"), NOW) == Refused(None)
+
+
+def test_a_number_may_carry_its_own_token() -> None:
+    verdict = judge("session", replace(OPEN, token="secret"), NOW)
+    assert isinstance(verdict, Go)
+    assert verdict.prepared.token == "secret"
+
+
+def test_a_send_that_turned_out_accepted_is_not_made_again() -> None:
+    seen = (Accepted("106", "wamid.X"),)
+    closed = replace(OPEN, window=Window(None, DAY), seen=seen)
+    assert judge("session", closed, NOW) == Found(seen)
+
+
+def caught_up(*, at: timedelta = timedelta(0), for_: timedelta = DAY) -> CaughtUp:
+    return CaughtUp(NOW + at, NOW + at - for_)
+
+
+def test_silence_counts_from_the_claim_once_every_partition_is_caught_up() -> None:
+    claimed = NOW - GRACE
+    assert weigh((), [caught_up(), caught_up()], claimed, GRACE) == Absent()
+    assert weigh((), [caught_up()], claimed + timedelta(microseconds=1), GRACE) == Unclear()
+
+
+def test_one_partition_behind_makes_silence_worthless() -> None:
+    claimed = NOW - timedelta(hours=1)
+    assert weigh((), [caught_up(), caught_up(at=-timedelta(hours=2))], claimed, GRACE) == Unclear()
+    assert weigh((), [caught_up(), caught_up(for_=timedelta(seconds=29))], claimed, GRACE) == Unclear()
+
+
+def test_nothing_is_known_where_ingest_was_never_seen() -> None:
+    assert weigh((), [], NOW - DAY, GRACE) == Unclear()
+
+
+def test_evidence_wins_at_once() -> None:
+    seen = (Accepted("106", "wamid.X"),)
+    assert weigh(seen, [], NOW, GRACE) == Found(seen)
