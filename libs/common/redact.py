@@ -5,6 +5,7 @@ Rule 2: in every other string, what looks private is masked: phone numbers, toke
 Rule 3: of an exception we say its class, where it was raised, and its words only where they cannot quote a payload.
 """
 
+import functools
 import re
 import traceback
 from collections.abc import Mapping, MutableMapping
@@ -144,6 +145,7 @@ def _words_of(error: BaseException) -> str:
             return ""
 
 
+@functools.lru_cache(1024)  # field names are static, so they are few
 def _is_private(name: str) -> bool:
     lowered = name.lower()
     return lowered in _PRIVATE_NAMES or _PRIVATE_PARTS.search(lowered) is not None

@@ -21,6 +21,7 @@ from libs.common.slots import RedisSlots
 from services.ingest import edge, progress, worker
 from services.ingest.progress import Progress
 from services.ingest.settings import IngestSettings
+from services.ingest.together import Together
 from services.ingest.understand import Understood, understand
 
 NAME = "ingest"
@@ -44,6 +45,7 @@ async def run(settings: IngestSettings, service: Service) -> None:
         await require_schema(pool)
         deps = worker.Deps(pool, for_worker, RedisSlots(redis, settings.bridge_hold), settings.window_length, utc_now)
         reached = Progress(utc_now)
+        gate = Together(for_edge)
 
         async def on_webhooks(batch: Sequence[Received[Understood]]) -> Sequence[Rejected]:
             records = [received.record for received in batch]
@@ -95,13 +97,13 @@ async def run(settings: IngestSettings, service: Service) -> None:
                     edge.MetaEdge(
                         secrets=secrets_in(settings.meta_app_secrets),
                         verify_token=settings.meta_verify_token.get_secret_value().encode(),
-                        producer=for_edge,
+                        producer=gate,
                         now=utc_now,
                     ),
                     edge.TwilioEdge(
                         tokens=secrets_in(settings.twilio_auth_tokens),
                         public_url=settings.public_url,
-                        producer=for_edge,
+                        producer=gate,
                         now=utc_now,
                     ),
                 ),

@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from time import perf_counter
 from urllib.parse import parse_qs
 
-from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common import metrics
 from libs.common.clock import Clock
 from libs.common.errors import Permanent, Transient
 from libs.common.events.topics import WEBHOOKS
-from libs.common.kafka.producer import Producer, Record
+from libs.common.kafka.producer import Record
 from libs.common.logging import get_logger
-from libs.common.web import problem, read_body
+from libs.common.web import problem
 from services.ingest import meta, twilio
 from services.ingest.signature import same_token, signed_by_meta, signed_by_twilio
+from services.ingest.together import Together
 
 log = get_logger()
 
@@ -48,7 +48,7 @@ class Answer:
 class MetaEdge:
     """``GET /webhooks/meta``: the handshake. ``POST /webhooks/meta``: signed webhooks."""
 
-    def __init__(self, *, secrets: Sequence[bytes], verify_token: bytes, producer: Producer, now: Clock) -> None:
+    def __init__(self, *, secrets: Sequence[bytes], verify_token: bytes, producer: Together, now: Clock) -> None:
         self._secrets = secrets
         self._verify_token = verify_token
         self._producer = producer
@@ -59,7 +59,7 @@ class MetaEdge:
         match scope["method"]:
             case "POST":
                 began = perf_counter()
-                answer = await self._take(Request(scope, receive))
+                answer = await self._take(scope, receive)
                 _tell("meta", answer, began)
                 await _answer(answer, send, _OK, b"text/plain")
             case "GET":
@@ -76,14 +76,11 @@ class MetaEdge:
         log.warning("webhook.rejected", source="meta", status=403, reason="handshake")
         return problem(403, "forbidden")
 
-    async def _take(self, request: Request) -> Answer:
-        try:
-            body = await read_body(request, META_LIMIT)
-        except ClientDisconnect:
-            return Answer(400, "ended_early")
-        if body is None:
-            return Answer(413, "too_large")
-        if not signed_by_meta(body, _header(request.scope, b"x-hub-signature-256"), self._secrets):
+    async def _take(self, scope: Scope, receive: Receive) -> Answer:
+        body = await _read(scope, receive, META_LIMIT)
+        if isinstance(body, Answer):
+            return body
+        if not signed_by_meta(body, _header(scope, b"x-hub-signature-256"), self._secrets):
             return Answer(403, "bad_signature")
         now = self._now()
         try:
@@ -92,17 +89,19 @@ class MetaEdge:
             return Answer(400, "not_json")
         except meta.UnreadableError:
             pieces = [meta.whole(body, now)]
-        records = [Record(WEBHOOKS, piece.key, piece.value) for piece in pieces]
-        if not all(record.fits() for record in records):
-            whole = meta.whole(body, now)
-            records = [Record(WEBHOOKS, whole.key, whole.value)]
-        return await _hand_over(self._producer, records)
+        try:
+            return await self._hand_over(pieces)
+        except Permanent:  # an item that grew beyond a record
+            return await self._hand_over([meta.whole(body, now)])
+
+    async def _hand_over(self, pieces: Sequence[meta.SplitRecord]) -> Answer:
+        return await _hand_over(self._producer, [Record(WEBHOOKS, piece.key, piece.value) for piece in pieces])
 
 
 class TwilioEdge:
     """``POST /webhooks/twilio/status``: what became of an SMS. Signed over PUBLIC_URL, path and query, never over the Host header."""
 
-    def __init__(self, *, tokens: Sequence[bytes], public_url: str | None, producer: Producer, now: Clock) -> None:
+    def __init__(self, *, tokens: Sequence[bytes], public_url: str | None, producer: Together, now: Clock) -> None:
         """Without a token or a public URL nothing can be verified, and everything is refused."""
         self._tokens = tokens
         self._public_url = public_url
@@ -115,22 +114,19 @@ class TwilioEdge:
             await problem(405, "method not allowed", headers={"allow": "POST"})(scope, receive, send)
             return
         began = perf_counter()
-        answer = await self._take(Request(scope, receive))
+        answer = await self._take(scope, receive)
         _tell("twilio", answer, began)
         await _answer(answer, send, b"<Response/>", b"text/xml")
 
-    async def _take(self, request: Request) -> Answer:
-        try:
-            body = await read_body(request, TWILIO_LIMIT)
-        except ClientDisconnect:
-            return Answer(400, "ended_early")
-        if body is None:
-            return Answer(413, "too_large")
+    async def _take(self, scope: Scope, receive: Receive) -> Answer:
+        body = await _read(scope, receive, TWILIO_LIMIT)
+        if isinstance(body, Answer):
+            return body
         form = twilio.read_form(body)
-        signed = _header(request.scope, b"x-twilio-signature")
+        signed = _header(scope, b"x-twilio-signature")
         if form is None or self._public_url is None:
             return Answer(403, "bad_signature" if form is None else "not_configured")
-        if not signed_by_twilio(self._url(request.scope), form, signed, self._tokens):
+        if not signed_by_twilio(self._url(scope), form, signed, self._tokens):
             return Answer(403, "bad_signature")
         key, value = twilio.status_record(form, self._now())
         return await _hand_over(self._producer, [Record(WEBHOOKS, key, value)])
@@ -144,16 +140,48 @@ class TwilioEdge:
 
 def routes(meta_edge: MetaEdge, twilio_edge: TwilioEdge) -> list[BaseRoute]:
     """Ingest's own routes."""
-    return [Route("/webhooks/meta", meta_edge), Route("/webhooks/twilio/status", twilio_edge)]
+    return [_Exactly("/webhooks/meta", meta_edge), _Exactly("/webhooks/twilio/status", twilio_edge)]
 
 
-async def _hand_over(producer: Producer, records: Sequence[Record]) -> Answer:
+class _Exactly(BaseRoute):
+    """One path, compared and not matched against a pattern."""
+
+    def __init__(self, path: str, app: ASGIApp) -> None:
+        self._path = path
+        self._app = app
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.FULL if scope["type"] == "http" and scope["path"] == self._path else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+async def _read(scope: Scope, receive: Receive, limit: int) -> bytes | Answer:
+    """The raw body, or the answer to a request that is too large or has no end."""
+    declared = _header(scope, b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        return Answer(413, "too_large")
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.request" and not message.get("more_body") and len(body) <= limit:
+        return body
+    chunks, length = [body], len(body)
+    while message["type"] == "http.request" and message.get("more_body") and length <= limit:
+        message = await receive()
+        chunks.append(message.get("body", b""))
+        length += len(chunks[-1])
+    if length > limit:
+        return Answer(413, "too_large")
+    return b"".join(chunks) if message["type"] == "http.request" else Answer(400, "ended_early")
+
+
+async def _hand_over(producer: Together, records: Sequence[Record]) -> Answer:
+    """Raises Permanent when a record is too large for its topic."""
     try:
         await producer.publish(records)
     except Transient:
         return Answer(503, "kafka_away", len(records))
-    except Permanent:  # the broker's own limit is below the declared one
-        return Answer(413, "record_too_large", len(records))
     return Answer(200, "accepted", len(records))
 
 
@@ -184,8 +212,12 @@ async def _answer(answer: Answer, send: Send, body: bytes, content_type: bytes) 
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:
-    headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
-    return next((value for key, value in headers if key == name), None)
+    header: bytes
+    value: bytes
+    for header, value in scope["headers"]:
+        if header == name:
+            return value
+    return None
 
 
 def _last(query: dict[str, list[str]], name: str) -> str | None:

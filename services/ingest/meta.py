@@ -76,27 +76,25 @@ Piece = tuple[ItemKind, str | None, str | None, str | None, Any, Any]
 
 
 def _pieces(webhook: Any) -> Iterator[Piece]:
-    match webhook:
-        case {"entry": [*entries]} if webhook.get("object", WHATSAPP) == WHATSAPP:
-            for entry in entries:
-                yield from _of_entry(entry)
-        case _:
-            yield "body", None, None, None, webhook, None
-
-
-def _of_entry(entry: Any) -> Iterator[Piece]:
-    match entry:
-        case {"changes": [_, *_] as changes}:
-            waba_id = _text(entry.get("id"))
-            for change in changes:
-                match change:
-                    case {"value": dict(value)}:
-                        # the field's own name, or where one example of Meta's has it: beside the list of changes
-                        yield from _of_change(waba_id, _text(change.get("field")) or _text(entry.get("field")), value)
-                    case _:
-                        yield "body", waba_id, None, None, change, None
-        case _:
+    entries = (
+        webhook.get("entry") if isinstance(webhook, dict) and webhook.get("object", WHATSAPP) == WHATSAPP else None
+    )
+    if not isinstance(entries, list):
+        yield "body", None, None, None, webhook, None
+        return
+    for entry in entries:
+        changes = entry.get("changes") if isinstance(entry, dict) else None
+        if not isinstance(changes, list) or not changes:
             yield "body", None, None, None, entry, None
+            continue
+        waba_id = _text(entry.get("id"))
+        for change in changes:
+            value = change.get("value") if isinstance(change, dict) else None
+            if isinstance(value, dict):
+                # the field's own name, or where one example of Meta's has it: beside the list of changes
+                yield from _of_change(waba_id, _text(change.get("field")) or _text(entry.get("field")), value)
+            else:
+                yield "body", waba_id, None, None, change, None
 
 
 def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) -> Iterator[Piece]:

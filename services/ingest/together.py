@@ -1,0 +1,64 @@
+"""Requests that arrive together are published together.
+
+Each request waits for the acknowledgement of its own records and of those it happened to travel with. What arrives in one turn of the event
+loop makes one batch, so a lone request waits for nobody.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from libs.common.errors import Permanent, TransomError
+from libs.common.kafka.producer import Producer, Record
+
+_Waiting = tuple[Sequence[Record], "asyncio.Future[None]"]
+
+
+@dataclass(slots=True)
+class Together:
+    """In front of a producer that others may use as well."""
+
+    producer: Producer
+    _waiting: list[_Waiting] = field(default_factory=list)
+    _under_way: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Return when all are acknowledged. Raises Transient or Permanent, as the producer does."""
+        loop = asyncio.get_running_loop()
+        acknowledged: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((records, acknowledged))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._leave)
+        await acknowledged
+
+    def _leave(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        task = asyncio.create_task(self._publish(waiting))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _publish(self, waiting: Sequence[_Waiting]) -> None:
+        failure: BaseException | None = None
+        try:
+            await self.producer.publish([record for records, _ in waiting for record in records])
+        except Permanent as error:
+            if len(waiting) > 1:  # one request's record is at fault: the others must not pay for it
+                await asyncio.gather(*(self._publish([one]) for one in waiting))
+                return
+            failure = error
+        except TransomError as error:
+            failure = error
+        except BaseException as error:
+            _settle(waiting, error)
+            raise
+        _settle(waiting, failure)
+
+
+def _settle(waiting: Sequence[_Waiting], failure: BaseException | None) -> None:
+    for _, acknowledged in waiting:
+        if acknowledged.done():  # whoever asked is gone
+            continue
+        if failure is None:
+            acknowledged.set_result(None)
+        else:
+            acknowledged.set_exception(failure)
