@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from libs.common.events.outbound import Channel, WindowState
+from libs.common.events.outbound import Channel
 from libs.common.window import Window
 
 
@@ -76,14 +76,12 @@ class Facts:
         """Whether a free-form message decided at ``now`` still arrives in time, margin included."""
         return self.window.is_open(now, self.margin)
 
-    def window_state(self, now: datetime) -> WindowState | None:
-        """The window as told with the decision; ``open`` is the router's own test, margin included. None without a conversation."""
+    def window_state(self, now: datetime) -> dict[str, Any] | None:
+        """The window as told with the decision (fields of ``WindowState``); ``open`` is the router's own test, margin included. None without a conversation."""
         if self.conversation_id is None:
             return None
         window = self.window
-        return WindowState.model_construct(
-            opened_at=window.last_customer_at, closes_at=window.closes_at, open=self.open(now)
-        )
+        return {"opened_at": window.last_customer_at, "closes_at": window.closes_at, "open": self.open(now)}
 
 
 _FIELDS = tuple((field.name, field.default) for field in fields(Facts))

@@ -77,7 +77,7 @@ def outcome(case: Case, decision: Decision, now: datetime) -> Outcome:
         route=decision.route,
         channel=decision.channel,
         reason=decision.reason,
-        window=None if window is None else dumps(window.__dict__).decode(),
+        window=None if window is None else dumps(window).decode(),
         slot_holder=decision.slot_holder if isinstance(decision, Silent) else None,
         record=pack(intent, facts, now, case.refused),
         command=None if command is None else stored(dumps(command)),

@@ -1,0 +1,139 @@
+"""Splitting: one record per item, every item kept, whatever the body looks like."""
+
+import base64
+import json
+import zlib
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.events.inbound import MetaWebhook
+from services.ingest import meta
+from tests.support.webhooks import NUMBER, WA_ID, a_contact, a_message, a_status, a_value, a_webhook, of_messages
+
+AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+NEARLY = st.fixed_dictionaries(
+    {
+        "entry": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "changes": st.lists(
+                        st.fixed_dictionaries(
+                            {
+                                "field": st.sampled_from(["messages", "standby", "calls", "x", None]),
+                                "value": st.dictionaries(
+                                    st.sampled_from(
+                                        ["messages", "statuses", "standby", "calls", "contacts", "errors", "metadata"]
+                                    ),
+                                    JSON,
+                                    max_size=5,
+                                ),
+                            }
+                        ),
+                        max_size=3,
+                    )
+                }
+            )
+            | JSON,
+            max_size=3,
+        )
+    }
+)  # fmt: skip -- one shape
+
+
+def split(webhook: Any) -> list[MetaWebhook]:
+    return [MetaWebhook.decode(record.value) for record in meta.split(webhook, AT)]
+
+
+def test_messages_and_statuses_become_one_record_each_in_their_order() -> None:
+    messages = [a_message(AT, str(i)) for i in range(3)]
+    statuses = [a_status("wamid.1", "sent", AT)]
+    records = split(a_webhook(a_value(messages=messages, statuses=statuses), a_value(messages=messages[:1])))
+    assert [record.item_kind for record in records] == ["message"] * 3 + ["status", "message"]
+    assert [record.item for record in records] == [*messages, *statuses, messages[0]]
+    assert {(record.phone_number_id, record.field, record.received_at) for record in records} == {
+        (NUMBER, "messages", AT)
+    }
+
+
+def test_the_key_is_business_number_and_customer() -> None:
+    webhook = of_messages(a_message(AT), a_message(AT, **{"from": None, "from_user_id": "GB.1"}, text="x"))
+    webhook["entry"][0]["changes"][0]["value"]["statuses"] = [a_status("w", "sent", AT)]
+    keys = [record.key.decode() for record in meta.split(webhook, AT)]
+    assert keys == [f"{NUMBER}:{WA_ID}", f"{NUMBER}:GB.1", f"{NUMBER}:{WA_ID}"]
+
+
+def test_the_contact_beside_a_message_is_the_one_with_its_id() -> None:
+    kim, pat = a_contact(WA_ID, "GB.1", "Kim"), a_contact("447700900222", "GB.2", "Pat")
+    messages = [
+        a_message(AT),
+        a_message(AT, text="x", **{"from": "447700900222"}),
+        a_message(AT, text="x", **{"from": None, "from_user_id": "GB.1"}),
+        a_message(AT, text="x", **{"from": "GB.2"}),
+        a_message(AT, text="x", **{"from": "447700900333"}),
+    ]
+    records = split(of_messages(*messages, contacts=[pat, kim]))
+    assert [record.contact for record in records] == [kim, pat, kim, pat, None]
+
+
+def test_standby_lies_one_level_deeper() -> None:
+    message = a_message(AT)
+    records = split(a_webhook(a_value(standby={"messages": [message], "contacts": [a_contact()]}), field="standby"))
+    assert [(r.item_kind, r.field, r.item, r.contact) for r in records] == [
+        ("message", "standby", message, a_contact())
+    ]
+
+
+def test_history_and_echoes_are_changes_and_never_messages() -> None:
+    for field, part in (("history", "messages"), ("smb_message_echoes", "message_echoes"), ("standby", "messages")):
+        (record,) = split(a_webhook(a_value(**{part: [a_message(AT)]}), field=field))
+        assert record.item_kind == "change"
+
+
+def test_each_call_is_a_change_of_its_own() -> None:
+    calls = [{"id": "1", "from": WA_ID}, {"id": "2", "from": "447700900222"}]
+    records = split(a_webhook(a_value(calls=calls, contacts=[a_contact()]), field="calls"))
+    assert [record.item for record in records] == [{"calls": [call]} for call in calls]
+    assert [record.contact for record in records] == [a_contact(), None]
+
+
+def test_errors_beside_messages_are_not_lost() -> None:
+    records = split(a_webhook(a_value(messages=[a_message(AT)], errors=[{"code": 131000}])))
+    assert [record.item_kind for record in records] == ["message", "change"]
+    assert records[1].item == {"errors": [{"code": 131000}]}
+
+
+@given(JSON | NEARLY)
+def test_any_json_becomes_at_least_one_record_that_can_be_read(webhook: Any) -> None:
+    body = json.dumps(webhook).encode()
+    records = meta.split(meta.parse(body), AT)
+    assert records
+    for record in records:
+        MetaWebhook.decode(record.value)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"NaN", b"[Infinity]", b"\xff", b"{} {}", "\ufeff{}".encode()])
+def test_what_is_no_json_is_said_to_be_none(body: bytes) -> None:
+    with pytest.raises(meta.NotJsonError):
+        meta.parse(body)
+
+
+def test_half_a_surrogate_pair_is_read_as_a_replacement() -> None:
+    assert meta.parse(rb'"a\ud83d b\ud83d\ude00"') == "a\ufffd b\U0001f600"
+
+
+def test_a_body_nested_too_deeply_is_kept_as_it_came() -> None:
+    body = b"[" * 200_000 + b"]" * 200_000
+    with pytest.raises(meta.UnreadableError):
+        meta.parse(body)
+    kept = MetaWebhook.decode(meta.whole(body, AT).value)
+    assert kept.item_kind == "body"
+    assert zlib.decompress(base64.b64decode(kept.item["zlib_base64"])) == body

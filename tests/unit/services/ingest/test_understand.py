@@ -1,0 +1,268 @@
+"""Understanding: every kind of item, whether it opens the window, and why what is dead is dead."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from libs.common.errors import Undecodable
+from libs.common.events.content import InContent
+from services.ingest import meta, twilio
+from services.ingest.understand import (
+    CustomerCall,
+    CustomerMessage,
+    IdentityChange,
+    MessageStatus,
+    NotForUs,
+    Sender,
+    Understood,
+    understand,
+)
+from tests.support.recordings import recording, recordings
+from tests.support.webhooks import NUMBER, WA_ID, a_message, a_status, a_value, a_webhook, of_messages
+
+AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
+CONTENT: TypeAdapter[Any] = TypeAdapter(InContent)
+
+
+def all_of(webhook: Any, *, reaction_opens: bool = False) -> list[Understood]:
+    return [understand(record.value, reaction_opens=reaction_opens) for record in meta.split(webhook, AT)]
+
+
+def the_message(**more: Any) -> CustomerMessage:
+    (one,) = all_of(of_messages(a_message(AT, **({"text": None} | more))))
+    assert isinstance(one, CustomerMessage)
+    CONTENT.validate_python(one.content)
+    return one
+
+
+def the_reason(webhook: Any) -> str:
+    with pytest.raises(Undecodable) as refused:
+        all_of(webhook)
+    return refused.value.reason
+
+
+@pytest.mark.parametrize("name", recordings("meta", "a_customer_"))
+def test_whatever_a_customer_does_is_understood(name: str) -> None:
+    for one in all_of(recording("meta", name)):
+        assert isinstance(one, CustomerMessage | CustomerCall)
+        if isinstance(one, CustomerMessage):
+            CONTENT.validate_python(one.content)
+            assert one.opens is (one.content["kind"] != "reaction")
+
+
+@pytest.mark.parametrize("name", [*recordings("meta", "a_message_was_"), "a_template_was_sent"])
+def test_recorded_statuses_are_understood(name: str) -> None:
+    assert all(isinstance(one, MessageStatus) for one in all_of(recording("meta", name)))
+
+
+@pytest.mark.parametrize(
+    ("message", "content", "opens"),
+    [
+        ({"type": "text", "text": {"body": ""}}, {"kind": "text", "text": ""}, True),
+        ({"type": "text", "text": {}}, {"kind": "unsupported", "type": "text"}, True),
+        ({"type": "image", "image": {"id": 5}}, {"kind": "image", "media_id": "5"}, True),
+        ({"type": "voice", "voice": {"id": "5"}}, {"kind": "audio", "media_id": "5"}, True),
+        ({"type": "video", "video": {}}, {"kind": "unsupported", "type": "video"}, True),
+        (
+            {"type": "location", "location": {"latitude": "1.5", "longitude": 2}},
+            {"kind": "location", "latitude": 1.5, "longitude": 2.0},
+            True,
+        ),
+        (
+            {"type": "location", "location": {"latitude": 91, "longitude": 2}},
+            {"kind": "unsupported", "type": "location"},
+            True,
+        ),
+        ({"type": "button", "button": {"text": "Yes"}}, {"kind": "button", "text": "Yes", "payload": None}, True),
+        (
+            {
+                "type": "interactive",
+                "interactive": {"type": "list_reply", "list_reply": {"id": "1", "title": "Tue", "description": "d"}},
+            },
+            {"kind": "interactive", "reply": {"type": "list_reply", "id": "1", "title": "Tue", "description": "d"}},
+            True,
+        ),
+        (
+            {
+                "type": "interactive",
+                "interactive": {
+                    "type": "nfm_reply",
+                    "nfm_reply": {"name": "flow", "body": "Sent", "response_json": "[1]"},
+                },
+            },
+            {
+                "kind": "interactive",
+                "reply": {"type": "nfm_reply", "title": "flow", "description": "Sent", "response": "[1]"},
+            },
+            True,
+        ),
+        (
+            {
+                "type": "interactive",
+                "interactive": {
+                    "type": "call_permission_reply",
+                    "call_permission_reply": {"response": "accept", "response_source": "automatic"},
+                },
+            },
+            {"kind": "interactive", "reply": {"type": "call_permission_reply", "response": "accept"}},
+            False,
+        ),
+        ({"type": "interactive"}, {"kind": "unsupported", "type": "interactive"}, True),
+        (
+            {"type": "reaction", "reaction": {"message_id": "w", "emoji": "👍"}},
+            {"kind": "reaction", "message_id": "w", "emoji": "👍"},
+            False,
+        ),
+        (
+            {"type": "reaction", "reaction": {"message_id": "w", "emoji": ""}},
+            {"kind": "reaction", "message_id": "w", "emoji": None},
+            False,
+        ),
+        (
+            {"type": "reaction", "reaction": {"message_id": "w"}},
+            {"kind": "reaction", "message_id": "w", "emoji": None},
+            False,
+        ),
+        ({"type": "order", "order": {"product_items": []}}, {"kind": "unsupported", "type": "order"}, True),
+        (
+            {"type": "unsupported", "errors": [{"code": 131051}, 1]},
+            {"kind": "unsupported", "type": "unsupported", "errors": [{"code": 131051}]},
+            True,
+        ),
+        ({"type": "unsupported", "unsupported": {"type": "poll"}}, {"kind": "unsupported", "type": "poll"}, True),
+        ({"type": "hologram", "hologram": {"x": 1}}, {"kind": "unsupported", "type": "hologram"}, True),
+        ({"type": None}, {"kind": "unsupported", "type": "unknown"}, True),
+        ({"type": "edit", "edit": {"original_message_id": "w"}}, {"kind": "unsupported", "type": "edit"}, False),
+        ({"type": "revoke", "revoke": {"original_message_id": "w"}}, {"kind": "unsupported", "type": "revoke"}, False),
+        (
+            {"type": "system", "system": {"type": "customer_identity_changed"}},
+            {"kind": "unsupported", "type": "system"},
+            False,
+        ),
+        (
+            {"type": "text", "text": {"body": "to all"}, "group_id": "g"},
+            {"kind": "unsupported", "type": "group"},
+            False,
+        ),
+    ],
+)  # fmt: skip -- a table
+def test_what_a_message_holds_and_whether_it_opens_the_window(message: Any, content: Any, opens: bool) -> None:  # noqa: FBT001 -- a table's column
+    one = the_message(**message)
+    assert (one.content, one.opens) == (content, opens)
+
+
+def test_a_reaction_opens_the_window_where_the_setting_says_so() -> None:
+    webhook = of_messages(a_message(AT, None, type="reaction", reaction={"message_id": "w"}))
+    (one,) = all_of(webhook, reaction_opens=True)
+    assert isinstance(one, CustomerMessage)
+    assert one.opens
+
+
+@pytest.mark.parametrize("told", ["1795341600", 1795341600, 1795341600000, "1795341600000", 1795341600.0])
+def test_a_timestamp_may_be_text_a_number_or_in_milliseconds(told: Any) -> None:
+    assert the_message(timestamp=told).at == datetime.fromtimestamp(1795341600, UTC)
+
+
+@pytest.mark.parametrize("told", ["", "soon", None, True, [], "nan", "inf", "-5", "1e999", 0, "0x10"])
+def test_without_a_usable_timestamp_a_message_is_dead(told: Any) -> None:
+    assert the_reason(of_messages(a_message(AT, timestamp=told))) == "bad_timestamp"
+
+
+@pytest.mark.parametrize(
+    ("webhook", "reason"),
+    [
+        (of_messages(a_message(AT, id=None)), "no_id"),
+        (of_messages(a_message(AT, id="")), "no_id"),
+        (a_webhook(a_value(messages=[a_message(AT, **{"from": None}, text="x")])), "no_sender"),
+        (a_webhook(a_value(number=None, messages=[a_message(AT)])), "no_number"),
+        (a_webhook(a_value(statuses=[{"id": "w", "timestamp": "1"}])), "bad_status"),
+        (a_webhook(a_value(messages=[1])), "bad_item"),
+        (a_webhook(a_value(messages=[])), "bad_change"),
+        (a_webhook(a_value(x=1), field="brand_new"), "unknown_field"),
+        ({"object": "page", "entry": []}, "not_a_webhook"),
+    ],
+)
+def test_what_cannot_be_understood_says_why(webhook: Any, reason: str) -> None:
+    assert the_reason(webhook) == reason
+
+
+@pytest.mark.parametrize(
+    "webhook",
+    [
+        a_webhook({"event": "DISABLED_UPDATE"}, field="account_update"),
+        a_webhook(a_value(errors=[{"code": 130429}])),
+        a_webhook(a_value(history=[{}]), field="history"),
+        a_webhook(a_value(calls=[{"direction": "BUSINESS_INITIATED", "event": "connect"}]), field="calls"),
+        a_webhook(a_value(calls=[{"direction": "USER_INITIATED", "event": "terminate"}]), field="calls"),
+        a_webhook(a_value(statuses=[a_status("w", "ACCEPTED", AT, type="call")]), field="calls"),
+        a_webhook(a_value(statuses=[a_status("w", "played", AT)])),
+        a_webhook(a_value(statuses=[a_status("w", "read", AT, recipient_type="group")])),
+        a_webhook(a_value(user_preferences=[{"value": "stop"}]), field="user_preferences"),
+    ],
+)
+def test_what_is_known_and_not_for_us_is_counted(webhook: Any) -> None:
+    (one,) = all_of(webhook)
+    assert isinstance(one, NotForUs)
+
+
+def test_a_status_carries_code_and_callback() -> None:
+    status = a_status("w", "failed", AT, errors=[{"code": 131047}], biz_opaque_callback_data="m:1")
+    (one,) = all_of(a_webhook(a_value(statuses=[status])))
+    assert isinstance(one, MessageStatus)
+    found = one.status
+    assert (found.account, found.provider_id, found.status, found.code, found.callback, found.at) == (
+        NUMBER,
+        "w",
+        "failed",
+        "131047",
+        "m:1",
+        AT,
+    )  # fmt: skip -- one row
+
+
+@pytest.mark.parametrize(
+    ("system", "now"),
+    [
+        ({"type": "user_changed_number", "wa_id": "447700900111"}, Sender("447700900111", None)),
+        ({"type": "customer_changed_number", "new_wa_id": "447700900111"}, Sender("447700900111", None)),
+        ({"type": "user_changed_user_id", "user_id": "GB.2", "previous_user_id": "GB.1"}, Sender(None, "GB.2")),
+    ],
+)
+def test_a_new_number_or_user_id_is_a_change_of_identity(system: Any, now: Sender) -> None:
+    (one,) = all_of(of_messages(a_message(AT, None, type="system", system=system)))
+    assert isinstance(one, IdentityChange)
+    assert (one.now, one.notice.sender.wa_id, one.notice.opens) == (now, WA_ID, False)
+
+
+def test_a_message_from_the_future_counts_as_now_and_an_old_one_stays_old() -> None:
+    assert the_message(timestamp=str(int((AT + timedelta(days=9)).timestamp()))).at == AT + timedelta(seconds=60)
+    assert the_message(timestamp=str(int((AT - timedelta(days=9)).timestamp()))).at == AT - timedelta(days=9)
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [("sent", "sent"), ("delivered", "delivered"), ("undelivered", "failed"), ("canceled", "failed"), ("queued", None)],
+)
+def test_twilios_words_are_rungs_of_our_ladder(told: str, status: str | None) -> None:
+    form = {"MessageSid": ["SM1"], "AccountSid": ["AC1"], "MessageStatus": [told], "ErrorCode": ["30003"]}
+    key, value = twilio.status_record(form, AT)
+    one = understand(value, reaction_opens=False)
+    assert key == b"SM1"
+    if status is None:
+        assert isinstance(one, NotForUs)
+    else:
+        assert isinstance(one, MessageStatus)
+        assert (one.phone_number_id, one.status.status, one.status.code, one.status.at) == (None, status, "30003", AT)
+
+
+@given(st.dictionaries(st.sampled_from(["type", "received_at", "item_kind", "item", "field", "phone_number_id", "contact", "form"]), st.sampled_from([None, 1, "", "x", [], {}, [1], {"calls": [{}]}, "webhook.meta.v1", "webhook.twilio_status.v1", "message", "status", "change", "messages", "calls", "2026-11-22T10:00:00Z", {"id": "a", "timestamp": 5, "from": {}}]), max_size=8))  # fmt: skip
+def test_nothing_in_a_record_raises_anything_but_a_reason(record: dict[str, Any]) -> None:
+    try:
+        understand(orjson.dumps(record), reaction_opens=False)
+    except Undecodable as refused:
+        assert refused.reason
