@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import orjson
 import pytest_asyncio
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.clock import utc_now
@@ -183,12 +183,13 @@ class Told:
         self._prefix = prefix
 
     async def updates(self) -> list[dict[str, Any]]:
-        return await self._all(DELIVERY_UPDATES)
+        return [orjson.loads(record.value or b"") for record in await self.records(DELIVERY_UPDATES)]
 
     async def refusals(self) -> list[dict[str, Any]]:
-        return await self._all(OUTBOUND_REFUSED)
+        return [orjson.loads(record.value or b"") for record in await self.records(OUTBOUND_REFUSED)]
 
-    async def _all(self, topic: Topic) -> list[dict[str, Any]]:
+    async def records(self, topic: Topic) -> list[ConsumerRecord[bytes, bytes]]:
+        """The records of a topic's only partition."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
         await consumer.start()
         try:
@@ -196,10 +197,9 @@ class Told:
             consumer.assign([partition])
             await consumer.seek_to_beginning(partition)
             end = (await consumer.end_offsets([partition]))[partition]
-            found: list[dict[str, Any]] = []
+            found: list[ConsumerRecord[bytes, bytes]] = []
             while await consumer.position(partition) < end:
-                batch = await consumer.getmany(timeout_ms=500)
-                found += [orjson.loads(record.value) for record in batch.get(partition, ())]
+                found += (await consumer.getmany(timeout_ms=500)).get(partition, ())
             return found
         finally:
             await consumer.stop()

@@ -1,0 +1,40 @@
+"""A WhatsApp sender as a process of its own, to be killed: ``victim.py DSN KAFKA PREFIX GRAPH_URL [die_before_call]``."""
+
+import asyncio
+import os
+import sys
+
+from libs.common.clock import utc_now
+from libs.common.db.pool import open_pool
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer
+from libs.common.sending.line import Line
+from libs.common.sending.outcomes import SendOutcome
+from libs.common.sending.rows import Claim
+from services.whatsapp_sender.carrier import WhatsappCarrier
+from services.whatsapp_sender.gate import Ready
+from services.whatsapp_sender.graph import open_graph
+from tests.support.sandbox import GRAPH_TOKEN
+from tests.support.sending import DAY, TIMINGS
+
+
+class Mortal(WhatsappCarrier):
+    """Dies with its claims in hand, before any call is made."""
+
+    async def call(self, claim: Claim[Ready]) -> SendOutcome:
+        os._exit(9)
+
+
+async def main(dsn: str, bootstrap: str, prefix: str, url: str, *how: str) -> None:
+    async with (
+        open_pool(dsn, application_name="victim") as pool,
+        Producer(KafkaConnection(bootstrap, prefix)) as producer,
+        open_graph(base_url=url, version="v26.0", token=GRAPH_TOKEN, timeout_seconds=30, connections=8, now=utc_now) as graph,
+    ):  # fmt: skip
+        carrier = (Mortal if how else WhatsappCarrier)(graph, pool, window_length=DAY, grace=TIMINGS.grace)
+        async with Line(carrier, pool, producer, TIMINGS, now=utc_now):
+            await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
