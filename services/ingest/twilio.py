@@ -1,4 +1,4 @@
-"""Twilio's status callbacks. Pure.
+"""Twilio's status callbacks. No I/O.
 
 They are unordered and repeatable, and carry no time of their own: the time of receipt stands in for it.
 """

@@ -1,4 +1,4 @@
-"""A record of ``webhooks.v1``, understood. Pure.
+"""A record of ``webhooks.v1``, understood. No I/O.
 
 Every record is one of: a customer's message, a customer's call, a status, a change of a customer's identity (with the notice that tells it), or
 something known that is not for us. What is none of these raises Undecodable with a reason: it is a dead letter, never a guess.

@@ -23,9 +23,10 @@ from libs.common.slots import RedisSlots, Slot
 from services.ingest import meta, twilio, worker
 from services.ingest.understand import Understood, understand
 from tests.support.ingest import DAY, ORG, Ingest, now, tell_org, watching
+from tests.support.logs import LogLines
 from tests.support.records import a_record
 from tests.support.topics import OwnTopics
-from tests.support.webhooks import NUMBER, a_message, a_status, a_value, a_webhook, of_messages
+from tests.support.webhooks import NUMBER, WA_ID, a_message, a_status, a_value, a_webhook, of_messages
 
 OUT = """
 insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, attempt, notification_type, parent_id,
@@ -241,3 +242,25 @@ async def test_a_bridge_that_fails_late_gives_its_slot_back_and_the_silenced_int
     assert (refusal["intent_id"], refusal["attempt"], refusal["reason"]) == (str(silenced), 1, "slot_freed")
     held = await deps.slots.ask([Slot(ORG, conversation, silenced)])
     assert held == {conversation: silenced}
+
+
+async def test_the_lines_tell_the_story_and_nothing_private(deps: worker.Deps, log_lines: LogLines) -> None:
+    await worker.on_webhooks(received(*meta.split(of_messages(a_message(now() - 2 * DAY)), utc_now())), deps)
+    assert log_lines.of("window.opened") == []
+    batch = received(*meta.split(of_messages(a_message(now(), "my secret"), a_message(now())), utc_now()))
+    await worker.on_webhooks(batch, deps)
+    async with deps.pool.acquire() as db:
+        conversation = await db.fetchval("select conversation_id from conversations")
+    message_id = await sent(deps.pool, conversation, "wamid.1")
+    await worker.on_webhooks(received(*meta.split(of_statuses(a_status("wamid.1", "sent", now())), utc_now())), deps)
+    stranger = a_webhook(a_value(number="999", messages=[a_message(now())]))
+    await worker.on_webhooks(received(*meta.split(stranger, utc_now())), deps)
+    (opened,) = log_lines.of("window.opened")
+    assert (opened["org_id"], opened["conversation_id"]) == (ORG, str(conversation))
+    assert [line["outcome"] for line in log_lines.of("message.received")] == ["stored"] * 3
+    (applied,) = log_lines.of("status.applied")
+    assert (applied["message_id"], applied["status"]) == (str(message_id), "sent")
+    (loud,) = log_lines.of("number.unknown")
+    assert (loud["level"], loud["phone_number_id"]) == ("error", "999")
+    for private in ("my secret", WA_ID, "wamid", "Kim"):
+        assert private not in log_lines.raw

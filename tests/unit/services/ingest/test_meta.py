@@ -94,7 +94,7 @@ def test_standby_lies_one_level_deeper() -> None:
 
 def test_history_and_echoes_are_changes_and_never_messages() -> None:
     for field, part in (("history", "messages"), ("smb_message_echoes", "message_echoes"), ("standby", "messages")):
-        (record,) = split(a_webhook(a_value(**{part: [a_message(AT)]}), field=field))
+        (record,) = split(a_webhook(a_value() | {part: [a_message(AT)]}, field=field))
         assert record.item_kind == "change"
 
 
