@@ -1,7 +1,7 @@
 """Figures per second: what a service gets done from a topic that was filled before it started, and how fast it acknowledges webhooks."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
@@ -42,6 +42,7 @@ SENDER_TOPICS = (OUTBOUND_WHATSAPP, OUTBOUND_SMS, OUTBOUND_REFUSED, DELIVERY_UPD
 CONNECTIONS = 64
 _PATIENCE_SECONDS = 120.0
 _LOOK_SECONDS = 0.25
+_REST_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ async def rate(stage: Stage, work: Work, who: Who, population: int, count: int) 
                     if work.sink is not None:
                         await pipe.until(ground.connection, work.sink, count)
                     else:
-                        while await _settled(ground, who) - before < count:
+                        while await _settled(ground, who) - before < count:  # noqa: ASYNC110 -- the database tells only who asks
                             await asyncio.sleep(_LOOK_SECONDS)
             except TimeoutError:
                 running.check()
@@ -113,6 +114,13 @@ async def rate(stage: Stage, work: Work, who: Who, population: int, count: int) 
         if work.sink is not None:
             return steady_rate(await pipe.instants(ground.connection, work.sink))
         return steady_rate(await _settled_at(ground, who, count))
+
+
+async def at_rest(stage: Stage, service: str, population: int, topics: Sequence[Topic]) -> float:
+    """Resident MB of a service that is ready and has nothing to do."""
+    async with stage.ground(population, topics) as ground, ground.service(service) as running:
+        await asyncio.sleep(_REST_SECONDS)
+        return running.resident_mb()
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def contact(n: int) -> dict[str, object]:
 
 def webhook(n: int, wamid: str, at: datetime) -> bytes:
     """The body of one webhook with one message."""
-    value = {
+    value: dict[str, object] = {
         "messaging_product": "whatsapp",
         "metadata": {"display_phone_number": f"4477{n % ORGS:08d}", "phone_number_id": number_id(n)},
         "contacts": [contact(n)],
@@ -105,7 +105,7 @@ def webhook_record(n: int, wamid: str, at: datetime) -> tuple[bytes, bytes]:
     return f"{number_id(n)}:{wa_id(n)}".encode(), orjson.dumps(value)
 
 
-def intent(n: int, intent_id: UUID, at: datetime) -> tuple[bytes, bytes]:
+def intent(n: int, intent_id: UUID | str, at: datetime) -> tuple[bytes, bytes]:
     """Key and value of an AI's reply."""
     value = {
         "type": "outbound.intent.v1",

@@ -72,7 +72,7 @@ async def consume(topic: Topic, handle: Handle) -> None:
         enable_auto_commit=False,
         max_partition_fetch_bytes=5 * 1024 * 1024,
         fetch_max_bytes=8 * 1024 * 1024,
-        fetch_max_wait_ms=100,
+        fetch_max_wait_ms=10,  # a lone record must not wait for the fetch of the other partitions
     )
     await consumer.start()
     print(READY, flush=True)  # noqa: T201 -- for whoever started it

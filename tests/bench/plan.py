@@ -1,0 +1,193 @@
+"""The order of runs, and the figures that come of them.
+
+A round is: the service on the small population, its floor, the service on the large one. Rounds follow each other, so that every comparison is
+between neighbours in time.
+"""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.bench import rates
+from tests.bench.delays import IDLE, PACES, STEPS, delays
+from tests.bench.figures import Better, Figure, Growth, Spread, Target
+from tests.bench.machine import CpuClock, Shares
+from tests.bench.rates import Who, Work
+from tests.bench.stage import BenchError, Stage
+
+Say = Callable[[str], None]
+Side = Literal["few", "floor", "many"]
+NAMES = ("intake", "through", "routing", "sending", "latency", "memory")
+
+LONE_INTENT = Target("value", 40.0)
+MEMORY = Target("value", 120.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything. ``records`` by name of the work; ``pace_seconds`` per pace and kind."""
+
+    rounds: int
+    few: int
+    many: int
+    intake_seconds: float
+    pace_seconds: float
+    records: dict[str, int]
+
+
+FULL = Size(3, 1_000, 1_000_000, 4.0, 4.0, {"through": 20_000, "routing": 20_000, "sending": 5_000, "texting": 2_000})
+QUICK = Size(1, 1_000, 50_000, 2.0, 2.0, {"through": 10_000, "routing": 10_000, "sending": 2_500, "texting": 1_000})
+
+
+@dataclass(slots=True)
+class Findings:
+    """Everything a run of the bench found."""
+
+    figures: list[Figure] = field(default_factory=list)
+    growth: list[Growth] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    shares: dict[str, Shares] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Runs:
+    """Values by figure and side."""
+
+    values: dict[tuple[str, Side], list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def spread(self, name: str, side: Side) -> Spread | None:
+        found = self.values.get((name, side))
+        return Spread.of(found) if found else None
+
+
+class Bench:
+    """``run`` the parts that are wanted; ``found`` is complete after it."""
+
+    def __init__(self, stage: Stage, size: Size, say: Say) -> None:
+        self._stage, self._size, self._say = stage, size, say
+        self._runs = _Runs()
+        self._at_rest: dict[str, list[float]] = defaultdict(list)
+        self.found = Findings()
+
+    async def run(self, wanted: Sequence[str]) -> None:
+        """In the order of the table. A part that fails is said to have failed, and the others go on."""
+        began = CpuClock.read()
+        if "intake" in wanted:
+            async with self._part("intake"):
+                await self._intake()
+        for name, work in (("through", rates.THROUGH), ("routing", rates.ROUTING), ("sending", rates.SENDING)):
+            if name in wanted:
+                async with self._part(name):
+                    await self._rate(name, work)
+        if "latency" in wanted:
+            async with self._part("latency"):
+                await self._latency()
+        if "memory" in wanted:
+            async with self._part("memory"):
+                await self._memory()
+        self.found.shares["whole run"] = CpuClock.read().since(began)
+
+    @contextlib.asynccontextmanager
+    async def _part(self, name: str) -> AsyncIterator[None]:
+        before = CpuClock.read()
+        try:
+            yield
+        except* BenchError as failed:
+            self.found.failures += [f"{name}: {error}" for error in failed.exceptions]
+        self.found.shares[name] = CpuClock.read().since(before)
+
+    async def _rounds(
+        self, name: str, once: Callable[[Who, int], Awaitable[dict[str, float]]], *, rounds: int | None = None
+    ) -> None:
+        sides: tuple[tuple[Side, Who, int], ...] = (
+            ("few", "service", self._size.few),
+            ("floor", "floor", self._size.few),
+            ("many", "service", self._size.many),
+        )
+        for number in range(1, (rounds or self._size.rounds) + 1):
+            for side, who, population in sides:
+                if population in self._stage.databases:
+                    self._say(f"{name}, round {number}: {who}, {population:,} conversations")
+                    for figure, value in (await once(who, population)).items():
+                        self._runs.values[figure, side].append(value)
+
+    def _figure(self, name: str, unit: str, better: Better, *targets: Target) -> None:
+        few, floor, many = (self._runs.spread(name, side) for side in ("few", "floor", "many"))
+        if few is not None:
+            self.found.figures.append(Figure(name, unit, better, few, floor, targets))
+            if many is not None:
+                self.found.growth.append(Growth(name, unit, better, few, many))
+
+    async def _intake(self) -> None:
+        async def once(who: Who, population: int) -> dict[str, float]:
+            found: dict[str, float] = {}
+            for name, alone in (("edge alone", True), ("edge and worker in one process", False)):
+                one = await rates.intake(self._stage, who, population, self._size.intake_seconds, alone=alone)
+                found |= {f"intake, {name}": one.rate, f"intake p50, {name}": one.p50, f"intake p99, {name}": one.p99}
+            return found
+
+        try:
+            await self._rounds("intake", once)
+        finally:
+            for name in ("edge alone", "edge and worker in one process"):
+                self._figure(f"intake, {name}", "/s", "more", *([Target("ratio", 0.6)] if name == "edge alone" else []))
+                self._figure(f"intake p50, {name}", "ms", "less")
+                self._figure(f"intake p99, {name}", "ms", "less")
+
+    async def _rate(self, name: str, work: Work) -> None:
+        async def once(who: Who, population: int) -> dict[str, float]:
+            return {name: await rates.rate(self._stage, work, who, population, self._size.records[name])}
+
+        targets = {
+            "through": (Target("ratio", 0.5), Target("value", 3000.0)),
+            "routing": (Target("ratio", 0.6), Target("value", 3000.0)),
+        }
+        try:
+            await self._rounds(name, once)
+        finally:
+            self._figure(name, "/s", "more", *targets.get(name, ()))
+
+    async def _latency(self) -> None:
+        async def once(who: Who, population: int) -> dict[str, float]:
+            found = await delays(self._stage, who, population, self._size.pace_seconds)
+            if who == "service":
+                for service, mb in found.at_rest.items():
+                    self._at_rest[service].append(mb)
+            return {
+                _of(one.step, one.pace, p): value
+                for one in found.delays
+                for p, value in (("p50", one.p50), ("p99", one.p99))
+            }
+
+        try:
+            await self._rounds("latency", once, rounds=1)
+        finally:
+            for step in STEPS:
+                for pace in PACES:
+                    lone = step == "called" and pace == IDLE
+                    self._figure(_of(step, pace, "p50"), "ms", "less", *([LONE_INTENT] if lone else []))
+                    self._figure(_of(step, pace, "p99"), "ms", "less")
+
+    async def _memory(self) -> None:
+        """At rest where latency did not see it; under load what every other run saw, and the bridge, which had none yet."""
+        topics = tuple(dict.fromkeys((*rates.INGEST_TOPICS, *rates.ROUTER_TOPICS, *rates.SENDER_TOPICS)))
+        for service in ("ingest", "router", "whatsapp-sender", "sms-bridge"):
+            if not self._at_rest[service]:
+                self._say(f"memory: {service} at rest")
+                self._at_rest[service].append(await rates.at_rest(self._stage, service, self._size.few, topics))
+        self._say("memory: sms-bridge under load")
+        await rates.rate(self._stage, rates.TEXTING, "service", self._size.few, self._size.records["texting"])
+        for service, values in sorted(self._at_rest.items()):
+            self.found.figures.append(
+                Figure(f"memory at rest, {service}", "MB", "less", Spread.of(values), None, (MEMORY,))
+            )
+        for service, values in sorted(self._stage.resident.items()):
+            self.found.figures.append(
+                Figure(f"memory under load, {service}", "MB", "less", Spread.of(values), None, (MEMORY,))
+            )
+
+
+def _of(step: str, pace: float, p: str) -> str:
+    return f"{STEPS[step]}, {'idle' if pace == IDLE else f'{pace:,.0f}/s'}, {p}"

@@ -1,0 +1,89 @@
+"""What the bench found, for people."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.figures import Figure, Growth, Spread, Target
+from tests.bench.machine import Shares
+
+_SMALL = 10
+
+
+def show(console: Console, figures: Sequence[Figure], growth: Sequence[Growth]) -> None:
+    """The tables; nothing for an empty one."""
+    if figures:
+        table = Table(
+            "figure",
+            "Transom",
+            "floor",
+            "ratio",
+            "target",
+            "",
+            title="median (least to most over the runs)",
+            title_justify="left",
+        )
+        for figure in figures:
+            table.add_row(
+                figure.name,
+                spread(figure.service, figure.unit),
+                "" if figure.floor is None else spread(figure.floor, figure.unit),
+                "" if figure.ratio is None else _ratio(figure),
+                "\n".join(_target(figure, target) for target in figure.targets),
+                "\n".join(verdict(target.reached(figure)) for target in figure.targets),
+            )
+        console.print(table)
+    if growth:
+        table = Table(
+            "growth", "few", "many", "worse by", "at most", "", title="conversations stored", title_justify="left"
+        )
+        for one in growth:
+            table.add_row(
+                one.name,
+                spread(one.few, one.unit),
+                spread(one.many, one.unit),
+                f"{one.worse:+.0%}",
+                f"{one.limit:.0%}",
+                verdict(one.reached),
+            )
+        console.print(table)
+
+
+def spread(found: Spread, unit: str) -> str:
+    """``3,120 (2,980 to 3,300) /s``; one run alone has no extremes."""
+    if len(found.values) == 1:
+        return f"{number(found.median)} {unit}"
+    return f"{number(found.median)} ({number(found.low)} to {number(found.high)}) {unit}"
+
+
+def number(value: float) -> str:
+    """Small ones with a digit behind the point."""
+    return f"{value:,.1f}" if abs(value) < _SMALL else f"{value:,.0f}"
+
+
+def verdict(reached: bool | None) -> str:  # noqa: FBT001 -- an answer, not an option
+    return "" if reached is None else "[green]reached[/]" if reached else "[red]missed[/]"
+
+
+def shares(found: Shares) -> str:
+    """How much of the machine others had."""
+    stolen = f", stolen by the host {found.stolen:.0%}" if found.stolen > 0 else ""
+    return f"{found.ours:.0%} this run, {found.others:.0%} other work{stolen}"
+
+
+def failures(console: Console, found: Iterable[str]) -> None:
+    for one in found:
+        console.print(f"[red]no figure:[/] {one}", highlight=False)
+
+
+def _ratio(figure: Figure) -> str:
+    found = figure.ratio or 0.0
+    return f"{found:.0%}" if figure.better == "more" else f"{found:.1f} x"
+
+
+def _target(figure: Figure, target: Target) -> str:
+    sign = "≥" if figure.better == "more" else "≤"
+    if target.of == "value":
+        return f"{sign} {number(target.bound)} {figure.unit}"
+    return f"{sign} {target.bound:.0%} of floor" if figure.better == "more" else f"{sign} {target.bound:.1f} x floor"
