@@ -7,16 +7,18 @@ from datetime import datetime, timedelta
 from typing import Generic, assert_never
 from uuid import uuid4
 
+from libs.common.backoff import backoff
 from libs.common.db import sends
 from libs.common.db.pool import Connection
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import Found, Go, PreparedT, Refused, Returned, Timings
-from libs.common.sending.rows import Claim, Step
+from libs.common.sending.rows import Claim, SendRow, Step
 from libs.common.sending.transitions import PROBE_GAP, admit, claim, later, settle
 
 _OTHER_PROVIDER = timedelta(seconds=60)
 _SET_ASIDE = timedelta(seconds=30)
+_SET_ASIDE_LONGEST = timedelta(hours=1)
 
 
 @dataclass(slots=True)
@@ -63,8 +65,12 @@ async def claim_due(
 async def set_aside(db: Connection, carrier: Carrier[PreparedT], now: datetime, timings: Timings) -> Sequence[Step]:
     """Put off the first row that is due: claiming it fails, and those behind it must pass. Call inside a transaction."""
     found = await sends.candidates(db, carrier.provider, now, 1, now - _OTHER_PROVIDER)
-    steps = [
-        Step(c.row, replace(later(c.row, now + _SET_ASIDE, now, timings, holds_for_all=False), outcome={"answer": "fault", "code": "fault"}))
-        for c in found
-    ]  # fmt: skip
+    steps = [Step(c.row, _put_off(c.row, now, timings)) for c in found]
     return (await apply(db, carrier, steps, now)).done
+
+
+def _put_off(row: SendRow, now: datetime, timings: Timings) -> SendRow:
+    """The row as one that is tried again ever more rarely, until its deadline."""
+    wait = backoff(row.tries + 1, base=_SET_ASIDE, cap=_SET_ASIDE_LONGEST, jitter=random.random, factor=4)
+    noted = replace(row, tries=row.tries + 1, outcome={"answer": "retry_later", "code": "fault"})
+    return later(noted, now + wait, now, timings, holds_for_all=False)

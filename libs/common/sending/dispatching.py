@@ -153,19 +153,20 @@ class Dispatcher(Generic[PreparedT]):
             log.warning("task.retried", task="claim", attempt=failures, exc_info=error)
         else:
             log.error("task.failed", task="claim", attempt=failures, exc_info=error)
-            if self._careful:
-                await self._set_aside()
-            self._careful = _CAREFUL_ROUNDS
+            self._careful = 0 if self._careful and await self._set_aside() else _CAREFUL_ROUNDS
         wait = backoff(failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
         await asyncio.sleep(wait.total_seconds())
         return True
 
-    async def _set_aside(self) -> None:
+    async def _set_aside(self) -> bool:
         try:
             async with self._pool.acquire() as db, db.transaction():
-                await set_aside(db, self._carrier, self._now(), self._timings)
+                steps = await set_aside(db, self._carrier, self._now(), self._timings)
+            self._ended(Applied(done=list(steps)))
         except Exception as error:  # the next round meets the same trouble and comes here again
             log.warning("task.retried", task="set_aside", exc_info=error)
+            return False
+        return True
 
     async def _sleep(self) -> None:
         """Until somebody wakes us, the next known wait ends, or the poll is due."""

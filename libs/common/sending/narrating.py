@@ -37,7 +37,7 @@ def narrate(channel: Channel, steps: Iterable[Step], now: datetime) -> None:
             case None if row.state == "unknown":
                 log.warning("send.unknown", reason=code, **fields)
             case None if row.state == "pending":
-                log.info("send.deferred", reason=code, **fields)
+                log.info("send.deferred", reason=code, due_at=row.due_at.isoformat(), **fields)
             case None:
                 continue
         count("transom_sends_total", channel=channel, outcome=row.state if row.state != "pending" else "deferred")

@@ -6,7 +6,7 @@ Rule 2: an expected outcome is a value of these unions, never an exception.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Generic, Literal, TypeVar
 
 from libs.common.events.outbound import RefusalReason
@@ -123,8 +123,3 @@ class Timings:
     """Safety net: rows that nobody handed over in memory are found this often; also the sweeper's period."""
     untold: timedelta = timedelta(seconds=5)
     """A settled row that was not told for so long is told by the sweeper."""
-
-
-def deadline_missed(expires_at: datetime, now: datetime) -> bool:
-    """Whether a row's time is up; at exactly its deadline it is."""
-    return now >= expires_at

@@ -103,13 +103,13 @@ class Recorder(Generic[PreparedT]):
         now = self._now()
         provider = self._carrier.provider
         retries = [
-            (claim.row, outcome)
+            (claim.row, claim.probes, outcome)
             for claim, outcome in batch
             if isinstance(outcome, RetryLater) and pause_scope(outcome) is not None
         ]
         awake = {at for claim, outcome in batch for at in recovered(claim.row.account, claim.probes, outcome)}
         async with self._pool.acquire() as db, db.transaction():
-            standing = await sends.pauses(db, provider, {row.account for row, _ in retries}) if retries else {}
+            standing = await sends.pauses(db, provider, {row.account for row, _, _ in retries}) if retries else {}
             pauses = pauses_after(retries, standing, now, random.random)
             steps = []
             for claim, outcome in batch:
@@ -119,4 +119,9 @@ class Recorder(Generic[PreparedT]):
             applied = await apply(db, self._carrier, steps, now)
             await sends.rest(db, provider, list(pauses.values()))
             await sends.wake(db, provider, awake - pauses.keys())
+        for at, pause in pauses.items():
+            if at not in standing:
+                log.warning("breaker.opened", dependency=provider, reason=pause.reason)
+        for _at in awake - pauses.keys():
+            log.info("breaker.closed", dependency=provider)
         return applied

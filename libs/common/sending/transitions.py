@@ -39,6 +39,8 @@ Jitter = Callable[[], float]
 PROBES = 4
 """How many calls per claim try out whether an account that rested is well again."""
 PROBE_GAP = timedelta(milliseconds=500)
+"""The next few may try after this, or up to twice as long."""
+_LONGEST_GAP = 2 * PROBE_GAP
 _FORGOTTEN_AFTER = timedelta(minutes=10)
 _SOON = timedelta(milliseconds=1)
 
@@ -186,18 +188,18 @@ def settle(row: SendRow, final: Final, now: datetime) -> Step:
 
 
 def pauses_after(
-    retries: Iterable[tuple[SendRow, RetryLater]],
+    retries: Iterable[tuple[SendRow, frozenset[PauseScope], RetryLater]],
     standing: Mapping[tuple[str, PauseScope], Pause],
     now: datetime,
     jitter: Jitter,
 ) -> dict[tuple[str, PauseScope], Pause]:
-    """The pauses that answers of scope ``account`` and ``templates`` cause, by account and scope.
+    """The pauses that answers of scope ``account`` and ``templates`` cause, by account and scope. Each comes with what its call probed.
 
     Many calls are under way when an account is throttled: together they cause one pause. It grows when the account is throttled again
     after its end, and begins anew when that was long ago.
     """
     new: dict[tuple[str, PauseScope], Pause] = {}
-    for row, retry in retries:
+    for row, probes, retry in retries:
         scope = pause_scope(retry)
         if scope is None:
             continue
@@ -208,7 +210,9 @@ def pauses_after(
         elif before is None or now - before.until > _FORGOTTEN_AFTER:
             tries = 1
         else:
-            tries = before.tries + (0 if before.until > now else 1)
+            # probing put off the end of the pause a little; a pause that ends later than that has grown already
+            over = max(now, (row.claimed_at or now) + _LONGEST_GAP) if scope in probes else now
+            tries = before.tries + (1 if before.until <= over else 0)
         until = now + wait(retry, tries, jitter)
         known = [pause.until for pause in (new.get(at), before) if pause is not None]
         new[at] = Pause(row.account, scope, max([until, *known]), tries, retry.code)

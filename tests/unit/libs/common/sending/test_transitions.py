@@ -25,6 +25,7 @@ from libs.common.sending.outcomes import (
     Unknown,
 )
 from libs.common.sending.transitions import (
+    PROBE_GAP,
     PROBES,
     admit,
     answer,
@@ -186,10 +187,12 @@ def test_an_account_that_rested_is_tried_out_by_a_few() -> None:
 
 
 THROTTLED = RetryLater("account", CURVE, "130429")
+NO_PROBE: frozenset[PauseScope] = frozenset()
+PROBE: frozenset[PauseScope] = frozenset({"all"})
 
 
 def test_many_calls_that_are_throttled_together_cause_one_pause() -> None:
-    rows = [(a_row(n, state="claimed"), THROTTLED) for n in range(50)]
+    rows = [(a_row(n, state="claimed"), NO_PROBE, THROTTLED) for n in range(50)]
     pauses = pauses_after(rows, {}, NOW, lambda: 1.0)
     assert pauses == {("106", "all"): Pause("106", "all", NOW + SECOND, 1, "130429")}
     late = pauses_after(rows, pauses, NOW + timedelta(milliseconds=500), lambda: 1.0)
@@ -198,13 +201,22 @@ def test_many_calls_that_are_throttled_together_cause_one_pause() -> None:
 
 def test_a_pause_grows_when_its_end_was_too_early_and_begins_anew_much_later() -> None:
     standing: dict[tuple[str, PauseScope], Pause] = {("106", "all"): Pause("106", "all", NOW, 3, "130429")}
-    rows = [(a_row(state="claimed"), THROTTLED)]
+    rows = [(a_row(state="claimed"), NO_PROBE, THROTTLED)]
     assert pauses_after(rows, standing, NOW + SECOND, lambda: 1.0)["106", "all"].until == NOW + 9 * SECOND
     assert pauses_after(rows, standing, NOW + timedelta(minutes=11), lambda: 1.0)["106", "all"].tries == 1
 
 
+def test_a_probe_that_is_throttled_makes_the_pause_grow_once() -> None:
+    probed: dict[tuple[str, PauseScope], Pause] = {("106", "all"): Pause("106", "all", NOW + PROBE_GAP, 3, "130429")}
+    rows = [(a_row(n, state="claimed"), PROBE, THROTTLED) for n in range(PROBES)]
+    grown = pauses_after(rows[:1], probed, NOW + timedelta(milliseconds=50), lambda: 1.0)
+    assert grown["106", "all"].tries == 4
+    late = pauses_after(rows[1:], grown, NOW + timedelta(milliseconds=80), lambda: 1.0)
+    assert late["106", "all"].tries == 4
+
+
 def test_waits_of_one_message_or_pair_pause_nobody_else() -> None:
-    rows = [(a_row(state="claimed"), replace(THROTTLED, scope=scope)) for scope in ("message", "pair")]
+    rows = [(a_row(state="claimed"), NO_PROBE, replace(THROTTLED, scope=scope)) for scope in ("message", "pair")]
     assert pauses_after(rows, {}, NOW, no_jitter) == {}
 
 
@@ -212,7 +224,7 @@ def test_a_longer_pause_that_stands_is_not_shortened() -> None:
     standing: dict[tuple[str, PauseScope], Pause] = {
         ("106", "all"): Pause("106", "all", NOW + timedelta(hours=1), 1, "131031")
     }
-    rows = [(a_row(state="claimed"), THROTTLED)]
+    rows = [(a_row(state="claimed"), NO_PROBE, THROTTLED)]
     assert pauses_after(rows, standing, NOW, no_jitter)["106", "all"].until == NOW + timedelta(hours=1)
 
 
