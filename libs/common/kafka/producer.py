@@ -8,12 +8,15 @@ Rule 3: a refusal by the broker leaves a gap in the idempotent producer's sequen
 """
 
 import asyncio
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.partitioner import murmur2
 
 from libs.common.errors import ConfigurationError, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
@@ -167,6 +170,7 @@ class Producer:
             max_request_size=_REQUEST_BYTES,
             request_timeout_ms=max(1000, int(self._delivery_timeout * 1000)),
             retry_backoff_ms=50,
+            partitioner=_partition,
         )
         try:
             async with asyncio.timeout(timeout):
@@ -175,6 +179,17 @@ class Producer:
             await _end(inner, 0.1)
             raise
         return inner
+
+
+@lru_cache(maxsize=16_384)
+def _hash(key: bytes) -> int:
+    """Kafka's own hash, in Python 7 µs for a conversation's id; a conversation comes more than once."""
+    return int(murmur2(key)) & 0x7FFFFFFF
+
+
+def _partition(key: bytes | None, every: Sequence[int], available: Sequence[int]) -> int:
+    """Where a record goes, as every Kafka client has it: by the hash of its key, anywhere without one."""
+    return random.choice(available or every) if key is None else every[_hash(key) % len(every)]  # noqa: S311 -- no secret
 
 
 async def _end(inner: AIOKafkaProducer, patience: float) -> None:
