@@ -56,12 +56,13 @@ def read_json_object(value: bytes | None) -> dict[str, Any]:
 
 
 def undecodable(value: bytes | None, error: ValidationError) -> Undecodable:
-    """Why the value does not fit, in the most telling words: not JSON at all, or which field."""
+    """Why the value does not fit, in the most telling words: not JSON at all, of another type, or which field."""
     try:
         read_json_object(value)
     except Undecodable as reason:
         return reason
-    return Undecodable("bad_fields", faults(error))
+    stranger = any(fault["loc"] == ("type",) for fault in error.errors(include_input=False, include_url=False))
+    return Undecodable("unknown_type" if stranger else "bad_fields", faults(error))
 
 
 def faults(error: ValidationError) -> str:

@@ -1,0 +1,61 @@
+"""One system for all end-to-end tests that leave the servers alone. These tests come last, so that it does not run idle beside the others."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.support import databases
+from tests.support.keyspaces import leased_database
+from tests.support.servers import Kind, RunServers
+from tests.support.system import Servers, System
+from tests.support.topics import OwnTopics
+
+HERE = Path(__file__).parent
+PARTITIONS = 2
+SHORT = {
+    "SEND_TIMEOUT_SECONDS": "2",
+    "SEND_LEASE_SECONDS": "3",
+    "SEND_GRACE_SECONDS": "5",
+    "WINDOW_MARGIN_SECONDS": "1",
+}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.is_relative_to(HERE))
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shared_system(
+    run_servers: RunServers,
+    kafka_admin: AIOKafkaAdminClient,
+    database_template: str,
+    redis_server: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[System]:
+    kafka_bootstrap, postgres_dsn = run_servers.address(Kind.KAFKA), run_servers.address(Kind.POSTGRES)
+    async with AsyncExitStack() as ending:
+        topics = OwnTopics(kafka_admin, f"e2e-{uuid4().hex[:12]}.")
+        ending.push_async_callback(topics.delete)
+        await topics.create(partitions=PARTITIONS)
+        dsn = await databases.make_database(postgres_dsn, database_template)
+        ending.push_async_callback(databases.drop_database, postgres_dsn, dsn)
+        redis_url = ending.enter_context(leased_database(redis_server))
+        servers = Servers(kafka_bootstrap, topics.prefix, dsn, redis_url)
+        folder = tmp_path_factory.mktemp("system")
+        yield await ending.enter_async_context(System(servers, run_servers.watchdog, folder, **SHORT))
+
+
+@pytest_asyncio.fixture
+async def system(shared_system: System) -> AsyncIterator[System]:
+    """The system, whole. After the test every log line is in order and holds nothing private."""
+    await shared_system.mend()
+    yield shared_system
+    assert not shared_system.leaks()
+    bugs = {"task.failed", "service.failed", "consumer.stopped"}
+    assert [line for line in shared_system.lines() if line["event"] in bugs] == []

@@ -1,0 +1,360 @@
+"""The whole system for end-to-end tests: the four services as processes of their own, and a sandbox that plays the providers.
+
+The servers are the caller's: a topic prefix with its topics, a migrated database, a Redis database. Everything a service
+does is seen from outside: on the topics, in the sandbox's ledger, in the tables, in its log.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import asyncpg
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from deploy.local.sandbox.client import SandboxClient
+from deploy.local.servers.ports import LOOPBACK, free_port
+from deploy.local.watchdog import Watchdog
+from libs.common.events.topics import (
+    DIRECTORY_CHANGES,
+    OUTBOUND_INTENTS,
+    OUTBOUND_REFUSED,
+    OUTBOUND_SMS,
+    OUTBOUND_WHATSAPP,
+    WEBHOOKS,
+)
+from tests.support.listening import PATIENCE_SECONDS, Listener
+from tests.support.logs import validated
+from tests.support.sandbox import APP_SECRET, GRAPH_TOKEN, ROOT, TWILIO_SID, TWILIO_TOKEN, VERIFY_TOKEN, launched
+
+SERVICES = ("ingest", "router", "whatsapp-sender", "sms-bridge")
+CONSUMED = {
+    WEBHOOKS.name: "ingest",
+    DIRECTORY_CHANGES.name: "ingest",
+    OUTBOUND_INTENTS.name: "router",
+    OUTBOUND_REFUSED.name: "router",
+    OUTBOUND_WHATSAPP.name: "whatsapp-sender",
+    OUTBOUND_SMS.name: "sms-bridge",
+}
+LINK_KEY = "link-key-of-the-tests"
+DAY = 24 * 3600
+ASK_SECONDS = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What a system runs on."""
+
+    kafka_bootstrap: str
+    topic_prefix: str
+    postgres_dsn: str
+    redis_url: str
+
+
+class ServiceProcess:
+    """``transom run NAME`` on a port that it keeps over restarts."""
+
+    def __init__(self, name: str, log: Path, env: Mapping[str, str], watchdog: Watchdog) -> None:
+        self.name, self.log, self.port = name, log, free_port()
+        self._env, self._watchdog = env, watchdog
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, env: Mapping[str, str]) -> None:
+        command = [sys.executable, "-m", "deploy.local.cli", "run", self.name, "--port", str(self.port)]
+        self._process = self._watchdog.spawn(command, output=self.log, env={**self._env, **env}, cwd=ROOT)
+
+    async def ready(self) -> None:
+        """Return when it is ready; fail with its log when it ended."""
+        async with asyncio.timeout(PATIENCE_SECONDS), aiohttp.ClientSession() as http:
+            while True:
+                assert self.runs, f"{self.name} ended: {self.log.read_text()[-2000:]}"
+                try:
+                    async with http.get(f"{self.url}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        await self._gone()
+
+    async def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return await self._gone()
+
+    async def _gone(self) -> int:
+        assert self._process is not None
+        code = await asyncio.to_thread(self._process.wait, ASK_SECONDS)
+        self._watchdog.forget(self._process.pid)
+        return code
+
+
+class System:
+    """A running system. ``settings`` are variables without their prefix; an async context manager."""
+
+    def __init__(self, servers: Servers, watchdog: Watchdog, folder: Path, **settings: str) -> None:
+        self.servers, self.folder, self._watchdog = servers, folder, watchdog
+        self._sandbox_port = free_port()
+        sandbox = f"http://{LOOPBACK}:{self._sandbox_port}"
+        wanted = {
+            "KAFKA_BOOTSTRAP": servers.kafka_bootstrap,
+            "TOPIC_PREFIX": servers.topic_prefix,
+            "POSTGRES_DSN": servers.postgres_dsn,
+            "REDIS_URL": servers.redis_url,
+            "META_APP_SECRETS": f"an-older-secret,{APP_SECRET}",
+            "META_VERIFY_TOKEN": VERIFY_TOKEN,
+            "WHATSAPP_TOKEN": GRAPH_TOKEN,
+            "GRAPH_BASE_URL": sandbox,
+            "TWILIO_BASE_URL": sandbox,
+            "TWILIO_ACCOUNT_SID": TWILIO_SID,
+            "TWILIO_AUTH_TOKENS": TWILIO_TOKEN,
+            "PORTAL_LINK_KEYS": LINK_KEY,
+            "PORTAL_URL": "https://portal.example",
+            "HTTP_HOST": LOOPBACK,
+            "LOG_FORMAT": "json",
+            **settings,
+        }
+        self.env = {f"TRANSOM_{name}": value for name, value in wanted.items()}
+        self.services = {name: self._process(name, name) for name in SERVICES}
+        self.env["TRANSOM_PUBLIC_URL"] = self.services["ingest"].url
+        self.sandbox = SandboxClient(sandbox)
+        self.told = Listener(servers.kafka_bootstrap, servers.topic_prefix)
+        self.private: set[str] = {APP_SECRET, VERIFY_TOKEN, GRAPH_TOKEN, TWILIO_TOKEN, LINK_KEY}
+        """Words that no log line may hold; whoever makes a customer or a text adds to them."""
+        self._producer: AIOKafkaProducer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opening:
+            opening.push_async_callback(self._stop_all)
+            for service in self.services.values():
+                service.start(self.env)
+            hooks = {"webhook-url": "/webhooks/meta", "sms-url": "/webhooks/twilio/sms"}
+            options = [
+                word
+                for name, path in hooks.items()
+                for word in (f"--{name}", f"{self.env['TRANSOM_PUBLIC_URL']}{path}")
+            ]
+            opening.enter_context(launched("--port", str(self._sandbox_port), *options))
+            await opening.enter_async_context(self.sandbox)
+            await opening.enter_async_context(self.told)
+            self._producer = AIOKafkaProducer(bootstrap_servers=self.servers.kafka_bootstrap, enable_idempotence=True)
+            await self._producer.start()
+            opening.push_async_callback(self._producer.stop)
+            self._admin = AIOKafkaAdminClient(bootstrap_servers=self.servers.kafka_bootstrap)
+            await self._admin.start()
+            opening.push_async_callback(self._admin.close)
+            await asyncio.gather(*(service.ready() for service in self.services.values()))
+            self._open = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def add(self, service: str, name: str) -> ServiceProcess:
+        """One more replica, not started yet."""
+        self.services[name] = self._process(service, name)
+        return self.services[name]
+
+    async def start(self, *names: str, **settings: str) -> None:
+        """Start these, with ``settings`` on top of the system's, and wait until they are ready."""
+        changed = self.env | {f"TRANSOM_{name}": value for name, value in settings.items()}
+        for name in names:
+            self.services[name].start(changed)
+        await asyncio.gather(*(self.services[name].ready() for name in names))
+
+    async def mend(self) -> None:
+        """What an earlier test left behind: services that do not run, replicas, faults, webhooks held back."""
+        for name in [name for name in self.services if name not in SERVICES]:
+            if self.services[name].runs:
+                await self.services[name].stop()
+            del self.services[name]
+        await self.start(*(name for name in SERVICES if not self.services[name].runs))
+        await self.sandbox.clear_faults()
+        await self.sandbox.release_webhooks()
+        await self.sandbox.configure(shuffle=0, repeat=0, batch=0, day_seconds=DAY, reengagement="late", webhooks=True)
+
+    def _process(self, service: str, name: str) -> ServiceProcess:
+        return ServiceProcess(service, self.folder / f"{name}.log", self.env, self._watchdog)
+
+    async def _stop_all(self) -> None:
+        running = [service for service in self.services.values() if service.runs]
+        await asyncio.gather(*(service.stop() for service in running))
+
+    # ── what goes in ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def say(
+        self,
+        topic: str,
+        *values: Mapping[str, Any] | bytes | None,
+        key: str | None = None,
+        partition: int | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Produce these, in order, in one go; return when all are acknowledged."""
+        assert self._producer is not None
+        acks = [
+            await self._producer.send(
+                self.servers.topic_prefix + topic,
+                orjson.dumps(value) if isinstance(value, Mapping) else value,
+                key=None if key is None else key.encode(),
+                partition=partition,
+                headers=list(headers),
+            )
+            for value in values
+        ]
+        await asyncio.gather(*acks)
+
+    async def say_at_once(self, topic: str, *values: Mapping[str, Any], partition: int) -> None:
+        """Produce these as one batch: whoever consumes them gets all of them together."""
+        assert self._producer is not None
+        batch = self._producer.create_batch()
+        for value in values:
+            assert batch.append(key=None, value=orjson.dumps(value), timestamp=None) is not None
+        batch.close()
+        await (await self._producer.send_batch(batch, self.servers.topic_prefix + topic, partition=partition))
+
+    async def intend(self, *intents: Mapping[str, Any]) -> list[str]:
+        """Produce intents, keyed as the contract says; their ids."""
+        for intent in intents:
+            await self.say(OUTBOUND_INTENTS.name, intent, key=intent.get("conversation_id"))
+        return [intent["intent_id"] for intent in intents]
+
+    # ── what comes out ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def decided(self, intent_id: str, attempt: int = 1) -> Mapping[str, Any]:
+        """The decision on an attempt, as it was told."""
+        return (await self.told.hears("outbound.decisions.v1", intent_id=intent_id, attempt=attempt)).event
+
+    async def way(self, intent_id: str, attempt: int = 1) -> tuple[str, str | None, str]:
+        """Route, channel, reason."""
+        found = await self.decided(intent_id, attempt)
+        return found["route"], found["channel"], found["reason"]
+
+    async def reaches(self, message_id: str, status: str) -> Mapping[str, Any]:
+        """The update that tells this status of a message."""
+        return (await self.told.hears("delivery.updates.v1", message_id=message_id, status=status)).event
+
+    async def fails(self, message_id: str) -> str:
+        """The reason with which a message failed."""
+        return str((await self.reaches(message_id, "failed"))["reason"])
+
+    async def rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask the database."""
+        db = await asyncpg.connect(self.servers.postgres_dsn, timeout=10)
+        try:
+            return list(await db.fetch(statement, *arguments))
+        finally:
+            await db.close()
+
+    async def value(self, statement: str, *arguments: object) -> Any:
+        """The first column of the first row, or None."""
+        found = await self.rows(statement, *arguments)
+        return found[0][0] if found else None
+
+    async def until(self, holds: Callable[[], Awaitable[Any]], what: str) -> Any:
+        """Ask until the answer is true; answer it."""
+        try:
+            return await self.sandbox.until(holds, PATIENCE_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"did not come true: {what}") from None
+
+    async def quiet(self) -> None:
+        """Return when nothing is under way: every record consumed and committed, every send settled and told, no webhook outstanding.
+
+        Seen twice in a row with nothing new between.
+        """
+        seen: list[object] = [None]
+
+        async def twice_the_same() -> bool:
+            seen[:] = [*seen[-1:], await self._standing()]
+            return seen[-1] is not None and seen[0] == seen[-1]
+
+        await self.until(twice_the_same, "the system comes to rest")
+
+    async def _standing(self) -> object:
+        """How far everything has come, or None while something is under way."""
+        ends = await self.behind(CONSUMED)
+        if any(lag for lag, _ in ends.values()):
+            return None
+        if await self.value("select count(*) from sends where settled_at is null or not told"):
+            return None
+        health = await self.sandbox.health()
+        if health["under_way"] or health["held"]:
+            return None
+        return sorted((place, end) for place, (_, end) in ends.items()), health
+
+    async def behind(self, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
+        """For each partition of consumed topics: how many records are not committed, and its end."""
+        assert self._admin is not None
+        found: dict[tuple[str, int], tuple[int, int]] = {}
+        for topic in topics:
+            name = self.servers.topic_prefix + topic
+            group = f"{self.servers.topic_prefix}{CONSUMED[topic]}.{topic}"
+            committed = await self._admin.list_consumer_group_offsets(group)
+            for place, end in (await self.told.ends(name)).items():
+                done = committed[place].offset if place in committed else 0
+                found[topic, place.partition] = (end - max(done, 0), end)
+        return found
+
+    async def members(self, topic: str) -> int:
+        """How many replicas share a consumed topic, 0 while they negotiate."""
+        assert self._admin is not None
+        group = f"{self.servers.topic_prefix}{CONSUMED[topic]}.{topic}"
+        (answer,) = await self._admin.describe_consumer_groups([group])
+        _error, _group, state, _type, _protocol, members, *_ = answer.groups[0]
+        return len(members) if state == "Stable" else 0
+
+    async def forget_offsets(self) -> None:
+        """As if nothing had ever been consumed. No service may run."""
+        for topic, service in CONSUMED.items():
+            group = f"{self.servers.topic_prefix}{service}.{topic}"
+            places = await self.told.ends(self.servers.topic_prefix + topic)
+            await commit_from_the_start(self.servers.kafka_bootstrap, group, list(places))
+
+    def lines(self, name: str = "*") -> list[dict[str, Any]]:
+        """Every log line, of every service or of one, each held against the schema."""
+        return [line for log in sorted(self.folder.glob(f"{name}.log")) for line in validated(log.read_bytes())]
+
+    def leaks(self) -> list[str]:
+        """Private words found in the logs."""
+        logs = "\n".join(log.read_text() for log in self.folder.glob("*.log"))
+        return [word for word in self.private if word in logs]
+
+
+async def commit_from_the_start(bootstrap: str, group: str, places: list[TopicPartition]) -> None:
+    """Set a group that has no members back to offset 0."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign(places)
+        await consumer.commit(dict.fromkeys(places, 0))
+    finally:
+        await consumer.stop()
