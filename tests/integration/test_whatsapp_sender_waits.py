@@ -3,9 +3,11 @@
 from datetime import timedelta
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.db import sends
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
+from services.whatsapp_sender.worker import new_send
 from tests.support.sending import Garage, Told, a_sender, accept, kim, nobodys_url
 
 
@@ -142,3 +144,32 @@ async def test_a_row_that_waits_is_looked_at_again_at_its_deadline(
     garage.now.forward(timedelta(seconds=30))
     await line.claim_once()
     assert [update["reason"] for update in await told.updates()] == ["intent_expired"]
+
+
+async def test_an_older_sms_of_the_conversation_is_waited_for_but_not_longer_than_a_minute(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    conversation = await kim(garage, sandbox)
+    sms, behind = await garage.command(conversation), await garage.command(conversation)
+    async with garage.pool.acquire() as db:
+        now = garage.now()
+        await sends.store(db, "sms", [new_send(sms)], now, now + timedelta(days=1))
+    await accept(line, behind)
+    assert await line.claim_once() == 0
+    garage.now.forward(timedelta(seconds=60))
+    assert await line.claim_once() == 1
+    assert await garage.states(sms, behind) == ["pending", "accepted"]
+
+
+async def test_an_account_that_stays_away_is_asked_ever_more_rarely(garage: Garage, producer: Producer) -> None:
+    commands = [await garage.command(await garage.conversation()) for _ in range(20)]
+    pauses = []
+    async with a_sender(garage, producer, nobodys_url()) as cut_off:
+        await accept(cut_off, *commands)
+        for _ in range(8):
+            await cut_off.claim_once()
+            [pause] = await garage.fetch("select until_at, tries from pauses where provider = 'meta'")
+            pauses.append(pause["tries"])
+            garage.now.ahead += max(pause["until_at"] - garage.now(), timedelta(0)) + timedelta(milliseconds=1)
+    assert pauses == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert set(await garage.states(*commands)) == {"pending"}
