@@ -246,6 +246,9 @@ def _standing(row: Any) -> Standing:
     )
 
 
+# The lock of ingest's identities: whoever writes to a number and whoever hears from it first make one customer, not two.
+_LOCK_PHONES = "select pg_advisory_xact_lock(hashtextextended(name, 0)) from unnest($1::text[]) as name"
+
 _NEW_CUSTOMERS = """
 with fresh as (
     insert into customer_identities (org_id, kind, value, customer_id)
@@ -286,9 +289,12 @@ class Contact(NamedTuple):
 
 
 async def open_conversations(db: Connection, contacts: Sequence[Contact]) -> list[tuple[UUID, UUID]]:
-    """Conversation and customer of each contact, in order; created where they are missing. Three round trips."""
+    """Conversation and customer of each contact, in order; created where they are missing. At most four round trips."""
     strangers = [contact for contact in contacts if contact.customer_id is None]
     if strangers:
+        await db.execute(
+            _LOCK_PHONES, sorted({f"identity:{c.org_id}:phone:{c.phone.removeprefix('+')}" for c in strangers})
+        )
         await db.execute(_NEW_CUSTOMERS, [c.org_id for c in strangers], [c.phone for c in strangers])
     columns = list(zip(*contacts, strict=True))
     await db.execute(_NEW_CONVERSATIONS, *columns)
