@@ -4,8 +4,10 @@ Rule 1: runs alternate with their floor, so a ratio is the median of the ratios 
 Rule 2: a target is judged by the median, and nothing is rounded in its favour.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import median
 from typing import Literal, Self
 
@@ -97,8 +99,22 @@ def paired_ratio(above: Spread, below: Spread) -> float:
     return median(a / b for a, b in zip(above.values, below.values, strict=False))
 
 
-def steady_rate(instants: Sequence[float], skip: float = 0.1) -> float:
-    """Events per second once the first ``skip`` of them, where caches and connections warm up, are over. Instants in seconds, in any order.
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """``count`` events from ``begin`` to ``end``, in seconds."""
+
+    begin: float
+    end: float
+    count: int
+
+    @property
+    def rate(self) -> float:
+        """Events per second."""
+        return self.count / (self.end - self.begin)
+
+
+def steady(instants: Sequence[float], skip: float = 0.1) -> Stretch:
+    """What is left of these events once the first ``skip`` of them, where caches and connections warm up, are over; in any order.
 
     Raises ValueError when too few are left to tell.
     """
@@ -107,7 +123,18 @@ def steady_rate(instants: Sequence[float], skip: float = 0.1) -> float:
     left = len(ordered) - first - 1
     if left < 1 or ordered[-1] <= ordered[first]:
         raise ValueError("too few events for a rate")
-    return left / (ordered[-1] - ordered[first])
+    return Stretch(ordered[first], ordered[-1], left)
+
+
+def interpolated(points: Sequence[tuple[float, float]], x: float) -> float:
+    """The value at ``x`` on the line through ``points``, which are ordered; beyond them the nearest point's. Raises ValueError without a point."""
+    if not points:
+        raise ValueError("no point, no line")
+    after = bisect_left(points, (x, -inf))
+    if after == 0 or after == len(points):
+        return points[min(after, len(points) - 1)][1]
+    (left, low), (right, high) = points[after - 1], points[after]
+    return high if right == left else low + (high - low) * (x - left) / (right - left)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

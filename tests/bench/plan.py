@@ -113,11 +113,12 @@ class Bench:
                     for figure, value in (await once(who, population)).items():
                         self._runs.values[figure, side].append(value)
 
-    def _figure(self, name: str, unit: str, better: Better, *targets: Target) -> None:
+    def _figure(self, name: str, unit: str, better: Better, *targets: Target, grows: bool = True) -> None:
+        """``grows``: whether it is compared over populations; the slowest of a few dozen pieces is chance."""
         few, floor, many = (self._runs.spread(name, side) for side in ("few", "floor", "many"))
         if few is not None:
             self.found.figures.append(Figure(name, unit, better, few, floor, targets))
-            if many is not None:
+            if many is not None and grows:
                 self.found.growth.append(Growth(name, unit, better, few, many))
 
     async def _intake(self) -> None:
@@ -134,11 +135,12 @@ class Bench:
             for name in ("edge alone", "edge and worker in one process"):
                 self._figure(f"intake, {name}", "/s", "more", *([Target("ratio", 0.6)] if name == "edge alone" else []))
                 self._figure(f"intake p50, {name}", "ms", "less")
-                self._figure(f"intake p99, {name}", "ms", "less")
+                self._figure(f"intake p99, {name}", "ms", "less", grows=False)
 
     async def _rate(self, name: str, work: Work) -> None:
         async def once(who: Who, population: int) -> dict[str, float]:
-            return {name: await rates.rate(self._stage, work, who, population, self._size.records[name])}
+            pace = await rates.rate(self._stage, work, who, population, self._size.records[name])
+            return {name: pace.rate, f"{name}, own processor time each": pace.own_us}
 
         targets = {
             "through": (Target("ratio", 0.5), Target("value", 3000.0)),
@@ -148,6 +150,7 @@ class Bench:
             await self._rounds(name, once)
         finally:
             self._figure(name, "/s", "more", *targets.get(name, ()))
+            self._figure(f"{name}, own processor time each", "µs", "less")
 
     async def _latency(self) -> None:
         async def once(who: Who, population: int) -> dict[str, float]:
@@ -168,7 +171,7 @@ class Bench:
                 for pace in PACES:
                     lone = step == "called" and pace == IDLE
                     self._figure(_of(step, pace, "p50"), "ms", "less", *([LONE_INTENT] if lone else []))
-                    self._figure(_of(step, pace, "p99"), "ms", "less")
+                    self._figure(_of(step, pace, "p99"), "ms", "less", grows=False)
 
     async def _memory(self) -> None:
         """At rest where latency did not see it; under load what every other run saw, and the bridge, which had none yet."""

@@ -22,7 +22,7 @@ from libs.common.events.topics import (
     Topic,
 )
 from tests.bench import pipe, traffic
-from tests.bench.figures import steady_rate
+from tests.bench.figures import steady
 from tests.bench.stage import BenchError, Ground, Running, Stage, ask
 
 Who = Literal["service", "floor"]
@@ -89,8 +89,16 @@ SENDING = Work("whatsapp-sender", "sending", SENDER_TOPICS, OUTBOUND_WHATSAPP, c
 TEXTING = Work("sms-bridge", "", SENDER_TOPICS, OUTBOUND_SMS, texts, None)
 
 
-async def rate(stage: Stage, work: Work, who: Who, population: int, count: int) -> float:
-    """Records per second from a full topic, once the first tenth is over."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Records per second, and the processor time that the process itself spent on each, in microseconds."""
+
+    rate: float
+    own_us: float
+
+
+async def rate(stage: Stage, work: Work, who: Who, population: int, count: int) -> Pace:
+    """How fast a full topic is worked off, once the first tenth is over."""
     async with stage.ground(population, work.topics) as ground:
         records = await asyncio.to_thread(lambda: list(work.make(population, count)))
         await pipe.fill(ground.connection, work.source, records)
@@ -111,9 +119,13 @@ async def rate(stage: Stage, work: Work, who: Who, population: int, count: int) 
                 raise BenchError(
                     f"{running.name} did not get {count} records done in {_PATIENCE_SECONDS:.0f} s"
                 ) from None
-        if work.sink is not None:
-            return steady_rate(await pipe.instants(ground.connection, work.sink))
-        return steady_rate(await _settled_at(ground, who, count))
+        found = (
+            await _settled_at(ground, who, count)
+            if work.sink is None
+            else await pipe.instants(ground.connection, work.sink)
+        )
+        stretch = steady(found)
+        return Pace(stretch.rate, running.seconds_between(stretch.begin, stretch.end) / stretch.count * 1e6)
 
 
 async def at_rest(stage: Stage, service: str, population: int, topics: Sequence[Topic]) -> float:

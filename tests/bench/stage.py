@@ -18,10 +18,12 @@ import psutil
 from deploy.local.environment import Ports, environment
 from deploy.local.servers.ports import LOOPBACK, free_port
 from deploy.local.servers.together import LocalServers
+from libs.common.clock import utc_now
 from libs.common.events.topics import Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.settings import KafkaSettings
 from tests.bench import pipe
+from tests.bench.figures import interpolated
 from tests.bench.floors.raw import READY
 from tests.bench.traffic import SECRET
 
@@ -43,6 +45,8 @@ class Running:
     port: int
     log: Path
     peak_mb: float = 0.0
+    spent: list[tuple[float, float]] = field(default_factory=list)
+    """When it was looked at, and its processor time until then, in seconds."""
 
     @property
     def url(self) -> str:
@@ -55,6 +59,17 @@ class Running:
             self.peak_mb = max(self.peak_mb, found)
             return float(found)
         return 0.0
+
+    def look(self) -> None:
+        """Note what it has spent and what it weighs."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = psutil.Process(self.process.pid).cpu_times()
+            self.spent.append((utc_now().timestamp(), times.user + times.system))
+        self.resident_mb()
+
+    def seconds_between(self, begin: float, end: float) -> float:
+        """Processor time it spent between two instants, as far as the looks tell."""
+        return interpolated(self.spent, end) - interpolated(self.spent, begin)
 
     def check(self) -> None:
         """Raises BenchError when it has ended."""
@@ -205,7 +220,7 @@ async def ask(module: str, given: Mapping[str, Any], watched: Sequence[Running])
 
 async def _watch(running: Running) -> None:
     while True:
-        running.resident_mb()
+        running.look()
         await asyncio.sleep(_LOOK_SECONDS)
 
 

@@ -107,7 +107,7 @@ def webhook_record(n: int, wamid: str, at: datetime) -> tuple[bytes, bytes]:
 
 def intent(n: int, intent_id: UUID | str, at: datetime) -> tuple[bytes, bytes]:
     """Key and value of an AI's reply."""
-    value = {
+    value: dict[str, object] = {
         "type": "outbound.intent.v1",
         "intent_id": str(intent_id),
         "org_id": org_id(n),
