@@ -14,10 +14,10 @@ from libs.common.db.pool import Connection, Pool
 from libs.common.metrics import gauge
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
-from libs.common.sending.outcomes import PreparedT, Refused, Timings, Unclear
+from libs.common.sending.outcomes import PreparedT, Timings, Unclear
 from libs.common.sending.rows import SendRow, Step
 from libs.common.sending.telling import Teller
-from libs.common.sending.transitions import settle, unknown, weigh
+from libs.common.sending.transitions import expire, unknown, weigh
 
 _AT_ONCE = 200
 _ROUNDS = 25
@@ -69,7 +69,7 @@ class Sweeper(Generic[PreparedT]):
 
     async def _expire(self) -> bool:
         """A row that waited until its deadline fails, whatever it waited for."""
-        return await self._move(sends.overdue, lambda row, now: settle(row, Refused(None, "intent_expired"), now))
+        return await self._move(sends.overdue, expire)
 
     async def _move(
         self,

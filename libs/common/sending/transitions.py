@@ -67,7 +67,7 @@ def admit(
     for candidate in found:
         row = candidate.row
         if now >= row.expires_at:
-            admission.steps.append(settle(row, Refused(None, "intent_expired"), now))
+            admission.steps.append(expire(row, now))
             continue
         rests: list[tuple[PauseScope, datetime]] = []
         if candidate.rests_until is not None:
@@ -168,9 +168,16 @@ def weigh(row: SendRow, evidence: Evidence, now: datetime, timings: Timings) -> 
                 return Step(row, again)
             return settle(row, Refused(None, "unknown_outcome"), now)
         case Unclear():
-            if now >= max(row.expires_at, row.unknown_since or now) + timings.patience:
+            if now - timings.patience >= max(
+                row.expires_at, row.unknown_since or now
+            ):  # a deadline may be the end of time
                 return settle(row, Refused(None, "unknown_outcome"), now)
             return None
+
+
+def expire(row: SendRow, now: datetime) -> Step:
+    """A pending row whose deadline has passed. If it waits to be sent once more, its first call may have been accepted all the same."""
+    return settle(row, Refused(None, "unknown_outcome" if row.resends else "intent_expired"), now)
 
 
 def settle(row: SendRow, final: Final, now: datetime) -> Step:

@@ -165,6 +165,18 @@ def test_rows_whose_time_is_up_end_before_any_gate() -> None:
     assert admission.judged == []
 
 
+def test_a_resend_that_waited_beyond_its_deadline_is_not_called_expired() -> None:
+    row = replace(a_row(expires_in=timedelta(0)), resends=1, tries=1)
+    assert [step.final for step in admit([Candidate(row)], NOW, TIMINGS, is_template).steps] == [
+        Refused(None, "unknown_outcome")
+    ]
+
+
+def test_a_deadline_may_be_the_end_of_time() -> None:
+    row = replace(a_row(state="unknown"), expires_at=datetime.max.replace(tzinfo=UTC))
+    assert weigh(row, Unclear(), NOW, TIMINGS) is None
+
+
 def test_rows_of_an_account_that_rests_wait_for_its_end() -> None:
     [step] = admit([Candidate(a_row(), rests_until=NOW + 5 * SECOND)], NOW, TIMINGS, is_template).steps
     assert (step.after.state, step.after.due_at, step.after.blocks_until) == ("pending", NOW + 5 * SECOND, None)
