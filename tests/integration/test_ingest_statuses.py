@@ -208,9 +208,8 @@ async def test_workers_that_race_with_the_same_webhooks_store_them_once(deps: wo
     assert counts == [30, 30, 30]
 
 
-async def test_a_bridge_that_fails_late_gives_its_slot_back_and_the_silenced_intent_is_told(
-    deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str
-) -> None:
+async def a_bridge_on_its_way(deps: worker.Deps) -> tuple[UUID, UUID, UUID, UUID]:
+    """A bridge that Twilio calls SM1 holds its slot, which silenced a later intent: conversation, original, silenced, bridge."""
     await worker.on_webhooks(received(*meta.split(of_messages(a_message(now() - 2 * DAY)), utc_now())), deps)
     original, silenced, bridge = uuid4(), uuid4(), uuid4()
     async with deps.pool.acquire() as db, db.transaction():
@@ -232,8 +231,17 @@ async def test_a_bridge_that_fails_late_gives_its_slot_back_and_the_silenced_int
         ours = ProviderId("sms", "AC1", "SM1", ORG, bridge, original, 1)
         await store_provider_ids(db, [ours], utc_now())
     await deps.slots.align(held=[Slot(ORG, conversation, original)])
-    form = {"MessageSid": ["SM1"], "AccountSid": ["AC1"], "MessageStatus": ["undelivered"], "ErrorCode": ["30003"]}
-    assert await worker.on_webhooks(received(twilio.status_record(form, utc_now())), deps) == []
+    return conversation, original, silenced, bridge
+
+
+UNDELIVERED = {"MessageSid": ["SM1"], "AccountSid": ["AC1"], "MessageStatus": ["undelivered"], "ErrorCode": ["30003"]}
+
+
+async def test_a_bridge_that_fails_late_gives_its_slot_back_and_the_silenced_intent_is_told(
+    deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    conversation, _original, silenced, bridge = await a_bridge_on_its_way(deps)
+    assert await worker.on_webhooks(received(twilio.status_record(UNDELIVERED, utc_now())), deps) == []
     async with deps.pool.acquire() as db:
         assert await db.fetchval("select count(*) from bridge_slots") == 0
         assert await db.fetchval("select status from messages where message_id = $1", bridge) == "failed"
@@ -264,3 +272,21 @@ async def test_the_lines_tell_the_story_and_nothing_private(deps: worker.Deps, l
     assert (loud["level"], loud["phone_number_id"]) == ("error", "999")
     for private in ("my secret", WA_ID, "wamid", "Kim"):
         assert private not in log_lines.raw
+
+
+async def test_a_crash_before_telling_of_a_freed_slot_tells_it_later_and_of_the_same_attempt(
+    deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    _conversation, _original, silenced, _bridge = await a_bridge_on_its_way(deps)
+    batch = received(twilio.status_record(UNDELIVERED, utc_now()))
+    assert isinstance(deps.producer, CrashingProducer)
+    deps.producer.crashes = 1
+    with pytest.raises(Crash):
+        await worker.on_webhooks(batch, deps)
+    assert await worker.on_webhooks(batch, deps) == []
+    async with deps.pool.acquire() as db:  # the router has decided it again, and a provider says everything twice
+        await db.execute("update messages set attempt = 2, status = 'pending' where message_id = $1", silenced)
+    assert await worker.on_webhooks(batch, deps) == []
+    async with watching(kafka_bootstrap, topic_prefix, [OUTBOUND_REFUSED]) as consumer, asyncio.timeout(10):
+        refusals = [json.loads((await consumer.getone()).value) for _ in range(2)]
+    assert [(r["intent_id"], r["attempt"], r["reason"]) for r in refusals] == [(str(silenced), 1, "slot_freed")] * 2

@@ -57,9 +57,9 @@ _NEWEST_SILENCED = """
 select distinct on (d.slot_holder, d.conversation_id) d.org_id, d.conversation_id, d.intent_id, d.attempt, d.slot_holder
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as u (org_id, conversation_id, intent_id)
   join decisions d on d.slot_holder = u.intent_id and d.org_id = u.org_id and d.conversation_id = u.conversation_id
-  join messages m on m.org_id = d.org_id and m.message_id = d.intent_id and m.attempt = d.attempt
- where d.reason = 'bridge_already_sent' and m.status = 'failed'
- order by d.slot_holder, d.conversation_id, m.sequence desc, d.intent_id
+  join messages m on m.org_id = d.org_id and m.message_id = d.intent_id
+ where d.reason = 'bridge_already_sent'
+ order by d.slot_holder, d.conversation_id, m.sequence desc, d.intent_id, d.attempt desc
 """
 
 
@@ -98,11 +98,10 @@ async def release(db: Connection, slots: Collection[Slot]) -> list[Slot]:
 
 
 async def newest_silenced(db: Connection, slots: Collection[Slot]) -> list[Silenced]:
-    """For each slot given back the newest intent that it had silenced and that still is: tell the router ``slot_freed`` for it.
+    """For each slot given back the newest intent that it had silenced: tell the router ``slot_freed`` for it.
 
     Call it after ``release`` in the same transaction, as a statement of its own, so that it sees decisions that ``release`` waited for. A repeat
-    names the same intent until the router has decided it again, and then another one: call it only when ``release`` returned the slot,
-    or for a send that is not told yet.
+    names the same attempt of the same intent, also once the router has decided it again: whoever tells it twice tells the same.
     """
     if not slots:
         return []

@@ -219,23 +219,27 @@ class _Folded:
             if message.state.status in {"pending", "sent"} and message.state.attempt == match.attempt:
                 self.effects.refusals.append(_window_refusal(match, conversation_id, status))
             return
-        before = message.state.seq
+        before = message.state
         _apply(message, match, status)
         update = told(message)
         if update is not None:
             self.effects.updates.append(update)
-        if message.state.seq > before and message.state.status == "failed":
-            self._after_failure(message, conversation_id, match, status)
+        if status.status == "failed" and _ended_by_provider(message, match):
+            if message.notification_type == "bridge":  # also on a repeat: the first time may not have been told
+                self.effects.freed.append(Slot(match.org_id, conversation_id, match.send_id))
+            if message.state.seq > before.seq:
+                self._mark(message, conversation_id, match, status)
 
-    def _after_failure(
-        self, message: LockedMessage, conversation_id: UUID, match: _Match, status: ProviderStatus
-    ) -> None:
-        if message.notification_type == "bridge":
-            self.effects.freed.append(Slot(match.org_id, conversation_id, match.send_id))
+    def _mark(self, message: LockedMessage, conversation_id: UUID, match: _Match, status: ProviderStatus) -> None:
         fault = FAULT_OF_CODE.get(status.code or "") if status.provider == "sms" else None
         if fault is not None and status.code is not None and message.sent_to is not None:
             mark = RecipientMark(match.org_id, conversation_id, message.sent_to, fault, status.code, status.at)
             self.marks.append(mark)
+
+
+def _ended_by_provider(message: LockedMessage, match: _Match) -> bool:
+    state = message.state
+    return state.attempt == match.attempt and state.status == "failed" and state.reason == "provider_refused"
 
 
 def _apply(message: LockedMessage, match: _Match, status: ProviderStatus) -> None:
