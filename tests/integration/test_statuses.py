@@ -211,3 +211,14 @@ async def test_two_batches_that_hold_the_same_messages_do_not_deadlock(pool: Poo
     forth, back = [a_status("sent", w) for w in wamids], [a_status("delivered", w) for w in reversed(wamids)]
     await asyncio.gather(*(receive(pool, *order) for order in (forth, back) * 4))
     assert await value(pool, "select count(*) from messages where status = 'delivered' and seq <= 2") == len(wamids)
+
+
+async def test_metas_word_on_the_window_reaches_a_conversation_that_was_merged_meanwhile(pool: Pool) -> None:
+    message_id, merged = await a_message(pool), uuid4()
+    await store(pool, an_id(message_id))
+    async with pool.acquire() as db:
+        await db.execute("insert into conversation_aliases values ($1, 'acme', $2)", merged, CONVERSATION)
+        await db.execute("update messages set conversation_id = $1 where message_id = $2", merged, message_id)
+    (refusal,) = (await receive(pool, a_status("failed", after=5, code="131047"))).refusals
+    assert refusal.conversation_id == CONVERSATION
+    assert await value(pool, "select refused_at from conversations") == T0 + timedelta(seconds=5)

@@ -15,7 +15,10 @@ Key = tuple[str, UUID]
 
 @dataclass(slots=True)
 class LockedMessage:
-    """An outbound message whose row this transaction holds; ``state`` is replaced while statuses are folded."""
+    """An outbound message whose row this transaction holds; ``state`` is replaced while statuses are folded.
+
+    ``conversation_id`` is the conversation as it is now, where the message was written under one that is merged.
+    """
 
     org_id: str
     message_id: UUID
@@ -29,12 +32,13 @@ class LockedMessage:
 
 
 _LOCK_MESSAGES = """
-select m.org_id, m.message_id, m.conversation_id, m.channel, m.kind, m.notification_type,
+select m.org_id, m.message_id, coalesce(a.conversation_id, m.conversation_id) as conversation_id, m.channel, m.kind, m.notification_type,
        (select s.command ->> 'to' from sends s
          where s.org_id = m.org_id and s.message_id = coalesce(m.parent_id, m.message_id) and s.attempt = m.attempt) as sent_to,
        m.status, m.attempt, m.seq, m.reason, m.provider_code, m.sent_at, m.delivered_at, m.read_at, m.failed_at
   from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
   join messages m using (org_id, message_id)
+  left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
  where m.direction = 'out'
  order by m.org_id, m.message_id
    for update of m
