@@ -20,6 +20,7 @@ from uuid import UUID
 
 from libs.common.db.merge import Merge, merge_customers
 from libs.common.db.pool import Connection
+from libs.common.errors import Transient
 from libs.common.events.directory import (
     ConsentChanged,
     CustomerUpserted,
@@ -165,7 +166,11 @@ async def _claim_phones(db: Connection, claims: Sequence[sql.CustomerRow]) -> No
     await merge_customers(db, list(merges.values()))
     await sql.move_identities(db, moved)
     # a wa_id is added when WhatsApp tells it; the phone is known from now on
-    await queries.add_identities(db, [(*i, who) for i, who in wanted.items() if i not in owners and i[1] == "phone"])
+    missing = [(*i, who) for i, who in wanted.items() if i not in owners and i[1] == "phone"]
+    if await queries.add_identities(db, missing) != len(missing):
+        raise Transient(
+            "a phone number became somebody's meanwhile"
+        )  # a first contact: the next try finds whose, and merges
 
 
 async def _consents(db: Connection, consents: Sequence[Numbered[ConsentChanged]], refused: list[Refused]) -> None:

@@ -7,9 +7,11 @@ from itertools import permutations
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
+from libs.common.errors import Transient
 from libs.common.events.directory import (
     ConsentChanged,
     CustomerUpserted,
@@ -140,6 +142,26 @@ async def test_a_field_left_out_stays_and_null_takes_it_away(pool: Pool) -> None
     assert await rows(pool, "select name, phone from customers") == [{"name": "Kim B.", "phone": PHONE}]
     await apply(pool, a_change(CustomerUpserted, after=2, phone=None))
     assert await rows(pool, "select name, phone from customers") == [{"name": "Kim", "phone": None}]
+
+
+async def test_a_first_contact_at_the_same_moment_is_the_directorys_customer_in_the_end(pool: Pool) -> None:
+    contacted = uuid4()
+    async with pool.acquire() as db:
+        async with db.transaction():  # the router's, which has not committed yet
+            await db.execute(
+                "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'outbound')",
+                contacted,
+                ORG,
+                PHONE,
+            )
+            await db.execute("insert into customer_identities values ($1, 'phone', $2, $3)", ORG, PHONE, contacted)
+            telling = asyncio.create_task(apply(pool, a_change(CustomerUpserted)))
+            assert not (await asyncio.wait([telling], timeout=0.2))[0]
+        with pytest.raises(Transient):
+            await telling
+    await apply(pool, a_change(CustomerUpserted))
+    assert [row["customer_id"] for row in await rows(pool, "select customer_id from customers")] == [KIM]
+    assert [row["customer_id"] for row in await rows(pool, "select customer_id from customer_identities")] == [KIM]
 
 
 async def test_five_hundred_customers_are_one_batch(pool: Pool) -> None:
