@@ -1,0 +1,103 @@
+"""kill -9 at the worst moments. Nothing is lost, and nobody gets anything twice."""
+
+import asyncio
+from typing import Any
+
+from tests.support.garages import LATE, Customer, a_garage, bridge_of
+from tests.support.load import under_load
+from tests.support.system import System
+
+STALLED = 60.0
+
+
+async def test_a_whatsapp_sender_killed_between_claim_and_result_sends_each_message_once(system: System) -> None:
+    garage = await a_garage(system)
+    reached, missed = await asyncio.gather(*(garage.customer_who_wrote() for _ in range(2)))
+    await stall(system, "meta", reached, missed)
+    intents = [reached.intent("One"), missed.intent("Two")]
+    await system.intend(*intents)
+    await both_claimed(system, intents, reached.whatsapps)
+    await system.services["whatsapp-sender"].kill()
+    await system.start("whatsapp-sender")
+    for intent in intents:
+        await system.reaches(intent["intent_id"], "read")
+    await system.quiet()
+    assert [sent["callback"] for sent in await reached.whatsapps()] == [f"{intents[0]['intent_id']}:1"]
+    assert [sent["callback"] for sent in await missed.whatsapps()] == [f"{intents[1]['intent_id']}:1"]
+    assert await resends(system, intents) == [0, 1]
+
+
+async def test_an_sms_bridge_killed_between_claim_and_result_sends_each_bridge_once(system: System) -> None:
+    garage = await a_garage(system)
+    reached, missed = await asyncio.gather(*(garage.customer_who_wrote(LATE) for _ in range(2)))
+    await stall(system, "twilio", reached, missed)
+    intents = [reached.intent("One"), missed.intent("Two")]
+    await system.intend(*intents)
+    await both_claimed(system, intents, reached.texts)
+    await system.services["sms-bridge"].kill()
+    await system.start("sms-bridge")
+    for intent in intents:
+        assert await system.fails(intent["intent_id"]) == "window_expired_bridge_sent"
+        await system.reaches(bridge_of(intent["intent_id"]), "delivered")
+    await system.quiet()
+    assert [len(await customer.texts()) for customer in (reached, missed)] == [1, 1]
+    assert await resends(system, intents) == [0, 1]
+    charged = "select count(*) from charges where org_id = $1"
+    assert await system.value(charged, garage.org_id) == 2
+
+
+async def test_an_answer_that_was_lost_on_the_way_is_settled_by_evidence(system: System) -> None:
+    garage = await a_garage(system)
+    kim, lee = await garage.customer_who_wrote(), await garage.customer_who_wrote(LATE)
+    await system.sandbox.fault("meta", "drop_answer", to=kim.phone)
+    await system.sandbox.fault("twilio", "drop_answer", to=lee.phone)
+    session, bridged = await system.intend(kim.intent(), lee.intent())
+    await system.reaches(session, "read")
+    assert await system.fails(bridged) == "window_expired_bridge_sent"
+    await system.quiet()
+    assert (len(await kim.whatsapps()), len(await lee.texts())) == (1, 1)
+
+
+async def test_a_router_killed_under_load_loses_nothing_and_doubles_nothing(system: System) -> None:
+    load = await under_load(await a_garage(system))
+    async with load.until_it_fell():
+        await system.services["router"].kill()
+    await system.start("router")
+    await load.settles()
+
+
+async def test_senders_and_ingest_killed_under_load_lose_nothing_and_double_nothing(system: System) -> None:
+    load = await under_load(await a_garage(system))
+    victims = ("ingest", "whatsapp-sender", "sms-bridge")
+    async with load.until_it_fell():
+        await asyncio.gather(*(system.services[name].kill() for name in victims))
+    await system.start(*victims)
+    await load.settles()
+
+
+async def stall(system: System, provider: Any, reached: Customer, missed: Customer) -> None:
+    """The next call for each hangs: one was processed, one was not."""
+    for customer, sent in ((reached, True), (missed, False)):
+        await system.sandbox.fault(provider, "stall", to=customer.phone, seconds=STALLED, sent=sent, calls=1)
+
+
+async def both_claimed(system: System, intents: list[dict[str, Any]], arrived: Any) -> None:
+    """Both calls are under way, and the first has reached its customer."""
+    ids = [intent["intent_id"] for intent in intents]
+
+    async def claimed() -> bool:
+        count = "select count(*) from sends where message_id = any($1::uuid[]) and tries = 1 and settled_at is null"
+        return bool(await arrived()) and await system.value(count, ids) == len(ids)
+
+    await system.until(claimed, "two calls hang")
+
+
+async def resends(system: System, intents: list[dict[str, Any]]) -> list[int]:
+    found = [
+        await system.value("select resends from sends where message_id = $1::uuid", i["intent_id"]) for i in intents
+    ]
+    assert await system.value(
+        "select count(*) from sends where message_id = any($1::uuid[]) and state = 'accepted'",
+        [intent["intent_id"] for intent in intents],
+    ) == len(intents)
+    return found

@@ -1,0 +1,143 @@
+"""Servers that fall silent, go and come back, under load. Nothing is lost, and no conversation gets a second bridge."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient
+
+from deploy.local.servers.kafka import KafkaServer
+from deploy.local.servers.postgres import PostgresServer
+from deploy.local.servers.server import Server
+from deploy.local.servers.together import start_all
+from deploy.local.servers.valkey import ValkeyServer
+from libs.common.db.migrate import migrate
+from tests.e2e.conftest import SHORT
+from tests.support.garages import LATE, a_garage
+from tests.support.load import under_load
+from tests.support.servers import RunServers
+from tests.support.system import Servers, System
+from tests.support.topics import OwnTopics
+
+
+@dataclass(frozen=True, slots=True)
+class Hurt:
+    """A system whose servers are its own."""
+
+    system: System
+    kafka: KafkaServer
+    postgres: PostgresServer
+    valkey: ValkeyServer
+
+
+@pytest_asyncio.fixture(scope="module")
+async def own_system(run_servers: RunServers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hurt]:
+    folder: Path = tmp_path_factory.mktemp("own-system")
+    watchdog = run_servers.watchdog
+    kafka = KafkaServer(folder / "kafka", watchdog)
+    postgres = PostgresServer(folder / "postgres", watchdog, durable=False)
+    valkey = ValkeyServer(folder / "valkey", watchdog, durable=False)
+    servers: list[Server] = [kafka, postgres, valkey]
+    async with AsyncExitStack() as ending:
+        for server in servers:
+            ending.callback(server.kill)
+        await asyncio.to_thread(start_all, servers)
+        await migrate(postgres.address)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
+        await admin.start()
+        try:
+            await OwnTopics(admin, "").create()
+        finally:
+            await admin.close()
+        logs = folder / "logs"
+        logs.mkdir()
+        addresses = Servers(kafka.address, "", postgres.address, valkey.address)
+        system = await ending.enter_async_context(System(addresses, watchdog, logs, **SHORT))
+        yield Hurt(system, kafka, postgres, valkey)
+
+
+@pytest_asyncio.fixture
+async def hurt(own_system: Hurt) -> AsyncIterator[Hurt]:
+    """All servers run; afterwards nothing private stands in the logs."""
+    for server in (own_system.kafka, own_system.postgres, own_system.valkey):
+        await asyncio.to_thread(server.start)
+    await own_system.system.mend()
+    yield own_system
+    assert not own_system.system.leaks()
+    assert [line for line in own_system.system.lines() if line["event"] == "task.failed"] == []
+
+
+async def test_without_redis_routing_goes_on_and_a_conversation_gets_one_bridge(hurt: Hurt) -> None:
+    system, garage = hurt.system, await a_garage(hurt.system)
+    closed, open_ = await garage.customer_who_wrote(LATE), await garage.customer_who_wrote()
+    await asyncio.to_thread(hurt.valkey.stop)
+    first, second, session = [await who.is_told() for who in (closed, closed, open_)]
+    assert await system.way(first) == ("bridge", "sms", "window_expired")
+    assert await system.way(second) == ("silent", None, "bridge_already_sent")
+    await system.reaches(session, "read")
+    assert await system.fails(first) == "window_expired_bridge_sent"
+
+    await asyncio.to_thread(hurt.valkey.start)
+    third = await closed.is_told()
+    assert await system.way(third) == ("silent", None, "bridge_already_sent")
+    await system.quiet()
+    assert len(await closed.texts()) == 1
+
+
+async def test_a_broker_that_restarts_under_load_loses_nothing(hurt: Hurt) -> None:
+    load = await under_load(await a_garage(hurt.system), open_=6, closed=6)
+    async with load.until_it_fell():
+        await asyncio.to_thread(hurt.kafka.restart)
+    await load.settles()
+
+
+async def test_a_broker_that_is_killed_under_load_loses_nothing(hurt: Hurt) -> None:
+    load = await under_load(await a_garage(hurt.system), open_=6, closed=6)
+    async with load.until_it_fell():
+        await asyncio.to_thread(hurt.kafka.kill)
+        await asyncio.to_thread(hurt.kafka.start)
+    await load.settles()
+
+
+async def test_a_database_that_restarts_under_load_loses_nothing(hurt: Hurt) -> None:
+    load = await under_load(await a_garage(hurt.system), open_=6, closed=6)
+    async with load.until_it_fell():
+        await asyncio.to_thread(hurt.postgres.restart)
+    await load.settles()
+
+
+async def test_while_the_database_is_silent_webhooks_are_taken_and_afterwards_all_is_done(hurt: Hurt) -> None:
+    system, garage = hurt.system, await a_garage(hurt.system)
+    kim, lee = await garage.customer_who_wrote(), garage.customer()
+    await system.quiet()
+    await asyncio.to_thread(hurt.postgres.pause)
+    try:
+        intent_id = await kim.is_told()
+        wrote = await system.sandbox.customer_writes(garage.phone_number_id, lee.phone, text="Hello?")
+
+        async def taken() -> bool:
+            posted = await system.sandbox.webhooks()
+            return any(
+                item["subject"] == wrote["wamid"] for hook in posted if hook["delivered"] for item in hook["items"]
+            )
+
+        await system.until(taken, "ingest takes a webhook without its database")
+        await system.until(lambda: unready(system, "router"), "the router says that it cannot work")
+        assert not await unready(system, "ingest")
+        assert await kim.whatsapps() == []
+    finally:
+        await asyncio.to_thread(hurt.postgres.resume)
+    await system.reaches(intent_id, "read")
+    await system.told.hears("inbound.messages.v1", provider_id=wrote["wamid"])
+    await system.quiet()
+    assert len(await kim.whatsapps()) == 1
+
+
+async def unready(system: System, name: str) -> bool:
+    async with aiohttp.ClientSession() as http, http.get(f"{system.services[name].url}/readyz") as answer:
+        return answer.status == 503
