@@ -34,10 +34,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="one round of everything, fewer records, 50,000 instead of 1,000,000 conversations",
+        help="one round of everything, fewer records, no growth",
     )
     parser.add_argument("--only", choices=NAMES, action="append", help="this part alone; may be repeated")
-    parser.add_argument("--runs", type=int, help="rounds of each figure per second (3, with --quick 1)")
+    parser.add_argument("--runs", type=int, help="rounds of each figure (3, with --quick 1)")
     parser.add_argument("--no-growth", action="store_true", help="leave the large population out")
     parser.add_argument("--json", type=Path, help="write everything found to this file too")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the processes' logs")
@@ -48,7 +48,7 @@ async def _bench(
     servers: LocalServers, folder: Path, console: Console, size: Size, options: argparse.Namespace
 ) -> Findings:
     dsn = servers.addresses.postgres_dsn
-    populations = [size.few] if options.no_growth else [size.few, size.many]
+    populations = [size.few] if size.many is None else [size.few, size.many]
     async with AsyncExitStack() as seeded:
         databases = {}
         for population in populations:
@@ -79,6 +79,8 @@ def main() -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic made a moment ago has leaders a moment later
     console = Console(width=None if sys.stdout.isatty() else 150)
     size = QUICK if options.quick else FULL
+    if options.no_growth:
+        size = replace(size, many=None)
     if options.runs:
         size = replace(size, rounds=options.runs)
     folder = Path(tempfile.mkdtemp(prefix="transom-bench-"))

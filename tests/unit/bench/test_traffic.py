@@ -1,0 +1,52 @@
+"""What the bench sends is what the services understand: a bench of dead letters would be fast and say nothing."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import orjson
+
+from libs.common.events.inbound import MetaWebhook
+from libs.common.events.intents import Intent, decode_intent
+from libs.common.events.outbound import SmsCommand, WhatsappCommand
+from services.ingest import meta
+from services.ingest.signature import signed_by_meta
+from tests.bench import traffic
+
+AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def test_a_conversation_comes_again_only_after_all_others() -> None:
+    turns = Counter(traffic.rounds(10, 25, seed=1))
+    assert sum(turns.values()) == 25
+    assert set(turns.values()) == {2, 3}
+
+
+def test_few_pieces_of_work_lie_all_over_a_large_population() -> None:
+    found = list(traffic.rounds(1_000_000, 500, seed=1))
+    assert len(set(found)) == 500
+    assert min(found) < 50_000
+    assert max(found) > 950_000
+
+
+def test_the_request_is_signed_over_exactly_its_body() -> None:
+    head, _, body = traffic.signed_request("h", traffic.webhook(7, "wamid.7", AT)).partition(b"\r\n\r\n")
+    lines = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    assert signed_by_meta(body, lines[b"X-Hub-Signature-256"], [traffic.SECRET.encode()])
+    assert int(lines[b"Content-Length"]) == len(body)
+
+
+def test_a_prepared_record_is_what_the_edge_makes_of_the_webhook() -> None:
+    [split] = meta.split(orjson.loads(traffic.webhook(7, "wamid.7", AT)), AT)
+    key, value = traffic.webhook_record(7, "wamid.7", AT)
+    assert split.key == key
+    assert MetaWebhook.decode(split.value) == MetaWebhook.decode(value)
+
+
+def test_intents_and_commands_are_events_of_the_contract() -> None:
+    one = uuid4()
+    intent = decode_intent(traffic.intent(7, one, AT)[1])
+    assert isinstance(intent, Intent)
+    assert intent.conversation_id == UUID(traffic.conversation_id(7))
+    assert WhatsappCommand.decode(traffic.whatsapp_command(7, one, 1, AT)[1]).message_id == one
+    assert SmsCommand.decode(traffic.sms_command(7, one, 1, AT)[1]).message_id == one
