@@ -18,7 +18,7 @@ from libs.common.redis import open_redis
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
 from libs.common.slots import RedisSlots
-from services.ingest import edge, progress, worker
+from services.ingest import edge, forget, progress, worker
 from services.ingest.progress import Progress
 from services.ingest.settings import IngestSettings
 from services.ingest.together import Together
@@ -90,6 +90,7 @@ async def run(settings: IngestSettings, service: Service) -> None:
             service.background(
                 repeatedly("progress", progress.PERIOD, lambda: progress.renew(pool, reached, consumer))
             ),
+            service.background(repeatedly("forget", forget.PERIOD, lambda: forget.forget(pool, utc_now))),
         ):
             await service.serve(
                 checks={"kafka": kafka_answers},  # without PostgreSQL webhooks are taken all the same

@@ -16,10 +16,12 @@ from libs.common.db.statuses import (
     ProviderId,
     ProviderStatus,
     fail_locally,
+    forget_early,
     receive_statuses,
     store_provider_ids,
 )
 from libs.common.ids import bridge_message_id
+from services.ingest.forget import forget
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
 NUMBER, PHONE = "106400000000001", "+447700900999"
@@ -222,3 +224,14 @@ async def test_metas_word_on_the_window_reaches_a_conversation_that_was_merged_m
     (refusal,) = (await receive(pool, a_status("failed", after=5, code="131047"))).refusals
     assert refusal.conversation_id == CONVERSATION
     assert await value(pool, "select refused_at from conversations") == T0 + timedelta(seconds=5)
+
+
+async def test_a_status_that_found_no_send_in_eight_days_is_forgotten(pool: Pool) -> None:
+    old = [a_status("sent", f"wamid.old{i}") for i in range(3)]
+    async with pool.acquire() as db, db.transaction():
+        await receive_statuses(db, old, T0 - timedelta(days=8, seconds=1))
+        await receive_statuses(db, [a_status("sent", "wamid.new")], T0 - timedelta(days=8))
+    await forget(pool, lambda: T0)
+    assert await value(pool, "select array_agg(provider_id) from early_statuses") == ["wamid.new"]
+    async with pool.acquire() as db:  # the bound of one statement
+        assert [await forget_early(db, T0, limit=1), await forget_early(db, T0, limit=1)] == [1, 0]

@@ -98,6 +98,13 @@ delete from early_statuses e
 returning e.provider, e.account, e.provider_id, e.status, e.code, e.callback, e.item, e.at
 """
 
+# Whatever belongs to no send of ours (another system on the same account) would stay for ever.
+_FORGET = """
+delete from early_statuses
+ where ctid = any (array(select e.ctid from early_statuses e where e.received_at < $1 order by e.received_at limit $2 for update skip locked))
+returning 1
+"""
+
 _REFUSE_WINDOW = """
 update conversations c
    set refused_at = greatest(c.refused_at, u.at)
@@ -137,6 +144,11 @@ async def store_provider_ids(db: Connection, ids: Sequence[ProviderId], now: dat
         return Effects()
     found = await _find(db, {s.id for s in kept})
     return await _settle(db, [(found[s.id], s) for s in sorted(kept, key=lambda s: s.at)])
+
+
+async def forget_early(db: Connection, received_before: datetime, limit: int) -> int:
+    """Delete up to ``limit`` of the statuses that were kept then and found no send since; returns how many there were."""
+    return len(await db.fetch(_FORGET, received_before, limit))
 
 
 @dataclass(frozen=True, slots=True)
