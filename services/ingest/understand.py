@@ -5,7 +5,7 @@ something known that is not for us. What is none of these raises Undecodable wit
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -189,7 +189,7 @@ def _identity_change(item: Mapping[str, Any], notice: CustomerMessage) -> Identi
         before = Sender(before.wa_id, previous, before.name)
     if now.ids in {(None, None), before.ids}:
         return None
-    return IdentityChange(notice, now)
+    return IdentityChange(replace(notice, sender=before), now)
 
 
 def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:

@@ -217,6 +217,18 @@ async def test_a_changed_number_goes_on_in_the_same_conversation_with_the_window
     assert row["last_customer_at"] > row["refused_at"]
 
 
+async def test_a_changed_user_id_goes_on_in_the_same_conversation_though_no_number_is_known(pool: Pool) -> None:
+    at = now()
+    conversation = await met(pool, Sender(None, "GB.old"), at=at - timedelta(hours=1))
+    system = {"type": "user_changed_user_id", "previous_user_id": "GB.old", "user_id": "GB.new", "body": "changed"}
+    notice = a_message(at, None, **{"from": None}, type="system", system=system, from_user_id="GB.new")
+    (record,) = meta.split(of_messages(notice, contacts=[]), at)
+    change = understand(record.value, reaction_opens=False)
+    assert isinstance(change, IdentityChange)
+    assert await met(pool, change.notice.sender, at=at, moved=change.now) == conversation
+    assert await met(pool, Sender(None, "GB.new"), at=at + timedelta(seconds=5)) == conversation
+
+
 async def test_the_contact_is_matched_by_id_and_not_by_place(pool: Pool) -> None:
     contacts = [a_contact("447700900222", "GB.222", "Pat"), a_contact(WA_ID, BSUID, "Kim")]
     messages = [
