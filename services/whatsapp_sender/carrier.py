@@ -42,7 +42,10 @@ class WhatsappCarrier:
         """Window, consent, template and number, read afresh; before a resend also whether the first call has turned up."""
         seen = await queries.evidence(db, [row for row in rows if row.resends])
         facts = await queries.facts(db, rows, self._window_length, seen)
-        return {row.key: judge(str(row.command.get("route")), facts[row.key], now) for row in rows}
+        return {
+            row.key: judge(str(row.command.get("route")), facts[row.key], now) if _addressed(row) else Refused(None)
+            for row in rows
+        }
 
     async def call(self, claim: Claim[Ready]) -> SendOutcome:
         """Build the request and send it. Meta's word on a closed window counts from the claim, or from the message we knew of."""
@@ -99,6 +102,11 @@ class WhatsappCarrier:
         """Nothing of WhatsApp lives outside of PostgreSQL but what ``call`` remembered for ``settle``."""
         for ended in settled:
             self._refused_at.pop(ended.row.key, None)
+
+
+def _addressed(row: SendRow) -> bool:
+    """A customer whose number was taken away, and who has no user id, can be written to no more."""
+    return any(row.command.get(name) is not None for name in ("to", "recipient"))
 
 
 def _ids(settled: Settled, *, applied: bool) -> list[ProviderId]:

@@ -24,14 +24,12 @@ class Deps:
 
 
 def decode_command(record: RawRecord) -> WhatsappCommand:
-    """The command in a record, its content and address looked at as well. Raises Undecodable."""
+    """The command in a record, its content looked at as well. Raises Undecodable."""
     command = WhatsappCommand.decode(record.value)
     try:
         CONTENT.validate_python(command.content)
     except ValidationError as error:
         raise Undecodable("bad_fields", f"content: {faults(error)}") from None
-    if command.to is None and command.recipient is None:
-        raise Undecodable("bad_fields", "one of to and recipient is needed")
     return command
 
 

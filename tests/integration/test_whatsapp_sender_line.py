@@ -6,7 +6,9 @@ from datetime import timedelta
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
+from services.whatsapp_sender.worker import decode_command
 from tests.support.logs import LogLines
+from tests.support.records import a_record
 from tests.support.sandbox import HookInbox
 from tests.support.sending import ORG, Garage, Told, a_sender, accept, again, kim, out_of_reach, statuses_in
 from tests.support.waiting import eventually
@@ -174,6 +176,16 @@ async def test_a_refusal_for_good_ends_the_message(
     [update] = await told.updates()
     assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131026")
     assert (await garage.row(command))["told"] is True
+
+
+async def test_a_customer_who_can_be_reached_no_more_ends_the_message(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+) -> None:
+    command = (await garage.command(await kim(garage, sandbox))).model_copy(update={"to": None})
+    await accept(line, decode_command(a_record(command.encode())))
+    assert await line.claim_once() == 0
+    [update] = await told.updates()
+    assert (update["message_id"], update["status"], update["reason"]) == (str(command.message_id), "failed", "provider_refused")  # fmt: skip
 
 
 async def test_a_message_that_waited_past_its_deadline_fails_unsent(
