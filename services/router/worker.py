@@ -3,7 +3,7 @@
 A large batch is handled in lanes side by side, a conversation in one of them, so that one lane's work fills another's waiting.
 
 Round trips of a lane, whatever its size: two to Postgres (facts; decisions and messages in one statement, which is its own transaction). Where an
-intent would be a bridge, one to Redis and three more to Postgres (begin, slots, commit); where a contact is the first, up to six more; where
+intent would be a bridge, one to Redis and four more to Postgres (begin, conversations, slots, commit); where a contact is the first, up to six more; where
 an intent was decided before, one more (what stands). A batch of refusals costs one more (its messages locked) and a begin and a commit.
 
 Rule 1: what is published was committed before, and comes from what stands recorded, now or from an earlier try.
@@ -126,6 +126,8 @@ async def decide_and_record(
         if strangers:
             await _open_conversations(db, strangers)
         if asked:
+            if not await slots.hold_conversations(db, asked):
+                raise Transient("a conversation was merged meanwhile")
             holders = await slots.take(db, asked, now)
             decisions = judged(cases, decisions, holders, now)
             aligned = alignment(asked, redis, holders)

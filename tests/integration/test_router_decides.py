@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 
+from libs.common.db.merge import Merge, merge_customers
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, SmsCommand, WhatsappCommand
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
@@ -280,6 +281,21 @@ async def test_an_alias_leads_to_the_conversation_it_became(router: Router) -> N
     told = await router.decide(garage.intent(conversation_id=str(alias)), garage.intent())
     assert {d["conversation_id"] for d in told["outbound.decisions.v1"]} == {str(garage.conversation_id)}
     assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "silent"]
+
+
+async def test_a_conversation_that_is_being_merged_gives_no_slot_that_would_be_left_behind(router: Router) -> None:
+    loser = await stored(router, Garage.closed())
+    winner = Garage.closed(org_id=loser.org_id, number=loser.number, phone="+447700900111")
+    await stored(router, winner)
+    async with router.pool.acquire() as db, db.transaction():
+        await merge_customers(db, [Merge(loser.org_id, loser.customer_id, winner.customer_id)])
+        deciding = asyncio.create_task(router.handle(loser.intent()))
+        await asyncio.wait([deciding], timeout=0.3)
+    await deciding
+    [decision] = (await router.told.new())["outbound.decisions.v1"]
+    assert (decision["route"], decision["conversation_id"]) == ("bridge", str(winner.conversation_id))
+    slots = await router.rows("select conversation_id from bridge_slots")
+    assert [slot["conversation_id"] for slot in slots] == [winner.conversation_id]
 
 
 async def test_an_id_that_another_message_has_is_rejected_and_leaves_it_alone(router: Router) -> None:

@@ -25,6 +25,14 @@ on conflict (conversation_id) do update
 returning conversation_id, intent_id
 """
 
+_STAND = """
+select c.conversation_id
+  from unnest($1::text[], $2::uuid[]) as u (org_id, conversation_id)
+  join conversations c on c.org_id = u.org_id and c.conversation_id = u.conversation_id
+ order by c.conversation_id
+   for key share of c
+"""
+
 _ACCEPT = """
 with ours as (
     select s.conversation_id, u.accepted_at
@@ -71,6 +79,15 @@ class Silenced(NamedTuple):
     intent_id: UUID
     attempt: int
     holder: UUID
+
+
+async def hold_conversations(db: Connection, wanted: Collection[Slot]) -> bool:
+    """Whether all these conversations stand, and will until the transaction ends; else one has become part of another meanwhile.
+
+    Ask before ``take``: a slot taken under an id that is about to become an alias would be left behind, and hold back nobody.
+    """
+    found = await db.fetch(_STAND, [s.org_id for s in wanted], [s.conversation_id for s in wanted])
+    return len(found) == len(wanted)
 
 
 async def take(db: Connection, wanted: Collection[Slot], now: datetime) -> dict[UUID, UUID]:
