@@ -21,6 +21,7 @@ Say = Callable[[str], None]
 Side = Literal["few", "floor", "many"]
 NAMES = ("intake", "through", "routing", "sending", "latency", "memory")
 
+APART = "each in a conversation of its own"
 ALONE, TOGETHER = "edge alone", "edge and worker in one process"
 LONE_INTENT = Target("value", 40.0)
 MEMORY = Target("value", 120.0)
@@ -146,15 +147,25 @@ class Bench:
             pace = await rates.rate(self._stage, work, who, population, self._size.records[name])
             return {name: pace.rate, f"{name}, own processor time each": pace.own_us}
 
+        async def everywhere() -> None:
+            """The same number of records, each for a conversation of its own: batches then hold many more customers, whatever is stored."""
+            if self._size.many is not None:
+                self._say(f"{name}: each in a conversation of its own, {self._size.many:,} conversations")
+                count = self._size.records[name]
+                pace = await rates.rate(self._stage, work, "service", self._size.many, count, active=count)
+                self._runs.values[f"{name}, {APART}", "few"].append(pace.rate)
+
         targets = {
             "through": (Target("ratio", 0.5), Target("value", 3000.0)),
             "routing": (Target("ratio", 0.6), Target("value", 3000.0)),
         }
         try:
             await self._rounds(name, once)
+            await everywhere()
         finally:
             self._figure(name, "/s", "more", *targets.get(name, ()))
             self._figure(f"{name}, own processor time each", "µs", "less")
+            self._figure(f"{name}, {APART}", "/s", "more")
 
     async def _latency(self) -> None:
         async def once(who: Who, population: int) -> dict[str, float]:

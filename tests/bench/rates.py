@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -47,39 +48,40 @@ _REST_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One service's work: what is put before it (``make(population, count)`` into ``source``), and where what it got done shows."""
+    """One service's work: what is put before it (``make(population, count, active)`` into ``source``), and where what it got done shows."""
 
     service: str
     floor: str
     topics: tuple[Topic, ...]
     source: Topic
-    make: Callable[[int, int], Records]
+    make: Callable[[int, int, int], Records]
     sink: Topic | None
 
 
-def webhook_records(population: int, count: int) -> Records:
+def webhook_records(population: int, count: int, active: int) -> Records:
     at, run = utc_now(), uuid4().hex[:8]
-    for i, n in enumerate(traffic.rounds(population, count, seed=count)):
-        yield traffic.webhook_record(n, f"wamid.{run}.{i}", at)
+    for i, n in enumerate(traffic.rounds(population, count, seed=count, active=active)):
+        # whoever writes again writes later, so that every message moves its window
+        yield traffic.webhook_record(n, f"wamid.{run}.{i}", at + timedelta(seconds=i // min(population, active)))
 
 
-def intents(population: int, count: int) -> Records:
+def intents(population: int, count: int, active: int) -> Records:
     at = utc_now()
-    for n in traffic.rounds(population, count, seed=count):
+    for n in traffic.rounds(population, count, seed=count, active=active):
         yield traffic.intent(n, uuid4(), at)
 
 
-def commands(population: int, count: int) -> Records:
+def commands(population: int, count: int, active: int) -> Records:
     at = utc_now()
     begin = int(at.timestamp() * 1000) * 1000  # sequences grow from run to run, as the router's do
-    for i, n in enumerate(traffic.rounds(population, count, seed=count)):
+    for i, n in enumerate(traffic.rounds(population, count, seed=count, active=active)):
         yield traffic.whatsapp_command(n, uuid4(), begin + i, at)
 
 
-def texts(population: int, count: int) -> Records:
+def texts(population: int, count: int, active: int) -> Records:
     at = utc_now()
     begin = int(at.timestamp() * 1000) * 1000
-    for i, n in enumerate(traffic.rounds(population, count, seed=count)):
+    for i, n in enumerate(traffic.rounds(population, count, seed=count, active=active)):
         yield traffic.sms_command(n, uuid4(), begin + i, at)
 
 
@@ -97,10 +99,10 @@ class Pace:
     own_us: float
 
 
-async def rate(stage: Stage, work: Work, who: Who, population: int, count: int) -> Pace:
+async def rate(stage: Stage, work: Work, who: Who, population: int, count: int, active: int = traffic.ACTIVE) -> Pace:
     """How fast a full topic is worked off, once the first tenth is over."""
     async with stage.ground(population, work.topics) as ground:
-        records = await asyncio.to_thread(lambda: list(work.make(population, count)))
+        records = await asyncio.to_thread(lambda: list(work.make(population, count, active)))
         await pipe.fill(ground.connection, work.source, records)
         if work.sink is None and who == "service":
             await _thread(ground, records)

@@ -39,11 +39,16 @@ def bsuid(n: int) -> str:
     return f"GB.{n:020d}"
 
 
-def rounds(population: int, count: int, seed: int) -> Iterator[int]:
-    """``count`` conversations, spread over the whole population; one comes again only after all others."""
+ACTIVE = 1_000
+"""How many conversations a load touches, however many are stored: else a larger population would also be another load."""
+
+
+def rounds(population: int, count: int, seed: int, active: int = ACTIVE) -> Iterator[int]:
+    """``count`` times one of ``active`` conversations, which lie all over the population; one comes again only after all others."""
     chance = random.Random(seed)
+    chosen = chance.sample(range(population), min(population, active))
     while count > 0:
-        turn = chance.sample(range(population), min(population, count))
+        turn = chance.sample(chosen, min(len(chosen), count))
         yield from turn
         count -= len(turn)
 

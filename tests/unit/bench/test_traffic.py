@@ -17,9 +17,13 @@ AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 def test_a_conversation_comes_again_only_after_all_others() -> None:
-    turns = Counter(traffic.rounds(10, 25, seed=1))
+    turns = Counter(traffic.rounds(10, 25, seed=1, active=50))
     assert sum(turns.values()) == 25
     assert set(turns.values()) == {2, 3}
+
+
+def test_a_load_touches_as_many_conversations_of_a_large_population_as_of_a_small_one() -> None:
+    assert len(set(traffic.rounds(1_000_000, 5_000, seed=1))) == len(set(traffic.rounds(1_000, 5_000, seed=1)))
 
 
 def test_few_pieces_of_work_lie_all_over_a_large_population() -> None:
