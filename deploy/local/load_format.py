@@ -75,7 +75,7 @@ class RateEntry(_Entry):
 
     from_: Annotated[date, Field(alias="from")]
     channel: Literal["whatsapp", "sms"]
-    category: Annotated[str, Field(min_length=1)]
+    category: Annotated[str, Field(pattern=r"^[a-z_]+$")]
     country: Annotated[str, Field(pattern=r"^([A-Z]{2}|\*)$")]
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     price: Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=6)]
@@ -104,7 +104,21 @@ class Loaded:
 def read(path: Path) -> Loaded:
     """Read and check the file. Raises ConfigurationError: one line per fault, with line number and field."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        return _read(path)
+    except RecursionError:
+        raise ConfigurationError(f"{path}:1: nests too deeply, or contains itself") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Dates stay text until their field asks for a date: YAML's own reading of 2026-13-01 is an error without a place."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _loader, node: str(node.value))
+
+
+def _read(path: Path) -> Loaded:
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -116,11 +130,13 @@ def read(path: Path) -> Loaded:
     lines = dict(_places(node, ()))
     _keys_once(path, node)
     try:
-        content = LoadFile.model_validate(yaml.SafeLoader("").construct_document(node))
+        content = LoadFile.model_validate(_Loader("").construct_document(node))
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path}:{_yaml_place(error)}") from None
     except ValidationError as error:
         raise _faults(path, lines, error) from None
+    except ValueError as error:  # an explicit tag, such as !!int, on what it does not fit
+        raise ConfigurationError(f"{path}:1: not YAML: {error}") from None
     loaded = Loaded(path, content, lines)
     _hold_together(loaded)
     return loaded
@@ -180,9 +196,15 @@ def _faults(path: Path, lines: dict[tuple[str | int, ...], int], error: Validati
 
 
 def _plain(fault: ErrorDetails) -> str:
-    if fault["type"] == "extra_forbidden":
-        return "no such field is known here"
-    return fault["msg"].removeprefix("Value error, ")
+    match fault["type"]:
+        case "extra_forbidden":
+            return "no such field is known here"
+        case "model_type":
+            return "fields are expected here"
+        case "string_type":
+            return "text is expected: put it in quotes"
+        case _:
+            return fault["msg"].removeprefix("Value error, ")
 
 
 def _places(node: yaml.Node, place: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:

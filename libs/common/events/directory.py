@@ -23,7 +23,7 @@ def _e164(raw: str) -> str:
 
 
 Phone = Annotated[str, AfterValidator(_e164)]
-Id = Annotated[str, Field(min_length=1, max_length=200)]
+Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
 
 
 class _Change(Event):

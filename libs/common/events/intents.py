@@ -16,7 +16,7 @@ from libs.common.events.base import Event, Part, event_type, faults, read_json_o
 from libs.common.events.content import OUT_KINDS, OutContent, TemplateFields
 
 ActorKind = Literal["ai", "staff", "system"]
-MAX_ORG_ID = 200
+OrgId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
 
 
 class Actor(Part):
@@ -41,7 +41,7 @@ class Intent(Event):
 
     type: Literal["outbound.intent.v1"] = "outbound.intent.v1"
     intent_id: UUID
-    org_id: Annotated[str, Field(min_length=1, max_length=MAX_ORG_ID)]
+    org_id: OrgId
     conversation_id: UUID | None = None
     to: FirstContact | None = None
     actor: Actor
@@ -75,7 +75,7 @@ class BadIntent:
 class _Envelope(Part):
     type: Literal["outbound.intent.v1"]
     intent_id: UUID
-    org_id: Annotated[str, Field(min_length=1, max_length=MAX_ORG_ID)]
+    org_id: OrgId
 
 
 def decode_intent(value: bytes | None) -> Intent | BadIntent:
