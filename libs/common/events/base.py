@@ -74,8 +74,14 @@ def faults(error: ValidationError) -> str:
 
 
 def _expected(fault: ErrorDetails) -> str:
-    # The one message of pydantic that repeats what it found.
-    return "its kind is not known here" if fault["type"] == "union_tag_invalid" else fault["msg"]
+    # The two messages of pydantic that repeat what they found, the second a character of it.
+    match fault["type"]:
+        case "union_tag_invalid":
+            return "its kind is not known here"
+        case "uuid_parsing":
+            return "a UUID is expected"
+        case _:
+            return fault["msg"]
 
 
 def event_type(found: Mapping[str, Any]) -> str:
