@@ -11,6 +11,7 @@ LOOPBACK = "127.0.0.1"
 # for a while must find its port free when it comes back.
 _LOWEST, _HIGHEST = 20_000, 32_000
 _TRIES = 200
+_chosen: set[int] = set()  # by this process; whoever asked for one may not listen on it yet
 
 
 def is_free(port: int) -> bool:
@@ -24,10 +25,12 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port nobody listens on now. Chosen at random, so that two runs rarely want the same one."""
+    """A port nobody listens on now, and never the same twice. Chosen at random, so that two runs rarely want the same one."""
     choose = random.SystemRandom()
     for _ in range(_TRIES):
-        if is_free(port := choose.randrange(_LOWEST, _HIGHEST)):
+        port = choose.randrange(_LOWEST, _HIGHEST)
+        if port not in _chosen and is_free(port):
+            _chosen.add(port)
             return port
     raise ServerError(f"no free port between {_LOWEST} and {_HIGHEST} after {_TRIES} tries")
 
