@@ -2,15 +2,26 @@
 
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.servers.ports import LOOPBACK, free_port
+from deploy.local.servers.ports import LOOPBACK, free_port, is_free
 from deploy.local.servers.together import Servers
+from libs.common.errors import ConfigurationError
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.settings import KafkaSettings
 
+PREFIX = "TRANSOM_"
 FILE_NAME = "transom.env"
+SANDBOX_URL = f"{PREFIX}SANDBOX_URL"
+_GIVEN = "  # given"
 _SERVERS = 4  # ports that the servers take from the base
+_OF_A_PROVIDER = {
+    "TRANSOM_GRAPH_BASE_URL": ("TRANSOM_WHATSAPP_TOKEN", "TRANSOM_META_APP_SECRETS"),
+    "TRANSOM_TWILIO_BASE_URL": ("TRANSOM_TWILIO_ACCOUNT_SID", "TRANSOM_TWILIO_AUTH_TOKENS"),
+}
+"""What the sandbox takes from us, but a real provider knows already."""
 SERVICE_PORTS = ("ingest", "router", "whatsapp-sender", "sms-bridge")
 
 
@@ -24,21 +35,27 @@ class Ports:
 
     @classmethod
     def choose(cls, base: int | None) -> "Ports":
-        """The ports after those of the servers; free ones without a base."""
+        """The ports after those of the servers; free ones without a base. Raises ConfigurationError when one is taken."""
         count = len(SERVICE_PORTS) + 2
-        taken = [free_port() if base is None else base + _SERVERS + index for index in range(count)]
-        return cls(taken[0], dict(zip(SERVICE_PORTS, taken[1:-1], strict=True)), taken[-1])
+        ports = [free_port() if base is None else base + _SERVERS + index for index in range(count)]
+        if taken := [str(port) for port in ports if not is_free(port)]:
+            raise ConfigurationError(f"port {', '.join(taken)} is taken: choose another --port-base")
+        return cls(ports[0], dict(zip(SERVICE_PORTS, ports[1:-1], strict=True)), ports[-1])
 
 
 def address_of(service: str) -> str:
     """The variable that holds a service's address."""
-    return f"TRANSOM_{service.upper().replace('-', '_')}_URL"
+    return f"{PREFIX}{service.upper().replace('-', '_')}_URL"
 
 
 def environment(
     servers: Servers, ports: Ports, given: Mapping[str, str], remembered: Mapping[str, str]
 ) -> dict[str, str]:
-    """Every ``TRANSOM_*`` variable of the run. What is ``given`` wins, then the secrets ``remembered`` from an earlier run, then a fresh secret."""
+    """Every ``TRANSOM_*`` variable of the run.
+
+    What is ``given`` wins, but not over where our own processes listen; then the secrets ``remembered`` from an earlier run, then a
+    fresh secret.
+    """
     sandbox = f"http://{LOOPBACK}:{ports.sandbox}"
 
     def secret(name: str, fresh: str) -> str:
@@ -58,30 +75,64 @@ def environment(
         "TRANSOM_PORTAL_URL": f"http://{LOOPBACK}:{ports.portal}",
         "TRANSOM_GRAPH_BASE_URL": sandbox,
         "TRANSOM_TWILIO_BASE_URL": sandbox,
-        "TRANSOM_SANDBOX_URL": sandbox,
         "TRANSOM_PUBLIC_URL": f"http://{LOOPBACK}:{ports.services['ingest']}",
         "TRANSOM_HTTP_HOST": LOOPBACK,
     }
-    for service, port in ports.services.items():
-        found[address_of(service)] = f"http://{LOOPBACK}:{port}"
-    return found | {name: value for name, value in given.items() if name.startswith("TRANSOM_") and value}
+    found |= {name: value for name, value in given.items() if value}
+    if sandbox in {found["TRANSOM_GRAPH_BASE_URL"], found["TRANSOM_TWILIO_BASE_URL"]}:
+        found[SANDBOX_URL] = sandbox
+    for base_url, needed in _OF_A_PROVIDER.items():
+        if found[base_url] != sandbox and (missing := [name for name in needed if not given.get(name)]):
+            raise ConfigurationError(f"{base_url} is given, so set {', '.join(missing)} too")
+    return found | {address_of(service): f"http://{LOOPBACK}:{port}" for service, port in ports.services.items()}
+
+
+def wishes(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """The ``TRANSOM_*`` variables that somebody set for this run, empty ones aside.
+
+    A shell that sourced the file of an earlier run on ``folder`` has that run's addresses; nobody wished for those, and they are dead.
+    """
+    ours = {address_of(service) for service in SERVICE_PORTS} | {SANDBOX_URL}
+    stale = _lines(folder, given=False)
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and value and name not in ours and stale.get(name) != value
+    }
+
+
+def kafka_connection(env: Mapping[str, str], client_id: str) -> KafkaConnection:
+    """How to reach the brokers of a run, credentials included."""
+    given = {name: env[PREFIX + name.upper()] for name in KafkaSettings.model_fields if PREFIX + name.upper() in env}
+    return KafkaSettings.model_validate(given).kafka_connection(client_id)
 
 
 def remembered(folder: Path) -> dict[str, str]:
     """What an earlier run on this folder wrote; its secrets stay, so that links and signatures made then are good now."""
+    return _lines(folder)
+
+
+def write(folder: Path, found: Mapping[str, str], given: Collection[str] = ()) -> Path:
+    """Write the file that any shell can source, with a mark on what was ``given``; it holds secrets, so only its owner may read it."""
+    path = folder / FILE_NAME
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)  # whoever could read that one could read this
+    fresh.touch(mode=0o600)
+    lines = (
+        f"export {name}={shlex.quote(value)}{_GIVEN if name in given else ''}\n"
+        for name, value in sorted(found.items())
+    )
+    fresh.write_text("".join(lines))
+    fresh.replace(path)
+    return path
+
+
+def _lines(folder: Path, *, given: bool = True) -> dict[str, str]:
+    """The variables of the file; without ``given`` only those that the run made up itself."""
     try:
         lines = (folder / FILE_NAME).read_text().splitlines()
     except FileNotFoundError:
         return {}
-    words = (word for line in lines for word in shlex.split(line, comments=True) if "=" in word)
+    chosen = (line for line in lines if given or not line.endswith(_GIVEN))
+    words = (word for line in chosen for word in shlex.split(line, comments=True) if "=" in word)
     return {name: value for name, _, value in (word.partition("=") for word in words)}
-
-
-def write(folder: Path, found: Mapping[str, str]) -> Path:
-    """Write the file that any shell can source; it holds secrets, so only its owner may read it."""
-    path = folder / FILE_NAME
-    fresh = path.with_suffix(".new")
-    fresh.touch(mode=0o600)
-    fresh.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(found.items())))
-    fresh.replace(path)
-    return path

@@ -1,11 +1,14 @@
 """``transom load``: a garage from a file, through the same statements that ``directory.changes.v1`` takes. All or nothing."""
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from deploy.local import queries
+from deploy.local.environment import SANDBOX_URL
 from deploy.local.load_format import Loaded, read
+from deploy.local.register import register
 from libs.common.clock import utc_now
 from libs.common.db.pool import Connection, open_pool
 from libs.common.events.directory import (
@@ -26,9 +29,16 @@ COMMAND_SECONDS = 60.0  # a file may hold a whole platform; nobody waits behind 
 
 
 async def load_file(path: Path) -> str:
-    """Load into the database of the environment; returns a sentence about what the file held. Raises ConfigurationError."""
-    settings = load_settings(PostgresSettings)
-    return await load_into(settings.postgres_dsn.get_secret_value(), path)
+    """Load into the database of the environment, and tell the sandbox if the environment names one.
+
+    Returns a sentence about what the file held. Raises ConfigurationError.
+    """
+    dsn = load_settings(PostgresSettings).postgres_dsn.get_secret_value()
+    told = await load_into(dsn, path)
+    if sandbox := os.environ.get(SANDBOX_URL):
+        await register(sandbox, dsn)
+        told += "; the sandbox knows numbers and templates"
+    return told
 
 
 async def load_into(dsn: str, path: Path) -> str:

@@ -80,6 +80,32 @@ async def upsert_rates(db: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         await db.execute(_UPSERT_RATES, *_columns(rows))
 
 
+_NUMBERS = "select phone_number_id, waba_id, display_number from whatsapp_numbers order by org_id, phone_number_id"
+_TEMPLATES = """
+select name, language, body, category, parameter_format, status, header, waba_id from templates order by org_id, waba_id, name, language
+"""
+
+
+async def all_numbers(db: Connection) -> list[asyncpg.Record]:
+    """The business numbers of every org: Meta's side of them, for the sandbox."""
+    return await db.fetch(_NUMBERS)
+
+
+async def all_templates(db: Connection) -> list[asyncpg.Record]:
+    """The templates of every org, as ``all_numbers``."""
+    return await db.fetch(_TEMPLATES)
+
+
+async def create_database(db: Connection, name: str) -> None:
+    """An empty database beside the one of ``db``. ``name`` is trusted."""
+    await db.execute(f"create database {name}")
+
+
+async def drop_database(db: Connection, name: str) -> None:
+    """Drop it, whoever is connected to it. ``name`` is trusted."""
+    await db.execute(f"drop database if exists {name} with (force)")
+
+
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     """Rows as columns, for ``unnest``."""
     return [list(column) for column in zip(*rows, strict=True)]

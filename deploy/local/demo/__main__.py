@@ -1,8 +1,8 @@
 """``python -m deploy.local.demo [--keep]``: start everything, play the story, tell it, stop everything."""
 
 import asyncio
+import logging
 import os
-import secrets
 import shutil
 import sys
 import tempfile
@@ -10,20 +10,27 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import aiohttp
+from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.text import Text
 
-from deploy.local.demo.garage import TEMPLATE, Garage
+from deploy.local.demo.garage import Garage
+from deploy.local.demo.loan import borrowed
 from deploy.local.demo.story import Story
 from deploy.local.demo.witness import StoryError, Witness
+from deploy.local.environment import SANDBOX_URL, kafka_connection
 from deploy.local.load import load_into
-from deploy.local.sandbox.client import SandboxClient
+from deploy.local.register import register
+from deploy.local.sandbox.client import SandboxClient, SandboxError
 from deploy.local.up import Running, interrupt_on_signals, system
 from libs.common.errors import TransomError
-from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.topics import delete
 
-DAY_SECONDS = 8
+SHORT_DAY = {
+    "TRANSOM_WINDOW_SECONDS": "8",
+    "TRANSOM_WINDOW_MARGIN_SECONDS": "1",
+    "TRANSOM_BRIDGE_HOLD_SECONDS": "60",  # a Redis that was given forgets the demo soon
+}
 WHO_WIDTH = 10
 
 
@@ -46,27 +53,19 @@ def main() -> int:
     """Exit code 0 only if every step of the story was observed."""
     keep = "--keep" in sys.argv[1:]
     console = Console(highlight=False)
-    given = {name: value for name, value in os.environ.items() if name.startswith("TRANSOM_")}
-    prefix = f"demo-{secrets.token_hex(3)}." if given.get("TRANSOM_KAFKA_BOOTSTRAP") else ""
-    wishes = {
-        "TRANSOM_WINDOW_SECONDS": str(DAY_SECONDS),
-        "TRANSOM_WINDOW_MARGIN_SECONDS": "1",
-        "TRANSOM_TOPIC_PREFIX": prefix,
-    }
-    folder = Path(tempfile.mkdtemp(prefix="transom-demo-"))
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # its trouble becomes ours, and one line
     interrupt_on_signals()
+    folder = Path(tempfile.mkdtemp(prefix="transom-demo-"))
     try:
-        with system(folder, given=given | wishes, console=console, durable=False) as running:
-            asyncio.run(_play(running, folder, Timeline(console)))
-            console.print("[green]every step was observed[/green]")
-            if keep:
-                _keep(console, running)
-            if prefix:
-                asyncio.run(
-                    delete(KafkaConnection(bootstrap=running.env["TRANSOM_KAFKA_BOOTSTRAP"], topic_prefix=prefix))
-                )
-    except (StoryError, TransomError) as trouble:
-        console.print(f"[red]the demo failed:[/red] {trouble}", soft_wrap=True)
+        with borrowed(os.environ, console) as given:
+            console.print("[dim]starting servers, four services and the sandbox[/dim]")
+            with system(folder, given=given | SHORT_DAY, console=console, durable=False) as running:
+                asyncio.run(_play(running, folder, Timeline(console)))
+                console.print("[green]every step was observed[/green]")
+                if keep:
+                    _keep(console, running)
+    except (StoryError, SandboxError, TransomError, KafkaError, aiohttp.ClientError) as trouble:
+        console.print("[red]the demo failed:[/red]", Text(_one_line(trouble)), soft_wrap=True)
         _show_logs(console, folder)
         return 1
     except KeyboardInterrupt:
@@ -77,23 +76,20 @@ def main() -> int:
     return 0
 
 
+def _one_line(trouble: Exception) -> str:
+    ours = isinstance(trouble, StoryError | SandboxError | TransomError)
+    return str(trouble) if ours else f"{type(trouble).__name__}: {' '.join(str(trouble).split())}"
+
+
 async def _play(running: Running, folder: Path, timeline: Timeline) -> None:
     env, garage = running.env, Garage()
     timeline.tell("servers", _what_runs(env))
     await load_into(env["TRANSOM_POSTGRES_DSN"], garage.write(folder / "garage.yaml"))
+    await register(env[SANDBOX_URL], env["TRANSOM_POSTGRES_DSN"])
     async with (
-        SandboxClient(env["TRANSOM_SANDBOX_URL"]) as sandbox,
-        Witness(env["TRANSOM_KAFKA_BOOTSTRAP"], env["TRANSOM_TOPIC_PREFIX"], garage.org_id) as witness,
+        SandboxClient(env[SANDBOX_URL]) as sandbox,
+        Witness(kafka_connection(env, "transom-demo"), garage.org_id) as witness,
     ):
-        await sandbox.template(
-            TEMPLATE["name"],
-            TEMPLATE["language"],
-            TEMPLATE["body"],
-            category="UTILITY",
-            parameter_format="NAMED",
-            waba_id=garage.waba_id,
-        )  # fmt: skip -- one call
-        await sandbox.number(garage.phone_number_id, waba_id=garage.waba_id)
         shaken = await sandbox.verify_webhook()
         if not shaken["verified"]:
             raise StoryError(f"ingest did not answer Meta's handshake: {shaken}")
@@ -101,20 +97,18 @@ async def _play(running: Running, folder: Path, timeline: Timeline) -> None:
 
 
 def _what_runs(env: Mapping[str, str]) -> str:
-    where = {name: env[f"TRANSOM_{name}"] for name in ("KAFKA_BOOTSTRAP", "REDIS_URL")}
     return (
-        f"Kafka at {where['KAFKA_BOOTSTRAP']}, PostgreSQL, Valkey; four services; Meta and Twilio played by the sandbox"
+        f"Kafka at {env['TRANSOM_KAFKA_BOOTSTRAP']}, PostgreSQL, Valkey; four services;"
+        " Meta and Twilio played by the sandbox"
     )
 
 
 def _keep(console: Console, running: Running) -> None:
-    console.print(f"kept running until Ctrl-C; addresses are in {running.env_file} (source it):")
+    console.print(f"kept running until Ctrl-C; addresses are in {running.env_file} (source it):", soft_wrap=True)
     for name, value in sorted(running.env.items()):
         if name.endswith(("_URL", "_BOOTSTRAP", "_DSN")):
             console.print(f"  {name}={value}", soft_wrap=True)
-    while running.ended() is None:
-        time.sleep(0.2)
-    console.print(f"[red]{running.ended()} ended by itself[/red]")
+    running.hold()
 
 
 def _show_logs(console: Console, folder: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Self
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from libs.common.kafka.connection import KafkaConnection
+
 TOPICS = ("inbound.messages.v1", "outbound.decisions.v1", "delivery.updates.v1")
 Happened = Mapping[str, Any]
 
@@ -20,15 +22,15 @@ class StoryError(Exception):
 class Witness:
     """Everything told on the public topics since it came, and a voice to say intents. An async context manager."""
 
-    def __init__(self, bootstrap: str, prefix: str, org_id: str) -> None:
-        self._prefix = prefix
+    def __init__(self, kafka: KafkaConnection, org_id: str) -> None:
+        self._prefix = prefix = kafka.topic_prefix
         self._org_id = org_id
         self._seen: list[tuple[str, Happened]] = []
         self._news = asyncio.Condition()
         self._consumer = AIOKafkaConsumer(
-            *(prefix + topic for topic in TOPICS), bootstrap_servers=bootstrap, auto_offset_reset="earliest"
+            *(prefix + topic for topic in TOPICS), auto_offset_reset="earliest", **kafka.client_options()
         )
-        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
+        self._producer = AIOKafkaProducer(acks="all", **kafka.client_options())
         self._listening: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:

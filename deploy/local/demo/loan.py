@@ -1,0 +1,78 @@
+"""What the demo borrows on servers that run already: topics under a prefix and a database of its own, given back afterwards.
+
+Sharing the database that is there would share its work too: the demo's senders would send another system's messages to the sandbox.
+"""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import asyncpg
+from rich.console import Console
+
+from deploy.local import queries
+from deploy.local.environment import kafka_connection
+from libs.common.db.pool import unreachable
+from libs.common.errors import ConfigurationError
+from libs.common.kafka.topics import delete
+
+_OF_SERVERS = ("TRANSOM_KAFKA_", "TRANSOM_POSTGRES_", "TRANSOM_REDIS_", "TRANSOM_LOG_")
+_CONNECT_SECONDS = 5.0
+
+
+@contextmanager
+def borrowed(environ: Mapping[str, str], console: Console) -> Iterator[dict[str, str]]:
+    """The variables of ``environ`` that say where servers are, changed so that nothing of the demo meets anything else there.
+
+    Leave it when the system is down. What cannot be given back is named on ``console``. Raises ConfigurationError in one line.
+    """
+    given = {name: value for name, value in environ.items() if name.startswith(_OF_SERVERS) and value}
+    name = f"transom_demo_{secrets.token_hex(4)}"
+    if "TRANSOM_KAFKA_BOOTSTRAP" in given:
+        given["TRANSOM_TOPIC_PREFIX"] = f"{name}."
+    theirs = given.get("TRANSOM_POSTGRES_DSN")
+    if theirs is not None:
+        asyncio.run(_create(theirs, name))
+        given["TRANSOM_POSTGRES_DSN"] = re.sub(r"^(\w+://[^/?]*)(/[^?]*)?", rf"\1/{name}", theirs)
+    try:
+        yield given
+    finally:
+        if "TRANSOM_KAFKA_BOOTSTRAP" in given:
+            with _or_told(console, f"topics {name}.*"):
+                asyncio.run(delete(kafka_connection(given, "transom-demo")))
+        if theirs is not None:
+            with _or_told(console, f"the database {name}"):
+                asyncio.run(_drop(theirs, name))
+
+
+@contextmanager
+def _or_told(console: Console, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ConfigurationError, asyncpg.PostgresError, OSError) as error:
+        console.print(f"left behind: {what} ({type(error).__name__})", soft_wrap=True)
+
+
+async def _create(dsn: str, name: str) -> None:
+    try:
+        db = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise ConfigurationError(unreachable(error)) from error
+    try:
+        await queries.create_database(db, name)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ConfigurationError(
+            "the demo makes a database of its own, and the user of TRANSOM_POSTGRES_DSN may not: give it CREATEDB, or unset the variable"
+        ) from error
+    finally:
+        await db.close()
+
+
+async def _drop(dsn: str, name: str) -> None:
+    db = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
+    try:
+        await queries.drop_database(db, name)
+    finally:
+        await db.close()

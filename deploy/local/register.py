@@ -1,0 +1,29 @@
+"""Tell the sandbox, which plays Meta, the numbers and templates that stand in the database: Meta would know them.
+
+It keeps them in memory only. So they are told when the sandbox starts and whenever a file was loaded.
+"""
+
+import aiohttp
+
+from deploy.local import queries
+from deploy.local.sandbox.client import SandboxClient, SandboxError
+from libs.common.db.pool import open_pool
+from libs.common.errors import ConfigurationError
+
+
+async def register(sandbox_url: str, dsn: str) -> None:
+    """Register every number and template. Raises ConfigurationError when the sandbox does not take them."""
+    async with open_pool(dsn, application_name="transom-register", size=1) as pool, pool.acquire() as db:
+        numbers = [dict(row) for row in await queries.all_numbers(db)]
+        templates = [dict(row) for row in await queries.all_templates(db)]
+    try:
+        async with SandboxClient(sandbox_url) as sandbox:
+            for number in numbers:
+                await sandbox.number(**number)
+            for template in templates:
+                await sandbox.template(**template)
+    except (aiohttp.ClientError, TimeoutError, SandboxError) as error:
+        raise ConfigurationError(
+            f"the sandbox at {sandbox_url} does not take numbers and templates ({type(error).__name__}):"
+            " is transom up running? Without a sandbox, unset TRANSOM_SANDBOX_URL"
+        ) from error
