@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from deploy.local import queries
 from libs.common.db.pool import Connection, open_pool
@@ -22,6 +22,7 @@ from libs.common.settings import PostgresSettings, load
 from services.router.record import unpack
 
 Line = tuple[datetime, str, str]
+_EVENT_WIDTH = 20
 _END_OF_SECOND = timedelta(milliseconds=999)
 Row = asyncpg.Record
 
@@ -47,11 +48,10 @@ async def explain_intent(intent_id: UUID) -> None:
 
 async def _tell(console: Console, db: Connection, org_id: str, intent_id: UUID, messages: list[asyncpg.Record]) -> None:
     decisions = await queries.decisions_of(db, org_id, intent_id)
-    lines: list[Line] = []
-    for message in messages:
-        lines += _message_lines(message)
-    for decision in decisions:
-        lines.append(_decision_line(decision))
+    # Of what happened at the same instant, the first here comes first.
+    lines = [line for message in messages for line in _arrival_lines(message)]
+    lines += [_decision_line(decision) for decision in decisions]
+    lines += [line for message in messages for line in _status_lines(message)]
     for send in await queries.sends_of(db, org_id, intent_id):
         lines += _send_lines(send)
     for found in await queries.provider_ids_of(db, org_id, intent_id):
@@ -63,26 +63,38 @@ async def _tell(console: Console, db: Connection, org_id: str, intent_id: UUID, 
         what = f"{charge['channel']} {charge['category']}, {charge['segments'] or 1} segment(s): {price}"
         lines.append((charge["at"], "charged", what))
     console.print(f"intent {intent_id} of org {org_id}", highlight=False)
-    console.print(_table(sorted(lines, key=lambda line: line[0])))
+    for line in sorted(lines, key=lambda line: line[0]):
+        console.print(_text(line), soft_wrap=True)
     for decision in decisions:
         console.print(f"facts of attempt {decision['attempt']}:", highlight=False)
         console.print_json(_facts(decision["record"]))
 
 
-def _message_lines(message: Row) -> list[Line]:
-    name = "bridge SMS" if message["notification_type"] == "bridge" else "message"
+def _name(message: Row) -> str:
+    return "bridge SMS" if message["notification_type"] == "bridge" else "message"
+
+
+def _arrival_lines(message: Row) -> list[Line]:
     told = f"{message['kind']} by {message['actor'] or 'Transom'} on {message['channel']}, now {message['status']}"
-    lines: list[Line] = [
-        (message["occurred_at"], f"{name} created", f"conversation {message['conversation_id']}"),
-        (message["received_at"], f"{name} taken in", told),
+    return [
+        (message["occurred_at"], f"{_name(message)} created", f"conversation {message['conversation_id']}"),
+        (message["received_at"], f"{_name(message)} taken in", told),
     ]
+
+
+def _status_lines(message: Row) -> list[Line]:
+    lines: list[Line] = []
     for status in ("sent", "delivered", "read", "failed"):
         if message[f"{status}_at"] is not None:
             why = " ".join(str(part) for part in (message["reason"], message["provider_code"]) if part)
             # Meta tells whole seconds, and what it tells came after what we did in that second.
             at = message[f"{status}_at"]
             lines.append(
-                (at if at.microsecond else at + _END_OF_SECOND, f"{name} {status}", why if status == "failed" else "")
+                (
+                    at if at.microsecond else at + _END_OF_SECOND,
+                    f"{_name(message)} {status}",
+                    why if status == "failed" else "",
+                )
             )
     return lines
 
@@ -117,7 +129,7 @@ def _facts(record: Mapping[str, Any]) -> str:
 
 
 _PRIVATE = frozenset(
-    {"content", "text", "phone", "to", "wa_id", "bsuid", "caption", "parameters", "name", "customer_phone", "recipient"}
+    {"content", "to", "phone", "phone_dead", "wa_id", "bsuid", "name", "parameters", "header", "buttons"}
 )
 
 
@@ -134,11 +146,7 @@ def _quiet(value: Any) -> Any:
     return [_quiet(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _table(lines: list[Line]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for at, event, what in lines:
-        table.add_row(at.isoformat(timespec="milliseconds"), event, what)
-    return table
+def _text(line: Line) -> Text:
+    at, event, what = line
+    text = Text(f"{at.isoformat(timespec='milliseconds')}  ", style="dim")
+    return text.append(f"{event:<{_EVENT_WIDTH}}  ", style="bold").append(what)
