@@ -34,6 +34,7 @@ REBALANCE_PATIENCE = (
     4.0  # a batch in hand may finish and commit before its partitions go; less than the session timeout
 )
 STOPPED_REMINDER = 60.0
+COMMIT_AGAIN = 2.0
 _CONSUMER_OPTIONS: dict[str, Any] = {
     "auto_offset_reset": "earliest",
     "isolation_level": "read_committed",
@@ -79,7 +80,7 @@ class BatchConsumer:
         self._connection = connection
         self._drain_timeout = drain_timeout
         self._start_timeout = start_timeout
-        self._reminder: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
         self._running = False
         self._broker = KafkaBroker(
             "unused",
@@ -140,15 +141,15 @@ class BatchConsumer:
                 " is it running, are the topics declared, and is TRANSOM_KAFKA_BOOTSTRAP right?"
             ) from error
         self._running = True
-        self._reminder = asyncio.create_task(self._remind())
+        self._chores = [asyncio.create_task(self._remind()), asyncio.create_task(self._pay())]
 
     async def stop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- how long the batch in hand may take
         """Take no new batch, let the one in hand finish and commit (at most ``timeout`` seconds, else it comes again), leave the groups."""
         patience = self._drain_timeout if timeout is None else timeout
         self._running = False
-        if self._reminder is not None:
-            self._reminder.cancel()
-            self._reminder = None
+        for chore in self._chores:
+            chore.cancel()
+        self._chores = []
         for lane in self._lanes:
             lane.leave()
         await asyncio.gather(*(lane.until_idle(patience) for lane in self._lanes))
@@ -173,6 +174,11 @@ class BatchConsumer:
             await asyncio.sleep(STOPPED_REMINDER)
             for lane in self._lanes:
                 lane.partitions.tell_stopped()
+
+    async def _pay(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_AGAIN)
+            await asyncio.gather(*(lane.partitions.pay() for lane in self._lanes))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types

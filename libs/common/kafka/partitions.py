@@ -36,22 +36,41 @@ class Partitions:
     """Partitions with too many dead letters in a row, and the offset where each stands."""
     assignment: int = 0
     """Grows whenever the partitions are given out anew."""
+    owed: dict[int, int] = field(default_factory=dict)
+    """Handled up to here, but the commit failed."""
+    _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def consumer(self) -> AIOKafkaConsumer | None:
         return self.find_consumer()
 
     async def commit(self, next_offsets: Mapping[int, int]) -> None:
-        """A commit that fails is counted and told; the records come again after the next start or rebalance, which handlers bear."""
-        if not next_offsets or self.consumer is None:
-            return
-        offsets = {self._on_broker(partition): offset for partition, offset in next_offsets.items()}
-        try:
-            async with asyncio.timeout(COMMIT_TIMEOUT):
-                await self.consumer.commit(offsets)
-        except (KafkaError, TimeoutError) as error:
-            metrics.COMMIT_FAILURES.labels(self.topic).inc()
-            log.warning("offsets.commit_failed", topic=self.topic, reason=type(error).__name__)
+        """Commit these and what is owed.
+
+        What fails is counted, told and owed; without ``pay`` the records would come again after the next start or rebalance, which
+        handlers bear.
+        """
+        async with self._committing:  # one after the other, or an older offset could overtake a newer one
+            self.owed |= next_offsets
+            if not self.owed or self.consumer is None:
+                return
+            assignment, owed = self.assignment, dict(self.owed)
+            try:
+                async with asyncio.timeout(COMMIT_TIMEOUT):
+                    await self.consumer.commit(
+                        {self._on_broker(partition): offset for partition, offset in owed.items()}
+                    )
+            except (KafkaError, TimeoutError) as error:
+                metrics.COMMIT_FAILURES.labels(self.topic).inc()
+                log.warning("offsets.commit_failed", topic=self.topic, reason=type(error).__name__)
+                if assignment == self.assignment:
+                    return
+            self.owed.clear()  # committed, or no longer ours to commit
+
+    async def pay(self) -> None:
+        """Try again what is owed: on a topic that went quiet no batch would."""
+        if self.owed:
+            await self.commit({})
 
     def set_back(self, batch: RawBatch, next_offsets: Mapping[int, int]) -> None:
         """Let every partition of ``batch`` that is not done to its end go on from its first record that is not done."""
@@ -86,6 +105,7 @@ class Partitions:
     def lost(self) -> None:
         """The partitions are being given out anew: what is under way may no longer be committed."""
         self.assignment += 1
+        self.owed.clear()
 
     def gained(self, assigned: set[TopicPartition]) -> None:
         """A stopped partition that comes back to us stays stopped; one that went elsewhere is another's concern."""
