@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,8 @@ T = TypeVar("T")
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Keep WhatsApp conversations alive when the 24-hour customer service window closes."""
+    # What a library complains of is raised as well, in words for a person; a service sets up its own log and loses nothing.
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 @main.command()

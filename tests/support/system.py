@@ -47,6 +47,9 @@ CONSUMED = {
 LINK_KEY = "link-key-of-the-tests"
 DAY = 24 * 3600
 ASK_SECONDS = 25.0
+_RESTLESS = (
+    "select provider, state, told, tries, count(*) from sends where settled_at is null or not told group by 1, 2, 3, 4"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,24 +295,30 @@ class System:
         Seen twice in a row with nothing new between.
         """
         seen: list[object] = [None]
+        wait = "nothing was asked"
 
         async def twice_the_same() -> bool:
-            seen[:] = [*seen[-1:], await self._standing()]
-            return seen[-1] is not None and seen[0] == seen[-1]
+            nonlocal wait
+            wait, standing = await self._standing()
+            seen[:] = [*seen[-1:], standing]
+            return standing is not None and seen[0] == standing
 
-        await self.until(twice_the_same, "the system comes to rest")
+        try:
+            await self.until(twice_the_same, "the system comes to rest")
+        except AssertionError:
+            raise AssertionError(f"the system does not come to rest: {wait}") from None
 
-    async def _standing(self) -> object:
-        """How far everything has come, or None while something is under way."""
+    async def _standing(self) -> tuple[str, object]:
+        """What is under way, and how far everything has come, or None while something is under way."""
         ends = await self.behind(CONSUMED)
-        if any(lag for lag, _ in ends.values()):
-            return None
-        if await self.value("select count(*) from sends where settled_at is null or not told"):
-            return None
+        if lags := {place: lag for place, (lag, _) in ends.items() if lag}:
+            return f"not consumed: {lags}", None
+        if restless := await self.rows(_RESTLESS):
+            return f"not settled and told: {[tuple(row) for row in restless]}", None
         health = await self.sandbox.health()
         if health["under_way"] or health["held"]:
-            return None
-        return sorted((place, end) for place, (_, end) in ends.items()), health
+            return f"webhooks: {health}", None
+        return "", (sorted((place, end) for place, (_, end) in ends.items()), health)
 
     async def behind(self, topics: Iterable[str]) -> dict[tuple[str, int], tuple[int, int]]:
         """For each partition of consumed topics: how many records are not committed, and its end."""

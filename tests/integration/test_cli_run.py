@@ -1,0 +1,126 @@
+"""``transom run``: a service that cannot work ends at once, with exit code 2 and one line that says which and how to mend it."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from deploy.local.servers.ports import free_port
+from tests.support.command import COMMAND, complaint, environment, transom
+from tests.support.logs import validated
+from tests.support.sandbox import ROOT
+from tests.support.topics import OwnTopics
+
+NOWHERE = "127.0.0.1:1"
+REQUIRED = {
+    "ingest": {"META_APP_SECRETS": "s3cret-of-meta", "META_VERIFY_TOKEN": "s3cret-token"},
+    "router": {},
+    "whatsapp-sender": {"WHATSAPP_TOKEN": "s3cret-whatsapp"},
+    "sms-bridge": {
+        "TWILIO_ACCOUNT_SID": "AC0",
+        "TWILIO_AUTH_TOKENS": "s3cret-twilio",
+        "PORTAL_LINK_KEYS": "s3cret-link",
+    },
+}
+AWAY = {
+    "POSTGRES_DSN": f"postgresql://u:s3cret-password@{NOWHERE}/transom",
+    "REDIS_URL": f"redis://:s3cret-password@{NOWHERE}/0",
+    "KAFKA_BOOTSTRAP": NOWHERE,
+}
+
+
+@pytest.fixture
+def servers(database: str, redis_url: str, kafka_bootstrap: str, topic_prefix: str) -> dict[str, str]:
+    return {
+        "POSTGRES_DSN": database,
+        "REDIS_URL": redis_url,
+        "KAFKA_BOOTSTRAP": kafka_bootstrap,
+        "TOPIC_PREFIX": topic_prefix,
+        "HTTP_HOST": "127.0.0.1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("service", "name"), [(service, name) for service, names in REQUIRED.items() for name in names]
+)
+def test_a_setting_that_is_missing_is_named(service: str, name: str) -> None:
+    given = {other: value for other, value in REQUIRED[service].items() if other != name}
+    line = complaint("run", service, env=environment(**given))
+    assert line.startswith(f"transom {service}: ")
+    assert f"TRANSOM_{name} is required" in line
+    assert "s3cret" not in line
+
+
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [(service, name) for service in REQUIRED for name in AWAY if (service, name) != ("whatsapp-sender", "REDIS_URL")],
+)
+def test_a_server_that_is_away_is_named_with_its_variable(service: str, name: str, servers: dict[str, str]) -> None:
+    line = complaint(
+        "run", service, "--port", "0", env=environment(**servers, **REQUIRED[service]) | {f"TRANSOM_{name}": AWAY[name]}
+    )
+    assert f"TRANSOM_{name}" in line
+    assert "s3cret" not in line
+
+
+def test_a_margin_as_long_as_the_window_is_refused() -> None:
+    line = complaint("run", "router", env=environment(WINDOW_SECONDS="30", WINDOW_MARGIN_SECONDS="30"))
+    assert "TRANSOM_WINDOW_MARGIN_SECONDS" in line
+
+
+def test_a_database_without_its_migrations_says_what_to_run(servers: dict[str, str], postgres_dsn: str) -> None:
+    line = complaint("run", "router", "--port", "0", env=environment(**servers | {"POSTGRES_DSN": postgres_dsn}))
+    assert "transom migrate" in line
+
+
+def test_a_service_that_nobody_has_is_refused() -> None:
+    line = complaint_of_usage("run", "mailman")
+    assert "mailman" in line
+    assert "sms-bridge" in line
+
+
+def complaint_of_usage(*words: str) -> str:
+    ended = transom(*words, env=environment())
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    return ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_a_service_in_order(
+    number: signal.Signals, servers: dict[str, str], topics: OwnTopics, tmp_path: Path
+) -> None:
+    await topics.create()
+    port = free_port()
+    with (tmp_path / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(*COMMAND, "run", "router", "--port", str(port)),
+            cwd=ROOT,
+            env=environment(**servers),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        async with asyncio.timeout(60), aiohttp.ClientSession() as http:
+            while not await ready(http, port):
+                assert process.returncode is None, (tmp_path / "log").read_text()
+                await asyncio.sleep(0.05)
+            process.send_signal(number)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    lines = validated((tmp_path / "log").read_bytes())
+    told = [line["event"] for line in lines if line["event"].startswith("service.")]
+    assert told == ["service.started", "service.drained"]
+
+
+async def ready(http: aiohttp.ClientSession, port: int) -> bool:
+    try:
+        async with http.get(f"http://127.0.0.1:{port}/readyz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False

@@ -1,0 +1,32 @@
+"""The ``transom`` command as an operator runs it: a process of its own, with no ``TRANSOM_*`` variable but those given."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from tests.support.sandbox import ROOT
+
+PATIENCE_SECONDS = 90.0
+COMMAND = (sys.executable, "-m", "deploy.local.cli")
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment without its ``TRANSOM_*``; ``settings`` without their prefix."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("TRANSOM_")}
+    return mine | {f"TRANSOM_{name}": value for name, value in settings.items()}
+
+
+def transom(*words: str, env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run it to its end."""
+    return subprocess.run(
+        [*COMMAND, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+
+
+def complaint(*words: str, env: Mapping[str, str]) -> str:
+    """Run it where it cannot work: exit code 2, and one line on stderr, which is returned."""
+    ended = transom(*words, env=env)
+    assert ended.returncode == 2, ended
+    (line,) = ended.stderr.splitlines()
+    return line

@@ -1,0 +1,70 @@
+"""The environment of one machine's system."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.local.environment import FILE_NAME, Ports, environment, remembered, write
+from deploy.local.servers.together import Servers
+
+SERVERS = Servers("127.0.0.1:20001", "postgresql://postgres@127.0.0.1:20003/transom", "redis://127.0.0.1:20004/0")
+PORTS = Ports.choose(21000)
+
+
+def test_ports_follow_those_of_the_servers_when_a_base_is_given() -> None:
+    taken = [PORTS.sandbox, *PORTS.services.values(), PORTS.portal]
+    assert taken == list(range(21004, 21004 + len(taken)))
+
+
+def test_free_ports_never_meet() -> None:
+    ports = Ports.choose(None)
+    taken = [ports.sandbox, *ports.services.values(), ports.portal]
+    assert len(set(taken)) == len(taken)
+
+
+def test_every_service_and_the_sandbox_are_told_where_the_others_are() -> None:
+    found = environment(SERVERS, PORTS, {}, {})
+    assert found["TRANSOM_KAFKA_BOOTSTRAP"] == SERVERS.kafka_bootstrap
+    assert found["TRANSOM_GRAPH_BASE_URL"] == found["TRANSOM_TWILIO_BASE_URL"] == found["TRANSOM_SANDBOX_URL"]
+    assert found["TRANSOM_PUBLIC_URL"] == found["TRANSOM_INGEST_URL"] == f"http://127.0.0.1:{PORTS.services['ingest']}"
+
+
+def test_what_is_given_wins_over_what_is_remembered_and_that_over_a_fresh_secret() -> None:
+    name = "TRANSOM_WHATSAPP_TOKEN"
+    assert environment(SERVERS, PORTS, {name: "given"}, {name: "old"})[name] == "given"
+    assert environment(SERVERS, PORTS, {name: ""}, {name: "old"})[name] == "old"
+    fresh = {environment(SERVERS, PORTS, {}, {})[name] for _ in range(3)}
+    assert len(fresh) == 3
+
+
+def test_an_address_is_never_remembered() -> None:
+    old = {"TRANSOM_KAFKA_BOOTSTRAP": "elsewhere:1", "TRANSOM_PUBLIC_URL": "http://elsewhere"}
+    found = environment(SERVERS, PORTS, {}, old)
+    assert not set(old.values()) & set(found.values())
+
+
+def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:
+    assert stat.S_IMODE(write(tmp_path, {"TRANSOM_A": "secret"}).stat().st_mode) == 0o600
+
+
+def test_without_an_earlier_run_nothing_is_remembered(tmp_path: Path) -> None:
+    assert remembered(tmp_path) == {}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("environment")
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"TRANSOM_[A-Z]{1,8}", fullmatch=True),
+        st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\x85\u2028\u2029")),
+    )
+)
+def test_what_was_written_is_remembered_word_for_word(folder: Path, found: dict[str, str]) -> None:
+    assert write(folder, found) == folder / FILE_NAME
+    assert remembered(folder) == found

@@ -1,0 +1,146 @@
+"""The load file: what is right is read as it stands, what is wrong is named by line and field."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from deploy.local.load_format import Loaded, read
+from libs.common.errors import ConfigurationError
+
+GOOD = """\
+orgs:
+  - org_id: acme
+    name: AcmeMotors
+    sms_number: "+447700900001"
+    sms_active: true
+    numbers:
+      - {phone_number_id: "106400000000001", waba_id: "206400000000001", display_number: "+44 7700 900123"}
+    customers:
+      - {customer_id: 5f0c1f7e-7c5e-4c0e-9b0a-0d5f6a3b2c1d, name: Kim, phone: "+447700900999", consents: {sms: true, marketing: false}}
+    templates:
+      - {name: appointment_reminder, language: en_GB, category: UTILITY, parameter_format: NAMED, body: "Hi {{customer_name}}."}
+rate_card:
+  - {from: 2026-10-01, channel: whatsapp, category: utility, country: GB, currency: GBP, price: "0.0159"}
+"""
+
+
+def loaded(tmp_path: Path, text: str | bytes) -> Loaded:
+    path = tmp_path / "garage.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read(path)
+
+
+def fault(tmp_path: Path, text: str | bytes) -> str:
+    """What is said of a bad file, without the path that begins every line."""
+    with pytest.raises(ConfigurationError) as found:
+        loaded(tmp_path, text)
+    path = str(tmp_path / "garage.yaml")
+    lines = str(found.value).splitlines()
+    assert all(line.startswith((path, "…")) for line in lines)
+    return "\n".join(line.removeprefix(path) for line in lines)
+
+
+def test_the_contract_s_file_is_read_as_it_stands(tmp_path: Path) -> None:
+    content = loaded(tmp_path, GOOD).content
+    (org,), (rate,) = content.orgs, content.rate_card
+    assert (org.org_id, org.sms_number, org.sms_active) == ("acme", "+447700900001", True)
+    assert org.numbers[0].display_number == "+447700900123"
+    assert org.customers[0].consents == {"sms": True, "marketing": False}
+    assert (org.templates[0].status, org.templates[0].parameter_format) == ("APPROVED", "NAMED")
+    assert (rate.from_.isoformat(), rate.price) == ("2026-10-01", Decimal("0.0159"))
+
+
+def test_an_empty_mapping_holds_nothing_and_is_no_fault(tmp_path: Path) -> None:
+    content = loaded(tmp_path, "{}").content
+    assert (content.orgs, content.rate_card) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "line", "field"),
+    [
+        ("    sms_active: true", "    sms_activ: true", 5, "orgs[0].sms_activ"),
+        ("    sms_active: true", "    sms_active: perhaps", 5, "orgs[0].sms_active"),
+        ("    name: AcmeMotors\n", "", 2, "orgs[0].name"),
+        ('sms_number: "+447700900001"', "sms_number: 07700 900001", 4, "orgs[0].sms_number"),
+        ('"+44 7700 900123"', '"12"', 7, "orgs[0].numbers[0].display_number"),
+        ("5f0c1f7e-7c5e-4c0e-9b0a-0d5f6a3b2c1d", "kim", 9, "orgs[0].customers[0].customer_id"),
+        ("{sms: true,", "{smss: true,", 9, "orgs[0].customers[0].consents.smss"),
+        ("UTILITY", "USEFUL", 11, "orgs[0].templates[0].category"),
+        ("en_GB", "english", 11, "orgs[0].templates[0].language"),
+        ("2026-10-01", "soon", 13, "rate_card[0].from"),
+        ('"0.0159"', '"-1"', 13, "rate_card[0].price"),
+        ("country: GB", "country: Britain", 13, "rate_card[0].country"),
+    ],
+)
+def test_a_fault_is_named_by_line_and_field(tmp_path: Path, found: str, instead: str, line: int, field: str) -> None:
+    assert found in GOOD
+    assert fault(tmp_path, GOOD.replace(found, instead)).startswith(f":{line}: {field}")
+
+
+def test_every_fault_is_named_not_just_the_first(tmp_path: Path) -> None:
+    told = fault(
+        tmp_path, GOOD.replace("AcmeMotors", '""').replace("UTILITY", "USEFUL").replace("country: GB", "country: g")
+    )
+    assert [line.split(":")[1] for line in told.splitlines()] == ["3", "11", "13"]
+
+
+def test_a_thousand_faults_fit_a_screen(tmp_path: Path) -> None:
+    told = fault(tmp_path, "rate_card:\n" + "  - {channel: fax}\n" * 1000)
+    assert len(told.splitlines()) < 30
+    assert "more" in told.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ("orgs: [", 1, "not YAML"),
+        ("orgs:\n\t- tab", 2, "not YAML"),
+        ("- orgs", 1, "mapping"),
+        ("", 1, "mapping"),
+        ("orgs: []\norgs: []\n", 2, "twice"),
+        ("orgs:\n  - !!python/object/apply:os.system ['true']\n", 2, "not YAML"),
+    ],
+)
+def test_what_is_not_such_yaml_is_named_by_its_line(tmp_path: Path, text: str, line: int, word: str) -> None:
+    told = fault(tmp_path, text)
+    assert told.startswith(f":{line}: ")
+    assert word in told
+
+
+def test_a_file_that_is_not_text_is_named_with_the_byte(tmp_path: Path) -> None:
+    assert "UTF-8" in fault(tmp_path, b"orgs: \xff")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        read(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("twice", "field"),
+    [
+        (
+            '      - {phone_number_id: "106400000000001", waba_id: "w", display_number: "+447700900124"}',
+            "phone_number_id",
+        ),
+        ("      - {name: appointment_reminder, language: en_GB, category: UTILITY, body: Hi}", "name"),
+        ("      - {customer_id: 5f0c1f7e-7c5e-4c0e-9b0a-0d5f6a3b2c1d}", "customer_id"),
+    ],
+)
+def test_the_same_thing_twice_is_a_fault_that_names_the_first(tmp_path: Path, twice: str, field: str) -> None:
+    lines = GOOD.splitlines()
+    at = next(
+        index
+        for index, line in enumerate(lines)
+        if line.startswith("      - {" + twice.split("{")[1].split(":", maxsplit=1)[0])
+    )
+    told = fault(tmp_path, "\n".join([*lines[: at + 1], twice, *lines[at + 1 :]]))
+    assert told.startswith(f":{at + 2}: ")
+    assert f"[1].{field}: " in told
+    assert f"line {at + 1}" in told
+
+
+def test_templates_without_a_number_belong_to_nobody(tmp_path: Path) -> None:
+    lines = [line for line in GOOD.splitlines() if "number" not in line or "sms" in line]
+    assert "orgs[0].templates" in fault(tmp_path, "\n".join(lines))
