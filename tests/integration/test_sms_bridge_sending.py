@@ -1,12 +1,14 @@
 """Bridges and plain text by SMS on real servers, in front of a Twilio that plays by its own rules."""
 
+import asyncio
 import hmac
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -16,7 +18,14 @@ from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id
 from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer
+from libs.common.sending.line import Line
+from services.sms_bridge.carrier import SmsCarrier
 from services.sms_bridge.gsm7 import septets
+from services.sms_bridge.links import LinkMint
+from services.sms_bridge.providers import Listed
+from services.sms_bridge.providers.twilio import Twilio
+from services.sms_bridge.settle import Terms
 from tests.support.bridging import (
     GRACE,
     HOLD,
@@ -29,7 +38,7 @@ from tests.support.bridging import (
     bridging,
 )
 from tests.support.logs import LogLines
-from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, HookInbox
+from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN, HookInbox
 from tests.support.topics import OwnTopics
 
 PREFIX = "AcmeMotors: Update for you. WhatsApp: wa.me/447700900123 Portal: tflow.link/"
@@ -513,3 +522,53 @@ async def test_two_conversations_that_became_one_get_one_bridge(world: Bridging,
     updates, _ = await world.told()
     assert ends(updates)[-1] == (late.message_id, "failed", "window_expired_bridge_already_sent", None)
     assert len(await sandbox.sms()) == 1
+
+
+class SilentTwilio(Twilio):
+    """Never says what it has sent."""
+
+    def __init__(self, http: aiohttp.ClientSession, **settings: Any) -> None:
+        super().__init__(http, **settings)
+        self.asked = asyncio.Event()
+
+    async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
+        self.asked.set()
+        await asyncio.Event().wait()
+        return []
+
+
+async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweeping(
+    world: Bridging, kafka: KafkaConnection, sandbox: SandboxClient
+) -> None:
+    lost = await world.decided(route="session", text="one")
+    behind = await world.decided(route="session", text="two", expires_at=world.clock() + timedelta(minutes=1))
+    await world.accept(lost, behind)
+    await world.execute(
+        "update sends set state = 'unknown', claimed_at = due_at, unknown_since = due_at where message_id = $1",
+        lost.message_id,
+    )
+    async with aiohttp.ClientSession() as http, Producer(kafka) as producer:
+        provider = SilentTwilio(
+            http,
+            base_url=sandbox.url,
+            account_sid=TWILIO_SID,
+            auth_token=TWILIO_TOKEN,
+            status_callback=None,
+            timeout_seconds=1,
+        )
+        carrier = SmsCarrier(
+            provider=provider,
+            pool=world.pool,
+            slots=world.redis_slots,
+            mint=LinkMint([LINK_KEY]),
+            terms=Terms(timedelta(hours=24), HOLD, LINK_LIFE, None),
+            grace=GRACE,
+        )
+        async with Line(carrier, world.pool, producer, TIMINGS, now=world.clock):
+            await provider.asked.wait()
+            world.clock.forward(timedelta(minutes=2))
+
+            async def ended() -> bool:
+                return bool((await world.send_row(behind))["state"] == "failed")
+
+            await sandbox.until(ended, 30.0)

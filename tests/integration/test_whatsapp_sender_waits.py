@@ -33,6 +33,50 @@ async def test_a_throttled_conversation_waits_in_order_and_others_pass(
     assert callbacks == [f"{command.message_id}:1" for command in (passing, first, second)]
 
 
+async def test_who_waits_behind_a_waiting_row_is_looked_at_when_that_may_go(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    slow = await kim(garage, sandbox)
+    first, *behind = [await garage.command(slow) for _ in range(3)]
+    passing = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "throttle", code=131056, to=slow.phone, calls=1)
+    await accept(line, first, *behind)
+    await line.claim_once()
+    await accept(line, passing)
+    await line.sweep_once()
+    waits = (await garage.row(first))["due_at"]
+    assert waits > garage.now()
+    assert [(await garage.row(one))["due_at"] for one in behind] == [waits, waits]
+    assert (await garage.row(passing))["due_at"] <= garage.now()
+
+    garage.now.forward(timedelta(seconds=5))
+    for _ in range(3):
+        await line.claim_once()
+        await line.sweep_once()
+    callbacks = [message["callback"] for message in await sandbox.messages()]
+    assert [f"{command.message_id}:1" for command in (first, *behind)] == [
+        c for c in callbacks if c[:36] != str(passing.message_id)
+    ]
+
+
+async def test_who_waits_behind_a_row_that_holds_back_for_a_minute_goes_after_it(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    conversation = await kim(garage, sandbox)
+    await garage.template()
+    first, behind = await garage.command(conversation, template="car_ready"), await garage.command(conversation)
+    await sandbox.fault("meta", "fail", code=131048, calls=1)  # templates of this number rest for long
+    await accept(line, first, behind)
+    await line.claim_once()
+    await line.sweep_once()
+    row = await garage.row(first)
+    assert row["due_at"] > row["blocks_until"]
+    assert (await garage.row(behind))["due_at"] == row["blocks_until"]
+    garage.now.forward(timedelta(seconds=61))
+    await line.claim_once()
+    assert await garage.states(first, behind) == ["pending", "accepted"]
+
+
 async def test_a_pair_that_is_throttled_again_waits_longer(
     line: Line[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:

@@ -64,13 +64,15 @@ class Line(Generic[PreparedT]):
             "dispatch": self._dispatcher.run(),
             "record": self._recorder.run(),
             "tell": self._teller.run(),
-            "sweep": repeatedly("sweep", self._timings.poll, self._sweeper.sweep),
+            "sweep": repeatedly("sweep", self._timings.poll, self._sweeper.tidy),
+            "seek": repeatedly("seek", self._timings.poll, self._sweeper.seek),
         }
         self._tasks = {name: asyncio.create_task(run, name=name) for name, run in work.items()}
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         self._tasks["sweep"].cancel()
+        self._tasks["seek"].cancel()
         self._dispatcher.end()
         await self._ends("dispatch", self._timings.timeout + _RECORDING)
         self._recorder.end()

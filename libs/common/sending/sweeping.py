@@ -20,12 +20,13 @@ from libs.common.sending.telling import Teller
 from libs.common.sending.transitions import expire, unknown, weigh
 
 _AT_ONCE = 200
+_QUEUED_AT_ONCE = 4000
 _ROUNDS = 25
 _COUNT_EVERY = 15
 
 
 class Sweeper(Generic[PreparedT]):
-    """``sweep`` once a second or so."""
+    """``tidy`` and ``seek`` once a second or so, each in a loop of its own: a provider may take long to say what it knows."""
 
     def __init__(
         self,
@@ -47,15 +48,26 @@ class Sweeper(Generic[PreparedT]):
 
     async def sweep(self) -> None:
         """One round of everything."""
+        await self.tidy()
+        await self.seek()
+
+    async def seek(self) -> None:
+        """One round of what may ask the provider."""
+        await self._all(self._weigh)
+
+    async def tidy(self) -> None:
+        """One round of what the rows tell by themselves."""
         await self._all(self._end_claims)
         await self._all(self._expire)
-        await self._all(self._weigh)
+        await self._all(self._queue_up)
         await self._all(self._tell)
-        if self._sweeps % _COUNT_EVERY == 0:
+        self._sweeps += (
+            1  # before the count, which may take too long where very much waits: it must not be tried every time
+        )
+        if self._sweeps % _COUNT_EVERY == 1:
             async with self._pool.acquire() as db:
                 waiting = await sends.waiting(db, self._carrier.provider)
             gauge("transom_sends_waiting", waiting, channel=self._carrier.channel)
-        self._sweeps += 1
 
     async def _all(self, part: Callable[[], Awaitable[bool]]) -> None:
         """Repeat a part while it finds as much as it takes at once; the rest is for the next sweep."""
@@ -70,6 +82,11 @@ class Sweeper(Generic[PreparedT]):
     async def _expire(self) -> bool:
         """A row that waited until its deadline fails, whatever it waited for."""
         return await self._move(sends.overdue, expire)
+
+    async def _queue_up(self) -> bool:
+        """Rows behind one that waits are not looked at by every claim."""
+        async with self._pool.acquire() as db:
+            return await sends.queue_up(db, self._carrier.provider, self._now(), _QUEUED_AT_ONCE) * 2 >= _QUEUED_AT_ONCE
 
     async def _move(
         self,
