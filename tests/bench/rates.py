@@ -99,7 +99,9 @@ class Pace:
     own_us: float
 
 
-async def rate(stage: Stage, work: Work, who: Who, population: int, count: int, active: int = traffic.ACTIVE) -> Pace:
+async def rate(
+    stage: Stage, work: Work, who: Who, population: int, count: int, *, active: int = traffic.ACTIVE
+) -> Pace:
     """How fast a full topic is worked off, once the first tenth is over."""
     async with stage.ground(population, work.topics) as ground:
         records = await asyncio.to_thread(lambda: list(work.make(population, count, active)))
