@@ -134,7 +134,7 @@ async def rate(
 
 async def at_rest(stage: Stage, service: str, population: int, topics: Sequence[Topic]) -> float:
     """Resident MB of a service that is ready and has nothing to do."""
-    async with stage.ground(population, topics) as ground, ground.service(service) as running:
+    async with stage.ground(population, topics) as ground, ground.service(service, loaded=False) as running:
         await asyncio.sleep(_REST_SECONDS)
         return running.resident_mb()
 

@@ -145,14 +145,15 @@ class Ground:
         return self.env["TRANSOM_POSTGRES_DSN"]
 
     @contextlib.asynccontextmanager
-    async def service(self, name: str) -> AsyncIterator[Running]:
-        """A service as ``transom run`` starts it, ready; its peak memory is remembered."""
+    async def service(self, name: str, *, loaded: bool = True) -> AsyncIterator[Running]:
+        """A service as ``transom run`` starts it, ready; when it is to be ``loaded`` its peak memory is remembered."""
         port = free_port()
         argv = ["-m", "deploy.local.cli", "run", name, "--port", str(port)]
         async with self.stage.process(name, argv, self.env, port) as running:
             await _until(running, lambda: _answers(f"{running.url}/readyz"))
             yield running
-        self.stage.resident.setdefault(name, []).append(running.peak_mb)
+        if loaded:
+            self.stage.resident.setdefault(name, []).append(running.peak_mb)
 
     @contextlib.asynccontextmanager
     async def floor(self, name: str) -> AsyncIterator[Running]:
