@@ -160,30 +160,34 @@ def _keys_once(path: Path, node: yaml.Node) -> None:
 
 def _hold_together(loaded: Loaded) -> None:
     """What no single field can tell: the same thing twice, and templates without a WABA to belong to."""
-    seen: dict[tuple[str, str], tuple[str | int, ...]] = {}
-
-    def once(kind: str, value: object, place: tuple[str | int, ...]) -> None:
-        first = seen.setdefault((kind, str(value)), place)
+    seen: dict[tuple[str, ...], tuple[str | int, ...]] = {}
+    for identity, place in _identities(loaded.content):
+        first = seen.setdefault(identity, place)
         if first is not place:
             raise loaded.fault(place, f"stands in line {_line(loaded.lines, first)} already")
-
-    for o, org in enumerate(loaded.content.orgs):
-        once("org", org.org_id, ("orgs", o, "org_id"))
-        for n, number in enumerate(org.numbers):
-            once("number", number.phone_number_id, ("orgs", o, "numbers", n, "phone_number_id"))
-        for c, customer in enumerate(org.customers):
-            once("customer", customer.customer_id, ("orgs", o, "customers", c, "customer_id"))
-        for t, template in enumerate(org.templates):
-            once(
-                f"template of {org.org_id}", f"{template.name} {template.language}", ("orgs", o, "templates", t, "name")
-            )
-    for r, rate in enumerate(loaded.content.rate_card):
-        once("price", (rate.from_, rate.channel, rate.category, rate.country, rate.currency), ("rate_card", r))
     for o, org in enumerate(loaded.content.orgs):
         if org.templates and not org.numbers:
             raise loaded.fault(
                 ("orgs", o, "templates"), "templates need at least one number, whose WABA they belong to"
             )
+
+
+def _identities(content: LoadFile) -> Iterator[tuple[tuple[str, ...], tuple[str | int, ...]]]:
+    """What may stand in the file once only, each with its place. A template stands in every WABA of its org."""
+    for o, org in enumerate(content.orgs):
+        yield ("org", org.org_id), ("orgs", o, "org_id")
+        for n, number in enumerate(org.numbers):
+            yield ("number", number.phone_number_id), ("orgs", o, "numbers", n, "phone_number_id")
+        for c, customer in enumerate(org.customers):
+            yield ("customer", str(customer.customer_id)), ("orgs", o, "customers", c, "customer_id")
+        for t, template in enumerate(org.templates):
+            for waba_id in {number.waba_id for number in org.numbers} or {org.org_id}:
+                yield ("template", waba_id, template.name, template.language), ("orgs", o, "templates", t, "name")
+    for r, rate in enumerate(content.rate_card):
+        yield (
+            ("price", str(rate.from_), rate.channel, rate.category, rate.country, rate.currency),
+            ("rate_card", r),
+        )
 
 
 def _faults(path: Path, lines: dict[tuple[str | int, ...], int], error: ValidationError) -> ConfigurationError:

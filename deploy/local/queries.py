@@ -58,13 +58,17 @@ on conflict (waba_id, name, language) do update
    set category = excluded.category, parameter_format = excluded.parameter_format, status = excluded.status, body = excluded.body,
        header = excluded.header, buttons = excluded.buttons, updated_at = excluded.updated_at
  where t.org_id = excluded.org_id
+returning t.waba_id, t.name, t.language
 """
 
 
-async def upsert_templates(db: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Org, WABA, name, language, category, parameter format, status, body, header, buttons, now. Each identity once."""
-    if rows:
-        await db.execute(_UPSERT_TEMPLATES, *_columns(rows))
+async def upsert_templates(db: Connection, rows: Sequence[tuple[Any, ...]]) -> set[tuple[str, str, str]]:
+    """Org, WABA, name, language, category, parameter format, status, body, header, buttons, now. Each identity once.
+
+    Returns WABA, name and language of those that are the org's now; a template of another org is left as it is.
+    """
+    found = await db.fetch(_UPSERT_TEMPLATES, *_columns(rows)) if rows else []
+    return {(row["waba_id"], row["name"], row["language"]) for row in found}
 
 
 _UPSERT_RATES = """
