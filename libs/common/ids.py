@@ -16,16 +16,3 @@ def bridge_message_id(intent_id: UUID) -> UUID:
 def callback_data(message_id: UUID, attempt: int) -> str:
     """What a send carries as ``biz_opaque_callback_data``; Meta echoes it in every status of that send."""
     return f"{message_id}:{attempt}"
-
-
-def parse_callback_data(data: object) -> tuple[UUID, int] | None:
-    """The (message id, attempt) that ``callback_data`` wrote, or None when it is not ours."""
-    if not isinstance(data, str):
-        return None
-    head, sep, tail = data.rpartition(":")
-    if not sep or not tail.isascii() or not tail.isdigit() or len(tail) > 4:  # noqa: PLR2004 -- attempts are few
-        return None
-    try:
-        return UUID(head), int(tail)
-    except ValueError:
-        return None

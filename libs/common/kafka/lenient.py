@@ -72,7 +72,7 @@ class _LenientPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc] 
     def _unpack_leniently(self, batch_bytes: bytes) -> Iterator[Any]:
         batch = _DefaultRecordBatchPy(batch_bytes)
         batch._maybe_uncompress()  # noqa: SLF001 -- the fallback reader has no other entrance
-        batch._buffer = _LenientBytes(batch._buffer)  # noqa: SLF001
+        batch._buffer = _LenientBytes(batch._buffer)  # noqa: SLF001 -- as above
         for record in batch:
             if record.offset >= self.next_fetch_offset:
                 consumer_record = self._consumer_record(self._tp, record)
