@@ -1,5 +1,6 @@
 """The environment of one machine's system."""
 
+import socket
 import stat
 from pathlib import Path
 
@@ -7,16 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.local.environment import FILE_NAME, Ports, environment, remembered, write
+from deploy.local.environment import FILE_NAME, SERVICE_PORTS, Ports, environment, remembered, wishes, write
+from deploy.local.servers.ports import LOOPBACK, free_port, is_free
 from deploy.local.servers.together import Servers
+from libs.common.errors import ConfigurationError
 
 SERVERS = Servers("127.0.0.1:20001", "postgresql://postgres@127.0.0.1:20003/transom", "redis://127.0.0.1:20004/0")
-PORTS = Ports.choose(21000)
+PORTS = Ports(21004, {name: 21005 + index for index, name in enumerate(SERVICE_PORTS)}, 21009)
 
 
 def test_ports_follow_those_of_the_servers_when_a_base_is_given() -> None:
-    taken = [PORTS.sandbox, *PORTS.services.values(), PORTS.portal]
-    assert taken == list(range(21004, 21004 + len(taken)))
+    base = a_free_stretch()
+    ports = Ports.choose(base)
+    taken = [ports.sandbox, *ports.services.values(), ports.portal]
+    assert taken == list(range(base + 4, base + 4 + len(taken)))
+
+
+def test_a_base_whose_ports_are_taken_is_refused_by_name() -> None:
+    base = a_free_stretch()
+    with socket.create_server((LOOPBACK, base + 6)), pytest.raises(ConfigurationError, match=str(base + 6)):
+        Ports.choose(base)
+
+
+def a_free_stretch() -> int:
+    return next(base for _ in range(100) if all(map(is_free, range(base := free_port(), base + 12))))
 
 
 def test_free_ports_never_meet() -> None:
@@ -38,6 +53,20 @@ def test_what_is_given_wins_over_what_is_remembered_and_that_over_a_fresh_secret
     assert environment(SERVERS, PORTS, {name: ""}, {name: "old"})[name] == "old"
     fresh = {environment(SERVERS, PORTS, {}, {})[name] for _ in range(3)}
     assert len(fresh) == 3
+
+
+def test_a_provider_of_one_s_own_needs_secrets_of_one_s_own() -> None:
+    with pytest.raises(ConfigurationError, match="TRANSOM_WHATSAPP_TOKEN"):
+        environment(SERVERS, PORTS, {"TRANSOM_GRAPH_BASE_URL": "https://graph.facebook.com"}, {})
+
+
+def test_a_shell_that_sourced_an_earlier_run_wishes_for_what_was_given_then_and_for_nothing_else(
+    tmp_path: Path,
+) -> None:
+    given = {"TRANSOM_WINDOW_SECONDS": "8"}
+    earlier = environment(SERVERS, PORTS, given, {})
+    write(tmp_path, earlier, given)
+    assert wishes(earlier | {"PATH": "/bin", "TRANSOM_LOG_LEVEL": ""}, tmp_path) == given
 
 
 def test_an_address_is_never_remembered() -> None:

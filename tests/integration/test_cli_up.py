@@ -1,0 +1,184 @@
+"""``transom up`` and the demo as processes: a ready line, addresses to source, and nothing that runs on, however they end."""
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from deploy.local.watchdog import TOKEN, bearers
+from tests.support.command import COMMAND, complaint, environment, transom
+from tests.support.sandbox import ROOT
+from tests.support.waiting import eventually
+
+FILE = "transom.env"
+
+
+class Up:
+    """A run of ``transom up``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.out = folder.parent / "out.log"
+        with self.out.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*COMMAND, "up", "--data", str(folder)],
+                cwd=ROOT,
+                env=environment(),
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        self._tokens: set[str] = set()
+
+    async def until(self, holds: Callable[[], object], what: str) -> None:
+        """Return when it holds, having seen what this run has started."""
+
+        def alive_and_so() -> object:
+            assert self.process.poll() is None, self.out.read_text()
+            self._look()
+            return holds()
+
+        await eventually(alive_and_so, f"{what}: {self.out.read_text()}")
+
+    async def ready(self) -> None:
+        await self.until(lambda: "ready: addresses are in" in self.out.read_text(), "the ready line")
+
+    def has_started(self, word: str) -> bool:
+        """Whether a process with this word in its command line is there."""
+        found = False
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                found = found or any(word in part for part in child.cmdline())
+            except psutil.Error:
+                continue
+        return found
+
+    async def ends(self, number: signal.Signals) -> int:
+        """Send a signal; the exit code, once nothing that was started runs any more."""
+        self._look()
+        assert self._tokens
+        self.process.send_signal(number)
+        code = await asyncio.to_thread(self.process.wait, 60)
+        await eventually(lambda: not self.left(), f"nothing runs on: {self.left()}")
+        return code
+
+    def left(self) -> list[psutil.Process]:
+        """What this run started and still runs."""
+        return [process for token in self._tokens for process in bearers(token)]
+
+    def _look(self) -> None:
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                self._tokens |= {child.environ()[TOKEN]}
+            except (psutil.Error, KeyError):
+                continue  # gone already, or not ours to know
+
+
+@contextmanager
+def up(folder: Path) -> Iterator[Up]:
+    run = Up(folder)
+    try:
+        yield run
+    finally:
+        if run.process.poll() is None:
+            run.process.kill()
+            run.process.wait()
+
+
+def sourced(folder: Path) -> Mapping[str, str]:
+    """What a shell knows after it sourced the file."""
+    script = f". {shlex.quote(str(folder / FILE))} && {shlex.quote(sys.executable)} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
+    told = subprocess.run(
+        ["/bin/sh", "-c", script], env={"PATH": os.defpath}, check=True, capture_output=True, text=True
+    )
+    found: dict[str, str] = json.loads(told.stdout)
+    return {name: value for name, value in found.items() if name.startswith("TRANSOM_")}
+
+
+async def answers(url: str) -> int:
+    async with aiohttp.ClientSession() as http, http.get(url) as answer:
+        return answer.status
+
+
+async def test_up_serves_until_ctrl_c_and_again_on_the_same_folder_until_it_is_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "data of mine"
+    with up(folder) as first:
+        await first.ready()
+        env = sourced(folder)
+        for name in ("INGEST", "ROUTER", "WHATSAPP_SENDER", "SMS_BRIDGE"):
+            assert await answers(env[f"TRANSOM_{name}_URL"] + "/readyz") == 200
+        migrated = await asyncio.to_thread(transom, "migrate", env=environment() | dict(env))
+        assert migrated.stdout == "the schema is up to date\n"
+        assert await first.ends(signal.SIGINT) == 0
+
+    with up(folder) as second:
+        await second.ready()
+        again = sourced(folder)
+        assert again["TRANSOM_PORTAL_LINK_KEYS"] == env["TRANSOM_PORTAL_LINK_KEYS"]
+        assert await answers(again["TRANSOM_INGEST_URL"] + "/readyz") == 200
+        assert await second.ends(signal.SIGKILL) == -signal.SIGKILL
+
+
+@pytest.mark.timeout(300)
+async def test_up_that_is_ended_while_it_starts_leaves_nothing_and_starts_again_at_last(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    moments = ("bin/postgres", "kafka.Kafka", "deploy.local.sandbox", "sms-bridge")
+    endings = [(moment, number) for moment in moments for number in (signal.SIGINT, signal.SIGKILL)]
+    for moment, number in endings:
+        with up(folder) as interrupted:
+            await interrupted.until(partial(interrupted.has_started, moment), moment)
+            await interrupted.ends(number)
+        assert not (folder / FILE).exists()
+    with up(folder) as again:
+        await again.ready()
+        await again.ends(signal.SIGTERM)
+
+
+async def test_one_run_at_a_time_has_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with up(folder) as first:
+        await first.until((folder / "lock").exists, "the folder is taken")
+        await first.until((folder / "lock").read_text, "by a process that says so")
+        told = await asyncio.to_thread(complaint, "up", "--data", str(folder), env=environment())
+        assert f"in use by another run (process {first.process.pid})" in told
+        await first.ends(signal.SIGKILL)
+
+
+async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_no_topic_behind(
+    database: str, redis_url: str, kafka_bootstrap: str, kafka_admin: AIOKafkaAdminClient
+) -> None:
+    before = set(await kafka_admin.list_topics())
+    env = environment(KAFKA_BOOTSTRAP=kafka_bootstrap, POSTGRES_DSN=database, REDIS_URL=redis_url)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "deploy.local.demo"),
+        cwd=ROOT,
+        env=env | {"COLUMNS": "200"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    told, _ = await asyncio.wait_for(process.communicate(), 110)
+    story = told.decode()
+    assert process.returncode == 0, story
+    assert "every step was observed" in story
+    for step in (
+        "session message, read",
+        "one bridge SMS instead",
+        "silent, in the inbox",
+        "delivered",
+        "still closed",
+        "again",
+    ):
+        assert step in story
+    assert not {topic for topic in set(await kafka_admin.list_topics()) - before if topic.startswith("demo-")}
