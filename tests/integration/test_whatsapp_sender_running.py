@@ -216,8 +216,8 @@ async def test_commands_from_kafka_reach_meta_and_odd_ones_the_dead_letters(
     }
     async with a_process("-m", "services.whatsapp_sender.app", env=env) as process:
         records = [Record(OUTBOUND_WHATSAPP, str(c.conversation_id).encode(), c.encode()) for c in commands]
-        nowhere = commands[0].model_copy(update={"to": None})
-        odd = [Record(OUTBOUND_WHATSAPP, b"k", b"not json"), Record(OUTBOUND_WHATSAPP, b"k", nowhere.encode())]
+        unheard_of = commands[0].model_copy(update={"content": {"kind": "hologram"}})
+        odd = [Record(OUTBOUND_WHATSAPP, b"k", b"not json"), Record(OUTBOUND_WHATSAPP, b"k", unheard_of.encode())]
         await producer.publish([*records[:2], *odd, *records[2:], *records])
 
         async def all_sent() -> bool:
