@@ -17,7 +17,7 @@ from services.whatsapp_sender.classify import TEMPLATE_GONE, WINDOW_CLOSED
 from services.whatsapp_sender.gate import Ready, judge
 from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
-from services.whatsapp_sender.sweep import weigh
+from services.whatsapp_sender.sweep import Silence, weigh
 
 CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
 
@@ -34,6 +34,7 @@ class WhatsappCarrier:
         self._window_length = window_length
         self._grace = grace
         self._refused_at: dict[Key, datetime] = {}
+        self._silence = Silence()
 
     def is_template(self, row: SendRow) -> bool:
         return row.command.get("route") == "template"
@@ -58,6 +59,7 @@ class WhatsappCarrier:
             callback=callback_data(row.message_id, row.attempt),
         )
         outcome = await self._graph.send(row.account, body, token=claim.prepared.token)
+        self._silence.heard(outcome)
         if isinstance(outcome, Returned) and self.is_template(row) != (outcome.reason == "template_not_approved"):
             return Refused(outcome.code)  # an answer to another kind of message than we sent: no other route mends it
         if isinstance(outcome, Returned) and outcome.code == str(WINDOW_CLOSED):
@@ -85,18 +87,19 @@ class WhatsappCarrier:
         effects = await store_provider_ids(db, [i for s in late for i in _ids(s, applied=False)], now)
         return _news([s.row for s in late], effects)
 
-    async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:  # noqa: ARG002 -- ingest's clock counts
-        """Statuses that came, late answers; silence counts once ingest has been caught up for the whole grace."""
+    async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
+        """Statuses that came, late answers; silence counts once ingest has been caught up for the whole grace, and Meta answers."""
         async with self._pool.acquire() as db:
             # progress first: what ingest stores between the two reads is seen, not taken for silence
             progress = await queries.caught_up(db)
             seen = await queries.evidence(db, rows)
-        return {
+        evidence = {
             row.key: Unclear()
             if row.claimed_at is None
             else weigh(seen.get(row.key, ()), progress, row.claimed_at, self._grace)
             for row in rows
         }
+        return self._silence.keep(evidence, [row.key for row in rows if row.resends == 0], now)
 
     async def committed(self, settled: Sequence[Settled]) -> None:
         """Nothing of WhatsApp lives outside of PostgreSQL but what ``call`` remembered for ``settle``."""

@@ -170,3 +170,25 @@ async def test_a_result_that_lost_its_claim_is_evidence_and_nothing_more(
         await other.sweep_once()
     assert await garage.states(command) == ["accepted"]
     assert len(await sandbox.messages()) == 1
+
+
+async def test_an_outage_of_minutes_costs_the_messages_that_tried_it_out_and_no_others(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    commands = [await garage.command(await kim(garage, sandbox)) for _ in range(20)]
+    await sandbox.fault("meta", "server_error", http_status=503)
+    await accept(line, *commands)
+
+    async def minutes_pass(number: int) -> None:
+        for _ in range(number * 4):
+            await garage.caught_up()
+            await line.claim_once()
+            await line.sweep_once()
+            garage.now.forward(timedelta(seconds=15))
+
+    await minutes_pass(3)
+    await sandbox.clear_faults()
+    await minutes_pass(2)
+    states = await garage.states(*commands)
+    assert set(states) == {"accepted", "failed"}
+    assert states.count("failed") <= 4

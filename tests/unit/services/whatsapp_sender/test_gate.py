@@ -2,14 +2,28 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
 from libs.common.events.outbound import RefusalReason
-from libs.common.sending.outcomes import Absent, Accepted, Found, Go, Refused, Returned, Unclear
+from libs.common.sending.outcomes import (
+    Absent,
+    Accepted,
+    Evidence,
+    Found,
+    Go,
+    Refused,
+    RetryLater,
+    Returned,
+    Unclear,
+    Unknown,
+)
+from libs.common.sending.rows import Key
 from libs.common.window import Window
 from services.whatsapp_sender.gate import Facts, Ready, judge
-from services.whatsapp_sender.sweep import CaughtUp, weigh
+from services.whatsapp_sender.pace import UNREACHABLE
+from services.whatsapp_sender.sweep import PROBE_EVERY, SILENT_AFTER, CaughtUp, Silence, weigh
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
@@ -104,3 +118,30 @@ def test_nothing_is_known_where_ingest_was_never_seen() -> None:
 def test_evidence_wins_at_once() -> None:
     seen = (Accepted("106", "wamid.X"),)
     assert weigh(seen, [], NOW, GRACE) == Found(seen)
+
+
+ABSENT: dict[Key, Evidence] = {("acme", UUID(int=number), 1): Absent() for number in range(5)}
+
+
+def unclear(evidence: dict[Key, Evidence]) -> int:
+    return sum(isinstance(one, Unclear) for one in evidence.values())
+
+
+def test_while_meta_answers_nobody_one_send_a_minute_tries_and_the_others_keep_their_last_call() -> None:
+    silence = Silence(unanswered=0)
+    for _ in range(SILENT_AFTER):
+        assert unclear(silence.keep(ABSENT, ABSENT, NOW)) == 0
+        silence.heard(Unknown("503"))
+    assert unclear(silence.keep(ABSENT, ABSENT, NOW)) == 4
+    assert unclear(silence.keep(ABSENT, ABSENT, NOW + PROBE_EVERY - timedelta(microseconds=1))) == 5
+    silence.heard(RetryLater("account", UNREACHABLE, "never_left"))
+    assert unclear(silence.keep(ABSENT, ABSENT, NOW + PROBE_EVERY)) == 4
+    silence.heard(Refused("131026"))
+    assert unclear(silence.keep(ABSENT, ABSENT, NOW + PROBE_EVERY)) == 0
+
+
+def test_what_has_no_call_left_is_not_kept_and_evidence_counts_in_any_silence() -> None:
+    silence = Silence(probed_at=NOW)
+    first, second, *_ = ABSENT
+    found = silence.keep(ABSENT | {second: Found((Accepted("106", "wamid.X"),))}, [second], NOW)
+    assert (found[first], found[second]) == (Absent(), Found((Accepted("106", "wamid.X"),)))
