@@ -50,6 +50,7 @@ _QUIET = frozenset(
 )
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.:<>-]{0,80}|\d{1,6}")
 _ID_NUMBER = re.compile(r"\d{1,20}")
+_SHORT = 80
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _PRIVATE = re.compile(
@@ -83,15 +84,15 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     """Mask what is private in one event (a structlog processor); ``event`` and well-formed ids pass untouched."""
     for name, value in event.items():
         kind = type(value)
-        if kind is int or kind is bool or value is None or kind is float:
-            if _is_private(name):
-                event[name] = MASK
-        elif kind is str and (
-            (name in _QUIET and _WORD.fullmatch(value))
-            or (name.endswith("_id") and _UUID.fullmatch(value))
-            or (name == "phone_number_id" and _ID_NUMBER.fullmatch(value))
+        if kind is str and (
+            _is_harmless(name, value)
+            if name in _QUIET and len(value) <= _SHORT
+            else name.endswith("_id") and _UUID.fullmatch(value)
         ):
             continue
+        if kind is int or value is None or kind is float or kind is bool:
+            if _is_private(name):
+                event[name] = MASK
         elif name == "exception":
             continue  # made by ``describe``
         else:
@@ -149,6 +150,15 @@ def _words_of(error: BaseException) -> str:
 def _is_private(name: str) -> bool:
     lowered = name.lower()
     return lowered in _PRIVATE_NAMES or _PRIVATE_PARTS.search(lowered) is not None
+
+
+@functools.lru_cache(4096)  # reasons, routes, organisations: short, and the same ones over and over
+def _is_harmless(name: str, value: str) -> bool:
+    return (
+        _WORD.fullmatch(value) is not None
+        or (name.endswith("_id") and _UUID.fullmatch(value) is not None)
+        or (name == "phone_number_id" and _ID_NUMBER.fullmatch(value) is not None)
+    )
 
 
 def _clean(name: str, value: Any, depth: int) -> Any:

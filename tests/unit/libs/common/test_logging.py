@@ -1,14 +1,34 @@
 import asyncio
 import io
 import logging as stdlib_logging
+import subprocess
+import sys
 from uuid import UUID
 
 import pytest
-import structlog
 
 from libs.common import logging
 from libs.common.redact import MASK
-from tests.support.logs import SCHEMA, LogLines
+from tests.support.logs import SCHEMA, LogLines, validated
+
+IN_A_PROCESS = """
+import asyncio, os, signal, sys
+from libs.common import logging
+
+logging.configure(service="test", version="0")
+log = logging.get_logger()
+
+async def main():
+    log.info("service.started")
+    log.info("service.started")
+    await asyncio.sleep(0)
+    log.info("intent.decided")
+    {last}
+
+log.info("service.started")
+asyncio.run(main())
+"""
+
 
 CONTRACT_EVENTS = {
     *("webhook.received", "webhook.rejected", "window.opened", "message.received", "intent.decided", "send.accepted"),
@@ -44,12 +64,6 @@ def test_a_line_says_when_how_bad_who_and_what(log_lines: LogLines) -> None:
         "service": "test",
         "version": "0",
     }
-
-
-def test_what_is_bound_to_the_context_is_on_every_line(log_lines: LogLines) -> None:
-    with structlog.contextvars.bound_contextvars(topic="webhooks.v1", partition=3):
-        logging.get_logger().warning("record.retried")
-    assert [(line["topic"], line["partition"]) for line in log_lines.all()] == [("webhooks.v1", 3)]
 
 
 def test_what_is_private_is_masked_on_its_way_out(log_lines: LogLines) -> None:
@@ -109,3 +123,25 @@ def test_people_get_the_same_redacted(log_lines: LogLines) -> None:
     logging.get_logger().info("send.failed", detail="to +447700900999")
     assert "send.failed" in stream.getvalue().decode()
     assert "447700900999" not in stream.getvalue().decode()
+
+
+@pytest.mark.parametrize(
+    ("last", "events"),
+    [
+        ("return", ["service.started"] * 3 + ["intent.decided"]),
+        ("raise ValueError", ["service.started"] * 3 + ["intent.decided"]),
+        ("sys.exit(3)", ["service.started"] * 3 + ["intent.decided"]),
+        ("log.warning('send.failed'); os.kill(os.getpid(), signal.SIGKILL)", ["intent.decided", "send.failed"]),
+        ("await asyncio.sleep(0); os.kill(os.getpid(), signal.SIGKILL)", ["service.started"] * 3 + ["intent.decided"]),
+        ("os.kill(os.getpid(), signal.SIGKILL)", ["service.started"] * 3),
+    ],
+    ids=["ends", "fails", "exits", "warns and is killed", "is killed a turn later", "is killed"],
+)
+def test_only_the_turn_of_the_loop_that_was_not_over_is_lost(last: str, events: list[str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS.format(last=last)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    assert [line["event"] for line in validated(ended.stdout)][-len(events) :] == events
