@@ -64,6 +64,7 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
                 producer=producer,
                 now=utc_now,
                 dlq_run_limit=settings.dlq_run_limit,
+                drain_timeout=settings.drain_seconds,
                 subscriptions=[
                     Subscription(OUTBOUND_WHATSAPP, decode_command, of_values(handle), settings.batch_records)
                 ],
