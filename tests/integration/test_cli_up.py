@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import aiohttp
+import asyncpg
 import psutil
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -23,6 +24,7 @@ from tests.support.sandbox import ROOT
 from tests.support.waiting import eventually
 
 FILE = "transom.env"
+LENT = "transom_demo_"
 
 
 class Up:
@@ -156,7 +158,7 @@ async def test_one_run_at_a_time_has_a_folder(tmp_path: Path) -> None:
         await first.ends(signal.SIGKILL)
 
 
-async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_no_topic_behind(
+async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_nothing_behind(
     database: str, redis_url: str, kafka_bootstrap: str, kafka_admin: AIOKafkaAdminClient
 ) -> None:
     before = set(await kafka_admin.list_topics())
@@ -181,4 +183,8 @@ async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_no_top
         "again",
     ):
         assert step in story
-    assert not {topic for topic in set(await kafka_admin.list_topics()) - before if topic.startswith("demo-")}
+    assert not {topic for topic in set(await kafka_admin.list_topics()) - before if topic.startswith(LENT)}
+    db = await asyncpg.connect(database)
+    left = await db.fetch("select datname from pg_database where starts_with(datname, $1)", LENT)
+    await db.close()
+    assert not left

@@ -100,6 +100,10 @@ def test_a_thousand_faults_fit_a_screen(tmp_path: Path) -> None:
         ("", 1, "mapping"),
         ("orgs: []\norgs: []\n", 2, "twice"),
         ("orgs:\n  - !!python/object/apply:os.system ['true']\n", 2, "not YAML"),
+        ("orgs:\n  - !!int one\n", 1, "not YAML"),
+        ("orgs: &all\n  - *all\n", 1, "contains itself"),
+        ("orgs: " + "[" * 5000 + "]" * 5000, 1, "too deeply"),
+        ("rate_card:\n  - from: 2026-13-01\n", 2, "date"),
     ],
 )
 def test_what_is_not_such_yaml_is_named_by_its_line(tmp_path: Path, text: str, line: int, word: str) -> None:
@@ -139,6 +143,16 @@ def test_the_same_thing_twice_is_a_fault_that_names_the_first(tmp_path: Path, tw
     assert told.startswith(f":{at + 2}: ")
     assert f"[1].{field}: " in told
     assert f"line {at + 1}" in told
+
+
+def test_a_template_stands_once_in_a_waba_whoever_shares_it(tmp_path: Path) -> None:
+    garage = (
+        "  - org_id: {0}\n    name: {0}\n"
+        '    numbers: [{{phone_number_id: "{0}", waba_id: "9", display_number: "+447700900123"}}]\n'
+        "    templates: [{{name: hello, language: en, category: UTILITY, body: Hi}}]\n"
+    )
+    told = fault(tmp_path, "orgs:\n" + garage.format("one") + garage.format("two"))
+    assert told.startswith(":9: orgs[1].templates[0].name: stands in line 5")
 
 
 def test_templates_without_a_number_belong_to_nobody(tmp_path: Path) -> None:
