@@ -52,6 +52,19 @@ async def test_a_published_batch_lies_there_in_order(connection: KafkaConnection
         assert await lying(connection, 2000) == values
 
 
+async def test_more_than_batches_hold_lies_there_in_order_also_beside_others(connection: KafkaConnection) -> None:
+    mine = [b"%04d" % number + b"m" * 20_000 for number in range(100)]
+    others = [b"%04d" % number + b"o" * 20_000 for number in range(100)]
+    async with Producer(connection) as producer:
+        await asyncio.gather(
+            producer.publish([Record(WEBHOOKS, b"one conversation", value, (("k", b"v"),)) for value in mine]),
+            producer.publish([Record(WEBHOOKS, b"one conversation", value) for value in others]),
+        )
+        found = await lying(connection, 200)
+    assert [value for value in found if value in mine] == mine
+    assert [value for value in found if value in others] == others
+
+
 async def test_publishing_nothing_is_nothing(connection: KafkaConnection) -> None:
     async with Producer(connection) as producer:
         await producer.publish([])

@@ -2,6 +2,7 @@
 
 - ``connection``: how to reach the brokers, and the prefix before every name
 - ``producer``: publish a batch, acknowledged or Transient, within a bounded time
+- ``enqueue``: how records get to aiokafka cheaply
 - ``topics``: create what is declared, delete what a test made
 - ``consumer``: subscriptions, readiness, drain
 - ``lane``: one subscription: batch in, handled, dead letters out, offsets committed

@@ -8,19 +8,18 @@ Rule 3: a refusal by the broker leaves a gap in the idempotent producer's sequen
 """
 
 import asyncio
-import random
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from aiokafka.partitioner import murmur2
 
 from libs.common.errors import ConfigurationError, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.enqueue import enqueue
 from libs.common.kafka.metrics import PUBLISH_FAILURES, PUBLISH_SECONDS, PUBLISHED
 from libs.common.kafka.quiet import quieten_aiokafka
 from libs.common.kafka.records import Headers
@@ -44,8 +43,9 @@ class Record:
 
     def fits(self) -> bool:
         """Whether the topic takes a record of this size."""
-        headers = sum(len(key) * 3 + len(value or b"") + HEADER_OVERHEAD_BYTES for key, value in self.headers)
-        size = len(self.key or b"") + len(self.value or b"") + headers + OVERHEAD_BYTES
+        size = len(self.key or b"") + len(self.value or b"") + OVERHEAD_BYTES
+        for key, value in self.headers:
+            size += len(key) * 3 + len(value or b"") + HEADER_OVERHEAD_BYTES
         return size <= self.topic.max_record_bytes
 
 
@@ -99,19 +99,20 @@ class Producer:
                 raise Permanent("record_too_large", f"{record.topic.name} takes {record.topic.max_record_bytes} bytes")
         loop = asyncio.get_running_loop()
         began = loop.time()
-        acknowledgements: list[asyncio.Future[Any]] = []
+        acknowledgements: set[asyncio.Future[Any]] = set()
+        counts = Counter([record.topic.name for record in records])
+        names = {bare: self._connection.name(bare) for bare in counts}
         try:
             async with asyncio.timeout(self._delivery_timeout):
                 inner = await self._usable()
-                for record in records:
-                    acknowledgements.append(  # noqa: PERF401 -- what was sent before a failure is looked at below
-                        await inner.send(
-                            self._connection.name(record.topic.name),
-                            value=b"" if record.value is None and record.key is None else record.value,
-                            key=record.key,
-                            headers=list(record.headers),
-                        )
-                    )
+                await enqueue(
+                    inner,
+                    [
+                        (names[r.topic.name], r.key, b"" if r.value is None and r.key is None else r.value, r.headers)
+                        for r in records
+                    ],
+                    acknowledgements,
+                )
                 await asyncio.wait(acknowledgements)
             for acknowledgement in acknowledgements:
                 acknowledgement.result()
@@ -123,7 +124,7 @@ class Producer:
             for acknowledgement in acknowledgements:
                 acknowledgement.add_done_callback(_look_at)
         PUBLISH_SECONDS.observe(loop.time() - began)
-        for topic, count in _counts(records):
+        for topic, count in counts.items():
             PUBLISHED.labels(topic).inc(count)
 
     async def unready(self) -> str | None:
@@ -170,7 +171,6 @@ class Producer:
             max_request_size=_REQUEST_BYTES,
             request_timeout_ms=max(1000, int(self._delivery_timeout * 1000)),
             retry_backoff_ms=50,
-            partitioner=_partition,
         )
         try:
             async with asyncio.timeout(timeout):
@@ -179,17 +179,6 @@ class Producer:
             await _end(inner, 0.1)
             raise
         return inner
-
-
-@lru_cache(maxsize=16_384)
-def _hash(key: bytes) -> int:
-    """Kafka's own hash, in Python 7 µs for a conversation's id; a conversation comes more than once."""
-    return int(murmur2(key)) & 0x7FFFFFFF
-
-
-def _partition(key: bytes | None, every: Sequence[int], available: Sequence[int]) -> int:
-    """Where a record goes, as every Kafka client has it: by the hash of its key, anywhere without one."""
-    return random.choice(available or every) if key is None else every[_hash(key) % len(every)]  # noqa: S311 -- no secret
 
 
 async def _end(inner: AIOKafkaProducer, patience: float) -> None:
@@ -209,10 +198,3 @@ def _look_at(acknowledgement: "asyncio.Future[Any]") -> None:
     """Take note of a late failure, so that the event loop does not report it as forgotten."""
     if not acknowledgement.cancelled():
         acknowledgement.exception()
-
-
-def _counts(records: Iterable[Record]) -> Iterable[tuple[str, int]]:
-    counts: dict[str, int] = {}
-    for record in records:
-        counts[record.topic.name] = counts.get(record.topic.name, 0) + 1
-    return counts.items()
