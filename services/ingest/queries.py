@@ -45,14 +45,23 @@ class Standing(NamedTuple):
     message_id: UUID | None
 
 
+# "offset 0": each sender is looked up by key. A hash of a whole table may look cheap while the table is small, and it grows.
 _FIND = """
 select n.org_id, w.customer_id, b.customer_id, c.conversation_id, c.wa_id, c.bsuid
   from unnest($1::text[], $2::text[], $3::text[]) with ordinality as s (phone_number_id, wa_id, bsuid, place)
-  left join whatsapp_numbers n on n.phone_number_id = s.phone_number_id
-  left join customer_identities w on w.org_id = n.org_id and w.kind = 'wa_id' and w.value = s.wa_id
-  left join customer_identities b on b.org_id = n.org_id and b.kind = 'bsuid' and b.value = s.bsuid
-  left join conversations c on c.phone_number_id = n.phone_number_id and c.org_id = n.org_id
-                           and c.customer_id = coalesce(w.customer_id, b.customer_id)
+  left join lateral (
+       select n.org_id, n.phone_number_id from whatsapp_numbers n where n.phone_number_id = s.phone_number_id offset 0
+       ) n on true
+  left join lateral (
+       select i.customer_id from customer_identities i where i.org_id = n.org_id and i.kind = 'wa_id' and i.value = s.wa_id offset 0
+       ) w on true
+  left join lateral (
+       select i.customer_id from customer_identities i where i.org_id = n.org_id and i.kind = 'bsuid' and i.value = s.bsuid offset 0
+       ) b on true
+  left join lateral (
+       select c.conversation_id, c.wa_id, c.bsuid from conversations c
+        where c.org_id = n.org_id and c.phone_number_id = n.phone_number_id and c.customer_id = coalesce(w.customer_id, b.customer_id) offset 0
+       ) c on true
  order by s.place
 """
 

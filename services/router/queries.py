@@ -29,12 +29,12 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
        with ordinality as u (org_id, intent_id, attempt, conversation_id, number, phone, template, language, ord)
   left join lateral (
-       select true as decided from decisions d
-        where d.org_id = u.org_id and d.intent_id = u.intent_id and d.attempt = u.attempt offset 0
-       ) d on true
-  left join lateral (
        select true as known from messages m where m.org_id = u.org_id and m.message_id = u.intent_id offset 0
        ) m on true
+  left join lateral ( -- no decision is without a message of its id
+       select true as decided from decisions d
+        where m.known and d.org_id = u.org_id and d.intent_id = u.intent_id and d.attempt = u.attempt offset 0
+       ) d on true
   left join lateral (
        select o.name, o.credit_exhausted, o.sms_number, o.sms_active, o.portal_host from orgs o where o.org_id = u.org_id offset 0
        ) o on true

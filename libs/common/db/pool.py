@@ -88,6 +88,8 @@ async def open_pool(
                 "jit": "off",
                 # a plan kept from the time when a table was small scans the whole table when it has grown, until statistics catch up
                 "plan_cache_mode": "force_custom_plan",
+                # what a statement looks for by its key is in memory; the default takes it for a seek on a disk, and reads small tables whole for every row
+                "random_page_cost": "1.1",
                 # the server gives up first, so that the connection survives a statement that was merely slow
                 "statement_timeout": str(max(1, round(command_seconds * 900))),
                 "idle_in_transaction_session_timeout": "30000",
