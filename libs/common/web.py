@@ -1,4 +1,4 @@
-"""The HTTP side that every service has: liveness, readiness, metrics, problems, bounded bodies.
+"""The HTTP side that every service has: liveness, readiness, metrics, problems.
 
 Liveness asks nobody. Readiness asks every dependency the service cannot work without, each within a second, and says which one is
 away. Errors are RFC 9457 problems.
@@ -32,24 +32,6 @@ def problem(
     """An RFC 9457 answer; ``members`` are added to it (``type`` names the kind where a caller must tell kinds apart)."""
     body = {"type": "about:blank", "title": title, "status": status} | ({"detail": detail} if detail else {}) | members
     return Response(orjson.dumps(body), status, headers, media_type="application/problem+json")
-
-
-async def read_body(request: Request, limit: int) -> bytes | None:
-    """The raw body, or None when it is longer than ``limit`` bytes: answer 413 then.
-
-    Nothing beyond the limit is kept, whatever Content-Length said. Raises ClientDisconnect when the client is gone.
-    """
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        return None
-    chunks: list[bytes] = []
-    length = 0
-    async for chunk in request.stream():
-        length += len(chunk)
-        if length > limit:
-            return None
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 class Readiness:
