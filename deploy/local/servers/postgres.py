@@ -23,7 +23,7 @@ from deploy.local.servers.server import Server, fresh_folder, wheel_folder
 from deploy.local.watchdog import Watchdog
 
 DATABASE = "transom"
-_UNSAFE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+_UNSAFE = ("fsync=off", "full_page_writes=off")  # commits still reach the system: a killed server keeps them
 
 
 class PostgresServer(Server):
