@@ -223,14 +223,21 @@ async def test_commands_from_kafka_reach_meta_and_odd_ones_the_dead_letters(
         async def all_sent() -> bool:
             return len(await sandbox.messages()) == len(commands)
 
+        async def both_dead() -> bool:
+            return len(await told.records(OUTBOUND_WHATSAPP.dlq)) == len(odd)
+
+        told = Told(kafka_bootstrap, topic_prefix)
         await sandbox.until(all_sent, PATIENCE)
+        await sandbox.until(
+            both_dead, PATIENCE
+        )  # sends go as soon as their rows are stored, dead letters after the batch
         await settled(garage, sandbox)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PATIENCE):
             assert await process.wait() == 0
     assert set(await garage.states(*commands)) == {"accepted"}
     assert len(await sandbox.messages()) == len(commands)
-    dead = await Told(kafka_bootstrap, topic_prefix).records(OUTBOUND_WHATSAPP.dlq)
+    dead = await told.records(OUTBOUND_WHATSAPP.dlq)
     assert [dict(record.headers)["reason"] for record in dead] == [b"not_json", b"bad_fields"]
 
 
