@@ -5,7 +5,6 @@ may read it has the inbox.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -124,7 +123,7 @@ def _send_lines(send: Row) -> list[Line]:
 def _facts(record: Mapping[str, Any]) -> str:
     """Everything that was decided on, defaults written out, without what the message says and to whom."""
     _, facts, now = unpack(record)
-    told = {"decided_at": now, "facts": asdict(facts), "intent": record.get("intent") or record["bad"]}
+    told = {"decided_at": now, "facts": facts._asdict(), "intent": record.get("intent") or record["bad"]}
     return orjson.dumps(_quiet(orjson.loads(orjson.dumps(told, default=str)))).decode()
 
 

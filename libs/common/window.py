@@ -37,11 +37,12 @@ class Window:
 
         At exactly 24 hours the window is closed. Meta's refusal closes it until the customer's next message: Meta has the last word.
         """
-        if self.last_customer_at is None or self.closes_at is None:
+        closes_at = self.closes_at
+        if self.last_customer_at is None or closes_at is None:
             return False
         if self.refused_at is not None and self.refused_at >= self.last_customer_at:
             return False
-        return now + margin < self.closes_at
+        return now + margin < closes_at
 
 
 def customer_instant(provider_seconds: float, received_at: datetime) -> datetime:

@@ -5,9 +5,9 @@ something known that is not for us. What is none of these raises Undecodable wit
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -63,8 +63,7 @@ _STATUSES = frozenset({"sent", "delivered", "read", "failed"})
 _NUMBER_CHANGES = frozenset({"user_changed_number", "customer_changed_number", "user_changed_user_id"})
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(NamedTuple):
     """How Meta knows the customer: ``wa_id`` (digits), ``bsuid``, or both."""
 
     wa_id: str | None
@@ -76,8 +75,7 @@ class Sender:
         return self.wa_id, self.bsuid
 
 
-@dataclass(frozen=True, slots=True)
-class CustomerMessage:
+class CustomerMessage(NamedTuple):
     """A message to store and to tell. ``opens``: it starts the customer's window anew."""
 
     phone_number_id: str
@@ -189,7 +187,7 @@ def _identity_change(item: Mapping[str, Any], notice: CustomerMessage) -> Identi
         before = Sender(before.wa_id, previous, before.name)
     if now.ids in {(None, None), before.ids}:
         return None
-    return IdentityChange(replace(notice, sender=before), now)
+    return IdentityChange(notice._replace(sender=before), now)
 
 
 def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:

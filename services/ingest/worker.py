@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -60,8 +61,7 @@ Who = tuple[str, str | None, str | None]
 """Business number, wa_id, BSUID."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(NamedTuple):
     """What a customer did, and the record that told it."""
 
     record: RawRecord

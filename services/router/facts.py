@@ -5,9 +5,9 @@ fields with defaults; it never changes the meaning of one. No I/O, no clock.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from libs.common.events.outbound import Channel
@@ -24,8 +24,7 @@ class TemplateFacts:
     body: str
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What stood in the database when the decision was taken; an intent that cannot be followed leaves most of it empty.
 
     ``phone_number_id`` is None when the number, or the conversation that would name it, is unknown or another tenant's. A first contact has
@@ -81,21 +80,26 @@ class Facts:
         if self.conversation_id is None:
             return None
         window = self.window
-        return {"opened_at": window.last_customer_at, "closes_at": window.closes_at, "open": self.open(now)}
+        return {
+            "opened_at": window.last_customer_at,
+            "closes_at": window.closes_at,
+            "open": window.is_open(now, self.margin),
+        }
 
 
-_FIELDS = tuple((field.name, field.default) for field in fields(Facts))
+_ALWAYS = object()
+_DEFAULTS = tuple(Facts._field_defaults.get(name, _ALWAYS) for name in Facts._fields)
 _INSTANTS = ("last_customer_at", "refused_at", "last_inbound_at")
 _IDS = ("conversation_id", "customer_id", "slot_holder")
 
 
 def facts_to_json(facts: Facts) -> dict[str, Any]:
     """A JSON object (orjson's types) of what differs from the defaults; durations in seconds."""
-    found = {}
-    for name, default in _FIELDS:
-        value = getattr(facts, name)
-        if value is not default:
-            found[name] = value
+    found: dict[str, Any] = {
+        name: value
+        for name, value, default in zip(Facts._fields, facts, _DEFAULTS, strict=True)
+        if value is not default
+    }
     found["window_length"] = facts.window_length.total_seconds()
     found["margin"] = facts.margin.total_seconds()
     if facts.template is not None:
@@ -106,7 +110,7 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
 
 def facts_from_json(found: Mapping[str, Any]) -> Facts:
     """The facts that ``facts_to_json`` wrote, after any trip through JSON; fields of a later version are left aside."""
-    values = {name: found[name] for name, _ in _FIELDS if name in found}
+    values = {name: found[name] for name in Facts._fields if name in found}
     for name in ("window_length", "margin"):
         values[name] = timedelta(seconds=values[name])
     for name in _INSTANTS:

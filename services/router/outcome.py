@@ -54,6 +54,7 @@ class Outcome(NamedTuple):
     status: Literal["pending", "sent", "failed"]
     failure: str | None
     occurred_at: datetime
+    content: str | None
 
 
 def outcome(case: Case, decision: Decision, now: datetime) -> Outcome:
@@ -63,12 +64,14 @@ def outcome(case: Case, decision: Decision, now: datetime) -> Outcome:
     window = facts.window_state(now)
     kind: str
     actor: str | None
+    content: bytes | None
     if isinstance(intent, Intent):
         kind, actor, user_id = intent.content.kind, intent.actor.kind, intent.actor.user_id
-        occurred_at, command = utc(intent.created_at), _command(case, intent, decision)
+        content = _json(intent.content)
+        command = _command(case, intent, decision, content)
     else:
         kind, actor, user_id = "invalid", intent.actor_kind, intent.user_id
-        occurred_at, command = utc(intent.created_at or now), None
+        content = command = None
     return Outcome(
         org_id=intent.org_id,
         intent_id=intent.intent_id,
@@ -88,7 +91,8 @@ def outcome(case: Case, decision: Decision, now: datetime) -> Outcome:
         sequence=case.sequence,
         status=status,
         failure=failure,
-        occurred_at=occurred_at,
+        occurred_at=utc(intent.created_at or now),
+        content=None if content is None else stored(content),
     )
 
 
@@ -126,14 +130,15 @@ def _message_channel(intent: Intent | BadIntent, decision: Decision) -> Channel:
             return "whatsapp"
 
 
-def _command(case: Case, intent: Intent, decision: Decision) -> dict[str, Any] | None:
+def _command(case: Case, intent: Intent, decision: Decision, content: bytes) -> dict[str, Any] | None:
+    """``content``: the intent's own, as JSON."""
     match decision:
         case Session(channel="whatsapp"):
-            return _whatsapp(case, intent, decision.route, orjson.Fragment(_json(intent.content)))
+            return _whatsapp(case, intent, decision.route, content)
         case Session(channel="sms"):
             return _sms(case, intent, "session") | {"text": getattr(intent.content, "text", None)}
         case Template():
-            return _whatsapp(case, intent, decision.route, orjson.Fragment(_json(_content(decision.template))))
+            return _whatsapp(case, intent, decision.route, _json(_content(decision.template)))
         case Bridge():
             facts = case.facts
             return _sms(case, intent, "bridge") | {
@@ -147,7 +152,7 @@ def _command(case: Case, intent: Intent, decision: Decision) -> dict[str, Any] |
             assert_never(decision)
 
 
-def _whatsapp(case: Case, intent: Intent, route: str, content: orjson.Fragment) -> dict[str, Any]:
+def _whatsapp(case: Case, intent: Intent, route: str, content: bytes) -> dict[str, Any]:
     facts = case.facts
     return {
         "type": WhatsappCommand.TYPE,
@@ -155,7 +160,7 @@ def _whatsapp(case: Case, intent: Intent, route: str, content: orjson.Fragment) 
         "phone_number_id": facts.phone_number_id,
         "to": from_wa_id(facts.wa_id) or facts.phone,
         "recipient": facts.bsuid,
-        "content": content,
+        "content": orjson.Fragment(content),
     }
 
 

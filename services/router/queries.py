@@ -159,24 +159,24 @@ _RECORD = """
 with given as materialized (
     select *
       from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[],
-                  $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::timestamptz[])
+                  $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::timestamptz[], $20::text[])
            as u (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_, slot_holder, record,
-                 command, message_channel, kind, actor, user_id, sequence, status, failure, occurred_at)
+                 command, message_channel, kind, actor, user_id, sequence, status, failure, occurred_at, content)
 ), decided as (
     insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_, slot_holder, record, command, decided_at)
-    select org_id, intent_id, attempt, conversation_id, route, channel, reason, window_::jsonb, slot_holder, record::jsonb, command::jsonb, $20
+    select org_id, intent_id, attempt, conversation_id, route, channel, reason, window_::json, slot_holder, record::json, command::json, $21
       from given
      order by org_id, intent_id -- two routers that record the same intents wait in the same order
     on conflict do nothing
-    returning org_id, intent_id, record #> '{intent,content}' as content
+    returning org_id, intent_id
 ), """
 
 _FIRST = f"""{_RECORD}told as (
     insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, user_id, ai_generated, sequence,
                           status, reason, seq, sent_at, failed_at, occurred_at, received_at)
-    select org_id, intent_id, conversation_id, 'out', message_channel, kind, coalesce(content, '{{}}'), actor, user_id, actor is not distinct from 'ai',
-           sequence, status, failure, case status when 'pending' then 0 else 1 end, case status when 'sent' then $20 end,
-           case status when 'failed' then $20 end, occurred_at, $20
+    select org_id, intent_id, conversation_id, 'out', message_channel, kind, coalesce(content, '{{}}')::jsonb, actor, user_id, actor is not distinct from 'ai',
+           sequence, status, failure, case status when 'pending' then 0 else 1 end, case status when 'sent' then $21 end,
+           case status when 'failed' then $21 end, occurred_at, $21
       from given join decided using (org_id, intent_id)
     on conflict do nothing
     returning org_id, message_id, seq
@@ -188,7 +188,7 @@ _AGAIN = f"""{_RECORD}told as (
     update messages m
        set attempt = g.attempt, channel = g.message_channel, status = g.status, reason = g.failure, provider_code = null,
            seq = m.seq + case g.status when 'pending' then 0 else 1 end,
-           sent_at = case g.status when 'sent' then $20 end, failed_at = case g.status when 'failed' then $20 end
+           sent_at = case g.status when 'sent' then $21 end, failed_at = case g.status when 'failed' then $21 end
       from given g join decided d using (org_id, intent_id)
      where m.org_id = g.org_id and m.message_id = g.intent_id and m.direction = 'out' and m.attempt = g.attempt - 1
     returning m.org_id, m.message_id, m.seq

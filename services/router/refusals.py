@@ -7,7 +7,6 @@ Rule 3: the third refusal ends the message: ``failed``/``provider_refused``.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
@@ -104,7 +103,7 @@ async def _cases(db: Connection, pairs: Sequence[tuple[OutboundRefused, Refused]
         facts = answer.facts
         if refusal.reason == "window_open":
             # the bridge's gate judges without margin: with it the message would bounce between the two until the window closes
-            facts = replace(facts, margin=timedelta(0))
+            facts = facts._replace(margin=timedelta(0))
         cases.append(Case(question.intent, facts, message.attempt + 1, message.sequence, refusal))
     return cases
 

@@ -5,7 +5,6 @@ conversation are told its answer.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -42,7 +41,7 @@ def judged(
         if isinstance(found[index], Bridge) and conversation_id is not None:
             holder = holders[conversation_id]
             if holder != case.intent.intent_id:
-                case.facts = replace(case.facts, slot_holder=holder)
+                case.facts = case.facts._replace(slot_holder=holder)
                 found[index] = decide(case.intent, case.facts, now)
     return found
 

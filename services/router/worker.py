@@ -15,7 +15,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from libs.common import metrics
@@ -168,7 +168,7 @@ def _is_stranger(case: Case, decision: Decision) -> bool:
 async def _open_conversations(db: Connection, cases: Sequence[Case]) -> None:
     contacts = [_contact(case) for case in cases]
     for case, (conversation_id, customer_id) in zip(cases, await queries.open_conversations(db, contacts), strict=True):
-        case.facts = replace(case.facts, conversation_id=conversation_id, customer_id=customer_id)
+        case.facts = case.facts._replace(conversation_id=conversation_id, customer_id=customer_id)
 
 
 def _contact(case: Case) -> Contact:

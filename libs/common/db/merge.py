@@ -47,13 +47,19 @@ select l.org_id, l.conversation_id as loser, w.conversation_id as winner
  order by l.conversation_id
 """
 
+# Decisions are found by their messages. (One whose id was taken has no message of its own, and nobody looks for it by conversation.)
 _MOVE_MESSAGES = """
 with held as (
-    select t.message_id, t.org_id, m.winner
+    select t.message_id, t.org_id, m.loser, m.winner
       from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
       join messages t on t.conversation_id = m.loser and t.org_id = m.org_id
      order by t.org_id, t.message_id
        for no key update of t
+), decided as (
+    update decisions d
+       set conversation_id = h.winner
+      from held h
+     where d.org_id = h.org_id and d.intent_id = h.message_id and d.conversation_id = h.loser
 )
 update messages t
    set conversation_id = h.winner
@@ -106,11 +112,6 @@ on conflict (conversation_id) do update
 _MOVE_REST = (
     """
 update sends t set conversation_id = m.winner
-  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
- where t.conversation_id = m.loser and t.org_id = m.org_id
-""",
-    """
-update decisions t set conversation_id = m.winner
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
  where t.conversation_id = m.loser and t.org_id = m.org_id
 """,

@@ -146,15 +146,14 @@ create table decisions (
     route           text not null check (route in ('session', 'template', 'bridge', 'silent', 'rejected')),
     channel         text check (channel in ('whatsapp', 'sms', 'portal')),
     reason          text not null,
-    window_         jsonb,                          -- as told: opened_at, closes_at, open
+    window_         json,                           -- as told: opened_at, closes_at, open
     slot_holder     uuid,                           -- reason bridge_already_sent: the intent whose bridge held the slot
-    record          jsonb not null,                 -- versioned: intent, facts, settings, now; decide() again from this alone
-    command         jsonb,                          -- what was told to a sender, null for silent and rejected
+    record          json not null,                  -- versioned: intent, facts, settings, now; decide() again from this alone
+    command         json,                           -- what was told to a sender, null for silent and rejected; told again as it stands here
     decided_at      timestamptz not null,
     primary key (org_id, intent_id, attempt)
 );
 create index decisions_silenced_by on decisions (slot_holder, decided_at) where slot_holder is not null;
-create index decisions_of_conversation on decisions (conversation_id, decided_at);
 
 -- Second gate of the bridge: held while held_until > now; 'infinity' until the provider has accepted the bridge.
 create table bridge_slots (
