@@ -11,6 +11,8 @@ State = Literal["pending", "claimed", "unknown", "accepted", "refused", "failed"
 PauseScope = Literal["all", "templates"]
 Key = tuple[str, UUID, int]
 """org_id, message_id, attempt"""
+UNANSWERED = "unanswered"
+"""The reason of a pause whose account answered nothing: each try may cost a message a call, so one at a time is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,15 @@ class SendRow:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row that is due, and since or until when its account rests: None without a pause, the past while it is only probed."""
+    """A row that is due, and since or until when its account rests: None without a pause, the past while it is only probed.
+
+    ``silent``: the account rests because it answered nothing.
+    """
 
     row: SendRow
     rests_until: datetime | None = None
     templates_rest_until: datetime | None = None
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

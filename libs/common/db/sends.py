@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from libs.common.db.pool import Connection
-from libs.common.send_rows import Candidate, Key, NewSend, Pause, PauseScope, ProviderName, SendRow
+from libs.common.send_rows import UNANSWERED, Candidate, Key, NewSend, Pause, PauseScope, ProviderName, SendRow
 
 _COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.account, s.command, s.state, s.due_at, s.expires_at, s.created_at,
        s.blocks_until, s.tries, s.resends, s.claim_id, s.claimed_at, s.lease_until, s.unknown_since, s.outcome, s.link_hash, s.text_hash,
@@ -29,7 +29,9 @@ select {_COLUMNS},
        (select p.until_at from pauses p
          where p.provider = s.provider and p.account = s.account and p.scope = 'all') as rests_until,
        (select p.until_at from pauses p
-         where p.provider = s.provider and p.account = s.account and p.scope = 'templates') as templates_rest_until
+         where p.provider = s.provider and p.account = s.account and p.scope = 'templates') as templates_rest_until,
+       coalesce((select p.reason = '{UNANSWERED}' from pauses p
+                  where p.provider = s.provider and p.account = s.account and p.scope = 'all'), false) as silent
   from sends s
  where s.provider = $1 and s.state = 'pending' and s.due_at <= $2
    and not exists (
@@ -171,6 +173,12 @@ update pauses p
  where p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at < $4
 """
 
+_SILENT = f"""
+select account from pauses
+ where provider = $1 and account = any($2::text[]) and scope = 'all' and reason = '{UNANSWERED}' and until_at <= $3
+   for update skip locked
+"""  # noqa: S608 -- constants of this module
+
 _WAKE = """
 delete from pauses p
  using unnest($2::text[], $3::text[]) as u (account, scope)
@@ -197,7 +205,7 @@ async def candidates(
 ) -> list[Candidate]:
     """Rows that are due and have no older unsettled row before them in their conversation, locked; those locked elsewhere are left out."""
     found = await db.fetch(_CANDIDATES, provider, now, limit, other_provider_since)
-    return [Candidate(_row(r), r["rests_until"], r["templates_rest_until"]) for r in found]
+    return [Candidate(_row(r), r["rests_until"], r["templates_rest_until"], r["silent"]) for r in found]
 
 
 async def queue_up(db: Connection, provider: ProviderName, now: datetime, limit: int) -> int:
@@ -281,6 +289,11 @@ async def probe(
     rows = sorted(probed)
     if rows:
         await db.execute(_PROBE, provider, *_columns(rows), until)
+
+
+async def silent(db: Connection, provider: ProviderName, accounts: Iterable[str], now: datetime) -> set[str]:
+    """Of these accounts those that may be tried out now and by us alone, after they answered nothing; locked until the commit."""
+    return {r["account"] for r in await db.fetch(_SILENT, provider, sorted(accounts), now)}
 
 
 async def wake(db: Connection, provider: ProviderName, awake: Iterable[tuple[str, PauseScope]]) -> None:

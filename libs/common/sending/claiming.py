@@ -13,7 +13,7 @@ from libs.common.db.pool import Connection
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import Found, Go, PreparedT, Refused, Returned, Timings
-from libs.common.sending.rows import Claim, SendRow, Step
+from libs.common.sending.rows import Claim, PauseScope, SendRow, Step
 from libs.common.sending.transitions import PROBE_GAP, admit, claim, later, settle
 
 _OTHER_PROVIDER = timedelta(seconds=60)
@@ -37,7 +37,9 @@ async def claim_due(
     found = await sends.candidates(db, carrier.provider, now, limit, now - _OTHER_PROVIDER)
     if not found:
         return Round([], Applied(), full=False)
-    admission = admit(found, now, timings, carrier.is_template)
+    over = {c.row.account for c in found if c.silent and c.rests_until is not None and c.rests_until <= now}
+    mine = await sends.silent(db, carrier.provider, over, now) if over else set()
+    admission = admit(found, now, timings, carrier.is_template, mine)
     verdicts = await carrier.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
     claim_id = uuid4()
     claims: list[Claim[PreparedT]] = []
@@ -58,7 +60,11 @@ async def claim_due(
     applied = await apply(db, carrier, steps, now)
     if admission.probes:
         gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
-        await sends.probe(db, carrier.provider, admission.probes, now + gap)
+        alone: set[tuple[str, PauseScope]] = {(account, "all") for account in mine}
+        went = {(claim.row.account, scope) for claim in claims for scope in claim.probes}
+        await sends.probe(db, carrier.provider, admission.probes.keys() - alone, now + gap)
+        # the next one may try only when this call has ended, answered or not
+        await sends.probe(db, carrier.provider, went & alone, now + timings.lease)
     return Round(claims, applied, full=len(found) >= limit)
 
 

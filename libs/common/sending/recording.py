@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic
 
@@ -14,8 +15,9 @@ from libs.common.kafka.transience import is_transient
 from libs.common.logging import get_logger
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
-from libs.common.sending.outcomes import PreparedT, RetryLater, SendOutcome, Timings
+from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
 from libs.common.sending.rows import Claim
+from libs.common.sending.silence import Runs, cause, is_silence
 from libs.common.sending.transitions import answer, pause_scope, pauses_after, recovered
 
 log = get_logger()
@@ -23,6 +25,15 @@ log = get_logger()
 _AT_ONCE = 500
 _WAIT = timedelta(milliseconds=50)
 _LONGEST_WAIT = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer(Generic[PreparedT]):
+    """What came of a call, and whether its account must rest because it was the last of a run without an answer."""
+
+    claim: Claim[PreparedT]
+    outcome: SendOutcome
+    opens: bool
 
 
 class Recorder(Generic[PreparedT]):
@@ -42,13 +53,14 @@ class Recorder(Generic[PreparedT]):
         self._timings = timings
         self._now = now
         self._recorded = recorded
-        self._answers: list[tuple[Claim[PreparedT], SendOutcome]] = []
+        self._answers: list[_Answer[PreparedT]] = []
+        self._runs = Runs()
         self._any = asyncio.Event()
         self._ending = False
 
     def add(self, claim: Claim[PreparedT], outcome: SendOutcome) -> None:
         """Record this answer soon."""
-        self._answers.append((claim, outcome))
+        self._answers.append(_Answer(claim, outcome, self._runs.heard(claim.row.account, outcome)))
         self._any.set()
 
     def end(self) -> None:
@@ -70,7 +82,7 @@ class Recorder(Generic[PreparedT]):
             batch, self._answers = self._answers[:_AT_ONCE], self._answers[_AT_ONCE:]
             await self._record(batch)
 
-    async def _record(self, batch: Sequence[tuple[Claim[PreparedT], SendOutcome]]) -> None:
+    async def _record(self, batch: Sequence[_Answer[PreparedT]]) -> None:
         """Record a batch: again while the database is away, one by one when it meets a bug.
 
         An answer that cannot be recorded alone is given up: its claim ends, and evidence settles it.
@@ -99,23 +111,21 @@ class Recorder(Generic[PreparedT]):
             await self._carrier.committed(applied.settled)
             return
 
-    async def _write(self, batch: Sequence[tuple[Claim[PreparedT], SendOutcome]]) -> Applied:
+    async def _write(self, batch: Sequence[_Answer[PreparedT]]) -> Applied:
         now = self._now()
         provider = self._carrier.provider
-        retries = [
-            (claim.row, claim.probes, outcome)
-            for claim, outcome in batch
-            if isinstance(outcome, RetryLater) and pause_scope(outcome) is not None
-        ]
-        awake = {at for claim, outcome in batch for at in recovered(claim.row.account, claim.probes, outcome)}
+        awake = {at for one in batch for at in recovered(one.claim.row.account, one.claim.probes, one.outcome)}
+        asking = {one.claim.row.account for one in batch if pause_scope(one.outcome) or one.opens or _failed_probe(one)}
         async with self._pool.acquire() as db, db.transaction():
-            standing = await sends.pauses(db, provider, {row.account for row, _, _ in retries}) if retries else {}
+            standing = await sends.pauses(db, provider, asking) if asking else {}
+            causes = [(one.claim, cause(one.claim, one.outcome, standing, opens=one.opens)) for one in batch]
+            retries = [(claim.row, claim.probes, retry) for claim, retry in causes if retry is not None]
             pauses = pauses_after(retries, standing, now, random.random)
             steps = []
-            for claim, outcome in batch:
-                scope = pause_scope(outcome)
-                pause = None if scope is None else pauses.get((claim.row.account, scope))
-                steps.append(answer(claim.row, outcome, pause, now, timings=self._timings, jitter=random.random))
+            for one in batch:
+                row, scope = one.claim.row, pause_scope(one.outcome)
+                pause = None if scope is None else pauses.get((row.account, scope))
+                steps.append(answer(row, one.outcome, pause, now, timings=self._timings, jitter=random.random))
             applied = await apply(db, self._carrier, steps, now)
             await sends.rest(db, provider, list(pauses.values()))
             await sends.wake(db, provider, awake - pauses.keys())
@@ -125,3 +135,7 @@ class Recorder(Generic[PreparedT]):
         for _at in awake - pauses.keys():
             log.info("breaker.closed", dependency=provider)
         return applied
+
+
+def _failed_probe(one: _Answer[PreparedT]) -> bool:
+    return "all" in one.claim.probes and is_silence(one.outcome)

@@ -10,13 +10,13 @@ Rule 2: no row waits beyond its deadline, and an unknown outcome is never called
 Rule 3: a row holds back younger ones of its conversation without end only for a reason that holds for them too.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from libs.common.backoff import backoff
-from libs.common.send_rows import Candidate, Pause, PauseScope, SendRow
+from libs.common.send_rows import UNANSWERED, Candidate, Pause, PauseScope, SendRow
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,
@@ -57,14 +57,19 @@ class Admission:
 
 
 def admit(
-    found: Iterable[Candidate], now: datetime, timings: Timings, is_template: Callable[[SendRow], bool]
+    found: Iterable[Candidate],
+    now: datetime,
+    timings: Timings,
+    is_template: Callable[[SendRow], bool],
+    ours: Collection[str] = (),
 ) -> Admission:
     """Expired rows end, rows of resting accounts wait, the others go on to the carrier's gate.
 
     An account whose pause is over, but which has not proved itself since, gets ``PROBES`` calls; its other rows wait for their outcome.
+    One that answered nothing gets one call, from whoever may try it out (``ours``), and first from a row that has another call left.
     """
     admission = Admission()
-    for candidate in found:
+    for candidate in sorted(found, key=lambda candidate: candidate.row.resends):
         row = candidate.row
         if now >= row.expires_at:
             admission.steps.append(expire(row, now))
@@ -76,7 +81,11 @@ def admit(
             rests.append(("templates", candidate.templates_rest_until))
         waits = [(scope, until) for scope, until in rests if until > now]
         over = frozenset(scope for scope, until in rests if until <= now)
-        if not waits and any(admission.probes.get((row.account, scope), 0) >= PROBES for scope in over):
+        most: dict[PauseScope, int] = {
+            "all": int(row.account in ours) if candidate.silent else PROBES,
+            "templates": PROBES,
+        }
+        if not waits and any(admission.probes.get((row.account, scope), 0) >= most[scope] for scope in over):
             waits = [(scope, now + PROBE_GAP) for scope in over]
         if waits:
             until = max(until for _scope, until in waits)
@@ -219,7 +228,8 @@ def pauses_after(
         else:
             # probing put off the end of the pause a little; a pause that ends later than that has grown already
             over = max(now, (row.claimed_at or now) + _LONGEST_GAP) if scope in probes else now
-            tries = before.tries + (1 if before.until <= over else 0)
+            alone = before.reason == UNANSWERED and scope in probes  # no other call tried it out meanwhile
+            tries = before.tries + (1 if alone or before.until <= over else 0)
         until = now + wait(retry, tries, jitter)
         known = [pause.until for pause in (new.get(at), before) if pause is not None]
         new[at] = Pause(row.account, scope, max([until, *known]), tries, retry.code)

@@ -1,0 +1,69 @@
+"""The SMS provider answers nothing for minutes: the number rests, and what waits goes once when the provider is back."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest_asyncio
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.events.outbound import SmsCommand
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.sending.silence import RUN
+from tests.support.bridging import ORG, Bridging, bridging
+from tests.support.sandbox import NUMBER_ID
+from tests.support.topics import OwnTopics
+
+
+@pytest_asyncio.fixture
+async def world(
+    database: str, redis_url: str, kafka_bootstrap: str, topics: OwnTopics, sandbox: SandboxClient
+) -> AsyncIterator[Bridging]:
+    await topics.create()
+    kafka = KafkaConnection(kafka_bootstrap, topics.prefix)
+    async with bridging(
+        dsn=database, redis_url=redis_url, kafka=kafka, twilio_url=sandbox.url, public_url=None
+    ) as made:
+        yield made
+
+
+async def to_somebody_else(world: Bridging, number: int) -> SmsCommand:
+    """Plain text to a customer of his own."""
+    world.conversation_id, customer_id, phone = uuid4(), uuid4(), f"+44770090{number:04d}"
+    await world.execute(
+        "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'inbound')",
+        customer_id, ORG, phone,
+    )  # fmt: skip
+    await world.execute(
+        "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, last_customer_at)"
+        " values ($1, $2, $3, $4, $5, $6)",
+        world.conversation_id, ORG, customer_id, NUMBER_ID, phone[1:], world.clock() - timedelta(hours=25),
+    )  # fmt: skip
+    return await world.decided(route="session", text=f"Your car number {number} is ready.", to=phone)
+
+
+async def test_an_outage_costs_no_sms_and_few_of_them_a_call(world: Bridging, sandbox: SandboxClient) -> None:
+    await sandbox.fault("twilio", "server_error", http_status=503)
+    await sandbox.fault("twilio", "server_error", endpoint="list", http_status=503)
+    commands = []
+    for number in range(20):
+        commands.append(await to_somebody_else(world, 100 + number))
+        await world.send(commands[-1])
+
+    async def minutes_pass(minutes: int) -> None:
+        for _ in range(minutes * 4):
+            world.clock.forward(timedelta(seconds=15))
+            while await world.send():
+                pass
+            await world.sweep()
+
+    async def states() -> list[str]:
+        return [(await world.send_row(command))["state"] for command in commands]
+
+    assert await states() == ["unknown"] * RUN + ["pending"] * (20 - RUN)
+    await minutes_pass(5)
+    assert sum([bool((await world.send_row(command))["tries"]) for command in commands]) <= RUN + 6
+    await sandbox.clear_faults()
+    await minutes_pass(4)
+    assert set(await states()) == {"accepted"}
+    assert sorted([sms["message"]["to"] for sms in await sandbox.sms()]) == [command.to for command in commands]

@@ -1,0 +1,134 @@
+"""Meta answers nothing for minutes: the number rests, what waits was never sent, and all of it goes once when Meta is back."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from deploy.local.sandbox.client import SandboxClient
+from deploy.local.sandbox.faults import Mode
+from libs.common.events.outbound import WhatsappCommand
+from libs.common.kafka.producer import Producer
+from libs.common.sending.line import Line
+from libs.common.sending.silence import RUN
+from services.whatsapp_sender.gate import Ready
+from tests.support.sandbox import NUMBER_ID
+from tests.support.sending import WABA, Conversation, Garage, a_sender, accept, kim, quicker
+
+ANOTHER_NUMBER = "106400000000002"
+STEP = timedelta(seconds=15)
+
+
+async def send_all(line: Line[Ready]) -> None:
+    while await line.claim_once():
+        pass
+
+
+async def time_passes(line: Line[Ready], garage: Garage, minutes: int) -> None:
+    for _ in range(timedelta(minutes=minutes) // STEP):
+        garage.now.forward(STEP)
+        await garage.caught_up()
+        await send_all(line)
+        await line.sweep_once()
+
+
+async def arrive(line: Line[Ready], garage: Garage, conversations: list[Conversation], number: int) -> list[WhatsappCommand]:  # fmt: skip
+    """So many messages, one after the other, to one conversation after the other."""
+    commands = []
+    for n in range(number):
+        commands.append(await garage.command(conversations[n % len(conversations)]))
+        await accept(line, commands[-1])
+        await line.claim_once()
+    return commands
+
+
+@pytest.mark.parametrize("mode", ["server_error", "stall", "reset"])
+async def test_an_outage_costs_no_message_and_few_of_them_a_call(
+    garage: Garage, producer: Producer, sandbox: SandboxClient, mode: Mode
+) -> None:
+    conversations = [await kim(garage, sandbox) for _ in range(10)]
+    await sandbox.fault("meta", mode, http_status=503 if mode == "server_error" else None, seconds=1)
+    async with a_sender(garage, producer, sandbox.url, timings=quicker(timeout=timedelta(milliseconds=400))) as line:
+        commands = await arrive(line, garage, conversations, 30)
+        states = await garage.states(*commands)
+        assert (states.count("unknown"), states.count("pending")) == (RUN, 30 - RUN)
+
+        await time_passes(line, garage, 5)
+        tried = {c.message_id for c in commands if (await garage.row(c))["tries"]}
+        assert RUN < len(tried) <= RUN + 6
+        assert len(await sandbox.calls()) <= RUN + 6
+
+        await sandbox.clear_faults()
+        await time_passes(line, garage, 6)
+    assert set(await garage.states(*commands)) == {"accepted"}
+    sent = [message["callback"] for message in await sandbox.messages()]
+    assert sorted(sent) == sorted(f"{command.message_id}:1" for command in commands)
+    for conversation in conversations:
+        waited = [
+            c for c in commands if c.conversation_id == conversation.conversation_id and c.message_id not in tried
+        ]
+        at = [sent.index(f"{command.message_id}:1") for command in waited]
+        assert at == sorted(at)
+    assert await garage.fetch("select from pauses") == []
+
+
+async def test_another_number_goes_on(line: Line[Ready], garage: Garage, sandbox: SandboxClient) -> None:
+    here = await kim(garage, sandbox)
+    others = [await kim(garage, sandbox) for _ in range(RUN)]
+    await sandbox.fault("meta", "server_error", http_status=503, number=NUMBER_ID)
+    await arrive(line, garage, others, RUN)
+    [waiting] = await arrive(line, garage, [here], 1)
+
+    await garage.execute(
+        "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, upserted_at)"
+        " values ($1, 'acme', $2, '+447700900124', now())",
+        ANOTHER_NUMBER, WABA,
+    )  # fmt: skip
+    garage.number = ANOTHER_NUMBER
+    passing = await arrive(line, garage, [await kim(garage, sandbox) for _ in range(3)], 3)
+    assert await garage.states(waiting, *passing) == ["pending", "accepted", "accepted", "accepted"]
+
+
+async def test_now_and_then_a_lost_answer_rests_nobody(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    conversations = [await kim(garage, sandbox) for _ in range(3 * RUN)]
+    for n in range(3):
+        await sandbox.fault("meta", "server_error", calls=RUN - 1)
+        commands = await arrive(line, garage, conversations[n * RUN : (n + 1) * RUN], RUN)
+        assert await garage.states(*commands) == ["unknown"] * (RUN - 1) + ["accepted"]
+    assert await garage.fetch("select from pauses") == []
+
+
+async def test_one_call_at_a_time_tries_it_out_whoever_makes_it(
+    line: Line[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    await sandbox.fault("meta", "server_error", http_status=503)
+    await arrive(line, garage, [await kim(garage, sandbox) for _ in range(20)], 20)
+    async with a_sender(garage, producer, sandbox.url) as replica:
+        assert await replica.claim_once() == 0
+        tries = []
+        for _ in range(4):
+            [pause] = await garage.fetch("select until_at, tries, reason from pauses")
+            tries.append((pause["tries"], pause["reason"]))
+            garage.now.ahead += max(pause["until_at"] - garage.now(), timedelta(0)) + timedelta(milliseconds=1)
+            assert sum(await asyncio.gather(line.claim_once(), replica.claim_once())) == 1
+            garage.now.forward(timedelta(seconds=2))
+            assert await line.claim_once() + await replica.claim_once() == 0
+    assert tries == [(1, "unanswered"), (2, "unanswered"), (3, "unanswered"), (4, "unanswered")]
+
+
+async def test_a_message_that_the_gate_keeps_back_uses_up_no_try(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    conversations = [await kim(garage, sandbox) for _ in range(RUN + 4)]
+    await sandbox.fault("meta", "server_error", http_status=503, calls=RUN)
+    *_, first, second, third, fourth = await arrive(line, garage, conversations, RUN + 4)
+    await garage.execute(
+        "update conversations set last_customer_at = $1 where conversation_id = any($2::uuid[])",
+        garage.now() - timedelta(hours=25), [first.conversation_id, second.conversation_id],
+    )  # fmt: skip
+    for _ in range(4):
+        garage.now.forward(timedelta(seconds=16))
+        await send_all(line)
+    assert await garage.states(first, second, third, fourth) == ["refused", "refused", "accepted", "accepted"]

@@ -1,0 +1,110 @@
+"""When a provider that answers nothing is left alone, and how it is tried out."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.send_rows import UNANSWERED, Candidate, Pause, PauseScope, SendRow
+from libs.common.sending.outcomes import Accepted, Curve, Go, Refused, RetryLater, SendOutcome, Timings, Unknown
+from libs.common.sending.rows import Claim
+from libs.common.sending.silence import RUN, SILENT, Runs, cause
+from libs.common.sending.transitions import PROBES, admit, claim, pauses_after
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+TIMINGS = Timings(timeout=10 * SECOND, lease=20 * SECOND, grace=30 * SECOND)
+LOST, SENT = Unknown("503"), Accepted("106", "wamid.X")
+NEVER_LEFT = RetryLater("account", Curve(SECOND, 2, 60 * SECOND), "never_left")
+THROTTLED = replace(NEVER_LEFT, code="130429")
+AT: tuple[str, PauseScope] = ("106", "all")
+
+
+def a_row(number: int = 1, *, resends: int = 0) -> SendRow:
+    return SendRow(
+        org_id="acme",
+        message_id=UUID(int=number),
+        attempt=1,
+        conversation_id=UUID(int=number),
+        account="106",
+        command={},
+        state="pending",
+        due_at=NOW,
+        expires_at=NOW + timedelta(days=1),
+        created_at=NOW,
+        resends=resends,
+    )
+
+
+def a_claim(*probes: PauseScope) -> Claim[None]:
+    return Claim(claim(a_row(), Go(None), UUID(int=7), NOW, TIMINGS), None, frozenset(probes))
+
+
+def resting(reason: str = UNANSWERED, *, tries: int = 1, until: datetime = NOW) -> dict[tuple[str, PauseScope], Pause]:
+    return {AT: Pause("106", "all", until, tries, reason)}
+
+
+@given(st.lists(st.sampled_from([LOST, SENT, THROTTLED, NEVER_LEFT, Refused("131026"), Unknown("fault")])))
+def test_a_run_is_so_many_lost_answers_with_no_acceptance_between_them(outcomes: list[SendOutcome]) -> None:
+    runs, run = Runs(), 0
+    for outcome in outcomes:
+        run = 0 if outcome == SENT else run + (outcome == LOST)
+        assert runs.heard("106", outcome) == (outcome == LOST and run == RUN)
+        run %= RUN
+
+
+def test_each_account_has_a_run_of_its_own() -> None:
+    runs = Runs()
+    assert not any(runs.heard(str(account), LOST) for _ in range(RUN - 1) for account in range(10))
+
+
+@pytest.mark.parametrize(
+    ("probes", "standing", "outcome", "opens", "expected"),
+    [
+        ((), {}, LOST, True, SILENT),
+        ((), {}, LOST, False, None),
+        (("all",), resting(), LOST, False, SILENT),
+        (("all",), resting("130429"), LOST, False, None),
+        ((), resting(), LOST, False, None),
+        (("all",), resting(), Unknown("fault"), False, None),
+        (("all",), resting(), SENT, False, None),
+        ((), {}, THROTTLED, False, THROTTLED),
+        (("all",), resting(), THROTTLED, False, THROTTLED),
+        (("all",), resting(), NEVER_LEFT, False, SILENT),
+    ],
+)  # fmt: skip
+def test_an_account_rests_after_a_run_and_after_a_try_without_an_answer(
+    probes: tuple[PauseScope, ...],
+    standing: dict[tuple[str, PauseScope], Pause],
+    outcome: SendOutcome,
+    expected: RetryLater | None,
+    *,
+    opens: bool,
+) -> None:
+    assert cause(a_claim(*probes), outcome, standing, opens=opens) == expected
+
+
+def test_it_is_tried_out_by_one_message_that_has_a_call_left_and_by_nobody_else() -> None:
+    rows = [Candidate(a_row(n, resends=n < 5), rests_until=NOW, silent=True) for n in range(10)]
+    admission = admit(rows, NOW, TIMINGS, lambda _row: False, {"106"})
+    assert [(row.resends, probes) for row, probes in admission.judged] == [(0, frozenset({"all"}))]
+    assert len(admission.steps) == 9
+    assert admit(rows, NOW, TIMINGS, lambda _row: False).judged == []
+    throttled = [replace(row, silent=False) for row in rows]
+    assert len(admit(throttled, NOW, TIMINGS, lambda _row: False).judged) == PROBES
+
+
+def test_a_try_without_an_answer_makes_the_rest_longer() -> None:
+    probed = resting(tries=2, until=NOW + TIMINGS.lease)
+    for took in (SECOND, TIMINGS.timeout):
+        found = pauses_after([(a_claim("all").row, frozenset({"all"}), SILENT)], probed, NOW + took, lambda: 1.0)
+        assert found == resting(tries=3, until=NOW + took + timedelta(minutes=1))
+
+
+def test_the_last_lost_answers_of_a_burst_do_not_make_it_longer_each() -> None:
+    row = a_claim().row
+    found = pauses_after([(row, frozenset(), SILENT)] * 50, resting(until=NOW + SECOND), NOW, lambda: 1.0)
+    assert found[AT].tries == 1
