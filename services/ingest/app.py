@@ -71,6 +71,7 @@ async def run(settings: IngestSettings, service: Service) -> None:
                     lambda record: understand(record.value, reaction_opens=settings.reaction_opens_window),
                     on_webhooks,
                     settings.batch_records,
+                    side_by_side=2,
                 ),
                 Subscription(
                     DIRECTORY_CHANGES,

@@ -51,7 +51,11 @@ async def run(settings: RouterSettings, service: Service) -> None:
             drain_timeout=settings.drain_seconds,
             subscriptions=[
                 Subscription(
-                    OUTBOUND_INTENTS, read_intent, lambda batch: on_intents(batch, deps), settings.batch_records
+                    OUTBOUND_INTENTS,
+                    read_intent,
+                    lambda batch: on_intents(batch, deps),
+                    settings.batch_records,
+                    side_by_side=2,
                 ),
                 Subscription(
                     OUTBOUND_REFUSED,

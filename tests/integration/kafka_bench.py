@@ -75,7 +75,9 @@ class Bench:
             self.connection,
             group=GROUP,
             service="test",
-            subscriptions=[Subscription(self.topic, text, handle, options.pop("max_records", 500))],
+            subscriptions=[
+                Subscription(self.topic, text, handle, options.pop("max_records", 500), options.pop("side_by_side", 1))
+            ],
             producer=self.producer,
             now=utc_now,
             session_timeout=6.0,

@@ -155,6 +155,8 @@ class BatchConsumer:
         await asyncio.gather(*(lane.until_idle(patience) for lane in self._lanes))
         self._broker.config.broker_config.graceful_timeout = 0.1
         await self._broker.stop()
+        for lane in self._lanes:
+            lane.break_off()
         await asyncio.gather(*(lane.until_idle(1.0) for lane in self._lanes))
 
     def unready(self) -> str | None:

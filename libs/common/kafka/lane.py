@@ -2,6 +2,10 @@
 
 What is not committed comes again: after expected trouble the partitions are set back to their first record that is not done, and the lane
 waits a little (0.1 s, doubling up to 5 s, jittered) before it is asked for the next batch, so that the group keeps hearing from us through any outage.
+
+Behind a full batch others wait. Where a subscription allows it, one of other partitions is then taken beside it, so that one is worked on while the
+other waits for a database, an acknowledgement or a commit. No partition is in two batches at once: for each of them everything is as if
+there were one batch after the other.
 """
 
 import asyncio
@@ -42,12 +46,15 @@ class Subscription(Generic[T]):
     ``undecodable`` too. ``handle`` gets what was understood, in order, and either handles all of it, or returns the few it must refuse
     (``Rejected``), or raises: Transient and the like → the same again later; anything else → the batch is halved to find the guilty record.
     ``handle`` must bear being given a record again.
+
+    ``side_by_side`` is how many batches of different partitions may be in hand at once, in this process as otherwise in two replicas.
     """
 
     topic: Topic
     decode: Decode[T]
     handle: Handle[T]
     max_records: int = 500
+    side_by_side: int = 1
 
 
 @dataclass(slots=True)
@@ -61,7 +68,10 @@ class Lane(Generic[T]):
     now: Clock
     _failures: int = 0
     _cause: str = ""
-    _busy_since: float | None = None
+    _began: list[float] = field(default_factory=list)
+    """When each batch in hand was taken."""
+    _beside: set[asyncio.Task[None]] = field(default_factory=set)
+    """The batches in hand for which nobody waits."""
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -72,9 +82,22 @@ class Lane(Generic[T]):
         """Handle what Kafka gave. Raises nothing: whatever happens, what is not done comes again."""
         if self._leaving.is_set() or not batch:
             return
-        loop = asyncio.get_running_loop()
-        self._busy_since = began = loop.time()
+        held = self.partitions.in_hand.take({raw.partition for raw in batch})
+        began = asyncio.get_running_loop().time()
+        self._began.append(began)
         self._idle.clear()
+        taken = self._take(batch, held, began)
+        if self.subscription.side_by_side == 1 or len(batch) < self.subscription.max_records:
+            await taken
+            return
+        task = asyncio.create_task(taken)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+        self.partitions.withhold()
+        while len(self._beside) >= self.subscription.side_by_side:
+            await asyncio.wait(self._beside, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _take(self, batch: RawBatch, held: frozenset[int], began: float) -> None:
         try:
             await self._handle(batch)
         except Exception as error:
@@ -82,9 +105,13 @@ class Lane(Generic[T]):
             self.partitions.set_back(batch, {})
             await self._wait(RETRY_CAP.total_seconds())
         finally:
-            self._busy_since = None
-            self._idle.set()
-            metrics.BATCH_SECONDS.labels(self.subscription.topic.name).observe(loop.time() - began)
+            self.partitions.in_hand.give_back(held)
+            self._began.remove(began)
+            if not self._began:
+                self._idle.set()
+            metrics.BATCH_SECONDS.labels(self.subscription.topic.name).observe(
+                asyncio.get_running_loop().time() - began
+            )
 
     async def _handle(self, batch: RawBatch) -> None:
         topic = self.subscription.topic.name
@@ -99,18 +126,21 @@ class Lane(Generic[T]):
             try:
                 await self._bury(verdict.dead)
             except TransomError as error:
-                verdict = Verdict(runs=partitions.runs, trouble=error)
+                verdict = Verdict(trouble=error)
         if assignment != partitions.assignment:
             return  # the partitions went elsewhere, or came back at their committed offset: what is not committed is read again
-        partitions.runs = verdict.runs
+        partitions.runs |= {partition: verdict.runs[partition] for partition in verdict.next_offsets}
         await partitions.commit(verdict.next_offsets)
         partitions.set_back(batch, verdict.next_offsets)
         for partition in verdict.stopped:
             partitions.stop(partition, verdict.next_offsets[partition])
         partitions.measure(batch, verdict.next_offsets)
         if verdict.trouble is not None:
+            partitions.troubled.update(raw.partition for raw in batch)
             await self._after_trouble(verdict.trouble, len(batch))
-        elif self._failures:
+            return
+        partitions.troubled.difference_update(raw.partition for raw in batch)
+        if self._failures and not partitions.troubled:
             log.info("record.retried", topic=topic, reason="recovered", attempt=self._failures)
             self._failures, self._cause = 0, ""
 
@@ -191,8 +221,13 @@ class Lane(Generic[T]):
         """No new batch, no more waiting; the batch in hand is finished."""
         self._leaving.set()
 
+    def break_off(self) -> None:
+        """Whatever is still in hand is given up; it comes again."""
+        for task in self._beside:
+            task.cancel()
+
     async def until_idle(self, patience: float) -> None:
-        """Wait for the batch in hand, at most ``patience`` seconds."""
+        """Wait for what is in hand, at most ``patience`` seconds."""
         try:
             async with asyncio.timeout(patience):
                 await self._idle.wait()
@@ -205,8 +240,8 @@ class Lane(Generic[T]):
         if self.partitions.stopped:
             stopped = ", ".join(str(partition) for partition in sorted(self.partitions.stopped))
             return f"{topic}: {self.partitions.run_limit} dead letters in a row, stopped at partition {stopped}"
-        if self._busy_since is not None:
-            busy = asyncio.get_running_loop().time() - self._busy_since
+        if self._began:
+            busy = asyncio.get_running_loop().time() - min(self._began)
             if busy > STUCK_AFTER:
                 return f"{topic}: one batch has been in hand for {busy:.0f} s"
         return None

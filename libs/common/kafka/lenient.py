@@ -17,6 +17,8 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
+from libs.common.kafka.partitions import InHand
+
 _LENGTH = struct.Struct(">qi")  # base offset, then how many bytes of the batch follow
 
 
@@ -92,10 +94,23 @@ def allow_stray_header_keys() -> None:
 
 
 class SteadyConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
-    """A consumer that skips nothing when ``getmany`` raises."""
+    """A consumer that skips nothing when ``getmany`` raises, and reads nothing of a partition that is ``in_hand``."""
+
+    in_hand: InHand | None = None
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
+        while self.in_hand is not None and self.in_hand.partitions:
+            free = [each for each in self.assignment() if each.partition not in self.in_hand.partitions]
+            found = await self._getmany(*free, timeout_ms=0, max_records=max_records) if free else {}
+            if found:
+                return found
+            await self.in_hand.change(timeout_ms / 1000)
+        return await self._getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+
+    async def _getmany(
+        self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None
     ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
         before = self._positions()
         try:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -16,6 +18,32 @@ log = structlog.get_logger()
 COMMIT_TIMEOUT = 10.0
 POSITION_TIMEOUT = 0.5
 FRESH_MS = 2000
+
+
+class InHand:
+    """The partitions of which a batch is in hand; nothing more of them is read meanwhile."""
+
+    def __init__(self) -> None:
+        self.partitions: frozenset[int] = frozenset()
+        self._changed = asyncio.Event()
+
+    def take(self, partitions: AbstractSet[int]) -> frozenset[int]:
+        """These are in hand now; returns what is to be given back."""
+        self.partitions |= partitions
+        return frozenset(partitions)
+
+    def give_back(self, partitions: frozenset[int]) -> None:
+        """These are not in hand any more."""
+        self.partitions -= partitions
+        self._changed.set()
+
+    async def change(self, seconds: float) -> None:
+        """Wait until some are given back, at most so long."""
+        self._changed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
 
 RawBatch = Sequence["ConsumerRecord[bytes, bytes]"]
 
@@ -38,11 +66,19 @@ class Partitions:
     """Grows whenever the partitions are given out anew."""
     owed: dict[int, int] = field(default_factory=dict)
     """Handled up to here, but the commit failed."""
+    in_hand: InHand = field(default_factory=InHand)
+    troubled: set[int] = field(default_factory=set)
+    """Partitions whose last batch ended in expected trouble."""
     _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def consumer(self) -> AIOKafkaConsumer | None:
         return self.find_consumer()
+
+    def withhold(self) -> None:
+        """Let the consumer read, from now on, only partitions of which no batch is in hand."""
+        if self.consumer is not None:
+            self.consumer.in_hand = self.in_hand
 
     async def commit(self, next_offsets: Mapping[int, int]) -> None:
         """Commit these and what is owed.
@@ -106,6 +142,7 @@ class Partitions:
         """The partitions are being given out anew: what is under way may no longer be committed."""
         self.assignment += 1
         self.owed.clear()
+        self.troubled.clear()
 
     def gained(self, assigned: set[TopicPartition]) -> None:
         """A stopped partition that comes back to us stays stopped; one that went elsewhere is another's concern."""

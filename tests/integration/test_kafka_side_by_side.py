@@ -1,0 +1,164 @@
+"""Two batches of different partitions in hand at once: for each partition all is as if there were one after the other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest_asyncio
+from aiokafka import AIOKafkaProducer
+
+from libs.common.errors import Transient
+from libs.common.events.topics import WEBHOOKS
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer
+from libs.common.kafka.records import Received
+from tests.integration.kafka_bench import Bench, Handled, told
+from tests.support.logs import LogLines
+from tests.support.topics import OwnTopics
+from tests.support.waiting import eventually
+
+TWO = {"max_records": 5, "side_by_side": 2}
+
+
+@pytest_asyncio.fixture
+async def bench(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Bench]:
+    await topics.create([WEBHOOKS, WEBHOOKS.dlq], partitions=3)
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    async with Producer(connection) as producer, AIOKafkaProducer(bootstrap_servers=kafka_bootstrap) as raw:
+        yield Bench(connection, producer, raw)
+
+
+def numbered(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+@dataclass
+class Watched(Handled):
+    """A handler that waits a little, and sees which partitions are in hand, and which were twice."""
+
+    in_hand: list[int] = field(default_factory=list)
+    twice: set[int] = field(default_factory=set)
+    together: int = 0
+
+    async def __call__(self, batch: Sequence[Received[str]]) -> None:
+        mine = {received.record.partition for received in batch}
+        self.twice |= mine & set(self.in_hand)
+        self.in_hand += mine
+        self.together = max(self.together, len(self.in_hand))
+        await asyncio.sleep(0.01)
+        self.records += [received.record for received in batch]
+        self.in_hand = [partition for partition in self.in_hand if partition not in mine]
+
+
+async def test_partitions_are_handled_beside_each_other_and_each_in_its_order(bench: Bench) -> None:
+    for partition in range(3):
+        await bench.put(*numbered(43), partition=partition)
+    handled = Watched()
+    async with bench.consumer(handled, **TWO):
+        await eventually(lambda: len(handled.records) >= 129)
+    assert handled.together > 1
+    assert not handled.twice
+    assert [handled.values(partition) for partition in range(3)] == [numbered(43)] * 3
+    assert await bench.committed(0, 1, 2) == [43] * 3
+
+
+async def test_one_full_partition_is_handled_in_its_order(bench: Bench) -> None:
+    await bench.put(*numbered(43))
+    handled = Watched()
+    async with bench.consumer(handled, **TWO):
+        await eventually(lambda: len(handled.records) >= 43)
+    assert handled.values() == numbered(43)
+    assert not handled.twice
+    assert await bench.committed(0) == [43]
+
+
+async def test_through_an_outage_every_record_waits_and_the_trouble_is_told_once(
+    bench: Bench, log_lines: LogLines
+) -> None:
+    for partition in range(2):
+        await bench.put(*numbered(20), partition=partition)
+    outage = iter(range(6))
+
+    def fault(_batch: list[str]) -> None:
+        if next(outage, None) is not None:
+            raise Transient("the database is away")
+
+    handled = Handled(fault)
+    async with bench.consumer(handled, **TWO):
+        await eventually(lambda: len(handled.records) >= 40)
+        await eventually(lambda: len(log_lines.of("record.retried")) > 1)
+    assert [handled.values(partition) for partition in range(2)] == [numbered(20)] * 2
+    assert await bench.committed(0, 1) == [20, 20]
+    assert [line["reason"] for line in log_lines.of("record.retried")] == ["Transient", "recovered"]
+
+
+async def test_at_the_limit_one_partition_stops_while_the_other_goes_on(bench: Bench) -> None:
+    await bench.put(*[b"\xff"] * 12, "behind", partition=0)
+    await bench.put(*numbered(40), partition=1)
+    handled = Handled()
+    async with bench.consumer(handled, dlq_run_limit=7, **TWO) as consumer:
+        await eventually(consumer.unready)
+        await eventually(lambda: len(handled.records) >= 40)
+        letters = await bench.dead(7)
+    assert handled.values() == numbered(40)
+    assert [told(letter, "source_offset") for letter in letters] == numbered(7)
+    assert await bench.committed(0, 1) == [7, 40]
+
+
+async def test_a_drain_finishes_both_batches_in_hand_and_takes_no_other(bench: Bench) -> None:
+    for partition in range(3):
+        await bench.put(*numbered(10), partition=partition)
+    go_on = asyncio.Event()
+
+    async def fault(_batch: list[str]) -> None:
+        await go_on.wait()
+
+    handled = Handled(fault)
+    consumer = bench.consumer(handled, **TWO)
+    await consumer.start()
+    await eventually(lambda: len(handled.batches) == 2)
+    stopping = asyncio.create_task(consumer.stop())
+    await asyncio.sleep(0.2)
+    assert not stopping.done()
+    go_on.set()
+    await stopping
+    assert len(handled.records) == 10
+    assert sum(await bench.committed(0, 1, 2)) == 10
+
+
+async def test_batches_that_do_not_end_are_broken_off_and_come_again(bench: Bench) -> None:
+    for partition in range(2):
+        await bench.put(*numbered(5), partition=partition)
+
+    async def fault(_batch: list[str]) -> None:
+        await asyncio.Event().wait()
+
+    stuck = Handled(fault)
+    consumer = bench.consumer(stuck, **TWO)
+    await consumer.start()
+    await eventually(lambda: len(stuck.batches) == 2)
+    await consumer.stop(timeout=0.2)
+    again = Handled()
+    async with bench.consumer(again, **TWO):
+        await eventually(lambda: len(again.records) >= 10)
+    assert [again.values(partition) for partition in range(2)] == [numbered(5)] * 2
+
+
+async def test_partitions_move_between_two_consumers_and_every_record_is_handled_in_its_order(bench: Bench) -> None:
+    first, second = Watched(), Watched()
+    for partition in range(3):
+        await bench.put(*numbered(400), partition=partition)
+    async with bench.consumer(first, **TWO):
+        await eventually(lambda: first.records)
+        async with bench.consumer(second, **TWO):
+            await eventually(lambda: second.records)
+        await eventually(
+            lambda: all({*first.values(each), *second.values(each)} == set(numbered(400)) for each in range(3))
+        )
+        await eventually(lambda: not first.in_hand)
+    assert await bench.committed(0, 1, 2) == [400] * 3
+    for handled in (first, second):
+        assert not handled.twice
+        for partition in range(3):
+            seen = list(dict.fromkeys(handled.values(partition)))
+            assert seen == sorted(seen, key=int)
