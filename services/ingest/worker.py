@@ -4,8 +4,6 @@ Store, then tell: nothing is published before the thread and the window are comm
 from an earlier try. A redelivery tells the same again under the same ids.
 """
 
-import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -42,8 +40,6 @@ from services.ingest.understand import (
 
 log = get_logger()
 
-WORTH_HALVING = 100
-
 
 @dataclass(frozen=True, slots=True)
 class Deps:
@@ -72,33 +68,6 @@ class _Item(NamedTuple):
 
 async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list[Rejected]:
     """Store what customers said and how far our messages came; tell what stands recorded. Returns what is for no number of ours."""
-    parts = _parts(batch)
-    if len(parts) == 1:
-        return await _handle(batch, deps)
-    # every part is handled to its end, whatever becomes of the other: nothing of this batch goes on once it has failed
-    done = await asyncio.gather(*(_handle(part, deps) for part in parts), return_exceptions=True)
-    for one in done:
-        if isinstance(one, BaseException):
-            raise one
-    return [refused for one in done if not isinstance(one, BaseException) for refused in one]
-
-
-def _parts(batch: Sequence[Received[Understood]]) -> list[Sequence[Received[Understood]]]:
-    """A large batch in two, so that one is worked on here while the database works on the other. A partition stays whole: it has one order."""
-    if len(batch) < WORTH_HALVING:
-        return [batch]
-    counts = Counter(received.record.partition for received in batch)
-    left: set[int] = set()
-    taken = 0
-    for partition, count in counts.most_common():
-        if taken + count <= len(batch) // 2 or not left:
-            left.add(partition)
-            taken += count
-    parts = [[r for r in batch if r.record.partition in left], [r for r in batch if r.record.partition not in left]]
-    return [part for part in parts if part]
-
-
-async def _handle(batch: Sequence[Received[Understood]], deps: Deps) -> list[Rejected]:
     items, statuses = _sorted_out(batch)
     refused: list[Rejected] = []
     told: list[Record] = []

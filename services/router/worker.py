@@ -1,8 +1,6 @@
 """Handles batches of intents and of refusals: read the facts, decide, record once, tell what stands recorded.
 
-A large batch is handled in lanes side by side, a conversation in one of them, so that one lane's work fills another's waiting.
-
-Round trips of a lane, whatever its size: two to Postgres (facts; decisions and messages in one statement, which is its own transaction). Where an
+Round trips, whatever the size of the batch: two to Postgres (facts; decisions and messages in one statement, which is its own transaction). Where an
 intent would be a bridge, one to Redis and four more to Postgres (begin, conversations, slots, commit); where a contact is the first, up to six more; where
 an intent was decided before, one more (what stands). A batch of refusals costs one more (its messages locked) and a begin and a commit.
 
@@ -11,9 +9,8 @@ Rule 2: the same intent id twice in a batch is one message: the first counts, an
 Rule 3: whoever loses a race for an intent after slots or conversations were touched undoes all of it and reads again.
 """
 
-import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,9 +34,6 @@ from services.router.queries import Contact, Key, Question
 from services.router.slots import Alignment, alignment, judged, wanted
 
 log = get_logger()
-
-LANE_RECORDS = 100
-MOST_LANES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +61,7 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
     arrived: dict[Key, Received[Intent | BadIntent]] = {}
     for received in batch:
         arrived.setdefault((received.value.org_id, received.value.intent_id), received)
-    ended = await asyncio.gather(*(_handle(lane, deps) for lane in lanes(arrived.values())), return_exceptions=True)
-    for outcome_of_lane in ended:
-        if outcome_of_lane is not None:
-            raise outcome_of_lane
-
-
-def lanes(batch: Collection[Received[Intent | BadIntent]]) -> list[list[Received[Intent | BadIntent]]]:
-    """The batch in parts that may be handled side by side: what is addressed to one conversation stays together, in its order. Pure."""
-    number = min(MOST_LANES, -(-len(batch) // LANE_RECORDS))
-    if number <= 1:
-        return [list(batch)]
-    found: list[list[Received[Intent | BadIntent]]] = [[] for _ in range(number)]
-    for received in batch:
-        intent = received.value
-        address = intent.conversation_id if isinstance(intent, BadIntent) or intent.to is None else intent.to.phone
-        found[hash(address) % number].append(received)
-    return [lane for lane in found if lane]
-
-
-async def _handle(lane: Sequence[Received[Intent | BadIntent]], deps: Deps) -> None:
-    questions = [Question(received.value, 1) for received in lane]
+    questions = [Question(received.value, 1) for received in arrived.values()]
     async with deps.pool.acquire() as db:
         answers = await queries.facts_for(db, questions, deps.window_length, deps.margin)
         now = deps.now()
@@ -97,12 +71,11 @@ async def _handle(lane: Sequence[Received[Intent | BadIntent]], deps: Deps) -> N
             if not answer.decided
         ]
         found, aligned = await decide_and_record(db, fresh, deps, now)
-        keys = [(received.value.org_id, received.value.intent_id) for received in lane]
-        missing = [(*key, 1) for key in keys if key not in found]
+        missing = [(*key, 1) for key in arrived if key not in found]
         found |= {s.key: s for s in await queries.standing(db, missing)}
     await deps.slots.align(*aligned)
-    await tell(deps, (event for key in keys for event in present(found[key])))
-    for key, received in zip(keys, lane, strict=True):
+    await tell(deps, (event for key in arrived for event in present(found[key])))
+    for key, received in arrived.items():
         log_decision(found[key], received.record, now)
 
 

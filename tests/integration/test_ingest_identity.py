@@ -117,11 +117,20 @@ async def test_two_customers_that_turn_out_to_be_one_keep_everything(pool: Pool)
     await pool_execute(
         pool, "insert into bridge_slots values ($1, 'acme', $2, now() + interval '1 hour')", second, uuid4()
     )
+    await pool_execute(
+        pool,
+        "with said as (insert into messages (org_id, conversation_id, direction, channel, kind, content, status, occurred_at, received_at)"
+        " values ('acme', $1, 'out', 'whatsapp', 'text', '{}', 'pending', now(), now()) returning message_id)"
+        " insert into decisions (org_id, intent_id, attempt, conversation_id, route, reason, record, decided_at)"
+        " select 'acme', message_id, attempt, $1, 'session', 'window_open', '{}', now() from said, generate_series(1, 2) as attempt",
+        second,
+    )
     assert await met(pool, BOTH, at=at - timedelta(hours=2)) == first
     (conversation,) = await rows(pool, "select * from conversations")
     assert (conversation["conversation_id"], conversation["last_customer_at"]) == (first, at)
     assert (conversation["wa_id"], conversation["bsuid"]) == (WA_ID, BSUID)
-    assert [row["conversation_id"] for row in await rows(pool, "select conversation_id from messages")] == [first] * 3
+    assert [row["conversation_id"] for row in await rows(pool, "select conversation_id from messages")] == [first] * 4
+    assert [row["conversation_id"] for row in await rows(pool, "select conversation_id from decisions")] == [first] * 2
     assert [row["conversation_id"] for row in await rows(pool, "select conversation_id from bridge_slots")] == [first]
     assert await rows(pool, "select alias, conversation_id from conversation_aliases") == [
         {"alias": second, "conversation_id": first}

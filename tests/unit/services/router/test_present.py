@@ -1,25 +1,20 @@
-"""What is recorded, and what is told of it; how a batch is parted."""
+"""What is recorded, and what is told of it."""
 
 from typing import Any
-from uuid import UUID
 
 import orjson
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, SmsCommand, WhatsappCommand
 from libs.common.events.topics import OUTBOUND_SMS, OUTBOUND_WHATSAPP
-from libs.common.kafka.records import Received
 from services.router.decide import Bridge, Rejected, Session, Silent, Template, decide
 from services.router.facts import Facts
 from services.router.outcome import Case, outcome
 from services.router.placeholders import fits
 from services.router.present import just_recorded, present
-from services.router.worker import lanes
-from tests.support.records import a_record
-from tests.unit.services.router.builders import FACTS, INTENTS, NOW, a_first_contact, an_intent, some_facts
+from tests.unit.services.router.builders import FACTS, INTENTS, NOW, an_intent, some_facts
 
 EVENTS: dict[str, Any] = {e.TYPE: e for e in (OutboundDecision, WhatsappCommand, SmsCommand, DeliveryUpdate)}
 
@@ -101,26 +96,3 @@ FITS: list[tuple[str, str, Any, bool]] = [
 @pytest.mark.parametrize(("body", "parameter_format", "parameters", "expected"), FITS)
 def test_parameters_fit_a_body_or_not(body: str, parameter_format: str, parameters: Any, expected: bool) -> None:  # noqa: FBT001 -- the expectation
     assert fits(body, parameter_format, parameters) is expected
-
-
-@given(st.lists(st.integers(0, 30), max_size=400))
-@settings(max_examples=50)
-def test_lanes_keep_each_conversation_together_and_in_order(conversations: list[int]) -> None:
-    base = an_intent()
-    batch: list[Received[Intent | BadIntent]] = [
-        Received(base.model_copy(update={"conversation_id": UUID(int=n)}), a_record(offset=position))
-        for position, n in enumerate(conversations)
-    ]
-    parts = lanes(batch)
-    assert sorted(r.record.offset for lane in parts for r in lane) == list(range(len(batch)))
-    homes: dict[Any, set[int]] = {}
-    for number, lane in enumerate(parts):
-        assert [r.record.offset for r in lane] == sorted(r.record.offset for r in lane)
-        for received in lane:
-            homes.setdefault(received.value.conversation_id, set()).add(number)
-    assert all(len(home) == 1 for home in homes.values())
-
-
-def test_first_contacts_to_one_number_stay_together() -> None:
-    batch: list[Received[Intent | BadIntent]] = [Received(a_first_contact(), a_record(offset=n)) for n in range(300)]
-    assert [len(lane) for lane in lanes(batch)] == [300]
