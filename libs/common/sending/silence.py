@@ -5,7 +5,7 @@ for all; then one call at a time tries it out, ever more rarely, until one is an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from libs.common.send_rows import UNANSWERED, Pause, PauseScope
@@ -16,6 +16,8 @@ RUN = 5
 """So many calls of one account without an answer, none accepted in between, and it rests."""
 SILENT = RetryLater("account", Curve(timedelta(seconds=15), 2, timedelta(minutes=2)), UNANSWERED)
 """The wait of an account that answers nothing. It does not grow far: as long again passes until the end of an outage is noticed."""
+LAST_CALL_LOST = replace(SILENT, curve=replace(SILENT.curve, cap=timedelta(minutes=15)))
+"""The same when the try was a message's last call, because no other message waits: such a try may cost the message."""
 _OUR_FAULT = "fault"
 _NEVER_LEFT = "never_left"
 
@@ -52,4 +54,6 @@ def cause(
     rests = pause is not None and pause.reason == UNANSWERED
     if isinstance(outcome, RetryLater):
         return SILENT if rests and outcome.code == _NEVER_LEFT else outcome
-    return SILENT if opens or (rests and "all" in claim.probes and is_silence(outcome)) else None
+    if rests and "all" in claim.probes and is_silence(outcome):
+        return LAST_CALL_LOST if claim.row.resends else SILENT
+    return SILENT if opens else None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from libs.common.send_rows import UNANSWERED, Candidate, Pause, PauseScope, SendRow
 from libs.common.sending.outcomes import Accepted, Curve, Go, Refused, RetryLater, SendOutcome, Timings, Unknown
 from libs.common.sending.rows import Claim
-from libs.common.sending.silence import RUN, SILENT, Runs, cause
+from libs.common.sending.silence import LAST_CALL_LOST, RUN, SILENT, Runs, cause
 from libs.common.sending.transitions import PROBES, admit, claim, pauses_after
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -85,6 +85,19 @@ def test_an_account_rests_after_a_run_and_after_a_try_without_an_answer(
     opens: bool,
 ) -> None:
     assert cause(a_claim(*probes), outcome, standing, opens=opens) == expected
+
+
+def test_tries_that_may_cost_a_message_become_much_rarer() -> None:
+    probing = a_claim("all")
+    last = replace(probing, row=replace(probing.row, resends=1))
+    waits = []
+    for one in (probing, last):
+        retry = cause(one, LOST, resting(), opens=True)
+        assert retry is not None
+        grown = pauses_after([(one.row, one.probes, retry)], resting(tries=20), NOW, lambda: 1.0)
+        waits.append(grown[AT].until - NOW)
+    assert retry == LAST_CALL_LOST
+    assert waits == [timedelta(minutes=2), timedelta(minutes=15)]
 
 
 def test_it_is_tried_out_by_one_message_that_has_a_call_left_and_by_nobody_else() -> None:
