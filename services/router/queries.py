@@ -1,6 +1,6 @@
 """The router's SQL. Every statement takes a whole batch as arrays and names the tenant of each row."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -99,7 +99,7 @@ async def facts_for(
     db: Connection, questions: Sequence[Question], window: timedelta, margin: timedelta
 ) -> list[Answer]:
     """The facts of each question, in order, from one snapshot. Sequences grow in the order of the questions."""
-    rows = await db.fetch(_FACTS, *_columns(map(_asked, questions)))
+    rows = await db.fetch(_FACTS, *zip(*map(_asked, questions), strict=True))
     rows.sort(key=lambda row: row[27])
     sequences = sorted(row[2] for row in rows)
     return [
@@ -118,12 +118,6 @@ def _asked(question: Question) -> tuple[Any, ...]:
         (None, None) if intent.to is None else (storable(intent.to.phone_number_id), normalise(intent.to.phone))
     )
     return intent.org_id, intent.intent_id, attempt, intent.conversation_id, number, phone, name, language
-
-
-def _columns(rows: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
-    """The rows' columns, for ``unnest``, which fills up the shorter arrays with null: a column of nothing else is left empty."""
-    columns = zip(*rows, strict=True)
-    return [() if column[0] is None and column.count(None) == len(column) else column for column in columns]
 
 
 def _facts(row: Any, question: Question, window: timedelta, margin: timedelta) -> Facts:
@@ -208,13 +202,13 @@ async def record_first(db: Connection, rows: Sequence[Outcome], now: datetime) -
 
     ``seq`` is None where the message's id belongs to another message, which stays as it is.
     """
-    found = await db.fetch(_FIRST, *_columns(rows), now)
+    found = await db.fetch(_FIRST, *zip(*rows, strict=True), now)
     return {(row[0], row[1]): row[2] for row in found}
 
 
 async def record_again(db: Connection, rows: Sequence[Outcome], now: datetime) -> dict[Key, int | None]:
     """Record later attempts and move their messages on; the caller holds those messages' rows, at the attempt before."""
-    found = await db.fetch(_AGAIN, *_columns(rows), now)
+    found = await db.fetch(_AGAIN, *zip(*rows, strict=True), now)
     return {(row[0], row[1]): row[2] for row in found}
 
 
