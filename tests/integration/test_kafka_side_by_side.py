@@ -146,17 +146,26 @@ async def test_batches_that_do_not_end_are_broken_off_and_come_again(bench: Benc
 
 async def test_partitions_move_between_two_consumers_and_every_record_is_handled_in_its_order(bench: Bench) -> None:
     first, second = Watched(), Watched()
-    for partition in range(3):
-        await bench.put(*numbered(400), partition=partition)
+    sent = 0
+
+    async def feed(count: int) -> None:
+        nonlocal sent
+        for partition in range(3):
+            await bench.put(*numbered(sent + count)[sent:], partition=partition)
+        sent += count
+
     async with bench.consumer(first, **TWO):
+        await feed(100)
         await eventually(lambda: first.records)
         async with bench.consumer(second, **TWO):
-            await eventually(lambda: second.records)
-        await eventually(
-            lambda: all({*first.values(each), *second.values(each)} == set(numbered(400)) for each in range(3))
-        )
-        await eventually(lambda: not first.in_hand)
-    assert await bench.committed(0, 1, 2) == [400] * 3
+            while not second.records:
+                await feed(20)
+                await asyncio.sleep(0.02)
+        await feed(20)
+        everything = numbered(sent)
+        await eventually(lambda: all({*first.values(p), *second.values(p)} == {*everything} for p in range(3)))
+        await eventually(lambda: all(first.values(p)[-1:] == everything[-1:] for p in range(3)) and not first.in_hand)
+    assert await bench.committed(0, 1, 2) == [sent] * 3
     for handled in (first, second):
         assert not handled.twice
         for partition in range(3):

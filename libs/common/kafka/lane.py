@@ -67,7 +67,10 @@ class Lane(Generic[T]):
     service: str
     now: Clock
     _failures: int = 0
+    """In a row, for the back-off."""
+    _trouble: int = 0
     _cause: str = ""
+    """How often and why, as long as a partition is in trouble; for the log."""
     _began: list[float] = field(default_factory=list)
     """When each batch in hand was taken."""
     _beside: set[asyncio.Task[None]] = field(default_factory=set)
@@ -140,9 +143,10 @@ class Lane(Generic[T]):
             await self._after_trouble(verdict.trouble, len(batch))
             return
         partitions.troubled.difference_update(raw.partition for raw in batch)
-        if self._failures and not partitions.troubled:
-            log.info("record.retried", topic=topic, reason="recovered", attempt=self._failures)
-            self._failures, self._cause = 0, ""
+        self._failures = 0
+        if self._trouble and not partitions.troubled:
+            log.info("record.retried", topic=topic, reason="recovered", attempt=self._trouble)
+            self._trouble, self._cause = 0, ""
 
     def _understand(self, raw: "ConsumerRecord[bytes, bytes]") -> Entry[T]:
         record = RawRecord(
@@ -187,6 +191,7 @@ class Lane(Generic[T]):
 
     async def _after_trouble(self, error: Exception, records: int) -> None:
         self._failures += 1
+        self._trouble += 1
         cause = type(error).__name__
         metrics.RETRIES.labels(self.subscription.topic.name, cause).inc()
         if cause != self._cause:
@@ -196,7 +201,7 @@ class Lane(Generic[T]):
                 topic=self.subscription.topic.name,
                 reason=cause,
                 detail=str(error)[:DETAIL_IN_LOG] if isinstance(error, TransomError) else "",
-                attempt=self._failures,
+                attempt=self._trouble,
                 records=records,
             )
         wait = backoff(self._failures, base=RETRY_BASE, cap=RETRY_CAP, jitter=random.random)
