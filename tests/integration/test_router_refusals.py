@@ -1,14 +1,12 @@
 """A refused attempt is decided again, exactly once; on the real servers."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
 import pytest
-import pytest_asyncio
 
 from libs.common.db import slots
 from libs.common.events.outbound import OutboundRefused, SmsCommand, WhatsappCommand
@@ -17,26 +15,10 @@ from libs.common.redis import open_redis
 from libs.common.slots import Slot
 from services.router.decide import decide
 from services.router.record import unpack
-from tests.support.router import DAY, FALLBACK, NOW, OUTPUTS, TEMPLATE, Garage, Router, Told, a_router, told_by
+from tests.support.router import DAY, FALLBACK, NOW, OUTPUTS, TEMPLATE, Garage, Router, a_router
 from tests.support.topics import OwnTopics
 
 pytestmark = pytest.mark.usefixtures("log_lines")
-
-
-@pytest_asyncio.fixture
-async def told(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Told]:
-    await topics.create(OUTPUTS)
-    async with told_by(kafka_bootstrap, topics.prefix) as following:
-        yield following
-
-
-@pytest_asyncio.fixture
-async def router(
-    kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str, told: Told
-) -> AsyncIterator[Router]:
-    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
-    async with open_redis(redis_url) as gate, a_router(connection, database, gate, told) as one:
-        yield one
 
 
 async def decided(router: Router, garage: Garage, **changes: Any) -> dict[str, Any]:

@@ -79,7 +79,7 @@ async def test_a_sender_killed_between_claim_and_result_leaves_nothing_lost_and_
     await sandbox.fault("meta", "slow", seconds=60, calls=1)
     async with a_sender(garage, producer, sandbox.url) as line:
         await accept(line, command)
-        victim = "tests.integration.whatsapp_sender_victim"
+        victim = "tests.support.whatsapp_sender_victim"
         how = [] if told_meta else ["die_before_call"]
         async with a_process("-m", victim, database, kafka_bootstrap, topic_prefix, sandbox.url, *how) as process:
             if told_meta:

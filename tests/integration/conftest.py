@@ -1,0 +1,62 @@
+"""Fixtures that several files of integration tests share."""
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from aiokafka import AIOKafkaProducer
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.events.topics import WEBHOOKS
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer
+from libs.common.redis import open_redis
+from tests.support.bridging import (
+    Bridging,
+    bridging,
+)
+from tests.support.consuming import Bench
+from tests.support.router import OUTPUTS, Router, Told, a_router, told_by
+from tests.support.sandbox import HookInbox
+from tests.support.topics import OwnTopics
+
+PARTITIONS = 2
+
+
+@pytest_asyncio.fixture
+async def kafka_of_senders(kafka_bootstrap: str, topics: OwnTopics) -> KafkaConnection:
+    await topics.create()
+    return KafkaConnection(kafka_bootstrap, topics.prefix)
+
+
+@pytest_asyncio.fixture
+async def world(
+    database: str, redis_url: str, kafka_of_senders: KafkaConnection, sandbox: SandboxClient, hook_inbox: HookInbox
+) -> AsyncIterator[Bridging]:
+    async with bridging(
+        dsn=database, redis_url=redis_url, kafka=kafka_of_senders, twilio_url=sandbox.url, public_url=hook_inbox.url
+    ) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def router_told(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Told]:
+    await topics.create(OUTPUTS)
+    async with told_by(kafka_bootstrap, topics.prefix) as following:
+        yield following
+
+
+@pytest_asyncio.fixture
+async def router(
+    kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str, router_told: Told
+) -> AsyncIterator[Router]:
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router_told) as one:
+        yield one
+
+
+@pytest_asyncio.fixture
+async def bench(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Bench]:
+    await topics.create([WEBHOOKS, WEBHOOKS.dlq], partitions=PARTITIONS)
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    async with Producer(connection) as producer, AIOKafkaProducer(bootstrap_servers=kafka_bootstrap) as raw:
+        yield Bench(connection, producer, raw)

@@ -1,0 +1,104 @@
+"""The gate of the SMS bridge, and what waits behind it, on real servers."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.events.outbound import DeliveryUpdate
+from tests.support.bridging import (
+    ORG,
+    Bridging,
+)
+
+
+def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str, str | None, str | None]]:
+    return [(u.message_id, u.status, u.reason, u.provider_code) for u in updates]
+
+
+GATE = {
+    "sms_opted_out": "insert into consents values ($1, $2, 'sms', false, now())",
+    "no_phone": "update customers set phone_dead = phone where org_id = $1 and customer_id = $2",
+    "sms_unavailable": "update orgs set sms_active = false where org_id = $1 and $2::uuid is not null",
+    "whatsapp_consent_off": "insert into consents values ($1, $2, 'whatsapp', false, now())",
+}
+
+
+@pytest.mark.parametrize("reason", list(GATE))
+async def test_what_was_withdrawn_meanwhile_counts(world: Bridging, sandbox: SandboxClient, reason: str) -> None:
+    command = await world.decided()
+    await world.execute(GATE[reason], ORG, world.customer_id)
+    assert await world.send(command) == 0
+    updates, _ = await world.told()
+    assert ends(updates) == [(command.message_id, "failed", f"window_expired_{reason}", None)]
+    assert await world.slot() == (None, None)
+    assert await sandbox.sms() == []
+
+
+@pytest.mark.parametrize("reason", ["sms_opted_out", "no_phone", "sms_unavailable"])
+async def test_the_same_gate_stands_before_plain_text(world: Bridging, sandbox: SandboxClient, reason: str) -> None:
+    command = await world.decided(route="session", text="Hello")
+    await world.execute(GATE[reason], ORG, world.customer_id)
+    assert await world.send(command) == 0
+    updates, _ = await world.told()
+    assert ends(updates) == [(command.message_id, "failed", f"window_expired_{reason}", None)]
+    assert await sandbox.sms() == []
+
+
+async def test_a_customer_who_wrote_meanwhile_is_answered_where_he_wrote(
+    world: Bridging, sandbox: SandboxClient
+) -> None:
+    command = await world.decided()
+    await world.execute("update conversations set last_customer_at = $1", world.clock())
+    assert await world.send(command) == 0
+    updates, refusals = await world.told()
+    assert updates == []
+    assert [(r.intent_id, r.attempt, r.reason) for r in refusals] == [(command.message_id, 1, "window_open")]
+    assert await world.slot() == (None, None)
+    assert (await world.message(command.message_id))["status"] == "pending"
+    assert await sandbox.sms() == []
+
+
+async def test_a_command_past_its_deadline_ends_and_frees_the_slot(world: Bridging, sandbox: SandboxClient) -> None:
+    command = await world.decided(expires_at=world.clock() + timedelta(seconds=10))
+    await world.accept(command)
+    await world.sweep(timedelta(seconds=11))
+    updates, _ = await world.told()
+    assert ends(updates) == [(command.message_id, "failed", "intent_expired", None)]
+    assert await world.slot() == (None, None)
+    assert await sandbox.sms() == []
+
+
+async def test_a_command_told_twice_is_sent_once(world: Bridging, sandbox: SandboxClient) -> None:
+    command = await world.decided()
+    assert await world.send(command, command) == 1
+    assert await world.send(command) == 0
+    assert len(await sandbox.sms()) == 1
+
+
+async def test_a_throttled_account_waits_and_its_links_do_not_pile_up(world: Bridging, sandbox: SandboxClient) -> None:
+    await sandbox.fault("twilio", "throttle", calls=2)
+    command = await world.decided()
+    assert await world.send(command) == 1
+    assert (await world.send_row(command))["state"] == "pending"
+    assert await world.send() == 0
+    for _ in range(2):
+        world.clock.forward(timedelta(minutes=1))
+        assert await world.send() == 1
+    assert (await world.send_row(command))["state"] == "accepted"
+    assert len(await sandbox.sms()) == 1
+    assert await world.value("select count(*) from portal_links") == 1
+    held_until, _ = await world.slot()
+    assert held_until is not None
+
+
+async def test_wrong_credentials_make_messages_wait_and_fail_none(world: Bridging, sandbox: SandboxClient) -> None:
+    await sandbox.fault("twilio", "fail", code=20003, http_status=401, calls=1)
+    command = await world.decided()
+    await world.send(command)
+    assert (await world.send_row(command))["state"] == "pending"
+    assert await world.told() == ([], [])
+    world.clock.forward(timedelta(minutes=15))
+    await world.send()
+    assert len(await sandbox.sms()) == 1
