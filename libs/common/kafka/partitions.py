@@ -86,11 +86,14 @@ class Partitions:
         What fails is counted, told and owed; without ``pay`` the records would come again after the next start or rebalance, which
         handlers bear.
         """
+        assignment = self.assignment
         async with self._committing:  # one after the other, or an older offset could overtake a newer one
+            if assignment != self.assignment:
+                return  # given out anew while this one waited: perhaps no longer ours, and then no commit with it would pass any more
             self.owed |= next_offsets
             if not self.owed or self.consumer is None:
                 return
-            assignment, owed = self.assignment, dict(self.owed)
+            owed = dict(self.owed)
             try:
                 async with asyncio.timeout(COMMIT_TIMEOUT):
                     await self.consumer.commit(
