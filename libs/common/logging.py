@@ -72,7 +72,8 @@ class _Lines:
         self._out = out
         self._at_once = at_once
         self._waiting: list[bytes] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._writing = False
 
     def info(self, line: bytes) -> None:
         """It may wait for the end of this turn."""
@@ -95,10 +96,16 @@ class _Lines:
     def leave(self) -> None:
         """Write what waits."""
         with self._lock:
-            waiting, self._waiting = self._waiting, []
-            if waiting:
-                self._out.write(b"\n".join((*waiting, b"")))
-                self._out.flush()
+            if self._writing:
+                return  # the collector came by, and somebody's finaliser has a word to say: it is next
+            self._writing = True
+            try:
+                while self._waiting:
+                    waiting, self._waiting = self._waiting, []
+                    self._out.write(b"\n".join((*waiting, b"")))
+                    self._out.flush()
+            finally:
+                self._writing = False
 
 
 def _stamp(service: str, version: str) -> Processor:

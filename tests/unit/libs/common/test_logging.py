@@ -29,6 +29,31 @@ log.info("service.started")
 asyncio.run(main())
 """
 
+COLLECTED = """
+import gc, logging as stdlib
+from libs.common import logging
+
+class Lost:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        stdlib.getLogger("asyncio").error("was never retrieved")
+
+logging.configure(service="test", version="0")
+log = logging.get_logger()
+gc.collect()
+gc.freeze()
+for allocation in range(1, 200):  # wherever in the way of a line the collector comes by
+    gc.disable()
+    gc.collect()
+    Lost()
+    gc.set_threshold(allocation)
+    gc.enable()
+    log.info("intent.decided")
+gc.collect()
+"""
+
 
 CONTRACT_EVENTS = {
     *("webhook.received", "webhook.rejected", "window.opened", "message.received", "intent.decided", "send.accepted"),
@@ -145,3 +170,10 @@ def test_only_the_turn_of_the_loop_that_was_not_over_is_lost(last: str, events: 
         check=False,
     )
     assert [line["event"] for line in validated(ended.stdout)][-len(events) :] == events
+
+
+def test_a_finaliser_may_log_while_a_line_is_being_written() -> None:
+    ended = subprocess.run([sys.executable, "-c", COLLECTED], stdout=subprocess.PIPE, timeout=60, check=True)
+    events = [line["event"] for line in validated(ended.stdout)]
+    assert sorted(set(events)) == ["intent.decided", "library.log"]
+    assert [events.count("intent.decided"), events.count("library.log")] == [199, 199]
