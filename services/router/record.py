@@ -41,7 +41,7 @@ def intent_json(intent: Intent | BadIntent) -> bytes:
 def pack(
     intent: Intent | BadIntent, facts: Facts, now: datetime, refused: OutboundRefused | Mapping[str, Any] | None = None
 ) -> str:
-    """The record as text for a jsonb column."""
+    """The record as text for a json column."""
     found: dict[str, Any] = {
         "v": VERSION,
         "intent" if isinstance(intent, Intent) else "bad": orjson.Fragment(intent_json(intent)),

@@ -99,7 +99,9 @@ class WhatsappCarrier:
             else weigh(seen.get(row.key, ()), progress, row.claimed_at, self._grace)
             for row in rows
         }
-        return self._silence.keep(evidence, [row.key for row in rows if row.resends == 0], now)
+        # who may no longer be sent is settled without a call, and must not use up the one that asks whether Meta answers again
+        sendable = [row.key for row in rows if row.resends == 0 and now < row.expires_at]
+        return self._silence.keep(evidence, sendable, now)
 
     async def committed(self, settled: Sequence[Settled]) -> None:
         """Nothing of WhatsApp lives outside of PostgreSQL but what ``call`` remembered for ``settle``."""

@@ -134,6 +134,8 @@ class Lane(Generic[T]):
             return  # the partitions went elsewhere, or came back at their committed offset: what is not committed is read again
         partitions.runs |= {partition: verdict.runs[partition] for partition in verdict.next_offsets}
         await partitions.commit(verdict.next_offsets)
+        if assignment != partitions.assignment:
+            return  # the commit crossed a rebalance: nothing of this batch is ours to set back or to stop any more
         partitions.set_back(batch, verdict.next_offsets)
         for partition in verdict.stopped:
             partitions.stop(partition, verdict.next_offsets[partition])
