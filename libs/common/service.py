@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 from libs.common.errors import ConfigurationError
 from libs.common.logging import configure, get_logger
 from libs.common.settings import ServiceSettings, load
-from libs.common.web import Check, Readiness, build_app
+from libs.common.web import Check, Direct, Readiness, build_app
 
 log = get_logger()
 
@@ -77,14 +77,21 @@ class Service:
             task.cancel()
             await asyncio.wait({task})
 
-    async def serve(self, *, checks: Mapping[str, Check], routes: Sequence[BaseRoute] = ()) -> None:
-        """Answer HTTP until the service is to end. ``checks`` are the dependencies that readiness asks, by name.
+    async def serve(
+        self,
+        *,
+        checks: Mapping[str, Check],
+        routes: Sequence[BaseRoute] = (),
+        direct: Mapping[str, ASGIApp] | None = None,
+    ) -> None:
+        """Answer HTTP until the service is to end. ``checks`` are the dependencies that readiness asks, by name; ``direct``: see web.Direct.
 
         Raises ConfigurationError when the port is taken, and whatever failure ``stop`` was given.
         """
         readiness = Readiness(checks)
         listener = self._listen()
-        server = _Server(_config(build_app(readiness, routes), self._drain_seconds))
+        app = Direct(direct or {}, build_app(readiness, routes))
+        server = _Server(_config(app, self._drain_seconds))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         serving.add_done_callback(lambda _done: self._stopping.set())
         self.serving = True

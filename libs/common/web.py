@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common import metrics
 from libs.common.logging import get_logger
@@ -103,6 +104,19 @@ def build_app(readiness: Readiness, routes: Sequence[BaseRoute] = ()) -> Starlet
             Exception: _server_problem,
         },
     )
+
+
+class Direct:
+    """ASGI applications at exact paths, asked before the framework: for a path where every microsecond is paid per request."""
+
+    def __init__(self, apps: Mapping[str, ASGIApp], rest: ASGIApp) -> None:
+        self._apps = apps
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request to whom it belongs."""
+        app = self._apps.get(scope["path"]) if scope["type"] == "http" else None
+        await (app or self._rest)(scope, receive, send)
 
 
 async def _http_problem(_request: Request, error: Exception) -> Response:

@@ -95,7 +95,7 @@ async def run(settings: IngestSettings, service: Service) -> None:
         ):
             await service.serve(
                 checks={"kafka": kafka_answers},  # without PostgreSQL webhooks are taken all the same
-                routes=edge.routes(
+                direct=edge.at_paths(
                     edge.MetaEdge(
                         secrets=secrets_in(settings.meta_app_secrets),
                         verify_token=settings.meta_verify_token.get_secret_value().encode(),

@@ -13,7 +13,6 @@ from time import perf_counter
 from urllib.parse import parse_qs
 
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common import metrics
@@ -138,23 +137,9 @@ class TwilioEdge:
         return (self._public_url or "") + target.decode("latin-1")
 
 
-def routes(meta_edge: MetaEdge, twilio_edge: TwilioEdge) -> list[BaseRoute]:
-    """Ingest's own routes."""
-    return [_Exactly("/webhooks/meta", meta_edge), _Exactly("/webhooks/twilio/status", twilio_edge)]
-
-
-class _Exactly(BaseRoute):
-    """One path, compared and not matched against a pattern."""
-
-    def __init__(self, path: str, app: ASGIApp) -> None:
-        self._path = path
-        self._app = app
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        return (Match.FULL if scope["type"] == "http" and scope["path"] == self._path else Match.NONE), {}
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+def at_paths(meta_edge: MetaEdge, twilio_edge: TwilioEdge) -> dict[str, ASGIApp]:
+    """Ingest's own applications, by exact path."""
+    return {"/webhooks/meta": meta_edge, "/webhooks/twilio/status": twilio_edge}
 
 
 async def _read(scope: Scope, receive: Receive, limit: int) -> bytes | Answer:

@@ -22,6 +22,7 @@ from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.topics import declare
+from libs.common.web import Direct
 from services.ingest import edge
 from services.ingest.together import Together
 from tests.support.ingest import PUBLIC_URL, SECRETS, TWILIO_TOKEN, VERIFY_TOKEN, now, watching
@@ -37,11 +38,11 @@ FORM = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": "delivered", 
 async def an_edge(connection: KafkaConnection) -> AsyncIterator[httpx.AsyncClient]:
     async with Producer(connection, delivery_timeout=3.0) as producer:
         together = Together(producer)
-        routes = edge.routes(
+        apps = edge.at_paths(
             edge.MetaEdge(secrets=SECRETS, verify_token=VERIFY_TOKEN.encode(), producer=together, now=utc_now),
             edge.TwilioEdge(tokens=[b"old", TWILIO_TOKEN], public_url=PUBLIC_URL, producer=together, now=utc_now),
         )
-        transport = httpx.ASGITransport(Starlette(routes=routes))
+        transport = httpx.ASGITransport(Direct(apps, Starlette()))
         async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=20) as http:
             yield http
 
