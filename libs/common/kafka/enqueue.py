@@ -31,14 +31,14 @@ async def enqueue(
     Waits where a partition's batch is full, without a bound of its own. Raises KafkaError.
     """
     accumulator = inner._message_accumulator  # noqa: SLF001 -- its public way costs a third of what the router spends on a record
-    known: dict[str, tuple[list[TopicPartition], list[TopicPartition]]] = {}
+    known: dict[str, list[TopicPartition]] = {}
     _check(accumulator)
     for topic, key, value, headers in records:
-        places = known.get(topic)
-        if places is None:
-            places = known[topic] = await _partitions(inner, topic)
+        every = known.get(topic)
+        if every is None:
+            every = known[topic] = _places(topic, len(await inner.partitions_for(topic)))
             _check(accumulator)
-        place = partition(key, *places)
+        place = partition(key, every, _with_leader(inner, topic) if key is None else ())
         while True:
             pending = accumulator._batches.get(place)  # noqa: SLF001 -- as above
             batch = pending[-1] if pending else accumulator._append_batch(accumulator.create_builder(), place)  # noqa: SLF001
@@ -64,11 +64,15 @@ def _hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFFFFFF
 
 
-async def _partitions(inner: AIOKafkaProducer, topic: str) -> tuple[list[TopicPartition], list[TopicPartition]]:
-    """All, in their order, and those with a leader."""
-    every = sorted(await inner.partitions_for(topic))
+@lru_cache(maxsize=256)
+def _places(topic: str, count: int) -> list[TopicPartition]:
+    """A topic's partitions in their order; a broker numbers them from 0 without a gap."""
+    return [TopicPartition(topic, number) for number in range(count)]
+
+
+def _with_leader(inner: AIOKafkaProducer, topic: str) -> list[TopicPartition]:
     available = inner.client.cluster.available_partitions_for_topic(topic) or ()
-    return [TopicPartition(topic, number) for number in every], [TopicPartition(topic, number) for number in available]
+    return [TopicPartition(topic, number) for number in available]
 
 
 def _check(accumulator: Any) -> None:
