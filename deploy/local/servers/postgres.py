@@ -95,7 +95,8 @@ class PostgresServer(Server):
                 "or set TRANSOM_POSTGRES_DSN to a server that runs already"
             )
         nobody = pwd.getpwnam("nobody")
-        rights = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        # PostgreSQL looks for its own files with access(), for which Linux drops every right of a user who is not root, but for this bit.
+        rights = ["--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
         return ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", *rights]
 
 
