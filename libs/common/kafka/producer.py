@@ -1,9 +1,10 @@
-"""One producer per process: ``publish`` returns when every record of the batch is acknowledged by all in-sync replicas.
+"""``publish`` returns when every record of the batch is acknowledged by all in-sync replicas.
 
 Rule 1: it never hangs; after ``delivery_timeout`` it raises Transient. What was not acknowledged by then may still arrive: whoever
         publishes again publishes the same record, and readers recognise it by its id.
 Rule 2: a record that is too large for its topic is refused (Permanent, ``record_too_large``) before anything of its batch is sent.
-Rule 3: a refusal by the broker leaves a gap in the idempotent producer's sequence, after which that producer is of no more use: the next
+Rule 3: nothing lingers: a batch is handed over whole before anything of it leaves, and what comes while a request is under way gathers by itself.
+Rule 4: a refusal by the broker leaves a gap in the idempotent producer's sequence, after which that producer is of no more use: the next
         ``publish`` begins a new one.
 """
 
@@ -25,7 +26,6 @@ from libs.common.kafka.quiet import quieten_aiokafka
 from libs.common.kafka.records import Headers
 
 BATCH_BYTES = 256 * 1024
-LINGER_MS = 2
 # What a batch of one record adds to key, value and header bytes: the batch header (61) and the record's own lengths.
 OVERHEAD_BYTES = 128
 HEADER_OVERHEAD_BYTES = 10
@@ -166,7 +166,6 @@ class Producer:
             **self._connection.client_options(),
             acks="all",
             enable_idempotence=True,
-            linger_ms=LINGER_MS,
             max_batch_size=BATCH_BYTES,
             max_request_size=_REQUEST_BYTES,
             request_timeout_ms=max(1000, int(self._delivery_timeout * 1000)),

@@ -16,7 +16,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from libs.common.events.topics import Topic
-from libs.common.kafka.producer import BATCH_BYTES, LINGER_MS
+from libs.common.kafka.producer import BATCH_BYTES
 
 Handle = Callable[[Sequence["ConsumerRecord[bytes, bytes]"]], Awaitable[None]]
 
@@ -31,12 +31,11 @@ def named(topic: Topic) -> str:
 
 @asynccontextmanager
 async def producing() -> AsyncIterator[AIOKafkaProducer]:
-    """A producer that asks for the same acknowledgement, and waits as long for company, as the services' own."""
+    """A producer that asks for the same acknowledgement, and lets as much travel together, as the services' own."""
     producer = AIOKafkaProducer(
         bootstrap_servers=os.environ["TRANSOM_KAFKA_BOOTSTRAP"],
         acks="all",
         enable_idempotence=True,
-        linger_ms=LINGER_MS,
         max_batch_size=BATCH_BYTES,
     )
     await producer.start()

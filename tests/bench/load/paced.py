@@ -20,12 +20,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from libs.common.clock import utc_now
 from libs.common.events.topics import INBOUND_MESSAGES, OUTBOUND_INTENTS, OUTBOUND_WHATSAPP, Topic
-from libs.common.kafka.producer import LINGER_MS
 from tests.bench import traffic
 from tests.bench.load.wire import Wire
 
 _HOST = "127.0.0.1"
 _SETTLE_SECONDS, _PATIENCE_SECONDS = 0.3, 15.0
+_LINGER_MS = 2  # of whoever produces more than a few intents a second
 _WARM_UP = 3  # pieces before the counted ones: connections are made, statements prepared
 
 Send = Callable[[int, str], Coroutine[Any, Any, None]]
@@ -126,7 +126,7 @@ async def webhooks(given: dict[str, Any]) -> dict[str, list[float]]:
 async def intents(given: dict[str, Any]) -> dict[str, list[float]]:
     """Produce intents; ``command`` is when the router's command arrives here, ``called`` when the provider has had the call."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=given["bootstrap"], acks="all", linger_ms=LINGER_MS if given["rate"] > 10 else 0
+        bootstrap_servers=given["bootstrap"], acks="all", linger_ms=_LINGER_MS if given["rate"] > 10 else 0
     )
     await producer.start()
 
