@@ -13,7 +13,7 @@ from libs.common.sending.line import Line
 from libs.common.sending.silence import RUN
 from services.whatsapp_sender.gate import Ready
 from tests.support.sandbox import NUMBER_ID
-from tests.support.sending import WABA, Conversation, Garage, a_sender, accept, kim, quicker
+from tests.support.sending import TIMINGS, WABA, Conversation, Garage, a_sender, accept, kim, quicker
 
 ANOTHER_NUMBER = "106400000000002"
 STEP = timedelta(seconds=15)
@@ -132,3 +132,23 @@ async def test_a_message_that_the_gate_keeps_back_uses_up_no_try(
         garage.now.forward(timedelta(seconds=16))
         await send_all(line)
     assert await garage.states(first, second, third, fourth) == ["refused", "refused", "accepted", "accepted"]
+
+
+async def test_whoever_may_not_be_sent_any_more_uses_up_no_try(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    late = await garage.command(await kim(garage, sandbox), expires_in=TIMINGS.grace)
+    waits = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "reset", calls=2)
+    for command in (late, waits):
+        await accept(line, command)
+        await line.claim_once()
+    assert await garage.states(late, waits) == ["unknown", "unknown"]
+
+    garage.now.forward(TIMINGS.grace + timedelta(seconds=1))
+    await garage.caught_up()
+    await line.sweep_once()  # whether Meta answers is not known: one send may try it out
+
+    assert await garage.states(late, waits) == ["failed", "pending"]
+    assert await line.claim_once() == 1
+    assert await garage.states(late, waits) == ["failed", "accepted"]
