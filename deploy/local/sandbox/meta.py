@@ -60,9 +60,10 @@ class MetaApi:
             usual = THROTTLED if mode == "throttle" else FAILED if http is None or http >= FAILED_HTTP else STRANGE
             return refusal(code or usual, http=http)
 
+        calls = world.ledger.calls  # a reset while this call is held up leaves it in the past it belongs to
         answer, alive = await act_out(fault, request, process, refuse)
         callback = body.get("biz_opaque_callback_data") if isinstance(body, dict) else None
-        world.ledger.calls.add(
+        calls.add(
             {
                 "at": unix_now(),
                 "provider": "meta",
