@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
+from hypothesis import HealthCheck, settings
 
 from deploy.local.servers.errors import ServerError
 from deploy.local.servers.kafka import KafkaServer
@@ -26,6 +27,10 @@ from tests.support.servers import Kind, RunServers
 from tests.support.topics import OwnTopics
 
 pytest_plugins = ["tests.support.logs", "tests.support.sandbox", "tests.support.ingest", "tests.support.sending"]
+
+# Laws, not speed: an example may take long on a machine that stands still for a moment.
+settings.register_profile("transom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("transom")
 
 _SERVERS = pytest.StashKey[RunServers]()
 AnyServer = TypeVar("AnyServer", bound=Server)
