@@ -26,13 +26,21 @@ def test_it_says_where_it_listens_and_stops_cleanly_when_told() -> None:
 
 
 def test_it_ends_with_the_process_that_started_it() -> None:
-    script = f"import subprocess, sys, time\np = subprocess.Popen({[*COMMAND, '--with-parent']!r})\nprint(p.pid, flush=True)\ntime.sleep(60)"
+    script = f"import os, subprocess, time\np = subprocess.Popen({[*COMMAND, '--parent']!r} + [str(os.getpid())])\nprint(p.pid, flush=True)\ntime.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         assert "ready" in parent.stdout.readline()
         parent.kill()
         child.wait(timeout=10)
+
+
+def test_it_ends_when_the_process_that_started_it_was_gone_before_it_looked() -> None:
+    script = f"import os, subprocess\nsubprocess.Popen({[*COMMAND, '--parent']!r} + [str(os.getpid())])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=30, check=True
+    )  # returns when the orphan has closed its output
+    assert "ready" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -42,6 +50,7 @@ def test_it_ends_with_the_process_that_started_it() -> None:
         (["--config", '{"shuffle": 3}'], "shuffle"),
         (["--templates", "/no/such/file.yaml"], "/no/such/file.yaml"),
         (["--port", "http"], "http"),
+        (["--parent", "mine"], "mine"),
     ],
 )
 def test_a_wrong_option_is_named_in_one_line(options: list[str], said: str) -> None:

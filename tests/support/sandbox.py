@@ -7,6 +7,7 @@ A test that wants other options launches a sandbox of its own: ``with launched("
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections import deque
@@ -37,7 +38,7 @@ def launched(*options: str) -> Iterator[str]:
     """A sandbox process with the secrets above and these options; gives its address, stops it afterwards."""
     secrets = ["--app-secret", APP_SECRET, "--verify-token", VERIFY_TOKEN, "--token", GRAPH_TOKEN]
     secrets += ["--twilio-sid", TWILIO_SID, "--twilio-token", TWILIO_TOKEN, "--config", json.dumps(CALM)]
-    command = [sys.executable, "-m", "deploy.local.sandbox", "--with-parent", *secrets, *options]
+    command = [sys.executable, "-m", "deploy.local.sandbox", "--parent", str(os.getpid()), *secrets, *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

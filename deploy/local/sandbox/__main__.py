@@ -19,7 +19,7 @@ from deploy.local.sandbox.server import serve
 from deploy.local.sandbox.templates import Number, Template
 from deploy.local.sandbox.world import Keys, OnFile, World
 
-FLAGS = ("immediate", "with-parent")
+FLAGS = ("immediate",)
 
 
 def options() -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def options() -> argparse.ArgumentParser:
     add("config", "{}", "JSON object of further settings, see deploy/local/sandbox/behaviour.py")
     add("keep", str(KEPT), "how many calls, messages, texts and webhooks are remembered, each")
     add("immediate", "", "answer at once and send no webhooks")
-    add("with-parent", "", "stop when the process that started the sandbox is gone")
+    add("parent", "0", "pid of the process that starts the sandbox, to stop when that is gone; 0 stays")
     return parser
 
 
@@ -90,14 +90,14 @@ def main() -> None:
             | json.loads(given.config)
         )
         registered = on_file(given.templates)
-        port, kept = int(given.port), int(given.keep)
+        port, kept, parent = int(given.port), int(given.keep), int(given.parent)
     except (ValidationError, ValueError, OSError, yaml.YAMLError, TypeError, AttributeError) as wrong:
         parser.error(" ".join(str(wrong).split()))
     tokens = frozenset(token for token in given.token.split(",") if token)
     keys = Keys(given.app_secret, given.verify_token, tokens, given.twilio_sid, given.twilio_token)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(World(keys, start, registered, kept), given.host, port, with_parent=given.with_parent))
+            runner.run(serve(World(keys, start, registered, kept), given.host, port, parent=parent))
         except OSError as wrong:
             sys.exit(f"sandbox: cannot listen on {given.host}:{port}: {wrong.strerror}")
 

@@ -24,8 +24,8 @@ def application(world: World) -> web.Application:
     return app
 
 
-async def serve(world: World, host: str, port: int, *, with_parent: bool) -> None:
-    """Serve until SIGTERM or SIGINT, or until the parent process is gone; port 0 takes a free one.
+async def serve(world: World, host: str, port: int, *, parent: int | None) -> None:
+    """Serve until SIGTERM or SIGINT, or until the process ``parent`` is not ours any more; port 0 takes a free one.
 
     Prints one line when it listens: ``sandbox ready on http://host:port``.
     """
@@ -36,7 +36,7 @@ async def serve(world: World, host: str, port: int, *, with_parent: bool) -> Non
     runner = web.AppRunner(application(world), access_log=None, shutdown_timeout=0.2, handle_signals=False)
     await runner.setup()
     await world.postman.open()
-    watch = loop.create_task(_parent_gone(stop)) if with_parent else None
+    watch = loop.create_task(_parent_gone(parent, stop)) if parent else None
     try:
         await web.TCPSite(runner, host, port, backlog=1024).start()
         bound = runner.addresses[0]
@@ -52,9 +52,11 @@ async def serve(world: World, host: str, port: int, *, with_parent: bool) -> Non
         await runner.cleanup()
 
 
-async def _parent_gone(stop: asyncio.Event) -> None:
-    """Stop when whoever started us is no more: an orphan is given another parent."""
-    parent = os.getppid()
+async def _parent_gone(parent: int, stop: asyncio.Event) -> None:
+    """Stop when whoever started us is no more: an orphan is given another parent.
+
+    The pid is told and not asked for: by the time this runs it may be an orphan already.
+    """
     while os.getppid() == parent:  # noqa: ASYNC110  nobody tells a process that its parent died
         await asyncio.sleep(WATCH_SECONDS)
     stop.set()
