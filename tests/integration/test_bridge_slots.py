@@ -13,6 +13,7 @@ from libs.common.db import slots
 from libs.common.db.pool import Pool, open_pool
 from libs.common.redis import open_redis
 from libs.common.slots import RedisSlots, Slot, key_of
+from tests.support.databases import somebody_waits
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 HOLD = timedelta(hours=24)
@@ -161,8 +162,8 @@ async def test_giving_back_waits_for_whoever_is_being_silenced_and_then_names_it
                     return await slots.newest_silenced(other, [holder])
 
             giving_back = asyncio.create_task(give_back())
-            done, _ = await asyncio.wait([giving_back], timeout=0.2)
-            assert not done
+            await somebody_waits(db)
+            assert not giving_back.done()
             await db.execute(
                 "insert into decisions (org_id, intent_id, attempt, conversation_id, route, reason, slot_holder, record, decided_at)"
                 " values ($1, $2, 1, $3, 'silent', 'bridge_already_sent', $4, '{}', $5)",

@@ -1,11 +1,14 @@
 """A database for one test: a copy of a template that has every migration."""
 
+import asyncio
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
 
 from libs.common.db.migrate import migrate
+from libs.common.db.pool import Connection
+from tests.support.waiting import DEADLINE_SECONDS
 
 
 def _named(dsn: str, database: str) -> str:
@@ -40,3 +43,11 @@ async def drop_database(server_dsn: str, name_or_dsn: str) -> None:
     """Drop it even while connections to it are open."""
     name = urlsplit(name_or_dsn).path.lstrip("/") if "://" in name_or_dsn else name_or_dsn
     await _execute(server_dsn, f"drop database if exists {name} with (force)")
+
+
+async def somebody_waits(db: Connection) -> None:
+    """Return when another session waits for a lock that this one's open transaction holds."""
+    waits = "select exists (select from pg_locks where not granted and pg_backend_pid() = any(pg_blocking_pids(pid)))"
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not await db.fetchval(waits):  # noqa: ASYNC110 -- it happens in the server
+            await asyncio.sleep(0.01)
