@@ -25,6 +25,7 @@ from tests.support.waiting import eventually
 
 FILE = "transom.env"
 LENT = "transom_demo_"
+NOWHERE = "127.0.0.1:1"
 
 
 class Up:
@@ -156,6 +157,24 @@ async def test_one_run_at_a_time_has_a_folder(tmp_path: Path) -> None:
         told = await asyncio.to_thread(complaint, "up", "--data", str(folder), env=environment())
         assert f"in use by another run (process {first.process.pid})" in told
         await first.ends(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("away", ["POSTGRES_DSN", "KAFKA_BOOTSTRAP"])
+async def test_a_demo_whose_server_is_away_says_which_and_ends_with_2(away: str, database: str, redis_url: str) -> None:
+    given = {"KAFKA_BOOTSTRAP": NOWHERE, "POSTGRES_DSN": database, "REDIS_URL": redis_url}
+    if away == "POSTGRES_DSN":
+        given[away] = f"postgresql://postgres@{NOWHERE}/transom"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "deploy.local.demo"),
+        cwd=ROOT,
+        env=environment(**given),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    told, _ = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode == 2, told.decode()
+    (line,) = [line for line in told.decode().splitlines() if "the demo failed" in line]
+    assert f"TRANSOM_{away}" in line
 
 
 async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_nothing_behind(

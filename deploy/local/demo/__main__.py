@@ -24,7 +24,7 @@ from deploy.local.load import load_into
 from deploy.local.register import register
 from deploy.local.sandbox.client import SandboxClient, SandboxError
 from deploy.local.up import Running, interrupt_on_signals, system
-from libs.common.errors import TransomError
+from libs.common.errors import ConfigurationError, TransomError
 
 SHORT_DAY = {
     "TRANSOM_WINDOW_SECONDS": "8",
@@ -50,7 +50,7 @@ class Timeline:
 
 
 def main() -> int:
-    """Exit code 0 only if every step of the story was observed."""
+    """0 only if every step of the story was observed; 1 if one was not, 2 if the system could not be brought up, 130 after Ctrl-C."""
     keep = "--keep" in sys.argv[1:]
     console = Console(highlight=False)
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # its trouble becomes ours, and one line
@@ -67,7 +67,7 @@ def main() -> int:
     except (StoryError, SandboxError, TransomError, KafkaError, aiohttp.ClientError) as trouble:
         console.print("[red]the demo failed:[/red]", Text(_one_line(trouble)), soft_wrap=True)
         _show_logs(console, folder)
-        return 1
+        return 2 if isinstance(trouble, ConfigurationError) else 1
     except KeyboardInterrupt:
         console.print("interrupted; nothing runs on")
         return 130
