@@ -192,6 +192,6 @@ def _content(template: TemplateFields) -> TemplateFields:
 
 
 def _json(content: Any) -> bytes:
-    """Not through orjson: a whole number beyond 64 bits in Meta's own shapes would be refused there."""
+    """The content as commands and threads keep it: without what is not set."""
     found: bytes = content.__pydantic_serializer__.to_json(content, exclude_none=True)
     return found

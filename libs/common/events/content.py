@@ -1,13 +1,34 @@
 """What a message holds: outbound as producers ask for it, inbound as customers sent it. Told apart by ``kind``."""
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from libs.common.events.base import Part
 
 MAX_TEXT = 4096  # Meta: text.body; one limit for every channel, so that a decision may change channels
 MAX_CAPTION = 1024
+_DEEPEST = 64
+_WHOLE = range(-(2**63), 2**64)
+
+
+def _passable(value: Any, depth: int = 0) -> Any:
+    """The value unchanged. Raises ValueError for what some reader on the way could not take: Meta's own shapes are not looked into otherwise."""
+    if depth > _DEEPEST:
+        raise ValueError(f"nested deeper than {_DEEPEST} levels")
+    match value:
+        case dict() | list():
+            for item in value.values() if isinstance(value, dict) else value:
+                _passable(item, depth + 1)
+        case int() if value not in _WHOLE:
+            raise ValueError("a whole number beyond 64 bits")
+        case float() if not math.isfinite(value):
+            raise ValueError("NaN and Infinity are no JSON")
+    return value
+
+
+MetaShape = Annotated[dict[str, Any], AfterValidator(_passable)]
 
 
 class OutText(Part):
@@ -48,14 +69,14 @@ class Contacts(Part):
     """Contact cards, in Meta's own shape."""
 
     kind: Literal["contacts"] = "contacts"
-    contacts: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=257)]
+    contacts: Annotated[list[MetaShape], Field(min_length=1, max_length=257)]
 
 
 class OutInteractive(Part):
     """Buttons, lists and the like, in Meta's own shape."""
 
     kind: Literal["interactive"] = "interactive"
-    interactive: Annotated[dict[str, Any], Field(min_length=1)]
+    interactive: Annotated[MetaShape, Field(min_length=1)]
 
 
 class OutReaction(Part):
@@ -72,8 +93,8 @@ class TemplateFields(Part):
     name: Annotated[str, Field(min_length=1, max_length=512)]
     language: Annotated[str, Field(min_length=1)]
     parameters: dict[str, str] | list[str] = Field(default_factory=list)
-    header: dict[str, Any] | None = None
-    buttons: list[dict[str, Any]] | None = None
+    header: MetaShape | None = None
+    buttons: list[MetaShape] | None = None
 
 
 class OutTemplate(TemplateFields):

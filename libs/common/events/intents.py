@@ -4,6 +4,7 @@ A record without a readable type, intent id and org id is a dead letter. Anythin
 becomes a ``BadIntent`` and is decided as rejected, so that it ends in a terminal state like every other intent.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,8 +15,10 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 from libs.common.errors import Undecodable
 from libs.common.events.base import Event, Part, event_type, faults, read_json_object
 from libs.common.events.content import OUT_KINDS, OutContent, TemplateFields
+from libs.common.storable import storable
 
 ActorKind = Literal["ai", "staff", "system"]
+_ACTOR_KINDS: dict[str, ActorKind] = {"ai": "ai", "staff": "staff", "system": "system"}
 OrgId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
 
 
@@ -83,8 +86,25 @@ def decode_intent(value: bytes | None) -> Intent | BadIntent:
     try:
         return Intent.model_validate_json(value or b"")
     except ValidationError as error:
-        found = read_json_object(value)
-        return _bad(found, error)
+        return _bad(_object(value), error)
+
+
+def _object(value: bytes | None) -> dict[str, Any]:
+    """As ``read_json_object``; half an emoji, which JSON lets a producer write and nobody can store or send, is no reason for silence."""
+    try:
+        return read_json_object(value)
+    except Undecodable as strictly:
+        try:
+            found = storable(json.loads(value or b"", parse_constant=_no_json))
+        except (ValueError, RecursionError):
+            raise strictly from None
+        if not isinstance(found, dict):
+            raise strictly from None
+        return found
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def _bad(found: dict[str, Any], error: ValidationError) -> BadIntent:
@@ -104,7 +124,7 @@ def _bad(found: dict[str, Any], error: ValidationError) -> BadIntent:
         detail=faults(error),
         conversation_id=_uuid(found.get("conversation_id")),
         created_at=_instant(found.get("created_at")),
-        actor_kind=who["kind"] if who.get("kind") in {"ai", "staff", "system"} else None,
+        actor_kind=_ACTOR_KINDS.get(str(who.get("kind"))),
         user_id=who["user_id"] if isinstance(who.get("user_id"), str) else None,
     )
 
@@ -119,6 +139,6 @@ def _uuid(raw: object) -> UUID | None:
 def _instant(raw: object) -> datetime | None:
     try:
         found = datetime.fromisoformat(raw) if isinstance(raw, str) else None
-    except ValueError:
+        return None if found is None else found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # no instant, or one that UTC has not
         return None
-    return None if found is None else found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)

@@ -19,13 +19,18 @@ from tests.unit.services.router.builders import FACTS, INTENTS, NOW, an_intent, 
 EVENTS: dict[str, Any] = {e.TYPE: e for e in (OutboundDecision, WhatsappCommand, SmsCommand, DeliveryUpdate)}
 
 
+def said(value: bytes) -> dict[str, Any]:
+    """An event's fields; one that is null may as well be missing."""
+    return {name: field for name, field in orjson.loads(value).items() if field is not None}
+
+
 def told(case: Case) -> list[tuple[str, Any]]:
     row = outcome(case, decide(case.intent, case.facts, NOW), NOW)
     seq = 0 if row.status == "pending" else 1
     found = []
     for topic, _, value in present(just_recorded(row, seq, NOW)):
         event = EVENTS[orjson.loads(value)["type"]].decode(value)
-        assert orjson.loads(event.encode()) == orjson.loads(value)
+        assert said(event.encode()) == said(value)
         found.append((topic.name, event))
     return found
 

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -48,6 +49,13 @@ def test_a_record_that_nobody_can_be_answered_for_is_undecodable(value: bytes | 
     assert error.value.reason == reason
 
 
+def nested(levels: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(levels):
+        found = {"x": found}
+    return found
+
+
 CHANGES: list[tuple[str, Callable[[], dict[str, Any]], str]] = [
     ("no address", lambda: {"conversation_id": None}, "invalid_intent"),
     ("two addresses", lambda: {"to": {"phone_number_id": "1", "phone": "+447700900999"}}, "invalid_intent"),
@@ -56,6 +64,9 @@ CHANGES: list[tuple[str, Callable[[], dict[str, Any]], str]] = [
     ("long text", lambda: {"content": {"kind": "text", "text": "x" * 4097}}, "invalid_intent"),
     ("media without a source", lambda: {"content": {"kind": "image"}}, "invalid_intent"),
     ("no actor", lambda: {"actor": None}, "invalid_intent"),
+    ("an actor of an odd kind", lambda: {"actor": {"kind": ["ai"]}}, "invalid_intent"),
+    ("a time before time", lambda: {"channel": "pigeon", "created_at": "0001-01-01T00:00:00+05:00"}, "invalid_intent"),
+    ("nested without end", lambda: {"content": {"kind": "interactive", "interactive": nested(70)}}, "invalid_intent"),
     ("a naive time", lambda: {"created_at": "2026-11-22T10:00:00"}, "invalid_intent"),
 ]
 
@@ -70,6 +81,31 @@ def test_an_answerable_intent_with_a_fault_is_bad_and_names_no_value(
     assert bad.org_id == "acme"
     assert "secret" not in bad.detail
     assert "hologram" not in bad.detail
+
+
+@pytest.mark.parametrize("kind", ["interactive", "contacts"])
+def test_a_number_that_not_everybody_can_read_is_an_answer_to_its_producer(kind: str) -> None:
+    shape = {"x": [10**30]}
+    content = {"kind": kind, kind: [shape] if kind == "contacts" else shape}
+    bad = decode_intent(json.dumps(VALID | {"content": content}).encode())
+    assert isinstance(bad, BadIntent)
+    assert "beyond 64 bits" in bad.detail
+
+
+def test_half_an_emoji_is_an_answer_to_its_producer() -> None:
+    cut = json.dumps(VALID | {"content": {"kind": "text", "text": "Ready \ud83d"}}).encode()
+    bad = decode_intent(cut)
+    assert isinstance(bad, BadIntent)
+    assert (bad.reason, str(bad.intent_id)) == ("invalid_intent", VALID["intent_id"])
+    assert "Ready" not in bad.detail
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_json_is_not_taken_for_json(constant: str) -> None:
+    content = f'{{"kind": "interactive", "interactive": {{"x": {constant}}}}}'
+    with pytest.raises(Undecodable) as error:
+        decode_intent(json.dumps(VALID | {"content": 0}).replace('"content": 0', f'"content": {content}').encode())
+    assert error.value.reason == "not_json"
 
 
 def test_a_bad_intent_keeps_what_it_could_read() -> None:
