@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Any, Final
+from uuid import uuid4
 
 import redis.asyncio
 from redis.asyncio.client import Pipeline
@@ -74,7 +75,8 @@ class Redis:
     async def pipeline(self, build: Callable[[Pipeline], object]) -> list[Any] | Away:
         """Send what ``build`` puts into the pipeline in one round trip; the replies in order (text is str), or ``AWAY``.
 
-        ``AWAY`` says nothing about whether the commands took effect. A reply that is an error of the caller's making raises ResponseError.
+        ``AWAY`` says nothing about whether the commands took effect. It is also said when the server refuses one of them (what it may do is
+        checked at the start, but rights and keys can change under a running service): loudly, and without opening the breaker.
         """
         if self._probe is not None:
             return AWAY
@@ -83,9 +85,10 @@ class Redis:
                 build(pipe)
                 replies: list[Any] = await pipe.execute()
         except RedisError as error:
-            if not _is_trouble(error):
-                raise
-            self._failed()
+            if _is_trouble(error):
+                self._failed()
+            else:
+                log.warning("dependency.away", dependency="redis", exc_info=error)
             return AWAY
         except (OSError, TimeoutError):
             self._failed()
@@ -131,7 +134,7 @@ class Redis:
 async def open_redis(
     url: str, *, client_name: str = "transom", probe_seconds: float = _PROBE_SECONDS
 ) -> AsyncIterator[Redis]:
-    """Open a client, having reached the server once. Raises ConfigurationError when that fails."""
+    """Open a client, having reached the server once and tried what is asked of it. Raises ConfigurationError when that fails."""
     try:
         client = redis.asyncio.Redis.from_url(
             url,
@@ -149,12 +152,14 @@ async def open_redis(
     opened = Redis(client, probe_seconds=probe_seconds)
     try:
         await _reach(client)
+        await _try_out(client)
         yield opened
     finally:
         await opened.close()
 
 
 _UNREACHABLE = "redis cannot be used ({}): start it, or set TRANSOM_REDIS_URL to where it listens"
+_UNABLE = "redis at TRANSOM_REDIS_URL refuses SET … NX GET or EVAL ({}): use Redis 7 or newer, or Valkey, and allow both on bridge:*"
 
 
 async def _reach(client: "redis.asyncio.Redis") -> None:
@@ -170,6 +175,21 @@ async def _reach(client: "redis.asyncio.Redis") -> None:
             await asyncio.sleep(0.1)
         else:
             return
+
+
+async def _try_out(client: "redis.asyncio.Redis") -> None:
+    """The commands of the bridge's gate, once, on a key of nobody's: an old server or a missing right shows now, not with the first bridge."""
+    key = f"bridge:start:{uuid4()}"
+    try:
+        async with client.pipeline(transaction=False) as pipe:
+            pipe.set(key, "", nx=True, get=True, px=1000)
+            pipe.eval("return redis.call('del', KEYS[1])", 1, key)
+            await pipe.execute()
+    except ResponseError as error:
+        if not _is_trouble(error):
+            raise ConfigurationError(_UNABLE.format(type(error).__name__)) from error
+    except (RedisError, OSError, TimeoutError):
+        return  # gone since the ping: a running service bears that too
 
 
 def _is_trouble(error: RedisError) -> bool:

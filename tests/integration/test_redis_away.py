@@ -2,8 +2,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from redis.asyncio import Redis as Client
 from redis.asyncio.client import Pipeline
-from redis.exceptions import ResponseError
 
 from deploy.local.servers.valkey import ValkeyServer
 from libs.common.errors import ConfigurationError
@@ -35,12 +35,23 @@ async def test_replies_come_in_order_and_the_gate_knows_its_own(redis_url: str) 
         assert await redis.pipeline(ask) == ["mine", "mine"]
 
 
-async def test_a_mistake_of_the_caller_is_no_absence(redis_url: str) -> None:
+async def test_a_refused_command_is_no_answer_and_is_told(redis_url: str, log_lines: LogLines) -> None:
     async with open_redis(redis_url) as redis:
-        await redis.pipeline(lambda pipe: pipe.set("word", "x"))
-        with pytest.raises(ResponseError):
-            await redis.pipeline(lambda pipe: pipe.incr("word"))
+        await redis.pipeline(lambda pipe: pipe.rpush("bridge:1", "somebody else's list"))
+        assert await redis.pipeline(ask) is AWAY
         assert not redis.is_open
+        assert [line["event"] for line in log_lines.all()] == ["dependency.away"]
+        assert await redis.pipeline(lambda pipe: pipe.delete("bridge:1")) == [1]
+
+
+async def test_a_server_that_may_not_do_what_is_needed_is_told_at_the_start(own_valkey: ValkeyServer) -> None:
+    address = own_valkey.address
+    client = Client.from_url(address)
+    await client.acl_setuser("narrow", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-eval"])
+    await client.aclose()
+    with pytest.raises(ConfigurationError, match=r"EVAL.*NoPermissionError.*allow both on bridge:"):
+        async with open_redis(address.replace("redis://", "redis://narrow:any@")):
+            pass
 
 
 async def test_a_server_that_is_killed_is_away_and_used_again_when_it_is_back(
