@@ -7,14 +7,15 @@ number's country code put before it and may reach a stranger.
 import re
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_TRUNK = re.compile(r"\(\s*0\s*\)")  # "+44 (0)7700 …": what is dialled at home only
 _DECORATION = re.compile(r"[\s().\-\u00a0]")
 
 
 def normalise(raw: object) -> str | None:
-    """``+447700900999`` from a number written with spaces, dashes, brackets or a leading 00; None when it is not international."""
+    """``+447700900999`` from a number written with spaces, dashes, brackets, a (0) or a leading 00; None when it is not international."""
     if not isinstance(raw, str):
         return None
-    bare = _DECORATION.sub("", raw)
+    bare = _DECORATION.sub("", _TRUNK.sub("", raw))
     if bare.startswith("00"):
         bare = "+" + bare[2:]
     return bare if _E164.fullmatch(bare) else None
