@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.local import queries
+from libs.common.db.migrate import require_schema
 from libs.common.db.pool import Connection, open_pool
 from libs.common.errors import ConfigurationError
 from libs.common.settings import PostgresSettings, load
@@ -27,22 +28,21 @@ Row = asyncpg.Record
 
 
 async def explain_intent(intent_id: UUID) -> None:
-    """Print the story of an intent. Raises ConfigurationError when no such intent is recorded."""
+    """Print the story of an intent. Raises ConfigurationError when no such intent is recorded, or the schema is not ours."""
     settings = load(PostgresSettings)
     console = Console()
-    async with (
-        open_pool(settings.postgres_dsn.get_secret_value(), application_name="transom-explain", size=1) as pool,
-        pool.acquire() as db,
-    ):
-        messages = await queries.messages_of(db, intent_id)
-        orgs = sorted({message["org_id"] for message in messages})
-        if not orgs:
-            raise ConfigurationError(
-                f"no intent {intent_id} is recorded: has the router consumed it, and is the id right?"
-            )
-        for org_id in orgs:
-            own = [message for message in messages if message["org_id"] == org_id]
-            await _tell(console, db, org_id, intent_id, own)
+    async with open_pool(settings.postgres_dsn.get_secret_value(), application_name="transom-explain", size=1) as pool:
+        await require_schema(pool)
+        async with pool.acquire() as db:
+            messages = await queries.messages_of(db, intent_id)
+            orgs = sorted({message["org_id"] for message in messages})
+            if not orgs:
+                raise ConfigurationError(
+                    f"no intent {intent_id} is recorded: has the router consumed it, and is the id right?"
+                )
+            for org_id in orgs:
+                own = [message for message in messages if message["org_id"] == org_id]
+                await _tell(console, db, org_id, intent_id, own)
 
 
 async def _tell(console: Console, db: Connection, org_id: str, intent_id: UUID, messages: list[asyncpg.Record]) -> None:

@@ -11,6 +11,7 @@ from deploy.local.environment import SANDBOX_URL
 from deploy.local.load_format import Loaded, read
 from deploy.local.register import register
 from libs.common.clock import utc_now
+from libs.common.db.migrate import require_schema
 from libs.common.db.pool import Connection, open_pool
 from libs.common.events.directory import (
     ConsentChanged,
@@ -43,14 +44,12 @@ async def load_file(path: Path) -> str:
 
 
 async def load_into(dsn: str, path: Path) -> str:
-    """Load into the database at ``dsn``. Raises ConfigurationError naming line and field; nothing is changed then."""
+    """Load into the database at ``dsn``. Raises ConfigurationError naming line and field, or the migrations that are missing; nothing is changed then."""
     loaded = read(path)
-    async with (
-        open_pool(dsn, application_name="transom-load", size=1, command_seconds=COMMAND_SECONDS) as pool,
-        pool.acquire() as db,
-        db.transaction(),
-    ):
-        await _apply(db, loaded, utc_now())
+    async with open_pool(dsn, application_name="transom-load", size=1, command_seconds=COMMAND_SECONDS) as pool:
+        await require_schema(pool)
+        async with pool.acquire() as db, db.transaction():
+            await _apply(db, loaded, utc_now())
     orgs = loaded.content.orgs
     return (
         f"loaded {len(orgs)} orgs, {sum(len(o.numbers) for o in orgs)} numbers, {sum(len(o.customers) for o in orgs)} customers,"

@@ -104,6 +104,12 @@ def line_of(file: str, word: str) -> int:
     return next(index for index, text in enumerate(Path(file).read_text().splitlines()) if word in text)
 
 
+async def test_a_database_without_its_migrations_says_what_to_run(empty_database: str, tmp_path: Path) -> None:
+    env = environment(POSTGRES_DSN=empty_database)
+    for words in (["load", a_file(tmp_path, a_garage())], ["explain", str(uuid4())]):
+        assert "transom migrate" in complaint(*words, env=env)
+
+
 async def contents(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
     """Every table that a file can change."""
     db = await asyncpg.connect(dsn)
