@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from deploy.local.servers import jars, kafka_probe
 from deploy.local.servers.errors import ServerError
 from deploy.local.servers.kafka import KafkaServer
-from deploy.local.servers.ports import is_free
+from deploy.local.servers.ports import LOOPBACK, free_port, is_free
 from deploy.local.servers.postgres import PostgresServer
 from deploy.local.servers.together import Given, LocalServers
 from deploy.local.servers.valkey import ValkeyServer
@@ -193,6 +194,13 @@ def test_a_taken_port_is_named(tmp_path: Path, own_valkey: ValkeyServer) -> None
     servers = LocalServers(tmp_path, given=given, port_base=own_valkey.port - 3)
     with pytest.raises(ServerError, match=f"port {own_valkey.port} is taken"):
         servers.start()
+
+
+def test_a_taken_port_of_the_controller_is_named(tmp_path: Path) -> None:
+    given = Given(postgres_dsn="postgresql://elsewhere/db", redis_url="redis://elsewhere/0")
+    base = next(base for _ in range(100) if is_free((base := free_port()) + 1))
+    with socket.create_server((LOOPBACK, base + 1)), pytest.raises(ServerError, match=f"port {base + 1} is taken"):
+        LocalServers(tmp_path, given=given, port_base=base).start()
 
 
 def test_a_server_that_cannot_start_says_why_in_its_own_words(tmp_path: Path, watchdog: Watchdog) -> None:

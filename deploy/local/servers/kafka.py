@@ -47,6 +47,10 @@ class KafkaServer(Server):
     def address(self) -> str:
         return f"{LOOPBACK}:{self.port}"
 
+    @property
+    def ports(self) -> Sequence[int]:
+        return self.port, self.controller_port
+
     def fetch(self) -> None:
         """Have the jars; on first use that takes about half a minute and shows a progress bar."""
         if not self._class_path:

@@ -60,6 +60,11 @@ class Server(ABC):
         """Whether a client would be served now. Must not block longer than a second or two."""
 
     @property
+    def ports(self) -> Sequence[int]:
+        """Every port that it listens on."""
+        return (self.port,)
+
+    @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 

@@ -139,8 +139,9 @@ class LocalServers:
             wanted.append(self.valkey)
         for server in wanted:
             server.end_leftover()
-            if not is_free(server.port):
-                raise ServerError(f"port {server.port} is taken, {server.name} cannot have it: choose another base")
+            for port in server.ports:
+                if not is_free(port):
+                    raise ServerError(f"port {port} is taken, {server.name} cannot have it: choose another base")
         return wanted
 
     @contextlib.contextmanager
