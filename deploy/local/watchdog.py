@@ -3,7 +3,8 @@
 Law 1: it learns of its parent's end from the pipe between them, which the system closes however the parent dies.
 Law 2: a process is known by its pid *and* the moment it started, never by its name; pids come round again.
 Law 3: what was started but not yet registered when the parent died is known by a token in its environment.
-Law 4: everything is asked first, then killed, children included; all of it within eight seconds.
+Law 4: everything is asked first, then killed, children included; ``ASK_SECONDS``, ``KILL_SECONDS`` and ``SWEEP_SECONDS`` follow each
+other, eight seconds in all.
 
 This file runs as a script of its own (the watchdog must start at once), so it imports nothing of the project.
 """
@@ -26,9 +27,11 @@ import psutil
 
 TOKEN = "TRANSOM_WATCHDOG_TOKEN"  # noqa: S105 - the name of a variable, not a secret
 ASK_SECONDS = 4.0
-SWEEP_SECONDS = 3.0
+KILL_SECONDS = 2.0
+SWEEP_SECONDS = 2.0
 _STARTED_TOLERANCE = 1.0  # seconds; the boot time that psutil adds may be off by a clock adjustment
 _POLL = 0.05
+_LOOK_AGAIN = 0.5  # whoever is killed may have started another meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def send(processes: Iterable[psutil.Process], number: int) -> None:
 def end(watched: Iterable[Watched], ask_seconds: float = ASK_SECONDS) -> None:
     """Ask every process for its end, wait ``ask_seconds`` for all of them together, then kill them with their children.
 
-    Returns when nothing of it lives. A paused process is woken, or it could not hear the question.
+    Returns when nothing of it lives, or ``KILL_SECONDS`` after the kill. A paused process is woken, or it could not hear the question.
     """
     roots = [(process, one.stop_signal) for one in watched if (process := one.process()) is not None]
     members = [member for process, _ in roots for member in tree(process)]
@@ -93,7 +96,7 @@ def end(watched: Iterable[Watched], ask_seconds: float = ASK_SECONDS) -> None:
         member for member in members if not _gone(member)
     ]  # a child its parent did not take along has had its chance
     send(left, signal.SIGKILL)
-    _wait_gone(left, SWEEP_SECONDS)
+    _wait_gone(left, KILL_SECONDS)
 
 
 def _wait_gone(processes: Sequence[psutil.Process], seconds: float) -> bool:
@@ -208,9 +211,9 @@ def main(token: str, lines: Iterable[str]) -> None:
                     watched.pop(pid, None)
     end(watched.values())
     deadline = time.monotonic() + SWEEP_SECONDS
-    while (left := bearers(token)) and time.monotonic() < deadline:
+    while (left := bearers(token)) and (seconds := deadline - time.monotonic()) > 0:
         send(left, signal.SIGKILL)
-        _wait_gone(left, 1.0)
+        _wait_gone(left, min(seconds, _LOOK_AGAIN))
 
 
 if __name__ == "__main__":

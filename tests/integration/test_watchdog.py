@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local.watchdog import TOKEN, Watchdog, Watched, bearers, end
+from deploy.local.watchdog import ASK_SECONDS, KILL_SECONDS, SWEEP_SECONDS, TOKEN, Watchdog, Watched, bearers, end
 
 ALLOWED_SECONDS = 10.0
 
@@ -124,6 +124,35 @@ def test_a_process_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> N
         while not log.read_text():
             time.sleep(0.01)
     assert deaf.wait() == -signal.SIGKILL
+
+
+def test_asking_killing_and_sweeping_leave_a_second_of_the_time_allowed() -> None:
+    assert ASK_SECONDS + KILL_SECONDS + SWEEP_SECONDS <= ALLOWED_SECONDS - 1
+
+
+DEAF = """
+import json, sys, time
+from pathlib import Path
+from deploy.local.watchdog import Watchdog
+deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(300)"
+log = Path(sys.argv[1]) / "log"
+with Watchdog() as watchdog:
+    started = watchdog.spawn([sys.executable, "-c", deaf], output=log)
+    while not log.read_text():
+        time.sleep(0.01)
+    print(json.dumps({"pids": [started.pid]}), flush=True)
+    time.sleep(300)
+"""
+
+
+def test_a_process_that_ignores_the_polite_signal_ends_in_the_time_allowed_when_the_run_is_killed(
+    tmp_path: Path,
+) -> None:
+    with _run(DEAF, tmp_path) as run:
+        processes = _started(_first_line(run)["pids"])
+        run.kill()
+        run.wait()
+        assert _await_end(processes) == []
 
 
 def test_a_forgotten_process_is_still_known_by_its_token(tmp_path: Path) -> None:
