@@ -16,3 +16,13 @@ def bridge_message_id(intent_id: UUID) -> UUID:
 def callback_data(message_id: UUID, attempt: int) -> str:
     """What a send carries as ``biz_opaque_callback_data``; Meta echoes it in every status of that send."""
     return f"{message_id}:{attempt}"
+
+
+def identity_lock(org_id: str, kind: str, value: str) -> str:
+    """The name of the advisory lock under which one identity is settled: whoever hears from a number and whoever writes to it make one customer.
+
+    A ``wa_id`` and a ``phone`` are the same number, so they have the same lock.
+    """
+    return (
+        f"identity:{org_id}:bsuid:{value}" if kind == "bsuid" else f"identity:{org_id}:phone:{value.removeprefix('+')}"
+    )

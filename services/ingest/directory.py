@@ -29,10 +29,11 @@ from libs.common.events.directory import (
     OrgCredit,
     OrgUpserted,
 )
+from libs.common.ids import identity_lock
 from libs.common.storable import storable
 from services.ingest import directory_queries as sql
 from services.ingest import queries
-from services.ingest.identify import Identity, identities_of_phone, lock_name
+from services.ingest.identify import Identity, identities_of_phone
 
 ChangeT = TypeVar("ChangeT", bound=DirectoryChange)
 
@@ -113,7 +114,7 @@ async def _customers(db: Connection, customers: Sequence[Numbered[CustomerUpsert
     if not customers:
         return
     phones = {i for _, c in customers if c.phone for i in identities_of_phone(c.org_id, c.phone)}
-    await queries.lock(db, [lock_name(i) for i in phones] + [f"customer:{c.customer_id}" for _, c in customers])
+    await queries.lock(db, [identity_lock(*i) for i in phones] + [f"customer:{c.customer_id}" for _, c in customers])
     found = await sql.find_customers(db, [c.customer_id for _, c in customers])
     ours: list[Numbered[CustomerUpserted]] = []
     for i, c in customers:

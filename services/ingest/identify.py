@@ -14,6 +14,7 @@ from uuid import UUID
 from libs.common.db.merge import Merge, merge_customers
 from libs.common.db.pool import Connection
 from libs.common.errors import Transient
+from libs.common.ids import identity_lock
 from services.ingest import queries
 from services.ingest.queries import Address, Found, Owner
 from services.ingest.understand import Sender
@@ -50,7 +51,7 @@ async def settle(db: Connection, wanted: Sequence[Wanted]) -> None:
     Raises Transient when a customer was merged away meanwhile.
     """
     people = _people(wanted)
-    await queries.lock(db, {lock_name(identity) for person in people for identity in person.identities})
+    await queries.lock(db, {identity_lock(*identity) for person in people for identity in person.identities})
     owners = await queries.owners(db, sorted({identity for person in people for identity in person.identities}))
     by_identity = {(owner.org_id, owner.kind, owner.value): owner for owner in owners}
     merges: list[Merge] = []
@@ -67,14 +68,6 @@ async def settle(db: Connection, wanted: Sequence[Wanted]) -> None:
     await queries.complete_customers(db, sorted({(p.org_id, p.known_id, p.name, p.phone) for p in people}, key=str))
     await queries.ensure_conversations(db, _addresses(people))
     await _move(db, people)
-
-
-def lock_name(identity: Identity) -> str:
-    """What to be alone with while this identity is settled."""
-    org_id, kind, value = identity
-    return (
-        f"identity:{org_id}:bsuid:{value}" if kind == "bsuid" else f"identity:{org_id}:phone:{value.removeprefix('+')}"
-    )
 
 
 def identities_of_phone(org_id: str, phone: str) -> tuple[Identity, Identity]:

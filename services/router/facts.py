@@ -55,7 +55,7 @@ class Facts(NamedTuple):
 
     customer_id: UUID | None = None
     phone: str | None = None
-    """The customer's; of a first contact the one it names, None when that is no phone number."""
+    """The customer's present one, also where a first contact names an earlier one; of a stranger the one it names, None when that is no phone number."""
     phone_dead: str | None = None
     whatsapp_consent: bool = True
     sms_consent: bool = True

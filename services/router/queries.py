@@ -10,6 +10,7 @@ import orjson
 from libs.common.db.pool import Connection
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
+from libs.common.ids import identity_lock
 from libs.common.phone import normalise
 from libs.common.storable import storable
 from services.router.facts import Facts, TemplateFacts
@@ -292,9 +293,7 @@ async def open_conversations(db: Connection, contacts: Sequence[Contact]) -> lis
     """Conversation and customer of each contact, in order; created where they are missing. At most four round trips."""
     strangers = [contact for contact in contacts if contact.customer_id is None]
     if strangers:
-        await db.execute(
-            _LOCK_PHONES, sorted({f"identity:{c.org_id}:phone:{c.phone.removeprefix('+')}" for c in strangers})
-        )
+        await db.execute(_LOCK_PHONES, sorted({identity_lock(c.org_id, "phone", c.phone) for c in strangers}))
         await db.execute(_NEW_CUSTOMERS, [c.org_id for c in strangers], [c.phone for c in strangers])
     columns = list(zip(*contacts, strict=True))
     await db.execute(_NEW_CONVERSATIONS, *columns)

@@ -19,7 +19,7 @@ from libs.common import metrics
 from libs.common.clock import Clock
 from libs.common.db import slots
 from libs.common.db.pool import Connection, Pool
-from libs.common.errors import Transient, Undecodable
+from libs.common.errors import Transient
 from libs.common.events.intents import BadIntent, Intent, decode_intent
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received
@@ -50,10 +50,7 @@ class Deps:
 
 def read_intent(record: RawRecord) -> Intent | BadIntent:
     """The intent in a record. Raises Undecodable when there is nobody to answer."""
-    intent = decode_intent(record.value)
-    if "\x00" in intent.org_id:
-        raise Undecodable("bad_fields", "org_id: no organisation's id holds U+0000")
-    return intent
+    return decode_intent(record.value)
 
 
 async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) -> None:

@@ -57,11 +57,6 @@ class Pool:
                 connection.terminate()
             await self._pool.release(connection, timeout=self._acquire_seconds)
 
-    async def check(self) -> None:
-        """Return when the server answers; for readiness."""
-        async with self.acquire() as db:
-            await db.fetchval("select 1")
-
 
 @asynccontextmanager
 async def open_pool(
