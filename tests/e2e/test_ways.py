@@ -80,8 +80,9 @@ async def test_a_bridge_that_definitely_fails_lets_the_silenced_message_try_and_
 ) -> None:
     kim = await (await a_garage(system)).customer_who_wrote(LATE)
     await system.sandbox.sms_recipient(kim.phone, "landline")
-    await system.sandbox.fault("twilio", "slow", to=kim.phone, seconds=1, calls=1)
-    first, second = await system.intend(kim.intent("One"), kim.intent("Two"))
+    intents = [kim.intent("The first."), kim.intent("The second.")]
+    await system.say_at_once("outbound.intents.v1", *intents, partition=0)  # decided before the bridge can fail
+    first, second = [intent["intent_id"] for intent in intents]
     assert await system.way(first) == ("bridge", "sms", "window_expired")
     assert await system.fails(first) == "window_expired_bridge_failed"
     assert (await system.decided(second, 2))["reason"] == "no_phone"

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -45,9 +46,10 @@ async def test_a_signed_webhook_is_stored_opens_the_window_and_is_told(ingest: I
 
 async def test_duplicates_are_stored_once_and_told_under_the_same_id(ingest: Ingest) -> None:
     webhook = of_messages(a_message(now()))
-    for _ in range(3):
+    told: list[dict[str, Any]] = []
+    while len(told) < 3:  # one after the other: copies in one batch are told once
         assert await ingest.post(webhook) == 200
-    told = await ingest.told(INBOUND_MESSAGES, 3)
+        told = await ingest.told(INBOUND_MESSAGES, len(told) + 1)
     assert len({one["message_id"] for one in told}) == 1
     assert told[0] == told[1] | {"window": told[0]["window"]} == told[2] | {"window": told[0]["window"]}
     assert len(await ingest.rows("select * from messages")) == 1
