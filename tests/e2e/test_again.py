@@ -15,7 +15,12 @@ SENT, SILENT = ("failed", "window_expired_bridge_sent"), ("failed", "window_expi
 async def test_intents_and_webhooks_that_come_again_change_nothing(system: System) -> None:
     garage = await a_garage(system)
     kim, lee = await garage.customer_who_wrote(), await garage.customer_who_wrote(LATE)
-    intents = [kim.intent("One"), lee.intent("Two"), lee.intent("Three"), kim.intent("Four", channel="sms")]
+    intents = [
+        kim.intent("The first."),
+        lee.intent("The second."),
+        lee.intent("The third."),
+        kim.intent("The fourth.", channel="sms"),
+    ]
     await system.intend(*intents)
     await system.quiet()
     before = await everything(system)
@@ -40,7 +45,13 @@ async def test_the_whole_past_again_has_the_same_outcomes(system: System) -> Non
     kim, lee = await garage.customer_who_wrote(), await garage.customer_who_wrote(LATE)
     await system.sandbox.configure(day_seconds=DAY / 2)
     max_ = await garage.customer_who_wrote(DAY * 0.75)
-    intents = [kim.intent("One"), lee.intent("Two"), lee.intent("Three"), max_.intent("Four"), kim.first_contact()]
+    intents = [
+        kim.intent("The first."),
+        lee.intent("The second."),
+        lee.intent("The third."),
+        max_.intent("The fourth."),
+        kim.first_contact(),
+    ]
     await system.intend(*intents)
     await system.quiet()
     before = await everything(system)
@@ -98,11 +109,11 @@ async def test_a_late_refusal_of_meta_becomes_a_bridge_and_closes_the_window_unt
     garage = await a_garage(system)
     await system.sandbox.configure(day_seconds=DAY / 2)
     kim = await garage.customer_who_wrote(DAY * 0.75)
-    first = await kim.is_told("One")
+    first = await kim.is_told("The first.")
     assert await system.way(first) == ("session", "whatsapp", "window_open")
     assert await system.way(first, 2) == ("bridge", "sms", "window_expired")
     assert await system.fails(first) == "window_expired_bridge_sent"
-    second = await kim.is_told("Two")
+    second = await kim.is_told("The second.")
     assert await system.way(second) == ("silent", None, "bridge_already_sent")
     assert (await system.decided(second))["window"]["open"] is False
 
@@ -112,7 +123,7 @@ async def test_a_late_refusal_of_meta_becomes_a_bridge_and_closes_the_window_unt
 
     await system.until(a_second_later, "Meta's clock, which counts seconds, tells the two apart")
     await kim.writes("Here I am.")
-    third = await kim.is_told("Three")
+    third = await kim.is_told("The third.")
     assert await system.way(third) == ("session", "whatsapp", "window_open")
     await system.reaches(third, "read")
     await system.quiet()
@@ -132,7 +143,7 @@ async def test_a_refusal_at_once_is_decided_again_just_the_same(system: System) 
 
 async def test_two_intents_for_a_closed_conversation_in_one_batch_make_one_bridge(system: System) -> None:
     kim = await (await a_garage(system)).customer_who_wrote(LATE)
-    intents = [kim.intent(text) for text in ("One", "Two", "Three")]
+    intents = [kim.intent(text) for text in ("The first.", "The second.", "The third.")]
     await system.say_at_once("outbound.intents.v1", *intents, partition=0)
     for intent in intents:
         await system.reaches(intent["intent_id"], "failed")
@@ -152,7 +163,7 @@ async def test_two_routers_that_race_for_closed_conversations_make_one_bridge_ea
         return await system.members("outbound.intents.v1") == 2
 
     await system.until(both_work, "two routers share the intents")
-    pairs = [(customer.intent("One"), customer.intent("Two")) for customer in customers]
+    pairs = [(customer.intent("The first."), customer.intent("The second.")) for customer in customers]
     await asyncio.gather(
         system.say("outbound.intents.v1", *(one for one, _ in pairs), partition=0),
         system.say("outbound.intents.v1", *(two for _, two in pairs), partition=1),
@@ -170,11 +181,11 @@ async def test_two_routers_that_race_for_closed_conversations_make_one_bridge_ea
 
 async def test_redis_wiped_between_two_intents_brings_no_second_bridge(system: System) -> None:
     kim = await (await a_garage(system)).customer_who_wrote(LATE)
-    first = await kim.is_told("One")
+    first = await kim.is_told("The first.")
     assert await system.fails(first) == "window_expired_bridge_sent"
     async with redis.Redis.from_url(system.servers.redis_url) as cache:
         await cache.flushdb()
-    second = await kim.is_told("Two")
+    second = await kim.is_told("The second.")
     assert await system.way(second) == ("silent", None, "bridge_already_sent")
     await system.quiet()
     assert len(await kim.texts()) == 1

@@ -14,7 +14,7 @@ async def test_a_whatsapp_sender_killed_between_claim_and_result_sends_each_mess
     garage = await a_garage(system)
     reached, missed = await asyncio.gather(*(garage.customer_who_wrote() for _ in range(2)))
     await stall(system, "meta", reached, missed)
-    intents = [reached.intent("One"), missed.intent("Two")]
+    intents = [reached.intent("The first."), missed.intent("The second.")]
     await system.intend(*intents)
     await both_claimed(system, intents, reached.whatsapps)
     await system.services["whatsapp-sender"].kill()
@@ -31,7 +31,7 @@ async def test_an_sms_bridge_killed_between_claim_and_result_sends_each_bridge_o
     garage = await a_garage(system)
     reached, missed = await asyncio.gather(*(garage.customer_who_wrote(LATE) for _ in range(2)))
     await stall(system, "twilio", reached, missed)
-    intents = [reached.intent("One"), missed.intent("Two")]
+    intents = [reached.intent("The first."), missed.intent("The second.")]
     await system.intend(*intents)
     await both_claimed(system, intents, reached.texts)
     await system.services["sms-bridge"].kill()

@@ -31,6 +31,7 @@ from libs.common.events.topics import (
     OUTBOUND_WHATSAPP,
     WEBHOOKS,
 )
+from tests.support.command import environment
 from tests.support.listening import PATIENCE_SECONDS, Listener
 from tests.support.logs import validated
 from tests.support.sandbox import APP_SECRET, GRAPH_TOKEN, ROOT, TWILIO_SID, TWILIO_TOKEN, VERIFY_TOKEN, launched
@@ -80,7 +81,9 @@ class ServiceProcess:
 
     def start(self, env: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", "deploy.local.cli", "run", self.name, "--port", str(self.port)]
-        self._process = self._watchdog.spawn(command, output=self.log, env={**self._env, **env}, cwd=ROOT)
+        self._process = self._watchdog.spawn(
+            command, output=self.log, env={**self._env, **env}, base=environment(), cwd=ROOT
+        )
 
     async def ready(self) -> None:
         """Return when it is ready; fail with its log when it ended."""
@@ -145,7 +148,7 @@ class System:
         self.sandbox = SandboxClient(sandbox)
         self.told = Listener(servers.kafka_bootstrap, servers.topic_prefix)
         self.private: set[str] = {APP_SECRET, VERIFY_TOKEN, GRAPH_TOKEN, TWILIO_TOKEN, LINK_KEY}
-        """Words that no log line may hold; whoever makes a customer or a text adds to them."""
+        """Words that no log line may hold, such as stand in none by chance; whoever makes a customer or a text adds to them."""
         self._producer: AIOKafkaProducer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._open = AsyncExitStack()
@@ -350,12 +353,17 @@ class System:
 
     def lines(self, name: str = "*") -> list[dict[str, Any]]:
         """Every log line, of every service or of one, each held against the schema."""
-        return [line for log in sorted(self.folder.glob(f"{name}.log")) for line in validated(log.read_bytes())]
+        return [line for log in sorted(self.folder.glob(f"{name}.log")) for line in validated(_whole_lines(log))]
 
     def leaks(self) -> list[str]:
         """Private words found in the logs."""
-        logs = "\n".join(log.read_text() for log in self.folder.glob("*.log"))
+        logs = "\n".join(_whole_lines(log).decode() for log in self.folder.glob("*.log"))
         return [word for word in self.private if word in logs]
+
+
+def _whole_lines(log: Path) -> bytes:
+    """What stands in a log, without a last line that is still being written."""
+    return log.read_bytes().rpartition(b"\n")[0]
 
 
 async def commit_from_the_start(bootstrap: str, group: str, places: list[TopicPartition]) -> None:
