@@ -54,7 +54,7 @@ with told as (
     returning c.org_id, c.customer_id, c.at
 )
 insert into audit_log (org_id, customer_id, action, detail, at, source_key)
-select t.org_id, t.customer_id, 'consent.changed',
+select t.org_id, t.customer_id, 'consent',
        jsonb_build_object('category', 'sms', 'allowed', false, 'source', 'sms_provider', 'code', t.code), t.at,
        'sms_provider:' || t.customer_id || ':' || t.at
   from told t join changed c using (org_id, customer_id)
