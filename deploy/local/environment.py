@@ -101,6 +101,14 @@ def wishes(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     }
 
 
+def surroundings(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a process is given of ``environ`` beside its own settings.
+
+    No ``TRANSOM_*``: one that nobody wished for would be a setting all the same.
+    """
+    return {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
+
+
 def kafka_connection(env: Mapping[str, str], client_id: str) -> KafkaConnection:
     """How to reach the brokers of a run, credentials included."""
     given = {name: env[PREFIX + name.upper()] for name in KafkaSettings.model_fields if PREFIX + name.upper() in env}

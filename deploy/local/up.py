@@ -28,6 +28,7 @@ from deploy.local.environment import (
     environment,
     kafka_connection,
     remembered,
+    surroundings,
     wishes,
     write,
 )
@@ -137,18 +138,20 @@ async def _prepare(env: Mapping[str, str]) -> None:
 
 
 def _spawn(watchdog: Watchdog, env: Mapping[str, str], ports: Ports, logs: Path) -> dict[str, subprocess.Popen[bytes]]:
-    processes = {}
+    processes, base = {}, surroundings(os.environ)
     if SANDBOX_URL in env:
         processes["sandbox"] = watchdog.spawn(
             [sys.executable, "-m", "deploy.local.sandbox", "--port", str(ports.sandbox)],
             output=fresh_log(logs, "sandbox"),
             env=_sandbox_options(env),
+            base=base,
         )
     for service, port in ports.services.items():
         processes[service] = watchdog.spawn(
             [sys.executable, "-m", "deploy.local.cli", "run", service, "--port", str(port)],
             output=fresh_log(logs, service),
             env=env,
+            base=base,
         )
     return processes
 

@@ -153,11 +153,12 @@ class Watchdog:
         output: Path,
         stop_signal: int = signal.SIGTERM,
         env: Mapping[str, str] | None = None,
+        base: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a process that cannot outlive this run; its output is added to the file ``output``.
 
-        ``env`` is added to this process's environment. The process has a session of its own: Ctrl-C does not reach
+        ``env`` is added to ``base``, which is this process's environment unless given. The process has a session of its own: Ctrl-C does not reach
         it, whoever spawned it decides about its end.
         """
         with output.open("ab") as log:
@@ -166,7 +167,7 @@ class Watchdog:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {}), TOKEN: self.token},
+                env={**(os.environ if base is None else base), **(env or {}), TOKEN: self.token},
                 cwd=cwd,
                 start_new_session=True,
             )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import urllib.error
 import urllib.request
@@ -15,7 +16,7 @@ from uuid import uuid4
 
 import psutil
 
-from deploy.local.environment import Ports, environment
+from deploy.local.environment import Ports, environment, surroundings
 from deploy.local.servers.ports import LOOPBACK, free_port
 from deploy.local.servers.together import LocalServers
 from libs.common.clock import utc_now
@@ -114,7 +115,9 @@ class Stage:
     ) -> AsyncIterator[Running]:
         """Run ``python argv…`` until the block ends. Its output goes to a file."""
         log = self.folder / f"{name}-{uuid4().hex[:6]}.log"
-        process = self.servers.watchdog.spawn([sys.executable, *argv], output=log, env=env)
+        process = self.servers.watchdog.spawn(
+            [sys.executable, *argv], output=log, env=env, base=surroundings(os.environ)
+        )
         running = Running(name, process, port, log)
         watching = asyncio.create_task(_watch(running))
         try:

@@ -181,7 +181,8 @@ async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_nothin
     database: str, redis_url: str, kafka_bootstrap: str, kafka_admin: AIOKafkaAdminClient
 ) -> None:
     before = set(await kafka_admin.list_topics())
-    env = environment(KAFKA_BOOTSTRAP=kafka_bootstrap, POSTGRES_DSN=database, REDIS_URL=redis_url)
+    given = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "POSTGRES_DSN": database, "REDIS_URL": redis_url}
+    env = environment(**given, SEND_LEASE_SECONDS="5")  # with which no sender would start: not meant for the demo
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "deploy.local.demo"),
         cwd=ROOT,
