@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from libs.common.backoff import backoff
-from libs.common.db.errors import transient_db
-from libs.common.errors import Transient
 from libs.common.logging import get_logger
+from libs.common.transience import is_transient
 
 log = get_logger()
 
@@ -30,7 +29,7 @@ async def repeatedly(name: str, period: timedelta, tick: Callable[[], Awaitable[
         except Exception as error:  # one bad round must not end the rounds; it is logged as what it is
             failures += 1
             wait = max(period, backoff(failures, base=period, cap=_LONGEST_WAIT, jitter=random.random))
-            if isinstance(error, Transient) or transient_db(error):
+            if is_transient(error):
                 log.warning("task.retried", task=name, attempt=failures, exc_info=error)
             else:
                 log.exception("task.failed", task=name, attempt=failures)

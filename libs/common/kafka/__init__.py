@@ -10,7 +10,6 @@
 - ``isolate``: one batch: who was handled, who is dead, how far each partition may be committed; no Kafka in it
 - ``dead_letter``: a dead letter on the wire
 - ``records``: what a handler sees
-- ``transience``: is it expected trouble?
 - ``lenient``: header keys that are not UTF-8
 - ``quiet``: aiokafka's complaints, once a minute
 """

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from libs.common.errors import Permanent
 from libs.common.kafka.records import Handle, RawRecord, Received, Rejected
-from libs.common.kafka.transience import is_transient
+from libs.common.transience import is_transient
 
 T = TypeVar("T")
 

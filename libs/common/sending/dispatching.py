@@ -14,7 +14,6 @@ from typing import Generic
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
-from libs.common.kafka.transience import is_transient
 from libs.common.logging import get_logger
 from libs.common.metrics import observe
 from libs.common.sending.applying import Applied
@@ -23,6 +22,7 @@ from libs.common.sending.claiming import claim_due, set_aside
 from libs.common.sending.outcomes import Curve, PreparedT, RetryLater, SendOutcome, Timings, Unknown
 from libs.common.sending.recording import Recorder
 from libs.common.sending.rows import Claim
+from libs.common.transience import is_transient
 
 log = get_logger()
 

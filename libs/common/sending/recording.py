@@ -11,7 +11,6 @@ from libs.common.backoff import backoff
 from libs.common.clock import Clock
 from libs.common.db import sends
 from libs.common.db.pool import Pool
-from libs.common.kafka.transience import is_transient
 from libs.common.logging import get_logger
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
@@ -19,6 +18,7 @@ from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
 from libs.common.sending.rows import Claim
 from libs.common.sending.silence import Runs, cause, is_silence
 from libs.common.sending.transitions import answer, pause_scope, pauses_after, recovered
+from libs.common.transience import is_transient
 
 log = get_logger()
 

@@ -14,10 +14,10 @@ from libs.common.db.pool import Pool
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
 from libs.common.kafka.producer import Producer, Record
-from libs.common.kafka.transience import is_transient
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, ProviderName, SendRow
 from libs.common.sending.rows import News
+from libs.common.transience import is_transient
 
 log = get_logger()
 

@@ -1,13 +1,23 @@
 import asyncio
 from datetime import timedelta
 
+import redis.exceptions as redis
+from aiokafka.errors import KafkaConnectionError
+
 from libs.common.background import repeatedly
 from libs.common.errors import Transient
 from tests.support.logs import LogLines
 
 
 async def test_a_bad_round_is_told_and_does_not_end_the_rounds(log_lines: LogLines) -> None:
-    outcomes: list[Exception | None] = [None, Transient("postgres is away"), ValueError("customer said hello"), None]
+    outcomes: list[Exception | None] = [
+        None,
+        Transient("postgres is away"),
+        KafkaConnectionError(),
+        redis.ConnectionError(),
+        ValueError("customer said hello"),
+        None,
+    ]
     done = asyncio.Event()
 
     async def tick() -> None:
@@ -23,6 +33,8 @@ async def test_a_bad_round_is_told_and_does_not_end_the_rounds(log_lines: LogLin
     await asyncio.wait({task})
     assert [(line["event"], line["level"], line["attempt"]) for line in log_lines.all()] == [
         ("task.retried", "warning", 1),
-        ("task.failed", "error", 2),
+        ("task.retried", "warning", 2),
+        ("task.retried", "warning", 3),
+        ("task.failed", "error", 4),
     ]
     assert "hello" not in log_lines.raw

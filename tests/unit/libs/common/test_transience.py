@@ -6,7 +6,7 @@ import pytest
 import redis.exceptions as redis
 
 from libs.common.errors import ConfigurationError, Permanent, Transient, Undecodable
-from libs.common.kafka.transience import is_transient
+from libs.common.transience import is_transient
 
 EXPECTED = [
     Transient("away"),
