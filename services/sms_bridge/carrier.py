@@ -19,7 +19,7 @@ from services.sms_bridge.command import bridge_text, command_of, is_bridge, told
 from services.sms_bridge.compose import Unwritable
 from services.sms_bridge.gate import Facts, objection
 from services.sms_bridge.links import Link, LinkMint
-from services.sms_bridge.providers import OutgoingSms, SmsProvider, text_hash
+from services.sms_bridge.providers import OutgoingSms, SmsProvider
 from services.sms_bridge.settle import Terms, provider_ids, settle, slots_after
 
 log = get_logger()
@@ -85,7 +85,7 @@ class SmsCarrier:
 
     async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
         """See ``services.sms_bridge.sweep``."""
-        return await sweep.seek(self._pool, self._sms, rows, now=now, grace=self._grace)
+        return await sweep.seek(self._pool, self._sms, self._mint, rows, now=now, grace=self._grace)
 
     async def committed(self, settled: Sequence[Settled]) -> None:
         """Bring Redis in line with the slots in Postgres, and say which bridges are on their way."""
@@ -115,16 +115,17 @@ class SmsCarrier:
         if against is not None:
             return against
         if not bridge:
-            return _go(row, command, command.text or "", now) if command.text else Refused("empty_text")
+            return self._go(row, command, command.text, now) if command.text else Refused("empty_text")
         text = bridge_text(command, self._terms.portal_host, link.code)
         if isinstance(text, Unwritable):
             log.error("send.refused", org_id=row.org_id, intent_id=str(row.message_id), channel="sms", reason=text.why)
             return Refused(None)
-        return _go(row, command, text.text, now, link)
+        return self._go(row, command, text.text, now, link)
 
-
-def _go(row: SendRow, command: SmsCommand, text: str, now: datetime, link: Link | None = None) -> Go[OutgoingSms]:
-    sms = OutgoingSms(
-        sender=command.from_number, to=command.to, text=text, validity=min(_LONGEST_VALIDITY, row.expires_at - now)
-    )
-    return Go(sms, link_hash=None if link is None else link.code_hash, text_hash=text_hash(text))
+    def _go(
+        self, row: SendRow, command: SmsCommand, text: str, now: datetime, link: Link | None = None
+    ) -> Go[OutgoingSms]:
+        sms = OutgoingSms(
+            sender=command.from_number, to=command.to, text=text, validity=min(_LONGEST_VALIDITY, row.expires_at - now)
+        )
+        return Go(sms, link_hash=None if link is None else link.code_hash, text_hash=self._mint.text_hash(text))

@@ -1,7 +1,7 @@
 """Evidence for an SMS whose answer was lost: ids that came late, then the provider's own list.
 
-A listed message is ours when it went between the same numbers, not before the claim, with the very text (by digest; a bridge's code makes
-it unique), and belongs to no other send of ours. A list that cannot be read to its end proves nothing, and before the grace is over its
+A listed message is ours when it went between the same numbers, not before the claim, with the very text (by keyed digest; a bridge's
+code makes it unique), and belongs to no other send of ours. A list that cannot be read to its end proves nothing, and before the grace is over its
 silence proves nothing either.
 """
 
@@ -15,6 +15,7 @@ from libs.common.logging import get_logger
 from libs.common.send_rows import Key, SendRow
 from libs.common.sending.outcomes import Absent, Accepted, Evidence, Found, Unclear
 from services.sms_bridge import queries
+from services.sms_bridge.links import LinkMint
 from services.sms_bridge.providers import Listed, SmsProvider
 
 log = get_logger()
@@ -25,7 +26,7 @@ _SKEW = timedelta(seconds=60)
 
 
 async def seek(
-    pool: Pool, provider: SmsProvider, rows: Sequence[SendRow], *, now: datetime, grace: timedelta
+    pool: Pool, provider: SmsProvider, mint: LinkMint, rows: Sequence[SendRow], *, now: datetime, grace: timedelta
 ) -> dict[Key, Evidence]:
     """What is known of each send; a row that is missing is as unclear as before."""
     async with pool.acquire() as db:
@@ -42,7 +43,8 @@ async def seek(
         listed = lists.get(_parties(row))
         if listed is None:
             continue
-        match = next((sms for sms in reversed(listed) if sms.provider_id not in taken and _is_of(sms, row)), None)
+        free = (sms for sms in reversed(listed) if sms.provider_id not in taken)
+        match = next((sms for sms in free if _is_of(sms, row, mint)), None)
         if match is not None:
             taken.add(match.provider_id)
             evidence[row.key] = Found((Accepted(provider.account, match.provider_id),))
@@ -78,5 +80,5 @@ def _claimed(row: SendRow) -> datetime:
     return row.claimed_at or row.created_at
 
 
-def _is_of(sms: Listed, row: SendRow) -> bool:
-    return sms.text_hash == row.text_hash and sms.created_at >= _claimed(row) - _SKEW
+def _is_of(sms: Listed, row: SendRow, mint: LinkMint) -> bool:
+    return sms.created_at >= _claimed(row) - _SKEW and row.text_hash in mint.text_hashes(sms.text)

@@ -5,9 +5,8 @@ Law 2: ``Unknown`` is said whenever the provider may have taken the message. ``R
 Law 3: ``listed`` is the evidence: what the provider itself has on record. It says all of it or raises Transient; half a list proves nothing.
 """
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -26,10 +25,10 @@ class OutgoingSms:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A message that the provider has on record."""
+    """A message that the provider has on record. A bridge's text holds its code: it is compared and forgotten."""
 
     provider_id: str
-    text_hash: bytes
+    text: str = field(repr=False)
     created_at: datetime
 
 
@@ -45,8 +44,3 @@ class SmsProvider(Protocol):
 
     async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
         """Everything sent from ``sender`` to ``to`` since then, and perhaps a little before. Raises Transient."""
-
-
-def text_hash(text: str) -> bytes:
-    """The digest by which a text is found again in a provider's list; the text itself is kept nowhere with its code."""
-    return hashlib.sha256(text.encode()).digest()

@@ -16,7 +16,7 @@ import orjson
 
 from libs.common.errors import Transient
 from libs.common.sending.outcomes import Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
-from services.sms_bridge.providers import Listed, OutgoingSms, text_hash
+from services.sms_bridge.providers import Listed, OutgoingSms
 
 _API = "/2010-04-01"
 _CONNECT_SHARE = 0.3
@@ -77,7 +77,7 @@ def read_list(body: Mapping[str, Any]) -> tuple[list[Listed], str | None]:
     for item in body.get("messages") or ():
         match item:
             case {"sid": str(sid), "body": str(text), "date_created": str(created)}:
-                found.append(Listed(sid, text_hash(text), _rfc2822(created)))
+                found.append(Listed(sid, text, _rfc2822(created)))
             case _:
                 continue
     following = body.get("next_page_uri")

@@ -187,7 +187,7 @@ create table sends (
     unknown_since   timestamptz,
     outcome         jsonb,                          -- the last answer, classified (answer, code, reason), and what is to be told of it
     link_hash       bytea,                          -- bridge: keyed hash of the code of the latest send
-    text_hash       bytea,                          -- SMS: digest of the text of the latest send, to find it in the provider's list
+    text_hash       bytea,                          -- SMS: HMAC of the text of the latest send, to find it in the provider's list
     settled_at      timestamptz,
     told            boolean not null default false, -- settled and published
     created_at      timestamptz not null,

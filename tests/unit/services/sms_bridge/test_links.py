@@ -1,4 +1,4 @@
-"""A link's code is drawn evenly from base62, and only its keyed hash is kept."""
+"""A link's code is drawn evenly from base62, and only keyed hashes are kept of it and of the text around it."""
 
 import hashlib
 import hmac
@@ -26,3 +26,17 @@ def test_the_hash_is_made_with_the_newest_key() -> None:
     assert link.code_hash == hmac.new(b"newest", link.code.encode(), hashlib.sha256).digest()
     assert link.code_hash != code_hash(link.code, b"older")
     assert link.code.encode() not in link.code_hash
+
+
+def test_a_text_is_found_again_under_every_key_and_cannot_be_guessed_without_one() -> None:
+    text = "AcmeMotors: Update for you. Portal: tflow.link/abc12345"
+    before = LinkMint([b"older"]).text_hash(text)
+    after = LinkMint([b"newest", b"older"])
+    assert before in after.text_hashes(text)
+    assert after.text_hash(text) in after.text_hashes(text)
+    assert before not in LinkMint([b"newest"]).text_hashes(text)
+    assert hashlib.sha256(text.encode()).digest() not in after.text_hashes(text)
+
+
+def test_a_text_that_is_a_code_does_not_give_the_link_away() -> None:
+    assert LinkMint([b"key"]).text_hash("abc12345") != code_hash("abc12345", b"key")

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from libs.common.db.recipients import FAULT_OF_CODE
 from libs.common.sending.outcomes import Accepted, Refused, RetryLater, SendOutcome, Unknown
-from services.sms_bridge.providers import text_hash
 from services.sms_bridge.providers.twilio import classify, read_list
 from tests.support.recordings import recording, recordings
 
@@ -149,8 +148,9 @@ def test_no_answer_is_beyond_reading(status: int, body: dict[str, Any], retry_af
 def test_a_list_is_read_into_evidence() -> None:
     found, following = read_list(recording("twilio", "list_of_what_was_sent")["body"])
     assert following is None
-    assert [(sms.provider_id, sms.text_hash) for sms in found] == [(SID, text_hash("AcmeMotors: Update for you."))]
+    assert [(sms.provider_id, sms.text) for sms in found] == [(SID, "AcmeMotors: Update for you.")]
     assert found[0].created_at == datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+    assert "AcmeMotors" not in repr(found)
 
 
 def test_what_is_no_message_is_no_evidence_and_a_foreign_address_is_not_followed() -> None:
