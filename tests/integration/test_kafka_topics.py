@@ -9,7 +9,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from libs.common.errors import ConfigurationError
 from libs.common.events.topics import OUTBOUND_SMS, TOPICS, WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.topics import Difference, declare, delete, unreachable
+from libs.common.kafka.topics import Difference, declare, delete
 
 
 @pytest.fixture
@@ -73,7 +73,3 @@ async def test_only_what_is_under_the_prefix_is_deleted(
 async def test_without_a_prefix_nothing_is_deleted(kafka_bootstrap: str) -> None:
     with pytest.raises(ConfigurationError):
         await delete(KafkaConnection(kafka_bootstrap))
-
-
-async def test_a_broker_that_answers_is_reachable(connection: KafkaConnection) -> None:
-    assert await unreachable(connection) is None

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Generic, TypeVar
 
-import structlog
 from aiokafka import ConsumerRecord
 
 from libs.common.backoff import backoff
@@ -28,8 +27,9 @@ from libs.common.kafka.isolate import DeadLetter, Entry, Isolation, Verdict
 from libs.common.kafka.partitions import Partitions, RawBatch
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Decode, Handle, RawRecord, Received, Rejected, check_headers
+from libs.common.logging import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 T = TypeVar("T")
 

@@ -6,14 +6,14 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from libs.common.clock import Clock
 from libs.common.kafka import metrics
+from libs.common.logging import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 COMMIT_TIMEOUT = 10.0
 POSITION_TIMEOUT = 0.5

@@ -86,16 +86,6 @@ async def delete(connection: KafkaConnection) -> tuple[str, ...]:
         return names
 
 
-async def unreachable(connection: KafkaConnection, timeout: float = 2.0) -> str | None:  # noqa: ASYNC109 -- a bound for readiness
-    """Why the brokers do not answer a request for their metadata within ``timeout`` seconds, or None. Opens a connection of its own."""
-    try:
-        async with asyncio.timeout(timeout), _admin(connection) as admin:
-            await admin.describe_cluster()
-    except (ConfigurationError, KafkaError, OSError, TimeoutError) as error:
-        return f"kafka at {connection.bootstrap} does not answer ({type(error).__name__})"
-    return None
-
-
 @asynccontextmanager
 async def _admin(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=10_000)
