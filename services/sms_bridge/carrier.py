@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from libs.common.db.pool import Connection, Pool
-from libs.common.db.statuses import store_provider_ids
+from libs.common.db.statuses import keep_provider_ids
 from libs.common.events.outbound import Channel, SmsCommand
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, ProviderName, SendRow
@@ -72,16 +72,10 @@ class SmsCarrier:
         """See ``services.sms_bridge.settle``."""
         return await settle(db, settled, now, self._terms)
 
-    async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
-        """An SMS that was accepted after its claim was lost: its id finds its message, nothing else follows."""
-        ids = [
-            i for one in late if isinstance(one.final, tuple) for i in provider_ids(one.row, one.final, applied=False)
-        ]
-        effects = await store_provider_ids(db, ids, now)
-        news = {(one.row.org_id, told_message(one.row)): (one.row.key, News()) for one in late}
-        for update in effects.updates:
-            news[update.org_id, update.message_id][1].updates.append(update)
-        return dict(news.values())
+    async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
+        """An SMS that was accepted after its claim was lost: ``seek`` finds its id."""
+        ids = [i for one in late if isinstance(one.final, tuple) for i in provider_ids(one.row, one.final)]
+        await keep_provider_ids(db, ids, now)
 
     async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
         """See ``services.sms_bridge.sweep``."""

@@ -106,7 +106,7 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, term
     return news
 
 
-def provider_ids(row: SendRow, ids: Sequence[Accepted], *, applied: bool = True) -> list[ProviderId]:
+def provider_ids(row: SendRow, ids: Sequence[Accepted]) -> list[ProviderId]:
     """The ids that a send got, for the message whose status they feed."""
     return [
         ProviderId(
@@ -117,7 +117,6 @@ def provider_ids(row: SendRow, ids: Sequence[Accepted], *, applied: bool = True)
             message_id=told_message(row),
             send_id=row.message_id,
             attempt=row.attempt,
-            applied=applied,
         )
         for got in ids
     ]

@@ -6,7 +6,14 @@ from datetime import datetime, timedelta
 from pydantic import TypeAdapter
 
 from libs.common.db.pool import Connection, Pool
-from libs.common.db.statuses import Effects, LocalFailure, ProviderId, fail_locally, store_provider_ids
+from libs.common.db.statuses import (
+    Effects,
+    LocalFailure,
+    ProviderId,
+    fail_locally,
+    keep_provider_ids,
+    store_provider_ids,
+)
 from libs.common.events.content import OutContent
 from libs.common.events.outbound import Channel, OutboundRefused
 from libs.common.ids import callback_data
@@ -70,7 +77,7 @@ class WhatsappCarrier:
 
     async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
         """Ids of accepted sends, failures of refused ones; what goes back leaves its mark on the conversation or template first."""
-        effects = await store_provider_ids(db, [i for s in settled for i in _ids(s, applied=True)], now)
+        effects = await store_provider_ids(db, [i for s in settled for i in _ids(s)], now)
         failures = [_failure(s.row, s.final, now) for s in settled if isinstance(s.final, Refused)]
         effects.updates += await fail_locally(db, failures) if failures else []
         returned = [(s.row, s.final) for s in settled if isinstance(s.final, Returned)]
@@ -83,9 +90,9 @@ class WhatsappCarrier:
             await queries.templates_gone(db, [(row, gone[f.code]) for row, f in returned if f.code in gone], now)
         return _news([s.row for s in settled], effects)
 
-    async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
-        effects = await store_provider_ids(db, [i for s in late for i in _ids(s, applied=False)], now)
-        return _news([s.row for s in late], effects)
+    async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
+        """A message that was accepted after its claim was lost: ``evidence`` finds its id."""
+        await keep_provider_ids(db, [i for s in late for i in _ids(s)], now)
 
     async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
         """Statuses that came, late answers; silence counts once ingest has been caught up for the whole grace, and Meta answers."""
@@ -114,12 +121,12 @@ def _addressed(row: SendRow) -> bool:
     return any(row.command.get(name) is not None for name in ("to", "recipient"))
 
 
-def _ids(settled: Settled, *, applied: bool) -> list[ProviderId]:
+def _ids(settled: Settled) -> list[ProviderId]:
     row = settled.row
     if not isinstance(settled.final, tuple):
         return []
     return [
-        ProviderId("meta", i.account, i.provider_id, row.org_id, row.message_id, row.message_id, row.attempt, applied)
+        ProviderId("meta", i.account, i.provider_id, row.org_id, row.message_id, row.message_id, row.attempt)
         for i in settled.final
     ]
 

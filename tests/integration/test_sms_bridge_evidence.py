@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,13 +11,17 @@ import aiohttp
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.db import sends
 from libs.common.db.merge import Merge, merge_customers
 from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
+from libs.common.sending.applying import apply
 from libs.common.sending.line import Line
+from libs.common.sending.outcomes import Accepted
+from libs.common.sending.transitions import settle
 from services.sms_bridge.carrier import SmsCarrier
 from services.sms_bridge.links import LinkMint
 from services.sms_bridge.providers import Listed
@@ -186,6 +191,32 @@ async def test_a_status_that_overtook_the_answer_is_applied_with_it(world: Bridg
         (bridge_message_id(command.message_id), "delivered", None, None),
         (command.message_id, "failed", "window_expired_bridge_sent", None),
     }
+
+
+async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_gives_its_slot_back(
+    world: Bridging, sandbox: SandboxClient
+) -> None:
+    await sandbox.fault("twilio", "server_error", sent=True, calls=1)
+    command = await world.decided()
+    newest = await world.silenced(command)
+    await world.send(command)
+    [sms] = await sandbox.sms()
+    async with world.pool.acquire() as db, db.transaction():
+        [unknown] = await sends.take_unknown(db, "sms", world.clock(), 1, world.clock())
+        answered = replace(unknown, state="claimed")  # what a process still believes that stood still beyond its lease
+        step = settle(answered, (Accepted(TWILIO_SID, sms["sid"]),), world.clock())
+        assert (await apply(db, world.carrier, [step], world.clock())).news == []
+    failed = ProviderStatus("sms", TWILIO_SID, sms["sid"], "failed", world.clock(), "30003")
+    async with world.pool.acquire() as db, db.transaction():
+        await receive_statuses(db, [failed], world.clock())
+
+    await world.sweep()
+    assert (await world.message(bridge_message_id(command.message_id)))["status"] == "failed"
+    assert (await world.slot())[0] is None
+    _, refusals = await world.told()
+    assert [(refusal.intent_id, refusal.reason) for refusal in refusals] == [(newest, "slot_freed")]
+    [kept] = (await world.send_row(command))["outcome"]["refusals"]  # for the sweeper, had it not been told
+    assert kept["intent_id"] == str(newest)
 
 
 async def test_redis_away_changes_nothing_but_redis(world: Bridging, sandbox: SandboxClient) -> None:

@@ -17,6 +17,7 @@ from libs.common.db.statuses import (
     ProviderStatus,
     fail_locally,
     forget_early,
+    keep_provider_ids,
     receive_statuses,
     store_provider_ids,
 )
@@ -132,6 +133,38 @@ async def test_a_status_and_the_storing_of_its_id_at_the_same_time_never_miss_ea
         message_id = await a_message(pool)
         await asyncio.gather(receive(pool, a_status("sent", wamid)), store(pool, an_id(message_id, wamid)))
         assert await value(pool, "select status from messages where message_id = $1", message_id) == "sent"
+
+
+async def test_an_id_that_came_late_is_evidence_and_takes_no_kept_status_with_it(pool: Pool) -> None:
+    ours = an_id(await a_message(pool))
+    await receive(pool, a_status("failed", code="131047"))
+    async with pool.acquire() as db, db.transaction():
+        await keep_provider_ids(db, [ours], T0)
+    assert await value(pool, "select count(*) from early_statuses") == 1
+    [refusal] = (await store(pool, ours)).refusals  # its send is settled by that evidence
+    assert (refusal.reason, refusal.intent_id) == ("window_closed", ours.message_id)
+    assert await value(pool, "select count(*) from early_statuses") == 0
+
+
+async def test_a_status_that_comes_after_a_late_id_is_applied_where_the_message_stands(pool: Pool) -> None:
+    async with pool.acquire() as db, db.transaction():
+        await keep_provider_ids(db, [an_id(await a_message(pool))], T0)
+    assert rungs(await receive(pool, a_status("delivered"))) == [("delivered", 1)]
+
+
+async def test_a_status_of_a_bridge_that_is_not_in_its_thread_yet_waits_for_it(pool: Pool) -> None:
+    original = await a_message(pool)
+    bridge = bridge_message_id(original)
+    ours = an_id(bridge, "SM1", provider="sms", account="AC1", send_id=original)
+    async with pool.acquire() as db, db.transaction():
+        await keep_provider_ids(db, [ours], T0)
+        await db.execute("insert into bridge_slots values ($1, 'acme', $2, 'infinity')", CONVERSATION, original)
+    failed = a_status("failed", "SM1", provider="sms", account="AC1", code="30003")
+    assert await receive(pool, failed) == Effects()
+    await a_message(pool, message_id=bridge, channel="sms", notification_type="bridge", parent_id=original)
+    effects = await store(pool, ours)
+    assert [(update.message_id, update.status) for update in effects.updates] == [(bridge, "failed")]
+    assert [slot.intent_id for slot in effects.freed] == [original]
 
 
 async def test_a_late_status_of_an_earlier_attempt_says_nothing(pool: Pool) -> None:

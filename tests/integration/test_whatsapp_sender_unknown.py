@@ -172,6 +172,32 @@ async def test_a_result_that_lost_its_claim_is_evidence_and_nothing_more(
     assert len(await sandbox.messages()) == 1
 
 
+async def test_a_refusal_that_overtook_a_late_answer_is_remembered_until_it_is_told(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    await sandbox.fault("meta", "slow", seconds=1.5, calls=1)
+    async with a_sender(garage, producer, sandbox.url) as slow, a_sender(garage, producer, sandbox.url) as other:
+        await accept(slow, command)
+        calling = asyncio.create_task(slow.claim_once())
+        await sandbox.until(sandbox.messages)
+        [sent] = await sandbox.messages()
+        refused = {
+            "id": sent["wamid"],
+            "status": "failed",
+            "timestamp": str(int(garage.now().timestamp())),
+            "errors": [{"code": 131047}],
+        }
+        await garage.take_statuses([refused])
+        garage.now.forward(TIMINGS.lease)
+        await other.sweep_once()
+        await calling
+        garage.now.forward(timedelta(seconds=1))
+        await other.sweep_once()
+    [kept] = (await garage.row(command))["outcome"]["refusals"]
+    assert (kept["intent_id"], kept["reason"]) == (str(command.message_id), "window_closed")
+
+
 async def test_an_outage_of_minutes_costs_the_messages_that_tried_it_out_and_no_others(
     line: Line[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:

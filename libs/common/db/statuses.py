@@ -3,6 +3,10 @@
 Whoever keeps a status that belongs to nothing yet, and whoever stores a provider id, first takes an advisory lock on that id; so either the
 keeper sees the id or the storer sees the kept status. A status feeds only the attempt it belongs to (``libs.common.ladder``).
 
+An id that came after its claim was lost is stored as evidence and takes no kept status with it: whoever settles the send by that evidence
+does, and remembers what came of it until it is told. Statuses that come meanwhile are applied where the message stands already; a bridge is
+written when its send is settled, so its statuses are kept until then.
+
 Meta's 131047 on a free-form send is no failure of the message but a refusal: it is stored on the conversation (``refused_at``) and told
 to the router, which decides again. A bridge that fails after its acceptance gives its slot back; the original keeps its reason.
 """
@@ -57,7 +61,6 @@ class ProviderId:
     message_id: UUID
     send_id: UUID
     attempt: int
-    applied: bool = True
 
 
 @dataclass(slots=True)
@@ -75,6 +78,7 @@ _FIND = """
 select p.provider, p.account, p.provider_id, p.org_id, p.message_id, p.send_id, p.attempt
   from unnest($1::text[], $2::text[], $3::text[]) as u (provider, account, provider_id)
   join provider_ids p using (provider, account, provider_id)
+ where p.applied or exists (select from messages m where m.org_id = p.org_id and m.message_id = p.message_id)
 """
 
 _KEEP = """
@@ -86,8 +90,8 @@ on conflict do nothing
 
 _STORE = """
 insert into provider_ids (provider, account, provider_id, org_id, message_id, send_id, attempt, applied, recorded_at)
-select u.*, $9
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::uuid[], $7::int[], $8::bool[]) as u
+select u.*, $8, $9
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::uuid[], $7::int[]) as u
 on conflict (provider, account, provider_id) do nothing
 """
 
@@ -135,15 +139,18 @@ async def store_provider_ids(db: Connection, ids: Sequence[ProviderId], now: dat
         return Effects()
     keys = sorted({(i.provider, i.account, i.provider_id) for i in ids})
     await _lock(db, keys)
-    rows = [
-        (i.provider, i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt, i.applied) for i in ids
-    ]
-    await db.execute(_STORE, *_columns(rows), now)
+    await _store(db, ids, now, applied=True)
     kept = [ProviderStatus(**row) for row in await db.fetch(_TAKE_KEPT, *_columns(keys))]
     if not kept:
         return Effects()
     found = await _find(db, {s.id for s in kept})
     return await _settle(db, [(found[s.id], s) for s in sorted(kept, key=lambda s: s.at)])
+
+
+async def keep_provider_ids(db: Connection, ids: Sequence[ProviderId], now: datetime) -> None:
+    """Store ids that came after their claim was lost: evidence, and nothing follows from it yet."""
+    if ids:
+        await _store(db, ids, now, applied=False)
 
 
 async def forget_early(db: Connection, received_before: datetime, limit: int) -> int:
@@ -194,6 +201,11 @@ async def _find(db: Connection, ids: set[tuple[str, str, str]]) -> dict[tuple[st
         return {}
     rows = await db.fetch(_FIND, *_columns(sorted(ids)))
     return {(r[0], r[1], r[2]): _Match(r[3], r[4], r[5], r[6]) for r in rows}
+
+
+async def _store(db: Connection, ids: Sequence[ProviderId], now: datetime, *, applied: bool) -> None:
+    rows = [(i.provider, i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt) for i in ids]
+    await db.execute(_STORE, *_columns(rows), applied, now)
 
 
 async def _lock(db: Connection, ids: Sequence[tuple[str, str, str]]) -> None:

@@ -9,7 +9,7 @@ from libs.common.db import sends
 from libs.common.db.pool import Connection
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import PreparedT
-from libs.common.sending.rows import Key, News, SendRow, Settled, Step
+from libs.common.sending.rows import News, SendRow, Settled, Step
 
 
 @dataclass(slots=True)
@@ -32,7 +32,8 @@ class Applied:
 async def apply(db: Connection, carrier: Carrier[PreparedT], steps: Sequence[Step], now: datetime) -> Applied:
     """Write the steps whose rows still stand as before and let their effects follow.
 
-    A late acceptance (its claim is lost) leaves its provider ids as evidence. Call inside a transaction; afterwards publish ``news``.
+    A late acceptance (its claim is lost) leaves its provider ids as evidence. All news is of rows that were written, and stands in them until
+    it is told. Call inside a transaction; afterwards publish ``news``.
     """
     written = await sends.write(db, [(step.before, step.after) for step in steps])
     applied = Applied(
@@ -40,16 +41,14 @@ async def apply(db: Connection, carrier: Carrier[PreparedT], steps: Sequence[Ste
         lost=[step for step in steps if step.before.key not in written],
     )
     applied.settled = _settled(applied.done)
-    late = [late for late in _settled(applied.lost) if isinstance(late.final, tuple)]
-    news: dict[Key, News] = {}
     if applied.settled:
-        news |= await carrier.settle(db, applied.settled, now)
+        news = await carrier.settle(db, applied.settled, now)
+        rows = {settled.row.key: settled.row for settled in applied.settled}
+        applied.news = [(rows[key], told) for key, told in news.items() if told]
+        await sends.keep_news(db, [(row.key, _remembered(told)) for row, told in applied.news])
+    late = [late for late in _settled(applied.lost) if isinstance(late.final, tuple)]
     if late:
-        news |= await carrier.keep_evidence(db, late, now)
-    rows = {settled.row.key: settled.row for settled in (*applied.settled, *late)}
-    applied.news = [(rows[key], told) for key, told in news.items() if told]
-    kept = [(row.key, _remembered(told)) for row, told in applied.news if row.key in written]
-    await sends.keep_news(db, kept)
+        await carrier.keep_evidence(db, late, now)
     return applied
 
 

@@ -35,8 +35,8 @@ class Carrier(Protocol[PreparedT]):
         For accepted sends provider ids are stored; returned and refused ones have their effects. Keys without news may be left out.
         """
 
-    async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
-        """Acceptances whose claim was lost meanwhile: their provider ids are stored (not applied), nothing else."""
+    async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
+        """Acceptances whose claim was lost meanwhile: their provider ids are stored as evidence, and nothing follows from them yet."""
 
     async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
         """Evidence for calls whose answer was lost. Outside of any transaction: may ask the provider."""

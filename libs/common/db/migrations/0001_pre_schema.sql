@@ -209,13 +209,13 @@ create table provider_ids (
     message_id  uuid not null,                      -- the message whose status it feeds (for a bridge: the bridge's own id)
     send_id     uuid not null,                      -- message_id of the row in sends
     attempt     integer not null,
-    applied     boolean not null default true,      -- false: came with a result that had lost its claim; evidence only
+    applied     boolean not null default true,      -- false: came after its claim was lost; feeds a message that stands, and is evidence
     recorded_at timestamptz not null,
     primary key (provider, account, provider_id)
 );
 create index provider_ids_of_send on provider_ids (org_id, send_id, attempt);
 
--- A status whose provider id is not stored yet: kept 8 days, applied by whoever stores the id. Both sides take
+-- A status whose provider id is not stored yet, or whose message is not: kept 8 days, applied by whoever settles the send. Both sides take
 -- pg_advisory_xact_lock on hashtextextended(provider || ':' || account || ':' || provider_id, 0) first.
 create table early_statuses (
     provider    text not null,
