@@ -7,12 +7,14 @@ Rule 3: a directory customer whose phone is known from a conversation becomes th
 Rule 4: a change for an organisation or customer that nobody has told yet is refused, not waited for: records of one organisation come in
         order, so waiting would block a partition for something that may never come.
 
-``apply`` does a batch in a fixed number of round trips and may be called with any number of changes, in any order of types: organisations
-come first, then numbers, credit, customers, consents. Call it inside a transaction; all or nothing is the caller's choice (roll back when
-something was refused).
+``apply`` may be called with any number of changes, in any order of types: organisations come first, then numbers, credit, customers,
+consents. Within a type the outcome is that of one change after the other, however they are cut into batches. A batch takes a fixed number of
+round trips, and some more for each time that it names a customer or a phone again. Call it inside a transaction; all or nothing is the
+caller's choice (roll back when something was refused).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -92,7 +94,7 @@ async def _numbers(db: Connection, numbers: Sequence[Numbered[NumberUpserted]], 
 
 
 async def _credit(db: Connection, credit: Sequence[Numbered[OrgCredit]]) -> None:
-    await sql.set_credit(db, [(c.org_id, c.exhausted, c.at) for _, c in _newest(credit, lambda c: c.org_id)])
+    await sql.set_credit(db, sorted((c.org_id, c.exhausted, c.at) for _, c in _newest(credit, lambda c: c.org_id)))
     await sql.audit(
         db,
         [
@@ -110,38 +112,52 @@ async def _credit(db: Connection, credit: Sequence[Numbered[OrgCredit]]) -> None
 
 
 async def _customers(db: Connection, customers: Sequence[Numbered[CustomerUpserted]], refused: list[Refused]) -> None:
-    """Upsert, then give each phone's identity to its customer, or take over whom that identity had meant so far."""
+    """Upsert, then give each phone's identity to its customer, or take over whom that identity had meant so far.
+
+    A name told without a phone leaves the phone, and who claims a phone first keeps it: what touches the same customer is done in turn.
+    """
     if not customers:
         return
     phones = {i for _, c in customers if c.phone for i in identities_of_phone(c.org_id, c.phone)}
     await queries.lock(db, [identity_lock(*i) for i in phones] + [f"customer:{c.customer_id}" for _, c in customers])
     found = await sql.find_customers(db, [c.customer_id for _, c in customers])
-    ours: list[Numbered[CustomerUpserted]] = []
+    owners = {(o.org_id, o.kind, o.value): o.customer_id for o in await queries.owners(db, sorted(phones))}
+    for turn in _turns(customers, lambda change: _touched(change, found, owners)):
+        await _upsert_customers(db, turn, refused)
+
+
+def _touched(
+    change: CustomerUpserted, found: Mapping[UUID, sql.Known], owners: Mapping[Identity, UUID]
+) -> Iterable[Hashable]:
+    """The customers whom the change may alter, and its phone."""
+    yield change.customer_id
+    if change.customer_id in found:
+        yield found[change.customer_id].customer_id
+    for identity in identities_of_phone(change.org_id, change.phone) if change.phone else ():
+        yield identity
+        if identity in owners:
+            yield owners[identity]
+
+
+async def _upsert_customers(
+    db: Connection, customers: Sequence[Numbered[CustomerUpserted]], refused: list[Refused]
+) -> None:
+    """No two of these touch the same customer."""
+    found = await sql.find_customers(db, [c.customer_id for _, c in customers])
+    rows: list[sql.CustomerRow] = []
     for i, c in customers:
-        if c.customer_id in found and found[c.customer_id].org_id != c.org_id:
+        known = found.get(c.customer_id, sql.Known(c.org_id, c.customer_id))
+        if known.org_id != c.org_id:
             refused.append(Refused(i, "customer_of_another_org", "customer_id belongs to another organisation"))
-        else:
-            ours.append((i, c))
-    newest = _newest(ours, lambda c: found[c.customer_id].customer_id if c.customer_id in found else c.customer_id)
-    rows = [
-        sql.CustomerRow(
-            org_id=c.org_id,
-            customer_id=found[c.customer_id].customer_id if c.customer_id in found else c.customer_id,
-            name=_clean(c.name),
-            phone=c.phone,
-            at=c.at,
-            names="name" in c.model_fields_set,
-            phones="phone" in c.model_fields_set,
+            continue
+        told = c.model_fields_set
+        rows.append(
+            sql.CustomerRow(
+                c.org_id, known.customer_id, _clean(c.name), c.phone, c.at, names="name" in told, phones="phone" in told
+            )
         )
-        for _, c in newest
-    ]
     applied = await sql.upsert_customers(db, rows)
-    refused += [
-        Refused(i, "customer_of_another_org", "customer_id belongs to another organisation")
-        for (i, _), row in zip(newest, rows, strict=True)
-        if applied.get(row.customer_id, row.org_id) != row.org_id
-    ]
-    claims = [row for row in rows if applied.get(row.customer_id) == row.org_id and row.phone]
+    claims = [row for row in rows if row.customer_id in applied and row.phone]
     if claims:
         await _claim_phones(db, claims)
 
@@ -214,13 +230,40 @@ def _of(changes: Iterable[Numbered[ChangeT]], known: set[str]) -> list[Numbered[
 
 
 def _newest(changes: Iterable[Numbered[ChangeT]], entity: Callable[[ChangeT], object]) -> list[Numbered[ChangeT]]:
-    """Per entity the change with the newest ``at``, of equal ones the last, in the order of the entities."""
+    """Per entity the change with the newest ``at``, of equal ones the last; the entities in the order in which they were first named."""
     newest: dict[object, Numbered[ChangeT]] = {}
     for i, change in changes:
         before = newest.get(entity(change))
         if before is None or before[1].at <= change.at:
             newest[entity(change)] = (i, change)
-    return [newest[key] for key in sorted(newest, key=str)]
+    return list(newest.values())
+
+
+def _turns(
+    changes: Sequence[Numbered[ChangeT]], touched: Callable[[ChangeT], Iterable[Hashable]]
+) -> list[list[Numbered[ChangeT]]]:
+    """The changes in as few turns as keep the order of those that touch the same, be it through others; ``touched`` names something."""
+    leader: dict[Hashable, Hashable] = {}
+
+    def leader_of(key: Hashable) -> Hashable:
+        while (above := leader.setdefault(key, key)) != key:
+            leader[key] = leader[above]
+            key = above
+        return key
+
+    groups = [list(touched(change)) for _, change in changes]
+    for first, *rest in groups:
+        for key in rest:
+            leader[leader_of(key)] = leader_of(first)
+    turns: list[list[Numbered[ChangeT]]] = []
+    taken = Counter[Hashable]()
+    for change, (first, *_) in zip(changes, groups, strict=True):
+        group = leader_of(first)
+        if taken[group] == len(turns):
+            turns.append([])
+        turns[taken[group]].append(change)
+        taken[group] += 1
+    return turns
 
 
 def _stamp(at: datetime) -> str:

@@ -109,7 +109,7 @@ with told as materialized (
     insert into customers (org_id, customer_id, name, phone, origin, upserted_at)
     select org_id, customer_id, name, phone, 'directory', at from told order by customer_id
     on conflict (customer_id) do nothing
-    returning customer_id, org_id
+    returning customer_id
 ), changed as (
     update customers c
        set name = case when t.names then t.name else c.name end,
@@ -117,15 +117,15 @@ with told as materialized (
            origin = 'directory', upserted_at = t.at
       from told t
      where c.customer_id = t.customer_id and c.org_id = t.org_id and (c.upserted_at is null or c.upserted_at <= t.at)
- returning c.customer_id, c.org_id
+ returning c.customer_id
 )
 select * from fresh union all select * from changed
 """
 
 
-async def upsert_customers(db: Connection, rows: Sequence[CustomerRow]) -> Mapping[UUID, str]:
-    """The customers that were made or changed, and whose they are; stale ones are left out. Each customer is named once."""
-    return {row[0]: row[1] for row in await db.fetch(_UPSERT_CUSTOMERS, *_columns(rows))} if rows else {}
+async def upsert_customers(db: Connection, rows: Sequence[CustomerRow]) -> set[UUID]:
+    """The customers that were made or changed; stale ones and another's are left out. Each customer is named once."""
+    return {row[0] for row in await db.fetch(_UPSERT_CUSTOMERS, *_columns(rows))} if rows else set()
 
 
 # The conversations of the one who had the number before keep their thread, but no longer its address.

@@ -187,7 +187,7 @@ select i.org_id, i.kind, i.value, i.customer_id, c.origin, c.phone
 
 async def owners(db: Connection, ids: Sequence[tuple[str, str, str]]) -> list[Owner]:
     """The customers behind these identities (org, kind, value), their rows locked."""
-    return [Owner(*row) for row in await db.fetch(_OWNERS, *_columns(ids))]
+    return [Owner(*row) for row in await db.fetch(_OWNERS, *_columns(ids))] if ids else []
 
 
 _CREATE = """
