@@ -74,19 +74,25 @@ def system(
     port_base: int | None = None,
     given: Mapping[str, str] | None = None,
     console: Console | None = None,
-    durable: bool = True,
+    lasting: bool = True,
 ) -> Iterator[Running]:
     """A system that is ready inside the ``with`` and gone after it.
 
     ``given`` are ``TRANSOM_*`` variables that win over ours (without it, those of the environment); servers given there are used
-    instead. Raises ConfigurationError in one line.
+    instead. Without ``lasting`` the folder was made for this run alone: its servers never wait for the disk, and it is removed if the
+    run is killed. Raises ConfigurationError in one line.
     """
     folder = folder.absolute()
     given = wishes(os.environ if given is None else given, folder)
     try:
         ports = Ports.choose(port_base)
         servers = LocalServers(
-            folder, given=Given.from_environment(given), port_base=port_base, console=console, durable=durable
+            folder,
+            given=Given.from_environment(given),
+            port_base=port_base,
+            console=console,
+            durable=lasting,
+            scratch=None if lasting else folder,
         )
         servers.start()
     except ServerError as error:

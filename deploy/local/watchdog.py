@@ -5,6 +5,7 @@ Law 2: a process is known by its pid *and* the moment it started, never by its n
 Law 3: what was started but not yet registered when the parent died is known by a token in its environment.
 Law 4: everything is asked first, then killed, children included; ``ASK_SECONDS``, ``KILL_SECONDS`` and ``SWEEP_SECONDS`` follow each
 other, eight seconds in all.
+Law 5: a folder that was made for a run which was then killed goes last; a run that ends in order sees to its folders itself.
 
 This file runs as a script of its own (the watchdog must start at once), so it imports nothing of the project.
 """
@@ -13,6 +14,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,11 +184,16 @@ class Watchdog:
     def forget(self, pid: int) -> None:
         self._tell({"forget": pid})
 
+    def scratch(self, folder: Path) -> None:
+        """Have a folder removed if this run is killed; only one that was made for this run alone."""
+        self._tell({"scratch": str(folder.absolute())})
+
     def close(self) -> None:
         """End everything still watched and the watchdog itself; returns when that is done."""
         with self._lock:
             if self._process.stdin is not None and not self._process.stdin.closed:
                 with contextlib.suppress(BrokenPipeError):
+                    self._process.stdin.write(b'{"orderly": true}\n')
                     self._process.stdin.close()
         self._process.wait()
 
@@ -200,6 +207,7 @@ class Watchdog:
 
 def main(token: str, lines: Iterable[str]) -> None:
     """The watchdog's own life: remember what it is told until the pipe closes, then end all of it."""
+    scratch: list[str] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     watched: dict[int, Watched] = {}
@@ -210,11 +218,17 @@ def main(token: str, lines: Iterable[str]) -> None:
                     watched[fields["pid"]] = Watched(**fields)
                 case {"forget": int(pid)}:
                     watched.pop(pid, None)
+                case {"scratch": str(folder)}:
+                    scratch.append(folder)
+                case {"orderly": True}:
+                    scratch.clear()
     end(watched.values())
     deadline = time.monotonic() + SWEEP_SECONDS
     while (left := bearers(token)) and (seconds := deadline - time.monotonic()) > 0:
         send(left, signal.SIGKILL)
         _wait_gone(left, min(seconds, _LOOK_AGAIN))
+    for folder in scratch:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

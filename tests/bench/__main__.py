@@ -87,7 +87,10 @@ def main() -> int:
     began = time.monotonic()
     try:
         with LocalServers(
-            folder / "servers", given=Given.from_environment(os.environ), console=Console(stderr=True)
+            folder / "servers",
+            given=Given.from_environment(os.environ),
+            console=Console(stderr=True),
+            scratch=None if options.keep else folder,
         ) as servers:
             machine, where = Machine.here(), _where(servers)
             console.print(f"{machine}\n{where}", highlight=False)

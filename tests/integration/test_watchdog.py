@@ -163,6 +163,31 @@ def test_a_forgotten_process_is_still_known_by_its_token(tmp_path: Path) -> None
     assert started.wait() == -signal.SIGKILL
 
 
+SCRATCH = """
+import json, sys, tempfile, time
+from pathlib import Path
+from deploy.local.watchdog import Watchdog
+with Watchdog() as watchdog:
+    folder = tempfile.mkdtemp(dir=sys.argv[1])
+    watchdog.scratch(Path(folder))
+    started = watchdog.spawn(["sleep", "300"], output=Path(folder) / "log")
+    print(json.dumps({"pids": [started.pid, watchdog.pid]}), flush=True)
+    time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize(("how", "left"), [(signal.SIGKILL, 0), (signal.SIGINT, 1)])
+def test_a_folder_made_for_a_run_goes_with_it_when_it_is_killed_and_is_its_own_concern_otherwise(
+    how: signal.Signals, left: int, tmp_path: Path
+) -> None:
+    with _run(SCRATCH, tmp_path) as run:
+        processes = _started(_first_line(run)["pids"])
+        run.send_signal(how)
+        run.wait()
+        assert _await_end(processes) == []  # the watchdog's own end comes last
+    assert len(list(tmp_path.iterdir())) == left
+
+
 def test_a_pid_that_came_round_again_is_left_alone() -> None:
     with subprocess.Popen(["sleep", "300"]) as stranger:
         end([Watched(stranger.pid, started=1.0)])

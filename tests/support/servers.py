@@ -93,6 +93,7 @@ class RunServers:
     def _folder(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="transom-tests-"))
         self._open.callback(shutil.rmtree, folder, ignore_errors=True)
+        self.watchdog.scratch(folder)
         return folder
 
 

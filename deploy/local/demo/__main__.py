@@ -59,7 +59,7 @@ def main() -> int:
     try:
         with borrowed(os.environ, console) as given:
             console.print("[dim]starting servers, four services and the sandbox[/dim]")
-            with system(folder, given=given | SHORT_DAY, console=console, durable=False) as running:
+            with system(folder, given=given | SHORT_DAY, console=console, lasting=False) as running:
                 asyncio.run(_play(running, folder, Timeline(console)))
                 console.print("[green]every step was observed[/green]")
                 if keep:

@@ -56,7 +56,8 @@ class LocalServers:
 
     ``port_base``: Kafka takes it, its controller the next, PostgreSQL and Valkey the two after; None takes free ports.
     ``durable=False`` never waits for the disk. Raises ServerError in one line for a person. ``watchdog`` takes further
-    processes of the same run: its ``spawn`` starts what may not outlive it.
+    processes of the same run: its ``spawn`` starts what may not outlive it. ``scratch`` is a folder that was made for this
+    run alone and is removed if the run is killed.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class LocalServers:
         port_base: int | None = None,
         durable: bool = True,
         console: Console | None = None,
+        scratch: Path | None = None,
     ) -> None:
+        self.scratch = scratch
         self.folder = folder.absolute()
         self.given = given or Given()
         self.port_base = port_base
@@ -105,6 +108,8 @@ class LocalServers:
             self.folder.mkdir(parents=True, exist_ok=True)
             starting.enter_context(self._lock())
             self._watchdog = starting.enter_context(Watchdog())
+            if self.scratch is not None:
+                self._watchdog.scratch(self.scratch)
             servers = self._build(self._watchdog)
             starting.callback(stop_all, servers)
             if self.kafka is not None:
