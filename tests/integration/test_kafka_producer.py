@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from deploy.local.servers.kafka import KafkaServer
 from deploy.local.servers.ports import free_port
 from libs.common.errors import ConfigurationError, Permanent, Transient
-from libs.common.events.topics import OUTBOUND_SMS, WEBHOOKS
+from libs.common.events.topics import OUTBOUND_SMS, OUTBOUND_WHATSAPP, WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.topics import declare
@@ -100,6 +100,26 @@ async def test_after_the_broker_refused_a_record_the_next_ones_pass(
             await producer.publish([Record(OUTBOUND_SMS, b"k", b"x" * 3000)])
         for _ in range(3):
             await producer.publish([Record(OUTBOUND_SMS, b"k", b"next")])
+
+
+async def test_what_fails_with_a_replaced_producer_does_not_spoil_the_new_one(
+    connection: KafkaConnection, kafka_admin: AIOKafkaAdminClient
+) -> None:
+    narrow = NewTopic(connection.name(OUTBOUND_SMS.name), 1, 1, topic_configs={"max.message.bytes": "2000"})
+    going = NewTopic(connection.name(OUTBOUND_WHATSAPP.name), 1, 1)
+    await kafka_admin.create_topics([narrow, going])
+    async with Producer(connection, delivery_timeout=20) as producer:
+        await producer.publish([Record(OUTBOUND_WHATSAPP, b"k", b"arrives")])
+        await kafka_admin.delete_topics([going.name])
+        under_way = asyncio.create_task(producer.publish([Record(OUTBOUND_WHATSAPP, b"k", b"waits")]))
+        with pytest.raises(Permanent, match="record_too_large"):
+            await producer.publish([Record(OUTBOUND_SMS, b"k", b"x" * 3000)])
+        await producer.publish([Record(WEBHOOKS, b"k", b"with a new one")])
+        renewed = producer._inner
+        with pytest.raises(Transient):
+            await under_way
+        await producer.publish([Record(WEBHOOKS, b"k", b"with the same")])
+        assert producer._inner is renewed
 
 
 async def test_a_topic_that_does_not_exist_is_trouble_in_bounded_time(connection: KafkaConnection) -> None:

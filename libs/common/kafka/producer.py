@@ -3,7 +3,9 @@
 Rule 1: it never hangs; after ``delivery_timeout`` it raises Transient. What was not acknowledged by then may still arrive: whoever
         publishes again publishes the same record, and readers recognise it by its id.
 Rule 2: a record that is too large for its topic is refused (Permanent, ``record_too_large``) before anything of its batch is sent.
-Rule 3: nothing lingers: a batch is handed over whole before anything of it leaves, and what comes while a request is under way gathers by itself.
+Rule 3: nothing lingers: what comes while a request is under way gathers by itself. A publish is handed over in one go, but what a partition
+        gets beyond ``BATCH_BYTES`` waits until the sender has taken what is there, and the first publish to a topic waits for its metadata;
+        what was handed over before may leave meanwhile.
 Rule 4: a refusal by the broker leaves a gap in the idempotent producer's sequence, after which that producer is of no more use: the next
         ``publish`` begins a new one.
 """
@@ -102,6 +104,7 @@ class Producer:
         acknowledgements: set[asyncio.Future[Any]] = set()
         counts = Counter([record.topic.name for record in records])
         names = {bare: self._connection.name(bare) for bare in counts}
+        inner: AIOKafkaProducer | None = None
         try:
             async with asyncio.timeout(self._delivery_timeout):
                 inner = await self._usable()
@@ -118,7 +121,8 @@ class Producer:
                 acknowledgement.result()
         except (KafkaError, OSError, TimeoutError) as error:
             PUBLISH_FAILURES.labels(type(error).__name__).inc()
-            self._judge(error)
+            if inner is self._inner:  # else it was replaced meanwhile, and its failure says nothing of the new one
+                self._judge(error)
             raise self._failure(error) from error
         finally:
             for acknowledgement in acknowledgements:
