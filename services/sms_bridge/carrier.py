@@ -103,17 +103,16 @@ class SmsCarrier:
     def _verdict(self, row: SendRow, facts: Facts | None, link: Link, now: datetime) -> Verdict[OutgoingSms]:
         command = command_of(row)
         if command is None:
-            return Refused("unreadable")
+            return _unsendable(row, "unreadable")
         bridge = command.route == "bridge"
         against = objection(bridge=bridge, sender=command.from_number, to=command.to, facts=facts, now=now)
         if against is not None:
             return against
         if not bridge:
-            return self._go(row, command, command.text, now) if command.text else Refused("empty_text")
+            return self._go(row, command, command.text, now) if command.text else _unsendable(row, "empty_text")
         text = bridge_text(command, self._terms.portal_host, link.code)
         if isinstance(text, Unwritable):
-            log.error("send.refused", org_id=row.org_id, intent_id=str(row.message_id), channel="sms", reason=text.why)
-            return Refused(None)
+            return _unsendable(row, text.why)
         return self._go(row, command, text.text, now, link)
 
     def _go(
@@ -123,3 +122,16 @@ class SmsCarrier:
             sender=command.from_number, to=command.to, text=text, validity=min(_LONGEST_VALIDITY, row.expires_at - now)
         )
         return Go(sms, link_hash=None if link is None else link.code_hash, text_hash=self._mint.text_hash(text))
+
+
+def _unsendable(row: SendRow, why: str) -> Refused:
+    """No provider has seen it, so there is no code of one: why it cannot go is for the log."""
+    log.error(
+        "send.refused",
+        org_id=row.org_id,
+        message_id=str(row.message_id),
+        attempt=row.attempt,
+        channel="sms",
+        reason=why,
+    )
+    return Refused(None)

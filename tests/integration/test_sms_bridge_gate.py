@@ -11,6 +11,7 @@ from tests.support.bridging import (
     ORG,
     Bridging,
 )
+from tests.support.logs import LogLines
 
 
 def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str, str | None, str | None]]:
@@ -43,6 +44,24 @@ async def test_the_same_gate_stands_before_plain_text(world: Bridging, sandbox: 
     assert await world.send(command) == 0
     updates, _ = await world.told()
     assert ends(updates) == [(command.message_id, "failed", f"window_expired_{reason}", None)]
+    assert await sandbox.sms() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [("command - 'from_number'", "unreadable"), ("jsonb_set(command, '{text}', '\"\"')", "empty_text")],
+)
+async def test_what_no_provider_saw_is_refused_without_a_providers_code(
+    world: Bridging, sandbox: SandboxClient, log_lines: LogLines, change: str, why: str
+) -> None:
+    command = await world.decided(route="session", text="Hello")
+    await world.accept(command)
+    await world.execute(f"update sends set command = {change}")
+    assert await world.send() == 0
+    updates, _ = await world.told()
+    assert ends(updates) == [(command.message_id, "failed", "provider_refused", None)]
+    [line] = log_lines.of("send.refused")
+    assert (line["message_id"], line["reason"]) == (str(command.message_id), why)
     assert await sandbox.sms() == []
 
 
