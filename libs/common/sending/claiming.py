@@ -78,5 +78,5 @@ async def set_aside(db: Connection, carrier: Carrier[PreparedT], now: datetime, 
 def _put_off(row: SendRow, now: datetime, timings: Timings) -> SendRow:
     """The row as one that is tried again ever more rarely, until its deadline."""
     wait = backoff(row.tries + 1, base=_SET_ASIDE, cap=_SET_ASIDE_LONGEST, jitter=random.random, factor=4)
-    noted = replace(row, tries=row.tries + 1, outcome={"answer": "retry_later", "code": "fault"})
+    noted = replace(row, tries=row.tries + 1, outcome={**(row.outcome or {}), "answer": "retry_later", "code": "fault"})
     return later(noted, now + wait, now, timings, holds_for_all=False)

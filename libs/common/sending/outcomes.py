@@ -38,7 +38,8 @@ class Accepted:
 class RetryLater:
     """Certainly not processed; the same again after ``after``, or after a step of ``curve`` when the provider named no time.
 
-    ``code`` is the provider's, or a word of ours such as ``never_left``. After ``limit`` tries of a message it is refused with that code.
+    ``code`` is the provider's, or a word of ours such as ``never_left``. When it has come ``limit`` times for a message, that is refused
+    with the code.
     """
 
     scope: Scope

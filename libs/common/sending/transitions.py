@@ -13,6 +13,7 @@ Rule 3: a row holds back younger ones of its conversation without end only for a
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from libs.common.backoff import backoff
@@ -124,11 +125,21 @@ def answer(
         case Unknown():
             return Step(row, unknown(row, outcome.code, now, timings))
         case RetryLater():
-            if outcome.limit is not None and row.tries >= outcome.limit:
+            answers = _answers(row, outcome)
+            if outcome.limit is not None and answers["times"][outcome.code] >= outcome.limit:
                 return settle(row, Refused(outcome.code), now)
             due = pause.until if pause is not None else now + wait(outcome, row.tries, jitter)
-            noted = replace(row, outcome={"answer": "retry_later", "code": outcome.code})
+            noted = replace(row, outcome=answers)
             return Step(row, later(noted, due, now, timings, holds_for_all=outcome.scope in {"pair", "account"}))
+
+
+def _answers(row: SendRow, outcome: RetryLater) -> dict[str, Any]:
+    """The answer as it is noted, with how often each that has a limit has come: a throttle or an outage uses up nothing of it."""
+    noted = {**(row.outcome or {}), "answer": "retry_later", "code": outcome.code}
+    if outcome.limit is None:
+        return noted
+    times: Mapping[str, int] = noted.get("times", {})
+    return noted | {"times": {**times, outcome.code: times.get(outcome.code, 0) + 1}}
 
 
 def wait(outcome: RetryLater, tries: int, jitter: Jitter) -> timedelta:
@@ -162,7 +173,7 @@ def unknown(row: SendRow, code: str, now: datetime, timings: Timings) -> SendRow
         due_at=now,
         unknown_since=now,
         blocks_until=row.blocks_until or (row.claimed_at or now) + timings.blocks,
-        outcome={"answer": "unknown", "code": code},
+        outcome={**(row.outcome or {}), "answer": "unknown", "code": code},
     )
 
 

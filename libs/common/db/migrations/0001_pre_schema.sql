@@ -185,7 +185,7 @@ create table sends (
     claimed_at      timestamptz,
     lease_until     timestamptz,
     unknown_since   timestamptz,
-    outcome         jsonb,                          -- the last answer, classified (answer, code, reason), and what is to be told of it
+    outcome         jsonb,                          -- the last answer (answer, code, reason), how often limited ones came, what is to be told
     link_hash       bytea,                          -- bridge: keyed hash of the code of the latest send
     text_hash       bytea,                          -- SMS: HMAC of the text of the latest send, to find it in the provider's list
     settled_at      timestamptz,

@@ -121,11 +121,28 @@ def test_a_row_blocks_younger_ones_for_a_minute_in_all_not_a_minute_each_time(ou
         row = claim(step.after, Go(None), CLAIM, now, TIMINGS)
 
 
-def test_a_message_is_refused_after_as_many_tries_as_its_answer_allows() -> None:
-    media = RetryLater("message", CURVE, "131053", limit=3)
-    third = replace(a_row(state="claimed"), tries=3)
-    assert answer(replace(third, tries=2), media, None, NOW, timings=TIMINGS, jitter=no_jitter).final is None
-    assert answer(third, media, None, NOW, timings=TIMINGS, jitter=no_jitter).final == Refused("131053")
+MEDIA = RetryLater("message", CURVE, "131053", limit=3)
+UNLIMITED: st.SearchStrategy[SendOutcome] = st.sampled_from(
+    [RetryLater("account", CURVE, "130429"), RetryLater("pair", CURVE, "131056"), Unknown("timeout")]
+)
+
+
+@given(st.lists(st.lists(UNLIMITED, max_size=4), min_size=3, max_size=3))
+def test_a_message_is_refused_when_an_answer_has_come_as_often_as_it_may_whatever_came_between(
+    between: list[list[SendOutcome]],
+) -> None:
+    row, finals = a_row(state="claimed"), []
+    for outcome in [outcome for others in between for outcome in (*others, MEDIA)]:
+        step = answer(row, outcome, None, NOW, timings=TIMINGS, jitter=no_jitter)
+        finals.append(step.final)
+        after = step.after
+        if after.state == "unknown":
+            again = weigh(after, Absent(), NOW, TIMINGS)
+            assert again is not None
+            after = replace(again.after, resends=0)
+        row = claim(after, Go(None), CLAIM, NOW, TIMINGS)
+    assert finals[-1] == Refused("131053")
+    assert set(finals[:-1]) <= {None}
 
 
 def test_what_the_provider_asks_for_is_the_wait() -> None:
