@@ -94,7 +94,9 @@ async def test_a_header_key_that_is_not_utf8_neither_wedges_its_partition_nor_co
     assert "stray\\xffkey" in dict(letter.headers)
 
 
-async def test_one_guilty_record_in_a_batch_is_found_and_the_rest_goes_through_in_order(bench: Bench) -> None:
+async def test_one_guilty_record_in_a_batch_is_found_and_the_rest_goes_through_in_order(
+    bench: Bench, log_lines: LogLines
+) -> None:
     values = numbered(60)
     values[17] = "poison"
     await bench.put(*values)
@@ -116,6 +118,11 @@ async def test_one_guilty_record_in_a_batch_is_found_and_the_rest_goes_through_i
         "3",
     )
     assert await bench.committed(0) == [60]
+    [line] = log_lines.of("record.dead_lettered")
+    [bug] = line["exception"]
+    assert (line["level"], bug["type"]) == ("error", "ZeroDivisionError")
+    assert "test_kafka_consumer.py" in bug["at"][-1]
+    assert "900123" not in log_lines.raw
 
 
 async def test_a_handler_may_refuse_records_without_halving_the_batch(bench: Bench) -> None:

@@ -31,6 +31,8 @@ class DeadLetter:
     reason: str
     detail: str
     attempts: int
+    error: Exception | None = None
+    """What a handler with a bug raised, for the log."""
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class Isolation(Generic[T]):
                 [e for e in waiting.pop() if e.record.partition not in verdict.stopped], verdict
             )
             batch = [entry for entry in part if isinstance(entry, Received)]
+            bug, attempts = None, 1
             try:
                 rejected = (await self.handle(batch) or ()) if batch else ()
             except Exception as error:  # noqa: BLE001 -- the policy for every exception of every handler is here
@@ -90,30 +93,28 @@ class Isolation(Generic[T]):
                 if isinstance(dead, Exception):
                     verdict.trouble = dead
                     break
-                rejected, attempts = dead
-            else:
-                attempts = 1
-            self._settle(part, {_place(refusal.record): refusal for refusal in rejected}, attempts, verdict)
+                rejected, attempts, bug = dead
+            self._settle(part, {_place(refusal.record): refusal for refusal in rejected}, attempts, bug, verdict)
         return verdict
 
     async def _try_alone(
         self, batch: Sequence[Received[T]], error: Exception
-    ) -> tuple[Sequence[Rejected], int] | Exception:
-        """The refusals of a batch of one and how often it was tried; or the expected trouble that came between."""
+    ) -> tuple[Sequence[Rejected], int, Exception | None] | Exception:
+        """The refusals of a batch of one, how often it was tried, and the bug it died of; or the expected trouble that came between."""
         for attempt in range(1, self.tries + 1):
             if isinstance(error, Permanent):
-                return [Rejected(batch[0].record, error.reason, error.detail)], attempt
+                return [Rejected(batch[0].record, error.reason, error.detail)], attempt, None
             if attempt == self.tries:
                 break
             if not await self.pause(attempt + 1):
                 return error
             try:
-                return await self.handle(batch) or (), attempt + 1
+                return await self.handle(batch) or (), attempt + 1, None
             except Exception as again:  # noqa: BLE001 -- see judge
                 if is_transient(again):
                     return again
                 error = again
-        return [Rejected(batch[0].record, "handler_failed", type(error).__name__)], self.tries
+        return [Rejected(batch[0].record, "handler_failed", type(error).__name__)], self.tries, error
 
     def _before_the_limit(self, part: Sequence[Entry[T]], verdict: Verdict) -> list[Entry[T]]:
         """``part`` up to where, supposing that everything understood will be handled, each partition's limit is reached."""
@@ -128,7 +129,12 @@ class Isolation(Generic[T]):
         return kept
 
     def _settle(
-        self, part: Sequence[Entry[T]], refusals: Mapping[tuple[int, int], Rejected], attempts: int, verdict: Verdict
+        self,
+        part: Sequence[Entry[T]],
+        refusals: Mapping[tuple[int, int], Rejected],
+        attempts: int,
+        bug: Exception | None,
+        verdict: Verdict,
     ) -> None:
         for entry in part:
             record = entry.record
@@ -138,8 +144,8 @@ class Isolation(Generic[T]):
             if refusal is None:
                 verdict.runs[record.partition] = 0
             else:
-                tried = attempts if isinstance(entry, Received) else 1
-                verdict.dead.append(DeadLetter(record, refusal.reason, refusal.detail, tried))
+                tried, error = (attempts, bug) if isinstance(entry, Received) else (1, None)
+                verdict.dead.append(DeadLetter(record, refusal.reason, refusal.detail, tried, error))
                 verdict.runs[record.partition] = verdict.runs.get(record.partition, 0) + 1
                 if verdict.runs[record.partition] >= self.run_limit:
                     verdict.stopped.add(record.partition)

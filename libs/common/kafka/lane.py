@@ -189,6 +189,7 @@ class Lane(Generic[T]):
                 reason=letter.reason,
                 detail=letter.detail[:DETAIL_IN_LOG],
                 attempt=letter.attempts,
+                exc_info=letter.error,
             )
 
     async def _after_trouble(self, error: Exception, records: int) -> None:
