@@ -5,7 +5,8 @@ field and what was expected, never the value that was found.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from itertools import takewhile
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,11 +14,20 @@ from pydantic_core import ErrorDetails
 
 from libs.common.errors import Undecodable
 
+_declared: set[str] = set()  # every name of a field or a kind in any event: what may be said of a payload
+
 
 class Part(BaseModel):
     """A piece of an event."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_more: Any) -> None:
+        for name, declared in cls.model_fields.items():
+            _declared.add(name)
+            if get_origin(declared.annotation) is Literal:
+                _declared.update(str(word) for word in get_args(declared.annotation))
 
 
 class Event(Part):
@@ -68,9 +78,13 @@ def undecodable(value: bytes | None, error: ValidationError) -> Undecodable:
 def faults(error: ValidationError) -> str:
     """``field.path: what was expected`` for at most five fields, no values."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(
-        f"{'.'.join(str(step) for step in fault['loc']) or 'value'}: {_expected(fault)}" for fault in found[:5]
-    )
+    return "; ".join(f"{_path(fault) or 'value'}: {_expected(fault)}" for fault in found[:5])
+
+
+def _path(fault: ErrorDetails) -> str:
+    """As far as declared fields go: what follows is a key of an open dictionary, and so the payload's."""
+    steps = takewhile(lambda step: isinstance(step, int) or step in _declared, fault["loc"])
+    return ".".join(str(step) for step in steps)
 
 
 def _expected(fault: ErrorDetails) -> str:
