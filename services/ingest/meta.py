@@ -30,7 +30,7 @@ class NotJsonError(ValueError):
 
 
 class UnreadableError(ValueError):
-    """The body is JSON, but nested too deeply to be read."""
+    """The body is JSON, but nested too deeply, or with a number too long, to be read and written again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ def parse(body: bytes) -> Any:
         pass
     try:
         return storable(json.loads(body.decode(), parse_constant=_no_constant))
-    except RecursionError:
-        raise UnreadableError from None
-    except ValueError:
+    except (json.JSONDecodeError, UnicodeDecodeError, NotJsonError):
         raise NotJsonError from None
+    except (RecursionError, ValueError):  # the last is Python's own limit on the digits of a number
+        raise UnreadableError from None
 
 
 def split(webhook: Any, received_at: datetime) -> list[SplitRecord]:
-    """One record per message, status, call and other change; one record for whatever is no webhook."""
+    """One record per message, status, call and other change; one record for whatever is no webhook. Raises UnreadableError."""
     at = received_at.isoformat()
     records = [_record(at, piece) for piece in _pieces(webhook)]
     return records or [_record(at, ("body", None, None, None, webhook, None))]
@@ -171,14 +171,21 @@ def _key(number: str | None, waba_id: str | None, item: Any) -> bytes:
         for name in ("from", "from_user_id", "recipient_id", "recipient_user_id"):
             if customer := _text(inner.get(name)):
                 break
+        else:
+            system = item.get("system")  # the notice of a new user id may name the customer by the one before alone
+            customer = _text(system.get("previous_user_id")) if isinstance(system, dict) else None
     return f"{number or waba_id or ''}:{customer or ''}".encode(errors="replace")
 
 
 def _encode(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
-    except TypeError:  # a whole number beyond 64 bits, which only the slower reader lets through
-        return json.dumps(value, ensure_ascii=False).encode()
+    except TypeError:  # nested deeply, or a whole number beyond 64 bits, which only the slower reader lets through
+        pass
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (RecursionError, ValueError):
+        raise UnreadableError from None
 
 
 def _text(value: Any) -> str | None:

@@ -22,7 +22,7 @@ Content = dict[str, Any]
 def content_of(message: Mapping[str, Any]) -> Content:
     """One of the inbound contents of ``libs.common.events.content``, as plain JSON."""
     kind = type_of(message)
-    if "group_id" in message:
+    if message.get("group_id"):
         return _unsupported("group", message)
     translate = _CONTENTS.get(kind)
     inner = message.get(kind)
@@ -34,7 +34,7 @@ def content_of(message: Mapping[str, Any]) -> Content:
 def opens_window(message: Mapping[str, Any], *, reaction_opens: bool) -> bool:
     """Whether Meta starts the customer's 24 hours anew for this message."""
     kind = type_of(message)
-    if "group_id" in message or kind in _NOT_OPENING:
+    if message.get("group_id") or kind in _NOT_OPENING:
         return False
     if kind == "reaction":
         return reaction_opens

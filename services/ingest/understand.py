@@ -4,7 +4,7 @@ Every record is one of: a customer's message, a customer's call, a status, a cha
 something known that is not for us. What is none of these raises Undecodable with a reason: it is a dead letter, never a guess.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from libs.common.window import customer_instant
 from services.ingest import translate, twilio
 
 MAX_ID = 512
+MAX_DEPTH = 64  # what is understood is stored and told as JSON again, and not every writer and reader of that goes as deep as this one
 
 # Fields of Meta's that tell nothing about a thread or a window yet. Echoes and history are outside the window rules by Meta's own word.
 NOT_FOR_US = frozenset(
@@ -126,6 +127,8 @@ Understood = CustomerMessage | CustomerCall | IdentityChange | MessageStatus | N
 def understand(value: bytes | None, *, reaction_opens: bool) -> Understood:
     """What the record's value says. Raises Undecodable."""
     found = read_json_object(value)
+    if value is not None and value.count(b"[") + value.count(b"{") > MAX_DEPTH and _deeper(found, MAX_DEPTH):
+        raise Undecodable("nested_too_deeply", f"nested deeper than {MAX_DEPTH} levels")
     match event_type(found):
         case MetaWebhook.TYPE:
             # U+0000 is legal JSON and no PostgreSQL text; it can only come escaped
@@ -236,6 +239,18 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
             raise Undecodable("unknown_field", "the webhook's field is not known here")
 
 
+def _deeper(value: object, levels: int) -> bool:
+    """Whether there are arrays and objects in each other, more than ``levels`` of them."""
+    match value:
+        case dict():
+            inner: Iterable[object] = value.values()
+        case list():
+            inner = value
+        case _:
+            return False
+    return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
+
+
 def _received_at(value: object) -> datetime:
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else None
@@ -269,6 +284,8 @@ def _sender(item: Mapping[str, Any], contact: object) -> Sender:
     bsuid = _opaque(item.get("from_user_id")) or _opaque(card.get("user_id"))
     if bsuid is None and number is None:
         bsuid = _opaque(told)  # seen in the wild: the BSUID under the name of the number
+    if wa_id is None and bsuid is None and isinstance(system := item.get("system"), dict):
+        bsuid = _opaque(system.get("previous_user_id"))
     if wa_id is None and bsuid is None:
         raise Undecodable("no_sender", "the item names no customer")
     profile = card.get("profile")

@@ -136,6 +136,8 @@ async def test_signed_noise_is_a_bad_request(http: httpx.AsyncClient, webhooks: 
         b'"\\ud800"',
         b"[" * 3000 + b"]" * 3000,
         b"[" * 100_000 + b"]" * 100_000,
+        b'{"entry": ' + b"[" * 1000 + b"]" * 1000 + b"}",
+        b'{"n": ' + b"1" * 5000 + b"}",
         json.dumps({"entry": [{"changes": [{"field": "messages", "value": {"messages": [1e300] * 9}}]}]}).encode(),
     ],
 )

@@ -3,6 +3,7 @@
 import base64
 import json
 import zlib
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -130,10 +131,26 @@ def test_half_a_surrogate_pair_is_read_as_a_replacement() -> None:
     assert meta.parse(rb'"a\ud83d b\ud83d\ude00"') == "a\ufffd b\U0001f600"
 
 
-def test_a_body_nested_too_deeply_is_kept_as_it_came() -> None:
-    body = b"[" * 200_000 + b"]" * 200_000
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 200_000 + b"]" * 200_000,
+        b'{"n": ' + b"1" * 5000 + b"}",
+        *(b'{"entry": [{"changes": ' + b"[" * depth + b"]" * depth + b"}]}" for depth in range(1000, 1030)),
+        b'{"entry": [[1e999, ' + b"1" * 25 + b"]]}",
+    ],
+)
+def test_a_body_that_cannot_be_read_and_written_again_is_kept_as_it_came(body: bytes) -> None:
     with pytest.raises(meta.UnreadableError):
-        meta.parse(body)
+        meta.split(meta.parse(body), AT)
     kept = MetaWebhook.decode(meta.whole(body, AT).value)
     assert kept.item_kind == "body"
     assert zlib.decompress(base64.b64decode(kept.item["zlib_base64"])) == body
+
+
+@pytest.mark.parametrize("depth", range(240, 1100, 20))
+def test_no_depth_raises_anything_but_that_it_is_unreadable(depth: int) -> None:
+    for inner in (b"1", b"1" * 30, b'"\\ud800"'):
+        body = b'{"entry": [' + b"[" * depth + inner + b"]" * depth + b"]}"
+        with suppress(meta.UnreadableError):
+            assert meta.split(meta.parse(body), AT)

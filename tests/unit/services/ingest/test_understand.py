@@ -193,6 +193,24 @@ def test_what_cannot_be_understood_says_why(webhook: Any, reason: str) -> None:
     assert the_reason(webhook) == reason
 
 
+def nested(depth: int) -> Any:
+    return [] if depth == 0 else [nested(depth - 1)]
+
+
+@pytest.mark.parametrize("depth", [100, 250, 900])
+def test_what_is_nested_too_deeply_to_be_stored_and_told_is_dead(depth: int) -> None:
+    cards = [{"name": nested(depth)}]
+    assert the_reason(of_messages(a_message(AT, type="contacts", contacts=cards))) == "nested_too_deeply"
+    status = a_status("w", "failed", AT, errors=[{"code": 1, "error_data": nested(depth)}, "\x00"])
+    assert the_reason(a_webhook(a_value(statuses=[status]))) == "nested_too_deeply"
+
+
+def test_what_is_nested_as_far_as_anybody_could_want_and_numbers_of_any_size_are_storable() -> None:
+    cards = [{"name": nested(40), "many": [[]] * 200, "number": 10**30}]
+    one = the_message(type="contacts", contacts=cards, text=None)
+    assert orjson.loads(orjson.dumps(one.content))["contacts"] == [{**cards[0], "number": 1e30}]
+
+
 @pytest.mark.parametrize(
     "webhook",
     [
@@ -239,6 +257,23 @@ def test_a_new_number_or_user_id_is_a_change_of_identity(system: Any, now: Sende
     (one,) = all_of(of_messages(a_message(AT, None, type="system", system=system)))
     assert isinstance(one, IdentityChange)
     assert (one.now, one.notice.sender.wa_id, one.notice.opens) == (now, WA_ID, False)
+
+
+def test_a_new_user_id_is_the_customers_whom_the_notice_names_by_the_one_before_alone() -> None:
+    system = {"type": "user_changed_user_id", "user_id": "GB.2", "previous_user_id": "GB.1"}
+    webhook = of_messages(a_message(AT, None, **{"from": None}, type="system", system=system), contacts=[])
+    (one,) = all_of(webhook)
+    assert isinstance(one, IdentityChange)
+    assert (one.notice.sender, one.now) == (Sender(None, "GB.1"), Sender(None, "GB.2"))
+    (record,) = meta.split(webhook, AT)
+    assert record.key == f"{NUMBER}:GB.1".encode()
+
+
+@pytest.mark.parametrize("group", [None, ""])
+def test_a_message_of_no_group_is_the_customers_own(group: str | None) -> None:
+    (one,) = all_of(of_messages(a_message(AT, "Hello") | {"group_id": group}))
+    assert isinstance(one, CustomerMessage)
+    assert (one.content, one.opens) == ({"kind": "text", "text": "Hello"}, True)
 
 
 def test_a_message_from_the_future_counts_as_now_and_an_old_one_stays_old() -> None:
