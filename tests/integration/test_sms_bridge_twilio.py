@@ -36,7 +36,7 @@ async def twilio(sandbox: SandboxClient) -> AsyncIterator[MakeTwilio]:
                 "account_sid": TWILIO_SID,
                 "auth_token": TWILIO_TOKEN,
                 "status_callback": "http://127.0.0.1:9/webhooks/twilio/status",
-                "timeout_seconds": 1.0,
+                "timeout_seconds": 20.0,
             }
             return Twilio(http, **settings | changes)
 
@@ -75,8 +75,8 @@ async def test_what_was_sent_long_before_is_not_listed(twilio: MakeTwilio) -> No
 async def test_what_may_have_been_sent_is_never_called_unsent(
     twilio: MakeTwilio, sandbox: SandboxClient, mode: Any
 ) -> None:
-    await sandbox.fault("twilio", mode, seconds=2, calls=1)
-    assert isinstance(await twilio().send(an_sms()), Unknown)
+    await sandbox.fault("twilio", mode, seconds=60, calls=1)
+    assert isinstance(await twilio(timeout_seconds=1.0 if mode == "stall" else 20.0).send(an_sms()), Unknown)
 
 
 async def test_a_connection_that_was_never_made_is_simply_later(twilio: MakeTwilio) -> None:
@@ -98,8 +98,9 @@ async def test_a_text_beyond_the_limit_is_refused(twilio: MakeTwilio) -> None:
 
 @pytest.mark.parametrize("mode", ["server_error", "throttle", "stall"])
 async def test_half_a_list_is_no_list(twilio: MakeTwilio, sandbox: SandboxClient, mode: Any) -> None:
-    provider = twilio()
-    await provider.send(an_sms())
-    await sandbox.fault("twilio", mode, endpoint="list", seconds=2, calls=1)
+    await twilio().send(an_sms())
+    await sandbox.fault("twilio", mode, endpoint="list", seconds=60, calls=1)
     with pytest.raises(Transient):
-        await provider.listed(sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE)
+        await twilio(timeout_seconds=1.0 if mode == "stall" else 20.0).listed(
+            sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE
+        )

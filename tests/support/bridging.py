@@ -36,7 +36,7 @@ from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
 ORG, SMS_NUMBER, WHATSAPP_NUMBER = "acme", "+447700900001", "+447700900123"
 LINK_KEY = b"newest-key"
 HOLD, GRACE, LINK_LIFE = timedelta(hours=24), timedelta(seconds=30), timedelta(days=7)
-TIMINGS = Timings(timeout=timedelta(seconds=1), lease=timedelta(seconds=20), grace=GRACE)
+TIMINGS = Timings(timeout=timedelta(seconds=5), lease=timedelta(seconds=20), grace=GRACE)
 CALLBACK_PATH = "/webhooks/twilio/status"
 
 

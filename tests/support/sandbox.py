@@ -30,7 +30,7 @@ TWILIO_SID, TWILIO_TOKEN = "AC" + "0" * 32, "sandbox-twilio-token"
 NUMBER_ID, CUSTOMER = "106400000000001", "+447700900999"
 ROOT = Path(__file__).parents[2]
 CALM = {"shuffle": 0, "repeat": 0, "batch": 0}
-ANSWER_SECONDS = 5
+ANSWER_SECONDS = 40
 
 
 @contextmanager
