@@ -1,5 +1,7 @@
 """Records that somebody compressed on the way: an outside producer, or a broker told to."""
 
+import gzip
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
-from tests.support.consuming import Bench, Handled
+from tests.support.consuming import Bench, Handled, told
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
 
@@ -51,3 +53,48 @@ async def test_what_a_broker_compresses_by_itself_is_handled(
         async with bench.consumer(handled):
             await eventually(lambda: handled.records)
     assert handled.values() == ["text that repeats " * 50]
+
+
+async def test_a_letter_larger_than_its_topic_takes_is_packed_or_left_out_and_blocks_nothing(
+    bench: Bench, kafka_bootstrap: str
+) -> None:
+    """What came compressed is larger than the limit it came through."""
+    packable = b"\xff" * 5_000_000
+    unpackable = random.Random(0).randbytes(100_000) * 50  # zstd looks back that far, gzip does not
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka_bootstrap, compression_type="zstd", max_request_size=16_000_000
+    ) as producer:
+        bench.raw = producer
+        await bench.put(packable)
+        await bench.put(unpackable)
+        await bench.put("behind")
+    handled = Handled()
+    async with bench.consumer(handled):
+        await eventually(lambda: handled.records)
+        packed, left_out = await bench.dead(2)
+    assert handled.values() == ["behind"]
+    assert (gzip.decompress(packed.value), told(packed, "value_encoding")) == (packable, "gzip")
+    assert (left_out.value, told(left_out, "left_out"), told(left_out, "value_bytes")) == (b"", "value", "5000000")
+    assert await bench.committed(0) == [3]
+
+
+async def test_a_letter_that_the_broker_refuses_gets_smaller_and_blocks_nothing(
+    kafka_bootstrap: str, topics: OwnTopics, kafka_admin: AIOKafkaAdminClient
+) -> None:
+    """Its dead-letter topic takes less than is declared."""
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    await topics.create([WEBHOOKS])
+    await kafka_admin.create_topics(
+        [NewTopic(connection.name(WEBHOOKS.dlq.name), 1, 1, topic_configs={"max.message.bytes": "3000"})]
+    )
+    handled = Handled()
+    async with Producer(connection) as producer, AIOKafkaProducer(bootstrap_servers=kafka_bootstrap) as raw:
+        bench = Bench(connection, producer, raw)
+        await bench.put(b"\xff", b"\xff" * 4000, random.Random(0).randbytes(4000), "behind")
+        async with bench.consumer(handled):
+            await eventually(lambda: handled.records)
+            letters = {told(letter, "source_offset"): letter for letter in await bench.dead(3)}
+    assert handled.values() == ["behind"]
+    assert letters["0"].value == b"\xff"
+    assert gzip.decompress(letters["1"].value) == b"\xff" * 4000
+    assert told(letters["2"], "left_out") == "value"

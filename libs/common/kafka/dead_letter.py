@@ -1,20 +1,32 @@
-"""A dead letter's shape on the wire: key and value untouched, the original headers, and where it came from and why."""
+"""A dead letter's shape on the wire: key and value untouched, the original headers, and where it came from and why.
 
+A limit on records counts what is sent, and a record may have been sent compressed: then its letter is larger than what came, and perhaps
+larger than its topic takes. A letter that is refused would hold up everything behind it, so it gets smaller until it fits: first the value is
+packed, then it is left out and told by its digest, at last key and headers go too.
+"""
+
+import asyncio
+import gzip
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from hashlib import sha256
 
+from libs.common.errors import Permanent
 from libs.common.events.topics import Topic
 from libs.common.kafka.isolate import DeadLetter
-from libs.common.kafka.producer import Record
+from libs.common.kafka.producer import Producer, Record
+from libs.common.kafka.records import Headers
 
 DETAIL_LIMIT = 500  # characters; a detail names fields, and a record may lack many
 
 
-def dead_letter_record(
+def shapes_of(
     letter: DeadLetter, *, topic: Topic, source_topic: str, failed_at: datetime, service: str
-) -> Record:
-    r"""What goes to ``topic.dlq``. ``source_topic`` is the name on the broker.
+) -> Iterator[Record]:
+    r"""What may go to ``topic.dlq``, the whole first, each smaller than the one before; the last is below 3 KB whatever came.
 
-    Original headers come first, ours last. A header key that is not UTF-8 cannot be written again: its stray bytes appear as ``\xNN``.
+    ``source_topic`` is the name on the broker. Original headers come first, ours last. A header key that is not UTF-8 cannot be written
+    again: its stray bytes appear as ``\xNN``.
     """
     source = letter.record
     kept = tuple((_writable(key), value) for key, value in source.headers)
@@ -28,8 +40,47 @@ def dead_letter_record(
         "failed_at": failed_at.isoformat(),
         "service": service,
     }
-    headers = (*kept, *((key, value.encode(errors="backslashreplace")) for key, value in told.items()))
-    return Record(topic.dlq, source.key, source.value, headers)
+    yield Record(topic.dlq, source.key, source.value, (*kept, *_encoded(told)))
+    value = source.value or b""
+    told |= {"value_bytes": str(len(value)), "value_sha256": sha256(value).hexdigest()}
+    packed = _encoded(told | {"value_encoding": "gzip"})
+    yield Record(topic.dlq, source.key, gzip.compress(value, mtime=0), (*kept, *packed))
+    yield Record(topic.dlq, source.key, b"", (*kept, *_encoded(told | {"left_out": "value"})))
+    yield Record(topic.dlq, None, b"", _encoded(told | {"left_out": "value, key, headers"}))
+
+
+async def publish_letters(producer: Producer, letters: Sequence[Iterator[Record]]) -> None:
+    """Publish each letter in the first of its shapes that fits. Raises Transient; Permanent if the brokers refuse even the smallest."""
+    records = [await _fitting(shapes) for shapes in letters]
+    try:
+        await producer.publish(records)
+    except Permanent:  # the brokers take less than is declared; some may lie there already, and lie there twice then
+        for record, smaller in zip(records, letters, strict=True):
+            await _publish_shrinking(producer, record, smaller)
+
+
+async def _fitting(shapes: Iterator[Record]) -> Record:
+    record = next(shapes)
+    while not record.fits():
+        record = await asyncio.to_thread(next, shapes)  # packing megabytes takes its time
+    return record
+
+
+async def _publish_shrinking(producer: Producer, record: Record, smaller: Iterator[Record]) -> None:
+    while True:
+        try:
+            await producer.publish([record])
+        except Permanent:
+            following = await asyncio.to_thread(next, smaller, None)
+            if following is None:
+                raise
+            record = following
+        else:
+            return
+
+
+def _encoded(told: dict[str, str]) -> Headers:
+    return tuple((key, value.encode(errors="backslashreplace")) for key, value in told.items())
 
 
 def _writable(key: str) -> str:

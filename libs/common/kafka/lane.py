@@ -22,7 +22,7 @@ from libs.common.clock import Clock
 from libs.common.errors import Permanent, TransomError
 from libs.common.events.topics import Topic
 from libs.common.kafka import metrics
-from libs.common.kafka.dead_letter import dead_letter_record
+from libs.common.kafka.dead_letter import publish_letters, shapes_of
 from libs.common.kafka.isolate import DeadLetter, Entry, Isolation, Verdict
 from libs.common.kafka.partitions import Partitions, RawBatch
 from libs.common.kafka.producer import Producer
@@ -166,9 +166,10 @@ class Lane(Generic[T]):
     async def _bury(self, letters: Sequence[DeadLetter]) -> None:
         topic = self.subscription.topic
         failed_at = self.now()
-        await self.producer.publish(
+        await publish_letters(
+            self.producer,
             [
-                dead_letter_record(
+                shapes_of(
                     letter,
                     topic=topic,
                     source_topic=self.partitions.source_topic,
@@ -176,7 +177,7 @@ class Lane(Generic[T]):
                     service=self.service,
                 )
                 for letter in letters
-            ]
+            ],
         )
         for letter in letters:
             metrics.DEAD_LETTERED.labels(topic.name, letter.reason).inc()
