@@ -38,6 +38,8 @@ from tests.support.bridging import (
 )
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
 
+NOTHING = timedelta(0)
+
 
 def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str, str | None, str | None]]:
     return [(u.message_id, u.status, u.reason, u.provider_code) for u in updates]
@@ -111,7 +113,7 @@ async def test_a_list_that_cannot_be_read_proves_nothing(world: Bridging, sandbo
     assert (await world.send_row(command))["state"] == "unknown"
     assert await world.send() == 0
     await sandbox.clear_faults()
-    await world.sweep(timedelta(seconds=2))
+    await world.sweep(TIMINGS.look)
     assert (await world.send_row(command))["state"] == "accepted"
     assert len(await sandbox.sms()) == 1
 
@@ -202,7 +204,7 @@ async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_give
     await world.send(command)
     [sms] = await sandbox.sms()
     async with world.pool.acquire() as db, db.transaction():
-        [unknown] = await sends.take_unknown(db, "sms", world.clock(), 1, world.clock())
+        [unknown] = await sends.take_unknown(db, "sms", world.clock(), 1, soonest=NOTHING, latest=NOTHING)
         answered = replace(unknown, state="claimed")  # what a process still believes that stood still beyond its lease
         step = settle(answered, (Accepted(TWILIO_SID, sms["sid"]),), world.clock())
         assert (await apply(db, world.carrier, [step], world.clock())).news == []

@@ -4,7 +4,7 @@ Lock order of the senders: rows of ``sends`` first, then whatever belongs to the
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from libs.common.db.pool import Connection
@@ -115,6 +115,7 @@ select {_COLUMNS}
    for update skip locked
 """  # noqa: S608 -- constants of this module
 
+# The longer it has been unknown, the less a look is likely to tell: the next one is a twentieth of that time away.
 _TAKE_UNKNOWN = f"""
 with due as materialized (
     select t.org_id, t.message_id, t.attempt
@@ -125,7 +126,7 @@ with due as materialized (
        for update skip locked
 )
 update sends s
-   set due_at = $4
+   set due_at = $2 + greatest($4::interval, least($5::interval, ($2 - coalesce(s.unknown_since, $2)) / 20))
   from due
  where s.org_id = due.org_id and s.message_id = due.message_id and s.attempt = due.attempt
 returning {_COLUMNS}
@@ -242,10 +243,13 @@ async def overdue(db: Connection, provider: ProviderName, now: datetime, limit: 
 
 
 async def take_unknown(
-    db: Connection, provider: ProviderName, now: datetime, limit: int, next_look: datetime
+    db: Connection, provider: ProviderName, now: datetime, limit: int, *, soonest: timedelta, latest: timedelta
 ) -> list[SendRow]:
-    """Sends of unknown outcome that are due to be looked at; taking them puts off their next look, so that nobody looks twice."""
-    return [_row(r) for r in await db.fetch(_TAKE_UNKNOWN, provider, now, limit, next_look)]
+    """Sends of unknown outcome that are due to be looked at; taking them puts off their next look, so that nobody looks twice.
+
+    The next one is ever further off, but at least ``soonest`` and at most ``latest``.
+    """
+    return [_row(r) for r in await db.fetch(_TAKE_UNKNOWN, provider, now, limit, soonest, latest)]
 
 
 async def untold(db: Connection, provider: ProviderName, settled_before: datetime, limit: int) -> list[SendRow]:

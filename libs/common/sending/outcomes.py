@@ -122,5 +122,7 @@ class Timings:
     """How long beyond its deadline a send of unknown outcome waits for evidence that cannot be had."""
     poll: timedelta = timedelta(seconds=1)
     """Safety net: rows that nobody handed over in memory are found this often; also the sweeper's period."""
+    look: timedelta = timedelta(seconds=30)
+    """A send of unknown outcome is looked at this often at least; soon after its call every ``poll``."""
     untold: timedelta = timedelta(seconds=5)
     """A settled row that was not told for so long is told by the sweeper."""

@@ -1,7 +1,7 @@
 """Sweeping: what nobody finishes. Claims that ended without an answer, outcomes nobody knows, deadlines, news that was not told.
 
 Every process of a sender sweeps; rows are shared by ``skip locked``, and a look for evidence puts off the next one, so that none is
-looked at twice.
+looked at twice; ever longer, so that a provider that does not answer is not asked every second for as long as the send may live.
 """
 
 from collections.abc import Awaitable, Callable
@@ -103,9 +103,10 @@ class Sweeper(Generic[PreparedT]):
     async def _weigh(self) -> bool:
         """Evidence settles unknown outcomes. It is sought outside of any transaction: a provider may be asked."""
         now = self._now()
-        next_look = now + self._timings.poll
         async with self._pool.acquire() as db:
-            rows = await sends.take_unknown(db, self._carrier.provider, now, _AT_ONCE, next_look)
+            rows = await sends.take_unknown(
+                db, self._carrier.provider, now, _AT_ONCE, soonest=self._timings.poll, latest=self._timings.look
+            )
         if not rows:
             return False
         evidence = await self._carrier.seek(rows, now)
