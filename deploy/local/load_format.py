@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from libs.common.errors import ConfigurationError
-from libs.common.events.directory import ConsentCategory, Id, Phone
+from libs.common.events.directory import ConsentCategory, Id, Phone, Policy
 
 _SHOWN = 20
 
@@ -64,7 +64,7 @@ class OrgEntry(_Entry):
     sms_active: bool = False
     portal_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+(:\d+)?$")] | None = None
     credit_exhausted: bool | None = None
-    policy: dict[str, Any] = Field(default_factory=dict)
+    policy: Policy = Field(default_factory=dict)
     numbers: list[NumberEntry] = Field(default_factory=list)
     customers: list[CustomerEntry] = Field(default_factory=list)
     templates: list[TemplateEntry] = Field(default_factory=list)

@@ -13,14 +13,14 @@ _DEEPEST = 64
 _WHOLE = range(-(2**63), 2**64)
 
 
-def _passable(value: Any, depth: int = 0) -> Any:
+def passable(value: Any, depth: int = 0) -> Any:
     """The value unchanged. Raises ValueError for what some reader on the way could not take: Meta's own shapes are not looked into otherwise."""
     if depth > _DEEPEST:
         raise ValueError(f"nested deeper than {_DEEPEST} levels")
     match value:
         case dict() | list():
             for item in value.values() if isinstance(value, dict) else value:
-                _passable(item, depth + 1)
+                passable(item, depth + 1)
         case int() if value not in _WHOLE:
             raise ValueError("a whole number beyond 64 bits")
         case float() if not math.isfinite(value):
@@ -28,7 +28,7 @@ def _passable(value: Any, depth: int = 0) -> Any:
     return value
 
 
-MetaShape = Annotated[dict[str, Any], AfterValidator(_passable)]
+MetaShape = Annotated[dict[str, Any], AfterValidator(passable)]
 
 
 class OutText(Part):
@@ -76,7 +76,7 @@ class OutInteractive(Part):
     """Buttons, lists and the like, in Meta's own shape."""
 
     kind: Literal["interactive"] = "interactive"
-    interactive: Annotated[MetaShape, Field(min_length=1)]
+    interactive: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(passable)]
 
 
 class OutReaction(Part):

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, Validati
 from libs.common import phone
 from libs.common.errors import Undecodable
 from libs.common.events.base import Event, event_type, faults, read_json_object
+from libs.common.events.content import passable
 
 ConsentCategory = Literal["transactional", "service_reminders", "marketing", "whatsapp", "sms"]
 
@@ -24,6 +25,8 @@ def _e164(raw: str) -> str:
 
 Phone = Annotated[str, AfterValidator(_e164)]
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
+
+Policy = Annotated[dict[str, Any], AfterValidator(passable)]
 
 
 class _Change(Event):
@@ -41,7 +44,7 @@ class OrgUpserted(_Change):
     sms_number: Phone | None = None
     sms_active: bool = False
     portal_host: str | None = None
-    policy: dict[str, Any] = Field(default_factory=dict)
+    policy: Policy = Field(default_factory=dict)
 
 
 class OrgCredit(_Change):

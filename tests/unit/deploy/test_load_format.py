@@ -62,6 +62,7 @@ def test_an_empty_mapping_holds_nothing_and_is_no_fault(tmp_path: Path) -> None:
         ("    sms_active: true", "    sms_activ: true", 5, "orgs[0].sms_activ"),
         ("    sms_active: true", "    sms_active: perhaps", 5, "orgs[0].sms_active"),
         ("    name: AcmeMotors\n", "", 2, "orgs[0].name"),
+        ("    sms_active: true", "    policy: {cap: 1234567890123456789012}", 5, "orgs[0].policy"),
         ('sms_number: "+447700900001"', "sms_number: 07700 900001", 4, "orgs[0].sms_number"),
         ('"+44 7700 900123"', '"12"', 7, "orgs[0].numbers[0].display_number"),
         ("5f0c1f7e-7c5e-4c0e-9b0a-0d5f6a3b2c1d", "kim", 9, "orgs[0].customers[0].customer_id"),

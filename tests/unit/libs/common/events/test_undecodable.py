@@ -31,6 +31,14 @@ def test_a_record_of_another_kind_is_told_from_one_with_bad_fields(
     assert found.value.reason == reason
 
 
+@pytest.mark.parametrize("number", [b"1" * 30, b"[" * 100 + b"]" * 100])
+def test_a_policy_that_cannot_be_stored_is_a_dead_letter(number: bytes) -> None:
+    told = b'{"type": "org.upserted.v1", "org_id": "a", "at": "2026-11-22T10:00:00Z", "name": "A", "policy": {"n": %s}}'
+    with pytest.raises(Undecodable) as found:
+        decode_directory_change(told % number)
+    assert (found.value.reason, found.value.detail[:24]) == ("bad_fields", "org.upserted.v1.policy: ")
+
+
 def test_a_fault_names_declared_fields_and_no_key_of_the_payload() -> None:
     with pytest.raises(Undecodable) as found:
         TwilioStatusWebhook.decode(b'{"received_at": "2026-11-22T10:00:00Z", "form": {"Hello Bob": 5, "type": 5}}')
