@@ -4,7 +4,8 @@ Where both have a conversation with the same business number, the two become one
 A writer that read the old conversation id before the merge may still write under it after; readers resolve ids through
 ``conversation_aliases``.
 
-Call inside a transaction that has locked all these customers' rows. Nobody is both winner and loser.
+Call inside a transaction that has locked all these customers' rows. Nobody is both winner and loser. Rows of two conversations that become one
+are locked in the order of the senders (docs/architecture/data.md): sends, messages, conversations, slots.
 """
 
 from collections.abc import Sequence
@@ -45,6 +46,30 @@ select l.org_id, l.conversation_id as loser, w.conversation_id as winner
   join conversations l on l.customer_id = m.loser and l.org_id = m.org_id
   join conversations w on w.customer_id = m.winner and w.org_id = m.org_id and w.phone_number_id = l.phone_number_id
  order by l.conversation_id
+"""
+
+# Sends and charges are found by their messages, which costs them no index of their own: sends are written for every message.
+_MOVE_SENDS = """
+with held as (
+    select s.org_id, s.message_id, s.attempt, m.winner
+      from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+      join messages t on t.conversation_id = m.loser and t.org_id = m.org_id
+      join sends s on s.org_id = t.org_id and s.message_id = t.message_id
+     order by s.org_id, s.message_id, s.attempt
+       for no key update of s
+)
+update sends s
+   set conversation_id = h.winner
+  from held h
+ where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
+"""
+
+_MOVE_CHARGES = """
+update charges c
+   set conversation_id = m.winner
+  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+  join messages t on t.conversation_id = m.loser and t.org_id = m.org_id
+ where c.org_id = t.org_id and c.message_id = t.message_id
 """
 
 # Decisions are found by their messages. (One whose id was taken has no message of its own, and nobody looks for it by conversation.)
@@ -110,16 +135,6 @@ on conflict (conversation_id) do update
 """
 
 _MOVE_REST = (
-    """
-update sends t set conversation_id = m.winner
-  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
- where t.conversation_id = m.loser and t.org_id = m.org_id
-""",
-    """
-update charges t set conversation_id = m.winner
-  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
- where t.conversation_id = m.loser and t.org_id = m.org_id
-""",
     """
 update portal_links t set conversation_id = m.winner
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
@@ -199,6 +214,8 @@ async def merge_customers(db: "asyncpg.Connection[asyncpg.Record]", merges: Sequ
 
 async def _merge_conversations(db: "asyncpg.Connection[asyncpg.Record]", pairs: Sequence[Merge]) -> None:
     columns = [list(column) for column in zip(*pairs, strict=True)]
+    await db.execute(_MOVE_SENDS, *columns)
+    await db.execute(_MOVE_CHARGES, *columns)
     await db.execute(_MOVE_MESSAGES, *columns)
     await db.execute(_JOIN_WINDOWS, *columns)
     await db.execute(_MOVE_SLOTS, *columns)

@@ -42,6 +42,7 @@ create table customer_aliases (
     org_id      text not null,
     customer_id uuid not null references customers
 );
+create index customer_aliases_of_customer on customer_aliases (customer_id);
 
 create table customer_identities (
     org_id      text not null,
@@ -100,6 +101,7 @@ create table conversation_aliases (
     org_id          text not null,
     conversation_id uuid not null references conversations
 );
+create index conversation_aliases_of_conversation on conversation_aliases (conversation_id);
 
 create sequence message_sequence;                   -- one line for all messages; within a conversation it is the order of deciding
 
@@ -278,6 +280,7 @@ create table portal_links (
     expires_at      timestamptz not null,
     created_at      timestamptz not null
 );
+create index portal_links_of_conversation on portal_links (conversation_id);
 
 create table rate_card (
     valid_from date not null,

@@ -1,0 +1,106 @@
+"""Two conversations that become one, as the database feels it: who waits for whom, and how much is read."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from libs.common.db.merge import Merge, merge_customers
+from libs.common.db.messages import lock_messages
+from libs.common.db.pool import Connection, Pool, open_pool
+from tests.support.databases import somebody_waits
+
+ORG = "acme"
+LOSER, WINNER = 1, 2
+MANY = 100
+
+# Everything there is about each of many customers; ids are made of their number and what they are the id of.
+_PEOPLE = """
+create function pg_temp.id(what text, n int) returns uuid return md5(what || n)::uuid;
+
+insert into orgs (org_id, name, upserted_at) values ('acme', 'AcmeMotors', now());
+insert into whatsapp_numbers values ('106400000000001', 'acme', 'w1', '+447700900123', null, now());
+
+create temp table people as select n from generate_series(1, 100) as n;
+
+insert into customers (customer_id, org_id, origin) select pg_temp.id('customer', n), 'acme', 'inbound' from people;
+insert into customer_identities select 'acme', 'wa_id', n, pg_temp.id('customer', n) from people;
+insert into customer_aliases select pg_temp.id('former customer', n), 'acme', pg_temp.id('customer', n) from people;
+insert into consents select 'acme', pg_temp.id('customer', n), 'sms', true, now() from people;
+insert into conversations (conversation_id, org_id, customer_id, phone_number_id)
+select pg_temp.id('conversation', n), 'acme', pg_temp.id('customer', n), '106400000000001' from people;
+insert into conversation_aliases select pg_temp.id('former conversation', n), 'acme', pg_temp.id('conversation', n) from people;
+insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, occurred_at, received_at)
+select 'acme', pg_temp.id('message', n), pg_temp.id('conversation', n), 'out', 'whatsapp', 'text', '{}', 'pending', now(), now() from people;
+insert into decisions (org_id, intent_id, attempt, conversation_id, route, reason, record, decided_at)
+select 'acme', pg_temp.id('message', n), 1, pg_temp.id('conversation', n), 'bridge', 'window_expired', '{}', now() from people;
+insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
+select 'acme', pg_temp.id('message', n), 1, 'sms', pg_temp.id('conversation', n), n, '+447700900001', '{}', 'accepted', now(), now(), now() from people;
+insert into bridge_slots select pg_temp.id('conversation', n), 'acme', pg_temp.id('message', n), 'infinity' from people;
+insert into charges (org_id, message_id, attempt, conversation_id, channel, category, at)
+select 'acme', pg_temp.id('message', n), 1, pg_temp.id('conversation', n), 'sms', 'sms', now() from people;
+insert into portal_links
+select sha256(n::text::bytea), 'acme', pg_temp.id('conversation', n), pg_temp.id('message', n), now(), now() from people;
+"""
+
+_OF_CONVERSATION = ("messages", "decisions", "sends", "charges", "portal_links", "conversation_aliases")
+
+_READ = """
+select relname, seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_xact_user_tables where seq_tup_read + coalesce(idx_tup_fetch, 0) > $1
+"""
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    seeder = await asyncpg.connect(database)  # what it read does not count
+    await seeder.execute(_PEOPLE)
+    await seeder.execute("analyze")
+    await seeder.close()
+    async with open_pool(database, application_name="test", size=3, command_seconds=20) as pool:
+        yield pool
+
+
+async def an_id(db: Connection, what: str, number: int) -> UUID:
+    found: UUID = await db.fetchval("select md5($1::text || $2::int)::uuid", what, number)
+    return found
+
+
+async def merge(db: Connection) -> None:
+    await merge_customers(db, [Merge(ORG, await an_id(db, "customer", LOSER), await an_id(db, "customer", WINNER))])
+
+
+@pytest.mark.parametrize("table", _OF_CONVERSATION)
+async def test_everything_of_a_conversation_goes_with_it(pool: Pool, table: str) -> None:
+    async with pool.acquire() as db, db.transaction():
+        await merge(db)
+        winner = await an_id(db, "conversation", WINNER)
+        count = f"select count(*) from {table} where conversation_id = $1"
+        assert await db.fetchval(count, winner) == (3 if table == "conversation_aliases" else 2)
+
+
+async def test_a_merge_reads_the_rows_that_it_moves_and_not_whole_tables(pool: Pool) -> None:
+    async with pool.acquire() as db, db.transaction():
+        await db.execute("set local enable_seqscan = off")  # tables as small as these would be read whole all the same
+        await merge(db)
+        assert [tuple(read) for read in await db.fetch(_READ, MANY // 4)] == []
+
+
+async def test_a_merge_that_waits_for_a_sender_holds_nothing_that_the_sender_wants(pool: Pool) -> None:
+    async def merging() -> None:
+        async with pool.acquire() as db, db.transaction():
+            await merge(db)
+
+    async with pool.acquire() as sender:
+        message_id = await an_id(sender, "message", LOSER)
+        async with sender.transaction():
+            await sender.execute("select from sends where org_id = $1 and message_id = $2 for update", ORG, message_id)
+            task: asyncio.Task[Any] = asyncio.create_task(merging())
+            await somebody_waits(sender)
+            assert await lock_messages(sender, {(ORG, message_id)})
+        await task
+        moved = "select conversation_id from sends where org_id = $1 and message_id = $2"
+        assert await sender.fetchval(moved, ORG, message_id) == await an_id(sender, "conversation", WINNER)
