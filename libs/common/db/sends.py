@@ -1,6 +1,7 @@
 """The statements about ``sends`` and ``pauses``. A sender's rows are of all tenants; whatever names a row names its org_id.
 
-Lock order of the senders: rows of ``sends`` first, then whatever belongs to them. Nobody else locks rows of ``sends``.
+Lock order of the senders: rows of ``sends`` first, then whatever belongs to them; ``pauses`` after pending rows, and before claimed ones.
+Nobody else locks rows of ``sends`` but a merge of customers, in the same order (docs/architecture/data.md).
 """
 
 from collections.abc import Iterable, Sequence
