@@ -62,6 +62,7 @@ async def test_twilio_answers_a_send_as_recorded(sandbox: SandboxClient, provide
 
 
 async def test_twilio_lists_what_it_really_sent(sandbox: SandboxClient, providers: ProviderCaller) -> None:
+    await sandbox.configure(sent_after=0)
     scenario = recording("twilio", "list_of_what_was_sent")
     await providers.sms(recording("twilio", "a_text_is_queued")["form"])
 
@@ -102,9 +103,23 @@ async def test_twilio_pages_its_list_newest_first(sandbox: SandboxClient, provid
 async def test_twilio_filters_its_list(
     sandbox: SandboxClient, providers: ProviderCaller, query: dict[str, str], found: int
 ) -> None:
+    await sandbox.configure(sent_after=0)
     await providers.sms(recording("twilio", "a_text_is_queued")["form"])
     _, page = await providers.sms_get(query=query)
     assert len(page["messages"]) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "found"), [({"To": CUSTOMER}, 1), ({"DateSent>": "2000-01-01"}, 0), ({"DateSent<": "2999-01-01"}, 0)]
+)
+async def test_twilio_finds_no_queued_text_by_the_date_it_was_sent(
+    sandbox: SandboxClient, providers: ProviderCaller, query: dict[str, str], found: int
+) -> None:
+    await sandbox.configure(sent_after=3600)
+    _, created = await providers.sms(recording("twilio", "a_text_is_queued")["form"])
+    _, page = await providers.sms_get(query=query)
+    assert page["messages"] == [created] * found
+    assert (await providers.sms_get(f"/{created['sid']}"))[1] == created
 
 
 async def test_twilio_shows_one_message_and_knows_no_other(sandbox: SandboxClient, providers: ProviderCaller) -> None:

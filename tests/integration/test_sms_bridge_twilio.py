@@ -65,6 +65,22 @@ async def test_the_list_is_read_to_its_end_whatever_the_page(
     assert {sms.provider_id for sms in listed} < {sms["sid"] for sms in await sandbox.sms()}
 
 
+async def test_what_is_queued_and_not_sent_yet_is_listed(twilio: MakeTwilio, sandbox: SandboxClient) -> None:
+    await sandbox.configure(sent_after=3600)
+    await twilio().send(an_sms("queued"))
+    [queued] = await twilio().listed(sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE)
+    assert queued.text == "queued"
+
+
+async def test_a_list_without_end_is_enough_once_it_is_too_old(twilio: MakeTwilio) -> None:
+    provider = twilio(page_size=1)
+    for n in range(21):
+        await provider.send(an_sms(f"text {n}"))
+    with pytest.raises(Transient):
+        await provider.listed(sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE)
+    assert await provider.listed(sender=SENDER, to=CUSTOMER, since=utc_now() + timedelta(hours=1)) == []
+
+
 async def test_what_was_sent_long_before_is_not_listed(twilio: MakeTwilio) -> None:
     provider = twilio()
     await provider.send(an_sms())

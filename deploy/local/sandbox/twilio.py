@@ -6,7 +6,7 @@ import hmac
 import secrets
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from email.utils import format_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -54,7 +54,7 @@ class TwilioApi:
         return await self._answer(request, "fetch", None, None, lambda _late: self._fetch(request.match_info["sid"]))
 
     async def on_list(self, request: web.Request) -> web.Response:
-        """Messages really sent, newest first, a page at a time."""
+        """Messages really taken, newest first, a page at a time."""
         query = request.query
         return await self._answer(
             request, "list", query.get("From"), query.get("To"), lambda _late: self._list(request)
@@ -114,7 +114,7 @@ class TwilioApi:
         return Answer(201, created, subject=sid)
 
     def _travel(self, message: Json, text: Text, late_code: int | None, now: float) -> None:
-        """Let the message reach its end (at once in the list) and its callbacks set out."""
+        """Let the message reach its end (the list shows it when it is sent) and its callbacks set out."""
         rules = self._world.behaviour
         if not rules.webhooks:
             return
@@ -140,11 +140,20 @@ class TwilioApi:
     def _fetch(self, sid: str) -> Answer:
         for record in self._world.ledger.sms.newest_first():
             if record["sid"] == sid:
-                return Answer(200, record["message"], subject=sid)
+                return Answer(200, self._as_it_stands(record), subject=sid)
         return refusal(20404)
 
+    def _as_it_stands(self, record: Json) -> Json:
+        """The message as the API shows it: queued until it is sent."""
+        message: Json = record["message"]
+        if unix_now() >= record["at"] + self._world.behaviour.sent_after:
+            return message
+        status = "accepted" if message["messaging_service_sid"] else "queued"
+        unsent = {"status": status, "date_sent": None, "price": None, "error_code": None}
+        return message | unsent | {"date_updated": message["date_created"]}
+
     def _list(self, request: web.Request) -> Answer:
-        """``DateSent`` compares with the moment the message was taken: Twilio does not say what it does before it is sent."""
+        """A ``DateSent`` filter leaves out what is not sent yet: it has no such date."""
         query = request.query
         try:
             size = min(PAGE_MOST, max(1, int(query.get("PageSize", PAGE))))
@@ -155,13 +164,15 @@ class TwilioApi:
             return refusal(20001)
         found = []
         for record in self._world.ledger.sms.newest_first():
-            message, sent = record["message"], utc(record["at"])
+            message = self._as_it_stands(record)
+            sent = parsedate_to_datetime(message["date_sent"]) if message["date_sent"] else None
             wrong_party = query.get("To") not in (None, message["to"]) or query.get("From") not in (
                 None,
                 message["from"],
             )
-            wrong_time = (
-                (since and sent < since)
+            wrong_time = any((since, until, on)) and (
+                sent is None
+                or (since and sent < since)
                 or (until and sent >= until)
                 or (on and not on <= sent < on + timedelta(days=1))
             )

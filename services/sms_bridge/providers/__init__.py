@@ -43,4 +43,4 @@ class SmsProvider(Protocol):
         """Send once and say what became of it."""
 
     async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
-        """Everything sent from ``sender`` to ``to`` since then, and perhaps a little before. Raises Transient."""
+        """Everything taken from ``sender`` to ``to`` since then, sent or not yet, and perhaps a little before. Raises Transient."""

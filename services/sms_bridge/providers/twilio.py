@@ -139,19 +139,22 @@ class Twilio:
             return Unknown("no_answer")
 
     async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
-        """What Twilio has sent from ``sender`` to ``to``, page by page; raises Transient when it does not say it all."""
-        query = {
-            "From": sender,
-            "To": to,
-            "DateSent>": (since - _SKEW).astimezone(UTC).date().isoformat(),
-            "PageSize": str(self._page_size),
-        }
-        found, following = read_list(await self._get(self._messages, query))
-        for _ in range(_PAGES_MOST):
+        """What Twilio took from ``sender`` to ``to``, newest first, page by page; raises Transient when it does not say it all.
+
+        No filter by date: the list knows ``DateSent`` alone, which a message that is still queued does not have. The list is sorted by it,
+        and where such a message stands in that order is not said, so the list is read to its end. Of one that is longer than anything two
+        numbers have to say to each other enough is read when its last page is all too old.
+        """
+        query = {"From": sender, "To": to, "PageSize": str(self._page_size)}
+        page, following = read_list(await self._get(self._messages, query))
+        found = [sms for sms in page if sms.created_at >= since - _SKEW]
+        for _ in range(1, _PAGES_MOST):
             if following is None:
-                return [sms for sms in found if sms.created_at >= since - _SKEW]
+                return found
             page, following = read_list(await self._get(following, None))
-            found += page
+            found += [sms for sms in page if sms.created_at >= since - _SKEW]
+        if following is None or all(sms.created_at < since - _SKEW for sms in page):
+            return found
         raise Transient("the SMS provider's list has no end")
 
     async def _get(self, path: str, query: Mapping[str, str] | None) -> Mapping[str, Any]:
