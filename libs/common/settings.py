@@ -8,6 +8,7 @@ meaning. Variables nobody asked for are ignored. What is secret is a ``SecretStr
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -30,6 +31,13 @@ def _non_empty(secret: SecretStr) -> SecretStr:
 def _base_url(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # it would quote the address
+        named = False
+    if not named:
+        raise ValueError("must name a host, and where there is a port a number from 1 to 65535")
     return url.rstrip("/")
 
 

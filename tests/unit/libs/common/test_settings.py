@@ -15,6 +15,7 @@ from libs.common.settings import (
     MetaWebhookSettings,
     PortalSettings,
     PostgresSettings,
+    PublicUrlSettings,
     SendSettings,
     ServiceSettings,
     Settings,
@@ -89,6 +90,20 @@ def test_a_wrong_value_is_named_and_never_shown(
     fault = fault_of(settings)
     assert named in fault
     assert "value" not in fault.replace("env.example", "").replace("Value", "").replace("input should be a valid", "")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h:abc", "https://h:65536", "https://h:0", "https://h:-1", "https://", "https:///x", "https://[::1"]
+)
+def test_an_address_that_nobody_could_reach_is_refused_at_start(environment: Environment, url: str) -> None:
+    environment(public_url=url)
+    assert fault_of(PublicUrlSettings).startswith("configuration: TRANSOM_PUBLIC_URL: must name a host")
+
+
+@pytest.mark.parametrize("url", ["https://h:8443/", "http://[::1]:80", "https://u:p@hooks.example/base"])
+def test_an_address_with_port_and_path_is_taken(environment: Environment, url: str) -> None:
+    environment(public_url=url)
+    assert load(PublicUrlSettings).public_url == url.rstrip("/")
 
 
 @pytest.mark.parametrize("margin", ["10", "11"])
