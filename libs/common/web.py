@@ -107,7 +107,10 @@ def build_app(readiness: Readiness, routes: Sequence[BaseRoute] = ()) -> Starlet
 
 
 class Direct:
-    """ASGI applications at exact paths, asked before the framework: for a path where every microsecond is paid per request."""
+    """ASGI applications at exact paths, asked before the framework: for a path where every microsecond is paid per request.
+
+    One that fails has not begun to answer: the caller gets a problem, as from the framework, and the server the exception, to log it.
+    """
 
     def __init__(self, apps: Mapping[str, ASGIApp], rest: ASGIApp) -> None:
         self._apps = apps
@@ -116,7 +119,14 @@ class Direct:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request to whom it belongs."""
         app = self._apps.get(scope["path"]) if scope["type"] == "http" else None
-        await (app or self._rest)(scope, receive, send)
+        if app is None:
+            await self._rest(scope, receive, send)
+            return
+        try:
+            await app(scope, receive, send)
+        except Exception:
+            await _internal_error()(scope, receive, send)
+            raise
 
 
 async def _http_problem(_request: Request, error: Exception) -> Response:
@@ -130,4 +140,8 @@ async def _client_gone(_request: Request, _error: Exception) -> Response:
 
 
 async def _server_problem(_request: Request, _error: Exception) -> Response:
+    return _internal_error()
+
+
+def _internal_error() -> Response:
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")  # the server logs the exception itself

@@ -35,6 +35,9 @@ async def slow(request):
 async def broken(request):
     raise ValueError("customer +447700900999 said hello")
 
+async def directly_broken(scope, receive, send):
+    raise ValueError("customer +447700900999 said hello")
+
 async def run(settings, service):
     async def dies():
         await asyncio.sleep(0.2)
@@ -44,11 +47,15 @@ async def run(settings, service):
         open_pool(settings.postgres_dsn.get_secret_value(), application_name="t", command_seconds=0.5) as pool,
         open_redis(settings.redis_url.get_secret_value()),
     ):
+        async def postgres_answers():
+            async with pool.acquire() as db:
+                await db.fetchval("select 1")
+
         routes = [Route("/slow", slow), Route("/broken", broken)]
         if "dies" in sys.argv:
             async with service.background(dies()):
                 await service.serve(checks={}, routes=routes)
-        await service.serve(checks={"postgres": pool.check}, routes=routes)
+        await service.serve(checks={"postgres": postgres_answers}, routes=routes, direct={"/directly-broken": directly_broken})
         get_logger().info("task.retried", task="closing")
 
 sys.exit(run_service("try-out", Settings, run))
@@ -160,9 +167,12 @@ async def test_readiness_names_who_is_away_and_says_when_it_is_back(
     assert [event for event in events if event.startswith("dependency")] == ["dependency.away", "dependency.back"]
 
 
-async def test_every_error_is_a_problem_and_an_exception_keeps_its_words(database: str, redis_url: str) -> None:
+@pytest.mark.parametrize("broken", ["/broken", "/directly-broken"])
+async def test_every_error_is_a_problem_and_an_exception_keeps_its_words(
+    database: str, redis_url: str, broken: str
+) -> None:
     async with running(database, redis_url) as service:
-        for method, path, status in (("GET", "/nothing", 404), ("POST", "/slow", 405), ("GET", "/broken", 500)):
+        for method, path, status in (("GET", "/nothing", 404), ("POST", "/slow", 405), ("GET", broken, 500)):
             answer = await service.http.request(method, path)
             assert answer.status_code == status
             assert answer.headers["content-type"] == "application/problem+json"
