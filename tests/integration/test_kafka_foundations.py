@@ -93,6 +93,7 @@ async def test_when_reading_raises_nothing_that_was_taken_in_the_same_breath_is_
         await eventually(lambda: consumer.highwater(second), "the second partition is fetched, behind the first")
         with pytest.raises(ValueError, match="unpacked"):
             await consumer.getmany(timeout_ms=1000)
+        assert consumer.failing.cause == "ValueError"
         raising.clear()
         seen: list[str] = []
         async with asyncio.timeout(30):

@@ -10,6 +10,7 @@
 - ``isolate``: one batch: who was handled, who is dead, how far each partition may be committed; no Kafka in it
 - ``dead_letter``: a dead letter on the wire
 - ``records``: what a handler sees
-- ``lenient``: header keys that are not UTF-8
+- ``lenient``: header keys that are not UTF-8, and reading that fails
+- ``spells``: something that comes again and again, and since when
 - ``quiet``: aiokafka's complaints, once a minute
 """

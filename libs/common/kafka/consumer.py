@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from typing import Any, Self
 
@@ -20,10 +21,11 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from libs.common.background import repeatedly
 from libs.common.clock import Clock
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.lane import Lane, Subscription
+from libs.common.kafka.lane import REMINDER, Lane, Subscription
 from libs.common.kafka.lenient import SteadyConsumer, allow_stray_header_keys
 from libs.common.kafka.partitions import Partitions
 from libs.common.kafka.producer import Producer
@@ -33,8 +35,7 @@ POLL_MS = 5  # FastStream waits it twice when a topic is idle
 REBALANCE_PATIENCE = (
     4.0  # a batch in hand may finish and commit before its partitions go; less than the session timeout
 )
-STOPPED_REMINDER = 60.0
-COMMIT_AGAIN = 2.0
+COMMIT_AGAIN = timedelta(seconds=2)
 _CONSUMER_OPTIONS: dict[str, Any] = {
     "auto_offset_reset": "earliest",
     "isolation_level": "read_committed",
@@ -141,7 +142,13 @@ class BatchConsumer:
                 " is it running, are the topics declared, and is TRANSOM_KAFKA_BOOTSTRAP right?"
             ) from error
         self._running = True
-        self._chores = [asyncio.create_task(self._remind()), asyncio.create_task(self._pay())]
+        self._chores = [
+            asyncio.create_task(repeatedly(name, period, chore))
+            for name, period, chore in (
+                ("remind", timedelta(seconds=REMINDER), self._remind),
+                ("commit", COMMIT_AGAIN, self._pay),
+            )
+        ]
 
     async def stop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- how long the batch in hand may take
         """Take no new batch, let the one in hand finish and commit (at most ``timeout`` seconds, else it comes again), leave the groups."""
@@ -163,7 +170,8 @@ class BatchConsumer:
         """Why this consumer cannot do its work, or None."""
         if not self._running:
             return "kafka: the consumer is not running"
-        reasons = [reason for lane in self._lanes if (reason := lane.unready())]
+        now = asyncio.get_running_loop().time()
+        reasons = [reason for lane in self._lanes if (reason := lane.unready(now))]
         return "; ".join(reasons) or None
 
     async def read_to_end(self, topic: str) -> dict[int, bool]:
@@ -172,15 +180,11 @@ class BatchConsumer:
         return await lanes[0].partitions.read_to_end() if self._running and lanes else {}
 
     async def _remind(self) -> None:
-        while True:
-            await asyncio.sleep(STOPPED_REMINDER)
-            for lane in self._lanes:
-                lane.partitions.tell_stopped()
+        for lane in self._lanes:
+            lane.remind(asyncio.get_running_loop().time())
 
     async def _pay(self) -> None:
-        while True:
-            await asyncio.sleep(COMMIT_AGAIN)
-            await asyncio.gather(*(lane.partitions.pay() for lane in self._lanes))
+        await asyncio.gather(*(lane.partitions.pay() for lane in self._lanes))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types

@@ -27,6 +27,7 @@ from libs.common.kafka.isolate import DeadLetter, Entry, Isolation, Verdict
 from libs.common.kafka.partitions import Partitions, RawBatch
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Decode, Handle, RawRecord, Received, Rejected, check_headers
+from libs.common.kafka.spells import Spell
 from libs.common.logging import get_logger
 
 log = get_logger()
@@ -35,6 +36,8 @@ T = TypeVar("T")
 
 RETRY_BASE, RETRY_CAP = timedelta(seconds=0.1), timedelta(seconds=5)
 STUCK_AFTER = 120.0
+UNREADABLE_AFTER = 60.0
+REMINDER = 60.0
 DETAIL_IN_LOG = 200
 
 
@@ -70,7 +73,8 @@ class Lane(Generic[T]):
     """In a row, for the back-off."""
     _trouble: int = 0
     _cause: str = ""
-    """How often and why, as long as a partition is in trouble; for the log."""
+    _troubled_at: float = 0.0
+    """How often, why and since when, as long as a partition is in trouble; for the log."""
     _began: list[float] = field(default_factory=list)
     """When each batch in hand was taken."""
     _beside: set[asyncio.Task[None]] = field(default_factory=set)
@@ -141,6 +145,9 @@ class Lane(Generic[T]):
             partitions.stop(partition, verdict.next_offsets[partition])
         partitions.measure(batch, verdict.next_offsets)
         if verdict.trouble is not None:
+            if not partitions.troubled:
+                self._trouble, self._cause = 0, ""
+                self._troubled_at = asyncio.get_running_loop().time()
             partitions.troubled.update(raw.partition for raw in batch)
             await self._after_trouble(verdict.trouble, len(batch))
             return
@@ -243,14 +250,36 @@ class Lane(Generic[T]):
         except TimeoutError:
             return
 
-    def unready(self) -> str | None:
-        """Why this lane needs somebody's attention, or None."""
+    def remind(self, now: float) -> None:
+        """Say again what still is not as it should be; to be asked every ``REMINDER`` seconds. ``now`` is the event loop's time."""
+        topic = self.subscription.topic.name
+        self.partitions.tell_stopped()
+        if (failing := self._unreadable(now)) is not None:
+            log.error("consumer.failing", topic=topic, reason=failing.cause, duration_ms=failing.seconds(now) * 1000)
+        lasted = now - self._troubled_at
+        if self.partitions.troubled and lasted >= REMINDER:
+            log.warning(
+                "record.retried", topic=topic, reason=self._cause, attempt=self._trouble, duration_ms=lasted * 1000
+            )
+
+    def _unreadable(self, now: float) -> Spell | None:
+        """What makes reading fail for too long, or None."""
+        consumer = self.partitions.consumer
+        return None if consumer is None or consumer.failing.seconds(now) < UNREADABLE_AFTER else consumer.failing
+
+    def unready(self, now: float) -> str | None:
+        """Why this lane needs somebody's attention, or None. ``now`` is the event loop's time.
+
+        Trouble alone is no reason: what is away is another check's concern, and webhooks are taken without PostgreSQL.
+        """
         topic = self.subscription.topic.name
         if self.partitions.stopped:
             stopped = ", ".join(str(partition) for partition in sorted(self.partitions.stopped))
             return f"{topic}: {self.partitions.run_limit} dead letters in a row, stopped at partition {stopped}"
+        if (failing := self._unreadable(now)) is not None:
+            return f"{topic}: cannot be read for {failing.seconds(now):.0f} s ({failing.cause})"
         if self._began:
-            busy = asyncio.get_running_loop().time() - min(self._began)
+            busy = now - min(self._began)
             if busy > STUCK_AFTER:
                 return f"{topic}: one batch has been in hand for {busy:.0f} s"
         return None

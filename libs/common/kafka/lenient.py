@@ -4,9 +4,11 @@ aiokafka decodes header keys while it unpacks what it fetched. One key that is n
 past it, and records of other partitions that the same call had already taken are skipped. Therefore
 
 1. ``allow_stray_header_keys`` teaches aiokafka's fetcher to read such a batch of records again, with stray bytes as lone surrogates;
-2. ``SteadyConsumer.getmany`` sets every partition back when it raises, whatever the reason (a checksum, for instance): nothing is skipped.
+2. ``SteadyConsumer.getmany`` sets every partition back when it raises, whatever the reason (a checksum, for instance): nothing is skipped,
+   and it remembers for how long it has come to that.
 """
 
+import asyncio
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +20,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from libs.common.kafka.partitions import InHand
+from libs.common.kafka.spells import Spell
 
 _LENGTH = struct.Struct(">qi")  # base offset, then how many bytes of the batch follow
 
@@ -98,6 +101,10 @@ class SteadyConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no 
 
     in_hand: InHand | None = None
 
+    def __init__(self, *topics: str, **options: Any) -> None:
+        super().__init__(*topics, **options)
+        self.failing = Spell()
+
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
@@ -117,7 +124,8 @@ class SteadyConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no 
             found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = await super().getmany(
                 *partitions, timeout_ms=timeout_ms, max_records=max_records
             )
-        except Exception:
+        except Exception as error:
+            self.failing.happened(asyncio.get_running_loop().time(), type(error).__name__)
             ours = self.assignment()
             for partition, position in before.items():
                 if partition in ours:

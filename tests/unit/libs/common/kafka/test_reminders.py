@@ -1,0 +1,105 @@
+"""Trouble that does not end is told again, and what cannot be read makes unready."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from aiokafka import ConsumerRecord
+
+from libs.common.clock import utc_now
+from libs.common.errors import Transient
+from libs.common.events.topics import WEBHOOKS
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.lane import REMINDER, UNREADABLE_AFTER, Lane, Subscription
+from libs.common.kafka.lenient import SteadyConsumer
+from libs.common.kafka.partitions import Partitions
+from libs.common.kafka.producer import Producer
+from tests.support.consuming import Handled, text
+from tests.support.logs import LogLines
+
+
+@pytest_asyncio.fixture
+async def consumer() -> AsyncIterator[SteadyConsumer]:
+    consumer = SteadyConsumer(bootstrap_servers="127.0.0.1:1")
+    yield consumer
+    await consumer.stop()
+
+
+def a_lane(handled: Handled, consumer: SteadyConsumer | None = None) -> Lane[str]:
+    partitions = Partitions(WEBHOOKS.name, WEBHOOKS.name, utc_now, 100, lambda: consumer)
+    producer = Producer(KafkaConnection("127.0.0.1:1"))
+    return Lane(Subscription(WEBHOOKS, text, handled), partitions, producer, "test", utc_now)
+
+
+def a_batch(partition: int = 0) -> "list[ConsumerRecord[bytes, bytes]]":
+    return [ConsumerRecord(WEBHOOKS.name, partition, 7, 0, 0, b"k", b"v", None, 1, 1, ())]
+
+
+class Outage:
+    over = False
+
+    def __call__(self, _batch: list[str]) -> None:
+        if not self.over:
+            raise Transient("the database is away")
+
+
+async def test_trouble_that_lasts_is_told_again_with_its_cause_and_length_and_is_no_reason_to_be_unready(
+    log_lines: LogLines,
+) -> None:
+    lane = a_lane(Handled(Outage()))
+    await lane.on_batch(a_batch())
+    now = asyncio.get_running_loop().time()
+    lane.remind(now)
+    lane.remind(now + REMINDER)
+    told = log_lines.of("record.retried")
+    assert [(line["reason"], line["level"], "duration_ms" in line) for line in told] == [
+        ("Transient", "warning", False),
+        ("Transient", "warning", True),
+    ]
+    assert told[1]["duration_ms"] >= REMINDER * 1000
+    assert lane.unready(now + REMINDER) is None
+
+
+@pytest.mark.parametrize("ending", ["recovered", "went elsewhere"])
+async def test_trouble_that_is_over_is_not_told_again(log_lines: LogLines, ending: str) -> None:
+    outage = Outage()
+    lane = a_lane(Handled(outage))
+    await lane.on_batch(a_batch())
+    if ending == "recovered":
+        outage.over = True
+        await lane.on_batch(a_batch())
+    else:
+        lane.partitions.lost()
+    before = len(log_lines.of("record.retried"))
+    lane.remind(asyncio.get_running_loop().time() + REMINDER)
+    assert len(log_lines.of("record.retried")) == before
+
+
+async def test_new_trouble_after_partitions_went_elsewhere_is_told_as_new(log_lines: LogLines) -> None:
+    lane = a_lane(Handled(Outage()))
+    await lane.on_batch(a_batch(partition=0))
+    lane.partitions.lost()
+    await lane.on_batch(a_batch(partition=1))
+    assert [line["attempt"] for line in log_lines.of("record.retried")] == [1, 1]
+
+
+async def test_what_cannot_be_read_for_too_long_makes_unready_and_is_told(
+    consumer: SteadyConsumer, log_lines: LogLines
+) -> None:
+    lane = a_lane(Handled(), consumer)
+    began = asyncio.get_running_loop().time()
+    consumer.failing.happened(began, "UnsupportedCodecError")
+    lane.remind(began + 1)
+    assert lane.unready(began + 1) is None
+    now = began + UNREADABLE_AFTER + 1
+    consumer.failing.happened(began + UNREADABLE_AFTER / 2, "UnsupportedCodecError")
+    consumer.failing.happened(now, "UnsupportedCodecError")
+    lane.remind(now)
+    assert lane.unready(now) == "webhooks.v1: cannot be read for 61 s (UnsupportedCodecError)"
+    [line] = log_lines.of("consumer.failing")
+    assert (line["level"], line["reason"], line["duration_ms"]) == (
+        "error",
+        "UnsupportedCodecError",
+        pytest.approx(61_000),
+    )
