@@ -21,6 +21,7 @@ STEPS = {
     "command": "intent → command",
     "called": "intent → provider call",
 }
+PACED = "at a pace"
 _REST_SECONDS = 2.0
 SERVICES = ("ingest", "router", "whatsapp-sender")  # the first of them takes the webhooks
 FLOORS = ("intake", "through", "routing", "sending")
@@ -48,8 +49,12 @@ async def delays(stage: Stage, who: Who, population: int, seconds: float, paces:
     """One pass. Every process is ready before the first piece is due."""
     topics = tuple(dict.fromkeys((*INGEST_TOPICS, *ROUTER_TOPICS, *SENDER_TOPICS)))
     async with stage.ground(population, topics) as ground, AsyncExitStack() as running:
-        start, names = (ground.service, SERVICES) if who == "service" else (ground.floor, FLOORS)
-        processes = [await running.enter_async_context(start(name)) for name in names]
+        starts = (
+            [ground.service(name, load=PACED) for name in SERVICES]
+            if who == "service"
+            else [ground.floor(name) for name in FLOORS]
+        )
+        processes = [await running.enter_async_context(start) for start in starts]
         await asyncio.sleep(_REST_SECONDS)
         at_rest = {process.name: process.resident_mb() for process in processes}
         found: list[Delay] = []

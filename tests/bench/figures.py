@@ -7,6 +7,7 @@ Rule 2: a target is judged by the median, and nothing is rounded in its favour.
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import inf
 from statistics import median
 from typing import Literal, Self
@@ -92,6 +93,15 @@ class Growth:
     @property
     def reached(self) -> bool:
         return self.worse <= self.limit
+
+
+def highest(series: Sequence[Sequence[float]]) -> Spread:
+    """The highest of each round, where every series has its values in the order of rounds; a shorter one has no say in the later ones.
+
+    Raises ValueError without a value.
+    """
+    rounds = zip_longest(*series)
+    return Spread.of([max(value for value in values if value is not None) for values in rounds])
 
 
 def paired_ratio(above: Spread, below: Spread) -> float:

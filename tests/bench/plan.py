@@ -11,20 +11,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tests.bench import rates
-from tests.bench.delays import IDLE, PACES, STEPS, delays
-from tests.bench.figures import Better, Figure, Growth, Spread, Target
+from tests.bench.delays import IDLE, PACED, PACES, STEPS, delays
+from tests.bench.figures import Better, Figure, Growth, Spread, Target, highest
 from tests.bench.machine import CpuClock, Shares
-from tests.bench.rates import Who, Work
+from tests.bench.rates import ALONE, APART, TOGETHER, Who, Work
 from tests.bench.stage import BenchError, Stage
 
 Say = Callable[[str], None]
 Side = Literal["few", "floor", "many"]
 NAMES = ("intake", "through", "routing", "sending", "latency", "memory")
 
-APART = "each in a conversation of its own"
-ALONE, TOGETHER = "edge alone", "edge and worker in one process"
 LONE_INTENT = Target("value", 40.0)
 MEMORY = Target("value", 120.0)
+MEASURED = ("ingest", "router", "whatsapp-sender", "sms-bridge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Size:
     records: dict[str, int]
 
 
-FULL = Size(3, 1_000, 1_000_000, 3.0, 3.0, {"through": 20_000, "routing": 20_000, "sending": 5_000, "texting": 2_000})
+FULL = Size(3, 1_000, 1_000_000, 3.0, 2.0, {"through": 20_000, "routing": 20_000, "sending": 5_000, "texting": 2_000})
 QUICK = Size(1, 1_000, None, 2.0, 1.5, {"through": 10_000, "routing": 10_000, "sending": 2_500, "texting": 1_000})
 
 
@@ -70,7 +69,6 @@ class Bench:
     def __init__(self, stage: Stage, size: Size, say: Say) -> None:
         self._stage, self._size, self._say = stage, size, say
         self._runs = _Runs()
-        self._at_rest: dict[str, list[float]] = defaultdict(list)
         self.found = Findings()
 
     async def run(self, wanted: Sequence[str]) -> None:
@@ -100,13 +98,11 @@ class Bench:
             self.found.failures += [f"{name}: {error}" for error in failed.exceptions]
         self.found.shares[name] = CpuClock.read().since(before)
 
-    async def _rounds(
-        self, name: str, once: Callable[[Who, int], Awaitable[dict[str, float]]], *, rounds: int | None = None
-    ) -> None:
+    async def _rounds(self, name: str, once: Callable[[Who, int], Awaitable[dict[str, float]]]) -> None:
         sides: list[tuple[Side, Who, int]] = [("few", "service", self._size.few), ("floor", "floor", self._size.few)]
         if self._size.many is not None:
             sides.append(("many", "service", self._size.many))
-        for number in range(1, (rounds or self._size.rounds) + 1):
+        for number in range(1, self._size.rounds + 1):
             for side, who, population in sides:
                 self._say(f"{name}, round {number}: {who}, {population:,} conversations")
                 for figure, value in (await once(who, population)).items():
@@ -172,7 +168,7 @@ class Bench:
             found = await delays(self._stage, who, population, self._size.pace_seconds)
             if who == "service":
                 for service, mb in found.at_rest.items():
-                    self._at_rest[service].append(mb)
+                    self._runs.values[_at_rest(service), self._side(population)].append(mb)
             return {
                 _of(one.step, one.pace, p): value
                 for one in found.delays
@@ -180,7 +176,7 @@ class Bench:
             }
 
         try:
-            await self._rounds("latency", once, rounds=1)
+            await self._rounds("latency", once)
         finally:
             for step in STEPS:
                 for pace in PACES:
@@ -191,20 +187,42 @@ class Bench:
     async def _memory(self) -> None:
         """At rest where latency did not see it; under load what every other run saw, and the bridge, which had none yet."""
         topics = tuple(dict.fromkeys((*rates.INGEST_TOPICS, *rates.ROUTER_TOPICS, *rates.SENDER_TOPICS)))
-        for service in ("ingest", "router", "whatsapp-sender", "sms-bridge"):
-            if not self._at_rest[service]:
-                self._say(f"memory: {service} at rest")
-                self._at_rest[service].append(await rates.at_rest(self._stage, service, self._size.few, topics))
-        self._say("memory: sms-bridge under load")
-        await rates.rate(self._stage, rates.TEXTING, "service", self._size.few, self._size.records["texting"])
-        for service, values in sorted(self._at_rest.items()):
-            self.found.figures.append(
-                Figure(f"memory at rest, {service}", "MB", "less", Spread.of(values), None, (MEMORY,))
-            )
-        for service, values in sorted(self._stage.resident.items()):
-            self.found.figures.append(
-                Figure(f"memory under load, {service}", "MB", "less", Spread.of(values), None, (MEMORY,))
-            )
+        populations = [self._size.few] if self._size.many is None else [self._size.few, self._size.many]
+        for population in populations:
+            for service in MEASURED:
+                found = self._runs.values[_at_rest(service), self._side(population)]
+                if not found:
+                    self._say(f"memory: {service} at rest, {population:,} conversations")
+                    found.append(await rates.at_rest(self._stage, service, population, topics))
+        for number in range(1, self._size.rounds + 1):
+            for population in populations:
+                self._say(f"memory, round {number}: sms-bridge under load, {population:,} conversations")
+                await rates.rate(self._stage, rates.TEXTING, "service", population, self._size.records["texting"])
+        for service in MEASURED:
+            self._figure(_at_rest(service), "MB", "less", MEMORY)
+        for service in MEASURED:
+            self._under_load(service)
+
+    def _under_load(self, service: str) -> None:
+        """The most it had in each round, under any load that both populations had; what only one of them had has a row of its own."""
+        name = f"memory under load, {service}"
+        both: dict[int, list[list[float]]] = defaultdict(list)
+        for (whose, population, load), found in self._stage.resident.items():
+            if whose == service and load in (TOGETHER, rates.FULL, PACED):
+                both[population].append(found)
+            elif whose == service:
+                self._runs.values[f"{name}, {load}", "few"] += found
+        for population, series in both.items():
+            self._runs.values[name, self._side(population)] += highest(series).values
+        for row in (name, f"{name}, {ALONE}", f"{name}, {APART}"):
+            self._figure(row, "MB", "less", MEMORY)
+
+    def _side(self, population: int) -> Side:
+        return "few" if population == self._size.few else "many"
+
+
+def _at_rest(service: str) -> str:
+    return f"memory at rest, {service}"
 
 
 def _intake(name: str, found: rates.Intake) -> dict[str, float]:

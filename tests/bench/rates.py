@@ -40,6 +40,10 @@ ROUTER_TOPICS = (
 )
 SENDER_TOPICS = (OUTBOUND_WHATSAPP, OUTBOUND_SMS, OUTBOUND_REFUSED, DELIVERY_UPDATES)
 
+# What a service is loaded with: its memory is told apart by it.
+ALONE, TOGETHER = "edge alone", "edge and worker in one process"
+FULL = "from a full topic"
+APART = "each in a conversation of its own"
 CONNECTIONS = 64
 _PATIENCE_SECONDS = 120.0
 _LOOK_SECONDS = 0.25
@@ -109,7 +113,8 @@ async def rate(
         if work.sink is None and who == "service":
             await _thread(ground, records)
         before = await _settled(ground, who) if work.sink is None else 0
-        runs = ground.service(work.service) if who == "service" else ground.floor(work.floor)
+        load = FULL if active == traffic.ACTIVE else APART
+        runs = ground.service(work.service, load=load) if who == "service" else ground.floor(work.floor)
         async with runs as running:
             try:
                 async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -134,7 +139,7 @@ async def rate(
 
 async def at_rest(stage: Stage, service: str, population: int, topics: Sequence[Topic]) -> float:
     """Resident MB of a service that is ready and has nothing to do."""
-    async with stage.ground(population, topics) as ground, ground.service(service, loaded=False) as running:
+    async with stage.ground(population, topics) as ground, ground.service(service, load=None) as running:
         await asyncio.sleep(_REST_SECONDS)
         return running.resident_mb()
 
@@ -155,9 +160,9 @@ async def intake(stage: Stage, who: Who, population: int, seconds: float, *, alo
             async with ground.floor("intake") as running:
                 return await _drive(ground, running, seconds)
         if alone:
-            async with ground.holder(), ground.service("ingest") as running:
+            async with ground.holder(), ground.service("ingest", load=ALONE) as running:
                 return await _drive(ground, running, seconds)
-        async with ground.service("ingest") as running:
+        async with ground.service("ingest", load=TOGETHER) as running:
             return await _drive(ground, running, seconds)
 
 

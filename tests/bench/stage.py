@@ -87,8 +87,8 @@ class Stage:
     folder: Path
     databases: Mapping[int, str]
     sandbox: str = ""
-    resident: dict[str, list[float]] = field(default_factory=dict)
-    """Peak memory of each service's runs, in MB."""
+    resident: dict[tuple[str, int, str], list[float]] = field(default_factory=dict)
+    """Peak memory of the runs by service, population and load, in MB and in the order of the runs."""
 
     @contextlib.asynccontextmanager
     async def ground(self, population: int, topics: Sequence[Topic]) -> AsyncIterator["Ground"]:
@@ -148,15 +148,15 @@ class Ground:
         return self.env["TRANSOM_POSTGRES_DSN"]
 
     @contextlib.asynccontextmanager
-    async def service(self, name: str, *, loaded: bool = True) -> AsyncIterator[Running]:
-        """A service as ``transom run`` starts it, ready; when it is to be ``loaded`` its peak memory is remembered."""
+    async def service(self, name: str, *, load: str | None) -> AsyncIterator[Running]:
+        """A service as ``transom run`` starts it, ready; its peak memory is remembered under the ``load`` that it is to have."""
         port = free_port()
         argv = ["-m", "deploy.local.cli", "run", name, "--port", str(port)]
         async with self.stage.process(name, argv, self.env, port) as running:
             await _until(running, lambda: _answers(f"{running.url}/readyz"))
             yield running
-        if loaded:
-            self.stage.resident.setdefault(name, []).append(running.peak_mb)
+        if load is not None:
+            self.stage.resident.setdefault((name, self.population, load), []).append(running.peak_mb)
 
     @contextlib.asynccontextmanager
     async def floor(self, name: str) -> AsyncIterator[Running]:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench.figures import Figure, Growth, Spread, Target, interpolated, paired_ratio, percentile, steady
+from tests.bench.figures import Figure, Growth, Spread, Target, highest, interpolated, paired_ratio, percentile, steady
 from tests.bench.table import spread
 
 positive = st.floats(min_value=0.01, max_value=1e6)
@@ -18,6 +18,10 @@ def test_a_ratio_compares_neighbours_so_that_a_slow_minute_slows_both() -> None:
 
 def test_a_run_without_a_neighbour_is_left_out_of_the_ratio() -> None:
     assert paired_ratio(of(100, 100, 1), of(200, 200)) == 0.5
+
+
+def test_the_highest_of_each_round_is_told_and_a_series_that_ended_early_does_not_spoil_the_others() -> None:
+    assert highest([[1, 5, 2], [3, 4]]) == of(3, 5, 2)
 
 
 def test_without_a_run_there_is_no_figure() -> None:
