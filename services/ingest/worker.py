@@ -4,6 +4,7 @@ Store, then tell: nothing is published before the thread and the window are comm
 from an earlier try. A redelivery tells the same again under the same ids.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -115,7 +116,7 @@ async def _places(items: list[_Item], deps: Deps) -> tuple[list[_Item], list[Rej
         found = dict(zip(asked, await queries.find(db, asked), strict=True))
         strangers = {who[0] for who, one in found.items() if one.org_id is None}
         deps.known.update(who[0] for who in asked if who[0] not in strangers)
-        refused = _unknown([item.record for item in items if item.who[0] in strangers], strangers)
+        refused = _unknown([(item.who[0], item.record) for item in items if item.who[0] in strangers])
         items = [item for item in items if item.who[0] not in strangers]
         unsettled = [
             Wanted(found[item.who].org_id or "", item.who[0], item.did.sender, item.did.at, item.now)
@@ -243,8 +244,8 @@ async def _of_known_numbers(
         async with deps.pool.acquire() as db:
             deps.known.update(await queries.known_numbers(db, missing))
     unknown = numbers - deps.known
-    refused = _unknown([one.record for one in statuses if one.value.phone_number_id in unknown], unknown)
-    return [one for one in statuses if one.value.phone_number_id not in unknown], refused
+    strangers = [(n, one.record) for one in statuses if (n := one.value.phone_number_id) is not None and n in unknown]
+    return [one for one in statuses if one.value.phone_number_id not in unknown], _unknown(strangers)
 
 
 async def _apply(statuses: Sequence[Received[MessageStatus]], deps: Deps) -> tuple[Effects, list[slots.Slot]]:
@@ -300,11 +301,11 @@ def _tell(effects: Effects) -> list[Record]:
     return told
 
 
-def _unknown(records: Sequence[RawRecord], numbers: set[str]) -> list[Rejected]:
+def _unknown(strangers: Sequence[tuple[str, RawRecord]]) -> list[Rejected]:
     """Tenants never meet: nobody's number is loud, and its webhooks are dead letters until the directory names an owner."""
-    for number in sorted(numbers):
-        log.error("number.unknown", phone_number_id=number, records=len(records), reason="unknown_number")
-    return [Rejected(record, "unknown_number", "phone_number_id belongs to no organisation") for record in records]
+    for number, records in sorted(Counter(number for number, _ in strangers).items()):
+        log.error("number.unknown", phone_number_id=number, records=records, reason="unknown_number")
+    return [Rejected(record, "unknown_number", "phone_number_id belongs to no organisation") for _, record in strangers]
 
 
 async def on_changes(batch: Sequence[Received[DirectoryChange]], deps: Deps) -> list[Rejected]:

@@ -274,6 +274,15 @@ async def test_the_lines_tell_the_story_and_nothing_private(deps: worker.Deps, l
         assert private not in log_lines.raw
 
 
+async def test_each_number_of_nobodys_is_loud_with_its_own_count(deps: worker.Deps, log_lines: LogLines) -> None:
+    values = [a_value(number=number, messages=[a_message(now())]) for number in ("998", "999", "999")]
+    values += [a_value(number=number, statuses=[a_status("w", "sent", now())]) for number in ("996", "997", "996")]
+    refused = await worker.on_webhooks(received(*meta.split(a_webhook(*values), utc_now())), deps)
+    assert [one.reason for one in refused] == ["unknown_number"] * 6
+    loud = [(line["phone_number_id"], line["records"]) for line in log_lines.of("number.unknown")]
+    assert loud == [("998", 1), ("999", 2), ("996", 2), ("997", 1)]
+
+
 async def test_a_crash_before_telling_of_a_freed_slot_tells_it_later_and_of_the_same_attempt(
     deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str
 ) -> None:
