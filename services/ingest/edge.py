@@ -64,13 +64,14 @@ class MetaEdge:
             case "GET":
                 await self._shake_hands(scope)(scope, receive, send)
             case _:
-                await problem(405, "method not allowed", headers={"allow": "GET, POST"})(scope, receive, send)
+                await _not_allowed("meta", "GET, POST")(scope, receive, send)
 
     def _shake_hands(self, scope: Scope) -> Response:
         """200 and the raw challenge as text when the token is ours, else 403."""
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True, errors="replace")
         token, challenge = _last(query, "hub.verify_token"), _last(query, "hub.challenge")
         if _last(query, "hub.mode") == "subscribe" and challenge is not None and same_token(token, self._verify_token):
+            log.info("webhook.received", source="meta", status=200, outcome="handshake")
             return PlainTextResponse(challenge)
         log.warning("webhook.rejected", source="meta", status=403, reason="handshake")
         return problem(403, "forbidden")
@@ -110,7 +111,7 @@ class TwilioEdge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["method"] != "POST":
-            await problem(405, "method not allowed", headers={"allow": "POST"})(scope, receive, send)
+            await _not_allowed("twilio", "POST")(scope, receive, send)
             return
         began = perf_counter()
         answer = await self._take(scope, receive)
@@ -168,6 +169,11 @@ async def _hand_over(producer: Together, records: Sequence[Record]) -> Answer:
     except Transient:
         return Answer(503, "kafka_away", len(records))
     return Answer(200, "accepted", len(records))
+
+
+def _not_allowed(source: str, methods: str) -> Response:
+    log.warning("webhook.rejected", source=source, status=405, reason="method")
+    return problem(405, "method not allowed", headers={"allow": methods})
 
 
 def _tell(source: str, answer: Answer, began: float) -> None:

@@ -181,11 +181,25 @@ async def test_an_item_that_grows_beyond_a_record_is_kept_whole(
     assert MetaWebhook.decode(value).item_kind == "body"
 
 
-async def test_the_handshake_answers_the_challenge_as_text(http: httpx.AsyncClient) -> None:
+async def test_the_handshake_answers_the_challenge_as_text(http: httpx.AsyncClient, log_lines: LogLines) -> None:
     asked = {"hub.mode": "subscribe", "hub.challenge": "1158201444", "hub.verify_token": VERIFY_TOKEN}
     answer = await http.get(META, params=asked)
     assert (answer.status_code, answer.text) == (200, "1158201444")
     assert answer.headers["content-type"].startswith("text/plain")
+    (line,) = log_lines.of("webhook.received")
+    assert (line["source"], line["status"], line["outcome"]) == ("meta", 200, "handshake")
+    assert "1158201444" not in log_lines.raw
+
+
+@pytest.mark.parametrize(("path", "method"), [(META, "PUT"), (TWILIO, "GET")])
+async def test_another_method_is_refused_and_leaves_a_line(
+    http: httpx.AsyncClient, log_lines: LogLines, path: str, method: str
+) -> None:
+    answer = await http.request(method, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (405, "application/problem+json")
+    assert "POST" in answer.headers["allow"]
+    (line,) = log_lines.of("webhook.rejected")
+    assert (line["status"], line["reason"]) == (405, "method")
 
 
 @pytest.mark.parametrize(
