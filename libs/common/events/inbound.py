@@ -1,9 +1,9 @@
 """What customers said (``inbound.messages.v1``) and the raw webhooks it came from (``webhooks.v1``)."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime
 
 from libs.common.events.base import Event
 from libs.common.events.content import InContent
@@ -32,8 +32,10 @@ class InboundMessage(Event):
 class MetaWebhook(Event):
     """``webhooks.v1``: one item of a Meta webhook, as it came.
 
-    ``item_kind`` is ``message`` or ``status`` for the items of field ``messages`` (and of the nested ``standby``); every other change is one
-    record of kind ``change`` holding the whole ``value``; a body that is no webhook at all is one record of kind ``body``.
+    ``item_kind`` is ``message`` or ``status`` for the items of field ``messages`` (and of the nested ``standby``). Of kind ``change`` are every
+    other change, with its whole ``value``; each call, as ``{"calls": [call]}``; and errors and echoes beside messages or statuses, with nothing
+    else. What is no webhook is one record of kind ``body``: the body, an entry or a change as it came, or, where the body cannot be split,
+    ``{"zlib_base64": …}`` of its bytes.
     """
 
     TYPE: ClassVar[str] = "webhook.meta.v1"
@@ -56,6 +58,3 @@ class TwilioStatusWebhook(Event):
     type: Literal["webhook.twilio_status.v1"] = "webhook.twilio_status.v1"
     received_at: AwareDatetime
     form: dict[str, str]
-
-
-Webhook = Annotated[MetaWebhook | TwilioStatusWebhook, Field(discriminator="type")]
