@@ -128,7 +128,8 @@ class TwilioEdge:
             return Answer(403, "bad_signature" if form is None else "not_configured")
         if not signed_by_twilio(self._url(scope), form, signed, self._tokens):
             return Answer(403, "bad_signature")
-        key, value = twilio.status_record(form, self._now())
+        query = parse_qs(scope["query_string"].decode("latin-1"), errors="replace")
+        key, value = twilio.status_record(form, self._now(), _last(query, "ref"))
         return await _hand_over(self._producer, [Record(WEBHOOKS, key, value)])
 
     def _url(self, scope: Scope) -> str:

@@ -32,10 +32,12 @@ def read_form(body: bytes) -> dict[str, list[str]] | None:
         return None
 
 
-def status_record(form: Mapping[str, Sequence[str]], received_at: datetime) -> tuple[bytes, bytes]:
-    """Key (MessageSid) and value of one record of ``webhooks.v1``."""
+def status_record(
+    form: Mapping[str, Sequence[str]], received_at: datetime, ref: str | None = None
+) -> tuple[bytes, bytes]:
+    """Key (MessageSid) and value of one record of ``webhooks.v1``; ``ref`` is the one in the address that was called."""
     fields = {name: values[-1] for name, values in form.items() if values}
-    webhook = TwilioStatusWebhook(received_at=received_at, form=fields)
+    webhook = TwilioStatusWebhook(received_at=received_at, form=fields, ref=ref)
     return fields.get("MessageSid", "").encode(), webhook.encode()
 
 
@@ -57,6 +59,6 @@ def understand_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
         status=rung,
         code=form.get("ErrorCode") or None,
         at=webhook.received_at,
-        callback=None,
+        callback=webhook.ref,
         item={name: value for name, value in form.items() if name not in ("To", "From", "Body")},
     )

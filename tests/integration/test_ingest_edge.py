@@ -7,7 +7,8 @@ import hmac
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -236,7 +237,17 @@ async def test_a_signed_status_callback_is_one_record(http: httpx.AsyncClient, w
     assert (answer.status_code, answer.text) == (200, "<Response/>")
     assert answer.headers["content-type"].startswith("text/xml")
     (value,) = await in_kafka(webhooks)
-    assert TwilioStatusWebhook.decode(value).form == FORM
+    assert (TwilioStatusWebhook.decode(value).form, TwilioStatusWebhook.decode(value).ref) == (FORM, None)
+
+
+async def test_a_callback_carries_what_its_send_put_into_the_address(
+    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer
+) -> None:
+    ref = f"{uuid4()}:1"
+    for target in (f"{TWILIO}?ref={ref}", f"{TWILIO}?ref={quote(ref, safe='')}"):
+        headers = twilio_signature(PUBLIC_URL + target, FORM)
+        assert (await http.post(target, content=urlencode(FORM), headers=headers)).status_code == 200
+    assert [TwilioStatusWebhook.decode(value).ref for value in await in_kafka(webhooks)] == [ref, ref]
 
 
 @pytest.mark.parametrize("url", ["http://edge", "https://elsewhere.example"])

@@ -51,10 +51,14 @@ class MetaWebhook(Event):
 
 
 class TwilioStatusWebhook(Event):
-    """``webhooks.v1``: one status callback of Twilio, its form fields as they came."""
+    """``webhooks.v1``: one status callback of Twilio, its form fields as they came.
+
+    ``ref`` is what the send put into its address: ``message_id:attempt``, as Meta echoes it; null when there was none.
+    """
 
     TYPE: ClassVar[str] = "webhook.twilio_status.v1"
 
     type: Literal["webhook.twilio_status.v1"] = "webhook.twilio_status.v1"
     received_at: AwareDatetime
     form: dict[str, str]
+    ref: str | None = None

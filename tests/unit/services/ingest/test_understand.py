@@ -287,7 +287,7 @@ def test_a_message_from_the_future_counts_as_now_and_an_old_one_stays_old() -> N
 )
 def test_twilios_words_are_rungs_of_our_ladder(told: str, status: str | None) -> None:
     form = {"MessageSid": ["SM1"], "AccountSid": ["AC1"], "MessageStatus": [told], "ErrorCode": ["30003"]}
-    key, value = twilio.status_record(form, AT)
+    key, value = twilio.status_record(form, AT, "m1:1")
     one = understand(value, reaction_opens=False)
     assert key == b"SM1"
     if status is None:
@@ -295,6 +295,7 @@ def test_twilios_words_are_rungs_of_our_ladder(told: str, status: str | None) ->
     else:
         assert isinstance(one, MessageStatus)
         assert (one.phone_number_id, one.status.status, one.status.code, one.status.at) == (None, status, "30003", AT)
+        assert one.status.callback == "m1:1"
 
 
 @given(st.dictionaries(st.sampled_from(["type", "received_at", "item_kind", "item", "field", "phone_number_id", "contact", "form"]), st.sampled_from([None, 1, "", "x", [], {}, [1], {"calls": [{}]}, "webhook.meta.v1", "webhook.twilio_status.v1", "message", "status", "change", "messages", "calls", "2026-11-22T10:00:00Z", {"id": "a", "timestamp": 5, "from": {}}]), max_size=8))  # fmt: skip
