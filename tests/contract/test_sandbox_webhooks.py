@@ -239,7 +239,7 @@ async def test_held_webhooks_can_come_several_times(sandbox: SandboxClient, hook
 async def test_meta_puts_several_updates_into_one_post(sandbox: SandboxClient, hook_inbox: HookInbox) -> None:
     await sandbox.number("106400000000001", waba_id="206400000000001")
     await sandbox.number("106400000000002", waba_id="206400000000002")
-    await sandbox.configure(batch=1, batch_wait=0.2)
+    await sandbox.configure(batch=1, batch_wait=2)
     for number in ("106400000000001", "106400000000002", "106400000000001"):
         await sandbox.customer_writes(number, CUSTOMER)
     [post] = await hook_inbox.got(1)

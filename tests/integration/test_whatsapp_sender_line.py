@@ -43,7 +43,7 @@ async def test_statuses_that_overtook_the_answer_are_told(
 ) -> None:
     await sandbox.configure(webhook_url=hook_inbox.url)
     command = await garage.command(await kim(garage, sandbox))
-    await sandbox.fault("meta", "slow", seconds=0.5, calls=1)
+    await sandbox.fault("meta", "slow", seconds=1.5, calls=1)
     await accept(line, command)
 
     async def ingest() -> None:

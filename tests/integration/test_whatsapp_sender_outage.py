@@ -47,8 +47,9 @@ async def test_an_outage_costs_no_message_and_few_of_them_a_call(
     garage: Garage, producer: Producer, sandbox: SandboxClient, mode: Mode
 ) -> None:
     conversations = [await kim(garage, sandbox) for _ in range(10)]
-    await sandbox.fault("meta", mode, http_status=503 if mode == "server_error" else None, seconds=1)
-    async with a_sender(garage, producer, sandbox.url, timings=quicker(timeout=timedelta(milliseconds=400))) as line:
+    await sandbox.fault("meta", mode, http_status=503 if mode == "server_error" else None, seconds=60)
+    timings = quicker(timeout=timedelta(milliseconds=400)) if mode == "stall" else TIMINGS
+    async with a_sender(garage, producer, sandbox.url, timings=timings) as line:
         commands = await arrive(line, garage, conversations, 30)
         states = await garage.states(*commands)
         assert (states.count("unknown"), states.count("pending")) == (RUN, 30 - RUN)
@@ -58,7 +59,8 @@ async def test_an_outage_costs_no_message_and_few_of_them_a_call(
         assert RUN < len(tried) <= RUN + 6
         assert len(await sandbox.calls()) <= RUN + 6
 
-        await sandbox.clear_faults()
+    await sandbox.clear_faults()
+    async with a_sender(garage, producer, sandbox.url) as line:
         await time_passes(line, garage, 6)
     assert set(await garage.states(*commands)) == {"accepted"}
     sent = [message["callback"] for message in await sandbox.messages()]

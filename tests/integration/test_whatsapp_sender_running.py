@@ -24,6 +24,11 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
 
 
+@pytest.fixture(autouse=True)
+def time_passes(garage: Garage) -> None:
+    garage.now.go_on()
+
+
 @asynccontextmanager
 async def a_process(*arguments: str, env: dict[str, str] | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(

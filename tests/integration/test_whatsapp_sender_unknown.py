@@ -22,13 +22,15 @@ async def statuses(sandbox: SandboxClient, inbox: HookInbox) -> list[dict[str, o
 
 @pytest.mark.parametrize("mode", ["drop_answer", "server_error", "stall"])
 async def test_a_lost_answer_is_settled_by_metas_own_statuses(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox, told: Told, *, mode: str
-) -> None:
+    line: Line[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient, hook_inbox: HookInbox, *, told: Told, mode: str
+) -> None:  # fmt: skip
     await sandbox.configure(webhook_url=hook_inbox.url)
     command = await garage.command(await kim(garage, sandbox))
-    await sandbox.fault("meta", mode, sent=True, calls=1, seconds=3)  # type: ignore[arg-type]  # of the modes
-    await accept(line, command)
-    await line.claim_once()
+    await sandbox.fault("meta", mode, sent=True, calls=1, seconds=60)  # type: ignore[arg-type]  # of the modes
+    timings = quicker(timeout=timedelta(seconds=3)) if mode == "stall" else TIMINGS
+    async with a_sender(garage, producer, sandbox.url, timings=timings) as calling:
+        await accept(calling, command)
+        await calling.claim_once()
     assert await garage.states(command) == ["unknown"]
     await line.sweep_once()
     assert await garage.states(command) == ["unknown"]
@@ -62,7 +64,7 @@ async def test_silence_proves_nothing_while_webhooks_wait(
 
     now = garage.now()
     await garage.caught_up(at=now, since=now - TIMINGS.grace)
-    garage.now.forward(timedelta(seconds=1))
+    garage.now.forward(TIMINGS.look)
     await line.sweep_once()
     assert await garage.states(command) == ["pending"]
     assert await line.claim_once() == 1
@@ -153,7 +155,7 @@ async def test_a_result_that_lost_its_claim_is_evidence_and_nothing_more(
     garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
-    await sandbox.fault("meta", "slow", seconds=1.5, calls=1)
+    await sandbox.fault("meta", "slow", seconds=3, calls=1)
     async with a_sender(garage, producer, sandbox.url) as slow, a_sender(garage, producer, sandbox.url) as other:
         await accept(slow, command)
         calling = asyncio.create_task(slow.claim_once())
@@ -176,7 +178,7 @@ async def test_a_refusal_that_overtook_a_late_answer_is_remembered_until_it_is_t
     garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
-    await sandbox.fault("meta", "slow", seconds=1.5, calls=1)
+    await sandbox.fault("meta", "slow", seconds=3, calls=1)
     async with a_sender(garage, producer, sandbox.url) as slow, a_sender(garage, producer, sandbox.url) as other:
         await accept(slow, command)
         calling = asyncio.create_task(slow.claim_once())

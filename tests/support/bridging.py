@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from libs.common.clock import utc_now
 from libs.common.db import slots
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, SmsCommand
@@ -31,6 +30,7 @@ from services.sms_bridge.providers import OutgoingSms
 from services.sms_bridge.providers.twilio import Twilio
 from services.sms_bridge.settle import Terms
 from services.sms_bridge.worker import as_sends
+from tests.support.clocks import HeldClock
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
 
 ORG, SMS_NUMBER, WHATSAPP_NUMBER = "acme", "+447700900001", "+447700900123"
@@ -38,19 +38,6 @@ LINK_KEY = b"newest-key"
 HOLD, GRACE, LINK_LIFE = timedelta(hours=24), timedelta(seconds=30), timedelta(days=7)
 TIMINGS = Timings(timeout=timedelta(seconds=5), lease=timedelta(seconds=20), grace=GRACE)
 CALLBACK_PATH = "/webhooks/twilio/status"
-
-
-@dataclass
-class MovableClock:
-    """The real time, and how far a test has put it forward."""
-
-    ahead: timedelta = timedelta(0)
-
-    def __call__(self) -> datetime:
-        return utc_now() + self.ahead
-
-    def forward(self, by: timedelta) -> None:
-        self.ahead += by
 
 
 @dataclass
@@ -63,7 +50,7 @@ class Bridging:
     redis_slots: RedisSlots
     line: Line[OutgoingSms]
     carrier: SmsCarrier
-    clock: MovableClock
+    clock: HeldClock
     conversation_id: UUID = field(default_factory=uuid4)
     customer_id: UUID = field(default_factory=uuid4)
     sequence: int = 0
@@ -251,7 +238,7 @@ async def bridging(
     *, dsn: str, redis_url: str, kafka: KafkaConnection, twilio_url: str, public_url: str | None
 ) -> AsyncIterator[Bridging]:
     """The bridge on these servers, in front of Twilio at ``twilio_url``; its callbacks go to ``public_url``."""
-    clock = MovableClock()
+    clock = HeldClock()
     async with (
         open_pool(dsn, application_name="test") as pool,
         open_redis(redis_url) as redis,

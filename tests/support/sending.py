@@ -14,7 +14,6 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.clock import utc_now
 from libs.common.db.pool import Pool, open_pool
 from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.events.outbound import WhatsappCommand
@@ -27,25 +26,13 @@ from services.whatsapp_sender.carrier import WhatsappCarrier
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.graph import open_graph
 from services.whatsapp_sender.worker import new_send
+from tests.support.clocks import HeldClock
 from tests.support.sandbox import GRAPH_TOKEN, NUMBER_ID, HookInbox
 from tests.support.topics import OwnTopics
 
 ORG, WABA = "acme", "206400000000001"
 DAY = timedelta(hours=24)
-TIMINGS = Timings(timeout=timedelta(seconds=2), lease=timedelta(seconds=4), grace=timedelta(seconds=6))
-
-
-@dataclass
-class HeldClock:
-    """The time that the sender believes: the real one, put forward by the test."""
-
-    ahead: timedelta = timedelta(0)
-
-    def __call__(self) -> datetime:
-        return utc_now() + self.ahead
-
-    def forward(self, by: timedelta) -> None:
-        self.ahead += by
+TIMINGS = Timings(timeout=timedelta(seconds=20), lease=timedelta(seconds=30), grace=timedelta(seconds=40))
 
 
 @dataclass
