@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from libs.common.db.pool import Connection, Pool
 from libs.common.db.statuses import keep_provider_ids
 from libs.common.events.outbound import Channel, SmsCommand
+from libs.common.ids import callback_data
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, ProviderName, SendRow
 from libs.common.sending.outcomes import Accepted, Evidence, Found, Go, Refused, SendOutcome, Verdict
@@ -46,7 +47,7 @@ class SmsCarrier:
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
         """Ask the gate again on fresh facts; what may pass gets its text and, for a bridge, a fresh link."""
-        came_late = await queries.ids_of_sends(db, [row.key for row in rows if row.resends])
+        came_late = await queries.ids_of_sends(db, self._sms.account, [row.key for row in rows if row.resends])
         asked = [(row.org_id, row.conversation_id, row.message_id) for row in rows]
         facts = await queries.facts_of(db, asked, self._terms.window_length, now)
         verdicts: dict[Key, Verdict[OutgoingSms]] = {}
@@ -119,7 +120,11 @@ class SmsCarrier:
         self, row: SendRow, command: SmsCommand, text: str, now: datetime, link: Link | None = None
     ) -> Go[OutgoingSms]:
         sms = OutgoingSms(
-            sender=command.from_number, to=command.to, text=text, validity=min(_LONGEST_VALIDITY, row.expires_at - now)
+            sender=command.from_number,
+            to=command.to,
+            text=text,
+            validity=min(_LONGEST_VALIDITY, row.expires_at - now),
+            reference=callback_data(row.message_id, row.attempt),
         )
         return Go(sms, link_hash=None if link is None else link.code_hash, text_hash=self._mint.text_hash(text))
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.ids import callback_data
 from libs.common.storable import storable
 from libs.common.window import Window
 from services.sms_bridge.gate import Facts
@@ -74,12 +75,18 @@ select a.org_id, a.alias, a.conversation_id
   join conversation_aliases a on a.org_id = u.org_id and a.alias = u.alias
 """
 
+# An id is known from an answer that came late, or from a status that echoes the send's reference.
 _IDS_OF_SENDS = """
 select p.org_id, p.send_id, p.attempt, p.account, p.provider_id
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
   join provider_ids p on p.org_id = u.org_id and p.send_id = u.send_id and p.attempt = u.attempt
  where p.provider = 'sms'
- order by p.recorded_at, p.provider_id
+union
+select u.org_id, u.send_id, u.attempt, e.account, e.provider_id
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[]) as u (org_id, send_id, attempt, callback)
+  join early_statuses e on e.callback = u.callback and e.account = $5
+ where e.provider = 'sms'
+ order by provider_id
 """
 
 # Asked of the provider's whole account: a message id is looked up to see whether it is anybody's, its owner is not told.
@@ -178,12 +185,13 @@ async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: d
         await db.execute(_CHARGE, *_columns(rows), day, now)
 
 
-async def ids_of_sends(db: Connection, sends: Collection[Key]) -> dict[Key, list[tuple[str, str]]]:
+async def ids_of_sends(db: Connection, account: str, sends: Collection[Key]) -> dict[Key, list[tuple[str, str]]]:
     """The (account, provider id) of every id that these sends are known to have got."""
     found: dict[Key, list[tuple[str, str]]] = {}
     if not sends:
         return found
-    for row in await db.fetch(_IDS_OF_SENDS, *_columns(sorted(sends))):
+    rows = [(*key, callback_data(key[1], key[2])) for key in sorted(sends)]
+    for row in await db.fetch(_IDS_OF_SENDS, *_columns(rows), account):
         found.setdefault((row[0], row[1], row[2]), []).append((row[3], row[4]))
     return found
 

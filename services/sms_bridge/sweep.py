@@ -1,4 +1,4 @@
-"""Evidence for an SMS whose answer was lost: ids that came late, then the provider's own list.
+"""Evidence for an SMS whose answer was lost: ids that came late, statuses that echo its reference, then the provider's own list.
 
 A listed message is ours when it went between the same numbers, not before the claim, with the very text (by keyed digest; a bridge's
 code makes it unique), and belongs to no other send of ours. A list that cannot be read to its end proves nothing, and before the grace is over its
@@ -30,7 +30,7 @@ async def seek(
 ) -> dict[Key, Evidence]:
     """What is known of each send; a row that is missing is as unclear as before."""
     async with pool.acquire() as db:
-        late = await queries.ids_of_sends(db, [row.key for row in rows])
+        late = await queries.ids_of_sends(db, provider.account, [row.key for row in rows])
     evidence: dict[Key, Evidence] = {
         key: Found(tuple(Accepted(account, provider_id) for account, provider_id in ids)) for key, ids in late.items()
     }
@@ -39,6 +39,7 @@ async def seek(
     async with pool.acquire() as db:
         ids = {sms.provider_id for listed in lists.values() for sms in listed}
         taken = await queries.known_ids(db, provider.account, ids) if ids else set()
+    taken.update(provider_id for found in late.values() for _, provider_id in found)
     for row in open_rows:
         listed = lists.get(_parties(row))
         if listed is None:

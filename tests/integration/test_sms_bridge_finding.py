@@ -6,8 +6,12 @@ from datetime import timedelta
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.db.statuses import ProviderStatus, receive_statuses
+from libs.common.events.outbound import SmsCommand
+from libs.common.ids import bridge_message_id
 from services.sms_bridge.links import LinkMint
-from tests.support.bridging import LINK_KEY, TIMINGS, Bridging
+from tests.support.bridging import GRACE, LINK_KEY, ORG, TIMINGS, Bridging
+from tests.support.sandbox import TWILIO_SID
 
 
 async def test_what_is_stored_of_a_text_does_not_give_its_code_away(world: Bridging, sandbox: SandboxClient) -> None:
@@ -38,3 +42,56 @@ async def test_a_list_that_cannot_be_read_is_asked_for_ever_more_rarely(
     row = await world.send_row(command)
     assert (row["state"], [c["endpoint"] for c in await sandbox.calls()]) == ("unknown", ["send", "list"])
     assert before + pause <= row["due_at"] <= before + pause + 2 * passed + (before - row["unknown_since"]) / 20
+
+
+async def status(world: Bridging, of: SmsCommand, sid: str, account: str = TWILIO_SID) -> None:
+    """A status callback that echoes the reference of a send."""
+    sent = ProviderStatus("sms", account, sid, "sent", world.clock(), callback=f"{of.message_id}:{of.attempt}")
+    async with world.pool.acquire() as db, db.transaction():
+        await receive_statuses(db, [sent], world.clock())
+
+
+async def test_a_status_that_echoes_the_reference_is_evidence_though_the_list_says_nothing(
+    world: Bridging, sandbox: SandboxClient
+) -> None:
+    await sandbox.fault("twilio", "server_error", sent=True, calls=1)
+    await sandbox.fault("twilio", "server_error", endpoint="list")
+    command = await world.decided()
+    await world.send(command)
+    [sms] = await sandbox.sms()
+    await status(world, command, sms["sid"], account="AC-of-somebody-else")
+    await world.sweep()
+    assert (await world.send_row(command))["state"] == "unknown"
+    await status(world, command, sms["sid"])
+    await world.sweep(TIMINGS.look)
+    assert (await world.send_row(command))["state"] == "accepted"
+    assert (await world.message(bridge_message_id(command.message_id)))["status"] == "sent"
+    assert await world.value("select provider_id from provider_ids where org_id = $1", ORG) == sms["sid"]
+
+
+async def test_a_status_that_comes_before_the_second_send_keeps_it_from_going(
+    world: Bridging, sandbox: SandboxClient
+) -> None:
+    await sandbox.fault("twilio", "server_error", calls=1)
+    command = await world.decided()
+    await world.send(command)
+    await world.sweep(GRACE)
+    assert (await world.send_row(command))["resends"] == 1
+    await status(world, command, "SM-that-the-list-did-not-show")
+    assert await world.send() == 0
+    assert (await world.send_row(command))["state"] == "accepted"
+    assert await sandbox.sms() == []
+
+
+async def test_an_sms_that_a_status_tells_apart_is_no_evidence_for_another_with_its_text(
+    world: Bridging, sandbox: SandboxClient
+) -> None:
+    commands = [await world.decided(route="session", text="OK") for _ in range(2)]
+    await sandbox.fault("twilio", "server_error", sent=True, calls=1)
+    await world.send(commands[1])
+    await sandbox.fault("twilio", "server_error", calls=1)
+    await world.send(commands[0])
+    [sms] = await sandbox.sms()
+    await status(world, commands[1], sms["sid"])
+    await world.sweep(GRACE)
+    assert [(await world.send_row(c))["state"] for c in commands] == ["pending", "accepted"]

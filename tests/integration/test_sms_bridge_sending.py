@@ -45,7 +45,7 @@ async def test_a_bridge_goes_out_once_and_takes_the_original_with_it(
     assert len(text) == len(PREFIX) + 8
     assert septets(text) <= 160
     assert (sms["message"]["from"], sms["message"]["to"]) == (SMS_NUMBER, CUSTOMER)
-    assert sms["callback"] == f"{hook_inbox.url}/webhooks/twilio/status"
+    assert sms["callback"] == f"{hook_inbox.url}/webhooks/twilio/status?ref={command.message_id}:1"
 
     bridge = await world.message(bridge_id)
     assert bridge["content"] == {"kind": "text", "text": PREFIX + "********"}

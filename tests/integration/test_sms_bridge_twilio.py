@@ -23,7 +23,7 @@ MakeTwilio = Callable[..., SmsProvider]
 
 
 def an_sms(text: str = "AcmeMotors: Update for you.", to: str = CUSTOMER) -> OutgoingSms:
-    return OutgoingSms(sender=SENDER, to=to, text=text, validity=timedelta(hours=4))
+    return OutgoingSms(sender=SENDER, to=to, text=text, validity=timedelta(hours=4), reference="m1:1")
 
 
 @pytest_asyncio.fixture
@@ -48,7 +48,7 @@ async def test_what_is_sent_is_accepted_under_the_providers_id(twilio: MakeTwili
     [sms] = await sandbox.sms()
     assert outcome == Accepted(TWILIO_SID, sms["sid"])
     assert sms["message"]["body"] == "{org} €5 – naïve ☂\n+&=%"  # noqa: RUF001 -- text from anywhere
-    assert sms["callback"] == "http://127.0.0.1:9/webhooks/twilio/status"
+    assert sms["callback"] == "http://127.0.0.1:9/webhooks/twilio/status?ref=m1:1"
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 1000])

@@ -15,12 +15,16 @@ from libs.common.sending.outcomes import SendOutcome
 
 @dataclass(frozen=True, slots=True)
 class OutgoingSms:
-    """One SMS. ``sender`` and ``to`` in E.164; the provider drops it when it could not be delivered within ``validity``."""
+    """One SMS. ``sender`` and ``to`` in E.164; the provider drops it when it could not be delivered within ``validity``.
+
+    ``reference`` comes back with every status, whatever became of the answer.
+    """
 
     sender: str
     to: str
     text: str
     validity: timedelta
+    reference: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
@@ -121,7 +122,7 @@ class Twilio:
             "ValidityPeriod": str(_validity_seconds(sms.validity)),
         }
         if self._callback is not None:
-            form["StatusCallback"] = self._callback
+            form["StatusCallback"] = f"{self._callback}?{urlencode({'ref': sms.reference}, safe=':')}"
         try:
             async with self._http.post(
                 self._base + self._messages,
