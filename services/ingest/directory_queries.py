@@ -135,12 +135,12 @@ with moved as (
        set customer_id = u.customer_id
       from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) as u (org_id, kind, value, customer_id)
      where i.org_id = u.org_id and i.kind = u.kind and i.value = u.value
- returning i.org_id, i.kind, i.value, i.customer_id
+ returning new.org_id, new.kind, new.value, new.customer_id, old.customer_id as before
 )
-update conversations c
+update conversations c -- by customer: no index leads to a wa_id
    set wa_id = null
   from moved m
- where m.kind = 'wa_id' and c.org_id = m.org_id and c.wa_id = m.value and c.customer_id <> m.customer_id
+ where m.kind = 'wa_id' and m.customer_id <> m.before and c.customer_id = m.before and c.org_id = m.org_id and c.wa_id = m.value
 """
 
 
