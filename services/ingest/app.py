@@ -48,10 +48,8 @@ async def run(settings: IngestSettings, service: Service) -> None:
         gate = Together(for_edge)
 
         async def on_webhooks(batch: Sequence[Received[Understood]]) -> Sequence[Rejected]:
-            records = [received.record for received in batch]
-            reached.begin(records)
             refused = await worker.on_webhooks(batch, deps)
-            reached.done(records)
+            reached.done(received.record for received in batch)
             return refused
 
         async def on_changes(batch: Sequence[Received[DirectoryChange]]) -> Sequence[Rejected]:

@@ -1,11 +1,12 @@
 """How far ingest has come, partition by partition, told to the senders.
 
 A provider's silence about a send proves something only while no webhook waits here. So for every partition of ``webhooks.v1`` that is ours the
-row in ``progress`` is renewed while nothing older than ``PATIENCE`` waits: the partition is read to its end and nothing of it is in hand, or
-what was handled last is younger than that. A gap in these renewals longer than ``GAP`` begins a new stretch.
+row in ``progress`` is renewed while nothing older than ``PATIENCE`` waits: the partition is read to its end and nothing of it is in hand (a
+record that comes again and again is in hand all the while), or what was handled last is younger than that. A gap in these renewals longer
+than ``GAP`` begins a new stretch.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -22,37 +23,28 @@ PERIOD = timedelta(seconds=1)
 
 
 class Reader(Protocol):
-    """Of the consumer: the partitions of a topic that are ours, and whether each is read to its end as far as the brokers said lately."""
+    """Of the consumer: the partitions of a topic that are ours, and whether each was read and handled to its end, as the brokers said lately."""
 
     async def read_to_end(self, topic: str) -> dict[int, bool]: ...
 
 
 @dataclass(slots=True)
 class Progress:
-    """What is in hand, and what was handled last, by partition."""
+    """What was handled last, by partition."""
 
     now: Clock
-    _in_hand: set[int] = field(default_factory=set)
     _handled_ms: dict[int, int] = field(default_factory=dict)
-
-    def begin(self, records: Iterable[RawRecord]) -> None:
-        """These are in hand, until they are done: trouble gives them back to Kafka and not to anybody's silence."""
-        self._in_hand.update(record.partition for record in records)
 
     def done(self, records: Iterable[RawRecord]) -> None:
         """These are handled."""
         for record in records:
-            self._in_hand.discard(record.partition)
             self._handled_ms[record.partition] = record.timestamp_ms
 
-    def caught_up(self, at_end: dict[int, bool]) -> Sequence[int]:
+    def caught_up(self, at_end: Mapping[int, bool]) -> Sequence[int]:
         """The partitions, of those that are ours, in which nothing old waits."""
-        self._in_hand &= at_end.keys()
         oldest_ms = round((self.now() - PATIENCE).timestamp() * 1000)
         return sorted(
-            partition
-            for partition, ended in at_end.items()
-            if self._handled_ms.get(partition, 0) >= oldest_ms or (ended and partition not in self._in_hand)
+            partition for partition, ended in at_end.items() if ended or self._handled_ms.get(partition, 0) >= oldest_ms
         )
 
 

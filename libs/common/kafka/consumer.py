@@ -36,6 +36,7 @@ REBALANCE_PATIENCE = (
     4.0  # a batch in hand may finish and commit before its partitions go; less than the session timeout
 )
 COMMIT_AGAIN = timedelta(seconds=2)
+LAG_EVERY = timedelta(seconds=5)
 _CONSUMER_OPTIONS: dict[str, Any] = {
     "auto_offset_reset": "earliest",
     "isolation_level": "read_committed",
@@ -147,6 +148,7 @@ class BatchConsumer:
             for name, period, chore in (
                 ("remind", timedelta(seconds=REMINDER), self._remind),
                 ("commit", COMMIT_AGAIN, self._pay),
+                ("lag", LAG_EVERY, self._tell_lag),
             )
         ]
 
@@ -175,7 +177,7 @@ class BatchConsumer:
         return "; ".join(reasons) or None
 
     async def read_to_end(self, topic: str) -> dict[int, bool]:
-        """Of a subscribed topic the partitions that are ours, and whether each was read to its end, as the brokers said lately."""
+        """Of a subscribed topic the partitions that are ours, and whether each was read and handled to its end, as the brokers said lately."""
         lanes = [lane for lane in self._lanes if lane.subscription.topic.name == topic]
         return await lanes[0].partitions.read_to_end() if self._running and lanes else {}
 
@@ -185,6 +187,9 @@ class BatchConsumer:
 
     async def _pay(self) -> None:
         await asyncio.gather(*(lane.partitions.pay() for lane in self._lanes))
+
+    async def _tell_lag(self) -> None:
+        await asyncio.gather(*(lane.partitions.tell_lag() for lane in self._lanes))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types

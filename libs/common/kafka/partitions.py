@@ -17,6 +17,7 @@ log = get_logger()
 
 COMMIT_TIMEOUT = 10.0
 POSITION_TIMEOUT = 0.5
+ENDS_TIMEOUT = 5.0
 FRESH_MS = 2000
 
 
@@ -64,11 +65,17 @@ class Partitions:
     """Partitions with too many dead letters in a row, and the offset where each stands."""
     assignment: int = 0
     """Grows whenever the partitions are given out anew."""
+    moving: bool = False
+    """They are being given out just now."""
     owed: dict[int, int] = field(default_factory=dict)
     """Handled up to here, but the commit failed."""
     in_hand: InHand = field(default_factory=InHand)
     troubled: set[int] = field(default_factory=set)
     """Partitions whose last batch ended in expected trouble."""
+    reached: dict[int, int] = field(default_factory=dict)
+    """The first offset that is not done, of partitions that a batch was of."""
+    _lagging: set[int] = field(default_factory=set)
+    """Partitions whose lag is told."""
     _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -144,46 +151,79 @@ class Partitions:
     def lost(self) -> None:
         """The partitions are being given out anew: what is under way may no longer be committed."""
         self.assignment += 1
+        self.moving = True
         self.owed.clear()
         self.troubled.clear()
+        self.reached.clear()
 
     def gained(self, assigned: set[TopicPartition]) -> None:
         """A stopped partition that comes back to us stays stopped; one that went elsewhere is another's concern."""
+        self.moving = False
         ours = {partition.partition for partition in assigned}
         self.stopped = {partition: offset for partition, offset in self.stopped.items() if partition in ours}
         self.runs = {partition: run for partition, run in self.runs.items() if partition in self.stopped}
         self._hold()
+        for partition in self._lagging - ours:
+            metrics.LAG.remove(self.topic, str(partition))
+        self._lagging &= ours
 
     async def read_to_end(self) -> dict[int, bool]:
-        """Our partitions, and whether each was read to its end (not: handled) by the brokers' word of the last ``FRESH_MS``."""
+        """Our partitions, and whether each was read to its end, by the brokers' word of the last ``FRESH_MS``, and nothing of it is in hand.
+
+        Nothing is said while they are given out anew: a batch that this crosses is given up and not set back.
+        From the moment it is read, a batch is in hand until it is done or given back to Kafka: aiokafka moves the position, FastStream
+        hands over and the lane takes without letting anybody else run.
+        """
         consumer = self.consumer
-        if consumer is None:
+        if consumer is None or self.moving:
             return {}
         ended: dict[int, bool] = {}
-        for partition in consumer.assignment():
+        for place in consumer.assignment():
+            position = await self._position(place)
+            if self.moving:
+                return {}
             try:
-                async with asyncio.timeout(POSITION_TIMEOUT):
-                    position = await consumer.position(partition)
-                end, polled_ms = consumer.highwater(partition), consumer.last_poll_timestamp(partition)
-            except (KafkaError, TimeoutError, AssertionError):  # aiokafka asserts that it is still ours
-                ended[partition.partition] = False
-                continue
+                end, polled_ms = consumer.highwater(place), consumer.last_poll_timestamp(place)
+            except AssertionError:  # aiokafka asserts that it is still ours
+                end, polled_ms = None, None
             fresh = polled_ms is not None and self.now().timestamp() * 1000 - polled_ms <= FRESH_MS
-            ended[partition.partition] = fresh and end is not None and position >= end
+            at_end = position is not None and end is not None and position >= end
+            ended[place.partition] = fresh and at_end and place.partition not in self.in_hand.partitions
         return ended
 
     def measure(self, batch: RawBatch, next_offsets: Mapping[int, int]) -> None:
-        """Count what is done and how far behind the end each partition is."""
+        """Count what is done, and remember how far it came."""
         begun = firsts(batch)
         done = sum(1 for raw in batch if raw.offset < next_offsets.get(raw.partition, begun[raw.partition]))
         metrics.HANDLED.labels(self.topic).inc(done)
-        for partition, offset in next_offsets.items():
-            try:
-                end = self.consumer.highwater(self._on_broker(partition)) if self.consumer is not None else None
-            except AssertionError:  # aiokafka asserts that it is still ours
-                continue
-            if end is not None:
-                metrics.LAG.labels(self.topic, str(partition)).set(max(0, end - offset))
+        self.reached |= begun | dict(next_offsets)
+
+    async def tell_lag(self) -> None:
+        """Tell how far behind its end each partition is; asks the brokers, which alone know it of one that is not being read."""
+        consumer, assignment = self.consumer, self.assignment
+        ours = consumer.assignment() if consumer is not None else frozenset()
+        if consumer is None or self.moving or not ours:
+            return
+        with suppress(KafkaError, TimeoutError):  # away: others tell
+            async with asyncio.timeout(ENDS_TIMEOUT):
+                ends = await consumer.end_offsets(list(ours))
+            for place, end in ends.items():
+                reached = self.reached.get(place.partition, await self._position(place))
+                if assignment != self.assignment:
+                    return
+                if reached is not None:
+                    metrics.LAG.labels(self.topic, str(place.partition)).set(max(0, end - reached))
+                    self._lagging.add(place.partition)
+
+    async def _position(self, place: TopicPartition) -> int | None:
+        """From where on a partition is read next; None when that is not known, or the partition not ours any more."""
+        if self.consumer is None:
+            return None
+        try:
+            async with asyncio.timeout(POSITION_TIMEOUT):
+                return int(await self.consumer.position(place))
+        except (KafkaError, TimeoutError):
+            return None
 
     def _hold(self) -> None:
         metrics.STOPPED.labels(self.topic).set(len(self.stopped))
