@@ -209,7 +209,14 @@ class TwilioSettings(Settings):
 
 
 class SmsSettings(Settings):
+    """The provider; its silence about a message proves something after the grace, for what it lists may be minutes late."""
+
     sms_provider: Literal["twilio"] = "twilio"
+    sms_grace_seconds: PositiveFloat = 900.0
+
+    @property
+    def sms_grace(self) -> timedelta:
+        return timedelta(seconds=self.sms_grace_seconds)
 
 
 class PortalSettings(Settings):

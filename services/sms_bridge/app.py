@@ -60,7 +60,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
         timings = Timings(
             timeout=timedelta(seconds=settings.send_timeout_seconds),
             lease=settings.send_lease,
-            grace=settings.send_grace,
+            grace=settings.sms_grace,
         )
         carrier = SmsCarrier(
             provider=provider,
@@ -73,7 +73,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
                 link_life=timedelta(seconds=settings.portal_link_seconds),
                 portal_host=settings.portal_url,
             ),
-            grace=settings.send_grace,
+            grace=settings.sms_grace,
         )
         line = Line(carrier, pool, producer, timings, now=utc_now, concurrency=CALLS_AT_ONCE)
 

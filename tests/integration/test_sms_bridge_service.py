@@ -112,6 +112,7 @@ def environment(
         "SEND_TIMEOUT_SECONDS": "2",
         "SEND_LEASE_SECONDS": "3",
         "SEND_GRACE_SECONDS": "4",
+        "SMS_GRACE_SECONDS": "7",
     }
     return dict(os.environ) | {f"TRANSOM_{name}": value for name, value in settings.items()}
 

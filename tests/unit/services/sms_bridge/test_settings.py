@@ -42,3 +42,9 @@ def test_a_provider_that_is_not_built_is_refused(
 ) -> None:
     line = refusal(monkeypatch, capsys, {"TRANSOM_SMS_PROVIDER": "vonage"})
     assert "TRANSOM_SMS_PROVIDER: input should be 'twilio'" in line
+
+
+def test_a_grace_that_ends_before_the_claim_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "TRANSOM_SMS_GRACE_SECONDS" in refusal(monkeypatch, capsys, {"TRANSOM_SMS_GRACE_SECONDS": "20"})
