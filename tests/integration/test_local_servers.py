@@ -24,7 +24,7 @@ from deploy.local.servers.ports import LOOPBACK, free_port, is_free
 from deploy.local.servers.postgres import PostgresServer
 from deploy.local.servers.together import Given, LocalServers
 from deploy.local.servers.valkey import ValkeyServer
-from deploy.local.watchdog import Watchdog
+from deploy.local.watchdog import Watchdog, bearers
 
 
 @pytest.fixture
@@ -239,7 +239,6 @@ def test_a_jar_that_is_not_the_pinned_one_is_not_used(
 
 def test_interrupting_a_start_leaves_nothing_running(tmp_path: Path) -> None:
     servers = LocalServers(tmp_path, durable=False)
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
 
     def interrupt_once_valkey_runs() -> None:  # the two others need a second more
         while not (tmp_path / "valkey" / "process.json").exists():
@@ -250,5 +249,4 @@ def test_interrupting_a_start_leaves_nothing_running(tmp_path: Path) -> None:
         apart.submit(interrupt_once_valkey_runs)
         with pytest.raises(KeyboardInterrupt):
             servers.start()
-    after = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
-    assert [child for child in after if child.status() != psutil.STATUS_ZOMBIE] == []
+    assert bearers(servers.watchdog.token) == []

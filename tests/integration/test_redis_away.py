@@ -7,10 +7,10 @@ from redis.asyncio.client import Pipeline
 
 from deploy.local.servers.valkey import ValkeyServer
 from libs.common.errors import ConfigurationError
-from libs.common.redis import AWAY, Away, Redis, open_redis
+from libs.common.redis import AWAY, Redis, open_redis
 from tests.support.logs import LogLines
 
-NEVER = 5.0  # whoever still waits then hangs
+NEVER = 20.0  # whoever still waits then hangs
 SOON = 0.05  # how often the probe looks in these tests
 
 
@@ -105,9 +105,9 @@ async def test_one_dropped_connection_does_not_open_the_breaker(own_valkey: Valk
     async with open_redis(own_valkey.address, probe_seconds=SOON) as redis:
         assert await answers(redis)
         await asyncio.to_thread(own_valkey.restart)
-        replies: list[list[object] | Away] = [await redis.pipeline(ask) for _ in range(2)]
-        assert replies[-1] is not AWAY
+        await redis.pipeline(ask)  # with or without a reply: the pool may have noticed
         assert not redis.is_open
+        await until(lambda: answers(redis))
 
 
 async def test_a_server_that_takes_no_writes_is_away(own_valkey: ValkeyServer) -> None:
