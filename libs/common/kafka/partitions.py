@@ -208,7 +208,9 @@ class Partitions:
             async with asyncio.timeout(ENDS_TIMEOUT):
                 ends = await consumer.end_offsets(list(ours))
             for place, end in ends.items():
-                reached = self.reached.get(place.partition, await self._position(place))
+                reached = self.reached.get(place.partition)
+                if reached is None:
+                    reached = await self._position(place)
                 if assignment != self.assignment:
                     return
                 if reached is not None:
