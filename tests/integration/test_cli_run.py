@@ -10,6 +10,7 @@ import pytest
 from deploy.local.servers.ports import free_port
 from tests.support.command import COMMAND, complaint, environment, transom
 from tests.support.logs import validated
+from tests.support.orphans import ends_with_us
 from tests.support.sandbox import ROOT
 from tests.support.topics import OwnTopics
 
@@ -102,6 +103,7 @@ async def test_a_signal_ends_a_service_in_order(
             stdout=log,
             stderr=log,
         )
+    ends_with_us(process.pid)
     try:
         async with asyncio.timeout(60), aiohttp.ClientSession() as http:
             while not await ready(http, port):

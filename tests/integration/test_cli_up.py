@@ -20,6 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.watchdog import TOKEN, bearers
 from tests.support.command import COMMAND, complaint, environment, transom
+from tests.support.orphans import ends_with_us
 from tests.support.sandbox import ROOT
 from tests.support.waiting import eventually
 
@@ -43,6 +44,7 @@ class Up:
                 stderr=out,
                 start_new_session=True,
             )
+        ends_with_us(self.process.pid)
         self._tokens: set[str] = set()
 
     async def until(self, holds: Callable[[], object], what: str) -> None:
@@ -159,21 +161,33 @@ async def test_one_run_at_a_time_has_a_folder(tmp_path: Path) -> None:
         await first.ends(signal.SIGKILL)
 
 
+async def demo(env: Mapping[str, str]) -> tuple[int | None, str]:
+    """Its exit code and what it told; it does not outlive the test."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "deploy.local.demo"),
+        cwd=ROOT,
+        env={**env, "COLUMNS": "200"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    ends_with_us(process.pid)
+    try:
+        told, _ = await asyncio.wait_for(process.communicate(), 110)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, told.decode()
+
+
 @pytest.mark.parametrize("away", ["POSTGRES_DSN", "KAFKA_BOOTSTRAP"])
 async def test_a_demo_whose_server_is_away_says_which_and_ends_with_2(away: str, database: str, redis_url: str) -> None:
     given = {"KAFKA_BOOTSTRAP": NOWHERE, "POSTGRES_DSN": database, "REDIS_URL": redis_url}
     if away == "POSTGRES_DSN":
         given[away] = f"postgresql://postgres@{NOWHERE}/transom"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "deploy.local.demo"),
-        cwd=ROOT,
-        env=environment(**given),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    told, _ = await asyncio.wait_for(process.communicate(), 90)
-    assert process.returncode == 2, told.decode()
-    (line,) = [line for line in told.decode().splitlines() if "the demo failed" in line]
+    code, told = await demo(environment(**given))
+    assert code == 2, told
+    (line,) = [line for line in told.splitlines() if "the demo failed" in line]
     assert f"TRANSOM_{away}" in line
 
 
@@ -183,16 +197,8 @@ async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_nothin
     before = set(await kafka_admin.list_topics())
     given = {"KAFKA_BOOTSTRAP": kafka_bootstrap, "POSTGRES_DSN": database, "REDIS_URL": redis_url}
     env = environment(**given, SEND_LEASE_SECONDS="5")  # with which no sender would start: not meant for the demo
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "deploy.local.demo"),
-        cwd=ROOT,
-        env=env | {"COLUMNS": "200"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    told, _ = await asyncio.wait_for(process.communicate(), 110)
-    story = told.decode()
-    assert process.returncode == 0, story
+    code, story = await demo(env)
+    assert code == 0, story
     assert "every step was observed" in story
     for step in (
         "session message, read",

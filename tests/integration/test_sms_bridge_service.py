@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,12 +14,14 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.sandbox.client import SandboxClient
+from deploy.local.servers.ports import free_port
 from libs.common.events.outbound import SmsCommand
 from libs.common.events.topics import OUTBOUND_SMS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer, Record
 from tests.support.bridging import Bridging, bridging
 from tests.support.logs import validated
+from tests.support.orphans import ends_with_us
 from tests.support.sandbox import CUSTOMER, TWILIO_SID, TWILIO_TOKEN, HookInbox
 from tests.support.topics import OwnTopics
 
@@ -35,9 +36,7 @@ class BridgeProcess:
     """``services.sms_bridge.app`` with the settings of this test."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -47,6 +46,7 @@ class BridgeProcess:
                 stdout=output,
                 stderr=output,
             )
+        ends_with_us(self._process.pid)
 
     async def ready(self) -> None:
         async with asyncio.timeout(30), httpx.AsyncClient() as http:

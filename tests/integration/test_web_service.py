@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -13,8 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.local.servers.ports import free_port
 from deploy.local.servers.postgres import PostgresServer
 from tests.support.logs import validated
+from tests.support.orphans import ends_with_us
 
 APP = """
 import asyncio, sys
@@ -28,9 +29,15 @@ from libs.common.settings import PostgresSettings, RedisSettings, ServiceSetting
 
 class Settings(ServiceSettings, PostgresSettings, RedisSettings, WindowSettings): ...
 
+begun = []
+
 async def slow(request):
-    await asyncio.sleep(0.7)
+    begun.append("slow")
+    await asyncio.sleep(1)
     return PlainTextResponse("done")
+
+async def under_way(request):
+    return PlainTextResponse(" ".join(begun))
 
 async def broken(request):
     raise ValueError("customer +447700900999 said hello")
@@ -44,14 +51,14 @@ async def run(settings, service):
         raise ValueError("something private")
 
     async with (
-        open_pool(settings.postgres_dsn.get_secret_value(), application_name="t", command_seconds=0.5) as pool,
+        open_pool(settings.postgres_dsn.get_secret_value(), application_name="t", command_seconds=1.5) as pool,
         open_redis(settings.redis_url.get_secret_value()),
     ):
         async def postgres_answers():
             async with pool.acquire() as db:
                 await db.fetchval("select 1")
 
-        routes = [Route("/slow", slow), Route("/broken", broken)]
+        routes = [Route("/slow", slow), Route("/under-way", under_way), Route("/broken", broken)]
         if "dies" in sys.argv:
             async with service.background(dies()):
                 await service.serve(checks={}, routes=routes)
@@ -62,18 +69,13 @@ sys.exit(run_service("try-out", Settings, run))
 """
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 class Running:
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process = process
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
 
     async def end(self) -> tuple[int, str, str]:
-        out, err = await asyncio.to_thread(self.process.communicate, timeout=20)
+        out, err = await asyncio.to_thread(self.process.communicate, timeout=60)
         return self.process.returncode, out, err
 
 
@@ -89,13 +91,15 @@ def environment(dsn: str, redis: str, port: int) -> dict[str, str]:
 
 
 def start(env: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", APP, *arguments],
         env=env,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+    ends_with_us(process.pid)
+    return process
 
 
 @asynccontextmanager
@@ -104,7 +108,7 @@ async def running(dsn: str, redis: str, *arguments: str) -> AsyncIterator[Runnin
     process = start(environment(dsn, redis, port), *arguments)
     service = Running(process, port)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while process.poll() is None:
                 try:
                     await service.http.get("/livez")
@@ -136,7 +140,8 @@ async def test_a_request_under_way_is_answered_before_it_ends(
 ) -> None:
     async with running(database, redis_url) as service:
         request = asyncio.create_task(service.http.get("/slow"))
-        await asyncio.sleep(0.3)
+        while not (await service.http.get("/under-way")).text:  # noqa: ASYNC110 -- another process
+            await asyncio.sleep(0.01)
         service.process.send_signal(number)
         assert (await request).text == "done"
         assert (await service.end())[0] == 0
@@ -149,7 +154,7 @@ async def test_readiness_names_who_is_away_and_says_when_it_is_back(
         assert (await service.http.get("/readyz")).status_code == 200
         own_postgres.pause()
         try:
-            answers = [await service.http.get("/readyz") for _ in range(3)]
+            answers = [await service.http.get("/readyz") for _ in range(2)]
             assert (await service.http.get("/livez")).status_code == 200
         finally:
             own_postgres.resume()
@@ -157,7 +162,7 @@ async def test_readiness_names_who_is_away_and_says_when_it_is_back(
             assert answer.status_code == 503
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["away"] == ["postgres"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while (await service.http.get("/readyz")).status_code != 200:  # noqa: ASYNC110 -- another process
                 await asyncio.sleep(0.05)
         service.process.send_signal(signal.SIGTERM)
@@ -207,7 +212,7 @@ def test_it_refuses_to_start_with_one_line_that_says_which(
     database: str, redis_url: str, variable: str, value: str, says: str
 ) -> None:
     process = start(environment(database, redis_url, free_port()) | {variable: value})
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert out == ""
     assert err.count("\n") == 1

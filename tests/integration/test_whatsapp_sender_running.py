@@ -16,6 +16,7 @@ from aiohttp import web
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.topics import OUTBOUND_WHATSAPP
 from libs.common.kafka.producer import Producer, Record
+from tests.support.orphans import ends_with_us
 from tests.support.sandbox import GRAPH_TOKEN, HookInbox
 from tests.support.sending import TIMINGS, Garage, Told, a_sender, accept, kim, quicker, statuses_in
 from tests.support.waiting import eventually
@@ -34,6 +35,7 @@ async def a_process(*arguments: str, env: dict[str, str] | None = None) -> Async
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, cwd=ROOT, env=os.environ | (env or {}), stdout=asyncio.subprocess.DEVNULL
     )
+    ends_with_us(process.pid)
     try:
         yield process
     finally:
