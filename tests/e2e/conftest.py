@@ -46,7 +46,7 @@ async def shared_system(
         await topics.create(partitions=PARTITIONS)
         dsn = await databases.make_database(postgres_dsn, database_template)
         ending.push_async_callback(databases.drop_database, postgres_dsn, dsn)
-        redis_url = ending.enter_context(leased_database(redis_server))
+        redis_url = ending.enter_context(leased_database(redis_server, seconds=3600))
         servers = Servers(kafka_bootstrap, topics.prefix, dsn, redis_url)
         folder = tmp_path_factory.mktemp("system")
         yield await ending.enter_async_context(System(servers, run_servers.watchdog, folder, **SHORT))

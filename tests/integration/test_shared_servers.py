@@ -1,5 +1,7 @@
 """What a test is given on the run's servers is its own."""
 
+from uuid import uuid4
+
 import asyncpg
 import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -20,11 +22,11 @@ async def test_a_topic_of_the_test_carries_a_record(topics: OwnTopics, kafka_boo
 
 
 async def test_topics_of_a_test_are_deleted_with_it(kafka_admin: AIOKafkaAdminClient) -> None:
-    mine = OwnTopics(kafka_admin, "t-deleted.")
+    mine = OwnTopics(kafka_admin, f"t-deleted-{uuid4().hex[:12]}.")
     await mine.create(partitions=2)
-    assert {f"t-deleted.{topic.name}" for topic in EVERY_TOPIC} <= set(await kafka_admin.list_topics())
+    assert {f"{mine.prefix}{topic.name}" for topic in EVERY_TOPIC} <= set(await kafka_admin.list_topics())
     await mine.delete()
-    assert not [name for name in await kafka_admin.list_topics() if name.startswith("t-deleted.")]
+    assert not [name for name in await kafka_admin.list_topics() if name.startswith(mine.prefix)]
 
 
 async def test_a_database_of_the_test_has_every_migration(database: str) -> None:

@@ -15,12 +15,12 @@ _LEASE_SECONDS = 600  # longer than any test; a killed run's number is free agai
 
 
 @contextmanager
-def leased_database(server_url: str) -> Iterator[str]:
-    """The URL of an empty database that is nobody else's until the block ends."""
+def leased_database(server_url: str, *, seconds: int = _LEASE_SECONDS) -> Iterator[str]:
+    """The URL of an empty database that is nobody else's until the block ends, which must be within ``seconds``."""
     owner = uuid4().hex
     with redis.Redis.from_url(server_url) as leases:
         count = int(leases.config_get("databases")["databases"])
-        key, number = _lease(leases, count, owner)
+        key, number = _lease(leases, count, owner, seconds)
         url = urlsplit(server_url)._replace(path=f"/{number}").geturl()
         try:
             with redis.Redis.from_url(url) as mine:
@@ -33,9 +33,9 @@ def leased_database(server_url: str) -> Iterator[str]:
                 leases.delete(key)
 
 
-def _lease(leases: redis.Redis, count: int, owner: str) -> tuple[str, int]:
+def _lease(leases: redis.Redis, count: int, owner: str, seconds: int) -> tuple[str, int]:
     for number in sample(range(1, count), count - 1):
         key = f"transom-test:database:{number}"
-        if leases.set(key, owner, nx=True, ex=_LEASE_SECONDS):
+        if leases.set(key, owner, nx=True, ex=seconds):
             return key, number
     raise RuntimeError(f"all {count} databases of the server are leased")

@@ -20,6 +20,7 @@ import asyncpg
 import redis
 
 from deploy.local.servers import kafka_probe
+from deploy.local.servers.errors import ServerError
 from deploy.local.servers.kafka import KafkaServer
 from deploy.local.servers.postgres import PostgresServer
 from deploy.local.servers.server import Server
@@ -56,8 +57,8 @@ class RunServers:
         with self._locks[kind]:
             if kind not in self._started:
                 address, origin = self._start(kind)
+                self._ran_on[kind] = f"{_version(kind, address, origin)} ({origin})"
                 self._started[kind] = address
-                self._ran_on[kind] = f"{_version(kind, address)} ({origin})"
             return self._started[kind]
 
     def start(self, kinds: Iterable[Kind]) -> None:
@@ -108,14 +109,19 @@ def local_server(kind: Kind, folder: Path, watchdog: Watchdog) -> Server:
             return ValkeyServer(folder, watchdog, durable=False)
 
 
-def _version(kind: Kind, address: str) -> str:
-    """The server's name and version as the server itself tells it."""
+def _version(kind: Kind, address: str, origin: str) -> str:
+    """The server's name and version as the server itself tells it. Raises ServerError when it does not."""
     ask: Callable[[str], str] = {
         Kind.KAFKA: _kafka_version,
         Kind.POSTGRES: _postgres_version,
         Kind.REDIS: _redis_version,
     }[kind]
-    return ask(address)
+    try:
+        return ask(address)
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, redis.RedisError) as error:
+        raise ServerError(
+            f"{kind.value} ({origin}) does not answer ({type(error).__name__}): is its address right?"
+        ) from error
 
 
 def _kafka_version(bootstrap: str) -> str:
