@@ -136,8 +136,16 @@ async def test_a_webhook_for_a_number_nobody_has_is_a_dead_letter_and_a_loud_lin
     assert await system.value("select count(*) from messages where provider_id = $1", wrote["wamid"]) == 0
 
 
-async def test_a_closed_conversation_without_phone_consent_or_number_stays_silent_with_its_reason(
+async def test_a_closed_conversation_without_consent_or_number_stays_silent_with_its_reason(
     system: System,
 ) -> None:
     no_number = await (await a_garage(system, sms_active=False)).customer_who_wrote(LATE)
     assert await system.fails(await no_number.is_told()) == "window_expired_sms_unavailable"
+
+    garage = await a_garage(system)
+    opted_out = garage.customer()
+    who = {"org_id": garage.org_id, "customer_id": (await opted_out.writes(ago=LATE))["customer_id"]}
+    change = {"type": "consent.changed.v1", "at": "2026-11-22T10:00:00Z", "category": "sms", "allowed": False} | who
+    await system.say("directory.changes.v1", change, key=garage.org_id)
+    await system.quiet()
+    assert await system.fails(await opted_out.is_told()) == "window_expired_sms_opted_out"

@@ -13,8 +13,9 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.lane import Subscription
 from libs.common.kafka.producer import Record
 from tests.support.consuming import Bench, Handled, text
+from tests.support.orphans import ends_with_us
 from tests.support.topics import OwnTopics
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 
 async def test_a_drain_finishes_the_batch_in_hand_and_takes_no_other(bench: Bench) -> None:
@@ -105,7 +106,7 @@ async def test_a_static_member_that_restarts_goes_on_without_a_rebalance_timeout
     for value in ("a", "b"):
         await bench.put(value)
         handled = Handled()
-        async with bench.consumer(handled, instance_id="replica-0"):
+        async with bench.consumer(handled, instance_id="replica-0", session_timeout=2 * DEADLINE_SECONDS):
             await eventually(lambda: handled.records)  # noqa: B023 -- asked within the turn
         assert handled.values() == [value]
 
@@ -143,6 +144,7 @@ async def test_a_record_handled_by_a_killed_process_comes_again(bench: Bench, ka
         stdout=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parents[2],
     )
+    ends_with_us(child.pid)
     assert child.stdout is not None
     assert (await child.stdout.readline()).decode().split() == ["handled", "a", "b"]
     child.send_signal(signal.SIGKILL)

@@ -188,7 +188,7 @@ async def test_a_kill_between_claim_and_result_costs_no_second_sms(
     assert (await world.send_row(command))["resends"] == (0 if went else 1)
 
 
-async def test_a_throttled_message_waits_while_others_pass(
+async def test_a_throttled_message_waits_and_goes(
     world: Bridging, kafka: KafkaConnection, sandbox: SandboxClient, environment: dict[str, str], tmp_path: Path
 ) -> None:
     await sandbox.fault("twilio", "throttle", to=CUSTOMER, calls=1)

@@ -79,8 +79,8 @@ async def test_a_customer_who_wrote_meanwhile_opens_the_gate(
     conversation = await kim(garage, sandbox)
     command = await garage.command(conversation)
     await garage.execute("update conversations set last_customer_at = $1", garage.now() - timedelta(hours=25))
-    await garage.execute("update conversations set last_customer_at = $1", garage.now())
     await accept(line, command)
+    await garage.execute("update conversations set last_customer_at = $1", garage.now())
     assert await line.claim_once() == 1
     assert await garage.states(command) == ["accepted"]
 

@@ -80,7 +80,7 @@ class Bench:
             ],
             producer=self.producer,
             now=utc_now,
-            session_timeout=6.0,
+            session_timeout=options.pop("session_timeout", 6.0),
             **options,
         )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.follow import following, fresh_log, last_line
+from deploy.local.follow import _copy, following, fresh_log, last_line
 
 
 def _add(log: Path, text: str) -> None:
@@ -24,12 +24,12 @@ def test_what_is_added_is_copied_to_the_end_and_what_stood_before_is_not(
 
 def test_half_a_line_waits_for_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "router.log"
-    log.touch()
-    with following(tmp_path):
-        _add(log, "whole\nhal")
-    with following(tmp_path):
-        _add(log, "f\n")
-    assert capsys.readouterr().out == "whole\nf\n"
+    _add(log, "whole\nhal")
+    place = _copy(log, 0)
+    assert capsys.readouterr().out == "whole\n"
+    _add(log, "f\n")
+    _copy(log, place)
+    assert capsys.readouterr().out == "half\n"
 
 
 def test_a_log_that_somebody_emptied_is_read_from_its_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
