@@ -25,7 +25,7 @@ def a_slot(conversation_id: UUID | None = None) -> Slot:
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    async with open_pool(database, application_name="test") as opened:
+    async with open_pool(database, application_name="test", command_seconds=10) as opened:
         yield opened
 
 

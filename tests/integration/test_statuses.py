@@ -31,7 +31,7 @@ CONVERSATION, CUSTOMER = uuid4(), uuid4()
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    async with open_pool(database, application_name="test", size=4) as pool:
+    async with open_pool(database, application_name="test", size=4, command_seconds=10) as pool:
         async with pool.acquire() as db:
             await db.execute("insert into orgs (org_id, name, upserted_at) values ('acme', 'Acme', $1)", T0)
             await db.execute(

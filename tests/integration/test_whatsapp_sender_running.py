@@ -190,7 +190,7 @@ async def test_an_answer_that_says_nothing_leaves_the_outcome_unknown(
     garage: Garage, producer: Producer, how: str
 ) -> None:
     command = await garage.command(await garage.conversation())
-    timings = quicker(timeout=timedelta(milliseconds=500))
+    timings = quicker(timeout=timedelta(seconds=2))
     async with an_odd_provider() as provider:
         provider.how = how
         async with a_sender(garage, producer, provider.url, timings=timings) as line:

@@ -240,7 +240,7 @@ async def bridging(
     """The bridge on these servers, in front of Twilio at ``twilio_url``; its callbacks go to ``public_url``."""
     clock = HeldClock()
     async with (
-        open_pool(dsn, application_name="test") as pool,
+        open_pool(dsn, application_name="test", command_seconds=10) as pool,
         open_redis(redis_url) as redis,
         Producer(kafka) as producer,
         aiohttp.ClientSession() as http,

@@ -228,7 +228,10 @@ def as_received(intents: Sequence[Mapping[str, Any]]) -> list[Received[Any]]:
 async def a_router(
     connection: KafkaConnection, dsn: str, redis: Redis, told: Told, *, margin: timedelta = timedelta(seconds=30)
 ) -> AsyncIterator[Router]:
-    async with open_pool(dsn, application_name="test", size=4) as pool, Producer(connection) as producer:
+    async with (
+        open_pool(dsn, application_name="test", size=4, command_seconds=10) as pool,
+        Producer(connection) as producer,
+    ):
         yield Router(
             Deps(
                 pool=pool,

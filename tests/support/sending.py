@@ -249,7 +249,7 @@ def statuses_in(inbox: HookInbox) -> list[dict[str, Any]]:
 
 @pytest_asyncio.fixture
 async def garage(database: str) -> AsyncIterator[Garage]:
-    async with open_pool(database, application_name="test") as pool:
+    async with open_pool(database, application_name="test", command_seconds=10) as pool:
         found = Garage(pool)
         await found.set_up()
         yield found

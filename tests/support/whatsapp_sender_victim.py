@@ -27,7 +27,7 @@ class Mortal(WhatsappCarrier):
 
 async def main(dsn: str, bootstrap: str, prefix: str, url: str, *how: str) -> None:
     async with (
-        open_pool(dsn, application_name="victim") as pool,
+        open_pool(dsn, application_name="victim", command_seconds=10) as pool,
         Producer(KafkaConnection(bootstrap, prefix)) as producer,
         open_graph(base_url=url, version="v26.0", token=GRAPH_TOKEN, timeout_seconds=30, connections=8, now=utc_now) as graph,
     ):  # fmt: skip
