@@ -57,7 +57,7 @@ class RunServers:
         with self._locks[kind]:
             if kind not in self._started:
                 address, origin = self._start(kind)
-                self._ran_on[kind] = f"{_version(kind, address, origin)} ({origin})"
+                self._ran_on[kind] = f"{_version(kind, address)} ({origin})"
                 self._started[kind] = address
             return self._started[kind]
 
@@ -109,7 +109,7 @@ def local_server(kind: Kind, folder: Path, watchdog: Watchdog) -> Server:
             return ValkeyServer(folder, watchdog, durable=False)
 
 
-def _version(kind: Kind, address: str, origin: str) -> str:
+def _version(kind: Kind, address: str) -> str:
     """The server's name and version as the server itself tells it. Raises ServerError when it does not."""
     ask: Callable[[str], str] = {
         Kind.KAFKA: _kafka_version,
@@ -120,7 +120,7 @@ def _version(kind: Kind, address: str, origin: str) -> str:
         return ask(address)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, redis.RedisError) as error:
         raise ServerError(
-            f"{kind.value} ({origin}) does not answer ({type(error).__name__}): is its address right?"
+            f"{kind.value} does not answer ({type(error).__name__}): is its address right, also in {GIVEN[kind]}?"
         ) from error
 
 
