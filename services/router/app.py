@@ -55,7 +55,7 @@ async def run(settings: RouterSettings, service: Service) -> None:
                     read_intent,
                     lambda batch: on_intents(batch, deps),
                     settings.batch_records,
-                    side_by_side=2,
+                    side_by_side=4,
                 ),
                 Subscription(
                     OUTBOUND_REFUSED,

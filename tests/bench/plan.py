@@ -38,7 +38,7 @@ class Size:
     records: dict[str, int]
 
 
-FULL = Size(3, 1_000, 1_000_000, 3.0, 2.0, {"through": 20_000, "routing": 20_000, "sending": 5_000, "texting": 2_000})
+FULL = Size(3, 1_000, 1_000_000, 3.0, 3.0, {"through": 20_000, "routing": 20_000, "sending": 5_000, "texting": 2_000})
 QUICK = Size(1, 1_000, None, 2.0, 1.5, {"through": 10_000, "routing": 10_000, "sending": 2_500, "texting": 1_000})
 
 

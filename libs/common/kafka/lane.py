@@ -50,7 +50,7 @@ class Subscription(Generic[T]):
     (``Rejected``), or raises: Transient and the like → the same again later; anything else → the batch is halved to find the guilty record.
     ``handle`` must bear being given a record again.
 
-    ``side_by_side`` is how many batches of different partitions may be in hand at once, in this process as otherwise in two replicas.
+    ``side_by_side`` is how many batches of different partitions may be in hand at once, in this process as otherwise in so many replicas.
     """
 
     topic: Topic
