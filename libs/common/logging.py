@@ -49,7 +49,7 @@ def configure(
     lines = _Lines(out, at_once=own)
     structlog.configure(
         processors=[_exceptions, redact, _stamp(service, version), _renderer(fmt)],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=_logger_class(number),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=not own,
     )
@@ -63,6 +63,22 @@ def configure(
         library.handlers = []
         library.propagate = name != "uvicorn.access"
         library.setLevel(max(number, logging.WARNING))
+
+
+def _logger_class(level: int) -> type[FilteringBoundLogger]:
+    """What structlog makes; ``info``, which is called per record, goes straight through the processors."""
+    usual: Any = structlog.make_filtering_bound_logger(level)
+    if level > logging.INFO:
+        return cast(type[FilteringBoundLogger], usual)
+
+    class Short(usual):  # type: ignore[misc] # made at run time
+        def info(self, event: str, **fields: Any) -> None:
+            fields["event"] = event
+            for processor in self._processors:
+                fields = processor(self._logger, "info", fields)
+            self._logger.info(fields)
+
+    return cast(type[FilteringBoundLogger], Short)
 
 
 class _Lines:
@@ -132,7 +148,8 @@ def _renderer(fmt: Format) -> Processor:
     pretty = structlog.dev.ConsoleRenderer(colors=False)
 
     def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
-        return str(pretty(logger, method, event)).encode(errors="replace")
+        plain = {name: str(value) if isinstance(value, UUID) else value for name, value in event.items()}
+        return str(pretty(logger, method, plain)).encode(errors="replace")
 
     return render
 

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import asyncpg
 
@@ -90,7 +91,7 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
             else name.endswith("_id") and _UUID.fullmatch(value)
         ):
             continue
-        if kind is int or value is None or kind is float or kind is bool:
+        if kind is int or kind is UUID or value is None or kind is float or kind is bool:
             if _is_private(name):
                 event[name] = MASK
         elif name == "exception":

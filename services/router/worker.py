@@ -120,8 +120,8 @@ def log_decision(found: Standing, record: RawRecord, now: datetime) -> None:
     log.info(
         "intent.decided",
         org_id=found.org_id,
-        conversation_id=None if found.conversation_id is None else str(found.conversation_id),
-        intent_id=str(found.intent_id),
+        conversation_id=found.conversation_id,
+        intent_id=found.intent_id,
         attempt=found.attempt,
         route=found.route,
         channel=found.channel,
