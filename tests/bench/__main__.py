@@ -37,7 +37,7 @@ def _options() -> argparse.Namespace:
         help="one round of everything, fewer records, no growth",
     )
     parser.add_argument("--only", choices=NAMES, action="append", help="this part alone; may be repeated")
-    parser.add_argument("--runs", type=int, help="rounds of each figure (3, with --quick 1)")
+    parser.add_argument("--runs", type=int, help="rounds of each figure (3, of latency 5, with --quick 1)")
     parser.add_argument("--no-growth", action="store_true", help="leave the large population out")
     parser.add_argument("--json", type=Path, help="write everything found to this file too")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the processes' logs")
@@ -82,7 +82,7 @@ def main() -> int:
     if options.no_growth:
         size = replace(size, many=None)
     if options.runs:
-        size = replace(size, rounds=options.runs)
+        size = replace(size, rounds=options.runs, pace_rounds=options.runs)
     folder = Path(tempfile.mkdtemp(prefix="transom-bench-"))
     began = time.monotonic()
     try:

@@ -2,6 +2,8 @@
 
 Rule 1: runs alternate with their floor, so a ratio is the median of the ratios of neighbours: what slows the machine for a minute slows both.
 Rule 2: a target is judged by the median, and nothing is rounded in its favour.
+Rule 3: a figure that is worse beyond the limit with many stored conversations has missed it when its runs lie apart from those with few;
+        where they overlap, chance does as much, and nothing is claimed either way.
 """
 
 from bisect import bisect_left
@@ -91,8 +93,12 @@ class Growth:
         return 1 - ratio if self.better == "more" else ratio - 1
 
     @property
-    def reached(self) -> bool:
-        return self.worse <= self.limit
+    def reached(self) -> bool | None:
+        """None when it cannot be judged."""
+        if self.worse <= self.limit:
+            return True
+        apart = self.many.high < self.few.low if self.better == "more" else self.many.low > self.few.high
+        return False if apart else None
 
 
 def highest(series: Sequence[Sequence[float]]) -> Spread:

@@ -28,9 +28,10 @@ MEASURED = ("ingest", "router", "whatsapp-sender", "sms-bridge")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything. ``records`` by name of the work; ``pace_seconds`` per pace and kind."""
+    """How much of everything. ``records`` by name of the work; ``pace_seconds`` per pace and kind, in ``pace_rounds``."""
 
     rounds: int
+    pace_rounds: int
     few: int
     many: int | None
     intake_seconds: float
@@ -38,8 +39,10 @@ class Size:
     records: dict[str, int]
 
 
-FULL = Size(3, 1_000, 1_000_000, 3.0, 3.0, {"through": 20_000, "routing": 20_000, "sending": 5_000, "texting": 2_000})
-QUICK = Size(1, 1_000, None, 2.0, 1.5, {"through": 10_000, "routing": 10_000, "sending": 2_500, "texting": 1_000})
+FULL = Size(
+    3, 5, 1_000, 1_000_000, 3.0, 2.0, {"through": 20_000, "routing": 20_000, "sending": 5_000, "texting": 2_000}
+)
+QUICK = Size(1, 1, 1_000, None, 2.0, 1.5, {"through": 10_000, "routing": 10_000, "sending": 2_500, "texting": 1_000})
 
 
 @dataclass(slots=True)
@@ -98,11 +101,13 @@ class Bench:
             self.found.failures += [f"{name}: {error}" for error in failed.exceptions]
         self.found.shares[name] = CpuClock.read().since(before)
 
-    async def _rounds(self, name: str, once: Callable[[Who, int], Awaitable[dict[str, float]]]) -> None:
+    async def _rounds(
+        self, name: str, once: Callable[[Who, int], Awaitable[dict[str, float]]], rounds: int | None = None
+    ) -> None:
         sides: list[tuple[Side, Who, int]] = [("few", "service", self._size.few), ("floor", "floor", self._size.few)]
         if self._size.many is not None:
             sides.append(("many", "service", self._size.many))
-        for number in range(1, self._size.rounds + 1):
+        for number in range(1, (rounds or self._size.rounds) + 1):
             for side, who, population in sides:
                 self._say(f"{name}, round {number}: {who}, {population:,} conversations")
                 for figure, value in (await once(who, population)).items():
@@ -176,7 +181,7 @@ class Bench:
             }
 
         try:
-            await self._rounds("latency", once)
+            await self._rounds("latency", once, self._size.pace_rounds)
         finally:
             for step in STEPS:
                 for pace in PACES:

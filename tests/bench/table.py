@@ -45,7 +45,7 @@ def show(console: Console, figures: Sequence[Figure], growth: Sequence[Growth]) 
                 spread(one.many, one.unit),
                 f"{one.worse:+.0%}",
                 f"{one.limit:.0%}",
-                verdict(one.reached),
+                verdict(one.reached) or "the runs overlap",
             )
         console.print(table)
 

@@ -54,6 +54,10 @@ def test_fewer_per_second_and_more_milliseconds_are_both_worse() -> None:
     assert Growth("x", "ms", "less", few=of(10), many=of(12)).worse == pytest.approx(0.2)
     assert not Growth("x", "ms", "less", few=of(10), many=of(12)).reached
     assert Growth("x", "ms", "less", few=of(10), many=of(9)).reached
+    assert Growth("x", "ms", "less", few=of(7, 10), many=of(9, 13)).reached is None
+    assert Growth("x", "ms", "less", few=of(7, 10), many=of(11, 13)).reached is False
+    assert Growth("x", "/s", "more", few=of(100, 120), many=of(70, 101)).reached is None
+    assert Growth("x", "/s", "more", few=of(100, 120), many=of(70, 99)).reached is False
 
 
 def test_the_first_tenth_of_the_events_does_not_count() -> None:
