@@ -214,7 +214,7 @@ class Bench:
         both: dict[int, list[list[float]]] = defaultdict(list)
         for (whose, population, load), found in self._stage.resident.items():
             if whose == service and load in (TOGETHER, rates.FULL, PACED):
-                both[population].append(found)
+                both[population].append(found[: self._size.rounds])  # latency has more rounds, and they weigh less
             elif whose == service:
                 self._runs.values[f"{name}, {load}", "few"] += found
         for population, series in both.items():
