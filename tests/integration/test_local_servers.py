@@ -50,6 +50,8 @@ async def test_all_three_start_together_serve_and_are_gone_afterwards(tmp_path: 
     assert str(await _value(addresses.postgres_dsn, "show server_version")).startswith("18")
     with redis.Redis.from_url(addresses.redis_url) as client:
         assert client.info("server")["valkey_version"].startswith("9.")
+    # by its token alone a server is known that was started when the run was killed, before the watchdog was told
+    assert {process.pid for process in bearers(servers.watchdog.token)} >= set(pids)
     await asyncio.to_thread(servers.stop)
     assert len(pids) == 3
     assert not [pid for pid in pids if pid and psutil.pid_exists(pid)]

@@ -36,6 +36,8 @@ class ValkeyServer(Server):
             *("--bind", LOOPBACK, "--port", str(self.port)),
             *("--dir", str(self.folder / "data"), "--databases", "256"),
             *("--save", "", "--appendonly", "yes" if self.durable else "no"),
+            # its title would be written over its environment, by which the watchdog may have to know it
+            *("--set-proc-title", "no"),
         ]
 
     def _is_ready(self) -> bool:
