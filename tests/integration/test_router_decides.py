@@ -13,18 +13,12 @@ from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, SmsCom
 from services.router.decide import decide
 from services.router.record import unpack
 from tests.support.databases import somebody_waits
-from tests.support.router import FALLBACK, NOW, TEMPLATE, Garage, Router
+from tests.support.router import FALLBACK, NOW, TEMPLATE, Garage, Router, stored
 
 pytestmark = pytest.mark.usefixtures("log_lines")
 
 
 EVENTS = {e.TYPE: e for e in (OutboundDecision, WhatsappCommand, SmsCommand, DeliveryUpdate)}
-
-
-async def stored(router: Router, garage: Garage) -> Garage:
-    async with router.pool.acquire() as db:
-        await garage.store(db)
-    return garage
 
 
 async def test_an_intent_id_twice_in_a_batch_is_one_message_whatever_its_content(router: Router) -> None:

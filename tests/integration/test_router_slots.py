@@ -13,16 +13,10 @@ from libs.common.events.outbound import OutboundDecision, SmsCommand, WhatsappCo
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
 from libs.common.slots import key_of
-from tests.support.router import Garage, Router, Told, a_router
+from tests.support.router import Garage, Router, Told, a_router, stored
 from tests.support.topics import OwnTopics
 
 pytestmark = pytest.mark.usefixtures("log_lines")
-
-
-async def stored(router: Router, garage: Garage) -> Garage:
-    async with router.pool.acquire() as db:
-        await garage.store(db)
-    return garage
 
 
 async def test_an_open_window_makes_a_session_and_a_whatsapp_command(router: Router) -> None:

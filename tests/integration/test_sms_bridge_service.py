@@ -23,7 +23,6 @@ from tests.support.bridging import Bridging, bridging
 from tests.support.logs import validated
 from tests.support.orphans import ends_with_us
 from tests.support.sandbox import CUSTOMER, TWILIO_SID, TWILIO_TOKEN, HookInbox
-from tests.support.topics import OwnTopics
 
 ROOT = Path(__file__).parents[2]
 PATIENT = {
@@ -79,29 +78,23 @@ def running(environment: dict[str, str], log: Path) -> Iterator[BridgeProcess]:
 
 
 @pytest_asyncio.fixture
-async def kafka(kafka_bootstrap: str, topics: OwnTopics) -> KafkaConnection:
-    await topics.create()
-    return KafkaConnection(kafka_bootstrap, topics.prefix)
-
-
-@pytest_asyncio.fixture
 async def world(
-    database: str, redis_url: str, kafka: KafkaConnection, sandbox: SandboxClient
+    database: str, redis_url: str, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
 ) -> AsyncIterator[Bridging]:
     """The state around the process; its own line stays unused."""
     async with bridging(
-        dsn=database, redis_url=redis_url, kafka=kafka, twilio_url=sandbox.url, public_url=None
+        dsn=database, redis_url=redis_url, kafka=kafka_of_senders, twilio_url=sandbox.url, public_url=None
     ) as made:
         yield made
 
 
 @pytest.fixture
 def environment(
-    database: str, redis_url: str, kafka: KafkaConnection, sandbox: SandboxClient, hook_inbox: HookInbox
+    database: str, redis_url: str, kafka_of_senders: KafkaConnection, sandbox: SandboxClient, hook_inbox: HookInbox
 ) -> dict[str, str]:
     settings = {
-        "KAFKA_BOOTSTRAP": kafka.bootstrap,
-        "TOPIC_PREFIX": kafka.topic_prefix,
+        "KAFKA_BOOTSTRAP": kafka_of_senders.bootstrap,
+        "TOPIC_PREFIX": kafka_of_senders.topic_prefix,
         "POSTGRES_DSN": database,
         "REDIS_URL": redis_url,
         "TWILIO_BASE_URL": sandbox.url,
@@ -136,13 +129,17 @@ async def settled(world: Bridging, command: SmsCommand, sandbox: SandboxClient) 
 
 
 async def test_a_command_becomes_an_sms_and_bad_neighbours_become_dead_letters(
-    world: Bridging, kafka: KafkaConnection, sandbox: SandboxClient, environment: dict[str, str], tmp_path: Path
+    world: Bridging,
+    kafka_of_senders: KafkaConnection,
+    sandbox: SandboxClient,
+    environment: dict[str, str],
+    tmp_path: Path,
 ) -> None:
     log = tmp_path / "log"
     command = await world.decided()
     with running(environment, log) as bridge:
         await bridge.ready()
-        await publish(kafka, b"not json", b"{}", command.encode(), b"\xff", command.encode())
+        await publish(kafka_of_senders, b"not json", b"{}", command.encode(), b"\xff", command.encode())
         assert await settled(world, command, sandbox) == "accepted"
         assert bridge.ends() == 0
     assert len(await sandbox.sms()) == 1
@@ -158,7 +155,7 @@ async def test_a_command_becomes_an_sms_and_bad_neighbours_become_dead_letters(
 @pytest.mark.parametrize("went", [True, False])
 async def test_a_kill_between_claim_and_result_costs_no_second_sms(
     world: Bridging,
-    kafka: KafkaConnection,
+    kafka_of_senders: KafkaConnection,
     sandbox: SandboxClient,
     environment: dict[str, str],
     tmp_path: Path,
@@ -169,7 +166,7 @@ async def test_a_kill_between_claim_and_result_costs_no_second_sms(
     command = await world.decided()
     with running(environment | PATIENT, tmp_path / "first") as bridge:
         await bridge.ready()
-        await publish(kafka, command.encode())
+        await publish(kafka_of_senders, command.encode())
 
         async def claimed() -> bool:
             claim = "select count(*) from sends where message_id = $1 and state = 'claimed'"
@@ -189,13 +186,17 @@ async def test_a_kill_between_claim_and_result_costs_no_second_sms(
 
 
 async def test_a_throttled_message_waits_and_goes(
-    world: Bridging, kafka: KafkaConnection, sandbox: SandboxClient, environment: dict[str, str], tmp_path: Path
+    world: Bridging,
+    kafka_of_senders: KafkaConnection,
+    sandbox: SandboxClient,
+    environment: dict[str, str],
+    tmp_path: Path,
 ) -> None:
     await sandbox.fault("twilio", "throttle", to=CUSTOMER, calls=1)
     command = await world.decided()
     with running(environment, tmp_path / "log") as bridge:
         await bridge.ready()
-        await publish(kafka, command.encode())
+        await publish(kafka_of_senders, command.encode())
         assert await settled(world, command, sandbox) == "accepted"
         assert bridge.ends() == 0
     assert len(await sandbox.sms()) == 1

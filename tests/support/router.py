@@ -217,6 +217,13 @@ class Router:
         return found
 
 
+async def stored(router: Router, garage: Garage) -> Garage:
+    """The garage, once the router's database knows it."""
+    async with router.pool.acquire() as db:
+        await garage.store(db)
+    return garage
+
+
 def as_received(intents: Sequence[Mapping[str, Any]]) -> list[Received[Any]]:
     records = [
         a_record(orjson.dumps(intent), topic=OUTBOUND_INTENTS.name, offset=n) for n, intent in enumerate(intents)
