@@ -1,11 +1,14 @@
 """Calls whose answer was lost: settled by evidence, once, and never by a guess."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.events.outbound import WhatsappCommand
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
@@ -151,15 +154,24 @@ async def test_an_outcome_that_nobody_can_learn_is_given_up_long_after_its_deadl
     assert [update["reason"] for update in await told.updates()] == ["unknown_outcome"]
 
 
-async def test_a_result_that_lost_its_claim_is_evidence_and_nothing_more(
+@asynccontextmanager
+async def a_held_up_call(
     garage: Garage, producer: Producer, sandbox: SandboxClient
-) -> None:
+) -> AsyncIterator[tuple[WhatsappCommand, "asyncio.Task[int]", Line[Ready]]]:
+    """Meta has the message, its answer takes three seconds more; the process that makes the call, and another that looks on."""
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "slow", seconds=3, calls=1)
     async with a_sender(garage, producer, sandbox.url) as slow, a_sender(garage, producer, sandbox.url) as other:
         await accept(slow, command)
         calling = asyncio.create_task(slow.claim_once())
         await sandbox.until(sandbox.messages)
+        yield command, calling, other
+
+
+async def test_a_result_that_lost_its_claim_is_evidence_and_nothing_more(
+    garage: Garage, producer: Producer, sandbox: SandboxClient
+) -> None:
+    async with a_held_up_call(garage, producer, sandbox) as (command, calling, other):
         garage.now.forward(TIMINGS.lease)  # the first process stands still, for all that the second can see
         await other.sweep_once()
         assert await garage.states(command) == ["unknown"]
@@ -177,12 +189,7 @@ async def test_a_result_that_lost_its_claim_is_evidence_and_nothing_more(
 async def test_a_refusal_that_overtook_a_late_answer_is_remembered_until_it_is_told(
     garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> None:
-    command = await garage.command(await kim(garage, sandbox))
-    await sandbox.fault("meta", "slow", seconds=3, calls=1)
-    async with a_sender(garage, producer, sandbox.url) as slow, a_sender(garage, producer, sandbox.url) as other:
-        await accept(slow, command)
-        calling = asyncio.create_task(slow.claim_once())
-        await sandbox.until(sandbox.messages)
+    async with a_held_up_call(garage, producer, sandbox) as (command, calling, other):
         [sent] = await sandbox.messages()
         refused = {
             "id": sent["wamid"],
