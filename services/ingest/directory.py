@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.merge import Merge, merge_customers
 from libs.common.db.pool import Connection
 from libs.common.errors import Transient
@@ -119,7 +120,8 @@ async def _customers(db: Connection, customers: Sequence[Numbered[CustomerUpsert
     if not customers:
         return
     phones = {i for _, c in customers if c.phone for i in identities_of_phone(c.org_id, c.phone)}
-    await queries.lock(db, [identity_lock(*i) for i in phones] + [f"customer:{c.customer_id}" for _, c in customers])
+    names = [identity_lock(*i) for i in phones] + [f"customer:{c.customer_id}" for _, c in customers]
+    await lock(db, IDENTITIES, names)
     found = await sql.find_customers(db, [c.customer_id for _, c in customers])
     owners = {(o.org_id, o.kind, o.value): o.customer_id for o in await queries.owners(db, sorted(phones))}
     for turn in _turns(customers, lambda change: _touched(change, found, owners)):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.merge import Merge, merge_customers
 from libs.common.db.pool import Connection
 from libs.common.errors import Transient
@@ -51,7 +52,7 @@ async def settle(db: Connection, wanted: Sequence[Wanted]) -> None:
     Raises Transient when a customer was merged away meanwhile.
     """
     people = _people(wanted)
-    await queries.lock(db, {identity_lock(*identity) for person in people for identity in person.identities})
+    await lock(db, IDENTITIES, {identity_lock(*identity) for person in people for identity in person.identities})
     owners = await queries.owners(db, sorted({identity for person in people for identity in person.identities}))
     by_identity = {(owner.org_id, owner.kind, owner.value): owner for owner in owners}
     merges: list[Merge] = []

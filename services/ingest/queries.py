@@ -1,6 +1,6 @@
 """Every statement of ingest but those of the directory. Arrays go through ``unnest``: one batch is one round trip."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -155,13 +155,6 @@ async def known_numbers(db: Connection, numbers: Sequence[str]) -> set[str]:
 
 
 # ── Identities ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_LOCK = "select pg_advisory_xact_lock(hashtextextended(k, 0)) from unnest($1::text[]) as k"
-
-
-async def lock(db: Connection, names: Iterable[str]) -> None:
-    """Be alone with these names until the transaction ends; always in the same order."""
-    await db.fetch(_LOCK, sorted(set(names)))
 
 
 class Owner(NamedTuple):

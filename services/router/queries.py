@@ -7,6 +7,7 @@ from uuid import UUID
 
 import orjson
 
+from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.pool import Connection
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
@@ -247,9 +248,6 @@ def _standing(row: Any) -> Standing:
     )
 
 
-# The lock of ingest's identities: whoever writes to a number and whoever hears from it first make one customer, not two.
-_LOCK_PHONES = "select pg_advisory_xact_lock(hashtextextended(name, 0)) from unnest($1::text[]) as name"
-
 _NEW_CUSTOMERS = """
 with fresh as (
     insert into customer_identities (org_id, kind, value, customer_id)
@@ -293,7 +291,8 @@ async def open_conversations(db: Connection, contacts: Sequence[Contact]) -> lis
     """Conversation and customer of each contact, in order; created where they are missing. At most four round trips."""
     strangers = [contact for contact in contacts if contact.customer_id is None]
     if strangers:
-        await db.execute(_LOCK_PHONES, sorted({identity_lock(c.org_id, "phone", c.phone) for c in strangers}))
+        # whoever writes to a number and whoever hears from it first make one customer, not two
+        await lock(db, IDENTITIES, {identity_lock(c.org_id, "phone", c.phone) for c in strangers})
         await db.execute(_NEW_CUSTOMERS, [c.org_id for c in strangers], [c.phone for c in strangers])
     columns = list(zip(*contacts, strict=True))
     await db.execute(_NEW_CONVERSATIONS, *columns)

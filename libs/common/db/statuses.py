@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 from uuid import UUID
 
+from libs.common.db.locks import PROVIDER_IDS, lock
 from libs.common.db.messages import Key, LockedMessage, lock_messages, told, write_states
 from libs.common.db.pool import Connection
 from libs.common.db.recipients import FAULT_OF_CODE, RecipientMark, mark_recipients
@@ -71,8 +72,6 @@ class Effects:
     refusals: list[OutboundRefused] = field(default_factory=list)
     freed: list[Slot] = field(default_factory=list)
 
-
-_LOCK = "select pg_advisory_xact_lock(hashtextextended(k, 0)) from unnest($1::text[]) as k"
 
 _FIND = """
 select p.provider, p.account, p.provider_id, p.org_id, p.message_id, p.send_id, p.attempt
@@ -209,7 +208,7 @@ async def _store(db: Connection, ids: Sequence[ProviderId], now: datetime, *, ap
 
 
 async def _lock(db: Connection, ids: Sequence[tuple[str, str, str]]) -> None:
-    await db.fetch(_LOCK, [":".join(i) for i in ids])
+    await lock(db, PROVIDER_IDS, [":".join(i) for i in ids])
 
 
 async def _settle(db: Connection, pairs: Sequence[tuple[_Match, ProviderStatus]]) -> Effects:

@@ -1,0 +1,35 @@
+"""Advisory locks: who is alone with which names until the end of a transaction.
+
+Law 1: a transaction holds at most ``BUCKETS`` locks of a kind, however many names it has: a server's table of locks is shared by everybody, and
+       a batch of thousands must not fill it. Names that share a bucket wait for each other without need, for as long as a transaction takes.
+Law 2: buckets are taken in their order, so two batches never wait for each other. Whoever needs both kinds takes ``PROVIDER_IDS`` first, and
+       names all that it needs of a kind at once.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+from zlib import crc32
+
+from libs.common.db.pool import Connection
+
+# 100 connections with all buckets of a kind each just fill PostgreSQL's default (64 locks for each of 100 connections).
+BUCKETS: Final = 64
+
+PROVIDER_IDS: Final = 1
+"""Names are ``provider:account:provider_id``: whoever keeps a status that belongs to nothing yet, and whoever stores a provider id."""
+IDENTITIES: Final = 2
+"""Names are those of ``ids.identity_lock``, and customers: whoever settles who is who."""
+
+# the array is sorted, and unnest gives it back in its order
+_LOCK = "select pg_advisory_xact_lock($1::int, bucket) from unnest($2::int[]) as bucket"
+
+
+async def lock(db: Connection, kind: int, names: Iterable[str]) -> None:
+    """Be alone with these names until the transaction ends. One round trip; none for no names."""
+    if buckets := sorted({bucket_of(name) for name in names}):
+        await db.execute(_LOCK, kind, buckets)
+
+
+def bucket_of(name: str) -> int:
+    """The same for every process and release."""
+    return crc32(name.encode(errors="surrogatepass")) % BUCKETS
