@@ -1,4 +1,4 @@
-"""What is kept for a while is forgotten after it: statuses that came before the id of their send, and never found one.
+"""What is kept for a while is forgotten after it: statuses that came before the id of their send and never found one, marks that are over.
 
 Meta tries for 7 days and an id is stored within minutes, so after 8 days such a status belongs to a send that is not ours.
 """
@@ -8,6 +8,7 @@ from datetime import timedelta
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.db.statuses import forget_early
+from libs.common.directory.marks import forget_marks
 
 KEPT = timedelta(days=8)
 PERIOD = timedelta(minutes=10)
@@ -18,5 +19,7 @@ async def forget(pool: Pool, now: Clock) -> None:
     """Forget all that is old enough, a little at a time."""
     while True:
         async with pool.acquire() as db:
-            if await forget_early(db, now() - KEPT, _AT_ONCE) < _AT_ONCE:
-                return
+            early = await forget_early(db, now() - KEPT, _AT_ONCE)
+            over = await forget_marks(db, now(), _AT_ONCE)
+        if max(early, over) < _AT_ONCE:
+            return

@@ -1,0 +1,130 @@
+"""Marks on addresses: what a provider said about one, so that the next intent does not buy the same failure.
+
+| channel | reason | says | ends before its time by |
+| --- | --- | --- | --- |
+| whatsapp | ``unreachable`` | nothing arrives there by WhatsApp | a message, a call or a receipt from it on WhatsApp |
+| sms | ``unreachable`` | switched off or out of reach, lately | the same, or an SMS that came from it or arrived there |
+| sms | ``no_phone`` | no SMS can arrive there: landline, no such number | an SMS that came from it or arrived there |
+| sms | ``sms_opted_out`` | it replied STOP | an explicit consent given later |
+
+Rule 1: a mark is of one address of one organisation. Another number of the same customer is not concerned.
+Rule 2: every mark has its end (``until``); how long it lasts is said with the fault (``libs.common.providers``).
+Rule 3: whatever is said later than a mark may end it; what happened before it does not. Of two marks of one kind the later said counts.
+Rule 4: one line may be known under several spellings: all are marked and all are cleared, so that any of them finds the mark by its key.
+
+This package is below ``libs.common.db`` and takes connections as they come.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import asyncpg
+
+MarkChannel = Literal["whatsapp", "sms"]
+MarkReason = Literal["unreachable", "no_phone", "sms_opted_out"]
+MarkSource = Literal["answer", "status", "list"]
+
+
+class Mark(NamedTuple):
+    """``address`` (E.164, a wa_id or a BSUID) cannot be written to on ``channel`` until ``until``; ``code`` is the provider's, said at ``at``."""
+
+    org_id: str
+    channel: MarkChannel
+    address: str
+    reason: MarkReason
+    code: str | None
+    source: MarkSource
+    at: datetime
+    until: datetime
+
+
+class Sign(NamedTuple):
+    """A sign of life on ``channel``: something came from ``address``, or certainly arrived there, at ``at``."""
+
+    org_id: str
+    channel: MarkChannel
+    address: str
+    at: datetime
+
+
+_MARK = """
+insert into address_marks as m (org_id, channel, address, reason, code, source, at, until)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[])
+on conflict (org_id, channel, address, reason) do update
+   set code = excluded.code, source = excluded.source, at = excluded.at, until = excluded.until
+ where m.at < excluded.at
+"""
+
+# Whoever is on WhatsApp has a phone that is switched on; that it takes SMS is shown by SMS alone. A STOP is no matter of reach.
+_CLEAR = """
+with ended as (
+    select m.org_id, m.channel, m.address, m.reason
+      from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) as u (org_id, channel, address, at)
+      join address_marks m on m.org_id = u.org_id and m.address = u.address and m.at <= u.at
+       and m.channel in ('sms', u.channel)
+       and (m.reason = 'unreachable' or (m.reason = 'no_phone' and u.channel = 'sms'))
+     order by m.org_id, m.channel, m.address, m.reason
+       for update of m
+)
+delete from address_marks m using ended e
+ where (m.org_id, m.channel, m.address, m.reason) = (e.org_id, e.channel, e.address, e.reason)
+"""
+
+_FORGET = """
+delete from address_marks
+ where ctid = any (array(select m.ctid from address_marks m where m.until <= $1 order by m.until limit $2 for update skip locked))
+returning 1
+"""
+
+SMS_MARKS = """
+select max(m.until) filter (where m.reason <> 'sms_opted_out') as no_phone_until,
+       max(m.until) filter (where m.reason = 'sms_opted_out') as stopped_until,
+       max(m.at) filter (where m.reason = 'sms_opted_out') as stopped_at
+  from address_marks m
+ where m.org_id = {org_id} and m.channel = 'sms' and m.address = {phone} offset 0
+"""
+"""For a lateral join: how an E.164 number stands for SMS, always one row; ``{org_id}`` and ``{phone}`` are expressions of the outer query."""
+
+WHATSAPP_MARKS = """
+select max(m.until) as unreachable_until, max(m.at) as unreachable_at
+  from address_marks m
+ where m.org_id = {org_id} and m.channel = 'whatsapp' and m.address = any({addresses}) offset 0
+"""
+"""For a lateral join: whether one of these addresses (E.164 with plus, BSUID; nulls do no harm) is marked for WhatsApp, always one row."""
+
+
+async def mark(db: "asyncpg.Connection[asyncpg.Record]", marks: Iterable[Mark]) -> None:
+    """Remember these marks. Idempotent; of two of one kind the later said counts."""
+    newest: dict[tuple[str, str, str, str], Mark] = {}
+    for one in sorted(marks, key=lambda m: m.at):
+        for address in addresses_of(one.address):
+            newest[one.org_id, one.channel, address, one.reason] = one._replace(address=address)
+    if newest:
+        await db.execute(_MARK, *_columns([newest[key] for key in sorted(newest)]))
+
+
+async def clear(db: "asyncpg.Connection[asyncpg.Record]", signs: Iterable[Sign]) -> None:
+    """End what these signs of life disprove. Idempotent; one statement for any number of them."""
+    latest: dict[tuple[str, str, str], datetime] = {}
+    for sign in sorted(signs, key=lambda s: s.at):
+        for address in addresses_of(sign.address):
+            latest[sign.org_id, sign.channel, address] = sign.at
+    if latest:
+        await db.execute(_CLEAR, *_columns([(*key, at) for key, at in latest.items()]))
+
+
+async def forget_marks(db: "asyncpg.Connection[asyncpg.Record]", over_since: datetime, limit: int) -> int:
+    """Delete up to ``limit`` of the marks that are over; returns how many there were."""
+    return len(await db.fetch(_FORGET, over_since, limit))
+
+
+def addresses_of(address: str) -> tuple[str, ...]:
+    """Under which addresses a mark of this one stands: every spelling of a line in E.164, a BSUID as it is."""
+    digits = address.removeprefix("+")
+    return ("+" + digits,) if digits.isascii() and digits.isdigit() else (address,)
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
