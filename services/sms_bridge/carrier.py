@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from libs.common.db.pool import Connection, Pool
 from libs.common.db.statuses import keep_provider_ids
 from libs.common.events.outbound import Channel, SmsCommand
+from libs.common.gsm7 import economical
 from libs.common.ids import callback_data
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, ProviderName, SendRow
@@ -110,7 +111,11 @@ class SmsCarrier:
         if against is not None:
             return against
         if not bridge:
-            return self._go(row, command, command.text, now) if command.text else _unsendable(row, "empty_text")
+            return (
+                self._go(row, command, economical(command.text), now)
+                if command.text
+                else _unsendable(row, "empty_text")
+            )
         text = bridge_text(command, self._terms.portal_host, link.code)
         if isinstance(text, Unwritable):
             return _unsendable(row, text.why)

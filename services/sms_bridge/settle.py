@@ -16,11 +16,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from libs.common.countries import country_of
 from libs.common.db import slots
 from libs.common.db.pool import Connection
 from libs.common.db.recipients import FAULT_OF_CODE, RecipientMark, mark_recipients
 from libs.common.db.statuses import LocalFailure, ProviderId, fail_locally, store_provider_ids
 from libs.common.events.outbound import OutboundRefused
+from libs.common.gsm7 import economical, segments
 from libs.common.ids import bridge_message_id
 from libs.common.sending.outcomes import Accepted, Refused, Returned
 from libs.common.sending.rows import Key, News, SendRow, Settled
@@ -28,8 +30,6 @@ from libs.common.slots import Slot
 from services.sms_bridge import queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, told_message
 from services.sms_bridge.compose import CODE_LENGTH, Composed
-from services.sms_bridge.countries import country_of
-from services.sms_bridge.gsm7 import segments
 
 UNKNOWN_OUTCOME = "unknown_outcome"
 _PROVIDER_REFUSED = "provider_refused"
@@ -178,7 +178,7 @@ def _mark(one: Settled, now: datetime) -> RecipientMark | None:
 
 def _charge(row: SendRow, ids: Sequence[Accepted]) -> queries.Charge:
     """Every id is a message that was bought; a bridge is one segment by its composer's law."""
-    parts = 1 if is_bridge(row) else segments(str(row.command.get("text") or ""))
+    parts = 1 if is_bridge(row) else segments(economical(str(row.command.get("text") or "")))
     return queries.Charge(
         org_id=row.org_id,
         message_id=told_message(row),

@@ -9,8 +9,8 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate
+from libs.common.gsm7 import septets
 from libs.common.ids import bridge_message_id
-from services.sms_bridge.gsm7 import septets
 from tests.support.bridging import (
     HOLD,
     LINK_KEY,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.gsm7 import EXTENSION, fits, segments, septets
 from services.sms_bridge.compose import Composed, Unwritable, compose
-from services.sms_bridge.gsm7 import EXTENSION, fits, segments, septets
 
 CODE = "aZ09bY18"
 HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?\.[a-z]{2,20}(:[0-9]{2,5})?", fullmatch=True)

@@ -1,8 +1,9 @@
-"""The alphabet of one cheap SMS segment: GSM 03.38, and how any text is brought into it. Pure.
+"""The alphabet of one cheap SMS segment: GSM 03.38, how any text is brought into it, and how many segments a text costs. Pure.
 
 Rule 1: every character of the basic table costs one septet, of the extension table two (an escape goes before it).
 Rule 2: one character outside both makes the whole message UCS-2: 70 characters in a segment instead of 160.
 Rule 3: ``transliterate`` never fails and never leaves a character that Rule 2 is about; what has no Latin form is dropped.
+Rule 4: ``economical`` changes marks alone, and only where that makes the whole text GSM-7: what somebody wrote is never spelt anew.
 
 Why our own small map instead of a library: Unidecode is GPL, anyascii spells emoji and CJK out as guesses (`:car:`, Mandarin readings of
 Japanese names), and both would flatten é, ü and ñ, which GSM-7 carries as they are. Unicode's own decompositions and names do most of the work.
@@ -60,6 +61,13 @@ _TABLE: dict[str, str] = (
     | {letter.upper(): written for letter, written in _GREEK.items()}
 )
 
+# Marks that word processors and phones put in unasked; the plain form says the same.
+_PLAIN = str.maketrans(
+    {char: plain for char, plain in _SPECIAL.items() if plain in ("'", '"', "-", "...")}
+    | dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u202f", " ")
+    | dict.fromkeys("\u200b\u2060\ufeff", "")
+)
+
 _LATIN = re.compile(r"LATIN (?P<case>SMALL|CAPITAL) LETTER (?P<letter>[A-Z]{1,2}) WITH ")
 _SPACES = re.compile(r"\s+")
 
@@ -84,6 +92,14 @@ def segments(text: str) -> int:
     if fits(text):
         return _parts([_EXTENSION_COST if c in EXTENSION else 1 for c in text], SEGMENT_SEPTETS, PART_SEPTETS)
     return _parts([2 if ord(c) > 0xFFFF else 1 for c in text], SEGMENT_UNITS, PART_UNITS)  # noqa: PLR2004 -- the BMP's end
+
+
+def economical(text: str) -> str:
+    """The text as it is sent: typographic quotes, dashes, dots and spaces in their plain form where that alone brings it into GSM-7, else as it is."""
+    if fits(text):
+        return text
+    plain = text.translate(_PLAIN)
+    return plain if fits(plain) else text
 
 
 def transliterate(text: str) -> str:

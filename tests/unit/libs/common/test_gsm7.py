@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sms_bridge.gsm7 import BASIC, EXTENSION, fits, segments, septets, shorten, transliterate
+from libs.common.gsm7 import BASIC, EXTENSION, economical, fits, segments, septets, shorten, transliterate
 
 ANY_TEXT = st.text(alphabet=st.characters())
 GSM7_TEXT = st.text(alphabet=st.sampled_from(sorted(BASIC | EXTENSION)))
@@ -102,3 +102,31 @@ def test_a_character_outside_the_alphabet_has_no_price_and_is_not_named() -> Non
 )
 def test_segments_are_counted_as_operators_count_them(text: str, parts: int) -> None:
     assert segments(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("It’s “ready” – call us…", 'It\'s "ready" - call us...'),
+        ("It is ready.\nCall us.", "It is ready.\nCall us."),
+        ("Ready\u00a0at 5\u202fpm\u200b", "Ready at 5 pm"),
+        ("It’s ready 🚗", "It’s ready 🚗"),  # it is Unicode in any case, and stays as it was written
+        ("La voiture de François est l’été", "La voiture de François est l’été"),
+    ],
+)
+def test_only_marks_are_changed_and_only_where_that_makes_the_text_cheap(written: str, sent: str) -> None:
+    assert economical(written) == sent
+
+
+@given(ANY_TEXT)
+def test_the_economical_form_costs_no_more_and_changes_nothing_twice(text: str) -> None:
+    sent = economical(text)
+    assert segments(sent) <= segments(text)
+    assert economical(sent) == sent
+    assert sent == text or (fits(sent) and not fits(text))
+
+
+def test_a_curly_quote_in_a_long_text_does_not_double_its_price() -> None:
+    text = "a" * 458 + "’"
+    assert segments(text) == 7
+    assert segments(economical(text)) == 3

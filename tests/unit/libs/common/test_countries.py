@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sms_bridge.countries import ANYWHERE, country_of
+from libs.common.countries import ANYWHERE, country_of
 
 
 @pytest.mark.parametrize(
