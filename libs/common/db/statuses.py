@@ -7,48 +7,35 @@ An id that came after its claim was lost is stored as evidence and takes no kept
 does, and remembers what came of it until it is told. Statuses that come meanwhile are applied where the message stands already; a bridge is
 written when its send is settled, so its statuses are kept until then.
 
-Meta's 131047 on a free-form send is no failure of the message but a refusal: it is stored on the conversation (``refused_at``) and told
-to the router, which decides again. A bridge that fails after its acceptance gives its slot back; the original keeps its reason.
+What they come to is decided without I/O (``libs.common.db.folding``).
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any
 from uuid import UUID
 
+from libs.common.db.folding import Effects, Folded, Match, Provider, ProviderStatus
 from libs.common.db.locks import PROVIDER_IDS, lock
-from libs.common.db.messages import Key, LockedMessage, lock_messages, told, write_states
+from libs.common.db.messages import Key, lock_messages, told, write_states
 from libs.common.db.pool import Connection
-from libs.common.db.recipients import FAULT_OF_CODE, RecipientMark, mark_recipients
+from libs.common.db.recipients import mark_recipients
 from libs.common.db.slots import release
-from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
-from libs.common.ladder import Failed, Reached, Rung, advance
-from libs.common.slots import Slot
+from libs.common.events.outbound import DeliveryUpdate
+from libs.common.ladder import Failed, advance
 
-RE_ENGAGEMENT = "131047"
-Provider = Literal["meta", "sms"]
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderStatus:
-    """One status as a provider told it, its name already in ladder terms; other names are kept out of the ladder.
-
-    ``account`` scopes ``provider_id``: phone_number_id at Meta, the account sid at Twilio. ``at`` is the provider's clock.
-    """
-
-    provider: Provider
-    account: str
-    provider_id: str
-    status: str
-    at: datetime
-    code: str | None = None
-    callback: str | None = None
-    item: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def id(self) -> tuple[str, str, str]:
-        return self.provider, self.account, self.provider_id
+__all__ = [
+    "Effects",
+    "LocalFailure",
+    "ProviderId",
+    "ProviderStatus",
+    "fail_locally",
+    "forget_early",
+    "keep_provider_ids",
+    "receive_statuses",
+    "store_provider_ids",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +49,6 @@ class ProviderId:
     message_id: UUID
     send_id: UUID
     attempt: int
-
-
-@dataclass(slots=True)
-class Effects:
-    """What to publish after the commit, and the bridge slots given back, to be brought in line in Redis (``RedisSlots.align(lost=…)``)."""
-
-    updates: list[DeliveryUpdate] = field(default_factory=list)
-    refusals: list[OutboundRefused] = field(default_factory=list)
-    freed: list[Slot] = field(default_factory=list)
 
 
 _FIND = """
@@ -187,19 +165,11 @@ async def fail_locally(db: Connection, failures: Sequence[LocalFailure]) -> list
     return list(updates.values())
 
 
-@dataclass(frozen=True, slots=True)
-class _Match:
-    org_id: str
-    message_id: UUID
-    send_id: UUID
-    attempt: int
-
-
-async def _find(db: Connection, ids: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], _Match]:
+async def _find(db: Connection, ids: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], Match]:
     if not ids:
         return {}
     rows = await db.fetch(_FIND, *_columns(sorted(ids)))
-    return {(r[0], r[1], r[2]): _Match(r[3], r[4], r[5], r[6]) for r in rows}
+    return {(r[0], r[1], r[2]): Match(r[3], r[4], r[5], r[6]) for r in rows}
 
 
 async def _store(db: Connection, ids: Sequence[ProviderId], now: datetime, *, applied: bool) -> None:
@@ -211,11 +181,11 @@ async def _lock(db: Connection, ids: Sequence[tuple[str, str, str]]) -> None:
     await lock(db, PROVIDER_IDS, [":".join(i) for i in ids])
 
 
-async def _settle(db: Connection, pairs: Sequence[tuple[_Match, ProviderStatus]]) -> Effects:
+async def _settle(db: Connection, pairs: Sequence[tuple[Match, ProviderStatus]]) -> Effects:
     if not pairs:
         return Effects()
     messages = await lock_messages(db, {(m.org_id, m.message_id) for m, _ in pairs})
-    folded = _Folded()
+    folded = Folded()
     for match, status in pairs:
         message = messages.get((match.org_id, match.message_id))
         if message is not None and message.conversation_id is not None:
@@ -226,62 +196,6 @@ async def _settle(db: Connection, pairs: Sequence[tuple[_Match, ProviderStatus]]
     await release(db, sorted(set(folded.effects.freed)))
     await mark_recipients(db, folded.marks)
     return folded.effects
-
-
-@dataclass(slots=True)
-class _Folded:
-    """What a batch of statuses comes to."""
-
-    effects: Effects = field(default_factory=Effects)
-    refused: list[tuple[str, UUID, datetime]] = field(default_factory=list)
-    marks: list[RecipientMark] = field(default_factory=list)
-
-    def take(self, message: LockedMessage, conversation_id: UUID, match: _Match, status: ProviderStatus) -> None:
-        if status.status == "failed" and status.code == RE_ENGAGEMENT and message.kind != "template":
-            self.refused.append((match.org_id, conversation_id, status.at))
-            if message.state.status in {"pending", "sent"} and message.state.attempt == match.attempt:
-                self.effects.refusals.append(_window_refusal(match, conversation_id, status))
-            return
-        before = message.state
-        _apply(message, match, status)
-        update = told(message)
-        if update is not None:
-            self.effects.updates.append(update)
-        if status.status == "failed" and _ended_by_provider(message, match):
-            if message.notification_type == "bridge":  # also on a repeat: the first time may not have been told
-                self.effects.freed.append(Slot(match.org_id, conversation_id, match.send_id))
-            if message.state.seq > before.seq:
-                self._mark(message, conversation_id, match, status)
-
-    def _mark(self, message: LockedMessage, conversation_id: UUID, match: _Match, status: ProviderStatus) -> None:
-        fault = FAULT_OF_CODE.get(status.code or "") if status.provider == "sms" else None
-        if fault is not None and status.code is not None and message.sent_to is not None:
-            mark = RecipientMark(match.org_id, conversation_id, message.sent_to, fault, status.code, status.at)
-            self.marks.append(mark)
-
-
-def _ended_by_provider(message: LockedMessage, match: _Match) -> bool:
-    state = message.state
-    return state.attempt == match.attempt and state.status == "failed" and state.reason == "provider_refused"
-
-
-def _apply(message: LockedMessage, match: _Match, status: ProviderStatus) -> None:
-    if status.status == "failed":
-        message.state = advance(message.state, Failed(match.attempt, "provider_refused", status.code, status.at))
-    elif status.status in get_args(Rung):
-        message.state = advance(message.state, Reached(match.attempt, status.status, status.at))  # type: ignore[arg-type]  # narrowed by get_args
-
-
-def _window_refusal(match: _Match, conversation_id: UUID, status: ProviderStatus) -> OutboundRefused:
-    return OutboundRefused(
-        intent_id=match.send_id,
-        attempt=match.attempt,
-        org_id=match.org_id,
-        conversation_id=conversation_id,
-        reason="window_closed",
-        provider_code=RE_ENGAGEMENT,
-        at=status.at,
-    )
 
 
 def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:

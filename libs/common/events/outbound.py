@@ -54,6 +54,10 @@ class WhatsappCommand(Event):
     content: dict[str, Any]
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
+    not_before: AwareDatetime | None = None  # a second try that has to wait a little
+
+
+BridgeReason = Literal["window_expired", "whatsapp_unreachable"]
 
 
 class SmsCommand(Event):
@@ -71,6 +75,7 @@ class SmsCommand(Event):
     from_number: str  # the org's own number, E.164
     to: str  # E.164
     text: str | None = None  # route session
+    reason: BridgeReason = "window_expired"  # route bridge: why; what the original ends as begins with it
     org_name: str | None = None  # route bridge
     whatsapp_number: str | None = None  # route bridge: the business number for wa.me, E.164
     portal_host: str | None = None  # route bridge: the org's own host, if it has one
@@ -83,6 +88,11 @@ RefusalReason = Literal[
     "window_open",  # the bridge's gate found the window open again
     "consent_off",  # WhatsApp or marketing consent was withdrawn meanwhile
     "template_not_approved",  # paused, disabled or gone since the decision
+    "template_refused",  # Meta refused it as this template: for its parameters, or for this customer
+    "unreachable",  # WhatsApp does not reach this customer: the address is marked
+    "account",  # the account was not in order (payment, lock, token): decided again, and no attempt is used up
+    "throttled",  # too fast, and said afterwards: the same again later, and no attempt is used up
+    "transient",  # certainly not delivered, through trouble of the provider's own: once more
     "intent_expired",  # expires_at passed in the queue
     "slot_freed",  # a bridge failed definitely: the newest intent that its slot had silenced may go
 ]
