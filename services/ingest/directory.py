@@ -20,7 +20,6 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.merge import Merge, merge_customers
 from libs.common.db.pool import Connection
 from libs.common.errors import Transient
@@ -33,6 +32,7 @@ from libs.common.events.directory import (
     OrgUpserted,
 )
 from libs.common.ids import identity_lock
+from libs.common.locks import IDENTITIES, lock
 from libs.common.storable import storable
 from services.ingest import directory_queries as sql
 from services.ingest import queries

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.merge import Merge, merge_customers
 from libs.common.db.pool import Connection
 from libs.common.errors import Transient
 from libs.common.ids import identity_lock
+from libs.common.locks import IDENTITIES, lock
 from services.ingest import queries
 from services.ingest.queries import Address, Found, Owner
 from services.ingest.understand import Sender

@@ -7,11 +7,11 @@ from uuid import UUID
 
 import orjson
 
-from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.pool import Connection
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.ids import identity_lock
+from libs.common.locks import IDENTITIES, lock
 from libs.common.phone import normalise
 from libs.common.storable import storable
 from services.router.facts import Facts, TemplateFacts

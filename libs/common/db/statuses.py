@@ -17,13 +17,13 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.db.folding import Effects, Folded, Match, Provider, ProviderStatus
-from libs.common.db.locks import PROVIDER_IDS, lock
 from libs.common.db.messages import Key, lock_messages, told, write_states
 from libs.common.db.pool import Connection
 from libs.common.db.recipients import mark_recipients
 from libs.common.db.slots import release
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ladder import Failed, advance
+from libs.common.locks import PROVIDER_IDS, lock
 
 __all__ = [
     "Effects",

@@ -7,10 +7,11 @@ Law 2: buckets are taken in their order, so two batches never wait for each othe
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-from libs.common.db.pool import Connection
+if TYPE_CHECKING:
+    import asyncpg
 
 # 100 connections with all buckets of a kind each just fill PostgreSQL's default (64 locks for each of 100 connections).
 BUCKETS: Final = 64
@@ -24,7 +25,7 @@ IDENTITIES: Final = 2
 _LOCK = "select pg_advisory_xact_lock($1::int, bucket) from unnest($2::int[]) as bucket"
 
 
-async def lock(db: Connection, kind: int, names: Iterable[str]) -> None:
+async def lock(db: "asyncpg.Connection[asyncpg.Record]", kind: int, names: Iterable[str]) -> None:
     """Be alone with these names until the transaction ends. One round trip; none for no names."""
     if buckets := sorted({bucket_of(name) for name in names}):
         await db.execute(_LOCK, kind, buckets)
