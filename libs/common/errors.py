@@ -3,11 +3,18 @@
     TransomError
     ├── Transient            the same batch again, later: a server is away, a deadlock, a lost connection
     └── Permanent            this record never: dead-letter it with the reason, go on with its neighbours
-        └── Undecodable      … because its bytes or its shape cannot be read
+        └── Undecodable      … because its shape is not what the topic promises: a field, a type, a version
+            └── Unreadable   … because nobody could read it: no text, no JSON, no object
 
 Anything else that is raised is a bug: isolated by halving the batch, retried a little, then dead-lettered, and it pages someone.
+
+Only what nobody could read and bugs of ours ``stop`` a partition when they come many times in a row: they speak of a broken topic or a broken
+release. Anything that was read and refused speaks of itself alone, and may come as often as it likes.
+
 A message handed to these classes goes to logs and dead-letter headers, so it never carries a value from a payload.
 """
+
+from typing import ClassVar
 
 
 class TransomError(Exception):
@@ -24,6 +31,9 @@ class Permanent(TransomError):  # noqa: N818 -- see Transient
     ``reason`` is a static code (snake_case) for the dead letter's header, ``detail`` says where and why in words.
     """
 
+    stops: ClassVar[bool] = False
+    """Whether many of them in a row stop their partition."""
+
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
@@ -31,7 +41,13 @@ class Permanent(TransomError):  # noqa: N818 -- see Transient
 
 
 class Undecodable(Permanent):
-    """The record is not what its topic promises: not UTF-8, not JSON, no readable type, a field missing or wrong."""
+    """The record is not what its topic promises: an unknown type, a field missing or wrong."""
+
+
+class Unreadable(Undecodable):
+    """Nobody could read the record: not UTF-8, not JSON, no object."""
+
+    stops = True
 
 
 class ConfigurationError(TransomError):

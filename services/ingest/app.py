@@ -19,7 +19,6 @@ from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
 from libs.common.slots import RedisSlots
 from services.ingest import edge, forget, progress, worker
-from services.ingest.progress import Progress
 from services.ingest.settings import IngestSettings
 from services.ingest.together import Together
 from services.ingest.understand import Understood, understand
@@ -44,13 +43,10 @@ async def run(settings: IngestSettings, service: Service) -> None:
     ):
         await require_schema(pool)
         deps = worker.Deps(pool, for_worker, RedisSlots(redis, settings.bridge_hold), settings.window_length, utc_now)
-        reached = Progress(utc_now)
         gate = Together(for_edge)
 
         async def on_webhooks(batch: Sequence[Received[Understood]]) -> Sequence[Rejected]:
-            refused = await worker.on_webhooks(batch, deps)
-            reached.done(received.record for received in batch)
-            return refused
+            return await worker.on_webhooks(batch, deps)
 
         async def on_changes(batch: Sequence[Received[DirectoryChange]]) -> Sequence[Rejected]:
             return await worker.on_changes(batch, deps)
@@ -87,7 +83,7 @@ async def run(settings: IngestSettings, service: Service) -> None:
         async with (
             consumer,
             service.background(
-                repeatedly("progress", progress.PERIOD, lambda: progress.renew(pool, reached, consumer))
+                repeatedly("progress", progress.PERIOD, lambda: progress.renew(pool, consumer, utc_now))
             ),
             service.background(repeatedly("forget", forget.PERIOD, lambda: forget.forget(pool, utc_now))),
         ):

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 
-from libs.common.errors import Permanent, Transient
+from libs.common.errors import Permanent, Transient, Undecodable
 from libs.common.kafka import metrics
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
-from libs.common.kafka.records import Received, Rejected
+from libs.common.kafka.records import RawRecord, Received, Rejected
 from tests.support.consuming import Bench, Handled, told
 from tests.support.logs import LogLines
 from tests.support.stray import send_stray_header
@@ -232,6 +233,9 @@ async def test_dead_letters_are_written_before_the_offset_is_committed(bench: Be
     assert await bench.committed(0) == [0]
 
 
+NEVER = timedelta(hours=1)
+
+
 async def test_at_the_limit_a_partition_stops_says_so_and_leaves_the_others_alone(
     bench: Bench, log_lines: LogLines
 ) -> None:
@@ -239,7 +243,7 @@ async def test_at_the_limit_a_partition_stops_says_so_and_leaves_the_others_alon
     await bench.put("fine", partition=1)
     handled = Handled()
 
-    async with bench.consumer(handled, dlq_run_limit=5) as consumer:
+    async with bench.consumer(handled, dlq_run_limit=5, stop_base=NEVER) as consumer:
         await eventually(consumer.unready)
         await bench.put("still fine", partition=1)
         await eventually(lambda: len(handled.records) == 2)
@@ -265,7 +269,7 @@ async def test_a_stopped_partition_is_not_read_over_and_over(bench: Bench) -> No
         )
 
     await bench.put(*[b"\xff"] * 4)
-    async with bench.consumer(Handled(), dlq_run_limit=2) as consumer:
+    async with bench.consumer(Handled(), dlq_run_limit=2, stop_base=NEVER) as consumer:
         await eventually(consumer.unready)
         before = batches()
         await bench.put("one", partition=1)
@@ -273,13 +277,71 @@ async def test_a_stopped_partition_is_not_read_over_and_over(bench: Bench) -> No
         assert batches() - before < 5
 
 
+async def test_a_stopped_partition_is_tried_again_by_itself_until_what_nobody_can_read_is_over(
+    bench: Bench, log_lines: LogLines
+) -> None:
+    await bench.put(*[b"\xff"] * 7, "behind")
+    handled = Handled()
+    async with bench.consumer(handled, dlq_run_limit=3, stop_base=timedelta(milliseconds=1)) as consumer:
+        await eventually(lambda: handled.records)
+        await eventually(lambda: consumer.unready() is None)
+    assert handled.values() == ["behind"]
+    assert len(await bench.dead(7)) == 7
+    assert await bench.committed(0) == [8]
+    assert [line["offset"] for line in log_lines.of("consumer.resumed")] == [3, 6]
+    assert [line["records"] for line in log_lines.of("record.dead_lettered")] == [1, 6]
+
+
 async def test_a_restart_tries_a_stopped_partition_again(bench: Bench) -> None:
     await bench.put(*[b"\xff"] * 5, "behind")
     handled = Handled()
-    async with bench.consumer(handled, dlq_run_limit=3) as consumer:
+    async with bench.consumer(handled, dlq_run_limit=3, stop_base=NEVER) as consumer:
         await eventually(consumer.unready)
-    async with bench.consumer(handled, dlq_run_limit=3) as consumer:
+    async with bench.consumer(handled, dlq_run_limit=3, stop_base=NEVER) as consumer:
         await eventually(lambda: handled.records)
         assert consumer.unready() is None
     assert handled.values() == ["behind"]
     assert len(await bench.dead(5)) == 5
+
+
+async def test_what_was_read_and_refused_stops_nothing_however_much_of_it_comes(
+    bench: Bench, log_lines: LogLines
+) -> None:
+    """A number that nobody has, a field of tomorrow: thousands of them in a row, told in two lines."""
+    await bench.put(*numbered(1500, "refused"), *numbered(1500, "undecodable"), "behind")
+
+    seen: list[str] = []
+
+    async def refuse(batch: Sequence[Received[str]]) -> Sequence[Rejected]:
+        seen.extend(r.value for r in batch if r.value == "behind")
+        return [Rejected(r.record, "unknown_number") for r in batch if r.value.startswith("refused")]
+
+    def decode(record: RawRecord) -> str:
+        value = (record.value or b"").decode()
+        if value.startswith("undecodable"):
+            raise Undecodable("unknown_field", "not known here")
+        return value
+
+    async with bench.consumer(refuse, decode=decode, dlq_run_limit=5, stop_base=NEVER) as consumer:
+        assert len(await bench.dead(3000)) == 3000
+        assert consumer.unready() is None
+        await eventually(lambda: seen, "what comes behind is handled")
+
+    lines = [(line["reason"], line["records"]) for line in log_lines.of("record.dead_lettered")]
+    assert {reason: sum(n for r, n in lines if r == reason) for reason, _ in lines} == {
+        "unknown_number": 1500,
+        "unknown_field": 1500,
+    }
+    assert len(lines) == 4
+
+
+async def test_a_bug_of_ours_stops_a_partition_as_what_nobody_can_read_does(bench: Bench) -> None:
+    await bench.put(*numbered(5, "poison"), "behind")
+
+    def fault(batch: list[str]) -> None:
+        if any(value.startswith("poison") for value in batch):
+            raise ZeroDivisionError
+
+    async with bench.consumer(Handled(fault), dlq_run_limit=3, stop_base=NEVER) as consumer:
+        await eventually(consumer.unready)
+    assert await bench.committed(0) == [3]

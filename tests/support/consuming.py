@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from libs.common.clock import utc_now
-from libs.common.errors import Undecodable
+from libs.common.errors import Unreadable
 from libs.common.events.topics import WEBHOOKS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
@@ -20,11 +20,11 @@ GROUP = "bench"
 
 
 def text(record: RawRecord) -> str:
-    """The value as text. Raises Undecodable when it is not."""
+    """The value as text. Raises Unreadable when it is not."""
     try:
         return (record.value or b"").decode()
     except UnicodeDecodeError:
-        raise Undecodable("not_utf8", "the value is not UTF-8") from None
+        raise Unreadable("not_utf8", "the value is not UTF-8") from None
 
 
 @dataclass
@@ -76,7 +76,13 @@ class Bench:
             group=GROUP,
             service="test",
             subscriptions=[
-                Subscription(self.topic, text, handle, options.pop("max_records", 500), options.pop("side_by_side", 1))
+                Subscription(
+                    self.topic,
+                    options.pop("decode", text),
+                    handle,
+                    options.pop("max_records", 500),
+                    options.pop("side_by_side", 1),
+                )
             ],
             producer=self.producer,
             now=utc_now,

@@ -12,7 +12,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from libs.common.errors import Undecodable
+from libs.common.errors import Undecodable, Unreadable
 
 _declared: set[str] = set()  # every name of a field or a kind in any event: what may be said of a payload
 
@@ -49,19 +49,19 @@ class Event(Part):
 
 
 def read_json_object(value: bytes | None) -> dict[str, Any]:
-    """The JSON object in a record's value. Raises Undecodable: ``empty``, ``not_utf8``, ``not_json`` or ``not_an_object``."""
+    """The JSON object in a record's value. Raises Unreadable: ``empty``, ``not_utf8``, ``not_json`` or ``not_an_object``."""
     if value is None or not value:
-        raise Undecodable("empty", "the record has no value")
+        raise Unreadable("empty", "the record has no value")
     try:
         found = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         try:
             value.decode()
         except UnicodeDecodeError as bad:
-            raise Undecodable("not_utf8", f"byte {bad.start} is not UTF-8") from None
-        raise Undecodable("not_json", f"line {error.lineno}, column {error.colno}") from None
+            raise Unreadable("not_utf8", f"byte {bad.start} is not UTF-8") from None
+        raise Unreadable("not_json", f"line {error.lineno}, column {error.colno}") from None
     if not isinstance(found, dict):
-        raise Undecodable("not_an_object", "the value is JSON, but not an object")
+        raise Unreadable("not_an_object", "the value is JSON, but not an object")
     return found
 
 

@@ -27,7 +27,7 @@ from libs.common.errors import ConfigurationError
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.lane import REMINDER, Lane, Subscription
 from libs.common.kafka.lenient import SteadyConsumer, allow_stray_header_keys
-from libs.common.kafka.partitions import Partitions
+from libs.common.kafka.partitions import STOP_BASE, Partitions
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.quiet import quieten_aiokafka
 
@@ -37,6 +37,7 @@ REBALANCE_PATIENCE = (
 )
 COMMIT_AGAIN = timedelta(seconds=2)
 LAG_EVERY = timedelta(seconds=5)
+ATTEND_EVERY = timedelta(seconds=0.5)
 _CONSUMER_OPTIONS: dict[str, Any] = {
     "auto_offset_reset": "earliest",
     "isolation_level": "read_committed",
@@ -54,8 +55,9 @@ _log.setLevel(logging.ERROR)  # below that it tells every batch, and that it wil
 class BatchConsumer:
     """Runs subscriptions until stopped. ``async with`` starts it and drains it.
 
-    Readiness: ``unready()``. After ``dlq_run_limit`` dead letters in a row a partition is paused where it stands, the others go on, ``unready``
-    names it and a line says so every minute; a restart tries it again.
+    Readiness: ``unready()``. After ``dlq_run_limit`` dead letters in a row, of those that stop (``errors.Permanent.stops``, bugs of ours), a
+    partition is paused where it stands and the others go on; ``unready`` names it and a line says so every minute. It is tried again by itself,
+    after ``stop_base`` at first and later at the pace of ``partitions.STOP_CAP``.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class BatchConsumer:
         producer: Producer,
         now: Clock,
         dlq_run_limit: int = 100,
+        stop_base: timedelta = STOP_BASE,
         instance_id: str | None = None,
         drain_timeout: float = 15.0,
         start_timeout: float = 10.0,
@@ -97,7 +100,7 @@ class BatchConsumer:
         self._subscribers: list[BatchSubscriber] = []
         for subscription in subscriptions:
             source_topic = connection.name(subscription.topic.name)
-            partitions = Partitions(subscription.topic.name, source_topic, now, dlq_run_limit)
+            partitions = Partitions(subscription.topic.name, source_topic, now, dlq_run_limit, stop_base=stop_base)
             lane = Lane(subscription, partitions, producer, service, now)
             subscriber = self._broker.subscriber(
                 source_topic,
@@ -147,6 +150,7 @@ class BatchConsumer:
             asyncio.create_task(repeatedly(name, period, chore))
             for name, period, chore in (
                 ("remind", timedelta(seconds=REMINDER), self._remind),
+                ("attend", ATTEND_EVERY, self._attend),
                 ("commit", COMMIT_AGAIN, self._pay),
                 ("lag", LAG_EVERY, self._tell_lag),
             )
@@ -167,6 +171,8 @@ class BatchConsumer:
         for lane in self._lanes:
             lane.break_off()
         await asyncio.gather(*(lane.until_idle(1.0) for lane in self._lanes))
+        for lane in self._lanes:
+            lane.end()
 
     def unready(self) -> str | None:
         """Why this consumer cannot do its work, or None."""
@@ -181,9 +187,19 @@ class BatchConsumer:
         lanes = [lane for lane in self._lanes if lane.subscription.topic.name == topic]
         return await lanes[0].partitions.read_to_end() if self._running and lanes else {}
 
+    def done_ms(self, topic: str) -> dict[int, int]:
+        """Of a subscribed topic the time (epoch, ms) of the last record that is done, handled or dead-lettered, by partition."""
+        return next(
+            (dict(lane.partitions.done_ms) for lane in self._lanes if lane.subscription.topic.name == topic), {}
+        )
+
     async def _remind(self) -> None:
         for lane in self._lanes:
             lane.remind(asyncio.get_running_loop().time())
+
+    async def _attend(self) -> None:
+        for lane in self._lanes:
+            lane.attend(asyncio.get_running_loop().time())
 
     async def _pay(self) -> None:
         await asyncio.gather(*(lane.partitions.pay() for lane in self._lanes))

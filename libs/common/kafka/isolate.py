@@ -4,8 +4,9 @@ Rule 1: records are handled in their order; what is handled is always a prefix o
 Rule 2: a record that was not understood is dead before any handler is asked; it costs its neighbours nothing.
 Rule 3: expected trouble (``is_transient``) ends the batch: what came before is done, the rest comes again.
 Rule 4: any other exception halves the batch until one record is left; that one is tried a few times, then it is dead.
-Rule 5: dead letters in a row on a partition are counted over batches; a handled record begins the count anew. With the limit reached the
-        partition is stopped behind its last dead letter, and nothing more of it is handled.
+Rule 5: dead letters that stop (what nobody could read, bugs of ours) are counted in a row over batches, by partition. Any other record begins
+        the count anew, whether it was handled or refused. With the limit reached the partition is stopped behind its last dead letter, and
+        nothing more of it is handled.
 """
 
 import asyncio
@@ -42,6 +43,8 @@ class Verdict:
     next_offsets: dict[int, int] = field(default_factory=dict)
     dead: list[DeadLetter] = field(default_factory=list)
     runs: dict[int, int] = field(default_factory=dict)
+    legible: set[int] = field(default_factory=set)
+    """Partitions of which a record was handled, or refused for what it says."""
     stopped: set[int] = field(default_factory=set)
     trouble: Exception | None = None
     halvings: int = 0
@@ -65,7 +68,7 @@ class Isolation(Generic[T]):
     budget: float = 60.0
 
     async def judge(self, entries: Sequence[Entry[T]], runs: Mapping[int, int]) -> Verdict:
-        """Handle ``entries`` (in order); ``runs`` holds each partition's dead letters in a row so far."""
+        """Handle ``entries`` (in order); ``runs`` holds, by partition, how many that stop came in a row so far."""
         verdict = Verdict(runs=dict(runs))
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.budget
@@ -103,7 +106,7 @@ class Isolation(Generic[T]):
         """The refusals of a batch of one, how often it was tried, and the bug it died of; or the expected trouble that came between."""
         for attempt in range(1, self.tries + 1):
             if isinstance(error, Permanent):
-                return [Rejected(batch[0].record, error.reason, error.detail)], attempt, None
+                return [Rejected(batch[0].record, error.reason, error.detail, error.stops)], attempt, None
             if attempt == self.tries:
                 break
             if not await self.pause(attempt + 1):
@@ -114,7 +117,7 @@ class Isolation(Generic[T]):
                 if is_transient(again):
                     return again
                 error = again
-        return [Rejected(batch[0].record, "handler_failed", type(error).__name__)], self.tries, error
+        return [Rejected(batch[0].record, "handler_failed", type(error).__name__, stops=True)], self.tries, error
 
     def _before_the_limit(self, part: Sequence[Entry[T]], verdict: Verdict) -> list[Entry[T]]:
         """``part`` up to where, supposing that everything understood will be handled, each partition's limit is reached."""
@@ -125,7 +128,7 @@ class Isolation(Generic[T]):
             if runs.get(partition, 0) >= self.run_limit:
                 continue
             kept.append(entry)
-            runs[partition] = runs.get(partition, 0) + 1 if isinstance(entry, Rejected) else 0
+            runs[partition] = runs.get(partition, 0) + 1 if isinstance(entry, Rejected) and entry.stops else 0
         return kept
 
     def _settle(
@@ -141,11 +144,13 @@ class Isolation(Generic[T]):
             if record.partition in verdict.stopped:
                 continue
             refusal = entry if isinstance(entry, Rejected) else refusals.get(_place(record))
-            if refusal is None:
-                verdict.runs[record.partition] = 0
-            else:
+            if refusal is not None:
                 tried, error = (attempts, bug) if isinstance(entry, Received) else (1, None)
                 verdict.dead.append(DeadLetter(record, refusal.reason, refusal.detail, tried, error))
+            if refusal is None or not refusal.stops:
+                verdict.runs[record.partition] = 0
+                verdict.legible.add(record.partition)
+            else:
                 verdict.runs[record.partition] = verdict.runs.get(record.partition, 0) + 1
                 if verdict.runs[record.partition] >= self.run_limit:
                     verdict.stopped.add(record.partition)

@@ -29,6 +29,7 @@ from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Decode, Handle, RawRecord, Received, Rejected, check_headers
 from libs.common.kafka.spells import Spell
 from libs.common.logging import get_logger
+from libs.common.tally import Tally, Told
 
 log = get_logger()
 
@@ -81,6 +82,8 @@ class Lane(Generic[T]):
     """The batches in hand for which nobody waits."""
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    _letters: Tally[tuple[str, str], DeadLetter] = field(default_factory=Tally)
+    """By reason, for bugs also by what was raised."""
 
     def __post_init__(self) -> None:
         self._idle.set()
@@ -141,6 +144,7 @@ class Lane(Generic[T]):
         if assignment != partitions.assignment:
             return  # the commit crossed a rebalance: nothing of this batch is ours to set back or to stop any more
         partitions.set_back(batch, verdict.next_offsets)
+        partitions.legible(verdict.legible)
         for partition in verdict.stopped:
             partitions.stop(partition, verdict.next_offsets[partition])
         partitions.measure(batch, verdict.next_offsets)
@@ -166,9 +170,9 @@ class Lane(Generic[T]):
                 check_headers(record)
             return Received(self.subscription.decode(record), record)
         except Permanent as refusal:
-            return Rejected(record, refusal.reason, refusal.detail)
+            return Rejected(record, refusal.reason, refusal.detail, refusal.stops)
         except Exception as error:  # noqa: BLE001 -- a bad record is a value, whatever a decoder makes of it
-            return Rejected(record, "undecodable", type(error).__name__)
+            return Rejected(record, "undecodable", type(error).__name__, stops=True)
 
     async def _bury(self, letters: Sequence[DeadLetter]) -> None:
         topic = self.subscription.topic
@@ -186,19 +190,28 @@ class Lane(Generic[T]):
                 for letter in letters
             ],
         )
+        now = asyncio.get_running_loop().time()
         for letter in letters:
             metrics.DEAD_LETTERED.labels(topic.name, letter.reason).inc()
-            tell = log.error if letter.reason == "handler_failed" else log.warning
-            tell(
-                "record.dead_lettered",
-                topic=topic.name,
-                partition=letter.record.partition,
-                offset=letter.record.offset,
-                reason=letter.reason,
-                detail=letter.detail[:DETAIL_IN_LOG],
-                attempt=letter.attempts,
-                exc_info=letter.error,
-            )
+            kind = letter.reason, "" if letter.error is None else letter.detail
+            if (told := self._letters.add(kind, letter, now)) is not None:
+                self._tell_letters(told)
+
+    def _tell_letters(self, told: "Told[tuple[str, str], DeadLetter]") -> None:
+        """One line for ``told.count`` letters of a kind, with the place of the last of them."""
+        letter = told.sample
+        tell = log.error if letter.reason == "handler_failed" else log.warning
+        tell(
+            "record.dead_lettered",
+            topic=self.subscription.topic.name,
+            partition=letter.record.partition,
+            offset=letter.record.offset,
+            reason=letter.reason,
+            detail=letter.detail[:DETAIL_IN_LOG],
+            attempt=letter.attempts,
+            records=told.count,
+            exc_info=letter.error,
+        )
 
     async def _after_trouble(self, error: Exception, records: int) -> None:
         self._failures += 1
@@ -241,6 +254,17 @@ class Lane(Generic[T]):
         """Whatever is still in hand is given up; it comes again."""
         for task in self._beside:
             task.cancel()
+
+    def end(self) -> None:
+        """Say what was counted and not said yet."""
+        for told in self._letters.rest(asyncio.get_running_loop().time()):
+            self._tell_letters(told)
+
+    def attend(self, now: float) -> None:
+        """Try stopped partitions again when their time has come, and say what was counted; to be asked every few seconds."""
+        self.partitions.try_again(now)
+        for told in self._letters.due(now):
+            self._tell_letters(told)
 
     async def until_idle(self, patience: float) -> None:
         """Wait for what is in hand, at most ``patience`` seconds."""

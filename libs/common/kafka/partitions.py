@@ -1,14 +1,17 @@
 """The partitions of one topic that are ours: how far each is committed, where reading goes on, which ones are stopped."""
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from libs.common.backoff import backoff
 from libs.common.clock import Clock
 from libs.common.kafka import metrics
 from libs.common.logging import get_logger
@@ -19,6 +22,7 @@ COMMIT_TIMEOUT = 10.0
 POSITION_TIMEOUT = 0.5
 ENDS_TIMEOUT = 5.0
 FRESH_MS = 2000
+STOP_BASE, STOP_CAP = timedelta(seconds=1), timedelta(minutes=1)
 
 
 class InHand:
@@ -57,12 +61,15 @@ class Partitions:
     source_topic: str
     now: Clock
     run_limit: int
+    """After how many dead letters in a row, of those that stop, a partition is stopped."""
     find_consumer: Callable[[], AIOKafkaConsumer | None] = lambda: None
     """Asked each time: FastStream may hand over the first batch before its start has returned."""
     runs: dict[int, int] = field(default_factory=dict)
-    """Dead letters in a row so far."""
+    """Dead letters in a row so far, of those that stop."""
     stopped: dict[int, int] = field(default_factory=dict)
     """Partitions with too many dead letters in a row, and the offset where each stands."""
+    stop_base: timedelta = STOP_BASE
+    """How long the first stop of a partition lasts; each one after it twice as long, up to ``STOP_CAP``, until something was read."""
     assignment: int = 0
     """Grows whenever the partitions are given out anew."""
     moving: bool = False
@@ -74,6 +81,12 @@ class Partitions:
     """Partitions whose last batch ended in expected trouble."""
     reached: dict[int, int] = field(default_factory=dict)
     """The first offset that is not done, of partitions that a batch was of."""
+    done_ms: dict[int, int] = field(default_factory=dict)
+    """The time of the last record that is done, of partitions that a batch was of."""
+    _stops: dict[int, int] = field(default_factory=dict)
+    """How often in a row a partition was stopped."""
+    _again_at: dict[int, float] = field(default_factory=dict)
+    """When a stopped partition is tried again, in the event loop's time."""
     _lagging: set[int] = field(default_factory=set)
     """Partitions whose lag is told."""
     _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -131,22 +144,46 @@ class Partitions:
                 continue
 
     def stop(self, partition: int, offset: int) -> None:
-        """Read no more of a partition."""
+        """Read no more of a partition for a while. It is told when it begins, and from then on by ``tell_stopped``."""
         self.stopped[partition] = offset
+        stops = self._stops[partition] = self._stops.get(partition, 0) + 1
+        wait = backoff(stops, base=self.stop_base, cap=STOP_CAP, jitter=random.random)
+        self._again_at[partition] = asyncio.get_running_loop().time() + wait.total_seconds()
         self._hold()
-        self.tell_stopped()
+        if stops == 1:
+            self._tell_stopped(partition, offset)
+
+    def legible(self, partitions: AbstractSet[int]) -> None:
+        """Something of these was read: their next stop is a first one."""
+        for partition in partitions:
+            self._stops.pop(partition, None)
+
+    def try_again(self, at: float) -> None:
+        """Read on where a stop has lasted long enough; ``at`` is the event loop's time."""
+        for partition in [partition for partition in self.stopped if self._again_at.get(partition, at) <= at]:
+            offset = self.stopped.pop(partition)
+            self.runs[partition] = 0
+            place = self._on_broker(partition)
+            if self.consumer is not None and place in self.consumer.assignment():
+                self.consumer.resume(place)
+            log.info("consumer.resumed", topic=self.topic, partition=partition, offset=offset)
+        metrics.STOPPED.labels(self.topic).set(len(self.stopped))
 
     def tell_stopped(self) -> None:
         """One line per stopped partition."""
         for partition, offset in self.stopped.items():
-            log.error(
-                "consumer.stopped",
-                topic=self.topic,
-                partition=partition,
-                offset=offset,
-                reason="dlq_run_limit",
-                records=self.run_limit,
-            )
+            self._tell_stopped(partition, offset)
+
+    def _tell_stopped(self, partition: int, offset: int) -> None:
+        log.error(
+            "consumer.stopped",
+            topic=self.topic,
+            partition=partition,
+            offset=offset,
+            reason="dlq_run_limit",
+            records=self.run_limit,
+            attempt=self._stops.get(partition, 1),
+        )
 
     def lost(self) -> None:
         """The partitions are being given out anew: what is under way may no longer be committed."""
@@ -155,6 +192,7 @@ class Partitions:
         self.owed.clear()
         self.troubled.clear()
         self.reached.clear()
+        self.done_ms.clear()
 
     def gained(self, assigned: set[TopicPartition]) -> None:
         """A stopped partition that comes back to us stays stopped; one that went elsewhere is another's concern."""
@@ -162,6 +200,7 @@ class Partitions:
         ours = {partition.partition for partition in assigned}
         self.stopped = {partition: offset for partition, offset in self.stopped.items() if partition in ours}
         self.runs = {partition: run for partition, run in self.runs.items() if partition in self.stopped}
+        self._stops = {partition: stops for partition, stops in self._stops.items() if partition in ours}
         self._hold()
         for partition in self._lagging - ours:
             metrics.LAG.remove(self.topic, str(partition))
@@ -194,8 +233,9 @@ class Partitions:
     def measure(self, batch: RawBatch, next_offsets: Mapping[int, int]) -> None:
         """Count what is done, and remember how far it came."""
         begun = firsts(batch)
-        done = sum(1 for raw in batch if raw.offset < next_offsets.get(raw.partition, begun[raw.partition]))
-        metrics.HANDLED.labels(self.topic).inc(done)
+        done = [raw for raw in batch if raw.offset < next_offsets.get(raw.partition, begun[raw.partition])]
+        metrics.HANDLED.labels(self.topic).inc(len(done))
+        self.done_ms |= {raw.partition: raw.timestamp for raw in done}
         self.reached |= begun | dict(next_offsets)
 
     async def tell_lag(self) -> None:

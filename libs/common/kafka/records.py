@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from libs.common.errors import Undecodable
+from libs.common.errors import Unreadable
 
 T = TypeVar("T")
 
@@ -39,12 +39,13 @@ class Received(NamedTuple, Generic[T]):
 class Rejected(NamedTuple):
     """A record that a handler cannot handle, though its batch went through: dead-letter it, its neighbours are done.
 
-    ``reason`` is a static code, ``detail`` says why in words; neither holds anything of the payload.
+    ``reason`` is a static code, ``detail`` says why in words; neither holds anything of the payload. ``stops`` as in ``Permanent``.
     """
 
     record: RawRecord
     reason: str
     detail: str = ""
+    stops: bool = False
 
 
 Decode = Callable[[RawRecord], T]
@@ -61,13 +62,13 @@ def of_values(handle: Callable[[Sequence[T]], Awaitable[None]]) -> Handle[T]:
 
 
 def check_headers(record: RawRecord) -> None:
-    """Raise Undecodable (``bad_header``) when a header's key or value is not UTF-8."""
+    """Raise Unreadable (``bad_header``) when a header's key or value is not UTF-8."""
     for number, (key, value) in enumerate(record.headers, 1):
         try:
             key.encode()
         except UnicodeEncodeError:
-            raise Undecodable("bad_header", f"the key of header {number} is not UTF-8") from None
+            raise Unreadable("bad_header", f"the key of header {number} is not UTF-8") from None
         try:
             (value or b"").decode()
         except UnicodeDecodeError:
-            raise Undecodable("bad_header", f"the value of header {number} is not UTF-8") from None
+            raise Unreadable("bad_header", f"the value of header {number} is not UTF-8") from None

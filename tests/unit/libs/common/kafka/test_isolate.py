@@ -11,8 +11,16 @@ from libs.common.kafka.isolate import Entry, Isolation, Verdict
 from libs.common.kafka.records import Handle, RawRecord, Received, Rejected
 from tests.support.records import a_record
 
-GOOD, UNREADABLE, REFUSED, POISON, PERMANENT = "good", "unreadable", "refused", "poison", "permanent"
-BAD = (UNREADABLE, REFUSED, POISON, PERMANENT)
+GOOD, UNREADABLE, UNKNOWN, REFUSED, POISON, PERMANENT = (
+    "good",
+    "unreadable",
+    "unknown",
+    "refused",
+    "poison",
+    "permanent",
+)
+BAD = (UNREADABLE, UNKNOWN, REFUSED, POISON, PERMANENT)
+STOPPING = (UNREADABLE, POISON)
 
 
 class Worker:
@@ -42,7 +50,13 @@ def entries_of(*partitions: Sequence[str]) -> list[Entry[str]]:
     for partition, kinds in enumerate(partitions):
         for offset, kind in enumerate(kinds):
             record = a_record(partition=partition, offset=offset)
-            entries.append(Rejected(record, "not_json") if kind == UNREADABLE else Received(kind, record))
+            match kind:
+                case "unreadable":
+                    entries.append(Rejected(record, "not_json", stops=True))
+                case "unknown":
+                    entries.append(Rejected(record, "unknown_field"))
+                case _:
+                    entries.append(Received(kind, record))
     return entries
 
 
@@ -106,7 +120,7 @@ async def test_trouble_leaves_a_done_prefix_of_each_partition_and_nothing_done_b
 
 
 @given(some_partitions, st.integers(1, 5), st.integers(0, 4))
-async def test_no_partition_gets_more_dead_letters_in_a_row_than_the_limit(
+async def test_no_partition_gets_more_that_stop_in_a_row_than_the_limit_and_nothing_else_stops_it(
     partitions: list[list[str]], limit: int, run: int
 ) -> None:
     before = min(run, limit - 1)
@@ -116,7 +130,7 @@ async def test_no_partition_gets_more_dead_letters_in_a_row_than_the_limit(
     for partition, kinds in enumerate(partitions):
         in_a_row, end = (before if partition == 0 else 0), len(kinds)
         for offset, kind in enumerate(kinds):
-            in_a_row = 0 if kind == GOOD else in_a_row + 1
+            in_a_row = in_a_row + 1 if kind in STOPPING else 0
             if in_a_row == limit:
                 end = offset + 1
                 break
@@ -195,7 +209,8 @@ async def test_a_batch_that_is_halved_too_long_is_broken_off_behind_what_is_done
     assert (verdict.next_offsets, verdict.trouble, worker.handled) == ({}, None, [])
 
 
-@pytest.mark.parametrize("kind", BAD)
-async def test_a_handled_record_begins_the_count_anew(kind: str) -> None:
-    verdict = await judged(Worker(), entries_of([kind, kind, GOOD, kind, kind]), limit=3)
-    assert (verdict.stopped, verdict.runs) == (set(), {0: 2})
+@pytest.mark.parametrize("kind", STOPPING)
+@pytest.mark.parametrize("between", [GOOD, UNKNOWN, REFUSED, PERMANENT])
+async def test_a_record_that_was_read_begins_the_count_anew(kind: str, between: str) -> None:
+    verdict = await judged(Worker(), entries_of([kind, kind, between, kind, kind]), limit=3)
+    assert (verdict.stopped, verdict.runs, verdict.legible) == (set(), {0: 2}, {0})

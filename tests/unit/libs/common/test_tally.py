@@ -1,0 +1,54 @@
+"""What may come thousands of times a minute is told once a minute, and no count is lost."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.tally import PERIOD, Tally, Told
+
+
+def test_the_first_is_told_at_once_and_what_follows_once_a_minute_with_its_number() -> None:
+    tally: Tally[str, int] = Tally()
+    assert tally.add("a", 1, at=0) == Told("a", 1, 1)
+    assert [tally.add("a", n, at=PERIOD / 2) for n in range(2, 5)] == [None] * 3
+    assert tally.due(at=PERIOD - 1) == []
+    assert tally.due(at=PERIOD) == [Told("a", 3, 4)]
+    assert tally.due(at=2 * PERIOD) == []
+
+
+def test_what_was_quiet_for_a_minute_is_told_at_once_again() -> None:
+    tally: Tally[str, int] = Tally()
+    tally.add("a", 1, at=0)
+    assert tally.due(at=PERIOD) == []
+    assert tally.add("a", 2, at=PERIOD + 1) == Told("a", 1, 2)
+
+
+def test_beyond_the_limit_kinds_are_told_as_one() -> None:
+    tally: Tally[str, int] = Tally(limit=2)
+    told = [tally.add(key, n, at=0) for n, key in enumerate("abcdea")]
+    assert told == [Told("a", 1, 0), Told("b", 1, 1), Told(None, 1, 2), None, None, None]
+    assert tally.due(at=PERIOD) == [Told("a", 1, 5), Told(None, 2, 4)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 9), st.floats(0, 20), st.booleans()), max_size=60)
+)
+def test_every_one_is_counted_once_and_no_kind_is_told_twice_in_a_minute(
+    happenings: list[tuple[str, int, float, bool]],
+) -> None:
+    tally: Tally[str, None] = Tally(limit=5)
+    at, told = 0.0, list[tuple[str | None, int, float]]()
+    for key, count, pause, looks in happenings:
+        at += pause
+        if (one := tally.add(key, None, at, count)) is not None:
+            told.append((one.key, one.count, at))
+        if looks:
+            told += [(one.key, one.count, at) for one in tally.due(at)]
+    assert sum(count for _, count, _ in told) + sum(one.count for one in tally.rest(at)) == sum(
+        count for _, count, _, _ in happenings
+    )
+    for kind in {key for key, _, _ in told}:
+        times = [at for key, _, at in told if key == kind]
+        assert all(later - earlier >= PERIOD for earlier, later in pairwise(times))
+    assert len({key for key, _, _ in told}) <= 9
