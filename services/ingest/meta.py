@@ -2,7 +2,7 @@
 
 Rule 1: any signed JSON becomes at least one record; what cannot be read here is a record too, and the worker says why it is dead.
 Rule 2: an item stays as Meta wrote it; the parts of its surroundings that the worker needs stand beside it.
-Rule 3: a contact belongs to an item by its id (BSUID, then wa_id), never by its position.
+Rule 3: every item takes its card of ``contacts[]`` along (``services.ingest.cards``).
 
 The records are ``MetaWebhook`` (libs/common/events/inbound.py), written as plain JSON because this is the way of every webhook.
 """
@@ -19,6 +19,7 @@ import orjson
 
 from libs.common.events.inbound import MetaWebhook
 from libs.common.storable import storable
+from services.ingest.cards import Cards
 
 WHATSAPP = "whatsapp_business_account"
 
@@ -104,21 +105,22 @@ def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) ->
     if field == "calls":
         inner = value
         items = _items(value, "calls")
+        cards = Cards(value.get("contacts"), len(items))
         for call in items:
-            yield "change", waba_id, field, number, {"calls": [call]}, _contact_of(call, value)
+            yield "change", waba_id, field, number, {"calls": [call]}, cards.of(call)
         if not items or "statuses" in value:
             yield "change", waba_id, field, number, value, None
         return
     if field not in ("messages", "standby") or not isinstance(inner, dict):
         yield "change", waba_id, field, number, value, None
         return
-    understood = False
-    for message in _items(inner, "messages"):
-        understood = True
-        yield "message", waba_id, field, number, message, _contact_of(message, inner)
-    for status in _items(inner, "statuses"):
-        understood = True
-        yield "status", waba_id, field, number, status, None
+    messages, statuses = _items(inner, "messages"), _items(inner, "statuses")
+    understood = bool(messages or statuses)
+    cards = Cards(inner.get("contacts"), len(messages) + len(statuses))
+    for message in messages:
+        yield "message", waba_id, field, number, message, cards.of(message)
+    for status in statuses:
+        yield "status", waba_id, field, number, status, cards.of(status)
     rest = {name: part for name, part in inner.items() if name in ("errors", "message_echoes") and part}
     if not understood:
         yield "change", waba_id, field, number, value, None
@@ -129,22 +131,6 @@ def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) ->
 def _items(value: Mapping[str, Any], name: str) -> Sequence[Any]:
     found = value.get(name)
     return found if isinstance(found, list) else ()
-
-
-def _contact_of(item: Any, value: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The contact whose BSUID or else whose wa_id is the item's sender's; for an item that names nobody the only one there is."""
-    contacts = value.get("contacts")
-    if not isinstance(item, dict) or not isinstance(contacts, list):
-        return None
-    people = [contact for contact in contacts if isinstance(contact, dict)]
-    senders = [sender for name in ("from_user_id", "from") if isinstance(sender := item.get(name), str) and sender]
-    if not senders and len(people) == len(contacts) == len(_items(value, "messages")) == 1:
-        return people[0]
-    for name in ("user_id", "wa_id"):
-        for contact in people:
-            if contact.get(name) in senders:
-                return contact
-    return None
 
 
 def _record(at: str, piece: Piece) -> SplitRecord:

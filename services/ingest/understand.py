@@ -65,11 +65,12 @@ _NUMBER_CHANGES = frozenset({"user_changed_number", "customer_changed_number", "
 
 
 class Sender(NamedTuple):
-    """How Meta knows the customer: ``wa_id`` (digits), ``bsuid``, or both."""
+    """How Meta knows the customer: ``wa_id`` (digits), ``bsuid``, or both. ``also``: another number that Meta gave for the same person."""
 
     wa_id: str | None
     bsuid: str | None
     name: str | None = None
+    also: str | None = None
 
     @property
     def ids(self) -> tuple[str | None, str | None]:
@@ -108,10 +109,14 @@ class IdentityChange:
 
 @dataclass(frozen=True, slots=True)
 class MessageStatus:
-    """How far a message of ours came. ``phone_number_id`` is None for a provider whose accounts are no numbers."""
+    """How far a message of ours came, and whom it reached as far as that was told.
+
+    ``phone_number_id`` is None for a provider whose accounts are no numbers.
+    """
 
     phone_number_id: str | None
     status: ProviderStatus
+    recipient: Sender | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +218,7 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
             callback=callback if isinstance(callback, str) and len(callback) <= MAX_ID else None,
             item=item,
         ),
+        _named(item, webhook.get("contact"), number="recipient_id", bsuid="recipient_user_id"),
     )
 
 
@@ -276,21 +282,33 @@ def _id(item: Mapping[str, Any]) -> str:
 
 
 def _sender(item: Mapping[str, Any], contact: object) -> Sender:
-    """Ids from the item first, completed by the contact that was matched by one of them."""
-    card: Mapping[str, Any] = contact if isinstance(contact, dict) else {}
-    told = item.get("from")
-    number = _wa_id(told)
-    wa_id = number or _wa_id(card.get("wa_id"))
-    bsuid = _opaque(item.get("from_user_id")) or _opaque(card.get("user_id"))
-    if bsuid is None and number is None:
-        bsuid = _opaque(told)  # seen in the wild: the BSUID under the name of the number
-    if wa_id is None and bsuid is None and isinstance(system := item.get("system"), dict):
-        bsuid = _opaque(system.get("previous_user_id"))
-    if wa_id is None and bsuid is None:
+    """Who it comes from; of a notice about a new user id also who it was before."""
+    found = _named(item, contact, number="from", bsuid="from_user_id")
+    if found is None and isinstance(system := item.get("system"), dict):
+        previous = _opaque(system.get("previous_user_id"))
+        found = None if previous is None else Sender(None, previous)
+    if found is None:
         raise Undecodable("no_sender", "the item names no customer")
+    return found
+
+
+def _named(item: Mapping[str, Any], contact: object, *, number: str, bsuid: str) -> Sender | None:
+    """The ids in the item's own fields first, completed by its card."""
+    card: Mapping[str, Any] = contact if isinstance(contact, dict) else {}
+    told, on_card = _wa_id(item.get(number)), _wa_id(card.get("wa_id"))
+    user = _opaque(item.get(bsuid)) or _opaque(card.get("user_id"))
+    if user is None and told is None:
+        user = _opaque(item.get(number))  # seen in the wild: the BSUID under the name of the number
+    if told is None and on_card is None and user is None:
+        return None
     profile = card.get("profile")
     name = profile.get("name") if isinstance(profile, dict) else None
-    return Sender(wa_id, bsuid, name if isinstance(name, str) and name else None)
+    return Sender(
+        wa_id=told or on_card,
+        bsuid=user,
+        name=name if isinstance(name, str) and name else None,
+        also=on_card if told is not None and on_card != told else None,
+    )
 
 
 def _wa_id(value: object) -> str | None:

@@ -85,6 +85,60 @@ def test_the_contact_beside_a_message_is_the_one_with_its_id() -> None:
     assert [record.contact for record in records] == [kim, pat, kim, pat, None]
 
 
+def test_a_card_with_another_number_of_the_line_is_the_senders() -> None:
+    ana, rui = a_contact("551190000001", "BR.1", "Ana"), a_contact("5511990000002", "BR.2", "Rui")
+    messages = [
+        a_message(AT, text="x", **{"from": "551190000002"}),
+        a_message(AT, text="x", **{"from": "5511990000001"}),
+        a_message(AT, text="x", **{"from": "551130000001"}),
+    ]
+    records = split(of_messages(*messages, contacts=[ana, rui]))
+    assert [record.contact for record in records] == [rui, ana, None]
+
+
+@pytest.mark.parametrize("sender", [{"from": "5511990000001"}, {"from": "2252720000001"}, {"from": None}])
+def test_a_single_card_beside_a_single_message_belongs_to_it(sender: dict[str, Any]) -> None:
+    card = a_contact("551190000001", "BR.1", "Ana")
+    (record,) = split(of_messages(a_message(AT, **sender), contacts=[card]))
+    assert record.contact == card
+
+
+def test_a_single_card_that_names_another_user_is_another_persons() -> None:
+    message = a_message(AT, **{"from": None, "from_user_id": "GB.2"})
+    (record,) = split(of_messages(message, contacts=[a_contact(WA_ID, "GB.1")]))
+    assert record.contact is None
+
+
+def test_a_single_card_among_several_items_is_found_by_its_ids_alone() -> None:
+    value = a_value(
+        contacts=[a_contact()],
+        messages=[a_message(AT), a_message(AT, **{"from": "447700900222"})],
+        statuses=[a_status("w", "read", AT, recipient_id="447700900333")],
+    )
+    assert [record.contact for record in split(a_webhook(value))] == [a_contact(), None, None]
+
+
+@pytest.mark.parametrize(
+    ("recipient", "card"),
+    [
+        ({}, a_contact(WA_ID, "GB.1")),
+        ({"recipient_id": None, "recipient_user_id": "GB.1"}, {"user_id": "GB.1"}),
+        ({"recipient_id": None}, {"wa_id": WA_ID}),
+        ({"recipient_id": "5511990000001"}, {"wa_id": "551190000001"}),
+    ],
+)
+def test_a_status_takes_the_card_of_its_recipient_along(recipient: dict[str, Any], card: dict[str, Any]) -> None:
+    status = {name: value for name, value in (a_status("w", "failed", AT) | recipient).items() if value is not None}
+    (record,) = split(a_webhook(a_value(statuses=[status], contacts=[card])))
+    assert (record.item_kind, record.contact) == ("status", card)
+
+
+def test_a_number_on_two_peoples_cards_tells_nothing() -> None:
+    cards = [a_contact(WA_ID, "GB.1"), a_contact(WA_ID, "GB.2")]
+    first, second = split(of_messages(a_message(AT), a_message(AT, from_user_id="GB.2"), contacts=cards))
+    assert (first.contact, second.contact) == (None, cards[1])
+
+
 def test_standby_lies_one_level_deeper() -> None:
     message = a_message(AT)
     records = split(a_webhook(a_value(standby={"messages": [message], "contacts": [a_contact()]}), field="standby"))

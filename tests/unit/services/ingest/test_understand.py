@@ -24,7 +24,7 @@ from services.ingest.understand import (
     understand,
 )
 from tests.support.recordings import recording, recordings
-from tests.support.webhooks import NUMBER, WA_ID, a_message, a_status, a_value, a_webhook, of_messages
+from tests.support.webhooks import NUMBER, WA_ID, a_contact, a_message, a_status, a_value, a_webhook, of_messages
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 CONTENT: TypeAdapter[Any] = TypeAdapter(InContent)
@@ -302,3 +302,29 @@ def test_twilios_words_are_rungs_of_our_ladder(told: str, status: str | None) ->
 def test_nothing_in_a_record_raises_anything_but_a_reason(record: dict[str, Any]) -> None:
     with suppress(Undecodable):
         understand(orjson.dumps(record), reaction_opens=False)
+
+
+def test_a_sender_keeps_the_number_on_the_card_beside_that_of_the_message() -> None:
+    message = a_message(AT, **{"from": "5511990000001"})
+    (one,) = all_of(of_messages(message, contacts=[a_contact("551190000001", "BR.1", "Ana")]))
+    assert isinstance(one, CustomerMessage)
+    assert one.sender == Sender("5511990000001", "BR.1", "Ana", "551190000001")
+
+
+@pytest.mark.parametrize(
+    ("told", "contacts", "recipient"),
+    [
+        ({}, None, Sender(WA_ID, None)),
+        ({"recipient_user_id": "GB.1"}, None, Sender(WA_ID, "GB.1")),
+        ({"recipient_id": "GB.1"}, None, Sender(None, "GB.1")),
+        ({"recipient_id": None}, None, None),
+        ({"recipient_id": None}, [{"wa_id": WA_ID}], Sender(WA_ID, None)),
+        ({"recipient_id": None}, [{"user_id": "GB.1"}], Sender(None, "GB.1")),
+        ({}, [a_contact(WA_ID, "GB.1")], Sender(WA_ID, "GB.1", "Kim")),
+    ],
+)
+def test_a_status_says_whom_the_message_reached(told: dict[str, Any], contacts: Any, recipient: Sender | None) -> None:
+    status = {name: value for name, value in (a_status("w", "failed", AT) | told).items() if value is not None}
+    (one,) = all_of(a_webhook(a_value(statuses=[status], **({} if contacts is None else {"contacts": contacts}))))
+    assert isinstance(one, MessageStatus)
+    assert one.recipient == recipient
