@@ -9,6 +9,12 @@ from uuid import UUID
 ProviderName = Literal["meta", "sms"]
 State = Literal["pending", "claimed", "unknown", "accepted", "refused", "failed"]
 PauseScope = Literal["all", "templates"]
+PauseKind = Literal["throttle", "silence", "fault"]
+PauseProof = Literal["answer", "status"]
+PauseKey = tuple[str, PauseScope]
+"""account, scope"""
+EVERY_ACCOUNT = "*"
+"""The account of a pause that holds for all accounts of its provider."""
 Key = tuple[str, UUID, int]
 """org_id, message_id, attempt"""
 UNANSWERED = "unanswered"
@@ -17,7 +23,10 @@ UNANSWERED = "unanswered"
 
 @dataclass(frozen=True, slots=True)
 class NewSend:
-    """A command as it becomes a row. ``account`` is what throttles together: phone_number_id, or the org's own SMS number."""
+    """A command as it becomes a row. ``account`` is what throttles together: phone_number_id, or the org's own SMS number.
+
+    ``template``: a pause of scope ``templates`` holds for it. ``not_before``: it is not sent sooner, and its conversation waits for it.
+    """
 
     org_id: str
     message_id: UUID
@@ -27,6 +36,8 @@ class NewSend:
     account: str
     command: dict[str, Any]
     expires_at: datetime | None
+    template: bool = False
+    not_before: datetime | None = None
 
     @property
     def key(self) -> Key:
@@ -80,10 +91,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """An account that must rest. It stays after ``until`` until a call succeeds: meanwhile only a few probes pass."""
+    """An account that must rest. It stays after ``until`` until a call succeeds: meanwhile only a few probes pass.
+
+    ``kind`` says how few, ``proof`` what ends a fault, ``since`` from when on calls can prove it.
+    """
 
     account: str
     scope: PauseScope
     until: datetime
     tries: int
     reason: str
+    kind: PauseKind
+    proof: PauseProof
+    since: datetime

@@ -49,4 +49,6 @@ def new_send(command: WhatsappCommand) -> NewSend:
         account=command.phone_number_id,
         command=storable(command.model_dump(mode="json")),
         expires_at=command.expires_at,
+        template=command.route == "template",
+        not_before=command.not_before,
     )

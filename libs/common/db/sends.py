@@ -1,4 +1,4 @@
-"""The statements about ``sends`` and ``pauses``. A sender's rows are of all tenants; whatever names a row names its org_id.
+"""The statements about ``sends``. A sender's rows are of all tenants; whatever names a row names its org_id.
 
 Lock order of the senders: rows of ``sends`` first, then whatever belongs to them; ``pauses`` after pending rows, and before claimed ones.
 Nobody else locks rows of ``sends`` but a merge of customers, in the same order (docs/architecture/data.md).
@@ -9,17 +9,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from libs.common.db.pool import Connection
-from libs.common.send_rows import UNANSWERED, Candidate, Key, NewSend, Pause, PauseScope, ProviderName, SendRow
+from libs.common.send_rows import Candidate, Key, NewSend, ProviderName, SendRow
 
 _COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.account, s.command, s.state, s.due_at, s.expires_at, s.created_at,
        s.blocks_until, s.tries, s.resends, s.claim_id, s.claimed_at, s.lease_until, s.unknown_since, s.outcome, s.link_hash, s.text_hash,
        s.settled_at, s.told"""
 
 _STORE = """
-insert into sends (org_id, message_id, attempt, conversation_id, sequence, account, command, expires_at, provider, due_at, created_at)
-select u.org_id, u.message_id, u.attempt, u.conversation_id, u.sequence, u.account, u.command, coalesce(u.expires_at, $11), $9, $10, $10
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::text[], $7::jsonb[], $8::timestamptz[])
-    as u (org_id, message_id, attempt, conversation_id, sequence, account, command, expires_at)
+insert into sends (org_id, message_id, attempt, conversation_id, sequence, account, template, command, provider, created_at, due_at, expires_at)
+select u.org_id, u.message_id, u.attempt, u.conversation_id, u.sequence, u.account, u.template, u.command, $11, $12,
+       greatest($12, u.not_before), coalesce(u.expires_at, $13)
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::text[], $7::bool[], $8::jsonb[], $9::timestamptz[],
+              $10::timestamptz[])
+    as u (org_id, message_id, attempt, conversation_id, sequence, account, template, command, not_before, expires_at)
 on conflict (org_id, message_id, attempt) do nothing
 """
 
@@ -31,7 +33,7 @@ select {_COLUMNS},
          where p.provider = s.provider and p.account = s.account and p.scope = 'all') as rests_until,
        (select p.until_at from pauses p
          where p.provider = s.provider and p.account = s.account and p.scope = 'templates') as templates_rest_until,
-       coalesce((select p.reason = '{UNANSWERED}' from pauses p
+       coalesce((select p.kind in ('silence', 'fault') from pauses p
                   where p.provider = s.provider and p.account = s.account and p.scope = 'all'), false) as silent
   from sends s
  where s.provider = $1 and s.state = 'pending' and s.due_at <= $2
@@ -155,37 +157,6 @@ update sends s
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt and not s.told
 """
 
-_PAUSES = """
-select account, scope, until_at, tries, reason from pauses where provider = $1 and account = any($2::text[])
- order by account, scope
-   for update
-"""
-
-_REST = """
-insert into pauses as p (provider, account, scope, until_at, tries, reason)
-select $1, u.* from unnest($2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::text[]) as u
-on conflict (provider, account, scope) do update
-   set until_at = greatest(p.until_at, excluded.until_at), tries = greatest(p.tries, excluded.tries), reason = excluded.reason
-"""
-
-_PROBE = """
-update pauses p
-   set until_at = $4
-  from unnest($2::text[], $3::text[]) as u (account, scope)
- where p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at < $4
-"""
-
-_SILENT = f"""
-select account from pauses
- where provider = $1 and account = any($2::text[]) and scope = 'all' and reason = '{UNANSWERED}' and until_at <= $3
-   for update skip locked
-"""  # noqa: S608 -- constants of this module
-
-_WAKE = """
-delete from pauses p
- using unnest($2::text[], $3::text[]) as u (account, scope)
- where p.provider = $1 and p.account = u.account and p.scope = u.scope
-"""
 
 _WAITING = "select count(*) from sends where provider = $1 and state in ('pending', 'claimed', 'unknown')"
 
@@ -195,7 +166,10 @@ async def store(
 ) -> None:
     """Store commands as rows that are due now; one that stands already is left as it is. ``deadline`` is for those that name none."""
     rows = [
-        (s.org_id, s.message_id, s.attempt, s.conversation_id, s.sequence, s.account, s.command, s.expires_at)
+        (
+            *(s.org_id, s.message_id, s.attempt, s.conversation_id, s.sequence, s.account, s.template, s.command),
+            *(s.not_before, s.expires_at),
+        )
         for s in sorted(sends, key=lambda s: s.key)
     ]
     if rows:
@@ -270,42 +244,6 @@ async def mark_told(db: Connection, keys: Iterable[Key]) -> None:
     rows = sorted(keys)
     if rows:
         await db.execute(_MARK_TOLD, *_columns(rows))
-
-
-async def pauses(
-    db: Connection, provider: ProviderName, accounts: Iterable[str]
-) -> dict[tuple[str, PauseScope], Pause]:
-    """The pauses of these accounts, over or not, locked."""
-    found = await db.fetch(_PAUSES, provider, sorted(accounts))
-    return {(r["account"], r["scope"]): Pause(*r) for r in found}
-
-
-async def rest(db: Connection, provider: ProviderName, new: Sequence[Pause]) -> None:
-    """Let accounts rest; a longer pause that stands already wins."""
-    rows = [(p.account, p.scope, p.until, p.tries, p.reason) for p in sorted(new, key=lambda p: (p.account, p.scope))]
-    if rows:
-        await db.execute(_REST, provider, *_columns(rows))
-
-
-async def probe(
-    db: Connection, provider: ProviderName, probed: Iterable[tuple[str, PauseScope]], until: datetime
-) -> None:
-    """Put off the next probes of pauses that are over."""
-    rows = sorted(probed)
-    if rows:
-        await db.execute(_PROBE, provider, *_columns(rows), until)
-
-
-async def silent(db: Connection, provider: ProviderName, accounts: Iterable[str], now: datetime) -> set[str]:
-    """Of these accounts those that may be tried out now and by us alone, after they answered nothing; locked until the commit."""
-    return {r["account"] for r in await db.fetch(_SILENT, provider, sorted(accounts), now)}
-
-
-async def wake(db: Connection, provider: ProviderName, awake: Iterable[tuple[str, PauseScope]]) -> None:
-    """End pauses: a call went through."""
-    rows = sorted(awake)
-    if rows:
-        await db.execute(_WAKE, provider, *_columns(rows))
 
 
 async def waiting(db: Connection, provider: ProviderName) -> int:

@@ -8,7 +8,7 @@ from typing import Generic, assert_never
 from uuid import uuid4
 
 from libs.common.backoff import backoff
-from libs.common.db import sends
+from libs.common.db import pauses, sends
 from libs.common.db.pool import Connection
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
@@ -38,7 +38,7 @@ async def claim_due(
     if not found:
         return Round([], Applied(), full=False)
     over = {c.row.account for c in found if c.silent and c.rests_until is not None and c.rests_until <= now}
-    mine = await sends.silent(db, carrier.provider, over, now) if over else set()
+    mine: set[str] = {account for account, _ in await pauses.alone(db, carrier.provider, over, now)} if over else set()
     admission = admit(found, now, timings, carrier.is_template, mine)
     verdicts = await carrier.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
     claim_id = uuid4()
@@ -62,9 +62,9 @@ async def claim_due(
         gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
         alone: set[tuple[str, PauseScope]] = {(account, "all") for account in mine}
         went = {(claim.row.account, scope) for claim in claims for scope in claim.probes}
-        await sends.probe(db, carrier.provider, admission.probes.keys() - alone, now + gap)
+        await pauses.probe(db, carrier.provider, admission.probes.keys() - alone, now + gap, now)
         # the next one may try only when this call has ended, answered or not
-        await sends.probe(db, carrier.provider, went & alone, now + timings.lease)
+        await pauses.probe(db, carrier.provider, went & alone, now + timings.lease, now)
     return Round(claims, applied, full=len(found) >= limit)
 
 

@@ -13,8 +13,8 @@ from libs.common.events.outbound import RefusalReason
 
 PreparedT = TypeVar("PreparedT")
 
-Scope = Literal["message", "pair", "account", "templates"]
-"""For whom a wait holds: this message alone, its conversation, its whole account, or the templates of its account."""
+Scope = Literal["message", "pair", "account", "templates", "provider"]
+"""For whom a wait holds: this message alone, its conversation, its whole account, the templates of its account, or all accounts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,9 @@ class RetryLater:
 
     ``code`` is the provider's, or a word of ours such as ``never_left``. When it has come ``limit`` times for a message, that is refused
     with the code.
+
+    ``fault``: the account is not in order and people must mend it (scopes ``account``, ``templates``, ``provider``). It rests, loudly; one call at
+    a time tries it out, an acceptance alone ends it, and no message's tries are used up.
     """
 
     scope: Scope
@@ -47,6 +50,7 @@ class RetryLater:
     code: str
     after: timedelta | None = None
     limit: int | None = None
+    fault: bool = False
 
 
 @dataclass(frozen=True, slots=True)

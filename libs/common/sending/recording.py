@@ -9,7 +9,7 @@ from typing import Generic
 
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
-from libs.common.db import sends
+from libs.common.db import pauses
 from libs.common.db.pool import Pool
 from libs.common.logging import get_logger
 from libs.common.sending.applying import Applied, apply
@@ -117,22 +117,22 @@ class Recorder(Generic[PreparedT]):
         awake = {at for one in batch for at in recovered(one.claim.row.account, one.claim.probes, one.outcome)}
         asking = {one.claim.row.account for one in batch if pause_scope(one.outcome) or one.opens or _failed_probe(one)}
         async with self._pool.acquire() as db, db.transaction():
-            standing = await sends.pauses(db, provider, asking) if asking else {}
+            standing = await pauses.pauses(db, provider, asking) if asking else {}
             causes = [(one.claim, cause(one.claim, one.outcome, standing, opens=one.opens)) for one in batch]
             retries = [(claim.row, claim.probes, retry) for claim, retry in causes if retry is not None]
-            pauses = pauses_after(retries, standing, now, random.random)
+            new = pauses_after(retries, standing, now, random.random)
             steps = []
             for one in batch:
                 row, scope = one.claim.row, pause_scope(one.outcome)
-                pause = None if scope is None else pauses.get((row.account, scope))
+                pause = None if scope is None else new.get((row.account, scope))
                 steps.append(answer(row, one.outcome, pause, now, timings=self._timings, jitter=random.random))
             applied = await apply(db, self._carrier, steps, now)
-            await sends.rest(db, provider, list(pauses.values()))
-            await sends.wake(db, provider, awake - pauses.keys())
-        for at, pause in pauses.items():
+            await pauses.rest(db, provider, list(new.values()))
+            await pauses.wake(db, provider, awake - new.keys())
+        for at, pause in new.items():
             if at not in standing:
                 log.warning("breaker.opened", dependency=provider, reason=pause.reason)
-        for _at in awake - pauses.keys():
+        for _at in awake - new.keys():
             log.info("breaker.closed", dependency=provider)
         return applied
 

@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.backoff import backoff
-from libs.common.send_rows import UNANSWERED, Candidate, Pause, PauseScope, SendRow
+from libs.common.send_rows import UNANSWERED, Candidate, Pause, PauseKind, PauseScope, SendRow
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,
@@ -243,8 +243,16 @@ def pauses_after(
             tries = before.tries + (1 if alone or before.until <= over else 0)
         until = now + wait(retry, tries, jitter)
         known = [pause.until for pause in (new.get(at), before) if pause is not None]
-        new[at] = Pause(row.account, scope, max([until, *known]), tries, retry.code)
+        kind = _kind(retry)
+        since = before.since if before is not None and before.kind == kind else now
+        new[at] = Pause(row.account, scope, max([until, *known]), tries, retry.code, kind, "answer", since)
     return new
+
+
+def _kind(retry: RetryLater) -> PauseKind:
+    if retry.fault:
+        return "fault"
+    return "silence" if retry.code == UNANSWERED else "throttle"
 
 
 def pause_scope(outcome: SendOutcome) -> PauseScope | None:

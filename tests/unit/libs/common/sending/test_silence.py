@@ -44,7 +44,7 @@ def a_claim(*probes: PauseScope) -> Claim[None]:
 
 
 def resting(reason: str = UNANSWERED, *, tries: int = 1, until: datetime = NOW) -> dict[tuple[str, PauseScope], Pause]:
-    return {AT: Pause("106", "all", until, tries, reason)}
+    return {AT: Pause("106", "all", until, tries, reason, "silence", "answer", NOW)}
 
 
 @given(st.lists(st.sampled_from([LOST, SENT, THROTTLED, NEVER_LEFT, Refused("131026"), Unknown("fault")])))

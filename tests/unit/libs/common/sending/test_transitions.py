@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.send_rows import Candidate, Pause, PauseScope, SendRow, State
+from libs.common.send_rows import Candidate, Pause, PauseKind, PauseScope, SendRow, State
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,
@@ -61,6 +61,10 @@ def a_row(number: int = 1, *, state: State = "pending", account: str = "106", te
         return found
     claimed = claim(found, Go(None), CLAIM, NOW, TIMINGS)
     return claimed if state == "claimed" else unknown(claimed, "timeout", NOW, TIMINGS)
+
+
+def a_pause(until: datetime, tries: int, reason: str, kind: PauseKind = "throttle") -> Pause:
+    return Pause("106", "all", until, tries, reason, kind, "answer", NOW)
 
 
 def is_template(row: SendRow) -> bool:
@@ -223,20 +227,20 @@ PROBE: frozenset[PauseScope] = frozenset({"all"})
 def test_many_calls_that_are_throttled_together_cause_one_pause() -> None:
     rows = [(a_row(n, state="claimed"), NO_PROBE, THROTTLED) for n in range(50)]
     pauses = pauses_after(rows, {}, NOW, lambda: 1.0)
-    assert pauses == {("106", "all"): Pause("106", "all", NOW + SECOND, 1, "130429")}
+    assert pauses == {("106", "all"): a_pause(NOW + SECOND, 1, "130429")}
     late = pauses_after(rows, pauses, NOW + timedelta(milliseconds=500), lambda: 1.0)
     assert late["106", "all"].tries == 1
 
 
 def test_a_pause_grows_when_its_end_was_too_early_and_begins_anew_much_later() -> None:
-    standing: dict[tuple[str, PauseScope], Pause] = {("106", "all"): Pause("106", "all", NOW, 3, "130429")}
+    standing: dict[tuple[str, PauseScope], Pause] = {("106", "all"): a_pause(NOW, 3, "130429")}
     rows = [(a_row(state="claimed"), NO_PROBE, THROTTLED)]
     assert pauses_after(rows, standing, NOW + SECOND, lambda: 1.0)["106", "all"].until == NOW + 9 * SECOND
     assert pauses_after(rows, standing, NOW + timedelta(minutes=11), lambda: 1.0)["106", "all"].tries == 1
 
 
 def test_a_probe_that_is_throttled_makes_the_pause_grow_once() -> None:
-    probed: dict[tuple[str, PauseScope], Pause] = {("106", "all"): Pause("106", "all", NOW + PROBE_GAP, 3, "130429")}
+    probed: dict[tuple[str, PauseScope], Pause] = {("106", "all"): a_pause(NOW + PROBE_GAP, 3, "130429")}
     rows = [(a_row(n, state="claimed"), PROBE, THROTTLED) for n in range(PROBES)]
     grown = pauses_after(rows[:1], probed, NOW + timedelta(milliseconds=50), lambda: 1.0)
     assert grown["106", "all"].tries == 4
@@ -250,9 +254,7 @@ def test_waits_of_one_message_or_pair_pause_nobody_else() -> None:
 
 
 def test_a_longer_pause_that_stands_is_not_shortened() -> None:
-    standing: dict[tuple[str, PauseScope], Pause] = {
-        ("106", "all"): Pause("106", "all", NOW + timedelta(hours=1), 1, "131031")
-    }
+    standing: dict[tuple[str, PauseScope], Pause] = {("106", "all"): a_pause(NOW + timedelta(hours=1), 1, "131031")}
     rows = [(a_row(state="claimed"), NO_PROBE, THROTTLED)]
     assert pauses_after(rows, standing, NOW, no_jitter)["106", "all"].until == NOW + timedelta(hours=1)
 

@@ -1,0 +1,154 @@
+"""The statements about ``pauses``: accounts that must rest, for all replicas. They belong to a provider and name no tenant.
+
+Three kinds of pauses: a throttle; an account that answers nothing; a fault that people must mend (payment, lock, token). The last two are tried
+out by one call at a time, over all replicas. What was learned from a late status is proved by a late status alone: ``proven``.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from libs.common.db.pool import Connection
+from libs.common.send_rows import EVERY_ACCOUNT, Key, Pause, PauseKey, PauseProof, PauseScope, ProviderName
+
+FAULT_REST = timedelta(seconds=15)
+"""How long an account with a fault rests before it is tried out; doubled each time it is still there."""
+FAULT_REST_LONGEST = timedelta(minutes=10)
+
+_COLUMNS = "account, scope, until_at, tries, reason, kind, proof, since"
+
+_PAUSES = f"""
+select {_COLUMNS} from pauses where provider = $1 and account = any($2::text[])
+ order by account, scope
+   for update
+"""  # noqa: S608 -- constants of this module
+
+# A fault stands until it is proved to be mended, whatever else is answered meanwhile.
+_REST = """
+insert into pauses as p (provider, account, scope, until_at, tries, reason, kind, proof, since)
+select $1, u.* from unnest($2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::timestamptz[]) as u
+on conflict (provider, account, scope) do update
+   set until_at = greatest(p.until_at, excluded.until_at), tries = greatest(p.tries, excluded.tries), probed_at = null,
+       kind = case when p.kind = 'fault' then p.kind else excluded.kind end,
+       reason = case when p.kind = 'fault' and excluded.kind <> 'fault' then p.reason else excluded.reason end,
+       proof = case when p.kind = 'fault' and p.proof = 'status' then p.proof else excluded.proof end,
+       since = case when p.kind = 'fault' or excluded.kind <> 'fault' then p.since else excluded.since end
+"""
+
+# Many messages fail late for one reason: together they cause one pause. It grows once for each call that tried it out.
+_REST_ACCOUNT = """
+insert into pauses as p (provider, account, scope, until_at, tries, reason, kind, proof, since)
+values ($1, $2, $3, $4::timestamptz + $6::interval, 1, $5, 'fault', $8, $4)
+on conflict (provider, account, scope) do update
+   set until_at = case when p.kind = 'fault' and p.probed_at is null then p.until_at
+                       when p.kind = 'fault' then $4::timestamptz + least($6::interval * power(2, least(p.tries, 30)), $7::interval)
+                       else greatest(p.until_at, excluded.until_at) end,
+       tries = case when p.kind <> 'fault' then 1 when p.probed_at is null then p.tries else p.tries + 1 end,
+       reason = excluded.reason,
+       kind = 'fault',
+       proof = case when p.kind = 'fault' and p.proof = 'status' then p.proof else excluded.proof end,
+       since = case when p.kind = 'fault' then p.since else excluded.since end,
+       probed_at = null
+"""
+
+_ASK_FOR_PROOF = "select exists (select from pauses where provider = $1 and kind = 'fault' and proof = 'status')"
+
+_PROVEN = """
+delete from pauses p
+ using unnest($2::text[], $3::uuid[], $4::int[]) as u (org_id, message_id, attempt)
+  join sends s using (org_id, message_id, attempt)
+ where p.provider = $1 and p.kind = 'fault' and p.proof = 'status'
+   and s.provider = p.provider and s.claimed_at >= p.since
+   and (p.account = s.account or p.account = $5)
+   and (p.scope = 'all' or s.template)
+returning p.account
+"""
+
+_PROBE = """
+update pauses p
+   set until_at = $4, probed_at = $5
+  from unnest($2::text[], $3::text[]) as u (account, scope)
+ where p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at < $4
+"""
+
+_ALONE = """
+select account, scope from pauses
+ where provider = $1 and account = any($2::text[]) and kind in ('silence', 'fault') and until_at <= $3
+   for update skip locked
+"""
+
+_WAKE = """
+delete from pauses p
+ using unnest($2::text[], $3::text[]) as u (account, scope)
+ where p.provider = $1 and p.account = u.account and p.scope = u.scope
+"""
+
+
+async def rest_account(
+    db: Connection,
+    provider: ProviderName,
+    account: str,
+    reason: str,
+    now: datetime,
+    *,
+    proof: PauseProof,
+    scope: PauseScope = "all",
+) -> None:
+    """The account is not in order, as ``reason`` (the provider's code) says: it rests until a call that tries it out proves it well.
+
+    ``account`` as in ``sends``; ``EVERY_ACCOUNT`` where the fault is the provider account's, whatever the sender. ``proof``: by what it was
+    learned, and by what it ends. A repeat while nobody has tried it out changes nothing. Call inside a transaction, and last in it.
+    """
+    await db.execute(_REST_ACCOUNT, provider, account, scope, now, reason, FAULT_REST, FAULT_REST_LONGEST, proof)
+
+
+async def proven(db: Connection, provider: ProviderName, sends: Iterable[Key]) -> list[str]:
+    """These sends were said to be sent, delivered or read: accounts at rest for want of that are well, where the call was made since.
+
+    ``sends`` are keys of rows (for a bridge its send's). Costs one look where no account waits for such a proof. Returns the accounts.
+    """
+    keys = sorted(set(sends))
+    if not keys or not await db.fetchval(_ASK_FOR_PROOF, provider):
+        return []
+    found = await db.fetch(_PROVEN, provider, *_columns(keys), EVERY_ACCOUNT)
+    return sorted({row["account"] for row in found})
+
+
+async def pauses(db: Connection, provider: ProviderName, accounts: Iterable[str]) -> dict[PauseKey, Pause]:
+    """The pauses of these accounts, over or not, locked."""
+    found = await db.fetch(_PAUSES, provider, sorted(accounts))
+    return {(r["account"], r["scope"]): Pause(*r) for r in found}
+
+
+async def rest(db: Connection, provider: ProviderName, new: Sequence[Pause]) -> None:
+    """Let accounts rest; a longer pause that stands already wins."""
+    rows = [
+        (p.account, p.scope, p.until, p.tries, p.reason, p.kind, p.proof, p.since)
+        for p in sorted(new, key=lambda p: (p.account, p.scope))
+    ]
+    if rows:
+        await db.execute(_REST, provider, *_columns(rows))
+
+
+async def probe(
+    db: Connection, provider: ProviderName, probed: Iterable[PauseKey], until: datetime, now: datetime
+) -> None:
+    """Calls try out these pauses, which are over: the next may try after ``until``."""
+    rows = sorted(probed)
+    if rows:
+        await db.execute(_PROBE, provider, *_columns(rows), until, now)
+
+
+async def alone(db: Connection, provider: ProviderName, accounts: Iterable[str], now: datetime) -> set[PauseKey]:
+    """Of these accounts the pauses that one call at a time tries out, and that may be tried now, by us; locked until the commit."""
+    return {(r["account"], r["scope"]) for r in await db.fetch(_ALONE, provider, sorted(accounts), now)}
+
+
+async def wake(db: Connection, provider: ProviderName, awake: Iterable[PauseKey]) -> None:
+    """End pauses: a call went through."""
+    rows = sorted(awake)
+    if rows:
+        await db.execute(_WAKE, provider, *_columns(rows))
+
+
+def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]
