@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 
 from libs.common.background import repeatedly
 from libs.common.clock import utc_now
@@ -19,11 +20,13 @@ from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
 from libs.common.slots import RedisSlots
 from services.ingest import edge, forget, progress, worker
+from services.ingest.numbers import Gate
 from services.ingest.settings import IngestSettings
 from services.ingest.together import Together
 from services.ingest.understand import Understood, understand
 
 NAME = "ingest"
+TELL_EVERY = timedelta(seconds=5)
 EDGE_PATIENCE_SECONDS = 3.0  # how long a provider may wait for Kafka before it gets 503
 
 
@@ -42,7 +45,9 @@ async def run(settings: IngestSettings, service: Service) -> None:
         Producer(kafka) as for_worker,
     ):
         await require_schema(pool)
-        deps = worker.Deps(pool, for_worker, RedisSlots(redis, settings.bridge_hold), settings.window_length, utc_now)
+        numbers = Gate(pool)
+        bridges = RedisSlots(redis, settings.bridge_hold)
+        deps = worker.Deps(pool, for_worker, bridges, settings.window_length, utc_now, numbers)
         gate = Together(for_edge)
 
         async def on_webhooks(batch: Sequence[Received[Understood]]) -> Sequence[Rejected]:
@@ -85,6 +90,7 @@ async def run(settings: IngestSettings, service: Service) -> None:
             service.background(
                 repeatedly("progress", progress.PERIOD, lambda: progress.renew(pool, consumer, utc_now))
             ),
+            service.background(repeatedly("strangers", TELL_EVERY, numbers.tell)),
             service.background(repeatedly("forget", forget.PERIOD, lambda: forget.forget(pool, utc_now))),
         ):
             await service.serve(

@@ -146,12 +146,12 @@ async def recorded(db: Connection, ids: Sequence[tuple[str, str, str]]) -> Mappi
     return {(row[0], row[1]): Recorded(*row[2:]) for row in await db.fetch(_RECORDED, *_columns(ids))}
 
 
-_KNOWN_NUMBERS = "select phone_number_id from whatsapp_numbers where phone_number_id = any($1::text[])"
+_WABAS = "select phone_number_id, waba_id from whatsapp_numbers where phone_number_id = any($1::text[])"
 
 
-async def known_numbers(db: Connection, numbers: Sequence[str]) -> set[str]:
-    """Which of these business numbers are somebody's."""
-    return {row[0] for row in await db.fetch(_KNOWN_NUMBERS, numbers)}
+async def wabas(db: Connection, numbers: Sequence[str]) -> Mapping[str, str]:
+    """Those of these business numbers that are somebody's, and the WhatsApp Business Account of each."""
+    return {row[0]: row[1] for row in await db.fetch(_WABAS, numbers)}
 
 
 # ── Identities ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────

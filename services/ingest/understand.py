@@ -78,7 +78,7 @@ class Sender(NamedTuple):
 
 
 class CustomerMessage(NamedTuple):
-    """A message to store and to tell. ``opens``: it starts the customer's window anew."""
+    """A message to store and to tell. ``opens``: it starts the customer's window anew. ``waba_id``: whose number Meta says it is."""
 
     phone_number_id: str
     sender: Sender
@@ -88,6 +88,7 @@ class CustomerMessage(NamedTuple):
     at: datetime
     received_at: datetime
     opens: bool
+    waba_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class CustomerCall:
     phone_number_id: str
     sender: Sender
     at: datetime
+    waba_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class MessageStatus:
     phone_number_id: str | None
     status: ProviderStatus
     recipient: Sender | None = None
+    waba_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,7 @@ def _message(
         at=_instant(item, received_at),
         received_at=received_at,
         opens=translate.opens_window(item, reaction_opens=reaction_opens),
+        waba_id=_waba(webhook),
     )
 
 
@@ -219,6 +223,7 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
             item=item,
         ),
         _named(item, webhook.get("contact"), number="recipient_id", bsuid="recipient_user_id"),
+        waba_id=_waba(webhook),
     )
 
 
@@ -227,9 +232,8 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
     match field, item:
         case "calls", {"calls": [dict(call)]}:
             if call.get("direction") == "USER_INITIATED" and call.get("event") == "connect":
-                return CustomerCall(
-                    _number(webhook), _sender(call, webhook.get("contact")), _instant(call, received_at)
-                )
+                sender, at = _sender(call, webhook.get("contact")), _instant(call, received_at)
+                return CustomerCall(_number(webhook), sender, at, _waba(webhook))
             return NotForUs("call")
         case "calls", {"statuses": [*_]}:
             return NotForUs("call")
@@ -272,6 +276,11 @@ def _number(webhook: Mapping[str, Any]) -> str:
     if not isinstance(number, str) or not number:
         raise Undecodable("no_number", "the webhook names no phone_number_id")
     return number
+
+
+def _waba(webhook: Mapping[str, Any]) -> str | None:
+    found = webhook.get("waba_id")
+    return found if isinstance(found, str) and found else None
 
 
 def _id(item: Mapping[str, Any]) -> str:

@@ -4,9 +4,8 @@ Store, then tell: nothing is published before the thread and the window are comm
 from an earlier try. A redelivery tells the same again under the same ids.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -29,6 +28,7 @@ from libs.common.logging import get_logger
 from libs.common.window import Window
 from services.ingest import directory, identify, queries
 from services.ingest.identify import Wanted
+from services.ingest.numbers import Gate
 from services.ingest.understand import (
     CustomerCall,
     CustomerMessage,
@@ -44,14 +44,14 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What the worker works with. ``window`` is WINDOW_SECONDS. ``known``: business numbers seen before; a number never changes hands."""
+    """What the worker works with. ``window`` is WINDOW_SECONDS."""
 
     pool: Pool
     producer: Producer
     slots: slots.RedisSlots
     window: timedelta
     now: Clock
-    known: set[str] = field(default_factory=set)
+    gate: Gate
 
 
 Who = tuple[str, str | None, str | None]
@@ -69,17 +69,14 @@ class _Item(NamedTuple):
 
 async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list[Rejected]:
     """Store what customers said and how far our messages came; tell what stands recorded. Returns what is for no number of ours."""
-    items, statuses = _sorted_out(batch)
-    refused: list[Rejected] = []
+    refused = await deps.gate.refuse(batch)
+    strangers = {(one.record.partition, one.record.offset) for one in refused}
+    items, statuses = _sorted_out([one for one in batch if (one.record.partition, one.record.offset) not in strangers])
     told: list[Record] = []
     if items:
-        items, unknown, places = await _places(items, deps)
-        refused += unknown
-        told += await _store(items, places, deps)
+        told += await _store(items, await _places(items, deps), deps)
     freed: Sequence[slots.Slot] = ()
     if statuses:
-        statuses, unknown = await _of_known_numbers(statuses, deps)
-        refused += unknown
         effects, freed = await _apply(statuses, deps)
         told += _tell(effects)
     await deps.producer.publish(told)
@@ -109,15 +106,13 @@ def _sorted_out(
 _Places = dict[Who, tuple[str, UUID]]
 
 
-async def _places(items: list[_Item], deps: Deps) -> tuple[list[_Item], list[Rejected], _Places]:
-    """Organisation and conversation of every sender; unknown customers become known. The items of unknown numbers come back refused."""
+async def _places(items: Sequence[_Item], deps: Deps) -> _Places:
+    """Organisation and conversation of every sender; unknown customers become known."""
     asked = list(dict.fromkeys([item.who for item in items]))
     async with deps.pool.acquire() as db:
         found = dict(zip(asked, await queries.find(db, asked), strict=True))
-        strangers = {who[0] for who, one in found.items() if one.org_id is None}
-        deps.known.update(who[0] for who in asked if who[0] not in strangers)
-        refused = _unknown([(item.who[0], item.record) for item in items if item.who[0] in strangers])
-        items = [item for item in items if item.who[0] not in strangers]
+        if any(one.org_id is None for one in found.values()):
+            raise Transient("a business number was taken out of the directory meanwhile")
         unsettled = [
             Wanted(found[item.who].org_id or "", item.who[0], item.did.sender, item.did.at, item.now)
             for item in items
@@ -126,7 +121,6 @@ async def _places(items: list[_Item], deps: Deps) -> tuple[list[_Item], list[Rej
         if unsettled:
             async with db.transaction():
                 await identify.settle(db, unsettled)
-            asked = list(dict.fromkeys([item.who for item in items]))
             found = dict(zip(asked, await queries.find(db, asked), strict=True))
     places: _Places = {}
     for who, one in found.items():
@@ -134,7 +128,7 @@ async def _places(items: list[_Item], deps: Deps) -> tuple[list[_Item], list[Rej
             if one.conversation_id is None:
                 raise Transient("a customer was merged meanwhile")
             places[who] = one.org_id, one.conversation_id
-    return items, refused, places
+    return places
 
 
 async def _store(items: Sequence[_Item], places: _Places, deps: Deps) -> list[Record]:
@@ -236,18 +230,6 @@ def _inbound(
     return Record(INBOUND_MESSAGES, conversation.encode(), orjson.dumps(value, option=orjson.OPT_UTC_Z))
 
 
-async def _of_known_numbers(
-    statuses: list[Received[MessageStatus]], deps: Deps
-) -> tuple[list[Received[MessageStatus]], list[Rejected]]:
-    numbers = {number for one in statuses if (number := one.value.phone_number_id) is not None}
-    if missing := sorted(numbers - deps.known):
-        async with deps.pool.acquire() as db:
-            deps.known.update(await queries.known_numbers(db, missing))
-    unknown = numbers - deps.known
-    strangers = [(n, one.record) for one in statuses if (n := one.value.phone_number_id) is not None and n in unknown]
-    return [one for one in statuses if one.value.phone_number_id not in unknown], _unknown(strangers)
-
-
 async def _apply(statuses: Sequence[Received[MessageStatus]], deps: Deps) -> tuple[Effects, list[slots.Slot]]:
     """Fold the statuses into the thread; for a bridge that failed after its acceptance also whom its slot had silenced."""
     if not statuses:
@@ -299,13 +281,6 @@ def _tell(effects: Effects) -> list[Record]:
         )
         told.append(Record(OUTBOUND_REFUSED, str(refusal.conversation_id).encode(), refusal.encode()))
     return told
-
-
-def _unknown(strangers: Sequence[tuple[str, RawRecord]]) -> list[Rejected]:
-    """Tenants never meet: nobody's number is loud, and its webhooks are dead letters until the directory names an owner."""
-    for number, records in sorted(Counter(number for number, _ in strangers).items()):
-        log.error("number.unknown", phone_number_id=number, records=records, reason="unknown_number")
-    return [Rejected(record, "unknown_number", "phone_number_id belongs to no organisation") for _, record in strangers]
 
 
 async def on_changes(batch: Sequence[Received[DirectoryChange]], deps: Deps) -> list[Rejected]:

@@ -21,6 +21,7 @@ from libs.common.kafka.records import Received
 from libs.common.redis import open_redis
 from libs.common.slots import RedisSlots, Slot
 from services.ingest import meta, twilio, worker
+from services.ingest.numbers import Gate
 from services.ingest.understand import Understood, understand
 from tests.support.ingest import DAY, ORG, Ingest, now, tell_org, watching
 from tests.support.logs import LogLines
@@ -158,7 +159,7 @@ async def deps(database: str, kafka_bootstrap: str, topics: OwnTopics, redis_url
     ):
         async with pool.acquire() as db:
             await tell_org(db)
-        yield worker.Deps(pool, producer, RedisSlots(redis, DAY), DAY, utc_now)
+        yield worker.Deps(pool, producer, RedisSlots(redis, DAY), DAY, utc_now, Gate(pool))
 
 
 def received(*records: meta.SplitRecord | tuple[bytes, bytes]) -> list[Received[Understood]]:
