@@ -19,6 +19,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from libs.common.phone import spellings
+
 if TYPE_CHECKING:
     import asyncpg
 
@@ -123,7 +125,7 @@ async def forget_marks(db: "asyncpg.Connection[asyncpg.Record]", over_since: dat
 def addresses_of(address: str) -> tuple[str, ...]:
     """Under which addresses a mark of this one stands: every spelling of a line in E.164, a BSUID as it is."""
     digits = address.removeprefix("+")
-    return ("+" + digits,) if digits.isascii() and digits.isdigit() else (address,)
+    return spellings("+" + digits) if digits.isascii() and digits.isdigit() else (address,)
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
