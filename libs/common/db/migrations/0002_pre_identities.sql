@@ -4,11 +4,13 @@
 alter table customer_identities
     add column since  timestamptz not null default '1970-01-01T00:00:00Z', -- the provider's clock; of what was known before this column: for ever
     add column source text not null default 'message'
-               check (source in ('message', 'status', 'answer', 'notice', 'directory', 'shared', 'stale')),
+               check (source in ('message', 'status', 'answer', 'notice', 'directory', 'shared', 'intent', 'stale')),
     add column line   text,                         -- of a wa_id and a bsuid: the canonical phone number (E.164) that it was told with
-    add column bsuid  text;                         -- of a phone: by which BSUID WhatsApp knows whoever has it; another one is another person
+    add column bsuid  text,                         -- of a phone: by which BSUID WhatsApp knows whoever has it; another one is another person
+    add column seen   timestamptz;                  -- of a phone: since when Meta itself says so; null: only the directory or an intent does
 
 create table former_identities (
+    former_id   bigint generated always as identity primary key,
     org_id      text not null,
     kind        text not null check (kind in ('wa_id', 'bsuid', 'phone')),
     value       text not null,
@@ -18,7 +20,8 @@ create table former_identities (
     source      text not null,
     line        text,
     bsuid       text,
-    ended_by    text not null check (ended_by in ('message', 'status', 'answer', 'notice', 'directory', 'shared', 'stale'))
+    seen        timestamptz,
+    ended_by    text not null
 );
 create index former_identities_by_value on former_identities (org_id, kind, value, until);
 create index former_identities_by_customer on former_identities (customer_id);
@@ -31,6 +34,7 @@ create table identity_notices (
     old_bsuid   text not null,
     new_line    text not null,
     new_bsuid   text not null,
+    new_number  text not null,                      -- the new line as Meta spelled it
     at          timestamptz not null,               -- the provider's clock
     received_at timestamptz not null,
     primary key (org_id, at, old_line, old_bsuid, new_line, new_bsuid)
