@@ -70,6 +70,11 @@ class SmsCarrier:
         """One request to the provider."""
         return await self._sms.send(claim.prepared)
 
+    async def heard(
+        self, db: Connection, answers: Sequence[tuple[Claim[OutgoingSms], SendOutcome]], now: datetime
+    ) -> None:
+        """Nothing: an SMS provider knows its recipients by the numbers we gave it."""
+
     async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
         """See ``services.sms_bridge.settle``."""
         return await settle(db, settled, now, self._terms)

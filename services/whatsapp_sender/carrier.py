@@ -14,6 +14,7 @@ from libs.common.db.statuses import (
     keep_provider_ids,
     store_provider_ids,
 )
+from libs.common.directory.addressing import Address
 from libs.common.events.content import OutContent
 from libs.common.events.outbound import Channel, OutboundRefused
 from libs.common.ids import callback_data
@@ -24,6 +25,7 @@ from services.whatsapp_sender.classify import TEMPLATE_GONE, WINDOW_CLOSED
 from services.whatsapp_sender.gate import Ready, judge
 from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
+from services.whatsapp_sender.recipients import learn
 from services.whatsapp_sender.sweep import Silence, weigh
 
 CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
@@ -51,7 +53,7 @@ class WhatsappCarrier:
         seen = await queries.evidence(db, [row for row in rows if row.resends])
         facts = await queries.facts(db, rows, self._window_length, seen)
         return {
-            row.key: judge(str(row.command.get("route")), facts[row.key], now) if _addressed(row) else Refused(None)
+            row.key: judge(_route(row), _address(row), facts[row.key], now) if any(_address(row)) else Refused(None)
             for row in rows
         }
 
@@ -74,6 +76,10 @@ class WhatsappCarrier:
             at = [at for at in (row.claimed_at, claim.prepared.customer_at) if at is not None]
             self._refused_at[row.key] = max(at)
         return outcome
+
+    async def heard(self, db: Connection, answers: Sequence[tuple[Claim[Ready], SendOutcome]], now: datetime) -> None:
+        """Whom the answers call the recipient: one customer, whatever the ids."""
+        await learn(db, answers, now)
 
     async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
         """Ids of accepted sends, failures of refused ones; what goes back leaves its mark on the conversation or template first."""
@@ -116,9 +122,13 @@ class WhatsappCarrier:
             self._refused_at.pop(ended.row.key, None)
 
 
-def _addressed(row: SendRow) -> bool:
-    """A customer whose number was taken away, and who has no user id, can be written to no more."""
-    return any(row.command.get(name) is not None for name in ("to", "recipient"))
+def _route(row: SendRow) -> str:
+    return str(row.command.get("route"))
+
+
+def _address(row: SendRow) -> Address:
+    """Empty: a customer whose number was taken away, and who has no user id, can be written to no more."""
+    return Address(row.command.get("to"), row.command.get("recipient"))
 
 
 def _ids(settled: Settled) -> list[ProviderId]:

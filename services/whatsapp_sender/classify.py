@@ -10,6 +10,7 @@ Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-co
 from datetime import timedelta
 from http import HTTPStatus
 
+from libs.common.phone import from_wa_id
 from libs.common.sending.outcomes import Accepted, Curve, Refused, RetryLater, Returned, Scope, SendOutcome, Unknown
 from services.whatsapp_sender import pace
 
@@ -49,6 +50,7 @@ _REFUSED = frozenset(
     }
 )
 
+_MAX_ID = 512
 _INVALID_PARAMETER = 100
 _WRONG_NUMBER_ID = 33  # subcode of 100: the phone number id does not exist, or the token may not see it
 
@@ -56,7 +58,7 @@ _WRONG_NUMBER_ID = 33  # subcode of 100: the phone number id does not exist, or 
 def classify(account: str, status: int, body: object, after: timedelta | None = None) -> SendOutcome:
     """What the answer means. ``body`` is the JSON value, None when it was none; ``after`` is the wait that the answer asked for."""
     if _is_success(status) and (wamid := _wamid(body)) is not None:
-        return Accepted(account, wamid)
+        return Accepted(account, wamid, *_recipient(body))
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
         return _by_status(status, None, after)
@@ -112,6 +114,19 @@ def _wamid(body: object) -> str | None:
             return wamid
         case _:
             return None
+
+
+def _recipient(body: object) -> tuple[str | None, str | None]:
+    """wa_id (digits) and BSUID of the one contact in the answer: Meta's own numbers and ids, which may differ from what was written to."""
+    match body:
+        case {"contacts": [dict(contact)]}:
+            number, bsuid = from_wa_id(contact.get("wa_id")), contact.get("user_id")
+            return (
+                None if number is None else number[1:],
+                bsuid if isinstance(bsuid, str) and 0 < len(bsuid) <= _MAX_ID else None,
+            )
+        case _:
+            return None, None
 
 
 def _number(value: object) -> int | None:

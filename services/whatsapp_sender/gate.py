@@ -2,11 +2,13 @@
 
 Rule 1: the window is judged by the same rule as at the router (``libs.common.window``), without the margin for queueing.
 Rule 2: what stands against it goes back to the router, which knows other ways: window closed, consent withdrawn, template gone.
+Rule 3: only an address that is still the customer's is written to; a number given up may be a stranger's, so the router decides anew.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from libs.common.directory.addressing import Address, Known, moved
 from libs.common.events.outbound import RefusalReason
 from libs.common.sending.outcomes import Accepted, Found, Go, Refused, Returned, Verdict
 from libs.common.window import Window
@@ -16,10 +18,13 @@ from libs.common.window import Window
 class Facts:
     """What the database says in the claim's transaction. ``template_*`` are None for free-form messages and unknown templates.
 
+    ``known`` are the customer's addresses; ``to_is_theirs``, where the intent itself named the number: whether it is one of the customer's.
+
     ``token`` overrides the system user's. ``seen`` are wamids under which an earlier call of this send turned out to be accepted.
     """
 
     number_is_ours: bool
+    known: Known
     token: str | None
     window: Window
     whatsapp_allowed: bool
@@ -27,6 +32,7 @@ class Facts:
     template_status: str | None = None
     template_category: str | None = None
     seen: tuple[Accepted, ...] = ()
+    to_is_theirs: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +41,26 @@ class Ready:
 
     token: str | None
     customer_at: datetime | None
+    wa_id: str | None = None
+    bsuid: str | None = None
 
 
-def judge(route: str, facts: Facts, now: datetime) -> Verdict[Ready]:
-    """The verdict on one row; ``route`` is the command's: session or template."""
+def judge(route: str, address: Address, facts: Facts, now: datetime) -> Verdict[Ready]:
+    """The verdict on one row; ``route`` (session or template) and ``address`` are the command's."""
     if facts.seen:
         return Found(facts.seen)
     if not facts.number_is_ours:
         return Refused(None)
-    objection = _objection(route, facts, now)
-    return Go(Ready(facts.token, facts.window.last_customer_at)) if objection is None else Returned(objection)
+    objection = _objection(route, address, facts, now)
+    if objection is not None:
+        return Returned(objection)
+    return Go(Ready(facts.token, facts.window.last_customer_at, facts.known.wa_id, facts.known.bsuid))
 
 
-def _objection(route: str, facts: Facts, now: datetime) -> RefusalReason | None:
+def _objection(route: str, address: Address, facts: Facts, now: datetime) -> RefusalReason | None:
+    named = facts.to_is_theirs is not None
+    if facts.to_is_theirs is False or moved(facts.known, to=address.to, recipient=address.recipient, named=named):
+        return "address_changed"
     if not facts.whatsapp_allowed:
         return "consent_off"
     if route != "template":

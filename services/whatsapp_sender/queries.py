@@ -6,8 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.directory.addressing import Known
 from libs.common.events.topics import WEBHOOKS
 from libs.common.ids import callback_data
+from libs.common.phone import canonical
 from libs.common.sending.outcomes import Accepted
 from libs.common.sending.rows import Key, SendRow
 from libs.common.window import Window
@@ -21,12 +23,18 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
                   where k.org_id = u.org_id and k.customer_id = c.customer_id and k.category = 'whatsapp'), true) as whatsapp_allowed,
        coalesce((select k.allowed from consents k
                   where k.org_id = u.org_id and k.customer_id = c.customer_id and k.category = 'marketing'), false) as marketing_allowed,
-       t.status as template_status, t.category as template_category
-  from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[]) with ordinality
-    as u (org_id, conversation_id, account, template, language, n)
+       t.status as template_status, t.category as template_category,
+       c.wa_id, c.wa_id_at, c.bsuid, c.bsuid_at, p.phone, p.phone_at,
+       case when u.named is not null
+            then exists (select from customer_identities i
+                          where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.named and i.customer_id = c.customer_id)
+       end as to_is_theirs
+  from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]) with ordinality
+    as u (org_id, conversation_id, account, template, language, named, n)
   left join whatsapp_numbers w on w.org_id = u.org_id and w.phone_number_id = u.account
   left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
   left join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+  left join customers p on p.org_id = u.org_id and p.customer_id = c.customer_id
   left join templates t on t.org_id = u.org_id and t.waba_id = w.waba_id and t.name = u.template and t.language = u.language
 """
 
@@ -69,11 +77,13 @@ async def facts(
     db: Connection, rows: Sequence[SendRow], window_length: timedelta, seen: Mapping[Key, tuple[Accepted, ...]]
 ) -> dict[Key, Facts]:
     """The gate's facts for every row, in one round trip."""
-    asked = [(row.org_id, row.conversation_id, row.account, *_template(row)) for row in rows]
+    asked = [(row.org_id, row.conversation_id, row.account, *_template(row), _named(row)) for row in rows]
     found = await db.fetch(_FACTS, *_columns(asked))
     return {
         rows[r["n"] - 1].key: Facts(
             number_is_ours=r["number_is_ours"],
+            known=Known(r["phone"], r["phone_at"], r["wa_id"], r["wa_id_at"], r["bsuid"], r["bsuid_at"]),
+            to_is_theirs=r["to_is_theirs"],
             token=r["token"],
             window=Window(r["last_customer_at"], window_length, r["refused_at"]),
             whatsapp_allowed=r["whatsapp_allowed"],
@@ -84,6 +94,20 @@ async def facts(
         )
         for r in found
     }
+
+
+_CUSTOMERS = """
+select c.customer_id
+  from unnest($1::text[], $2::uuid[]) with ordinality as u (org_id, conversation_id, n)
+  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
+  left join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+ order by u.n
+"""
+
+
+async def customers_of(db: Connection, conversations: Sequence[tuple[str, UUID]]) -> list[UUID | None]:
+    """The customers of these (org_id, conversation_id), in order."""
+    return [row[0] for row in await db.fetch(_CUSTOMERS, *_columns(conversations))]
 
 
 async def evidence(db: Connection, rows: Sequence[SendRow]) -> dict[Key, tuple[Accepted, ...]]:
@@ -115,6 +139,12 @@ async def templates_gone(db: Connection, gone: Iterable[tuple[SendRow, str]], no
     rows = sorted({(row.org_id, row.account, *_template(row), status) for row, status in gone})
     if rows:
         await db.execute(_TEMPLATES_GONE, *_columns(rows), now)
+
+
+def _named(row: SendRow) -> str | None:
+    """The line of the number that the intent itself named."""
+    to = row.command.get("to")
+    return canonical(to) if row.command.get("named") and isinstance(to, str) else None
 
 
 def _template(row: SendRow) -> tuple[str | None, str | None]:

@@ -51,6 +51,7 @@ class WhatsappCommand(Event):
     phone_number_id: str
     to: str | None = None  # E.164 with the plus; wins over the BSUID at Meta
     recipient: str | None = None  # BSUID
+    named: bool = False  # the intent itself named ``to``
     content: dict[str, Any]
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
@@ -93,6 +94,7 @@ RefusalReason = Literal[
     "account",  # the account was not in order (payment, lock, token): decided again, and no attempt is used up
     "throttled",  # too fast, and said afterwards: the same again later, and no attempt is used up
     "transient",  # certainly not delivered, through trouble of the provider's own: once more
+    "address_changed",  # the number or BSUID is not the customer's any more: decided again with the new address
     "intent_expired",  # expires_at passed in the queue
     "slot_freed",  # a bridge failed definitely: the newest intent that its slot had silenced may go
 ]

@@ -29,6 +29,11 @@ class Carrier(Protocol[PreparedT]):
     async def call(self, claim: Claim[PreparedT]) -> SendOutcome:
         """The provider call. Ends within the timeout, raises nothing."""
 
+    async def heard(
+        self, db: Connection, answers: Sequence[tuple[Claim[PreparedT], SendOutcome]], now: datetime
+    ) -> None:
+        """What the answers say beside how the sends ended. Called first in the transaction that records them: no row is locked yet."""
+
     async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
         """Everything that follows from the end of these sends, in the transaction that ends them.
 

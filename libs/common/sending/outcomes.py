@@ -5,7 +5,7 @@ processed, so only evidence may settle it; in doubt it is ``Unknown``.
 Rule 2: an expected outcome is a value of these unions, never an exception.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Generic, Literal, TypeVar
 
@@ -28,10 +28,15 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider has it. ``account`` scopes ``provider_id`` (phone_number_id at Meta, the account sid at Twilio)."""
+    """The provider has it. ``account`` scopes ``provider_id`` (phone_number_id at Meta, the account sid at Twilio).
+
+    ``wa_id`` and ``bsuid`` are whom the answer called the recipient, where it did; they are no part of which send it is.
+    """
 
     account: str
     provider_id: str
+    wa_id: str | None = field(default=None, compare=False)
+    bsuid: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ class Recorder(Generic[PreparedT]):
         awake = {at for one in batch for at in recovered(one.claim.row.account, one.claim.probes, one.outcome)}
         asking = {one.claim.row.account for one in batch if pause_scope(one.outcome) or one.opens or _failed_probe(one)}
         async with self._pool.acquire() as db, db.transaction():
+            await self._carrier.heard(db, [(one.claim, one.outcome) for one in batch], now)
             standing = await pauses.pauses(db, provider, asking) if asking else {}
             causes = [(one.claim, cause(one.claim, one.outcome, standing, opens=one.opens)) for one in batch]
             retries = [(claim.row, claim.probes, retry) for claim, retry in causes if retry is not None]

@@ -185,6 +185,25 @@ def test_success_and_server_errors_without_a_known_code_are_never_called_unproce
     assert isinstance(classify(NUMBER, status, body), Accepted | Unknown)
 
 
+@pytest.mark.parametrize(
+    ("contacts", "recipient"),
+    [
+        ([{"input": "+5511990000001", "wa_id": "551190000001"}], ("551190000001", None)),
+        ([{"input": "+447700900999", "user_id": "GB.1"}], (None, "GB.1")),
+        ([{"wa_id": "447700900999", "user_id": "GB.1"}], ("447700900999", "GB.1")),
+        ([{"wa_id": "447700900998"}, {"wa_id": "447700900999"}], (None, None)),
+        ([{"wa_id": 5, "user_id": ""}], (None, None)),
+        (["447700900999"], (None, None)),
+        ([], (None, None)),
+        ({"wa_id": "447700900999"}, (None, None)),
+    ],
+)
+def test_an_answer_says_whom_meta_calls_the_recipient(contacts: Any, recipient: tuple[str | None, str | None]) -> None:
+    found = classify(NUMBER, 200, {"messaging_product": "whatsapp", "contacts": contacts, "messages": [{"id": WAMID}]})
+    assert isinstance(found, Accepted)
+    assert (found.provider_id, found.wa_id, found.bsuid) == (WAMID, *recipient)
+
+
 def waits(cases: Iterable[tuple[dict[str, str], timedelta | None]]) -> list[Any]:
     return [pytest.param(headers, wait, id=str(headers)[:40]) for headers, wait in cases]
 

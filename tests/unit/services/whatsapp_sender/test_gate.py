@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from libs.common.directory.addressing import Address, Known
 from libs.common.events.outbound import RefusalReason
 from libs.common.sending.outcomes import (
     Absent,
@@ -28,8 +29,10 @@ from services.whatsapp_sender.sweep import PROBE_EVERY, SILENT_AFTER, CaughtUp, 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
 GRACE = timedelta(seconds=30)
+TO = Address("+447700900999", None)
 OPEN = Facts(
     number_is_ours=True,
+    known=Known(phone="+447700900999", wa_id="447700900999"),
     token=None,
     window=Window(NOW - timedelta(hours=1), DAY),
     whatsapp_allowed=True,
@@ -39,24 +42,24 @@ APPROVED = replace(OPEN, template_status="APPROVED", template_category="UTILITY"
 
 
 def test_a_session_message_goes_while_the_window_is_open() -> None:
-    assert judge("session", OPEN, NOW) == Go(Ready(None, NOW - timedelta(hours=1)))
+    assert judge("session", TO, OPEN, NOW) == Go(Ready(None, NOW - timedelta(hours=1), "447700900999"))
 
 
 def test_there_is_no_margin_here() -> None:
     last_instant = replace(OPEN, window=Window(NOW - DAY + timedelta(microseconds=1), DAY))
-    assert isinstance(judge("session", last_instant, NOW), Go)
-    assert judge("session", replace(OPEN, window=Window(NOW - DAY, DAY)), NOW) == Returned("window_closed")
+    assert isinstance(judge("session", TO, last_instant, NOW), Go)
+    assert judge("session", TO, replace(OPEN, window=Window(NOW - DAY, DAY)), NOW) == Returned("window_closed")
 
 
 def test_metas_refusal_closes_the_window_until_the_customer_writes() -> None:
     refused = replace(OPEN, window=Window(NOW - timedelta(hours=1), DAY, NOW - timedelta(minutes=1)))
-    assert judge("session", refused, NOW) == Returned("window_closed")
+    assert judge("session", TO, refused, NOW) == Returned("window_closed")
     wrote = replace(OPEN, window=Window(NOW, DAY, NOW - timedelta(minutes=1)))
-    assert isinstance(judge("session", wrote, NOW), Go)
+    assert isinstance(judge("session", TO, wrote, NOW), Go)
 
 
 def test_a_template_needs_no_window() -> None:
-    assert isinstance(judge("template", replace(APPROVED, window=Window(None, DAY)), NOW), Go)
+    assert isinstance(judge("template", TO, replace(APPROVED, window=Window(None, DAY)), NOW), Go)
 
 
 @pytest.mark.parametrize(
@@ -71,20 +74,42 @@ def test_a_template_needs_no_window() -> None:
     ],
 )
 def test_what_stands_against_it_goes_back_to_the_router(route: str, facts: Facts, reason: RefusalReason) -> None:
-    assert judge(route, facts, NOW) == Returned(reason)
+    assert judge(route, TO, facts, NOW) == Returned(reason)
 
 
 def test_a_marketing_template_goes_where_marketing_is_allowed() -> None:
     allowed = replace(APPROVED, template_category="MARKETING", marketing_allowed=True)
-    assert isinstance(judge("template", allowed, NOW), Go)
+    assert isinstance(judge("template", TO, allowed, NOW), Go)
 
 
 def test_a_number_that_is_not_the_tenants_sends_nothing() -> None:
-    assert judge("session", replace(OPEN, number_is_ours=False, token="secret"), NOW) == Refused(None)
+    assert judge("session", TO, replace(OPEN, number_is_ours=False, token="secret"), NOW) == Refused(None)
+
+
+@pytest.mark.parametrize("facts", [OPEN, APPROVED])
+def test_an_address_that_is_not_the_customers_any_more_is_not_written_to(facts: Facts) -> None:
+    route = "session" if facts is OPEN else "template"
+    moved = replace(facts, known=Known(phone="+447700900222", phone_at=NOW, wa_id="447700900999"))
+    given_up = replace(facts, known=Known(bsuid="GB.2"))
+    for changed in (moved, given_up):
+        assert judge(route, TO, changed, NOW) == Returned("address_changed")
+    assert judge(route, Address(None, "GB.1"), given_up, NOW) == Returned("address_changed")
+    assert isinstance(judge(route, Address(None, "GB.2"), given_up, NOW), Go)
+
+
+def test_a_number_that_the_intent_named_goes_while_it_is_one_of_the_customers() -> None:
+    named = replace(OPEN, known=Known(phone="+447700900222", phone_at=NOW), to_is_theirs=True)
+    assert isinstance(judge("session", TO, named, NOW), Go)
+    assert judge("session", TO, replace(named, to_is_theirs=False), NOW) == Returned("address_changed")
+
+
+def test_another_number_of_the_same_line_is_the_same_address() -> None:
+    known = replace(OPEN, known=Known(phone="+5511990000001", wa_id="551190000001"))
+    assert isinstance(judge("session", Address("+5511990000001", None), known, NOW), Go)
 
 
 def test_a_number_may_carry_its_own_token() -> None:
-    verdict = judge("session", replace(OPEN, token="secret"), NOW)
+    verdict = judge("session", TO, replace(OPEN, token="secret"), NOW)
     assert isinstance(verdict, Go)
     assert verdict.prepared.token == "secret"
 
@@ -92,7 +117,7 @@ def test_a_number_may_carry_its_own_token() -> None:
 def test_a_send_that_turned_out_accepted_is_not_made_again() -> None:
     seen = (Accepted("106", "wamid.X"),)
     closed = replace(OPEN, window=Window(None, DAY), seen=seen)
-    assert judge("session", closed, NOW) == Found(seen)
+    assert judge("session", TO, closed, NOW) == Found(seen)
 
 
 def caught_up(*, at: timedelta = timedelta(0), for_: timedelta = DAY) -> CaughtUp:

@@ -1,0 +1,62 @@
+"""Whom Meta's answers call the recipient: said to ingest's people before the answer itself is recorded.
+
+Rule 1: an answer that names what the gate read already is no news, and costs nothing.
+Rule 2: what cannot be bound harms no message: it is loud, and the statuses of the message tell the same again.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from libs.common.db.pool import Connection
+from libs.common.directory.identities import Binding, bind
+from libs.common.logging import get_logger
+from libs.common.sending.outcomes import Accepted, SendOutcome
+from libs.common.sending.rows import Claim, SendRow
+from libs.common.transience import is_transient
+from services.whatsapp_sender import queries
+from services.whatsapp_sender.gate import Ready
+
+log = get_logger()
+
+
+async def learn(db: Connection, answers: Iterable[tuple[Claim[Ready], SendOutcome]], now: datetime) -> None:
+    """Bind number, wa_id and BSUID of everybody whom an answer names anew. Call in a transaction that holds no rows yet."""
+    told = [
+        (claim.row, outcome)
+        for claim, outcome in answers
+        if isinstance(outcome, Accepted) and _is_news(outcome, claim.prepared)
+    ]
+    if not told:
+        return
+    try:
+        async with db.transaction():
+            await _bind(db, told, now)
+    except Exception as error:
+        if is_transient(error):
+            raise
+        log.exception("task.failed", task="bind")
+
+
+async def _bind(db: Connection, told: Sequence[tuple[SendRow, Accepted]], now: datetime) -> None:
+    customers = await queries.customers_of(db, [(row.org_id, row.conversation_id) for row, _ in told])
+    await bind(
+        db,
+        [
+            Binding(
+                org_id=row.org_id,
+                phone_number_id=row.account,
+                customer_id=customer_id,
+                wa_id=accepted.wa_id,
+                bsuid=accepted.bsuid or row.command.get("recipient"),
+                phone=row.command.get("to"),
+                at=row.claimed_at or now,
+                source="answer",
+            )
+            for (row, accepted), customer_id in zip(told, customers, strict=True)
+        ],
+        now,
+    )
+
+
+def _is_news(accepted: Accepted, known: Ready) -> bool:
+    return accepted.wa_id not in (None, known.wa_id) or accepted.bsuid not in (None, known.bsuid)
