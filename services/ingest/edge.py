@@ -7,6 +7,7 @@ Rule 3: one line per request, and nothing of its content in it.
 These are bare ASGI applications: at this place every microsecond is paid per webhook.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -28,6 +29,7 @@ from services.ingest.together import Together
 
 log = get_logger()
 
+SPLIT_IN_PLACE = 256 * 1024
 META_LIMIT = 3 * 1024 * 1024
 TWILIO_LIMIT = 256 * 1024
 RETRY_AFTER_SECONDS = "5"
@@ -84,15 +86,14 @@ class MetaEdge:
             return Answer(403, "bad_signature")
         now = self._now()
         try:
-            pieces = meta.split(meta.parse(body), now)
+            large = len(body) > SPLIT_IN_PLACE  # others are answered meanwhile
+            pieces = await asyncio.to_thread(meta.read, body, now) if large else meta.read(body, now)
         except meta.NotJsonError:
             return Answer(400, "not_json")
-        except meta.UnreadableError:
-            pieces = [meta.whole(body, now)]
         try:
             return await self._hand_over(pieces)
         except Permanent:  # an item that grew beyond a record
-            return await self._hand_over([meta.whole(body, now)])
+            return await self._hand_over([await asyncio.to_thread(meta.whole, body, now, "too_large")])
 
     async def _hand_over(self, pieces: Sequence[meta.SplitRecord]) -> Answer:
         return await _hand_over(self._producer, [Record(WEBHOOKS, piece.key, piece.value) for piece in pieces])

@@ -3,6 +3,9 @@
 Rule 1: any signed JSON becomes at least one record; what cannot be read here is a record too, and the worker says why it is dead.
 Rule 2: an item stays as Meta wrote it; the parts of its surroundings that the worker needs stand beside it.
 Rule 3: every item takes its card of ``contacts[]`` along (``services.ingest.cards``).
+Rule 4: a body becomes at most ``MAX_RECORDS`` records and grows to at most ``MAX_GROWTH`` times its size; otherwise it stays whole. Meta puts at
+        most 1,000 updates into a webhook.
+Rule 5: the work grows with the body, not with products of its parts.
 
 The records are ``MetaWebhook`` (libs/common/events/inbound.py), written as plain JSON because this is the way of every webhook.
 """
@@ -23,6 +26,13 @@ from services.ingest.cards import Cards
 
 WHATSAPP = "whatsapp_business_account"
 
+MAX_RECORDS = 5_000
+MAX_GROWTH = 3
+_ANY_GROWTH = 512 * 1024  # what the 1,000 smallest updates may become
+
+Reason = Literal["unreadable", "too_many_items", "too_large"]
+"""Why a body stays whole: it cannot be read; ``MAX_RECORDS`` or ``MAX_GROWTH``; one of its items fits no record."""
+
 ItemKind = Literal["message", "status", "change", "body"]
 
 
@@ -32,6 +42,14 @@ class NotJsonError(ValueError):
 
 class UnreadableError(ValueError):
     """The body is JSON, but nested too deeply, or with a number too long, to be read and written again."""
+
+    reason: Reason = "unreadable"
+
+
+class TooManyItemsError(UnreadableError):
+    """The body is JSON that would become more, or more bytes, than a webhook ever does."""
+
+    reason = "too_many_items"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +77,34 @@ def parse(body: bytes) -> Any:
         raise UnreadableError from None
 
 
-def split(webhook: Any, received_at: datetime) -> list[SplitRecord]:
-    """One record per message, status, call and other change; one record for whatever is no webhook. Raises UnreadableError."""
+def split(webhook: Any, received_at: datetime, size: int = 0) -> list[SplitRecord]:
+    """One record per message, status, call and other change; one record for whatever is no webhook. ``size``: bytes of the body, by which it may grow.
+
+    Raises UnreadableError, or TooManyItemsError as soon as a bound is reached.
+    """
     at = received_at.isoformat()
-    records = [_record(at, piece) for piece in _pieces(webhook)]
+    records: list[SplitRecord] = []
+    left = max(_ANY_GROWTH, MAX_GROWTH * size)
+    for piece in _pieces(webhook):
+        record = _record(at, piece)
+        left -= len(record.value)
+        if left < 0 or len(records) == MAX_RECORDS:
+            raise TooManyItemsError
+        records.append(record)
     return records or [_record(at, ("body", None, None, None, webhook, None))]
 
 
-def whole(body: bytes, received_at: datetime) -> SplitRecord:
-    """The body as it came, in one record: it cannot be split, or one of its items fits no record. Compressed, so that it always fits."""
-    packed = {"zlib_base64": base64.b64encode(zlib.compress(body)).decode()}
+def read(body: bytes, received_at: datetime) -> list[SplitRecord]:
+    """The records of a body, which stays whole where it cannot be split. Raises NotJsonError."""
+    try:
+        return split(parse(body), received_at, len(body))
+    except UnreadableError as error:
+        return [whole(body, received_at, error.reason)]
+
+
+def whole(body: bytes, received_at: datetime, reason: Reason) -> SplitRecord:
+    """The body as it came, in one record, because of ``reason``. Compressed, so that it always fits."""
+    packed = {"zlib_base64": base64.b64encode(zlib.compress(body)).decode(), "reason": reason}
     return _record(received_at.isoformat(), ("body", None, None, None, packed, None))
 
 
@@ -145,11 +181,12 @@ def _record(at: str, piece: Piece) -> SplitRecord:
         "item": item,
         "contact": contact,
     }
-    return SplitRecord(_key(number, waba_id, item), _encode(value))
+    encoded = _encode(value)
+    return SplitRecord(_key(number, waba_id, item, encoded), encoded)
 
 
-def _key(number: str | None, waba_id: str | None, item: Any) -> bytes:
-    """Business number and customer, so that one customer's items stay in order."""
+def _key(number: str | None, waba_id: str | None, item: Any, encoded: bytes) -> bytes:
+    """Business number and customer, so that one customer's items stay in order; what names nobody goes anywhere, the same to the same place."""
     customer = None
     if isinstance(item, dict):
         calls = item.get("calls")
@@ -160,6 +197,8 @@ def _key(number: str | None, waba_id: str | None, item: Any) -> bytes:
         else:
             system = item.get("system")  # the notice of a new user id may name the customer by the one before alone
             customer = _text(system.get("previous_user_id")) if isinstance(system, dict) else None
+    if not (number or waba_id or customer):
+        return f":{zlib.crc32(encoded):08x}".encode()
     return f"{number or waba_id or ''}:{customer or ''}".encode(errors="replace")
 
 

@@ -158,7 +158,13 @@ def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Understood:
     item = webhook.get("item")
     kind = webhook.get("item_kind")
     if kind == "body":
-        raise Undecodable("not_a_webhook", "signed JSON, but not a WhatsApp webhook")
+        match item:
+            case {"zlib_base64": str(), "reason": "too_many_items"}:
+                raise Undecodable("too_many_items", "the webhook has more items than one ever has")
+            case {"zlib_base64": str(), "reason": "too_large"}:
+                raise Undecodable("item_too_large", "an item of the webhook fits no record")
+            case _:
+                raise Undecodable("not_a_webhook", "signed JSON, but not a WhatsApp webhook")
     if not isinstance(item, dict):
         raise Undecodable("bad_item", "the item is not an object")
     match kind:

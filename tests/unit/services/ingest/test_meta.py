@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from libs.common.events.inbound import MetaWebhook
 from services.ingest import meta
-from tests.support.webhooks import NUMBER, WA_ID, a_contact, a_message, a_status, a_value, a_webhook, of_messages
+from tests.support.webhooks import (
+    NUMBER,
+    WA_ID,
+    a_contact,
+    a_message,
+    a_status,
+    a_value,
+    a_webhook,
+    as_body,
+    of_messages,
+)
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 JSON = st.recursive(
@@ -51,7 +61,7 @@ NEARLY = st.fixed_dictionaries(
 
 
 def split(webhook: Any) -> list[MetaWebhook]:
-    return [MetaWebhook.decode(record.value) for record in meta.split(webhook, AT)]
+    return [MetaWebhook.decode(record.value) for record in meta.split(webhook, AT, 10**7)]
 
 
 def test_messages_and_statuses_become_one_record_each_in_their_order() -> None:
@@ -68,7 +78,7 @@ def test_messages_and_statuses_become_one_record_each_in_their_order() -> None:
 def test_the_key_is_business_number_and_customer() -> None:
     webhook = of_messages(a_message(AT), a_message(AT, **{"from": None, "from_user_id": "GB.1"}, text="x"))
     webhook["entry"][0]["changes"][0]["value"]["statuses"] = [a_status("w", "sent", AT)]
-    keys = [record.key.decode() for record in meta.split(webhook, AT)]
+    keys = [record.key.decode() for record in meta.split(webhook, AT, 10**7)]
     assert keys == [f"{NUMBER}:{WA_ID}", f"{NUMBER}:GB.1", f"{NUMBER}:{WA_ID}"]
 
 
@@ -197,7 +207,7 @@ def test_half_a_surrogate_pair_is_read_as_a_replacement() -> None:
 def test_a_body_that_cannot_be_read_and_written_again_is_kept_as_it_came(body: bytes) -> None:
     with pytest.raises(meta.UnreadableError):
         meta.split(meta.parse(body), AT)
-    kept = MetaWebhook.decode(meta.whole(body, AT).value)
+    kept = MetaWebhook.decode(meta.whole(body, AT, "unreadable").value)
     assert kept.item_kind == "body"
     assert zlib.decompress(base64.b64decode(kept.item["zlib_base64"])) == body
 
@@ -208,3 +218,51 @@ def test_no_depth_raises_anything_but_that_it_is_unreadable(depth: int) -> None:
         body = b'{"entry": [' + b"[" * depth + inner + b"]" * depth + b"]}"
         with suppress(meta.UnreadableError):
             assert meta.split(meta.parse(body), AT)
+
+
+class Counting(list[Any]):
+    """Cards that count how often somebody goes through them."""
+
+    rounds = 0
+
+    def __iter__(self) -> Any:
+        self.rounds += 1
+        return super().__iter__()
+
+
+def test_cards_are_gone_through_once_however_many_items_there_are() -> None:
+    cards = Counting(a_contact(f"4477009{n:05}", None, f"Person {n}") for n in range(2000))
+    messages = [a_message(AT, **{"from": f"4477009{n:05}"}) for n in reversed(range(2000))]
+    records = split(of_messages(*messages, contacts=cards))
+    assert [record.contact and record.contact["wa_id"] for record in records] == [one["from"] for one in messages]
+    assert cards.rounds <= 2
+
+
+def kept_whole(body: bytes) -> str:
+    """The reason for which the one record holds all of the body."""
+    (record,) = meta.read(body, AT)
+    assert len(record.value) < len(body)
+    item = MetaWebhook.decode(record.value).item
+    assert zlib.decompress(base64.b64decode(item["zlib_base64"])) == body
+    return str(item["reason"])
+
+
+def test_a_body_of_more_items_than_a_webhook_ever_has_stays_whole() -> None:
+    statuses = [a_status(f"wamid.{n}", "sent", AT) for n in range(meta.MAX_RECORDS + 1)]
+    webhook = a_webhook(a_value(statuses=statuses))
+    assert kept_whole(as_body(webhook)) == "too_many_items"
+    webhook["entry"][0]["changes"][0]["value"]["statuses"].pop()
+    assert len(meta.read(as_body(webhook), AT)) == meta.MAX_RECORDS
+
+
+def test_a_body_that_would_grow_to_a_multiple_of_itself_stays_whole() -> None:
+    assert kept_whole(b'{"entry":[{"changes":[' + b"1," * 4_000 + b"1]}]}") == "too_many_items"
+    assert kept_whole(b'{"entry":[' + b"1," * 1_500_000 + b"1]}") == "too_many_items"
+
+
+def test_what_names_nobody_is_spread_and_the_same_goes_to_the_same_place() -> None:
+    (body,) = meta.read(b'{"entry": []}', AT)[:1]
+    keys = [record.key for record in meta.split([{"n": n} for n in range(50)], AT)]
+    keys += [meta.split({"n": n}, AT)[0].key for n in range(50)]
+    assert len(set(keys)) > 40
+    assert meta.read(b'{"entry": []}', AT)[0].key == body.key

@@ -328,3 +328,10 @@ def test_a_status_says_whom_the_message_reached(told: dict[str, Any], contacts: 
     (one,) = all_of(a_webhook(a_value(statuses=[status], **({} if contacts is None else {"contacts": contacts}))))
     assert isinstance(one, MessageStatus)
     assert one.recipient == recipient
+
+
+@pytest.mark.parametrize(("reason", "told"), [("too_many_items", "too_many_items"), ("unreadable", "not_a_webhook")])
+def test_a_body_that_stayed_whole_is_a_dead_letter_that_says_why(reason: meta.Reason, told: str) -> None:
+    with pytest.raises(Undecodable) as refused:
+        understand(meta.whole(b"[]", AT, reason).value, reaction_opens=False)
+    assert refused.value.reason == told
