@@ -1,11 +1,20 @@
 """Ids that follow from other ids, so that a redelivery finds what the first try made. Pure.
 
 An outbound message's id *is* its intent's id. Everything that Transom adds to a message derives its id from it.
+
+Intent ids are the producers' own, so two organisations may use the same one. What goes to a provider and comes back as evidence therefore names the
+organisation too: as a mark of eight characters, which tells nobody its name.
 """
 
+import hmac
+import re
+from base64 import urlsafe_b64encode
+from hashlib import sha256
+from typing import NamedTuple
 from uuid import UUID, uuid5
 
 _BRIDGE = UUID("8a1d7c52-52f5-5f1b-9f5e-0f6c7a54b001")
+_CALLBACK = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([1-9][0-9]{0,5})(?::([A-Za-z0-9_-]{8}))?")
 
 
 def bridge_message_id(intent_id: UUID) -> UUID:
@@ -13,9 +22,37 @@ def bridge_message_id(intent_id: UUID) -> UUID:
     return uuid5(_BRIDGE, intent_id.bytes.hex())
 
 
-def callback_data(message_id: UUID, attempt: int) -> str:
-    """What a send carries as ``biz_opaque_callback_data``; Meta echoes it in every status of that send."""
+class Callback(NamedTuple):
+    """What a send's callback data says. ``mark`` is None in the form of the releases before, which named no organisation."""
+
+    message_id: UUID
+    attempt: int
+    mark: str | None
+
+    def is_of(self, org_id: str) -> bool:
+        """Whether this organisation's send may have carried it. The form without a mark excludes nobody."""
+        return self.mark is None or hmac.compare_digest(self.mark, _mark(org_id, self.message_id))
+
+
+def callback_data(org_id: str, message_id: UUID, attempt: int) -> str:
+    """What a send carries to the provider, who echoes it in every status of that send: ``message_id:attempt:mark of the organisation``."""
+    return f"{message_id}:{attempt}:{_mark(org_id, message_id)}"
+
+
+def callback_without_org(message_id: UUID, attempt: int) -> str:
+    """The form of the releases before: sends of theirs are still on the way when a new release starts."""
     return f"{message_id}:{attempt}"
+
+
+def read_callback(told: str | None) -> Callback | None:
+    """Callback data of ours, in either form; None for what another system put there."""
+    found = _CALLBACK.fullmatch(told or "")
+    return None if found is None else Callback(UUID(found[1]), int(found[2]), found[3])
+
+
+def _mark(org_id: str, message_id: UUID) -> str:
+    digest = hmac.digest(message_id.bytes, org_id.encode(), sha256)
+    return urlsafe_b64encode(digest[:6]).decode()
 
 
 def identity_lock(org_id: str, kind: str, value: str) -> str:

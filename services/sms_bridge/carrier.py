@@ -134,7 +134,7 @@ class SmsCarrier:
             to=command.to,
             text=text,
             validity=min(_LONGEST_VALIDITY, row.expires_at - now),
-            reference=callback_data(row.message_id, row.attempt),
+            reference=callback_data(row.org_id, row.message_id, row.attempt),
         )
         return Go(sms, link_hash=None if link is None else link.code_hash, text_hash=self._mint.text_hash(text))
 

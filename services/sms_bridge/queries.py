@@ -190,7 +190,7 @@ async def ids_of_sends(db: Connection, account: str, sends: Collection[Key]) -> 
     found: dict[Key, list[tuple[str, str]]] = {}
     if not sends:
         return found
-    rows = [(*key, callback_data(key[1], key[2])) for key in sorted(sends)]
+    rows = [(*key, callback_data(*key)) for key in sorted(sends)]
     for row in await db.fetch(_IDS_OF_SENDS, *_columns(rows), account):
         found.setdefault((row[0], row[1], row[2]), []).append((row[3], row[4]))
     return found

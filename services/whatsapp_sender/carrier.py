@@ -65,7 +65,7 @@ class WhatsappCarrier:
             content,
             to=row.command.get("to"),
             recipient=row.command.get("recipient"),
-            callback=callback_data(row.message_id, row.attempt),
+            callback=callback_data(row.org_id, row.message_id, row.attempt),
         )
         outcome = await self._graph.send(row.account, body, token=claim.prepared.token)
         self._silence.heard(outcome)

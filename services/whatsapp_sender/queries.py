@@ -8,7 +8,7 @@ from uuid import UUID
 from libs.common.db.pool import Connection
 from libs.common.directory.addressing import Known
 from libs.common.events.topics import WEBHOOKS
-from libs.common.ids import callback_data
+from libs.common.ids import callback_data, callback_without_org
 from libs.common.phone import canonical
 from libs.common.sending.outcomes import Accepted
 from libs.common.sending.rows import Key, SendRow
@@ -46,8 +46,9 @@ select u.org_id, u.message_id, u.attempt, p.account, p.provider_id
  where p.provider = 'meta'
 union
 select u.org_id, u.message_id, u.attempt, e.account, e.provider_id
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[]) as u (org_id, message_id, attempt, account, callback)
-  join early_statuses e on e.callback = u.callback and e.account = u.account
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[])
+    as u (org_id, message_id, attempt, account, callback, without_org)
+  join early_statuses e on e.callback in (u.callback, u.without_org) and e.account = u.account
  where e.provider = 'meta'
  order by provider_id
 """
@@ -114,7 +115,7 @@ async def evidence(db: Connection, rows: Sequence[SendRow]) -> dict[Key, tuple[A
     """The wamids that these sends got, as far as late answers and Meta's statuses tell."""
     if not rows:
         return {}
-    asked = [(r.org_id, r.message_id, r.attempt, r.account, callback_data(r.message_id, r.attempt)) for r in rows]
+    asked = [(*r.key, r.account, callback_data(*r.key), callback_without_org(r.message_id, r.attempt)) for r in rows]
     found: dict[Key, tuple[Accepted, ...]] = {}
     for r in await db.fetch(_EVIDENCE, *_columns(asked)):
         key = (r["org_id"], r["message_id"], r["attempt"])

@@ -8,7 +8,7 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.events.outbound import SmsCommand
-from libs.common.ids import bridge_message_id
+from libs.common.ids import bridge_message_id, callback_data
 from services.sms_bridge.links import LinkMint
 from tests.support.bridging import GRACE, LINK_KEY, ORG, TIMINGS, Bridging
 from tests.support.sandbox import TWILIO_SID
@@ -46,7 +46,9 @@ async def test_a_list_that_cannot_be_read_is_asked_for_ever_more_rarely(
 
 async def status(world: Bridging, of: SmsCommand, sid: str, account: str = TWILIO_SID) -> None:
     """A status callback that echoes the reference of a send."""
-    sent = ProviderStatus("sms", account, sid, "sent", world.clock(), callback=f"{of.message_id}:{of.attempt}")
+    sent = ProviderStatus(
+        "sms", account, sid, "sent", world.clock(), callback=callback_data(of.org_id, of.message_id, of.attempt)
+    )
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [sent], world.clock())
 

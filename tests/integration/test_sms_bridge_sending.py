@@ -10,7 +10,7 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.gsm7 import septets
-from libs.common.ids import bridge_message_id
+from libs.common.ids import bridge_message_id, callback_data
 from tests.support.bridging import (
     HOLD,
     LINK_KEY,
@@ -45,7 +45,10 @@ async def test_a_bridge_goes_out_once_and_takes_the_original_with_it(
     assert len(text) == len(PREFIX) + 8
     assert septets(text) <= 160
     assert (sms["message"]["from"], sms["message"]["to"]) == (SMS_NUMBER, CUSTOMER)
-    assert sms["callback"] == f"{hook_inbox.url}/webhooks/twilio/status?ref={command.message_id}:1"
+    assert (
+        sms["callback"]
+        == f"{hook_inbox.url}/webhooks/twilio/status?ref={callback_data(command.org_id, command.message_id, 1)}"
+    )
 
     bridge = await world.message(bridge_id)
     assert bridge["content"] == {"kind": "text", "text": PREFIX + "********"}

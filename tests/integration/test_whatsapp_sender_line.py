@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.ids import callback_data
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import decode_command
@@ -25,7 +26,7 @@ async def test_a_command_is_sent_once_and_its_wamid_is_kept(
     assert await line.claim_once() == 0
 
     [sent] = await sandbox.messages()
-    assert sent["callback"] == f"{command.message_id}:1"
+    assert sent["callback"] == callback_data(command.org_id, command.message_id, 1)
     assert sent["body"]["to"] == command.to
     row = await garage.row(command)
     assert (row["state"], row["tries"], row["told"]) == ("accepted", 1, True)

@@ -8,6 +8,7 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from deploy.local.sandbox.faults import Mode
 from libs.common.events.outbound import WhatsappCommand
+from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
 from libs.common.sending.silence import RUN
@@ -64,12 +65,12 @@ async def test_an_outage_costs_no_message_and_few_of_them_a_call(
         await time_passes(line, garage, 6)
     assert set(await garage.states(*commands)) == {"accepted"}
     sent = [message["callback"] for message in await sandbox.messages()]
-    assert sorted(sent) == sorted(f"{command.message_id}:1" for command in commands)
+    assert sorted(sent) == sorted(callback_data(command.org_id, command.message_id, 1) for command in commands)
     for conversation in conversations:
         waited = [
             c for c in commands if c.conversation_id == conversation.conversation_id and c.message_id not in tried
         ]
-        at = [sent.index(f"{command.message_id}:1") for command in waited]
+        at = [sent.index(callback_data(command.org_id, command.message_id, 1)) for command in waited]
         assert at == sorted(at)
     assert await garage.fetch("select from pauses") == []
 

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.topics import OUTBOUND_WHATSAPP
+from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer, Record
 from tests.support.orphans import ends_with_us
 from tests.support.sandbox import GRAPH_TOKEN, HookInbox
@@ -69,8 +70,11 @@ async def test_two_senders_share_the_work_without_doubles_and_in_order(
         await settled(garage, sandbox)
     assert set(await garage.states(*commands)) == {"accepted"}
     sent = [message["callback"] for message in await sandbox.messages()]
-    assert sorted(sent) == sorted(f"{command.message_id}:1" for command in commands)
-    order = {f"{command.message_id}:1": (command.conversation_id, command.sequence) for command in commands}
+    assert sorted(sent) == sorted(callback_data(command.org_id, command.message_id, 1) for command in commands)
+    order = {
+        callback_data(command.org_id, command.message_id, 1): (command.conversation_id, command.sequence)
+        for command in commands
+    }
     for conversation in conversations:
         mine = [order[callback][1] for callback in sent if order[callback][0] == conversation.conversation_id]
         assert mine == sorted(mine)

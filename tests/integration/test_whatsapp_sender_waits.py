@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.db import sends
+from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
@@ -30,7 +31,7 @@ async def test_a_throttled_conversation_waits_in_order_and_others_pass(
     await line.claim_once()
     assert await garage.states(first, second) == ["accepted", "accepted"]
     callbacks = [message["callback"] for message in await sandbox.messages()]
-    assert callbacks == [f"{command.message_id}:1" for command in (passing, first, second)]
+    assert callbacks == [callback_data(command.org_id, command.message_id, 1) for command in (passing, first, second)]
 
 
 async def test_who_waits_behind_a_waiting_row_is_looked_at_when_that_may_go(
@@ -54,7 +55,7 @@ async def test_who_waits_behind_a_waiting_row_is_looked_at_when_that_may_go(
         await line.claim_once()
         await line.sweep_once()
     callbacks = [message["callback"] for message in await sandbox.messages()]
-    assert [f"{command.message_id}:1" for command in (first, *behind)] == [
+    assert [callback_data(command.org_id, command.message_id, 1) for command in (first, *behind)] == [
         c for c in callbacks if c[:36] != str(passing.message_id)
     ]
 
