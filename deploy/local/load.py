@@ -61,11 +61,7 @@ async def _apply(db: Connection, loaded: Loaded, now: datetime) -> None:
     told = list(_changes(loaded, now))
     for refused in await directory.apply(db, [change for _, change in told]):
         raise loaded.fault(told[refused.index][0], refused.detail)
-    templates = dict(_templates(loaded, now))
-    owned = await queries.upsert_templates(db, list(templates.values()))
-    for place, row in templates.items():
-        if row[1:4] not in owned:
-            raise loaded.fault(place[:-1], f"WABA {place[-1]} has this template for another organisation")
+    await queries.upsert_templates(db, list(_templates(loaded, now)))
     await queries.upsert_rates(
         db,
         [
@@ -75,18 +71,15 @@ async def _apply(db: Connection, loaded: Loaded, now: datetime) -> None:
     )
 
 
-def _templates(loaded: Loaded, now: datetime) -> Iterator[tuple[Place, tuple[Any, ...]]]:
-    """The templates as rows of ``upsert_templates``, each with its place and, last in that, the WABA: a template is in each WABA of its org."""
-    for o, org in enumerate(loaded.content.orgs):
+def _templates(loaded: Loaded, now: datetime) -> Iterator[tuple[Any, ...]]:
+    """The templates as rows of ``upsert_templates``: an organisation has its templates in each of its WABAs."""
+    for org in loaded.content.orgs:
         for waba_id in sorted({number.waba_id for number in org.numbers}):
-            for t, template in enumerate(org.templates):
+            for template in org.templates:
                 yield (
-                    ("orgs", o, "templates", t, waba_id),
-                    (
-                        *(org.org_id, waba_id, template.name, template.language),
-                        *(template.category, template.parameter_format, template.status),
-                        *(storable(template.body), storable(template.header), storable(template.buttons), now),
-                    ),
+                    *(org.org_id, waba_id, template.name, template.language),
+                    *(template.category, template.parameter_format, template.status),
+                    *(storable(template.body), storable(template.header), storable(template.buttons), now),
                 )
 
 

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from libs.common.errors import ConfigurationError
-from libs.common.events.directory import ConsentCategory, Id, Phone, Policy
+from libs.common.events.directory import ConsentCategory, Phone, Policy
+from libs.common.events.fields import MetaId, OrgId
 
 _SHOWN = 20
 
@@ -28,8 +29,8 @@ class _Entry(BaseModel):
 class NumberEntry(_Entry):
     """A WhatsApp business number."""
 
-    phone_number_id: Id
-    waba_id: Id
+    phone_number_id: MetaId
+    waba_id: MetaId
     display_number: Phone
 
 
@@ -58,7 +59,7 @@ class TemplateEntry(_Entry):
 class OrgEntry(_Entry):
     """A garage with everything that belongs to it."""
 
-    org_id: Id
+    org_id: OrgId
     name: Annotated[str, Field(min_length=1)]
     sms_number: Phone | None = None
     sms_active: bool = False
@@ -182,7 +183,10 @@ def _identities(content: LoadFile) -> Iterator[tuple[tuple[str, ...], tuple[str 
             yield ("customer", str(customer.customer_id)), ("orgs", o, "customers", c, "customer_id")
         for t, template in enumerate(org.templates):
             for waba_id in {number.waba_id for number in org.numbers} or {org.org_id}:
-                yield ("template", waba_id, template.name, template.language), ("orgs", o, "templates", t, "name")
+                yield (
+                    ("template", org.org_id, waba_id, template.name, template.language),
+                    ("orgs", o, "templates", t, "name"),
+                )
     for r, rate in enumerate(content.rate_card):
         yield (
             ("price", str(rate.from_), rate.channel, rate.category, rate.country, rate.currency),

@@ -51,24 +51,19 @@ async def charges_of(db: Connection, org_id: str, message_ids: Sequence[UUID]) -
 
 
 _UPSERT_TEMPLATES = """
-insert into templates as t (org_id, waba_id, name, language, category, parameter_format, status, body, header, buttons, updated_at)
+insert into templates (org_id, waba_id, name, language, category, parameter_format, status, body, header, buttons, updated_at)
 select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                      $9::jsonb[], $10::jsonb[], $11::timestamptz[])
-on conflict (waba_id, name, language) do update
+on conflict (org_id, waba_id, name, language) do update
    set category = excluded.category, parameter_format = excluded.parameter_format, status = excluded.status, body = excluded.body,
        header = excluded.header, buttons = excluded.buttons, updated_at = excluded.updated_at
- where t.org_id = excluded.org_id
-returning t.waba_id, t.name, t.language
 """
 
 
-async def upsert_templates(db: Connection, rows: Sequence[tuple[Any, ...]]) -> set[tuple[str, str, str]]:
-    """Org, WABA, name, language, category, parameter format, status, body, header, buttons, now. Each identity once.
-
-    Returns WABA, name and language of those that are the org's now; a template of another org is left as it is.
-    """
-    found = await db.fetch(_UPSERT_TEMPLATES, *_columns(rows)) if rows else []
-    return {(row["waba_id"], row["name"], row["language"]) for row in found}
+async def upsert_templates(db: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Org, WABA, name, language, category, parameter format, status, body, header, buttons, now. Each (org, WABA, name, language) once."""
+    if rows:
+        await db.execute(_UPSERT_TEMPLATES, *_columns(rows))
 
 
 _UPSERT_RATES = """
@@ -84,7 +79,7 @@ async def upsert_rates(db: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         await db.execute(_UPSERT_RATES, *_columns(rows))
 
 
-_NUMBERS = "select phone_number_id, waba_id, display_number from whatsapp_numbers order by org_id, phone_number_id"
+_NUMBERS = "select phone_number_id, waba_id, display_number from whatsapp_numbers where org_id is not null order by org_id, phone_number_id"
 _TEMPLATES = """
 select name, language, body, category, parameter_format, status, header, waba_id from templates order by org_id, waba_id, name, language
 """

@@ -21,6 +21,9 @@ PROVIDER_IDS: Final = 1
 IDENTITIES: Final = 2
 """Names are those of ``ids.identity_lock``, and customers: whoever settles who is who."""
 
+CLAIMS: Final = 3
+"""Names are ``sms:`` and an SMS number, ``number:`` and a phone_number_id: which organisation has it."""
+
 # the array is sorted, and unnest gives it back in its order
 _LOCK = "select pg_advisory_xact_lock($1::int, bucket) from unnest($2::int[]) as bucket"
 

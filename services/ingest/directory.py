@@ -1,7 +1,7 @@
 """``directory.changes.v1``: organisations, numbers, customers, consent and credit as the platform tells them.
 
 Rule 1: an older ``at`` never overwrites a newer one of the same type, entity and category; the same again changes nothing.
-Rule 2: a tenant's change reaches only what is the tenant's: numbers and customers of another organisation are refused.
+Rule 2: a tenant's change reaches only what is the tenant's: numbers (``claims``) and customers of another organisation are refused.
 Rule 3: a directory customer whose phone is known from a conversation becomes that customer: identity and conversations go over, and the
         id given before stays an alias. Two customers of the directory are never made one; a shared phone stays with the first.
 Rule 4: a change for an organisation or customer that nobody has told yet is refused, not waited for: records of one organisation come in
@@ -15,7 +15,6 @@ caller's choice (roll back when something was refused).
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -27,6 +26,7 @@ from libs.common.events.directory import (
     ConsentChanged,
     CustomerUpserted,
     DirectoryChange,
+    NumberRemoved,
     NumberUpserted,
     OrgCredit,
     OrgUpserted,
@@ -34,20 +34,12 @@ from libs.common.events.directory import (
 from libs.common.ids import identity_lock
 from libs.common.locks import IDENTITIES, lock
 from libs.common.storable import storable
+from services.ingest import claims, queries
 from services.ingest import directory_queries as sql
-from services.ingest import queries
+from services.ingest.claims import Refused
 from services.ingest.identify import Identity, identities_of_phone
 
 ChangeT = TypeVar("ChangeT", bound=DirectoryChange)
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The change at ``index`` was not applied; ``reason`` is a static code."""
-
-    index: int
-    reason: str
-    detail: str
 
 
 Numbered = tuple[int, ChangeT]
@@ -57,41 +49,24 @@ async def apply(db: Connection, changes: Sequence[DirectoryChange]) -> list[Refu
     """Apply the changes; what was refused, by its place in ``changes``. Stale changes are no refusals: they are simply over."""
     refused: list[Refused] = []
     orgs = [(i, c) for i, c in enumerate(changes) if isinstance(c, OrgUpserted)]
-    numbers = [(i, c) for i, c in enumerate(changes) if isinstance(c, NumberUpserted)]
+    numbers = [(i, c) for i, c in enumerate(changes) if isinstance(c, NumberUpserted | NumberRemoved)]
     credit = [(i, c) for i, c in enumerate(changes) if isinstance(c, OrgCredit)]
     customers = [(i, c) for i, c in enumerate(changes) if isinstance(c, CustomerUpserted)]
     consents = [(i, c) for i, c in enumerate(changes) if isinstance(c, ConsentChanged)]
-    await sql.upsert_orgs(
-        db,
-        [
-            (c.org_id, _clean(c.name), c.sms_number, c.sms_active, _clean(c.portal_host), storable(c.policy), c.at)
-            for _, c in _newest(orgs, lambda c: c.org_id)
-        ],
-    )
+    await claims.alone(db, changes)
+    refused += await claims.tell_orgs(db, orgs)
     known = await sql.known_orgs(db, sorted({change.org_id for change in changes}))
+    over = {one.index for one in refused}
     refused += [
         Refused(i, "unknown_org", "the organisation was not told yet")
         for i, change in enumerate(changes)
-        if change.org_id not in known
+        if change.org_id not in known and i not in over
     ]
-    await _numbers(db, _of(numbers, known), refused)
+    refused += await claims.tell_numbers(db, _of(numbers, known))
     await _credit(db, _of(credit, known))
     await _customers(db, _of(customers, known), refused)
     await _consents(db, _of(consents, known), refused)
     return refused
-
-
-async def _numbers(db: Connection, numbers: Sequence[Numbered[NumberUpserted]], refused: list[Refused]) -> None:
-    rows = [
-        (c.org_id, _clean(c.phone_number_id), _clean(c.waba_id), c.display_number, c.at)
-        for _, c in _newest(numbers, lambda c: (c.org_id, c.phone_number_id))
-    ]
-    owner = await sql.upsert_numbers(db, rows)
-    refused += [
-        Refused(i, "number_of_another_org", "phone_number_id belongs to another organisation")
-        for i, c in numbers
-        if owner.get(c.phone_number_id, c.org_id) != c.org_id
-    ]
 
 
 async def _credit(db: Connection, credit: Sequence[Numbered[OrgCredit]]) -> None:

@@ -25,6 +25,34 @@ async def upsert_orgs(db: Connection, rows: Sequence[Row]) -> None:
         await db.execute(_UPSERT_ORGS, *_columns(rows))
 
 
+class SmsNumber(NamedTuple):
+    """An organisation's SMS number, as of the newest change that was applied."""
+
+    org_id: str
+    number: str | None
+    at: datetime
+
+
+# Both the organisations that are told about and those that have a number that is claimed.
+_SMS_NUMBERS = """
+select org_id, sms_number, upserted_at from orgs where org_id = any($1::text[])
+union
+select org_id, sms_number, upserted_at from orgs where sms_number = any($2::text[])
+"""
+_LEAVE_SMS_NUMBERS = "update orgs set sms_number = null where org_id = any($1::text[])"
+
+
+async def sms_numbers(db: Connection, org_ids: Sequence[str], numbers: Sequence[str]) -> list[SmsNumber]:
+    """Those of these organisations, and of whoever has these numbers."""
+    return [SmsNumber(*row) for row in await db.fetch(_SMS_NUMBERS, org_ids, numbers)]
+
+
+async def leave_sms_numbers(db: Connection, org_ids: Sequence[str]) -> None:
+    """Let go of the numbers of these organisations, which are told again in the same transaction: two may exchange theirs."""
+    if org_ids:
+        await db.execute(_LEAVE_SMS_NUMBERS, org_ids)
+
+
 _KNOWN_ORGS = "select org_id from orgs where org_id = any($1::text[])"
 
 
@@ -33,26 +61,39 @@ async def known_orgs(db: Connection, org_ids: Sequence[str]) -> set[str]:
     return {row[0] for row in await db.fetch(_KNOWN_ORGS, org_ids)}
 
 
+# A token belongs to the organisation that had it set.
 _UPSERT_NUMBERS = """
 insert into whatsapp_numbers as n (org_id, phone_number_id, waba_id, display_number, upserted_at)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[]) order by 2, 1
+select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[]) order by 2
 on conflict (phone_number_id) do update
-   set waba_id = excluded.waba_id, display_number = excluded.display_number, upserted_at = excluded.upserted_at
- where n.org_id = excluded.org_id and n.upserted_at <= excluded.upserted_at
+   set org_id = excluded.org_id, waba_id = excluded.waba_id, display_number = excluded.display_number, upserted_at = excluded.upserted_at,
+       token = case when n.org_id = excluded.org_id then n.token end
 """
-_OWNERS = "select phone_number_id, org_id from whatsapp_numbers where phone_number_id = any($1::text[])"
+_NUMBERS = """
+select phone_number_id, org_id, waba_id, display_number, upserted_at from whatsapp_numbers where phone_number_id = any($1::text[])
+"""
 
 
-async def upsert_numbers(db: Connection, rows: Sequence[Row]) -> Mapping[str, str]:
-    """Org, number, WABA, display number, at; whose each number is then. Each (org, number) is named once."""
-    if not rows:
-        return {}
-    # one statement may meet the same number only once: the second organisation's claim is not even tried
-    first: dict[str, Row] = {}
-    for row in rows:
-        first.setdefault(row[1], row)
-    await db.execute(_UPSERT_NUMBERS, *_columns(list(first.values())))
-    return {row[0]: row[1] for row in await db.fetch(_OWNERS, list(first))}
+class NumberRow(NamedTuple):
+    """A business number as told; ``org_id`` None: it was removed."""
+
+    org_id: str | None
+    phone_number_id: str
+    waba_id: str
+    display_number: str
+    at: datetime
+
+
+async def numbers(db: Connection, phone_number_ids: Sequence[str]) -> dict[str, NumberRow]:
+    """These numbers as they stand."""
+    found = await db.fetch(_NUMBERS, phone_number_ids)
+    return {row[0]: NumberRow(row[1], row[0], row[2], row[3], row[4]) for row in found}
+
+
+async def upsert_numbers(db: Connection, rows: Sequence[NumberRow]) -> None:
+    """Store them as they are now. Each is named once, and the caller is alone with it."""
+    if rows:
+        await db.execute(_UPSERT_NUMBERS, *_columns(rows))
 
 
 _SET_CREDIT = """

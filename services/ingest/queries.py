@@ -146,7 +146,7 @@ async def recorded(db: Connection, ids: Sequence[tuple[str, str, str]]) -> Mappi
     return {(row[0], row[1]): Recorded(*row[2:]) for row in await db.fetch(_RECORDED, *_columns(ids))}
 
 
-_WABAS = "select phone_number_id, waba_id from whatsapp_numbers where phone_number_id = any($1::text[])"
+_WABAS = "select phone_number_id, waba_id from whatsapp_numbers where phone_number_id = any($1::text[]) and org_id is not null"
 
 
 async def wabas(db: Connection, numbers: Sequence[str]) -> Mapping[str, str]:

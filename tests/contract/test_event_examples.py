@@ -14,7 +14,14 @@ from libs.common.events.intents import decode_intent
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, OutboundRefused, SmsCommand, WhatsappCommand
 
 EXAMPLES = Path(__file__).parents[2] / "libs/common/events/examples"
-DIRECTORY = ("org.upserted.v1", "org.credit.v1", "number.upserted.v1", "customer.upserted.v1", "consent.changed.v1")
+DIRECTORY = (
+    "org.upserted.v1",
+    "org.credit.v1",
+    "number.upserted.v1",
+    "number.removed.v1",
+    "customer.upserted.v1",
+    "consent.changed.v1",
+)
 EVENTS = (
     OutboundDecision,
     WhatsappCommand,

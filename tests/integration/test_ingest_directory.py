@@ -7,6 +7,7 @@ from itertools import permutations
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -16,15 +17,16 @@ from libs.common.events.directory import (
     ConsentChanged,
     CustomerUpserted,
     DirectoryChange,
+    NumberRemoved,
     NumberUpserted,
     OrgCredit,
     OrgUpserted,
 )
 from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES
-from services.ingest import directory
+from services.ingest import directory, queries
 from tests.support.databases import somebody_waits
 from tests.support.ingest import ORG, Ingest, now, tell_org
-from tests.support.webhooks import NUMBER, WA_ID, a_message, of_messages
+from tests.support.webhooks import NUMBER, WA_ID, WABA, a_message, of_messages
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 KIM = UUID("5f0c0000-0000-4000-8000-000000000001")
@@ -53,7 +55,8 @@ def a_change(cls: type[Any], *, after: int = 0, **more: Any) -> Any:
     fields: dict[type[Any], dict[str, Any]] = {
         OrgUpserted: {"name": "Acme"},
         OrgCredit: {"exhausted": True},
-        NumberUpserted: {"phone_number_id": NUMBER, "waba_id": "w1", "display_number": "+447700900123"},
+        NumberRemoved: {"phone_number_id": NUMBER},
+        NumberUpserted: {"phone_number_id": NUMBER, "waba_id": WABA, "display_number": "+447700900123"},
         CustomerUpserted: {"customer_id": KIM, "name": "Kim", "phone": PHONE},
         ConsentChanged: {"customer_id": KIM, "category": "sms", "allowed": False},
     }
@@ -65,7 +68,7 @@ async def test_older_changes_never_overwrite_newer_ones_in_any_order(pool: Pool)
         [
             a_change(OrgUpserted, after=i, name=f"name {i}", sms_active=i % 2 == 0),
             a_change(OrgCredit, after=i, exhausted=i % 2 == 0),
-            a_change(NumberUpserted, after=i, waba_id=f"w{i}"),
+            a_change(NumberUpserted, after=i, waba_id=f"20640000000000{i}"),
             a_change(CustomerUpserted, after=i, name=f"Kim {i}", phone=f"+44770090010{i}"),
             a_change(ConsentChanged, after=i, allowed=i % 2 == 1),
         ]
@@ -77,7 +80,7 @@ async def test_older_changes_never_overwrite_newer_ones_in_any_order(pool: Pool)
         assert await apply(pool, *[change for number in order for change in changes[number]]) == []
     (org,) = await rows(pool, "select * from orgs")
     assert (org["name"], org["sms_active"], org["credit_exhausted"]) == ("name 2", True, True)
-    assert [row["waba_id"] for row in await rows(pool, "select * from whatsapp_numbers")] == ["w2"]
+    assert [row["waba_id"] for row in await rows(pool, "select * from whatsapp_numbers")] == ["206400000000002"]
     (customer,) = await rows(pool, "select * from customers")
     assert (customer["name"], customer["phone"]) == ("Kim 2", "+447700900102")
     assert [row["allowed"] for row in await rows(pool, "select * from consents")] == [False]
@@ -99,7 +102,7 @@ async def test_what_belongs_to_another_organisation_is_refused(pool: Pool) -> No
     theirs: dict[str, Any] = {"org_id": "other", "after": 9}
     refused = await apply(
         pool,
-        a_change(NumberUpserted, **theirs, waba_id="stolen"),
+        a_change(NumberUpserted, **theirs, waba_id="206400000000666"),
         a_change(CustomerUpserted, **theirs, name="stolen"),
         a_change(ConsentChanged, **theirs),
         a_change(OrgCredit, **theirs),
@@ -118,17 +121,95 @@ async def test_two_organisations_that_claim_one_number_in_one_batch(pool: Pool) 
     refused = await apply(
         pool,
         a_change(OrgUpserted, org_id="other"),
-        a_change(NumberUpserted, phone_number_id="77"),
-        a_change(NumberUpserted, phone_number_id="77", org_id="other"),
+        a_change(NumberUpserted, phone_number_id="77777"),
+        a_change(NumberUpserted, phone_number_id="77777", org_id="other"),
     )
-    (number,) = await rows(pool, "select org_id from whatsapp_numbers where phone_number_id = '77'")
+    (number,) = await rows(pool, "select org_id from whatsapp_numbers where phone_number_id = '77777'")
     assert [reason for _, reason in refused] == ["number_of_another_org"]
     assert number["org_id"] in {ORG, "other"}
 
 
+async def test_an_sms_number_belongs_to_one_organisation(pool: Pool) -> None:
+    theirs: dict[str, Any] = {"org_id": "other", "name": "Other"}
+    assert await apply(pool, a_change(OrgUpserted, **theirs, sms_number="+447700900002")) == []
+    refused = await apply(pool, a_change(OrgUpserted, **theirs, after=1, sms_number="+447700900001", sms_active=True))
+    assert refused == [(0, "number_of_another_org")]
+    assert await rows(pool, "select org_id, sms_number from orgs order by org_id") == [
+        {"org_id": ORG, "sms_number": "+447700900001"},
+        {"org_id": "other", "sms_number": "+447700900002"},
+    ]
+
+
+async def test_a_new_organisation_with_anothers_sms_number_is_refused_as_a_whole_and_may_come_again(pool: Pool) -> None:
+    new = a_change(OrgUpserted, org_id="new", sms_number="+447700900001")
+    assert await apply(pool, new, a_change(OrgCredit, org_id="new")) == [
+        (0, "number_of_another_org"),
+        (1, "unknown_org"),
+    ]
+    assert await apply(pool, a_change(OrgUpserted), new) == []
+    assert [row["org_id"] for row in await rows(pool, "select org_id from orgs where sms_number is not null")] == [
+        "new"
+    ]
+
+
+async def test_two_organisations_exchange_their_sms_numbers(pool: Pool) -> None:
+    one, two = "+447700900001", "+447700900002"
+    await apply(pool, a_change(OrgUpserted, org_id="other", sms_number=two))
+    exchanged = await apply(
+        pool,
+        a_change(OrgUpserted, after=1),
+        a_change(OrgUpserted, after=1, org_id="other", sms_number=one),
+        a_change(OrgUpserted, after=2, sms_number=two),
+    )
+    assert exchanged == []
+    assert await rows(pool, "select org_id, sms_number from orgs order by org_id") == [
+        {"org_id": ORG, "sms_number": two},
+        {"org_id": "other", "sms_number": one},
+    ]
+
+
+async def test_of_two_that_claim_a_free_sms_number_at_the_same_moment_one_has_it(pool: Pool) -> None:
+    claims = [a_change(OrgUpserted, org_id=f"org-{i}", sms_number="+447700900077") for i in range(4)]
+    refused = [one for told in await asyncio.gather(*[apply(pool, claim) for claim in claims]) for one in told]
+    assert refused == [(0, "number_of_another_org")] * 3
+    assert len(await rows(pool, "select 1 from orgs where sms_number = '+447700900077'")) == 1
+
+
+async def test_a_number_given_up_is_nobodys_until_another_organisation_tells_it(pool: Pool) -> None:
+    theirs: dict[str, Any] = {"org_id": "other"}
+    await apply(pool, a_change(OrgUpserted, **theirs), a_change(NumberUpserted))
+    async with pool.acquire() as db:
+        await db.execute("update whatsapp_numbers set token = 'of acme'")
+    assert await apply(pool, a_change(NumberRemoved, **theirs, after=1)) == [(0, "number_of_another_org")]
+    assert await apply(pool, a_change(NumberRemoved, after=2), a_change(NumberUpserted, after=1)) == []
+    async with pool.acquire() as db:
+        assert await queries.wabas(db, [NUMBER]) == {}
+        assert [one.org_id for one in await queries.find(db, [(NUMBER, "447700900999", None)])] == [None]
+    assert await apply(pool, a_change(NumberUpserted, **theirs, after=3)) == []
+    (number,) = await rows(pool, "select org_id, token from whatsapp_numbers")
+    assert (number["org_id"], number["token"]) == ("other", None)
+
+
+async def test_a_number_that_nobody_has_may_be_given_up_and_nothing_follows(pool: Pool) -> None:
+    assert await apply(pool, a_change(NumberRemoved, phone_number_id="77777")) == []
+    assert await rows(pool, "select 1 from whatsapp_numbers where phone_number_id = '77777'") == []
+
+
+@pytest.mark.parametrize("column", ["phone_number_id", "waba_id"])
+async def test_the_table_itself_takes_no_id_that_could_be_an_address(pool: Pool, column: str) -> None:
+    row = {"org_id": ORG, "phone_number_id": "77777", "waba_id": WABA} | {column: "106400000000001/../106400000000999"}
+    async with pool.acquire() as db:
+        with pytest.raises(asyncpg.CheckViolationError):
+            await db.execute(
+                "insert into whatsapp_numbers (org_id, phone_number_id, waba_id, display_number, upserted_at)"
+                " values ($1, $2, $3, '+447700900123', now())",
+                *row.values(),
+            )
+
+
 async def test_what_nobody_has_told_yet_is_refused_and_the_same_batch_may_tell_it(pool: Pool) -> None:
     new: dict[str, Any] = {"org_id": "new"}
-    assert await apply(pool, a_change(NumberUpserted, **new, phone_number_id="8"), a_change(OrgCredit, **new)) == [
+    assert await apply(pool, a_change(NumberUpserted, **new, phone_number_id="88888"), a_change(OrgCredit, **new)) == [
         (0, "unknown_org"),
         (1, "unknown_org"),
     ]

@@ -14,6 +14,7 @@ from libs.common.events.directory import (
     ConsentChanged,
     CustomerUpserted,
     DirectoryChange,
+    NumberRemoved,
     NumberUpserted,
     OrgCredit,
     OrgUpserted,
@@ -24,6 +25,7 @@ from tests.support.ingest import ORG, tell_org
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 KIM, PAT, WRITER, EARLIER = (UUID(f"5f0c0000-0000-4000-8000-00000000000{i}") for i in (1, 2, 3, 4))
 PHONES = [f"+44770090010{i}" for i in range(3)]
+SMS_NUMBERS = ("+447700900001", "+447700900002")
 ORGS = (ORG, "other")
 
 Told = tuple[type[Any], str, int, dict[str, Any]]
@@ -55,16 +57,25 @@ CUSTOMERS = told(
     {"name": st.sampled_from(("Kim", "Pat", None)), "phone": st.sampled_from((*PHONES, None))},
 )
 OTHERS = (
-    told(OrgUpserted, {"name": st.sampled_from("ab")}, {"portal_host": st.just("x.link"), "sms_active": st.booleans()})
+    told(
+        OrgUpserted,
+        {"name": st.sampled_from("ab")},
+        {
+            "portal_host": st.just("x.link"),
+            "sms_active": st.booleans(),
+            "sms_number": st.sampled_from((*SMS_NUMBERS, None)),
+        },
+    )
     | told(OrgCredit, {"exhausted": st.sampled_from((True, False, None))})
     | told(
         NumberUpserted,
         {
-            "phone_number_id": st.sampled_from("78"),
-            "waba_id": st.sampled_from("vw"),
+            "phone_number_id": st.sampled_from(("77777", "88888")),
+            "waba_id": st.sampled_from(("20001", "20002")),
             "display_number": st.just(PHONES[0]),
         },
     )
+    | told(NumberRemoved, {"phone_number_id": st.sampled_from(("77777", "88888", "66666"))})
     | told(
         ConsentChanged,
         {"customer_id": st.just(EARLIER), "category": st.sampled_from(("sms", "whatsapp")), "allowed": st.booleans()},
@@ -78,7 +89,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
     async with open_pool(database, application_name="test", size=1, command_seconds=10) as pool:
         async with pool.acquire() as db, db.transaction():
             await tell_org(db)
-            await tell_org(db, "other", "66")
+            await tell_org(db, "other", "66666", sms_number=None)
             await db.execute(
                 "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'inbound')",
                 WRITER,

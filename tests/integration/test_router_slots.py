@@ -61,7 +61,7 @@ async def test_two_intents_for_one_closed_conversation_in_one_batch_make_one_bri
         "+447700900123",
         "tflow.link",
     )
-    assert (parsed.from_number, parsed.to) == ("+447700900001", garage.phone)
+    assert (parsed.from_number, parsed.to) == (garage.sms_number, garage.phone)
     [update] = told["delivery.updates.v1"]
     assert (update["message_id"], update["status"], update["reason"], update["seq"]) == (
         second["intent_id"],

@@ -35,7 +35,9 @@ async def pool(database: str) -> AsyncIterator[Pool]:
         async with pool.acquire() as db:
             await db.execute("insert into orgs (org_id, name, upserted_at) values ('acme', 'Acme', $1)", T0)
             await db.execute(
-                "insert into whatsapp_numbers values ($1, 'acme', 'w1', '+447700900123', null, $2)", NUMBER, T0
+                "insert into whatsapp_numbers values ($1, 'acme', '206400000000001', '+447700900123', null, $2)",
+                NUMBER,
+                T0,
             )
             await db.execute(
                 "insert into customers (customer_id, org_id, phone, origin) values ($1, 'acme', $2, 'inbound')",

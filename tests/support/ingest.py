@@ -105,11 +105,13 @@ class Ingest:
         return row
 
 
-async def tell_org(db: Connection, org_id: str = ORG, number: str = NUMBER) -> None:
+async def tell_org(
+    db: Connection, org_id: str = ORG, number: str = NUMBER, *, sms_number: str | None = "+447700900001"
+) -> None:
     """An organisation with one number, told long ago."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
     changes: list[DirectoryChange] = [
-        OrgUpserted(org_id=org_id, at=at, name="Acme Motors", sms_number="+447700900001", sms_active=True),
+        OrgUpserted(org_id=org_id, at=at, name="Acme Motors", sms_number=sms_number, sms_active=True),
         NumberUpserted(org_id=org_id, at=at, phone_number_id=number, waba_id=WABA, display_number="+447700900123"),
     ]
     assert await directory.apply(db, changes) == []

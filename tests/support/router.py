@@ -37,12 +37,18 @@ DAY = timedelta(hours=24)
 OUTPUTS = (OUTBOUND_DECISIONS, OUTBOUND_WHATSAPP, OUTBOUND_SMS, DELIVERY_UPDATES)
 
 
+def waba_of(number: str) -> str:
+    """The WABA of a garage's business number."""
+    return f"2{number}"
+
+
 @dataclass(frozen=True)
 class Garage:
     """One organisation with one number and one customer, whose conversation is as ``last_customer_at`` says."""
 
     org_id: str = field(default_factory=lambda: f"org-{uuid4().hex[:8]}")
     number: str = field(default_factory=lambda: str(uuid4().int)[:15])
+    sms_number: str = field(default_factory=lambda: f"+4477{uuid4().int % 10**8:08}")
     phone: str | None = "+447700900999"
     customer_id: UUID = field(default_factory=uuid4)
     conversation_id: UUID = field(default_factory=uuid4)
@@ -61,13 +67,13 @@ class Garage:
     async def store(self, db: asyncpg.Connection) -> None:
         await db.execute(
             "insert into orgs (org_id, name, sms_number, sms_active, portal_host, credit_exhausted, upserted_at)"
-            " values ($1, 'AcmeMotors', '+447700900001', $2, 'tflow.link', $3, now()) on conflict do nothing",
-            *(self.org_id, self.sms_active, self.credit_exhausted),
+            " values ($1, 'AcmeMotors', $2, $3, 'tflow.link', $4, now()) on conflict (org_id) do nothing",
+            *(self.org_id, self.sms_number, self.sms_active, self.credit_exhausted),
         )
         await db.execute(
             "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, upserted_at)"
             " values ($1, $2, $3, '+447700900123', now()) on conflict do nothing",
-            *(self.number, self.org_id, f"waba-{self.number}"),
+            *(self.number, self.org_id, waba_of(self.number)),
         )
         await db.execute(
             "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'directory')",
@@ -102,8 +108,8 @@ class Garage:
         await db.execute(
             "insert into templates (org_id, waba_id, name, language, category, parameter_format, status, body, updated_at)"
             " values ($1, $2, $3, $4, $5, $6, $7, $8, now())"
-            " on conflict (waba_id, name, language) do update set status = excluded.status",
-            *(self.org_id, f"waba-{self.number}", *template.values()),
+            " on conflict (org_id, waba_id, name, language) do update set status = excluded.status",
+            *(self.org_id, waba_of(self.number), *template.values()),
         )
 
     def intent(self, **changes: Any) -> dict[str, Any]:

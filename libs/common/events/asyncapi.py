@@ -10,7 +10,14 @@ from typing import Any
 import orjson
 
 from libs.common.events.base import Event
-from libs.common.events.directory import ConsentChanged, CustomerUpserted, NumberUpserted, OrgCredit, OrgUpserted
+from libs.common.events.directory import (
+    ConsentChanged,
+    CustomerUpserted,
+    NumberRemoved,
+    NumberUpserted,
+    OrgCredit,
+    OrgUpserted,
+)
 from libs.common.events.inbound import InboundMessage, MetaWebhook, TwilioStatusWebhook
 from libs.common.events.intents import Intent
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, OutboundRefused, SmsCommand, WhatsappCommand
@@ -36,7 +43,7 @@ EVENTS_OF: dict[Topic, tuple[type[Event], ...]] = {
     OUTBOUND_SMS: (SmsCommand,),
     OUTBOUND_REFUSED: (OutboundRefused,),
     DELIVERY_UPDATES: (DeliveryUpdate,),
-    DIRECTORY_CHANGES: (OrgUpserted, OrgCredit, NumberUpserted, CustomerUpserted, ConsentChanged),
+    DIRECTORY_CHANGES: (OrgUpserted, OrgCredit, NumberUpserted, NumberRemoved, CustomerUpserted, ConsentChanged),
 }
 _SCHEMAS = "#/components/schemas/{model}"
 

@@ -12,8 +12,13 @@ from libs.common import phone
 from libs.common.errors import Undecodable
 from libs.common.events.base import Event, event_type, faults, read_json_object
 from libs.common.events.content import passable
+from libs.common.events.fields import MetaId, OrgId
 
 ConsentCategory = Literal["transactional", "service_reminders", "marketing", "whatsapp", "sms"]
+ConsentSource = Annotated[
+    str, Field(pattern=r"^[a-z0-9_]{1,40}$")
+]  # whatsapp, sms; a reader of today takes tomorrow's too
+ConsentCause = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
 
 
 def _e164(raw: str) -> str:
@@ -24,13 +29,11 @@ def _e164(raw: str) -> str:
 
 
 Phone = Annotated[str, AfterValidator(_e164)]
-Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
-
 Policy = Annotated[dict[str, Any], AfterValidator(passable)]
 
 
 class _Change(Event):
-    org_id: Id
+    org_id: OrgId
     at: AwareDatetime
 
 
@@ -62,9 +65,18 @@ class NumberUpserted(_Change):
     TYPE: ClassVar[str] = "number.upserted.v1"
 
     type: Literal["number.upserted.v1"] = "number.upserted.v1"
-    phone_number_id: Id
-    waba_id: Id
+    phone_number_id: MetaId
+    waba_id: MetaId
     display_number: Phone
+
+
+class NumberRemoved(_Change):
+    """The organisation gives a WhatsApp business number up: it is nobody's until an organisation tells it anew."""
+
+    TYPE: ClassVar[str] = "number.removed.v1"
+
+    type: Literal["number.removed.v1"] = "number.removed.v1"
+    phone_number_id: MetaId
 
 
 class CustomerUpserted(_Change):
@@ -79,7 +91,11 @@ class CustomerUpserted(_Change):
 
 
 class ConsentChanged(_Change):
-    """One consent of one customer."""
+    """One consent of one customer.
+
+    ``source`` is null where the platform tells it, else the channel on which the customer said so; ``cause`` says how: ``keyword`` (the whole text
+    STOP or START), ``preferences`` (WhatsApp's own switch), ``refusal`` (the provider would not deliver because of it).
+    """
 
     TYPE: ClassVar[str] = "consent.changed.v1"
 
@@ -87,10 +103,14 @@ class ConsentChanged(_Change):
     customer_id: UUID
     category: ConsentCategory
     allowed: bool
+    source: ConsentSource | None = None
+    cause: ConsentCause | None = None
 
 
-DirectoryChange = OrgUpserted | OrgCredit | NumberUpserted | CustomerUpserted | ConsentChanged
-_TYPES = frozenset({OrgUpserted.TYPE, OrgCredit.TYPE, NumberUpserted.TYPE, CustomerUpserted.TYPE, ConsentChanged.TYPE})
+DirectoryChange = OrgUpserted | OrgCredit | NumberUpserted | NumberRemoved | CustomerUpserted | ConsentChanged
+_TYPES = frozenset(
+    change.TYPE for change in (OrgUpserted, OrgCredit, NumberUpserted, NumberRemoved, CustomerUpserted, ConsentChanged)
+)
 _ADAPTER: TypeAdapter[DirectoryChange] = TypeAdapter(Annotated[DirectoryChange, Field(discriminator="type")])
 
 

@@ -15,11 +15,11 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 from libs.common.errors import Undecodable
 from libs.common.events.base import Event, Part, event_type, faults, read_json_object
 from libs.common.events.content import OUT_KINDS, OutContent, TemplateFields
+from libs.common.events.fields import OrgId
 from libs.common.storable import storable
 
 ActorKind = Literal["ai", "staff", "system"]
 _ACTOR_KINDS: dict[str, ActorKind] = {"ai": "ai", "staff": "staff", "system": "system"}
-OrgId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
 
 
 class Actor(Part):

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from libs.common.events.base import Event, Part
+from libs.common.events.fields import MetaId
 
 Route = Literal["session", "template", "bridge", "silent", "rejected"]
 Channel = Literal["whatsapp", "sms", "portal"]
@@ -48,7 +49,7 @@ class WhatsappCommand(Event):
     conversation_id: UUID
     sequence: int
     route: Literal["session", "template"]
-    phone_number_id: str
+    phone_number_id: MetaId
     to: str | None = None  # E.164 with the plus; wins over the BSUID at Meta
     recipient: str | None = None  # BSUID
     named: bool = False  # the intent itself named ``to``

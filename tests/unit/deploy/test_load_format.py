@@ -126,7 +126,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     ("twice", "field"),
     [
         (
-            '      - {phone_number_id: "106400000000001", waba_id: "w", display_number: "+447700900124"}',
+            '      - {phone_number_id: "106400000000001", waba_id: "206400000000001", display_number: "+447700900124"}',
             "phone_number_id",
         ),
         ("      - {name: appointment_reminder, language: en_GB, category: UTILITY, body: Hi}", "name"),
@@ -146,14 +146,14 @@ def test_the_same_thing_twice_is_a_fault_that_names_the_first(tmp_path: Path, tw
     assert f"line {at + 1}" in told
 
 
-def test_a_template_stands_once_in_a_waba_whoever_shares_it(tmp_path: Path) -> None:
+def test_two_garages_of_one_waba_have_a_template_each(tmp_path: Path) -> None:
     garage = (
         "  - org_id: {0}\n    name: {0}\n"
-        '    numbers: [{{phone_number_id: "{0}", waba_id: "9", display_number: "+447700900123"}}]\n'
+        '    numbers: [{{phone_number_id: "{1}", waba_id: "99999", display_number: "+447700900123"}}]\n'
         "    templates: [{{name: hello, language: en, category: UTILITY, body: Hi}}]\n"
     )
-    told = fault(tmp_path, "orgs:\n" + garage.format("one") + garage.format("two"))
-    assert told.startswith(":9: orgs[1].templates[0].name: stands in line 5")
+    (tmp_path / "shared.yaml").write_text("orgs:\n" + garage.format("one", 11111) + garage.format("two", 22222))
+    assert [len(org.templates) for org in read(tmp_path / "shared.yaml").content.orgs] == [1, 1]
 
 
 def test_templates_without_a_number_belong_to_nobody(tmp_path: Path) -> None:
