@@ -5,9 +5,9 @@ wipes, stops or kills a server takes one of its own: ``own_kafka``, ``own_postgr
 """
 
 import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 from uuid import uuid4
 
@@ -134,6 +134,14 @@ def redis_url(redis_server: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """An empty folder to which every user of the machine finds a way."""
+    with TemporaryDirectory(prefix="transom-open-") as parent:
+        Path(parent).chmod(0o755)
+        yield Path(parent)
+
+
+@pytest.fixture
 def own_kafka(run_servers: RunServers, tmp_path: Path) -> Iterator[KafkaServer]:
     """A broker to stop, kill, pause and restart."""
     yield from _running(KafkaServer(tmp_path / "own-kafka", run_servers.watchdog))
@@ -155,4 +163,4 @@ def _running(server: AnyServer) -> Iterator[AnyServer]:
     server.start()
     yield server
     server.kill()
-    shutil.rmtree(server.folder, ignore_errors=True)
+    server.remove()

@@ -1,5 +1,6 @@
 """The environment of one machine's system: every address and secret as ``TRANSOM_*``, written to ``transom.env``."""
 
+import re
 import secrets
 import shlex
 from collections.abc import Collection, Mapping
@@ -113,6 +114,14 @@ def kafka_connection(env: Mapping[str, str], client_id: str) -> KafkaConnection:
     """How to reach the brokers of a run, credentials included."""
     given = {name: env[PREFIX + name.upper()] for name in KafkaSettings.model_fields if PREFIX + name.upper() in env}
     return KafkaSettings.model_validate(given).kafka_connection(client_id)
+
+
+def without_password(address: str) -> str:
+    """The address as it may be shown: stars stand where a password stood."""
+    head, at, rest = address.rpartition("@")
+    scheme, _, who = head.partition("://")
+    query = re.sub(r"(?i)([?&]password=)[^&]*", r"\1***", rest)
+    return f"{scheme}://{who.partition(':')[0]}:***@{query}" if at and ":" in who else f"{head}{at}{query}"
 
 
 def remembered(folder: Path) -> dict[str, str]:

@@ -35,6 +35,7 @@ from deploy.local.environment import (
 from deploy.local.follow import following, fresh_log, last_line
 from deploy.local.register import register
 from deploy.local.servers.errors import ServerError
+from deploy.local.servers.private import private_folder
 from deploy.local.servers.together import Given, LocalServers
 from deploy.local.watchdog import Watchdog, Watched, end
 from libs.common.db.migrate import migrate
@@ -100,8 +101,7 @@ def system(
     try:
         env = environment(servers.addresses, ports, given, remembered(folder))
         asyncio.run(_prepare(env))
-        logs = folder / "logs"
-        logs.mkdir(exist_ok=True)
+        logs = private_folder(folder / "logs")
         processes = _spawn(servers.watchdog, env, ports, logs)
         try:
             _wait_ready(env, processes, logs)

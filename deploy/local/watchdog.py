@@ -32,6 +32,7 @@ ASK_SECONDS = 4.0
 KILL_SECONDS = 2.0
 SWEEP_SECONDS = 2.0
 _STARTED_TOLERANCE = 1.0  # seconds; the boot time that psutil adds may be off by a clock adjustment
+_PRIVATE_FILE, _PRIVATE_UMASK = 0o600, 0o077
 _POLL = 0.05
 _LOOK_AGAIN = 0.5  # whoever is killed may have started another meanwhile
 
@@ -158,12 +159,12 @@ class Watchdog:
         base: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a process that cannot outlive this run; its output is added to the file ``output``.
+        """Start a process that cannot outlive this run; its output is added to the file ``output``. No other user can read what it writes.
 
         ``env`` is added to ``base``, which is this process's environment unless given. The process has a session of its own: Ctrl-C does not reach
         it, whoever spawned it decides about its end.
         """
-        with output.open("ab") as log:
+        with os.fdopen(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _PRIVATE_FILE), "ab") as log:
             process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
                 list(argv),
                 stdin=subprocess.DEVNULL,
@@ -172,6 +173,7 @@ class Watchdog:
                 env={**(os.environ if base is None else base), **(env or {}), TOKEN: self.token},
                 cwd=cwd,
                 start_new_session=True,
+                umask=_PRIVATE_UMASK,
             )
         with contextlib.suppress(psutil.NoSuchProcess):  # gone already: the spawner finds out from its exit code
             self.watch(Watched.of(process.pid, stop_signal))

@@ -91,6 +91,7 @@ def main() -> int:
             given=Given.from_environment(os.environ),
             console=Console(stderr=True),
             scratch=None if options.keep else folder,
+            rights=seed.RIGHTS,
         ) as servers:
             machine, where = Machine.here(), _where(servers)
             console.print(f"{machine}\n{where}", highlight=False)

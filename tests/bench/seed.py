@@ -8,11 +8,18 @@ from uuid import uuid4
 
 import asyncpg
 
+from deploy.local.servers.postgres import ROLE
 from libs.common.db.migrate import migrate
 from tests.bench.traffic import ORGS
 
 _SECONDS = 600
 _IN_A_HURRY = {"synchronous_commit": "off", "session_replication_role": "replica", "maintenance_work_mem": "'256MB'"}
+RIGHTS = (
+    f"alter role {ROLE} createdb",
+    f"grant pg_checkpoint to {ROLE}",
+    f"grant set on parameter session_replication_role to {ROLE}",
+)
+"""What seeding needs beyond a database of its own, from a server that the bench starts."""
 
 _ORGS = f"""
 insert into orgs (org_id, name, sms_number, sms_active, portal_host, upserted_at)

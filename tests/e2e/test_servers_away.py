@@ -45,6 +45,7 @@ async def own_system(run_servers: RunServers, tmp_path_factory: pytest.TempPathF
     servers: list[Server] = [kafka, postgres, valkey]
     async with AsyncExitStack() as ending:
         for server in servers:
+            ending.callback(server.remove)
             ending.callback(server.kill)
         await asyncio.to_thread(start_all, servers)
         await migrate(postgres.address)

@@ -117,8 +117,8 @@ async def answers(url: str) -> int:
         return answer.status
 
 
-async def test_up_serves_until_ctrl_c_and_again_on_the_same_folder_until_it_is_killed(tmp_path: Path) -> None:
-    folder = tmp_path / "data of mine"
+async def test_up_serves_until_ctrl_c_and_again_on_the_same_folder_until_it_is_killed(open_folder: Path) -> None:
+    folder = open_folder / "data of mine"
     with up(folder) as first:
         await first.ready()
         env = sourced(folder)
@@ -137,8 +137,8 @@ async def test_up_serves_until_ctrl_c_and_again_on_the_same_folder_until_it_is_k
 
 
 @pytest.mark.timeout(300)
-async def test_up_that_is_ended_while_it_starts_leaves_nothing_and_starts_again_at_last(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+async def test_up_that_is_ended_while_it_starts_leaves_nothing_and_starts_again_at_last(open_folder: Path) -> None:
+    folder = open_folder / "data"
     moments = ("bin/postgres", "kafka.Kafka", "deploy.local.sandbox", "sms-bridge")
     endings = [(moment, number) for moment in moments for number in (signal.SIGINT, signal.SIGKILL)]
     for moment, number in endings:
@@ -151,8 +151,8 @@ async def test_up_that_is_ended_while_it_starts_leaves_nothing_and_starts_again_
         await again.ends(signal.SIGTERM)
 
 
-async def test_one_run_at_a_time_has_a_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+async def test_one_run_at_a_time_has_a_folder(open_folder: Path) -> None:
+    folder = open_folder / "data"
     with up(folder) as first:
         await first.until((folder / "lock").exists, "the folder is taken")
         await first.until((folder / "lock").read_text, "by a process that says so")

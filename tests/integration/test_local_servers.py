@@ -57,8 +57,8 @@ async def test_all_three_start_together_serve_and_are_gone_afterwards(tmp_path: 
     assert not [pid for pid in pids if pid and psutil.pid_exists(pid)]
 
 
-async def test_what_was_written_is_there_after_a_stop_and_on_another_port(tmp_path: Path) -> None:
-    with LocalServers(tmp_path) as servers:
+async def test_what_was_written_is_there_after_a_stop_and_on_another_port(open_folder: Path) -> None:
+    with LocalServers(open_folder) as servers:
         addresses = servers.addresses
         db = await asyncpg.connect(addresses.postgres_dsn)
         await db.execute("create table kept as select 42 as answer")
@@ -66,7 +66,7 @@ async def test_what_was_written_is_there_after_a_stop_and_on_another_port(tmp_pa
         with redis.Redis.from_url(addresses.redis_url) as client:
             client.set("kept", "42")
         await _produce(addresses.kafka_bootstrap, "kept", b"42")
-    with LocalServers(tmp_path) as servers:
+    with LocalServers(open_folder) as servers:
         assert servers.addresses != addresses
         assert await _value(servers.addresses.postgres_dsn, "select answer from kept") == 42
         with redis.Redis.from_url(servers.addresses.redis_url) as client:
@@ -135,13 +135,13 @@ def test_a_paused_server_can_be_stopped(own_valkey: ValkeyServer) -> None:
     assert is_free(own_valkey.port)
 
 
-def test_half_a_cluster_from_an_interrupted_start_is_made_anew(tmp_path: Path, watchdog: Watchdog) -> None:
-    (tmp_path / "data.new-interrupted").mkdir()
-    (tmp_path / "data.new-interrupted" / "PG_VERSION").write_text("18\n")
-    server = PostgresServer(tmp_path, watchdog, durable=False)
+def test_half_a_cluster_from_an_interrupted_start_is_made_anew(open_folder: Path, watchdog: Watchdog) -> None:
+    (open_folder / "data.new-interrupted").mkdir()
+    (open_folder / "data.new-interrupted" / "PG_VERSION").write_text("18\n")
+    server = PostgresServer(open_folder, watchdog, durable=False)
     server.start()
     server.stop()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "server.log"]
+    assert sorted(path.name for path in open_folder.iterdir()) == ["data", "password", "server.log"]
 
 
 def test_half_a_format_from_an_interrupted_start_is_made_anew(tmp_path: Path, watchdog: Watchdog) -> None:
@@ -153,10 +153,12 @@ def test_half_a_format_from_an_interrupted_start_is_made_anew(tmp_path: Path, wa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "server.log", "server.properties"]
 
 
-def test_a_server_left_alive_by_an_unclean_end_is_ended_by_the_next_start(tmp_path: Path, watchdog: Watchdog) -> None:
-    left = PostgresServer(tmp_path, watchdog, durable=False)
+def test_a_server_left_alive_by_an_unclean_end_is_ended_by_the_next_start(
+    open_folder: Path, watchdog: Watchdog
+) -> None:
+    left = PostgresServer(open_folder, watchdog, durable=False)
     left.start()
-    again = PostgresServer(tmp_path, watchdog, durable=False)
+    again = PostgresServer(open_folder, watchdog, durable=False)
     again.start()
     assert left.pid is not None
     assert again.pid != left.pid
@@ -205,11 +207,11 @@ def test_a_taken_port_of_the_controller_is_named(tmp_path: Path) -> None:
         LocalServers(tmp_path, given=given, port_base=base).start()
 
 
-def test_a_server_that_cannot_start_says_why_in_its_own_words(tmp_path: Path, watchdog: Watchdog) -> None:
-    server = PostgresServer(tmp_path, watchdog, durable=False)
+def test_a_server_that_cannot_start_says_why_in_its_own_words(open_folder: Path, watchdog: Watchdog) -> None:
+    server = PostgresServer(open_folder, watchdog, durable=False)
     server.start()
     server.stop()
-    (tmp_path / "data" / "postgresql.conf").write_text("no_such_setting = on\n")
+    (open_folder / "data" / "postgresql.conf").write_text("no_such_setting = on\n")
     with pytest.raises(ServerError, match="no_such_setting"):
         server.start()
 

@@ -5,6 +5,7 @@ import pytest
 from redis.asyncio import Redis as Client
 from redis.asyncio.client import Pipeline
 
+from deploy.local.servers.ports import LOOPBACK
 from deploy.local.servers.valkey import ValkeyServer
 from libs.common.errors import ConfigurationError
 from libs.common.redis import AWAY, Redis, open_redis
@@ -45,12 +46,11 @@ async def test_a_refused_command_is_no_answer_and_is_told(redis_url: str, log_li
 
 
 async def test_a_server_that_may_not_do_what_is_needed_is_told_at_the_start(own_valkey: ValkeyServer) -> None:
-    address = own_valkey.address
-    client = Client.from_url(address)
+    client = Client.from_url(own_valkey.address)
     await client.acl_setuser("narrow", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-eval"])
     await client.aclose()
     with pytest.raises(ConfigurationError, match=r"EVAL.*NoPermissionError.*allow both on bridge:"):
-        async with open_redis(address.replace("redis://", "redis://narrow:any@")):
+        async with open_redis(f"redis://narrow:any@{LOOPBACK}:{own_valkey.port}/0"):
             pass
 
 

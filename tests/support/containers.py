@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import secrets
 import threading
 import time
 import warnings
@@ -17,7 +18,7 @@ import redis
 from testcontainers.core.container import DockerContainer
 
 from deploy.local.servers.kafka_probe import serves
-from deploy.local.servers.ports import free_port
+from deploy.local.servers.ports import LOOPBACK, free_port
 
 KAFKA_IMAGE, POSTGRES_IMAGE, VALKEY_IMAGE = "apache/kafka:4.4.0", "postgres:18", "valkey/valkey:9"
 _READY_SECONDS = 90.0
@@ -58,7 +59,8 @@ def _ping() -> bool:
 def kafka() -> Iterator[str]:
     """The broker's advertised address must be known before it starts, so the port is chosen here."""
     port = free_port()
-    container = DockerContainer(KAFKA_IMAGE).with_bind_ports(port, port)
+    container = DockerContainer(KAFKA_IMAGE)
+    _publish(container, port, port)
     host = container.get_container_host_ip()
     settings = {
         "NODE_ID": "1",
@@ -86,25 +88,30 @@ def kafka() -> Iterator[str]:
 
 @contextmanager
 def postgres() -> Iterator[str]:
+    password = secrets.token_hex(16)
     container = (
         DockerContainer(POSTGRES_IMAGE)
-        .with_exposed_ports(5432)
-        .with_env("POSTGRES_HOST_AUTH_METHOD", "trust")
+        .with_env("POSTGRES_PASSWORD", password)
         .with_command("postgres -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300")
     )
+    _publish(container, 5432)
     with container:
         address = f"{container.get_container_host_ip()}:{container.get_exposed_port(5432)}"
-        dsn = f"postgresql://postgres@{address}/postgres"
+        dsn = f"postgresql://postgres:{password}@{address}/postgres"
         _wait_until(lambda: _connects(dsn), POSTGRES_IMAGE)
         yield dsn
 
 
 @contextmanager
 def valkey() -> Iterator[str]:
-    container = DockerContainer(VALKEY_IMAGE).with_exposed_ports(6379)
-    container.with_command("valkey-server --save '' --appendonly no --databases 256")
+    password = secrets.token_hex(16)
+    container = DockerContainer(VALKEY_IMAGE).with_env("PASSWORD", password)
+    # the container's environment, unlike a command line, is not for everybody on the machine
+    settings = "save ''\nappendonly no\ndatabases 256\nrequirepass %s\n"
+    container.with_command(["sh", "-c", f'printf "{settings}" "$PASSWORD" | exec valkey-server -'])
+    _publish(container, 6379)
     with container:
-        url = f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+        url = f"redis://:{password}@{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
         _wait_until(lambda: _pongs(url), VALKEY_IMAGE)
         yield url
 
@@ -114,6 +121,12 @@ START: dict[str, Callable[[], AbstractContextManager[str]]] = {
     "PostgreSQL": postgres,
     "Valkey": valkey,
 }
+
+
+def _publish(container: DockerContainer, port: int, on: int | None = None) -> None:
+    """Publish a port, on the loopback address where the engine is on this machine; Docker's default is every address."""
+    here = container.get_container_host_ip() in {"localhost", "127.0.0.1", "::1"}
+    container.ports[str(port)] = (LOOPBACK, on) if here else on  # type: ignore[assignment] # Docker takes an address too
 
 
 def _wait_until(ready: Callable[[], bool], image: str) -> None:

@@ -22,7 +22,7 @@ import redis
 from deploy.local.servers import kafka_probe
 from deploy.local.servers.errors import ServerError
 from deploy.local.servers.kafka import KafkaServer
-from deploy.local.servers.postgres import PostgresServer
+from deploy.local.servers.postgres import ROLE, PostgresServer
 from deploy.local.servers.server import Server
 from deploy.local.servers.valkey import ValkeyServer
 from deploy.local.watchdog import Watchdog
@@ -86,8 +86,9 @@ class RunServers:
 
     def _start_local(self, kind: Kind) -> str:
         server = local_server(kind, self._folder / kind.value.lower(), self.watchdog)
-        server.start()
+        self._open.callback(server.remove)
         self._open.callback(server.stop)
+        server.start()
         return server.address
 
     @functools.cached_property
@@ -104,7 +105,7 @@ def local_server(kind: Kind, folder: Path, watchdog: Watchdog) -> Server:
         case Kind.KAFKA:
             return KafkaServer(folder, watchdog)
         case Kind.POSTGRES:
-            return PostgresServer(folder, watchdog, durable=False)
+            return PostgresServer(folder, watchdog, durable=False, rights=[f"alter role {ROLE} createdb"])
         case Kind.REDIS:
             return ValkeyServer(folder, watchdog, durable=False)
 

@@ -19,7 +19,7 @@ from deploy.local.demo.garage import Garage
 from deploy.local.demo.loan import borrowed
 from deploy.local.demo.story import Story
 from deploy.local.demo.witness import StoryError, Witness
-from deploy.local.environment import SANDBOX_URL, kafka_connection
+from deploy.local.environment import SANDBOX_URL, kafka_connection, without_password
 from deploy.local.load import load_into
 from deploy.local.register import register
 from deploy.local.sandbox.client import SandboxClient, SandboxError
@@ -110,7 +110,7 @@ def _keep(console: Console, running: Running) -> None:
     console.print(f"kept running until Ctrl-C; addresses are in {running.env_file} (source it):", soft_wrap=True)
     for name, value in sorted(running.env.items()):
         if name.endswith(("_URL", "_BOOTSTRAP", "_DSN")):
-            console.print(f"  {name}={value}", soft_wrap=True)
+            console.print(f"  {name}={without_password(value)}", soft_wrap=True, markup=False)
     running.hold()
 
 

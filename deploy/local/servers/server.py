@@ -1,6 +1,6 @@
 """What every server of this machine can: start, stop, be killed, be paused, come back.
 
-A server owns one folder: its data, its log (``server.log``) and ``process.json``, by which the next start finds and
+A server owns one folder, which no other user can look into: its data, its log (``server.log``) and ``process.json``, by which the next start finds and
 ends what an unclean end may have left alive. Everything here is synchronous; from asyncio call it in a thread.
 """
 
@@ -21,6 +21,7 @@ import psutil
 
 from deploy.local.servers.errors import ServerError
 from deploy.local.servers.ports import free_port
+from deploy.local.servers.private import private_folder
 from deploy.local.watchdog import Watchdog, Watched, end, send, tree
 
 _START_SECONDS = 60.0
@@ -77,7 +78,7 @@ class Server(ABC):
         if self._process is not None and self._process.poll() is None:
             return
         self._given_up.clear()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         self.end_leftover()
         self._prepare()
         self._process = self.watchdog.spawn(
@@ -97,6 +98,10 @@ class Server(ABC):
     def kill(self) -> None:
         """SIGKILL, children included."""
         self._end(0)
+
+    def remove(self) -> None:
+        """Remove all that it keeps. It must not run."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def restart(self) -> None:
         self.stop()

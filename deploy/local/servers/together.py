@@ -19,6 +19,7 @@ from deploy.local.servers.errors import ServerError
 from deploy.local.servers.kafka import KafkaServer
 from deploy.local.servers.ports import is_free
 from deploy.local.servers.postgres import PostgresServer
+from deploy.local.servers.private import PRIVATE_FILE, PRIVATE_FOLDER, SEARCHABLE_FOLDER
 from deploy.local.servers.server import Server
 from deploy.local.servers.valkey import ValkeyServer
 from deploy.local.watchdog import Watchdog
@@ -57,7 +58,7 @@ class LocalServers:
     ``port_base``: Kafka takes it, its controller the next, PostgreSQL and Valkey the two after; None takes free ports.
     ``durable=False`` never waits for the disk. Raises ServerError in one line for a person. ``watchdog`` takes further
     processes of the same run: its ``spawn`` starts what may not outlive it. ``scratch`` is a folder that was made for this
-    run alone and is removed if the run is killed.
+    run alone and is removed if the run is killed. ``rights``: see PostgresServer.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class LocalServers:
         durable: bool = True,
         console: Console | None = None,
         scratch: Path | None = None,
+        rights: Sequence[str] = (),
     ) -> None:
         self.scratch = scratch
+        self.rights = rights
         self.folder = folder.absolute()
         self.given = given or Given()
         self.port_base = port_base
@@ -95,6 +98,10 @@ class LocalServers:
             raise RuntimeError("the servers do not run")
         return self._watchdog
 
+    @property
+    def _lasting(self) -> bool:
+        return self.durable and self.scratch is None
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -105,12 +112,14 @@ class LocalServers:
     def start(self) -> Servers:
         """Start what is not given, all at once. A failure stops what had started."""
         with contextlib.ExitStack() as starting:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._take_folder()
             starting.enter_context(self._lock())
             self._watchdog = starting.enter_context(Watchdog())
             if self.scratch is not None:
                 self._watchdog.scratch(self.scratch)
             servers = self._build(self._watchdog)
+            if not self._lasting:
+                starting.callback(remove_all, servers)
             starting.callback(stop_all, servers)
             if self.kafka is not None:
                 self.kafka.fetch()  # here, where Ctrl-C arrives, and not in a thread
@@ -137,7 +146,14 @@ class LocalServers:
             )
             wanted.append(self.kafka)
         if self.given.postgres_dsn is None:
-            self.postgres = PostgresServer(self.folder / "postgres", watchdog, ports[2], durable=self.durable)
+            self.postgres = PostgresServer(
+                self.folder / "postgres",
+                watchdog,
+                ports[2],
+                durable=self.durable,
+                lasting=self._lasting,
+                rights=self.rights,
+            )
             wanted.append(self.postgres)
         if self.given.redis_url is None:
             self.valkey = ValkeyServer(self.folder / "valkey", watchdog, ports[3], durable=self.durable)
@@ -149,10 +165,21 @@ class LocalServers:
                     raise ServerError(f"port {port} is taken, {server.name} cannot have it: choose another base")
         return wanted
 
+    def _take_folder(self) -> None:
+        """Make the folder, or tighten one of an earlier run; what somebody else made for other things too stays as it is.
+
+        For root it can be passed through, for PostgreSQL runs as another user; whatever lies in it is private by itself.
+        """
+        ours = not self.folder.exists() or (self.folder / "lock").exists() or self.scratch == self.folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if ours:
+            self.folder.chmod(SEARCHABLE_FOLDER if os.geteuid() == 0 else PRIVATE_FOLDER)
+
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """One run at a time per folder. The lock goes with this process, however it ends."""
-        with (self.folder / "lock").open("a+") as lock:
+        path = self.folder / "lock"
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE), "a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -184,6 +211,12 @@ def stop_all(servers: Sequence[Server]) -> None:
     if servers:
         with ThreadPoolExecutor(len(servers)) as pool:
             list(pool.map(lambda server: server.stop(), servers))
+
+
+def remove_all(servers: Sequence[Server]) -> None:
+    """Remove what they keep; none of them runs."""
+    for server in servers:
+        server.remove()
 
 
 def _address(server: Server | None) -> str:

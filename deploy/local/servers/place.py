@@ -1,0 +1,123 @@
+"""Where a server lives that may not run as root, when root starts it, and as whom it runs there.
+
+Law 1: it runs as a user and a group of its own, which no other process and no account of the machine has.
+Law 2: that user reaches its place by ordinary permissions; nobody else but root does. A folder that lies below one closed to others (a checkout
+under /root, a test's folder) cannot be that place, so one is made elsewhere and ``elsewhere`` in the folder points to it.
+Law 3: the same holds for the programs it runs: a wheel that is closed to others is copied to the place.
+"""
+
+import os
+import pwd
+import random
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from deploy.local.servers.errors import ServerError
+from deploy.local.servers.private import SEARCHABLE_FOLDER, private_folder
+from deploy.local.servers.unprivileged import as_user
+
+STATE_FOLDER = Path("/var/lib/transom-local")
+"""Places of data that lasts. A folder that is removed by hand leaves its place here."""
+_NO_ACCOUNTS = range(61_184, 65_520)  # kept free of accounts by convention (systemd takes from it while a service runs)
+_ELSEWHERE = "elsewhere"
+_FOR_ITS_GROUP = 0o710
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """``uid`` and ``gid`` are the server's; ``account`` is a user with a name and that group, for tools that ask who they are."""
+
+    folder: Path
+    uid: int
+    gid: int
+    account: int
+
+    def run(self, argv: list[str], *, named: bool = False) -> list[str]:
+        """The command line that runs ``argv`` as the server's user, or with a name."""
+        return as_user(self.account if named else self.uid, self.gid, argv)
+
+    def give(self, path: Path, *, named: bool = False) -> None:
+        """Make the server's user the owner of this and of all below it."""
+        uid = self.account if named else self.uid
+        if os.geteuid() == 0:
+            for one in (path, *path.rglob("*")):
+                os.lchown(one, uid, self.gid)
+
+    def reachable(self, folder: Path) -> Path:
+        """The folder of a wheel, or its copy in the place when the server's user cannot read it where it is."""
+        if os.geteuid() != 0 or (is_reachable(folder) and _open_to_all(folder)):
+            return folder
+        copy = self.folder / folder.name
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(folder, copy, symlinks=True, ignore=shutil.ignore_patterns("include"))
+        self.give(copy)
+        return copy
+
+
+def place_of(folder: Path, *, lasting: bool) -> Place:
+    """The place of the server that keeps its things in ``folder``; made when there is none."""
+    if os.geteuid() != 0:
+        return Place(private_folder(folder), os.geteuid(), os.getegid(), os.geteuid())
+    link = folder / _ELSEWHERE
+    if not link.is_symlink() and not is_reachable(folder.parent):
+        link.symlink_to(_made(lasting=lasting))
+    home = link.readlink() if link.is_symlink() else folder
+    if not home.is_dir():
+        raise ServerError(f"{home}, to which {link} points, is gone: remove {folder} to begin anew")
+    gid = found if (found := home.stat().st_gid) in _NO_ACCOUNTS else _free_id()
+    os.chown(home, 0, gid)
+    home.chmod(_FOR_ITS_GROUP)
+    return Place(home, gid, gid, _account())
+
+
+def remove_place(folder: Path) -> None:
+    """Remove the folder and its place elsewhere."""
+    link = folder / _ELSEWHERE
+    if link.is_symlink():
+        shutil.rmtree(link.readlink(), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_reachable(folder: Path) -> bool:
+    """Whether every user can pass through this folder and all above it."""
+    real = folder.resolve()
+    return all(one.stat().st_mode & stat.S_IXOTH for one in (real, *real.parents))
+
+
+def _open_to_all(folder: Path) -> bool:
+    return bool(folder.stat().st_mode & stat.S_IROTH)
+
+
+def _made(*, lasting: bool) -> Path:
+    if lasting:
+        private_folder(STATE_FOLDER, SEARCHABLE_FOLDER)
+        return Path(tempfile.mkdtemp(prefix="postgres-", dir=STATE_FOLDER))
+    parent = next((one for one in (tempfile.gettempdir(), "/tmp", "/var/tmp") if is_reachable(Path(one))), None)  # noqa: S108 - mkdtemp in it
+    if parent is None:
+        raise ServerError("no folder for temporary files can be reached by a user who is not root: set TMPDIR to one")
+    return Path(tempfile.mkdtemp(prefix="transom-postgres-", dir=parent))
+
+
+def _free_id() -> int:
+    """A number that is neither an account's nor any living process's."""
+    taken = {entry.pw_uid for entry in pwd.getpwall()}
+    for process in psutil.process_iter():
+        try:
+            taken.add(process.uids().real)
+            taken.add(process.gids().real)
+        except psutil.Error:
+            continue  # gone already
+    return random.SystemRandom().choice([number for number in _NO_ACCOUNTS if number not in taken])
+
+
+def _account() -> int:
+    """The user ``nobody``, or any that is not root. Its other processes lack the group, so they reach nothing here."""
+    accounts = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall() if entry.pw_uid != 0}
+    if not accounts:
+        raise ServerError("PostgreSQL does not run as root, and this system has no other user: add one")
+    return accounts.get("nobody") or next(iter(accounts.values()))
