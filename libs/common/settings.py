@@ -129,7 +129,8 @@ class WindowSettings(Settings):
     """The customer service window; short days make a sandbox's story short."""
 
     window_seconds: PositiveFloat = 86400.0
-    window_margin_seconds: Annotated[float, Field(ge=0)] = 30.0
+    window_margin_seconds: Annotated[float, Field(ge=0)] = 0.0
+    window_doubt_seconds: Annotated[float, Field(ge=0)] = 300.0
     reaction_opens_window: bool = False
 
     @model_validator(mode="after")
@@ -141,6 +142,10 @@ class WindowSettings(Settings):
     @property
     def window_length(self) -> timedelta:
         return timedelta(seconds=self.window_seconds)
+
+    @property
+    def window_doubt(self) -> timedelta:
+        return timedelta(seconds=self.window_doubt_seconds)
 
     @property
     def window_margin(self) -> timedelta:

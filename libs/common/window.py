@@ -14,6 +14,8 @@ from math import isfinite
 
 CLOCK_SKEW = timedelta(seconds=60)
 NO_MARGIN = timedelta(0)
+DOUBT_WAIT = timedelta(seconds=15)
+"""After so long the one more send goes that answers a doubtful refusal; what was sent before is part of the same doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,14 @@ class Window:
     """The newest message or call of the customer, by the provider's clock."""
     length: timedelta
     """WINDOW_SECONDS; no default, or one gate would forget the setting."""
+    doubt: timedelta
+    """WINDOW_DOUBT_SECONDS: a refusal by Meta within this time of a customer's message does not count if it is the first. No default either."""
     refused_at: datetime | None = None
-    """When Meta last refused a free-form message because the window was closed (131047)."""
+    """Since when it counts as closed without doubt, until the customer writes: the customer has another number."""
+    first_refused_at: datetime | None = None
+    """When the first send since a customer's message was made that Meta refused because the window was closed (131047)."""
+    last_refused_at: datetime | None = None
+    """The same of the newest such send."""
 
     @property
     def closes_at(self) -> datetime | None:
@@ -35,14 +43,40 @@ class Window:
     def is_open(self, now: datetime, margin: timedelta = NO_MARGIN) -> bool:
         """Whether a free-form message may go at ``now`` and still arrive ``margin`` later.
 
-        At exactly 24 hours the window is closed. Meta's refusal closes it until the customer's next message: Meta has the last word.
+        At exactly 24 hours the window is closed. Meta's refusal of a send made since the customer's last message closes it until the next
+        one, unless it is in doubt: Meta has the last word, but not always the first.
         """
         closes_at = self.closes_at
         if self.last_customer_at is None or closes_at is None:
             return False
         if self.refused_at is not None and self.refused_at >= self.last_customer_at:
             return False
+        if self._first_refusal is not None and not self.is_doubtful:
+            return False
         return now + margin < closes_at
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether Meta refused, but right after the customer had written, and nothing that was sent ``DOUBT_WAIT`` later."""
+        return self.doubtful_since is not None
+
+    @property
+    def doubtful_since(self) -> datetime | None:
+        """When the first send was made whose refusal is in doubt; None where none is."""
+        first = self._first_refusal
+        if first is None or self.last_customer_at is None or self.last_refused_at is None or not self.doubt:
+            return None
+        in_time = first - self.last_customer_at <= self.doubt
+        return first if in_time and self.last_refused_at < first + DOUBT_WAIT else None
+
+    @property
+    def _first_refusal(self) -> datetime | None:
+        """Of the sends since the customer's last message that Meta refused, the first as far as it is known."""
+        last, customer_at = self.last_refused_at, self.last_customer_at
+        if last is None or customer_at is None or last < customer_at:
+            return None
+        first = self.first_refused_at
+        return last if first is None or first < customer_at else min(first, last)
 
 
 def customer_instant(provider_seconds: float, received_at: datetime) -> datetime:

@@ -47,7 +47,7 @@ async def run(settings: IngestSettings, service: Service) -> None:
         await require_schema(pool)
         numbers = Gate(pool)
         bridges = RedisSlots(redis, settings.bridge_hold)
-        deps = worker.Deps(pool, for_worker, bridges, settings.window_length, utc_now, numbers)
+        deps = worker.Deps(pool, for_worker, bridges, settings.window_length, settings.window_doubt, utc_now, numbers)
         gate = Together(for_edge)
 
         async def on_webhooks(batch: Sequence[Received[Understood]]) -> Sequence[Rejected]:

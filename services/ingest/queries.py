@@ -42,6 +42,8 @@ class Standing(NamedTuple):
     opened_before: datetime | None
     opened_at: datetime | None
     refused_at: datetime | None
+    first_refused_at: datetime | None
+    last_refused_at: datetime | None
     message_id: UUID | None
 
 
@@ -92,7 +94,8 @@ with incoming as materialized (
            last_inbound_at = greatest(c.last_inbound_at, n.inbound_at)
       from newest n
      where c.conversation_id = n.conversation_id and c.org_id = n.org_id
- returning c.org_id, c.conversation_id, c.customer_id, c.refused_at, old.last_customer_at as opened_before,
+ returning c.org_id, c.conversation_id, c.customer_id, c.refused_at, c.first_refused_at, c.last_refused_at,
+           old.last_customer_at as opened_before,
            new.last_customer_at as opened_at
 ), fresh as (
     insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, reply_to, status, occurred_at,
@@ -106,7 +109,7 @@ with incoming as materialized (
     on conflict (account, provider_id) where direction = 'in' do nothing
     returning account, provider_id, message_id
 )
-select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.refused_at, f.message_id
+select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.refused_at, h.first_refused_at, h.last_refused_at, f.message_id
   from incoming i
   left join held h on h.conversation_id = i.conversation_id and h.org_id = i.org_id
   left join fresh f on f.account = i.account and f.provider_id = i.provider_id

@@ -44,12 +44,13 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What the worker works with. ``window`` is WINDOW_SECONDS."""
+    """What the worker works with. ``window`` is WINDOW_SECONDS, ``doubt`` WINDOW_DOUBT_SECONDS."""
 
     pool: Pool
     producer: Producer
     slots: slots.RedisSlots
     window: timedelta
+    doubt: timedelta
     now: Clock
     gate: Gate
 
@@ -154,12 +155,12 @@ async def _store(items: Sequence[_Item], places: _Places, deps: Deps) -> list[Re
     told: list[Record] = []
     opened: set[UUID] = set()
     for entry, one in zip(entries, standing, strict=True):
-        window = Window(one.opened_at, deps.window, one.refused_at)
+        window = _window(one.opened_at, one, deps)
         if (
             one.opened_before != one.opened_at
             and entry.conversation_id not in opened
             and window.is_open(now)
-            and not Window(one.opened_before, deps.window, one.refused_at).is_open(now)
+            and not _window(one.opened_before, one, deps).is_open(now)
         ):
             opened.add(entry.conversation_id)
             log.info(
@@ -168,6 +169,10 @@ async def _store(items: Sequence[_Item], places: _Places, deps: Deps) -> list[Re
         if entry.provider_id is not None:
             told.append(_inbound(entry, one, earlier.get((entry.account, entry.provider_id)), window, now))
     return told
+
+
+def _window(last_customer_at: datetime | None, one: queries.Standing, deps: Deps) -> Window:
+    return Window(last_customer_at, deps.window, deps.doubt, one.refused_at, one.first_refused_at, one.last_refused_at)
 
 
 def _entry(item: _Item, org_id: str, conversation_id: UUID) -> queries.Entry:

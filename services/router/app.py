@@ -40,6 +40,7 @@ async def run(settings: RouterSettings, service: Service) -> None:
             now=utc_now,
             window_length=settings.window_length,
             margin=settings.window_margin,
+            doubt=settings.window_doubt,
         )
         consumer = BatchConsumer(
             kafka,

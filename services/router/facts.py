@@ -50,6 +50,9 @@ class Facts(NamedTuple):
     bsuid: str | None = None
     last_customer_at: datetime | None = None
     refused_at: datetime | None = None
+    doubt: timedelta = timedelta(0)
+    first_refused_at: datetime | None = None
+    last_refused_at: datetime | None = None
     last_inbound_channel: Channel | None = None
     last_inbound_at: datetime | None = None
 
@@ -69,7 +72,14 @@ class Facts(NamedTuple):
 
     @property
     def window(self) -> Window:
-        return Window(self.last_customer_at, self.window_length, self.refused_at)
+        return Window(
+            self.last_customer_at,
+            self.window_length,
+            self.doubt,
+            self.refused_at,
+            self.first_refused_at,
+            self.last_refused_at,
+        )
 
     def open(self, now: datetime) -> bool:
         """Whether a free-form message decided at ``now`` still arrives in time, margin included."""
@@ -89,7 +99,7 @@ class Facts(NamedTuple):
 
 _ALWAYS = object()
 _DEFAULTS = tuple(Facts._field_defaults.get(name, _ALWAYS) for name in Facts._fields)
-_INSTANTS = ("last_customer_at", "refused_at", "last_inbound_at")
+_INSTANTS = ("last_customer_at", "refused_at", "first_refused_at", "last_refused_at", "last_inbound_at")
 _IDS = ("conversation_id", "customer_id", "slot_holder")
 
 
@@ -102,6 +112,7 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
     }
     found["window_length"] = facts.window_length.total_seconds()
     found["margin"] = facts.margin.total_seconds()
+    found["doubt"] = facts.doubt.total_seconds()
     if facts.template is not None:
         template = facts.template
         found["template"] = [template.status, template.category, template.parameter_format, template.body]
@@ -111,8 +122,9 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
 def facts_from_json(found: Mapping[str, Any]) -> Facts:
     """The facts that ``facts_to_json`` wrote, after any trip through JSON; fields of a later version are left aside."""
     values = {name: found[name] for name in Facts._fields if name in found}
-    for name in ("window_length", "margin"):
-        values[name] = timedelta(seconds=values[name])
+    for name in ("window_length", "margin", "doubt"):
+        if name in values:
+            values[name] = timedelta(seconds=values[name])
     for name in _INSTANTS:
         if isinstance(values.get(name), str):
             values[name] = datetime.fromisoformat(values[name]).astimezone(UTC)

@@ -25,8 +25,8 @@ Key = tuple[str, UUID]
 _FACTS = """
 select d.decided is not null, m.known is not null, nextval('message_sequence'),
        o.name, o.credit_exhausted, o.sms_number, o.sms_active, o.portal_host, n.phone_number_id, n.display_number,
-       c.conversation_id, c.wa_id, c.bsuid, c.last_customer_at, c.refused_at, c.last_inbound_channel, c.last_inbound_at,
-       k.customer_id, k.phone, k.phone_dead, p.whatsapp, p.sms, p.marketing,
+       c.conversation_id, c.wa_id, c.bsuid, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at,
+       c.last_inbound_channel, c.last_inbound_at, k.customer_id, k.phone, k.phone_dead, p.whatsapp, p.sms, p.marketing,
        t.status, t.category, t.parameter_format, t.body, u.ord
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
        with ordinality as u (org_id, intent_id, attempt, conversation_id, number, phone, template, language, ord)
@@ -50,7 +50,7 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
        ) f on u.number is not null
   left join lateral (
        select c.conversation_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, c.last_customer_at, c.refused_at,
-              c.last_inbound_channel, c.last_inbound_at
+              c.first_refused_at, c.last_refused_at, c.last_inbound_channel, c.last_inbound_at
          from conversations c
         where c.org_id = u.org_id
           and c.conversation_id = case
@@ -82,6 +82,14 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
 """
 
 
+class WindowRule(NamedTuple):
+    """The settings by which a window is judged."""
+
+    length: timedelta
+    margin: timedelta
+    doubt: timedelta
+
+
 class Question(NamedTuple):
     """One intent whose facts are wanted, for its attempt ``attempt``."""
 
@@ -97,15 +105,13 @@ class Answer(NamedTuple):
     facts: Facts
 
 
-async def facts_for(
-    db: Connection, questions: Sequence[Question], window: timedelta, margin: timedelta
-) -> list[Answer]:
+async def facts_for(db: Connection, questions: Sequence[Question], rule: WindowRule) -> list[Answer]:
     """The facts of each question, in order, from one snapshot. Sequences grow in the order of the questions."""
     rows = await db.fetch(_FACTS, *zip(*map(_asked, questions), strict=True))
-    rows.sort(key=lambda row: row[27])
+    rows.sort(key=lambda row: row[-1])
     sequences = sorted(row[2] for row in rows)
     return [
-        Answer(row[0], sequence, _facts(row, question, window, margin))
+        Answer(row[0], sequence, _facts(row, question, rule))
         for row, question, sequence in zip(rows, questions, sequences, strict=True)
     ]
 
@@ -122,16 +128,17 @@ def _asked(question: Question) -> tuple[Any, ...]:
     return intent.org_id, intent.intent_id, attempt, intent.conversation_id, number, phone, name, language
 
 
-def _facts(row: Any, question: Question, window: timedelta, margin: timedelta) -> Facts:
+def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
     intent, attempt = question
     (_, known, _, org_name, credit, sms_number, sms_active, portal_host, number, display, conversation_id, wa_id, bsuid,
-     last_customer_at, refused_at, last_channel, last_at, customer_id, phone, phone_dead, whatsapp, sms, marketing,
+     last_customer_at, refused_at, first_refused_at, last_refused_at, last_channel, last_at, customer_id, phone, phone_dead, whatsapp, sms, marketing,
      status, category, parameter_format, body, _) = row  # fmt: skip
     if phone is None and isinstance(intent, Intent) and intent.to is not None:
         phone = normalise(intent.to.phone)
     return Facts(
-        window_length=window,
-        margin=margin,
+        window_length=rule.length,
+        margin=rule.margin,
+        doubt=rule.doubt,
         org_name=org_name,
         credit_exhausted=credit,
         sms_number=sms_number,
@@ -144,6 +151,8 @@ def _facts(row: Any, question: Question, window: timedelta, margin: timedelta) -
         bsuid=bsuid,
         last_customer_at=last_customer_at,
         refused_at=refused_at,
+        first_refused_at=first_refused_at,
+        last_refused_at=last_refused_at,
         last_inbound_channel=last_channel,
         last_inbound_at=last_at,
         customer_id=customer_id,

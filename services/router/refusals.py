@@ -97,7 +97,7 @@ async def _cases(db: Connection, pairs: Sequence[tuple[OutboundRefused, Refused]
     if not pairs:
         return []
     questions = [Question(intent_of(message.record), message.attempt + 1) for _, message in pairs]
-    answers = await queries.facts_for(db, questions, deps.window_length, deps.margin)
+    answers = await queries.facts_for(db, questions, deps.rule)
     cases = []
     for (refusal, message), question, answer in zip(pairs, questions, answers, strict=True):
         facts = answer.facts

@@ -30,7 +30,7 @@ from services.router import queries
 from services.router.decide import Decision, Rejected, decide
 from services.router.outcome import Case, outcome
 from services.router.present import Event, Standing, just_recorded, present
-from services.router.queries import Contact, Key, Question
+from services.router.queries import Contact, Key, Question, WindowRule
 from services.router.slots import Alignment, alignment, judged, wanted
 
 log = get_logger()
@@ -46,6 +46,11 @@ class Deps:
     now: Clock
     window_length: timedelta
     margin: timedelta
+    doubt: timedelta
+
+    @property
+    def rule(self) -> WindowRule:
+        return WindowRule(self.window_length, self.margin, self.doubt)
 
 
 def read_intent(record: RawRecord) -> Intent | BadIntent:
@@ -60,7 +65,7 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
         arrived.setdefault((received.value.org_id, received.value.intent_id), received)
     questions = [Question(received.value, 1) for received in arrived.values()]
     async with deps.pool.acquire() as db:
-        answers = await queries.facts_for(db, questions, deps.window_length, deps.margin)
+        answers = await queries.facts_for(db, questions, deps.rule)
         now = deps.now()
         fresh = [
             Case(question.intent, answer.facts, 1, answer.sequence)

@@ -69,6 +69,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             mint=LinkMint(secrets_in(settings.portal_link_keys)),
             terms=Terms(
                 window_length=settings.window_length,
+                window_doubt=settings.window_doubt,
                 hold=settings.bridge_hold,
                 link_life=timedelta(seconds=settings.portal_link_seconds),
                 portal_host=settings.portal_url,

@@ -50,7 +50,7 @@ class SmsCarrier:
         """Ask the gate again on fresh facts; what may pass gets its text and, for a bridge, a fresh link."""
         came_late = await queries.ids_of_sends(db, self._sms.account, [row.key for row in rows if row.resends])
         asked = [(row.org_id, row.conversation_id, row.message_id) for row in rows]
-        facts = await queries.facts_of(db, asked, self._terms.window_length, now)
+        facts = await queries.facts_of(db, asked, (self._terms.window_length, self._terms.window_doubt), now)
         verdicts: dict[Key, Verdict[OutgoingSms]] = {}
         links: list[queries.Link] = []
         for row, known in zip(rows, facts, strict=True):

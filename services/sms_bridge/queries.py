@@ -17,7 +17,7 @@ Key = tuple[str, UUID, int]
 
 # A conversation that was merged into another one is asked for under its old id.
 _FACTS = """
-select u.n, c.last_customer_at, c.refused_at, k.phone, k.phone_dead, o.sms_active, o.sms_number,
+select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at, k.phone, k.phone_dead, o.sms_active, o.sms_number,
        coalesce((select n.allowed from consents n
                   where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'whatsapp'), true) as whatsapp_allowed,
        coalesce((select n.allowed from consents n
@@ -131,13 +131,18 @@ class Charge:
 
 
 async def facts_of(
-    db: Connection, messages: Sequence[tuple[str, UUID, UUID]], window_length: timedelta, now: datetime
+    db: Connection, messages: Sequence[tuple[str, UUID, UUID]], window: tuple[timedelta, timedelta], now: datetime
 ) -> list[Facts | None]:
-    """What stands of each (org_id, conversation_id, message_id) now, in their order; None where there is no such conversation."""
+    """What stands of each (org_id, conversation_id, message_id) now, in their order; None where there is no such conversation.
+
+    ``window``: its length, and how long after a message a refusal by Meta is doubtful.
+    """
     facts: list[Facts | None] = [None] * len(messages)
     for row in await db.fetch(_FACTS, *_columns(messages), now):
         facts[row["n"] - 1] = Facts(
-            window=Window(row["last_customer_at"], window_length, row["refused_at"]),
+            window=Window(
+                row["last_customer_at"], *window, row["refused_at"], row["first_refused_at"], row["last_refused_at"]
+            ),
             whatsapp_allowed=row["whatsapp_allowed"],
             sms_allowed=row["sms_allowed"],
             phone=row["phone"],

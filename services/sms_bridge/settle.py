@@ -41,6 +41,7 @@ class Terms:
     """What the settings say: how long a slot is held, how long a link lives, where portals of organisations without one of their own are."""
 
     window_length: timedelta
+    window_doubt: timedelta
     hold: timedelta
     link_life: timedelta
     portal_host: str | None

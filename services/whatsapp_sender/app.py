@@ -50,7 +50,13 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
         ) as graph,
     ):
         await require_schema(pool)
-        carrier = WhatsappCarrier(graph, pool, window_length=settings.window_length, grace=settings.send_grace)
+        carrier = WhatsappCarrier(
+            graph,
+            pool,
+            window_length=settings.window_length,
+            window_doubt=settings.window_doubt,
+            grace=settings.send_grace,
+        )
         async with Line(carrier, pool, producer, timings, now=utc_now, concurrency=CONCURRENCY) as line:
             deps = Deps(line)
 

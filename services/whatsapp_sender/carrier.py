@@ -14,12 +14,14 @@ from libs.common.db.statuses import (
     keep_provider_ids,
     store_provider_ids,
 )
+from libs.common.db.windows import refuse_windows
 from libs.common.directory.addressing import Address
 from libs.common.events.content import OutContent
 from libs.common.events.outbound import Channel, OutboundRefused
 from libs.common.ids import callback_data
 from libs.common.sending.outcomes import Evidence, Refused, Returned, SendOutcome, Unclear, Verdict
 from libs.common.sending.rows import Claim, Key, News, ProviderName, SendRow, Settled
+from libs.common.window import DOUBT_WAIT
 from services.whatsapp_sender import queries
 from services.whatsapp_sender.classify import TEMPLATE_GONE, WINDOW_CLOSED
 from services.whatsapp_sender.gate import Ready, judge
@@ -37,10 +39,12 @@ class WhatsappCarrier:
     provider: ProviderName = "meta"
     channel: Channel = "whatsapp"
 
-    def __init__(self, graph: Graph, pool: Pool, *, window_length: timedelta, grace: timedelta) -> None:
+    def __init__(
+        self, graph: Graph, pool: Pool, *, window_length: timedelta, window_doubt: timedelta, grace: timedelta
+    ) -> None:
         self._graph = graph
         self._pool = pool
-        self._window_length = window_length
+        self._window = window_length, window_doubt
         self._grace = grace
         self._refused_at: dict[Key, datetime] = {}
         self._silence = Silence()
@@ -51,7 +55,7 @@ class WhatsappCarrier:
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[Ready]]:
         """Window, consent, template and number, read afresh; before a resend also whether the first call has turned up."""
         seen = await queries.evidence(db, [row for row in rows if row.resends])
-        facts = await queries.facts(db, rows, self._window_length, seen)
+        facts = await queries.facts(db, rows, self._window, seen)
         return {
             row.key: judge(_route(row), _address(row), facts[row.key], now) if any(_address(row)) else Refused(None)
             for row in rows
@@ -74,6 +78,8 @@ class WhatsappCarrier:
         if isinstance(outcome, Returned) and outcome.code == str(WINDOW_CLOSED):
             # a customer's clock may run ahead of ours; what we knew of must not outlive this answer
             at = [at for at in (row.claimed_at, claim.prepared.customer_at) if at is not None]
+            if row.attempt > 1 and claim.prepared.doubtful_since is not None:
+                at.append(claim.prepared.doubtful_since + DOUBT_WAIT)  # this was the one more send: no doubt is left
             self._refused_at[row.key] = max(at)
         return outcome
 
@@ -89,7 +95,7 @@ class WhatsappCarrier:
         returned = [(s.row, s.final) for s in settled if isinstance(s.final, Returned)]
         if returned:
             effects.refusals += [_refusal(row, final, now) for row, final in returned]
-            await queries.refuse_windows(
+            await refuse_windows(
                 db, [(row.org_id, row.conversation_id, self._refused_at[row.key]) for row, _ in returned if row.key in self._refused_at]
             )  # fmt: skip
             gone = {str(code): status for code, status in TEMPLATE_GONE.items()}

@@ -43,6 +43,8 @@ class Ready:
     customer_at: datetime | None
     wa_id: str | None = None
     bsuid: str | None = None
+    doubtful_since: datetime | None = None
+    """When the send was made whose refusal by Meta this one shall confirm or disprove."""
 
 
 def judge(route: str, address: Address, facts: Facts, now: datetime) -> Verdict[Ready]:
@@ -54,7 +56,8 @@ def judge(route: str, address: Address, facts: Facts, now: datetime) -> Verdict[
     objection = _objection(route, address, facts, now)
     if objection is not None:
         return Returned(objection)
-    return Go(Ready(facts.token, facts.window.last_customer_at, facts.known.wa_id, facts.known.bsuid))
+    known = facts.known
+    return Go(Ready(facts.token, facts.window.last_customer_at, known.wa_id, known.bsuid, facts.window.doubtful_since))
 
 
 def _objection(route: str, address: Address, facts: Facts, now: datetime) -> RefusalReason | None:

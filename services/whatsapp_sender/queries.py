@@ -19,6 +19,7 @@ from services.whatsapp_sender.sweep import CaughtUp
 # A conversation that was merged into another one is asked for under its old id.
 _FACTS = """
 select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_customer_at, c.refused_at,
+       c.first_refused_at, c.last_refused_at,
        coalesce((select k.allowed from consents k
                   where k.org_id = u.org_id and k.customer_id = c.customer_id and k.category = 'whatsapp'), true) as whatsapp_allowed,
        coalesce((select k.allowed from consents k
@@ -55,16 +56,6 @@ select u.org_id, u.message_id, u.attempt, e.account, e.provider_id
 
 _CAUGHT_UP = "select caught_up_at, since from progress where topic = $1"
 
-_WINDOW_REFUSED = """
-update conversations c
-   set refused_at = greatest(c.refused_at, u.at)
-  from (select t.org_id, coalesce(a.conversation_id, t.conversation_id) as conversation_id, max(t.at) as at
-          from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as t (org_id, conversation_id, at)
-          left join conversation_aliases a on a.org_id = t.org_id and a.alias = t.conversation_id
-         group by 1, 2) u
- where c.org_id = u.org_id and c.conversation_id = u.conversation_id
-"""
-
 _TEMPLATES_GONE = """
 update templates t
    set status = u.status, updated_at = $6
@@ -75,9 +66,12 @@ update templates t
 
 
 async def facts(
-    db: Connection, rows: Sequence[SendRow], window_length: timedelta, seen: Mapping[Key, tuple[Accepted, ...]]
+    db: Connection,
+    rows: Sequence[SendRow],
+    window: tuple[timedelta, timedelta],
+    seen: Mapping[Key, tuple[Accepted, ...]],
 ) -> dict[Key, Facts]:
-    """The gate's facts for every row, in one round trip."""
+    """The gate's facts for every row, in one round trip. ``window``: its length, and how long after a message a refusal is doubtful."""
     asked = [(row.org_id, row.conversation_id, row.account, *_template(row), _named(row)) for row in rows]
     found = await db.fetch(_FACTS, *_columns(asked))
     return {
@@ -86,7 +80,7 @@ async def facts(
             known=Known(r["phone"], r["phone_at"], r["wa_id"], r["wa_id_at"], r["bsuid"], r["bsuid_at"]),
             to_is_theirs=r["to_is_theirs"],
             token=r["token"],
-            window=Window(r["last_customer_at"], window_length, r["refused_at"]),
+            window=Window(r["last_customer_at"], *window, r["refused_at"], r["first_refused_at"], r["last_refused_at"]),
             whatsapp_allowed=r["whatsapp_allowed"],
             marketing_allowed=r["marketing_allowed"],
             template_status=r["template_status"],
@@ -126,13 +120,6 @@ async def evidence(db: Connection, rows: Sequence[SendRow]) -> dict[Key, tuple[A
 async def caught_up(db: Connection) -> list[CaughtUp]:
     """How far ingest has come on each partition of the webhooks."""
     return [CaughtUp(*r) for r in await db.fetch(_CAUGHT_UP, WEBHOOKS.name)]
-
-
-async def refuse_windows(db: Connection, refused: Iterable[tuple[str, UUID, datetime]]) -> None:
-    """Meta refused a free-form message of these conversations at that time: their windows are closed until the customer's next message."""
-    rows = sorted(refused)
-    if rows:
-        await db.execute(_WINDOW_REFUSED, *_columns(rows))
 
 
 async def templates_gone(db: Connection, gone: Iterable[tuple[SendRow, str]], now: datetime) -> None:

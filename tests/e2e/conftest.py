@@ -22,7 +22,6 @@ SHORT = {
     "SEND_LEASE_SECONDS": "3",
     "SEND_GRACE_SECONDS": "5",
     "SMS_GRACE_SECONDS": "7",
-    "WINDOW_MARGIN_SECONDS": "1",
 }
 
 

@@ -118,7 +118,7 @@ async def test_a_late_refusal_of_meta_becomes_a_bridge_and_closes_the_window_unt
     assert (await system.decided(second))["window"]["open"] is False
 
     async def a_second_later() -> bool:
-        passed = "select now() >= date_trunc('second', refused_at) + interval '1 second' from conversations where conversation_id = $1::uuid"
+        passed = "select now() >= date_trunc('second', last_refused_at) + interval '1 second' from conversations where conversation_id = $1::uuid"
         return bool(await system.value(passed, kim.conversation_id))
 
     await system.until(a_second_later, "Meta's clock, which counts seconds, tells the two apart")
@@ -200,7 +200,7 @@ async def everything(system: System) -> dict[str, Any]:
         "slots": "select conversation_id, intent_id, held_until from bridge_slots order by conversation_id",
         "charges": "select org_id, message_id, attempt, price from charges order by org_id, message_id, attempt",
         "customers": "select customer_id, phone from customers order by customer_id",
-        "windows": "select conversation_id, last_customer_at, refused_at from conversations order by conversation_id",
+        "windows": "select conversation_id, last_customer_at, refused_at, first_refused_at, last_refused_at from conversations order by conversation_id",
     }
     found: dict[str, Any] = {name: [tuple(row) for row in await system.rows(sql)] for name, sql in tables.items()}
     found["whatsapp"] = [sent["wamid"] for sent in await system.sandbox.messages()]

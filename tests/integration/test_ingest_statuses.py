@@ -23,7 +23,7 @@ from libs.common.slots import RedisSlots, Slot
 from services.ingest import meta, twilio, worker
 from services.ingest.numbers import Gate
 from services.ingest.understand import Understood, understand
-from tests.support.ingest import DAY, ORG, Ingest, now, tell_org, watching
+from tests.support.ingest import DAY, DOUBT, ORG, Ingest, now, tell_org, watching
 from tests.support.logs import LogLines
 from tests.support.records import a_record
 from tests.support.topics import OwnTopics
@@ -95,7 +95,7 @@ async def test_metas_word_on_the_window_is_stored_and_the_router_decides_again(i
         "window_closed",
         "131047",
     )
-    assert (await ingest.row("select refused_at from conversations"))["refused_at"] == at
+    assert (await ingest.row("select last_refused_at from conversations"))["last_refused_at"] == at
     assert (await ingest.row("select status from messages where message_id = $1", message_id))["status"] == "pending"
     await ingest.post(of_messages(a_message(at - timedelta(seconds=1)), a_message(at + timedelta(seconds=1))))
     windows = [one["window"] for one in await ingest.told(INBOUND_MESSAGES, 3)]
@@ -159,7 +159,7 @@ async def deps(database: str, kafka_bootstrap: str, topics: OwnTopics, redis_url
     ):
         async with pool.acquire() as db:
             await tell_org(db)
-        yield worker.Deps(pool, producer, RedisSlots(redis, DAY), DAY, utc_now, Gate(pool))
+        yield worker.Deps(pool, producer, RedisSlots(redis, DAY), DAY, DOUBT, utc_now, Gate(pool))
 
 
 def received(*records: meta.SplitRecord | tuple[bytes, bytes]) -> list[Received[Understood]]:

@@ -32,7 +32,7 @@ async def decided(router: Router, garage: Garage, **changes: Any) -> dict[str, A
 
 async def refused_by_meta(router: Router, garage: Garage) -> None:
     await router.rows(
-        "update conversations set refused_at = $1 where org_id = $2 and conversation_id = $3",
+        "update conversations set last_refused_at = $1 where org_id = $2 and conversation_id = $3",
         *(NOW, garage.org_id, garage.conversation_id),
     )
 

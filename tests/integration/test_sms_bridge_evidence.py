@@ -315,7 +315,7 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
             pool=world.pool,
             slots=world.redis_slots,
             mint=LinkMint([LINK_KEY]),
-            terms=Terms(timedelta(hours=24), HOLD, LINK_LIFE, None),
+            terms=Terms(timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, None),
             grace=GRACE,
         )
         async with Line(carrier, world.pool, producer, TIMINGS, now=world.clock):

@@ -184,7 +184,7 @@ async def test_metas_131047_is_a_refusal_and_closes_the_window(pool: Pool) -> No
     assert [(r.intent_id, r.attempt, r.reason, r.provider_code) for r in effects.refusals] == [
         (message_id, 1, "window_closed", "131047")
     ]
-    assert await value(pool, "select refused_at from conversations") == T0 + timedelta(seconds=3)
+    assert await value(pool, "select last_refused_at from conversations") == T0 + timedelta(seconds=3)
     assert await value(pool, "select status from messages where message_id = $1", message_id) == "pending"
 
 
@@ -258,7 +258,7 @@ async def test_metas_word_on_the_window_reaches_a_conversation_that_was_merged_m
         await db.execute("update messages set conversation_id = $1 where message_id = $2", merged, message_id)
     (refusal,) = (await receive(pool, a_status("failed", after=5, code="131047"))).refusals
     assert refusal.conversation_id == CONVERSATION
-    assert await value(pool, "select refused_at from conversations") == T0 + timedelta(seconds=5)
+    assert await value(pool, "select last_refused_at from conversations") == T0 + timedelta(seconds=5)
 
 
 async def test_a_status_that_found_no_send_in_eight_days_is_forgotten(pool: Pool) -> None:

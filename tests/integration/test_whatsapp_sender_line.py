@@ -70,8 +70,8 @@ async def test_a_window_that_closed_in_the_queue_goes_back_to_the_router(
     assert (refusal["intent_id"], refusal["attempt"]) == (str(command.message_id), 1)
     assert (refusal["reason"], refusal["provider_code"]) == ("window_closed", None)
     assert await sandbox.calls() == []
-    [conversation] = await garage.fetch("select refused_at from conversations where org_id = $1", ORG)
-    assert conversation["refused_at"] is None
+    [conversation] = await garage.fetch("select last_refused_at from conversations where org_id = $1", ORG)
+    assert conversation["last_refused_at"] is None
 
 
 async def test_a_customer_who_wrote_meanwhile_opens_the_gate(
@@ -97,8 +97,8 @@ async def test_metas_word_on_a_closed_window_is_kept_and_told(
 
     [refusal] = await told.refusals()
     assert (refusal["reason"], refusal["provider_code"]) == ("window_closed", "131047")
-    [row] = await garage.fetch("select refused_at, last_customer_at from conversations where org_id = $1", ORG)
-    assert row["refused_at"] > row["last_customer_at"]
+    [row] = await garage.fetch("select last_refused_at, last_customer_at from conversations where org_id = $1", ORG)
+    assert row["last_refused_at"] > row["last_customer_at"]
 
     await accept(line, again(command))  # the same way again: the gate knows better now
     await line.claim_once()
@@ -114,9 +114,12 @@ async def test_metas_word_holds_even_where_the_customers_clock_is_ahead_of_ours(
     await sandbox.fault("meta", "fail", code=131047, calls=1)
     await accept(line, command)
     await line.claim_once()
-    await accept(line, again(command))
+    await sandbox.fault("meta", "fail", code=131047, calls=1)
+    await accept(line, again(command))  # right after a message the first refusal is in doubt, the second is not
     await line.claim_once()
-    assert len(await sandbox.calls()) == 1
+    await accept(line, again(again(command)))
+    await line.claim_once()
+    assert len(await sandbox.calls()) == 2
 
 
 async def test_consent_withdrawn_in_the_queue_goes_back_to_the_router(

@@ -258,7 +258,7 @@ async def bridging(
             pool=pool,
             slots=redis_slots,
             mint=LinkMint([LINK_KEY, b"older-key"]),
-            terms=Terms(timedelta(hours=24), HOLD, LINK_LIFE, "https://portal.example"),
+            terms=Terms(timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, "https://portal.example"),
             grace=GRACE,
         )
         line = Line(carrier, pool, producer, TIMINGS, now=clock)

@@ -196,4 +196,5 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+DOUBT = timedelta(seconds=300)
 DAY = timedelta(days=1)

@@ -253,6 +253,7 @@ async def a_router(
                 now=lambda: NOW,
                 window_length=DAY,
                 margin=margin,
+                doubt=timedelta(seconds=300),
             ),
             told,
         )

@@ -32,6 +32,7 @@ from tests.support.topics import OwnTopics
 
 ORG, WABA = "acme", "206400000000001"
 DAY = timedelta(hours=24)
+DOUBT = timedelta(seconds=300)
 TIMINGS = Timings(timeout=timedelta(seconds=20), lease=timedelta(seconds=30), grace=timedelta(seconds=40))
 
 
@@ -62,7 +63,7 @@ class Garage:
                 self.number, ORG, WABA,
             )  # fmt: skip
 
-    async def conversation(self, *, wrote_ago: timedelta = timedelta(minutes=5)) -> Conversation:
+    async def conversation(self, *, wrote_ago: timedelta = timedelta(minutes=10)) -> Conversation:
         customer_id, conversation_id = uuid4(), uuid4()
         async with self.pool.acquire() as db:
             at = self.now()
@@ -205,7 +206,7 @@ async def a_sender(
         connections=concurrency,
         now=garage.now,
     ) as graph:
-        carrier = WhatsappCarrier(graph, garage.pool, window_length=DAY, grace=timings.grace)
+        carrier = WhatsappCarrier(graph, garage.pool, window_length=DAY, window_doubt=DOUBT, grace=timings.grace)
         yield Line(carrier, garage.pool, producer, timings, now=garage.now, concurrency=concurrency)
 
 

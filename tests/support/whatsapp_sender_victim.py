@@ -15,7 +15,7 @@ from services.whatsapp_sender.carrier import WhatsappCarrier
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.graph import open_graph
 from tests.support.sandbox import GRAPH_TOKEN
-from tests.support.sending import DAY, TIMINGS
+from tests.support.sending import DAY, DOUBT, TIMINGS
 
 
 class Mortal(WhatsappCarrier):
@@ -31,7 +31,9 @@ async def main(dsn: str, bootstrap: str, prefix: str, url: str, *how: str) -> No
         Producer(KafkaConnection(bootstrap, prefix)) as producer,
         open_graph(base_url=url, version="v26.0", token=GRAPH_TOKEN, timeout_seconds=30, connections=8, now=utc_now) as graph,
     ):  # fmt: skip
-        carrier = (Mortal if how else WhatsappCarrier)(graph, pool, window_length=DAY, grace=TIMINGS.grace)
+        carrier = (Mortal if how else WhatsappCarrier)(
+            graph, pool, window_length=DAY, window_doubt=DOUBT, grace=TIMINGS.grace
+        )
         async with Line(carrier, pool, producer, TIMINGS, now=utc_now):
             await asyncio.Event().wait()
 

@@ -27,10 +27,9 @@ from deploy.local.up import Running, interrupt_on_signals, system
 from libs.common.errors import ConfigurationError, TransomError
 
 SHORT_DAY = {
-    # From the customer's message to the decision on the reply it must stay open, less the margin and the second that Meta's
-    # whole seconds may cost: on a slow machine, with everything just started, that takes some of them.
+    # From the customer's message to the decision on the reply it must stay open, less the second that Meta's whole seconds
+    # may cost: on a slow machine, with everything just started, that takes some of them.
     "TRANSOM_WINDOW_SECONDS": "15",
-    "TRANSOM_WINDOW_MARGIN_SECONDS": "1",
     # Longer than the patience of all steps from the bridge to the last silent reply; yet a Redis that was given forgets the demo soon.
     "TRANSOM_BRIDGE_HOLD_SECONDS": "120",
 }

@@ -21,6 +21,7 @@ from libs.common.db.messages import Key, lock_messages, told, write_states
 from libs.common.db.pool import Connection
 from libs.common.db.recipients import mark_recipients
 from libs.common.db.slots import release
+from libs.common.db.windows import refuse_windows
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ladder import Failed, advance
 from libs.common.locks import PROVIDER_IDS, lock
@@ -84,15 +85,6 @@ _FORGET = """
 delete from early_statuses
  where ctid = any (array(select e.ctid from early_statuses e where e.received_at < $1 order by e.received_at limit $2 for update skip locked))
 returning 1
-"""
-
-_REFUSE_WINDOW = """
-update conversations c
-   set refused_at = greatest(c.refused_at, u.at)
-  from (select org_id, conversation_id, max(at) as at
-          from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as t (org_id, conversation_id, at)
-         group by org_id, conversation_id) u
- where c.org_id = u.org_id and c.conversation_id = u.conversation_id
 """
 
 
@@ -191,8 +183,7 @@ async def _settle(db: Connection, pairs: Sequence[tuple[Match, ProviderStatus]])
         if message is not None and message.conversation_id is not None:
             folded.take(message, message.conversation_id, match, status)
     await write_states(db, messages.values())
-    if folded.refused:
-        await db.execute(_REFUSE_WINDOW, *_columns(sorted(folded.refused)))
+    await refuse_windows(db, folded.refused)
     await release(db, sorted(set(folded.effects.freed)))
     await mark_recipients(db, folded.marks)
     return folded.effects

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,25 +9,26 @@ from libs.common.window import Window, customer_instant
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
 DAY = timedelta(hours=24)
+DOUBT = timedelta(minutes=5)
 instants = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 -- the strategy adds the zone
 spans = st.timedeltas(timedelta(0), timedelta(days=3))
 
 
 def test_a_window_is_open_until_just_before_24_hours() -> None:
-    window = Window(T0, DAY)
+    window = Window(T0, DAY, DOUBT)
     assert window.is_open(T0 + DAY - timedelta(microseconds=1))
-    assert not window.is_open(T0 + DAY)
+    assert not window.is_open(T0 + DAY, DOUBT)
 
 
 def test_a_customer_who_never_wrote_has_no_open_window() -> None:
-    assert not Window(None, DAY).is_open(T0)
-    assert Window(None, DAY).closes_at is None
+    assert not Window(None, DAY, DOUBT).is_open(T0)
+    assert Window(None, DAY, DOUBT).closes_at is None
 
 
-def test_metas_refusal_closes_the_window_until_the_next_message() -> None:
-    assert not Window(T0, DAY, refused_at=T0 + timedelta(seconds=5)).is_open(T0 + timedelta(seconds=6))
-    assert not Window(T0, DAY, refused_at=T0).is_open(T0 + timedelta(seconds=6))
-    assert Window(T0 + timedelta(seconds=9), DAY, refused_at=T0 + timedelta(seconds=5)).is_open(
+def test_another_number_closes_the_window_until_the_next_message() -> None:
+    assert not Window(T0, DAY, DOUBT, refused_at=T0 + timedelta(seconds=5)).is_open(T0 + timedelta(seconds=6))
+    assert not Window(T0, DAY, DOUBT, refused_at=T0).is_open(T0 + timedelta(seconds=6))
+    assert Window(T0 + timedelta(seconds=9), DAY, DOUBT, refused_at=T0 + timedelta(seconds=5)).is_open(
         T0 + timedelta(seconds=10)
     )
 
@@ -35,19 +37,62 @@ def test_metas_refusal_closes_the_window_until_the_next_message() -> None:
 def test_open_means_before_the_closing_instant_and_nothing_else(
     last: datetime, length: timedelta, now: datetime
 ) -> None:
-    assert Window(last, length).is_open(now) == (now < last + length)
+    assert Window(last, length, DOUBT).is_open(now) == (now < last + length)
 
 
 @given(instants, spans, instants, spans)
 def test_a_margin_only_ever_closes(last: datetime, length: timedelta, now: datetime, margin: timedelta) -> None:
-    window = Window(last, length)
+    window = Window(last, length, DOUBT)
     assert window.is_open(now) or not window.is_open(now, margin)
     assert window.is_open(now, margin) == window.is_open(now + margin)
 
 
 @given(instants, instants)
-def test_a_refusal_counts_against_older_messages_only(last: datetime, refused: datetime) -> None:
-    assert Window(last, DAY, refused_at=refused).is_open(last) == (refused < last)
+def test_a_closing_without_doubt_counts_against_older_messages_only(last: datetime, refused: datetime) -> None:
+    assert Window(last, DAY, DOUBT, refused_at=refused).is_open(last) == (refused < last)
+
+
+def refused(*seconds: float, wrote: float = 0, doubt: timedelta = DOUBT) -> Window:
+    """A window of which Meta refused sends made so many seconds after T0; of which it is known only the first and the last."""
+    sends = [T0 + timedelta(seconds=s) for s in seconds]
+    first = min(sends)
+    return Window(T0 + timedelta(seconds=wrote), DAY, doubt, first_refused_at=first, last_refused_at=max(sends))
+
+
+def test_metas_refusal_closes_the_window_until_the_next_message() -> None:
+    assert not refused(301).is_open(T0 + timedelta(seconds=302))
+    assert refused(301, wrote=302).is_open(T0 + timedelta(seconds=303))
+
+
+def test_a_refusal_right_after_the_customer_wrote_is_doubtful_and_the_second_is_not() -> None:
+    assert refused(60).is_open(T0 + timedelta(seconds=61))
+    assert refused(60).is_doubtful
+    assert refused(300).is_doubtful
+    assert not refused(300.1).is_doubtful
+    assert not refused(60, 75).is_open(T0 + timedelta(seconds=76))
+
+
+def test_what_was_sent_before_the_one_more_send_is_part_of_the_same_doubt() -> None:
+    assert refused(60, 61, 74.9).is_open(T0 + timedelta(seconds=75))
+    assert not refused(60, 61, 75).is_doubtful
+
+
+def test_a_refusal_from_before_the_customers_message_is_no_doubt_and_closes_nothing() -> None:
+    assert refused(60, wrote=61).is_open(T0 + timedelta(seconds=62))
+    assert not refused(60, wrote=61).is_doubtful
+    # the first of two was before: the second is the first that counts
+    assert refused(60, 80, wrote=70).is_open(T0 + timedelta(seconds=81))
+
+
+def test_without_a_time_of_doubt_the_first_refusal_counts() -> None:
+    assert not refused(0, doubt=timedelta(0)).is_open(T0 + timedelta(seconds=1))
+
+
+@given(instants, st.lists(spans, min_size=1, max_size=4), spans)
+def test_a_doubt_never_opens_what_is_closed_by_time(last: datetime, sends: Sequence[timedelta], now: timedelta) -> None:
+    refusals = [last + send for send in sends]
+    window = Window(last, DAY, DOUBT, first_refused_at=min(refusals), last_refused_at=max(refusals))
+    assert not (window.is_open(last + now) and now >= DAY)
 
 
 def test_an_old_timestamp_stays_old() -> None:

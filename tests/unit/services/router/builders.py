@@ -12,6 +12,7 @@ from services.router.facts import Facts, TemplateFacts
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
 MARGIN = timedelta(seconds=30)
+DOUBT = timedelta(seconds=300)
 INTENT_ID = UUID("01932f70-11aa-7d2e-8f00-3b7c5d9e1a01")
 CONVERSATION = UUID("01932f6e-3a54-7c11-9d5b-6a1f0c7e2b11")
 OTHER = UUID("01932f70-11aa-7d2e-8f00-3b7c5d9e1a99")
@@ -63,6 +64,7 @@ def some_facts(**changes: Any) -> Facts:
     fields: dict[str, Any] = {
         "window_length": DAY,
         "margin": MARGIN,
+        "doubt": DOUBT,
         "org_name": "AcmeMotors",
         "sms_number": "+447700900001",
         "sms_active": True,
@@ -97,6 +99,7 @@ INSTANTS = st.one_of(
         ]
     ),
     st.timedeltas(-2 * DAY, 2 * DAY).map(NOW.__add__),
+    st.integers(-400, 0).map(lambda seconds: NOW + timedelta(seconds=seconds)),
 )
 
 ACTORS = st.one_of(
@@ -167,6 +170,9 @@ FACTS = st.builds(
     bsuid=st.sampled_from([None, "GB.1"]),
     last_customer_at=st.none() | INSTANTS,
     refused_at=st.none() | INSTANTS,
+    doubt=st.sampled_from([timedelta(0), DOUBT, DOUBT]),
+    first_refused_at=st.none() | INSTANTS,
+    last_refused_at=st.none() | INSTANTS,
     last_inbound_channel=st.sampled_from([None, "whatsapp", "sms", "portal"]),
     last_inbound_at=st.none() | INSTANTS,
     customer_id=st.sampled_from([None, OTHER]),

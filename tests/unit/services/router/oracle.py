@@ -79,9 +79,17 @@ class View:
 
     def open(self) -> bool:
         at, refused = self.f.last_customer_at, self.f.refused_at
-        if at is None or (refused is not None and not refused < at):
+        if at is None or (refused is not None and not refused < at) or self.refused_for_certain(at):
             return False
         return (self.now - at) + self.f.margin < self.f.window_length
+
+    def refused_for_certain(self, at: datetime) -> bool:
+        """Of what Meta refused since the customer wrote: the first long after the message, or anything sent when the doubt was over."""
+        since = sorted(t for t in (self.f.first_refused_at, self.f.last_refused_at) if t is not None and t >= at)
+        if not since or self.f.last_refused_at is None or self.f.last_refused_at < at:
+            return False
+        late = (since[0] - at).total_seconds() > self.f.doubt.total_seconds() or not self.f.doubt
+        return late or (self.f.last_refused_at - since[0]).total_seconds() >= 15
 
     def unknown(self) -> bool:
         f = self.f

@@ -18,7 +18,12 @@ SENDER, TO = "+447700900001", "+447700900999"
 
 def facts(*, last: timedelta | None = timedelta(hours=25), refused: timedelta | None = None) -> Facts:
     return Facts(
-        window=Window(None if last is None else NOW - last, DAY, refused_at=None if refused is None else NOW - refused),
+        window=Window(
+            None if last is None else NOW - last,
+            DAY,
+            timedelta(0),
+            last_refused_at=None if refused is None else NOW - refused,
+        ),
         whatsapp_allowed=True,
         sms_allowed=True,
         phone=TO,

@@ -28,13 +28,14 @@ from services.whatsapp_sender.sweep import PROBE_EVERY, SILENT_AFTER, CaughtUp, 
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
+DOUBT = timedelta(minutes=5)
 GRACE = timedelta(seconds=30)
 TO = Address("+447700900999", None)
 OPEN = Facts(
     number_is_ours=True,
     known=Known(phone="+447700900999", wa_id="447700900999"),
     token=None,
-    window=Window(NOW - timedelta(hours=1), DAY),
+    window=Window(NOW - timedelta(hours=1), DAY, DOUBT),
     whatsapp_allowed=True,
     marketing_allowed=False,
 )
@@ -46,20 +47,22 @@ def test_a_session_message_goes_while_the_window_is_open() -> None:
 
 
 def test_there_is_no_margin_here() -> None:
-    last_instant = replace(OPEN, window=Window(NOW - DAY + timedelta(microseconds=1), DAY))
+    last_instant = replace(OPEN, window=Window(NOW - DAY + timedelta(microseconds=1), DAY, DOUBT))
     assert isinstance(judge("session", TO, last_instant, NOW), Go)
-    assert judge("session", TO, replace(OPEN, window=Window(NOW - DAY, DAY)), NOW) == Returned("window_closed")
+    assert judge("session", TO, replace(OPEN, window=Window(NOW - DAY, DAY, DOUBT)), NOW) == Returned("window_closed")
 
 
 def test_metas_refusal_closes_the_window_until_the_customer_writes() -> None:
-    refused = replace(OPEN, window=Window(NOW - timedelta(hours=1), DAY, NOW - timedelta(minutes=1)))
+    refused = replace(
+        OPEN, window=Window(NOW - timedelta(hours=1), DAY, DOUBT, last_refused_at=NOW - timedelta(minutes=1))
+    )
     assert judge("session", TO, refused, NOW) == Returned("window_closed")
-    wrote = replace(OPEN, window=Window(NOW, DAY, NOW - timedelta(minutes=1)))
+    wrote = replace(OPEN, window=Window(NOW, DAY, DOUBT, last_refused_at=NOW - timedelta(minutes=1)))
     assert isinstance(judge("session", TO, wrote, NOW), Go)
 
 
 def test_a_template_needs_no_window() -> None:
-    assert isinstance(judge("template", TO, replace(APPROVED, window=Window(None, DAY)), NOW), Go)
+    assert isinstance(judge("template", TO, replace(APPROVED, window=Window(None, DAY, DOUBT)), NOW), Go)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_a_template_needs_no_window() -> None:
         ("template", replace(APPROVED, template_category="MARKETING"), "consent_off"),
         ("template", replace(APPROVED, template_status="PAUSED"), "template_not_approved"),
         ("template", OPEN, "template_not_approved"),
-        ("session", replace(OPEN, window=Window(None, DAY)), "window_closed"),
+        ("session", replace(OPEN, window=Window(None, DAY, DOUBT)), "window_closed"),
     ],
 )
 def test_what_stands_against_it_goes_back_to_the_router(route: str, facts: Facts, reason: RefusalReason) -> None:
@@ -116,7 +119,7 @@ def test_a_number_may_carry_its_own_token() -> None:
 
 def test_a_send_that_turned_out_accepted_is_not_made_again() -> None:
     seen = (Accepted("106", "wamid.X"),)
-    closed = replace(OPEN, window=Window(None, DAY), seen=seen)
+    closed = replace(OPEN, window=Window(None, DAY, DOUBT), seen=seen)
     assert judge("session", TO, closed, NOW) == Found(seen)
 
 
