@@ -8,6 +8,7 @@ packed, then it is left out and told by its digest, at last key and headers go t
 import asyncio
 import gzip
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
@@ -17,6 +18,8 @@ from libs.common.kafka.isolate import DeadLetter
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import Headers
 
+REPLAYED = "replayed_"
+"""How the headers begin that a replay adds."""
 DETAIL_LIMIT = 500  # characters; a detail names fields, and a record may lack many
 
 
@@ -47,6 +50,34 @@ def shapes_of(
     yield Record(topic.dlq, source.key, gzip.compress(value, mtime=0), (*kept, *packed))
     yield Record(topic.dlq, source.key, b"", (*kept, *_encoded(told | {"left_out": "value"})))
     yield Record(topic.dlq, None, b"", _encoded(told | {"left_out": "value, key, headers"}))
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The record that a letter holds, and why it died. ``key``, ``value`` and ``headers`` are as they came."""
+
+    reason: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+def original_of(key: bytes | None, value: bytes | None, headers: Headers) -> Original | None:
+    """What ``shapes_of`` made a letter of; None where its value was left out, or for what is no letter of ours.
+
+    Of a replayed record that died again the headers of its replay are left out.
+    """
+    names = [name for name, _ in headers]
+    if "reason" not in names:
+        return None
+    begin = len(names) - 1 - names[::-1].index("reason")
+    told = dict(headers[begin:])
+    if "left_out" in told:
+        return None
+    if told.get("value_encoding") == b"gzip":
+        value = gzip.decompress(value or b"")
+    kept = tuple((name, text) for name, text in headers[:begin] if not name.startswith(REPLAYED))
+    return Original((told["reason"] or b"").decode(errors="replace"), key, value, kept)
 
 
 async def publish_letters(producer: Producer, letters: Sequence[Iterator[Record]]) -> None:

@@ -1,0 +1,140 @@
+"""``transom replay --dlq``: what died of an unknown number lives once the number is known."""
+
+import asyncio
+import gzip
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from deploy.local.replay import Selection, replay
+from libs.common.events.directory import NumberUpserted
+from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES, WEBHOOKS
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.producer import Producer, Record
+from tests.support.command import complaint, environment, transom
+from tests.support.ingest import ORG, Ingest, now
+from tests.support.logs import LogLines
+from tests.support.topics import OwnTopics
+from tests.support.waiting import eventually
+from tests.support.webhooks import WABA, a_contact, a_message, a_value, a_webhook, of_messages
+
+LATE, OTHER = "106400000000055", "106400000000066"
+
+
+@pytest.fixture
+def connection(kafka_bootstrap: str, topics: OwnTopics) -> KafkaConnection:
+    return KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+
+
+async def told_number(ingest: Ingest, number: str, log_lines: LogLines) -> None:
+    """The directory learns a number."""
+    before = len(log_lines.of("directory.applied"))
+    change = NumberUpserted(org_id=ORG, at=now(), phone_number_id=number, waba_id=WABA, display_number="+447700900155")
+    await ingest.tell(change)
+    await eventually(lambda: len(log_lines.of("directory.applied")) > before)
+
+
+async def first_line(connection: KafkaConnection, *, dry: bool = False, limit: int | None = None, **which: Any) -> str:
+    """What a run says first."""
+    return (await replay(connection, Selection(WEBHOOKS, **which), dry=dry, limit=limit))[0].partition(": ")[2]
+
+
+async def test_letters_of_a_number_are_fed_through_once_in_their_order_and_judged_by_the_providers_time(
+    ingest: Ingest, connection: KafkaConnection, log_lines: LogLines
+) -> None:
+    began = now() - timedelta(days=2)
+    messages = [a_message(began + timedelta(minutes=n), f"Message {n}") for n in range(5)]
+    for message in messages:
+        assert await ingest.post(of_messages(message, number=LATE)) == 200
+    assert await ingest.post(of_messages(a_message(now()), number=OTHER)) == 200
+    assert await ingest.post(a_webhook(a_value(x=1), field="tomorrow")) == 200
+    assert sorted(await ingest.reasons(WEBHOOKS, 7)) == ["unknown_field", *["unknown_number"] * 6]
+    await told_number(ingest, LATE, log_lines)
+
+    selected: dict[str, Any] = {"reason": "unknown_number", "number": LATE}
+    assert await first_line(connection, dry=True, **selected) == "7 letters read, 5 would be fed through again"
+    assert await first_line(connection, **selected) == "7 letters read, 5 fed through again"
+    told = await ingest.told(INBOUND_MESSAGES, 5)
+    assert [one["content"]["text"] for one in told] == [f"Message {n}" for n in range(5)]
+    assert {one["window"]["open"] for one in told} == {False}
+    received = {one["received_at"] for one in told}
+    assert await first_line(connection, **selected) == "0 letters read, 0 fed through again"
+
+    # a wider selection does not know what a narrower one did: the same again changes nothing
+    assert await first_line(connection, reason="unknown_number") == "7 letters read, 6 fed through again"
+    assert (await ingest.reasons(WEBHOOKS, 8))[7:] == ["unknown_number"]
+    again = await ingest.told(INBOUND_MESSAGES, 10)
+    assert {one["message_id"] for one in again} == {one["message_id"] for one in told}
+    assert {one["received_at"] for one in again} == received
+    assert len(await ingest.rows("select * from messages")) == 5
+    # … and a narrower one knows what a wider one did: what is left is what died again
+    assert await first_line(connection, reason="unknown_number", number=OTHER) == "1 letters read, 1 fed through again"
+
+
+async def test_a_limit_leaves_the_rest_to_the_next_run(
+    ingest: Ingest, connection: KafkaConnection, log_lines: LogLines
+) -> None:
+    people = [f"4477009{n:05}" for n in range(7)]
+    value = a_value(
+        number=LATE,
+        contacts=[a_contact(person) for person in people],
+        messages=[a_message(now(), **{"from": person}) for person in people],
+    )
+    assert await ingest.post(a_webhook(value)) == 200
+    await ingest.reasons(WEBHOOKS, 7)
+    await told_number(ingest, LATE, log_lines)
+    runs = [await first_line(connection, reason="unknown_number", limit=3) for _ in range(4)]
+    assert [run.partition(", ")[2] for run in runs] == [f"{n} fed through again" for n in (3, 3, 1, 0)]
+    assert len({one["customer_id"] for one in await ingest.told(INBOUND_MESSAGES, 7)}) == 7
+
+
+async def test_a_large_letter_comes_back_as_it_was_and_one_without_its_value_stays(
+    topics: OwnTopics, connection: KafkaConnection, ingest: Ingest
+) -> None:
+    headers = (("reason", b"unknown_org"), ("detail", b""), ("source_offset", b"7"))
+    packed = (("trace", b"abc"), *headers, ("value_encoding", b"gzip"))
+    packed_value = gzip.compress(b'{"type": "org.credit.v1"}')
+    async with Producer(connection) as producer:
+        await producer.publish(
+            [
+                Record(DIRECTORY_CHANGES.dlq, b"acme", packed_value, packed),
+                Record(DIRECTORY_CHANGES.dlq, b"acme", b"", (*headers, ("left_out", b"value"))),
+                Record(DIRECTORY_CHANGES.dlq, b"acme", b"somebody else's", ()),
+            ]
+        )
+    lines = await replay(connection, Selection(DIRECTORY_CHANGES, "unknown_org"), dry=False, limit=None)
+    assert lines == [
+        "directory.changes.v1.dlq: 3 letters read, 1 fed through again",
+        "  1 left where they are: no letter of ours",
+        "  1 cannot be fed through again: their value was too large to be kept",
+    ]
+    letters = await ingest.records(DIRECTORY_CHANGES.dlq, 4)
+    died_again = letters[-1]
+    assert died_again.value == b'{"type": "org.credit.v1"}'
+    told = dict(died_again.headers)
+    assert (told["trace"], told["replayed_reason"], told["reason"]) == (b"abc", b"unknown_org", b"bad_fields")
+    assert told["replayed_from"].endswith(b".dlq 0 0")
+    again = await replay(connection, Selection(DIRECTORY_CHANGES, "bad_fields"), dry=False, limit=None)
+    assert again[0].endswith("4 letters read, 1 fed through again")
+    last = (await ingest.records(DIRECTORY_CHANGES.dlq, 5))[-1]
+    assert [name for name, _ in last.headers if name.startswith(("replayed", "trace"))] == [
+        "trace",
+        "replayed_from",
+        "replayed_reason",
+    ]
+
+
+async def test_the_command_says_what_it_did_and_what_it_cannot_do(
+    kafka_bootstrap: str, topics: OwnTopics, topic_prefix: str
+) -> None:
+    await topics.create()
+    env = environment(KAFKA_BOOTSTRAP=kafka_bootstrap, TOPIC_PREFIX=topics.prefix)
+    done = await asyncio.to_thread(transom, "replay", "--dlq", "--reason", "unknown_number", env=env)
+    assert (done.returncode, done.stdout) == (0, "webhooks.v1.dlq: 0 letters read, 0 fed through again\n")
+    assert "no topic is called nobody" in await asyncio.to_thread(complaint, "replay", "--dlq", "nobody", env=env)
+    assert (await asyncio.to_thread(transom, "replay", env=env)).returncode == 2
+    bare = env | {"TRANSOM_TOPIC_PREFIX": f"{topic_prefix}none."}
+    assert "does not exist" in await asyncio.to_thread(complaint, "replay", "--dlq", env=bare)
+    nowhere = env | {"TRANSOM_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+    assert "cannot be used" in await asyncio.to_thread(complaint, "replay", "--dlq", env=nowhere)
