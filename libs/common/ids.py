@@ -13,6 +13,8 @@ from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
+from libs.common.phone import canonical
+
 _BRIDGE = UUID("8a1d7c52-52f5-5f1b-9f5e-0f6c7a54b001")
 _CALLBACK = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([1-9][0-9]{0,5})(?::([A-Za-z0-9_-]{8}))?")
 
@@ -58,8 +60,10 @@ def _mark(org_id: str, message_id: UUID) -> str:
 def identity_lock(org_id: str, kind: str, value: str) -> str:
     """The name of the advisory lock under which one identity is settled: whoever hears from a number and whoever writes to it make one customer.
 
-    A ``wa_id`` and a ``phone`` are the same number, so they have the same lock.
+    All numbers of a line have the same lock, whether told as ``wa_id`` or as ``phone``.
     """
     return (
-        f"identity:{org_id}:bsuid:{value}" if kind == "bsuid" else f"identity:{org_id}:phone:{value.removeprefix('+')}"
+        f"identity:{org_id}:bsuid:{value}"
+        if kind == "bsuid"
+        else f"identity:{org_id}:phone:{canonical('+' + value.removeprefix('+'))}"
     )

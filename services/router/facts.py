@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from libs.common.directory.addressing import Known
 from libs.common.events.outbound import Channel
 from libs.common.window import Window
 
@@ -48,6 +49,9 @@ class Facts(NamedTuple):
     conversation_id: UUID | None = None
     wa_id: str | None = None
     bsuid: str | None = None
+    wa_id_at: datetime | None = None
+    bsuid_at: datetime | None = None
+    """When the customer named it last."""
     last_customer_at: datetime | None = None
     refused_at: datetime | None = None
     doubt: timedelta = timedelta(0)
@@ -58,7 +62,9 @@ class Facts(NamedTuple):
 
     customer_id: UUID | None = None
     phone: str | None = None
-    """The customer's present one, also where a first contact names an earlier one; of a stranger the one it names, None when that is no phone number."""
+    """The customer's present one, or that which the intent names, where it names another line; None when there is none."""
+    phone_at: datetime | None = None
+    """Since when the directory tells it."""
     phone_dead: str | None = None
     whatsapp_consent: bool = True
     sms_consent: bool = True
@@ -69,6 +75,10 @@ class Facts(NamedTuple):
     """The intent whose bridge holds the conversation's slot; asked only for an intent that would be a bridge."""
     id_taken: bool = False
     """Another message of this organisation already has the intent's id."""
+
+    @property
+    def addresses(self) -> Known:
+        return Known(self.phone, self.phone_at, self.wa_id, self.wa_id_at, self.bsuid, self.bsuid_at)
 
     @property
     def window(self) -> Window:
@@ -99,7 +109,16 @@ class Facts(NamedTuple):
 
 _ALWAYS = object()
 _DEFAULTS = tuple(Facts._field_defaults.get(name, _ALWAYS) for name in Facts._fields)
-_INSTANTS = ("last_customer_at", "refused_at", "first_refused_at", "last_refused_at", "last_inbound_at")
+_INSTANTS = (
+    "last_customer_at",
+    "refused_at",
+    "first_refused_at",
+    "last_refused_at",
+    "last_inbound_at",
+    "wa_id_at",
+    "bsuid_at",
+    "phone_at",
+)
 _IDS = ("conversation_id", "customer_id", "slot_holder")
 
 

@@ -7,10 +7,11 @@ from uuid import UUID
 
 import orjson
 
+from libs.common.directory.addressing import address_of
 from libs.common.events.content import OutTemplate, TemplateFields
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import Channel, OutboundRefused, Route, SmsCommand, WhatsappCommand
-from libs.common.phone import from_wa_id
+from libs.common.phone import normalise
 from libs.common.storable import storable
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template
 from services.router.facts import Facts
@@ -154,12 +155,15 @@ def _command(case: Case, intent: Intent, decision: Decision, content: bytes) -> 
 
 def _whatsapp(case: Case, intent: Intent, route: str, content: bytes) -> dict[str, Any]:
     facts = case.facts
+    named = None if intent.to is None else normalise(intent.to.phone)
+    address = address_of(facts.addresses, named)
     return {
         "type": WhatsappCommand.TYPE,
         **_common(case, intent, route),
         "phone_number_id": facts.phone_number_id,
-        "to": from_wa_id(facts.wa_id) or facts.phone,
-        "recipient": facts.bsuid,
+        "to": address.to,
+        "recipient": address.recipient,
+        "named": named is not None,
         "content": orjson.Fragment(content),
     }
 

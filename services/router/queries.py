@@ -12,7 +12,7 @@ from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.ids import identity_lock
 from libs.common.locks import IDENTITIES, lock
-from libs.common.phone import normalise
+from libs.common.phone import canonical, normalise, same_line
 from libs.common.storable import storable
 from services.router.facts import Facts, TemplateFacts
 from services.router.outcome import Outcome
@@ -27,9 +27,9 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
        o.name, o.credit_exhausted, o.sms_number, o.sms_active, o.portal_host, n.phone_number_id, n.display_number,
        c.conversation_id, c.wa_id, c.bsuid, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at,
        c.last_inbound_channel, c.last_inbound_at, k.customer_id, k.phone, k.phone_dead, p.whatsapp, p.sms, p.marketing,
-       t.status, t.category, t.parameter_format, t.body, u.ord
+       t.status, t.category, t.parameter_format, t.body, u.ord, c.wa_id_at, c.bsuid_at, k.phone_at
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
-       with ordinality as u (org_id, intent_id, attempt, conversation_id, number, phone, template, language, ord)
+       with ordinality as u (org_id, intent_id, attempt, conversation_id, number, line, template, language, ord)
   left join lateral (
        select true as known from messages m where m.org_id = u.org_id and m.message_id = u.intent_id offset 0
        ) m on true
@@ -42,14 +42,12 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
        ) o on true
   left join lateral (
        select w.phone_number_id,
-              coalesce((select i.customer_id from customer_identities i where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.phone),
-                       (select i.customer_id from customer_identities i where i.org_id = u.org_id and i.kind = 'wa_id' and i.value = substr(u.phone, 2))
-              ) as customer_id
+              (select i.customer_id from customer_identities i where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.line) as customer_id
          from whatsapp_numbers w
         where w.org_id = u.org_id and w.phone_number_id = u.number offset 0
        ) f on u.number is not null
   left join lateral (
-       select c.conversation_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, c.last_customer_at, c.refused_at,
+       select c.conversation_id, c.customer_id, c.phone_number_id, c.wa_id, c.wa_id_at, c.bsuid, c.bsuid_at, c.last_customer_at, c.refused_at,
               c.first_refused_at, c.last_refused_at, c.last_inbound_channel, c.last_inbound_at
          from conversations c
         where c.org_id = u.org_id
@@ -65,7 +63,7 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
         where n.org_id = u.org_id and n.phone_number_id = coalesce(c.phone_number_id, f.phone_number_id) offset 0
        ) n on true
   left join lateral (
-       select k.customer_id, k.phone, k.phone_dead from customers k
+       select k.customer_id, k.phone, k.phone_at, k.phone_dead from customers k
         where k.org_id = u.org_id and k.customer_id = coalesce(c.customer_id, f.customer_id) offset 0
        ) k on true
   left join lateral (
@@ -108,7 +106,7 @@ class Answer(NamedTuple):
 async def facts_for(db: Connection, questions: Sequence[Question], rule: WindowRule) -> list[Answer]:
     """The facts of each question, in order, from one snapshot. Sequences grow in the order of the questions."""
     rows = await db.fetch(_FACTS, *zip(*map(_asked, questions), strict=True))
-    rows.sort(key=lambda row: row[-1])
+    rows.sort(key=lambda row: row["ord"])
     sequences = sorted(row[2] for row in rows)
     return [
         Answer(row[0], sequence, _facts(row, question, rule))
@@ -122,19 +120,25 @@ def _asked(question: Question) -> tuple[Any, ...]:
         return intent.org_id, intent.intent_id, attempt, intent.conversation_id, None, None, None, None
     template = intent.content if isinstance(intent.content, OutTemplate) else intent.fallback_template
     name, language = (None, None) if template is None else (storable(template.name), storable(template.language))
-    number, phone = (
-        (None, None) if intent.to is None else (storable(intent.to.phone_number_id), normalise(intent.to.phone))
-    )
-    return intent.org_id, intent.intent_id, attempt, intent.conversation_id, number, phone, name, language
+    number = None if intent.to is None else storable(intent.to.phone_number_id)
+    phone = _named(intent)
+    line = None if phone is None else canonical(phone)
+    return intent.org_id, intent.intent_id, attempt, intent.conversation_id, number, line, name, language
+
+
+def _named(intent: Intent | BadIntent) -> str | None:
+    """The number that the intent names, E.164."""
+    return normalise(intent.to.phone) if isinstance(intent, Intent) and intent.to is not None else None
 
 
 def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
     intent, attempt = question
     (_, known, _, org_name, credit, sms_number, sms_active, portal_host, number, display, conversation_id, wa_id, bsuid,
      last_customer_at, refused_at, first_refused_at, last_refused_at, last_channel, last_at, customer_id, phone, phone_dead, whatsapp, sms, marketing,
-     status, category, parameter_format, body, _) = row  # fmt: skip
-    if phone is None and isinstance(intent, Intent) and intent.to is not None:
-        phone = normalise(intent.to.phone)
+     status, category, parameter_format, body, _, wa_id_at, bsuid_at, phone_at) = row  # fmt: skip
+    named = _named(intent)
+    if named is not None and (phone is None or not same_line(named, phone)):
+        phone, phone_at = named, None
     return Facts(
         window_length=rule.length,
         margin=rule.margin,
@@ -149,6 +153,8 @@ def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
         conversation_id=conversation_id,
         wa_id=wa_id,
         bsuid=bsuid,
+        wa_id_at=wa_id_at,
+        bsuid_at=bsuid_at,
         last_customer_at=last_customer_at,
         refused_at=refused_at,
         first_refused_at=first_refused_at,
@@ -157,6 +163,7 @@ def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
         last_inbound_at=last_at,
         customer_id=customer_id,
         phone=phone,
+        phone_at=phone_at,
         phone_dead=phone_dead,
         whatsapp_consent=whatsapp is not False,
         sms_consent=sms is not False,
@@ -198,6 +205,7 @@ select d.org_id, d.intent_id, t.seq from decided d left join told t on t.org_id 
 _AGAIN = f"""{_RECORD}told as (
     update messages m
        set attempt = g.attempt, channel = g.message_channel, status = g.status, reason = g.failure, provider_code = null,
+           conversation_id = coalesce(g.conversation_id, m.conversation_id), -- a number that it names may be somebody else's since
            seq = m.seq + case g.status when 'pending' then 0 else 1 end,
            sent_at = case g.status when 'sent' then $21 end, failed_at = case g.status when 'failed' then $21 end
       from given g join decided d using (org_id, intent_id)
@@ -258,30 +266,33 @@ def _standing(row: Any) -> Standing:
 
 
 _NEW_CUSTOMERS = """
-with fresh as (
-    insert into customer_identities (org_id, kind, value, customer_id)
-    select org_id, 'phone', phone, uuidv7()
-      from (select distinct org_id, phone from unnest($1::text[], $2::text[]) as u (org_id, phone) order by org_id, phone) u
+with named as materialized (
+    select distinct on (org_id, line) org_id, line, phone
+      from unnest($1::text[], $2::text[], $3::text[]) as u (org_id, line, phone)
+     order by org_id, line
+), fresh as (
+    insert into customer_identities (org_id, kind, value, customer_id, since, source)
+    select org_id, 'phone', line, uuidv7(), $4, 'intent' from named
     on conflict do nothing
     returning org_id, value, customer_id
 )
 insert into customers (customer_id, org_id, phone, origin)
-select customer_id, org_id, value, 'outbound' from fresh
+select f.customer_id, f.org_id, n.phone, 'outbound' from fresh f join named n on n.org_id = f.org_id and n.line = f.value
 """
 
 _NEW_CONVERSATIONS = """
 insert into conversations (org_id, customer_id, phone_number_id)
 select distinct u.org_id, coalesce(u.customer_id, i.customer_id), u.number
-  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) as u (org_id, number, phone, customer_id)
-  left join customer_identities i on i.org_id = u.org_id and i.kind = 'phone' and i.value = u.phone
+  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) as u (org_id, number, line, customer_id)
+  left join customer_identities i on i.org_id = u.org_id and i.kind = 'phone' and i.value = u.line
  order by 2, 3
 on conflict (phone_number_id, customer_id) do nothing
 """
 
 _CONTACTED = """
 select c.conversation_id, c.customer_id
-  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) with ordinality as u (org_id, number, phone, customer_id, ord)
-  left join customer_identities i on i.org_id = u.org_id and i.kind = 'phone' and i.value = u.phone
+  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) with ordinality as u (org_id, number, line, customer_id, ord)
+  left join customer_identities i on i.org_id = u.org_id and i.kind = 'phone' and i.value = u.line
   join conversations c on c.org_id = u.org_id and c.phone_number_id = u.number and c.customer_id = coalesce(u.customer_id, i.customer_id)
  order by u.ord
 """
@@ -296,14 +307,19 @@ class Contact(NamedTuple):
     customer_id: UUID | None
 
 
-async def open_conversations(db: Connection, contacts: Sequence[Contact]) -> list[tuple[UUID, UUID]]:
-    """Conversation and customer of each contact, in order; created where they are missing. At most four round trips."""
+async def open_conversations(db: Connection, contacts: Sequence[Contact], now: datetime) -> list[tuple[UUID, UUID]]:
+    """Conversation and customer of each contact, in order; created where they are missing. At most four round trips.
+
+    A number is whoever's has its line.
+    """
     strangers = [contact for contact in contacts if contact.customer_id is None]
     if strangers:
         # whoever writes to a number and whoever hears from it first make one customer, not two
         await lock(db, IDENTITIES, {identity_lock(c.org_id, "phone", c.phone) for c in strangers})
-        await db.execute(_NEW_CUSTOMERS, [c.org_id for c in strangers], [c.phone for c in strangers])
-    columns = list(zip(*contacts, strict=True))
+        people = [(c.org_id, canonical(c.phone), c.phone) for c in strangers]
+        await db.execute(_NEW_CUSTOMERS, *zip(*people, strict=True), now)
+    lines = [contact._replace(phone=canonical(contact.phone)) for contact in contacts]
+    columns = list(zip(*lines, strict=True))
     await db.execute(_NEW_CONVERSATIONS, *columns)
     return [(row[0], row[1]) for row in await db.fetch(_CONTACTED, *columns)]
 

@@ -99,7 +99,7 @@ async def decide_and_record(
         if (asked or strangers) and not again:
             await transaction.enter_async_context(db.transaction())
         if strangers:
-            await _open_conversations(db, strangers)
+            await _open_conversations(db, strangers, now)
         if asked:
             if not await slots.hold_conversations(db, asked):
                 raise Transient("a conversation was merged meanwhile")
@@ -140,9 +140,10 @@ def _is_stranger(case: Case, decision: Decision) -> bool:
     return case.facts.conversation_id is None and not isinstance(decision, Rejected)
 
 
-async def _open_conversations(db: Connection, cases: Sequence[Case]) -> None:
+async def _open_conversations(db: Connection, cases: Sequence[Case], now: datetime) -> None:
     contacts = [_contact(case) for case in cases]
-    for case, (conversation_id, customer_id) in zip(cases, await queries.open_conversations(db, contacts), strict=True):
+    opened = await queries.open_conversations(db, contacts, now)
+    for case, (conversation_id, customer_id) in zip(cases, opened, strict=True):
         case.facts = case.facts._replace(conversation_id=conversation_id, customer_id=customer_id)
 
 
