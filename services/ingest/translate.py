@@ -1,15 +1,21 @@
 """What Meta's messages hold, in the words of ``inbound.messages.v1``. Pure.
 
-Rule 1: nothing is lost: what is unknown, incomplete or of no content kind of ours arrives as ``unsupported`` under Meta's own type.
+Rule 1: nothing that the customer said is lost: what is unknown, incomplete or of no content kind of ours arrives as ``unsupported`` under Meta's
+        own type, with Meta's own object as ``raw``. What was said beside the content (an ad, a product, that it was forwarded) is stored with it and
+        told beside it (``BESIDE``).
 Rule 2: only a customer's own message opens the window (``opens_window``): notices of the system, edits, revocations, automatic answers
         and group messages do not; a reaction does where the setting says so, because Meta does not say.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
 
+from libs.common.keywords import keyword_of
+
 MEDIA = frozenset({"image", "video", "audio", "document", "sticker"})
+_FILES = MEDIA | {"voice"}
 MAX_TYPE = 100
 MAX_CONTACTS = 257
 
@@ -19,6 +25,49 @@ _NOT_OPENING = frozenset({"system", "edit", "revoke"})
 Content = dict[str, Any]
 
 
+BESIDE = ("referral", "forwarded", "frequently_forwarded", "referred_product", "voice", "keyword")
+"""What is stored in the content of a message and told beside it. No content has fields of these names."""
+
+
+def stored(message: Mapping[str, Any]) -> Content:
+    """What is kept of a message: its content, and what was said beside it."""
+    content = content_of(message)
+    return content | beside(message, content)
+
+
+def told(content: Mapping[str, Any]) -> tuple[Content, Content]:
+    """A stored content as it is told: the content itself, and what stands beside it."""
+    if content.keys().isdisjoint(BESIDE):
+        return dict(content), {}
+    return (
+        {name: value for name, value in content.items() if name not in BESIDE},
+        {name: content[name] for name in BESIDE if name in content},
+    )
+
+
+def beside(message: Mapping[str, Any], content: Content) -> Content:
+    """The ad that led to the message, the product it asks about, that it was forwarded or spoken, and whether it is a keyword."""
+    found: Content = {}
+    if isinstance(referral := message.get("referral"), dict) and referral:
+        found["referral"] = referral
+    context = message.get("context")
+    if isinstance(context, dict):
+        often = context.get("frequently_forwarded") is True
+        if often or context.get("forwarded") is True:
+            found["forwarded"] = True
+        if often:
+            found["frequently_forwarded"] = True
+        if isinstance(product := context.get("referred_product"), dict) and product:
+            found["referred_product"] = product
+    match message.get("audio") or message.get("voice"):
+        case {"voice": True}:
+            found["voice"] = True
+    match content:
+        case {"kind": "text" | "button", "text": str(text)} if keyword := keyword_of(text):
+            found["keyword"] = keyword
+    return found
+
+
 def content_of(message: Mapping[str, Any]) -> Content:
     """One of the inbound contents of ``libs.common.events.content``, as plain JSON."""
     kind = type_of(message)
@@ -26,9 +75,12 @@ def content_of(message: Mapping[str, Any]) -> Content:
         return _unsupported("group", message)
     translate = _CONTENTS.get(kind)
     inner = message.get(kind)
-    if translate is None or not inner:
-        return _unsupported(kind, message)
-    return translate(kind, inner) or _unsupported(kind, message)
+    if translate is None or not inner or (kind in _FILES and message.get("errors")):
+        return _unsupported(kind, message)  # of a file that failed at Meta the errors say why; its caption stays
+    content = translate(kind, inner)
+    if content is not None and kind == "contacts" and isinstance(origin := message.get("origin"), str):
+        content["origin"] = origin
+    return content or _unsupported(kind, message)
 
 
 def opens_window(message: Mapping[str, Any], *, reaction_opens: bool) -> bool:
@@ -72,6 +124,14 @@ def _unsupported(kind: str, message: Mapping[str, Any]) -> Content:
     errors = message.get("errors")
     if isinstance(errors, list) and (told_errors := [error for error in errors if isinstance(error, dict)]):
         content["errors"] = told_errors
+    raw = message.get(type_of(message))
+    for place in (raw, message):
+        if isinstance(place, dict) and isinstance(caption := place.get("caption"), str) and caption:
+            content.setdefault("caption", caption)
+    if isinstance(raw, dict) and raw.keys() - {"type"}:
+        content["raw"] = raw
+    elif raw and not isinstance(raw, dict):
+        content["raw"] = {"value": raw}
     return content
 
 
@@ -98,7 +158,7 @@ def _location(_kind: str, inner: Any) -> Content | None:
     if latitude is None or longitude is None:
         return None
     content: Content = {"kind": "location", "latitude": latitude, "longitude": longitude}
-    for name in ("name", "address"):
+    for name in ("name", "address", "url"):
         if isinstance(value := inner.get(name), str):
             content[name] = value
     return content
@@ -126,11 +186,30 @@ def _interactive(_kind: str, inner: Any) -> Content | None:
     if not isinstance(kind, str) or not isinstance(chosen := inner.get(kind), dict):
         return None
     reply: Content = {"type": kind[:MAX_TYPE]}
+    rest = dict(chosen)
     for ours, names in _REPLY_FIELDS:
-        value = next((found for name in names if isinstance(found := chosen.get(name), str)), None)
-        if value is not None:
-            reply[ours] = value
+        name = next((name for name in names if isinstance(chosen.get(name), str)), None)
+        if name is not None:
+            reply[ours] = rest.pop(name)
+    if "response" not in reply and rest.get("response_json") is not None:
+        # documented as a text that holds JSON, also seen as the JSON itself
+        reply["response"] = json.dumps(rest.pop("response_json"), ensure_ascii=False)
+    if rest := {name: value for name, value in rest.items() if value is not None}:
+        reply["details"] = rest
     return {"kind": "interactive", "reply": reply}
+
+
+def _order(_kind: str, inner: Any) -> Content | None:
+    match inner:
+        case {"product_items": [_, *_] as items} if all(isinstance(item, dict) for item in items):
+            catalog, text = inner.get("catalog_id"), inner.get("text")
+            content: Content = {
+                "kind": "order",
+                "catalog_id": None if catalog is None else str(catalog),
+                "items": items,
+            }
+            return content | {"text": text} if isinstance(text, str) and text else content
+    return None
 
 
 _REPLY_FIELDS = (
@@ -170,5 +249,6 @@ _CONTENTS: dict[str, Callable[[str, Any], Content | None]] = {
     "contacts": _contacts,
     "button": _button,
     "interactive": _interactive,
+    "order": _order,
     "reaction": _reaction,
 }

@@ -186,7 +186,7 @@ def _message(
         phone_number_id=_number(webhook),
         sender=_sender(item, webhook.get("contact")),
         provider_id=_id(item),
-        content=translate.content_of(item),
+        content=translate.stored(item),
         reply_to=translate.reply_to(item),
         at=_instant(item, received_at),
         received_at=received_at,

@@ -26,7 +26,7 @@ from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Rejected
 from libs.common.logging import get_logger
 from libs.common.window import Window
-from services.ingest import directory, identify, queries
+from services.ingest import directory, identify, queries, translate
 from services.ingest.identify import Wanted
 from services.ingest.numbers import Gate
 from services.ingest.understand import (
@@ -206,6 +206,7 @@ def _inbound(
         reply_to, at, received_at = entry.reply_to, entry.at, entry.received_at or now
     else:
         raise Transient("a message is being stored by somebody else")
+    said, beside = translate.told(content)
     conversation = str(conversation_id)
     told = str(message_id)
     value = {
@@ -216,7 +217,8 @@ def _inbound(
         "customer_id": str(one.customer_id),
         "channel": "whatsapp",
         "provider_id": entry.provider_id,
-        "content": content,
+        "content": said,
+        **beside,
         "reply_to": reply_to,
         "sent_at": at,
         "received_at": received_at,

@@ -146,6 +146,22 @@ class InContacts(Part):
 
     kind: Literal["contacts"] = "contacts"
     contacts: list[dict[str, Any]]
+    origin: str | None = None  # contact_request: the customer shares what was asked for
+
+
+class InLocation(Location):
+    """A place that a customer sent, with a link to the business that it is."""
+
+    url: str | None = None
+
+
+class Order(Part):
+    """A cart: ``items`` in Meta's own shape (product_retailer_id, quantity, item_price, currency)."""
+
+    kind: Literal["order"] = "order"
+    catalog_id: str | None = None
+    text: str | None = None
+    items: list[dict[str, Any]]
 
 
 class Button(Part):
@@ -157,13 +173,17 @@ class Button(Part):
 
 
 class Reply(Part):
-    """What was chosen: ``type`` is button_reply or list_reply (nfm_reply and others keep Meta's name)."""
+    """What was chosen: ``type`` is button_reply or list_reply (nfm_reply and others keep Meta's name).
+
+    ``response`` of a flow is JSON as text, of whatever type. ``details`` is what else Meta's object holds.
+    """
 
     type: str
     id: str | None = None
     title: str | None = None
     description: str | None = None
     response: str | None = None
+    details: dict[str, Any] | None = None
 
 
 class Interactive(Part):
@@ -182,14 +202,16 @@ class Reaction(Part):
 
 
 class Unsupported(Part):
-    """Something that Transom does not understand, kept under Meta's own ``type``: stored, shown, never lost."""
+    """Something that cannot be shown as anything else, kept under Meta's own ``type``: stored, shown, never lost. ``raw`` is Meta's own object."""
 
     kind: Literal["unsupported"] = "unsupported"
     type: str
     errors: list[dict[str, Any]] | None = None
+    caption: str | None = None
+    raw: dict[str, Any] | None = None
 
 
 InContent = Annotated[
-    InText | InMedia | Location | InContacts | Button | Interactive | Reaction | Unsupported,
+    InText | InMedia | InLocation | InContacts | Order | Button | Interactive | Reaction | Unsupported,
     Field(discriminator="kind"),
 ]

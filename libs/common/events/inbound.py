@@ -11,7 +11,10 @@ from libs.common.events.outbound import Channel, WindowState
 
 
 class InboundMessage(Event):
-    """``inbound.messages.v1``: a customer's message, told after the thread and the window are committed."""
+    """``inbound.messages.v1``: a customer's message, told after the thread and the window are committed.
+
+    What stands beside ``content`` is left out where the message did not have it.
+    """
 
     TYPE: ClassVar[str] = "inbound.message.v1"
 
@@ -23,6 +26,12 @@ class InboundMessage(Event):
     channel: Channel
     provider_id: str
     content: InContent
+    referral: dict[str, Any] | None = None  # the ad or post that led to it, in Meta's own shape
+    forwarded: bool | None = None
+    frequently_forwarded: bool | None = None
+    referred_product: dict[str, Any] | None = None  # what the question is about: catalog_id, product_retailer_id
+    voice: bool | None = None  # of audio: spoken into the chat
+    keyword: Literal["stop", "start"] | None = None  # the whole text is such a word: agents do not answer it
     reply_to: str | None
     sent_at: AwareDatetime
     received_at: AwareDatetime

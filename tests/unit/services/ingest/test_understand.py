@@ -77,7 +77,7 @@ def test_recorded_statuses_are_understood(name: str) -> None:
         ),
         (
             {"type": "location", "location": {"latitude": 91, "longitude": 2}},
-            {"kind": "unsupported", "type": "location"},
+            {"kind": "unsupported", "type": "location", "raw": {"latitude": 91, "longitude": 2}},
             True,
         ),
         ({"type": "button", "button": {"text": "Yes"}}, {"kind": "button", "text": "Yes", "payload": None}, True),
@@ -111,7 +111,14 @@ def test_recorded_statuses_are_understood(name: str) -> None:
                     "call_permission_reply": {"response": "accept", "response_source": "automatic"},
                 },
             },
-            {"kind": "interactive", "reply": {"type": "call_permission_reply", "response": "accept"}},
+            {
+                "kind": "interactive",
+                "reply": {
+                    "type": "call_permission_reply",
+                    "response": "accept",
+                    "details": {"response_source": "automatic"},
+                },
+            },
             False,
         ),
         ({"type": "interactive"}, {"kind": "unsupported", "type": "interactive"}, True),
@@ -130,17 +137,33 @@ def test_recorded_statuses_are_understood(name: str) -> None:
             {"kind": "reaction", "message_id": "w", "emoji": None},
             False,
         ),
-        ({"type": "order", "order": {"product_items": []}}, {"kind": "unsupported", "type": "order"}, True),
+        (
+            {"type": "order", "order": {"product_items": []}},
+            {"kind": "unsupported", "type": "order", "raw": {"product_items": []}},
+            True,
+        ),
         (
             {"type": "unsupported", "errors": [{"code": 131051}, 1]},
             {"kind": "unsupported", "type": "unsupported", "errors": [{"code": 131051}]},
             True,
         ),
         ({"type": "unsupported", "unsupported": {"type": "poll"}}, {"kind": "unsupported", "type": "poll"}, True),
-        ({"type": "hologram", "hologram": {"x": 1}}, {"kind": "unsupported", "type": "hologram"}, True),
+        (
+            {"type": "hologram", "hologram": {"x": 1}},
+            {"kind": "unsupported", "type": "hologram", "raw": {"x": 1}},
+            True,
+        ),
         ({"type": None}, {"kind": "unsupported", "type": "unknown"}, True),
-        ({"type": "edit", "edit": {"original_message_id": "w"}}, {"kind": "unsupported", "type": "edit"}, False),
-        ({"type": "revoke", "revoke": {"original_message_id": "w"}}, {"kind": "unsupported", "type": "revoke"}, False),
+        (
+            {"type": "edit", "edit": {"original_message_id": "w"}},
+            {"kind": "unsupported", "type": "edit", "raw": {"original_message_id": "w"}},
+            False,
+        ),
+        (
+            {"type": "revoke", "revoke": {"original_message_id": "w"}},
+            {"kind": "unsupported", "type": "revoke", "raw": {"original_message_id": "w"}},
+            False,
+        ),
         (
             {"type": "system", "system": {"type": "customer_identity_changed"}},
             {"kind": "unsupported", "type": "system"},
@@ -148,7 +171,7 @@ def test_recorded_statuses_are_understood(name: str) -> None:
         ),
         (
             {"type": "text", "text": {"body": "to all"}, "group_id": "g"},
-            {"kind": "unsupported", "type": "group"},
+            {"kind": "unsupported", "type": "group", "raw": {"body": "to all"}},
             False,
         ),
     ],
