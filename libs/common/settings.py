@@ -7,6 +7,7 @@ meaning. Variables nobody asked for are ignored. What is secret is a ``SecretStr
 
 from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -41,8 +42,25 @@ def _base_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _provider_url(url: str) -> str:
+    if url.startswith("http://") and not _is_loopback(urlsplit(url).hostname or ""):
+        raise ValueError(
+            "must begin with https://: over http:// a token goes in clear, so only a loopback address has it"
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 RequiredSecret = Annotated[SecretStr, AfterValidator(_non_empty)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+ProviderUrl = Annotated[BaseUrl, AfterValidator(_provider_url)]
+"""Where our tokens go."""
 
 
 def secrets_in(joined: SecretStr) -> tuple[bytes, ...]:
@@ -200,7 +218,7 @@ class MetaWebhookSettings(Settings):
 class GraphSettings(Settings):
     """How to speak to the Graph API."""
 
-    graph_base_url: BaseUrl = "https://graph.facebook.com"
+    graph_base_url: ProviderUrl = "https://graph.facebook.com"
     graph_version: Annotated[str, Field(pattern=r"^v\d+\.\d+$")] = "v26.0"
     whatsapp_token: RequiredSecret
 
@@ -208,7 +226,7 @@ class GraphSettings(Settings):
 class TwilioSettings(Settings):
     """The account; the first token signs our requests, any of them may sign Twilio's."""
 
-    twilio_base_url: BaseUrl = "https://api.twilio.com"
+    twilio_base_url: ProviderUrl = "https://api.twilio.com"
     twilio_account_sid: Annotated[str, Field(min_length=1)]
     twilio_auth_tokens: RequiredSecret
 

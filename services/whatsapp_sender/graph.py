@@ -12,12 +12,12 @@ from typing import Any
 import aiohttp
 import orjson
 
+from libs.common.answers import read_answer
 from libs.common.clock import Clock
 from libs.common.sending.outcomes import RetryLater, SendOutcome, Unknown
 from services.whatsapp_sender.classify import classify
 from services.whatsapp_sender.pace import UNREACHABLE, asked_wait
 
-_BODY_LIMIT = 256 * 1024
 _CONNECT_SHARE = 0.5
 _KEEP_ALIVE_SECONDS = 30.0
 
@@ -81,13 +81,9 @@ async def _on_headers_sent(
 
 async def _json(response: aiohttp.ClientResponse) -> object:
     """The JSON value of the body, or None: when it is none, is larger than any answer of Meta, or breaks off."""
-    raw = b""
     try:
-        async for piece in response.content.iter_any():
-            raw += piece
-            if len(raw) > _BODY_LIMIT:
-                return None
-        value: object = orjson.loads(raw)
+        raw = await read_answer(response)
+        value: object = None if raw is None else orjson.loads(raw)
     except (aiohttp.ClientError, OSError, orjson.JSONDecodeError):
         return None
     return value

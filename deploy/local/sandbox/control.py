@@ -1,9 +1,13 @@
 """The control API, JSON under ``/_control``: what tests, demo and bench use to play customers and to cause trouble.
 
 Every answer is JSON; a request that is not understood is answered 400 with ``{"error": sentence}``.
+
+A web page in a developer's browser can reach the loopback address too, so whatever a page could send is refused (``guard``): a page's requests
+name its origin, bodies that need no preflight are no JSON, and a name that somebody else's DNS points here is no name of ours.
 """
 
 import hmac
+import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -23,6 +27,8 @@ from deploy.local.sandbox.world import World
 M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LIMIT = 1000
+PREFIX = "/_control/"
+_NO_PAGE = {"none", "same-origin"}  # typed into the address bar, or asked by a page of our own
 
 
 class Release(BaseModel):
@@ -45,9 +51,31 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         where = ".".join(map(str, first["loc"]))
         return web.json_response({"error": f"{where}: {first['msg']}" if where else first["msg"]}, status=400)
     except ValueError as wrong:
-        if not request.path.startswith("/_control/"):
+        if not request.path.startswith(PREFIX):
             raise
         return web.json_response({"error": str(wrong)}, status=400)
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse control calls that a web page could have made."""
+    if request.path.startswith(PREFIX):
+        if not _is_loopback(request.host):
+            return web.json_response({"error": "host: a loopback address is wanted"}, status=403)
+        if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in _NO_PAGE:
+            return web.json_response({"error": "origin: web pages may not call this"}, status=403)
+        if request.body_exists and request.content_type != "application/json":
+            return web.json_response({"error": "content-type: application/json is wanted"}, status=415)
+    return await handler(request)
+
+
+def _is_loopback(authority: str) -> bool:
+    """Whether the Host header names this machine by a loopback address or as localhost."""
+    host = authority[1:].partition("]")[0] if authority.startswith("[") else authority.partition(":")[0]
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Control:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from deploy.local.sandbox.control import Control, explain
+from deploy.local.sandbox.control import Control, explain, guard
 from deploy.local.sandbox.meta import MetaApi
 from deploy.local.sandbox.twilio import TwilioApi
 from deploy.local.sandbox.world import World
@@ -19,7 +19,7 @@ WATCH_SECONDS = 0.5
 
 def application(world: World) -> web.Application:
     """Both providers and the control API on one application."""
-    app = web.Application(client_max_size=BODY_MOST, middlewares=[explain])
+    app = web.Application(client_max_size=BODY_MOST, middlewares=[guard, explain])
     app.add_routes([*MetaApi(world).routes(), *TwilioApi(world).routes(), *Control(world).routes()])
     return app
 

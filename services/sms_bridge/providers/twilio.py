@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import aiohttp
 import orjson
 
+from libs.common.answers import read_answer
 from libs.common.errors import Transient
 from libs.common.sending.outcomes import Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import Listed, OutgoingSms
@@ -22,6 +23,7 @@ from services.sms_bridge.providers import Listed, OutgoingSms
 _API = "/2010-04-01"
 _CONNECT_SHARE = 0.3
 _PAGE_SIZE = 1000
+_PAGE_LIMIT = 16 * 1024 * 1024  # a thousand messages of 10 segments each, and all that is said about them
 _PAGES_MOST = 20
 _SKEW = timedelta(minutes=5)
 _LONGEST_VALIDITY = timedelta(seconds=36_000)
@@ -132,7 +134,10 @@ class Twilio:
                 allow_redirects=False,
             ) as response:
                 return classify(
-                    self._sid, response.status, _json_object(await response.read()), response.headers.get("Retry-After")
+                    self._sid,
+                    response.status,
+                    _json_object(await read_answer(response)),
+                    response.headers.get("Retry-After"),
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             return RetryLater("account", _BREATHER, "never_left")
@@ -167,7 +172,7 @@ class Twilio:
                 timeout=self._timeout,
                 allow_redirects=False,
             ) as response:
-                body = _json_object(await response.read())
+                body = _json_object(await read_answer(response, _PAGE_LIMIT))
                 if response.status != HTTPStatus.OK or not isinstance(body.get("messages"), list):
                     raise Transient(f"the SMS provider's list answered {response.status}")
                 return body
@@ -184,7 +189,9 @@ def _not_processed(status: int, code: str | None, retry_after: str | None) -> Se
     return Refused(said)
 
 
-def _json_object(raw: bytes) -> Mapping[str, Any]:
+def _json_object(raw: bytes | None) -> Mapping[str, Any]:
+    if raw is None:  # larger than any answer of Twilio
+        return {}
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -19,6 +19,7 @@ from libs.common.settings import (
     SendSettings,
     ServiceSettings,
     Settings,
+    TwilioSettings,
     WindowSettings,
     load,
     secrets_in,
@@ -173,3 +174,33 @@ def test_the_example_lists_exactly_the_variables_with_their_defaults() -> None:
             default = getattr(field.default, "get_secret_value", lambda value=field.default: value)()
             expected = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
             assert shown == expected, name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://graph.example",
+        "http://10.0.0.1:8080",
+        "http://127.0.0.1.example",
+        "http://127.0.0.1@graph.example",
+        "http://localhost.example",
+        "http://0.0.0.0",
+        "http://[::ffff:8.8.8.8]",
+        "http://128.0.0.1",
+    ],
+)
+def test_a_provider_s_address_without_tls_is_taken_on_loopback_alone(environment: Environment, url: str) -> None:
+    for settings, name, others in (
+        (GraphSettings, "graph_base_url", {"whatsapp_token": "t"}),
+        (TwilioSettings, "twilio_base_url", {"twilio_account_sid": "AC1", "twilio_auth_tokens": "t"}),
+    ):
+        environment(**others, **{name: url})
+        with pytest.raises(ConfigurationError, match=f"TRANSOM_{name.upper()}.*https://") as refused:
+            load(settings)
+        assert url not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://127.9.9.9", "http://[::1]:1", "http://localhost:1"])
+def test_a_simulated_provider_on_this_machine_needs_no_tls(environment: Environment, url: str) -> None:
+    environment(whatsapp_token="t", graph_base_url=url)
+    assert load(GraphSettings).graph_base_url == url
