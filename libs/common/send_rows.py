@@ -58,6 +58,7 @@ class SendRow:
     due_at: datetime
     expires_at: datetime
     created_at: datetime
+    template: bool = False
     blocks_until: datetime | None = None
     tries: int = 0
     resends: int = 0
@@ -78,15 +79,16 @@ class SendRow:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row that is due, and since or until when its account rests: None without a pause, the past while it is only probed.
+    """A row that is due, of a lane that does not rest.
 
-    ``silent``: the account rests because it answered nothing.
+    ``held``: an older row of its conversation holds it back. ``over``: the pauses that are over and have not been proved to be, of which
+    ``alone`` are tried out by one call at a time.
     """
 
     row: SendRow
-    rests_until: datetime | None = None
-    templates_rest_until: datetime | None = None
-    silent: bool = False
+    held: bool = False
+    over: frozenset[PauseKey] = frozenset()
+    alone: frozenset[PauseKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,10 +103,6 @@ class SmsCarrier:
                     attempt=one.row.attempt,
                 )
 
-    def is_template(self, row: SendRow) -> bool:  # noqa: ARG002 -- the question is WhatsApp's
-        """Never: SMS knows no templates."""
-        return False
-
     def _verdict(self, row: SendRow, facts: Facts | None, link: Link, now: datetime) -> Verdict[OutgoingSms]:
         command = command_of(row)
         if command is None:

@@ -70,6 +70,13 @@ update pauses p
  where p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at < $4
 """
 
+_TRY_AGAIN = """
+update pauses p
+   set until_at = $4, probed_at = null
+  from unnest($2::text[], $3::text[]) as u (account, scope)
+ where p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at > $4
+"""
+
 _ALONE = """
 select account, scope from pauses
  where provider = $1 and account = any($2::text[]) and kind in ('silence', 'fault') and until_at <= $3
@@ -136,6 +143,13 @@ async def probe(
     rows = sorted(probed)
     if rows:
         await db.execute(_PROBE, provider, *_columns(rows), until, now)
+
+
+async def try_again(db: Connection, provider: ProviderName, probed: Iterable[PauseKey], now: datetime) -> None:
+    """The calls that tried out these pauses said nothing of them: the next may try at once."""
+    rows = sorted(probed)
+    if rows:
+        await db.execute(_TRY_AGAIN, provider, *_columns(rows), now)
 
 
 async def alone(db: Connection, provider: ProviderName, accounts: Iterable[str], now: datetime) -> set[PauseKey]:

@@ -4,14 +4,15 @@ Lock order of the senders: rows of ``sends`` first, then whatever belongs to the
 Nobody else locks rows of ``sends`` but a merge of customers, in the same order (docs/architecture/data.md).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from libs.common.db.pool import Connection
-from libs.common.send_rows import Candidate, Key, NewSend, ProviderName, SendRow
+from libs.common.send_rows import EVERY_ACCOUNT, Candidate, Key, NewSend, ProviderName, SendRow
 
-_COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.account, s.command, s.state, s.due_at, s.expires_at, s.created_at,
+_COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.account, s.template, s.command, s.state, s.due_at, s.expires_at, s.created_at,
        s.blocks_until, s.tries, s.resends, s.claim_id, s.claimed_at, s.lease_until, s.unknown_since, s.outcome, s.link_hash, s.text_hash,
        s.settled_at, s.told"""
 
@@ -25,64 +26,141 @@ select u.org_id, u.message_id, u.attempt, u.conversation_id, u.sequence, u.accou
 on conflict (org_id, message_id, attempt) do nothing
 """
 
-# The inner select must stay a probe of the index per row ("offset 0"): the outer one stops after $3 rows.
-# A row of the other provider holds ours back as well, but never for longer than a minute.
-_CANDIDATES = f"""
-select {_COLUMNS},
-       (select p.until_at from pauses p
-         where p.provider = s.provider and p.account = s.account and p.scope = 'all') as rests_until,
-       (select p.until_at from pauses p
-         where p.provider = s.provider and p.account = s.account and p.scope = 'templates') as templates_rest_until,
-       coalesce((select p.kind in ('silence', 'fault') from pauses p
-                  where p.provider = s.provider and p.account = s.account and p.scope = 'all'), false) as silent
-  from sends s
- where s.provider = $1 and s.state = 'pending' and s.due_at <= $2
-   and not exists (
-       select from sends o
-        where o.org_id = s.org_id and o.conversation_id = s.conversation_id
-          and o.sequence <= s.sequence and (o.sequence, o.attempt) < (s.sequence, s.attempt)
-          and o.state in ('pending', 'claimed', 'unknown')
-          and (o.blocks_until is null or o.blocks_until > $2)
-          and (o.provider = s.provider or o.created_at > $4)
-       offset 0)
- order by s.due_at
- limit $3
-   for update of s skip locked
+# An older row of the conversation that holds ``s`` back. A row of the other provider does so for no longer than a minute, and so does a
+# template of an account whose templates rest. The select must stay a probe of the index per row ("offset 0", or a limit).
+_HOLDS = """
+        o.org_id = s.org_id and o.conversation_id = s.conversation_id
+    and o.sequence <= s.sequence and (o.sequence, o.attempt) < (s.sequence, s.attempt)
+    and o.state in ('pending', 'claimed', 'unknown')
+    and (o.blocks_until is null or o.blocks_until > $2)
+    and (o.provider = s.provider or o.created_at > $2 - $3::interval)
+    and not (o.template and not s.template and o.state = 'pending' and exists (
+            select from pauses q
+             where q.provider = o.provider and q.account in (o.account, '*') and q.scope = 'templates'
+               and greatest(q.since, o.created_at) <= $2 - $3::interval))
+"""
+
+# A lane is an account's templates, or everything else of it. Lanes at rest are left out before their rows are looked at.
+_LANES = f"""
+      cross join (values (false), (true)) as l (template)
+      cross join lateral (
+            select coalesce(bool_or(p.until_at > $2), false) as rests,
+                   array_agg(array[p.account, p.scope]) as over,
+                   array_agg(p.kind <> 'throttle') as alone
+              from pauses p
+             where p.provider = $1 and p.account in (a.account, '{EVERY_ACCOUNT}') and (p.scope = 'all' or l.template)) p
 """  # noqa: S608 -- constants of this module
 
-# Of the first $3 rows that are due, those behind a row that is not: they come to their turn with it, or when it holds them back no more.
-_QUEUE_UP = """
-with front as materialized (
-    select s.org_id, s.message_id, s.attempt, s.conversation_id, s.sequence, s.provider
-      from sends s
-     where s.provider = $1 and s.state = 'pending' and s.due_at <= $2
-     order by s.due_at
-     limit $3
-), behind as materialized (
-    select f.org_id, f.message_id, f.attempt, b.free_at
-      from front f
-     cross join lateral (
-           select max(least(o.due_at, o.blocks_until)) as free_at
-             from sends o
-            where o.org_id = f.org_id and o.conversation_id = f.conversation_id
-              and o.sequence <= f.sequence and (o.sequence, o.attempt) < (f.sequence, f.attempt)
-              and o.state = 'pending' and o.due_at > $2
-              and (o.blocks_until is null or o.blocks_until > $2)
-              and o.provider = f.provider
-           offset 0) b
-     where b.free_at is not null
-), held as materialized (
-    select s.org_id, s.message_id, s.attempt, b.free_at
-      from behind b
+_CANDIDATES = f"""
+select {_COLUMNS}, exists (select from sends o where {_HOLDS} offset 0) as held, p.over, p.alone
+  from unnest($4::text[], $5::int[]) as a (account, budget)
+ {_LANES}
+ cross join lateral (
+       select *
+         from sends s
+        where s.provider = $1 and s.account = a.account and s.template = l.template
+          and s.state = 'pending' and s.behind_until is null and s.due_at <= $2
+        order by s.due_at
+        limit a.budget
+          for update skip locked) s
+ where not p.rests
+"""  # noqa: S608 -- constants of this module
+
+# From one account to the next by the index, however many rows each has.
+_READY = f"""
+with recursive accounts as (
+    (select s.account from sends s
+      where s.provider = $1 and s.account > $3 and s.state = 'pending' and s.behind_until is null
+      order by s.account limit 1)
+    union all
+    select (select s.account from sends s
+             where s.provider = $1 and s.account > a.account and s.state = 'pending' and s.behind_until is null
+             order by s.account limit 1)
+      from accounts a
+     where a.account is not null
+)
+select a.account
+  from accounts a
+ where a.account is not null
+   and exists (
+       select from (select) as one
+        {_LANES}
+        where not p.rests
+          and exists (
+              select from sends s
+               where s.provider = $1 and s.account = a.account and s.template = l.template
+                 and s.state = 'pending' and s.behind_until is null and s.due_at <= $2
+              offset 0)
+       offset 0)
+ limit $4
+"""  # noqa: S608 -- constants of this module
+
+# Whoever moves the row that holds waits for this to be committed, and then frees what is behind it. What cannot be locked now is moving already.
+# A row that may hold back younger ones only for a time is left: no row stands behind it for good.
+_KEEP_BEHIND = f"""
+with held as materialized (
+    select s.org_id, s.message_id, s.attempt, b.until
+      from unnest($4::text[], $5::uuid[], $6::int[]) as u (org_id, message_id, attempt)
       join sends s using (org_id, message_id, attempt)
-     order by s.org_id, s.message_id, s.attempt
-       for update of s skip locked
+     cross join lateral (
+           select case when o.provider <> s.provider then o.created_at + $3::interval
+                       when o.template and not s.template then $2::timestamptz + $3::interval
+                       else coalesce(o.blocks_until, 'infinity') end as until
+             from sends o
+            where {_HOLDS}
+            order by o.sequence, o.attempt
+            limit 1
+              for share of o skip locked) b
+     where s.provider = $1 and s.blocks_until is null
 )
 update sends s
-   set due_at = least(h.free_at, s.expires_at)
+   set behind_until = h.until
   from held h
- where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt and s.state = 'pending' and s.due_at <= $2
+ where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt and s.state = 'pending' and s.behind_until is null
 returning 1
+"""  # noqa: S608 -- constants of this module
+
+# The first row behind, of either provider; whether it may go the claim finds out.
+_FREE = """
+with first as materialized (
+    select f.org_id, f.message_id, f.attempt
+      from unnest($1::text[], $2::uuid[]) as c (org_id, conversation_id)
+     cross join (values ('meta'), ('sms')) as p (provider)
+     cross join lateral (
+           select b.org_id, b.message_id, b.attempt
+             from sends b
+            where b.provider = p.provider and b.org_id = c.org_id and b.conversation_id = c.conversation_id
+              and b.state = 'pending' and b.behind_until is not null
+            order by b.sequence, b.attempt
+            limit 1) f
+), held as materialized (
+    select s.org_id, s.message_id, s.attempt
+      from first f
+      join sends s using (org_id, message_id, attempt)
+     order by s.org_id, s.message_id, s.attempt
+       for no key update of s
+)
+update sends s
+   set behind_until = null
+  from held h
+ where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt and s.state = 'pending'
+returning s.provider, s.account
+"""
+
+_FREE_IN_TIME = """
+with over as materialized (
+    select s.org_id, s.message_id, s.attempt
+      from sends s
+     where s.provider = $1 and s.state = 'pending' and s.behind_until <= $2
+     order by s.behind_until
+     limit $3
+       for update skip locked
+)
+update sends s
+   set behind_until = null
+  from over o
+ where s.org_id = o.org_id and s.message_id = o.message_id and s.attempt = o.attempt
+returning s.account
 """
 
 _WRITE = """
@@ -177,19 +255,38 @@ async def store(
 
 
 async def candidates(
-    db: Connection, provider: ProviderName, now: datetime, limit: int, other_provider_since: datetime
+    db: Connection, provider: ProviderName, budgets: Mapping[str, int], now: datetime, holds: timedelta
 ) -> list[Candidate]:
-    """Rows that are due and have no older unsettled row before them in their conversation, locked; those locked elsewhere are left out."""
-    found = await db.fetch(_CANDIDATES, provider, now, limit, other_provider_since)
-    return [Candidate(_row(r), r["rests_until"], r["templates_rest_until"], r["silent"]) for r in found]
+    """Of each account up to so many rows of a lane that are due, oldest first, locked; those locked elsewhere are passed over.
 
-
-async def queue_up(db: Connection, provider: ProviderName, now: datetime, limit: int) -> int:
-    """Of the first ``limit`` rows that are due put off those behind an older one that waits; how many these were.
-
-    Without it every claim would look at all of them again: while an account rests, they are most of what is due.
+    Lanes at rest are left out. ``holds``: for how long a row may hold back others for a reason that is not theirs.
     """
-    return len(await db.fetch(_QUEUE_UP, provider, now, limit))
+    found = await db.fetch(_CANDIDATES, provider, now, holds, list(budgets), list(budgets.values()))
+    return [_candidate(record) for record in found]
+
+
+async def ready(db: Connection, provider: ProviderName, now: datetime, after: str, limit: int) -> list[str]:
+    """Accounts behind ``after``, by name, that have a row which is due in a lane that does not rest."""
+    return [r["account"] for r in await db.fetch(_READY, provider, now, after, limit)]
+
+
+async def keep_behind(
+    db: Connection, provider: ProviderName, rows: Iterable[Key], now: datetime, holds: timedelta
+) -> int:
+    """Of these rows, which ``candidates`` found held back, keep from being looked at those whose older row stands still; how many."""
+    keys = sorted(rows)
+    return len(await db.fetch(_KEEP_BEHIND, provider, now, holds, *_columns(keys))) if keys else 0
+
+
+async def free(db: Connection, conversations: Iterable[tuple[str, UUID]]) -> set[tuple[ProviderName, str]]:
+    """Rows of these conversations moved: let the first one behind be looked at again. Returns the accounts of those, with their provider."""
+    found = sorted(set(conversations))
+    return {(r["provider"], r["account"]) for r in await db.fetch(_FREE, *_columns(found))} if found else set()
+
+
+async def free_in_time(db: Connection, provider: ProviderName, now: datetime, limit: int) -> list[str]:
+    """Let rows be looked at again that were held back until now; their accounts, one for each row."""
+    return [r["account"] for r in await db.fetch(_FREE_IN_TIME, provider, now, limit)]
 
 
 async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> set[Key]:
@@ -253,6 +350,12 @@ async def waiting(db: Connection, provider: ProviderName) -> int:
 
 def _row(record: Any) -> SendRow:
     return SendRow(**{name: record[name] for name in SendRow.__dataclass_fields__})
+
+
+def _candidate(record: Any) -> Candidate:
+    over = [(account, scope) for account, scope in record["over"] or ()]
+    lone = [key for key, alone in zip(over, record["alone"] or (), strict=True) if alone]
+    return Candidate(_row(record), held=record["held"], over=frozenset(over), alone=frozenset(lone))
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

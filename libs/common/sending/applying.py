@@ -14,12 +14,16 @@ from libs.common.sending.rows import News, SendRow, Settled, Step
 
 @dataclass(slots=True)
 class Applied:
-    """What came of a transaction; to be told after its commit. ``lost`` are the steps whose rows had moved on meanwhile."""
+    """What came of a transaction; to be told after its commit. ``lost`` are the steps whose rows had moved on meanwhile.
+
+    ``freed`` are accounts with a row that may be looked at again, because what held it back has moved.
+    """
 
     done: list[Step] = field(default_factory=list)
     lost: list[Step] = field(default_factory=list)
     settled: list[Settled] = field(default_factory=list)
     news: list[tuple[SendRow, News]] = field(default_factory=list)
+    freed: set[str] = field(default_factory=set)
 
     def add(self, other: "Applied") -> None:
         """Take in what another transaction came to."""
@@ -27,6 +31,7 @@ class Applied:
         self.lost += other.lost
         self.settled += other.settled
         self.news += other.news
+        self.freed |= other.freed
 
 
 async def apply(db: Connection, carrier: Carrier[PreparedT], steps: Sequence[Step], now: datetime) -> Applied:
@@ -46,10 +51,17 @@ async def apply(db: Connection, carrier: Carrier[PreparedT], steps: Sequence[Ste
         rows = {settled.row.key: settled.row for settled in applied.settled}
         applied.news = [(rows[key], told) for key, told in news.items() if told]
         await sends.keep_news(db, [(row.key, _remembered(told)) for row, told in applied.news])
+    moved = {(s.after.org_id, s.after.conversation_id) for s in applied.done if _lets_go(s)}
+    applied.freed = {account for provider, account in await sends.free(db, moved) if provider == carrier.provider}
     late = [late for late in _settled(applied.lost) if isinstance(late.final, tuple)]
     if late:
         await carrier.keep_evidence(db, late, now)
     return applied
+
+
+def _lets_go(step: Step) -> bool:
+    """Whether the row holds back younger ones no more, or from now on only for a time."""
+    return step.final is not None or (step.before.blocks_until is None and step.after.blocks_until is not None)
 
 
 def _settled(steps: Iterable[Step]) -> list[Settled]:

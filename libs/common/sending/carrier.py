@@ -48,6 +48,3 @@ class Carrier(Protocol[PreparedT]):
 
     async def committed(self, settled: Sequence[Settled]) -> None:
         """After the commit of ``settle``: what lives outside of PostgreSQL is brought in line. Best effort, raises nothing."""
-
-    def is_template(self, row: SendRow) -> bool:
-        """Whether a pause of scope ``templates`` holds for this row."""

@@ -1,8 +1,13 @@
-"""Claiming: rows that are due pass the gate in one transaction and are ours until their lease ends, or end here."""
+"""Claiming: rows that are due pass the gate in one transaction and are ours until their lease ends, or end here.
+
+Rows of an account that rests, and rows beyond its budget, are not touched. A row behind an older one of its conversation is neither; where many are
+seen, they are kept from being looked at until that one moves.
+"""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Generic, assert_never
 from uuid import uuid4
@@ -13,44 +18,50 @@ from libs.common.db.pool import Connection
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import Found, Go, PreparedT, Refused, Returned, Timings
-from libs.common.sending.rows import Claim, PauseScope, SendRow, Step
-from libs.common.sending.transitions import PROBE_GAP, admit, claim, later, settle
+from libs.common.sending.rows import Candidate, Claim, SendRow, Step
+from libs.common.sending.transitions import PROBE_GAP, Admission, admit, claim, later, settle
 
-_OTHER_PROVIDER = timedelta(seconds=60)
+_HELD = 32
+"""So many rows more than may be claimed are looked at, in case that some are held back."""
+_MANY_HELD = 16
+"""So many of one account that are held back are kept from being looked at every time."""
 _SET_ASIDE = timedelta(seconds=30)
 _SET_ASIDE_LONGEST = timedelta(hours=1)
 
 
 @dataclass(slots=True)
 class Round(Generic[PreparedT]):
-    """One claim: what is to be sent now, what the gate ended or put off, and whether more may be due."""
+    """One claim: what is to be sent now, what the gate ended, which accounts may have more due now, and when which are to be looked at."""
 
     claims: list[Claim[PreparedT]]
     applied: Applied
-    full: bool
+    more: set[str] = field(default_factory=set)
+    waits: list[tuple[datetime, str]] = field(default_factory=list)
 
 
 async def claim_due(
-    db: Connection, carrier: Carrier[PreparedT], now: datetime, *, limit: int, timings: Timings
+    db: Connection, carrier: Carrier[PreparedT], budgets: Mapping[str, int], now: datetime, timings: Timings
 ) -> Round[PreparedT]:
-    """Claim up to ``limit`` rows that are due. Call inside a transaction."""
-    found = await sends.candidates(db, carrier.provider, now, limit, now - _OTHER_PROVIDER)
+    """Claim rows that are due, of each account up to its budget. Call inside a transaction."""
+    scan = {account: budget + _HELD for account, budget in budgets.items()}
+    found = await sends.candidates(db, carrier.provider, scan, now, timings.blocks)
     if not found:
-        return Round([], Applied(), full=False)
-    over = {c.row.account for c in found if c.silent and c.rests_until is not None and c.rests_until <= now}
-    mine: set[str] = {account for account, _ in await pauses.alone(db, carrier.provider, over, now)} if over else set()
-    admission = admit(found, now, timings, carrier.is_template, mine)
+        return Round([], Applied())
+    lone = {account for candidate in found for account, _scope in candidate.alone}
+    ours = await pauses.alone(db, carrier.provider, lone, now) if lone else set()
+    admission = admit(found, now, budgets, ours)
+    kept = await _keep_behind(db, carrier, admission, now, timings)
     verdicts = await carrier.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
     claim_id = uuid4()
     claims: list[Claim[PreparedT]] = []
-    steps = admission.steps
+    steps = admission.ended
     for row, probes in admission.judged:
         verdict = verdicts[row.key]
         match verdict:
             case Go():
-                ours = claim(row, verdict, claim_id, now, timings)
-                steps.append(Step(row, ours))
-                claims.append(Claim(ours, verdict.prepared, probes))
+                row_of_ours = claim(row, verdict, claim_id, now, timings)
+                steps.append(Step(row, row_of_ours))
+                claims.append(Claim(row_of_ours, verdict.prepared, probes))
             case Found():
                 steps.append(settle(row, verdict.ids, now))
             case Returned() | Refused():
@@ -58,21 +69,52 @@ async def claim_due(
             case _:
                 assert_never(verdict)
     applied = await apply(db, carrier, steps, now)
-    if admission.probes:
-        gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
-        alone: set[tuple[str, PauseScope]] = {(account, "all") for account in mine}
-        went = {(claim.row.account, scope) for claim in claims for scope in claim.probes}
-        await pauses.probe(db, carrier.provider, admission.probes.keys() - alone, now + gap, now)
-        # the next one may try only when this call has ended, answered or not
-        await pauses.probe(db, carrier.provider, went & alone, now + timings.lease, now)
-    return Round(claims, applied, full=len(found) >= limit)
+    round_ = Round(claims, applied, more=_more(found, budgets, scan, admission, kept))
+    went = {key for claimed in claims for key in claimed.probes}
+    # who tries out next waits for these calls; one that went to nobody (the gate ended its row) is made up for at once
+    gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
+    for keys, until in ((admission.probes.keys() - ours, now + gap), (went & ours, now + timings.lease)):
+        await pauses.probe(db, carrier.provider, keys, until, now)
+        round_.waits += [(until, account) for account, _scope in keys]
+    round_.more |= {row.account for row, probes in admission.judged if probes & (ours - went)}
+    return round_
 
 
-async def set_aside(db: Connection, carrier: Carrier[PreparedT], now: datetime, timings: Timings) -> Sequence[Step]:
-    """Put off the first row that is due: claiming it fails, and those behind it must pass. Call inside a transaction."""
-    found = await sends.candidates(db, carrier.provider, now, 1, now - _OTHER_PROVIDER)
-    steps = [Step(c.row, _put_off(c.row, now, timings)) for c in found]
-    return (await apply(db, carrier, steps, now)).done
+async def set_aside(
+    db: Connection, carrier: Carrier[PreparedT], account: str, now: datetime, timings: Timings
+) -> Sequence[Step]:
+    """Put off the first row of this account that is due: claiming it fails, and those behind it must pass. Call inside a transaction."""
+    found = await sends.candidates(db, carrier.provider, {account: 1 + _HELD}, now, timings.blocks)
+    first = sorted((c.row for c in found if not c.held), key=lambda row: row.due_at)[:1]
+    return (await apply(db, carrier, [Step(row, _put_off(row, now, timings)) for row in first], now)).done
+
+
+async def _keep_behind(
+    db: Connection, carrier: Carrier[PreparedT], admission: Admission, now: datetime, timings: Timings
+) -> set[str]:
+    """Where an account has many rows that are held back, keep them from being looked at; returns the accounts of which some were."""
+    many = {account: keys for account, keys in admission.held.items() if len(keys) > _MANY_HELD}
+    kept = set()
+    for account, keys in many.items():
+        if await sends.keep_behind(db, carrier.provider, keys, now, timings.blocks):
+            kept.add(account)
+    return kept
+
+
+def _more(
+    found: Sequence[Candidate],
+    budgets: Mapping[str, int],
+    scan: Mapping[str, int],
+    admission: Admission,
+    kept: set[str],
+) -> set[str]:
+    """The accounts that may have more due now: their budget is used up, or all that was looked at was held back and is out of the way."""
+    probed = {candidate.row.account for candidate in found if candidate.over}
+    seen = Counter((candidate.row.account, candidate.row.template) for candidate in found)
+    used = Counter(row.account for row, _probes in admission.judged)
+    used.update(step.before.account for step in admission.ended)
+    full = {account for (account, _template), rows in seen.items() if rows >= scan[account]}
+    return ({a for a in budgets if used[a] >= budgets[a]} | admission.left | (full & kept)) - probed
 
 
 def _put_off(row: SendRow, now: datetime, timings: Timings) -> SendRow:

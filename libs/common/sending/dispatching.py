@@ -1,34 +1,37 @@
-"""Dispatching: due rows are claimed as room allows and sent side by side.
+"""Dispatching: due rows are claimed account by account, in turn, as room allows, and sent side by side.
 
-Rows that were just stored are handed over in memory (``wake``), and so are the ends of waits that this process knows of; everything else
-(another process's rows, rows from before a restart) is found by a slow poll.
+Accounts whose rows were just stored are handed over in memory (``wake``), and so are the ends of waits that this process knows of; everything
+else (another process's rows, rows from before a restart, accounts that rest no more) is found by a slow look.
 """
 
 import asyncio
-import heapq
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Generic
 
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
+from libs.common.db import sends
 from libs.common.db.pool import Pool
 from libs.common.logging import get_logger
 from libs.common.metrics import observe
+from libs.common.send_rows import EVERY_ACCOUNT
 from libs.common.sending.applying import Applied
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.claiming import claim_due, set_aside
 from libs.common.sending.outcomes import Curve, PreparedT, RetryLater, SendOutcome, Timings, Unknown
 from libs.common.sending.recording import Recorder
 from libs.common.sending.rows import Claim
+from libs.common.sending.turns import Turns
 from libs.common.transience import is_transient
 
 log = get_logger()
 
 _AT_ONCE = 500
 _CAREFUL_ROUNDS = 500
-_KNOWN_WAITS = 10_000
+_ACCOUNTS_AT_ONCE = 1_000
 _WAIT = timedelta(milliseconds=50)
 _LONGEST_WAIT = timedelta(seconds=2)
 _TOO_LATE = RetryLater("pair", Curve(timedelta(milliseconds=100), 2, timedelta(seconds=2)), "claim_too_old")
@@ -53,28 +56,34 @@ class Dispatcher(Generic[PreparedT]):
         self._recorder = recorder
         self._timings = timings
         self._now = now
-        self._concurrency = concurrency
         self._ended = ended
-        self._open = 0
+        self._turns = Turns(concurrency)
         self._calls: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
-        self._waits: list[datetime] = []
+        self._look_at: float = 0
+        self._looked_to = ""
+        self._taken: list[str] = []
         self._careful = 0
         self._ending = False
 
-    def wake(self) -> None:
-        """Rows may be due now."""
+    def wake(self, accounts: Iterable[str]) -> None:
+        """These accounts may have rows that are due now."""
+        self._turns.wake(accounts)
         self._wake.set()
 
-    def wake_at(self, due: datetime) -> None:
-        """A row will be due then."""
-        if len(self._waits) < _KNOWN_WAITS:
-            heapq.heappush(self._waits, due)
-            self._wake.set()  # the sleep in hand may be too long for it
+    def wake_at(self, due: datetime, account: str) -> None:
+        """A row of this account will be due then, or it rests no more."""
+        self._turns.wake_at(due, account)
+        self._wake.set()  # the sleep in hand may be too long for it
 
-    def release(self, closed: int) -> None:
-        """So many claims are closed."""
-        self._open -= closed
+    def look(self) -> None:
+        """Any account may have rows that are due now."""
+        self._look_at = 0
+        self._wake.set()
+
+    def release(self, closed: Mapping[str, int]) -> None:
+        """So many claims of these accounts are closed."""
+        self._turns.closed(closed)
         self._wake.set()
 
     def end(self) -> None:
@@ -99,8 +108,9 @@ class Dispatcher(Generic[PreparedT]):
             await asyncio.wait(self._calls)
 
     async def round(self) -> int:
-        """One claim, and its calls to their answers; for tests that look between steps. Returns how many calls were made."""
+        """One look and one claim, its calls to their answers; for tests that look between steps. Returns how many calls were made."""
         self._calls.clear()
+        self.look()
         await self._round()
         calls = list(self._calls)
         if calls:
@@ -109,23 +119,39 @@ class Dispatcher(Generic[PreparedT]):
 
     async def _round(self) -> bool:
         """Claim once and begin the calls; returns whether to claim again at once."""
-        room = self._concurrency - self._open
-        if room < min(self._concurrency, max(1, self._concurrency // 8)) and self._open:
-            return False  # a handful at a time would cost a transaction each; ``release`` wakes us
-        limit = 1 if self._careful else min(room, _AT_ONCE)
-        self._careful = max(0, self._careful - 1)
+        ended = self._turns.ended_waits(self._now())
+        self._turns.wake(ended - {EVERY_ACCOUNT})
         began = asyncio.get_running_loop().time()
+        if EVERY_ACCOUNT in ended or began >= self._look_at:
+            await self._look()
+        budgets = self._turns.take(1 if self._careful else _AT_ONCE)
+        if not budgets:
+            return False
+        self._careful = max(0, self._careful - 1)
+        self._taken = list(budgets)
         async with self._pool.acquire() as db, db.transaction():
-            found = await claim_due(db, self._carrier, self._now(), limit=limit, timings=self._timings)
-        self._open += len(found.claims)
+            found = await claim_due(db, self._carrier, budgets, self._now(), self._timings)
+        self._taken = []
+        self._turns.opened(Counter(claim.row.account for claim in found.claims))
         for claim in found.claims:
             task = asyncio.create_task(self._send(claim, began))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
+        self._turns.wake(found.more)
+        for due, account in found.waits:
+            self._turns.wake_at(due, account)
         self._ended(found.applied)
         if found.applied.settled:
             await self._carrier.committed(found.applied.settled)
-        return found.full
+        return True
+
+    async def _look(self) -> None:
+        """Find accounts with something due that nobody told us of; of very many some now, and the next ones next time."""
+        async with self._pool.acquire() as db:
+            found = await sends.ready(db, self._carrier.provider, self._now(), self._looked_to, _ACCOUNTS_AT_ONCE)
+        self._turns.wake(found)
+        self._looked_to = found[-1] if len(found) == _ACCOUNTS_AT_ONCE else ""
+        self._look_at = asyncio.get_running_loop().time() + self._timings.poll.total_seconds()
 
     async def _send(self, claim: Claim[PreparedT], claimed: float) -> None:
         """One call. Its answer always reaches the recorder, also when the call goes wrong in a way nobody foresaw."""
@@ -149,19 +175,22 @@ class Dispatcher(Generic[PreparedT]):
 
     async def _trouble(self, error: Exception, failures: int) -> bool:
         """Wait when the database is away; on a bug find the row that causes it, one claim at a time, and set it aside."""
+        taken, self._taken = self._taken, []
+        self._turns.wake(taken)
         if is_transient(error):
             log.warning("task.retried", task="claim", attempt=failures, exc_info=error)
         else:
             log.error("task.failed", task="claim", attempt=failures, exc_info=error)
-            self._careful = 0 if self._careful and await self._set_aside() else _CAREFUL_ROUNDS
+            alone = taken[0] if self._careful and taken else None
+            self._careful = 0 if alone is not None and await self._set_aside(alone) else _CAREFUL_ROUNDS
         wait = backoff(failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
         await asyncio.sleep(wait.total_seconds())
         return True
 
-    async def _set_aside(self) -> bool:
+    async def _set_aside(self, account: str) -> bool:
         try:
             async with self._pool.acquire() as db, db.transaction():
-                steps = await set_aside(db, self._carrier, self._now(), self._timings)
+                steps = await set_aside(db, self._carrier, account, self._now(), self._timings)
             self._ended(Applied(done=list(steps)))
         except Exception as error:  # the next round meets the same trouble and comes here again
             log.warning("task.retried", task="set_aside", exc_info=error)
@@ -169,16 +198,13 @@ class Dispatcher(Generic[PreparedT]):
         return True
 
     async def _sleep(self) -> None:
-        """Until somebody wakes us, the next known wait ends, or the poll is due."""
-        seconds = self._timings.poll.total_seconds()
-        now = self._now()
-        while self._waits and self._waits[0] <= now:
-            heapq.heappop(self._waits)
-            seconds = 0
-        if self._waits and seconds:
-            seconds = min(seconds, (self._waits[0] - now).total_seconds())
+        """Until somebody wakes us, the next known wait ends, or it is time to look."""
+        seconds = self._look_at - asyncio.get_running_loop().time()
+        next_wait = self._turns.next_wait()
+        if next_wait is not None:
+            seconds = min(seconds, (next_wait - self._now()).total_seconds())
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(max(seconds, 0)):
                 await self._wake.wait()
         except TimeoutError:
             return

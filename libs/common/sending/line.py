@@ -1,7 +1,7 @@
 """A line of sending: dispatcher, recorder, teller and sweeper of one provider, started and ended together."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Generic, Self
 
@@ -10,12 +10,13 @@ from libs.common.clock import Clock
 from libs.common.db import sends
 from libs.common.db.pool import Pool
 from libs.common.kafka.producer import Producer
+from libs.common.send_rows import EVERY_ACCOUNT
 from libs.common.sending.applying import Applied
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.dispatching import Dispatcher
 from libs.common.sending.narrating import narrate
 from libs.common.sending.outcomes import PreparedT, Timings
-from libs.common.sending.recording import Recorder
+from libs.common.sending.recording import Recorded, Recorder
 from libs.common.sending.rows import NewSend
 from libs.common.sending.sweeping import Sweeper
 from libs.common.sending.telling import Teller
@@ -49,7 +50,7 @@ class Line(Generic[PreparedT]):
         self._dispatcher = Dispatcher(
             carrier, pool, self._recorder, timings, now=now, concurrency=concurrency, ended=self._ended
         )
-        self._sweeper = Sweeper(carrier, pool, self._teller, timings, now=now, ended=self._ended)
+        self._sweeper = Sweeper(carrier, pool, self._teller, timings, now=now, ended=self._ended, awake=self._awake)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def accept(self, commands: Sequence[NewSend]) -> None:
@@ -57,7 +58,7 @@ class Line(Generic[PreparedT]):
         now = self._now()
         async with self._pool.acquire() as db:
             await sends.store(db, self._carrier.provider, commands, now, now + self._timings.lifetime)
-        self._dispatcher.wake()
+        self._dispatcher.wake({command.account for command in commands})
 
     async def __aenter__(self) -> Self:
         work = {
@@ -101,9 +102,18 @@ class Line(Generic[PreparedT]):
         await self._sweeper.sweep()
         await self._teller.flush()
 
-    def _recorded(self, applied: Applied, answers: int) -> None:
-        self._ended(applied)
-        self._dispatcher.release(answers)
+    def _recorded(self, recorded: Recorded) -> None:
+        self._ended(recorded.applied)
+        self._dispatcher.release(recorded.answers)
+        for pause in recorded.rests:
+            self._dispatcher.wake_at(pause.until, pause.account)
+        self._awake(recorded.awake)
+
+    def _awake(self, accounts: Iterable[str]) -> None:
+        awake = set(accounts)
+        if EVERY_ACCOUNT in awake:
+            self._dispatcher.look()
+        self._dispatcher.wake(awake - {EVERY_ACCOUNT})
 
     def _ended(self, applied: Applied) -> None:
         """After a commit: say what happened, tell the news, and look at rows that may go now."""
@@ -111,9 +121,9 @@ class Line(Generic[PreparedT]):
         self._teller.tell(applied.news)
         for step in applied.done:
             if step.after.state == "pending":
-                self._dispatcher.wake_at(step.after.due_at)
-        if applied.settled or any(step.before.state != "pending" for step in applied.done):
-            self._dispatcher.wake()
+                self._dispatcher.wake_at(step.after.due_at, step.after.account)
+        moved = {step.after.account for step in applied.done if step.final is not None or step.after.state == "unknown"}
+        self._dispatcher.wake(moved | applied.freed)
 
     async def _ends(self, name: str, limit: timedelta) -> None:
         await asyncio.wait({self._tasks[name]}, timeout=limit.total_seconds())

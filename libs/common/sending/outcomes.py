@@ -133,5 +133,7 @@ class Timings:
     """Safety net: rows that nobody handed over in memory are found this often; also the sweeper's period."""
     look: timedelta = timedelta(seconds=30)
     """A send of unknown outcome is looked at this often at least; soon after its call every ``poll``."""
+    proof: timedelta = timedelta(seconds=60)
+    """How long the status of an accepted call is waited for that shall prove an account to be well; then the next one tries."""
     untold: timedelta = timedelta(seconds=5)
     """A settled row that was not told for so long is told by the sweeper."""

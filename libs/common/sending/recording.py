@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Generic
 
@@ -15,9 +16,9 @@ from libs.common.logging import get_logger
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
-from libs.common.sending.rows import Claim
-from libs.common.sending.silence import Runs, cause, is_silence
-from libs.common.sending.transitions import answer, pause_scope, pauses_after, recovered
+from libs.common.sending.rows import Claim, Pause
+from libs.common.sending.silence import Runs, cause
+from libs.common.sending.transitions import Recovery, answer, pause_key, pauses_after
 from libs.common.transience import is_transient
 
 log = get_logger()
@@ -36,8 +37,18 @@ class _Answer(Generic[PreparedT]):
     opens: bool
 
 
+@dataclass(slots=True)
+class Recorded:
+    """What came of a batch of answers: how many of which account are off the recorder's hands, which accounts rest, and which no more."""
+
+    applied: Applied
+    answers: Counter[str]
+    rests: list[Pause] = field(default_factory=list)
+    awake: set[str] = field(default_factory=set)
+
+
 class Recorder(Generic[PreparedT]):
-    """Takes answers, records them in batches, and says so (``recorded``) with the number of answers that are off its hands."""
+    """Takes answers, records them in batches, and says so (``recorded``)."""
 
     def __init__(
         self,
@@ -46,7 +57,7 @@ class Recorder(Generic[PreparedT]):
         timings: Timings,
         *,
         now: Clock,
-        recorded: Callable[[Applied, int], None],
+        recorded: Callable[[Recorded], None],
     ) -> None:
         self._carrier = carrier
         self._pool = pool
@@ -90,7 +101,7 @@ class Recorder(Generic[PreparedT]):
         failures = 0
         while True:
             try:
-                applied = await self._write(batch)
+                recorded = await self._write(batch)
             except (
                 Exception
             ) as error:  # nothing may end the recording: the answers of all other sends come through here
@@ -105,38 +116,50 @@ class Recorder(Generic[PreparedT]):
                     for one in batch:
                         await self._record([one])
                 else:
-                    self._recorded(Applied(), 1)
+                    self._recorded(Recorded(Applied(), _answers(batch)))
                 return
-            self._recorded(applied, len(batch))
-            await self._carrier.committed(applied.settled)
+            self._recorded(recorded)
+            await self._carrier.committed(recorded.applied.settled)
             return
 
-    async def _write(self, batch: Sequence[_Answer[PreparedT]]) -> Applied:
+    async def _write(self, batch: Sequence[_Answer[PreparedT]]) -> Recorded:
         now = self._now()
         provider = self._carrier.provider
-        awake = {at for one in batch for at in recovered(one.claim.row.account, one.claim.probes, one.outcome)}
-        asking = {one.claim.row.account for one in batch if pause_scope(one.outcome) or one.opens or _failed_probe(one)}
+        asking = {account for one in batch for account in _pauses_of(one)}
         async with self._pool.acquire() as db, db.transaction():
             await self._carrier.heard(db, [(one.claim, one.outcome) for one in batch], now)
             standing = await pauses.pauses(db, provider, asking) if asking else {}
             causes = [(one.claim, cause(one.claim, one.outcome, standing, opens=one.opens)) for one in batch]
             retries = [(claim.row, claim.probes, retry) for claim, retry in causes if retry is not None]
             new = pauses_after(retries, standing, now, random.random)
-            steps = []
+            recovery = Recovery()
             for one in batch:
-                row, scope = one.claim.row, pause_scope(one.outcome)
-                pause = None if scope is None else new.get((row.account, scope))
-                steps.append(answer(row, one.outcome, pause, now, timings=self._timings, jitter=random.random))
+                recovery.hear(one.claim.probes, one.outcome, standing)
+            steps = [answer(o.claim.row, o.outcome, now, timings=self._timings, jitter=random.random) for o in batch]
             applied = await apply(db, self._carrier, steps, now)
             await pauses.rest(db, provider, list(new.values()))
-            await pauses.wake(db, provider, awake - new.keys())
+            over = recovery.over - new.keys()
+            await pauses.wake(db, provider, over)
+            await pauses.try_again(db, provider, recovery.again - new.keys(), now)
+            proof_until = now + self._timings.proof
+            await pauses.probe(db, provider, recovery.unproved - new.keys(), proof_until, now)
         for at, pause in new.items():
             if at not in standing:
                 log.warning("breaker.opened", dependency=provider, reason=pause.reason)
-        for _at in awake - new.keys():
+        for _at in over:
             log.info("breaker.closed", dependency=provider)
-        return applied
+        awake = {account for account, _scope in over | recovery.again}
+        return Recorded(applied, _answers(batch), list(new.values()), awake)
 
 
-def _failed_probe(one: _Answer[PreparedT]) -> bool:
-    return "all" in one.claim.probes and is_silence(one.outcome)
+def _answers(batch: Sequence[_Answer[PreparedT]]) -> Counter[str]:
+    return Counter(one.claim.row.account for one in batch)
+
+
+def _pauses_of(one: _Answer[PreparedT]) -> set[str]:
+    """The accounts whose pauses have to do with this answer."""
+    found = {account for account, _scope in one.claim.probes}
+    key = pause_key(one.claim.row, one.outcome)
+    if key is not None:
+        found.add(key[0])
+    return found | {one.claim.row.account} if one.opens else found

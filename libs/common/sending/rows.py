@@ -5,7 +5,7 @@ from typing import Generic
 from uuid import UUID
 
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
-from libs.common.send_rows import Candidate, Key, NewSend, Pause, PauseScope, ProviderName, SendRow, State
+from libs.common.send_rows import Candidate, Key, NewSend, Pause, PauseKey, PauseScope, ProviderName, SendRow, State
 from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Returned
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "NewSend",
     "News",
     "Pause",
+    "PauseKey",
     "PauseScope",
     "ProviderName",
     "SendRow",
@@ -34,7 +35,7 @@ class Claim(Generic[PreparedT]):
 
     row: SendRow
     prepared: PreparedT
-    probes: frozenset[PauseScope] = frozenset()
+    probes: frozenset[PauseKey] = frozenset()
 
 
 Final = tuple[Accepted, ...] | Returned | Refused

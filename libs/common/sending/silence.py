@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from libs.common.send_rows import UNANSWERED, Pause, PauseScope
+from libs.common.send_rows import UNANSWERED, Pause, PauseKey
 from libs.common.sending.outcomes import Accepted, Curve, PreparedT, RetryLater, SendOutcome, Unknown
 from libs.common.sending.rows import Claim
 
@@ -47,13 +47,14 @@ def is_silence(outcome: SendOutcome) -> bool:
 
 
 def cause(
-    claim: Claim[PreparedT], outcome: SendOutcome, standing: Mapping[tuple[str, PauseScope], Pause], *, opens: bool
+    claim: Claim[PreparedT], outcome: SendOutcome, standing: Mapping[PauseKey, Pause], *, opens: bool
 ) -> RetryLater | None:
     """For what an account must rest after this answer, if at all: the answer itself, or silence (a run of it, or that of a probe)."""
-    pause = standing.get((claim.row.account, "all"))
-    rests = pause is not None and pause.reason == UNANSWERED
+    key: PauseKey = (claim.row.account, "all")
+    pause = standing.get(key)
+    rests = pause is not None and pause.kind == "silence"
     if isinstance(outcome, RetryLater):
         return SILENT if rests and outcome.code == _NEVER_LEFT else outcome
-    if rests and "all" in claim.probes and is_silence(outcome):
+    if rests and key in claim.probes and is_silence(outcome):
         return LAST_CALL_LOST if claim.row.resends else SILENT
     return SILENT if opens else None

@@ -4,7 +4,7 @@ Every process of a sender sweeps; rows are shared by ``skip locked``, and a look
 looked at twice; ever longer, so that a provider that does not answer is not asked every second for as long as the send may live.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Generic
 
@@ -20,7 +20,6 @@ from libs.common.sending.telling import Teller
 from libs.common.sending.transitions import expire, unknown, weigh
 
 _AT_ONCE = 200
-_QUEUED_AT_ONCE = 4000
 _ROUNDS = 25
 _COUNT_EVERY = 15
 
@@ -37,6 +36,7 @@ class Sweeper(Generic[PreparedT]):
         *,
         now: Clock,
         ended: Callable[[Applied], None],
+        awake: Callable[[Iterable[str]], None],
     ) -> None:
         self._carrier = carrier
         self._pool = pool
@@ -44,6 +44,7 @@ class Sweeper(Generic[PreparedT]):
         self._timings = timings
         self._now = now
         self._ended = ended
+        self._awake = awake
         self._sweeps = 0
 
     async def sweep(self) -> None:
@@ -59,7 +60,7 @@ class Sweeper(Generic[PreparedT]):
         """One round of what the rows tell by themselves."""
         await self._all(self._end_claims)
         await self._all(self._expire)
-        await self._all(self._queue_up)
+        await self._all(self._free)
         await self._all(self._tell)
         self._sweeps += (
             1  # before the count, which may take too long where very much waits: it must not be tried every time
@@ -83,10 +84,12 @@ class Sweeper(Generic[PreparedT]):
         """A row that waited until its deadline fails, whatever it waited for."""
         return await self._move(sends.overdue, expire)
 
-    async def _queue_up(self) -> bool:
-        """Rows behind one that waits are not looked at by every claim."""
+    async def _free(self) -> bool:
+        """A row that was held back for a time is looked at again when that is over."""
         async with self._pool.acquire() as db:
-            return await sends.queue_up(db, self._carrier.provider, self._now(), _QUEUED_AT_ONCE) * 2 >= _QUEUED_AT_ONCE
+            freed = await sends.free_in_time(db, self._carrier.provider, self._now(), _AT_ONCE)
+        self._awake(freed)
+        return len(freed) == _AT_ONCE
 
     async def _move(
         self,

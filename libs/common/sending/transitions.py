@@ -10,6 +10,7 @@ Rule 2: no row waits beyond its deadline, and an unknown outcome is never called
 Rule 3: a row holds back younger ones of its conversation without end only for a reason that holds for them too.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.backoff import backoff
-from libs.common.send_rows import UNANSWERED, Candidate, Pause, PauseKind, PauseScope, SendRow
+from libs.common.send_rows import EVERY_ACCOUNT, UNANSWERED, Candidate, Key, Pause, PauseKey, PauseKind, SendRow
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,
@@ -50,53 +51,46 @@ _SOON = timedelta(milliseconds=1)
 class Admission:
     """What the core's own part of the gate says of the rows that are due."""
 
-    judged: list[tuple[SendRow, frozenset[PauseScope]]] = field(default_factory=list)
+    judged: list[tuple[SendRow, frozenset[PauseKey]]] = field(default_factory=list)
     """Rows for the carrier's gate, each with the pauses whose end its call would try out."""
-    steps: list[Step] = field(default_factory=list)
-    probes: dict[tuple[str, PauseScope], int] = field(default_factory=dict)
+    ended: list[Step] = field(default_factory=list)
+    """Rows whose deadline has passed."""
+    held: dict[str, list[Key]] = field(default_factory=dict)
+    """Rows behind an older one of their conversation, by account."""
+    left: set[str] = field(default_factory=set)
+    """Accounts with rows beyond their budget."""
+    probes: Counter[PauseKey] = field(default_factory=Counter)
     """How many calls try out the end of which pause."""
 
 
 def admit(
-    found: Iterable[Candidate],
-    now: datetime,
-    timings: Timings,
-    is_template: Callable[[SendRow], bool],
-    ours: Collection[str] = (),
+    found: Iterable[Candidate], now: datetime, budgets: Mapping[str, int], ours: Collection[PauseKey] = ()
 ) -> Admission:
-    """Expired rows end, rows of resting accounts wait, the others go on to the carrier's gate.
+    """Of each account as many rows as its budget says go on to the carrier's gate, oldest first; expired ones end, the others stay as they are.
 
-    An account whose pause is over, but which has not proved itself since, gets ``PROBES`` calls; its other rows wait for their outcome.
-    One that answered nothing gets one call, from whoever may try it out (``ours``), and first from a row that has another call left.
+    A throttle that is over, but has not proved to be, lets ``PROBES`` calls pass. An account that answered nothing, or that people must mend,
+    gets one call, from whoever may try it out (``ours``), and first from a row that has another call left.
     """
     admission = Admission()
-    for candidate in sorted(found, key=lambda candidate: candidate.row.resends):
+    taken: Counter[str] = Counter()
+    for candidate in sorted(found, key=lambda c: (bool(c.alone) and c.row.resends, c.row.due_at)):
         row = candidate.row
-        if now >= row.expires_at:
-            admission.steps.append(expire(row, now))
-            continue
-        rests: list[tuple[PauseScope, datetime]] = []
-        if candidate.rests_until is not None:
-            rests.append(("all", candidate.rests_until))
-        if candidate.templates_rest_until is not None and is_template(row):
-            rests.append(("templates", candidate.templates_rest_until))
-        waits = [(scope, until) for scope, until in rests if until > now]
-        over = frozenset(scope for scope, until in rests if until <= now)
-        most: dict[PauseScope, int] = {
-            "all": int(row.account in ours) if candidate.silent else PROBES,
-            "templates": PROBES,
-        }
-        if not waits and any(admission.probes.get((row.account, scope), 0) >= most[scope] for scope in over):
-            waits = [(scope, now + PROBE_GAP) for scope in over]
-        if waits:
-            until = max(until for _scope, until in waits)
-            for_all = any(scope == "all" for scope, _until in waits)
-            admission.steps.append(Step(row, later(row, until, now, timings, holds_for_all=for_all)))
-            continue
-        for scope in over:
-            admission.probes[row.account, scope] = admission.probes.get((row.account, scope), 0) + 1
-        admission.judged.append((row, over))
+        if candidate.held:
+            admission.held.setdefault(row.account, []).append(row.key)
+        elif taken[row.account] >= budgets[row.account]:
+            admission.left.add(row.account)
+        elif now >= row.expires_at:
+            taken[row.account] += 1
+            admission.ended.append(expire(row, now))
+        elif all(admission.probes[key] < _most_probes(key, candidate, ours) for key in candidate.over):
+            taken[row.account] += 1
+            admission.probes.update(candidate.over)
+            admission.judged.append((row, candidate.over))
     return admission
+
+
+def _most_probes(key: PauseKey, candidate: Candidate, ours: Collection[PauseKey]) -> int:
+    return int(key in ours) if key in candidate.alone else PROBES
 
 
 def claim(row: SendRow, go: Go[PreparedT], claim_id: UUID, now: datetime, timings: Timings) -> SendRow:
@@ -113,10 +107,8 @@ def claim(row: SendRow, go: Go[PreparedT], claim_id: UUID, now: datetime, timing
     )
 
 
-def answer(
-    row: SendRow, outcome: SendOutcome, pause: Pause | None, now: datetime, *, timings: Timings, jitter: Jitter
-) -> Step:
-    """What an answer makes of a claimed row. ``pause`` is the one that the answer caused, for the scopes that cause one."""
+def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timings, jitter: Jitter) -> Step:
+    """What an answer makes of a claimed row. Where its lane rests, that is said by the pause; the row keeps its place."""
     match outcome:
         case Accepted():
             return settle(row, (outcome,), now)
@@ -128,9 +120,11 @@ def answer(
             answers = _answers(row, outcome)
             if outcome.limit is not None and answers["times"][outcome.code] >= outcome.limit:
                 return settle(row, Refused(outcome.code), now)
-            due = pause.until if pause is not None else now + wait(outcome, row.tries, jitter)
-            noted = replace(row, outcome=answers)
-            return Step(row, later(noted, due, now, timings, holds_for_all=outcome.scope in {"pair", "account"}))
+            noted = replace(row, outcome=answers, tries=row.tries - 1 if outcome.fault else row.tries)
+            if pause_key(row, outcome) is None:
+                due = now + wait(outcome, row.tries, jitter)
+                return Step(row, later(noted, due, now, timings, holds_for_all=outcome.scope == "pair"))
+            return Step(row, _as_before(noted, now, timings, holds_for_all=outcome.scope != "templates"))
 
 
 def _answers(row: SendRow, outcome: RetryLater) -> dict[str, Any]:
@@ -155,10 +149,14 @@ def later(row: SendRow, due: datetime, now: datetime, timings: Timings, *, holds
 
     Unless the reason holds for the whole conversation, it holds back younger rows for ``timings.blocks`` in all.
     """
+    put_off = replace(row, due_at=max(min(due, row.expires_at), now + _SOON))
+    return _as_before(put_off, now, timings, holds_for_all=holds_for_all)
+
+
+def _as_before(row: SendRow, now: datetime, timings: Timings, *, holds_for_all: bool) -> SendRow:
     return replace(
         row,
         state="pending",
-        due_at=max(min(due, row.expires_at), now + _SOON),
         blocks_until=row.blocks_until if holds_for_all else row.blocks_until or now + timings.blocks,
         claim_id=None,
         lease_until=None,
@@ -215,22 +213,21 @@ def settle(row: SendRow, final: Final, now: datetime) -> Step:
 
 
 def pauses_after(
-    retries: Iterable[tuple[SendRow, frozenset[PauseScope], RetryLater]],
-    standing: Mapping[tuple[str, PauseScope], Pause],
+    retries: Iterable[tuple[SendRow, frozenset[PauseKey], RetryLater]],
+    standing: Mapping[PauseKey, Pause],
     now: datetime,
     jitter: Jitter,
-) -> dict[tuple[str, PauseScope], Pause]:
-    """The pauses that answers of scope ``account`` and ``templates`` cause, by account and scope. Each comes with what its call probed.
+) -> dict[PauseKey, Pause]:
+    """The pauses that answers cause whose reason is not the message's or its customer's. Each comes with what its call probed.
 
     Many calls are under way when an account is throttled: together they cause one pause. It grows when the account is throttled again
     after its end, and begins anew when that was long ago.
     """
-    new: dict[tuple[str, PauseScope], Pause] = {}
+    new: dict[PauseKey, Pause] = {}
     for row, probes, retry in retries:
-        scope = pause_scope(retry)
-        if scope is None:
+        at = pause_key(row, retry)
+        if at is None:
             continue
-        at = (row.account, scope)
         before = standing.get(at)
         if at in new:
             tries = new[at].tries
@@ -238,14 +235,14 @@ def pauses_after(
             tries = 1
         else:
             # probing put off the end of the pause a little; a pause that ends later than that has grown already
-            over = max(now, (row.claimed_at or now) + _LONGEST_GAP) if scope in probes else now
-            alone = before.reason == UNANSWERED and scope in probes  # no other call tried it out meanwhile
+            over = max(now, (row.claimed_at or now) + _LONGEST_GAP) if at in probes else now
+            alone = before.kind != "throttle" and at in probes  # no other call tried it out meanwhile
             tries = before.tries + (1 if alone or before.until <= over else 0)
         until = now + wait(retry, tries, jitter)
         known = [pause.until for pause in (new.get(at), before) if pause is not None]
         kind = _kind(retry)
         since = before.since if before is not None and before.kind == kind else now
-        new[at] = Pause(row.account, scope, max([until, *known]), tries, retry.code, kind, "answer", since)
+        new[at] = Pause(*at, max([until, *known]), tries, retry.code, kind, "answer", since)
     return new
 
 
@@ -255,23 +252,43 @@ def _kind(retry: RetryLater) -> PauseKind:
     return "silence" if retry.code == UNANSWERED else "throttle"
 
 
-def pause_scope(outcome: SendOutcome) -> PauseScope | None:
+def pause_key(row: SendRow, outcome: SendOutcome) -> PauseKey | None:
     """Which pause an answer causes."""
     match outcome:
         case RetryLater(scope="account"):
-            return "all"
+            return row.account, "all"
         case RetryLater(scope="templates"):
-            return "templates"
+            return row.account, "templates"
+        case RetryLater(scope="provider"):
+            return EVERY_ACCOUNT, "all"
         case _:
             return None
 
 
-def recovered(row_account: str, probes: Iterable[PauseScope], outcome: SendOutcome) -> set[tuple[str, PauseScope]]:
-    """The pauses that this answer of a probe ends. Only an acceptance shows that templates pass again."""
-    match outcome:
-        case Accepted():
-            return {(row_account, scope) for scope in probes}
-        case Returned() | Refused():
-            return {(row_account, scope) for scope in probes if scope == "all"}
-        case RetryLater() | Unknown():
-            return set()
+@dataclass(slots=True)
+class Recovery:
+    """What the answers to probes say of the pauses that they tried out."""
+
+    over: set[PauseKey] = field(default_factory=set)
+    """These end."""
+    again: set[PauseKey] = field(default_factory=set)
+    """These stand: the answer says nothing of them, and the next call may try."""
+    unproved: set[PauseKey] = field(default_factory=set)
+    """These stand until a status proves that the call went through."""
+
+    def hear(self, probes: Iterable[PauseKey], outcome: SendOutcome, standing: Mapping[PauseKey, Pause]) -> None:
+        """An answer of a call that tried these out. Only an acceptance shows that templates pass again, or that a fault is mended."""
+        for key in probes:
+            pause = standing.get(key)
+            fault = pause is not None and pause.kind == "fault"
+            match outcome:
+                case Accepted() if fault and pause is not None and pause.proof == "status":
+                    self.unproved.add(key)
+                case Accepted():
+                    self.over.add(key)
+                case Returned() | Refused() if fault:
+                    self.again.add(key)
+                case Returned() | Refused() if key[1] == "all":
+                    self.over.add(key)
+                case _:
+                    continue

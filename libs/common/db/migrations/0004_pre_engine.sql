@@ -8,8 +8,11 @@ alter table sends
 update sends set template = true where state = 'pending' and command ->> 'route' = 'template';
 
 create index sends_ready on sends (provider, account, template, due_at) where state = 'pending' and behind_until is null;
-create index sends_behind on sends (conversation_id, sequence, attempt) where state = 'pending' and behind_until is not null;
+create index sends_behind on sends (provider, conversation_id, sequence, attempt) where state = 'pending' and behind_until is not null;
 create index sends_behind_until on sends (provider, behind_until) where state = 'pending' and behind_until is not null;
+
+-- Nothing was released that reads it, and every row would be entered there for nobody.
+drop index sends_due;
 
 -- Whom an account's pause is due to. A throttle ends by itself; an account that answers nothing, or that people must mend, is tried out by one
 -- call at a time. proof 'status': an accepted answer proves nothing, only the sent or delivered of a message that was called since.

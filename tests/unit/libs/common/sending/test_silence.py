@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.send_rows import UNANSWERED, Candidate, Pause, PauseScope, SendRow
+from libs.common.send_rows import UNANSWERED, Candidate, Pause, PauseKey, PauseKind, SendRow
 from libs.common.sending.outcomes import Accepted, Curve, Go, Refused, RetryLater, SendOutcome, Timings, Unknown
 from libs.common.sending.rows import Claim
 from libs.common.sending.silence import LAST_CALL_LOST, RUN, SILENT, Runs, cause
@@ -20,7 +20,7 @@ TIMINGS = Timings(timeout=10 * SECOND, lease=20 * SECOND, grace=30 * SECOND)
 LOST, SENT = Unknown("503"), Accepted("106", "wamid.X")
 NEVER_LEFT = RetryLater("account", Curve(SECOND, 2, 60 * SECOND), "never_left")
 THROTTLED = replace(NEVER_LEFT, code="130429")
-AT: tuple[str, PauseScope] = ("106", "all")
+AT: PauseKey = ("106", "all")
 
 
 def a_row(number: int = 1, *, resends: int = 0) -> SendRow:
@@ -39,12 +39,12 @@ def a_row(number: int = 1, *, resends: int = 0) -> SendRow:
     )
 
 
-def a_claim(*probes: PauseScope) -> Claim[None]:
+def a_claim(*probes: PauseKey) -> Claim[None]:
     return Claim(claim(a_row(), Go(None), UUID(int=7), NOW, TIMINGS), None, frozenset(probes))
 
 
-def resting(reason: str = UNANSWERED, *, tries: int = 1, until: datetime = NOW) -> dict[tuple[str, PauseScope], Pause]:
-    return {AT: Pause("106", "all", until, tries, reason, "silence", "answer", NOW)}
+def resting(kind: PauseKind = "silence", *, tries: int = 1, until: datetime = NOW) -> dict[PauseKey, Pause]:
+    return {AT: Pause("106", "all", until, tries, UNANSWERED, kind, "answer", NOW)}
 
 
 @given(st.lists(st.sampled_from([LOST, SENT, THROTTLED, NEVER_LEFT, Refused("131026"), Unknown("fault")])))
@@ -66,19 +66,19 @@ def test_each_account_has_a_run_of_its_own() -> None:
     [
         ((), {}, LOST, True, SILENT),
         ((), {}, LOST, False, None),
-        (("all",), resting(), LOST, False, SILENT),
-        (("all",), resting("130429"), LOST, False, None),
+        ((AT,), resting(), LOST, False, SILENT),
+        ((AT,), resting("throttle"), LOST, False, None),
         ((), resting(), LOST, False, None),
-        (("all",), resting(), Unknown("fault"), False, None),
-        (("all",), resting(), SENT, False, None),
+        ((AT,), resting(), Unknown("fault"), False, None),
+        ((AT,), resting(), SENT, False, None),
         ((), {}, THROTTLED, False, THROTTLED),
-        (("all",), resting(), THROTTLED, False, THROTTLED),
-        (("all",), resting(), NEVER_LEFT, False, SILENT),
+        ((AT,), resting(), THROTTLED, False, THROTTLED),
+        ((AT,), resting(), NEVER_LEFT, False, SILENT),
     ],
 )  # fmt: skip
 def test_an_account_rests_after_a_run_and_after_a_try_without_an_answer(
-    probes: tuple[PauseScope, ...],
-    standing: dict[tuple[str, PauseScope], Pause],
+    probes: tuple[PauseKey, ...],
+    standing: dict[PauseKey, Pause],
     outcome: SendOutcome,
     expected: RetryLater | None,
     *,
@@ -88,7 +88,7 @@ def test_an_account_rests_after_a_run_and_after_a_try_without_an_answer(
 
 
 def test_tries_that_may_cost_a_message_become_much_rarer() -> None:
-    probing = a_claim("all")
+    probing = a_claim(AT)
     last = replace(probing, row=replace(probing.row, resends=1))
     waits = []
     for one in (probing, last):
@@ -101,19 +101,19 @@ def test_tries_that_may_cost_a_message_become_much_rarer() -> None:
 
 
 def test_it_is_tried_out_by_one_message_that_has_a_call_left_and_by_nobody_else() -> None:
-    rows = [Candidate(a_row(n, resends=n < 5), rests_until=NOW, silent=True) for n in range(10)]
-    admission = admit(rows, NOW, TIMINGS, lambda _row: False, {"106"})
-    assert [(row.resends, probes) for row, probes in admission.judged] == [(0, frozenset({"all"}))]
-    assert len(admission.steps) == 9
-    assert admit(rows, NOW, TIMINGS, lambda _row: False).judged == []
-    throttled = [replace(row, silent=False) for row in rows]
-    assert len(admit(throttled, NOW, TIMINGS, lambda _row: False).judged) == PROBES
+    over = frozenset({AT})
+    rows = [Candidate(a_row(n, resends=n < 5), over=over, alone=over) for n in range(10)]
+    admission = admit(rows, NOW, {"106": 50}, {AT})
+    assert [(row.resends, probes) for row, probes in admission.judged] == [(0, over)]
+    assert admit(rows, NOW, {"106": 50}).judged == []
+    throttled = [replace(row, alone=frozenset()) for row in rows]
+    assert len(admit(throttled, NOW, {"106": 50}).judged) == PROBES
 
 
 def test_a_try_without_an_answer_makes_the_rest_longer() -> None:
     probed = resting(tries=2, until=NOW + TIMINGS.lease)
     for took in (SECOND, TIMINGS.timeout):
-        found = pauses_after([(a_claim("all").row, frozenset({"all"}), SILENT)], probed, NOW + took, lambda: 1.0)
+        found = pauses_after([(a_claim(AT).row, frozenset({AT}), SILENT)], probed, NOW + took, lambda: 1.0)
         assert found == resting(tries=3, until=NOW + took + timedelta(minutes=1))
 
 

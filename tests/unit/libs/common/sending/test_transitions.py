@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.send_rows import Candidate, Pause, PauseKind, PauseScope, SendRow, State
+from libs.common.send_rows import EVERY_ACCOUNT, Candidate, Pause, PauseKey, PauseKind, PauseProof, SendRow, State
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,
@@ -27,11 +27,12 @@ from libs.common.sending.outcomes import (
 from libs.common.sending.transitions import (
     PROBE_GAP,
     PROBES,
+    Recovery,
     admit,
     answer,
     claim,
+    pause_key,
     pauses_after,
-    recovered,
     unknown,
     wait,
     weigh,
@@ -63,19 +64,26 @@ def a_row(number: int = 1, *, state: State = "pending", account: str = "106", te
     return claimed if state == "claimed" else unknown(claimed, "timeout", NOW, TIMINGS)
 
 
-def a_pause(until: datetime, tries: int, reason: str, kind: PauseKind = "throttle") -> Pause:
-    return Pause("106", "all", until, tries, reason, kind, "answer", NOW)
+ALL: PauseKey = ("106", "all")
+OF_TEMPLATES: PauseKey = ("106", "templates")
+BUDGETS = {"106": 50, "107": 50}
 
 
-def is_template(row: SendRow) -> bool:
-    return bool(row.command["route"] == "template")
+def a_pause(
+    until: datetime = NOW,
+    tries: int = 1,
+    reason: str = "130429",
+    kind: PauseKind = "throttle",
+    proof: PauseProof = "answer",
+) -> Pause:
+    return Pause("106", "all", until, tries, reason, kind, proof, NOW)
 
 
 def no_jitter() -> float:
     return 0.0
 
 
-SCOPES = st.sampled_from(["message", "pair", "account", "templates"])
+SCOPES = st.sampled_from(["message", "pair", "account", "templates", "provider"])
 WAITS = st.none() | st.timedeltas(timedelta(0), timedelta(hours=1))
 RETRIES = st.builds(RetryLater, SCOPES, st.just(CURVE), st.just("x"), WAITS, st.none() | st.integers(1, 5))
 OUTCOMES: st.SearchStrategy[SendOutcome] = st.one_of(
@@ -93,12 +101,14 @@ def test_an_answer_settles_a_row_or_leaves_it_to_be_looked_at_again(
     outcome: SendOutcome, lifetime: timedelta, tries: int, chance: float
 ) -> None:
     row = replace(a_row(state="claimed", expires_in=lifetime), tries=tries)
-    step = answer(row, outcome, None, NOW, timings=TIMINGS, jitter=lambda: chance)
+    step = answer(row, outcome, NOW, timings=TIMINGS, jitter=lambda: chance)
     assert step.before is row
     assert (step.final is None) == (step.after.state in {"pending", "unknown"})
     assert (step.after.settled_at is None) == (step.final is None)
     if step.after.state == "pending":
-        assert NOW < step.after.due_at <= max(row.expires_at, NOW + timedelta(milliseconds=1))
+        rests = pause_key(row, outcome) is not None  # then the pause says when, and the row keeps its place
+        assert step.after.due_at == row.due_at if rests else step.after.due_at > NOW
+        assert step.after.due_at <= max(row.expires_at, NOW + timedelta(milliseconds=1))
         assert step.after.claim_id is None
     if step.after.state == "unknown":
         assert step.after.due_at == NOW
@@ -106,8 +116,8 @@ def test_an_answer_settles_a_row_or_leaves_it_to_be_looked_at_again(
 
 @given(OUTCOMES)
 def test_only_a_wait_that_holds_for_the_whole_conversation_blocks_it_without_end(outcome: SendOutcome) -> None:
-    after = answer(a_row(state="claimed"), outcome, None, NOW, timings=TIMINGS, jitter=no_jitter).after
-    endless = isinstance(outcome, RetryLater) and outcome.scope in {"pair", "account"}
+    after = answer(a_row(state="claimed"), outcome, NOW, timings=TIMINGS, jitter=no_jitter).after
+    endless = isinstance(outcome, RetryLater) and outcome.scope in {"pair", "account", "provider"}
     if after.state in {"pending", "unknown"}:
         assert after.blocks_until == (None if endless else NOW + TIMINGS.blocks)
 
@@ -116,12 +126,12 @@ def test_only_a_wait_that_holds_for_the_whole_conversation_blocks_it_without_end
 def test_a_row_blocks_younger_ones_for_a_minute_in_all_not_a_minute_each_time(outcomes: list[SendOutcome]) -> None:
     row, now, first = a_row(state="claimed"), NOW, None
     for outcome in outcomes:
-        step = answer(row, outcome, None, now, timings=TIMINGS, jitter=no_jitter)
+        step = answer(row, outcome, now, timings=TIMINGS, jitter=no_jitter)
         if step.after.state != "pending":
             return
         first = first or step.after.blocks_until
         assert step.after.blocks_until == first
-        now = step.after.due_at
+        now = max(now + SECOND, step.after.due_at)
         row = claim(step.after, Go(None), CLAIM, now, TIMINGS)
 
 
@@ -137,7 +147,7 @@ def test_a_message_is_refused_when_an_answer_has_come_as_often_as_it_may_whateve
 ) -> None:
     row, finals = a_row(state="claimed"), []
     for outcome in [outcome for others in between for outcome in (*others, MEDIA)]:
-        step = answer(row, outcome, None, NOW, timings=TIMINGS, jitter=no_jitter)
+        step = answer(row, outcome, NOW, timings=TIMINGS, jitter=no_jitter)
         finals.append(step.final)
         after = step.after
         if after.state == "unknown":
@@ -181,16 +191,14 @@ def test_an_unknown_outcome_is_settled_by_evidence_or_sent_once_more(
 
 
 def test_rows_whose_time_is_up_end_before_any_gate() -> None:
-    admission = admit([Candidate(a_row(expires_in=timedelta(0)))], NOW, TIMINGS, is_template)
-    assert [step.final for step in admission.steps] == [Refused(None, "intent_expired")]
+    admission = admit([Candidate(a_row(expires_in=timedelta(0)))], NOW, BUDGETS)
+    assert [step.final for step in admission.ended] == [Refused(None, "intent_expired")]
     assert admission.judged == []
 
 
 def test_a_resend_that_waited_beyond_its_deadline_is_not_called_expired() -> None:
     row = replace(a_row(expires_in=timedelta(0)), resends=1, tries=1)
-    assert [step.final for step in admit([Candidate(row)], NOW, TIMINGS, is_template).steps] == [
-        Refused(None, "unknown_outcome")
-    ]
+    assert [step.final for step in admit([Candidate(row)], NOW, BUDGETS).ended] == [Refused(None, "unknown_outcome")]
 
 
 def test_a_deadline_may_be_the_end_of_time() -> None:
@@ -198,54 +206,63 @@ def test_a_deadline_may_be_the_end_of_time() -> None:
     assert weigh(row, Unclear(), NOW, TIMINGS) is None
 
 
-def test_rows_of_an_account_that_rests_wait_for_its_end() -> None:
-    [step] = admit([Candidate(a_row(), rests_until=NOW + 5 * SECOND)], NOW, TIMINGS, is_template).steps
-    assert (step.after.state, step.after.due_at, step.after.blocks_until) == ("pending", NOW + 5 * SECOND, None)
+def test_the_oldest_rows_of_an_account_go_as_far_as_its_budget_and_the_others_stay_as_they_are() -> None:
+    rows = [Candidate(replace(a_row(n), due_at=NOW - n * SECOND)) for n in range(10)]
+    rows += [Candidate(a_row(99, account="107"))]
+    admission = admit(rows, NOW, {"106": 3, "107": 3})
+    assert [row.message_id.int for row, _probes in admission.judged] == [9, 8, 7, 99]
+    assert (admission.left, admission.ended) == ({"106"}, [])
 
 
-def test_a_rest_of_templates_lets_sessions_pass_and_holds_nobody_back_for_long() -> None:
-    until = NOW + timedelta(hours=1)
-    rows = [Candidate(a_row(n, template=n == 1), templates_rest_until=until) for n in (1, 2)]
-    admission = admit(rows, NOW, TIMINGS, is_template)
-    assert [(step.after.due_at, step.after.blocks_until) for step in admission.steps] == [(until, NOW + TIMINGS.blocks)]
-    assert admission.judged == [(rows[1].row, frozenset())]
+def test_rows_behind_an_older_one_use_up_nothing_of_the_budget() -> None:
+    rows = [Candidate(replace(a_row(n), due_at=NOW - n * SECOND), held=n > 5) for n in range(10)]
+    admission = admit(rows, NOW, {"106": 2})
+    assert [row.message_id.int for row, _probes in admission.judged] == [5, 4]
+    assert len(admission.held["106"]) == 4
 
 
 def test_an_account_that_rested_is_tried_out_by_a_few() -> None:
-    rows = [Candidate(a_row(n), rests_until=NOW) for n in range(10)] + [Candidate(a_row(99, account="107"))]
-    admission = admit(rows, NOW, TIMINGS, is_template)
-    assert [probes for _row, probes in admission.judged] == [frozenset({"all"})] * PROBES + [frozenset()]
-    assert admission.probes == {("106", "all"): PROBES}
-    assert len(admission.steps) == 10 - PROBES
+    over = frozenset({ALL})
+    rows = [Candidate(a_row(n), over=over) for n in range(10)] + [Candidate(a_row(99, account="107"))]
+    admission = admit(rows, NOW, BUDGETS)
+    assert [probes for _row, probes in admission.judged] == [over] * PROBES + [frozenset()]
+    assert admission.probes == {ALL: PROBES}
+    assert admission.ended == []
+
+
+def test_a_pause_of_all_accounts_is_tried_out_by_one_call_of_one_account() -> None:
+    over: frozenset[PauseKey] = frozenset({(EVERY_ACCOUNT, "all")})
+    rows = [Candidate(a_row(n, account=account), over=over, alone=over) for n, account in enumerate(["106", "107"] * 3)]
+    assert len(admit(rows, NOW, BUDGETS, over).judged) == 1
 
 
 THROTTLED = RetryLater("account", CURVE, "130429")
-NO_PROBE: frozenset[PauseScope] = frozenset()
-PROBE: frozenset[PauseScope] = frozenset({"all"})
+NO_PROBE: frozenset[PauseKey] = frozenset()
+PROBE: frozenset[PauseKey] = frozenset({ALL})
 
 
 def test_many_calls_that_are_throttled_together_cause_one_pause() -> None:
     rows = [(a_row(n, state="claimed"), NO_PROBE, THROTTLED) for n in range(50)]
     pauses = pauses_after(rows, {}, NOW, lambda: 1.0)
-    assert pauses == {("106", "all"): a_pause(NOW + SECOND, 1, "130429")}
+    assert pauses == {ALL: a_pause(NOW + SECOND, 1, "130429")}
     late = pauses_after(rows, pauses, NOW + timedelta(milliseconds=500), lambda: 1.0)
-    assert late["106", "all"].tries == 1
+    assert late[ALL].tries == 1
 
 
 def test_a_pause_grows_when_its_end_was_too_early_and_begins_anew_much_later() -> None:
-    standing: dict[tuple[str, PauseScope], Pause] = {("106", "all"): a_pause(NOW, 3, "130429")}
+    standing: dict[PauseKey, Pause] = {ALL: a_pause(NOW, 3, "130429")}
     rows = [(a_row(state="claimed"), NO_PROBE, THROTTLED)]
-    assert pauses_after(rows, standing, NOW + SECOND, lambda: 1.0)["106", "all"].until == NOW + 9 * SECOND
-    assert pauses_after(rows, standing, NOW + timedelta(minutes=11), lambda: 1.0)["106", "all"].tries == 1
+    assert pauses_after(rows, standing, NOW + SECOND, lambda: 1.0)[ALL].until == NOW + 9 * SECOND
+    assert pauses_after(rows, standing, NOW + timedelta(minutes=11), lambda: 1.0)[ALL].tries == 1
 
 
 def test_a_probe_that_is_throttled_makes_the_pause_grow_once() -> None:
-    probed: dict[tuple[str, PauseScope], Pause] = {("106", "all"): a_pause(NOW + PROBE_GAP, 3, "130429")}
+    probed: dict[PauseKey, Pause] = {ALL: a_pause(NOW + PROBE_GAP, 3, "130429")}
     rows = [(a_row(n, state="claimed"), PROBE, THROTTLED) for n in range(PROBES)]
     grown = pauses_after(rows[:1], probed, NOW + timedelta(milliseconds=50), lambda: 1.0)
-    assert grown["106", "all"].tries == 4
+    assert grown[ALL].tries == 4
     late = pauses_after(rows[1:], grown, NOW + timedelta(milliseconds=80), lambda: 1.0)
-    assert late["106", "all"].tries == 4
+    assert late[ALL].tries == 4
 
 
 def test_waits_of_one_message_or_pair_pause_nobody_else() -> None:
@@ -254,14 +271,57 @@ def test_waits_of_one_message_or_pair_pause_nobody_else() -> None:
 
 
 def test_a_longer_pause_that_stands_is_not_shortened() -> None:
-    standing: dict[tuple[str, PauseScope], Pause] = {("106", "all"): a_pause(NOW + timedelta(hours=1), 1, "131031")}
+    standing: dict[PauseKey, Pause] = {ALL: a_pause(NOW + timedelta(hours=1), 1, "131031")}
     rows = [(a_row(state="claimed"), NO_PROBE, THROTTLED)]
-    assert pauses_after(rows, standing, NOW, no_jitter)["106", "all"].until == NOW + timedelta(hours=1)
+    assert pauses_after(rows, standing, NOW, no_jitter)[ALL].until == NOW + timedelta(hours=1)
+
+
+BOTH: frozenset[PauseKey] = frozenset({ALL, OF_TEMPLATES})
+FAULT = RetryLater("account", CURVE, "190", fault=True)
+
+
+def heard(outcome: SendOutcome, *, probes: frozenset[PauseKey] = BOTH, pause: Pause | None = None) -> Recovery:
+    found = Recovery()
+    found.hear(probes, outcome, {} if pause is None else {ALL: pause})
+    return found
 
 
 def test_a_pause_ends_when_a_probe_goes_through() -> None:
-    both: frozenset[PauseScope] = frozenset({"all", "templates"})
-    assert recovered("106", both, Accepted("106", "wamid.X")) == {("106", "all"), ("106", "templates")}
-    assert recovered("106", both, Refused("131026")) == {("106", "all")}
-    assert recovered("106", both, Unknown("timeout")) == set()
-    assert recovered("106", both, THROTTLED) == set()
+    assert heard(Accepted("106", "wamid.X")) == Recovery(over=set(BOTH))
+    assert heard(Refused("131026")) == Recovery(over={ALL})
+    assert heard(Unknown("timeout")) == heard(THROTTLED) == Recovery()
+
+
+def test_only_an_acceptance_shows_that_a_fault_is_mended() -> None:
+    fault = a_pause(kind="fault", reason="190")
+    assert heard(Accepted("106", "wamid.X"), probes=PROBE, pause=fault) == Recovery(over={ALL})
+    for outcome in (Refused("131026"), Returned("window_closed")):
+        assert heard(outcome, probes=PROBE, pause=fault) == Recovery(again={ALL})
+    for silent in (Unknown("timeout"), THROTTLED, FAULT):
+        assert heard(silent, probes=PROBE, pause=fault) == Recovery()
+
+
+def test_what_a_late_status_said_no_answer_takes_back() -> None:
+    fault = a_pause(kind="fault", proof="status", reason="131042")
+    assert heard(Accepted("106", "wamid.X"), probes=PROBE, pause=fault) == Recovery(unproved={ALL})
+
+
+def test_an_account_that_is_not_in_order_uses_up_no_try_of_its_messages() -> None:
+    row = a_row(state="claimed")
+    after = answer(row, FAULT, NOW, timings=TIMINGS, jitter=no_jitter).after
+    assert (row.tries, after.tries, after.state, after.blocks_until) == (1, 0, "pending", None)
+
+
+def test_a_fault_of_the_providers_account_rests_all_accounts() -> None:
+    [(key, pause)] = pauses_after(
+        [(a_row(state="claimed"), NO_PROBE, replace(FAULT, scope="provider"))], {}, NOW, no_jitter
+    ).items()
+    assert (key, pause.kind, pause.since) == ((EVERY_ACCOUNT, "all"), "fault", NOW)
+
+
+def test_one_call_that_meets_the_fault_again_makes_its_rest_longer() -> None:
+    standing = {ALL: a_pause(NOW + TIMINGS.lease, 3, "190", "fault")}
+    [grown] = pauses_after([(a_row(state="claimed"), PROBE, FAULT)], standing, NOW, lambda: 1.0).values()
+    assert (grown.tries, grown.until) == (4, max(NOW + 8 * SECOND, NOW + TIMINGS.lease))
+    [others] = pauses_after([(a_row(state="claimed"), NO_PROBE, FAULT)], standing, NOW, lambda: 1.0).values()
+    assert others.tries == 3

@@ -1,0 +1,83 @@
+"""Whose turn it is: accounts with work take turns, and none takes all the room. Pure.
+
+Rule 1: an account that has had its turn and has more to do stands behind the others that wait.
+Rule 2: an account may have most of the room that the others leave, never all of it: whoever comes next finds some.
+Rule 3: an account that nearly fills its room waits for more of it; a handful of calls at a time would cost a transaction each.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+_LEAST = 8
+_MOST = 0.8
+_KNOWN_WAITS = 10_000
+
+
+@dataclass(slots=True)
+class Turns:
+    """Accounts that may have something due, in turn, and the calls that are open. ``room`` is how many may be open in all.
+
+    What is not known here is found by looking: it is a memory of what this process stored, put off or was told, and it may forget.
+    """
+
+    room: int
+    _ready: dict[str, None] = field(default_factory=dict)
+    _open: Counter[str] = field(default_factory=Counter)
+    _waits: list[tuple[datetime, str]] = field(default_factory=list)
+
+    def wake(self, accounts: Iterable[str]) -> None:
+        """These accounts may have something due; who waits already keeps its place."""
+        for account in accounts:
+            self._ready.setdefault(account)
+
+    def wake_at(self, at: datetime, account: str) -> None:
+        """This account may have something due then."""
+        if len(self._waits) < _KNOWN_WAITS:
+            heapq.heappush(self._waits, (at, account))
+
+    def next_wait(self) -> datetime | None:
+        """When the next known wait ends."""
+        return self._waits[0][0] if self._waits else None
+
+    def ended_waits(self, now: datetime) -> set[str]:
+        """The accounts whose waits have ended, once."""
+        over = set()
+        while self._waits and self._waits[0][0] <= now:
+            over.add(heapq.heappop(self._waits)[1])
+        return over
+
+    def take(self, most: int) -> dict[str, int]:
+        """The accounts whose turn it is, and how much each may claim, together at most ``most``. They wait no more, until woken."""
+        left = min(most, self.room - self._open.total())
+        able: dict[str, int] = {}
+        for account in self._ready:
+            if len(able) >= left:
+                break
+            if room := self._room_of(account):
+                able[account] = room
+        share = left // len(able) if able else 0
+        for account in able:
+            del self._ready[account]
+        return {account: min(room, share) for account, room in able.items()}
+
+    def opened(self, calls: Mapping[str, int]) -> None:
+        """Calls of these accounts begin."""
+        self._open.update(calls)
+
+    def closed(self, calls: Mapping[str, int]) -> None:
+        """Calls of these accounts have ended and are recorded."""
+        for account, ended in calls.items():
+            self._open[account] -= ended
+            if self._open[account] <= 0:
+                del self._open[account]
+
+    def _room_of(self, account: str) -> int:
+        """How many calls it may begin, or none until it may begin a good many."""
+        mine = self._open[account]  # a Counter stores nothing for being asked
+        left_by_others = self.room - self._open.total() + mine
+        most = min(self.room, max(_LEAST, int(left_by_others * _MOST)))
+        room = max(0, most - mine)
+        return room if not mine or room >= max(1, most // 8) else 0
