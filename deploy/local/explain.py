@@ -127,9 +127,7 @@ def _facts(record: Mapping[str, Any]) -> str:
     return orjson.dumps(_quiet(orjson.loads(orjson.dumps(told, default=str)))).decode()
 
 
-_PRIVATE = frozenset(
-    {"content", "to", "phone", "phone_dead", "wa_id", "bsuid", "name", "parameters", "header", "buttons"}
-)
+_PRIVATE = frozenset({"content", "to", "phone", "wa_id", "bsuid", "name", "parameters", "header", "buttons"})
 
 
 def _quiet(value: Any) -> Any:

@@ -15,10 +15,8 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.lane import Subscription
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received, Rejected
-from libs.common.redis import open_redis
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
-from libs.common.slots import RedisSlots
 from services.ingest import edge, forget, progress, worker
 from services.ingest.numbers import Gate
 from services.ingest.settings import IngestSettings
@@ -40,14 +38,12 @@ async def run(settings: IngestSettings, service: Service) -> None:
             size=settings.postgres_pool_size,
             command_seconds=settings.postgres_timeout_seconds,
         ) as pool,
-        open_redis(settings.redis_url.get_secret_value()) as redis,
         Producer(kafka, delivery_timeout=EDGE_PATIENCE_SECONDS) as for_edge,
         Producer(kafka) as for_worker,
     ):
         await require_schema(pool)
         numbers = Gate(pool)
-        bridges = RedisSlots(redis, settings.bridge_hold)
-        deps = worker.Deps(pool, for_worker, bridges, settings.window_length, settings.window_doubt, utc_now, numbers)
+        deps = worker.Deps(pool, for_worker, settings.window_length, settings.window_doubt, utc_now, numbers)
         gate = Together(for_edge)
 
         async def on_webhooks(batch: Sequence[Received[Understood]]) -> Sequence[Rejected]:

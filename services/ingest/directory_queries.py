@@ -195,7 +195,7 @@ _SET_CONSENTS = """
 insert into consents as c (org_id, customer_id, category, allowed, at)
 select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[]) order by 2, 3
 on conflict (customer_id, category) do update
-   set allowed = excluded.allowed, at = excluded.at
+   set allowed = excluded.allowed, at = excluded.at, address = null
  where c.org_id = excluded.org_id and c.at <= excluded.at
 """
 

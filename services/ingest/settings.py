@@ -3,12 +3,10 @@
 from pydantic import SecretStr
 
 from libs.common.settings import (
-    BridgeSettings,
     ConsumerSettings,
     MetaWebhookSettings,
     PostgresSettings,
     PublicUrlSettings,
-    RedisSettings,
     ServiceSettings,
     WindowSettings,
 )
@@ -18,9 +16,7 @@ class IngestSettings(
     ServiceSettings,
     ConsumerSettings,
     PostgresSettings,
-    RedisSettings,
     WindowSettings,
-    BridgeSettings,
     PublicUrlSettings,
     MetaWebhookSettings,
 ):

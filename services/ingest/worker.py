@@ -12,15 +12,13 @@ from uuid import UUID
 
 import orjson
 
-from libs.common import metrics, slots
+from libs.common import metrics
 from libs.common.clock import Clock
-from libs.common.db import slots as db_slots
 from libs.common.db.pool import Pool
 from libs.common.db.statuses import Effects, receive_statuses
 from libs.common.errors import Transient
 from libs.common.events.directory import DirectoryChange
 from libs.common.events.inbound import InboundMessage
-from libs.common.events.outbound import OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Rejected
@@ -48,7 +46,6 @@ class Deps:
 
     pool: Pool
     producer: Producer
-    slots: slots.RedisSlots
     window: timedelta
     doubt: timedelta
     now: Clock
@@ -76,12 +73,9 @@ async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list
     told: list[Record] = []
     if items:
         told += await _store(items, await _places(items, deps), deps)
-    freed: Sequence[slots.Slot] = ()
     if statuses:
-        effects, freed = await _apply(statuses, deps)
-        told += _tell(effects)
+        told += _tell(await _apply(statuses, deps))
     await deps.producer.publish(told)
-    await deps.slots.align(lost=freed)
     return refused
 
 
@@ -237,26 +231,12 @@ def _inbound(
     return Record(INBOUND_MESSAGES, conversation.encode(), orjson.dumps(value, option=orjson.OPT_UTC_Z))
 
 
-async def _apply(statuses: Sequence[Received[MessageStatus]], deps: Deps) -> tuple[Effects, list[slots.Slot]]:
-    """Fold the statuses into the thread; for a bridge that failed after its acceptance also whom its slot had silenced."""
+async def _apply(statuses: Sequence[Received[MessageStatus]], deps: Deps) -> Effects:
+    """Fold the statuses into the thread."""
     if not statuses:
-        return Effects(), []
-    now = deps.now()
+        return Effects()
     async with deps.pool.acquire() as db, db.transaction():
-        effects = await receive_statuses(db, [one.value.status for one in statuses], now)
-        freed = [slots.Slot(slot.org_id, slot.conversation_id, slot.intent_id) for slot in effects.freed]
-        for silenced in await db_slots.newest_silenced(db, freed):
-            effects.refusals.append(
-                OutboundRefused(
-                    intent_id=silenced.intent_id,
-                    attempt=silenced.attempt,
-                    org_id=silenced.org_id,
-                    conversation_id=silenced.conversation_id,
-                    reason="slot_freed",
-                    at=now,
-                )
-            )
-    return effects, freed
+        return await receive_statuses(db, [one.value.status for one in statuses], deps.now())
 
 
 def _tell(effects: Effects) -> list[Record]:

@@ -17,13 +17,12 @@ from libs.common.events.content import OutTemplate, OutText, TemplateFields
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import Channel, Route
 from libs.common.phone import normalise
+from libs.common.sms_reach import SmsObstacle, obstacle, too_long
 from services.router.facts import Facts
 from services.router.placeholders import fits
 
-SmsFault = Literal["no_phone", "sms_opted_out", "sms_unavailable"]
 SilentReason = (
-    SmsFault
-    | Literal["intent_expired", "whatsapp_consent_off", "credit_exhausted", "never_contacted", "bridge_already_sent"]
+    SmsObstacle | Literal["intent_expired", "whatsapp_consent_off", "credit_exhausted", "bridge_already_sent"]
 )
 TemplateFault = Literal["template_not_approved", "template_parameters"]
 ConsentFault = Literal["whatsapp_consent_off", "marketing_consent_off"]
@@ -102,7 +101,7 @@ def decide(intent: Intent | BadIntent, facts: Facts, now: datetime) -> Decision:
         return Rejected(fault) if fault else Template(intent.content, "template_requested")
     if (live := _live_channel(intent, facts, now)) is not None:  # 7
         return Session(live, "live_channel")
-    if intent.channel == "sms" and (unusable := _sms_fault(facts)) is not None:  # 7b
+    if intent.channel == "sms" and (unusable := obstacle(facts.sms, now)) is not None:  # 7b
         return Silent(unusable)
     return _on_whatsapp(intent, facts, now)
 
@@ -118,10 +117,8 @@ def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:  # no
     fallback = intent.fallback_template
     if fallback is not None and not _template_fault(fallback, facts) and not _consent_fault(facts):  # 11
         return Template(fallback, "fallback_template")
-    if (unusable := _sms_fault(facts)) is not None:  # 12
+    if (unusable := obstacle(facts.sms, now)) is not None:  # 12
         return Silent(unusable)
-    if facts.last_customer_at is None and facts.last_inbound_at is None:
-        return Silent("never_contacted")
     if facts.slot_holder is not None and facts.slot_holder != intent.intent_id:  # 13
         return Silent("bridge_already_sent", facts.slot_holder)
     return Bridge()  # 14
@@ -132,6 +129,8 @@ def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:
     if facts.id_taken or (intent.to is not None and normalise(intent.to.phone) is None):
         return "invalid_intent"
     if intent.channel == "sms" and not isinstance(intent.content, OutText | OutTemplate):
+        return "unsupported_content"
+    if intent.channel == "sms" and isinstance(intent.content, OutText) and too_long(intent.content.text):  # 1b
         return "unsupported_content"
     if facts.org_name is None or facts.phone_number_id is None:
         return "unknown_conversation"
@@ -172,18 +171,11 @@ def _live_channel(intent: Intent, facts: Facts, now: datetime) -> Channel | None
     match wanted:
         case "portal":
             return "portal"
-        case "sms" if isinstance(intent.content, OutText) and _sms_fault(facts) is None:
+        case "sms" if isinstance(intent.content, OutText) and _goes_by_sms(intent.content.text, facts, now):
             return "sms"
         case _:
             return None
 
 
-def _sms_fault(facts: Facts) -> SmsFault | None:
-    """Why no SMS can go to this customer, or None."""
-    if facts.phone is None or facts.phone == facts.phone_dead:
-        return "no_phone"
-    if not facts.sms_consent:
-        return "sms_opted_out"
-    if not facts.sms_active or facts.sms_number is None:
-        return "sms_unavailable"
-    return None
+def _goes_by_sms(text: str, facts: Facts, now: datetime) -> bool:
+    return obstacle(facts.sms, now) is None and not too_long(text)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from libs.common.directory.addressing import Known
 from libs.common.events.outbound import Channel
+from libs.common.sms_reach import SmsReach
 from libs.common.window import Window
 
 
@@ -65,9 +66,16 @@ class Facts(NamedTuple):
     """The customer's present one, or that which the intent names, where it names another line; None when there is none."""
     phone_at: datetime | None = None
     """Since when the directory tells it."""
-    phone_dead: str | None = None
+    no_phone_until: datetime | None = None
+    """Until then the phone is marked: no SMS arrives there."""
+    sms_stopped_until: datetime | None = None
+    """Until then the phone is marked: it replied STOP, and nobody has consented since."""
+    contacted: bool = False
+    """The customer has written to the organisation or called it: to any number, on any channel."""
     whatsapp_consent: bool = True
     sms_consent: bool = True
+    sms_explicit: bool = False
+    """SMS was consented to by a word of its own, not by default."""
     marketing_consent: bool = False
 
     template: TemplateFacts | None = None
@@ -91,6 +99,19 @@ class Facts(NamedTuple):
             self.last_refused_at,
         )
 
+    @property
+    def sms(self) -> SmsReach:
+        return SmsReach(
+            phone=self.phone,
+            no_phone_until=self.no_phone_until,
+            stopped_until=self.sms_stopped_until,
+            allowed=self.sms_consent,
+            explicit=self.sms_explicit,
+            contacted=self.contacted or self.last_customer_at is not None or self.last_inbound_at is not None,
+            number=self.sms_number,
+            active=self.sms_active,
+        )
+
     def open(self, now: datetime) -> bool:
         """Whether a free-form message decided at ``now`` still arrives in time, margin included."""
         return self.window.is_open(now, self.margin)
@@ -110,14 +131,8 @@ class Facts(NamedTuple):
 _ALWAYS = object()
 _DEFAULTS = tuple(Facts._field_defaults.get(name, _ALWAYS) for name in Facts._fields)
 _INSTANTS = (
-    "last_customer_at",
-    "refused_at",
-    "first_refused_at",
-    "last_refused_at",
-    "last_inbound_at",
-    "wa_id_at",
-    "bsuid_at",
-    "phone_at",
+    *("last_customer_at", "refused_at", "first_refused_at", "last_refused_at", "last_inbound_at"),
+    *("wa_id_at", "bsuid_at", "phone_at", "no_phone_until", "sms_stopped_until"),
 )
 _IDS = ("conversation_id", "customer_id", "slot_holder")
 
@@ -139,8 +154,13 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
 
 
 def facts_from_json(found: Mapping[str, Any]) -> Facts:
-    """The facts that ``facts_to_json`` wrote, after any trip through JSON; fields of a later version are left aside."""
+    """The facts that ``facts_to_json`` wrote, after any trip through JSON; fields of a later version are left aside.
+
+    Facts of 0.1 before the marks had ``phone_dead``, without an end, and whether the customer had written stood in the conversation alone.
+    """
     values = {name: found[name] for name in Facts._fields if name in found}
+    if found.get("phone_dead") is not None and found["phone_dead"] == found.get("phone"):
+        values["no_phone_until"] = datetime.max.replace(tzinfo=UTC)
     for name in ("window_length", "margin", "doubt"):
         if name in values:
             values[name] = timedelta(seconds=values[name])

@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 
 from libs.common.db.pool import Connection
+from libs.common.directory.marks import SMS_MARKS
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.ids import identity_lock
@@ -22,11 +23,13 @@ Key = tuple[str, UUID]
 """org_id, intent_id"""
 
 # "offset 0": each row is looked up by its key. A hash of a whole table may look cheap while the table is small, and it grows.
-_FACTS = """
+_FACTS = f"""
 select d.decided is not null, m.known is not null, nextval('message_sequence'),
        o.name, o.credit_exhausted, o.sms_number, o.sms_active, o.portal_host, n.phone_number_id, n.display_number,
        c.conversation_id, c.wa_id, c.bsuid, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at,
-       c.last_inbound_channel, c.last_inbound_at, k.customer_id, k.phone, k.phone_dead, p.whatsapp, p.sms, p.marketing,
+       c.last_inbound_channel, c.last_inbound_at, k.customer_id, k.phone, s.no_phone_until,
+       case when p.sms_consented_at >= s.stopped_at then null else s.stopped_until end,
+       w.contacted, p.whatsapp, p.sms, p.sms_consented_at is not null, p.marketing,
        t.status, t.category, t.parameter_format, t.body, u.ord, c.wa_id_at, c.bsuid_at, k.phone_at
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
        with ordinality as u (org_id, intent_id, attempt, conversation_id, number, line, template, language, ord)
@@ -63,21 +66,28 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
         where n.org_id = u.org_id and n.phone_number_id = coalesce(c.phone_number_id, f.phone_number_id) offset 0
        ) n on true
   left join lateral (
-       select k.customer_id, k.phone, k.phone_at, k.phone_dead from customers k
+       select k.customer_id, k.phone, k.phone_at from customers k
         where k.org_id = u.org_id and k.customer_id = coalesce(c.customer_id, f.customer_id) offset 0
        ) k on true
   left join lateral (
        select bool_and(s.allowed) filter (where s.category = 'whatsapp') as whatsapp,
-              bool_and(s.allowed) filter (where s.category = 'sms') as sms,
+              bool_and(s.allowed or coalesce(s.address <> coalesce(u.line, k.phone), false)) filter (where s.category = 'sms') as sms, -- a STOP of a number given up since holds no more
+              max(s.at) filter (where s.category = 'sms' and s.allowed) as sms_consented_at,
               bool_and(s.allowed) filter (where s.category = 'marketing') as marketing
          from consents s
         where s.org_id = u.org_id and s.customer_id = k.customer_id
        ) p on true
+  left join lateral ({SMS_MARKS.format(org_id="u.org_id", phone="coalesce(u.line, k.phone)")}) s on true
+  left join lateral ( -- written to any number of the organisation
+       select true as contacted from conversations x
+        where x.customer_id = k.customer_id and x.org_id = u.org_id and (x.last_customer_at is not null or x.last_inbound_at is not null)
+        limit 1 offset 0
+       ) w on true
   left join lateral (
        select t.status, t.category, t.parameter_format, t.body from templates t
         where t.org_id = u.org_id and t.waba_id = n.waba_id and t.name = u.template and t.language = u.language offset 0
        ) t on u.template is not null
-"""
+"""  # noqa: S608 -- constants
 
 
 class WindowRule(NamedTuple):
@@ -134,7 +144,8 @@ def _named(intent: Intent | BadIntent) -> str | None:
 def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
     intent, attempt = question
     (_, known, _, org_name, credit, sms_number, sms_active, portal_host, number, display, conversation_id, wa_id, bsuid,
-     last_customer_at, refused_at, first_refused_at, last_refused_at, last_channel, last_at, customer_id, phone, phone_dead, whatsapp, sms, marketing,
+     last_customer_at, refused_at, first_refused_at, last_refused_at, last_channel, last_at, customer_id, phone, no_phone_until, stopped_until,
+     contacted, whatsapp, sms, sms_explicit, marketing,
      status, category, parameter_format, body, _, wa_id_at, bsuid_at, phone_at) = row  # fmt: skip
     named = _named(intent)
     if named is not None and (phone is None or not same_line(named, phone)):
@@ -164,9 +175,12 @@ def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
         customer_id=customer_id,
         phone=phone,
         phone_at=phone_at,
-        phone_dead=phone_dead,
+        no_phone_until=no_phone_until,
+        sms_stopped_until=stopped_until,
+        contacted=bool(contacted),
         whatsapp_consent=whatsapp is not False,
         sms_consent=sms is not False,
+        sms_explicit=sms_explicit,
         marketing_consent=marketing is True,
         template=None if status is None else TemplateFacts(status, category, parameter_format, body),
         id_taken=known and attempt == 1,

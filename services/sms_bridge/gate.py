@@ -2,7 +2,7 @@
 
 Rule 1: a bridge that is not needed any more goes back to the router: the window is open (no margin here) and WhatsApp is allowed.
 Rule 2: a message that may not go by SMS any more ends with the reason that the decision table has for it (rows 9, 12 and 13), for the bridge
-        and for plain text on the SMS channel alike.
+        and for plain text on the SMS channel alike. The rule is one (``libs.common.sms_reach``), its facts are read afresh.
 Rule 3: a bridge may go only while no other one holds its conversation's slot: two customers who turned out to be one had a slot each.
 Rule 4: only the number that the router decided for is written to; a number that is the customer's no more may be a stranger's.
 """
@@ -10,7 +10,9 @@ Rule 4: only the number that the router decided for is written to; a number that
 from dataclasses import dataclass
 from datetime import datetime
 
+from libs.common.phone import same_line
 from libs.common.sending.outcomes import Refused, Returned
+from libs.common.sms_reach import SmsReach, obstacle
 from libs.common.window import Window
 
 
@@ -20,11 +22,7 @@ class Facts:
 
     window: Window
     whatsapp_allowed: bool
-    sms_allowed: bool
-    phone: str | None
-    phone_dead: str | None
-    sms_active: bool
-    sms_number: str | None
+    reach: SmsReach
     slot_taken: bool
     """Whether another message's bridge holds the slot of the conversation."""
 
@@ -35,18 +33,18 @@ def objection(*, bridge: bool, sender: str, to: str, facts: Facts | None, now: d
         return _silent("sms_unavailable")
     if bridge and facts.whatsapp_allowed and facts.window.is_open(now):
         return Returned("window_open")
-    reason = _reason(bridge=bridge, sender=sender, to=to, facts=facts)
+    reason = _reason(bridge=bridge, sender=sender, to=to, facts=facts, now=now)
     return None if reason is None else _silent(reason)
 
 
-def _reason(*, bridge: bool, sender: str, to: str, facts: Facts) -> str | None:
+def _reason(*, bridge: bool, sender: str, to: str, facts: Facts, now: datetime) -> str | None:
     if bridge and not facts.whatsapp_allowed:
         return "whatsapp_consent_off"
-    if facts.phone is None or facts.phone != to or facts.phone == facts.phone_dead:
+    if facts.reach.phone is None or not same_line(facts.reach.phone, to):
         return "no_phone"
-    if not facts.sms_allowed:
-        return "sms_opted_out"
-    if not facts.sms_active or facts.sms_number != sender:
+    if (reason := obstacle(facts.reach, now)) is not None:
+        return reason
+    if facts.reach.number != sender:
         return "sms_unavailable"
     return "bridge_already_sent" if bridge and facts.slot_taken else None
 

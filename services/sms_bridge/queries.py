@@ -7,7 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.directory.marks import SMS_MARKS
 from libs.common.ids import callback_data
+from libs.common.sms_reach import SmsReach
 from libs.common.storable import storable
 from libs.common.window import Window
 from services.sms_bridge.gate import Facts
@@ -16,12 +18,12 @@ Key = tuple[str, UUID, int]
 """org_id, message_id, attempt: a row of sends"""
 
 # A conversation that was merged into another one is asked for under its old id.
-_FACTS = """
-select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at, k.phone, k.phone_dead, o.sms_active, o.sms_number,
+_FACTS = f"""
+select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at, k.phone, o.sms_active, o.sms_number, m.no_phone_until,
+       case when p.consented_at >= m.stopped_at then null else m.stopped_until end as stopped_until,
+       p.allowed is not false as sms_allowed, p.consented_at is not null as sms_explicit, w.contacted is true as contacted,
        coalesce((select n.allowed from consents n
                   where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'whatsapp'), true) as whatsapp_allowed,
-       coalesce((select n.allowed from consents n
-                  where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'sms'), true) as sms_allowed,
        exists (select from bridge_slots b
                 where b.org_id = u.org_id and b.conversation_id = c.conversation_id
                   and b.intent_id <> u.message_id and b.held_until > $4) as slot_taken
@@ -30,7 +32,18 @@ select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused
   join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
   join customers k on k.org_id = u.org_id and k.customer_id = c.customer_id
   join orgs o on o.org_id = u.org_id
-"""
+  left join lateral ({SMS_MARKS.format(org_id="u.org_id", phone="k.phone")}) m on true
+  left join lateral ( -- a STOP of a number given up since holds no more
+       select n.allowed or coalesce(n.address <> k.phone, false) as allowed, case when n.allowed then n.at end as consented_at
+         from consents n
+        where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'sms' offset 0
+       ) p on true
+  left join lateral (
+       select true as contacted from conversations x
+        where x.customer_id = k.customer_id and x.org_id = u.org_id and (x.last_customer_at is not null or x.last_inbound_at is not null)
+        limit 1
+       ) w on true
+"""  # noqa: S608 -- constants
 
 _DROP_LINKS = """
 delete from portal_links l
@@ -144,11 +157,16 @@ async def facts_of(
                 row["last_customer_at"], *window, row["refused_at"], row["first_refused_at"], row["last_refused_at"]
             ),
             whatsapp_allowed=row["whatsapp_allowed"],
-            sms_allowed=row["sms_allowed"],
-            phone=row["phone"],
-            phone_dead=row["phone_dead"],
-            sms_active=row["sms_active"],
-            sms_number=row["sms_number"],
+            reach=SmsReach(
+                phone=row["phone"],
+                no_phone_until=row["no_phone_until"],
+                stopped_until=row["stopped_until"],
+                allowed=row["sms_allowed"],
+                explicit=row["sms_explicit"],
+                contacted=row["contacted"],
+                number=row["sms_number"],
+                active=row["sms_active"],
+            ),
             slot_taken=row["slot_taken"],
         )
     return facts

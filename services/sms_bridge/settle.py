@@ -2,7 +2,7 @@
 
 | the send | the original of a bridge | the slot |
 | --- | --- | --- |
-| accepted | failed, ``window_expired_bridge_sent``: its text never went | held for the whole hold from now |
+| accepted | failed, ``window_expired_bridge_sent``: its text never went | held for the whole hold from now, whatever becomes of the SMS |
 | refused by the provider, or unwritable | failed, ``window_expired_bridge_failed`` | given back; the newest intent it had silenced goes to the router |
 | refused by our gate, too late | failed, with that reason | the same |
 | back to the router: the window is open | as it was: pending | given back |
@@ -19,11 +19,14 @@ from uuid import UUID
 from libs.common.countries import country_of
 from libs.common.db import slots
 from libs.common.db.pool import Connection
-from libs.common.db.recipients import FAULT_OF_CODE, RecipientMark, mark_recipients
 from libs.common.db.statuses import LocalFailure, ProviderId, fail_locally, store_provider_ids
+from libs.common.directory.marks import MarkSource
+from libs.common.directory.recipients import Unreached, remember
 from libs.common.events.outbound import OutboundRefused
+from libs.common.faults import RecipientFault
 from libs.common.gsm7 import economical, segments
 from libs.common.ids import bridge_message_id
+from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, Returned
 from libs.common.sending.rows import Key, News, SendRow, Settled
 from libs.common.slots import Slot
@@ -84,13 +87,12 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, term
     await queries.write_bridges(db, [b for row, _ in accepted if (b := _bridge_message(row, terms)) is not None], now)
     effects = await store_provider_ids(db, [i for row, ids in accepted for i in provider_ids(row, ids)], now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
-    await mark_recipients(db, [m for one in settled if (m := _mark(one, now)) is not None])
+    await remember(db, [u for one in settled if (u := _unreached(one, now)) is not None])
 
     after = slots_after(settled)
     await slots.accept(db, [(slot, now) for slot in after.kept], terms.hold)
     released = await slots.release(db, after.back)
     freed = [slot for slot in released if slot in set(after.retry)]
-    freed += effects.freed
     silenced = await slots.newest_silenced(db, freed)
     await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 
@@ -168,11 +170,12 @@ def _failure(one: Settled, now: datetime) -> LocalFailure | None:
             return LocalFailure(row.org_id, row.message_id, row.attempt, "window_expired_bridge_sent", None, now)
 
 
-def _mark(one: Settled, now: datetime) -> RecipientMark | None:
+def _unreached(one: Settled, now: datetime) -> Unreached | None:
     match one.final:
-        case Refused(str(code), _) if (fault := FAULT_OF_CODE.get(code)) is not None:
+        case Refused(str(code), _) if isinstance(fault := fault_of(code), RecipientFault):
+            source: MarkSource = "answer" if one.row.unknown_since is None else "list"
             to = str(one.row.command.get("to"))
-            return RecipientMark(one.row.org_id, one.row.conversation_id, to, fault, code, now)
+            return Unreached(one.row.org_id, one.row.conversation_id, "sms", to, fault, code, source, now)
         case _:
             return None
 

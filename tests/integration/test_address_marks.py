@@ -88,6 +88,14 @@ async def test_whatsapp_is_asked_under_any_name_of_a_customer(db: Connection) ->
         assert row["unreachable_until"] == until
 
 
+async def test_a_line_is_marked_and_cleared_under_all_its_spellings(db: Connection) -> None:
+    with_nine, without = "+5511987654321", "+551187654321"
+    await mark(db, [a_mark(address=without)])
+    assert (await standing(db, phone=with_nine))[0] == T0 + 30 * DAY
+    await clear(db, [Sign("acme", "sms", with_nine[1:], T0)])
+    assert await marks(db) == []
+
+
 async def test_what_is_over_is_forgotten_a_little_at_a_time(db: Connection) -> None:
     await mark(db, [a_mark(address=f"+44770090{n:04}", until=T0 + DAY) for n in range(3)])
     await mark(db, [a_mark(until=T0 + DAY + SECOND)])

@@ -161,14 +161,6 @@ async def test_a_directory_customer_adopts_whom_its_phone_had_meant(pool: Pool) 
     ]
 
 
-async def test_a_number_that_was_called_dead_stays_dead_for_the_customer_it_goes_to(pool: Pool) -> None:
-    await met(pool, BOTH)
-    await pool_execute(pool, "update customers set phone_dead = phone")
-    assert await apply(pool, listed(uuid4())) == []
-    (customer,) = await rows(pool, "select origin, phone, phone_dead from customers")
-    assert customer == {"origin": "directory", "phone": f"+{WA_ID}", "phone_dead": f"+{WA_ID}"}
-
-
 async def test_the_id_given_before_still_names_the_customer(pool: Pool) -> None:
     await met(pool, BOTH)
     (before,) = await rows(pool, "select customer_id from customers")

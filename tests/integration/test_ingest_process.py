@@ -103,7 +103,6 @@ async def test_without_a_required_setting_it_says_which_in_one_line(environment:
     [
         ("KAFKA_BOOTSTRAP", "127.0.0.1:1"),
         ("POSTGRES_DSN", "postgresql://127.0.0.1:1/x"),
-        ("REDIS_URL", "redis://127.0.0.1:1"),
     ],
 )
 async def test_without_a_server_it_says_which_in_one_line(

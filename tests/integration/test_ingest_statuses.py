@@ -1,7 +1,6 @@
 """Statuses on their way through ingest, and what a crash between storing and telling leaves behind."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -18,8 +17,6 @@ from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOU
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
-from libs.common.redis import open_redis
-from libs.common.slots import RedisSlots, Slot
 from services.ingest import meta, twilio, worker
 from services.ingest.numbers import Gate
 from services.ingest.understand import Understood, understand
@@ -150,16 +147,15 @@ class CrashingProducer(Producer):
 
 
 @pytest_asyncio.fixture
-async def deps(database: str, kafka_bootstrap: str, topics: OwnTopics, redis_url: str) -> AsyncIterator[worker.Deps]:
+async def deps(database: str, kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[worker.Deps]:
     await topics.create([INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_REFUSED, WEBHOOKS])
     async with (
         open_pool(database, application_name="test", size=4, command_seconds=10) as pool,
-        open_redis(redis_url) as redis,
         CrashingProducer(KafkaConnection(kafka_bootstrap, topics.prefix)) as producer,
     ):
         async with pool.acquire() as db:
             await tell_org(db)
-        yield worker.Deps(pool, producer, RedisSlots(redis, DAY), DAY, DOUBT, utc_now, Gate(pool))
+        yield worker.Deps(pool, producer, DAY, DOUBT, utc_now, Gate(pool))
 
 
 def received(*records: meta.SplitRecord | tuple[bytes, bytes]) -> list[Received[Understood]]:
@@ -231,26 +227,31 @@ async def a_bridge_on_its_way(deps: worker.Deps) -> tuple[UUID, UUID, UUID, UUID
         )
         ours = ProviderId("sms", "AC1", "SM1", ORG, bridge, original, 1)
         await store_provider_ids(db, [ours], utc_now())
-    await deps.slots.align(held=[Slot(ORG, conversation, original)])
     return conversation, original, silenced, bridge
 
 
 UNDELIVERED = {"MessageSid": ["SM1"], "AccountSid": ["AC1"], "MessageStatus": ["undelivered"], "ErrorCode": ["30003"]}
 
 
-async def test_a_bridge_that_fails_late_gives_its_slot_back_and_the_silenced_intent_is_told(
-    deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str
+@pytest.mark.parametrize("code", ["30007", "30003", "30008", "30410", "30006", "21610"])
+async def test_a_bridge_that_fails_late_has_used_its_day_and_is_told_as_what_it_came_to(
+    deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str, code: str
 ) -> None:
-    conversation, _original, silenced, bridge = await a_bridge_on_its_way(deps)
-    assert await worker.on_webhooks(received(twilio.status_record(UNDELIVERED, utc_now())), deps) == []
+    conversation, original, _silenced, bridge = await a_bridge_on_its_way(deps)
+    batch = received(twilio.status_record(UNDELIVERED | {"ErrorCode": [code]}, utc_now()))
+    for _ in range(2):
+        assert await worker.on_webhooks(batch, deps) == []
     async with deps.pool.acquire() as db:
-        assert await db.fetchval("select count(*) from bridge_slots") == 0
-        assert await db.fetchval("select status from messages where message_id = $1", bridge) == "failed"
-    async with watching(kafka_bootstrap, topic_prefix, [OUTBOUND_REFUSED]) as consumer:
-        refusal = json.loads((await consumer.getone()).value)
-    assert (refusal["intent_id"], refusal["attempt"], refusal["reason"]) == (str(silenced), 1, "slot_freed")
-    held = await deps.slots.ask([Slot(ORG, conversation, silenced)])
-    assert held == {conversation: silenced}
+        held = await db.fetchrow("select conversation_id, intent_id from bridge_slots where held_until > now()")
+        told = await db.fetchrow("select status, reason, provider_code from messages where message_id = $1", bridge)
+    assert tuple(held or ()) == (conversation, original)
+    assert tuple(told or ()) == ("failed", "provider_refused", code)
+    async with watching(kafka_bootstrap, topic_prefix, [DELIVERY_UPDATES, OUTBOUND_REFUSED]) as consumer:
+        topics = [(await consumer.getone()).topic for _ in range(2)]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):  # nothing else is told, above all nobody's second chance
+                await consumer.getone()
+    assert {topic.removeprefix(topic_prefix) for topic in topics} == {DELIVERY_UPDATES.name}
 
 
 async def test_the_lines_tell_the_story_and_nothing_private(deps: worker.Deps, log_lines: LogLines) -> None:
@@ -282,21 +283,3 @@ async def test_each_number_of_nobodys_is_loud_with_its_own_count(deps: worker.De
     assert [one.reason for one in refused] == ["unknown_number"] * 6
     loud = [(line["phone_number_id"], line["records"]) for line in log_lines.of("number.unknown")]
     assert loud == [("998", 1), ("999", 2), ("996", 2), ("997", 1)]
-
-
-async def test_a_crash_before_telling_of_a_freed_slot_tells_it_later_and_of_the_same_attempt(
-    deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str
-) -> None:
-    _conversation, _original, silenced, _bridge = await a_bridge_on_its_way(deps)
-    batch = received(twilio.status_record(UNDELIVERED, utc_now()))
-    assert isinstance(deps.producer, CrashingProducer)
-    deps.producer.crashes = 1
-    with pytest.raises(Crash):
-        await worker.on_webhooks(batch, deps)
-    assert await worker.on_webhooks(batch, deps) == []
-    async with deps.pool.acquire() as db:  # the router has decided it again, and a provider says everything twice
-        await db.execute("update messages set attempt = 2, status = 'pending' where message_id = $1", silenced)
-    assert await worker.on_webhooks(batch, deps) == []
-    async with watching(kafka_bootstrap, topic_prefix, [OUTBOUND_REFUSED]) as consumer, asyncio.timeout(10):
-        refusals = [json.loads((await consumer.getone()).value) for _ in range(2)]
-    assert [(r["intent_id"], r["attempt"], r["reason"]) for r in refusals] == [(str(silenced), 1, "slot_freed")] * 2

@@ -20,7 +20,9 @@ def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str, str | None, str 
 
 GATE = {
     "sms_opted_out": "insert into consents values ($1, $2, 'sms', false, now())",
-    "no_phone": "update customers set phone_dead = phone where org_id = $1 and customer_id = $2",
+    "no_phone": """insert into address_marks
+                   select org_id, 'sms', phone, 'no_phone', '21614', 'answer', now(), now() + interval '1 day'
+                     from customers where org_id = $1 and customer_id = $2""",
     "sms_unavailable": "update orgs set sms_active = false where org_id = $1 and $2::uuid is not null",
     "whatsapp_consent_off": "insert into consents values ($1, $2, 'whatsapp', false, now())",
 }

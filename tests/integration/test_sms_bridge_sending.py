@@ -158,8 +158,57 @@ async def test_a_definite_failure_gives_the_slot_back_and_marks_the_recipient(
         assert await world.value(consent, ORG, world.customer_id) is False
         assert await world.value("select count(*) from audit_log where org_id = $1", ORG) == 1
     else:
-        dead = "select phone_dead from customers where org_id = $1 and customer_id = $2"
-        assert await world.value(dead, ORG, world.customer_id) == CUSTOMER
+        assert await world.value("select count(*) from consents") == 0
+    mark = await world.row("select channel, address, code, source, at, until from address_marks where org_id = $1", ORG)
+    assert tuple(mark)[:4] == ("sms", CUSTOMER, code, "answer")
+    assert mark["at"] == world.clock() < mark["until"]
+
+
+@pytest.mark.parametrize(("state", "reason"), [("opted_out", "sms_opted_out"), ("landline", "no_phone")])
+async def test_the_number_a_customer_has_now_is_not_bound_by_what_was_said_of_the_one_before(
+    world: Bridging, sandbox: SandboxClient, state: Any, reason: str
+) -> None:
+    await sandbox.sms_recipient(CUSTOMER, state)
+    await world.send(await world.decided())
+    again = await world.decided()
+    assert await world.send(again) == 0
+    assert (await world.message(again.message_id))["reason"] == f"window_expired_{reason}"
+    await world.execute("update customers set phone = $1", "+447700900998")
+    assert await world.send(await world.decided(to="+447700900998")) == 1
+    assert [sms["message"]["to"] for sms in await sandbox.sms()] == ["+447700900998"]
+
+
+async def test_a_consent_given_after_a_stop_opens_the_way_again(world: Bridging, sandbox: SandboxClient) -> None:
+    await sandbox.sms_recipient(CUSTOMER, "opted_out")
+    await world.send(await world.decided())
+    await sandbox.sms_recipient(CUSTOMER, "fine")
+    await world.execute(
+        "update consents set allowed = true, address = null, at = $1", world.clock() + timedelta(seconds=1)
+    )
+    assert await world.send(await world.decided()) == 1
+    assert len(await sandbox.sms()) == 1
+
+
+@pytest.mark.parametrize(
+    ("contacted", "consent", "calls"), [(True, None, 1), (False, None, 0), (False, True, 1), (False, False, 0)]
+)
+async def test_no_sms_goes_to_whoever_never_wrote_and_never_consented(
+    world: Bridging,
+    sandbox: SandboxClient,
+    contacted: bool,  # noqa: FBT001 -- a table of cases
+    consent: bool | None,  # noqa: FBT001 -- a table of cases
+    calls: int,
+) -> None:
+    if not contacted:
+        await world.execute("update conversations set last_customer_at = null")
+    if consent is not None:
+        await world.execute("insert into consents values ($1, $2, 'sms', $3, now())", ORG, world.customer_id, consent)
+    bridge, plain = await world.decided(), await world.decided(route="session", text="Hello")
+    assert await world.send(bridge, plain) + await world.send() == 2 * calls
+    assert len(await sandbox.sms()) == 2 * calls
+    if consent is None and not contacted:
+        for command in (bridge, plain):
+            assert (await world.message(command.message_id))["reason"] == "window_expired_never_contacted"
 
 
 async def test_a_failure_that_is_nobodys_marks_nobody(world: Bridging, sandbox: SandboxClient) -> None:
@@ -168,7 +217,7 @@ async def test_a_failure_that_is_nobodys_marks_nobody(world: Bridging, sandbox: 
     await world.send(command)
     updates, _ = await world.told()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_failed", "21408")]
-    assert await world.value("select phone_dead from customers where org_id = $1", ORG) is None
+    assert await world.value("select count(*) from address_marks") == 0
     assert await world.value("select count(*) from consents") == 0
 
 

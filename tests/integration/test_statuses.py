@@ -166,7 +166,7 @@ async def test_a_status_of_a_bridge_that_is_not_in_its_thread_yet_waits_for_it(p
     await a_message(pool, message_id=bridge, channel="sms", notification_type="bridge", parent_id=original)
     effects = await store(pool, ours)
     assert [(update.message_id, update.status) for update in effects.updates] == [(bridge, "failed")]
-    assert [slot.intent_id for slot in effects.freed] == [original]
+    assert await value(pool, "select intent_id from bridge_slots") == original
 
 
 async def test_a_late_status_of_an_earlier_attempt_says_nothing(pool: Pool) -> None:
@@ -195,12 +195,20 @@ async def test_any_other_failure_of_the_provider_ends_the_message_with_its_code(
 
 
 @pytest.mark.parametrize(
-    ("code", "dead", "consent"), [("30005", PHONE, None), ("21610", None, False), ("30003", None, None)]
+    ("code", "reason", "consent"),
+    [
+        ("30005", "no_phone", None),
+        ("21610", "sms_opted_out", False),
+        ("30003", "unreachable", None),
+        ("30007", None, None),
+        ("30008", None, None),
+        (None, None, None),
+    ],
 )
-async def test_a_bridge_that_fails_late_gives_its_slot_back_and_marks_the_recipient_at_fault(
+async def test_a_bridge_that_fails_late_keeps_its_slot_and_marks_the_recipient_at_fault(
     pool: Pool,
-    code: str,
-    dead: str | None,
+    code: str | None,
+    reason: str | None,
     consent: bool | None,  # noqa: FBT001 -- a table of cases
 ) -> None:
     original = await a_message(pool, status="failed")
@@ -220,11 +228,28 @@ async def test_a_bridge_that_fails_late_gives_its_slot_back_and_marks_the_recipi
     await store(pool, an_id(bridge, "SM1", provider="sms", account="AC1", send_id=original))
     effects = await receive(pool, a_status("failed", "SM1", provider="sms", account="AC1", code=code))
     assert [(u.message_id, u.status) for u in effects.updates] == [(bridge, "failed")]
-    assert [slot.intent_id for slot in effects.freed] == [original]
-    assert await value(pool, "select count(*) from bridge_slots") == 0
-    assert await value(pool, "select phone_dead from customers") == dead
+    assert await value(pool, "select intent_id from bridge_slots") == original
+    assert await value(pool, "select reason from address_marks where address = $1", PHONE) == reason
     assert await value(pool, "select allowed from consents where category = 'sms'") is consent
     assert await value(pool, "select count(*) from audit_log") == (consent is False)
+
+
+async def test_an_sms_that_arrived_is_a_sign_of_life(pool: Pool) -> None:
+    message_id = await a_message(pool, channel="sms")
+    async with pool.acquire() as db:
+        await db.execute(
+            """insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
+               values ('acme', $1, 1, 'sms', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
+            message_id,
+            CONVERSATION,
+            {"to": PHONE},
+            T0,
+        )  # fmt: skip -- one statement
+    await store(pool, an_id(message_id, "SM1", provider="sms", account="AC1"))
+    await receive(pool, a_status("failed", "SM1", provider="sms", account="AC1", code="30003"))
+    assert await value(pool, "select count(*) from address_marks") == 1
+    await receive(pool, a_status("delivered", "SM1", after=1, provider="sms", account="AC1"))
+    assert await value(pool, "select count(*) from address_marks") == 0
 
 
 async def test_a_local_failure_is_told_again_as_it_stands_and_never_overwritten(pool: Pool) -> None:

@@ -1,7 +1,10 @@
 """What statuses of providers come to: for the messages, for others, and for whom to tell. No I/O; ``libs.common.db.statuses`` brings it about.
 
 Meta's 131047 on a free-form send is no failure of the message but a refusal: it is stored on the conversation (``refused_at``) and told
-to the router, which decides again. A bridge that fails after its acceptance gives its slot back; the original keeps its reason.
+to the router, which decides again. A bridge that fails after its acceptance has used its conversation's day all the same, and the original keeps
+its reason; what became of the SMS is told of the bridge message itself.
+
+A failure that lies with the recipient marks the address; an SMS that arrived is a sign of life from it.
 """
 
 from dataclasses import dataclass, field
@@ -10,10 +13,12 @@ from typing import Any, Literal, get_args
 from uuid import UUID
 
 from libs.common.db.messages import LockedMessage, told
-from libs.common.db.recipients import FAULT_OF_CODE, RecipientMark
+from libs.common.directory.marks import Sign
+from libs.common.directory.recipients import Unreached
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.faults import RecipientFault
 from libs.common.ladder import Failed, Reached, Rung, advance
-from libs.common.slots import Slot
+from libs.common.providers import twilio
 
 RE_ENGAGEMENT = "131047"
 Provider = Literal["meta", "sms"]
@@ -52,11 +57,10 @@ class Match:
 
 @dataclass(slots=True)
 class Effects:
-    """What to publish after the commit, and the bridge slots given back, to be brought in line in Redis (``RedisSlots.align(lost=…)``)."""
+    """What to publish after the commit."""
 
     updates: list[DeliveryUpdate] = field(default_factory=list)
     refusals: list[OutboundRefused] = field(default_factory=list)
-    freed: list[Slot] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -65,7 +69,8 @@ class Folded:
 
     effects: Effects = field(default_factory=Effects)
     refused: list[tuple[str, UUID, datetime]] = field(default_factory=list)
-    marks: list[RecipientMark] = field(default_factory=list)
+    unreached: list[Unreached] = field(default_factory=list)
+    signs: list[Sign] = field(default_factory=list)
 
     def take(self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus) -> None:
         if status.status == "failed" and status.code == RE_ENGAGEMENT and message.kind != "template":
@@ -78,17 +83,20 @@ class Folded:
         update = told(message)
         if update is not None:
             self.effects.updates.append(update)
-        if status.status == "failed" and _ended_by_provider(message, match):
-            if message.notification_type == "bridge":  # also on a repeat: the first time may not have been told
-                self.effects.freed.append(Slot(match.org_id, conversation_id, match.send_id))
-            if message.state.seq > before.seq:
-                self._mark(message, conversation_id, match, status)
+        if status.status == "failed" and _ended_by_provider(message, match) and message.state.seq > before.seq:
+            self._blame(message, conversation_id, match, status)
+        if status.provider == "sms" and status.status in {"delivered", "read"} and message.sent_to is not None:
+            self.signs.append(Sign(match.org_id, "sms", message.sent_to, status.at))
 
-    def _mark(self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus) -> None:
-        fault = FAULT_OF_CODE.get(status.code or "") if status.provider == "sms" else None
-        if fault is not None and status.code is not None and message.sent_to is not None:
-            mark = RecipientMark(match.org_id, conversation_id, message.sent_to, fault, status.code, status.at)
-            self.marks.append(mark)
+    def _blame(self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus) -> None:
+        """Remember what lies with the recipient of this send."""
+        fault = twilio.fault_of(status.code) if status.provider == "sms" else None
+        if isinstance(fault, RecipientFault) and status.code is not None and message.sent_to is not None:
+            self.unreached.append(
+                Unreached(
+                    match.org_id, conversation_id, "sms", message.sent_to, fault, status.code, "status", status.at
+                )
+            )
 
 
 def _ended_by_provider(message: LockedMessage, match: Match) -> bool:

@@ -162,12 +162,12 @@ _MOVE_CONSENTS = """
 with lost as (
     delete from consents c using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
      where c.customer_id = m.loser and c.org_id = m.org_id
- returning m.org_id, m.winner, c.category, c.allowed, c.at
+ returning m.org_id, m.winner, c.category, c.allowed, c.at, c.address
 )
-insert into consents as c (org_id, customer_id, category, allowed, at)
-select distinct on (winner, category) org_id, winner, category, allowed, at from lost order by winner, category, at desc
+insert into consents as c (org_id, customer_id, category, allowed, at, address)
+select distinct on (winner, category) org_id, winner, category, allowed, at, address from lost order by winner, category, at desc
 on conflict (customer_id, category) do update
-   set allowed = excluded.allowed, at = excluded.at
+   set allowed = excluded.allowed, at = excluded.at, address = excluded.address
  where c.org_id = excluded.org_id and c.at < excluded.at
 """
 
@@ -179,15 +179,13 @@ _MOVE_IDENTITIES = (
 _ALIAS_CUSTOMERS = """
 with lost as (
     select m.org_id, m.winner, (array_agg(l.name order by m.loser) filter (where l.name is not null))[1] as name,
-           (array_agg(l.phone order by m.loser) filter (where l.phone is not null))[1] as phone,
-           (array_agg(l.phone_dead order by l.phone = l.phone_dead desc nulls last, m.loser) filter (where l.phone_dead is not null))[1] as phone_dead
+           (array_agg(l.phone order by m.loser) filter (where l.phone is not null))[1] as phone
       from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
       join customers l on l.customer_id = m.loser and l.org_id = m.org_id
      group by m.org_id, m.winner
 ), completed as (
     update customers w
-       set name = coalesce(w.name, l.name), phone = coalesce(w.phone, l.phone),
-           phone_dead = case when l.phone_dead = coalesce(w.phone, l.phone) then l.phone_dead else coalesce(w.phone_dead, l.phone_dead) end
+       set name = coalesce(w.name, l.name), phone = coalesce(w.phone, l.phone)
       from lost l
      where w.customer_id = l.winner and w.org_id = l.org_id
 )

@@ -19,9 +19,9 @@ from uuid import UUID
 from libs.common.db.folding import Effects, Folded, Match, Provider, ProviderStatus
 from libs.common.db.messages import Key, lock_messages, told, write_states
 from libs.common.db.pool import Connection
-from libs.common.db.recipients import mark_recipients
-from libs.common.db.slots import release
 from libs.common.db.windows import refuse_windows
+from libs.common.directory.marks import clear
+from libs.common.directory.recipients import remember
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ladder import Failed, advance
 from libs.common.locks import PROVIDER_IDS, lock
@@ -184,8 +184,8 @@ async def _settle(db: Connection, pairs: Sequence[tuple[Match, ProviderStatus]])
             folded.take(message, message.conversation_id, match, status)
     await write_states(db, messages.values())
     await refuse_windows(db, folded.refused)
-    await release(db, sorted(set(folded.effects.freed)))
-    await mark_recipients(db, folded.marks)
+    await remember(db, folded.unreached)
+    await clear(db, folded.signs)
     return folded.effects
 
 

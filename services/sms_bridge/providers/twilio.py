@@ -17,6 +17,8 @@ import orjson
 
 from libs.common.answers import read_answer
 from libs.common.errors import Transient
+from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
+from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import Listed, OutgoingSms
 
@@ -28,36 +30,19 @@ _PAGES_MOST = 20
 _SKEW = timedelta(minutes=5)
 _LONGEST_VALIDITY = timedelta(seconds=36_000)
 
-# The account or the sender is not in order. No message of this number would fare better, and mending it is a matter of settings,
-# so the messages wait for it until their deadline.
-_NOT_IN_ORDER = frozenset(
-    {
-        "20003",  # authentication
-        "20005",  # account not active
-        "20008",  # test credentials
-        "20404",  # no such account
-        "21212",  # the From number is invalid
-        "21603",  # no From number
-        "21606",  # the From number is not ours or cannot send
-        "21609",  # the StatusCallback address is invalid
-        "21703",  # messaging service without a sender
-        "21704",
-        "21705",  # messaging service invalid
-        "90007",  # the validity period is out of range
-    }
-)
-_BUSY = frozenset({"20429", "21611"})  # too many requests; the sender's queue is full: neither was processed
-
-_CLOSED_DOORS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+# Without a code of Twilio's it may be a proxy's page; that the door is closed is then no reason to rest for long.
+_CLOSED_DOORS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN})
 
 _BREATHER = Curve(timedelta(seconds=1), 2.0, timedelta(minutes=1))
 _MENDING = Curve(timedelta(seconds=15), 2.0, timedelta(minutes=10))
+_PAUSE = Curve(timedelta(seconds=15), 2.0, timedelta(minutes=5))
+_PATIENCE = 5
 
 
 def classify(account: str, status: int, body: Mapping[str, object], retry_after: str | None = None) -> SendOutcome:
     """What Twilio's answer to a send means. ``body`` is the JSON object, or empty when it was none.
 
-    A refusal is final for this message; whether it lies with the recipient is known by its code (``libs.common.db.recipients``).
+    A refusal is final for this message; whose fault it is, is known by its code (``libs.common.providers.twilio``).
     """
     code = _code(body)
     said = code or str(status)
@@ -181,12 +166,22 @@ class Twilio:
 
 
 def _not_processed(status: int, code: str | None, retry_after: str | None) -> SendOutcome:
+    """A 4xx. What the table does not know goes by the status: with 401, 402 and 403 the account is not in order, with others the message is."""
     said = code or str(status)
-    if status == HTTPStatus.TOO_MANY_REQUESTS or code in _BUSY:
+    fault = fault_of(code)
+    if status == HTTPStatus.TOO_MANY_REQUESTS or isinstance(fault, Throttled):
         return RetryLater("account", _BREATHER, said, after=_seconds(retry_after))
-    if code in _NOT_IN_ORDER or (code is None and status in _CLOSED_DOORS):
-        return RetryLater("account", _MENDING, said)
-    return Refused(said)
+    match fault:
+        case AccountFault():
+            return RetryLater("account", _MENDING, said)
+        case TransientFault(certain=True):
+            return RetryLater("message", _PAUSE, said, limit=_PATIENCE)
+        case UnknownFault() if status in _CLOSED_DOORS:
+            return RetryLater("account", _BREATHER if code is None else _MENDING, said)
+        case UnknownFault() if code is None and status == HTTPStatus.NOT_FOUND:
+            return RetryLater("account", _BREATHER, said)
+        case _:
+            return Refused(said)
 
 
 def _json_object(raw: bytes | None) -> Mapping[str, Any]:

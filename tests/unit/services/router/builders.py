@@ -18,6 +18,9 @@ CONVERSATION = UUID("01932f6e-3a54-7c11-9d5b-6a1f0c7e2b11")
 OTHER = UUID("01932f70-11aa-7d2e-8f00-3b7c5d9e1a99")
 
 TEXT = {"kind": "text", "text": "Your Golf is ready."}
+THREE_SEGMENTS = {"kind": "text", "text": "It\u2019s " + "a" * 454}
+FOUR_SEGMENTS = {"kind": "text", "text": "It\u2019s " + "a" * 455}
+EMOJI = {"kind": "text", "text": "\U0001f697" * 101}
 IMAGE = {"kind": "image", "link": "https://example.org/golf.jpg"}
 TEMPLATE = {"kind": "template", "name": "car_ready", "language": "en_GB", "parameters": {"customer_name": "Kim"}}
 FALLBACK = {name: value for name, value in TEMPLATE.items() if name != "kind"}
@@ -123,7 +126,7 @@ PARAMETERS = st.sampled_from(
 )
 TEMPLATES = PARAMETERS.map(lambda parameters: FALLBACK | {"parameters": parameters})
 CONTENTS = st.one_of(
-    st.just(TEXT),
+    st.sampled_from([TEXT, TEXT, THREE_SEGMENTS, FOUR_SEGMENTS, EMOJI]),
     st.just(IMAGE),
     st.just({"kind": "reaction", "message_id": "wamid.1", "emoji": "👍"}),
     st.just({"kind": "contacts", "contacts": [{"n": 2**63, "x": None}]}),
@@ -153,7 +156,7 @@ INTENTS = st.one_of(
         st.none() | INSTANTS,
     ),
 )
-PHONES = st.sampled_from([None, "+447700900999", "+447700900998"])
+PHONES = st.sampled_from([None, *["+447700900999"] * 4, "+88213000001", "+870772001234", "+449098790000"])
 FACTS = st.builds(
     Facts,
     window_length=st.sampled_from([DAY, timedelta(seconds=8)]),
@@ -180,7 +183,10 @@ FACTS = st.builds(
     last_inbound_at=st.none() | INSTANTS,
     customer_id=st.sampled_from([None, OTHER]),
     phone=PHONES,
-    phone_dead=PHONES,
+    no_phone_until=st.none() | INSTANTS,
+    sms_stopped_until=st.none() | INSTANTS,
+    contacted=st.booleans(),
+    sms_explicit=st.booleans(),
     whatsapp_consent=st.sampled_from([True, True, False]),
     sms_consent=st.booleans(),
     marketing_consent=st.booleans(),

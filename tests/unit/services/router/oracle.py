@@ -55,11 +55,25 @@ class View:
 
     def sms_trouble(self) -> str | None:
         troubles = [
-            (self.f.phone is None or self.f.phone == self.f.phone_dead, "no_phone"),
-            (not self.f.sms_consent, "sms_opted_out"),
+            (self.f.phone is None or self.later(self.f.no_phone_until), "no_phone"),
+            (not self.f.sms_consent or self.later(self.f.sms_stopped_until), "sms_opted_out"),
             (not self.f.sms_active or self.f.sms_number is None, "sms_unavailable"),
+            (not self.f.sms_explicit and not self.wrote(), "never_contacted"),
+            (re.match(r"\+(8[78]|979|44909)", self.f.phone or "") is not None, "country_not_allowed"),
         ]
         return next((reason for holds, reason in troubles if holds), None)
+
+    def later(self, until: datetime | None) -> bool:
+        return until is not None and until > self.now
+
+    def wrote(self) -> bool:
+        return self.f.contacted or self.f.last_customer_at is not None or self.f.last_inbound_at is not None
+
+    def too_long(self) -> bool:
+        """More than three segments: 153 of the cheap alphabet, 67 UTF-16 units of any other. Row by row, the texts of the tests are such."""
+        text = self.intent["content"].get("text", "")
+        cheap = text.replace("\u2019", "'").isascii()
+        return (len(text) > 459) if cheap else (len(text.encode("utf-16-le")) // 2 > 201)
 
     def alive(self) -> str | None:
         """The SMS or portal channel that row 7 would take, usable or not."""
@@ -73,7 +87,7 @@ class View:
 
     def alive_and_usable(self) -> str | None:
         alive = self.alive()
-        if alive == "sms" and (self.kind != "text" or self.sms_trouble() is not None):
+        if alive == "sms" and (self.kind != "text" or self.too_long() or self.sms_trouble() is not None):
             return None
         return alive
 
@@ -121,6 +135,11 @@ TABLE: list[Row] = [
         lambda v: v.channel == "sms" and v.kind not in ("text", "template"),
         lambda _: ("rejected", None, "unsupported_content"),
     ),
+    (
+        "1b",
+        lambda v: v.channel == "sms" and v.kind == "text" and v.too_long(),
+        lambda _: ("rejected", None, "unsupported_content"),
+    ),
     ("1 unknown", View.unknown, lambda _: ("rejected", None, "unknown_conversation")),
     ("2", View.unpermitted, lambda _: ("rejected", None, "not_permitted")),
     ("3", View.expired, lambda _: ("silent", None, "intent_expired")),
@@ -142,11 +161,6 @@ TABLE: list[Row] = [
     ),
     ("11", View.fallback_usable, lambda _: ("template", "whatsapp", "fallback_template")),
     ("12 sms", View.sms_trouble, lambda v: ("silent", None, str(v.sms_trouble()))),
-    (
-        "12 never",
-        lambda v: v.f.last_customer_at is None and v.f.last_inbound_at is None,
-        lambda _: ("silent", None, "never_contacted"),
-    ),
     (
         "13",
         lambda v: v.f.slot_holder not in (None, v.intent["intent_id"]),

@@ -15,8 +15,10 @@ from services.router.record import pack, unpack
 from tests.unit.services.router.builders import (
     CAR_READY,
     DAY,
+    EMOJI,
     FACTS,
     FALLBACK,
+    FOUR_SEGMENTS,
     IMAGE,
     INSTANTS,
     INTENT_ID,
@@ -25,6 +27,7 @@ from tests.unit.services.router.builders import (
     NOW,
     OTHER,
     TEMPLATE,
+    THREE_SEGMENTS,
     a_bad_intent,
     a_first_contact,
     an_intent,
@@ -64,6 +67,14 @@ CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
     ("7 … not any more", an_intent(), closed_facts(last_inbound_channel="sms", last_inbound_at=NOW - DAY), Bridge()),
     ("7 WhatsApp asked for", an_intent(channel="whatsapp"), some_facts(last_inbound_channel="sms"), Session("whatsapp", "window_open")),
     ("7 picture to one on SMS", an_intent(content=IMAGE), some_facts(last_inbound_channel="sms"), Session("whatsapp", "window_open")),
+    ("1b SMS of four segments", an_intent(channel="sms", content=FOUR_SEGMENTS), some_facts(), Rejected("unsupported_content")),
+    ("1b SMS of four Unicode segments", an_intent(channel="sms", content=EMOJI), some_facts(), Rejected("unsupported_content")),
+    ("1b not where WhatsApp carries it", an_intent(content=FOUR_SEGMENTS), some_facts(), Session("whatsapp", "window_open")),
+    ("7 SMS of three segments", an_intent(channel="sms", content=THREE_SEGMENTS), some_facts(), Session("sms", "live_channel")),
+    ("7 four segments to one on SMS", an_intent(content=FOUR_SEGMENTS), closed_facts(last_inbound_channel="sms", last_inbound_at=NOW), Bridge()),
+    ("7b SMS to one who never wrote", an_intent(channel="sms"), closed_facts(last_customer_at=None, last_inbound_at=None), Silent("never_contacted")),
+    ("7b SMS to a stranger", a_first_contact(channel="sms"), closed_facts(conversation_id=None, last_customer_at=None, last_inbound_at=None), Silent("never_contacted")),
+    ("7 SMS to one who consented", an_intent(channel="sms"), closed_facts(last_customer_at=None, last_inbound_at=None, sms_explicit=True), Session("sms", "live_channel")),
     ("7b SMS asked for, opted out", an_intent(channel="sms"), some_facts(sms_consent=False), Silent("sms_opted_out")),
     ("7b SMS asked for, none active", an_intent(channel="sms"), some_facts(sms_active=False), Silent("sms_unavailable")),
     ("9 WhatsApp off", an_intent(), some_facts(whatsapp_consent=False), Silent("whatsapp_consent_off")),
@@ -76,7 +87,13 @@ CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
     ("10 not while open", an_intent(), some_facts(credit_exhausted=True), Session("whatsapp", "window_open")),
     ("11 fallback not usable", an_intent(fallback_template=FALLBACK), closed_facts(template=None), Bridge()),
     ("12 no phone", an_intent(), closed_facts(phone=None), Silent("no_phone")),
-    ("12 dead phone", an_intent(), closed_facts(phone_dead="+447700900999"), Silent("no_phone")),
+    ("12 marked phone", an_intent(), closed_facts(no_phone_until=NOW + DAY), Silent("no_phone")),
+    ("12 a mark that is over", an_intent(), closed_facts(no_phone_until=NOW), Bridge()),
+    ("12 stopped", an_intent(), closed_facts(sms_stopped_until=NOW + DAY), Silent("sms_opted_out")),
+    ("12 a satellite", an_intent(), closed_facts(phone="+88213000001"), Silent("country_not_allowed")),
+    ("12 a premium number", an_intent(), closed_facts(phone="+449098790000"), Silent("country_not_allowed")),
+    ("12 wrote to another number", an_intent(), closed_facts(last_customer_at=None, last_inbound_at=None, contacted=True), Bridge()),
+    ("12 consented to SMS", an_intent(), closed_facts(last_customer_at=None, last_inbound_at=None, sms_explicit=True), Bridge()),
     ("12 opted out", an_intent(), closed_facts(sms_consent=False), Silent("sms_opted_out")),
     ("12 unavailable", an_intent(), closed_facts(sms_number=None), Silent("sms_unavailable")),
     ("12 never contacted", an_intent(), closed_facts(last_customer_at=None, last_inbound_at=None), Silent("never_contacted")),
@@ -188,8 +205,32 @@ def test_no_sms_goes_to_whoever_opted_out_or_has_no_number(
     if decision.channel == "sms":
         assert facts.sms_consent
         assert facts.phone is not None
-        assert facts.phone != facts.phone_dead
+        assert facts.no_phone_until is None or facts.no_phone_until <= now
         assert facts.sms_active
+
+
+@given(INTENTS, FACTS, INSTANTS)
+def test_no_sms_goes_to_whoever_never_wrote_and_has_not_consented(
+    intent: Intent | BadIntent, facts: Facts, now: datetime
+) -> None:
+    never = {"contacted": False, "last_customer_at": None, "last_inbound_at": None, "sms_explicit": False}
+    assert decide(intent, changed(facts, never), now).channel != "sms"
+
+
+@given(
+    INTENTS, FACTS, INSTANTS, st.sampled_from(["881", "882", "8835", "870", "878", "979", "800", "808", "888", "999"])
+)
+def test_no_sms_goes_to_a_number_of_no_country(
+    intent: Intent | BadIntent, facts: Facts, now: datetime, code: str
+) -> None:
+    assert decide(intent, changed(facts, {"phone": f"+{code}12345678"}), now).channel != "sms"
+
+
+def test_facts_of_before_the_marks_are_read_as_they_were_meant() -> None:
+    written = facts_to_json(closed_facts())
+    dead = facts_from_json(written | {"phone_dead": "+447700900999"})
+    assert decided(facts=dead) == Silent("no_phone")
+    assert decided(facts=facts_from_json(written | {"phone_dead": "+447700900998"})) == Bridge()
 
 
 @given(INTENTS, FACTS, INSTANTS)

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.sending.outcomes import Refused, Returned
+from libs.common.sms_reach import SmsReach
 from libs.common.window import Window
 from services.sms_bridge.gate import Facts, objection
 
@@ -25,13 +27,24 @@ def facts(*, last: timedelta | None = timedelta(hours=25), refused: timedelta | 
             last_refused_at=None if refused is None else NOW - refused,
         ),
         whatsapp_allowed=True,
-        sms_allowed=True,
-        phone=TO,
-        phone_dead=None,
-        sms_active=True,
-        sms_number=SENDER,
+        reach=SmsReach(
+            phone=TO,
+            no_phone_until=None,
+            stopped_until=None,
+            allowed=True,
+            explicit=False,
+            contacted=True,
+            number=SENDER,
+            active=True,
+        ),
         slot_taken=False,
     )
+
+
+def but(**changes: Any) -> Facts:
+    """The same customer, with other facts about their phone."""
+    known = facts()
+    return replace(known, reach=replace(known.reach, **changes))
 
 
 def bridge(known: Facts | None) -> Returned | Refused | None:
@@ -67,13 +80,15 @@ def test_an_open_window_is_no_way_for_a_customer_without_whatsapp() -> None:
 @pytest.mark.parametrize(
     ("known", "reason"),
     [
-        (replace(facts(), phone=None), "no_phone"),
-        (replace(facts(), phone_dead=TO), "no_phone"),
-        (replace(facts(), phone="+447700900555"), "no_phone"),
-        (replace(facts(), sms_allowed=False), "sms_opted_out"),
-        (replace(facts(), sms_active=False), "sms_unavailable"),
-        (replace(facts(), sms_number=None), "sms_unavailable"),
-        (replace(facts(), sms_number="+447700900002"), "sms_unavailable"),
+        (but(phone=None), "no_phone"),
+        (but(no_phone_until=NOW + DAY), "no_phone"),
+        (but(phone="+447700900555"), "no_phone"),
+        (but(allowed=False), "sms_opted_out"),
+        (but(stopped_until=NOW + DAY), "sms_opted_out"),
+        (but(active=False), "sms_unavailable"),
+        (but(number=None), "sms_unavailable"),
+        (but(number="+447700900002"), "sms_unavailable"),
+        (but(contacted=False), "never_contacted"),
         (None, "sms_unavailable"),
     ],
 )
@@ -87,8 +102,13 @@ def test_another_bridge_in_the_slot_stands_against_a_bridge_alone() -> None:
     assert plain(taken) is None
 
 
-def test_a_number_that_was_dead_before_and_was_replaced_is_alive() -> None:
-    assert bridge(replace(facts(), phone_dead="+447700900555")) is None
+def test_a_mark_that_is_over_stands_against_nothing() -> None:
+    assert bridge(but(no_phone_until=NOW, stopped_until=NOW)) is None
+
+
+def test_another_spelling_of_the_number_is_the_same_line() -> None:
+    known = but(phone="+5511987654321")
+    assert objection(bridge=False, sender=SENDER, to="+551187654321", facts=known, now=NOW) is None
 
 
 def test_plain_text_asks_neither_window_nor_whatsapp() -> None:
@@ -101,20 +121,24 @@ def test_plain_text_asks_neither_window_nor_whatsapp() -> None:
     sms=st.booleans(),
     active=st.booleans(),
     phone=st.sampled_from([TO, None, "+447700900555"]),
-    dead=st.sampled_from([TO, None]),
+    dead=st.sampled_from([NOW - DAY, NOW + DAY, None]),
+    contacted=st.booleans(),
+    explicit=st.booleans(),
     hours=st.floats(min_value=0, max_value=100),
 )
 def test_whatever_passes_may_be_sent(
-    *, whatsapp: bool, sms: bool, active: bool, phone: str | None, dead: str | None, hours: float
+    *,
+    whatsapp: bool,
+    sms: bool,
+    active: bool,
+    phone: str | None,
+    dead: datetime | None,
+    contacted: bool,
+    explicit: bool,
+    hours: float,
 ) -> None:
-    known = replace(
-        facts(last=timedelta(hours=hours)),
-        whatsapp_allowed=whatsapp,
-        sms_allowed=sms,
-        sms_active=active,
-        phone=phone,
-        phone_dead=dead,
-    )
-    usable = sms and active and phone == TO and dead != TO
+    reach = but(allowed=sms, active=active, phone=phone, no_phone_until=dead, contacted=contacted, explicit=explicit)
+    known = replace(facts(last=timedelta(hours=hours)), whatsapp_allowed=whatsapp, reach=reach.reach)
+    usable = sms and active and phone == TO and (dead is None or dead <= NOW) and (contacted or explicit)
     assert (plain(known) is None) == usable
     assert (bridge(known) is None) == (usable and whatsapp and hours >= 24)

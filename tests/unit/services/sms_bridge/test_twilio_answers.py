@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.db.recipients import FAULT_OF_CODE
+from libs.common.faults import RecipientFault
+from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers.twilio import classify, read_list
 from tests.support.recordings import recording, recordings
@@ -68,11 +69,11 @@ def test_no_recorded_answer_to_a_send_was_left_out() -> None:
     assert {name for name in recordings("twilio") if not name.startswith(("callback_", "list_"))} == set(RECORDED)
 
 
-@pytest.mark.parametrize("code", [21211, 21214, 21614, 21610])
+@pytest.mark.parametrize("code", [21211, 21214, 21614, 21635, 21265, 21268, 21610])
 def test_a_refusal_that_lies_with_the_recipient_is_known_by_its_code(code: int) -> None:
     outcome = classify(ACCOUNT, 400, {"code": code})
     assert outcome == Refused(str(code))
-    assert str(code) in FAULT_OF_CODE
+    assert isinstance(fault_of(code), RecipientFault)
 
 
 @pytest.mark.parametrize(
@@ -85,21 +86,34 @@ def test_a_refusal_that_lies_with_the_recipient_is_known_by_its_code(code: int) 
         (21606, "mending"),
         (21703, "mending"),
         (21705, "mending"),
+        *[(code, "mending") for code in (21659, 21660, 21661, 21702, 21264, 63007, 30002, 10001)],
         (21611, "busy"),
     ],
 )
 def test_other_refusals_are_the_texts_or_the_senders(code: int, meaning: Meaning) -> None:
     assert meaning_of(classify(ACCOUNT, 400, {"code": code, "message": "…", "status": 400})) == meaning
-    assert str(code) not in FAULT_OF_CODE
+    assert not isinstance(fault_of(code), RecipientFault)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+@pytest.mark.parametrize("code", [20003, 20006, 20403, 70051, 20104, 99999])
+def test_a_closed_door_is_the_accounts_matter_whatever_the_code(status: int, code: int) -> None:
+    assert meaning_of(classify(ACCOUNT, status, {"code": code, "message": "…", "status": status})) == "mending"
+
+
+def test_what_twilio_had_no_room_for_is_tried_again_a_few_times() -> None:
+    outcome = classify(ACCOUNT, 400, {"code": 21730})
+    assert isinstance(outcome, RetryLater)
+    assert (outcome.scope, outcome.limit) == ("message", 5)
 
 
 @pytest.mark.parametrize(
     ("status", "meaning"),
     [
         (302, "mending"),
-        (401, "mending"),
-        (403, "mending"),
-        (404, "mending"),
+        (401, "busy"),
+        (403, "busy"),
+        (404, "busy"),
         (400, "refused"),
         (408, "unknown"),
         (429, "busy"),

@@ -1,0 +1,81 @@
+"""Failures that lie with a recipient, remembered so that the next intent does not buy the same one.
+
+The address is marked (``libs.common.directory.marks``). A STOP that the SMS provider tells of is a withdrawn consent as well, with its trail in the
+audit log; it holds for the number that replied STOP. Whoever has another number by now is not bound by it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from libs.common.directory.marks import Mark, MarkChannel, MarkSource, addresses_of, mark
+from libs.common.faults import RecipientFault
+from libs.common.phone import canonical
+
+if TYPE_CHECKING:
+    import asyncpg
+
+
+@dataclass(frozen=True, slots=True)
+class Unreached:
+    """``fault`` was told of a message to ``address`` in ``conversation_id``, by the provider's ``code``."""
+
+    org_id: str
+    conversation_id: UUID
+    channel: MarkChannel
+    address: str
+    fault: RecipientFault
+    code: str
+    source: MarkSource
+    at: datetime
+
+
+# Only of a customer who has the number still: it says nothing of one who has moved on to another. An explicit word given later stands.
+_OPT_OUTS = """
+with told as (
+    select distinct on (k.customer_id) k.org_id, k.customer_id, u.line, u.code, u.at
+      from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+        as u (org_id, conversation_id, address, line, code, at)
+      left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
+      join conversations v on v.org_id = u.org_id and v.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+      join customers k on k.org_id = u.org_id and k.customer_id = v.customer_id and k.phone = u.address
+     order by k.customer_id, u.at desc
+), changed as (
+    insert into consents as c (org_id, customer_id, category, allowed, at, address)
+    select org_id, customer_id, 'sms', false, at, line from told
+    on conflict (customer_id, category) do update set allowed = false, at = excluded.at, address = excluded.address
+     where c.org_id = excluded.org_id and c.at < excluded.at
+       and not (c.allowed is false and c.address is null) -- the customer's own word on every number says more
+    returning c.org_id, c.customer_id, c.at
+)
+insert into audit_log (org_id, customer_id, action, detail, at, source_key)
+select t.org_id, t.customer_id, 'consent',
+       jsonb_build_object('category', 'sms', 'allowed', false, 'source', 'sms_provider', 'code', t.code), t.at,
+       'sms_provider:' || t.customer_id || ':' || t.at
+  from told t join changed c using (org_id, customer_id)
+on conflict (source_key) do nothing
+"""
+
+
+async def remember(db: "asyncpg.Connection[asyncpg.Record]", failures: Iterable[Unreached]) -> None:
+    """Mark the addresses of these failures, and withdraw consent where one was a STOP by SMS. Idempotent."""
+    found = list(failures)
+    marks = []
+    outs = []
+    for one in found:
+        reason, lasts = one.fault.mark, one.fault.lasts
+        if reason is None or reason == "marketing_stopped" or lasts is None:
+            continue
+        marks.append(Mark(one.org_id, one.channel, one.address, reason, one.code, one.source, one.at, one.at + lasts))
+        if reason == "sms_opted_out":
+            line = canonical(one.address)
+            outs += [(one.org_id, one.conversation_id, a, line, one.code, one.at) for a in addresses_of(one.address)]
+    await mark(db, marks)
+    if outs:
+        await db.execute(_OPT_OUTS, *_columns(sorted(outs)))
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,86 @@
+"""Twilio's error codes: one table, for answers to a send, for statuses that come later and for what its list shows. Pure.
+
+Only the code counts, and Twilio advises not to rest on single ones: it splits and renames them (in July 2024 21211, 21212, 21606 and 21614 became
+a dozen). So a code that is not here is an ``UnknownFault``. An answer is then read by its HTTP status (``services.sms_bridge.providers.twilio``),
+and a status fails its message with the code.
+
+Source: https://www.twilio.com/docs/api/errors; https://www.twilio.com/en-us/changelog/updates-to-the-error-code-dictionary-to-clarify-number-validatio
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from libs.common.faults import (
+    AccountFault,
+    ContentFault,
+    Fault,
+    RecipientFault,
+    Throttled,
+    TransientFault,
+    UnknownFault,
+)
+
+OPTED_OUT: Final = "21610"
+
+# How long a mark lasts without a sign of life: a wrong one costs silence, a missing one a price and a failure with every message.
+_DAY = timedelta(days=1)
+_OUT_OF_REACH = RecipientFault("unreachable", _DAY)
+_NO_ROUTE = RecipientFault("no_phone", _DAY)
+"""No SMS of this sender to that number as things are set up: looked at anew every day, somebody may have changed it."""
+_BLOCKED = RecipientFault("no_phone", timedelta(days=30))
+_NO_PHONE = RecipientFault("no_phone", timedelta(days=90))
+_STOPPED = RecipientFault("sms_opted_out", timedelta(days=365))
+
+_ACCOUNT = (
+    # the account: not active, suspended (30002: while the message was queued), credentials, permissions, no such account
+    *(10001, 10002, 20003, 20005, 20006, 20008, 20403, 20404, 30002, 70051, 90010),
+    # the sender: no number of this account, not for SMS, not verified, missing
+    *(21212, 21264, 21267, 21603, 21606, 21607, 21659, 21660, 21661, 21664),
+    # the Messaging Service: none, empty, not usable; a sender of another channel
+    *(21701, 21702, 21703, 21704, 21705, 21910, 63007),
+    # our settings: callback address, validity period
+    *(21609, 90007),
+)
+_NO_ROOM = (21730, 30001, 30017, 30022, 30023, 30026)
+"""Under maintenance, queue overflow, congestion and limits of a carrier."""
+_NO_SUCH_PHONE = (
+    *(21211, 21214, 21217, 21219, 21401, 21421),  # no valid number
+    *(21614, 21635, 30006),  # not a mobile number; a landline; a landline or a carrier without SMS
+    *(21265, 21268),  # a short code; a premium or information service
+    30005,  # no such handset
+)
+_OTHER_SENDER_WANTED = (30018, 30024, 30032, 30033, 30034, 30035, 30040, 30041, 30042)
+"""The destination wants a sender of another kind, or a registered one: bought, and dropped on the way."""
+_CONTENT = (
+    # text or media: missing, too long, not readable
+    *(21602, 21604, 21605, 21617, 21619, 21620, 21621, 21622, 21623, 21624),
+    # Content API: template and variables
+    *(21654, 21655, 21656, 21657, 21658),
+    # filtered, dearer than allowed, no MMS there, too large, looks like a code
+    *(30007, 30010, 30011, 30019, 30037, 30038),
+    # refused for this pair as things are set up: to oneself, region not enabled, trial, out of this sender's reach
+    *(21266, 21408, 21608, 21612),
+)
+
+FAULTS: Final[dict[int, Fault]] = {
+    **dict.fromkeys(_ACCOUNT, AccountFault()),
+    **dict.fromkeys((14107, 20429, 21611), Throttled("account")),  # too many requests; the sender's queue is full
+    **dict.fromkeys(_NO_ROOM, TransientFault(certain=True)),
+    21610: _STOPPED,  # replied STOP to this sender
+    **dict.fromkeys(_NO_SUCH_PHONE, _NO_PHONE),
+    **dict.fromkeys((30004, 30450), _BLOCKED),  # blocked by the recipient or for them
+    **dict.fromkeys((30003, 30036), _OUT_OF_REACH),  # switched off or without coverage, also beyond the validity period
+    **dict.fromkeys(_OTHER_SENDER_WANTED, _NO_ROUTE),
+    **dict.fromkeys(_CONTENT, ContentFault()),
+    # Nobody knows whether it arrived: the carrier's "unknown", and no answer of a carrier in time. In no class, so that no SMS is bought again.
+    30008: UnknownFault(),
+    30410: UnknownFault(),
+}
+"""Every code that is known here, by its number."""
+
+
+def fault_of(code: str | int | None) -> Fault:
+    """The fault that a code stands for; None where Twilio named none."""
+    text = str(code)
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None  # noqa: PLR2004 -- codes have 5 digits
+    return UnknownFault() if number is None else FAULTS.get(number, UnknownFault())

@@ -1,0 +1,84 @@
+"""Whether an SMS may go to a customer: one rule, asked by the router when it decides and by the bridge when it sends. Pure.
+
+Rule 1: it holds for every SMS, bridges and plain text, whoever asked for it.
+Rule 2: nobody gets an SMS who has neither written to the organisation (on any channel, to any of its numbers) nor consented to SMS by a word
+        of their own. That SMS is allowed by default is no such word.
+Rule 3: an SMS has at most three segments, in the form in which it is sent.
+Rule 4: satellites, premium, shared-cost and free-phone numbers and codes of no country get none: nobody lives there, and each costs a multiple.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Literal
+
+import phonenumbers
+from phonenumbers import PhoneNumberType
+
+from libs.common.countries import ANYWHERE, country_of
+from libs.common.gsm7 import economical, segments
+
+MOST_SEGMENTS = 3
+
+SmsObstacle = Literal["no_phone", "sms_opted_out", "sms_unavailable", "never_contacted", "country_not_allowed"]
+
+_NOBODYS = frozenset(
+    {
+        PhoneNumberType.PREMIUM_RATE,
+        PhoneNumberType.SHARED_COST,
+        PhoneNumberType.TOLL_FREE,
+        PhoneNumberType.UAN,
+        PhoneNumberType.VOICEMAIL,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SmsReach:
+    """What is known of a customer and their organisation, as far as an SMS is concerned.
+
+    ``no_phone_until`` and ``stopped_until``: the phone is marked until then. ``allowed`` is the consent with its default, ``explicit`` whether it
+    was given by a word of its own.
+    """
+
+    phone: str | None
+    no_phone_until: datetime | None
+    stopped_until: datetime | None
+    allowed: bool
+    explicit: bool
+    contacted: bool
+    number: str | None
+    active: bool
+
+
+def obstacle(reach: SmsReach, now: datetime) -> SmsObstacle | None:
+    """Why no SMS may go, the first reason that holds; None when one may."""
+    if reach.phone is None or _stands(reach.no_phone_until, now):
+        return "no_phone"
+    if not reach.allowed or _stands(reach.stopped_until, now):
+        return "sms_opted_out"
+    if not reach.active or reach.number is None:
+        return "sms_unavailable"
+    if not (reach.contacted or reach.explicit):
+        return "never_contacted"
+    return None if is_somebodys(reach.phone) else "country_not_allowed"
+
+
+def too_long(text: str) -> bool:
+    """Whether the text would need more segments than an SMS may have."""
+    return segments(economical(text)) > MOST_SEGMENTS
+
+
+@lru_cache(maxsize=1 << 14)
+def is_somebodys(phone: str) -> bool:
+    """Whether an E.164 number may be a person's in some country."""
+    if country_of(phone) == ANYWHERE:
+        return False
+    try:
+        return phonenumbers.number_type(phonenumbers.parse(phone)) not in _NOBODYS
+    except phonenumbers.NumberParseException:
+        return False
+
+
+def _stands(until: datetime | None, now: datetime) -> bool:
+    return until is not None and now < until
