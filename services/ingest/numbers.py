@@ -24,6 +24,7 @@ from services.ingest import queries
 from services.ingest.understand import (
     CustomerCall,
     CustomerMessage,
+    GroupMessage,
     IdentityChange,
     MessageStatus,
     NotForUs,
@@ -81,7 +82,7 @@ def _judge(number: str, waba: str | None, ours: Mapping[str, str]) -> Reason | N
 
 def _number_of(value: Understood) -> _Number | None:
     match value:
-        case CustomerMessage() | CustomerCall():
+        case CustomerMessage() | GroupMessage() | CustomerCall():
             return value.phone_number_id, value.waba_id
         case IdentityChange(notice=notice):
             return notice.phone_number_id, notice.waba_id

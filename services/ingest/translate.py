@@ -71,8 +71,6 @@ def beside(message: Mapping[str, Any], content: Content) -> Content:
 def content_of(message: Mapping[str, Any]) -> Content:
     """One of the inbound contents of ``libs.common.events.content``, as plain JSON."""
     kind = type_of(message)
-    if message.get("group_id"):
-        return _unsupported("group", message)
     translate = _CONTENTS.get(kind)
     inner = message.get(kind)
     if translate is None or not inner or (kind in _FILES and message.get("errors")):

@@ -18,7 +18,7 @@ from libs.common.events.base import event_type, faults, read_json_object
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.storable import storable
 from libs.common.window import customer_instant
-from services.ingest import translate, twilio
+from services.ingest import sharing, translate, twilio
 
 MAX_ID = 512
 MAX_DEPTH = 64  # what is understood is stored and told as JSON again, and not every writer and reader of that goes as deep as this one
@@ -89,6 +89,23 @@ class CustomerMessage(NamedTuple):
     received_at: datetime
     opens: bool
     waba_id: str | None = None
+    shared: str | None = None
+    """The customer's own number (E.164), given on request."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMessage:
+    """A customer's message to a group that the business number is in."""
+
+    phone_number_id: str
+    group_id: str
+    sender: Sender
+    provider_id: str
+    content: dict[str, Any]
+    reply_to: str | None
+    at: datetime
+    received_at: datetime
+    waba_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +146,7 @@ class NotForUs:
     kind: str
 
 
-Understood = CustomerMessage | CustomerCall | IdentityChange | MessageStatus | NotForUs
+Understood = CustomerMessage | GroupMessage | CustomerCall | IdentityChange | MessageStatus | NotForUs
 
 
 def understand(value: bytes | None, *, reaction_opens: bool) -> Understood:
@@ -168,6 +185,8 @@ def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Understood:
     if not isinstance(item, dict):
         raise Undecodable("bad_item", "the item is not an object")
     match kind:
+        case "message" if item.get("group_id"):
+            return _group_message(webhook, item, received_at)
         case "message":
             message = _message(webhook, item, received_at, reaction_opens=reaction_opens)
             return _identity_change(item, message) or message
@@ -191,6 +210,24 @@ def _message(
         at=_instant(item, received_at),
         received_at=received_at,
         opens=translate.opens_window(item, reaction_opens=reaction_opens),
+        waba_id=_waba(webhook),
+        shared=sharing.own_number(item),
+    )
+
+
+def _group_message(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> GroupMessage:
+    group_id = item.get("group_id")
+    if not isinstance(group_id, str) or len(group_id) > MAX_ID:
+        raise Undecodable("bad_fields", "the item's group_id is no id")
+    return GroupMessage(
+        phone_number_id=_number(webhook),
+        group_id=group_id,
+        sender=_sender(item, webhook.get("contact")),
+        provider_id=_id(item),
+        content=translate.stored(item),
+        reply_to=translate.reply_to(item),
+        at=_instant(item, received_at),
+        received_at=received_at,
         waba_id=_waba(webhook),
     )
 

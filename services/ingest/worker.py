@@ -24,12 +24,13 @@ from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Rejected
 from libs.common.logging import get_logger
 from libs.common.window import Window
-from services.ingest import directory, identify, queries, translate
+from services.ingest import directory, groups, identify, queries, recipients, translate
 from services.ingest.identify import Wanted
 from services.ingest.numbers import Gate
 from services.ingest.understand import (
     CustomerCall,
     CustomerMessage,
+    GroupMessage,
     IdentityChange,
     MessageStatus,
     NotForUs,
@@ -69,10 +70,13 @@ async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list
     """Store what customers said and how far our messages came; tell what stands recorded. Returns what is for no number of ours."""
     refused = await deps.gate.refuse(batch)
     strangers = {(one.record.partition, one.record.offset) for one in refused}
-    items, statuses = _sorted_out([one for one in batch if (one.record.partition, one.record.offset) not in strangers])
+    items, statuses, group = _sorted_out(
+        [one for one in batch if (one.record.partition, one.record.offset) not in strangers]
+    )
     told: list[Record] = []
     if items:
         told += await _store(items, await _places(items, deps), deps)
+    told += await groups.store(deps.pool, group, deps.now())
     if statuses:
         told += _tell(await _apply(statuses, deps))
     await deps.producer.publish(told)
@@ -81,9 +85,10 @@ async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list
 
 def _sorted_out(
     batch: Sequence[Received[Understood]],
-) -> tuple[list[_Item], list[Received[MessageStatus]]]:
+) -> tuple[list[_Item], list[Received[MessageStatus]], list[GroupMessage]]:
     items: list[_Item] = []
     statuses: list[Received[MessageStatus]] = []
+    group: list[GroupMessage] = []
     for received in batch:
         match received.value:
             case CustomerMessage() | CustomerCall() as did:
@@ -92,10 +97,12 @@ def _sorted_out(
                 items.append(_Item(received.record, notice, (notice.phone_number_id, *notice.sender.ids), now))
             case MessageStatus() as status:
                 statuses.append(Received(status, received.record))
+            case GroupMessage() as said:
+                group.append(said)
             case NotForUs(kind):
                 metrics.count("transom_webhooks_ignored_total", kind=kind)
                 log.debug("webhook.received", source="meta", outcome="ignored", kind=kind)
-    return items, statuses
+    return items, statuses, group
 
 
 _Places = dict[Who, tuple[str, UUID]]
@@ -236,6 +243,7 @@ async def _apply(statuses: Sequence[Received[MessageStatus]], deps: Deps) -> Eff
     if not statuses:
         return Effects()
     async with deps.pool.acquire() as db, db.transaction():
+        await recipients.learn(db, [one.value for one in statuses], deps.now())
         return await receive_statuses(db, [one.value.status for one in statuses], deps.now())
 
 

@@ -22,7 +22,7 @@ class InboundMessage(Event):
     message_id: UUID
     org_id: str
     conversation_id: UUID
-    customer_id: UUID
+    customer_id: UUID | None  # null: somebody whom nobody knows wrote into a group
     channel: Channel
     provider_id: str
     content: InContent
@@ -33,6 +33,7 @@ class InboundMessage(Event):
     voice: bool | None = None  # of audio: spoken into the chat
     keyword: Literal["stop", "start"] | None = None  # the whole text is such a word: agents do not answer it
     reply_to: str | None
+    group_id: str | None = None  # Meta's; it was said in a group, whose conversation cannot be answered
     sent_at: AwareDatetime
     received_at: AwareDatetime
     window: WindowState

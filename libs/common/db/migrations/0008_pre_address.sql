@@ -11,6 +11,6 @@ create table group_threads (
     group_id        text not null,                  -- Meta's
     conversation_id uuid not null default uuidv7(), -- of its messages
     created_at      timestamptz not null default now(),
-    primary key (phone_number_id, group_id)
+    primary key (org_id, phone_number_id, group_id)
 );
-create unique index group_threads_by_conversation on group_threads (conversation_id);
+create unique index group_threads_by_conversation on group_threads (org_id, conversation_id);

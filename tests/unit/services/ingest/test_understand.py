@@ -16,6 +16,7 @@ from services.ingest import meta, twilio
 from services.ingest.understand import (
     CustomerCall,
     CustomerMessage,
+    GroupMessage,
     IdentityChange,
     MessageStatus,
     NotForUs,
@@ -169,11 +170,6 @@ def test_recorded_statuses_are_understood(name: str) -> None:
             {"kind": "unsupported", "type": "system"},
             False,
         ),
-        (
-            {"type": "text", "text": {"body": "to all"}, "group_id": "g"},
-            {"kind": "unsupported", "type": "group", "raw": {"body": "to all"}},
-            False,
-        ),
     ],
 )  # fmt: skip -- a table
 def test_what_a_message_holds_and_whether_it_opens_the_window(message: Any, content: Any, opens: bool) -> None:  # noqa: FBT001 -- a table's column
@@ -290,6 +286,23 @@ def test_a_new_user_id_is_the_customers_whom_the_notice_names_by_the_one_before_
     assert (one.notice.sender, one.now) == (Sender(None, "GB.1"), Sender(None, "GB.2"))
     (record,) = meta.split(webhook, AT)
     assert record.key == f"{NUMBER}:GB.1".encode()
+
+
+@pytest.mark.parametrize("kind", ["text", "system", "reaction"])
+def test_what_is_said_in_a_group_is_told_as_the_groups(kind: str) -> None:
+    (one,) = all_of(of_messages(a_message(AT, "See you all at nine", type=kind, group_id="g")))
+    assert isinstance(one, GroupMessage)
+    assert (one.group_id, one.sender.wa_id) == ("g", WA_ID)
+
+
+def test_the_own_number_is_taken_from_what_was_shared_on_request() -> None:
+    card = {"name": {"formatted_name": "Kim"}, "phones": [{"phone": "+44 7700 900777"}]}
+    shared: dict[str, Any] = {"from": None, "from_user_id": "GB.1", "type": "contacts", "contacts": [card]}
+    (asked,) = all_of(of_messages(a_message(AT, **shared, origin="contact_request")))
+    (forwarded,) = all_of(of_messages(a_message(AT, **shared)))
+    assert isinstance(asked, CustomerMessage)
+    assert isinstance(forwarded, CustomerMessage)
+    assert (asked.shared, forwarded.shared) == ("+447700900777", None)
 
 
 @pytest.mark.parametrize("group", [None, ""])
