@@ -130,67 +130,6 @@ async def find_customers(db: Connection, customer_ids: Sequence[UUID]) -> Mappin
     return {row[0]: Known(row[1], row[2]) for row in await db.fetch(_FIND_CUSTOMERS, customer_ids)}
 
 
-class CustomerRow(NamedTuple):
-    """A customer as told; ``names`` and ``phones`` say whether name and phone were told at all (null takes them away)."""
-
-    org_id: str
-    customer_id: UUID
-    name: str | None
-    phone: str | None
-    at: datetime
-    names: bool
-    phones: bool
-
-
-_UPSERT_CUSTOMERS = """
-with told as materialized (
-    select * from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::bool[], $7::bool[])
-               as u (org_id, customer_id, name, phone, at, names, phones)
-), fresh as (
-    insert into customers (org_id, customer_id, name, phone, origin, upserted_at)
-    select org_id, customer_id, name, phone, 'directory', at from told order by customer_id
-    on conflict (customer_id) do nothing
-    returning customer_id
-), changed as (
-    update customers c
-       set name = case when t.names then t.name else c.name end,
-           phone = case when t.phones then t.phone else c.phone end,
-           origin = 'directory', upserted_at = t.at
-      from told t
-     where c.customer_id = t.customer_id and c.org_id = t.org_id and (c.upserted_at is null or c.upserted_at <= t.at)
- returning c.customer_id
-)
-select * from fresh union all select * from changed
-"""
-
-
-async def upsert_customers(db: Connection, rows: Sequence[CustomerRow]) -> set[UUID]:
-    """The customers that were made or changed; stale ones and another's are left out. Each customer is named once."""
-    return {row[0] for row in await db.fetch(_UPSERT_CUSTOMERS, *_columns(rows))} if rows else set()
-
-
-# The conversations of the one who had the number before keep their thread, but no longer its address.
-_MOVE_IDENTITIES = """
-with moved as (
-    update customer_identities i
-       set customer_id = u.customer_id
-      from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) as u (org_id, kind, value, customer_id)
-     where i.org_id = u.org_id and i.kind = u.kind and i.value = u.value
- returning new.org_id, new.kind, new.value, new.customer_id, old.customer_id as before
-)
-update conversations c -- by customer: no index leads to a wa_id
-   set wa_id = null
-  from moved m
- where m.kind = 'wa_id' and m.customer_id <> m.before and c.customer_id = m.before and c.org_id = m.org_id and c.wa_id = m.value
-"""
-
-
-async def move_identities(db: Connection, rows: Sequence[Row]) -> None:
-    """Org, kind, value, customer who has it now."""
-    if rows:
-        await db.execute(_MOVE_IDENTITIES, *_columns(rows))
-
-
 _SET_CONSENTS = """
 insert into consents as c (org_id, customer_id, category, allowed, at)
 select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[]) order by 2, 3

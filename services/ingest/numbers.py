@@ -82,10 +82,8 @@ def _judge(number: str, waba: str | None, ours: Mapping[str, str]) -> Reason | N
 
 def _number_of(value: Understood) -> _Number | None:
     match value:
-        case CustomerMessage() | GroupMessage() | CustomerCall():
+        case CustomerMessage() | GroupMessage() | CustomerCall() | IdentityChange():
             return value.phone_number_id, value.waba_id
-        case IdentityChange(notice=notice):
-            return notice.phone_number_id, notice.waba_id
         case MessageStatus(phone_number_id=str() as number):
             return number, value.waba_id
         case MessageStatus() | NotForUs():

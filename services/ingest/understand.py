@@ -18,7 +18,7 @@ from libs.common.events.base import event_type, faults, read_json_object
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.storable import storable
 from libs.common.window import customer_instant
-from services.ingest import sharing, translate, twilio
+from services.ingest import notices, sharing, translate, twilio
 
 MAX_ID = 512
 MAX_DEPTH = 64  # what is understood is stored and told as JSON again, and not every writer and reader of that goes as deep as this one
@@ -61,7 +61,6 @@ NOT_FOR_US = frozenset(
     ]
 )
 _STATUSES = frozenset({"sent", "delivered", "read", "failed"})
-_NUMBER_CHANGES = frozenset({"user_changed_number", "customer_changed_number", "user_changed_user_id"})
 
 
 class Sender(NamedTuple):
@@ -115,15 +114,25 @@ class CustomerCall:
     phone_number_id: str
     sender: Sender
     at: datetime
+    received_at: datetime
     waba_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityChange:
-    """The customer has another number or BSUID now; ``notice`` goes into the thread. ``notice.sender`` is who they were."""
+    """A notice of the system: whoever was ``before`` is ``now``, which may say nothing. ``notice``, where it is a message, goes into the thread.
 
-    notice: CustomerMessage
+    ``alarm``: the number may be in other hands, though nothing of it changed.
+    """
+
+    phone_number_id: str
+    before: Sender
     now: Sender
+    at: datetime
+    received_at: datetime
+    notice: CustomerMessage | None
+    alarm: bool = False
+    waba_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +197,13 @@ def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Understood:
         case "message" if item.get("group_id"):
             return _group_message(webhook, item, received_at)
         case "message":
-            message = _message(webhook, item, received_at, reaction_opens=reaction_opens)
-            return _identity_change(item, message) or message
+            if item.get("type") == "system":
+                return _notice(webhook, item, received_at)
+            return _message(webhook, item, received_at, reaction_opens=reaction_opens)
         case "status":
             return _status(webhook, item, received_at)
+        case "change" if webhook.get("field") == "user_id_update":
+            return _user_id_update(webhook, item, received_at)
         case "change":
             return _change(webhook, item, received_at)
         case _:
@@ -232,17 +244,39 @@ def _group_message(webhook: Mapping[str, Any], item: dict[str, Any], received_at
     )
 
 
-def _identity_change(item: Mapping[str, Any], notice: CustomerMessage) -> IdentityChange | None:
-    system = item.get("system")
-    if item.get("type") != "system" or not isinstance(system, dict) or system.get("type") not in _NUMBER_CHANGES:
-        return None
-    now = Sender(_wa_id(system.get("wa_id") or system.get("new_wa_id")), _opaque(system.get("user_id")))
-    before = notice.sender
-    if previous := _opaque(system.get("previous_user_id")):
-        before = Sender(before.wa_id, previous, before.name)
-    if now.ids in {(None, None), before.ids}:
-        return None
-    return IdentityChange(notice._replace(sender=before), now)
+def _notice(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> IdentityChange:
+    """A message of the system's: who changed, and into whom (``notices``)."""
+    told = notices.understand(item, webhook.get("contact"))
+    before, now = Sender(*told.before), Sender(*told.now)
+    if before.ids == now.ids == (None, None):
+        raise Undecodable("no_sender", "the item names no customer")
+    notice = CustomerMessage(
+        phone_number_id=_number(webhook),
+        sender=before,
+        provider_id=_id(item),
+        content=translate.content_of(item),
+        reply_to=translate.reply_to(item),
+        at=_instant(item, received_at),
+        received_at=received_at,
+        opens=False,
+    )
+    return IdentityChange(
+        notice.phone_number_id, before, now, notice.at, received_at, notice, told.alarm, _waba(webhook)
+    )
+
+
+def _user_id_update(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:
+    """Meta names this field and lets nobody subscribe to it; the number that it may tell is not said to be the old one or the new."""
+    match item.get("user_id_update"):
+        case [{"user_id": {"previous": str(before), "current": str(now)}} as update] if _opaque(before) and _opaque(
+            now
+        ):
+            number, at = _number(webhook), _instant(update, received_at)
+            return IdentityChange(
+                number, Sender(None, before), Sender(None, now), at, received_at, None, waba_id=_waba(webhook)
+            )
+        case _:
+            return NotForUs("user_id_update")
 
 
 def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:
@@ -276,7 +310,7 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
         case "calls", {"calls": [dict(call)]}:
             if call.get("direction") == "USER_INITIATED" and call.get("event") == "connect":
                 sender, at = _sender(call, webhook.get("contact")), _instant(call, received_at)
-                return CustomerCall(_number(webhook), sender, at, _waba(webhook))
+                return CustomerCall(_number(webhook), sender, at, received_at, _waba(webhook))
             return NotForUs("call")
         case "calls", {"statuses": [*_]}:
             return NotForUs("call")
@@ -334,11 +368,8 @@ def _id(item: Mapping[str, Any]) -> str:
 
 
 def _sender(item: Mapping[str, Any], contact: object) -> Sender:
-    """Who it comes from; of a notice about a new user id also who it was before."""
+    """Who it comes from."""
     found = _named(item, contact, number="from", bsuid="from_user_id")
-    if found is None and isinstance(system := item.get("system"), dict):
-        previous = _opaque(system.get("previous_user_id"))
-        found = None if previous is None else Sender(None, previous)
     if found is None:
         raise Undecodable("no_sender", "the item names no customer")
     return found

@@ -25,7 +25,7 @@ from libs.common.kafka.records import RawRecord, Received, Rejected
 from libs.common.logging import get_logger
 from libs.common.window import Window
 from services.ingest import directory, groups, identify, queries, recipients, translate
-from services.ingest.identify import Wanted
+from services.ingest.identify import Changed, Place, Wanted
 from services.ingest.numbers import Gate
 from services.ingest.understand import (
     CustomerCall,
@@ -34,7 +34,6 @@ from services.ingest.understand import (
     IdentityChange,
     MessageStatus,
     NotForUs,
-    Sender,
     Understood,
 )
 
@@ -53,17 +52,12 @@ class Deps:
     gate: Gate
 
 
-Who = tuple[str, str | None, str | None]
-"""Business number, wa_id, BSUID."""
-
-
 class _Item(NamedTuple):
-    """What a customer did, and the record that told it."""
+    """What a customer did, the record that told it, and whose it is; ``did`` None: a change of identity without a message."""
 
     record: RawRecord
-    did: CustomerMessage | CustomerCall
-    who: Who
-    now: Sender | None = None
+    did: CustomerMessage | CustomerCall | None
+    asked: Wanted | Changed
 
 
 async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list[Rejected]:
@@ -75,7 +69,7 @@ async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list
     )
     told: list[Record] = []
     if items:
-        told += await _store(items, await _places(items, deps), deps)
+        told += await _store(await _placed(items, deps), deps)
     told += await groups.store(deps.pool, group, deps.now())
     if statuses:
         told += _tell(await _apply(statuses, deps))
@@ -92,9 +86,11 @@ def _sorted_out(
     for received in batch:
         match received.value:
             case CustomerMessage() | CustomerCall() as did:
-                items.append(_Item(received.record, did, (did.phone_number_id, *did.sender.ids)))
-            case IdentityChange(notice, now):
-                items.append(_Item(received.record, notice, (notice.phone_number_id, *notice.sender.ids), now))
+                asked = Wanted("", did.phone_number_id, did.sender, did.at, did.received_at)
+                items.append(_Item(received.record, did, asked))
+            case IdentityChange(number, before, now, at, received_at, notice, alarm):
+                changed = Changed("", number, before, now, at, received_at, alarm)
+                items.append(_Item(received.record, notice, changed))
             case MessageStatus() as status:
                 statuses.append(Received(status, received.record))
             case GroupMessage() as said:
@@ -105,41 +101,26 @@ def _sorted_out(
     return items, statuses, group
 
 
-_Places = dict[Who, tuple[str, UUID]]
+async def _placed(items: Sequence[_Item], deps: Deps) -> list[tuple[_Item, Place]]:
+    """The items with their organisation and conversation; unknown customers become known. Notices of nobody who has a thread are left out."""
+    found = await identify.places(deps.pool, [item.asked for item in items], deps.now())
+    placed: list[tuple[_Item, Place]] = []
+    for item, place in zip(items, found, strict=True):
+        if item.did is not None and place is not None:
+            placed.append((item, place))
+        elif item.did is not None:
+            metrics.count("transom_webhooks_ignored_total", kind="notice")
+            log.debug("webhook.received", source="meta", outcome="ignored", kind="notice")
+    return placed
 
 
-async def _places(items: Sequence[_Item], deps: Deps) -> _Places:
-    """Organisation and conversation of every sender; unknown customers become known."""
-    asked = list(dict.fromkeys([item.who for item in items]))
-    async with deps.pool.acquire() as db:
-        found = dict(zip(asked, await queries.find(db, asked), strict=True))
-        if any(one.org_id is None for one in found.values()):
-            raise Transient("a business number was taken out of the directory meanwhile")
-        unsettled = [
-            Wanted(found[item.who].org_id or "", item.who[0], item.did.sender, item.did.at, item.now)
-            for item in items
-            if item.now is not None or not identify.is_settled(found[item.who], item.who)
-        ]
-        if unsettled:
-            async with db.transaction():
-                await identify.settle(db, unsettled)
-            found = dict(zip(asked, await queries.find(db, asked), strict=True))
-    places: _Places = {}
-    for who, one in found.items():
-        if one.org_id is not None:
-            if one.conversation_id is None:
-                raise Transient("a customer was merged meanwhile")
-            places[who] = one.org_id, one.conversation_id
-    return places
-
-
-async def _store(items: Sequence[_Item], places: _Places, deps: Deps) -> list[Record]:
+async def _store(items: Sequence[tuple[_Item, Place]], deps: Deps) -> list[Record]:
     """Store each message once, move the windows; the records that tell it."""
-    unique: dict[object, tuple[_Item, queries.Entry]] = {}
-    for number, item in enumerate(items):
-        entry = _entry(item, *places[item.who])
-        unique.setdefault(number if entry.provider_id is None else (entry.account, entry.provider_id), (item, entry))
-    entries = [entry for _, entry in unique.values()]
+    unique: dict[object, queries.Entry] = {}
+    for number, (item, place) in enumerate(items):
+        entry = _entry(item, place)
+        unique.setdefault(number if entry.provider_id is None else (entry.account, entry.provider_id), entry)
+    entries = list(unique.values())
     if not entries:
         return []
     async with deps.pool.acquire() as db:
@@ -176,14 +157,12 @@ def _window(last_customer_at: datetime | None, one: queries.Standing, deps: Deps
     return Window(last_customer_at, deps.window, deps.doubt, one.refused_at, one.first_refused_at, one.last_refused_at)
 
 
-def _entry(item: _Item, org_id: str, conversation_id: UUID) -> queries.Entry:
+def _entry(item: _Item, place: Place) -> queries.Entry:
+    wa_id, bsuid = item.asked.sender.ids if isinstance(item.asked, Wanted) else (None, None)
     match item.did:
-        case CustomerCall(number, _, at):
-            return queries.Entry(org_id, conversation_id, number, None, None, None, None, at, None, opens=True)
         case CustomerMessage() as said:
             return queries.Entry(
-                org_id,
-                conversation_id,
+                *place,
                 said.phone_number_id,
                 said.provider_id,
                 said.content["kind"],
@@ -192,6 +171,23 @@ def _entry(item: _Item, org_id: str, conversation_id: UUID) -> queries.Entry:
                 said.at,
                 said.received_at,
                 said.opens,
+                wa_id,
+                bsuid,
+            )
+        case _:
+            at = item.asked.at
+            return queries.Entry(
+                *place,
+                item.asked.phone_number_id,
+                None,
+                None,
+                None,
+                None,
+                at,
+                None,
+                opens=True,
+                wa_id=wa_id,
+                bsuid=bsuid,
             )
 
 

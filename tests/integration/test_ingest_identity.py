@@ -11,7 +11,7 @@ import pytest_asyncio
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.directory import ConsentChanged, CustomerUpserted, DirectoryChange
 from services.ingest import directory, identify, meta, queries
-from services.ingest.identify import Wanted
+from services.ingest.identify import Changed, Wanted
 from services.ingest.understand import CustomerMessage, IdentityChange, Sender, understand
 from tests.support.ingest import ORG, now, tell_org
 from tests.support.webhooks import BSUID, NUMBER, WA_ID, a_contact, a_message, of_messages
@@ -31,19 +31,19 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 async def met(
     pool: Pool, *senders: Sender, number: str = NUMBER, at: datetime | None = None, moved: Sender | None = None
 ) -> UUID:
-    """The senders are settled one after the other and write; the conversation of the last."""
+    """The senders are settled one after the other and write (or, where they have moved, are told of); the conversation of the last."""
     conversation: UUID | None = None
     for sender in senders:
         when = at or now()
+        one = Wanted("", number, sender, when, when)
+        asked = one if moved is None else Changed("", number, sender, moved, when, when)
+        (place,) = await identify.places(pool, [asked], now())
+        assert place is not None
+        conversation = place.conversation_id
         async with pool.acquire() as db:
-            async with db.transaction():
-                await identify.settle(db, [Wanted(ORG, number, sender, when, moved)])
-            (found,) = await queries.find(db, [(number, *sender.ids)])
-            assert found.conversation_id is not None
-            conversation = found.conversation_id
             entry = queries.Entry(
                 ORG,
-                found.conversation_id,
+                conversation,
                 number,
                 f"wamid.{uuid4()}",
                 "text",
@@ -51,7 +51,8 @@ async def met(
                 None,
                 when,
                 when,
-                opens=moved is None,
+                moved is None,
+                *sender.ids,
             )  # fmt: skip -- one line of a table
             await queries.record(db, [entry])
     assert conversation is not None
@@ -75,17 +76,17 @@ def listed(customer_id: UUID, phone: str | None = f"+{WA_ID}", **more: Any) -> C
 
 
 async def test_workers_that_race_for_a_new_customer_end_with_one(pool: Pool) -> None:
-    wanted = [Wanted(ORG, NUMBER, sender, now()) for sender in (BOTH, BY_NUMBER, BY_BSUID)] * 4
+    wanted = [Wanted(ORG, NUMBER, sender, now(), now()) for sender in (BOTH, BY_NUMBER, BY_BSUID)] * 4
 
     async def settle(one: Wanted) -> None:
         async with pool.acquire() as db, db.transaction():
-            await identify.settle(db, [one])
+            await identify.settle(db, [one], now())
 
     await settle(wanted[0])
     await asyncio.gather(*(settle(one) for one in wanted))
     assert len(await rows(pool, "select * from customers")) == 1
     assert len(await rows(pool, "select * from conversations")) == 1
-    stranger = Wanted(ORG, NUMBER, Sender("447700900555", "GB.555"), now())
+    stranger = Wanted(ORG, NUMBER, Sender("447700900555", "GB.555"), now(), now())
     await asyncio.gather(*(settle(stranger) for _ in range(6)))
     assert len(await rows(pool, "select * from customers")) == 2
     assert len(await rows(pool, "select * from conversations")) == 2
@@ -213,8 +214,9 @@ async def test_a_changed_number_goes_on_in_the_same_conversation_with_the_window
     (record,) = meta.split(of_messages(notice, contacts=[]), at)
     change = understand(record.value, reaction_opens=False)
     assert isinstance(change, IdentityChange)
+    assert change.notice is not None
     assert not change.notice.opens
-    assert await met(pool, change.notice.sender, at=at, moved=change.now) == conversation
+    assert await met(pool, change.before, at=at, moved=change.now) == conversation
     (row,) = await rows(pool, "select * from conversations")
     assert (row["wa_id"], row["bsuid"], row["refused_at"]) == ("447700900111", "GB.new", at)
     assert [r["phone"] for r in await rows(pool, "select phone from customers")] == ["+447700900111"]
@@ -235,7 +237,7 @@ async def test_a_changed_user_id_goes_on_in_the_same_conversation_though_no_numb
     (record,) = meta.split(of_messages(notice, contacts=[]), at)
     change = understand(record.value, reaction_opens=False)
     assert isinstance(change, IdentityChange)
-    assert await met(pool, change.notice.sender, at=at, moved=change.now) == conversation
+    assert await met(pool, change.before, at=at, moved=change.now) == conversation
     assert await met(pool, Sender(None, "GB.new"), at=at + timedelta(seconds=5)) == conversation
 
 

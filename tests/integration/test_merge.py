@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from libs.common.db.merge import Merge, merge_customers
 from libs.common.db.messages import lock_messages
 from libs.common.db.pool import Connection, Pool, open_pool
+from libs.common.directory.merge import Merge, merge_customers
 from tests.support.databases import somebody_waits
 
 ORG = "acme"
@@ -47,7 +47,7 @@ insert into portal_links
 select sha256(n::text::bytea), 'acme', pg_temp.id('conversation', n), pg_temp.id('message', n), now(), now() from people;
 """
 
-_OF_CONVERSATION = ("messages", "decisions", "sends", "charges", "portal_links", "conversation_aliases")
+_OF_CONVERSATION = ("messages", "decisions", "sends", "charges", "conversation_aliases")
 
 _READ = """
 select relname, seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_xact_user_tables where seq_tup_read + coalesce(idx_tup_fetch, 0) > $1
@@ -80,6 +80,14 @@ async def test_everything_of_a_conversation_goes_with_it(pool: Pool, table: str)
         winner = await an_id(db, "conversation", WINNER)
         count = f"select count(*) from {table} where conversation_id = $1"
         assert await db.fetchval(count, winner) == (3 if table == "conversation_aliases" else 2)
+
+
+async def test_no_link_that_led_to_one_of_two_threads_leads_to_the_joint_one(pool: Pool) -> None:
+    async with pool.acquire() as db, db.transaction():
+        await merge(db)
+        both = [await an_id(db, "conversation", number) for number in (LOSER, WINNER)]
+        assert await db.fetchval("select count(*) from portal_links where conversation_id = any($1::uuid[])", both) == 0
+        assert await db.fetchval("select count(*) from portal_links") == MANY - 2
 
 
 async def test_a_merge_reads_the_rows_that_it_moves_and_not_whole_tables(pool: Pool) -> None:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from libs.common.db.merge import Merge, merge_customers
+from libs.common.directory.merge import Merge, merge_customers
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, SmsCommand, WhatsappCommand
 from services.router.decide import decide
 from services.router.record import unpack

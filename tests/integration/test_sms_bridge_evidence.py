@@ -12,8 +12,8 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.db import sends
-from libs.common.db.merge import Merge, merge_customers
 from libs.common.db.statuses import ProviderStatus, receive_statuses
+from libs.common.directory.merge import Merge, merge_customers
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id
 from libs.common.kafka.connection import KafkaConnection

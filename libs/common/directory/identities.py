@@ -1,19 +1,51 @@
 """Who is who: ids that were told together belong to one customer, each from a time on and until a time.
 
-Called for what Meta says of a customer without being written to by one: a Graph answer, a status, a number shared on request. Ingest settles
-messages and notices by the same rules (docs/architecture/identities.md).
+``bind`` is for what Meta says of a customer without being written to by one: a Graph answer, a status, a number shared on request. Ingest settles
+messages and notices through ``resolve``; both follow the register (docs/architecture/identities.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
+
+from libs.common.directory import conversations
+from libs.common.directory.conversations import Address, Strange
+from libs.common.directory.holdings import Person, Source
+from libs.common.directory.identity_rows import (
+    end_links,
+    end_links_of,
+    keep_notices,
+    load,
+    notices_of,
+    write_customers,
+    write_identities,
+)
+from libs.common.directory.merge import Merge, merge_customers
+from libs.common.directory.register import Cut, Id, Notice, Register, Sighting
+from libs.common.errors import Transient
+from libs.common.ids import identity_lock
+from libs.common.locks import IDENTITIES, lock
+from libs.common.phone import from_wa_id, spellings
 
 if TYPE_CHECKING:
     import asyncpg
 
-Source = Literal["message", "status", "answer", "notice", "directory", "shared", "stale"]
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+__all__ = [
+    "Binding",
+    "Notice",
+    "Resolved",
+    "Sighting",
+    "Source",
+    "bind",
+    "end_links_of",
+    "finish",
+    "open_register",
+    "resolve",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +66,163 @@ class Binding:
     source: Source
 
 
-async def bind(db: "asyncpg.Connection[asyncpg.Record]", bindings: Sequence[Binding], now: datetime) -> None:
+class Resolved(NamedTuple):
+    """Whose ids they are; ``wa_id`` and ``bsuid`` only where they are theirs still. ``customer_id`` None: nobody's that is known."""
+
+    customer_id: UUID | None
+    wa_id: str | None
+    bsuid: str | None
+
+
+async def bind(db: "Connection", bindings: Sequence[Binding], now: datetime) -> None:
     """Make it so that these ids lead to one customer each. Idempotent, and the same in any order.
 
     Call in a transaction that holds no messages, sends or conversations yet: customers may be merged, which locks them in its own order.
     """
+    useful = [one for one in bindings if one.wa_id or one.bsuid or one.phone]
+    if not useful:
+        return
+    found = await resolve(db, [_sighting(one) for one in useful], now)
+    addresses: dict[tuple[str, str], Address] = {}
+    for one, who in sorted(zip(useful, found, strict=True), key=lambda pair: pair[0].at):
+        if one.phone_number_id is not None and who.customer_id is not None and (who.wa_id or who.bsuid):
+            key = (str(who.customer_id), one.phone_number_id)
+            before = addresses.get(key, Address(one.org_id, who.customer_id, one.phone_number_id))
+            if who.wa_id is not None:
+                before = before._replace(wa_id=who.wa_id, wa_id_at=one.at)
+            if who.bsuid is not None:
+                before = before._replace(bsuid=who.bsuid, bsuid_at=one.at)
+            addresses[key] = before
+    await conversations.readdress(db, [addresses[key] for key in sorted(addresses)])
+
+
+def _sighting(one: Binding) -> Sighting:
+    number = from_wa_id(one.wa_id) or one.phone
+    return Sighting(
+        one.org_id, number, one.wa_id, one.bsuid, one.at, one.source, meant=one.customer_id, origin="outbound"
+    )
+
+
+async def resolve(db: "Connection", told: Sequence[Sighting | Notice], now: datetime) -> list[Resolved]:
+    """Whose each of these is, in the order given; for a notice: who changed. All that follows is done. Call inside a transaction.
+
+    Raises Transient where somebody else settles the same at this moment.
+    """
+    meant = {one.meant for one in told if isinstance(one, Sighting) and one.meant is not None}
+    register = await open_register(db, {i for one in told for i in one.ids}, meant)
+    mine = [one for one in told if isinstance(one, Notice)]
+    await keep_notices(db, mine, now)
+    kept = sorted(register.notices - set(mine), key=lambda n: n.at)
+    register.notices |= set(mine)
+    cuts: list[Cut] = []
+    found: dict[int, Person | None] = {}
+    # of one second the notice comes first: whoever writes in it has the new ids already
+    for place, one in sorted(
+        [*enumerate(told), *((-1, n) for n in kept)], key=lambda p: (p[1].at, isinstance(p[1], Sighting))
+    ):
+        if isinstance(one, Notice):
+            found[place], ended = register.change(one)
+            cuts += ended
+        else:
+            found[place] = register.see(one)
+    for notice in sorted(register.notices, key=lambda n: n.at):
+        person, ended = register.change(notice)
+        cuts += ended
+        found |= {place: person for place, one in enumerate(told) if one == notice and person is not None}
+    await finish(db, register, cuts)
+    return [_resolved(register, one, found[place]) for place, one in enumerate(told)]
+
+
+async def open_register(db: "Connection", ids: Iterable[Id], customers: Iterable[UUID] = ()) -> Register:
+    """The register with these identities and customers, and with every notice that concerns them; nobody else settles them until the end."""
+    named, notices = set(ids), set[Notice]()
+    while more := await notices_of(db, named) - notices:  # a notice leads to ids that other notices may name
+        notices |= more
+        named |= {i for notice in more for i in notice.ids}
+    names = {identity_lock(*i) for i in named} | {f"customer:{customer_id}" for customer_id in customers}
+    await lock(db, IDENTITIES, names)
+    register = Register()
+    register.notices |= await notices_of(db, named)
+    if any(i not in named for notice in register.notices for i in notice.ids):
+        raise Transient("a notice came meanwhile")
+    await load(db, register, named, customers)
+    return register
+
+
+async def finish(db: "Connection", register: Register, cuts: Sequence[Cut] = ()) -> None:
+    """Write all that changed, and what follows from it for merged, parted and moved customers."""
+    parted = [
+        (register.part(cut, first), messages) for cut in cuts for first, messages in await _strangers(db, register, cut)
+    ]
+    everybody = [*register.people.values(), *register.fresh]
+    await write_customers(db, everybody)
+    await end_links(db, register.touched.values())
+    merges = {
+        Merge(loser.org_id, loser.customer_id, loser.now.customer_id)
+        for loser, _ in register.joins
+        if loser.customer_id is not None and loser.now.customer_id is not None
+    }
+    await merge_customers(db, sorted(merges, key=str))
+    await write_identities(db, register)
+    await _follow(db, register)
+    for stranger, messages in parted:
+        await _split(db, stranger.now, messages)
+
+
+async def _strangers(
+    db: "Connection", register: Register, cut: Cut
+) -> list[tuple[datetime, list[tuple[UUID, UUID, datetime, str]]]]:
+    """What a stranger wrote in the threads of whoever had given the line up."""
+    ids = {p.customer_id for p in register.people.values() if p.now is cut.person.now and p.customer_id is not None}
+    wa_ids = [number.removeprefix("+") for number in spellings(cut.line)]
+    asked = Strange(cut.person.org_id, sorted(ids), wa_ids, list(cut.strange), cut.at)
+    messages = await conversations.strange(db, asked)
+    if messages:
+        return [(min(at for _, _, at, _ in messages), messages)]
+    return [(cut.at, [])] if cut.strange else []
+
+
+async def _split(db: "Connection", stranger: Person, messages: list[tuple[UUID, UUID, datetime, str]]) -> None:
+    if messages and stranger.customer_id is not None:
+        who, org_id = stranger.customer_id, stranger.org_id
+        numbers = sorted({number for _, _, _, number in messages})
+        await conversations.ensure(db, [Address(org_id, who, number) for number in numbers])
+        await conversations.split(db, org_id, who, messages)
+
+
+async def _follow(db: "Connection", register: Register) -> None:
+    """No conversation is reached by what is not its customer's; whoever moved is reached by the new ids, with the window closed."""
+    own: dict[UUID, tuple[str, UUID, datetime | None, str | None, str | None]] = {}
+    for person in register.touched.values():
+        if person.now.customer_id is not None:
+            own[person.now.customer_id] = (person.org_id, person.now.customer_id, None, None, None)
+    closed: dict[UUID, tuple[str, UUID, datetime]] = {}
+    for one in sorted(register.moves, key=lambda m: m.at):
+        who = one.person.now
+        if who.customer_id is not None:
+            wa_id, bsuid = _theirs(register, who, one.wa_id, one.bsuid)
+            own[who.customer_id] = (who.org_id, who.customer_id, one.at, wa_id, bsuid)
+            closed[who.customer_id] = (who.org_id, who.customer_id, one.at)
+    await conversations.keep_own(db, [own[key] for key in sorted(own)])
+    await conversations.close_windows(db, [closed[key] for key in sorted(closed)])
+
+
+def _resolved(register: Register, one: Sighting | Notice, person: Person | None) -> Resolved:
+    if person is None:
+        return Resolved(None, None, None)
+    who = person.now
+    if isinstance(one, Notice):
+        return Resolved(who.customer_id, None, None)
+    return Resolved(who.customer_id, *_theirs(register, who, one.wa_id, one.bsuid))
+
+
+def _theirs(register: Register, who: Person, wa_id: str | None, bsuid: str | None) -> tuple[str | None, str | None]:
+    """Those of the two that this person has now."""
+    spelled = None if wa_id is None else register.spelled.get((who.org_id, wa_id))
+    if spelled is not None:
+        there = register.history((who.org_id, "phone", spelled.line or "")).current
+        wa_id = wa_id if there is not None and there.owner is who else None
+    else:
+        wa_id = None
+    known = None if bsuid is None else register.history((who.org_id, "bsuid", bsuid)).current
+    return wa_id, bsuid if known is not None and known.owner is who else None

@@ -47,6 +47,7 @@ create index identity_notices_by_age on identity_notices (received_at);
 
 -- The phone that the directory told last. A phone that it merely repeats is no news: the customer may have given it up meanwhile.
 alter table customers add column told_phone text;
+update customers set told_phone = phone where upserted_at is not null and phone is not null;
 
 -- By which ids a customer's message came. Where a notice comes late, what was written after it from a number given up is somebody else's.
 alter table messages

@@ -165,11 +165,6 @@ def test_recorded_statuses_are_understood(name: str) -> None:
             {"kind": "unsupported", "type": "revoke", "raw": {"original_message_id": "w"}},
             False,
         ),
-        (
-            {"type": "system", "system": {"type": "customer_identity_changed"}},
-            {"kind": "unsupported", "type": "system"},
-            False,
-        ),
     ],
 )  # fmt: skip -- a table
 def test_what_a_message_holds_and_whether_it_opens_the_window(message: Any, content: Any, opens: bool) -> None:  # noqa: FBT001 -- a table's column
@@ -275,7 +270,8 @@ def test_a_status_carries_code_and_callback() -> None:
 def test_a_new_number_or_user_id_is_a_change_of_identity(system: Any, now: Sender) -> None:
     (one,) = all_of(of_messages(a_message(AT, None, type="system", system=system)))
     assert isinstance(one, IdentityChange)
-    assert (one.now, one.notice.sender.wa_id, one.notice.opens) == (now, WA_ID, False)
+    assert one.notice is not None
+    assert (one.now, one.before.wa_id, one.notice.opens, one.alarm) == (now, WA_ID, False, False)
 
 
 def test_a_new_user_id_is_the_customers_whom_the_notice_names_by_the_one_before_alone() -> None:
@@ -283,7 +279,7 @@ def test_a_new_user_id_is_the_customers_whom_the_notice_names_by_the_one_before_
     webhook = of_messages(a_message(AT, None, **{"from": None}, type="system", system=system), contacts=[])
     (one,) = all_of(webhook)
     assert isinstance(one, IdentityChange)
-    assert (one.notice.sender, one.now) == (Sender(None, "GB.1"), Sender(None, "GB.2"))
+    assert (one.before, one.now) == (Sender(None, "GB.1"), Sender(None, "GB.2"))
     (record,) = meta.split(webhook, AT)
     assert record.key == f"{NUMBER}:GB.1".encode()
 
@@ -303,6 +299,19 @@ def test_the_own_number_is_taken_from_what_was_shared_on_request() -> None:
     assert isinstance(asked, CustomerMessage)
     assert isinstance(forwarded, CustomerMessage)
     assert (asked.shared, forwarded.shared) == ("+447700900777", None)
+
+
+def test_a_number_that_may_be_in_other_hands_is_an_alarm_and_nobodys_message() -> None:
+    system = {"type": "customer_identity_changed", "body": "User identity changed"}
+    (one,) = all_of(of_messages(a_message(AT, None, type="system", system=system)))
+    assert isinstance(one, IdentityChange)
+    assert (one.before.wa_id, one.now.ids, one.alarm) == (WA_ID, (None, None), True)
+    assert one.notice is not None
+    assert (one.notice.content["kind"], one.notice.content["type"], one.notice.opens) == (
+        "unsupported",
+        "system",
+        False,
+    )
 
 
 @pytest.mark.parametrize("group", [None, ""])

@@ -1,6 +1,7 @@
 """Two customers turn out to be one: identities, consents and conversations move, and the ids given before stay as aliases.
 
-Where both have a conversation with the same business number, the two become one: its thread holds both, its window is the later of both.
+Where both have a conversation with the same business number, the two become one: its thread holds both, its window is the later of both. The links
+that lead to either end: whoever has one may be the wrong person for half of it. A conversation that merely gets another customer keeps its links.
 A writer that read the old conversation id before the merge may still write under it after; readers resolve ids through
 ``conversation_aliases``.
 
@@ -139,9 +140,9 @@ on conflict (conversation_id) do update
 
 _MOVE_REST = (
     """
-update portal_links t set conversation_id = m.winner
-  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
- where t.conversation_id = m.loser and t.org_id = m.org_id
+delete from portal_links t
+ using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+ where t.conversation_id in (m.loser, m.winner) and t.org_id = m.org_id
 """,
     """
 update conversation_aliases t set conversation_id = m.winner
@@ -172,6 +173,7 @@ on conflict (customer_id, category) do update
 """
 
 _MOVE_IDENTITIES = (
+    "update former_identities i set customer_id = m.winner from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner) where i.customer_id = m.loser and i.org_id = m.org_id",
     "update customer_identities i set customer_id = m.winner from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner) where i.customer_id = m.loser and i.org_id = m.org_id",
     "update customer_aliases a set customer_id = m.winner from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner) where a.customer_id = m.loser and a.org_id = m.org_id",
 )

@@ -1,0 +1,194 @@
+"""What follows for conversations when it was settled who is who: that there is one, how it is reached, and whose messages are in it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+class Address(NamedTuple):
+    """How a customer is reached through a business number: by ids that are theirs now, each with the time when it was told."""
+
+    org_id: str
+    customer_id: UUID
+    phone_number_id: str
+    wa_id: str | None = None
+    wa_id_at: datetime | None = None
+    bsuid: str | None = None
+    bsuid_at: datetime | None = None
+
+
+_ENSURE = """
+insert into conversations (org_id, customer_id, phone_number_id, wa_id, wa_id_at, bsuid, bsuid_at)
+select *
+  from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::timestamptz[])
+    as u (org_id, customer_id, phone_number_id, wa_id, wa_id_at, bsuid, bsuid_at)
+ order by customer_id, phone_number_id
+on conflict (phone_number_id, customer_id) do nothing
+"""
+
+# A late webhook must not bring back what the customer has given up: ids that are not theirs any more are not told here, and of those that are the
+# one confirmed last counts.
+_READDRESS = """
+with told as (
+    select u.*, c.conversation_id
+      from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::timestamptz[])
+        as u (org_id, customer_id, phone_number_id, wa_id, wa_id_at, bsuid, bsuid_at)
+      join conversations c on c.phone_number_id = u.phone_number_id and c.customer_id = u.customer_id and c.org_id = u.org_id
+     order by c.conversation_id
+       for no key update of c
+)
+update conversations c
+   set wa_id = case when t.wa_id is not null and (c.wa_id is null or (c.wa_id_at > t.wa_id_at) is not true) then t.wa_id else c.wa_id end,
+       wa_id_at = case when t.wa_id is not null and (c.wa_id is null or (c.wa_id_at > t.wa_id_at) is not true) then t.wa_id_at else c.wa_id_at end,
+       bsuid = case when t.bsuid is not null and (c.bsuid is null or (c.bsuid_at > t.bsuid_at) is not true) then t.bsuid else c.bsuid end,
+       bsuid_at = case when t.bsuid is not null and (c.bsuid is null or (c.bsuid_at > t.bsuid_at) is not true) then t.bsuid_at else c.bsuid_at end
+  from told t
+ where c.conversation_id = t.conversation_id and c.org_id = t.org_id
+"""
+
+_FIND = """
+select c.conversation_id
+  from unnest($1::text[], $2::uuid[], $3::text[]) with ordinality as u (org_id, customer_id, phone_number_id, place)
+  left join lateral (
+       select c.conversation_id from conversations c
+        where c.phone_number_id = u.phone_number_id and c.customer_id = u.customer_id and c.org_id = u.org_id offset 0
+       ) c on true
+ order by u.place
+"""
+
+# What a conversation is reached by is its customer's now; what is not gives way to what they have instead, or to nothing.
+_KEEP_OWN = """
+update conversations c
+   set wa_id = case when k.wa_id then c.wa_id else u.wa_id end,
+       wa_id_at = case when k.wa_id then c.wa_id_at when u.wa_id is not null then u.at end,
+       bsuid = case when k.bsuid then c.bsuid else u.bsuid end,
+       bsuid_at = case when k.bsuid then c.bsuid_at when u.bsuid is not null then u.at end
+  from unnest($1::text[], $2::uuid[], $3::timestamptz[], $4::text[], $5::text[]) as u (org_id, customer_id, at, wa_id, bsuid)
+  join conversations o on o.customer_id = u.customer_id and o.org_id = u.org_id
+  cross join lateral (
+       select exists (select from customer_identities i
+                       where i.org_id = o.org_id and i.kind = 'wa_id' and i.value = o.wa_id and i.customer_id = o.customer_id) as wa_id,
+              exists (select from customer_identities i
+                       where i.org_id = o.org_id and i.kind = 'bsuid' and i.value = o.bsuid and i.customer_id = o.customer_id) as bsuid
+       offset 0
+       ) k
+ where c.conversation_id = o.conversation_id and c.org_id = o.org_id and not (k.wa_id and k.bsuid)
+"""
+
+# Whether an open window goes with the customer to another number, Meta does not say: it counts as closed, as after a refusal, until
+# the customer writes.
+_CLOSE = """
+update conversations c
+   set refused_at = greatest(c.refused_at, u.at)
+  from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as u (org_id, customer_id, at)
+ where c.customer_id = u.customer_id and c.org_id = u.org_id
+"""
+
+
+class Strange(NamedTuple):
+    """Messages in a customer's threads that came by ``wa_ids`` (or by ``bsuids``, of nobody else) at or after ``at``."""
+
+    org_id: str
+    customers: list[UUID]
+    wa_ids: list[str]
+    bsuids: list[str]
+    at: datetime
+
+
+_STRANGE = """
+select m.message_id, m.conversation_id, m.occurred_at, c.phone_number_id
+  from conversations c
+  join messages m on m.conversation_id = c.conversation_id and m.org_id = c.org_id
+ where c.org_id = $1 and c.customer_id = any($2::uuid[])
+   and m.direction = 'in' and m.channel = 'whatsapp' and m.occurred_at >= $5
+   and case when m.from_wa_id is null then m.from_bsuid = any($4::text[])
+            else m.from_wa_id = any($3::text[]) and (m.from_bsuid is null or m.from_bsuid = any($4::text[])) end
+ order by m.message_id
+"""
+
+_MOVE_MESSAGES = """
+with wanted as (
+    select m.org_id, m.message_id, c.conversation_id
+      from messages m
+      join conversations o on o.conversation_id = m.conversation_id and o.org_id = m.org_id
+      join conversations c on c.phone_number_id = o.phone_number_id and c.customer_id = $2 and c.org_id = m.org_id
+     where m.org_id = $1 and m.message_id = any($3::uuid[])
+     order by m.message_id
+       for no key update of m
+)
+update messages m set conversation_id = w.conversation_id from wanted w where m.org_id = w.org_id and m.message_id = w.message_id
+"""
+
+# The window of whose thread they were in was opened by a stranger: it is closed until the customer writes. The stranger's is open since they wrote.
+_AFTER = """
+with opened as (
+    update conversations c
+       set last_customer_at = greatest(c.last_customer_at, u.at), last_inbound_at = greatest(c.last_inbound_at, u.at),
+           last_inbound_channel = coalesce(c.last_inbound_channel, 'whatsapp')
+      from unnest($3::text[], $4::timestamptz[]) as u (phone_number_id, at)
+     where c.org_id = $1 and c.customer_id = $2 and c.phone_number_id = u.phone_number_id
+)
+update conversations c
+   set refused_at = greatest(c.refused_at, c.last_customer_at)
+ where c.org_id = $1 and c.conversation_id = any($5::uuid[])
+"""
+
+
+async def ensure(db: "Connection", addresses: Sequence[Address]) -> None:
+    """One conversation per (business number, customer), with the newest ids of the customer. Each pair is named once."""
+    if addresses:
+        columns = _columns(addresses)
+        await db.execute(_ENSURE, *columns)
+        await db.execute(_READDRESS, *columns)
+
+
+async def readdress(db: "Connection", addresses: Sequence[Address]) -> None:
+    """The same for conversations that there are; none is made."""
+    if addresses:
+        await db.execute(_READDRESS, *_columns(addresses))
+
+
+async def find(db: "Connection", wanted: Sequence[tuple[str, UUID, str]]) -> list[UUID | None]:
+    """Organisation, customer, business number → the conversation, in the order given."""
+    return [row[0] for row in await db.fetch(_FIND, *_columns(wanted))] if wanted else []
+
+
+async def keep_own(
+    db: "Connection", people: Sequence[tuple[str, UUID, datetime | None, str | None, str | None]]
+) -> None:
+    """Organisation, customer, since when, wa_id, BSUID: where a conversation's address is not its customer's, these are."""
+    if people:
+        await db.execute(_KEEP_OWN, *_columns(people))
+
+
+async def close_windows(db: "Connection", closed: Sequence[tuple[str, UUID, datetime]]) -> None:
+    """Organisation, customer, since when: their windows are closed until they write again."""
+    if closed:
+        await db.execute(_CLOSE, *_columns(closed))
+
+
+async def strange(db: "Connection", asked: Strange) -> list[tuple[UUID, UUID, datetime, str]]:
+    """Message, conversation, time and business number of what is somebody else's in these customers' threads."""
+    return [(row[0], row[1], row[2], row[3]) for row in await db.fetch(_STRANGE, *asked)]
+
+
+async def split(
+    db: "Connection", org_id: str, customer_id: UUID, messages: Sequence[tuple[UUID, UUID, datetime, str]]
+) -> None:
+    """Put these messages into the threads of the customer who wrote them, which there are."""
+    newest: dict[str, datetime] = {}
+    for _, _, at, number in messages:
+        newest[number] = max(at, newest.get(number, at))
+    await db.execute(_MOVE_MESSAGES, org_id, customer_id, [message_id for message_id, _, _, _ in messages])
+    left = sorted({conversation_id for _, conversation_id, _, _ in messages})
+    await db.execute(_AFTER, org_id, customer_id, list(newest), list(newest.values()), left)
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,174 @@
+"""Who had an identity when: the history of one telephone line or one BSUID. Pure.
+
+Law 1: at any time an identity is one person's or nobody's: the holdings of an identity do not overlap.
+Law 2: a holding that a notice began began then. Any other begins with what was seen first, so something older may still turn out to be of it, unless
+       a notice says that the line went from one to another in between.
+Law 3: a BSUID is never given to another person: whoever had it last has it for ever.
+"""
+
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+Source = Literal["message", "status", "answer", "notice", "directory", "shared", "intent", "stale"]
+"""Who said so. ``intent``: we wrote there first. ``stale``: a webhook older than Meta's seven days, which binds nothing that is anybody's."""
+
+Origin = Literal["directory", "inbound", "outbound"]
+Kind = Literal["phone", "bsuid", "wa_id"]
+
+
+@dataclass(eq=False, slots=True)
+class Person:
+    """A customer while it is settled who is who. ``customer_id`` is None until it is stored; ``became`` is who it turned out to be.
+
+    ``phone``: where SMS go. ``told_phone``: what the directory told last, ``phone_at``: since when it tells ``phone``.
+    """
+
+    org_id: str
+    origin: Origin
+    customer_id: UUID | None = None
+    name: str | None = None
+    phone: str | None = None
+    told_phone: str | None = None
+    upserted_at: datetime | None = None
+    phone_at: datetime | None = None
+    became: "Person | None" = None
+    stored: "tuple[object, ...] | None" = None
+
+    @property
+    def now(self) -> "Person":
+        """Who this is, after all that was joined."""
+        found = self
+        while found.became is not None:
+            found = found.became
+        return found
+
+    @property
+    def listed(self) -> bool:
+        """Whether the directory knows this customer."""
+        return self.origin == "directory"
+
+    @property
+    def row(self) -> "tuple[object, ...]":
+        """What their row says."""
+        return self.name, self.phone, self.told_phone, self.origin, self.upserted_at, self.phone_at
+
+    def reach_at(self, phone: str | None, told_at: datetime | None = None) -> None:
+        """They have this phone; ``told_at``: since when the directory says so."""
+        self.phone, self.phone_at = phone, told_at
+
+
+@dataclass(eq=False, slots=True)
+class Holding:
+    """``person`` has ``value`` from ``since`` on; ``until`` is None while they have it.
+
+    ``line``: of a BSUID or wa_id, the canonical number it was told with. ``bsuid``: of a phone, by which BSUID WhatsApp knows whoever has it.
+    ``seen``: since when Meta itself says so; None while only the directory or an intent does.
+    """
+
+    org_id: str
+    kind: Kind
+    value: str
+    person: Person
+    since: datetime
+    source: Source
+    line: str | None = None
+    bsuid: str | None = None
+    seen: datetime | None = None
+    until: datetime | None = None
+    ended_by: Source | None = None
+    former_id: int | None = None
+    stored: "tuple[object, ...] | None" = None
+
+    @property
+    def owner(self) -> Person:
+        return self.person.now
+
+    @property
+    def row(self) -> "tuple[object, ...]":
+        """What its row says, but for whose it is by a merge."""
+        return self.person, self.since, self.until, self.source, self.line, self.bsuid, self.seen
+
+
+@dataclass(slots=True)
+class History:
+    """The holdings of one identity, in the order of time."""
+
+    org_id: str
+    kind: Kind
+    value: str
+    holdings: list[Holding] = field(default_factory=list)
+    dropped: list[Holding] = field(default_factory=list)
+
+    @property
+    def current(self) -> Holding | None:
+        """Who has it."""
+        last = self.holdings[-1] if self.holdings else None
+        return last if last is not None and last.until is None else None
+
+    @property
+    def last(self) -> Holding | None:
+        """Who has it, or had it last."""
+        return self.holdings[-1] if self.holdings else None
+
+    def covering(self, at: datetime) -> Holding | None:
+        """The holding in which ``at`` lies."""
+        return next((h for h in self.holdings if h.since <= at and (h.until is None or at < h.until)), None)
+
+    def before(self, at: datetime) -> Holding | None:
+        """Who had it until ``at``, or longer."""
+        return next((h for h in self.holdings if h.since < at and (h.until is None or at <= h.until)), None)
+
+    def after(self, at: datetime) -> Holding | None:
+        """The first holding that begins after ``at``."""
+        return next((h for h in self.holdings if h.since > at), None)
+
+    def at(self, at: datetime, passed_on: Callable[[datetime, datetime], bool]) -> Holding | None:
+        """Whose it was at ``at``, as far as known. ``passed_on`` says whether a notice tells that the line changed hands between two times."""
+        found = self.covering(at)
+        if found is not None:
+            return found
+        later = self.after(at)
+        if later is None or later.source == "notice" or passed_on(at, later.since):
+            return None
+        return later
+
+    def take(
+        self, person: Person, at: datetime, source: Source, passed_on: Callable[[datetime, datetime], bool]
+    ) -> tuple[Holding, Holding | None]:
+        """``person`` had it at ``at``: their holding, and the one of somebody else that this cut short."""
+        covering = self.covering(at)
+        if covering is not None and covering.owner is person:
+            return covering, None
+        later = self.after(at)
+        end = later.since if later is not None else None
+        if covering is not None:
+            end = covering.until
+            self.end(covering, at, source)
+        if (
+            later is not None
+            and later.owner is person
+            and later.since == end
+            and later.source != "notice"
+            and not passed_on(at, later.since)
+        ):
+            later.since = at
+            return later, covering
+        made = Holding(self.org_id, self.kind, self.value, person, at, source, until=end)
+        if end is not None:
+            made.ended_by = later.source if later is not None and later.since == end else source
+        insort(self.holdings, made, key=lambda h: h.since)
+        return made, covering
+
+    def end(self, holding: Holding, at: datetime, source: Source) -> bool:
+        """It is not theirs from ``at`` on; whether that is new."""
+        if holding not in self.holdings or (holding.until is not None and holding.until <= at):
+            return False
+        holding.until, holding.ended_by = at, source
+        if holding.since >= at:
+            self.holdings.remove(holding)
+            self.dropped.append(holding)
+        return True

@@ -1,0 +1,69 @@
+"""The customers of the directory: who they are, and which phone they have.
+
+Rule 1: the directory's word is news where it changes. A phone that it merely repeats is none: the customer may have given it up meanwhile.
+Rule 2: whoever is known at a phone by their messages alone is the customer whom the directory names for it. Two customers of the directory are
+        never made one: a phone that they share stays with the first, until the first is told with another.
+Rule 3: a corrected phone is the customer's from then on. What Meta never confirmed of the old one is theirs no more; where they write from it
+        themselves, they go on doing so. The links that went to the old one end.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from libs.common.db.pool import Connection
+from libs.common.directory.holdings import Person
+from libs.common.directory.identities import finish, open_register
+from libs.common.directory.register import Register
+from libs.common.events.directory import CustomerUpserted
+from libs.common.phone import canonical, same_line
+from libs.common.storable import storable
+from services.ingest.claims import Refused
+
+
+async def tell_customers(db: Connection, changes: Sequence[tuple[int, CustomerUpserted]]) -> list[Refused]:
+    """Store the customers, one after the other; another organisation's are left as they are. Call inside a transaction."""
+    if not changes:
+        return []
+    phones = {(c.org_id, "phone", canonical(c.phone)) for _, c in changes if c.phone}
+    register = await open_register(db, phones, {c.customer_id for _, c in changes})
+    refused: list[Refused] = []
+    for index, change in changes:
+        person = register.people.get(change.customer_id)
+        if person is None:
+            person = register.people[change.customer_id] = Person(change.org_id, "directory", change.customer_id)
+        if person.org_id != change.org_id:
+            refused.append(Refused(index, "customer_of_another_org", "customer_id belongs to another organisation"))
+        elif person.now.upserted_at is None or person.now.upserted_at <= change.at:
+            _tell(register, person.now, change)
+    cuts = [cut for notice in sorted(register.notices, key=lambda n: n.at) for cut in register.change(notice)[1]]
+    await finish(db, register, cuts)
+    return refused
+
+
+def _tell(register: Register, person: Person, change: CustomerUpserted) -> None:
+    told = change.model_fields_set
+    person.origin, person.upserted_at = "directory", change.at
+    if "name" in told:
+        person.name = None if change.name is None else storable(change.name)
+    if "phone" not in told:
+        return
+    before, person.told_phone = person.told_phone, change.phone
+    if _news(before, change.phone):
+        _correct(register, person, change.phone, change.at)
+    elif change.phone is not None and person.phone is not None and same_line(person.phone, change.phone):
+        person.reach_at(change.phone, person.phone_at or change.at)  # as the directory spells it
+    if change.phone is not None and person.phone == change.phone:
+        register.claim(person, change.phone, change.at)
+
+
+def _news(before: str | None, phone: str | None) -> bool:
+    if before is None or phone is None:
+        return before != phone
+    return not same_line(before, phone)
+
+
+def _correct(register: Register, person: Person, phone: str | None, at: datetime) -> None:
+    had = person.phone
+    if had is not None and (phone is None or not same_line(had, phone)):
+        register.give_up(person, had, at)
+    person.reach_at(phone, None if phone is None else at)
