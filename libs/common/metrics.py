@@ -16,6 +16,7 @@ MetricName = Literal[
     "transom_send_seconds",
     "transom_sends_waiting",
     "transom_statuses_total",
+    "transom_statuses_of_others_total",
     "transom_breaker_open",
 ]
 
@@ -46,6 +47,9 @@ _METRICS: dict[MetricName, Counter | Gauge | Histogram] = {
     "transom_send_seconds": _histogram("transom_send_seconds", "One provider call", _SECONDS, "channel"),
     "transom_sends_waiting": _gauge("transom_sends_waiting", "Sends stored and not settled", "channel"),
     "transom_statuses_total": _counter("transom_statuses_total", "Provider statuses applied", "channel", "status"),
+    "transom_statuses_of_others_total": _counter(
+        "transom_statuses_of_others_total", "Provider statuses that name no send of ours", "provider"
+    ),
     "transom_breaker_open": _gauge("transom_breaker_open", "1 while a circuit breaker is open", "dependency"),
 }
 

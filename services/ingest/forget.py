@@ -1,25 +1,31 @@
-"""What is kept for a while is forgotten after it: statuses that came before the id of their send and never found one, marks that are over.
+"""What is kept for a while is forgotten after it, a little at a time.
 
-Meta tries for 7 days and an id is stored within minutes, so after 8 days such a status belongs to a send that is not ours.
+Statuses that came before the id of their send and never found it: Meta tries for 7 days and an id is stored within minutes, so after 8 days such
+a status belongs to a send that is not ours. Links of the portal that have expired: a day later nobody asks any more why one does not open.
 """
 
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 
 from libs.common.clock import Clock
-from libs.common.db.pool import Pool
+from libs.common.db.pool import Connection, Pool
 from libs.common.db.statuses import forget_early
-from libs.common.directory.marks import forget_marks
+from services.ingest.queries import forget_links
 
 KEPT = timedelta(days=8)
+LINKS_KEPT = timedelta(days=1)
 PERIOD = timedelta(minutes=10)
 _AT_ONCE = 2000
 
 
 async def forget(pool: Pool, now: Clock) -> None:
-    """Forget all that is old enough, a little at a time."""
+    """Forget all that is old enough."""
+    await _forget(pool, forget_early, now() - KEPT)
+    await _forget(pool, forget_links, now() - LINKS_KEPT)
+
+
+async def _forget(pool: Pool, some: Callable[[Connection, datetime, int], Awaitable[int]], before: datetime) -> None:
     while True:
         async with pool.acquire() as db:
-            early = await forget_early(db, now() - KEPT, _AT_ONCE)
-            over = await forget_marks(db, now(), _AT_ONCE)
-        if max(early, over) < _AT_ONCE:
-            return
+            if await some(db, before, _AT_ONCE) < _AT_ONCE:
+                return

@@ -178,5 +178,20 @@ async def caught_up(db: Connection, topic: str, partitions: Sequence[int], now: 
     await db.execute(_CAUGHT_UP, topic, partitions, now, gap)
 
 
+# ── Links ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# of every organisation: age alone decides
+_FORGET_LINKS = """
+delete from portal_links
+ where ctid = any (array(select l.ctid from portal_links l where l.expires_at < $1 order by l.expires_at limit $2 for update skip locked))
+returning 1
+"""
+
+
+async def forget_links(db: Connection, expired_before: datetime, limit: int) -> int:
+    """Delete up to ``limit`` of the links that had expired then; returns how many there were."""
+    return len(await db.fetch(_FORGET_LINKS, expired_before, limit))
+
+
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]

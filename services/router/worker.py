@@ -35,6 +35,8 @@ from services.router.slots import Alignment, alignment, judged, wanted
 
 log = get_logger()
 
+_FAULT_IN_LOG = 200  # characters
+
 
 @dataclass(frozen=True, slots=True)
 class Deps:
@@ -68,7 +70,7 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
         answers = await queries.facts_for(db, questions, deps.rule)
         now = deps.now()
         fresh = [
-            Case(question.intent, answer.facts, 1, answer.sequence)
+            Case(question.intent.bounded(now), answer.facts, 1, answer.sequence)
             for question, answer in zip(questions, answers, strict=True)
             if not answer.decided
         ]
@@ -78,7 +80,7 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
     await deps.slots.align(*aligned)
     await tell(deps, (event for key in arrived for event in present(found[key])))
     for key, received in arrived.items():
-        log_decision(found[key], received.record, now)
+        log_decision(found[key], received.record, now, _fault_of(received.value))
 
 
 async def decide_and_record(
@@ -121,7 +123,8 @@ async def tell(deps: Deps, events: Iterable[Event]) -> None:
     await deps.producer.publish([Record(*event) for event in events])
 
 
-def log_decision(found: Standing, record: RawRecord, now: datetime) -> None:
+def log_decision(found: Standing, record: RawRecord, now: datetime, fault: str | None = None) -> None:
+    """``fault``: which fields of the intent are wrong, and how; never their values."""
     log.info(
         "intent.decided",
         org_id=found.org_id,
@@ -132,7 +135,12 @@ def log_decision(found: Standing, record: RawRecord, now: datetime) -> None:
         channel=found.channel,
         reason=found.reason,
         lag_ms=record.lag_ms(int(now.timestamp() * 1000)),
+        **({} if fault is None else {"detail": fault[:_FAULT_IN_LOG]}),
     )
+
+
+def _fault_of(intent: Intent | BadIntent) -> str | None:
+    return intent.detail if isinstance(intent, BadIntent) else None
 
 
 def _is_stranger(case: Case, decision: Decision) -> bool:

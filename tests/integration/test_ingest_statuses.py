@@ -14,6 +14,7 @@ from libs.common.db.pool import Pool, open_pool
 from libs.common.db.statuses import ProviderId, store_provider_ids
 from libs.common.errors import Transient
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED, WEBHOOKS
+from libs.common.ids import callback_data
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
@@ -70,11 +71,13 @@ async def test_statuses_climb_the_ladder_in_any_order_and_are_told(ingest: Inges
 
 async def test_a_status_that_comes_before_its_id_is_kept(ingest: Ingest) -> None:
     conversation = await a_conversation(ingest)
-    await ingest.post(of_statuses(a_status("wamid.early", "sent", now(), biz_opaque_callback_data="x:1")))
+    ours = callback_data(ORG, uuid4(), 1)
+    await ingest.post(of_statuses(a_status("wamid.early", "sent", now(), biz_opaque_callback_data=ours)))
+    await ingest.post(of_statuses(a_status("wamid.other", "sent", now(), biz_opaque_callback_data="order-7")))
     await ingest.post(of_messages(a_message(now())))
     await ingest.told(INBOUND_MESSAGES, 2)
     early = await ingest.row("select provider_id, status, callback from early_statuses")
-    assert tuple(early) == ("wamid.early", "sent", "x:1")
+    assert tuple(early) == ("wamid.early", "sent", ours)
     message_id = await sent(ingest.pool, conversation, "wamid.early")
     assert (await ingest.row("select status from messages where message_id = $1", message_id))["status"] == "sent"
 

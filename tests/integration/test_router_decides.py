@@ -13,6 +13,7 @@ from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, SmsCom
 from services.router.decide import decide
 from services.router.record import unpack
 from tests.support.databases import somebody_waits
+from tests.support.logs import LogLines
 from tests.support.router import FALLBACK, NOW, TEMPLATE, Garage, Router, stored
 
 pytestmark = pytest.mark.usefixtures("log_lines")
@@ -189,6 +190,28 @@ async def test_an_expired_intent_is_silent_under_its_own_reason(router: Router) 
     garage = await stored(router, Garage())
     told = await router.decide(garage.intent(expires_at="2026-11-22T12:00:00Z"))
     assert [(u["status"], u["reason"]) for u in told["delivery.updates.v1"]] == [("failed", "intent_expired")]
+
+
+@pytest.mark.parametrize("expires_at", ["2026-12-06T10:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"])
+async def test_an_intent_that_would_wait_for_longer_than_seven_days_is_brought_to_them(
+    router: Router, expires_at: str
+) -> None:
+    garage = await stored(router, Garage())
+    intent = garage.intent(created_at="2026-11-22T10:00:00Z", expires_at=expires_at)
+    [command] = (await router.decide(intent))["outbound.whatsapp.v1"]
+    assert command["expires_at"] == "2026-11-29T10:00:00Z"
+    [row] = await router.rows("select record, command from decisions")
+    assert row["record"]["intent"]["expires_at"] == row["command"]["expires_at"] == "2026-11-29T10:00:00Z"
+
+
+async def test_a_bad_intent_is_told_in_the_log_with_its_fields_and_never_with_their_values(
+    router: Router, log_lines: LogLines
+) -> None:
+    garage = await stored(router, Garage())
+    await router.decide(garage.intent(content={"kind": "text", "text": "private " * 600}))
+    [line] = log_lines.of("intent.decided")
+    assert (line["reason"], "content.text" in line["detail"]) == ("invalid_intent", True)
+    assert "private" not in log_lines.raw
 
 
 async def test_a_portal_message_is_sent_by_being_stored(router: Router) -> None:

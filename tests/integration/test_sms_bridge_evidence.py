@@ -15,7 +15,7 @@ from libs.common.db import sends
 from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.events.outbound import DeliveryUpdate
-from libs.common.ids import bridge_message_id
+from libs.common.ids import bridge_message_id, callback_data
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.sending.applying import apply
@@ -185,7 +185,8 @@ async def test_a_status_that_overtook_the_answer_is_applied_with_it(world: Bridg
     command = await world.decided()
     await world.send(command)
     [sms] = await sandbox.sms()
-    early = ProviderStatus("sms", TWILIO_SID, sms["sid"], "delivered", world.clock())
+    ref = callback_data(ORG, command.message_id, 1)
+    early = ProviderStatus("sms", TWILIO_SID, sms["sid"], "delivered", world.clock(), callback=ref)
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [early], world.clock())
     await world.sweep()
@@ -209,7 +210,8 @@ async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_keep
         answered = replace(unknown, state="claimed")  # what a process still believes that stood still beyond its lease
         step = settle(answered, (Accepted(TWILIO_SID, sms["sid"]),), world.clock())
         assert (await apply(db, world.carrier, [step], world.clock())).news == []
-    failed = ProviderStatus("sms", TWILIO_SID, sms["sid"], "failed", world.clock(), "30003")
+    ref = callback_data(ORG, command.message_id, 1)
+    failed = ProviderStatus("sms", TWILIO_SID, sms["sid"], "failed", world.clock(), "30003", callback=ref)
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [failed], world.clock())
 

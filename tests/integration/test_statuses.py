@@ -21,12 +21,13 @@ from libs.common.db.statuses import (
     receive_statuses,
     store_provider_ids,
 )
-from libs.common.ids import bridge_message_id
+from libs.common.ids import bridge_message_id, callback_data
 from services.ingest.forget import forget
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
 NUMBER, PHONE = "106400000000001", "+447700900999"
 CONVERSATION, CUSTOMER = uuid4(), uuid4()
+OURS = callback_data("acme", uuid4(), 1)
 
 
 @pytest_asyncio.fixture
@@ -83,7 +84,7 @@ def an_id(message_id: UUID, wamid: str = "wamid.1", *, attempt: int = 1, **more:
 
 
 def a_status(status: str, wamid: str = "wamid.1", *, after: int = 0, **more: Any) -> ProviderStatus:
-    fields: dict[str, Any] = {"provider": "meta", "account": NUMBER} | more
+    fields: dict[str, Any] = {"provider": "meta", "account": NUMBER, "callback": OURS} | more
     return ProviderStatus(provider_id=wamid, status=status, at=T0 + timedelta(seconds=after), **fields)
 
 
@@ -127,6 +128,41 @@ async def test_a_status_that_came_first_is_kept_and_applied_when_the_id_is_store
     assert rungs(await store(pool, an_id(message_id))) == [("sent", 1), ("delivered", 2)]
     assert await value(pool, "select count(*) from early_statuses") == 0
     assert await value(pool, "select status from messages where message_id = $1", message_id) == "delivered"
+
+
+async def test_a_status_of_another_system_on_the_same_number_is_kept_nowhere(pool: Pool) -> None:
+    others = [None, "", "order-7", "01932f70-11aa-7d2e-8f00-3b7c5d9e1a01", f"{OURS}:and more", "x" * 512]
+    for provider in ("meta", "sms"):
+        statuses = [a_status("sent", f"w{n}", callback=told, provider=provider) for n, told in enumerate(others)]
+        assert rungs(await receive(pool, *statuses)) == []
+    assert await value(pool, "select count(*) from early_statuses") == 0
+    message_id = await a_message(pool)  # what is ours needs no callback data once its id is stored
+    await store(pool, an_id(message_id))
+    assert rungs(await receive(pool, a_status("sent", callback=None))) == [("sent", 1)]
+
+
+async def test_statuses_that_nothing_is_kept_of_take_no_lock(pool: Pool) -> None:
+    async with pool.acquire() as db, db.transaction():
+        await receive_statuses(db, [a_status("sent", f"w{n}", callback=None) for n in range(500)], T0)
+        held = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+        assert await db.fetchval(held) == 0
+
+
+async def test_links_are_forgotten_a_day_after_they_expired(pool: Pool) -> None:
+    async with pool.acquire() as db:
+        await db.executemany(
+            "insert into portal_links values ($1, 'acme', $2, $3, $4, $5)",
+            [
+                (f"hash{days}".encode(), CONVERSATION, uuid4(), T0 - timedelta(days=days), T0 - timedelta(days=9))
+                for days in (-1, 0, 1, 2, 3)
+            ],
+        )
+    await forget(pool, lambda: T0)
+    assert await value(pool, "select array_agg(code_hash order by code_hash) from portal_links") == [
+        b"hash-1",
+        b"hash0",
+        b"hash1",
+    ]
 
 
 async def test_a_status_and_the_storing_of_its_id_at_the_same_time_never_miss_each_other(pool: Pool) -> None:

@@ -196,6 +196,7 @@ async def test_a_refusal_that_overtook_a_late_answer_is_remembered_until_it_is_t
             "status": "failed",
             "timestamp": str(int(garage.now().timestamp())),
             "errors": [{"code": 131047}],
+            "biz_opaque_callback_data": sent["callback"],
         }
         await garage.take_statuses([refused])
         garage.now.forward(TIMINGS.lease)

@@ -10,12 +10,14 @@ written when its send is settled, so its statuses are kept until then.
 What they come to is decided without I/O (``libs.common.db.folding``).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from libs.common import metrics
 from libs.common.db.folding import Effects, Folded, Match, Provider, ProviderStatus
 from libs.common.db.messages import Key, lock_messages, told, write_states
 from libs.common.db.pool import Connection
@@ -23,6 +25,7 @@ from libs.common.db.windows import refuse_windows
 from libs.common.directory.marks import clear
 from libs.common.directory.recipients import remember
 from libs.common.events.outbound import DeliveryUpdate
+from libs.common.ids import read_callback
 from libs.common.ladder import Failed, advance
 from libs.common.locks import PROVIDER_IDS, lock
 
@@ -80,7 +83,7 @@ delete from early_statuses e
 returning e.provider, e.account, e.provider_id, e.status, e.code, e.callback, e.item, e.at
 """
 
-# Whatever belongs to no send of ours (another system on the same account) would stay for ever.
+# What names a send of ours and never found it: another installation's on the same account, or one that a backup does not know.
 _FORGET = """
 delete from early_statuses
  where ctid = any (array(select e.ctid from early_statuses e where e.received_at < $1 order by e.received_at limit $2 for update skip locked))
@@ -89,16 +92,22 @@ returning 1
 
 
 async def receive_statuses(db: Connection, statuses: Sequence[ProviderStatus], now: datetime) -> Effects:
-    """Apply the statuses whose sends are known, keep the others. Call inside a transaction; publish the effects after its commit."""
+    """Apply the statuses whose sends are known; keep those of the others whose callback data is of our form.
+
+    Every send of ours carries it. Another system on the same number may send millions of statuses, and nothing is kept of them. Call inside a
+    transaction; publish the effects after its commit.
+    """
     found = await _find(db, {s.id for s in statuses})
-    missing = sorted({s.id for s in statuses} - found.keys())
+    missing = {s.id for s in statuses if s.id not in found and read_callback(s.callback) is not None}
     if missing:
-        await _lock(db, missing)
-        found |= await _find(db, set(missing))
-        early = [s for s in statuses if s.id not in found]
+        await _lock(db, sorted(missing))
+        found |= await _find(db, missing)
+        early = [s for s in statuses if s.id in missing and s.id not in found]
         if early:
             columns = [(*s.id, s.status, s.code, s.callback, s.item, s.at) for s in early]
             await db.execute(_KEEP, *_columns(columns), now)
+    for provider, others in Counter(s.provider for s in statuses if s.id not in found and s.id not in missing).items():
+        metrics.count("transom_statuses_of_others_total", others, provider=provider)
     return await _settle(db, [(found[s.id], s) for s in statuses if s.id in found])
 
 

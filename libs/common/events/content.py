@@ -1,14 +1,31 @@
-"""What a message holds: outbound as producers ask for it, inbound as customers sent it. Told apart by ``kind``."""
+"""What a message holds: outbound as producers ask for it, inbound as customers sent it. Told apart by ``kind``.
+
+What a producer asks for is stored several times (decision, message, command, send), so every field of it has a limit.
+"""
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AfterValidator, Field, model_validator
 
 from libs.common.events.base import Part
 
 MAX_TEXT = 4096  # Meta: text.body; one limit for every channel, so that a decision may change channels
 MAX_CAPTION = 1024
+MAX_FILENAME = 240
+MAX_LABEL = 1_000  # name and address of a place
+MAX_LINK = 2_048
+MAX_ID = 512
+MAX_EMOJI = 64  # characters; a family of four with skin tones has eleven
+MAX_PARAMETERS = 200
+MAX_SHAPE = (
+    16 * 1024
+)  # bytes of JSON: one interactive message, a template's header, one of its buttons, one contact card
+MAX_CONTACTS = 257
+MAX_CARDS = 64 * 1024  # bytes of JSON: all contact cards
+MAX_BUTTONS = 10
 _DEEPEST = 64
 _WHOLE = range(-(2**63), 2**64)
 
@@ -28,7 +45,18 @@ def passable(value: Any, depth: int = 0) -> Any:
     return value
 
 
-MetaShape = Annotated[dict[str, Any], AfterValidator(passable)]
+def at_most(limit: int) -> Callable[[Any], Any]:
+    """A validator for JSON of at most ``limit`` bytes; what it checks is ``passable`` already."""
+
+    def check(value: Any) -> Any:
+        if len(orjson.dumps(value)) > limit:
+            raise ValueError(f"more than {limit} bytes of JSON")
+        return value
+
+    return check
+
+
+MetaShape = Annotated[dict[str, Any], AfterValidator(passable), AfterValidator(at_most(MAX_SHAPE))]
 
 
 class OutText(Part):
@@ -43,10 +71,10 @@ class OutMedia(Part):
     """A file, either where Meta can fetch it (``link``) or already uploaded (``media_id``)."""
 
     kind: Literal["image", "video", "audio", "document", "sticker"]
-    link: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
-    media_id: Annotated[str, Field(min_length=1)] | None = None
+    link: Annotated[str, Field(pattern=r"^https?://\S+$", max_length=MAX_LINK)] | None = None
+    media_id: Annotated[str, Field(min_length=1, max_length=MAX_ID)] | None = None
     caption: Annotated[str, Field(max_length=MAX_CAPTION)] | None = None
-    filename: str | None = None
+    filename: Annotated[str, Field(max_length=MAX_FILENAME)] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> "OutMedia":
@@ -65,36 +93,51 @@ class Location(Part):
     address: str | None = None
 
 
+class OutLocation(Location):
+    """A place to send."""
+
+    name: Annotated[str, Field(max_length=MAX_LABEL)] | None = None
+    address: Annotated[str, Field(max_length=MAX_LABEL)] | None = None
+
+
 class Contacts(Part):
     """Contact cards, in Meta's own shape."""
 
     kind: Literal["contacts"] = "contacts"
-    contacts: Annotated[list[MetaShape], Field(min_length=1, max_length=257)]
+    contacts: Annotated[
+        list[MetaShape], Field(min_length=1, max_length=MAX_CONTACTS), AfterValidator(at_most(MAX_CARDS))
+    ]
 
 
 class OutInteractive(Part):
     """Buttons, lists and the like, in Meta's own shape."""
 
     kind: Literal["interactive"] = "interactive"
-    interactive: Annotated[dict[str, Any], Field(min_length=1), AfterValidator(passable)]
+    interactive: Annotated[MetaShape, Field(min_length=1)]
 
 
 class OutReaction(Part):
     """An emoji on the message with provider id ``message_id``; an empty emoji takes it back."""
 
     kind: Literal["reaction"] = "reaction"
-    message_id: Annotated[str, Field(min_length=1)]
-    emoji: str
+    message_id: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+    emoji: Annotated[str, Field(max_length=MAX_EMOJI)]
+
+
+Parameter = Annotated[str, Field(max_length=MAX_TEXT)]
 
 
 class TemplateFields(Part):
     """A template by name and exact language code, and its parameters: named (object) or positional (list)."""
 
-    name: Annotated[str, Field(min_length=1, max_length=512)]
-    language: Annotated[str, Field(min_length=1)]
-    parameters: dict[str, str] | list[str] = Field(default_factory=list)
+    name: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+    language: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+    parameters: (
+        Annotated[dict[Annotated[str, Field(max_length=MAX_ID)], Parameter], Field(max_length=MAX_PARAMETERS)]
+        | Annotated[list[Parameter], Field(max_length=MAX_PARAMETERS)]
+    ) = Field(default_factory=list)
     header: MetaShape | None = None
-    buttons: list[MetaShape] | None = None
+    buttons: Annotated[list[MetaShape], Field(max_length=MAX_BUTTONS)] | None = None
 
 
 class OutTemplate(TemplateFields):
@@ -104,7 +147,8 @@ class OutTemplate(TemplateFields):
 
 
 OutContent = Annotated[
-    OutText | OutMedia | Location | Contacts | OutInteractive | OutReaction | OutTemplate, Field(discriminator="kind")
+    OutText | OutMedia | OutLocation | Contacts | OutInteractive | OutReaction | OutTemplate,
+    Field(discriminator="kind"),
 ]
 OUT_KINDS = frozenset(
     {

@@ -6,7 +6,7 @@ becomes a ``BadIntent`` and is decided as rejected, so that it ends in a termina
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
@@ -14,11 +14,13 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from libs.common.errors import Undecodable
 from libs.common.events.base import Event, Part, event_type, faults, read_json_object
-from libs.common.events.content import OUT_KINDS, OutContent, TemplateFields
+from libs.common.events.content import MAX_ID, OUT_KINDS, OutContent, TemplateFields
 from libs.common.events.fields import OrgId
 from libs.common.storable import storable
 
 ActorKind = Literal["ai", "staff", "system"]
+MAX_USER_ID = 200
+LIFE = timedelta(days=7)
 _ACTOR_KINDS: dict[str, ActorKind] = {"ai": "ai", "staff": "staff", "system": "system"}
 
 
@@ -26,15 +28,17 @@ class Actor(Part):
     """Who wants it said."""
 
     kind: ActorKind
-    user_id: str | None = None
-    capabilities: list[str] = Field(default_factory=list)
+    user_id: Annotated[str, Field(max_length=MAX_USER_ID)] | None = None
+    capabilities: Annotated[list[Annotated[str, Field(max_length=MAX_USER_ID)]], Field(max_length=200)] = Field(
+        default_factory=list
+    )
 
 
 class FirstContact(Part):
     """A customer by phone number, when no conversation is known yet."""
 
-    phone_number_id: Annotated[str, Field(min_length=1)]
-    phone: Annotated[str, Field(min_length=1)]
+    phone_number_id: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+    phone: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 
 
 class Intent(Event):
@@ -60,6 +64,16 @@ class Intent(Event):
             raise ValueError("exactly one of conversation_id and to is needed")
         return self
 
+    def bounded(self, now: datetime) -> "Intent":
+        """The same, to expire at the latest ``LIFE`` after it was made: what waits for longer would be a row for ever.
+
+        A producer's clock may be wrong: an intent of the future counts as made now.
+        """
+        if self.expires_at is None:
+            return self
+        latest = min(self.created_at, now) + LIFE
+        return self if self.expires_at <= latest else self.model_copy(update={"expires_at": latest.astimezone(UTC)})
+
 
 @dataclass(frozen=True, slots=True)
 class BadIntent:
@@ -73,6 +87,10 @@ class BadIntent:
     created_at: datetime | None
     actor_kind: ActorKind | None
     user_id: str | None
+
+    def bounded(self, _now: datetime) -> "BadIntent":
+        """As of an ``Intent``: nothing of it waits."""
+        return self
 
 
 class _Envelope(Part):
@@ -125,7 +143,7 @@ def _bad(found: dict[str, Any], error: ValidationError) -> BadIntent:
         conversation_id=_uuid(found.get("conversation_id")),
         created_at=_instant(found.get("created_at")),
         actor_kind=_ACTOR_KINDS.get(str(who.get("kind"))),
-        user_id=who["user_id"] if isinstance(who.get("user_id"), str) else None,
+        user_id=user_id if isinstance(user_id := who.get("user_id"), str) and len(user_id) <= MAX_USER_ID else None,
     )
 
 

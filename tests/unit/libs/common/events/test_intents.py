@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -56,6 +57,18 @@ def nested(levels: int) -> dict[str, Any]:
     return found
 
 
+def media(**more: Any) -> dict[str, Any]:
+    return {"content": {"kind": "document", "link": "https://x.example/invoice.pdf"} | more}
+
+
+def place(**more: Any) -> dict[str, Any]:
+    return {"content": {"kind": "location", "latitude": 51.5, "longitude": -0.1} | more}
+
+
+def template(**more: Any) -> dict[str, Any]:
+    return {"content": {"kind": "template", "name": "car_ready", "language": "en_GB"} | more}
+
+
 CHANGES: list[tuple[str, Callable[[], dict[str, Any]], str]] = [
     ("no address", lambda: {"conversation_id": None}, "invalid_intent"),
     ("two addresses", lambda: {"to": {"phone_number_id": "1", "phone": "+447700900999"}}, "invalid_intent"),
@@ -67,6 +80,42 @@ CHANGES: list[tuple[str, Callable[[], dict[str, Any]], str]] = [
     ("an actor of an odd kind", lambda: {"actor": {"kind": ["ai"]}}, "invalid_intent"),
     ("a time before time", lambda: {"channel": "pigeon", "created_at": "0001-01-01T00:00:00+05:00"}, "invalid_intent"),
     ("nested without end", lambda: {"content": {"kind": "interactive", "interactive": nested(70)}}, "invalid_intent"),
+    ("a long file name", lambda: media(filename="x" * 241), "invalid_intent"),
+    ("a long link", lambda: media(link="https://x.example/" + "x" * 2048), "invalid_intent"),
+    ("a long media id", lambda: {"content": {"kind": "image", "media_id": "x" * 513}}, "invalid_intent"),
+    ("a long name of a place", lambda: place(name="x" * 1001), "invalid_intent"),
+    ("a long address", lambda: place(address="x" * 1001), "invalid_intent"),
+    (
+        "a large interactive message",
+        lambda: {"content": {"kind": "interactive", "interactive": {"x": "y" * 16_400}}},
+        "invalid_intent",
+    ),
+    (
+        "large cards",
+        lambda: {"content": {"kind": "contacts", "contacts": [{"x": "y" * 16_000}] * 5}},
+        "invalid_intent",
+    ),
+    (
+        "a large card",
+        lambda: {"content": {"kind": "contacts", "contacts": [{"x": "y" * 16_400}]}},
+        "invalid_intent",
+    ),
+    (
+        "many emoji",
+        lambda: {"content": {"kind": "reaction", "message_id": "wamid.1", "emoji": "x" * 65}},
+        "invalid_intent",
+    ),
+    ("a long parameter", lambda: template(parameters={"a": "x" * 4097}), "invalid_intent"),
+    ("many parameters", lambda: template(parameters=["x"] * 201), "invalid_intent"),
+    ("many buttons", lambda: template(buttons=[{}] * 11), "invalid_intent"),
+    ("a large header", lambda: template(header={"x": "y" * 16_400}), "invalid_intent"),
+    (
+        "a large fallback",
+        lambda: {"fallback_template": template(header={"x": "y" * 16_400})["content"]},
+        "invalid_intent",
+    ),
+    ("a long user id", lambda: {"actor": VALID["actor"] | {"user_id": "u" * 201}}, "invalid_intent"),
+    ("many capabilities", lambda: {"actor": VALID["actor"] | {"capabilities": ["x"] * 201}}, "invalid_intent"),
     ("a naive time", lambda: {"created_at": "2026-11-22T10:00:00"}, "invalid_intent"),
 ]
 
@@ -126,3 +175,38 @@ json_values = st.recursive(
 def test_no_shape_raises_anything_but_undecodable(change: dict[str, Any]) -> None:
     with suppress(Undecodable):
         assert decode_intent(orjson.dumps(VALID | change)).org_id
+
+
+def test_what_just_fits_is_an_intent() -> None:
+    for change in (
+        media(filename="x" * 240),
+        place(name="x" * 1000, address="x" * 1000),
+        template(parameters=["x" * 4096] * 200),
+        {"content": {"kind": "interactive", "interactive": {"x": "y" * (16 * 1024 - 8)}}},
+        {"content": {"kind": "contacts", "contacts": [{"x": "y" * 16_000}] * 4}},
+    ):
+        assert isinstance(decode_intent(orjson.dumps(VALID | change)), Intent)
+
+
+NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("created_at", "expires_at", "brought"),
+    [
+        ("2026-11-22T10:00:00Z", None, None),
+        ("2026-11-22T10:00:00Z", "2026-11-29T10:00:00Z", "2026-11-29T10:00:00Z"),
+        ("2026-11-22T10:00:00Z", "2026-11-29T10:00:01Z", "2026-11-29T10:00:00Z"),
+        ("2026-11-20T10:00:00+05:00", "9999-12-31T23:59:59-12:00", "2026-11-27T05:00:00Z"),
+        ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z", "2026-11-29T10:00:00Z"),
+        ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-08T00:00:00Z"),
+        ("2026-11-22T10:00:00Z", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+    ],
+)
+def test_an_intent_expires_within_seven_days_of_being_made(
+    created_at: str, expires_at: str | None, brought: str | None
+) -> None:
+    intent = decode_intent(orjson.dumps(VALID | {"created_at": created_at, "expires_at": expires_at}))
+    assert isinstance(intent, Intent)
+    told = json.loads(intent.bounded(NOW).encode())["expires_at"]
+    assert told == brought
