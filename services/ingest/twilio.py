@@ -13,6 +13,9 @@ from libs.common.events.inbound import TwilioStatusWebhook
 
 MAX_FIELDS = 200
 
+_KEPT = ("MessageStatus", "ErrorCode", "From", "To", "MessagingServiceSid", "RawDlrDoneDate")
+"""What is kept of a status that came first. The numbers are compared with those of the send that it is said to be of."""
+
 # accepted, scheduled, queued, sending and the like say nothing that a thread shows
 _STATUSES = {
     "sent": "sent",
@@ -60,5 +63,5 @@ def understand_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
         code=form.get("ErrorCode") or None,
         at=webhook.received_at,
         callback=webhook.ref,
-        item={name: value for name, value in form.items() if name not in ("To", "From", "Body")},
+        item={name: form[name] for name in _KEPT if name in form},
     )

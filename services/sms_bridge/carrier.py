@@ -13,7 +13,7 @@ from libs.common.gsm7 import economical
 from libs.common.ids import callback_data
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, ProviderName, SendRow
-from libs.common.sending.outcomes import Accepted, Evidence, Found, Go, Refused, SendOutcome, Verdict
+from libs.common.sending.outcomes import Denied, Evidence, Found, Go, Refused, SendOutcome, Verdict
 from libs.common.sending.rows import Claim, News, Settled
 from libs.common.slots import RedisSlots
 from services.sms_bridge import queries, sweep
@@ -48,15 +48,19 @@ class SmsCarrier:
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
         """Ask the gate again on fresh facts; what may pass gets its text and, for a bridge, a fresh link."""
-        came_late = await queries.ids_of_sends(db, self._sms.account, [row.key for row in rows if row.resends])
+        came_late = await queries.heard_of(db, self._sms.account, [row for row in rows if row.resends])
         asked = [(row.org_id, row.conversation_id, row.message_id) for row in rows]
         facts = await queries.facts_of(db, asked, (self._terms.window_length, self._terms.window_doubt), now)
         verdicts: dict[Key, Verdict[OutgoingSms]] = {}
         links: list[queries.Link] = []
         for row, known in zip(rows, facts, strict=True):
-            if (ids := came_late.get(row.key)) is not None:
-                verdicts[row.key] = Found(tuple(Accepted(account, sid) for account, sid in ids))
-                continue
+            match came_late.get(row.key) and sweep.heard(came_late[row.key], self._sms):
+                case Found() as found:
+                    verdicts[row.key] = found
+                    continue
+                case Denied(Refused() as refused):
+                    verdicts[row.key] = refused
+                    continue
             link = self._mint.fresh()
             verdict = verdicts[row.key] = self._verdict(row, known, link, now)
             if isinstance(verdict, Go) and verdict.link_hash is not None:

@@ -3,19 +3,17 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.directory.marks import SMS_MARKS
-from libs.common.ids import callback_data
+from libs.common.ids import callback_data, callback_without_org
+from libs.common.send_rows import Key, SendRow
 from libs.common.sms_reach import SmsReach
 from libs.common.storable import storable
 from libs.common.window import Window
 from services.sms_bridge.gate import Facts
-
-Key = tuple[str, UUID, int]
-"""org_id, message_id, attempt: a row of sends"""
 
 # A conversation that was merged into another one is asked for under its old id.
 _FACTS = f"""
@@ -88,17 +86,20 @@ select a.org_id, a.alias, a.conversation_id
   join conversation_aliases a on a.org_id = u.org_id and a.alias = u.alias
 """
 
-# An id is known from an answer that came late, or from a status that echoes the send's reference.
-_IDS_OF_SENDS = """
-select p.org_id, p.send_id, p.attempt, p.account, p.provider_id
+# An id is known from an answer that came late, or from a status that echoes the send's reference and went between the same numbers. (The reference
+# of the release before names no organisation.)
+_HEARD_OF = """
+select p.org_id, p.send_id, p.attempt, p.account, p.provider_id, null as status, null as code
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
   join provider_ids p on p.org_id = u.org_id and p.send_id = u.send_id and p.attempt = u.attempt
  where p.provider = 'sms'
 union
-select u.org_id, u.send_id, u.attempt, e.account, e.provider_id
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[]) as u (org_id, send_id, attempt, callback)
-  join early_statuses e on e.callback = u.callback and e.account = $5
+select u.org_id, u.send_id, u.attempt, e.account, e.provider_id, e.status, e.code
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[])
+    as u (org_id, send_id, attempt, callback, without_org, sender, recipient)
+  join early_statuses e on e.callback in (u.callback, u.without_org) and e.account = $8
  where e.provider = 'sms'
+   and coalesce(e.item ->> 'From', u.sender) = u.sender and coalesce(e.item ->> 'To', u.recipient) = u.recipient
  order by provider_id
 """
 
@@ -141,6 +142,15 @@ class Charge:
     conversation_id: UUID
     segments: int
     country: str
+
+
+class Heard(NamedTuple):
+    """An id of a send; ``status`` and ``code`` of a status that came before the id was stored, in ladder terms, else None."""
+
+    account: str
+    provider_id: str
+    status: str | None
+    code: str | None
 
 
 async def facts_of(
@@ -208,14 +218,23 @@ async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: d
         await db.execute(_CHARGE, *_columns(rows), day, now)
 
 
-async def ids_of_sends(db: Connection, account: str, sends: Collection[Key]) -> dict[Key, list[tuple[str, str]]]:
-    """The (account, provider id) of every id that these sends are known to have got."""
-    found: dict[Key, list[tuple[str, str]]] = {}
+async def heard_of(db: Connection, account: str, sends: Sequence[SendRow]) -> dict[Key, list[Heard]]:
+    """Every id that these sends are known to have got, with what its early statuses say."""
+    found: dict[Key, list[Heard]] = {}
     if not sends:
         return found
-    rows = [(*key, callback_data(*key)) for key in sorted(sends)]
-    for row in await db.fetch(_IDS_OF_SENDS, *_columns(rows), account):
-        found.setdefault((row[0], row[1], row[2]), []).append((row[3], row[4]))
+    rows = [
+        (
+            *s.key,
+            callback_data(*s.key),
+            callback_without_org(s.message_id, s.attempt),
+            s.account,
+            str(s.command.get("to") or ""),
+        )
+        for s in sorted(sends, key=lambda s: s.key)
+    ]
+    for row in await db.fetch(_HEARD_OF, *_columns(rows), account):
+        found.setdefault((row[0], row[1], row[2]), []).append(Heard(*row[3:]))
     return found
 
 

@@ -1,8 +1,8 @@
 """Evidence for an SMS whose answer was lost: ids that came late, statuses that echo its reference, then the provider's own list.
 
 A listed message is ours when it went between the same numbers, not before the claim, with the very text (by keyed digest; a bridge's
-code makes it unique), and belongs to no other send of ours. A list that cannot be read to its end proves nothing, and before the grace is over its
-silence proves nothing either.
+code makes it unique), and belongs to no other send of ours. It is read with its status and error: a record of a refused creation is the refusal whose
+answer got lost. A list that cannot be read to its end proves nothing, and before the grace is over its silence proves nothing either.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from libs.common.db.pool import Pool
 from libs.common.errors import Transient
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, SendRow
-from libs.common.sending.outcomes import Absent, Accepted, Evidence, Found, Unclear
+from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
 from services.sms_bridge import queries
 from services.sms_bridge.links import LinkMint
 from services.sms_bridge.providers import Listed, SmsProvider
@@ -30,28 +30,44 @@ async def seek(
 ) -> dict[Key, Evidence]:
     """What is known of each send; a row that is missing is as unclear as before."""
     async with pool.acquire() as db:
-        late = await queries.ids_of_sends(db, provider.account, [row.key for row in rows])
-    evidence: dict[Key, Evidence] = {
-        key: Found(tuple(Accepted(account, provider_id) for account, provider_id in ids)) for key, ids in late.items()
-    }
+        late = await queries.heard_of(db, provider.account, rows)
+    evidence: dict[Key, Evidence] = {key: heard(ids, provider) for key, ids in late.items()}
     open_rows = sorted((row for row in rows if row.key not in evidence), key=lambda row: (_claimed(row), row.key))
     lists = await _lists(provider, open_rows)
     async with pool.acquire() as db:
         ids = {sms.provider_id for listed in lists.values() for sms in listed}
         taken = await queries.known_ids(db, provider.account, ids) if ids else set()
-    taken.update(provider_id for found in late.values() for _, provider_id in found)
+    taken.update(one.provider_id for found in late.values() for one in found)
     for row in open_rows:
         listed = lists.get(_parties(row))
         if listed is None:
             continue
-        free = (sms for sms in reversed(listed) if sms.provider_id not in taken)
-        match = next((sms for sms in free if _is_of(sms, row, mint)), None)
+        ours = [sms for sms in reversed(listed) if sms.provider_id not in taken and _is_of(sms, row, mint)]
+        match = min(
+            ours, key=lambda sms: sms.refusal is not None, default=None
+        )  # one that was taken before any that was not
         if match is not None:
             taken.add(match.provider_id)
-            evidence[row.key] = Found((Accepted(provider.account, match.provider_id),))
+            evidence[row.key] = (
+                Found((Accepted(provider.account, match.provider_id),))
+                if match.refusal is None
+                else Denied(match.refusal)
+            )
         else:
             evidence[row.key] = Absent() if now - _claimed(row) >= grace else Unclear()
     return evidence
+
+
+def heard(ids: Sequence[queries.Heard], provider: SmsProvider) -> Found | Denied:
+    """What the ids come to that a send is known to have got: accepted, unless all that is known of them is that creation was refused."""
+    taken = {(one.account, one.provider_id) for one in ids if one.status != "failed"}
+    refused = [no for one in ids if one.status == "failed" and (no := provider.refusal(one.code)) is not None]
+    taken |= {
+        (one.account, one.provider_id) for one in ids if one.status == "failed" and provider.refusal(one.code) is None
+    }
+    if not taken and refused:
+        return Denied(refused[0])
+    return Found(tuple(Accepted(*one) for one in sorted(taken)))
 
 
 async def _lists(provider: SmsProvider, rows: Sequence[SendRow]) -> Mapping[tuple[str, str], Sequence[Listed]]:

@@ -72,6 +72,19 @@ async def test_twilio_lists_what_it_really_sent(sandbox: SandboxClient, provider
     assert body["messages"][0]["status"] == "delivered"
 
 
+async def test_twilio_lists_what_it_refused_with_its_error_and_tells_of_it_nowhere_else(
+    sandbox: SandboxClient, providers: ProviderCaller
+) -> None:
+    await sandbox.sms_recipient(CUSTOMER, "opted_out")
+    form = recording("twilio", "a_text_is_queued")["form"]
+    status, _ = await providers.sms(form)
+    _, body = await providers.sms_get(query={"To": CUSTOMER})
+    [listed] = body["messages"]
+    assert (status, listed["status"], listed["error_code"], listed["date_sent"]) == (400, "failed", 21610, None)
+    assert (listed["body"], listed["from"]) == (form["Body"], form["From"])
+    assert (await sandbox.sms(), await sandbox.webhooks()) == ([], [])
+
+
 async def test_twilio_pages_its_list_newest_first(sandbox: SandboxClient, providers: ProviderCaller) -> None:
     form = recording("twilio", "a_text_is_queued")["form"]
     sids = [(await providers.sms(form | {"Body": f"text {i}"}))[1]["sid"] for i in range(5)]

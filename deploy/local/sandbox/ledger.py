@@ -35,11 +35,11 @@ class Shelf:
 
 
 class Ledger:
-    """Four shelves.
+    """Five shelves.
 
     ``calls``: every request to a provider's endpoint with what became of it. ``messages`` and ``sms``: what the
-    providers accepted, and so sent, whatever the caller was told. ``webhooks``: what was posted, with the answers.
+    providers accepted, and so sent, whatever the caller was told. ``refused_sms``: what Twilio refused and lists all the same. ``webhooks``: what was posted, with the answers.
     """
 
     def __init__(self, kept: int) -> None:
-        self.calls, self.messages, self.sms, self.webhooks = (Shelf(kept) for _ in range(4))
+        self.calls, self.messages, self.sms, self.refused_sms, self.webhooks = (Shelf(kept) for _ in range(5))

@@ -54,7 +54,7 @@ class TwilioApi:
         return await self._answer(request, "fetch", None, None, lambda _late: self._fetch(request.match_info["sid"]))
 
     async def on_list(self, request: web.Request) -> web.Response:
-        """Messages really taken, newest first, a page at a time."""
+        """Messages taken, and those whose creation was refused (HTTP 400), newest first, a page at a time."""
         query = request.query
         return await self._answer(
             request, "list", query.get("From"), query.get("To"), lambda _late: self._list(request)
@@ -101,6 +101,7 @@ class TwilioApi:
         world = self._world
         text = judge(form, world.sms_recipients)
         if isinstance(text, Answer):
+            self._record_refusal(form, text)
             return text
         if late_code is None and world.sms_recipients.get(text.to) == "unreachable":
             late_code = UNREACHABLE
@@ -112,6 +113,24 @@ class TwilioApi:
         )
         self._travel(message, text, late_code, now)
         return Answer(201, created, subject=sid)
+
+    def _record_refusal(self, form: dict[str, str], answer: Answer) -> None:
+        """A refused creation has a record too, and no callback ever tells of it."""
+        if answer.status != 400:  # noqa: PLR2004  only what Twilio understood and refused
+            return
+        now, sid = unix_now(), "SM" + secrets.token_hex(16)
+        to, sender, service = form.get("To") or "", form.get("From"), form.get("MessagingServiceSid")
+        message = resource(
+            self._world.keys.twilio_sid, sid, Text(to, sender, service, form.get("Body") or "", None), now
+        )
+        message |= {"status": "failed", "error_code": answer.code, "error_message": answer.body["message"]}
+        self._world.ledger.refused_sms.add({"at": now, "sid": sid, "message": message})
+
+    def _recorded(self) -> list[Json]:
+        """Every message that has a record, newest first."""
+        ledger = self._world.ledger
+        both = [*ledger.sms.newest_first(), *ledger.refused_sms.newest_first()]
+        return sorted(both, key=lambda record: -record["at"])
 
     def _travel(self, message: Json, text: Text, late_code: int | None, now: float) -> None:
         """Let the message reach its end (the list shows it when it is sent) and its callbacks set out."""
@@ -138,7 +157,7 @@ class TwilioApi:
         self._world.postman.chain(steps)
 
     def _fetch(self, sid: str) -> Answer:
-        for record in self._world.ledger.sms.newest_first():
+        for record in self._recorded():
             if record["sid"] == sid:
                 return Answer(200, self._as_it_stands(record), subject=sid)
         return refusal(20404)
@@ -146,7 +165,7 @@ class TwilioApi:
     def _as_it_stands(self, record: Json) -> Json:
         """The message as the API shows it: queued until it is sent."""
         message: Json = record["message"]
-        if unix_now() >= record["at"] + self._world.behaviour.sent_after:
+        if message["status"] == "failed" or unix_now() >= record["at"] + self._world.behaviour.sent_after:
             return message
         status = "accepted" if message["messaging_service_sid"] else "queued"
         unsent = {"status": status, "date_sent": None, "price": None, "error_code": None}
@@ -163,7 +182,7 @@ class TwilioApi:
         except ValueError:
             return refusal(20001)
         found = []
-        for record in self._world.ledger.sms.newest_first():
+        for record in self._recorded():
             message = self._as_it_stands(record)
             sent = parsedate_to_datetime(message["date_sent"]) if message["date_sent"] else None
             wrong_party = query.get("To") not in (None, message["to"]) or query.get("From") not in (

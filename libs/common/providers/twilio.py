@@ -31,15 +31,20 @@ _BLOCKED = RecipientFault("no_phone", timedelta(days=30))
 _NO_PHONE = RecipientFault("no_phone", timedelta(days=90))
 _STOPPED = RecipientFault("sms_opted_out", timedelta(days=365))
 
+_SENDER = frozenset(
+    {
+        # no number of this account, not for SMS, not verified, missing; of another channel
+        *(21212, 21264, 21267, 21603, 21606, 21607, 21659, 21660, 21661, 21664, 21910, 63007),
+        # the Messaging Service: none, empty, not usable
+        *(21701, 21702, 21703, 21704, 21705),
+    }
+)
 _ACCOUNT = (
-    # the account: not active, suspended (30002: while the message was queued), credentials, permissions, no such account
+    # not active, suspended (30002: while the message was queued), credentials, permissions, no such account
     *(10001, 10002, 20003, 20005, 20006, 20008, 20403, 20404, 30002, 70051, 90010),
-    # the sender: no number of this account, not for SMS, not verified, missing
-    *(21212, 21264, 21267, 21603, 21606, 21607, 21659, 21660, 21661, 21664),
-    # the Messaging Service: none, empty, not usable; a sender of another channel
-    *(21701, 21702, 21703, 21704, 21705, 21910, 63007),
     # our settings: callback address, validity period
     *(21609, 90007),
+    *_SENDER,
 )
 _NO_ROOM = (21730, 30001, 30017, 30022, 30023, 30026)
 """Under maintenance, queue overflow, congestion and limits of a carrier."""
@@ -79,8 +84,27 @@ FAULTS: Final[dict[int, Fault]] = {
 """Every code that is known here, by its number."""
 
 
+_FIRST_LATE = 30000
+"""Codes below it are of the REST API: the message was refused when it was to be created. Those from it on are of delivery."""
+
+
+def is_of_creation(code: str | int | None) -> bool:
+    """Whether a record that failed with this code was never taken: Twilio keeps a record of what it refused, too, and lists it."""
+    number = _number(code)
+    return number is not None and (number < _FIRST_LATE or number == 63007)  # noqa: PLR2004 -- a channel's code
+
+
+def is_of_sender(code: str | int | None) -> bool:
+    """Whether this fault of an account is of the one sender; others of the account can send."""
+    return _number(code) in _SENDER
+
+
 def fault_of(code: str | int | None) -> Fault:
     """The fault that a code stands for; None where Twilio named none."""
-    text = str(code)
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None  # noqa: PLR2004 -- codes have 5 digits
+    number = _number(code)
     return UnknownFault() if number is None else FAULTS.get(number, UnknownFault())
+
+
+def _number(code: str | int | None) -> int | None:
+    text = str(code)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None  # noqa: PLR2004 -- codes have 5 digits

@@ -101,6 +101,13 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Denied:
+    """The call was refused, and the answer that said so got lost: what that was."""
+
+    outcome: Refused | RetryLater
+
+
+@dataclass(frozen=True, slots=True)
 class Absent:
     """The call was not accepted, as far as anybody can know: the grace is over, and what would show it has been looked at."""
 
@@ -110,7 +117,7 @@ class Unclear:
     """Too early to tell, or what would show it cannot be asked now."""
 
 
-Evidence = Found | Absent | Unclear
+Evidence = Found | Denied | Absent | Unclear
 
 Verdict = Go[PreparedT] | Found | Returned | Refused
 """What the gate says of one row: it may pass, has been accepted already (seen before a resend), goes back to the router, or ends here."""

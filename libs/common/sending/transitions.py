@@ -22,6 +22,7 @@ from libs.common.send_rows import EVERY_ACCOUNT, UNANSWERED, Candidate, Key, Pau
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,
+    Denied,
     Evidence,
     Found,
     Go,
@@ -180,10 +181,11 @@ def weigh(row: SendRow, evidence: Evidence, now: datetime, timings: Timings) -> 
     match evidence:
         case Found():
             return settle(row, evidence.ids, now)
+        case Denied():
+            return _denied(row, evidence.outcome, now)
         case Absent():
             if row.resends == 0 and now < row.expires_at:
-                again = replace(row, state="pending", due_at=now, resends=1, claim_id=None, lease_until=None, unknown_since=None)  # fmt: skip
-                return Step(row, again)
+                return Step(row, replace(_as_before_its_call(row), due_at=now, resends=1))
             return settle(row, Refused(None, "unknown_outcome"), now)
         case Unclear():
             if now - timings.patience >= max(
@@ -191,6 +193,19 @@ def weigh(row: SendRow, evidence: Evidence, now: datetime, timings: Timings) -> 
             ):  # a deadline may be the end of time
                 return settle(row, Refused(None, "unknown_outcome"), now)
             return None
+
+
+def _denied(row: SendRow, outcome: Refused | RetryLater, now: datetime) -> Step:
+    """Refused for good, or certainly not processed: then the same again, and no call of unknown outcome was used up."""
+    match outcome:
+        case Refused():
+            return settle(row, outcome, now)
+        case RetryLater():
+            return Step(row, replace(_as_before_its_call(row), due_at=min(now + outcome.curve.base, row.expires_at)))
+
+
+def _as_before_its_call(row: SendRow) -> SendRow:
+    return replace(row, state="pending", claim_id=None, lease_until=None, unknown_since=None)
 
 
 def expire(row: SendRow, now: datetime) -> Step:

@@ -3,6 +3,7 @@
 Law 1: ``send`` is one HTTP request and never a second one; no provider's send is idempotent. Every outcome is a value, nothing is raised.
 Law 2: ``Unknown`` is said whenever the provider may have taken the message. ``RetryLater`` and ``Refused`` only when it certainly has not.
 Law 3: ``listed`` is the evidence: what the provider itself has on record. It says all of it or raises Transient; half a list proves nothing.
+Law 4: a record is no acceptance yet: providers keep records of what they refused, too. It is read with its status and error.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from libs.common.sending.outcomes import SendOutcome
+from libs.common.sending.outcomes import Refused, RetryLater, SendOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,15 @@ class OutgoingSms:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A message that the provider has on record. A bridge's text holds its code: it is compared and forgotten."""
+    """A message that the provider has on record. A bridge's text holds its code: it is compared and forgotten.
+
+    ``refusal``: what the provider said when it refused to take the message; None where it took it, whatever became of it later.
+    """
 
     provider_id: str
     text: str = field(repr=False)
     created_at: datetime
+    refusal: Refused | RetryLater | None = None
 
 
 class SmsProvider(Protocol):
@@ -47,4 +52,7 @@ class SmsProvider(Protocol):
         """Send once and say what became of it."""
 
     async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
-        """Everything taken from ``sender`` to ``to`` since then, sent or not yet, and perhaps a little before. Raises Transient."""
+        """Everything on record from ``sender`` to ``to`` since then, sent, not yet, or refused, and perhaps a little before. Raises Transient."""
+
+    def refusal(self, code: str | None) -> Refused | RetryLater | None:
+        """What a message that failed with this code was answered, if it was refused when it was to be created; None: it was taken."""

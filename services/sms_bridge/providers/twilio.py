@@ -18,7 +18,7 @@ import orjson
 from libs.common.answers import read_answer
 from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
-from libs.common.providers.twilio import fault_of
+from libs.common.providers.twilio import fault_of, is_of_creation, is_of_sender
 from libs.common.sending.outcomes import Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import Listed, OutgoingSms
 
@@ -30,8 +30,9 @@ _PAGES_MOST = 20
 _SKEW = timedelta(minutes=5)
 _LONGEST_VALIDITY = timedelta(seconds=36_000)
 
-# Without a code of Twilio's it may be a proxy's page; that the door is closed is then no reason to rest for long.
 _CLOSED_DOORS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN})
+
+_ENDED = frozenset({"failed", "undelivered", "canceled"})
 
 _BREATHER = Curve(timedelta(seconds=1), 2.0, timedelta(minutes=1))
 _MENDING = Curve(timedelta(seconds=15), 2.0, timedelta(minutes=10))
@@ -54,7 +55,9 @@ def classify(account: str, status: int, body: Mapping[str, object], retry_after:
         case _ if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return _not_processed(status, code, retry_after)
         case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            return RetryLater("account", _MENDING, said)  # redirects are not followed: the base address is wrong
+            return RetryLater(
+                "provider", _MENDING, said, fault=True
+            )  # redirects are not followed: the base address is wrong
         case _:
             return Unknown(said)
 
@@ -65,11 +68,19 @@ def read_list(body: Mapping[str, Any]) -> tuple[list[Listed], str | None]:
     for item in body.get("messages") or ():
         match item:
             case {"sid": str(sid), "body": str(text), "date_created": str(created)}:
-                found.append(Listed(sid, text, _rfc2822(created)))
+                found.append(Listed(sid, text, _rfc2822(created), _refusal_of(item)))
             case _:
                 continue
     following = body.get("next_page_uri")
     return found, following if isinstance(following, str) and following.startswith("/") else None
+
+
+def refusal(code: str | None) -> Refused | RetryLater | None:
+    """What was answered to a creation that failed with this code; None when the code is of a message that was taken."""
+    if not is_of_creation(code):
+        return None
+    answered = _not_processed(HTTPStatus.BAD_REQUEST, code, None)
+    return answered if isinstance(answered, Refused | RetryLater) else None
 
 
 class Twilio:
@@ -99,6 +110,10 @@ class Twilio:
     def account(self) -> str:
         """The account sid."""
         return self._sid
+
+    def refusal(self, code: str | None) -> Refused | RetryLater | None:
+        """See ``refusal`` of this module."""
+        return refusal(code)
 
     async def send(self, sms: OutgoingSms) -> SendOutcome:
         """Send once. A connection that was never made is simply later; whatever goes wrong after that is ``Unknown``."""
@@ -173,15 +188,24 @@ def _not_processed(status: int, code: str | None, retry_after: str | None) -> Se
         return RetryLater("account", _BREATHER, said, after=_seconds(retry_after))
     match fault:
         case AccountFault():
-            return RetryLater("account", _MENDING, said)
+            return RetryLater("account" if is_of_sender(code) else "provider", _MENDING, said, fault=True)
         case TransientFault(certain=True):
             return RetryLater("message", _PAUSE, said, limit=_PATIENCE)
         case UnknownFault() if status in _CLOSED_DOORS:
-            return RetryLater("account", _BREATHER if code is None else _MENDING, said)
+            # without a code of Twilio's it may be the page of a proxy, for this one message
+            return (
+                RetryLater("account", _BREATHER, said)
+                if code is None
+                else RetryLater("provider", _MENDING, said, fault=True)
+            )
         case UnknownFault() if code is None and status == HTTPStatus.NOT_FOUND:
             return RetryLater("account", _BREATHER, said)
         case _:
             return Refused(said)
+
+
+def _refusal_of(item: Mapping[str, object]) -> Refused | RetryLater | None:
+    return refusal(_code({"code": item.get("error_code")})) if item.get("status") in _ENDED else None
 
 
 def _json_object(raw: bytes | None) -> Mapping[str, Any]:

@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from libs.common.faults import RecipientFault
 from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, RetryLater, SendOutcome, Unknown
-from services.sms_bridge.providers.twilio import classify, read_list
+from services.sms_bridge.providers.twilio import classify, read_list, refusal
 from tests.support.recordings import recording, recordings
 
 ACCOUNT = "AC" + "0" * 32
 SID = "SM5f0c1a2b3c4d5e6f708192a3b4c5d6e7"
 
 Meaning = str
-"""In one word: ``sent``, ``busy`` and ``mending`` (the sender rests, shortly or longer), ``refused``, ``unknown``."""
+"""In one word: ``sent``; ``busy`` (the sender rests shortly); ``sender`` and ``account`` (people must mend it); ``refused``; ``unknown``."""
+
+
+WAITS = {("account", False): "busy", ("account", True): "sender", ("provider", True): "account"}
 
 
 def meaning_of(outcome: SendOutcome) -> Meaning:
@@ -25,8 +28,8 @@ def meaning_of(outcome: SendOutcome) -> Meaning:
         case Accepted(account, provider_id):
             assert (account, provider_id) == (ACCOUNT, SID)
             return "sent"
-        case RetryLater(scope="account", limit=None):
-            return "busy" if outcome.curve.base <= timedelta(seconds=1) else "mending"
+        case RetryLater(scope=scope, limit=None) if (scope, outcome.fault) in WAITS:
+            return WAITS[scope, outcome.fault]
         case Refused(_, "provider_refused"):
             return "refused"
         case Unknown():
@@ -43,15 +46,15 @@ RECORDED: dict[str, Meaning] = {
     "the_account_sends_too_fast": "busy",
     "the_body_is_missing": "refused",
     "the_body_is_too_long": "refused",
-    "the_callback_is_not_a_public_address": "mending",
+    "the_callback_is_not_a_public_address": "account",
     "the_country_is_not_permitted": "refused",
-    "the_credentials_are_wrong": "mending",
+    "the_credentials_are_wrong": "account",
     "the_recipient_has_opted_out": "refused",
     "the_recipient_is_a_landline": "refused",
     "the_recipient_is_missing": "refused",
     "the_recipient_is_not_a_number": "refused",
-    "the_sender_is_missing": "mending",
-    "the_validity_period_is_out_of_range": "mending",
+    "the_sender_is_missing": "sender",
+    "the_validity_period_is_out_of_range": "account",
     "twilio_has_a_bad_moment": "unknown",
 }
 
@@ -82,11 +85,12 @@ def test_a_refusal_that_lies_with_the_recipient_is_known_by_its_code(code: int) 
         (21612, "refused"),
         (21608, "refused"),
         (29999, "refused"),
-        (21212, "mending"),
-        (21606, "mending"),
-        (21703, "mending"),
-        (21705, "mending"),
-        *[(code, "mending") for code in (21659, 21660, 21661, 21702, 21264, 63007, 30002, 10001)],
+        (21212, "sender"),
+        (21606, "sender"),
+        (21703, "sender"),
+        (21705, "sender"),
+        *[(code, "sender") for code in (21659, 21660, 21661, 21702, 21264, 63007)],
+        *[(code, "account") for code in (30002, 10001, 20006, 70051)],
         (21611, "busy"),
     ],
 )
@@ -98,7 +102,7 @@ def test_other_refusals_are_the_texts_or_the_senders(code: int, meaning: Meaning
 @pytest.mark.parametrize("status", [401, 402, 403])
 @pytest.mark.parametrize("code", [20003, 20006, 20403, 70051, 20104, 99999])
 def test_a_closed_door_is_the_accounts_matter_whatever_the_code(status: int, code: int) -> None:
-    assert meaning_of(classify(ACCOUNT, status, {"code": code, "message": "…", "status": status})) == "mending"
+    assert meaning_of(classify(ACCOUNT, status, {"code": code, "message": "…", "status": status})) == "account"
 
 
 def test_what_twilio_had_no_room_for_is_tried_again_a_few_times() -> None:
@@ -110,7 +114,7 @@ def test_what_twilio_had_no_room_for_is_tried_again_a_few_times() -> None:
 @pytest.mark.parametrize(
     ("status", "meaning"),
     [
-        (302, "mending"),
+        (302, "account"),
         (401, "busy"),
         (403, "busy"),
         (404, "busy"),
@@ -170,3 +174,27 @@ def test_a_list_is_read_into_evidence() -> None:
 def test_what_is_no_message_is_no_evidence_and_a_foreign_address_is_not_followed() -> None:
     body = {"messages": [{"sid": 7}, "x", {"sid": "SM1", "body": None}], "next_page_uri": "@elsewhere.example/"}
     assert read_list(body) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome"),
+    [
+        ("failed", 21610, Refused("21610")),
+        ("undelivered", 21614, Refused("21614")),
+        ("failed", 30007, None),
+        ("undelivered", 30003, None),
+        ("failed", None, None),
+        ("delivered", None, None),
+        ("queued", 21610, None),
+    ],
+)
+def test_a_record_is_read_with_its_status_and_error(status: str, code: int | None, outcome: Refused | None) -> None:
+    [message] = recording("twilio", "list_of_what_was_sent")["body"]["messages"]
+    [listed], _ = read_list({"messages": [message | {"status": status, "error_code": code}]})
+    assert listed.refusal == outcome
+
+
+def test_a_record_that_was_refused_for_its_sender_waits_as_the_answer_would_have() -> None:
+    assert refusal("21660") == classify(ACCOUNT, 400, {"code": 21660})
+    assert isinstance(refusal("20003"), RetryLater)
+    assert refusal("30410") is None

@@ -13,6 +13,7 @@ from libs.common.sending.outcomes import (
     Absent,
     Accepted,
     Curve,
+    Denied,
     Evidence,
     Found,
     Go,
@@ -165,7 +166,13 @@ def test_what_the_provider_asks_for_is_the_wait() -> None:
     assert [wait(RetryLater("pair", CURVE, "x"), tries, lambda: 1.0) for tries in (1, 2, 3)] == [SECOND, 2 * SECOND, 4 * SECOND]  # fmt: skip
 
 
-EVIDENCE: list[Evidence] = [Found((Accepted("106", "wamid.X"),)), Absent(), Unclear()]
+EVIDENCE: list[Evidence] = [
+    Found((Accepted("106", "wamid.X"),)),
+    Denied(Refused("21610")),
+    Denied(RetryLater("account", CURVE, "21660")),
+    Absent(),
+    Unclear(),
+]
 
 
 @pytest.mark.parametrize("evidence", EVIDENCE)
@@ -180,6 +187,12 @@ def test_an_unknown_outcome_is_settled_by_evidence_or_sent_once_more(
         case Found():
             assert step is not None
             assert step.after.state == "accepted"
+        case Denied(Refused()):
+            assert step is not None
+            assert step.final == Refused("21610")
+        case Denied(RetryLater()):
+            assert step is not None
+            assert (step.after.state, step.after.resends, step.after.claim_id) == ("pending", resends, None)
         case Absent() if resends == 0 and ago < timedelta(hours=24):
             assert step is not None
             assert (step.after.state, step.after.resends, step.after.claim_id) == ("pending", 1, None)
