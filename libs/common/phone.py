@@ -16,9 +16,9 @@ from urllib.parse import unquote
 
 import phonenumbers
 
-from libs.common.numbering import canonical, same_line, spellings
+from libs.common.numbering import canonical, dialled, same_line, spellings
 
-__all__ = ["canonical", "digits", "from_wa_id", "normalise", "same_line", "spellings"]
+__all__ = ["canonical", "dialled", "digits", "from_wa_id", "normalise", "same_line", "spellings"]
 
 MAX_RAW = 200
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")

@@ -184,13 +184,7 @@ def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Understood:
     item = webhook.get("item")
     kind = webhook.get("item_kind")
     if kind == "body":
-        match item:
-            case {"zlib_base64": str(), "reason": "too_many_items"}:
-                raise Undecodable("too_many_items", "the webhook has more items than one ever has")
-            case {"zlib_base64": str(), "reason": "too_large"}:
-                raise Undecodable("item_too_large", "an item of the webhook fits no record")
-            case _:
-                raise Undecodable("not_a_webhook", "signed JSON, but not a WhatsApp webhook")
+        raise _dead(item)
     if not isinstance(item, dict):
         raise Undecodable("bad_item", "the item is not an object")
     match kind:
@@ -208,6 +202,17 @@ def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Understood:
             return _change(webhook, item, received_at)
         case _:
             raise Undecodable("bad_fields", "item_kind is unknown")
+
+
+def _dead(body: object) -> Undecodable:
+    """Why a whole body is no webhook to be read."""
+    match body:
+        case {"zlib_base64": str(), "reason": "too_many_items"}:
+            return Undecodable("too_many_items", "the webhook has more items than one ever has")
+        case {"zlib_base64": str(), "reason": "too_large"}:
+            return Undecodable("item_too_large", "an item of the webhook fits no record")
+        case _:
+            return Undecodable("not_a_webhook", "signed JSON, but not a WhatsApp webhook")
 
 
 def _message(

@@ -24,7 +24,7 @@ from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Rejected
 from libs.common.logging import get_logger
 from libs.common.window import Window
-from services.ingest import directory, groups, identify, queries, recipients, translate
+from services.ingest import directory, groups, identify, queries, recipients, sender_ids, translate
 from services.ingest.identify import Changed, Place, Wanted
 from services.ingest.numbers import Gate
 from services.ingest.understand import (
@@ -69,6 +69,9 @@ async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list
     )
     told: list[Record] = []
     if items:
+        await sender_ids.learn(
+            deps.pool, [item.did for item in items if isinstance(item.did, CustomerMessage)], deps.now()
+        )
         told += await _store(await _placed(items, deps), deps)
     told += await groups.store(deps.pool, group, deps.now())
     if statuses:

@@ -11,7 +11,7 @@ from libs.common.directory.addressing import address_of
 from libs.common.events.content import OutTemplate, TemplateFields
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import Channel, OutboundRefused, Route, SmsCommand, WhatsappCommand
-from libs.common.phone import normalise
+from libs.common.phone import dialled, normalise
 from libs.common.storable import storable
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template
 from services.router.facts import Facts
@@ -174,7 +174,8 @@ def _sms(case: Case, intent: Intent, route: str) -> dict[str, Any]:
         "type": SmsCommand.TYPE,
         **_common(case, intent, route),
         "from_number": facts.sms_number,
-        "to": facts.phone,
+        "to": None if facts.phone is None else dialled(facts.phone),
+        "named": intent.to is not None,
     }
 
 

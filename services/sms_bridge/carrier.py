@@ -17,7 +17,7 @@ from libs.common.sending.outcomes import Denied, Evidence, Found, Go, Refused, S
 from libs.common.sending.rows import Claim, News, Settled
 from libs.common.slots import RedisSlots
 from services.sms_bridge import queries, sweep
-from services.sms_bridge.command import bridge_text, command_of, is_bridge, told_message
+from services.sms_bridge.command import bridge_text, command_of, is_bridge, named_line, told_message
 from services.sms_bridge.compose import Unwritable
 from services.sms_bridge.gate import Facts, objection
 from services.sms_bridge.links import Link, LinkMint
@@ -49,7 +49,7 @@ class SmsCarrier:
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
         """Ask the gate again on fresh facts; what may pass gets its text and, for a bridge, a fresh link."""
         came_late = await queries.heard_of(db, self._sms.account, [row for row in rows if row.resends])
-        asked = [(row.org_id, row.conversation_id, row.message_id) for row in rows]
+        asked = [(row.org_id, row.conversation_id, row.message_id, named_line(row)) for row in rows]
         facts = await queries.facts_of(db, asked, (self._terms.window_length, self._terms.window_doubt), now)
         verdicts: dict[Key, Verdict[OutgoingSms]] = {}
         links: list[queries.Link] = []
@@ -112,7 +112,9 @@ class SmsCarrier:
         if command is None:
             return _unsendable(row, "unreadable")
         bridge = command.route == "bridge"
-        against = objection(bridge=bridge, sender=command.from_number, to=command.to, facts=facts, now=now)
+        against = objection(
+            bridge=bridge, sender=command.from_number, to=command.to, facts=facts, now=now, named=command.named
+        )
         if against is not None:
             return against
         if not bridge:

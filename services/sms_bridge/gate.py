@@ -4,7 +4,8 @@ Rule 1: a bridge that is not needed any more goes back to the router: the window
 Rule 2: a message that may not go by SMS any more ends with the reason that the decision table has for it (rows 9, 12 and 13), for the bridge
         and for plain text on the SMS channel alike. The rule is one (``libs.common.sms_reach``), its facts are read afresh.
 Rule 3: a bridge may go only while no other one holds its conversation's slot: two customers who turned out to be one had a slot each.
-Rule 4: only the number that the router decided for is written to; a number that is the customer's no more may be a stranger's.
+Rule 4: only the number that the router decided for is written to; a number that is the customer's no more may be a stranger's. Where they have
+        another one now, the router decides anew.
 """
 
 from dataclasses import dataclass
@@ -27,21 +28,24 @@ class Facts:
     """Whether another message's bridge holds the slot of the conversation."""
 
 
-def objection(*, bridge: bool, sender: str, to: str, facts: Facts | None, now: datetime) -> Returned | Refused | None:
-    """Why this SMS may not go; None when it may. ``facts`` is None when the conversation is there no more."""
+def objection(
+    *, bridge: bool, sender: str, to: str, facts: Facts | None, now: datetime, named: bool = False
+) -> Returned | Refused | None:
+    """Why this SMS may not go; None when it may. ``facts`` is None when the conversation is there no more. ``named``: the intent itself named ``to``."""
     if facts is None:
         return _silent("sms_unavailable")
     if bridge and facts.whatsapp_allowed and facts.window.is_open(now):
         return Returned("window_open")
-    reason = _reason(bridge=bridge, sender=sender, to=to, facts=facts, now=now)
+    if bridge and not facts.whatsapp_allowed:
+        return _silent("whatsapp_consent_off")
+    phone = facts.reach.phone
+    if (named and phone is None) or (phone is not None and not same_line(phone, to)):
+        return Returned("address_changed")
+    reason = _reason(bridge=bridge, sender=sender, facts=facts, now=now)
     return None if reason is None else _silent(reason)
 
 
-def _reason(*, bridge: bool, sender: str, to: str, facts: Facts, now: datetime) -> str | None:
-    if bridge and not facts.whatsapp_allowed:
-        return "whatsapp_consent_off"
-    if facts.reach.phone is None or not same_line(facts.reach.phone, to):
-        return "no_phone"
+def _reason(*, bridge: bool, sender: str, facts: Facts, now: datetime) -> str | None:
     if (reason := obstacle(facts.reach, now)) is not None:
         return reason
     if facts.reach.number != sender:

@@ -17,7 +17,7 @@ from services.sms_bridge.gate import Facts
 
 # A conversation that was merged into another one is asked for under its old id.
 _FACTS = f"""
-select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at, k.phone, o.sms_active, o.sms_number, m.no_phone_until,
+select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at, t.phone, o.sms_active, o.sms_number, m.no_phone_until,
        case when p.consented_at >= m.stopped_at then null else m.stopped_until end as stopped_until,
        p.allowed is not false as sms_allowed, p.consented_at is not null as sms_explicit, w.contacted is true as contacted,
        coalesce((select n.allowed from consents n
@@ -25,14 +25,20 @@ select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused
        exists (select from bridge_slots b
                 where b.org_id = u.org_id and b.conversation_id = c.conversation_id
                   and b.intent_id <> u.message_id and b.held_until > $4) as slot_taken
-  from unnest($1::text[], $2::uuid[], $3::uuid[]) with ordinality as u (org_id, conversation_id, message_id, n)
+  from unnest($1::text[], $2::uuid[], $3::uuid[], $5::text[]) with ordinality as u (org_id, conversation_id, message_id, named, n)
   left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
   join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
   join customers k on k.org_id = u.org_id and k.customer_id = c.customer_id
   join orgs o on o.org_id = u.org_id
-  left join lateral ({SMS_MARKS.format(org_id="u.org_id", phone="k.phone")}) m on true
+  cross join lateral ( -- a number that the intent named counts while it is one of the customer's, whichever they have besides
+       select case when u.named is null
+                     or not exists (select from customer_identities i
+                                     where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.named and i.customer_id = k.customer_id)
+                   then k.phone else u.named end as phone offset 0
+       ) t
+  left join lateral ({SMS_MARKS.format(org_id="u.org_id", phone="t.phone")}) m on true
   left join lateral ( -- a STOP of a number given up since holds no more
-       select n.allowed or coalesce(n.address <> k.phone, false) as allowed, case when n.allowed then n.at end as consented_at
+       select n.allowed or coalesce(n.address <> t.phone, false) as allowed, case when n.allowed then n.at end as consented_at
          from consents n
         where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'sms' offset 0
        ) p on true
@@ -154,14 +160,20 @@ class Heard(NamedTuple):
 
 
 async def facts_of(
-    db: Connection, messages: Sequence[tuple[str, UUID, UUID]], window: tuple[timedelta, timedelta], now: datetime
+    db: Connection,
+    messages: Sequence[tuple[str, UUID, UUID, str | None]],
+    window: tuple[timedelta, timedelta],
+    now: datetime,
 ) -> list[Facts | None]:
-    """What stands of each (org_id, conversation_id, message_id) now, in their order; None where there is no such conversation.
+    """What stands of each (org_id, conversation_id, message_id, named) now, in their order; None where there is no such conversation.
+
+    ``named``: the line of the number that the intent itself named.
 
     ``window``: its length, and how long after a message a refusal by Meta is doubtful.
     """
     facts: list[Facts | None] = [None] * len(messages)
-    for row in await db.fetch(_FACTS, *_columns(messages), now):
+    *asked, named = _columns(messages) if messages else ([], [], [], [])
+    for row in await db.fetch(_FACTS, *asked, now, named):
         facts[row["n"] - 1] = Facts(
             window=Window(
                 row["last_customer_at"], *window, row["refused_at"], row["first_refused_at"], row["last_refused_at"]

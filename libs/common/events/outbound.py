@@ -76,6 +76,7 @@ class SmsCommand(Event):
     route: Literal["bridge", "session"]
     from_number: str  # the org's own number, E.164
     to: str  # E.164
+    named: bool = False  # the intent itself named it
     text: str | None = None  # route session
     reason: BridgeReason = "window_expired"  # route bridge: why; what the original ends as begins with it
     org_name: str | None = None  # route bridge

@@ -82,7 +82,6 @@ def test_an_open_window_is_no_way_for_a_customer_without_whatsapp() -> None:
     [
         (but(phone=None), "no_phone"),
         (but(no_phone_until=NOW + DAY), "no_phone"),
-        (but(phone="+447700900555"), "no_phone"),
         (but(allowed=False), "sms_opted_out"),
         (but(stopped_until=NOW + DAY), "sms_opted_out"),
         (but(active=False), "sms_unavailable"),
@@ -109,6 +108,13 @@ def test_a_mark_that_is_over_stands_against_nothing() -> None:
 def test_another_spelling_of_the_number_is_the_same_line() -> None:
     known = but(phone="+5511987654321")
     assert objection(bridge=False, sender=SENDER, to="+551187654321", facts=known, now=NOW) is None
+
+
+def test_a_number_that_moved_while_the_sms_waited_goes_back_to_the_router() -> None:
+    for known in (but(phone="+447700900555"), but(phone="+447700900555", no_phone_until=NOW + DAY)):
+        assert plain(known) == bridge(known) == Returned("address_changed")
+    gone = but(phone=None)
+    assert objection(bridge=False, sender=SENDER, to=TO, facts=gone, now=NOW, named=True) == Returned("address_changed")
 
 
 def test_plain_text_asks_neither_window_nor_whatsapp() -> None:
