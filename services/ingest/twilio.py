@@ -3,6 +3,7 @@
 They are unordered and repeatable, and carry no time of their own: the time of receipt stands in for it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import parse_qs
@@ -12,7 +13,18 @@ from libs.common.errors import Undecodable
 from libs.common.events.inbound import TwilioStatusWebhook
 
 MAX_FIELDS = 200
+MAX_REF = 80
 
+_SHAPES = {
+    **dict.fromkeys(("MessageSid", "SmsSid", "AccountSid", "MessagingServiceSid"), re.compile(r"[A-Za-z0-9]{0,34}")),
+    **dict.fromkeys(("MessageStatus", "SmsStatus"), re.compile(r"[A-Za-z_]{0,30}")),
+    "ErrorCode": re.compile(r"[0-9]{0,10}"),
+    "ApiVersion": re.compile(r"[0-9-]{0,10}"),
+    **dict.fromkeys(("From", "To"), re.compile(r"[^\x00-\x1f]{0,40}")),
+    "RawDlrDoneDate": re.compile(r"[0-9]{0,20}"),
+}
+"""The fields that are used, and what they may hold. Twilio signs names and values without anything between them: a callback that was captured can
+be cut into other fields under the same signature. No such piece has the shape of the field it would be part of."""
 _KEPT = ("MessageStatus", "ErrorCode", "From", "To", "MessagingServiceSid", "RawDlrDoneDate")
 """What is kept of a status that came first. The numbers are compared with those of the send that it is said to be of."""
 
@@ -28,25 +40,33 @@ _STATUSES = {
 
 
 def read_form(body: bytes) -> dict[str, list[str]] | None:
-    """Every value of every field, blank ones too; None when it is no form."""
+    """Every value of every field, blank ones too; None when it is no form of Twilio's, which names no field twice."""
     try:
-        return parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="replace")
+        form = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="replace")
     except ValueError:
         return None
+    return form if all(len(values) == 1 for values in form.values()) else None
 
 
 def status_record(
     form: Mapping[str, Sequence[str]], received_at: datetime, ref: str | None = None
 ) -> tuple[bytes, bytes]:
-    """Key (MessageSid) and value of one record of ``webhooks.v1``; ``ref`` is the one in the address that was called."""
-    fields = {name: values[-1] for name, values in form.items() if values}
+    """Key (MessageSid) and value of one record of ``webhooks.v1``; ``ref`` is the one in the address that was called.
+
+    Fields that nobody uses are left out: Twilio adds new ones without notice.
+    """
+    fields = {name: form[name][-1] for name in _SHAPES if form.get(name)}
     webhook = TwilioStatusWebhook(received_at=received_at, form=fields, ref=ref)
     return fields.get("MessageSid", "").encode(), webhook.encode()
 
 
 def understand_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
-    """The status, or None for one that tells nothing. Raises Undecodable when it names no message, account or status."""
+    """The status, or None for one that tells nothing. Raises Undecodable when it names no message, account or status, or a field is none."""
     form = webhook.form
+    if any(not shape.fullmatch(form.get(name, "")) for name, shape in _SHAPES.items()):
+        raise Undecodable("bad_status", "a field holds what it cannot hold, or too much")
+    if webhook.ref is not None and len(webhook.ref) > MAX_REF:
+        raise Undecodable("bad_status", "the reference is longer than ours are")
     sid = form.get("MessageSid") or form.get("SmsSid")
     account = form.get("AccountSid")
     status = form.get("MessageStatus") or form.get("SmsStatus")

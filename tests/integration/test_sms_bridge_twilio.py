@@ -105,7 +105,7 @@ async def test_a_connection_that_was_never_made_is_simply_later(twilio: MakeTwil
 async def test_a_wrong_token_is_not_the_messages_fault(twilio: MakeTwilio) -> None:
     outcome = await twilio(auth_token="wrong").send(an_sms())
     assert isinstance(outcome, RetryLater)
-    assert (outcome.scope, outcome.code) == ("account", "20003")
+    assert (outcome.scope, outcome.code, outcome.fault) == ("provider", "20003", True)
 
 
 async def test_a_text_beyond_the_limit_is_refused(twilio: MakeTwilio) -> None:
