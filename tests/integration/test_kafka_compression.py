@@ -13,6 +13,7 @@ from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from tests.support.consuming import Bench, Handled, told
+from tests.support.logs import LogLines
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
 
@@ -98,3 +99,33 @@ async def test_a_letter_that_the_broker_refuses_gets_smaller_and_blocks_nothing(
     assert letters["0"].value == b"\xff"
     assert gzip.decompress(letters["1"].value) == b"\xff" * 4000
     assert told(letters["2"], "left_out") == "value"
+
+
+@pytest.mark.parametrize("codec", CODECS)
+async def test_a_batch_that_would_inflate_beyond_the_bound_is_skipped_loudly_and_its_neighbours_go_on(
+    bench: Bench, kafka_bootstrap: str, log_lines: LogLines, codec: str
+) -> None:
+    megabyte = bytes(1024 * 1024)
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka_bootstrap, compression_type=codec, max_request_size=1 << 30, max_batch_size=1 << 28
+    ) as producer:
+        bomb = producer.create_batch()
+        for _ in range(70):
+            assert bomb.append(key=b"k", value=megabyte, timestamp=None) is not None
+        await bench.put("before")
+        sent = await producer.send_batch(bomb, bench.connection.name(WEBHOOKS.name), partition=0)
+        assert (await sent).offset == 1
+        await bench.put("behind")
+    await bench.put("beside", partition=1)
+    handled = Handled()
+    async with bench.consumer(handled, dlq_run_limit=1) as consumer:
+        await eventually(lambda: len(handled.records) == 3)
+        [letter] = await bench.dead(1)
+        assert consumer.unready() is None
+    assert (handled.values(0), handled.values(1)) == (["before", "behind"], ["beside"])
+    assert await bench.committed(0, 1) == [72, 1]
+    assert (told(letter, "reason"), told(letter, "source_offset")) == ("batch_too_large", "70")
+    assert "offsets 1 to 70 " in told(letter, "detail")
+    assert told(letter, "left_out") == "value, key, headers"
+    [line] = log_lines.of("record.dead_lettered")
+    assert (line["level"], line["reason"]) == ("error", "batch_too_large")

@@ -17,6 +17,7 @@ from libs.common.events.topics import Topic
 from libs.common.kafka.isolate import DeadLetter
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import Headers
+from libs.common.kafka.skipped import Skipped
 
 REPLAYED = "replayed_"
 """How the headers begin that a replay adds."""
@@ -43,6 +44,9 @@ def shapes_of(
         "failed_at": failed_at.isoformat(),
         "service": service,
     }
+    if isinstance(source.value, Skipped):
+        yield Record(topic.dlq, None, b"", (*kept, *_encoded(told | {"left_out": "value, key, headers"})))
+        return
     yield Record(topic.dlq, source.key, source.value, (*kept, *_encoded(told)))
     value = source.value or b""
     told |= {"value_bytes": str(len(value)), "value_sha256": sha256(value).hexdigest()}

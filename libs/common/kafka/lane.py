@@ -27,6 +27,7 @@ from libs.common.kafka.isolate import DeadLetter, Entry, Isolation, Verdict
 from libs.common.kafka.partitions import Partitions, RawBatch
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Decode, Handle, RawRecord, Received, Rejected, check_headers
+from libs.common.kafka.skipped import Skipped
 from libs.common.kafka.spells import Spell
 from libs.common.logging import get_logger
 from libs.common.tally import Tally, Told
@@ -40,6 +41,7 @@ STUCK_AFTER = 120.0
 UNREADABLE_AFTER = 60.0
 REMINDER = 60.0
 DETAIL_IN_LOG = 200
+_LOUD = frozenset({"handler_failed", "batch_too_large", "batch_unreadable"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,8 @@ class Lane(Generic[T]):
         record = RawRecord(
             self.subscription.topic.name, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers
         )
+        if isinstance(raw.value, Skipped):
+            return Rejected(record, raw.value.reason, raw.value.detail, stops=raw.value.reason == "batch_unreadable")
         try:
             if record.headers:
                 check_headers(record)
@@ -200,7 +204,7 @@ class Lane(Generic[T]):
     def _tell_letters(self, told: "Told[tuple[str, str], DeadLetter]") -> None:
         """One line for ``told.count`` letters of a kind, with the place of the last of them."""
         letter = told.sample
-        tell = log.error if letter.reason == "handler_failed" else log.warning
+        tell = log.error if letter.reason in _LOUD else log.warning
         tell(
             "record.dead_lettered",
             topic=self.subscription.topic.name,

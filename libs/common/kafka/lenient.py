@@ -1,28 +1,36 @@
-"""Header keys that are not UTF-8 must not break a consumer.
+"""What one record or batch holds must not break a consumer: header keys that are not UTF-8, and more than a process can hold.
 
 aiokafka decodes header keys while it unpacks what it fetched. One key that is not UTF-8 raises out of ``getmany``: the partition never gets
 past it, and records of other partitions that the same call had already taken are skipped. Therefore
 
 1. ``allow_stray_header_keys`` teaches aiokafka's fetcher to read such a batch of records again, with stray bytes as lone surrogates;
-2. ``SteadyConsumer.getmany`` sets every partition back when it raises, whatever the reason (a checksum, for instance): nothing is skipped,
+2. a compressed batch is inflated within a bound (``inflate``). One beyond it, or that is not what its codec writes, is skipped: in its place comes
+   one record whose value is ``Skipped``;
+3. ``SteadyConsumer.getmany`` sets every partition back when it raises, whatever the reason (a checksum, for instance): nothing is skipped,
    and it remembers for how long it has come to that.
 """
 
 import asyncio
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
+from libs.common.kafka.inflate import BrokenError, TooLargeError, inflate
 from libs.common.kafka.partitions import InHand
+from libs.common.kafka.skipped import Skipped
 from libs.common.kafka.spells import Spell
 
 _LENGTH = struct.Struct(">qi")  # base offset, then how many bytes of the batch follow
+_MAGIC_AT, _ATTRIBUTES_AT, _RECORDS_AT = 16, 21, 61  # of a batch in the format since Kafka 0.11
+_MODERN = 2  # brokers of today take no other
+_CODEC = 0x07
 
 
 class _KeepingRecords:
@@ -43,10 +51,53 @@ class _KeepingRecords:
         batch = self._inner.next_batch()
         self._begin = self._end
         self._end += _LENGTH.size + _LENGTH.unpack_from(self._fetched, self._begin)[1]
-        return batch
+        modern = self._fetched[self._begin + _MAGIC_AT] >= _MODERN
+        compressed = modern and self._fetched[self._begin + _ATTRIBUTES_AT + 1] & _CODEC
+        return _BoundedBatch(batch, self.last_batch_bytes()) if compressed else batch
 
     def last_batch_bytes(self) -> bytes:
         return self._fetched[self._begin : self._end]
+
+
+class _BoundedBatch:
+    """A compressed batch as aiokafka has it, but for the way its records are inflated."""
+
+    def __init__(self, batch: Any, batch_bytes: bytes) -> None:
+        self._batch = batch
+        self._bytes = batch_bytes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        header = bytearray(self._bytes[:_RECORDS_AT])
+        codec = header[_ATTRIBUTES_AT + 1] & _CODEC
+        try:
+            records = inflate(codec, self._bytes[_RECORDS_AT:])
+        except TooLargeError:
+            yield self._instead("batch_too_large")
+        except BrokenError:
+            yield self._instead("batch_unreadable")
+        else:
+            header[_ATTRIBUTES_AT + 1] &= ~_CODEC
+            yield from DefaultRecordBatch(bytes(header) + records)
+
+    def _instead(self, reason: str) -> "_Placeholder":
+        last = self._batch.next_offset - 1
+        return _Placeholder(last, self._batch.max_timestamp, Skipped.of(reason, self._batch.base_offset, last))
+
+
+@dataclass(frozen=True, slots=True)
+class _Placeholder:
+    """A record of aiokafka's that stands for a whole batch, at its last offset."""
+
+    offset: int
+    timestamp: int
+    value: Skipped
+    timestamp_type: int = 0
+    key: None = None
+    checksum: None = None
+    headers: tuple[()] = ()
 
 
 class _LenientBytes(bytearray):
