@@ -6,7 +6,9 @@ later alike. What a class means for the message, for others and for how long is 
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, assert_never
+
+from libs.common.events.outbound import RefusalReason
 
 AccountScope = Literal["all", "templates"]
 ThrottleScope = Literal["pair", "account"]
@@ -85,3 +87,26 @@ Fault = (
     | Throttled
     | UnknownFault
 )
+
+
+def way_on(fault: Fault, *, template: bool) -> RefusalReason | None:  # noqa: PLR0911 -- one return per class
+    """Why a message that certainly was not delivered is decided again; None where it fails with the code. ``template``: it went as one."""
+    match fault:
+        case WindowClosed():
+            return "template_refused" if template else "window_closed"  # of a template the window is no matter
+        case TemplateGone():
+            return "template_not_approved" if template else None
+        case TemplateNeedsSync():
+            return "template_refused" if template else None
+        case RecipientFault(mark):
+            return "unreachable" if mark == "unreachable" or not template else "template_refused"
+        case AccountFault():
+            return "account"
+        case TransientFault():
+            return "transient"
+        case Throttled():
+            return "throttled"
+        case ContentFault() | UnknownFault():
+            return None
+        case _:
+            assert_never(fault)

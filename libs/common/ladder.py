@@ -1,9 +1,10 @@
 """The status of an outbound message: a one-way ladder ``pending < sent < delivered < read``, or ``failed``.
 
 Rule 1: a rung is never left downwards; ``read`` without ``delivered`` is fine (Meta implies the rungs below).
-Rule 2: a status counts only for the attempt it belongs to; an older attempt's late webhook says nothing about the present one.
-Rule 3: ``failed`` is final within an attempt. What we decided ourselves is never overwritten by a late webhook, and a message that reached the
-customer cannot fail any more.
+Rule 2: a status counts only for the attempt it belongs to; an older attempt's late webhook says nothing about the present one, but that the
+customer has the message: ``delivered`` and ``read`` of any attempt are proof of that.
+Rule 3: a message that reached the customer cannot fail any more, and proof wins over a failure that a provider told. What we decided ourselves
+is not overwritten by a late webhook, but by ``read``. The failure's reason, code and time stay: they are history.
 Rule 4: ``seq`` grows by one with every move, and only then, so that a repeated or reordered webhook tells nothing new.
 No I/O, no clock.
 """
@@ -14,6 +15,8 @@ from typing import Literal
 
 Status = Literal["pending", "sent", "delivered", "read", "failed"]
 Rung = Literal["sent", "delivered", "read"]
+PROVIDER_REFUSED = "provider_refused"
+"""The reason of a failure that a provider told."""
 _HEIGHT: dict[str, int] = {"pending": 0, "sent": 1, "delivered": 2, "read": 3}
 
 
@@ -68,11 +71,9 @@ class Failed:
 
 def advance(state: MessageState, event: Reached | Failed) -> MessageState:
     """The state after ``event``; ``seq`` differs from the state's own only when the message moved."""
-    if event.attempt != state.attempt:
-        return state
     match event:
         case Failed():
-            if state.status not in {"pending", "sent"}:
+            if event.attempt != state.attempt or state.status not in {"pending", "sent"}:
                 return state
             return replace(
                 state,
@@ -83,8 +84,14 @@ def advance(state: MessageState, event: Reached | Failed) -> MessageState:
                 seq=state.seq + 1,
             )
         case Reached():
+            proof = event.rung != "sent"
+            if event.attempt != state.attempt and not (proof and event.attempt < state.attempt):
+                return state
             timed = _timed(state, event)
-            if state.status == "failed" or _HEIGHT[event.rung] <= _HEIGHT[state.status]:
+            if state.status == "failed":
+                disproved = event.rung == "read" or (proof and state.reason == PROVIDER_REFUSED)
+                return replace(timed, status=event.rung, seq=state.seq + 1) if disproved else timed
+            if _HEIGHT[event.rung] <= _HEIGHT[state.status]:
                 return timed
             return replace(timed, status=event.rung, seq=state.seq + 1)
 

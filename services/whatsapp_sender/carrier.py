@@ -15,20 +15,25 @@ from libs.common.db.statuses import (
     store_provider_ids,
 )
 from libs.common.db.windows import refuse_windows
+from libs.common.directory import marks, templates
 from libs.common.directory.addressing import Address
 from libs.common.events.content import OutContent
 from libs.common.events.outbound import Channel, OutboundRefused
+from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync
 from libs.common.ids import callback_data
+from libs.common.logging import get_logger
+from libs.common.providers.meta import fault_of
 from libs.common.sending.outcomes import Evidence, Refused, Returned, SendOutcome, Unclear, Verdict
 from libs.common.sending.rows import Claim, Key, News, ProviderName, SendRow, Settled
 from libs.common.window import DOUBT_WAIT
 from services.whatsapp_sender import queries
-from services.whatsapp_sender.classify import TEMPLATE_GONE, WINDOW_CLOSED
 from services.whatsapp_sender.gate import Ready, judge
 from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
 from services.whatsapp_sender.recipients import learn
 from services.whatsapp_sender.sweep import Silence, weigh
+
+log = get_logger()
 
 CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
 
@@ -73,9 +78,7 @@ class WhatsappCarrier:
         )
         outcome = await self._graph.send(row.account, body, token=claim.prepared.token)
         self._silence.heard(outcome)
-        if isinstance(outcome, Returned) and self.is_template(row) != (outcome.reason == "template_not_approved"):
-            return Refused(outcome.code)  # an answer to another kind of message than we sent: no other route mends it
-        if isinstance(outcome, Returned) and outcome.code == str(WINDOW_CLOSED):
+        if isinstance(outcome, Returned) and outcome.reason == "window_closed":
             # a customer's clock may run ahead of ours; what we knew of must not outlive this answer
             at = [at for at in (row.claimed_at, claim.prepared.customer_at) if at is not None]
             if row.attempt > 1 and claim.prepared.doubtful_since is not None:
@@ -98,9 +101,32 @@ class WhatsappCarrier:
             await refuse_windows(
                 db, [(row.org_id, row.conversation_id, self._refused_at[row.key]) for row, _ in returned if row.key in self._refused_at]
             )  # fmt: skip
-            gone = {str(code): status for code, status in TEMPLATE_GONE.items()}
-            await queries.templates_gone(db, [(row, gone[f.code]) for row, f in returned if f.code in gone], now)
+            await self._tell_others(db, [(row, f.code) for row, f in returned if f.code is not None], now)
         return _news([s.row for s in settled], effects)
+
+    async def _tell_others(self, db: Connection, told: Sequence[tuple[SendRow, str]], now: datetime) -> None:
+        """What Meta's answers say about addresses and templates: others need not find it out again."""
+        marked: list[marks.Mark] = []
+        gone: list[tuple[templates.Used, str, datetime]] = []
+        stale: list[tuple[templates.Used, str, datetime]] = []
+        for row, code in told:
+            used, address = _used(row), _address(row)
+            match fault_of(code):
+                case RecipientFault("unreachable", timedelta() as lasts) if to := address.to or address.recipient:
+                    marked.append(
+                        marks.Mark(row.org_id, "whatsapp", to, "unreachable", code, "answer", now, now + lasts)
+                    )
+                case TemplateGone(status) if used is not None:
+                    gone.append((used, status, now))
+                case TemplateNeedsSync() if used is not None:
+                    stale.append((used, code, now))
+                case _:
+                    pass
+        await marks.mark(db, marked)
+        for template in await templates.gone(db, gone):
+            log.warning("template.gone", org_id=template.org_id, template=template.name, language=template.language)
+        for template in await templates.stale(db, stale):
+            log.warning("template.stale", org_id=template.org_id, template=template.name, language=template.language)
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
         """A message that was accepted after its claim was lost: ``evidence`` finds its id."""
@@ -135,6 +161,12 @@ def _route(row: SendRow) -> str:
 def _address(row: SendRow) -> Address:
     """Empty: a customer whose number was taken away, and who has no user id, can be written to no more."""
     return Address(row.command.get("to"), row.command.get("recipient"))
+
+
+def _used(row: SendRow) -> templates.Used | None:
+    """The template that was sent; None of a free-form message."""
+    name, language = queries.template_of(row)
+    return None if name is None or language is None else templates.Used(row.org_id, row.account, name, language)
 
 
 def _ids(settled: Settled) -> list[ProviderId]:

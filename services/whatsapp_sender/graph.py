@@ -50,7 +50,8 @@ class Graph:
                 trace_request_ctx=flight,
             ) as response:
                 answer = await _json(response)
-                return classify(number, response.status, answer, asked_wait(response.headers, self._now()))
+                wait = asked_wait(response.headers, self._now())
+                return classify(number, response.status, answer, wait, template=body.get("type") == "template")
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return _broken(left=False, error=error)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:

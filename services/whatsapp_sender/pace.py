@@ -21,6 +21,8 @@ BREAKER = Curve(timedelta(minutes=1), 2, timedelta(minutes=15))
 SPAM = Curve(timedelta(minutes=10), 2, timedelta(hours=6))
 MEDIA = Curve(timedelta(seconds=5), 3, timedelta(minutes=1))
 MEDIA_TRIES = 3
+STRAY = Curve(timedelta(seconds=5), 3, timedelta(minutes=5))
+"""After an error page of something on the way to Meta: it may be for this message alone."""
 UNREACHABLE = Curve(timedelta(milliseconds=500), 2, timedelta(seconds=30))
 
 _LONGEST = timedelta(hours=1)

@@ -1,7 +1,7 @@
 """The statements of the WhatsApp sender. They work on many rows of many tenants at once, and each names the tenant of every row."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -56,14 +56,6 @@ select u.org_id, u.message_id, u.attempt, e.account, e.provider_id
 
 _CAUGHT_UP = "select caught_up_at, since from progress where topic = $1"
 
-_TEMPLATES_GONE = """
-update templates t
-   set status = u.status, updated_at = $6
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) as u (org_id, account, name, language, status)
-  join whatsapp_numbers w on w.org_id = u.org_id and w.phone_number_id = u.account
- where t.org_id = u.org_id and t.waba_id = w.waba_id and t.name = u.name and t.language = u.language and t.status = 'APPROVED'
-"""
-
 
 async def facts(
     db: Connection,
@@ -72,7 +64,7 @@ async def facts(
     seen: Mapping[Key, tuple[Accepted, ...]],
 ) -> dict[Key, Facts]:
     """The gate's facts for every row, in one round trip. ``window``: its length, and how long after a message a refusal is doubtful."""
-    asked = [(row.org_id, row.conversation_id, row.account, *_template(row), _named(row)) for row in rows]
+    asked = [(row.org_id, row.conversation_id, row.account, *template_of(row), _named(row)) for row in rows]
     found = await db.fetch(_FACTS, *_columns(asked))
     return {
         rows[r["n"] - 1].key: Facts(
@@ -122,20 +114,14 @@ async def caught_up(db: Connection) -> list[CaughtUp]:
     return [CaughtUp(*r) for r in await db.fetch(_CAUGHT_UP, WEBHOOKS.name)]
 
 
-async def templates_gone(db: Connection, gone: Iterable[tuple[SendRow, str]], now: datetime) -> None:
-    """Meta said that the templates of these rows cannot be used; ``status`` is theirs from now on."""
-    rows = sorted({(row.org_id, row.account, *_template(row), status) for row, status in gone})
-    if rows:
-        await db.execute(_TEMPLATES_GONE, *_columns(rows), now)
-
-
 def _named(row: SendRow) -> str | None:
     """The line of the number that the intent itself named."""
     to = row.command.get("to")
     return canonical(to) if row.command.get("named") and isinstance(to, str) else None
 
 
-def _template(row: SendRow) -> tuple[str | None, str | None]:
+def template_of(row: SendRow) -> tuple[str | None, str | None]:
+    """Name and language of the template that a row sends; None and None of a free-form message."""
     content: Mapping[str, Any] = row.command.get("content") or {}
     return (content.get("name"), content.get("language")) if content.get("kind") == "template" else (None, None)
 

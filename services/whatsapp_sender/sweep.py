@@ -44,7 +44,7 @@ class Silence:
     def heard(self, outcome: SendOutcome) -> None:
         """A call ended so. What never left says nothing."""
         match outcome:
-            case Unknown():
+            case Unknown(answered=False) | RetryLater(answered=False):
                 self.unanswered += 1
             case RetryLater(code="never_left"):
                 return

@@ -104,10 +104,10 @@ async def test_metas_word_on_the_window_is_stored_and_the_router_decides_again(i
 
 async def test_statuses_of_a_standing_by_number_count_and_failures_carry_their_code(ingest: Ingest) -> None:
     await sent(ingest.pool, await a_conversation(ingest), "wamid.1")
-    inner = {"statuses": [a_status("wamid.1", "failed", now(), errors=[{"code": 131026, "title": "x"}])]}
+    inner = {"statuses": [a_status("wamid.1", "failed", now(), errors=[{"code": 131051, "title": "x"}])]}
     await ingest.post(a_webhook(a_value(standby=inner), field="standby"))
     (update,) = await ingest.told(DELIVERY_UPDATES, 1)
-    assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131026")
+    assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131051")
 
 
 async def test_a_message_that_the_agent_of_meta_answers_opens_the_window_too(ingest: Ingest) -> None:

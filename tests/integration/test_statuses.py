@@ -226,8 +226,8 @@ async def test_metas_131047_is_a_refusal_and_closes_the_window(pool: Pool) -> No
 
 async def test_any_other_failure_of_the_provider_ends_the_message_with_its_code(pool: Pool) -> None:
     await store(pool, an_id(await a_message(pool)))
-    [update] = (await receive(pool, a_status("failed", code="131026"))).updates
-    assert (update.status, update.reason, update.provider_code) == ("failed", "provider_refused", "131026")
+    [update] = (await receive(pool, a_status("failed", code="131051"))).updates
+    assert (update.status, update.reason, update.provider_code) == ("failed", "provider_refused", "131051")
 
 
 @pytest.mark.parametrize(

@@ -174,11 +174,11 @@ async def test_a_refusal_for_good_ends_the_message(
     line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
-    await sandbox.fault("meta", "fail", code=131026, calls=1)
+    await sandbox.fault("meta", "fail", code=131051, calls=1)
     await accept(line, command)
     await line.claim_once()
     [update] = await told.updates()
-    assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131026")
+    assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131051")
     assert (await garage.row(command))["told"] is True
 
 
@@ -222,7 +222,7 @@ async def test_what_was_not_told_is_told_by_the_sweeper(
 ) -> None:
     failed = await garage.command(await kim(garage, sandbox))
     refused = await garage.command(await garage.conversation(wrote_ago=timedelta(days=2)))
-    await sandbox.fault("meta", "fail", code=131026, calls=1)
+    await sandbox.fault("meta", "fail", code=131051, calls=1)
     async with a_sender(garage, out_of_reach(kafka_bootstrap), sandbox.url) as mute:
         await accept(mute, failed, refused)
         await mute.claim_once()

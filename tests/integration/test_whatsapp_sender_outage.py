@@ -43,12 +43,12 @@ async def arrive(line: Line[Ready], garage: Garage, conversations: list[Conversa
     return commands
 
 
-@pytest.mark.parametrize("mode", ["server_error", "stall", "reset"])
+@pytest.mark.parametrize("mode", ["page", "stall", "reset"])
 async def test_an_outage_costs_no_message_and_few_of_them_a_call(
     garage: Garage, producer: Producer, sandbox: SandboxClient, mode: Mode
 ) -> None:
     conversations = [await kim(garage, sandbox) for _ in range(10)]
-    await sandbox.fault("meta", mode, http_status=503 if mode == "server_error" else None, seconds=60)
+    await sandbox.fault("meta", mode, http_status=503 if mode == "page" else None, seconds=60)
     timings = quicker(timeout=timedelta(milliseconds=400)) if mode == "stall" else TIMINGS
     async with a_sender(garage, producer, sandbox.url, timings=timings) as line:
         commands = await arrive(line, garage, conversations, 30)
@@ -78,7 +78,7 @@ async def test_an_outage_costs_no_message_and_few_of_them_a_call(
 async def test_another_number_goes_on(line: Line[Ready], garage: Garage, sandbox: SandboxClient) -> None:
     here = await kim(garage, sandbox)
     others = [await kim(garage, sandbox) for _ in range(RUN)]
-    await sandbox.fault("meta", "server_error", http_status=503, number=NUMBER_ID)
+    await sandbox.fault("meta", "page", http_status=503, number=NUMBER_ID)
     await arrive(line, garage, others, RUN)
     [waiting] = await arrive(line, garage, [here], 1)
 
@@ -97,7 +97,7 @@ async def test_now_and_then_a_lost_answer_rests_nobody(
 ) -> None:
     conversations = [await kim(garage, sandbox) for _ in range(3 * RUN)]
     for n in range(3):
-        await sandbox.fault("meta", "server_error", calls=RUN - 1)
+        await sandbox.fault("meta", "page", calls=RUN - 1)
         commands = await arrive(line, garage, conversations[n * RUN : (n + 1) * RUN], RUN)
         assert await garage.states(*commands) == ["unknown"] * (RUN - 1) + ["accepted"]
     assert await garage.fetch("select from pauses") == []
@@ -106,7 +106,7 @@ async def test_now_and_then_a_lost_answer_rests_nobody(
 async def test_one_call_at_a_time_tries_it_out_whoever_makes_it(
     line: Line[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> None:
-    await sandbox.fault("meta", "server_error", http_status=503)
+    await sandbox.fault("meta", "page", http_status=503)
     await arrive(line, garage, [await kim(garage, sandbox) for _ in range(20)], 20)
     async with a_sender(garage, producer, sandbox.url) as replica:
         assert await replica.claim_once() == 0
@@ -125,7 +125,7 @@ async def test_a_message_that_the_gate_keeps_back_uses_up_no_try(
     line: Line[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversations = [await kim(garage, sandbox) for _ in range(RUN + 4)]
-    await sandbox.fault("meta", "server_error", http_status=503, calls=RUN)
+    await sandbox.fault("meta", "page", http_status=503, calls=RUN)
     *_, first, second, third, fourth = await arrive(line, garage, conversations, RUN + 4)
     await garage.execute(
         "update conversations set last_customer_at = $1 where conversation_id = any($2::uuid[])",

@@ -23,7 +23,7 @@ async def statuses(sandbox: SandboxClient, inbox: HookInbox) -> list[dict[str, o
     return statuses_in(inbox)
 
 
-@pytest.mark.parametrize("mode", ["drop_answer", "server_error", "stall"])
+@pytest.mark.parametrize("mode", ["drop_answer", "server_error", "page", "stall"])
 async def test_a_lost_answer_is_settled_by_metas_own_statuses(
     line: Line[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient, hook_inbox: HookInbox, *, told: Told, mode: str
 ) -> None:  # fmt: skip
@@ -212,7 +212,7 @@ async def test_an_outage_of_minutes_costs_the_messages_that_tried_it_out_and_no_
     line: Line[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(20)]
-    await sandbox.fault("meta", "server_error", http_status=503)
+    await sandbox.fault("meta", "page", http_status=503)
     await accept(line, *commands)
 
     async def minutes_pass(number: int) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.local.sandbox.shapes import Answer
 
-Mode = Literal["fail", "fail_async", "throttle", "stall", "slow", "drop_answer", "reset", "server_error"]
+Mode = Literal["fail", "fail_async", "throttle", "stall", "slow", "drop_answer", "reset", "server_error", "page"]
 Endpoint = Literal["send", "list", "fetch"]
 Provider = Literal["meta", "twilio"]
 
@@ -26,7 +26,8 @@ class Fault(BaseModel):
     - ``slow``: sent at once, answered after ``seconds``: webhooks overtake the answer.
     - ``drop_answer``: sent, then the connection closes without an answer.
     - ``reset``: the connection is reset before anything is processed.
-    - ``server_error``: ``http_status`` (500); sent only if ``sent``.
+    - ``server_error``: the provider's own error, JSON, with ``http_status`` (500); sent only if ``sent``.
+    - ``page``: the error page of something on the way, HTML, with ``http_status`` (502); sent only if ``sent``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -112,6 +113,9 @@ async def act_out(  # noqa: PLR0911  one arm per mode
             answer = process(None) if fault.sent else None
             failed = refuse(None, fault.http_status or 500)
             return Answer(failed.status, failed.body, failed.code, answer.subject if answer else None), True
+        case "page":
+            answer = process(None) if fault.sent else None
+            return Answer(fault.http_status or 502, {}, None, answer.subject if answer else None, page=True), True
         case "slow":
             answer = process(None)
             await asyncio.sleep(fault.seconds)
@@ -126,6 +130,17 @@ async def act_out(  # noqa: PLR0911  one arm per mode
             return _hang_up(request, refuse(None, None))
         case _:
             assert_never(fault.mode)
+
+
+def response(answer: Answer, *, alive: bool) -> web.Response:
+    """An answer as it goes over the wire; ``alive`` is false once the connection was closed."""
+    if not alive:
+        return web.Response(status=500)
+    if answer.page:
+        return web.Response(
+            text=f"<html><h1>{answer.status}</h1></html>", status=answer.status, content_type="text/html"
+        )
+    return web.json_response(answer.body, status=answer.status)
 
 
 def _hang_up(request: web.Request, answer: Answer) -> tuple[Answer, bool]:

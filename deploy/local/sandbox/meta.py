@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from deploy.local.sandbox.clock import unix_now
-from deploy.local.sandbox.faults import act_out
+from deploy.local.sandbox.faults import act_out, response
 from deploy.local.sandbox.hooks import Hook, Person, meta_status
 from deploy.local.sandbox.meta_errors import no_such_object, refusal, unauthorised
 from deploy.local.sandbox.meta_rules import Ask, judge
@@ -77,7 +77,7 @@ class MetaApi:
                 "subject": answer.subject,
             }
         )
-        return web.json_response(answer.body, status=answer.status) if alive else web.Response(status=500)
+        return response(answer, alive=alive)
 
     def _process(self, authorization: str, number_id: str, body: Any, late_code: int | None) -> Answer:
         """Accept or refuse; an accepted message is in the ledger and its statuses are under way."""

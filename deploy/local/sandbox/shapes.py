@@ -17,3 +17,5 @@ class Answer:
     """The provider's error code, when it is an error."""
     subject: str | None = None
     """The wamid or the message sid, when something was sent."""
+    page: bool = False
+    """It is no JSON, but the error page of something on the way."""

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from deploy.local.sandbox.clock import unix_now, utc
-from deploy.local.sandbox.faults import Endpoint, act_out
+from deploy.local.sandbox.faults import Endpoint, act_out, response
 from deploy.local.sandbox.hooks import Hook
 from deploy.local.sandbox.shapes import Answer, Json
 from deploy.local.sandbox.twilio_rules import PRICE, Text, callback_form, judge, refusal, resource
@@ -85,7 +85,7 @@ class TwilioApi:
             "subject": answer.subject,
         }
         calls.add(record)
-        return web.json_response(answer.body, status=answer.status) if alive else web.Response(status=500)
+        return response(answer, alive=alive)
 
     def _authorised(self, request: web.Request) -> bool:
         keys = self._world.keys

@@ -1,27 +1,39 @@
 """What statuses of providers come to: for the messages, for others, and for whom to tell. No I/O; ``libs.common.db.statuses`` brings it about.
 
-Meta's 131047 on a free-form send is no failure of the message but a refusal: it is stored on the conversation (``refused_at``) and told
-to the router, which decides again. A bridge that fails after its acceptance has used its conversation's day all the same, and the original keeps
-its reason; what became of the SMS is told of the bridge message itself.
+A failure says whose fault it is (``libs.common.providers``). What another way or another try may mend is no end of the message but a refusal, told to
+the router, which decides again; what concerns others is kept for them: the window by the time of the send, the address, the template, the
+account. What reached the customer ended well, whatever was said before.
 
-A failure that lies with the recipient marks the address; an SMS that arrived is a sign of life from it.
+A bridge that fails after its acceptance has used its conversation's day all the same, and the original keeps its reason; what became of the SMS
+is told of the bridge message itself.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
 from libs.common.db.messages import LockedMessage, told
-from libs.common.directory.marks import Sign
+from libs.common.directory.marks import MarkChannel, Sign
 from libs.common.directory.recipients import Unreached
+from libs.common.directory.templates import Used
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
-from libs.common.faults import RecipientFault
+from libs.common.faults import (
+    AccountFault,
+    AccountScope,
+    RecipientFault,
+    TemplateGone,
+    TemplateNeedsSync,
+    WindowClosed,
+    way_on,
+)
 from libs.common.ladder import Failed, Reached, Rung, advance
-from libs.common.providers import twilio
+from libs.common.providers import meta, twilio
+from libs.common.send_rows import Key
 
-RE_ENGAGEMENT = "131047"
 Provider = Literal["meta", "sms"]
+_UNSETTLED = frozenset({"pending", "sent"})
+_ARRIVED = frozenset({"delivered", "read"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +59,39 @@ class ProviderStatus:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Whose status it is: the message that it feeds, and the row of ``sends`` that it is about."""
+    """Whose status it is: the message that it feeds, and the row of ``sends`` that it is about, with what was sent.
+
+    ``account``: what throttles together (phone_number_id, the org's SMS number). ``called_at``: when the send was claimed for its call.
+    """
 
     org_id: str
     message_id: UUID
     send_id: UUID
     attempt: int
+    account: str | None = None
+    called_at: datetime | None = None
+    route: str | None = None
+    to: str | None = None
+    recipient: str | None = None
+    template: str | None = None
+    language: str | None = None
+
+    @property
+    def send(self) -> Key:
+        return self.org_id, self.send_id, self.attempt
+
+    @property
+    def address(self) -> str | None:
+        """Where it went: Meta takes the number where both stand."""
+        return self.to or self.recipient
+
+
+class AccountTrouble(NamedTuple):
+    """An account that is not in order, as a late status says."""
+
+    account: str
+    scope: AccountScope
+    code: str
 
 
 @dataclass(slots=True)
@@ -69,33 +108,92 @@ class Folded:
 
     effects: Effects = field(default_factory=Effects)
     refused: list[tuple[str, UUID, datetime]] = field(default_factory=list)
+    """Conversations whose free-form sends, made at that time, Meta refused because the window was closed."""
     unreached: list[Unreached] = field(default_factory=list)
     signs: list[Sign] = field(default_factory=list)
+    gone: list[tuple[Used, str, datetime]] = field(default_factory=list)
+    stale: list[tuple[Used, str, datetime]] = field(default_factory=list)
+    troubles: set[AccountTrouble] = field(default_factory=set)
+    proofs: set[Key] = field(default_factory=set)
+    """Sends that came out of an account that is in order."""
 
     def take(self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus) -> None:
-        if status.status == "failed" and status.code == RE_ENGAGEMENT and message.kind != "template":
-            self.refused.append((match.org_id, conversation_id, status.at))
-            if message.state.status in {"pending", "sent"} and message.state.attempt == match.attempt:
-                self.effects.refusals.append(_window_refusal(match, conversation_id, status))
+        if (
+            status.status == "failed"
+            and status.provider == "meta"
+            and self._refer(message, conversation_id, match, status)
+        ):
             return
         before = message.state
         _apply(message, match, status)
         update = told(message)
         if update is not None:
             self.effects.updates.append(update)
-        if status.status == "failed" and _ended_by_provider(message, match) and message.state.seq > before.seq:
-            self._blame(message, conversation_id, match, status)
-        if status.provider == "sms" and status.status in {"delivered", "read"} and message.sent_to is not None:
-            self.signs.append(Sign(match.org_id, "sms", message.sent_to, status.at))
+        if status.status == "failed":
+            if _ended_by_provider(message, match) and message.state.seq > before.seq:
+                self._blame(conversation_id, match, status)
+        elif status.provider == "meta":
+            self.proofs.add(match.send)
+        if status.status in _ARRIVED and match.address is not None:
+            channel: MarkChannel = "whatsapp" if status.provider == "meta" else "sms"
+            self.signs.append(Sign(match.org_id, channel, match.address, status.at))
 
-    def _blame(self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus) -> None:
-        """Remember what lies with the recipient of this send."""
-        fault = twilio.fault_of(status.code) if status.provider == "sms" else None
-        if isinstance(fault, RecipientFault) and status.code is not None and message.sent_to is not None:
-            self.unreached.append(
-                Unreached(
-                    match.org_id, conversation_id, "sms", message.sent_to, fault, status.code, "status", status.at
+    def conclude(self, messages: dict[tuple[str, UUID], LockedMessage]) -> None:
+        """After the last status: who reached the customer after all is not decided again."""
+        self.effects.refusals = [
+            refusal
+            for refusal in self.effects.refusals
+            if messages[refusal.org_id, refusal.intent_id].state.status not in _ARRIVED
+        ]
+
+    def _refer(self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus) -> bool:
+        """Keep what the failure says about others; whether the message goes to the router instead of ending here."""
+        fault = meta.fault_of(status.code)
+        code = status.code or ""
+        called_at = match.called_at or status.at
+        used = None
+        if match.route == "template" and match.account and match.template and match.language:
+            used = Used(match.org_id, match.account, match.template, match.language)
+        match fault:
+            case WindowClosed() if match.route != "template":
+                self.refused.append((match.org_id, conversation_id, called_at))
+            case AccountFault(scope) if match.account is not None:
+                self.troubles.add(AccountTrouble(match.account, scope, code))
+            case TemplateGone(now_is) if used is not None:
+                self.gone.append((used, now_is, max(status.at, called_at)))
+            case TemplateNeedsSync() if used is not None:
+                self.stale.append((used, code, max(status.at, called_at)))
+            case RecipientFault() if match.address is not None:
+                self.unreached.append(
+                    Unreached(
+                        match.org_id, conversation_id, "whatsapp", match.address, fault, code, "status", status.at
+                    )
                 )
+            case _:
+                pass
+        reason = way_on(fault, template=match.route == "template")
+        if reason is None:
+            return False
+        if message.state.status in _UNSETTLED and message.state.attempt == match.attempt:
+            self.effects.refusals.append(
+                OutboundRefused(
+                    intent_id=match.send_id,
+                    attempt=match.attempt,
+                    org_id=match.org_id,
+                    conversation_id=conversation_id,
+                    reason=reason,
+                    provider_code=status.code,
+                    at=status.at,
+                )
+            )
+        return True
+
+    def _blame(self, conversation_id: UUID, match: Match, status: ProviderStatus) -> None:
+        """Remember what lies with the recipient of this SMS."""
+        fault = twilio.fault_of(status.code) if status.provider == "sms" else None
+        if isinstance(fault, RecipientFault) and status.code is not None and match.to is not None:
+            self.unreached.append(
+                Unreached(match.org_id, conversation_id, "sms", match.to, fault, status.code, "status", status.at)
             )
 
 
@@ -109,15 +207,3 @@ def _apply(message: LockedMessage, match: Match, status: ProviderStatus) -> None
         message.state = advance(message.state, Failed(match.attempt, "provider_refused", status.code, status.at))
     elif status.status in get_args(Rung):
         message.state = advance(message.state, Reached(match.attempt, status.status, status.at))  # type: ignore[arg-type]  # narrowed by get_args
-
-
-def _window_refusal(match: Match, conversation_id: UUID, status: ProviderStatus) -> OutboundRefused:
-    return OutboundRefused(
-        intent_id=match.send_id,
-        attempt=match.attempt,
-        org_id=match.org_id,
-        conversation_id=conversation_id,
-        reason="window_closed",
-        provider_code=RE_ENGAGEMENT,
-        at=status.at,
-    )

@@ -26,15 +26,12 @@ class LockedMessage:
     channel: Channel
     kind: str
     notification_type: str | None
-    sent_to: str | None
     state: MessageState
     written: MessageState
 
 
 _LOCK_MESSAGES = """
 select m.org_id, m.message_id, coalesce(a.conversation_id, m.conversation_id) as conversation_id, m.channel, m.kind, m.notification_type,
-       (select s.command ->> 'to' from sends s
-         where s.org_id = m.org_id and s.message_id = coalesce(m.parent_id, m.message_id) and s.attempt = m.attempt) as sent_to,
        m.status, m.attempt, m.seq, m.reason, m.provider_code, m.sent_at, m.delivered_at, m.read_at, m.failed_at
   from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
   join messages m using (org_id, message_id)
@@ -88,7 +85,7 @@ async def write_states(db: Connection, messages: Iterable[LockedMessage]) -> Non
 
 
 def told(message: LockedMessage) -> DeliveryUpdate | None:
-    """What to tell about a message: its latest rung; None while it is pending, which is not told."""
+    """What to tell about a message: its latest rung; None while it is pending, which is not told. A failure that was disproved is history."""
     state = message.state
     if state.status == "pending" or state.at is None:
         return None
@@ -99,8 +96,8 @@ def told(message: LockedMessage) -> DeliveryUpdate | None:
         channel=message.channel,
         seq=state.seq,
         status=state.status,
-        reason=state.reason,
-        provider_code=state.provider_code,
+        reason=state.reason if state.status == "failed" else None,
+        provider_code=state.provider_code if state.status == "failed" else None,
         at=state.at,
     )
 
@@ -119,7 +116,6 @@ def _locked(row: Any) -> LockedMessage:
         channel=row["channel"],
         kind=row["kind"],
         notification_type=row["notification_type"],
-        sent_to=row["sent_to"],
         state=state,
         written=state,
     )

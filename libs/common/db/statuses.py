@@ -18,16 +18,21 @@ from typing import Any
 from uuid import UUID
 
 from libs.common import metrics
+from libs.common.db import pauses
 from libs.common.db.folding import Effects, Folded, Match, Provider, ProviderStatus
 from libs.common.db.messages import Key, lock_messages, told, write_states
 from libs.common.db.pool import Connection
 from libs.common.db.windows import refuse_windows
+from libs.common.directory import templates
 from libs.common.directory.marks import clear
 from libs.common.directory.recipients import remember
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import read_callback
 from libs.common.ladder import Failed, advance
 from libs.common.locks import PROVIDER_IDS, lock
+from libs.common.logging import get_logger
+
+log = get_logger()
 
 __all__ = [
     "Effects",
@@ -56,9 +61,15 @@ class ProviderId:
 
 
 _FIND = """
-select p.provider, p.account, p.provider_id, p.org_id, p.message_id, p.send_id, p.attempt
+select p.provider, p.account, p.provider_id, p.org_id, p.message_id, p.send_id, p.attempt, s.account as sender, s.claimed_at,
+       s.command ->> 'route' as route, s.command ->> 'to' as recipient, s.command ->> 'recipient' as bsuid,
+       s.command -> 'content' ->> 'name' as template, s.command -> 'content' ->> 'language' as language
   from unnest($1::text[], $2::text[], $3::text[]) as u (provider, account, provider_id)
   join provider_ids p using (provider, account, provider_id)
+  left join lateral (
+       select s.account, s.claimed_at, s.command from sends s
+        where s.org_id = p.org_id and s.message_id = p.send_id and s.attempt = p.attempt offset 0
+       ) s on true
  where p.applied or exists (select from messages m where m.org_id = p.org_id and m.message_id = p.message_id)
 """
 
@@ -108,7 +119,7 @@ async def receive_statuses(db: Connection, statuses: Sequence[ProviderStatus], n
             await db.execute(_KEEP, *_columns(columns), now)
     for provider, others in Counter(s.provider for s in statuses if s.id not in found and s.id not in missing).items():
         metrics.count("transom_statuses_of_others_total", others, provider=provider)
-    return await _settle(db, [(found[s.id], s) for s in statuses if s.id in found])
+    return await _settle(db, [(found[s.id], s) for s in statuses if s.id in found], now)
 
 
 async def store_provider_ids(db: Connection, ids: Sequence[ProviderId], now: datetime) -> Effects:
@@ -122,7 +133,7 @@ async def store_provider_ids(db: Connection, ids: Sequence[ProviderId], now: dat
     if not kept:
         return Effects()
     found = await _find(db, {s.id for s in kept})
-    return await _settle(db, [(found[s.id], s) for s in sorted(kept, key=lambda s: s.at)])
+    return await _settle(db, [(found[s.id], s) for s in sorted(kept, key=lambda s: s.at)], now)
 
 
 async def keep_provider_ids(db: Connection, ids: Sequence[ProviderId], now: datetime) -> None:
@@ -170,7 +181,7 @@ async def _find(db: Connection, ids: set[tuple[str, str, str]]) -> dict[tuple[st
     if not ids:
         return {}
     rows = await db.fetch(_FIND, *_columns(sorted(ids)))
-    return {(r[0], r[1], r[2]): Match(r[3], r[4], r[5], r[6]) for r in rows}
+    return {(r[0], r[1], r[2]): Match(*tuple(r)[3:]) for r in rows}
 
 
 async def _store(db: Connection, ids: Sequence[ProviderId], now: datetime, *, applied: bool) -> None:
@@ -182,7 +193,7 @@ async def _lock(db: Connection, ids: Sequence[tuple[str, str, str]]) -> None:
     await lock(db, PROVIDER_IDS, [":".join(i) for i in ids])
 
 
-async def _settle(db: Connection, pairs: Sequence[tuple[Match, ProviderStatus]]) -> Effects:
+async def _settle(db: Connection, pairs: Sequence[tuple[Match, ProviderStatus]], now: datetime) -> Effects:
     if not pairs:
         return Effects()
     messages = await lock_messages(db, {(m.org_id, m.message_id) for m, _ in pairs})
@@ -191,11 +202,24 @@ async def _settle(db: Connection, pairs: Sequence[tuple[Match, ProviderStatus]])
         message = messages.get((match.org_id, match.message_id))
         if message is not None and message.conversation_id is not None:
             folded.take(message, message.conversation_id, match, status)
+    folded.conclude(messages)
     await write_states(db, messages.values())
     await refuse_windows(db, folded.refused)
+    await _tell_others(db, folded, now)
+    return folded.effects
+
+
+async def _tell_others(db: Connection, folded: Folded, now: datetime) -> None:
+    """What the statuses say about addresses, templates and accounts. Pauses come last: they are locked after everything else."""
     await remember(db, folded.unreached)
     await clear(db, folded.signs)
-    return folded.effects
+    for template in await templates.gone(db, folded.gone):
+        log.warning("template.gone", org_id=template.org_id, template=template.name, language=template.language)
+    for template in await templates.stale(db, folded.stale):
+        log.warning("template.stale", org_id=template.org_id, template=template.name, language=template.language)
+    await pauses.proven(db, "meta", folded.proofs)
+    for trouble in sorted(folded.troubles):
+        await pauses.rest_account(db, "meta", trouble.account, trouble.code, now, proof="status", scope=trouble.scope)
 
 
 def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:

@@ -47,7 +47,8 @@ class RetryLater:
     with the code.
 
     ``fault``: the account is not in order and people must mend it (scopes ``account``, ``templates``, ``provider``). It rests, loudly; one call at
-    a time tries it out, an acceptance alone ends it, and no message's tries are used up.
+    a time tries it out, an acceptance alone ends it, and no message's tries are used up. ``answered``: False where something on the way to the
+    provider said so, such as a proxy; in a row that is as good as silence.
     """
 
     scope: Scope
@@ -56,6 +57,7 @@ class RetryLater:
     after: timedelta | None = None
     limit: int | None = None
     fault: bool = False
+    answered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It may have been processed: a timeout after the request left, a server error, an answer that says nothing."""
+    """It may have been processed: a timeout after the request left, a server error, an answer that says nothing.
+
+    ``answered``: the provider itself has spoken, so it is alive, whatever became of this message.
+    """
 
     code: str
+    answered: bool = False
 
 
 SendOutcome = Accepted | RetryLater | Returned | Refused | Unknown

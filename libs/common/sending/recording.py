@@ -71,7 +71,7 @@ class Recorder(Generic[PreparedT]):
 
     def add(self, claim: Claim[PreparedT], outcome: SendOutcome) -> None:
         """Record this answer soon."""
-        self._answers.append(_Answer(claim, outcome, self._runs.heard(claim.row.account, outcome)))
+        self._answers.append(_Answer(claim, outcome, self._runs.heard(claim.row, outcome)))
         self._any.set()
 
     def end(self) -> None:

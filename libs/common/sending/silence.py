@@ -1,5 +1,8 @@
 """A provider that answers nothing any more: its account rests, before every message that is due has spent a call on it. Pure.
 
+An error of the provider's own is an answer, whatever it says. An error page of something on the way to it is none: one such page may be for its
+message alone, several in a row for different messages are not.
+
 Each call into an outage leaves a send of unknown outcome, and a send has two calls. So after ``RUN`` such calls in a row the account rests
 for all; then one call at a time tries it out, ever more rarely, until one is answered. What waits was never sent and loses nothing.
 """
@@ -8,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from libs.common.send_rows import UNANSWERED, Pause, PauseKey
+from libs.common.send_rows import UNANSWERED, Key, Pause, PauseKey, SendRow
 from libs.common.sending.outcomes import Accepted, Curve, PreparedT, RetryLater, SendOutcome, Unknown
 from libs.common.sending.rows import Claim
 
 RUN = 5
-"""So many calls of one account without an answer, none accepted in between, and it rests."""
+"""So many messages of one account whose calls got no answer, none accepted in between, and it rests."""
 SILENT = RetryLater("account", Curve(timedelta(seconds=15), 2, timedelta(minutes=2)), UNANSWERED)
 """The wait of an account that answers nothing. It does not grow far: as long again passes until the end of an outage is noticed."""
 LAST_CALL_LOST = replace(SILENT, curve=replace(SILENT.curve, cap=timedelta(minutes=15)))
@@ -26,24 +29,31 @@ _NEVER_LEFT = "never_left"
 class Runs:
     """Calls in a row without an answer, as this process sees them; that an account rests is known to all."""
 
-    _runs: dict[str, int] = field(default_factory=dict)
+    _runs: dict[str, set[Key]] = field(default_factory=dict)
 
-    def heard(self, account: str, outcome: SendOutcome) -> bool:
-        """A call ended so. Returns whether the account must rest now; the count then begins anew, the rest is ended by an answer."""
+    def heard(self, row: SendRow, outcome: SendOutcome) -> bool:
+        """A call of this row ended so. Returns whether the account must rest now; the count then begins anew, the rest is ended by an answer."""
         if isinstance(outcome, Accepted):
-            self._runs.pop(account, None)
+            self._runs.pop(row.account, None)
         if not is_silence(outcome):
             return False
-        self._runs[account] = self._runs.get(account, 0) + 1
-        if self._runs[account] < RUN:
+        run = self._runs.setdefault(row.account, set())
+        run.add(row.key)
+        if len(run) < RUN:
             return False
-        del self._runs[account]
+        del self._runs[row.account]
         return True
 
 
 def is_silence(outcome: SendOutcome) -> bool:
-    """Whether the call left and nothing certain came back. A bug of ours says nothing about the provider."""
-    return isinstance(outcome, Unknown) and outcome.code != _OUR_FAULT
+    """Whether the call left and the provider itself said nothing. A bug of ours says nothing about it."""
+    match outcome:
+        case Unknown(code, answered):
+            return not answered and code != _OUR_FAULT
+        case RetryLater(answered=answered):
+            return not answered
+        case _:
+            return False
 
 
 def cause(
@@ -53,8 +63,8 @@ def cause(
     key: PauseKey = (claim.row.account, "all")
     pause = standing.get(key)
     rests = pause is not None and pause.kind == "silence"
-    if isinstance(outcome, RetryLater):
+    if isinstance(outcome, RetryLater) and outcome.answered:
         return SILENT if rests and outcome.code == _NEVER_LEFT else outcome
     if rests and key in claim.probes and is_silence(outcome):
-        return LAST_CALL_LOST if claim.row.resends else SILENT
+        return LAST_CALL_LOST if claim.row.resends and isinstance(outcome, Unknown) else SILENT
     return SILENT if opens else None

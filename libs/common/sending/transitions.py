@@ -305,5 +305,7 @@ class Recovery:
                     self.again.add(key)
                 case Returned() | Refused() if key[1] == "all":
                     self.over.add(key)
+                case Unknown(answered=True) if pause is not None and pause.kind == "silence":
+                    self.over.add(key)  # whatever became of this message, the provider speaks again
                 case _:
                     continue

@@ -63,14 +63,43 @@ def test_a_delivered_message_cannot_fail() -> None:
 
 def test_another_attempts_status_says_nothing() -> None:
     assert walk([Reached(2, "read", T0), Failed(2, "provider_refused", None, T0)])[-1] == MessageState("pending", 1)
+    second = MessageState("pending", 2)
+    assert advance(advance(second, Reached(1, "sent", T0)), Failed(1, "provider_refused", "131000", T0)) == second
+
+
+def test_proof_wins_over_a_failure_that_the_provider_told_and_the_failure_stays_in_the_history() -> None:
+    failed, delivered, read = walk(
+        [Failed(1, "provider_refused", "131000", T0), Reached(1, "delivered", T0), Reached(1, "read", T0)]
+    )[1:]
+    assert [(s.status, s.seq) for s in (failed, delivered, read)] == [("failed", 1), ("delivered", 2), ("read", 3)]
+    assert (read.reason, read.provider_code, read.failed_at) == ("provider_refused", "131000", T0)
+
+
+def test_a_sent_that_comes_after_a_failure_proves_nothing() -> None:
+    assert walk([Failed(1, "provider_refused", "131000", T0), Reached(1, "sent", T0)])[-1].status == "failed"
+
+
+def test_a_local_failure_is_overwritten_by_read_alone() -> None:
+    bridged = Failed(1, "window_expired_bridge_sent", None, T0)
+    assert walk([bridged, Reached(1, "delivered", T0)])[-1].status == "failed"
+    assert walk([bridged, Reached(1, "read", T0)])[-1].status == "read"
+
+
+def test_an_earlier_attempt_that_reached_the_customer_is_proof_for_the_message() -> None:
+    second = MessageState("pending", 2)
+    assert advance(second, Reached(1, "delivered", T0)).status == "delivered"
+    bridged = advance(second, Failed(2, "window_expired_bridge_sent", None, T0))
+    assert advance(bridged, Reached(1, "delivered", T0)).status == "failed"
+    assert advance(bridged, Reached(1, "read", T0)).status == "read"
 
 
 @given(histories)
-def test_no_history_goes_down_or_leaves_failed(events: Sequence[Event]) -> None:
+def test_no_history_goes_down_and_only_proof_leaves_failed(events: Sequence[Event]) -> None:
     for before, after in pairwise(walk(events)):
         if before.status == "failed":
-            assert after.status == "failed"
-            assert after.reason == before.reason
+            local = before.reason != "provider_refused"
+            assert after.status in ({"failed", "read"} if local else {"failed", "delivered", "read"})
+            assert (after.reason, after.failed_at) == (before.reason, before.failed_at)
         elif after.status != "failed":
             assert HEIGHT[after.status] >= HEIGHT[before.status]
 

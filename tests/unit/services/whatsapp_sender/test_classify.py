@@ -21,7 +21,15 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 def mended(code: str, after: timedelta | None = None) -> RetryLater:
-    return RetryLater("account", pace.BREAKER, code, after)
+    return RetryLater("account", pace.BREAKER, code, after, fault=True)
+
+
+def stray(code: str) -> RetryLater:
+    return RetryLater("message", pace.STRAY, code, answered=False)
+
+
+def answered(code: str) -> Unknown:
+    return Unknown(code, answered=True)
 
 
 def busy(code: str, after: timedelta | None = None) -> RetryLater:
@@ -39,33 +47,33 @@ MEANINGS: dict[str, SendOutcome] = {
     "the_template_is_paused": Returned("template_not_approved", "132015"),
     "the_template_is_disabled": Returned("template_not_approved", "132016"),
     # the recipient
-    "the_message_is_undeliverable": Refused("131026"),
-    "the_business_blocked_the_user": Refused("130403"),
+    "the_message_is_undeliverable": Returned("unreachable", "131026"),
+    "the_business_blocked_the_user": Returned("unreachable", "130403"),
     "the_recipient_is_not_in_the_allowed_list": Refused("131030"),
     "the_sender_is_the_recipient": Refused("131021"),
-    "the_user_had_too_much_marketing": Refused("131049"),
-    "the_user_stopped_marketing": Refused("131050"),
-    "the_user_is_part_of_an_experiment": Refused("130472"),
-    "the_country_is_restricted": Refused("130497"),
+    "the_user_had_too_much_marketing": Returned("template_refused", "131049"),
+    "the_user_stopped_marketing": Returned("template_refused", "131050"),
+    "the_user_is_part_of_an_experiment": Returned("template_refused", "130472"),
+    "the_country_is_restricted": Returned("unreachable", "130497"),
     # the content
     "the_message_type_is_not_supported": Refused("131051"),
     "a_parameter_is_invalid": Refused("100"),
-    "a_required_parameter_is_missing": Refused("131008"),
+    "a_required_parameter_is_missing": Returned("template_refused", "131008"),
     "a_parameter_value_is_invalid": Refused("131009"),
     "the_error_data_is_a_string": Refused("131009"),
-    "the_number_of_template_parameters_is_wrong": Refused("132000"),
-    "the_template_text_became_too_long": Refused("132005"),
-    "the_template_breaks_a_character_policy": Refused("132007"),
-    "the_template_parameter_format_is_wrong": Refused("132012"),
-    "a_template_parameter_holds_a_newline": Refused("132018"),
+    "the_number_of_template_parameters_is_wrong": Returned("template_refused", "132000"),
+    "the_template_text_became_too_long": Returned("template_refused", "132005"),
+    "the_template_breaks_a_character_policy": Returned("template_refused", "132007"),
+    "the_template_parameter_format_is_wrong": Returned("template_refused", "132012"),
+    "a_template_parameter_holds_a_newline": Returned("template_refused", "132018"),
     "a_flow_is_blocked": Refused("132068"),
     "a_flow_is_throttled": Refused("132069"),
     "the_user_caused_a_generic_error": Refused("135000"),
-    "a_business_scoped_id_is_not_supported_here": Refused("131062"),
-    "marketing_templates_are_disabled": Refused("131063"),
+    "a_business_scoped_id_is_not_supported_here": Returned("template_refused", "131062"),
+    "marketing_templates_are_disabled": Returned("template_refused", "131063"),
     "the_identity_key_does_not_match": Refused("137000"),
-    "the_code_is_a_string": Refused("131026"),
-    "an_error_comes_with_success": Refused("131026"),
+    "the_code_is_a_string": Returned("unreachable", "131026"),
+    "an_error_comes_with_success": Returned("unreachable", "131026"),
     "a_code_that_nobody_knows_yet": Refused("139999"),
     # too fast
     "the_pair_sends_too_fast": RetryLater("pair", pace.PAIR, "131056"),
@@ -82,7 +90,7 @@ MEANINGS: dict[str, SendOutcome] = {
     "the_account_is_in_maintenance": RetryLater("account", pace.MAINTENANCE, "131057"),
     "the_media_could_not_be_fetched": RetryLater("message", pace.MEDIA, "131053", limit=pace.MEDIA_TRIES),
     # people must mend the account
-    "the_number_hit_the_spam_limit": RetryLater("templates", pace.SPAM, "131048"),
+    "the_number_hit_the_spam_limit": RetryLater("templates", pace.SPAM, "131048", fault=True),
     "the_templates_were_wrongly_categorized": mended("131064"),
     "the_account_is_locked": mended("131031"),
     "the_account_is_blocked_for_policy": mended("368"),
@@ -101,20 +109,20 @@ MEANINGS: dict[str, SendOutcome] = {
     "the_business_number_does_not_exist": mended("100"),
     "the_display_name_is_not_approved": mended("131037"),
     "an_authorization_error_with_a_code_that_nobody_knows_yet": mended("139996"),
-    "the_code_is_missing": mended("400"),
-    "the_error_is_a_string": mended("400"),
-    "a_proxy_forbids": mended("403"),
-    "nobody_lives_at_this_address": mended("404"),
-    "the_address_has_moved": mended("302"),
+    "the_code_is_missing": RetryLater("message", pace.STRAY, "400"),
+    "the_error_is_a_string": stray("400"),
+    "a_proxy_forbids": stray("403"),
+    "nobody_lives_at_this_address": stray("404"),
+    "the_address_has_moved": stray("302"),
     # may have been processed
-    "an_unknown_error_occurred": Unknown("1"),
-    "the_service_is_temporarily_unavailable": Unknown("2"),
-    "something_went_wrong": Unknown("131000"),
-    "the_service_is_unavailable": Unknown("131016"),
-    "the_server_is_temporarily_unavailable": Unknown("133004"),
-    "a_transient_code_that_nobody_knows_yet": Unknown("139998"),
-    "a_server_error_with_a_code_that_nobody_knows_yet": Unknown("139997"),
-    "an_unknown_error_comes_with_success": Unknown("139999"),
+    "an_unknown_error_occurred": answered("1"),
+    "the_service_is_temporarily_unavailable": answered("2"),
+    "something_went_wrong": answered("131000"),
+    "the_service_is_unavailable": answered("131016"),
+    "the_server_is_temporarily_unavailable": answered("133004"),
+    "a_transient_code_that_nobody_knows_yet": answered("139998"),
+    "a_server_error_with_a_code_that_nobody_knows_yet": answered("139997"),
+    "an_unknown_error_comes_with_success": answered("139999"),
     "the_answer_names_no_message": Unknown("200"),
     "the_message_has_an_empty_id": Unknown("200"),
     "the_answer_is_an_empty_object": Unknown("200"),
@@ -128,9 +136,21 @@ MEANINGS: dict[str, SendOutcome] = {
 }
 
 
-def read(answer: dict[str, Any]) -> SendOutcome:
+TO_TEMPLATES = {
+    "a_required_parameter_is_missing",
+    "a_business_scoped_id_is_not_supported_here",
+    "marketing_templates_are_disabled",
+    "the_user_had_too_much_marketing",
+    "the_user_is_part_of_an_experiment",
+    "the_user_stopped_marketing",
+}
+"""Beside those whose names say so, the answers to sends of templates."""
+
+
+def read(name: str, answer: dict[str, Any]) -> SendOutcome:
     body = answer["body"] if "body" in answer else _parsed(answer["text"])
-    return classify(NUMBER, answer["status"], body, asked_wait(answer.get("headers", {}), NOW))
+    wait = asked_wait(answer.get("headers", {}), NOW)
+    return classify(NUMBER, answer["status"], body, wait, template="template" in name or name in TO_TEMPLATES)
 
 
 def _parsed(text: str) -> object:
@@ -142,7 +162,7 @@ def _parsed(text: str) -> object:
 
 @pytest.mark.parametrize("name", recordings("graph/answers"))
 def test_an_answer_means_what_it_was_found_to_mean(name: str) -> None:
-    assert read(recording("graph/answers", name)) == MEANINGS[name]
+    assert read(name, recording("graph/answers", name)) == MEANINGS[name]
 
 
 def test_every_meaning_has_its_answer_on_file() -> None:
@@ -152,15 +172,25 @@ def test_every_meaning_has_its_answer_on_file() -> None:
 @pytest.mark.parametrize("name", recordings("graph"))
 def test_what_the_sandbox_is_held_to_is_understood(name: str) -> None:
     scenario = recording("graph", name)
-    accepted = isinstance(read(scenario), Accepted)
+    accepted = isinstance(read(name, scenario), Accepted)
     assert accepted == bool(scenario["status"] == 200 and scenario["body"].get("messages"))
 
 
 def test_the_code_counts_whatever_the_status_says() -> None:
     answer = recording("graph/answers", "the_window_is_closed")
-    assert {classify(NUMBER, status, answer["body"]) for status in (200, 400, 403, 404, 429, 500, 503)} == {
-        Returned("window_closed", "131047")
-    }
+    assert {
+        classify(NUMBER, status, answer["body"], template=False) for status in (200, 400, 403, 404, 429, 500, 503)
+    } == {Returned("window_closed", "131047")}
+
+
+def test_an_answer_to_another_kind_of_message_than_was_sent_lies_with_the_message() -> None:
+    def answer(code: int, *, template: bool) -> SendOutcome:
+        return classify(NUMBER, 400, {"error": {"code": code}}, template=template)
+
+    assert answer(132015, template=False) == Refused("132015")
+    assert answer(131008, template=False) == Refused("131008")
+    assert answer(131047, template=True) == Returned("template_refused", "131047")
+    assert answer(131049, template=False) == Returned("unreachable", "131049")
 
 
 JSON = st.recursive(
@@ -171,7 +201,7 @@ JSON = st.recursive(
 
 @given(st.integers(100, 599), JSON)
 def test_no_answer_breaks_the_reading(status: int, body: Any) -> None:
-    outcome = classify(NUMBER, status, body)
+    outcome = classify(NUMBER, status, body, template=False)
     assert isinstance(outcome, Accepted | RetryLater | Returned | Refused | Unknown)
     if isinstance(outcome, Accepted):
         assert 200 <= status < 300
@@ -182,7 +212,7 @@ def test_no_answer_breaks_the_reading(status: int, body: Any) -> None:
 def test_success_and_server_errors_without_a_known_code_are_never_called_unprocessed(status: int, body: Any) -> None:
     if isinstance(body, dict):
         body = {key: value for key, value in body.items() if key != "error"}
-    assert isinstance(classify(NUMBER, status, body), Accepted | Unknown)
+    assert isinstance(classify(NUMBER, status, body, template=False), Accepted | Unknown)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +229,12 @@ def test_success_and_server_errors_without_a_known_code_are_never_called_unproce
     ],
 )
 def test_an_answer_says_whom_meta_calls_the_recipient(contacts: Any, recipient: tuple[str | None, str | None]) -> None:
-    found = classify(NUMBER, 200, {"messaging_product": "whatsapp", "contacts": contacts, "messages": [{"id": WAMID}]})
+    found = classify(
+        NUMBER,
+        200,
+        {"messaging_product": "whatsapp", "contacts": contacts, "messages": [{"id": WAMID}]},
+        template=False,
+    )
     assert isinstance(found, Accepted)
     assert (found.provider_id, found.wa_id, found.bsuid) == (WAMID, *recipient)
 

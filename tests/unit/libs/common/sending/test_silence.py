@@ -20,6 +20,8 @@ TIMINGS = Timings(timeout=10 * SECOND, lease=20 * SECOND, grace=30 * SECOND)
 LOST, SENT = Unknown("503"), Accepted("106", "wamid.X")
 NEVER_LEFT = RetryLater("account", Curve(SECOND, 2, 60 * SECOND), "never_left")
 THROTTLED = replace(NEVER_LEFT, code="130429")
+ANSWERED = Unknown("131000", answered=True)
+STRAY = RetryLater("message", Curve(SECOND, 2, 60 * SECOND), "403", answered=False)
 AT: PauseKey = ("106", "all")
 
 
@@ -47,18 +49,26 @@ def resting(kind: PauseKind = "silence", *, tries: int = 1, until: datetime = NO
     return {AT: Pause("106", "all", until, tries, UNANSWERED, kind, "answer", NOW)}
 
 
-@given(st.lists(st.sampled_from([LOST, SENT, THROTTLED, NEVER_LEFT, Refused("131026"), Unknown("fault")])))
+@given(
+    st.lists(st.sampled_from([LOST, STRAY, SENT, THROTTLED, NEVER_LEFT, ANSWERED, Refused("131026"), Unknown("fault")]))
+)
 def test_a_run_is_so_many_lost_answers_with_no_acceptance_between_them(outcomes: list[SendOutcome]) -> None:
     runs, run = Runs(), 0
-    for outcome in outcomes:
-        run = 0 if outcome == SENT else run + (outcome == LOST)
-        assert runs.heard("106", outcome) == (outcome == LOST and run == RUN)
+    for number, outcome in enumerate(outcomes):
+        run = 0 if outcome == SENT else run + (outcome in (LOST, STRAY))
+        assert runs.heard(a_row(number), outcome) == (outcome in (LOST, STRAY) and run == RUN)
         run %= RUN
+
+
+def test_one_message_is_no_run_however_often_its_calls_get_no_answer() -> None:
+    runs = Runs()
+    assert not any(runs.heard(a_row(1), STRAY) for _ in range(3 * RUN))
 
 
 def test_each_account_has_a_run_of_its_own() -> None:
     runs = Runs()
-    assert not any(runs.heard(str(account), LOST) for _ in range(RUN - 1) for account in range(10))
+    rows = [replace(a_row(number), account=str(account)) for number in range(RUN - 1) for account in range(10)]
+    assert not any(runs.heard(row, LOST) for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +81,10 @@ def test_each_account_has_a_run_of_its_own() -> None:
         ((), resting(), LOST, False, None),
         ((AT,), resting(), Unknown("fault"), False, None),
         ((AT,), resting(), SENT, False, None),
+        ((AT,), resting(), ANSWERED, False, None),
+        ((), {}, STRAY, True, SILENT),
+        ((), {}, STRAY, False, None),
+        ((AT,), resting(), STRAY, False, SILENT),
         ((), {}, THROTTLED, False, THROTTLED),
         ((AT,), resting(), THROTTLED, False, THROTTLED),
         ((AT,), resting(), NEVER_LEFT, False, SILENT),
