@@ -188,12 +188,8 @@ def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Understood:
     if not isinstance(item, dict):
         raise Undecodable("bad_item", "the item is not an object")
     match kind:
-        case "message" if item.get("group_id"):
-            return _group_message(webhook, item, received_at)
         case "message":
-            if item.get("type") == "system":
-                return _notice(webhook, item, received_at)
-            return _message(webhook, item, received_at, reaction_opens=reaction_opens)
+            return _said(webhook, item, received_at, reaction_opens=reaction_opens)
         case "status":
             return _status(webhook, item, received_at)
         case "change" if webhook.get("field") == "user_id_update":
@@ -213,6 +209,16 @@ def _dead(body: object) -> Undecodable:
             return Undecodable("item_too_large", "an item of the webhook fits no record")
         case _:
             return Undecodable("not_a_webhook", "signed JSON, but not a WhatsApp webhook")
+
+
+def _said(
+    webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime, *, reaction_opens: bool
+) -> CustomerMessage | GroupMessage | IdentityChange:
+    if item.get("group_id"):
+        return _group_message(webhook, item, received_at)
+    if item.get("type") == "system":
+        return _notice(webhook, item, received_at)
+    return _message(webhook, item, received_at, reaction_opens=reaction_opens)
 
 
 def _message(

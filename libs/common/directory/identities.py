@@ -12,7 +12,7 @@ from uuid import UUID
 
 from libs.common.directory import conversations
 from libs.common.directory.conversations import Address, Strange
-from libs.common.directory.holdings import Person, Source
+from libs.common.directory.holdings import Origin, Person, Source
 from libs.common.directory.identity_rows import (
     end_links,
     end_links_of,
@@ -98,9 +98,8 @@ async def bind(db: "Connection", bindings: Sequence[Binding], now: datetime) -> 
 
 def _sighting(one: Binding) -> Sighting:
     number = from_wa_id(one.wa_id) or one.phone
-    return Sighting(
-        one.org_id, number, one.wa_id, one.bsuid, one.at, one.source, meant=one.customer_id, origin="outbound"
-    )
+    origin: Origin = "inbound" if one.source == "shared" else "outbound"
+    return Sighting(one.org_id, number, one.wa_id, one.bsuid, one.at, one.source, meant=one.customer_id, origin=origin)
 
 
 async def resolve(db: "Connection", told: Sequence[Sighting | Notice], now: datetime) -> list[Resolved]:

@@ -1,0 +1,266 @@
+"""Nobody's words come into another's thread, whatever people do with their numbers and in whatever order it is told."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from libs.common.db.pool import Pool, open_pool
+from libs.common.directory.identities import Binding, bind
+from libs.common.events.directory import CustomerUpserted
+from services.ingest import directory, identify, queries
+from services.ingest.identify import Changed, Wanted
+from services.ingest.understand import Sender
+from tests.support.ingest import tell_org
+
+START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+NUMBERS = ("447700900111", "447700900222", "5511990000001")
+SPELLED = {"5511990000001": "551190000001"}
+"""WhatsApp's spelling where it has another one."""
+
+
+class Said(NamedTuple):
+    """A message of ``person``, by the ids that it named."""
+
+    person: int
+    sender: Sender
+    at: datetime
+    wamid: str
+
+
+class Notice(NamedTuple):
+    before: Sender
+    now: Sender
+    at: datetime
+
+
+class Told(NamedTuple):
+    """The directory tells a customer's phone."""
+
+    customer_id: UUID
+    phone: str
+    at: datetime
+
+
+class Reached(NamedTuple):
+    """A status names whom a message of ours reached."""
+
+    sender: Sender
+    at: datetime
+
+
+class Linked(NamedTuple):
+    """Whoever is in a thread gets a link to it."""
+
+    person: int
+
+
+Event = Said | Notice | Told | Reached | Linked
+
+
+@dataclass
+class World:
+    """People and their numbers as they are; what is told of them is true, if late."""
+
+    modern: bool
+    """Meta names a BSUID with every message. Otherwise it may name the number alone, and then every change of a number is told."""
+    events: list[Event] = field(default_factory=list)
+    numbers: dict[int, str] = field(default_factory=dict)
+    bsuids: dict[int, str] = field(default_factory=dict)
+    listed: dict[int, UUID] = field(default_factory=dict)
+    clock: int = 0
+    made: int = 0
+
+    def now(self) -> datetime:
+        self.clock += 1
+        return START + timedelta(seconds=self.clock)
+
+    def sender(self, person: int, form: int) -> Sender:
+        number, bsuid = self.numbers[person], self.bsuids[person]
+        wa_id = SPELLED.get(number, number)
+        if form == 0:
+            return Sender(wa_id, bsuid)
+        if form == 1:
+            return Sender(None, bsuid)
+        return Sender(wa_id, bsuid if self.modern else None)
+
+    def settle(self, person: int, number: str) -> None:
+        self.made += 1
+        self.numbers[person], self.bsuids[person] = number, f"GB.{self.made:020}"
+
+    def does(self, person: int, what: str, form: int, number: str) -> None:
+        if person not in self.numbers:
+            if number in self.numbers.values():
+                return
+            self.settle(person, number)
+        match what:
+            case "writes":
+                self.events.append(Said(person, self.sender(person, form), self.now(), f"wamid.{uuid4()}"))
+            case "is reached":
+                self.events.append(Reached(self.sender(person, 0), self.now()))
+            case "is linked":
+                self.events.append(Linked(person))
+            case "is listed":
+                customer_id = self.listed.setdefault(person, uuid4())
+                self.events.append(Told(customer_id, f"+{self.numbers[person]}", self.now()))
+            case "moves" if number not in self.numbers.values():
+                before = self.sender(person, 0)
+                self.settle(person, number)
+                self.tells(person, before, self.sender(person, 0), form)
+            case "leaves" if self.modern and person not in self.listed:
+                del self.numbers[person], self.bsuids[person]  # who takes the number is seen by the BSUID alone
+
+    def tells(self, person: int, before: Sender, now: Sender, form: int) -> None:
+        at = self.now()
+        if form == 0 or (person in self.listed and form == 3):
+            self.events.append(Notice(before, now, at))
+        elif form == 1 or not self.modern or person in self.listed:
+            self.events.append(Notice(Sender(before.wa_id, None), Sender(now.wa_id, None), at))
+        elif form == 2:
+            self.events.append(Notice(Sender(None, before.bsuid), Sender(None, now.bsuid), at))
+        # else the notice is lost
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 2),
+        st.sampled_from(
+            ("writes", "writes", "writes", "moves", "moves", "leaves", "is listed", "is reached", "is linked")
+        ),
+        st.integers(0, 3),
+        st.sampled_from(NUMBERS),
+    ),
+    min_size=2,
+    max_size=12,
+)
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
+        yield pool
+
+
+@dataclass
+class Garage:
+    """One organisation, to which everything is told."""
+
+    pool: Pool
+    org_id: str
+    number: str
+    links: dict[bytes, str] = field(default_factory=dict)
+    """Every link that was sent, and whose thread it led to then."""
+
+    async def hears(self, events: Sequence[Event]) -> None:
+        """What comes together is settled together, as the worker does."""
+        items = [one for one in events if isinstance(one, Said | Notice)]
+        if items:
+            await self.takes(items)
+        for one in events:
+            async with self.pool.acquire() as db, db.transaction():
+                match one:
+                    case Told():
+                        change = CustomerUpserted(
+                            org_id=self.org_id, at=one.at, customer_id=one.customer_id, phone=one.phone
+                        )
+                        assert await directory.apply(db, [change]) == []
+                    case Reached():
+                        binding = Binding(self.org_id, self.number, None, *one.sender.ids, None, one.at, "status")
+                        await bind(db, [binding], one.at)
+                    case Linked():
+                        for row in await db.fetch(_LINK, self.org_id):
+                            self.links[row[0]] = row[1]
+                    case _:
+                        pass
+
+    async def takes(self, items: Sequence[Said | Notice]) -> None:
+        asked: list[Wanted | Changed] = [
+            Wanted("", self.number, one.sender, one.at, one.at)
+            if isinstance(one, Said)
+            else Changed("", self.number, one.before, one.now, one.at, one.at)
+            for one in items
+        ]
+        places = await identify.places(self.pool, asked, START)
+        entries: dict[str, queries.Entry] = {}
+        for one, place in zip(items, places, strict=True):
+            if isinstance(one, Said):
+                assert place is not None
+                entries.setdefault(
+                    one.wamid,
+                    queries.Entry(
+                        *place,
+                        account=self.number,
+                        provider_id=one.wamid,
+                        kind="text",
+                        content={"kind": "text", "text": str(one.person)},
+                        reply_to=None,
+                        at=one.at,
+                        received_at=one.at,
+                        opens=True,
+                        wa_id=one.sender.wa_id,
+                        bsuid=one.sender.bsuid,
+                    ),
+                )
+        if entries:
+            async with self.pool.acquire() as db:
+                await queries.record(db, list(entries.values()))
+
+    async def rows(self, query: str) -> list[Any]:
+        async with self.pool.acquire() as db:
+            return await db.fetch(query, self.org_id)
+
+
+_LINK = """
+with sent as (
+    select m.conversation_id, sha256(uuidv7()::text::bytea) as code_hash, min(m.content ->> 'text') as person
+      from messages m where m.org_id = $1 group by m.conversation_id
+), kept as (
+    insert into portal_links (code_hash, org_id, conversation_id, message_id, expires_at, created_at)
+    select code_hash, $1, conversation_id, uuidv7(), now() + interval '1 day', now() from sent
+)
+select code_hash, person from sent
+"""
+_THREADS = """
+select conversation_id, array_agg(distinct content ->> 'text') as people, count(*) as messages from messages where org_id = $1 group by 1
+"""
+_LINKS = """
+select l.code_hash, m.content ->> 'text'
+  from portal_links l join messages m on m.conversation_id = l.conversation_id where l.org_id = $1
+"""
+
+
+async def in_every_order(pool: Pool, world: World, order: Sequence[int], cuts: Sequence[int]) -> Garage:
+    garage = Garage(pool, f"org-{uuid4().hex[:12]}", str(uuid4().int)[:15])
+    async with pool.acquire() as db:
+        await tell_org(db, garage.org_id, garage.number, sms_number=None)
+    told = [world.events[n % len(world.events)] for n in order] + world.events
+    place = 0
+    for size in (*cuts, len(told)):
+        if batch := told[place : place + size]:
+            await garage.hears(batch)
+        place += size
+    return garage
+
+
+@pytest.mark.parametrize("modern", [True, False])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(steps=STEPS, order=st.lists(st.integers(0, 30), max_size=15), cuts=st.lists(st.integers(1, 4), max_size=12))
+async def test_every_message_stands_in_one_thread_and_every_thread_is_one_persons(
+    pool: Pool, *, modern: bool, steps: Any, order: list[int], cuts: list[int]
+) -> None:
+    world = World(modern)
+    for step in steps:
+        world.does(*step)
+    if not world.events:
+        return
+    garage = await in_every_order(pool, world, order, cuts)
+    threads = await garage.rows(_THREADS)
+    assert [row for row in threads if len(row["people"]) > 1] == [], world.events
+    assert sum(row["messages"] for row in threads) == len({e.wamid for e in world.events if isinstance(e, Said)})
+    assert [person for code, person in await garage.rows(_LINKS) if person != garage.links[code]] == []
