@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_late
 MetricName = Literal[
     "transom_webhooks_total",
     "transom_webhooks_ignored_total",
+    "transom_http_refused_total",
     "transom_decisions_total",
     "transom_sends_total",
     "transom_send_seconds",
@@ -41,6 +42,9 @@ _METRICS: dict[MetricName, Counter | Gauge | Histogram] = {
     "transom_webhooks_total": _counter("transom_webhooks_total", "Webhooks answered", "source", "status"),
     "transom_webhooks_ignored_total": _counter(
         "transom_webhooks_ignored_total", "Webhook items that are known and not for us", "kind"
+    ),
+    "transom_http_refused_total": _counter(
+        "transom_http_refused_total", "Requests and connections closed before anything of them was known", "reason"
     ),
     "transom_decisions_total": _counter("transom_decisions_total", "Decisions taken", "route", "reason"),
     "transom_sends_total": _counter("transom_sends_total", "Sends settled", "channel", "outcome"),

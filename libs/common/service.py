@@ -23,10 +23,11 @@ import uvloop
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from libs.common.bounds import Bounds, Door
 from libs.common.errors import ConfigurationError
 from libs.common.logging import configure, get_logger
 from libs.common.settings import ServiceSettings, load
-from libs.common.web import Check, Direct, Readiness, build_app
+from libs.common.web import Check, Direct, Readiness, build_app, metrics_app
 
 log = get_logger()
 
@@ -39,10 +40,22 @@ _KEEP_ALIVE_SECONDS = 75  # longer than the idle time of the usual load balancer
 class Service:
     """One running service: its name, its HTTP server, and the way to end it."""
 
-    def __init__(self, name: str, *, host: str, port: int, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        host: str,
+        port: int,
+        drain_seconds: float,
+        admin: str | None = None,
+        bounds: Bounds | None = None,
+    ) -> None:
+        """``admin``: host:port of ``/metrics`` where that is not served with the rest. ``bounds``: see ``libs.common.bounds``."""
         self.name = name
         self._host = host
         self._port = port
+        self._admin = admin
+        self._bounds = bounds or Bounds()
         self._drain_seconds = drain_seconds
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
@@ -89,29 +102,39 @@ class Service:
         Raises ConfigurationError when the port is taken, and whatever failure ``stop`` was given.
         """
         readiness = Readiness(checks)
-        listener = self._listen()
-        app = Direct(direct or {}, build_app(readiness, routes))
-        server = _Server(_config(app, self._drain_seconds))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        serving.add_done_callback(lambda _done: self._stopping.set())
+        app = Direct(direct or {}, build_app(readiness, routes, with_metrics=self._admin is None))
+        listeners: list[tuple[ASGIApp, socket.socket]] = [
+            (app, _listen(self._host, self._port, "TRANSOM_HTTP_HOST and TRANSOM_HTTP_PORT"))
+        ]
+        if self._admin is not None:
+            host, _, port = self._admin.rpartition(":")
+            listeners.append((metrics_app(), _listen(host.strip("[]"), int(port), "TRANSOM_ADMIN_PORT")))
+        servers = [_Server(_config(app, self._drain_seconds, Door(self._bounds))) for app, _ in listeners]
+        serving = [
+            asyncio.create_task(server.serve(sockets=[listener]))
+            for server, (_, listener) in zip(servers, listeners, strict=True)
+        ]
+        for task in serving:
+            task.add_done_callback(lambda _done: self._stopping.set())
         self.serving = True
-        log.info("service.started", port=listener.getsockname()[1])
+        log.info("service.started", port=listeners[0][1].getsockname()[1])
         await self._stopping.wait()
         readiness.draining = True
-        server.should_exit = True
-        await serving
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*serving)
         if self._failure is not None:
             raise self._failure
 
-    def _listen(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        try:
-            return socket.create_server((self._host, self._port), family=family, backlog=_BACKLOG)
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {self._host}:{self._port} ({error.strerror}): "
-                "set TRANSOM_HTTP_HOST and TRANSOM_HTTP_PORT to a free address"
-            ) from error
+
+def _listen(host: str, port: int, variables: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port} ({error.strerror}): set {variables} to a free address"
+        ) from error
 
 
 def run_service(
@@ -141,7 +164,13 @@ def run_service(
 async def _life(
     name: str, settings: SettingsT, run: Callable[[SettingsT, Service], Awaitable[None]], port: int
 ) -> None:
-    service = Service(name, host=settings.http_host, port=port, drain_seconds=settings.drain_seconds)
+    service = Service(
+        name,
+        host=settings.http_host,
+        port=port,
+        drain_seconds=settings.drain_seconds,
+        admin=settings.admin_port,
+    )
     me = asyncio.current_task()
 
     def on_signal() -> None:
@@ -164,10 +193,10 @@ def _calm_the_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _config(app: ASGIApp, drain_seconds: float) -> uvicorn.Config:
+def _config(app: ASGIApp, drain_seconds: float, door: Door | None = None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http="httptools" if door is None else door.protocol,  # type: ignore[arg-type] # uvicorn calls it, whatever makes the protocol
         ws="none",
         lifespan="off",
         log_config=None,

@@ -19,6 +19,7 @@ from libs.common.errors import ConfigurationError
 from libs.common.kafka.connection import KafkaConnection
 
 PREFIX = "TRANSOM_"
+_PORT_MOST = 65_535
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
@@ -48,6 +49,15 @@ def _provider_url(url: str) -> str:
             "must begin with https://: over http:// a token goes in clear, so only a loopback address has it"
         )
     return url
+
+
+def _admin_port(text: str | None) -> str | None:
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not port.isascii() or int(port) > _PORT_MOST:
+        raise ValueError("must be a port, which is then on loopback, or host:port")
+    return f"{host or '127.0.0.1'}:{port}"
 
 
 def _is_loopback(host: str) -> bool:
@@ -80,10 +90,11 @@ class LogSettings(Settings):
 
 
 class HttpSettings(Settings):
-    """Where a service answers ``/livez``, ``/readyz``, ``/metrics`` and its own routes."""
+    """Where a service answers ``/livez``, ``/readyz`` and its own routes; ``/metrics`` too, or on ``admin_port``: ``PORT`` (on loopback) or ``HOST:PORT``."""
 
     http_host: str = "0.0.0.0"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    admin_port: Annotated[str | None, AfterValidator(_admin_port)] = None
     drain_seconds: PositiveFloat = 20.0
 
 

@@ -77,8 +77,13 @@ class Readiness:
         self._away = away
 
 
-def build_app(readiness: Readiness, routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """The service's own routes, and the three that all have."""
+def metrics_app() -> Starlette:
+    """``/metrics`` alone, for an address of its own."""
+    return _starlette([_METRICS])
+
+
+def build_app(readiness: Readiness, routes: Sequence[BaseRoute] = (), *, with_metrics: bool = True) -> Starlette:
+    """The service's own routes, and those that all have; ``/metrics`` unless it is served elsewhere."""
 
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("alive\n")
@@ -93,11 +98,20 @@ def build_app(readiness: Readiness, routes: Sequence[BaseRoute] = ()) -> Starlet
             )
         return PlainTextResponse("ready\n")
 
-    async def metrics_page(_request: Request) -> Response:
-        return Response(metrics.render(), media_type=metrics.CONTENT_TYPE)
+    own = [Route("/livez", livez), Route("/readyz", readyz), *([_METRICS] if with_metrics else [])]
+    return _starlette([*routes, *own])
 
+
+async def _metrics_page(_request: Request) -> Response:
+    return Response(metrics.render(), media_type=metrics.CONTENT_TYPE)
+
+
+_METRICS = Route("/metrics", _metrics_page)
+
+
+def _starlette(routes: Sequence[BaseRoute]) -> Starlette:
     return Starlette(
-        routes=[*routes, Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics_page)],
+        routes=routes,
         exception_handlers={
             HTTPException: _http_problem,
             ClientDisconnect: _client_gone,

@@ -2,7 +2,8 @@
 
 Rule 1: 200 means that every item is acknowledged by Kafka; anything less and the provider tries again for days.
 Rule 2: what is signed is taken, whether or not anybody understands it; what is not signed leaves nothing behind.
-Rule 3: one line per request, and nothing of its content in it.
+Rule 3: one line per webhook taken, of what is refused one a second for each reason, and nothing of its content in it.
+Rule 4: without a header that has the form of a signature nothing of the body is read, and the connection is closed.
 
 These are bare ASGI applications: at this place every microsecond is paid per webhook.
 """
@@ -22,9 +23,16 @@ from libs.common.errors import Permanent, Transient
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.producer import Record
 from libs.common.logging import get_logger
+from libs.common.seldom import Seldom
 from libs.common.web import problem
 from services.ingest import meta, twilio
-from services.ingest.signature import same_token, signed_by_meta, signed_by_twilio
+from services.ingest.signature import (
+    is_meta_signature,
+    is_twilio_signature,
+    same_token,
+    signed_by_meta,
+    signed_by_twilio,
+)
 from services.ingest.together import Together
 
 log = get_logger()
@@ -35,15 +43,17 @@ TWILIO_LIMIT = 256 * 1024
 RETRY_AFTER_SECONDS = "5"
 
 _OK = b"OK"
+_DIGITS = 20  # of a length; Python refuses to read numbers of thousands of digits
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, and why, for the log."""
+    """An HTTP answer, and why, for the log. ``unread``: the body was left where it is, and the connection goes with it."""
 
     status: int
     outcome: str
     items: int = 0
+    unread: bool = False
 
 
 class MetaEdge:
@@ -52,6 +62,7 @@ class MetaEdge:
     def __init__(self, *, secrets: Sequence[bytes], verify_token: bytes, producer: Together, now: Clock) -> None:
         self._secrets = secrets
         self._verify_token = verify_token
+        self._refusals = Seldom()
         self._producer = producer
         self._now = now
 
@@ -61,12 +72,12 @@ class MetaEdge:
             case "POST":
                 began = perf_counter()
                 answer = await self._take(scope, receive)
-                _tell("meta", answer, began)
+                _tell(self._refusals, "meta", answer, began)
                 await _answer(answer, send, _OK, b"text/plain")
             case "GET":
                 await self._shake_hands(scope)(scope, receive, send)
             case _:
-                await _not_allowed("meta", "GET, POST")(scope, receive, send)
+                await _not_allowed(self._refusals, "meta", "GET, POST")(scope, receive, send)
 
     def _shake_hands(self, scope: Scope) -> Response:
         """200 and the raw challenge as text when the token is ours, else 403."""
@@ -75,14 +86,17 @@ class MetaEdge:
         if _last(query, "hub.mode") == "subscribe" and challenge is not None and same_token(token, self._verify_token):
             log.info("webhook.received", source="meta", status=200, outcome="handshake")
             return PlainTextResponse(challenge)
-        log.warning("webhook.rejected", source="meta", status=403, reason="handshake")
+        _refused(self._refusals, "meta", 403, "handshake")
         return problem(403, "forbidden")
 
     async def _take(self, scope: Scope, receive: Receive) -> Answer:
+        signature = _header(scope, b"x-hub-signature-256")
+        if not is_meta_signature(signature):
+            return Answer(403, "bad_signature", unread=True)
         body = await _read(scope, receive, META_LIMIT)
         if isinstance(body, Answer):
             return body
-        if not signed_by_meta(body, _header(scope, b"x-hub-signature-256"), self._secrets):
+        if not signed_by_meta(body, signature, self._secrets):
             return Answer(403, "bad_signature")
         now = self._now()
         try:
@@ -106,30 +120,34 @@ class TwilioEdge:
         """Without a token or a public URL nothing can be verified, and everything is refused."""
         self._tokens = tokens
         self._public_url = public_url
+        self._refusals = Seldom()
         self._producer = producer
         self._now = now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["method"] != "POST":
-            await _not_allowed("twilio", "POST")(scope, receive, send)
+            await _not_allowed(self._refusals, "twilio", "POST")(scope, receive, send)
             return
         began = perf_counter()
         answer = await self._take(scope, receive)
-        _tell("twilio", answer, began)
+        _tell(self._refusals, "twilio", answer, began)
         await _answer(answer, send, b"<Response/>", b"text/xml")
 
     async def _take(self, scope: Scope, receive: Receive) -> Answer:
+        signature = _header(scope, b"x-twilio-signature")
+        if self._public_url is None or not is_twilio_signature(signature):
+            return Answer(403, "bad_signature" if self._public_url else "not_configured", unread=True)
         body = await _read(scope, receive, TWILIO_LIMIT)
         if isinstance(body, Answer):
             return body
         form = twilio.read_form(body)
-        signed = _header(scope, b"x-twilio-signature")
-        if form is None or self._public_url is None:
-            return Answer(403, "bad_signature" if form is None else "not_configured")
-        if not signed_by_twilio(self._url(scope), form, signed, self._tokens):
+        if form is None or not signed_by_twilio(self._url(scope), form, signature, self._tokens):
             return Answer(403, "bad_signature")
-        query = parse_qs(scope["query_string"].decode("latin-1"), errors="replace")
+        text = scope["query_string"].decode("latin-1")
+        if not twilio.is_split_as_sent(text, form):
+            return Answer(403, "bad_form")
+        query = parse_qs(text, errors="replace")
         key, value = twilio.status_record(form, self._now(), _last(query, "ref"))
         return await _hand_over(self._producer, [Record(WEBHOOKS, key, value)])
 
@@ -145,23 +163,21 @@ def at_paths(meta_edge: MetaEdge, twilio_edge: TwilioEdge) -> dict[str, ASGIApp]
     return {"/webhooks/meta": meta_edge, "/webhooks/twilio/status": twilio_edge}
 
 
-async def _read(scope: Scope, receive: Receive, limit: int) -> bytes | Answer:
+async def _read(scope: Scope, receive: Receive, limit: int) -> bytes | bytearray | Answer:
     """The raw body, or the answer to a request that is too large or has no end."""
     declared = _header(scope, b"content-length")
-    if declared is not None and declared.isdigit() and int(declared) > limit:
-        return Answer(413, "too_large")
+    if declared is not None and declared.isdigit() and (len(declared) > _DIGITS or int(declared) > limit):
+        return Answer(413, "too_large", unread=True)
     message = await receive()
-    body: bytes = message.get("body", b"")
-    if message["type"] == "http.request" and not message.get("more_body") and len(body) <= limit:
-        return body
-    chunks, length = [body], len(body)
-    while message["type"] == "http.request" and message.get("more_body") and length <= limit:
-        message = await receive()
-        chunks.append(message.get("body", b""))
-        length += len(chunks[-1])
-    if length > limit:
-        return Answer(413, "too_large")
-    return b"".join(chunks) if message["type"] == "http.request" else Answer(400, "ended_early")
+    body: bytes | bytearray = message.get("body", b"")
+    if message.get("more_body"):
+        body = bytearray(body)
+        while message.get("more_body") and len(body) <= limit:
+            message = await receive()
+            body += message.get("body", b"")
+    if len(body) > limit:
+        return Answer(413, "too_large", unread=True)
+    return body if message["type"] == "http.request" else Answer(400, "ended_early")
 
 
 async def _hand_over(producer: Together, records: Sequence[Record]) -> Answer:
@@ -173,20 +189,25 @@ async def _hand_over(producer: Together, records: Sequence[Record]) -> Answer:
     return Answer(200, "accepted", len(records))
 
 
-def _not_allowed(source: str, methods: str) -> Response:
-    log.warning("webhook.rejected", source=source, status=405, reason="method")
-    return problem(405, "method not allowed", headers={"allow": methods})
+def _not_allowed(refusals: Seldom, source: str, methods: str) -> Response:
+    _refused(refusals, source, 405, "method")
+    return problem(405, "method not allowed", headers={"allow": methods, "connection": "close"})
 
 
-def _tell(source: str, answer: Answer, began: float) -> None:
+def _refused(refusals: Seldom, source: str, status: int, reason: str, **more: object) -> None:
+    refusals.happened(
+        f"{source} {reason}",
+        lambda times: log.warning("webhook.rejected", source=source, status=status, reason=reason, times=times, **more),
+    )
+
+
+def _tell(refusals: Seldom, source: str, answer: Answer, began: float) -> None:
     metrics.count("transom_webhooks_total", source=source, status=str(answer.status))
     duration = round((perf_counter() - began) * 1000, 1)
     if answer.status == 200:  # noqa: PLR2004 -- OK
         log.info("webhook.received", source=source, status=200, items=answer.items, duration_ms=duration)
     else:
-        log.warning(
-            "webhook.rejected", source=source, status=answer.status, reason=answer.outcome, duration_ms=duration
-        )
+        _refused(refusals, source, answer.status, answer.outcome, duration_ms=duration)
 
 
 _TITLES = {400: "bad request", 403: "forbidden", 413: "too large", 503: "try again"}
@@ -197,6 +218,8 @@ async def _answer(answer: Answer, send: Send, body: bytes, content_type: bytes) 
     if answer.status != 200:  # noqa: PLR2004 -- OK
         refusal = problem(answer.status, _TITLES[answer.status], detail=answer.outcome)
         body, headers = bytes(refusal.body), [(b"content-type", b"application/problem+json")]
+    if answer.unread:
+        headers.append((b"connection", b"close"))
     if answer.status == 503:  # noqa: PLR2004 -- Service Unavailable
         headers.append((b"retry-after", RETRY_AFTER_SECONDS.encode()))
     headers.append((b"content-length", str(len(body)).encode()))

@@ -60,7 +60,7 @@ class SplitRecord:
     value: bytes
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes | bytearray) -> Any:
     """The JSON value in the body. Raises NotJsonError or UnreadableError.
 
     Half a surrogate pair is legal in JSON and in no UTF-8 text: it is read as U+FFFD.
@@ -94,7 +94,7 @@ def split(webhook: Any, received_at: datetime, size: int = 0) -> list[SplitRecor
     return records or [_record(at, ("body", None, None, None, webhook, None))]
 
 
-def read(body: bytes, received_at: datetime) -> list[SplitRecord]:
+def read(body: bytes | bytearray, received_at: datetime) -> list[SplitRecord]:
     """The records of a body, which stays whole where it cannot be split. Raises NotJsonError."""
     try:
         return split(parse(body), received_at, len(body))
@@ -102,7 +102,7 @@ def read(body: bytes, received_at: datetime) -> list[SplitRecord]:
         return [whole(body, received_at, error.reason)]
 
 
-def whole(body: bytes, received_at: datetime, reason: Reason) -> SplitRecord:
+def whole(body: bytes | bytearray, received_at: datetime, reason: Reason) -> SplitRecord:
     """The body as it came, in one record, because of ``reason``. Compressed, so that it always fits."""
     packed = {"zlib_base64": base64.b64encode(zlib.compress(body)).decode(), "reason": reason}
     return _record(received_at.isoformat(), ("body", None, None, None, packed, None))

@@ -7,14 +7,27 @@ Rule 3: comparison takes constant time, and every secret is tried, so that the t
 
 import base64
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 _META_SCHEME = b"sha256="
+_META_FORM = re.compile(rb"sha256=[0-9A-Fa-f]{64}")
+_TWILIO_FORM = re.compile(rb"[A-Za-z0-9+/]{27}=")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
-def signed_by_meta(body: bytes, header: bytes | None, secrets: Sequence[bytes]) -> bool:
+def is_meta_signature(header: bytes | None) -> bool:
+    """Whether the header has the form of one: known before the body is read, and before anything is computed."""
+    return header is not None and _META_FORM.fullmatch(header) is not None
+
+
+def is_twilio_signature(header: bytes | None) -> bool:
+    """Whether the header has the form of one: the base64 of 20 bytes."""
+    return header is not None and _TWILIO_FORM.fullmatch(header) is not None
+
+
+def signed_by_meta(body: bytes | bytearray, header: bytes | None, secrets: Sequence[bytes]) -> bool:
     """Whether ``X-Hub-Signature-256`` (``sha256=<hex>``) is the HMAC-SHA256 of the raw body under one of the app secrets."""
     if header is None or not header.startswith(_META_SCHEME):
         return False

@@ -39,13 +39,30 @@ _STATUSES = {
 }
 
 
-def read_form(body: bytes) -> dict[str, list[str]] | None:
+_FIELDS = ("AccountSid", "ErrorCode", "MessageSid", "MessageStatus", "SmsSid", "SmsStatus")
+
+
+def read_form(body: bytes | bytearray) -> dict[str, list[str]] | None:
     """Every value of every field, blank ones too; None when it is no form of Twilio's, which names no field twice."""
     try:
         form = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="replace")
     except ValueError:
         return None
     return form if all(len(values) == 1 for values in form.values()) else None
+
+
+def is_split_as_sent(query: str, form: Mapping[str, Sequence[str]]) -> bool:
+    """Whether address and fields are divided as Twilio divided them.
+
+    What Twilio signs is address, names and values one after the other, without a mark between them. So a callback that somebody has seen could
+    be sent again with a field hidden in its neighbour, or in the address, under the same signature. Such a neighbour holds a field's name.
+    """
+    texts = [
+        query,
+        *(name for name in form if name not in _FIELDS),
+        *(value for values in form.values() for value in values),
+    ]
+    return not any(field in text for text in texts for field in _FIELDS)
 
 
 def status_record(

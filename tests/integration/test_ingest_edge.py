@@ -29,6 +29,7 @@ from services.ingest.together import Together
 from tests.support.ingest import PUBLIC_URL, SECRETS, TWILIO_TOKEN, VERIFY_TOKEN, now, watching
 from tests.support.logs import LogLines
 from tests.support.topics import OwnTopics
+from tests.support.waiting import eventually
 from tests.support.webhooks import WA_ID, a_message, as_body, of_messages, sign
 
 META, TWILIO = "/webhooks/meta", "/webhooks/twilio/status"
@@ -113,6 +114,47 @@ async def test_what_is_not_signed_is_refused_and_leaves_nothing(
     (line,) = log_lines.of("webhook.rejected")
     assert (line["source"], line["status"], line["reason"]) == ("meta", 403, "bad_signature")
     assert header is None or len(header) < 20 or header.decode("latin-1") not in log_lines.raw
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        (META, {}),
+        (META, {"X-Hub-Signature-256": "sha256="}),
+        (META, {"X-Hub-Signature-256": "sha256=" + "0" * 63}),
+        (META, {"X-Hub-Signature-256": "sha256=" + "g" * 64}),
+        (META, {"X-Hub-Signature-256": "sha1=" + "0" * 64}),
+        (META, {"X-Twilio-Signature": "A" * 27 + "="}),
+        (TWILIO, {}),
+        (TWILIO, {"X-Twilio-Signature": "A" * 28}),
+        (TWILIO, {"X-Twilio-Signature": "A" * 26 + "=="}),
+        (TWILIO, {"X-Hub-Signature-256": "sha256=" + "0" * 64}),
+    ],
+)
+async def test_without_the_form_of_a_signature_nothing_of_the_body_is_read(
+    http: httpx.AsyncClient, path: str, headers: dict[str, str]
+) -> None:
+    asked = 0
+
+    async def three_megabytes() -> AsyncIterator[bytes]:
+        nonlocal asked
+        for _ in range(48):
+            asked += 1
+            yield b"x" * 65_536
+
+    answer = await http.post(path, content=three_megabytes(), headers=headers)
+    assert (answer.status_code, answer.headers["connection"], asked) == (403, "close", 0)
+
+
+async def test_a_flood_of_refusals_is_counted_and_told_once_a_second(
+    http: httpx.AsyncClient, log_lines: LogLines
+) -> None:
+    for _ in range(50):
+        await http.post(META, content=BODY, headers={"X-Hub-Signature-256": "sha256=" + "0" * 64})
+    await eventually(
+        lambda: sum(line["times"] for line in log_lines.of("webhook.rejected")) == 50, "all of them are told"
+    )
+    assert len(log_lines.of("webhook.rejected")) < 50
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b"{", b'{"a": NaN}', b"\xff\xfe", b"[1] [2]"])
@@ -276,3 +318,44 @@ async def test_without_kafka_the_answer_is_503_and_200_again_after(own_kafka: Ka
         async with asyncio.timeout(60):
             while (await http.post(META, content=body, headers=signed(body))).status_code != 200:  # noqa: ASYNC110 -- as Meta does
                 await asyncio.sleep(0.2)
+
+
+CALLBACK = {
+    "AccountSid": "AC1",
+    "ErrorCode": "30007",
+    "MessageSid": "SM1",
+    "MessageStatus": "undelivered",
+    "RawDlrDoneDate": "2611230000",
+    "To": "+447700900999",
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "form"),
+    [
+        (f"{TWILIO}?ref=m1:1", {"AccountSid": "AC1ErrorCode30007", **{k: CALLBACK[k] for k in list(CALLBACK)[2:]}}),
+        (f"{TWILIO}?ref=m1:1AccountSidAC1ErrorCode30007", {k: CALLBACK[k] for k in list(CALLBACK)[2:]}),
+        (TWILIO, {"?ref=m1:1AccountSid": "AC1", **{k: CALLBACK[k] for k in list(CALLBACK)[1:]}}),
+        (
+            f"{TWILIO}?ref=m1:1",
+            {**{k: CALLBACK[k] for k in ("AccountSid", "ErrorCode")}, "MessageSid": "SM1MessageStatusundelivered"}
+            | {k: CALLBACK[k] for k in ("RawDlrDoneDate", "To")},
+        ),
+    ],
+)
+async def test_a_callback_divided_otherwise_than_it_was_signed_is_refused(
+    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer, target: str, form: dict[str, str]
+) -> None:
+    headers = twilio_signature(f"{PUBLIC_URL}{TWILIO}?ref=m1:1", CALLBACK)
+    assert twilio_signature(PUBLIC_URL + target, form) == headers  # the signature is good
+    assert (await http.post(target, content=urlencode(form), headers=headers)).status_code == 403
+    assert await in_kafka(webhooks) == []
+    whole = await http.post(f"{TWILIO}?ref=m1:1", content=urlencode(CALLBACK), headers=headers)
+    assert whole.status_code == 200
+
+
+async def test_a_field_that_comes_twice_is_refused(http: httpx.AsyncClient, webhooks: AIOKafkaConsumer) -> None:
+    headers = twilio_signature(PUBLIC_URL + TWILIO, FORM)
+    twice = urlencode([*FORM.items(), ("MessageStatus", "delivered")])
+    assert (await http.post(TWILIO, content=twice, headers=headers)).status_code == 403
+    assert await in_kafka(webhooks) == []

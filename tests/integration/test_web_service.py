@@ -103,9 +103,9 @@ def start(env: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
 
 
 @asynccontextmanager
-async def running(dsn: str, redis: str, *arguments: str) -> AsyncIterator[Running]:
+async def running(dsn: str, redis: str, *arguments: str, **more: str) -> AsyncIterator[Running]:
     port = free_port()
-    process = start(environment(dsn, redis, port), *arguments)
+    process = start(environment(dsn, redis, port) | more, *arguments)
     service = Running(process, port)
     try:
         async with asyncio.timeout(60):
@@ -132,6 +132,29 @@ async def test_it_answers_counts_and_drains(database: str, redis_url: str) -> No
         code, out, err = await service.end()
     assert (code, err) == (0, "")
     assert [line["event"] for line in validated(out)] == ["service.started", "task.retried", "service.drained"]
+
+
+@pytest.mark.parametrize("given", ["{port}", "127.0.0.1:{port}", "[::1]:{port}"])
+async def test_metrics_move_to_an_address_of_their_own(database: str, redis_url: str, given: str) -> None:
+    admin = free_port()
+    async with running(database, redis_url, TRANSOM_ADMIN_PORT=given.format(port=admin)) as service:
+        assert (await service.http.get("/metrics")).status_code == 404
+        for path in ("/livez", "/readyz"):
+            assert (await service.http.get(path)).status_code == 200
+        host = "[::1]" if "::" in given else "127.0.0.1"
+        async with httpx.AsyncClient(base_url=f"http://{host}:{admin}") as http:
+            assert "process_resident_memory_bytes" in (await http.get("/metrics")).text
+            assert (await http.get("/readyz")).status_code == 404
+        service.process.send_signal(signal.SIGTERM)
+        assert (await service.end())[0] == 0
+
+
+@pytest.mark.parametrize("given", ["metrics", "127.0.0.1:", "70000", "-1"])
+async def test_an_admin_port_that_is_none_is_named(database: str, redis_url: str, given: str) -> None:
+    process = start(environment(database, redis_url, 0) | {"TRANSOM_ADMIN_PORT": given})
+    _, complaint = await asyncio.to_thread(process.communicate, timeout=60)
+    assert process.returncode == 2
+    assert "TRANSOM_ADMIN_PORT" in complaint
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

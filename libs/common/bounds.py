@@ -1,0 +1,235 @@
+"""What a client may cost a server before anything of it is known: one protocol class, for what uvicorn does not bound.
+
+Law 1: URL and headers of a request are at most ``head_bytes``, all of it at most ``request_bytes``; then 431 or 413, and the connection is closed.
+Law 2: a request has arrived ``request_seconds`` after its first byte, a fresh connection's after the connection; then 408, and it is closed.
+Whoever does not take what he asked for has as long.
+Law 3: at most ``connections``. For one more the oldest that gives us nothing to do is closed, so that whoever stalls locks out nobody.
+Law 4: all requests that have not been answered hold at most ``bytes_in_flight``. Then 503, to the one among the unfinished that holds most.
+Law 5: every refusal is counted, and told at most once a second for each reason.
+
+A request that arrives in one piece costs this class a few comparisons: no timer, no task.
+"""
+
+import asyncio
+import functools
+import resource
+from dataclasses import dataclass, field
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from libs.common import metrics
+from libs.common.logging import get_logger
+from libs.common.seldom import Seldom
+
+log = get_logger()
+
+_LOOK_SECONDS = 0.25  # how late a deadline may be noticed, at most
+_GRACE_SECONDS = 1.0  # a connection younger than this has not stalled
+_LINGER_SECONDS = 1.0
+_FILES_OF_OURS = 128  # sockets and files of the process beside its clients' connections
+_BODIES = {400: b"no HTTP request", 408: b"timeout", 413: b"too large", 431: b"headers too large", 503: b"try again"}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """See the laws."""
+
+    head_bytes: int = 64 * 1024
+    request_bytes: int = 8 * 1024 * 1024
+    request_seconds: float = 10.0
+    connections: int = 2000
+    bytes_in_flight: int = 256 * 1024 * 1024
+
+
+@dataclass
+class Door:
+    """One per server: all its connections. Both dictionaries are in the order of waiting, the longest first."""
+
+    bounds: Bounds = field(default_factory=Bounds)
+    held: int = 0
+    arriving: dict["BoundedProtocol", float] = field(default_factory=dict)
+    """Connections whose request is not complete, fresh ones included, and since when, in the loop's time."""
+    idle: dict["BoundedProtocol", None] = field(default_factory=dict)
+    """Connections kept alive between two requests."""
+    _seldom: Seldom = field(default_factory=Seldom)
+    _looking: bool = False
+
+    def protocol(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any
+    ) -> "BoundedProtocol":
+        """What uvicorn makes for each connection."""
+        return BoundedProtocol(self, config, server_state, app_state, **more)
+
+    @functools.cached_property
+    def most(self) -> int:
+        """Connections at once: no more than this process may have open files."""
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return max(1, min(self.bounds.connections, files - _FILES_OF_OURS))
+
+    def arrives(self, one: "BoundedProtocol", now: float) -> None:
+        """A request has begun, or a connection is fresh."""
+        self.idle.pop(one, None)
+        if one not in self.arriving:
+            self.arriving[one] = now
+            if not self._looking:
+                self._looking = True
+                one.loop.call_later(_LOOK_SECONDS, self._look, one.loop)
+
+    def make_room(self, now: float) -> bool:
+        """Close the connection that has stalled longest; False when all are at work."""
+        stalled = next(iter(self.arriving.items()), None)
+        if stalled is not None and now - stalled[1] > _GRACE_SECONDS:
+            stalled[0].refuse(408, "connections")
+        elif self.idle:
+            next(iter(self.idle)).refuse(None, "connections")
+        elif stalled is not None:
+            stalled[0].refuse(408, "connections")
+        else:
+            return False
+        return True
+
+    def make_space(self, one: "BoundedProtocol") -> None:
+        """Refuse the unfinished request that holds most, ``one`` among them."""
+        max((*self.arriving, one), key=lambda each: each.held).refuse(503, "bytes_in_flight")
+
+    def refused(self, reason: str) -> None:
+        """Count, and tell."""
+        metrics.count("transom_http_refused_total", reason=reason)
+        self._seldom.happened(reason, lambda times: log.warning("http.refused", reason=reason, times=times))
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looking = False
+        before = loop.time() - self.bounds.request_seconds
+        for late in [one for one, since in self.arriving.items() if since <= before]:
+            late.refuse(408, "deadline")
+        if self.arriving:
+            self._looking = True
+            loop.call_later(_LOOK_SECONDS, self._look, loop)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol within bounds. ``held``: bytes of the request under way."""
+
+    def __init__(
+        self, door: Door, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any
+    ) -> None:
+        super().__init__(config, server_state, app_state, **more)
+        self._door, self._bounds = door, door.bounds
+        self._in_head, self._complete = True, False
+        self._head = self._heads = 0
+        self.held = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        super().connection_made(transport)
+        now = self.loop.time()
+        if len(self.connections) > self._door.most and not self._door.make_room(now):
+            self.refuse(503, "connections")
+            return
+        self._door.arrives(self, now)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self.held += len(data)
+        self._door.held += len(data)
+        self._door.idle.pop(self, None)
+        self._complete = False
+        while self._in_head and self._head + len(data) > self._bounds.head_bytes:
+            data = self._feed_head(data)
+            if self.transport.is_closing():
+                return
+        if self._in_head:
+            self._head += len(data)
+        self._feed(data)
+        if self.transport.is_closing():
+            return
+        if not self._complete:
+            self._is_unfinished()
+
+    def _is_unfinished(self) -> None:
+        if self.held > self._bounds.request_bytes:
+            self.refuse(413, "request")
+            return
+        self._door.arrives(self, self.loop.time())
+        if self._door.held > self._bounds.bytes_in_flight:
+            self._door.make_space(self)
+
+    def _feed_head(self, data: bytes) -> bytes:
+        """Parse as much as a head may have; what is left of ``data`` is the body's, or too much."""
+        room, heads = self._bounds.head_bytes - self._head, self._heads
+        if room:
+            self._feed(data[:room])
+        if self._heads == heads and not self.transport.is_closing():
+            self.refuse(431, "head")
+        return data[room:]
+
+    def _feed(self, data: bytes) -> None:
+        """As uvicorn does, but for a line of the log whenever somebody sends nonsense."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # the request is answered as if it had not asked
+        except httptools.HttpParserError:
+            self.refuse(400, "not_http")
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._complete = True, False
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._head = False, 0
+        self._heads += 1
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head, self._complete = True, True
+        if not self.flow.write_paused:
+            self._door.arriving.pop(self, None)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._door.held -= self.held
+        self.held = 0
+        if self._complete and not self.pipeline and not self.transport.is_closing():
+            self._door.idle[self] = None
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._door.arrives(self, self.loop.time())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._complete:
+            self._door.arriving.pop(self, None)
+
+    def refuse(self, status: int | None, reason: str) -> None:
+        """Answer with a status where no answer has begun, and close."""
+        self._door.refused(reason)
+        self._leave()
+        cycle = self.cycle
+        answering = cycle is not None and cycle.response_started and not cycle.response_complete
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True  # the application is told, and what it still says is not sent
+            cycle.message_event.set()
+        if status is not None and not answering:
+            body = _BODIES[status]
+            head = (STATUS_LINE[status], b"content-type: text/plain\r\nconnection: close\r\n")
+            self.transport.write(b"".join((*head, b"content-length: %d\r\n\r\n" % len(body), body)))
+        self.transport.close()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.abort)  # whoever does not read it never lets it close
+
+    def _leave(self) -> None:
+        self._door.arriving.pop(self, None)
+        self._door.idle.pop(self, None)
+        self._door.held -= self.held
+        self.held = 0
