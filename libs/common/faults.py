@@ -110,3 +110,8 @@ def way_on(fault: Fault, *, template: bool) -> RefusalReason | None:  # noqa: PL
             return None
         case _:
             assert_never(fault)
+
+
+def stops_marketing(fault: Fault) -> bool:
+    """Whether the provider says that the customer has switched marketing off there."""
+    return isinstance(fault, RecipientFault) and fault.mark == "marketing_stopped"

@@ -24,6 +24,9 @@ IDENTITIES: Final = 2
 CLAIMS: Final = 3
 """Names are ``sms:`` and an SMS number, ``number:`` and a phone_number_id: which organisation has it."""
 
+TASKS: Final = 4
+"""Names are those of tasks that one replica does at a time."""
+
 # the array is sorted, and unnest gives it back in its order
 _LOCK = "select pg_advisory_xact_lock($1::int, bucket) from unnest($2::int[]) as bucket"
 
@@ -32,6 +35,14 @@ async def lock(db: "asyncpg.Connection[asyncpg.Record]", kind: int, names: Itera
     """Be alone with these names until the transaction ends. One round trip; none for no names."""
     if buckets := sorted({bucket_of(name) for name in names}):
         await db.execute(_LOCK, kind, buckets)
+
+
+_TRY = "select pg_try_advisory_xact_lock($1::int, $2::int)"
+
+
+async def try_alone(db: "asyncpg.Connection[asyncpg.Record]", task: str) -> bool:
+    """Whether this process has the task until its transaction ends; nobody waits."""
+    return bool(await db.fetchval(_TRY, TASKS, crc32(task.encode()) % 2**31))
 
 
 def bucket_of(name: str) -> int:

@@ -17,7 +17,7 @@ from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received, Rejected
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
-from services.ingest import edge, forget, progress, worker
+from services.ingest import consent, edge, forget, progress, worker
 from services.ingest.numbers import Gate
 from services.ingest.settings import IngestSettings
 from services.ingest.together import Together
@@ -87,6 +87,7 @@ async def run(settings: IngestSettings, service: Service) -> None:
                 repeatedly("progress", progress.PERIOD, lambda: progress.renew(pool, consumer, utc_now))
             ),
             service.background(repeatedly("strangers", TELL_EVERY, numbers.tell)),
+            service.background(repeatedly("consents", consent.TELL_EVERY, lambda: consent.tell(pool, for_worker))),
             service.background(repeatedly("forget", forget.PERIOD, lambda: forget.forget(pool, utc_now))),
         ):
             await service.serve(

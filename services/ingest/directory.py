@@ -18,6 +18,8 @@ from datetime import datetime
 from typing import TypeVar
 
 from libs.common.db.pool import Connection
+from libs.common.directory import consents
+from libs.common.directory.consents import Told
 from libs.common.events.directory import (
     ConsentChanged,
     CustomerUpserted,
@@ -46,7 +48,7 @@ async def apply(db: Connection, changes: Sequence[DirectoryChange]) -> list[Refu
     numbers = [(i, c) for i, c in enumerate(changes) if isinstance(c, NumberUpserted | NumberRemoved)]
     credit = [(i, c) for i, c in enumerate(changes) if isinstance(c, OrgCredit)]
     customers = [(i, c) for i, c in enumerate(changes) if isinstance(c, CustomerUpserted)]
-    consents = [(i, c) for i, c in enumerate(changes) if isinstance(c, ConsentChanged)]
+    told_consents = [(i, c) for i, c in enumerate(changes) if isinstance(c, ConsentChanged)]
     await claims.alone(db, changes)
     refused += await claims.tell_orgs(db, orgs)
     known = await sql.known_orgs(db, sorted({change.org_id for change in changes}))
@@ -59,7 +61,7 @@ async def apply(db: Connection, changes: Sequence[DirectoryChange]) -> list[Refu
     refused += await claims.tell_numbers(db, _of(numbers, known))
     await _credit(db, _of(credit, known))
     refused += await tell_customers(db, _of(customers, known))
-    await _consents(db, _of(consents, known), refused)
+    await _consents(db, _of(told_consents, known), refused)
     return refused
 
 
@@ -81,39 +83,26 @@ async def _credit(db: Connection, credit: Sequence[Numbered[OrgCredit]]) -> None
     )
 
 
-async def _consents(db: Connection, consents: Sequence[Numbered[ConsentChanged]], refused: list[Refused]) -> None:
-    if not consents:
+async def _consents(db: Connection, changes: Sequence[Numbered[ConsentChanged]], refused: list[Refused]) -> None:
+    if not changes:
         return
-    found = await sql.find_customers(db, [c.customer_id for _, c in consents])
+    found = await sql.find_customers(db, [c.customer_id for _, c in changes])
     ours: list[Numbered[ConsentChanged]] = []
-    for i, c in consents:
+    for i, c in changes:
         if c.customer_id not in found:
             refused.append(Refused(i, "unknown_customer", "the customer was not told yet"))
         elif found[c.customer_id].org_id != c.org_id:
             refused.append(Refused(i, "customer_of_another_org", "customer_id belongs to another organisation"))
         else:
             ours.append((i, c))
-    await sql.set_consents(
-        db,
-        [
-            (c.org_id, found[c.customer_id].customer_id, c.category, c.allowed, c.at)
-            for _, c in _newest(ours, lambda c: (found[c.customer_id].customer_id, c.category))
-        ],
-    )
-    await sql.audit(
-        db,
-        [
-            (
-                c.org_id,
-                found[c.customer_id].customer_id,
-                "consent",
-                {"category": c.category, "allowed": c.allowed},
-                c.at,
-                f"consent:{c.org_id}:{c.customer_id}:{c.category}:{_stamp(c.at)}:{c.allowed}",
-            )
-            for _, c in ours
-        ],
-    )
+
+    def told(change: ConsentChanged) -> Told:
+        whose = found[change.customer_id].customer_id
+        return Told(change.org_id, whose, change.category, change.allowed, change.at, change.source, change.cause)
+
+    newest = _newest(ours, lambda c: (found[c.customer_id].customer_id, c.category))
+    await consents.set_consents(db, [told(change) for _, change in newest])
+    await consents.audit(db, [consents.trail(c.org_id, told(c).customer_id, c.model_dump()) for _, c in ours])
 
 
 def _of(changes: Iterable[Numbered[ChangeT]], known: set[str]) -> list[Numbered[ChangeT]]:

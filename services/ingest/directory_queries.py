@@ -130,21 +130,6 @@ async def find_customers(db: Connection, customer_ids: Sequence[UUID]) -> Mappin
     return {row[0]: Known(row[1], row[2]) for row in await db.fetch(_FIND_CUSTOMERS, customer_ids)}
 
 
-_SET_CONSENTS = """
-insert into consents as c (org_id, customer_id, category, allowed, at)
-select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[]) order by 2, 3
-on conflict (customer_id, category) do update
-   set allowed = excluded.allowed, at = excluded.at, address = null
- where c.org_id = excluded.org_id and c.at <= excluded.at
-"""
-
-
-async def set_consents(db: Connection, rows: Sequence[Row]) -> None:
-    """Org, customer, category, allowed, at. Each (customer, category) is named once."""
-    if rows:
-        await db.execute(_SET_CONSENTS, *_columns(rows))
-
-
 _AUDIT = """
 insert into audit_log (org_id, customer_id, action, detail, at, source_key)
 select * from unnest($1::text[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::text[])

@@ -138,13 +138,12 @@ def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) ->
     metadata = value.get("metadata")
     number = _text(metadata.get("phone_number_id")) if isinstance(metadata, dict) else None
     inner = value.get("standby") if field == "standby" else value
-    if field == "calls":
-        inner = value
-        items = _items(value, "calls")
+    if lists := _ONE_BY_ONE.get(field or ""):
+        items = [(name, item) for name in lists for item in _items(value, name)]
         cards = Cards(value.get("contacts"), len(items))
-        for call in items:
-            yield "change", waba_id, field, number, {"calls": [call]}, cards.of(call)
-        if not items or "statuses" in value:
+        for name, item in items:
+            yield "change", waba_id, field, number, {name: [item]}, cards.of(_as_a_status(item))
+        if not items:
             yield "change", waba_id, field, number, value, None
         return
     if field not in ("messages", "standby") or not isinstance(inner, dict):
@@ -162,6 +161,28 @@ def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) ->
         yield "change", waba_id, field, number, value, None
     elif rest:
         yield "change", waba_id, field, number, rest, None
+
+
+# Changes whose value is a list of things about one customer each.
+_ONE_BY_ONE = {"calls": ("calls", "statuses"), "user_preferences": ("user_preferences",)}
+
+
+def _customer_of(item: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Number and BSUID of the customer: who is called where the business calls, else who calls, got it, or said what they prefer."""
+    if item.get("direction") == "BUSINESS_INITIATED":
+        return item.get("to"), item.get("to_user_id")
+    for number, bsuid in (("from", "from_user_id"), ("recipient_id", "recipient_user_id"), ("wa_id", "user_id")):
+        if item.get(number) or item.get(bsuid):
+            return item.get(number), item.get(bsuid)
+    return None, None
+
+
+def _as_a_status(item: Any) -> Any:
+    """The same customer in the fields that a status has, by which cards are found."""
+    if not isinstance(item, dict):
+        return item
+    number, bsuid = _customer_of(item)
+    return {"recipient_id": number, "recipient_user_id": bsuid}
 
 
 def _items(value: Mapping[str, Any], name: str) -> Sequence[Any]:
@@ -189,12 +210,10 @@ def _key(number: str | None, waba_id: str | None, item: Any, encoded: bytes) -> 
     """Business number and customer, so that one customer's items stay in order; what names nobody goes anywhere, the same to the same place."""
     customer = None
     if isinstance(item, dict):
-        calls = item.get("calls")
-        inner = calls[0] if isinstance(calls, list) and len(calls) == 1 and isinstance(calls[0], dict) else item
-        for name in ("from", "from_user_id", "recipient_id", "recipient_user_id"):
-            if customer := _text(inner.get(name)):
-                break
-        else:
+        inner = next((part[0] for part in item.values() if isinstance(part, list) and len(part) == 1), None)
+        told = _customer_of(item if _customer_of(item) != (None, None) or not isinstance(inner, dict) else inner)
+        customer = _text(told[0]) or _text(told[1])
+        if customer is None:
             system = item.get("system")  # the notice of a new user id may name the customer by the one before alone
             customer = _text(system.get("previous_user_id")) if isinstance(system, dict) else None
     if not (number or waba_id or customer):

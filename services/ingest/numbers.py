@@ -24,6 +24,7 @@ from services.ingest import queries
 from services.ingest.understand import (
     CustomerCall,
     CustomerMessage,
+    CustomerPreference,
     GroupMessage,
     IdentityChange,
     MessageStatus,
@@ -82,7 +83,7 @@ def _judge(number: str, waba: str | None, ours: Mapping[str, str]) -> Reason | N
 
 def _number_of(value: Understood) -> _Number | None:
     match value:
-        case CustomerMessage() | GroupMessage() | CustomerCall() | IdentityChange():
+        case CustomerMessage() | GroupMessage() | CustomerCall() | CustomerPreference() | IdentityChange():
             return value.phone_number_id, value.waba_id
         case MessageStatus(phone_number_id=str() as number):
             return number, value.waba_id

@@ -109,12 +109,23 @@ class GroupMessage:
 
 @dataclass(frozen=True, slots=True)
 class CustomerCall:
-    """The customer called, answered or not: the window opens, the thread has nothing to show."""
+    """The customer called, answered or not, or took a call of the business: the window opens, the thread has nothing to show."""
 
     phone_number_id: str
     sender: Sender
     at: datetime
     received_at: datetime
+    waba_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerPreference:
+    """The customer switched marketing off or on in WhatsApp itself."""
+
+    phone_number_id: str
+    sender: Sender
+    marketing: bool
+    at: datetime
     waba_id: str | None = None
 
 
@@ -155,7 +166,9 @@ class NotForUs:
     kind: str
 
 
-Understood = CustomerMessage | GroupMessage | CustomerCall | IdentityChange | MessageStatus | NotForUs
+Understood = (
+    CustomerMessage | GroupMessage | CustomerCall | CustomerPreference | IdentityChange | MessageStatus | NotForUs
+)
 
 
 def understand(value: bytes | None, *, reaction_opens: bool) -> Understood:
@@ -295,7 +308,9 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
     status = item.get("status")
     if not isinstance(status, str) or not status:
         raise Undecodable("bad_status", "the status has no name")
-    if item.get("type") == "call" or status not in _STATUSES or item.get("recipient_type") == "group":
+    if item.get("type") == "call":
+        return _call_status(webhook, item, received_at)
+    if status not in _STATUSES or item.get("recipient_type") == "group":
         return NotForUs("status")
     callback = item.get("biz_opaque_callback_data")
     return MessageStatus(
@@ -319,12 +334,11 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
     field = webhook.get("field")
     match field, item:
         case "calls", {"calls": [dict(call)]}:
-            if call.get("direction") == "USER_INITIATED" and call.get("event") == "connect":
-                sender, at = _sender(call, webhook.get("contact")), _instant(call, received_at)
-                return CustomerCall(_number(webhook), sender, at, received_at, _waba(webhook))
-            return NotForUs("call")
-        case "calls", {"statuses": [*_]}:
-            return NotForUs("call")
+            return _call(webhook, call, received_at)
+        case "calls", {"statuses": [dict(status)]}:
+            return _call_status(webhook, status, received_at)
+        case "user_preferences", {"user_preferences": [dict(preference)]}:
+            return _preference(webhook, preference, received_at)
         case "messages", {"errors": [_, *_]}:
             return NotForUs("errors")
         case None, {"event": str()}:
@@ -335,6 +349,54 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
             raise Undecodable("bad_change", "neither messages nor statuses nor errors can be read in it")
         case _:
             raise Undecodable("unknown_field", "the webhook's field is not known here")
+
+
+def _call(webhook: Mapping[str, Any], call: Mapping[str, Any], received_at: datetime) -> Understood:
+    """A customer's call opens the window, answered or not; a call of the business when the customer took it.
+
+    Its ``connect`` is no such proof: it comes when Meta's side is ready, before the customer's phone rings. Only a call that was taken has a
+    ``start_time``, told when it ended.
+    """
+    match call:
+        case {"direction": "USER_INITIATED", "event": "connect"}:
+            return _opened(webhook, call, _instant(call, received_at), received_at, number="from", bsuid="from_user_id")
+        case {"direction": "BUSINESS_INITIATED", "event": "terminate", "start_time": start} if start:
+            at = _instant({"timestamp": start}, received_at)
+        case {"direction": "BUSINESS_INITIATED", "event": "accept" | "accepted"}:
+            at = _instant(call, received_at)
+        case _:
+            return NotForUs("call")
+    return _opened(webhook, call, at, received_at, number="to", bsuid="to_user_id")
+
+
+def _call_status(webhook: Mapping[str, Any], status: Mapping[str, Any], received_at: datetime) -> Understood:
+    if str(status.get("status")).upper() != "ACCEPTED":
+        return NotForUs("call")  # it rings, or was rejected
+    return _opened(
+        webhook, status, _instant(status, received_at), received_at, number="recipient_id", bsuid="recipient_user_id"
+    )
+
+
+def _opened(
+    webhook: Mapping[str, Any], item: Mapping[str, Any], at: datetime, received_at: datetime, *, number: str, bsuid: str
+) -> CustomerCall:
+    customer = _named(item, webhook.get("contact"), number=number, bsuid=bsuid)
+    if customer is None:
+        raise Undecodable("no_sender", "the call names no customer")
+    return CustomerCall(_number(webhook), customer, at, received_at, _waba(webhook))
+
+
+_SWITCHES = {"stop": False, "resume": True, "signup": True}
+
+
+def _preference(webhook: Mapping[str, Any], preference: Mapping[str, Any], received_at: datetime) -> Understood:
+    marketing = _SWITCHES.get(str(preference.get("value")))
+    if preference.get("category") != "marketing_messages" or marketing is None:
+        return NotForUs("user_preferences")
+    customer = _named(preference, webhook.get("contact"), number="wa_id", bsuid="user_id")
+    if customer is None:
+        raise Undecodable("no_sender", "the preference names no customer")
+    return CustomerPreference(_number(webhook), customer, marketing, _instant(preference, received_at), _waba(webhook))
 
 
 def _deeper(value: object, levels: int) -> bool:

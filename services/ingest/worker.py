@@ -5,6 +5,7 @@ from an earlier try. A redelivery tells the same again under the same ids.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -24,12 +25,13 @@ from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Rejected
 from libs.common.logging import get_logger
 from libs.common.window import Window
-from services.ingest import directory, groups, identify, queries, recipients, sender_ids, translate
+from services.ingest import consent, directory, groups, identify, queries, recipients, sender_ids, translate
 from services.ingest.identify import Changed, Place, Wanted
 from services.ingest.numbers import Gate
 from services.ingest.understand import (
     CustomerCall,
     CustomerMessage,
+    CustomerPreference,
     GroupMessage,
     IdentityChange,
     MessageStatus,
@@ -64,15 +66,16 @@ async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list
     """Store what customers said and how far our messages came; tell what stands recorded. Returns what is for no number of ours."""
     refused = await deps.gate.refuse(batch)
     strangers = {(one.record.partition, one.record.offset) for one in refused}
-    items, statuses, group = _sorted_out(
-        [one for one in batch if (one.record.partition, one.record.offset) not in strangers]
-    )
+    ours = [one for one in batch if (one.record.partition, one.record.offset) not in strangers]
+    items, statuses, group = _sorted_out(ours)
     told: list[Record] = []
     if items:
         await sender_ids.learn(
             deps.pool, [item.did for item in items if isinstance(item.did, CustomerMessage)], deps.now()
         )
         told += await _store(await _placed(items, deps), deps)
+    if preferences := [one.value for one in ours if isinstance(one.value, CustomerPreference)]:
+        await consent.hear_preferences(deps.pool, preferences)
     told += await groups.store(deps.pool, group, deps.now())
     if statuses:
         told += _tell(await _apply(statuses, deps))
@@ -98,6 +101,8 @@ def _sorted_out(
                 statuses.append(Received(status, received.record))
             case GroupMessage() as said:
                 group.append(said)
+            case CustomerPreference():
+                continue
             case NotForUs(kind):
                 metrics.count("transom_webhooks_ignored_total", kind=kind)
                 log.debug("webhook.received", source="meta", outcome="ignored", kind=kind)
@@ -126,10 +131,13 @@ async def _store(items: Sequence[tuple[_Item, Place]], deps: Deps) -> list[Recor
     entries = list(unique.values())
     if not entries:
         return []
-    async with deps.pool.acquire() as db:
+    keywords = consent.has_keyword(entries)
+    async with deps.pool.acquire() as db, db.transaction() if keywords else nullcontext():
         standing = await queries.record(db, entries)
         if any(one.conversation_id is None for one in standing):
             raise Transient("a conversation was merged meanwhile")
+        if keywords:
+            await consent.hear_keywords(db, entries, standing)
         before = [
             (entry.org_id, entry.account, entry.provider_id)
             for entry, one in zip(entries, standing, strict=True)

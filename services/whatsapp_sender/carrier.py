@@ -17,9 +17,10 @@ from libs.common.db.statuses import (
 from libs.common.db.windows import refuse_windows
 from libs.common.directory import marks, templates
 from libs.common.directory.addressing import Address
+from libs.common.directory.consents import Stopped, refused_marketing
 from libs.common.events.content import OutContent
 from libs.common.events.outbound import Channel, OutboundRefused
-from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync
+from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, stops_marketing
 from libs.common.ids import callback_data
 from libs.common.logging import get_logger
 from libs.common.providers.meta import fault_of
@@ -95,6 +96,8 @@ class WhatsappCarrier:
         effects = await store_provider_ids(db, [i for s in settled for i in _ids(s)], now)
         failures = [_failure(s.row, s.final, now) for s in settled if isinstance(s.final, Refused)]
         effects.updates += await fail_locally(db, failures) if failures else []
+        stopped = [s.row for s in settled if _stops_marketing(s)]
+        await refused_marketing(db, [Stopped(row.org_id, row.conversation_id, now) for row in stopped])
         returned = [(s.row, s.final) for s in settled if isinstance(s.final, Returned)]
         if returned:
             effects.refusals += [_refusal(row, final, now) for row, final in returned]
@@ -152,6 +155,10 @@ class WhatsappCarrier:
         """Nothing of WhatsApp lives outside of PostgreSQL but what ``call`` remembered for ``settle``."""
         for ended in settled:
             self._refused_at.pop(ended.row.key, None)
+
+
+def _stops_marketing(settled: Settled) -> bool:
+    return isinstance(settled.final, Refused | Returned) and stops_marketing(fault_of(settled.final.code))
 
 
 def _route(row: SendRow) -> str:

@@ -39,6 +39,7 @@ VERIFY_TOKEN = "shake"
 TWILIO_TOKEN = b"12345"
 PUBLIC_URL = "https://hooks.example"
 READ = (
+    DIRECTORY_CHANGES,
     WEBHOOKS,
     WEBHOOKS.dlq,
     INBOUND_MESSAGES,

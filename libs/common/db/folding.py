@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
 from libs.common.db.messages import LockedMessage, told
+from libs.common.db.pricing import Pricing, pricing_of
+from libs.common.directory.consents import Stopped
 from libs.common.directory.marks import MarkChannel, Sign
 from libs.common.directory.recipients import Unreached
 from libs.common.directory.templates import Used
@@ -25,6 +27,7 @@ from libs.common.faults import (
     TemplateGone,
     TemplateNeedsSync,
     WindowClosed,
+    stops_marketing,
     way_on,
 )
 from libs.common.ladder import Failed, Reached, Rung, advance
@@ -114,10 +117,13 @@ class Folded:
     gone: list[tuple[Used, str, datetime]] = field(default_factory=list)
     stale: list[tuple[Used, str, datetime]] = field(default_factory=list)
     troubles: set[AccountTrouble] = field(default_factory=set)
+    pricing: list[Pricing] = field(default_factory=list)
+    stopped: list[Stopped] = field(default_factory=list)
     proofs: set[Key] = field(default_factory=set)
     """Sends that came out of an account that is in order."""
 
     def take(self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus) -> None:
+        self._keep(conversation_id, match, status)
         if (
             status.status == "failed"
             and status.provider == "meta"
@@ -137,6 +143,23 @@ class Folded:
         if status.status in _ARRIVED and match.address is not None:
             channel: MarkChannel = "whatsapp" if status.provider == "meta" else "sms"
             self.signs.append(Sign(match.org_id, channel, match.address, status.at))
+
+    def _keep(self, conversation_id: UUID, match: Match, status: ProviderStatus) -> None:
+        """What is true whatever becomes of the message: its price, and that the customer has stopped marketing."""
+        if status.provider != "meta":
+            return
+        price = pricing_of(
+            status.item,
+            org_id=match.org_id,
+            message_id=match.message_id,
+            provider_id=status.provider_id,
+            attempt=match.attempt,
+            at=status.at,
+        )
+        if price is not None:
+            self.pricing.append(price)
+        if status.status == "failed" and stops_marketing(meta.fault_of(status.code)):
+            self.stopped.append(Stopped(match.org_id, conversation_id, status.at))
 
     def conclude(self, messages: dict[tuple[str, UUID], LockedMessage]) -> None:
         """After the last status: who reached the customer after all is not decided again."""

@@ -22,8 +22,10 @@ from libs.common.db import pauses
 from libs.common.db.folding import Effects, Folded, Match, Provider, ProviderStatus
 from libs.common.db.messages import Key, lock_messages, told, write_states
 from libs.common.db.pool import Connection
+from libs.common.db.pricing import keep_pricing
 from libs.common.db.windows import refuse_windows
 from libs.common.directory import templates
+from libs.common.directory.consents import refused_marketing
 from libs.common.directory.marks import clear
 from libs.common.directory.recipients import remember
 from libs.common.events.outbound import DeliveryUpdate
@@ -212,6 +214,8 @@ async def _settle(db: Connection, pairs: Sequence[tuple[Match, ProviderStatus]],
 async def _tell_others(db: Connection, folded: Folded, now: datetime) -> None:
     """What the statuses say about addresses, templates and accounts. Pauses come last: they are locked after everything else."""
     await remember(db, folded.unreached)
+    await keep_pricing(db, folded.pricing)
+    await refused_marketing(db, folded.stopped)
     await clear(db, folded.signs)
     for template in await templates.gone(db, folded.gone):
         log.warning("template.gone", org_id=template.org_id, template=template.name, language=template.language)

@@ -22,7 +22,9 @@ create unique index orgs_sms_number_once on orgs (sms_number);
 alter table consents
     add column source text,
     add column cause  text,
-    add column lifts  boolean;
+    add column lifts  boolean,
+    add column told   boolean not null default true; -- false: what a customer said, and no consent.changed.v1 tells of it yet
+create index consents_untold on consents (at) where not told;
 
 -- Meta tells what a message costs in its statuses and never again. Its words are kept as they are: new ones appear without notice.
 create table message_pricing (

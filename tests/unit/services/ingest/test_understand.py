@@ -233,7 +233,7 @@ def test_what_is_nested_as_far_as_anybody_could_want_and_numbers_of_any_size_are
         a_webhook(a_value(history=[{}]), field="history"),
         a_webhook(a_value(calls=[{"direction": "BUSINESS_INITIATED", "event": "connect"}]), field="calls"),
         a_webhook(a_value(calls=[{"direction": "USER_INITIATED", "event": "terminate"}]), field="calls"),
-        a_webhook(a_value(statuses=[a_status("w", "ACCEPTED", AT, type="call")]), field="calls"),
+        a_webhook(a_value(statuses=[a_status("w", "RINGING", AT, type="call")]), field="calls"),
         a_webhook(a_value(statuses=[a_status("w", "played", AT)])),
         a_webhook(a_value(statuses=[a_status("w", "read", AT, recipient_type="group")])),
         a_webhook(a_value(user_preferences=[{"value": "stop"}]), field="user_preferences"),

@@ -1,0 +1,81 @@
+"""What Meta asks for a message, as it tells it in the statuses and never again.
+
+Rule 1: Meta's words are kept as they are. Types, categories and models are an open list, and ``billable`` is going away.
+Rule 2: once for each id that a send got. A status that says something else later counts by the provider's time; a repeat changes nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from libs.common.db.pool import Connection
+
+_MAX_WORD = 100
+
+
+class Pricing(NamedTuple):
+    """One ``pricing`` object. ``more`` is what it holds beside the known fields, None for nothing."""
+
+    org_id: str
+    message_id: UUID
+    provider_id: str
+    attempt: int
+    type: str | None
+    category: str | None
+    model: str | None
+    billable: bool | None
+    more: dict[str, Any] | None
+    at: datetime
+
+
+_KNOWN = frozenset({"type", "category", "pricing_model", "billable"})
+
+
+def pricing_of(
+    item: Mapping[str, Any], *, org_id: str, message_id: UUID, provider_id: str, attempt: int, at: datetime
+) -> Pricing | None:
+    """What a status says of the price, or None. Pure."""
+    told = item.get("pricing")
+    if not isinstance(told, dict) or not told:
+        return None
+    billable = told.get("billable")
+    more = {name: value for name, value in told.items() if name not in _KNOWN}
+    return Pricing(
+        org_id=org_id,
+        message_id=message_id,
+        provider_id=provider_id,
+        attempt=attempt,
+        type=_word(told.get("type")),
+        category=_word(told.get("category")),
+        model=_word(told.get("pricing_model")),
+        billable=billable if isinstance(billable, bool) else None,
+        more=more or None,
+        at=at,
+    )
+
+
+_KEEP = """
+insert into message_pricing as p (org_id, message_id, provider_id, attempt, type, category, model, billable, more, at)
+select * from unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::jsonb[], $10::timestamptz[])
+on conflict (org_id, message_id, provider_id) do update
+   set type = excluded.type, category = excluded.category, model = excluded.model, billable = excluded.billable, more = excluded.more,
+       at = excluded.at
+ where p.at < excluded.at
+   and (p.type, p.category, p.model, p.billable, p.more) is distinct from
+       (excluded.type, excluded.category, excluded.model, excluded.billable, excluded.more)
+"""
+
+
+async def keep_pricing(db: Connection, told: Iterable[Pricing]) -> None:
+    """Keep it; of several for one message the latest said."""
+    newest: dict[tuple[str, UUID, str], Pricing] = {}
+    for one in sorted(told, key=lambda one: one.at):
+        newest[one.org_id, one.message_id, one.provider_id] = one
+    if newest:
+        rows = [newest[key] for key in sorted(newest)]
+        await db.execute(_KEEP, *(list(column) for column in zip(*rows, strict=True)))
+
+
+def _word(value: object) -> str | None:
+    return value[:_MAX_WORD] if isinstance(value, str) and value else None

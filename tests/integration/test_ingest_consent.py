@@ -1,0 +1,226 @@
+"""What a customer says in WhatsApp about marketing is consent: stored with its trail, by its own time, told once, and nothing else changes."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from itertools import permutations
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from libs.common.events.directory import ConsentChanged, CustomerUpserted
+from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES
+from libs.common.ids import callback_data
+from tests.support.ingest import ORG, Ingest, now
+from tests.support.messages_out import sent
+from tests.support.waiting import DEADLINE_SECONDS
+from tests.support.webhooks import BSUID, WA_ID, a_contact, a_message, a_status, a_value, a_webhook, of_messages
+
+KIM = UUID("5f0c0000-0000-4000-8000-000000000001")
+LONG_AGO = timedelta(days=30)
+
+
+async def kim(ingest: Ingest, *, marketing: bool | None = True) -> None:
+    """A customer of the directory, who agreed to marketing unless told otherwise."""
+    at = now() - LONG_AGO
+    changes: list[Any] = [CustomerUpserted(org_id=ORG, at=at, customer_id=KIM, name="Kim", phone=f"+{WA_ID}")]
+    if marketing is not None:
+        changes.append(ConsentChanged(org_id=ORG, at=at, customer_id=KIM, category="marketing", allowed=marketing))
+    await ingest.tell(*changes)
+    await standing(ingest, {} if marketing is None else {"marketing": marketing}, customers=1)
+
+
+async def standing(ingest: Ingest, wanted: Mapping[str, bool], customers: int = 0) -> None:
+    """Wait until these consents stand, and no others."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            found = {
+                row["category"]: row["allowed"] for row in await ingest.rows("select category, allowed from consents")
+            }
+            if found == wanted and len(await ingest.rows("select 1 from customers")) >= customers:
+                return
+            await asyncio.sleep(0.02)
+
+
+def switched(value: str, at: datetime, **more: Any) -> dict[str, Any]:
+    preference = {
+        "wa_id": WA_ID,
+        "detail": "…",
+        "category": "marketing_messages",
+        "value": value,
+        "timestamp": int(at.timestamp()),
+    }
+    told = {name: part for name, part in (preference | more).items() if part is not None}
+    return a_webhook(a_value(contacts=[a_contact()], user_preferences=[told]), field="user_preferences")
+
+
+async def heard(ingest: Ingest, count: int) -> list[dict[str, Any]]:
+    """What ingest itself published of consents."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            told = await ingest.told(DIRECTORY_CHANGES, 0)
+            ours = [one for one in told if one.get("source") is not None]
+            if len(ours) >= count:
+                return ours
+            await ingest.nothing_more(DIRECTORY_CHANGES)
+
+
+async def test_a_stop_in_whatsapp_itself_is_a_consent_with_a_trail_and_is_told(ingest: Ingest) -> None:
+    await kim(ingest)
+    at = now()
+    for _ in range(2):
+        assert await ingest.post(switched("stop", at)) == 200
+    await standing(ingest, {"marketing": False})
+    (told, *again) = await heard(ingest, 1)
+    assert again == []
+    assert ConsentChanged.model_validate(told) == ConsentChanged(
+        org_id=ORG, at=at, customer_id=KIM, category="marketing", allowed=False, source="whatsapp", cause="preferences"
+    )
+    trail = await ingest.rows("select customer_id, action, detail, at from audit_log order by at")
+    assert [dict(line) for line in trail][1:] == [
+        {
+            "customer_id": KIM,
+            "action": "consent",
+            "detail": {"category": "marketing", "allowed": False, "source": "whatsapp", "cause": "preferences"},
+            "at": at,
+        }
+    ]
+    assert await ingest.rows("select 1 from conversations") == []
+
+
+@pytest.mark.parametrize("value", ["resume", "signup"])
+async def test_who_switches_marketing_on_again_has_it_on(ingest: Ingest, value: str) -> None:
+    await kim(ingest)
+    await ingest.post(switched("stop", now() - timedelta(minutes=2)))
+    await standing(ingest, {"marketing": False})
+    await ingest.post(switched(value, now()))
+    await standing(ingest, {"marketing": True})
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+async def test_the_last_word_counts_in_whatever_order_it_comes(ingest: Ingest, order: tuple[int, ...]) -> None:
+    await kim(ingest)
+    words = ["stop", "resume", "stop"]
+    at = now() - timedelta(minutes=5)
+    for said in (*order, *order):
+        await ingest.post(switched(words[said], at + timedelta(minutes=said)))
+    await ingest.post(of_messages(a_message(now())))
+    await ingest.told(INBOUND_MESSAGES, 1)
+    await standing(ingest, {"marketing": False})
+    (row,) = await ingest.rows("select at from consents")
+    assert row["at"] == at + timedelta(minutes=2)
+
+
+async def test_what_the_directory_learnt_later_stays(ingest: Ingest) -> None:
+    await kim(ingest)
+    at = now()
+    await ingest.tell(ConsentChanged(org_id=ORG, at=at, customer_id=KIM, category="marketing", allowed=True))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while (await ingest.row("select at from consents"))["at"] != at:  # noqa: ASYNC110 -- a row, not an event
+            await asyncio.sleep(0.02)
+    await ingest.post(switched("stop", at - timedelta(minutes=1)))
+    await ingest.post(of_messages(a_message(at - timedelta(minutes=2), "STOP")))
+    await ingest.told(INBOUND_MESSAGES, 1)
+    await standing(ingest, {"marketing": True})
+
+
+@pytest.mark.parametrize("text", ["STOP", " stop. ", "Unsubscribe", "STOPP"])
+async def test_a_typed_stop_switches_marketing_off_and_nothing_else(ingest: Ingest, text: str) -> None:
+    await kim(ingest)
+    webhook = of_messages(a_message(now(), text))
+    for copies in (1, 2):
+        await ingest.post(webhook)
+        told = await ingest.told(INBOUND_MESSAGES, copies)
+        assert [one["keyword"] for one in told] == ["stop"] * copies
+    await standing(ingest, {"marketing": False})
+    assert told[0]["window"]["open"] is True
+    (change,) = await heard(ingest, 1)
+    assert (change["allowed"], change["source"], change["cause"]) == (False, "whatsapp", "keyword")
+    assert len(await ingest.rows("select 1 from audit_log")) == 2
+
+
+async def test_a_sentence_with_stop_in_it_is_a_sentence(ingest: Ingest) -> None:
+    await kim(ingest)
+    await ingest.post(of_messages(a_message(now(), "Can I stop by tomorrow?")))
+    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    assert "keyword" not in told
+    await standing(ingest, {"marketing": True})
+
+
+@pytest.mark.parametrize(("before", "after"), [(True, True), (False, False), (None, False)])
+async def test_start_gives_back_what_a_typed_stop_took_and_no_more(
+    ingest: Ingest, *, before: bool | None, after: bool
+) -> None:
+    await kim(ingest, marketing=before)
+    at = now() - timedelta(minutes=5)
+    for minutes, text in enumerate(["stop", "Stop!", "start", "START"]):
+        await ingest.post(of_messages(a_message(at + timedelta(minutes=minutes), text)))
+        told = await ingest.told(INBOUND_MESSAGES, minutes + 1)
+    assert [one["keyword"] for one in told] == ["stop", "stop", "start", "start"]
+    await standing(ingest, {"marketing": after})
+
+
+async def test_start_lifts_no_stop_that_was_not_typed(ingest: Ingest) -> None:
+    await kim(ingest)
+    await ingest.post(switched("stop", now() - timedelta(minutes=1)))
+    await standing(ingest, {"marketing": False})
+    await ingest.post(of_messages(a_message(now(), "start")))
+    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    assert told["keyword"] == "start"
+    await standing(ingest, {"marketing": False})
+
+
+async def test_a_customer_without_a_number_is_known_by_the_user_id(ingest: Ingest) -> None:
+    await ingest.post(of_messages(a_message(now(), from_user_id=BSUID), contacts=[a_contact(bsuid=BSUID)]))
+    await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.post(switched("stop", now(), wa_id=None, user_id=BSUID))
+    await standing(ingest, {"marketing": False})
+
+
+async def test_who_is_not_known_has_nothing_to_switch_off_and_becomes_no_conversation(ingest: Ingest) -> None:
+    await ingest.post(switched("stop", now()))
+    await ingest.post(of_messages(a_message(now(), **{"from": "447700900111"}), contacts=[]))
+    await ingest.told(INBOUND_MESSAGES, 1)
+    assert len(await ingest.rows("select 1 from customers")) == 1
+    assert await ingest.rows("select 1 from consents") == []
+
+
+STOPPED = [{"code": 131050, "title": "User has stopped marketing messages"}]
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["after its id", "before its id"])
+async def test_metas_word_that_the_customer_stopped_marketing_is_a_consent(ingest: Ingest, *, early: bool) -> None:
+    await kim(ingest)
+    await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
+    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    conversation, at, message_id = UUID(told["conversation_id"]), now(), uuid4()
+    ours = {"biz_opaque_callback_data": callback_data(ORG, message_id, 1)}
+    webhook = a_webhook(a_value(statuses=[a_status("wamid.promo", "failed", at, errors=STOPPED, **ours)]))
+    if early:
+        await ingest.post(webhook)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not await ingest.rows("select 1 from early_statuses"):  # noqa: ASYNC110 -- a row, not an event
+                await asyncio.sleep(0.02)
+    await sent(ingest.pool, conversation, "wamid.promo", message_id, kind="template")
+    for _ in range(2):
+        await ingest.post(webhook)
+    await standing(ingest, {"marketing": False})
+    (change,) = await heard(ingest, 1)
+    assert ConsentChanged.model_validate(change) == ConsentChanged(
+        org_id=ORG, at=at, customer_id=KIM, category="marketing", allowed=False, source="whatsapp", cause="refusal"
+    )
+    assert len(await ingest.rows("select 1 from audit_log")) == 2
+
+
+async def test_an_old_refusal_does_not_undo_a_newer_word(ingest: Ingest) -> None:
+    await kim(ingest)
+    await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
+    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    await sent(ingest.pool, UUID(told["conversation_id"]), "wamid.promo", kind="template")
+    await ingest.post(switched("resume", now()))
+    refused = a_status("wamid.promo", "failed", now() - timedelta(minutes=30), errors=STOPPED)
+    await ingest.post(a_webhook(a_value(statuses=[refused])))
+    await ingest.post(of_messages(a_message(now())))
+    await ingest.told(INBOUND_MESSAGES, 2)
+    await standing(ingest, {"marketing": True})

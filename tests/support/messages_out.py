@@ -1,0 +1,27 @@
+"""Messages of ours in a thread, as senders leave them once Meta has given them an id."""
+
+from uuid import UUID, uuid4
+
+from libs.common.clock import utc_now
+from libs.common.db.pool import Pool
+from libs.common.db.statuses import ProviderId, store_provider_ids
+from tests.support.ingest import ORG
+from tests.support.webhooks import NUMBER
+
+_OUT = """
+insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, attempt, occurred_at, received_at)
+values ($1, $2, $3, 'out', 'whatsapp', $4, '{}', 'pending', 1, now(), now())
+on conflict do nothing
+"""
+
+
+async def sent(
+    pool: Pool, conversation_id: UUID, wamid: str, message_id: UUID | None = None, *, kind: str = "text"
+) -> UUID:
+    """A message of ours that Meta calls ``wamid``."""
+    message_id = message_id or uuid4()
+    async with pool.acquire() as db, db.transaction():
+        await db.execute(_OUT, ORG, message_id, conversation_id, kind)
+        ours = ProviderId("meta", NUMBER, wamid, ORG, message_id, message_id, 1)
+        await store_provider_ids(db, [ours], utc_now())
+    return message_id
