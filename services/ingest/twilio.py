@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 from libs.common.db.statuses import ProviderStatus
 from libs.common.errors import Undecodable
 from libs.common.events.inbound import TwilioStatusWebhook
+from libs.common.providers.twilio import RUNGS
 
 MAX_FIELDS = 200
 MAX_REF = 80
@@ -27,16 +28,6 @@ _SHAPES = {
 be cut into other fields under the same signature. No such piece has the shape of the field it would be part of."""
 _KEPT = ("MessageStatus", "ErrorCode", "From", "To", "MessagingServiceSid", "RawDlrDoneDate")
 """What is kept of a status that came first. The numbers are compared with those of the send that it is said to be of."""
-
-# accepted, scheduled, queued, sending and the like say nothing that a thread shows
-_STATUSES = {
-    "sent": "sent",
-    "delivered": "delivered",
-    "read": "read",
-    "undelivered": "failed",
-    "failed": "failed",
-    "canceled": "failed",
-}
 
 
 _FIELDS = ("AccountSid", "ErrorCode", "MessageSid", "MessageStatus", "SmsSid", "SmsStatus")
@@ -89,7 +80,7 @@ def understand_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
     status = form.get("MessageStatus") or form.get("SmsStatus")
     if not sid or not account or not status:
         raise Undecodable("bad_status", "MessageSid, AccountSid or MessageStatus is missing")
-    rung = _STATUSES.get(status)
+    rung = RUNGS.get(status)
     if rung is None:
         return None
     return ProviderStatus(

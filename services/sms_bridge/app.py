@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import aiohttp
 
+from libs.common.background import repeatedly
 from libs.common.clock import utc_now
 from libs.common.db.migrate import require_schema, schema_check
 from libs.common.db.pool import open_pool
@@ -22,6 +23,7 @@ from libs.common.sending.outcomes import Timings
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
 from libs.common.slots import RedisSlots
+from services.sms_bridge import unheard
 from services.sms_bridge.carrier import SmsCarrier
 from services.sms_bridge.links import LinkMint
 from services.sms_bridge.providers.twilio import Twilio
@@ -103,7 +105,8 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             if reason := consumer.unready() or await producer.unready():
                 raise Transient(reason)
 
-        async with line, service.background(line.watch()), consumer:
+        asking = repeatedly("sms_unheard", unheard.PERIOD, lambda: unheard.follow(pool, provider, utc_now))
+        async with line, service.background(line.watch()), service.background(asking), consumer:
             await service.serve(checks={"kafka": kafka_answers, "postgres": schema_check(pool)})
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.db.statuses import ProviderId
 from libs.common.directory.marks import SMS_MARKS
 from libs.common.ids import callback_data, callback_without_org
 from libs.common.send_rows import Key, SendRow
@@ -150,6 +151,54 @@ class Charge:
     country: str
 
 
+_KEEP_UNHEARD = """
+insert into unheard_sms (account, provider_id, org_id, message_id, send_id, attempt, accepted_at, due_at)
+select u.*, $7::timestamptz, $7::timestamptz + interval '15 minutes'
+  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::int[])
+    as u (account, provider_id, org_id, message_id, send_id, attempt)
+on conflict do nothing
+"""
+
+# Asked after a quarter of an hour, an hour, five (no SMS is valid for longer) and a day.
+_TAKE_UNHEARD = """
+with due as materialized (
+    select h.account, h.provider_id from unheard_sms h
+     where h.account = $1 and h.due_at <= $2::timestamptz
+     order by h.due_at
+     limit $3
+       for update skip locked
+), taken as (
+    update unheard_sms h
+       set due_at = greatest($2::timestamptz + interval '5 minutes', h.accepted_at + case when $2::timestamptz < h.accepted_at + interval '1 hour' then interval '1 hour'
+                    when $2::timestamptz < h.accepted_at + interval '5 hours' then interval '5 hours' else interval '24 hours' end)
+      from due d
+     where h.account = d.account and h.provider_id = d.provider_id
+    returning h.*
+)
+select t.account, t.provider_id, t.org_id, t.message_id, t.send_id, t.attempt, t.accepted_at,
+       exists (select from messages m where m.org_id = t.org_id and m.message_id = t.message_id and m.attempt = t.attempt and m.status = 'pending')
+  from taken t
+"""
+
+_FORGET_UNHEARD = """
+delete from unheard_sms h using unnest($1::text[], $2::text[]) as u (account, provider_id)
+ where h.account = u.account and h.provider_id = u.provider_id
+"""
+
+
+class Unheard(NamedTuple):
+    """An SMS that the provider took at ``accepted_at``; ``pending``: nothing has been heard of it since."""
+
+    account: str
+    provider_id: str
+    org_id: str
+    message_id: UUID
+    send_id: UUID
+    attempt: int
+    accepted_at: datetime
+    pending: bool
+
+
 class Heard(NamedTuple):
     """An id of a send; ``status`` and ``code`` of a status that came before the id was stored, in ladder terms, else None."""
 
@@ -248,6 +297,23 @@ async def heard_of(db: Connection, account: str, sends: Sequence[SendRow]) -> di
     for row in await db.fetch(_HEARD_OF, *_columns(rows), account):
         found.setdefault((row[0], row[1], row[2]), []).append(Heard(*row[3:]))
     return found
+
+
+async def keep_unheard(db: Connection, ids: Sequence[ProviderId], now: datetime) -> None:
+    """These were accepted now: ask after them when nothing is heard."""
+    if ids:
+        rows = [(i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt) for i in ids]
+        await db.execute(_KEEP_UNHEARD, *_columns(rows), now)
+
+
+async def take_unheard(db: Connection, account: str, now: datetime, limit: int) -> list[Unheard]:
+    """SMS that are due to be asked after; taking them puts off their next time, so that nobody asks twice."""
+    return [Unheard(*row) for row in await db.fetch(_TAKE_UNHEARD, account, now, limit)]
+
+
+async def forget_unheard(db: Connection, ids: Sequence[tuple[str, str]]) -> None:
+    """No one needs to ask after these any more."""
+    await db.execute(_FORGET_UNHEARD, *_columns(ids))
 
 
 async def known_ids(db: Connection, account: str, provider_ids: Collection[str]) -> set[str]:

@@ -85,7 +85,9 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, term
     accepted = [(one.row, one.final) for one in settled if isinstance(one.final, tuple)]
 
     await queries.write_bridges(db, [b for row, _ in accepted if (b := _bridge_message(row, terms)) is not None], now)
-    effects = await store_provider_ids(db, [i for row, ids in accepted for i in provider_ids(row, ids)], now)
+    taken = [i for row, ids in accepted for i in provider_ids(row, ids)]
+    effects = await store_provider_ids(db, taken, now)
+    await queries.keep_unheard(db, taken, now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
     await remember(db, [u for one in settled if (u := _unreached(one, now)) is not None])
 

@@ -22,6 +22,16 @@ from libs.common.faults import (
 
 OPTED_OUT: Final = "21610"
 
+RUNGS: Final = {
+    "sent": "sent",
+    "delivered": "delivered",
+    "read": "read",
+    "undelivered": "failed",
+    "failed": "failed",
+    "canceled": "failed",
+}
+"""Twilio's statuses in ladder terms. Accepted, scheduled, queued, sending and the like say nothing that a thread shows."""
+
 # How long a mark lasts without a sign of life: a wrong one costs silence, a missing one a price and a failure with every message.
 _DAY = timedelta(days=1)
 _OUT_OF_REACH = RecipientFault("unreachable", _DAY)

@@ -41,6 +41,14 @@ class Listed:
     refusal: Refused | RetryLater | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a message that was taken: in ladder terms, None while it is on its way or when nobody knows; ``code`` of a failure."""
+
+    status: str | None
+    code: str | None = None
+
+
 class SmsProvider(Protocol):
     """A way to send SMS."""
 
@@ -53,6 +61,9 @@ class SmsProvider(Protocol):
 
     async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
         """Everything on record from ``sender`` to ``to`` since then, sent, not yet, or refused, and perhaps a little before. Raises Transient."""
+
+    async def fate(self, provider_id: str) -> Fate:
+        """What the provider has on record of a message that it took. Raises Transient."""
 
     def refusal(self, code: str | None) -> Refused | RetryLater | None:
         """What a message that failed with this code was answered, if it was refused when it was to be created; None: it was taken."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import orjson
@@ -18,9 +18,9 @@ import orjson
 from libs.common.answers import read_answer
 from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
-from libs.common.providers.twilio import fault_of, is_of_creation, is_of_sender
+from libs.common.providers.twilio import RUNGS, fault_of, is_of_creation, is_of_sender
 from libs.common.sending.outcomes import Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
-from services.sms_bridge.providers import Listed, OutgoingSms
+from services.sms_bridge.providers import Fate, Listed, OutgoingSms
 
 _API = "/2010-04-01"
 _CONNECT_SHARE = 0.3
@@ -162,6 +162,24 @@ class Twilio:
         if following is None or all(sms.created_at < since - _SKEW for sms in page):
             return found
         raise Transient("the SMS provider's list has no end")
+
+    async def fate(self, provider_id: str) -> Fate:
+        """What Twilio has on record of a message; raises Transient. One that is there no more is a fate that nobody knows."""
+        path = f"{self._messages.removesuffix('.json')}/{quote(provider_id, safe='')}.json"
+        try:
+            async with self._http.get(
+                self._base + path, headers=self._headers, timeout=self._timeout, allow_redirects=False
+            ) as response:
+                body = _json_object(await response.read())
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise Transient("the SMS provider's record cannot be read") from error
+        match response.status, body:
+            case HTTPStatus.OK, {"status": str(status)}:
+                return Fate(RUNGS.get(status), _code({"code": body.get("error_code")}))
+            case HTTPStatus.NOT_FOUND, {"code": _}:
+                return Fate(None)
+            case _:
+                raise Transient(f"the SMS provider's record answered {response.status}")
 
     async def _get(self, path: str, query: Mapping[str, str] | None) -> Mapping[str, Any]:
         try:

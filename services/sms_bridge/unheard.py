@@ -1,0 +1,82 @@
+"""SMS of which nothing is heard: the provider took them, and no callback says what became of them. The provider itself is asked.
+
+A callback can get lost, none is asked for without PUBLIC_URL, and of some messages none is ever sent. A message that is pending still when
+it is due is looked up, ever more rarely; what the record says is applied as a callback would be. What nobody knows a day later ends as
+``unknown_outcome``. What is to be told stands in the row of ``sends``, and the sweeper tells it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from libs.common.clock import Clock
+from libs.common.db.pool import Pool
+from libs.common.db.sends import keep_news
+from libs.common.db.statuses import Effects, LocalFailure, ProviderStatus, fail_locally, receive_statuses
+from libs.common.errors import Transient
+from libs.common.logging import get_logger
+from services.sms_bridge import queries
+from services.sms_bridge.providers import Fate, SmsProvider
+from services.sms_bridge.settle import UNKNOWN_OUTCOME
+
+log = get_logger()
+
+PERIOD = timedelta(seconds=30)
+GIVEN_UP_AFTER = timedelta(hours=24)
+_AT_ONCE = 100
+_LOOKS_AT_ONCE = 8
+
+
+async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
+    """Ask after every SMS that is due to be asked after."""
+    while True:
+        async with pool.acquire() as db:
+            due = await queries.take_unheard(db, provider.account, now(), _AT_ONCE)
+        moved = [one for one in due if not one.pending]
+        pending = [one for one in due if one.pending]
+        fates = await _fates(provider, pending)
+        await _apply(pool, moved, [(one, fate) for one, fate in zip(pending, fates, strict=True) if fate], now())
+        if len(due) < _AT_ONCE:
+            return
+
+
+async def _fates(provider: SmsProvider, pending: Sequence[queries.Unheard]) -> list[Fate | None]:
+    """What the provider says of each; None where it cannot be asked now."""
+    few = asyncio.Semaphore(_LOOKS_AT_ONCE)
+
+    async def look(one: queries.Unheard) -> Fate | None:
+        async with few:
+            try:
+                return await provider.fate(one.provider_id)
+            except Transient as error:
+                log.warning("task.retried", task="sms_unheard", exc_info=error)
+                return None
+
+    return await asyncio.gather(*map(look, pending))
+
+
+async def _apply(
+    pool: Pool, moved: Sequence[queries.Unheard], asked: Sequence[tuple[queries.Unheard, Fate]], now: datetime
+) -> None:
+    statuses, lost, over = [], [], list(moved)
+    for one, fate in asked:
+        if fate.status is not None:
+            statuses.append(ProviderStatus("sms", one.account, one.provider_id, fate.status, now, fate.code))
+            over.append(one)
+        elif now - one.accepted_at >= GIVEN_UP_AFTER:
+            lost.append(LocalFailure(one.org_id, one.message_id, one.attempt, UNKNOWN_OUTCOME, None, now))
+            over.append(one)
+    if not over:
+        return
+    told = {(one.org_id, one.send_id, one.attempt): one for one in over if one.pending}
+    async with pool.acquire() as db, db.transaction():
+        # the rows of sends are locked before the messages, as everywhere
+        await keep_news(db, [(key, {"refusals": [], "rungs": [str(one.message_id)]}) for key, one in told.items()])
+        effects = await receive_statuses(db, statuses, now) if statuses else Effects()
+        await fail_locally(db, lost)
+        for refusal in effects.refusals:
+            key = (refusal.org_id, refusal.intent_id, refusal.attempt)
+            if (asked_of := told.get(key)) is not None:
+                news = {"refusals": [refusal.model_dump(mode="json")], "rungs": [str(asked_of.message_id)]}
+                await keep_news(db, [(key, news)])
+        await queries.forget_unheard(db, [(one.account, one.provider_id) for one in over])

@@ -1,0 +1,98 @@
+"""SMS of which no callback tells: they are asked after at the provider, and none stays pending for ever. On real servers."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.db.statuses import ProviderStatus, receive_statuses
+from libs.common.events.outbound import DeliveryUpdate
+from libs.common.ids import bridge_message_id
+from services.sms_bridge.unheard import follow
+from tests.support.bridging import ORG, TIMINGS, Bridging
+from tests.support.sandbox import TWILIO_SID
+
+QUARTER = timedelta(minutes=15)
+
+
+def ends(updates: list[DeliveryUpdate]) -> set[tuple[Any, str, str | None, str | None]]:
+    return {(u.message_id, u.status, u.reason, u.provider_code) for u in updates}
+
+
+async def ask(world: Bridging, after: timedelta = timedelta(0)) -> None:
+    """Time passes, then whoever is due is asked after, and what came of it is told."""
+    world.clock.forward(after)
+    await follow(world.pool, world.carrier._sms, world.clock)
+    await world.sweep(TIMINGS.untold + timedelta(seconds=1))
+
+
+async def looks(sandbox: SandboxClient) -> int:
+    return sum(call["endpoint"] == "fetch" for call in await sandbox.calls())
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (None, ("delivered", None, None)),
+        (30007, ("failed", "provider_refused", "30007")),
+        (21610, ("failed", "provider_refused", "21610")),
+    ],
+)
+async def test_what_became_of_an_sms_is_asked_when_nobody_tells(
+    world: Bridging, sandbox: SandboxClient, code: int | None, told: tuple[str, str | None, str | None]
+) -> None:
+    await sandbox.configure(sent_after=0)
+    if code is not None:
+        await sandbox.fault("twilio", "fail_async", code=code, calls=1)
+    command = await world.decided()
+    await world.send(command)
+    await ask(world, QUARTER - timedelta(seconds=1))
+    assert await looks(sandbox) == 0
+    await ask(world, timedelta(seconds=1))
+    updates, _ = await world.told()
+    assert (bridge_message_id(command.message_id), *told) in ends(updates)
+    assert (command.message_id, "failed", "window_expired_bridge_sent", None) in ends(updates)
+    assert (await world.slot())[0] is not None
+    assert await world.value("select count(*) from unheard_sms") == 0
+
+
+async def test_an_sms_of_which_was_heard_is_not_asked_after(world: Bridging, sandbox: SandboxClient) -> None:
+    await world.send(await world.decided())
+    [sms] = await sandbox.sms()
+    async with world.pool.acquire() as db, db.transaction():
+        await receive_statuses(
+            db, [ProviderStatus("sms", TWILIO_SID, sms["sid"], "sent", world.clock())], world.clock()
+        )
+    await ask(world, QUARTER)
+    assert await looks(sandbox) == 0
+    assert await world.value("select count(*) from unheard_sms") == 0
+
+
+async def test_what_nobody_knows_a_day_later_ends_so_and_is_asked_ever_more_rarely(
+    world: Bridging, sandbox: SandboxClient
+) -> None:
+    await sandbox.configure(sent_after=10**6)  # queued for ever
+    command = await world.decided()
+    await world.send(command)
+    for _ in range(24 * 4):
+        await follow(world.pool, world.carrier._sms, world.clock)
+        world.clock.forward(QUARTER)
+    assert (await world.message(bridge_message_id(command.message_id)))["status"] == "pending"
+    assert await looks(sandbox) == 3
+    await ask(world)
+    updates, _ = await world.told()
+    assert (bridge_message_id(command.message_id), "failed", "unknown_outcome", None) in ends(updates)
+    assert (await looks(sandbox), await world.value("select count(*) from unheard_sms")) == (4, 0)
+
+
+async def test_a_provider_that_cannot_be_asked_is_asked_again(world: Bridging, sandbox: SandboxClient) -> None:
+    await sandbox.configure(sent_after=0)
+    await sandbox.fault("twilio", "server_error", endpoint="fetch", calls=1)
+    command = await world.decided(route="session", text="Hello")
+    await world.send(command)
+    await ask(world, QUARTER)
+    assert (await world.message(command.message_id))["status"] == "pending"
+    await ask(world, timedelta(hours=1))
+    assert (await world.message(command.message_id))["status"] == "delivered"
+    assert await world.value("select count(*) from provider_ids where org_id = $1", ORG) == 1
