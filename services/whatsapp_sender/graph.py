@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from libs.common.addresses import segment
 from libs.common.answers import read_answer
 from libs.common.clock import Clock
 from libs.common.sending.outcomes import RetryLater, SendOutcome, Unknown
@@ -43,7 +44,7 @@ class Graph:
         flight = _Flight()
         try:
             async with self._http.post(
-                f"{self._base}/{number}/messages",
+                f"{self._base}/{segment(number)}/messages",
                 data=orjson.dumps(body),
                 headers={"Authorization": f"Bearer {token or self._token}", "Content-Type": "application/json"},
                 allow_redirects=False,

@@ -170,6 +170,25 @@ async def test_a_template_that_meta_calls_paused_is_paused_here_too(
     assert await line.claim_once() == 0
 
 
+async def test_an_answer_that_the_customer_stopped_marketing_is_a_consent(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    await garage.template("summer", category="MARKETING")
+    customer = await kim(garage, sandbox)
+    await garage.execute(
+        "insert into consents (org_id, customer_id, category, allowed, at) values ($1, $2, 'marketing', true, $3)",
+        ORG, customer.customer_id, garage.now() - timedelta(days=9),
+    )  # fmt: skip
+    command = await garage.command(customer, template="summer")
+    await sandbox.fault("meta", "fail", code=131050, calls=1)
+    await accept(line, command)
+    await line.claim_once()
+    [consent] = await garage.fetch("select category, allowed, source, cause, told from consents")
+    assert tuple(consent) == ("marketing", False, "whatsapp", "refusal", False)
+    [trail] = await garage.fetch("select customer_id, action from audit_log")
+    assert tuple(trail) == (customer.customer_id, "consent")
+
+
 async def test_a_refusal_for_good_ends_the_message(
     line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:

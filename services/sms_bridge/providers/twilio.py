@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import orjson
 
+from libs.common.addresses import segment
 from libs.common.answers import read_answer
 from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
@@ -99,7 +100,7 @@ class Twilio:
     ) -> None:
         self._http = http
         self._base = base_url
-        self._messages = f"{_API}/Accounts/{account_sid}/Messages.json"
+        self._messages = f"{_API}/Accounts/{segment(account_sid)}/Messages.json"
         self._sid = account_sid
         self._headers = {"Authorization": aiohttp.encode_basic_auth(account_sid, auth_token)}
         self._callback = status_callback
