@@ -19,20 +19,21 @@ from libs.common.directory.consents import Stopped
 from libs.common.directory.marks import MarkChannel, Sign
 from libs.common.directory.recipients import Unreached
 from libs.common.directory.templates import Used
-from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, RefusalReason
 from libs.common.faults import (
     AccountFault,
     AccountScope,
     RecipientFault,
     TemplateGone,
     TemplateNeedsSync,
+    TransientFault,
     WindowClosed,
     stops_marketing,
     way_on,
 )
 from libs.common.ladder import Failed, Reached, Rung, advance
 from libs.common.providers import meta, twilio
-from libs.common.send_rows import Key
+from libs.common.send_rows import EVERY_ACCOUNT, Key
 
 Provider = Literal["meta", "sms"]
 _UNSETTLED = frozenset({"pending", "sent"})
@@ -92,6 +93,7 @@ class Match:
 class AccountTrouble(NamedTuple):
     """An account that is not in order, as a late status says."""
 
+    provider: Provider
     account: str
     scope: AccountScope
     code: str
@@ -119,17 +121,15 @@ class Folded:
     troubles: set[AccountTrouble] = field(default_factory=set)
     pricing: list[Pricing] = field(default_factory=list)
     stopped: list[Stopped] = field(default_factory=list)
-    proofs: set[Key] = field(default_factory=set)
+    proofs: dict[Provider, set[Key]] = field(default_factory=dict)
     """Sends that came out of an account that is in order."""
 
     def take(self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus) -> None:
         self._keep(conversation_id, match, status)
-        if (
-            status.status == "failed"
-            and status.provider == "meta"
-            and self._refer(message, conversation_id, match, status)
-        ):
-            return
+        if status.status == "failed":
+            refer = self._refer if status.provider == "meta" else self._refer_sms
+            if refer(message, conversation_id, match, status):
+                return
         before = message.state
         _apply(message, match, status)
         update = told(message)
@@ -138,8 +138,8 @@ class Folded:
         if status.status == "failed":
             if _ended_by_provider(message, match) and message.state.seq > before.seq:
                 self._blame(conversation_id, match, status)
-        elif status.provider == "meta":
-            self.proofs.add(match.send)
+        else:
+            self.proofs.setdefault(status.provider, set()).add(match.send)
         if status.status in _ARRIVED and match.address is not None:
             channel: MarkChannel = "whatsapp" if status.provider == "meta" else "sms"
             self.signs.append(Sign(match.org_id, channel, match.address, status.at))
@@ -181,7 +181,7 @@ class Folded:
             case WindowClosed() if match.route != "template":
                 self.refused.append((match.org_id, conversation_id, called_at))
             case AccountFault(scope) if match.account is not None:
-                self.troubles.add(AccountTrouble(match.account, scope, code))
+                self.troubles.add(AccountTrouble("meta", match.account, scope, code))
             case TemplateGone(now_is) if used is not None:
                 self.gone.append((used, now_is, max(status.at, called_at)))
             case TemplateNeedsSync() if used is not None:
@@ -197,6 +197,25 @@ class Folded:
         reason = way_on(fault, template=match.route == "template")
         if reason is None:
             return False
+        self._refuse(message, conversation_id, match, status, reason)
+        return True
+
+    def _refer_sms(self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus) -> bool:
+        """The same of an SMS. A bridge that was taken has used its day, so only plain text is decided again: when the account is well, or once more."""
+        fault = twilio.fault_of(status.code)
+        if isinstance(fault, AccountFault) and match.account is not None:
+            account = match.account if twilio.is_of_sender(status.code) else EVERY_ACCOUNT
+            self.troubles.add(AccountTrouble("sms", account, fault.scope, status.code or ""))
+        if match.route == "bridge" or not isinstance(fault, AccountFault | TransientFault):
+            return False
+        reason: RefusalReason = "account" if isinstance(fault, AccountFault) else "transient"
+        self._refuse(message, conversation_id, match, status, reason)
+        return True
+
+    def _refuse(
+        self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus, reason: RefusalReason
+    ) -> None:
+        """Tell the router, if the message still waits for this attempt."""
         if message.state.status in _UNSETTLED and message.state.attempt == match.attempt:
             self.effects.refusals.append(
                 OutboundRefused(
@@ -209,7 +228,6 @@ class Folded:
                     at=status.at,
                 )
             )
-        return True
 
     def _blame(self, conversation_id: UUID, match: Match, status: ProviderStatus) -> None:
         """Remember what lies with the recipient of this SMS."""

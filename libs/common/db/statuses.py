@@ -221,9 +221,12 @@ async def _tell_others(db: Connection, folded: Folded, now: datetime) -> None:
         log.warning("template.gone", org_id=template.org_id, template=template.name, language=template.language)
     for template in await templates.stale(db, folded.stale):
         log.warning("template.stale", org_id=template.org_id, template=template.name, language=template.language)
-    await pauses.proven(db, "meta", folded.proofs)
+    for provider, sends in sorted(folded.proofs.items()):
+        await pauses.proven(db, provider, sends)
     for trouble in sorted(folded.troubles):
-        await pauses.rest_account(db, "meta", trouble.account, trouble.code, now, proof="status", scope=trouble.scope)
+        await pauses.rest_account(
+            db, trouble.provider, trouble.account, trouble.code, now, proof="status", scope=trouble.scope
+        )
 
 
 def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:

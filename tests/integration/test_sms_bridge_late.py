@@ -1,0 +1,99 @@
+"""What a late status of an SMS means for the message, for others and for the account, on real servers."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.db.statuses import Effects, ProviderStatus, receive_statuses
+from libs.common.events.outbound import SmsCommand
+from libs.common.ids import bridge_message_id
+from libs.common.send_rows import EVERY_ACCOUNT
+from tests.support.bridging import SMS_NUMBER, Bridging
+from tests.support.sandbox import CUSTOMER, TWILIO_SID
+
+SECOND = timedelta(seconds=1)
+
+
+async def sent(world: Bridging, sandbox: SandboxClient, **changes: Any) -> tuple[SmsCommand, str]:
+    """A command that Twilio has taken, and its id there."""
+    command = await world.decided(**changes)
+    await world.send(command)
+    return command, (await sandbox.sms())[-1]["sid"]
+
+
+async def late(world: Bridging, sid: str, status: str, code: str | None = None) -> Effects:
+    told = ProviderStatus("sms", TWILIO_SID, sid, status, world.clock(), code)
+    async with world.pool.acquire() as db, db.transaction():
+        return await receive_statuses(db, [told], world.clock())
+
+
+async def resting(world: Bridging) -> list[tuple[str, str, str]]:
+    async with world.pool.acquire() as db:
+        rows = await db.fetch("select account, reason, proof from pauses where provider = 'sms'")
+    return [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "rests"),
+    [
+        ("30002", "account", [(EVERY_ACCOUNT, "30002", "status")]),
+        ("21661", "account", [(SMS_NUMBER, "21661", "status")]),
+        ("30001", "transient", []),
+        ("30022", "transient", []),
+    ],
+)
+async def test_plain_text_that_a_late_status_burnt_is_decided_again(
+    world: Bridging, sandbox: SandboxClient, code: str, reason: str, rests: list[tuple[str, str, str]]
+) -> None:
+    command, sid = await sent(world, sandbox, route="session", text="Hello")
+    effects = await late(world, sid, "failed", code)
+    assert [(r.intent_id, r.attempt, r.reason, r.provider_code) for r in effects.refusals] == [
+        (command.message_id, 1, reason, code)
+    ]
+    assert effects.updates == []
+    assert await resting(world) == rests
+
+
+@pytest.mark.parametrize("code", ["30002", "30001", "30003", "30007", "30008", "30410", "99999"])
+async def test_a_bridge_that_was_taken_is_never_bought_again_whatever_a_late_status_says(
+    world: Bridging, sandbox: SandboxClient, code: str
+) -> None:
+    command, sid = await sent(world, sandbox)
+    silenced = await world.silenced(command)
+    effects = await late(world, sid, "failed", code)
+    bridge_id = bridge_message_id(command.message_id)
+    assert [(u.message_id, u.status, u.provider_code) for u in effects.updates] == [(bridge_id, "failed", code)]
+    assert effects.refusals == []
+    assert (await world.message(silenced))["status"] == "failed"
+    held_until, holder = await world.slot()
+    assert held_until is not None
+    assert (held_until > world.clock() + timedelta(hours=23), holder) == (True, str(command.message_id))
+
+
+async def test_while_the_account_rests_messages_wait_and_one_that_goes_through_ends_it(
+    world: Bridging, sandbox: SandboxClient
+) -> None:
+    _, sid = await sent(world, sandbox, route="session", text="first")
+    await late(world, sid, "failed", "30002")
+    waiting = await world.decided(route="session", text="second")
+    assert await world.send(waiting) == 0
+    world.clock.forward(timedelta(minutes=15))
+    assert await world.send() == 1
+    assert len(await resting(world)) == 1  # an acceptance was what it had before, too
+    await late(world, (await sandbox.sms())[-1]["sid"], "delivered")
+    assert await resting(world) == []
+
+
+@pytest.mark.parametrize("code", ["30008", "30410", "30003"])
+async def test_a_late_delivered_is_shown_and_clears_the_mark(
+    world: Bridging, sandbox: SandboxClient, code: str
+) -> None:
+    command, sid = await sent(world, sandbox)
+    await late(world, sid, "failed", code)
+    world.clock.forward(SECOND)
+    effects = await late(world, sid, "delivered")
+    assert [(u.message_id, u.status) for u in effects.updates] == [(bridge_message_id(command.message_id), "delivered")]
+    assert await world.value("select count(*) from address_marks where address = $1", CUSTOMER) == 0
+    assert (await world.slot())[0] is not None
