@@ -87,7 +87,10 @@ with incoming as materialized (
                as i (org_id, conversation_id, account, provider_id, kind, content, reply_to, at, received_at, opens, wa_id, bsuid, place)
 ), newest as materialized (
     select i.org_id, i.conversation_id, max(i.at) filter (where i.opens) as customer_at,
-           max(i.at) filter (where i.opens and i.provider_id is not null) as inbound_at
+           max(i.at) filter (where i.opens and i.provider_id is not null) as inbound_at,
+           max(i.at) filter (where i.wa_id is not null) as wa_id_at, max(i.at) filter (where i.bsuid is not null) as bsuid_at,
+           (array_agg(i.wa_id order by i.at desc) filter (where i.wa_id is not null))[1] as wa_id,
+           (array_agg(i.bsuid order by i.at desc) filter (where i.bsuid is not null))[1] as bsuid
       from incoming i
      group by i.org_id, i.conversation_id
      order by i.conversation_id
@@ -96,7 +99,9 @@ with incoming as materialized (
        set last_customer_at = greatest(c.last_customer_at, n.customer_at),
            last_inbound_channel = case when n.inbound_at > coalesce(c.last_inbound_at, '-infinity') then 'whatsapp'
                                        else c.last_inbound_channel end,
-           last_inbound_at = greatest(c.last_inbound_at, n.inbound_at)
+           last_inbound_at = greatest(c.last_inbound_at, n.inbound_at),
+           wa_id_at = case when c.wa_id = n.wa_id then greatest(c.wa_id_at, n.wa_id_at) else c.wa_id_at end,
+           bsuid_at = case when c.bsuid = n.bsuid then greatest(c.bsuid_at, n.bsuid_at) else c.bsuid_at end
       from newest n
      where c.conversation_id = n.conversation_id and c.org_id = n.org_id
  returning c.org_id, c.conversation_id, c.customer_id, c.refused_at, c.first_refused_at, c.last_refused_at,

@@ -92,7 +92,7 @@ update conversations c
 
 
 class Strange(NamedTuple):
-    """Messages in a customer's threads that came by ``wa_ids`` (or by ``bsuids``, of nobody else) at or after ``at``."""
+    """Messages in a customer's threads that came by ``wa_ids`` (or by ``bsuids``, of nobody else) after ``at``."""
 
     org_id: str
     customers: list[UUID]
@@ -106,7 +106,7 @@ select m.message_id, m.conversation_id, m.occurred_at, c.phone_number_id
   from conversations c
   join messages m on m.conversation_id = c.conversation_id and m.org_id = c.org_id
  where c.org_id = $1 and c.customer_id = any($2::uuid[])
-   and m.direction = 'in' and m.channel = 'whatsapp' and m.occurred_at >= $5
+   and m.direction = 'in' and m.channel = 'whatsapp' and m.occurred_at > $5
    and case when m.from_wa_id is null then m.from_bsuid = any($4::text[])
             else m.from_wa_id = any($3::text[]) and (m.from_bsuid is null or m.from_bsuid = any($4::text[])) end
  order by m.message_id

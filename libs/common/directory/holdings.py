@@ -119,8 +119,9 @@ class History:
         return next((h for h in self.holdings if h.since <= at and (h.until is None or at < h.until)), None)
 
     def before(self, at: datetime) -> Holding | None:
-        """Who had it until ``at``, or longer."""
-        return next((h for h in self.holdings if h.since < at and (h.until is None or at <= h.until)), None)
+        """Who had it until ``at``, or longer; of whoever was first seen in that very second it is believed too."""
+        found = next((h for h in self.holdings if h.since < at and (h.until is None or at <= h.until)), None)
+        return found or next((h for h in self.holdings if h.since == at and h.source != "notice"), None)
 
     def after(self, at: datetime) -> Holding | None:
         """The first holding that begins after ``at``."""

@@ -344,7 +344,7 @@ class Register:
     def _end(self, person: Person, notice: Notice) -> list[Cut]:
         """End what the person had until the notice."""
         org_id, old_line, old_bsuid, new_line, new_bsuid, at, new_number = notice
-        mine = [h for h in self.held_by(person) if h.since < at and (h.until is None or h.until >= at)]
+        mine = [h for h in self.held_by(person) if h.since <= at and (h.until is None or h.until >= at)]
         lines = [h for h in mine if h.kind == "phone" and canonical(h.value) != new_line]
         if old_bsuid is None and old_line is not None:
             known = (h.bsuid for h in lines if canonical(h.value) == old_line and h.bsuid is not None)
@@ -356,6 +356,7 @@ class Register:
             line = canonical(held.value)
             named = line == old_line or (held.bsuid is not None and held.bsuid == old_bsuid)
             if named or (old_line is None and held.bsuid is None and held.seen is not None):
+                held.since = min(held.since, at - INSTANT)  # written in the very second of the notice: theirs still
                 ended = self._ended(self.history((org_id, "phone", line)), held, at, "notice")
                 changed |= ended
                 cuts += [self._cut(person, held, at, theirs)] if ended else []
@@ -368,6 +369,7 @@ class Register:
                     or (old_line is not None and held.line == old_line and not self._came_later(org_id, held.value, at))
                 )
             ):
+                held.since = min(held.since, at - INSTANT)
                 changed |= self.history((org_id, "bsuid", held.value)).end(held, at, "notice")
         if changed:
             self._touch(person)
@@ -381,7 +383,7 @@ class Register:
         strange = tuple(
             h.value
             for h in self.held_by(person)
-            if h.kind == "bsuid" and h.line == line and h.since >= at and h.value not in theirs
+            if h.kind == "bsuid" and h.line == line and h.since > at and h.value not in theirs
         )
         if held.bsuid in strange:
             held.bsuid = None
@@ -389,7 +391,7 @@ class Register:
 
     def _came_later(self, org_id: str, bsuid: str, at: datetime) -> bool:
         last = self.history((org_id, "bsuid", bsuid)).last
-        return last is not None and last.since >= at
+        return last is not None and last.since > at
 
     def _begin(self, person: Person, notice: Notice, line: str) -> tuple[Person, list[Cut]]:
         """The person has the line since the notice. Whoever had it before is somebody else, whoever is first seen there after it is the person."""

@@ -1,0 +1,311 @@
+"""A person is not a number: who has it when, and what becomes of threads, links and addresses when it goes to somebody else."""
+
+from collections.abc import AsyncIterator
+from itertools import permutations
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from libs.common.db.pool import open_pool
+from libs.common.events.topics import INBOUND_MESSAGES
+from services.ingest.understand import Sender
+from tests.support.ingest import Ingest, now, tell_org
+from tests.support.people import NOBODY, People
+from tests.support.webhooks import WA_ID, a_message, a_value, a_webhook, of_messages
+
+OLD, NEW = "447700900111", "447700900222"
+B1, B2, B3 = "GB.13000000000000000001", "GB.13000000000000000002", "GB.13000000000000000003"
+KIM, STRANGER = Sender(OLD, B1, "Kim"), Sender(OLD, B3, "Pat")
+
+
+@pytest_asyncio.fixture
+async def people(database: str) -> AsyncIterator[People]:
+    async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
+        async with pool.acquire() as db:
+            await tell_org(db)
+        yield People(pool, now())
+
+
+# ── A number is given up ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("stranger", [STRANGER, Sender(OLD, None)])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Sender(OLD, None), Sender(NEW, None)),
+        (Sender(OLD, B1), Sender(NEW, B2)),
+        (Sender(None, B1), Sender(None, B2)),
+        (Sender(OLD, None), Sender(None, B2)),
+    ],
+)
+async def test_whoever_writes_from_a_number_given_up_is_somebody_new(
+    people: People, before: Sender, after: Sender, stranger: Sender
+) -> None:
+    kims = await people.writes(0, KIM)
+    assert await people.changes(1, before, after) == kims
+    theirs = await people.writes(2, stranger)
+    assert theirs != kims
+    assert (await people.who(theirs))["customer_id"] != (await people.who(kims))["customer_id"]
+    assert (await people.who(kims))["wa_id"] == after.wa_id
+    assert await people.writes(3, Sender(after.wa_id, B2) if after.bsuid or after.wa_id else KIM) == kims
+
+
+async def test_a_number_that_shows_another_user_id_has_another_owner_though_no_notice_came(people: People) -> None:
+    kims = await people.writes(0, KIM)
+    theirs = await people.writes(1, STRANGER)
+    assert theirs != kims
+    assert (await people.who(kims))["phone"] is None
+    assert (await people.who(kims))["wa_id"] is None
+    assert (await people.who(theirs))["phone"] == f"+{OLD}"
+    assert await people.writes(2, Sender(None, B1)) == kims
+    assert await people.writes(2, Sender(OLD, None)) == theirs
+
+
+async def test_a_late_webhook_finds_the_person_of_its_time_and_brings_back_no_address(people: People) -> None:
+    kims = await people.writes(0, KIM)
+    await people.changes(24, Sender(OLD, None), Sender(NEW, B2))
+    theirs = await people.writes(30, STRANGER)
+    for sender in (KIM, Sender(OLD, None), Sender(None, B1)):
+        assert await people.writes(12, sender, received=31) == kims
+    who = await people.who(kims)
+    assert (who["wa_id"], who["bsuid"], who["phone"]) == (NEW, B2, f"+{NEW}")
+    assert who["refused_at"] > who["last_customer_at"]
+    assert (await people.who(theirs))["wa_id"] == OLD
+
+
+async def test_the_phone_of_the_directory_pulls_nobody_into_the_thread_of_the_one_who_had_it(people: People) -> None:
+    customer_id = uuid4()
+    await people.is_listed(0, customer_id, f"+{OLD}")
+    kims = await people.writes(1, KIM)
+    await people.changes(2, Sender(None, B1), Sender(None, B2))
+    assert (await people.who(kims))["phone"] is None
+    theirs = await people.writes(3, Sender(OLD, None))
+    await people.is_listed(4, customer_id, f"+{OLD}")  # nothing new: what it told before
+    assert await people.writes(5, Sender(OLD, None)) == theirs != kims
+    assert (await people.who(theirs))["customer_id"] != customer_id
+    assert (await people.who(kims))["phone"] is None
+    await people.is_listed(6, customer_id, f"+{NEW}")
+    assert (await people.who(kims))["phone"] == f"+{NEW}"
+
+
+async def test_a_delayed_notice_joins_whom_it_names(people: People) -> None:
+    kims = await people.writes(0, KIM)
+    new = await people.writes(2, Sender(NEW, B2))
+    assert new != kims
+    assert await people.changes(1, Sender(None, B1), Sender(None, B2), received=3) == kims
+    assert await people.writes(4, Sender(NEW, None)) == await people.writes(4, Sender(None, B2)) == kims
+    assert (await people.who(kims))["messages"] == 4
+
+
+@pytest.mark.parametrize("by_number", [True, False])
+async def test_the_order_of_arrival_does_not_matter(people: People, *, by_number: bool) -> None:
+    kim, kim_again = (Sender(OLD, None), Sender(NEW, None)) if by_number else (KIM, Sender(NEW, B2))
+    stranger = Sender(OLD, None) if by_number else STRANGER
+    for turn, order in enumerate(permutations(range(4))):
+        await people.apply()
+        async with people.pool.acquire() as db:
+            await db.execute(
+                "truncate customers, conversations, messages, identity_notices, customer_aliases, conversation_aliases cascade"
+            )
+        for what in (*order, order[turn % 4]):
+            if what == 0:
+                await people.writes(0, kim)
+            elif what == 1:
+                await people.changes(1, kim, kim_again)
+            elif what == 2:
+                await people.writes(2, kim_again)
+            else:
+                await people.writes(3, stranger)
+        kims = await people.writes(4, kim_again)
+        theirs = await people.writes(4, stranger)
+        sizes = sorted([(await people.who(kims))["messages"], (await people.who(theirs))["messages"]])
+        again = order[turn % 4]
+        expected = sorted([3 + (again in (0, 2)), 2 + (again == 3)])
+        assert (kims == theirs, sizes, await people.count("conversations")) == (False, expected, 2), order
+
+
+async def test_what_was_written_from_a_number_before_its_notice_came_is_moved_to_whoever_wrote_it(
+    people: People,
+) -> None:
+    kims = await people.writes(0, Sender(OLD, None))
+    assert await people.writes(2, Sender(OLD, None)) == kims  # nobody can know
+    await people.changes(1, Sender(OLD, None), Sender(NEW, None), received=3)
+    assert (await people.who(kims))["messages"] == 1
+    theirs = await people.writes(4, Sender(OLD, None))
+    who = await people.who(theirs)
+    assert (who["messages"], who["last_customer_at"]) == (2, people.at(4))
+    assert (await people.who(kims))["refused_at"] >= people.at(2)
+
+
+async def test_a_notice_that_is_older_than_seven_days_changes_nothing(people: People) -> None:
+    kims = await people.writes(0, KIM)
+    await people.changes(1, Sender(OLD, None), Sender(NEW, None), received=1 + 7 * 24 + 1)
+    assert await people.writes(200, Sender(OLD, None)) == kims
+    assert (await people.who(kims))["wa_id"] == OLD
+
+
+async def test_an_old_webhook_finds_its_person_and_binds_nothing(people: People) -> None:
+    kims = await people.writes(200, KIM)
+    pats = await people.writes(200, Sender(NEW, B2))
+    week = 200 + 7 * 24 + 1
+    assert await people.writes(200, Sender(NEW, B1), received=week) == kims  # a pairing of long ago
+    assert await people.writes(week, Sender(NEW, None)) == pats
+    assert (await people.who(pats))["customer_id"] != (await people.who(kims))["customer_id"]
+
+
+# ── Links ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_links_end_with_the_number_that_they_were_sent_to(people: People) -> None:
+    kims = await people.writes(0, KIM)
+    await people.is_sent_a_link(kims)
+    await people.writes(1, STRANGER)
+    assert await people.links(kims) == 0
+
+
+async def test_links_end_where_a_notice_moves_the_person_or_doubts_it(people: People) -> None:
+    kims = await people.writes(0, KIM)
+    await people.is_sent_a_link(kims)
+    assert await people.changes(1, Sender(OLD, None), alarm=True) == kims
+    assert await people.links(kims) == 0
+    assert (await people.who(kims))["refused_at"] == people.at(1)
+    assert await people.writes(2, KIM) == kims
+    await people.is_sent_a_link(kims)
+    await people.changes(3, Sender(OLD, B1), Sender(NEW, B2))
+    assert await people.links(kims) == 0
+
+
+async def test_links_end_on_both_sides_where_two_threads_become_one(people: People) -> None:
+    one, other = await people.writes(0, Sender(OLD, None)), await people.writes(0, Sender(None, B1))
+    for conversation in (one, other):
+        await people.is_sent_a_link(conversation)
+    joint = await people.writes(1, KIM)
+    assert joint in (one, other)
+    assert await people.links(one) + await people.links(other) == 0
+
+
+async def test_links_stay_where_the_directory_merely_names_the_same_thread(people: People) -> None:
+    kims = await people.writes(0, KIM)
+    await people.is_sent_a_link(kims)
+    customer_id = uuid4()
+    await people.is_listed(1, customer_id, f"+{OLD}")
+    assert (await people.who(kims))["customer_id"] == customer_id
+    assert await people.links(kims) == 1
+    await people.is_listed(2, customer_id, f"+{OLD}", name="Kim B.")
+    assert await people.links(kims) == 1
+    await people.is_listed(3, customer_id, f"+{NEW}")
+    assert await people.links(kims) == 0
+
+
+# ── The directory ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_corrected_phone_keeps_the_thread_and_the_number_that_they_write_from(people: People) -> None:
+    customer_id = uuid4()
+    await people.is_listed(0, customer_id, f"+{OLD}")
+    kims = await people.writes(1, KIM)
+    await people.is_listed(2, customer_id, f"+{NEW}")
+    assert (await people.who(kims))["phone"] == f"+{NEW}"
+    assert await people.writes(3, KIM) == kims
+    assert await people.writes(3, Sender(NEW, B2)) == kims
+    assert await people.writes(4, STRANGER) != kims
+
+
+async def test_a_phone_that_was_never_confirmed_is_nobodys_once_the_directory_corrects_it(people: People) -> None:
+    customer_id = uuid4()
+    await people.is_listed(0, customer_id, f"+{OLD}")
+    await people.is_listed(1, customer_id, f"+{NEW}")
+    theirs = await people.writes(2, Sender(OLD, None))
+    assert (await people.who(theirs))["customer_id"] != customer_id
+    kims = await people.writes(2, Sender(NEW, None))
+    assert (await people.who(kims))["customer_id"] == customer_id
+
+
+async def test_two_customers_of_the_directory_stay_two_whatever_whatsapp_says(people: People) -> None:
+    one, other = uuid4(), uuid4()
+    await people.is_listed(0, one, f"+{OLD}")
+    await people.is_listed(0, other, f"+{NEW}")
+    first, second = await people.writes(1, Sender(OLD, B1)), await people.writes(1, Sender(NEW, B2))
+    await people.is_bound(2, wa_id=NEW, bsuid=B1)
+    await people.changes(3, Sender(OLD, B1), Sender(NEW, B2))
+    assert [(await people.who(c))["customer_id"] for c in (first, second)] == [one, other]
+    assert await people.writes(4, Sender(None, B1)) == first
+    assert await people.writes(4, Sender(None, B2)) == second
+
+
+# ── Who was reached ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_status_that_names_another_user_id_at_the_number_shows_that_it_has_another_owner(
+    people: People,
+) -> None:
+    kims = await people.writes(0, KIM)
+    who = await people.who(kims)
+    await people.is_bound(1, customer_id=who["customer_id"], wa_id=OLD, bsuid=B3, phone=f"+{OLD}")
+    assert ((await people.who(kims))["phone"], (await people.who(kims))["wa_id"]) == (None, None)
+    assert await people.writes(2, Sender(None, B3)) != kims
+
+
+async def test_a_status_binds_the_user_id_to_the_customer_whom_the_message_was_for(people: People) -> None:
+    customer_id = uuid4()
+    await people.is_listed(0, customer_id, f"+{OLD}")
+    await people.is_bound(1, customer_id=customer_id, wa_id=OLD, bsuid=B1, phone=f"+{OLD}")
+    await people.is_bound(1, customer_id=customer_id, wa_id=OLD, bsuid=B1, phone=f"+{OLD}")
+    kims = await people.writes(2, Sender(None, B1))
+    assert ((await people.who(kims))["customer_id"], (await people.who(kims))["phone"]) == (customer_id, f"+{OLD}")
+
+
+async def test_a_status_of_nobody_makes_nobody(people: People) -> None:
+    await people.is_bound(1, wa_id=OLD, bsuid=B1)
+    assert (await people.count("customers"), await people.count("customer_identities")) == (0, 0)
+
+
+async def test_an_address_is_as_new_as_the_last_message_that_named_it(people: People) -> None:
+    kims = await people.writes(0, KIM)
+    assert await people.writes(5, Sender(None, B1)) == await people.writes(6, Sender(None, B1)) == kims
+    who = await people.who(kims)
+    assert (who["wa_id_at"], who["bsuid_at"]) == (people.at(0), people.at(6))
+
+
+# ── As the worker has it ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def a_notice(**system: object) -> dict[str, object]:
+    return a_message(now(), None, type="system", system={"type": "user_changed_number", **system})
+
+
+async def test_a_notice_makes_no_conversation_for_people_who_never_wrote(ingest: Ingest) -> None:
+    from_new = a_notice(body=f"User changed from {OLD} to {WA_ID}", new_wa_id=WA_ID)
+    from_old = a_notice(body=f"User changed from {WA_ID} to {NEW}", wa_id=NEW)
+    security = a_notice(type="customer_identity_changed", body="changed")
+    await ingest.post(of_messages(from_new, from_old, security, contacts=[]))
+    await ingest.post(of_messages(a_message(now(), **{"from": OLD})))
+    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    assert told["content"]["kind"] == "text"
+    assert len(await ingest.rows("select * from conversations")) == 1
+    assert len(await ingest.nothing_more(INBOUND_MESSAGES)) == 1
+
+
+async def test_a_notice_is_understood_where_the_ids_before_stand_in_the_text_alone(ingest: Ingest) -> None:
+    await ingest.post(of_messages(a_message(now(), **{"from": OLD, "from_user_id": B1})))
+    body = f"User Kim +44 changed from {B1} to {B2}"
+    await ingest.post(
+        of_messages(a_notice(type="user_changed_user_id", user_id=B2, body=body) | {"from": None}, contacts=[])
+    )
+    (first, notice) = await ingest.told(INBOUND_MESSAGES, 2)
+    assert notice["conversation_id"] == first["conversation_id"]
+    row = await ingest.row("select wa_id, bsuid, phone from conversations join customers using (customer_id)")
+    assert tuple(row) == (None, B2, None)
+    update = {"user_id": {"previous": B2, "current": B3}, "timestamp": str(int(now().timestamp()) + 1)}
+    await ingest.post(a_webhook(a_value(user_id_update=[update]), field="user_id_update"))
+    await ingest.post(of_messages(a_message(now(), **{"from": None, "from_user_id": B3})))
+    told = await ingest.told(INBOUND_MESSAGES, 3)
+    assert told[2]["conversation_id"] == first["conversation_id"]
+
+
+@pytest.mark.parametrize("notice", [Sender(NEW, None), NOBODY])
+async def test_a_notice_about_nobody_is_kept_and_harms_nobody(people: People, notice: Sender) -> None:
+    assert await people.changes(0, Sender(OLD, B1), notice) is None
+    assert (await people.count("customers"), await people.count("conversations")) == (0, 0)

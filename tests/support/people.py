@@ -1,0 +1,107 @@
+"""People who write, change their numbers and are told of, settled as the worker does it; ``who`` says what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from libs.common.db.pool import Pool
+from libs.common.directory.identities import Binding, bind
+from libs.common.events.directory import CustomerUpserted, DirectoryChange
+from services.ingest import directory, identify, queries
+from services.ingest.identify import Changed, Wanted
+from services.ingest.understand import Sender
+from tests.support.ingest import ORG
+from tests.support.webhooks import NUMBER
+
+NOBODY = Sender(None, None)
+HOUR = timedelta(hours=1)
+
+
+@dataclass
+class People:
+    """One garage's customers. Times are hours since ``began``."""
+
+    pool: Pool
+    began: datetime
+
+    def at(self, hour: float) -> datetime:
+        return self.began + hour * HOUR
+
+    async def writes(self, hour: float, sender: Sender, *, received: float | None = None) -> UUID:
+        """Somebody writes; the conversation in which it stands."""
+        at = self.at(hour)
+        wanted = Wanted("", NUMBER, sender, at, at if received is None else self.at(received))
+        (place,) = await identify.places(self.pool, [wanted], datetime.now(UTC))
+        assert place is not None
+        entry = queries.Entry(
+            *place,
+            account=NUMBER,
+            provider_id=f"wamid.{uuid4()}",
+            kind="text",
+            content={"kind": "text", "text": "x"},
+            reply_to=None,
+            at=at,
+            received_at=at,
+            opens=True,
+            wa_id=sender.wa_id,
+            bsuid=sender.bsuid,
+        )
+        async with self.pool.acquire() as db:
+            await queries.record(db, [entry])
+        return place.conversation_id
+
+    async def changes(
+        self, hour: float, before: Sender, now: Sender = NOBODY, *, received: float | None = None, alarm: bool = False
+    ) -> UUID | None:
+        """A notice says so; the conversation in which it stands."""
+        at = self.at(hour)
+        one = Changed("", NUMBER, before, now, at, at if received is None else self.at(received), alarm)
+        (place,) = await identify.places(self.pool, [one], datetime.now(UTC))
+        return None if place is None else place.conversation_id
+
+    async def is_listed(self, hour: float, customer_id: UUID, phone: str | None, name: str = "Kim") -> None:
+        """The directory tells a customer."""
+        change = CustomerUpserted(org_id=ORG, at=self.at(hour), customer_id=customer_id, name=name, phone=phone)
+        await self.apply(change)
+
+    async def apply(self, *changes: DirectoryChange) -> None:
+        async with self.pool.acquire() as db, db.transaction():
+            assert await directory.apply(db, changes) == []
+
+    async def is_bound(self, hour: float, **fields: Any) -> None:
+        """Graph's answer, a status or a shared card names somebody."""
+        known = {"customer_id": None, "wa_id": None, "bsuid": None, "phone": None, "source": "status"} | fields
+        async with self.pool.acquire() as db, db.transaction():
+            await bind(db, [Binding(ORG, NUMBER, at=self.at(hour), **known)], datetime.now(UTC))
+
+    async def links(self, conversation_id: UUID) -> int:
+        """How many links lead to a conversation."""
+        (row,) = await self.rows("select count(*) as n from portal_links where conversation_id = $1", conversation_id)
+        return int(row["n"])
+
+    async def is_sent_a_link(self, conversation_id: UUID) -> None:
+        async with self.pool.acquire() as db:
+            await db.execute(
+                "insert into portal_links values (sha256(uuidv7()::text::bytea), $1, $2, uuidv7(), now() + interval '1 day', now())",
+                ORG,
+                conversation_id,
+            )
+
+    async def who(self, conversation_id: UUID) -> Mapping[str, Any]:
+        """The customer and the address of a conversation."""
+        (row,) = await self.rows(
+            "select c.*, k.phone, k.name, k.origin, (select count(*) from messages m where m.conversation_id = c.conversation_id) as messages"
+            " from conversations c join customers k using (customer_id) where c.conversation_id = $1",
+            conversation_id,
+        )
+        return row
+
+    async def count(self, table: str) -> int:
+        (row,) = await self.rows(f"select count(*) as n from {table}")
+        return int(row["n"])
+
+    async def rows(self, query: str, *values: Any) -> list[Mapping[str, Any]]:
+        async with self.pool.acquire() as db:
+            return [dict(row) for row in await db.fetch(query, *values)]
