@@ -71,6 +71,10 @@ class SandboxClient:
             "POST", "customer/writes", {"phone_number_id": phone_number_id, "phone": phone, **fields}
         )
 
+    async def customer_registered(self, phone: str, wa_id: str, *, hidden: bool = False) -> None:
+        """WhatsApp knows whoever dials ``phone`` as ``wa_id``; ``hidden``: its answers name the user id instead."""
+        await self._call("POST", "customer/registered", {"phone": phone, "wa_id": wa_id, "hidden": hidden})
+
     async def customer_calls(self, phone_number_id: str, phone: str, *, age: float = 0.0) -> Json:
         """A customer calls; it opens the window. Answers ``{id, timestamp, user_id}``."""
         return await self._call(

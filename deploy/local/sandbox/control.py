@@ -95,6 +95,7 @@ class Control:
             web.post(f"{base}/numbers", self._put_number),
             web.post(f"{base}/templates", self._put_template),
             web.post(f"{base}/customer/writes", self._writes),
+            web.post(f"{base}/customer/registered", self._registered),
             web.post(f"{base}/customer/calls", self._calls),
             web.post(f"{base}/customer/texts", self._texts),
             web.post(f"{base}/meta/change", self._raw),
@@ -146,6 +147,10 @@ class Control:
 
     async def _writes(self, request: web.Request) -> web.Response:
         return web.json_response(customers.writes(self._world, await _read(request, customers.CustomerWrites)))
+
+    async def _registered(self, request: web.Request) -> web.Response:
+        customers.registered(self._world, await _read(request, customers.CustomerRegistered))
+        return web.json_response({})
 
     async def _calls(self, request: web.Request) -> web.Response:
         return web.json_response(customers.calls(self._world, await _read(request, customers.CustomerCalls)))

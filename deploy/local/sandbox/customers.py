@@ -55,6 +55,16 @@ class CustomerWrites(BaseModel):
     times: Annotated[int, Field(ge=1, le=100)] = 1
 
 
+class CustomerRegistered(BaseModel):
+    """WhatsApp knows whoever dials ``phone`` as ``wa_id``: the number of before a change of plan. ``hidden``: answers name the user id instead."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    phone: str
+    wa_id: str
+    hidden: bool = False
+
+
 class RawChange(BaseModel):
     """Any other update of Meta's: a ``field`` and its ``value``; product and metadata are added where missing."""
 
@@ -93,6 +103,11 @@ def writes(world: World, ask: CustomerWrites) -> Json:
     for _ in range(ask.times):
         world.postman.chain([(0.0, hook)])
     return {"wamid": message["id"], "timestamp": at, "user_id": person.bsuid, "wa_id": person.wa_id}
+
+
+def registered(world: World, ask: CustomerRegistered) -> None:
+    """From now on messages to the phone reach that account."""
+    world.people.register(ask.phone.lstrip("+"), ask.wa_id.lstrip("+"), hidden=ask.hidden)
 
 
 def calls(world: World, ask: CustomerCalls) -> Json:

@@ -101,20 +101,21 @@ class MetaApi:
     def _accept(self, number: Number, ask: Ask, body: Json, late_code: int | None) -> Answer:
         world, now = self._world, unix_now()
         rules = world.behaviour
-        bsuid = ask.bsuid or world.people.bsuid_of(ask.wa_id or "")
+        wa_id = None if ask.wa_id is None else world.people.wa_id_of(ask.wa_id)
+        bsuid = ask.bsuid or world.people.bsuid_of(wa_id or "")
         is_open = world.windows.is_open(number.phone_number_id, bsuid, now, rules.day_seconds)
         if ask.free_form and not is_open and late_code is None:
             if rules.reengagement == "sync":
                 return refusal(REENGAGEMENT)
             late_code = REENGAGEMENT
-        wamid = new_wamid(ask.wa_id or bsuid)
+        wamid = new_wamid(wa_id or bsuid)
         world.ledger.messages.add(
             {
                 "at": now,
                 "phone_number_id": number.phone_number_id,
                 "wamid": wamid,
                 "to": ask.input,
-                "wa_id": ask.wa_id,
+                "wa_id": wa_id,
                 "user_id": bsuid,
                 "type": ask.type,
                 "callback": ask.callback,
@@ -125,9 +126,9 @@ class MetaApi:
         )
         if rules.webhooks:
             world.postman.chain(
-                self._fate(number, ask, Person(ask.wa_id, bsuid, world.people.name_of(bsuid)), wamid, late_code)
+                self._fate(number, ask, Person(wa_id, bsuid, world.people.name_of(bsuid)), wamid, late_code)
             )
-        who = {"wa_id": ask.wa_id} if ask.wa_id is not None else {"user_id": bsuid}
+        who = {"user_id": bsuid} if wa_id is None or world.people.hides(wa_id) else {"wa_id": wa_id}
         contact = {"input": ask.input, **who}
         return Answer(
             200, {"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": wamid}]}, subject=wamid

@@ -23,6 +23,8 @@ class People:
     def __init__(self) -> None:
         self._bsuids: OrderedDict[str, str] = OrderedDict()
         self._names: OrderedDict[str, str] = OrderedDict()
+        self._registered: OrderedDict[str, str] = OrderedDict()
+        self._hidden: OrderedDict[str, bool] = OrderedDict()
 
     def named(self, bsuid: str, name: str) -> None:
         """The profile name the person shows."""
@@ -35,6 +37,19 @@ class People:
     def introduce(self, wa_id: str, bsuid: str) -> None:
         """From now on this number is this person."""
         _remember(self._bsuids, wa_id, bsuid)
+
+    def register(self, dialled: str, wa_id: str, *, hidden: bool) -> None:
+        """Whoever dials this number reaches the account of ``wa_id``; ``hidden``: answers name it by its user id alone."""
+        _remember(self._registered, dialled, wa_id)
+        _remember(self._hidden, wa_id, hidden)
+
+    def wa_id_of(self, dialled: str) -> str:
+        """The account behind a dialled number."""
+        return self._registered.get(dialled, dialled)
+
+    def hides(self, wa_id: str) -> bool:
+        """Whether answers leave the number out."""
+        return self._hidden.get(wa_id, False)
 
     def bsuid_of(self, wa_id: str) -> str:
         """The person behind a number: as introduced, else derived from the number."""

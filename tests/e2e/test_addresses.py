@@ -1,0 +1,199 @@
+"""Who a customer is, by whatever number or id, and where a message for them goes."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from libs.common.clock import utc_now
+from tests.support.garages import FILLED, LATE, Customer, Garage, a_garage, a_phone
+from tests.support.system import System
+
+TEMPLATE = {"kind": "template", **FILLED}
+PAIRS = [
+    ("+5511990000001", "551190000001"),
+    ("+5592990000001", "559290000001"),
+    ("+525500000001", "5215500000001"),
+    ("+541100000001", "5491100000001"),
+    ("+2250707000001", "22507000001"),
+    ("+2290161000001", "22961000001"),
+]
+
+
+async def upserted(garage: Garage, phone: str, customer_id: str, *, ago: timedelta = timedelta(0)) -> None:
+    """The directory tells a customer's phone."""
+    change = {
+        "type": "customer.upserted.v1",
+        "org_id": garage.org_id,
+        "at": (utc_now() - ago).isoformat(),
+        "customer_id": customer_id,
+        "name": "Kim",
+        "phone": phone,
+    }
+    garage.system.private |= {phone, phone.lstrip("+")}
+    await garage.system.say("directory.changes.v1", change, key=garage.org_id)
+    await garage.system.quiet()
+
+
+async def requests(garage: Garage) -> list[dict[str, Any]]:
+    """What was asked of Meta from the garage's number."""
+    sent = await garage.system.sandbox.messages()
+    return [one["body"] for one in sent if one["phone_number_id"] == garage.phone_number_id]
+
+
+async def conversations(garage: Garage) -> int:
+    count: int = await garage.system.value("select count(*) from conversations where org_id = $1", garage.org_id)
+    return count
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["by number", "by user id"])
+async def test_whom_metas_answer_names_is_the_customer_written_to(system: System, hidden: bool) -> None:  # noqa: FBT001 -- a parameter of the table
+    garage = await a_garage(system)
+    kim, known_as = garage.customer(), Customer(garage, a_phone())
+    await system.sandbox.customer_registered(kim.phone, known_as.phone, hidden=hidden)
+    await system.sandbox.configure(webhooks=False)
+    (template,) = await system.intend(kim.first_contact(actor="staff", content=TEMPLATE))
+    opened = (await system.decided(template))["conversation_id"]
+    await system.until(kim.whatsapps, "the template is with Meta")
+    await system.quiet()
+    await system.sandbox.configure(webhooks=True)
+
+    told = await known_as.writes("Oi!", hide_phone=hidden)
+    assert told["conversation_id"] == opened
+    answer = await known_as.is_told()
+    assert await system.way(answer) == ("session", "whatsapp", "window_open")
+    assert await conversations(garage) == 1
+
+
+@pytest.mark.parametrize(("phone", "wa_id"), PAIRS)
+async def test_the_number_people_dial_and_the_one_whatsapp_knows_are_one_customer(
+    system: System, phone: str, wa_id: str
+) -> None:
+    garage = await a_garage(system)
+    customer_id = str(uuid4())
+    await upserted(garage, phone, customer_id)
+    ana = Customer(garage, f"+{wa_id}")
+    system.private.add(wa_id)
+    told = await ana.writes("Oi!")
+    assert told["customer_id"] == customer_id
+    (intent_id,) = await system.intend(Customer(garage, phone).first_contact())
+    assert await system.way(intent_id) == ("session", "whatsapp", "window_open")
+    assert (await system.decided(intent_id))["conversation_id"] == told["conversation_id"]
+    await system.reaches(intent_id, "read")
+    assert [body["to"] for body in await requests(garage)] == [phone]
+
+
+async def test_a_reply_by_user_id_alone_lands_where_the_template_came_from(system: System) -> None:
+    garage = await a_garage(system)
+    kim = garage.customer()
+    (template,) = await system.intend(kim.first_contact(actor="staff", content=TEMPLATE))
+    opened = (await system.decided(template))["conversation_id"]
+    await system.reaches(template, "read")
+    told = await kim.writes("Yes, ten is fine", hide_phone=True, ago=LATE)
+    assert told["conversation_id"] == opened
+    bridge = await kim.is_told()
+    assert await system.way(bridge) == ("bridge", "sms", "window_expired")
+    await system.until(kim.texts, "the bridge reaches the phone of the first contact")
+    await kim.writes("Hello?", hide_phone=True)
+    session = await kim.is_told("Ten it is.")
+    assert await system.way(session) == ("session", "whatsapp", "window_open")
+    assert await conversations(garage) == 1
+
+
+async def test_a_reply_by_user_id_lands_there_also_before_any_status(system: System) -> None:
+    garage = await a_garage(system)
+    kim = garage.customer()
+    await system.sandbox.configure(webhooks=False)
+    (template,) = await system.intend(kim.first_contact(actor="staff", content=TEMPLATE))
+    (sent,) = await system.until(kim.whatsapps, "the template is with Meta")
+    await system.quiet()
+    await system.sandbox.configure(webhooks=True)
+    told = await kim.writes("Yes, ten is fine", hide_phone=True, reply_to=sent["wamid"])
+    assert told["conversation_id"] == (await system.decided(template))["conversation_id"]
+
+
+async def test_a_phone_corrected_by_the_directory_is_the_address_of_whatever_comes(system: System) -> None:
+    garage = await a_garage(system)
+    kim, customer_id, new = await garage.customer_who_wrote(LATE), str(uuid4()), Customer(garage, a_phone())
+    await upserted(garage, kim.phone, customer_id, ago=timedelta(hours=2))
+    await upserted(garage, new.phone, customer_id)
+    intents = await system.intend(
+        kim.intent(actor="staff", content=TEMPLATE),
+        new.first_contact(actor="staff", content=TEMPLATE),
+        kim.intent("Your Golf is ready."),
+    )
+    for template in intents[:2]:
+        await system.reaches(template, "read")
+    assert await system.fails(intents[2]) == "window_expired_bridge_sent"
+    assert [body.get("to") for body in await requests(garage)] == [new.phone, new.phone]
+    assert (len(await new.texts()), await kim.texts()) == (1, [])
+
+
+async def test_what_waits_for_a_number_that_moves_goes_to_the_new_one(system: System) -> None:
+    garage = await a_garage(system)
+    kim, customer_id, new = await garage.customer_who_wrote(), str(uuid4()), Customer(garage, a_phone())
+    await upserted(garage, kim.phone, customer_id)
+    await system.sandbox.fault("meta", "throttle", number=garage.phone_number_id, calls=1)
+    await system.sandbox.fault("meta", "slow", number=garage.phone_number_id, seconds=0.1)
+    intent_id = await kim.is_told()
+    await upserted(garage, new.phone, customer_id)
+    await system.reaches(intent_id, "read")
+    assert [(sent["to"], sent["failure"]) for sent in await system.sandbox.messages() if sent["phone_number_id"] == garage.phone_number_id] == [
+        (new.phone, None)
+    ]  # fmt: skip
+
+
+async def test_whoever_hides_the_number_is_written_to_by_user_id(system: System) -> None:
+    garage = await a_garage(system)
+    kim = await garage.customer_who_wrote(LATE)
+    await kim.writes("Hello again", hide_phone=True)
+    intent_id = await kim.is_told()
+    await system.reaches(intent_id, "read")
+    (body,) = await requests(garage)
+    assert "to" not in body
+    assert body["recipient"].startswith("GB.")
+
+
+@pytest.mark.parametrize("in_the_directory", [False, True])
+async def test_a_number_shared_on_request_is_the_customers_and_a_forwarded_card_is_not(
+    system: System,
+    in_the_directory: bool,  # noqa: FBT001 -- a parameter of the table
+) -> None:
+    garage = await a_garage(system)
+    kim, friend, own = garage.customer(), a_phone(), Customer(garage, a_phone())
+    system.private |= {friend, friend.lstrip("+"), own.phone, own.phone.lstrip("+")}
+    customer_id = str(uuid4())
+    if in_the_directory:
+        await upserted(garage, own.phone, customer_id)
+    told = await kim.writes("Hello", hide_phone=True, ago=LATE)
+
+    def card(phone: str) -> list[dict[str, Any]]:
+        return [{"name": {"formatted_name": "Kim"}, "phones": [{"phone": phone, "wa_id": phone.lstrip("+")}]}]
+
+    async def sends(phone: str, **more: Any) -> dict[str, Any]:
+        raw = {"type": "contacts", "contacts": card(phone), **more}
+        return dict(await kim.writes("", kind="raw", content=raw, hide_phone=True, ago=LATE))
+
+    await sends(friend)
+    assert await system.fails(await kim.is_told("Are you there?")) == "window_expired_no_phone"
+    shared = await sends(own.phone, origin="contact_request")
+    assert shared["conversation_id"] == told["conversation_id"]
+    assert shared["customer_id"] == (customer_id if in_the_directory else told["customer_id"])
+    bridge = await kim.is_told()
+    assert await system.fails(bridge) == "window_expired_bridge_sent"
+    assert len(await own.texts()) == 1
+
+
+async def test_a_group_is_answered_by_nobody(system: System) -> None:
+    garage = await a_garage(system)
+    kim = await garage.customer_who_wrote(LATE)
+    private = kim.conversation_id
+    said = {"type": "text", "text": {"body": "See you all at nine"}, "group_id": "Y2FwaV9ncm91cDpodW50MDE"}
+    told = await kim.writes("See you all at nine", kind="raw", content=said)
+    assert (told["group_id"], told["content"]["text"]) == (said["group_id"], "See you all at nine")
+    assert told["conversation_id"] != private
+    answer = await kim.is_told()
+    assert await system.way(answer) == ("rejected", None, "unknown_conversation")
+    await system.quiet()
+    assert (await kim.texts(), await kim.whatsapps()) == ([], [])
