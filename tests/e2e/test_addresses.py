@@ -75,6 +75,7 @@ async def test_the_number_people_dial_and_the_one_whatsapp_knows_are_one_custome
     await upserted(garage, phone, customer_id)
     ana = Customer(garage, f"+{wa_id}")
     system.private.add(wa_id)
+    await system.sandbox.customer_registered(phone, wa_id)
     told = await ana.writes("Oi!")
     assert told["customer_id"] == customer_id
     (intent_id,) = await system.intend(Customer(garage, phone).first_contact())
@@ -132,12 +133,12 @@ async def test_a_phone_corrected_by_the_directory_is_the_address_of_whatever_com
 
 async def test_what_waits_for_a_number_that_moves_goes_to_the_new_one(system: System) -> None:
     garage = await a_garage(system)
-    kim, customer_id, new = await garage.customer_who_wrote(), str(uuid4()), Customer(garage, a_phone())
+    kim, customer_id, new = await garage.customer_who_wrote(LATE), str(uuid4()), Customer(garage, a_phone())
     await upserted(garage, kim.phone, customer_id)
     await system.sandbox.fault("meta", "throttle", number=garage.phone_number_id, calls=1)
-    await system.sandbox.fault("meta", "slow", number=garage.phone_number_id, seconds=0.1)
-    intent_id = await kim.is_told()
+    (intent_id,) = await system.intend(kim.intent(actor="staff", content=TEMPLATE))
     await upserted(garage, new.phone, customer_id)
+    assert await system.way(intent_id, 2) == ("template", "whatsapp", "template_requested")
     await system.reaches(intent_id, "read")
     assert [(sent["to"], sent["failure"]) for sent in await system.sandbox.messages() if sent["phone_number_id"] == garage.phone_number_id] == [
         (new.phone, None)
@@ -173,7 +174,7 @@ async def test_a_number_shared_on_request_is_the_customers_and_a_forwarded_card_
 
     async def sends(phone: str, **more: Any) -> dict[str, Any]:
         raw = {"type": "contacts", "contacts": card(phone), **more}
-        return dict(await kim.writes("", kind="raw", content=raw, hide_phone=True, ago=LATE))
+        return dict(await kim.writes("A card", kind="raw", content=raw, hide_phone=True, ago=LATE))
 
     await sends(friend)
     assert await system.fails(await kim.is_told("Are you there?")) == "window_expired_no_phone"
