@@ -2,7 +2,7 @@
 
 Law 1: a transaction holds at most ``BUCKETS`` locks of a kind, however many names it has: a server's table of locks is shared by everybody, and
        a batch of thousands must not fill it. Names that share a bucket wait for each other without need, for as long as a transaction takes.
-Law 2: buckets are taken in their order, so two batches never wait for each other. Whoever needs both kinds takes ``PROVIDER_IDS`` first, and
+Law 2: buckets are taken in their order, so two batches never wait for each other. Whoever needs both kinds takes ``IDENTITIES`` first, and
        names all that it needs of a kind at once.
 """
 

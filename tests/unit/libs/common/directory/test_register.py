@@ -1,0 +1,105 @@
+"""The register of who is who, without a database: whose ids these are, and since when."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from libs.common.directory.holdings import Person
+from libs.common.directory.register import Notice, Register, Sighting
+
+ORG = "acme"
+OLD, NEW, BRAZIL = "+447700900111", "+447700900222", "+5511990000001"
+B1, B2 = "GB.1", "GB.2"
+START = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def at(hour: float) -> datetime:
+    return START + timedelta(hours=hour)
+
+
+def seen(hour: float, number: str | None, bsuid: str | None = None) -> Sighting:
+    wa_id = None if number is None else number[1:]
+    return Sighting(ORG, number, wa_id, bsuid, at(hour), "message", origin="inbound")
+
+
+def changed(hour: float, old: str | None, new: str | None, before: str | None = None, now: str | None = None) -> Notice:
+    return Notice(ORG, old, before, new, now, at(hour))
+
+
+def listed(register: Register, number: int = 1) -> Person:
+    customer_id = UUID(int=number)
+    person = register.people[customer_id] = Person(ORG, "directory", customer_id)
+    return person
+
+
+def test_every_spelling_of_a_line_is_one_persons() -> None:
+    register = Register()
+    assert register.see(seen(0, BRAZIL)) is register.see(seen(1, "+551190000001"))
+
+
+def test_what_was_given_up_is_nobodys_until_somebody_is_seen_with_it() -> None:
+    register = Register()
+    kim = register.see(seen(0, OLD))
+    register.change(changed(5, OLD, NEW))
+    assert register.of_line(ORG, OLD, at(6)) is None
+    stranger = register.see(seen(9, OLD))
+    found = [register.of_line(ORG, OLD, at(hour)) for hour in (4, 6, 10)]
+    assert [h and h.owner for h in found] == [kim, stranger, stranger]
+    assert register.see(seen(7, NEW)) is kim
+
+
+def test_a_notice_said_again_changes_nothing() -> None:
+    register = Register()
+    register.see(seen(0, OLD, B1))
+    notice = changed(5, OLD, NEW, B1, B2)
+    register.change(notice)
+    register.see(seen(6, OLD))
+    before = {key: [h.row for h in history.holdings] for key, history in register.histories.items()}
+    assert register.change(notice)[1] == []
+    assert {key: [h.row for h in history.holdings] for key, history in register.histories.items()} == before
+
+
+def test_whoever_had_the_new_number_before_the_notice_is_somebody_else() -> None:
+    register = Register()
+    before = register.see(seen(0, NEW, "GB.9"))
+    kim = register.see(seen(1, OLD, B1))
+    register.change(changed(5, OLD, NEW))
+    assert register.see(seen(6, NEW)) is kim
+    assert register.see(seen(4, NEW)) is before
+    assert register.see(seen(7, None, "GB.9")) is before
+
+
+def test_a_chain_of_notices_that_comes_backwards_leads_to_one_person() -> None:
+    register = Register()
+    last = register.see(seen(9, "+447700900333", "GB.3"))
+    notices = [changed(5, NEW, "+447700900333"), changed(3, OLD, NEW)]
+    for notice in notices:
+        register.change(notice)
+    first = register.see(seen(1, OLD))
+    for notice in reversed(notices):
+        register.change(notice)
+    assert first is not None
+    assert last is not None
+    assert first.now is last.now
+
+
+def test_a_customer_of_the_directory_is_adopted_with_a_phone_and_never_joined_with_another() -> None:
+    register = Register()
+    kim, pat = listed(register, 1), listed(register, 2)
+    kim.told_phone = pat.told_phone = OLD
+    register.claim(kim, OLD, at(0))
+    register.claim(pat, OLD, at(1))
+    assert register.see(seen(2, OLD, B1)) is kim
+    assert register.join(kim, pat) is None
+    kim.told_phone = NEW
+    register.claim(pat, OLD, at(3))
+    assert register.see(seen(4, OLD)) is pat
+    assert register.see(seen(4, None, B1)) is kim
+
+
+def test_nothing_is_bound_that_is_older_than_seven_days() -> None:
+    register = Register()
+    kim, pat = register.see(seen(0, OLD, B1)), register.see(seen(0, NEW, B2))
+    assert register.see(seen(1, NEW, B1)._replace(source="stale")) is kim
+    found = register.of_line(ORG, NEW, at(2))
+    assert found is not None
+    assert found.owner is pat
