@@ -4,7 +4,7 @@ Store, then tell: nothing is published before the thread and the window are comm
 from an earlier try. A redelivery tells the same again under the same ids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ from libs.common import metrics
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.db.statuses import Effects, receive_statuses
+from libs.common.directory.marks import Sign, clear
 from libs.common.errors import Transient
 from libs.common.events.directory import DirectoryChange
 from libs.common.events.inbound import InboundMessage
@@ -136,6 +137,7 @@ async def _store(items: Sequence[tuple[_Item, Place]], deps: Deps) -> list[Recor
         standing = await queries.record(db, entries)
         if any(one.conversation_id is None for one in standing):
             raise Transient("a conversation was merged meanwhile")
+        await clear(db, _signs(items))
         if keywords:
             await consent.hear_keywords(db, entries, standing)
         before = [
@@ -162,6 +164,17 @@ async def _store(items: Sequence[tuple[_Item, Place]], deps: Deps) -> list[Recor
         if entry.provider_id is not None:
             told.append(_inbound(entry, one, earlier.get((entry.account, entry.provider_id)), window, now))
     return told
+
+
+def _signs(items: Iterable[tuple[_Item, Place]]) -> list[Sign]:
+    """Whoever writes or calls can be reached where they wrote from."""
+    return [
+        Sign(place.org_id, "whatsapp", address, item.did.at)
+        for item, place in items
+        if item.did is not None
+        for address in item.did.sender.ids
+        if address is not None
+    ]
 
 
 def _window(last_customer_at: datetime | None, one: queries.Standing, deps: Deps) -> Window:

@@ -12,8 +12,11 @@ import pytest_asyncio
 from libs.common.clock import utc_now
 from libs.common.db.pool import Pool, open_pool
 from libs.common.db.statuses import ProviderId, store_provider_ids
+from libs.common.directory.marks import Mark, mark
+from libs.common.directory.recipients import Unreached, remember
 from libs.common.errors import Transient
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED, WEBHOOKS
+from libs.common.faults import RecipientFault
 from libs.common.ids import callback_data
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
@@ -255,6 +258,42 @@ async def test_a_bridge_that_fails_late_has_used_its_day_and_is_told_as_what_it_
             async with asyncio.timeout(1):  # nothing else is told, above all nobody's second chance
                 await consumer.getone()
     assert {topic.removeprefix(topic_prefix) for topic in topics} == {DELIVERY_UPDATES.name}
+
+
+async def test_whoever_writes_is_alive_from_then_on(deps: worker.Deps) -> None:
+    heard, address = utc_now() - timedelta(minutes=1), f"+{WA_ID}"
+    until = utc_now() + DAY
+    async with deps.pool.acquire() as db:
+        for channel, reason in (("whatsapp", "unreachable"), ("sms", "unreachable"), ("sms", "no_phone")):
+            kept = Mark(ORG, channel, address, reason, "131026", "status", heard, until)  # type: ignore[arg-type]  # of the table above
+            await mark(db, [kept, kept._replace(org_id="another"), kept._replace(address="+447700900111")])
+
+    async def standing() -> set[tuple[str, str]]:
+        async with deps.pool.acquire() as db:
+            rows = await db.fetch(
+                "select channel, reason from address_marks where org_id = $1 and address = $2", ORG, address
+            )
+        return {tuple(row) for row in rows}
+
+    before = received(*meta.split(of_messages(a_message(now() - timedelta(minutes=2))), utc_now()))
+    assert await worker.on_webhooks(before, deps) == []
+    assert len(await standing()) == 3  # a late webhook of before says nothing of now
+    assert await worker.on_webhooks(received(*meta.split(of_messages(a_message(now())), utc_now())), deps) == []
+    assert await standing() == {("sms", "no_phone")}
+    async with deps.pool.acquire() as db:
+        assert await db.fetchval("select count(*) from address_marks") == 7
+
+
+async def test_a_late_failure_does_not_mark_who_has_written_since(deps: worker.Deps) -> None:
+    await worker.on_webhooks(received(*meta.split(of_messages(a_message(now())), utc_now())), deps)
+    async with deps.pool.acquire() as db:
+        conversation = await db.fetchval("select conversation_id from conversations")
+        for minutes, marked in ((1, 0), (-1, 1)):
+            at = utc_now() - timedelta(minutes=minutes)
+            fault = RecipientFault("unreachable", DAY)
+            late = Unreached(ORG, conversation, "whatsapp", WA_ID, fault, "131026", "status", at)
+            await remember(db, [late])
+            assert await db.fetchval("select count(*) from address_marks") == marked
 
 
 async def test_the_lines_tell_the_story_and_nothing_private(deps: worker.Deps, log_lines: LogLines) -> None:

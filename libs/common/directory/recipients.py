@@ -60,9 +60,27 @@ on conflict (source_key) do nothing
 """
 
 
+# What is told late may have been disproved before: the customer has written or called since.
+_HEARD_SINCE = """
+select u.n
+  from unnest($1::text[], $2::uuid[], $3::timestamptz[]) with ordinality as u (org_id, conversation_id, at, n)
+  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
+  join conversations v on v.org_id = u.org_id and v.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+ where v.last_customer_at > u.at
+"""
+
+
 async def remember(db: "asyncpg.Connection[asyncpg.Record]", failures: Iterable[Unreached]) -> None:
-    """Mark the addresses of these failures, and withdraw consent where one was a STOP by SMS. Idempotent."""
+    """Mark the addresses of these failures, and withdraw consent where one was a STOP by SMS. Idempotent.
+
+    Nobody is marked as out of reach who has written or called after that was so.
+    """
     found = list(failures)
+    doubtful = [one for one in found if one.fault.mark == "unreachable"]
+    if doubtful:
+        asked = _columns([(one.org_id, one.conversation_id, one.at) for one in doubtful])
+        disproved = {id(doubtful[row[0] - 1]) for row in await db.fetch(_HEARD_SINCE, *asked)}
+        found = [one for one in found if id(one) not in disproved]
     marks = []
     outs = []
     for one in found:
