@@ -1,14 +1,15 @@
-# Everything starts here: `make demo`, `make test`, `make check`, `make bench`. The first of them sets up .venv by itself.
+# Everything starts here: `make demo`, `make test`, `make check`, `make proofs`, `make bench`. The first of them sets up .venv by itself.
 #
 # Needs Python 3.11 or newer with pip, and make. PYTHON=python3.12 chooses another Python.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench format lock clean
+.PHONY: help venv demo test check proofs bench format lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+PROFILE ?= proofs
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -40,6 +41,9 @@ check: $(STAMP) ## What CI runs: format, lint, types, import contracts, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest
+
+proofs: $(STAMP) ## Hold the laws against many examples and sizes, which takes long; PROFILE=ci takes fewer, as CI does
+	$(BIN)/python -m pytest -m "proof or hypothesis" --hypothesis-profile=$(PROFILE) --timeout=3600
 
 bench: $(STAMP) ## Measure, beside the floors of the same run
 	@$(BIN)/python -m tests.bench

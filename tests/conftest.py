@@ -5,6 +5,7 @@ wipes, stops or kills a server takes one of its own: ``own_kafka``, ``own_postgr
 """
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,6 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
-from hypothesis import HealthCheck, settings
 
 from deploy.local.servers.errors import ServerError
 from deploy.local.servers.kafka import KafkaServer
@@ -22,15 +22,14 @@ from deploy.local.servers.postgres import PostgresServer
 from deploy.local.servers.server import Server
 from deploy.local.servers.valkey import ValkeyServer
 from tests.support import databases
+from tests.support.examples import load_profiles
 from tests.support.keyspaces import leased_database
 from tests.support.servers import Kind, RunServers
 from tests.support.topics import OwnTopics
 
 pytest_plugins = ["tests.support.logs", "tests.support.sandbox", "tests.support.ingest", "tests.support.sending"]
 
-# Laws, not speed: an example may take long on a machine that stands still for a moment.
-settings.register_profile("transom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("transom")
+load_profiles()
 
 _SERVERS = pytest.StashKey[RunServers]()
 AnyServer = TypeVar("AnyServer", bound=Server)
@@ -39,7 +38,9 @@ _NEEDS = {"kafka_bootstrap": Kind.KAFKA, "postgres_dsn": Kind.POSTGRES, "redis_s
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settings of the developer's shell are none of the tests'."""
+    """Settings of the developer's shell are none of the tests', nor are the signals that it ignores for what runs in its background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("TRANSOM_") and not name.startswith("TRANSOM_TEST_")]:
         del os.environ[name]
     config.stash[_SERVERS] = RunServers(os.environ)

@@ -129,13 +129,17 @@ def run_up(folder: Path, port_base: int | None) -> None:
 
 
 def interrupt_on_signals() -> None:
-    """Let every polite signal end this process as Ctrl-C does. A shell starts what runs in its background with SIGINT ignored."""
+    """Let every polite signal end this process as Ctrl-C does, also where a shell started it in its background with SIGINT ignored.
+
+    ``nohup`` is heard: what it has ignored stays so.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 async def _prepare(env: Mapping[str, str]) -> None:

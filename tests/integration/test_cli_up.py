@@ -7,7 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,12 +32,12 @@ NOWHERE = "127.0.0.1:1"
 class Up:
     """A run of ``transom up``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ignored: Sequence[signal.Signals] = ()) -> None:
         self.folder = folder
         self.out = folder.parent / "out.log"
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                [*COMMAND, "up", "--data", str(folder)],
+                [*ignoring(ignored), *COMMAND, "up", "--data", str(folder)],
                 cwd=ROOT,
                 env=environment(),
                 stdout=out,
@@ -91,9 +91,15 @@ class Up:
                 continue  # gone already, or not ours to know
 
 
+def ignoring(signals: Sequence[signal.Signals]) -> list[str]:
+    """The begin of a command line that runs the rest with these signals ignored, as ``nohup`` and a background job do."""
+    ignore = "".join(f"trap '' {number.name.removeprefix('SIG')}; " for number in signals)
+    return ["/bin/sh", "-c", f'{ignore}exec "$@"', "sh"] if signals else []
+
+
 @contextmanager
-def up(folder: Path) -> Iterator[Up]:
-    run = Up(folder)
+def up(folder: Path, ignored: Sequence[signal.Signals] = ()) -> Iterator[Up]:
+    run = Up(folder, ignored)
     try:
         yield run
     finally:
@@ -149,6 +155,15 @@ async def test_up_that_is_ended_while_it_starts_leaves_nothing_and_starts_again_
     with up(folder) as again:
         await again.ready()
         await again.ends(signal.SIGTERM)
+
+
+async def test_up_under_nohup_outlives_the_shell_s_hangup_and_ends_when_asked(open_folder: Path) -> None:
+    with up(open_folder / "data", ignored=(signal.SIGINT, signal.SIGHUP)) as run:
+        await run.ready()
+        run.process.send_signal(signal.SIGHUP)
+        env = sourced(open_folder / "data")
+        assert await answers(env["TRANSOM_INGEST_URL"] + "/readyz") == 200
+        assert await run.ends(signal.SIGINT) == 0
 
 
 async def test_one_run_at_a_time_has_a_folder(open_folder: Path) -> None:

@@ -20,6 +20,7 @@ from libs.common.events.directory import (
     OrgUpserted,
 )
 from services.ingest import directory
+from tests.support.examples import examples
 from tests.support.ingest import ORG, tell_org
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -143,7 +144,7 @@ async def rows(db: Connection, query: str) -> list[str]:
     return sorted(repr(tuple(row)) for row in await db.fetch(query))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(CUSTOMERS, min_size=2, max_size=7) | st.lists(OTHERS, min_size=2, max_size=7))
 @example([kim(1, name="Kim", phone=PHONES[2]), kim(2, name="Kim B")])
 @example([kim(1, name="Kim", phone=PHONES[2]), kim(2, name="Kim B"), kim(0, phone=PHONES[1])])

@@ -12,6 +12,7 @@ from libs.common.events.intents import BadIntent, Intent
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, decide
 from services.router.facts import Facts, TemplateFacts, facts_from_json, facts_to_json
 from services.router.record import pack, unpack
+from tests.support.examples import examples
 from tests.unit.services.router.builders import (
     CAR_READY,
     DAY,
@@ -120,7 +121,7 @@ def test_a_usable_fallback_goes_before_any_sms() -> None:
 
 
 @given(INTENTS, FACTS, INSTANTS)
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 def test_the_first_row_that_matches_decides(intent: Intent | BadIntent, facts: Facts, now: datetime) -> None:
     _, (route, channel, reason) = verdict(intent, facts, now)
     decision = decide(intent, facts, now)

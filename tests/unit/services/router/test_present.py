@@ -14,6 +14,7 @@ from services.router.facts import Facts
 from services.router.outcome import Case, outcome
 from services.router.placeholders import fits
 from services.router.present import just_recorded, present
+from tests.support.examples import examples
 from tests.unit.services.router.builders import FACTS, INTENTS, NOW, an_intent, some_facts
 
 EVENTS: dict[str, Any] = {e.TYPE: e for e in (OutboundDecision, WhatsappCommand, SmsCommand, DeliveryUpdate)}
@@ -36,7 +37,7 @@ def told(case: Case) -> list[tuple[str, Any]]:
 
 
 @given(INTENTS, FACTS.filter(lambda facts: facts.conversation_id is not None and facts.phone is not None))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_everything_told_is_an_event_of_the_contract_and_the_intent_ends_or_is_commanded(
     intent: Intent | BadIntent, facts: Facts
 ) -> None:
