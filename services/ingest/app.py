@@ -21,7 +21,8 @@ from services.ingest import consent, edge, forget, progress, worker
 from services.ingest.numbers import Gate
 from services.ingest.settings import IngestSettings
 from services.ingest.together import Together
-from services.ingest.understand import Understood, understand
+from services.ingest.understand import understand
+from services.ingest.understood import Understood
 
 NAME = "ingest"
 TELL_EVERY = timedelta(seconds=5)

@@ -17,7 +17,7 @@ from libs.common.kafka.producer import Producer, Record
 from libs.common.locks import try_alone
 from libs.common.logging import get_logger
 from services.ingest.queries import Entry, Standing
-from services.ingest.understand import CustomerPreference
+from services.ingest.understood import CustomerPreference
 
 log = get_logger()
 

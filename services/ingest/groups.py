@@ -21,7 +21,7 @@ from libs.common.kafka.producer import Record
 from libs.common.logging import get_logger
 from libs.common.phone import canonical, from_wa_id
 from services.ingest import translate
-from services.ingest.understand import GroupMessage
+from services.ingest.understood import GroupMessage
 
 log = get_logger()
 

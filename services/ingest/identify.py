@@ -20,7 +20,7 @@ from libs.common.errors import Transient
 from libs.common.phone import canonical
 from services.ingest import queries
 from services.ingest.queries import Found
-from services.ingest.understand import Sender
+from services.ingest.understood import Sender
 
 STALE = timedelta(days=7)
 _ROUNDS = 4

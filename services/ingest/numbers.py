@@ -21,7 +21,7 @@ from libs.common.kafka.records import Received, Rejected
 from libs.common.logging import get_logger
 from libs.common.tally import Tally, Told
 from services.ingest import queries
-from services.ingest.understand import (
+from services.ingest.understood import (
     CustomerCall,
     CustomerMessage,
     CustomerPreference,

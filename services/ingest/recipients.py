@@ -13,7 +13,7 @@ from uuid import UUID
 from libs.common.db.pool import Connection
 from libs.common.directory.identities import Binding, bind
 from libs.common.ids import read_callback
-from services.ingest.understand import MessageStatus, Sender
+from services.ingest.understood import MessageStatus, Sender
 
 # "offset 0": each status finds its send by key, whatever the size of the tables.
 _SENDS = """

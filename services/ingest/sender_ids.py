@@ -12,7 +12,7 @@ from uuid import UUID
 
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory.identities import Binding, bind
-from services.ingest.understand import CustomerMessage
+from services.ingest.understood import CustomerMessage
 
 STALE = timedelta(days=7)
 

@@ -4,23 +4,43 @@ Every record is one of: a customer's message, a customer's call, a status, a cha
 something known that is not for us. What is none of these raises Undecodable with a reason: it is a dead letter, never a guess.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
-from libs.common import phone
 from libs.common.db.statuses import ProviderStatus
 from libs.common.errors import Undecodable
 from libs.common.events.base import event_type, faults, read_json_object
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.storable import storable
-from libs.common.window import customer_instant
 from services.ingest import notices, sharing, translate, twilio
+from services.ingest.fields import (
+    MAX_ID,
+    business_number,
+    code_of,
+    instant_of,
+    is_deeper,
+    item_id,
+    person_of,
+    read_received_at,
+    sender_of,
+    user_id_of,
+    waba_of,
+)
+from services.ingest.understood import (
+    CustomerCall,
+    CustomerMessage,
+    CustomerPreference,
+    GroupMessage,
+    IdentityChange,
+    MessageStatus,
+    NotForUs,
+    Sender,
+    Understood,
+)
 
-MAX_ID = 512
 MAX_DEPTH = 64  # what is understood is stored and told as JSON again, and not every writer and reader of that goes as deep as this one
 
 # Fields of Meta's that tell nothing about a thread or a window yet. Echoes and history are outside the window rules by Meta's own word.
@@ -63,118 +83,10 @@ NOT_FOR_US = frozenset(
 _STATUSES = frozenset({"sent", "delivered", "read", "failed"})
 
 
-class Sender(NamedTuple):
-    """How Meta knows the customer: ``wa_id`` (digits), ``bsuid``, or both. ``also``: another number that Meta gave for the same person."""
-
-    wa_id: str | None
-    bsuid: str | None
-    name: str | None = None
-    also: str | None = None
-
-    @property
-    def ids(self) -> tuple[str | None, str | None]:
-        return self.wa_id, self.bsuid
-
-
-class CustomerMessage(NamedTuple):
-    """A message to store and to tell. ``opens``: it starts the customer's window anew. ``waba_id``: whose number Meta says it is."""
-
-    phone_number_id: str
-    sender: Sender
-    provider_id: str
-    content: dict[str, Any]
-    reply_to: str | None
-    at: datetime
-    received_at: datetime
-    opens: bool
-    waba_id: str | None = None
-    shared: str | None = None
-    """The customer's own number (E.164), given on request."""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupMessage:
-    """A customer's message to a group that the business number is in."""
-
-    phone_number_id: str
-    group_id: str
-    sender: Sender
-    provider_id: str
-    content: dict[str, Any]
-    reply_to: str | None
-    at: datetime
-    received_at: datetime
-    waba_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CustomerCall:
-    """The customer called, answered or not, or took a call of the business: the window opens, the thread has nothing to show."""
-
-    phone_number_id: str
-    sender: Sender
-    at: datetime
-    received_at: datetime
-    waba_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CustomerPreference:
-    """The customer switched marketing off or on in WhatsApp itself."""
-
-    phone_number_id: str
-    sender: Sender
-    marketing: bool
-    at: datetime
-    waba_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityChange:
-    """A notice of the system: whoever was ``before`` is ``now``, which may say nothing. ``notice``, where it is a message, goes into the thread.
-
-    ``alarm``: the number may be in other hands, though nothing of it changed.
-    """
-
-    phone_number_id: str
-    before: Sender
-    now: Sender
-    at: datetime
-    received_at: datetime
-    notice: CustomerMessage | None
-    alarm: bool = False
-    waba_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MessageStatus:
-    """How far a message of ours came, and whom it reached as far as that was told.
-
-    ``phone_number_id`` is None for a provider whose accounts are no numbers.
-    """
-
-    phone_number_id: str | None
-    status: ProviderStatus
-    recipient: Sender | None = None
-    waba_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NotForUs:
-    """Known, counted, and of no effect."""
-
-    kind: str
-
-
-Understood = (
-    CustomerMessage | GroupMessage | CustomerCall | CustomerPreference | IdentityChange | MessageStatus | NotForUs
-)
-
-
 def understand(value: bytes | None, *, reaction_opens: bool) -> Understood:
     """What the record's value says. Raises Undecodable."""
     found = read_json_object(value)
-    if value is not None and value.count(b"[") + value.count(b"{") > MAX_DEPTH and _deeper(found, MAX_DEPTH):
+    if value is not None and value.count(b"[") + value.count(b"{") > MAX_DEPTH and is_deeper(found, MAX_DEPTH):
         raise Undecodable("nested_too_deeply", f"nested deeper than {MAX_DEPTH} levels")
     match event_type(found):
         case MetaWebhook.TYPE:
@@ -193,7 +105,7 @@ def understand(value: bytes | None, *, reaction_opens: bool) -> Understood:
 
 
 def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Understood:
-    received_at = _received_at(webhook.get("received_at"))
+    received_at = read_received_at(webhook.get("received_at"))
     item = webhook.get("item")
     kind = webhook.get("item_kind")
     if kind == "body":
@@ -238,15 +150,15 @@ def _message(
     webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime, *, reaction_opens: bool
 ) -> CustomerMessage:
     return CustomerMessage(
-        phone_number_id=_number(webhook),
-        sender=_sender(item, webhook.get("contact")),
-        provider_id=_id(item),
+        phone_number_id=business_number(webhook),
+        sender=sender_of(item, webhook.get("contact")),
+        provider_id=item_id(item),
         content=translate.stored(item),
         reply_to=translate.reply_to(item),
-        at=_instant(item, received_at),
+        at=instant_of(item, received_at),
         received_at=received_at,
         opens=translate.opens_window(item, reaction_opens=reaction_opens),
-        waba_id=_waba(webhook),
+        waba_id=waba_of(webhook),
         shared=sharing.own_number(item),
     )
 
@@ -256,15 +168,15 @@ def _group_message(webhook: Mapping[str, Any], item: dict[str, Any], received_at
     if not isinstance(group_id, str) or len(group_id) > MAX_ID:
         raise Undecodable("bad_fields", "the item's group_id is no id")
     return GroupMessage(
-        phone_number_id=_number(webhook),
+        phone_number_id=business_number(webhook),
         group_id=group_id,
-        sender=_sender(item, webhook.get("contact")),
-        provider_id=_id(item),
+        sender=sender_of(item, webhook.get("contact")),
+        provider_id=item_id(item),
         content=translate.stored(item),
         reply_to=translate.reply_to(item),
-        at=_instant(item, received_at),
+        at=instant_of(item, received_at),
         received_at=received_at,
-        waba_id=_waba(webhook),
+        waba_id=waba_of(webhook),
     )
 
 
@@ -275,36 +187,36 @@ def _notice(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
     if before.ids == now.ids == (None, None):
         raise Undecodable("no_sender", "the item names no customer")
     notice = CustomerMessage(
-        phone_number_id=_number(webhook),
+        phone_number_id=business_number(webhook),
         sender=before,
-        provider_id=_id(item),
+        provider_id=item_id(item),
         content=translate.content_of(item),
         reply_to=translate.reply_to(item),
-        at=_instant(item, received_at),
+        at=instant_of(item, received_at),
         received_at=received_at,
         opens=False,
     )
     return IdentityChange(
-        notice.phone_number_id, before, now, notice.at, received_at, notice, told.alarm, _waba(webhook)
+        notice.phone_number_id, before, now, notice.at, received_at, notice, told.alarm, waba_of(webhook)
     )
 
 
 def _user_id_update(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:
     """Meta names this field and lets nobody subscribe to it; the number that it may tell is not said to be the old one or the new."""
     match item.get("user_id_update"):
-        case [{"user_id": {"previous": str(before), "current": str(now)}} as update] if _opaque(before) and _opaque(
-            now
-        ):
-            number, at = _number(webhook), _instant(update, received_at)
+        case [{"user_id": {"previous": str(before), "current": str(now)}} as update] if user_id_of(
+            before
+        ) and user_id_of(now):
+            number, at = business_number(webhook), instant_of(update, received_at)
             return IdentityChange(
-                number, Sender(None, before), Sender(None, now), at, received_at, None, waba_id=_waba(webhook)
+                number, Sender(None, before), Sender(None, now), at, received_at, None, waba_id=waba_of(webhook)
             )
         case _:
             return NotForUs("user_id_update")
 
 
 def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:
-    number = _number(webhook)
+    number = business_number(webhook)
     status = item.get("status")
     if not isinstance(status, str) or not status:
         raise Undecodable("bad_status", "the status has no name")
@@ -318,15 +230,15 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
         ProviderStatus(
             provider="meta",
             account=number,
-            provider_id=_id(item),
+            provider_id=item_id(item),
             status=status,
-            at=_instant(item, received_at),
-            code=_code(item.get("errors")),
+            at=instant_of(item, received_at),
+            code=code_of(item.get("errors")),
             callback=callback if isinstance(callback, str) and len(callback) <= MAX_ID else None,
             item=item,
         ),
-        _named(item, webhook.get("contact"), number="recipient_id", bsuid="recipient_user_id"),
-        waba_id=_waba(webhook),
+        person_of(item, webhook.get("contact"), number="recipient_id", bsuid="recipient_user_id"),
+        waba_id=waba_of(webhook),
     )
 
 
@@ -359,11 +271,13 @@ def _call(webhook: Mapping[str, Any], call: Mapping[str, Any], received_at: date
     """
     match call:
         case {"direction": "USER_INITIATED", "event": "connect"}:
-            return _opened(webhook, call, _instant(call, received_at), received_at, number="from", bsuid="from_user_id")
+            return _opened(
+                webhook, call, instant_of(call, received_at), received_at, number="from", bsuid="from_user_id"
+            )
         case {"direction": "BUSINESS_INITIATED", "event": "terminate", "start_time": start} if start:
-            at = _instant({"timestamp": start}, received_at)
+            at = instant_of({"timestamp": start}, received_at)
         case {"direction": "BUSINESS_INITIATED", "event": "accept" | "accepted"}:
-            at = _instant(call, received_at)
+            at = instant_of(call, received_at)
         case _:
             return NotForUs("call")
     return _opened(webhook, call, at, received_at, number="to", bsuid="to_user_id")
@@ -373,17 +287,17 @@ def _call_status(webhook: Mapping[str, Any], status: Mapping[str, Any], received
     if str(status.get("status")).upper() != "ACCEPTED":
         return NotForUs("call")  # it rings, or was rejected
     return _opened(
-        webhook, status, _instant(status, received_at), received_at, number="recipient_id", bsuid="recipient_user_id"
+        webhook, status, instant_of(status, received_at), received_at, number="recipient_id", bsuid="recipient_user_id"
     )
 
 
 def _opened(
     webhook: Mapping[str, Any], item: Mapping[str, Any], at: datetime, received_at: datetime, *, number: str, bsuid: str
 ) -> CustomerCall:
-    customer = _named(item, webhook.get("contact"), number=number, bsuid=bsuid)
+    customer = person_of(item, webhook.get("contact"), number=number, bsuid=bsuid)
     if customer is None:
         raise Undecodable("no_sender", "the call names no customer")
-    return CustomerCall(_number(webhook), customer, at, received_at, _waba(webhook))
+    return CustomerCall(business_number(webhook), customer, at, received_at, waba_of(webhook))
 
 
 _SWITCHES = {"stop": False, "resume": True, "signup": True}
@@ -393,111 +307,9 @@ def _preference(webhook: Mapping[str, Any], preference: Mapping[str, Any], recei
     marketing = _SWITCHES.get(str(preference.get("value")))
     if preference.get("category") != "marketing_messages" or marketing is None:
         return NotForUs("user_preferences")
-    customer = _named(preference, webhook.get("contact"), number="wa_id", bsuid="user_id")
+    customer = person_of(preference, webhook.get("contact"), number="wa_id", bsuid="user_id")
     if customer is None:
         raise Undecodable("no_sender", "the preference names no customer")
-    return CustomerPreference(_number(webhook), customer, marketing, _instant(preference, received_at), _waba(webhook))
-
-
-def _deeper(value: object, levels: int) -> bool:
-    """Whether there are arrays and objects in each other, more than ``levels`` of them."""
-    match value:
-        case dict():
-            inner: Iterable[object] = value.values()
-        case list():
-            inner = value
-        case _:
-            return False
-    return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
-
-
-def _received_at(value: object) -> datetime:
-    try:
-        at = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise Undecodable("bad_fields", "received_at is no time with a zone")
-    return at
-
-
-def _number(webhook: Mapping[str, Any]) -> str:
-    number = webhook.get("phone_number_id")
-    if not isinstance(number, str) or not number:
-        raise Undecodable("no_number", "the webhook names no phone_number_id")
-    return number
-
-
-def _waba(webhook: Mapping[str, Any]) -> str | None:
-    found = webhook.get("waba_id")
-    return found if isinstance(found, str) and found else None
-
-
-def _id(item: Mapping[str, Any]) -> str:
-    found = item.get("id")
-    if not isinstance(found, str) or not 0 < len(found) <= MAX_ID:
-        raise Undecodable("no_id", "the item has no usable id")
-    return found
-
-
-def _sender(item: Mapping[str, Any], contact: object) -> Sender:
-    """Who it comes from."""
-    found = _named(item, contact, number="from", bsuid="from_user_id")
-    if found is None:
-        raise Undecodable("no_sender", "the item names no customer")
-    return found
-
-
-def _named(item: Mapping[str, Any], contact: object, *, number: str, bsuid: str) -> Sender | None:
-    """The ids in the item's own fields first, completed by its card."""
-    card: Mapping[str, Any] = contact if isinstance(contact, dict) else {}
-    told, on_card = _wa_id(item.get(number)), _wa_id(card.get("wa_id"))
-    user = _opaque(item.get(bsuid)) or _opaque(card.get("user_id"))
-    if user is None and told is None:
-        user = _opaque(item.get(number))  # seen in the wild: the BSUID under the name of the number
-    if told is None and on_card is None and user is None:
-        return None
-    profile = card.get("profile")
-    name = profile.get("name") if isinstance(profile, dict) else None
-    return Sender(
-        wa_id=told or on_card,
-        bsuid=user,
-        name=name if isinstance(name, str) and name else None,
-        also=on_card if told is not None and on_card != told else None,
+    return CustomerPreference(
+        business_number(webhook), customer, marketing, instant_of(preference, received_at), waba_of(webhook)
     )
-
-
-def _wa_id(value: object) -> str | None:
-    """The digits of a wa_id, also where it is a number or has a plus sign."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value:
-        return None
-    e164 = phone.from_wa_id(value.removeprefix("+"))
-    return None if e164 is None else e164[1:]
-
-
-def _opaque(value: object) -> str | None:
-    """A user id as it is: documented as a BSUID, but nothing here depends on its form."""
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_ID else None
-
-
-def _instant(item: Mapping[str, Any], received_at: datetime) -> datetime:
-    told = item.get("timestamp")
-    if isinstance(told, bool) or not isinstance(told, str | int | float):
-        raise Undecodable("bad_timestamp", "the item has no timestamp")
-    try:
-        seconds = float(told)
-        if seconds <= 0:
-            raise Undecodable("bad_timestamp", "the item's timestamp is not after 1970")
-        return customer_instant(seconds, received_at)
-    except (ValueError, OverflowError):
-        raise Undecodable("bad_timestamp", "the item's timestamp is no number") from None
-
-
-def _code(errors: object) -> str | None:
-    match errors:
-        case [{"code": int() | str() as code}, *_]:
-            return str(code)[:20]
-        case _:
-            return None

@@ -29,7 +29,7 @@ from libs.common.window import Window
 from services.ingest import consent, directory, groups, identify, queries, recipients, sender_ids, translate
 from services.ingest.identify import Changed, Place, Wanted
 from services.ingest.numbers import Gate
-from services.ingest.understand import (
+from services.ingest.understood import (
     CustomerCall,
     CustomerMessage,
     CustomerPreference,

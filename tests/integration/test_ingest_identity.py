@@ -12,7 +12,8 @@ from libs.common.db.pool import Pool, open_pool
 from libs.common.events.directory import ConsentChanged, CustomerUpserted, DirectoryChange
 from services.ingest import directory, identify, meta, queries
 from services.ingest.identify import Changed, Wanted
-from services.ingest.understand import CustomerMessage, IdentityChange, Sender, understand
+from services.ingest.understand import understand
+from services.ingest.understood import CustomerMessage, IdentityChange, Sender
 from tests.support.ingest import ORG, now, tell_org
 from tests.support.webhooks import BSUID, NUMBER, WA_ID, a_contact, a_message, of_messages
 

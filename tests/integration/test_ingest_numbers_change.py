@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from libs.common.db.pool import open_pool
 from libs.common.events.topics import INBOUND_MESSAGES
-from services.ingest.understand import Sender
+from services.ingest.understood import Sender
 from tests.support.ingest import Ingest, now, tell_org
 from tests.support.people import NOBODY, People
 from tests.support.webhooks import WA_ID, a_message, a_value, a_webhook, of_messages

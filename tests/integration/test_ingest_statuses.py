@@ -23,7 +23,8 @@ from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
 from services.ingest import meta, twilio, worker
 from services.ingest.numbers import Gate
-from services.ingest.understand import Understood, understand
+from services.ingest.understand import understand
+from services.ingest.understood import Understood
 from tests.support.ingest import DAY, DOUBT, ORG, Ingest, now, tell_org, watching
 from tests.support.logs import LogLines
 from tests.support.records import a_record

@@ -16,7 +16,7 @@ from libs.common.directory.identities import Binding, bind
 from libs.common.events.directory import CustomerUpserted
 from services.ingest import directory, identify, queries
 from services.ingest.identify import Changed, Wanted
-from services.ingest.understand import Sender
+from services.ingest.understood import Sender
 from tests.support.ingest import tell_org
 
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)

@@ -11,7 +11,7 @@ from libs.common.directory.identities import Binding, bind
 from libs.common.events.directory import CustomerUpserted, DirectoryChange
 from services.ingest import directory, identify, queries
 from services.ingest.identify import Changed, Wanted
-from services.ingest.understand import Sender
+from services.ingest.understood import Sender
 from tests.support.ingest import ORG
 from tests.support.webhooks import NUMBER
 

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 from libs.common.events.content import InContent
 from libs.common.events.inbound import InboundMessage
 from services.ingest import meta, translate
-from services.ingest.understand import CustomerMessage, understand
+from services.ingest.understand import understand
+from services.ingest.understood import CustomerMessage
 from tests.support.recordings import recording, recordings
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)

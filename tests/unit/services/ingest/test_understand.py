@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 from libs.common.errors import Undecodable
 from libs.common.events.content import InContent
 from services.ingest import meta, twilio
-from services.ingest.understand import (
+from services.ingest.understand import understand
+from services.ingest.understood import (
     CustomerCall,
     CustomerMessage,
     GroupMessage,
@@ -22,7 +23,6 @@ from services.ingest.understand import (
     NotForUs,
     Sender,
     Understood,
-    understand,
 )
 from tests.support.recordings import recording, recordings
 from tests.support.webhooks import NUMBER, WA_ID, a_contact, a_message, a_status, a_value, a_webhook, of_messages

@@ -1,0 +1,115 @@
+"""What a record of ``webhooks.v1`` turned out to be. Pure data."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from libs.common.db.statuses import ProviderStatus
+
+
+class Sender(NamedTuple):
+    """How Meta knows the customer: ``wa_id`` (digits), ``bsuid``, or both. ``also``: another number that Meta gave for the same person."""
+
+    wa_id: str | None
+    bsuid: str | None
+    name: str | None = None
+    also: str | None = None
+
+    @property
+    def ids(self) -> tuple[str | None, str | None]:
+        return self.wa_id, self.bsuid
+
+
+class CustomerMessage(NamedTuple):
+    """A message to store and to tell. ``opens``: it starts the customer's window anew. ``waba_id``: whose number Meta says it is."""
+
+    phone_number_id: str
+    sender: Sender
+    provider_id: str
+    content: dict[str, Any]
+    reply_to: str | None
+    at: datetime
+    received_at: datetime
+    opens: bool
+    waba_id: str | None = None
+    shared: str | None = None
+    """The customer's own number (E.164), given on request."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMessage:
+    """A customer's message to a group that the business number is in."""
+
+    phone_number_id: str
+    group_id: str
+    sender: Sender
+    provider_id: str
+    content: dict[str, Any]
+    reply_to: str | None
+    at: datetime
+    received_at: datetime
+    waba_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerCall:
+    """The customer called, answered or not, or took a call of the business: the window opens, the thread has nothing to show."""
+
+    phone_number_id: str
+    sender: Sender
+    at: datetime
+    received_at: datetime
+    waba_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerPreference:
+    """The customer switched marketing off or on in WhatsApp itself."""
+
+    phone_number_id: str
+    sender: Sender
+    marketing: bool
+    at: datetime
+    waba_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityChange:
+    """A notice of the system: whoever was ``before`` is ``now``, which may say nothing. ``notice``, where it is a message, goes into the thread.
+
+    ``alarm``: the number may be in other hands, though nothing of it changed.
+    """
+
+    phone_number_id: str
+    before: Sender
+    now: Sender
+    at: datetime
+    received_at: datetime
+    notice: CustomerMessage | None
+    alarm: bool = False
+    waba_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStatus:
+    """How far a message of ours came, and whom it reached as far as that was told.
+
+    ``phone_number_id`` is None for a provider whose accounts are no numbers.
+    """
+
+    phone_number_id: str | None
+    status: ProviderStatus
+    recipient: Sender | None = None
+    waba_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotForUs:
+    """Known, counted, and of no effect."""
+
+    kind: str
+
+
+Understood = (
+    CustomerMessage | GroupMessage | CustomerCall | CustomerPreference | IdentityChange | MessageStatus | NotForUs
+)
