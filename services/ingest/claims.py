@@ -15,6 +15,7 @@ from libs.common.events.directory import DirectoryChange, NumberRemoved, NumberU
 from libs.common.locks import CLAIMS, lock
 from libs.common.storable import storable
 from services.ingest import directory_queries as sql
+from services.ingest import moves
 from services.ingest.directory_queries import NumberRow
 
 OF_ANOTHER_ORG = "number_of_another_org"
@@ -104,7 +105,14 @@ async def tell_numbers(db: Connection, changes: Sequence[tuple[int, NumberUpsert
     standing = await sql.numbers(db, sorted({c.phone_number_id for _, c in changes}))
     outcome = _told(standing, changes)
     await sql.upsert_numbers(db, list(outcome.rows.values()))
+    await moves.follow(
+        db, [row for row in outcome.rows.values() if _is_told_first(standing.get(row.phone_number_id), row)]
+    )
     return outcome.refused
+
+
+def _is_told_first(before: NumberRow | None, row: NumberRow) -> bool:
+    return before is None or before.org_id != row.org_id or before.display_number != row.display_number
 
 
 def _told(standing: dict[str, NumberRow], changes: Sequence[tuple[int, NumberUpserted | NumberRemoved]]) -> _Outcome:

@@ -87,10 +87,10 @@ async def places(pool: Pool, asked: Sequence[Wanted | Changed], now: datetime) -
             unsettled: dict[int, Wanted | Changed] = {}
             for n, one in open_.items():
                 there = found[one.phone_number_id, *one.sender.ids]
-                if there.org_id is None:
+                if there.org_id is None or there.phone_number_id is None:
                     raise Transient("a business number was taken out of the directory meanwhile")
                 if isinstance(one, Changed) or not is_settled(there, one):
-                    unsettled[n] = one._replace(org_id=there.org_id)
+                    unsettled[n] = one._replace(org_id=there.org_id, phone_number_id=there.phone_number_id)
                 elif there.conversation_id is not None:
                     placed[n] = Place(there.org_id, there.conversation_id)
             if not unsettled:

@@ -12,6 +12,8 @@ class Found(NamedTuple):
     """What is known of a sender. ``org_id`` None: the business number is nobody's."""
 
     org_id: str | None
+    phone_number_id: str | None
+    """Under which the number's conversations are: it may have moved."""
     by_wa_id: UUID | None
     since: datetime | None
     """Since when the customer has the wa_id."""
@@ -54,10 +56,11 @@ class Standing(NamedTuple):
 
 # "offset 0": each sender is looked up by key. A hash of a whole table may look cheap while the table is small, and it grows.
 _FIND = """
-select n.org_id, w.customer_id, w.since, b.customer_id, c.conversation_id, c.wa_id, c.bsuid
+select n.org_id, n.phone_number_id, w.customer_id, w.since, b.customer_id, c.conversation_id, c.wa_id, c.bsuid
   from unnest($1::text[], $2::text[], $3::text[]) with ordinality as s (phone_number_id, wa_id, bsuid, place)
   left join lateral (
-       select n.org_id, n.phone_number_id from whatsapp_numbers n where n.phone_number_id = s.phone_number_id offset 0
+       select n.org_id, coalesce(n.replaced_by, n.phone_number_id) as phone_number_id
+         from whatsapp_numbers n where n.phone_number_id = s.phone_number_id offset 0
        ) n on true
   left join lateral (
        select i.customer_id, i.since from customer_identities i where i.org_id = n.org_id and i.kind = 'wa_id' and i.value = s.wa_id offset 0

@@ -44,7 +44,7 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
        select o.name, o.credit_exhausted, o.sms_number, o.sms_active, o.portal_host from orgs o where o.org_id = u.org_id offset 0
        ) o on true
   left join lateral (
-       select w.phone_number_id,
+       select coalesce(w.replaced_by, w.phone_number_id) as phone_number_id, -- a number that moved to another WABA
               (select i.customer_id from customer_identities i where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.line) as customer_id
          from whatsapp_numbers w
         where w.org_id = u.org_id and w.phone_number_id = u.number offset 0

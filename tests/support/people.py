@@ -29,15 +29,15 @@ class People:
     def at(self, hour: float) -> datetime:
         return self.began + hour * HOUR
 
-    async def writes(self, hour: float, sender: Sender, *, received: float | None = None) -> UUID:
+    async def writes(self, hour: float, sender: Sender, *, received: float | None = None, number: str = NUMBER) -> UUID:
         """Somebody writes; the conversation in which it stands."""
         at = self.at(hour)
-        wanted = Wanted("", NUMBER, sender, at, at if received is None else self.at(received))
+        wanted = Wanted("", number, sender, at, at if received is None else self.at(received))
         (place,) = await identify.places(self.pool, [wanted], datetime.now(UTC))
         assert place is not None
         entry = queries.Entry(
             *place,
-            account=NUMBER,
+            account=number,
             provider_id=f"wamid.{uuid4()}",
             kind="text",
             content={"kind": "text", "text": "x"},

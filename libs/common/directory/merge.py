@@ -212,12 +212,13 @@ async def merge_customers(db: "asyncpg.Connection[asyncpg.Record]", merges: Sequ
     await db.execute(_MOVE_CONVERSATIONS, *customers)
     pairs = [Merge(*row) for row in await db.fetch(_PAIRS, *customers)]
     if pairs:
-        await _merge_conversations(db, pairs)
+        await merge_conversations(db, pairs)
     await db.execute(_ALIAS_CUSTOMERS, *customers)
     await db.execute(_DROP_CUSTOMERS, *customers)
 
 
-async def _merge_conversations(db: "asyncpg.Connection[asyncpg.Record]", pairs: Sequence[Merge]) -> None:
+async def merge_conversations(db: "asyncpg.Connection[asyncpg.Record]", pairs: Sequence[Merge]) -> None:
+    """Let every losing conversation become its winner, which has the same customer."""
     columns = [list(column) for column in zip(*pairs, strict=True)]
     await db.execute(_MOVE_SENDS, *columns)
     await db.execute(_MOVE_CHARGES, *columns)
