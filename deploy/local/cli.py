@@ -49,9 +49,20 @@ def up(data: Path, port_base: int | None) -> None:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=None, help="Port of /livez, /readyz, /metrics and webhooks."
 )
-def run(service: str, port: int | None) -> None:
+@click.option(
+    "--role",
+    type=click.Choice(["edge", "worker", "all"]),
+    default=None,
+    help="Of ingest: take webhooks (needs Kafka alone), handle them, or both, which is the default.",
+)
+def run(service: str, port: int | None, role: str | None) -> None:
     """Run one service in the foreground, configured by the environment alone."""
-    sys.exit(importlib.import_module(SERVICES[service]).main(port))
+    main_of = importlib.import_module(SERVICES[service]).main
+    if role is None:
+        sys.exit(main_of(port))
+    if service != "ingest":
+        raise click.UsageError("--role is ingest's alone")
+    sys.exit(main_of(port, role))
 
 
 @main.command()

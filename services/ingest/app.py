@@ -1,20 +1,30 @@
-"""Ingest: the edge that takes webhooks, and the worker that understands and records them, in one process."""
+"""Ingest: the edge that takes webhooks, and the worker that understands and records them, in one process or in two."""
 
+import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
+from typing import Literal
+
+from aiokafka.errors import KafkaError
 
 from libs.common.background import repeatedly
 from libs.common.clock import utc_now
+from libs.common.db.errors import transient_db
 from libs.common.db.migrate import require_schema
 from libs.common.db.pool import open_pool
-from libs.common.errors import Transient
+from libs.common.errors import ConfigurationError, Transient
 from libs.common.events.directory import DirectoryChange, decode_directory_change
 from libs.common.events.topics import DIRECTORY_CHANGES, WEBHOOKS
+from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.lane import Subscription
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received, Rejected
+from libs.common.logging import get_logger
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
 from services.ingest import consent, edge, forget, progress, worker
@@ -24,14 +34,114 @@ from services.ingest.together import Together
 from services.ingest.understand import understand
 from services.ingest.understood import Understood
 
+log = get_logger()
+
 NAME = "ingest"
+CONNECT_AGAIN_SECONDS, TELL_TRIES = 2.0, 30
 TELL_EVERY = timedelta(seconds=5)
 EDGE_PATIENCE_SECONDS = 3.0  # how long a provider may wait for Kafka before it gets 503
 
 
-async def run(settings: IngestSettings, service: Service) -> None:
-    """Take, store and tell until the service ends."""
+Role = Literal["edge", "worker", "all"]
+"""The edge needs Kafka alone. Together with the worker it serves while PostgreSQL is away, also at the start."""
+
+
+async def run(settings: IngestSettings, service: Service, role: Role = "all") -> None:
+    """Take, store and tell until the service ends; of it what ``role`` says."""
     kafka = settings.kafka_connection("transom-ingest")
+    if role == "worker":
+        async with _worker(settings, service, kafka) as consumer:
+            await service.serve(checks={"kafka": lambda: _ready(consumer.unready())})
+        return
+    async with Producer(kafka, delivery_timeout=EDGE_PATIENCE_SECONDS) as for_edge, AsyncExitStack() as beside:
+        work = _Work()
+        if role == "all":
+            await beside.enter_async_context(_beside(work, settings, service, kafka))
+
+        async def kafka_answers() -> None:
+            await _ready(work.unready(role) or await for_edge.unready())
+
+        gate = Together(for_edge)
+        await service.serve(
+            checks={"kafka": kafka_answers},  # without PostgreSQL webhooks are taken all the same
+            direct=edge.at_paths(
+                edge.MetaEdge(
+                    secrets=secrets_in(settings.meta_app_secrets),
+                    verify_token=settings.meta_verify_token.get_secret_value().encode(),
+                    producer=gate,
+                    now=utc_now,
+                ),
+                edge.TwilioEdge(
+                    tokens=secrets_in(settings.twilio_auth_tokens),
+                    public_url=settings.public_url,
+                    producer=gate,
+                    now=utc_now,
+                ),
+            ),
+        )
+
+
+@dataclass(slots=True)
+class _Work:
+    """How far the worker beside the edge has come."""
+
+    consumer: BatchConsumer | None = None
+    away: bool = False
+    ends: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def unready(self, role: Role) -> str | None:
+        if self.consumer is not None:
+            return self.consumer.unready()
+        return None if role == "edge" or self.away else "the worker starts"
+
+
+@asynccontextmanager
+async def _beside(
+    work: _Work, settings: IngestSettings, service: Service, kafka: KafkaConnection
+) -> AsyncIterator[None]:
+    """The worker runs inside the block, as soon as PostgreSQL is there; it drains after the block, when HTTP has ended."""
+    task = asyncio.create_task(_work(work, settings, service, kafka))
+
+    def ended(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            service.stop(error)
+
+    task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        work.ends.set()
+        if work.consumer is None:
+            task.cancel()  # still connecting
+        await asyncio.wait({task})
+
+
+async def _work(work: _Work, settings: IngestSettings, service: Service, kafka: KafkaConnection) -> None:
+    tries = 0
+    while not work.ends.is_set():
+        try:
+            async with _worker(settings, service, kafka) as consumer:
+                work.consumer = consumer
+                if work.away:
+                    log.info("dependency.back", dependency="postgres")
+                await work.ends.wait()
+        except ConfigurationError as error:
+            if error.__cause__ is None or isinstance(error.__cause__, KafkaError) or not transient_db(error.__cause__):
+                raise
+            if tries % TELL_TRIES == 0:
+                log.warning("dependency.away", dependency="postgres")
+            tries, work.away = tries + 1, True
+            await asyncio.sleep(CONNECT_AGAIN_SECONDS)
+
+
+async def _ready(reason: str | None) -> None:
+    if reason:
+        raise Transient(reason)
+
+
+@asynccontextmanager
+async def _worker(settings: IngestSettings, service: Service, kafka: KafkaConnection) -> AsyncIterator[BatchConsumer]:
+    """Understand, store and tell inside the block."""
     async with (
         open_pool(
             settings.postgres_dsn.get_secret_value(),
@@ -39,13 +149,11 @@ async def run(settings: IngestSettings, service: Service) -> None:
             size=settings.postgres_pool_size,
             command_seconds=settings.postgres_timeout_seconds,
         ) as pool,
-        Producer(kafka, delivery_timeout=EDGE_PATIENCE_SECONDS) as for_edge,
         Producer(kafka) as for_worker,
     ):
         await require_schema(pool)
         numbers = Gate(pool)
         deps = worker.Deps(pool, for_worker, settings.window_length, settings.window_doubt, utc_now, numbers)
-        gate = Together(for_edge)
 
         async def on_webhooks(batch: Sequence[Received[Understood]]) -> Sequence[Rejected]:
             return await worker.on_webhooks(batch, deps)
@@ -78,10 +186,6 @@ async def run(settings: IngestSettings, service: Service) -> None:
             ],
         )
 
-        async def kafka_answers() -> None:
-            if reason := consumer.unready() or await for_edge.unready():
-                raise Transient(reason)
-
         async with (
             consumer,
             service.background(
@@ -91,28 +195,12 @@ async def run(settings: IngestSettings, service: Service) -> None:
             service.background(repeatedly("consents", consent.TELL_EVERY, lambda: consent.tell(pool, for_worker))),
             service.background(repeatedly("forget", forget.PERIOD, lambda: forget.forget(pool, utc_now))),
         ):
-            await service.serve(
-                checks={"kafka": kafka_answers},  # without PostgreSQL webhooks are taken all the same
-                direct=edge.at_paths(
-                    edge.MetaEdge(
-                        secrets=secrets_in(settings.meta_app_secrets),
-                        verify_token=settings.meta_verify_token.get_secret_value().encode(),
-                        producer=gate,
-                        now=utc_now,
-                    ),
-                    edge.TwilioEdge(
-                        tokens=secrets_in(settings.twilio_auth_tokens),
-                        public_url=settings.public_url,
-                        producer=gate,
-                        now=utc_now,
-                    ),
-                ),
-            )
+            yield consumer
 
 
-def main(port: int | None = None) -> int:
+def main(port: int | None = None, role: Role = "all") -> int:
     """Run until a signal; returns the exit code."""
-    return run_service(NAME, IngestSettings, run, port=port)
+    return run_service(NAME, IngestSettings, partial(run, role=role), port=port)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,18 @@ import httpx
 import pytest
 
 from deploy.local.servers.ports import free_port
-from tests.support.ingest import SECRETS, VERIFY_TOKEN, now
+from deploy.local.servers.postgres import PostgresServer
+from libs.common.db.migrate import migrate
+from libs.common.db.pool import open_pool
+from tests.support.ingest import SECRETS, VERIFY_TOKEN, now, tell_org
 from tests.support.logs import validated
 from tests.support.orphans import ends_with_us
 from tests.support.topics import OwnTopics
 from tests.support.webhooks import a_message, as_body, of_messages, sign
 
 
-def started(port: int, **environment: str) -> subprocess.Popen[str]:
-    code = f"import sys; from services.ingest.app import main; sys.exit(main({port}))"
+def started(port: int, *, role: str = "all", **environment: str) -> subprocess.Popen[str]:
+    code = f"import sys; from services.ingest.app import main; sys.exit(main({port}, {role!r}))"
     given = {"PATH": os.environ["PATH"]} | {f"TRANSOM_{name}": value for name, value in environment.items()}
     process = subprocess.Popen(
         [sys.executable, "-c", code], env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -66,15 +69,7 @@ async def test_it_takes_a_webhook_and_drains_on_a_signal(topics: OwnTopics, envi
     body = as_body(of_messages(a_message(now())))
     with ending(process):
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
-            async with asyncio.timeout(40):
-                while True:
-                    try:
-                        if (await http.get("/readyz")).status_code == 200:
-                            break
-                    except httpx.TransportError:
-                        pass
-                    assert process.poll() is None, process.communicate()
-                    await asyncio.sleep(0.05)
+            await ready(http, process)
             answer = await http.post(
                 "/webhooks/meta", content=body, headers={"X-Hub-Signature-256": sign(body, SECRETS[1])}
             )
@@ -87,6 +82,84 @@ async def test_it_takes_a_webhook_and_drains_on_a_signal(topics: OwnTopics, envi
     events = [line["event"] for line in validated(out)]
     assert (events[0], events[-1]) == ("service.started", "service.drained")
     assert "webhook.received" in events
+
+
+async def ready(http: httpx.AsyncClient, process: subprocess.Popen[str]) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                if (await http.get("/readyz")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            assert process.poll() is None, process.communicate()
+            await asyncio.sleep(0.05)
+
+
+async def posted(http: httpx.AsyncClient, text: str) -> int:
+    body = as_body(of_messages(a_message(now(), text)))
+    answer = await http.post("/webhooks/meta", content=body, headers={"X-Hub-Signature-256": sign(body, SECRETS[1])})
+    return answer.status_code
+
+
+async def test_an_edge_of_its_own_needs_kafka_alone_and_a_worker_of_its_own_does_the_rest(
+    topics: OwnTopics, environment: dict[str, str], database: str
+) -> None:
+    await topics.create()
+    async with open_pool(database, application_name="test", size=1) as pool, pool.acquire() as db:
+        await tell_org(db)
+    nowhere = {"POSTGRES_DSN": "postgresql://127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1"}
+    ports = free_port(), free_port()
+    an_edge = started(ports[0], role="edge", **(environment | nowhere))
+    worker = started(ports[1], role="worker", **environment)
+    with ending(an_edge), ending(worker):
+        for process, port in zip((an_edge, worker), ports, strict=True):
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+                await ready(http, process)
+                assert await posted(http, "Hello") == (200 if process is an_edge else 404)
+        await stored(database, 1)
+        for process in (an_edge, worker):
+            process.send_signal(signal.SIGTERM)
+            assert (await ended(process))[0] == 0
+
+
+@pytest.mark.timeout(240)
+async def test_webhooks_are_taken_though_postgres_was_never_there_and_stored_when_it_comes(
+    topics: OwnTopics, environment: dict[str, str], own_postgres: PostgresServer
+) -> None:
+    await topics.create()
+    await migrate(own_postgres.address)
+    async with open_pool(own_postgres.address, application_name="test", size=1) as pool, pool.acquire() as db:
+        await tell_org(db)
+    await asyncio.to_thread(own_postgres.stop)
+    port = free_port()
+    process = started(
+        port, **(environment | {"POSTGRES_DSN": own_postgres.address, "REDIS_URL": "redis://127.0.0.1:1"})
+    )
+    with ending(process):
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+            await ready(http, process)
+            assert await posted(http, "Hello") == 200
+            await asyncio.to_thread(own_postgres.start)
+            await stored(own_postgres.address, 1)
+            assert await posted(http, "Hello again") == 200
+            await stored(own_postgres.address, 2)
+        process.send_signal(signal.SIGTERM)
+        code, out, _ = await ended(process)
+    assert code == 0
+    told = [line["event"] for line in validated(out)]
+    assert told.index("dependency.away") < told.index("dependency.back") < told.index("message.received")
+    assert told[-1] == "service.drained"
+
+
+async def stored(dsn: str, messages: int) -> None:
+    """Return when so many messages stand."""
+    async with open_pool(dsn, application_name="test", size=1) as pool, asyncio.timeout(60):
+        while True:
+            async with pool.acquire() as db:
+                if await db.fetchval("select count(*) from messages") == messages:
+                    return
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("missing", ["META_APP_SECRETS", "META_VERIFY_TOKEN"])
@@ -102,7 +175,7 @@ async def test_without_a_required_setting_it_says_which_in_one_line(environment:
     ("variable", "nowhere"),
     [
         ("KAFKA_BOOTSTRAP", "127.0.0.1:1"),
-        ("POSTGRES_DSN", "postgresql://127.0.0.1:1/x"),
+        ("POSTGRES_DSN", "no address at all"),
     ],
 )
 async def test_without_a_server_it_says_which_in_one_line(
