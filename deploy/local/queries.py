@@ -51,12 +51,16 @@ async def charges_of(db: Connection, org_id: str, message_ids: Sequence[UUID]) -
 
 
 _UPSERT_TEMPLATES = """
-insert into templates (org_id, waba_id, name, language, category, parameter_format, status, body, header, buttons, updated_at)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                     $9::jsonb[], $10::jsonb[], $11::timestamptz[])
+insert into templates (org_id, waba_id, name, language, category, parameter_format, status, body, header, buttons, updated_at,
+                            status_at, category_at)
+select u.*, u.now, u.now
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+              $9::jsonb[], $10::jsonb[], $11::timestamptz[])
+    as u (org_id, waba_id, name, language, category, parameter_format, status, body, header, buttons, now)
 on conflict (org_id, waba_id, name, language) do update
    set category = excluded.category, parameter_format = excluded.parameter_format, status = excluded.status, body = excluded.body,
-       header = excluded.header, buttons = excluded.buttons, updated_at = excluded.updated_at
+       header = excluded.header, buttons = excluded.buttons, updated_at = excluded.updated_at,
+       status_at = excluded.status_at, category_at = excluded.category_at, stale_since = null, stale_code = null
 """
 
 

@@ -99,7 +99,11 @@ def way_on(fault: Fault, *, template: bool) -> RefusalReason | None:  # noqa: PL
         case TemplateNeedsSync():
             return "template_refused" if template else None
         case RecipientFault(mark):
-            return "unreachable" if mark == "unreachable" or not template else "template_refused"
+            if mark == "unreachable":
+                return "unreachable"
+            return (
+                "template_refused" if template else None
+            )  # whom a template cannot go to may be written to all the same
         case AccountFault():
             return "account"
         case TransientFault():

@@ -22,6 +22,7 @@ import orjson
 
 from libs.common.events.inbound import MetaWebhook
 from libs.common.storable import storable
+from services.ingest import template_news
 from services.ingest.cards import Cards
 
 WHATSAPP = "whatsapp_business_account"
@@ -128,10 +129,16 @@ def _pieces(webhook: Any) -> Iterator[Piece]:
         for change in changes:
             value = change.get("value") if isinstance(change, dict) else None
             if isinstance(value, dict):
+                if change.get("field") in _DATED and "time" in entry:
+                    value = value | {"entry_time": entry["time"]}
                 # the field's own name, or where one example of Meta's has it: beside the list of changes
                 yield from _of_change(waba_id, _text(change.get("field")) or _text(entry.get("field")), value)
             else:
                 yield "body", waba_id, None, None, change, None
+
+
+# Changes that tell no time of their own: an older one must not be taken for news.
+_DATED = frozenset({template_news.STATUS, template_news.CATEGORY})
 
 
 def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) -> Iterator[Piece]:

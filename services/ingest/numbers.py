@@ -21,6 +21,7 @@ from libs.common.kafka.records import Received, Rejected
 from libs.common.logging import get_logger
 from libs.common.tally import Tally, Told
 from services.ingest import queries
+from services.ingest.template_news import TemplateNews
 from services.ingest.understood import (
     CustomerCall,
     CustomerMessage,
@@ -87,7 +88,7 @@ def _number_of(value: Understood) -> _Number | None:
             return value.phone_number_id, value.waba_id
         case MessageStatus(phone_number_id=str() as number):
             return number, value.waba_id
-        case MessageStatus() | NotForUs():
+        case MessageStatus() | TemplateNews() | NotForUs():
             return None
 
 

@@ -15,7 +15,7 @@ from libs.common.errors import Undecodable
 from libs.common.events.base import event_type, faults, read_json_object
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.storable import storable
-from services.ingest import notices, sharing, translate, twilio
+from services.ingest import notices, sharing, template_news, translate, twilio
 from services.ingest.fields import (
     MAX_ID,
     business_number,
@@ -63,7 +63,6 @@ NOT_FOR_US = frozenset(
         "message_echoes",
         "message_template_components_update",
         "message_template_quality_update",
-        "message_template_status_update",
         "messaging_handovers",
         "partner_solutions",
         "payment_configuration_update",
@@ -73,7 +72,6 @@ NOT_FOR_US = frozenset(
         "smb_app_state_sync",
         "smb_message_echoes",
         "standby",
-        "template_category_update",
         "template_correct_category_detection",
         "tracking_events",
         "user_id_update",
@@ -242,7 +240,7 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
     )
 
 
-def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:
+def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:  # noqa: PLR0911 -- one return per field
     field = webhook.get("field")
     match field, item:
         case "calls", {"calls": [dict(call)]}:
@@ -253,6 +251,8 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
             return _preference(webhook, preference, received_at)
         case "messages", {"errors": [_, *_]}:
             return NotForUs("errors")
+        case template_news.STATUS | template_news.CATEGORY, _:
+            return template_news.read(waba_of(webhook), field, item, received_at) or NotForUs(field)
         case None, {"event": str()}:
             return NotForUs("account_update")  # an example of Meta's has lost the name of its field
         case str(), _ if field in NOT_FOR_US:

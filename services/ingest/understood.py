@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from libs.common.db.statuses import ProviderStatus
+from services.ingest.template_news import TemplateNews
 
 
 class Sender(NamedTuple):
@@ -111,5 +112,12 @@ class NotForUs:
 
 
 Understood = (
-    CustomerMessage | GroupMessage | CustomerCall | CustomerPreference | IdentityChange | MessageStatus | NotForUs
+    CustomerMessage
+    | GroupMessage
+    | CustomerCall
+    | CustomerPreference
+    | IdentityChange
+    | MessageStatus
+    | TemplateNews
+    | NotForUs
 )

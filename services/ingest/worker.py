@@ -26,9 +26,20 @@ from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Rejected
 from libs.common.logging import get_logger
 from libs.common.window import Window
-from services.ingest import consent, directory, groups, identify, queries, recipients, sender_ids, translate
+from services.ingest import (
+    consent,
+    directory,
+    groups,
+    identify,
+    queries,
+    recipients,
+    sender_ids,
+    templates,
+    translate,
+)
 from services.ingest.identify import Changed, Place, Wanted
 from services.ingest.numbers import Gate
+from services.ingest.template_news import TemplateNews
 from services.ingest.understood import (
     CustomerCall,
     CustomerMessage,
@@ -77,6 +88,7 @@ async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list
         told += await _store(await _placed(items, deps), deps)
     if preferences := [one.value for one in ours if isinstance(one.value, CustomerPreference)]:
         await consent.hear_preferences(deps.pool, preferences)
+    await templates.hear(deps.pool, [one.value for one in ours if isinstance(one.value, TemplateNews)])
     told += await groups.store(deps.pool, group, deps.now())
     if statuses:
         told += _tell(await _apply(statuses, deps))
@@ -102,7 +114,7 @@ def _sorted_out(
                 statuses.append(Received(status, received.record))
             case GroupMessage() as said:
                 group.append(said)
-            case CustomerPreference():
+            case CustomerPreference() | TemplateNews():
                 continue
             case NotForUs(kind):
                 metrics.count("transom_webhooks_ignored_total", kind=kind)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from libs.common.events.content import OutTemplate, OutText, TemplateFields
 from libs.common.events.intents import BadIntent, Intent
-from libs.common.events.outbound import Channel, Route
+from libs.common.events.outbound import BridgeReason, Channel, Route
 from libs.common.phone import normalise
 from libs.common.sms_reach import SmsObstacle, obstacle, too_long
 from services.router.facts import Facts
@@ -29,7 +29,7 @@ ConsentFault = Literal["whatsapp_consent_off", "marketing_consent_off"]
 RejectedReason = (
     TemplateFault
     | ConsentFault
-    | Literal["unknown_conversation", "unsupported_content", "invalid_intent", "not_permitted"]
+    | Literal["unknown_conversation", "unsupported_content", "invalid_intent", "not_permitted", "whatsapp_unreachable"]
 )
 
 
@@ -56,7 +56,7 @@ class Template:
 class Bridge:
     """Not at all, but an SMS tells the customer that there is something and how to read it."""
 
-    reason: Literal["window_expired"] = "window_expired"
+    reason: BridgeReason = "window_expired"
     channel: ClassVar[Channel] = "sms"
     route: ClassVar[Route] = "bridge"
 
@@ -96,9 +96,11 @@ def decide(intent: Intent | BadIntent, facts: Facts, now: datetime) -> Decision:
         return Rejected("not_permitted")
     if intent.expires_at is not None and now >= intent.expires_at:  # 3
         return Silent("intent_expired")
-    if isinstance(intent.content, OutTemplate):  # 4, 5, 6
-        fault = _template_fault(intent.content, facts) or _consent_fault(facts)
-        return Rejected(fault) if fault else Template(intent.content, "template_requested")
+    if isinstance(intent.content, OutTemplate):
+        fault: RejectedReason | None = _template_fault(intent.content, facts) or _consent_fault(facts)  # 4, 5
+        if fault is None and facts.marked_since and facts.unreachable(now):  # 5b
+            fault = "whatsapp_unreachable"
+        return Rejected(fault) if fault else Template(intent.content, "template_requested")  # 6
     if (live := _live_channel(intent, facts, now)) is not None:  # 7
         return Session(live, "live_channel")
     if intent.channel == "sms" and (unusable := obstacle(facts.sms, now)) is not None:  # 7b
@@ -108,20 +110,26 @@ def decide(intent: Intent | BadIntent, facts: Facts, now: datetime) -> Decision:
 
 def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:  # noqa: PLR0911 -- one return per row
     """Rows 8 to 14: free-form, and no other channel is alive."""
-    if facts.whatsapp_consent and facts.open(now):  # 8
+    unreachable = facts.unreachable(now)
+    if facts.whatsapp_consent and facts.open(now) and not unreachable:  # 8
         return Session("whatsapp", "window_open")
     if not facts.whatsapp_consent:  # 9
         return Silent("whatsapp_consent_off")
     if intent.actor.kind == "ai" and facts.credit_exhausted:  # 10
         return Silent("credit_exhausted")
-    fallback = intent.fallback_template
+    fallback = None if unreachable or facts.template_spent else intent.fallback_template
     if fallback is not None and not _template_fault(fallback, facts) and not _consent_fault(facts):  # 11
         return Template(fallback, "fallback_template")
     if (unusable := obstacle(facts.sms, now)) is not None:  # 12
         return Silent(unusable)
     if facts.slot_holder is not None and facts.slot_holder != intent.intent_id:  # 13
         return Silent("bridge_already_sent", facts.slot_holder)
-    return Bridge()  # 14
+    return Bridge(closed_by(facts, now))  # 14
+
+
+def closed_by(facts: Facts, now: datetime) -> BridgeReason:
+    """Why a message does not go by WhatsApp as it is: what becomes of it is told under this name."""
+    return "whatsapp_unreachable" if facts.open(now) and facts.unreachable(now) else "window_expired"
 
 
 def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:

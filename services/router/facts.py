@@ -13,7 +13,11 @@ from uuid import UUID
 from libs.common.directory.addressing import Known
 from libs.common.events.outbound import Channel
 from libs.common.sms_reach import SmsReach
-from libs.common.window import Window
+from libs.common.window import DOUBT_WAIT, Window
+
+NO_WAIT = timedelta(0)
+TRANSIENT_WAIT = timedelta(seconds=2)
+THROTTLED_WAIT = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,14 @@ class Facts(NamedTuple):
     id_taken: bool = False
     """Another message of this organisation already has the intent's id."""
 
+    marked_at: datetime | None = None
+    """When it was said that nothing arrives by WhatsApp at the address this would go to."""
+    marked_until: datetime | None = None
+    refusals: tuple[str, ...] = ()
+    """Why this intent's attempts so far were refused, in their order; empty for the first."""
+    first_decided_at: datetime | None = None
+    """When the first attempt was decided; None while this is the first."""
+
     @property
     def addresses(self) -> Known:
         return Known(self.phone, self.phone_at, self.wa_id, self.wa_id_at, self.bsuid, self.bsuid_at)
@@ -113,8 +125,38 @@ class Facts(NamedTuple):
         )
 
     def open(self, now: datetime) -> bool:
-        """Whether a free-form message decided at ``now`` still arrives in time, margin included."""
-        return self.window.is_open(now, self.margin)
+        """Whether a free-form message decided at ``now``, and sent when it may be, still arrives in time, margin included."""
+        return self.window.is_open(now + self.wait, self.margin)
+
+    def unreachable(self, now: datetime) -> bool:
+        """Whether the address is marked: nothing arrives there by WhatsApp."""
+        return self.marked_until is not None and now < self.marked_until
+
+    @property
+    def marked_since(self) -> bool:
+        """Whether the address was marked since the intent's first attempt, by this message or by another."""
+        if "unreachable" in self.refusals:
+            return True
+        marked, first = self.marked_at, self.first_decided_at
+        return marked is not None and first is not None and marked >= first
+
+    @property
+    def template_spent(self) -> bool:
+        """Whether Meta refused this message as the template that it carries: the same again would fail again."""
+        return "template_refused" in self.refusals
+
+    @property
+    def wait(self) -> timedelta:
+        """How long a further try on WhatsApp is put off, by what the one before was refused for."""
+        match self.refusals[-1:]:
+            case ("window_closed",) if self.window.is_doubtful:
+                return DOUBT_WAIT
+            case ("transient",):
+                return TRANSIENT_WAIT
+            case ("throttled",):
+                return THROTTLED_WAIT
+            case _:
+                return NO_WAIT
 
     def window_state(self, now: datetime) -> dict[str, Any] | None:
         """The window as told with the decision (fields of ``WindowState``); ``open`` is the router's own test, margin included. None without a conversation."""
@@ -133,6 +175,7 @@ _DEFAULTS = tuple(Facts._field_defaults.get(name, _ALWAYS) for name in Facts._fi
 _INSTANTS = (
     *("last_customer_at", "refused_at", "first_refused_at", "last_refused_at", "last_inbound_at"),
     *("wa_id_at", "bsuid_at", "phone_at", "no_phone_until", "sms_stopped_until"),
+    *("marked_at", "marked_until", "first_decided_at"),
 )
 _IDS = ("conversation_id", "customer_id", "slot_holder")
 
@@ -170,6 +213,8 @@ def facts_from_json(found: Mapping[str, Any]) -> Facts:
     for name in _IDS:
         if isinstance(values.get(name), str):
             values[name] = UUID(values[name])
+    if "refusals" in values:
+        values["refusals"] = tuple(values["refusals"])
     if "template" in values:
         values["template"] = TemplateFacts(*values["template"])
     return Facts(**values)

@@ -13,7 +13,7 @@ from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import Channel, OutboundRefused, Route, SmsCommand, WhatsappCommand
 from libs.common.phone import dialled, normalise
 from libs.common.storable import storable
-from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template
+from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, closed_by
 from services.router.facts import Facts
 from services.router.record import dumps, pack, stored
 
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
 def outcome(case: Case, decision: Decision, now: datetime) -> Outcome:
     """The row of a decision; ``case.facts.conversation_id`` is set wherever the message belongs into a thread."""
     intent, facts = case.intent, case.facts
-    status, failure = _standing(decision)
+    status, failure = _standing(decision, facts, now)
     window = facts.window_state(now)
     kind: str
     actor: str | None
@@ -69,7 +69,7 @@ def outcome(case: Case, decision: Decision, now: datetime) -> Outcome:
     if isinstance(intent, Intent):
         kind, actor, user_id = intent.content.kind, intent.actor.kind, intent.actor.user_id
         content = _json(intent.content)
-        command = _command(case, intent, decision, content)
+        command = _command(case, intent, decision, content, now)
     else:
         kind, actor, user_id = "invalid", intent.actor_kind, intent.user_id
         content = command = None
@@ -105,17 +105,19 @@ def utc(instant: datetime) -> datetime:
         return instant.replace(tzinfo=UTC)
 
 
-def _standing(decision: Decision) -> tuple[Literal["pending", "sent", "failed"], str | None]:
+def _standing(
+    decision: Decision, facts: Facts, now: datetime
+) -> tuple[Literal["pending", "sent", "failed"], str | None]:
     """The message's status and the reason of a failure."""
     match decision:
         case Session(channel="portal"):
             return "sent", None  # the portal shows it; there is nothing to send
         case Session() | Template() | Bridge():
             return "pending", None
-        case Silent(reason="intent_expired") | Rejected():
+        case Silent(reason="intent_expired" | "whatsapp_consent_off") | Rejected():
             return "failed", decision.reason
         case Silent():
-            return "failed", f"window_expired_{decision.reason}"
+            return "failed", f"{closed_by(facts, now)}_{decision.reason}"
         case _:
             assert_never(decision)
 
@@ -131,18 +133,19 @@ def _message_channel(intent: Intent | BadIntent, decision: Decision) -> Channel:
             return "whatsapp"
 
 
-def _command(case: Case, intent: Intent, decision: Decision, content: bytes) -> dict[str, Any] | None:
+def _command(case: Case, intent: Intent, decision: Decision, content: bytes, now: datetime) -> dict[str, Any] | None:
     """``content``: the intent's own, as JSON."""
     match decision:
         case Session(channel="whatsapp"):
-            return _whatsapp(case, intent, decision.route, content)
+            return _whatsapp(case, intent, decision.route, content, now)
         case Session(channel="sms"):
             return _sms(case, intent, "session") | {"text": getattr(intent.content, "text", None)}
         case Template():
-            return _whatsapp(case, intent, decision.route, _json(_content(decision.template)))
+            return _whatsapp(case, intent, decision.route, _json(_content(decision.template)), now)
         case Bridge():
             facts = case.facts
             return _sms(case, intent, "bridge") | {
+                "reason": decision.reason,
                 "org_name": facts.org_name,
                 "whatsapp_number": facts.display_number,
                 "portal_host": facts.portal_host,
@@ -153,7 +156,7 @@ def _command(case: Case, intent: Intent, decision: Decision, content: bytes) -> 
             assert_never(decision)
 
 
-def _whatsapp(case: Case, intent: Intent, route: str, content: bytes) -> dict[str, Any]:
+def _whatsapp(case: Case, intent: Intent, route: str, content: bytes, now: datetime) -> dict[str, Any]:
     facts = case.facts
     named = None if intent.to is None else normalise(intent.to.phone)
     address = address_of(facts.addresses, named)
@@ -165,6 +168,7 @@ def _whatsapp(case: Case, intent: Intent, route: str, content: bytes) -> dict[st
         "recipient": address.recipient,
         "named": named is not None,
         "content": orjson.Fragment(content),
+        "not_before": now + facts.wait if facts.wait else None,
     }
 
 

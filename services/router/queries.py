@@ -1,6 +1,6 @@
 """The router's SQL. Every statement takes a whole batch as arrays and names the tenant of each row."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 
 from libs.common.db.pool import Connection
+from libs.common.directory.addressing import Address, Known, address_of
 from libs.common.directory.marks import SMS_MARKS
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
@@ -30,7 +31,7 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
        c.last_inbound_channel, c.last_inbound_at, k.customer_id, k.phone, s.no_phone_until,
        case when p.sms_consented_at >= s.stopped_at then null else s.stopped_until end,
        w.contacted, p.whatsapp, p.sms, p.sms_consented_at is not null, p.marketing,
-       t.status, t.category, t.parameter_format, t.body, u.ord, c.wa_id_at, c.bsuid_at, k.phone_at
+       t.status, t.category, t.parameter_format, t.body, u.ord, c.wa_id_at, c.bsuid_at, k.phone_at, r.marked
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
        with ordinality as u (org_id, intent_id, attempt, conversation_id, number, line, template, language, ord)
   left join lateral (
@@ -78,6 +79,10 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
         where s.org_id = u.org_id and s.customer_id = k.customer_id
        ) p on true
   left join lateral ({SMS_MARKS.format(org_id="u.org_id", phone="coalesce(u.line, k.phone)")}) s on true
+  left join lateral ( -- which of the addresses it might go to are marked for WhatsApp
+       select array_agg(row (x.address, x.at, x.until)) as marked from address_marks x
+        where x.org_id = u.org_id and x.channel = 'whatsapp' and x.address = any (array[u.line, k.phone, '+' || c.wa_id, c.bsuid]) offset 0
+       ) r on true
   left join lateral ( -- written to any number of the organisation
        select true as contacted from conversations x
         where x.customer_id = k.customer_id and x.org_id = u.org_id and (x.last_customer_at is not null or x.last_inbound_at is not null)
@@ -143,13 +148,15 @@ def _named(intent: Intent | BadIntent) -> str | None:
 
 def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
     intent, attempt = question
-    (_, known, _, org_name, credit, sms_number, sms_active, portal_host, number, display, conversation_id, wa_id, bsuid,
+    (_, taken, _, org_name, credit, sms_number, sms_active, portal_host, number, display, conversation_id, wa_id, bsuid,
      last_customer_at, refused_at, first_refused_at, last_refused_at, last_channel, last_at, customer_id, phone, no_phone_until, stopped_until,
      contacted, whatsapp, sms, sms_explicit, marketing,
-     status, category, parameter_format, body, _, wa_id_at, bsuid_at, phone_at) = row  # fmt: skip
+     status, category, parameter_format, body, _, wa_id_at, bsuid_at, phone_at, marked) = row  # fmt: skip
     named = _named(intent)
     if named is not None and (phone is None or not same_line(named, phone)):
         phone, phone_at = named, None
+    known = Known(phone, phone_at, wa_id, wa_id_at, bsuid, bsuid_at)
+    marked_at, marked_until = _mark(marked or (), address_of(known, named))
     return Facts(
         window_length=rule.length,
         margin=rule.margin,
@@ -183,8 +190,21 @@ def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
         sms_explicit=sms_explicit,
         marketing_consent=marketing is True,
         template=None if status is None else TemplateFacts(status, category, parameter_format, body),
-        id_taken=known and attempt == 1,
+        id_taken=taken and attempt == 1,
+        marked_at=marked_at,
+        marked_until=marked_until,
     )
+
+
+def _mark(
+    marked: Iterable[tuple[str, datetime, datetime]], goes_to: Address
+) -> tuple[datetime | None, datetime | None]:
+    """Since and until when the address that Meta would take is marked; of a line any spelling."""
+    to = goes_to.to or goes_to.recipient
+    found = [
+        (at, until) for address, at, until in marked if to is not None and (address == to or same_line(address, to))
+    ]
+    return max(found, key=lambda mark: mark[1], default=(None, None))
 
 
 _RECORD = """
@@ -247,7 +267,7 @@ async def record_again(db: Connection, rows: Sequence[Outcome], now: datetime) -
 
 _STANDING = """
 select d.org_id, d.intent_id, d.attempt, d.conversation_id, d.route, d.channel, d.reason, d.window_::text, d.command::text, d.decided_at,
-       m.channel, m.seq, m.status, m.reason, m.provider_code,
+       m.channel, m.seq, m.status, case m.status when 'failed' then m.reason end, case m.status when 'failed' then m.provider_code end,
        case m.status when 'sent' then m.sent_at when 'delivered' then m.delivered_at when 'read' then m.read_at when 'failed' then m.failed_at end
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, intent_id, attempt)
   join decisions d using (org_id, intent_id, attempt)
@@ -339,10 +359,16 @@ async def open_conversations(db: Connection, contacts: Sequence[Contact], now: d
 
 
 _REFUSED = """
-select m.org_id, m.message_id, m.attempt, m.status, m.reason, m.sequence, d.record
+select m.org_id, m.message_id, m.attempt, m.status, m.reason, m.sequence, d.record, h.refusals, h.first_decided_at
   from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
   join messages m using (org_id, message_id)
   join decisions d on d.org_id = m.org_id and d.intent_id = m.message_id and d.attempt = m.attempt
+ cross join lateral (
+       select coalesce(array_agg(x.record -> 'refused' ->> 'reason' order by x.attempt) filter (where x.attempt > 1), '{}') as refusals,
+              min(x.decided_at) as first_decided_at
+         from decisions x
+        where x.org_id = m.org_id and x.intent_id = m.message_id offset 0
+       ) h
  where m.direction = 'out'
  order by m.org_id, m.message_id
    for update of m
@@ -350,7 +376,7 @@ select m.org_id, m.message_id, m.attempt, m.status, m.reason, m.sequence, d.reco
 
 
 class Refused(NamedTuple):
-    """A message that was refused, its row locked: where it stands, and the record of its latest decision."""
+    """A message that was refused, its row locked: where it stands, the record of its latest decision, and why earlier attempts were refused."""
 
     org_id: str
     message_id: UUID
@@ -359,6 +385,8 @@ class Refused(NamedTuple):
     reason: str | None
     sequence: int
     record: dict[str, Any]
+    refusals: Sequence[str]
+    first_decided_at: datetime
 
 
 async def lock_refused(db: Connection, keys: Collection[Key]) -> dict[Key, Refused]:

@@ -3,7 +3,10 @@
 Rule 1: a refusal counts only for the attempt that the message is at, and only while that attempt is unsettled; ``slot_freed`` only for a message
         that a bridge silenced. Anything else is late: what stands is told again, or nothing.
 Rule 2: a redelivered refusal tells again what was decided for the next attempt.
-Rule 3: the third refusal ends the message: ``failed``/``provider_refused``.
+Rule 3: the third refusal ends the message: ``failed``/``provider_refused``. What lay with the account or with our haste uses up no attempt; its
+        message ends when a day has passed since the first attempt.
+Rule 4: trouble of the provider's own is tried again once. A template that was asked for itself, and that Meta does not take, fails with the code:
+        there is nothing else that could go.
 """
 
 from collections.abc import Sequence
@@ -28,24 +31,45 @@ from services.router.worker import Deps, decide_and_record, log_decision, tell
 log = get_logger()
 
 LAST_ATTEMPT = 3
+"""So many refusals that count, and a message ends."""
+FREE = frozenset({"account", "throttled"})
+"""Refusals that use up no attempt."""
+LIFETIME = timedelta(hours=24)
+_SILENCED = ("window_expired_bridge_already_sent", "whatsapp_unreachable_bridge_already_sent")
 
 Course = Literal["decide", "repeat", "end", "ignore"]
 
 
-def course(refusal: OutboundRefused, message: Refused) -> Course:
+def course(refusal: OutboundRefused, message: Refused, now: datetime) -> Course:
     """What a refusal means for the message as it stands. Pure."""
     if refusal.attempt < message.attempt:
         return "repeat"
     if refusal.attempt > message.attempt:
         return "ignore"
+    last = _is_last(refusal, message, now)
     if refusal.reason == "slot_freed":
-        silenced = message.status == "failed" and message.reason == "window_expired_bridge_already_sent"
-        return "decide" if silenced and message.attempt < LAST_ATTEMPT else "ignore"
+        silenced = message.status == "failed" and message.reason in _SILENCED
+        return "decide" if silenced and not last else "ignore"
     unsettled = message.status in ("pending", "sent")
-    if message.attempt < LAST_ATTEMPT:
+    if not last:
         return "decide" if unsettled else "ignore"
     ended = message.status == "failed" and message.reason == "provider_refused"
     return "end" if unsettled or ended else "ignore"
+
+
+def _is_last(refusal: OutboundRefused, message: Refused, now: datetime) -> bool:
+    refusals = [*message.refusals, refusal.reason]
+    if sum(reason not in FREE for reason in refusals) >= LAST_ATTEMPT:
+        return True
+    match refusal.reason:
+        case "account" | "throttled":
+            return now >= message.first_decided_at + LIFETIME
+        case "transient":
+            return refusals.count("transient") > 1
+        case "template_refused":
+            return isinstance(intent := message.record.get("intent"), dict) and intent["content"]["kind"] == "template"
+        case _:
+            return False
 
 
 async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) -> list[DeadLetter]:
@@ -62,7 +86,7 @@ async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) ->
             else:
                 unknown.append(DeadLetter(received.record, "unknown_message", "no intent has this id"))
         pairs = {_next(r.value): (r.value, locked[r.value.org_id, r.value.intent_id]) for r in reversed(known)}
-        courses = {key: course(*pair) for key, pair in pairs.items()}
+        courses = {key: course(*pair, now) for key, pair in pairs.items()}
         cases = await _cases(db, [pair for key, pair in pairs.items() if courses[key] == "decide"], deps)
         decided, aligned = await decide_and_record(db, cases, deps, now, again=True)
         found |= {(*s.key, s.attempt): s for s in decided.values()}
@@ -100,7 +124,9 @@ async def _cases(db: Connection, pairs: Sequence[tuple[OutboundRefused, Refused]
     answers = await queries.facts_for(db, questions, deps.rule)
     cases = []
     for (refusal, message), question, answer in zip(pairs, questions, answers, strict=True):
-        facts = answer.facts
+        facts = answer.facts._replace(
+            refusals=(*message.refusals, refusal.reason), first_decided_at=message.first_decided_at
+        )
         if refusal.reason == "window_open":
             # the bridge's gate judges without margin: with it the message would bounce between the two until the window closes
             facts = facts._replace(margin=timedelta(0))

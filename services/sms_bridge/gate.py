@@ -1,6 +1,7 @@
 """Whether an SMS may still go, asked once more in the claim: queues take time. Pure.
 
-Rule 1: a bridge that is not needed any more goes back to the router: the window is open (no margin here) and WhatsApp is allowed.
+Rule 1: a bridge that is not needed any more goes back to the router: the window is open (no margin here), WhatsApp is allowed, and nothing says
+        that it does not reach the customer. What turned out to have arrived needs none.
 Rule 2: a message that may not go by SMS any more ends with the reason that the decision table has for it (rows 9, 12 and 13), for the bridge
         and for plain text on the SMS channel alike. The rule is one (``libs.common.sms_reach``), its facts are read afresh.
 Rule 3: a bridge may go only while no other one holds its conversation's slot: two customers who turned out to be one had a slot each.
@@ -26,6 +27,10 @@ class Facts:
     reach: SmsReach
     slot_taken: bool
     """Whether another message's bridge holds the slot of the conversation."""
+    unreachable: bool = False
+    """Whether the customer's address is marked: nothing arrives there by WhatsApp, open window or not."""
+    arrived: bool = False
+    """Whether the message turned out to have reached the customer by an earlier attempt."""
 
 
 def objection(
@@ -33,16 +38,20 @@ def objection(
 ) -> Returned | Refused | None:
     """Why this SMS may not go; None when it may. ``facts`` is None when the conversation is there no more. ``named``: the intent itself named ``to``."""
     if facts is None:
-        return _silent("sms_unavailable")
-    if bridge and facts.whatsapp_allowed and facts.window.is_open(now):
+        return Refused(None, "window_expired_sms_unavailable")
+    if facts.arrived:
+        return Refused(None, "already_delivered")
+    is_open = facts.window.is_open(now)
+    if bridge and facts.whatsapp_allowed and is_open and not facts.unreachable:
         return Returned("window_open")
     if bridge and not facts.whatsapp_allowed:
-        return _silent("whatsapp_consent_off")
+        return Refused(None, "whatsapp_consent_off")
     phone = facts.reach.phone
     if (named and phone is None) or (phone is not None and not same_line(phone, to)):
         return Returned("address_changed")
     reason = _reason(bridge=bridge, sender=sender, facts=facts, now=now)
-    return None if reason is None else _silent(reason)
+    closed_by = "whatsapp_unreachable" if is_open and facts.unreachable else "window_expired"
+    return None if reason is None else Refused(None, f"{closed_by}_{reason}")
 
 
 def _reason(*, bridge: bool, sender: str, facts: Facts, now: datetime) -> str | None:
@@ -51,7 +60,3 @@ def _reason(*, bridge: bool, sender: str, facts: Facts, now: datetime) -> str | 
     if facts.reach.number != sender:
         return "sms_unavailable"
     return "bridge_already_sent" if bridge and facts.slot_taken else None
-
-
-def _silent(reason: str) -> Refused:
-    return Refused(None, f"window_expired_{reason}")

@@ -25,7 +25,12 @@ select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused
                   where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'whatsapp'), true) as whatsapp_allowed,
        exists (select from bridge_slots b
                 where b.org_id = u.org_id and b.conversation_id = c.conversation_id
-                  and b.intent_id <> u.message_id and b.held_until > $4) as slot_taken
+                  and b.intent_id <> u.message_id and b.held_until > $4) as slot_taken,
+       exists (select from address_marks x
+                where x.org_id = u.org_id and x.channel = 'whatsapp' and x.until > $4
+                  and x.address = any (array[t.phone, '+' || c.wa_id, c.bsuid])) as unreachable,
+       exists (select from messages x
+                where x.org_id = u.org_id and x.message_id = u.message_id and x.status in ('delivered', 'read')) as arrived
   from unnest($1::text[], $2::uuid[], $3::uuid[], $5::text[]) with ordinality as u (org_id, conversation_id, message_id, named, n)
   left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
   join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
@@ -239,6 +244,8 @@ async def facts_of(
                 active=row["sms_active"],
             ),
             slot_taken=row["slot_taken"],
+            unreachable=row["unreachable"],
+            arrived=row["arrived"],
         )
     return facts
 

@@ -164,12 +164,18 @@ def _failure(one: Settled, now: datetime) -> LocalFailure | None:
         case Returned():
             return None
         case Refused(code, reason):
-            told = "window_expired_bridge_failed" if bridge and reason == _PROVIDER_REFUSED else reason
+            told = f"{_closed_by(row)}_bridge_failed" if bridge and reason == _PROVIDER_REFUSED else reason
             return LocalFailure(row.org_id, row.message_id, row.attempt, told, code, now)
         case _:
             if not bridge:
                 return None
-            return LocalFailure(row.org_id, row.message_id, row.attempt, "window_expired_bridge_sent", None, now)
+            return LocalFailure(row.org_id, row.message_id, row.attempt, f"{_closed_by(row)}_bridge_sent", None, now)
+
+
+def _closed_by(row: SendRow) -> str:
+    """Why the original did not go by WhatsApp."""
+    command = command_of(row)
+    return "window_expired" if command is None or command.reason is None else command.reason
 
 
 def _unreached(one: Settled, now: datetime) -> Unreached | None:

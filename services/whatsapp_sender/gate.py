@@ -32,6 +32,8 @@ class Facts:
     template_status: str | None = None
     template_category: str | None = None
     seen: tuple[Accepted, ...] = ()
+    arrived: bool = False
+    """Whether the message turned out to have reached the customer by an earlier attempt."""
     to_is_theirs: bool | None = None
 
 
@@ -51,6 +53,8 @@ def judge(route: str, address: Address, facts: Facts, now: datetime) -> Verdict[
     """The verdict on one row; ``route`` (session or template) and ``address`` are the command's."""
     if facts.seen:
         return Found(facts.seen)
+    if facts.arrived:
+        return Refused(None, "already_delivered")
     if not facts.number_is_ours:
         return Refused(None)
     objection = _objection(route, address, facts, now)

@@ -29,9 +29,11 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
        case when u.named is not null
             then exists (select from customer_identities i
                           where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.named and i.customer_id = c.customer_id)
-       end as to_is_theirs
-  from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]) with ordinality
-    as u (org_id, conversation_id, account, template, language, named, n)
+       end as to_is_theirs,
+       u.retried is not null and exists (select from messages m
+                where m.org_id = u.org_id and m.message_id = u.retried and m.status in ('delivered', 'read')) as arrived
+  from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[]) with ordinality
+    as u (org_id, conversation_id, account, template, language, named, retried, n)
   left join whatsapp_numbers w on w.org_id = u.org_id and w.phone_number_id = u.account
   left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
   left join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
@@ -64,7 +66,13 @@ async def facts(
     seen: Mapping[Key, tuple[Accepted, ...]],
 ) -> dict[Key, Facts]:
     """The gate's facts for every row, in one round trip. ``window``: its length, and how long after a message a refusal is doubtful."""
-    asked = [(row.org_id, row.conversation_id, row.account, *template_of(row), _named(row)) for row in rows]
+    asked = [
+        (
+            *(row.org_id, row.conversation_id, row.account, *template_of(row), _named(row)),
+            row.message_id if row.attempt > 1 else None,  # only a later attempt can be one too many
+        )
+        for row in rows
+    ]
     found = await db.fetch(_FACTS, *_columns(asked))
     return {
         rows[r["n"] - 1].key: Facts(
@@ -78,6 +86,7 @@ async def facts(
             template_status=r["template_status"],
             template_category=r["template_category"],
             seen=seen.get(rows[r["n"] - 1].key, ()),
+            arrived=r["arrived"],
         )
         for r in found
     }

@@ -34,7 +34,8 @@ async def test_what_was_withdrawn_meanwhile_counts(world: Bridging, sandbox: San
     await world.execute(GATE[reason], ORG, world.customer_id)
     assert await world.send(command) == 0
     updates, _ = await world.told()
-    assert ends(updates) == [(command.message_id, "failed", f"window_expired_{reason}", None)]
+    told = reason if reason == "whatsapp_consent_off" else f"window_expired_{reason}"
+    assert ends(updates) == [(command.message_id, "failed", told, None)]
     assert await world.slot() == (None, None)
     assert await sandbox.sms() == []
 

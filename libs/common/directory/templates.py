@@ -41,7 +41,7 @@ update templates t
   join whatsapp_numbers w on w.org_id = u.org_id and w.phone_number_id = u.account
  where t.org_id = u.org_id and t.waba_id = w.waba_id and t.name = u.name and t.language = u.language
    and t.status = 'APPROVED' and coalesce(date_trunc('second', t.status_at) <= u.at, true)
-returning t.org_id, t.waba_id, t.name, t.language
+returning t.org_id, t.waba_id, t.name, t.language, t.status
 """
 
 _STALE = """
@@ -50,7 +50,7 @@ update templates t
   from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) as u (org_id, account, name, language, code, at)
   join whatsapp_numbers w on w.org_id = u.org_id and w.phone_number_id = u.account
  where t.org_id = u.org_id and t.waba_id = w.waba_id and t.name = u.name and t.language = u.language and t.stale_since is null
-returning t.org_id, t.waba_id, t.name, t.language
+returning t.org_id, t.waba_id, t.name, t.language, t.stale_code
 """
 
 # Meta writes a language as en_GB; en-GB is forgiven.
@@ -80,6 +80,7 @@ class Changed(NamedTuple):
     waba_id: str
     name: str
     language: str
+    word: str
 
 
 async def gone(db: "asyncpg.Connection[asyncpg.Record]", told: Iterable[tuple[Used, str, datetime]]) -> list[Changed]:
@@ -114,7 +115,7 @@ async def _tell(
 async def _word(db: "asyncpg.Connection[asyncpg.Record]", statement: str, told: Sequence[Told]) -> list[Changed]:
     newest = {(one.waba_id, one.name, one.language): one for one in sorted(told, key=lambda one: one.at)}
     rows = [newest[key] for key in sorted(newest)]
-    return [Changed(*row[:4]) for row in await db.fetch(statement, *_columns(rows))] if rows else []
+    return [Changed(*row) for row in await db.fetch(statement, *_columns(rows))] if rows else []
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -78,7 +78,9 @@ class SmsCommand(Event):
     to: str  # E.164
     named: bool = False  # the intent itself named it
     text: str | None = None  # route session
-    reason: BridgeReason = "window_expired"  # route bridge: why; what the original ends as begins with it
+    reason: BridgeReason | None = (
+        None  # route bridge: why, window_expired if not said; what the original ends as begins with it
+    )
     org_name: str | None = None  # route bridge
     whatsapp_number: str | None = None  # route bridge: the business number for wa.me, E.164
     portal_host: str | None = None  # route bridge: the org's own host, if it has one

@@ -200,4 +200,11 @@ FACTS = st.builds(
     ),
     slot_holder=st.sampled_from([None, INTENT_ID, OTHER]),
     id_taken=st.sampled_from([False, False, False, False, True]),
+    marked_at=st.none() | INSTANTS,
+    marked_until=st.none() | INSTANTS,
+    refusals=st.lists(
+        st.sampled_from(["window_closed", "unreachable", "template_refused", "transient", "throttled", "account"]),
+        max_size=2,
+    ).map(tuple),
+    first_decided_at=st.none() | INSTANTS,
 )

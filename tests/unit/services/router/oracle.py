@@ -6,7 +6,7 @@ parameters and the channels are judged here anew from the raw facts.
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from libs.common.events.intents import BadIntent, Intent
@@ -51,6 +51,8 @@ class View:
 
     def fallback_usable(self) -> bool:
         fallback = self.intent["fallback_template"]
+        if self.marked() or "template_refused" in self.f.refusals:
+            return False
         return fallback is not None and self.template_fault(fallback) is None and self.consent_fault() is None
 
     def sms_trouble(self) -> str | None:
@@ -95,7 +97,24 @@ class View:
         at, refused = self.f.last_customer_at, self.f.refused_at
         if at is None or (refused is not None and not refused < at) or self.refused_for_certain(at):
             return False
-        return (self.now - at) + self.f.margin < self.f.window_length
+        return (self.now - at) + self.f.margin + self.put_off(at) < self.f.window_length
+
+    def put_off(self, at: datetime) -> timedelta:
+        """How long a further try waits before it is sent."""
+        last = (self.f.refusals or ("",))[-1]
+        seconds = {"transient": 2, "throttled": 30}.get(last, 0)
+        refused = self.f.last_refused_at is not None and self.f.last_refused_at >= at
+        return timedelta(seconds=15 if last == "window_closed" and refused else seconds)
+
+    def marked(self) -> bool:
+        return self.later(self.f.marked_until)
+
+    def marked_since(self) -> bool:
+        said, first = self.f.marked_at, self.f.first_decided_at
+        return self.marked() and ("unreachable" in self.f.refusals or (said and first and said >= first) is True)
+
+    def way_closed(self) -> str:
+        return "whatsapp_unreachable" if self.marked() and self.open() else "window_expired"
 
     def refused_for_certain(self, at: datetime) -> bool:
         """Of what Meta refused since the customer wrote: the first long after the message, or anything sent when the doubt was over."""
@@ -149,10 +168,15 @@ TABLE: list[Row] = [
         lambda v: ("rejected", None, str(v.template_fault(v.intent["content"]))),
     ),
     ("5", lambda v: v.is_template and v.consent_fault(), lambda v: ("rejected", None, str(v.consent_fault()))),
+    ("5b", lambda v: v.is_template and v.marked_since(), lambda _: ("rejected", None, "whatsapp_unreachable")),
     ("6", lambda v: v.is_template, lambda _: ("template", "whatsapp", "template_requested")),
     ("7", View.alive_and_usable, lambda v: ("session", v.alive_and_usable(), "live_channel")),
     ("7b", lambda v: v.channel == "sms" and v.sms_trouble(), lambda v: ("silent", None, str(v.sms_trouble()))),
-    ("8", lambda v: v.f.whatsapp_consent and v.open(), lambda _: ("session", "whatsapp", "window_open")),
+    (
+        "8",
+        lambda v: v.f.whatsapp_consent and v.open() and not v.marked(),
+        lambda _: ("session", "whatsapp", "window_open"),
+    ),
     ("9", lambda v: not v.f.whatsapp_consent, lambda _: ("silent", None, "whatsapp_consent_off")),
     (
         "10",
@@ -166,7 +190,7 @@ TABLE: list[Row] = [
         lambda v: v.f.slot_holder not in (None, v.intent["intent_id"]),
         lambda _: ("silent", None, "bridge_already_sent"),
     ),
-    ("14", lambda _: True, lambda _: ("bridge", "sms", "window_expired")),
+    ("14", lambda _: True, lambda v: ("bridge", "sms", v.way_closed())),
 ]
 
 

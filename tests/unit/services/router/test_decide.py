@@ -37,6 +37,7 @@ from tests.unit.services.router.builders import (
 )
 from tests.unit.services.router.oracle import TABLE, verdict
 
+MARKED: dict[str, Any] = {"marked_at": NOW - timedelta(hours=1), "marked_until": NOW + DAY}
 STAFF = {"kind": "staff", "user_id": "u1", "capabilities": ["messages.send"]}
 
 
@@ -81,6 +82,13 @@ CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
     ("9 WhatsApp off", an_intent(), some_facts(whatsapp_consent=False), Silent("whatsapp_consent_off")),
     ("8 refused by Meta since", an_intent(), some_facts(last_refused_at=NOW - timedelta(minutes=50)), Bridge()),
     ("8 refused by Meta before", an_intent(), some_facts(last_refused_at=NOW - timedelta(hours=2)), Session("whatsapp", "window_open")),
+    ("5b", an_intent(content=TEMPLATE), some_facts(**MARKED, first_decided_at=NOW - timedelta(hours=2)), Rejected("whatsapp_unreachable")),
+    ("6 marked before", an_intent(content=TEMPLATE), some_facts(**MARKED, first_decided_at=NOW), Template(an_intent(content=TEMPLATE).content, "template_requested")),  # type: ignore[arg-type]  # an OutTemplate
+    ("8 marked", an_intent(), some_facts(**MARKED), Bridge("whatsapp_unreachable")),
+    ("8 mark is over", an_intent(), some_facts(marked_at=NOW - DAY, marked_until=NOW), Session("whatsapp", "window_open")),
+    ("8 doubt that outlives the window", an_intent(), some_facts(window_length=timedelta(seconds=70), last_customer_at=NOW - timedelta(minutes=1), last_refused_at=NOW, refusals=("window_closed",)), Bridge()),
+    ("11 marked", an_intent(fallback_template=FALLBACK), closed_facts(**MARKED), Bridge()),
+    ("11 refused as this template", an_intent(fallback_template=FALLBACK), closed_facts(refusals=("template_refused",)), Bridge()),
     ("8 refused in doubt", an_intent(), some_facts(last_customer_at=NOW - timedelta(minutes=6), last_refused_at=NOW - timedelta(minutes=1)), Session("whatsapp", "window_open")),
     ("8 refused twice", an_intent(), some_facts(last_customer_at=NOW - timedelta(minutes=6), first_refused_at=NOW - timedelta(minutes=2), last_refused_at=NOW - timedelta(minutes=1)), Bridge()),
     ("10 credit exhausted", an_intent(), closed_facts(credit_exhausted=True), Silent("credit_exhausted")),

@@ -56,10 +56,11 @@ def test_everything_told_is_an_event_of_the_contract_and_the_intent_ends_or_is_c
         case Session() | Template():
             assert topic == OUTBOUND_WHATSAPP.name
             assert second.to.startswith("+")
-        case Silent(reason="intent_expired") | Rejected():
+        case Silent(reason="intent_expired" | "whatsapp_consent_off") | Rejected():
             assert (second.status, second.reason) == ("failed", decision.reason)
         case Silent():
-            assert (second.status, second.reason) == ("failed", f"window_expired_{decision.reason}")
+            why = "whatsapp_unreachable" if facts.open(NOW) and facts.unreachable(NOW) else "window_expired"
+            assert (second.status, second.reason) == ("failed", f"{why}_{decision.reason}")
 
 
 def test_whatsapp_is_addressed_by_what_meta_knows_and_by_the_phone_otherwise() -> None:

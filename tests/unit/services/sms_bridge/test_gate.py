@@ -74,7 +74,7 @@ def test_a_window_that_meta_refused_is_closed() -> None:
 
 def test_an_open_window_is_no_way_for_a_customer_without_whatsapp() -> None:
     known = replace(facts(last=timedelta(0)), whatsapp_allowed=False)
-    assert bridge(known) == Refused(None, "window_expired_whatsapp_consent_off")
+    assert bridge(known) == Refused(None, "whatsapp_consent_off")
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_an_answer_to_another_kind_of_message_than_was_sent_lies_with_the_messag
     assert answer(132015, template=False) == Refused("132015")
     assert answer(131008, template=False) == Refused("131008")
     assert answer(131047, template=True) == Returned("template_refused", "131047")
-    assert answer(131049, template=False) == Returned("unreachable", "131049")
+    assert answer(131049, template=False) == Refused("131049")
 
 
 JSON = st.recursive(
