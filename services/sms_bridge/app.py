@@ -32,7 +32,7 @@ from services.sms_bridge.settle import Terms
 from services.sms_bridge.worker import as_sends
 
 NAME = "sms-bridge"
-CALLS_AT_ONCE = 128
+CALLS_AT_ONCE = 160  # of one number at most 128
 _CALLBACK_PATH = "/webhooks/twilio/status"
 
 

@@ -18,7 +18,7 @@ from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id, callback_data
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
-from libs.common.sending.applying import apply
+from libs.common.sending.applying import TELLING, apply
 from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Accepted
 from libs.common.sending.transitions import settle
@@ -156,7 +156,7 @@ async def test_what_was_recorded_and_not_told_is_told_by_the_sweeper(world: Brid
     newest = await world.silenced(command)
     await world.send(command)
     await world.execute("update sends set told = false")
-    await world.sweep(TIMINGS.untold + timedelta(seconds=1))
+    await world.sweep(TELLING + timedelta(seconds=1))
     updates, refusals = await world.told()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_failed", "21610")] * 2
     assert {update.seq for update in updates} == {1}

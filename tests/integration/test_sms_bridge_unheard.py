@@ -10,7 +10,7 @@ from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id
 from services.sms_bridge.unheard import follow
-from tests.support.bridging import ORG, TIMINGS, Bridging
+from tests.support.bridging import ORG, Bridging
 from tests.support.sandbox import TWILIO_SID
 
 QUARTER = timedelta(minutes=15)
@@ -24,7 +24,7 @@ async def ask(world: Bridging, after: timedelta = timedelta(0)) -> None:
     """Time passes, then whoever is due is asked after, and what came of it is told."""
     world.clock.forward(after)
     await follow(world.pool, world.carrier._sms, world.clock)
-    await world.sweep(TIMINGS.untold + timedelta(seconds=1))
+    await world.sweep(timedelta(0))
 
 
 async def looks(sandbox: SandboxClient) -> int:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.ids import callback_data
+from libs.common.sending.applying import TELLING
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import decode_command
@@ -247,7 +248,9 @@ async def test_what_was_not_told_is_told_by_the_sweeper(
         await mute.claim_once()
     assert [(await garage.row(command))["told"] for command in (failed, refused)] == [False, False]
 
-    garage.now.forward(timedelta(seconds=6))
+    await line.sweep_once()
+    assert await told.updates() == []  # whoever settled them may be telling them still
+    garage.now.forward(TELLING)
     await line.sweep_once()
     await line.sweep_once()
 

@@ -6,13 +6,14 @@ out by one call at a time, over all replicas. What was learned from a late statu
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from libs.common.db.pool import Connection
 from libs.common.send_rows import EVERY_ACCOUNT, Key, Pause, PauseKey, PauseProof, PauseScope, ProviderName
 
 FAULT_REST = timedelta(seconds=15)
 """How long an account with a fault rests before it is tried out; doubled each time it is still there."""
-FAULT_REST_LONGEST = timedelta(minutes=10)
+FAULT_REST_LONGEST = timedelta(minutes=5)
 
 _COLUMNS = "account, scope, until_at, tries, reason, kind, proof, since"
 
@@ -89,6 +90,25 @@ delete from pauses p
  where p.provider = $1 and p.account = u.account and p.scope = u.scope
 """
 
+# Of the rows that wait one says whose the account is.
+_SAY = """
+update pauses p
+   set said_at = $2::timestamptz
+ where p.provider = $1 and p.kind = 'fault' and (p.said_at is null or p.said_at <= $2::timestamptz - interval '1 minute')
+returning p.account, p.scope, p.reason, p.since,
+          (select s.org_id from sends s where s.provider = p.provider and s.account = p.account and s.state = 'pending' limit 1) as org_id
+"""
+
+
+class Rest(NamedTuple):
+    """An account that people must mend. ``org_id``: whose it is, as far as something waits for it."""
+
+    account: str
+    scope: PauseScope
+    reason: str
+    since: datetime
+    org_id: str | None
+
 
 async def rest_account(
     db: Connection,
@@ -162,6 +182,11 @@ async def wake(db: Connection, provider: ProviderName, awake: Iterable[PauseKey]
     rows = sorted(awake)
     if rows:
         await db.execute(_WAKE, provider, *_columns(rows))
+
+
+async def to_say(db: Connection, provider: ProviderName, now: datetime) -> list[Rest]:
+    """The accounts at rest with a fault that were not said to be for a minute; each is given to one who asks."""
+    return [Rest(*r) for r in await db.fetch(_SAY, provider, now)]
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

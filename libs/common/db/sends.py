@@ -27,7 +27,8 @@ on conflict (org_id, message_id, attempt) do nothing
 """
 
 # An older row of the conversation that holds ``s`` back. A row of the other provider does so for no longer than a minute, and so does a
-# template of an account whose templates rest. The select must stay a probe of the index per row ("offset 0", or a limit).
+# template of an account whose templates rest. Whoever asks must do so by the order of the index: then nothing the planner believes of the rows (it
+# may know them from before a flood, or not at all) makes it read the table. Of an ``exists`` the order counts with "offset 0" alone.
 _HOLDS = """
         o.org_id = s.org_id and o.conversation_id = s.conversation_id
     and o.sequence <= s.sequence and (o.sequence, o.attempt) < (s.sequence, s.attempt)
@@ -52,7 +53,7 @@ _LANES = f"""
 """  # noqa: S608 -- constants of this module
 
 _CANDIDATES = f"""
-select {_COLUMNS}, exists (select from sends o where {_HOLDS} offset 0) as held, p.over, p.alone
+select {_COLUMNS}, exists (select from sends o where {_HOLDS} order by o.sequence limit 1 offset 0) as held, p.over, p.alone
   from unnest($4::text[], $5::int[]) as a (account, budget)
  {_LANES}
  cross join lateral (
@@ -67,36 +68,36 @@ select {_COLUMNS}, exists (select from sends o where {_HOLDS} offset 0) as held,
 """  # noqa: S608 -- constants of this module
 
 # From one account to the next by the index, however many rows each has.
-_READY = f"""
+_ACCOUNTS = f"""
 with recursive accounts as (
-    (select s.account from sends s
+    (select s.account, 1 as number from sends s
       where s.provider = $1 and s.account > $3 and s.state = 'pending' and s.behind_until is null
       order by s.account limit 1)
     union all
     select (select s.account from sends s
              where s.provider = $1 and s.account > a.account and s.state = 'pending' and s.behind_until is null
-             order by s.account limit 1)
+             order by s.account limit 1), a.number + 1
       from accounts a
-     where a.account is not null
+     where a.account is not null and a.number < $4
 )
-select a.account
+select a.account,
+       exists (select from (select) as one
+                {_LANES}
+                where not p.rests
+                  and exists (
+                      select from sends s
+                       where s.provider = $1 and s.account = a.account and s.template = l.template
+                         and s.state = 'pending' and s.behind_until is null and s.due_at <= $2
+                       order by s.due_at limit 1 offset 0)
+                offset 0) as ready
   from accounts a
  where a.account is not null
-   and exists (
-       select from (select) as one
-        {_LANES}
-        where not p.rests
-          and exists (
-              select from sends s
-               where s.provider = $1 and s.account = a.account and s.template = l.template
-                 and s.state = 'pending' and s.behind_until is null and s.due_at <= $2
-              offset 0)
-       offset 0)
- limit $4
+ order by a.number
 """  # noqa: S608 -- constants of this module
 
 # Whoever moves the row that holds waits for this to be committed, and then frees what is behind it. What cannot be locked now is moving already.
-# A row that may hold back younger ones only for a time is left: no row stands behind it for good.
+# A row that may hold back younger ones only for a time is left: no row stands behind it for good. (The update names no state: the rows are locked,
+# and a partial index must not look cheaper than the key.)
 _KEEP_BEHIND = f"""
 with held as materialized (
     select s.org_id, s.message_id, s.attempt, b.until
@@ -108,7 +109,7 @@ with held as materialized (
                        else coalesce(o.blocks_until, 'infinity') end as until
              from sends o
             where {_HOLDS}
-            order by o.sequence, o.attempt
+            order by o.sequence
             limit 1
               for share of o skip locked) b
      where s.provider = $1 and s.blocks_until is null
@@ -116,7 +117,7 @@ with held as materialized (
 update sends s
    set behind_until = h.until
   from held h
- where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt and s.state = 'pending' and s.behind_until is null
+ where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
 returning 1
 """  # noqa: S608 -- constants of this module
 
@@ -143,7 +144,7 @@ with first as materialized (
 update sends s
    set behind_until = null
   from held h
- where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt and s.state = 'pending'
+ where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
 returning s.provider, s.account
 """
 
@@ -181,7 +182,7 @@ returning s.org_id, s.message_id, s.attempt
 _ENDED_CLAIMS = f"""
 select {_COLUMNS}
   from sends s
- where s.provider = $1 and s.state = 'claimed' and s.lease_until <= $2
+ where s.provider = $1 and s.state = 'claimed' and s.lease_until <= $2 and s.message_id <> all ($4::uuid[])
  order by s.lease_until
  limit $3
    for update skip locked
@@ -190,7 +191,7 @@ select {_COLUMNS}
 _OVERDUE = f"""
 select {_COLUMNS}
   from sends s
- where s.provider = $1 and s.state = 'pending' and s.expires_at <= $2
+ where s.provider = $1 and s.state = 'pending' and s.expires_at <= $2 and s.message_id <> all ($4::uuid[])
  order by s.expires_at
  limit $3
    for update skip locked
@@ -213,17 +214,25 @@ update sends s
 returning {_COLUMNS}
 """  # noqa: S608 -- constants of this module
 
-_UNTOLD = f"""
-select {_COLUMNS}
-  from sends s
- where s.provider = $1 and s.settled_at <= $2 and not s.told
- order by s.settled_at
- limit $3
+_TAKE_UNTOLD = f"""
+with due as materialized (
+    select t.org_id, t.message_id, t.attempt
+      from sends t
+     where t.provider = $1 and t.settled_at is not null and not t.told and (t.telling_until is null or t.telling_until <= $2)
+     order by t.settled_at
+     limit $3
+       for update skip locked
+)
+update sends s
+   set telling_until = $4
+  from due
+ where s.org_id = due.org_id and s.message_id = due.message_id and s.attempt = due.attempt
+returning {_COLUMNS}
 """  # noqa: S608 -- constants of this module
 
 _KEEP_NEWS = """
 update sends s
-   set told = false, outcome = coalesce(s.outcome, '{}'::jsonb) || u.news
+   set told = false, telling_until = $5, outcome = coalesce(s.outcome, '{}'::jsonb) || u.news
   from unnest($1::text[], $2::uuid[], $3::int[], $4::jsonb[]) as u (org_id, message_id, attempt, news)
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
 """
@@ -265,9 +274,11 @@ async def candidates(
     return [_candidate(record) for record in found]
 
 
-async def ready(db: Connection, provider: ProviderName, now: datetime, after: str, limit: int) -> list[str]:
-    """Accounts behind ``after``, by name, that have a row which is due in a lane that does not rest."""
-    return [r["account"] for r in await db.fetch(_READY, provider, now, after, limit)]
+async def accounts_after(
+    db: Connection, provider: ProviderName, now: datetime, after: str, limit: int
+) -> list[tuple[str, bool]]:
+    """The next accounts by name that have rows which wait, and whether one of them is due in a lane that does not rest."""
+    return [(r["account"], r["ready"]) for r in await db.fetch(_ACCOUNTS, provider, now, after, limit)]
 
 
 async def keep_behind(
@@ -304,14 +315,18 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> s
     return {(r[0], r[1], r[2]) for r in await db.fetch(_WRITE, *_columns(rows))}
 
 
-async def ended_claims(db: Connection, provider: ProviderName, now: datetime, limit: int) -> list[SendRow]:
+async def ended_claims(
+    db: Connection, provider: ProviderName, now: datetime, limit: int, but: Iterable[Key] = ()
+) -> list[SendRow]:
     """Claims whose lease is over, locked."""
-    return [_row(r) for r in await db.fetch(_ENDED_CLAIMS, provider, now, limit)]
+    return [_row(r) for r in await db.fetch(_ENDED_CLAIMS, provider, now, limit, [key[1] for key in but])]
 
 
-async def overdue(db: Connection, provider: ProviderName, now: datetime, limit: int) -> list[SendRow]:
+async def overdue(
+    db: Connection, provider: ProviderName, now: datetime, limit: int, but: Iterable[Key] = ()
+) -> list[SendRow]:
     """Pending rows whose deadline has passed, locked."""
-    return [_row(r) for r in await db.fetch(_OVERDUE, provider, now, limit)]
+    return [_row(r) for r in await db.fetch(_OVERDUE, provider, now, limit, [key[1] for key in but])]
 
 
 async def take_unknown(
@@ -324,16 +339,18 @@ async def take_unknown(
     return [_row(r) for r in await db.fetch(_TAKE_UNKNOWN, provider, now, limit, soonest, latest)]
 
 
-async def untold(db: Connection, provider: ProviderName, settled_before: datetime, limit: int) -> list[SendRow]:
-    """Settled rows of which it is not recorded that they were told."""
-    return [_row(r) for r in await db.fetch(_UNTOLD, provider, settled_before, limit)]
+async def take_untold(
+    db: Connection, provider: ProviderName, now: datetime, limit: int, until: datetime
+) -> list[SendRow]:
+    """Settled rows that were not told and that nobody is telling; whoever takes them has them alone ``until`` then."""
+    return [_row(r) for r in await db.fetch(_TAKE_UNTOLD, provider, now, limit, until)]
 
 
-async def keep_news(db: Connection, news: Sequence[tuple[Key, dict[str, Any]]]) -> None:
-    """Mark settled rows as not told yet, with what is needed to tell it later."""
+async def keep_news(db: Connection, news: Sequence[tuple[Key, dict[str, Any]]], until: datetime | None = None) -> None:
+    """Mark settled rows as not told yet, with what is needed to tell it: by us alone ``until`` then, or by whoever looks next."""
     rows = [(*key, what) for key, what in sorted(news, key=lambda item: item[0])]
     if rows:
-        await db.execute(_KEEP_NEWS, *_columns(rows))
+        await db.execute(_KEEP_NEWS, *_columns(rows), until)
 
 
 async def mark_told(db: Connection, keys: Iterable[Key]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from libs.common.db import sends
@@ -10,6 +10,9 @@ from libs.common.db.pool import Connection
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import PreparedT
 from libs.common.sending.rows import News, SendRow, Settled, Step
+
+TELLING = timedelta(seconds=20)
+"""So long whoever settled a row, or took it to tell it, tells it alone. Longer than Kafka is waited for."""
 
 
 @dataclass(slots=True)
@@ -50,7 +53,7 @@ async def apply(db: Connection, carrier: Carrier[PreparedT], steps: Sequence[Ste
         news = await carrier.settle(db, applied.settled, now)
         rows = {settled.row.key: settled.row for settled in applied.settled}
         applied.news = [(rows[key], told) for key, told in news.items() if told]
-        await sends.keep_news(db, [(row.key, _remembered(told)) for row, told in applied.news])
+        await sends.keep_news(db, [(row.key, _remembered(told)) for row, told in applied.news], now + TELLING)
     moved = {(s.after.org_id, s.after.conversation_id) for s in applied.done if _lets_go(s)}
     applied.freed = {account for provider, account in await sends.free(db, moved) if provider == carrier.provider}
     late = [late for late in _settled(applied.lost) if isinstance(late.final, tuple)]

@@ -114,7 +114,7 @@ def _more(
     used = Counter(row.account for row, _probes in admission.judged)
     used.update(step.before.account for step in admission.ended)
     full = {account for (account, _template), rows in seen.items() if rows >= scan[account]}
-    return ({a for a in budgets if used[a] >= budgets[a]} | admission.left | (full & kept)) - probed
+    return (({a for a in budgets if used[a] >= budgets[a]} | admission.left) - probed) | (full & kept)
 
 
 def _put_off(row: SendRow, now: datetime, timings: Timings) -> SendRow:

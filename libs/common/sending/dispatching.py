@@ -1,7 +1,7 @@
 """Dispatching: due rows are claimed account by account, in turn, as room allows, and sent side by side.
 
 Accounts whose rows were just stored are handed over in memory (``wake``), and so are the ends of waits that this process knows of; everything
-else (another process's rows, rows from before a restart, accounts that rest no more) is found by a slow look.
+else (another process's rows, rows from before a restart, accounts that rest no more) is found by a slow look beside the sending.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Generic
 
+from libs.common.background import repeatedly
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
 from libs.common.db import sends
@@ -31,7 +32,7 @@ log = get_logger()
 
 _AT_ONCE = 500
 _CAREFUL_ROUNDS = 500
-_ACCOUNTS_AT_ONCE = 1_000
+_ACCOUNTS_AT_ONCE = 2_000
 _WAIT = timedelta(milliseconds=50)
 _LONGEST_WAIT = timedelta(seconds=2)
 _TOO_LATE = RetryLater("pair", Curve(timedelta(milliseconds=100), 2, timedelta(seconds=2)), "claim_too_old")
@@ -60,7 +61,6 @@ class Dispatcher(Generic[PreparedT]):
         self._turns = Turns(concurrency)
         self._calls: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
-        self._look_at: float = 0
         self._looked_to = ""
         self._taken: list[str] = []
         self._careful = 0
@@ -76,11 +76,6 @@ class Dispatcher(Generic[PreparedT]):
         self._turns.wake_at(due, account)
         self._wake.set()  # the sleep in hand may be too long for it
 
-    def look(self) -> None:
-        """Any account may have rows that are due now."""
-        self._look_at = 0
-        self._wake.set()
-
     def release(self, closed: Mapping[str, int]) -> None:
         """So many claims of these accounts are closed."""
         self._turns.closed(closed)
@@ -94,6 +89,7 @@ class Dispatcher(Generic[PreparedT]):
     async def run(self) -> None:
         """Claim and send until ``end``; returns when every call that was begun has its answer."""
         failures = 0
+        looking = asyncio.create_task(repeatedly("look", self._timings.poll, self._look))
         while not self._ending:
             self._wake.clear()
             try:
@@ -104,13 +100,14 @@ class Dispatcher(Generic[PreparedT]):
                 more = await self._trouble(error, failures)
             if not more and not self._ending:
                 await self._sleep()
+        looking.cancel()
         while self._calls:
             await asyncio.wait(self._calls)
 
     async def round(self) -> int:
         """One look and one claim, its calls to their answers; for tests that look between steps. Returns how many calls were made."""
         self._calls.clear()
-        self.look()
+        await self._look()
         await self._round()
         calls = list(self._calls)
         if calls:
@@ -119,11 +116,8 @@ class Dispatcher(Generic[PreparedT]):
 
     async def _round(self) -> bool:
         """Claim once and begin the calls; returns whether to claim again at once."""
-        ended = self._turns.ended_waits(self._now())
-        self._turns.wake(ended - {EVERY_ACCOUNT})
+        self._turns.wake(self._turns.ended_waits(self._now()) - {EVERY_ACCOUNT})
         began = asyncio.get_running_loop().time()
-        if EVERY_ACCOUNT in ended or began >= self._look_at:
-            await self._look()
         budgets = self._turns.take(1 if self._careful else _AT_ONCE)
         if not budgets:
             return False
@@ -148,10 +142,11 @@ class Dispatcher(Generic[PreparedT]):
     async def _look(self) -> None:
         """Find accounts with something due that nobody told us of; of very many some now, and the next ones next time."""
         async with self._pool.acquire() as db:
-            found = await sends.ready(db, self._carrier.provider, self._now(), self._looked_to, _ACCOUNTS_AT_ONCE)
-        self._turns.wake(found)
-        self._looked_to = found[-1] if len(found) == _ACCOUNTS_AT_ONCE else ""
-        self._look_at = asyncio.get_running_loop().time() + self._timings.poll.total_seconds()
+            found = await sends.accounts_after(
+                db, self._carrier.provider, self._now(), self._looked_to, _ACCOUNTS_AT_ONCE
+            )
+        self._looked_to = found[-1][0] if len(found) == _ACCOUNTS_AT_ONCE else ""
+        self.wake([account for account, ready in found if ready])
 
     async def _send(self, claim: Claim[PreparedT], claimed: float) -> None:
         """One call. Its answer always reaches the recorder, also when the call goes wrong in a way nobody foresaw."""
@@ -198,8 +193,8 @@ class Dispatcher(Generic[PreparedT]):
         return True
 
     async def _sleep(self) -> None:
-        """Until somebody wakes us, the next known wait ends, or it is time to look."""
-        seconds = self._look_at - asyncio.get_running_loop().time()
+        """Until somebody wakes us, or the next known wait ends."""
+        seconds = self._timings.poll.total_seconds()
         next_wait = self._turns.next_wait()
         if next_wait is not None:
             seconds = min(seconds, (next_wait - self._now()).total_seconds())

@@ -18,7 +18,7 @@ from libs.common.sending.narrating import narrate
 from libs.common.sending.outcomes import PreparedT, Timings
 from libs.common.sending.recording import Recorded, Recorder
 from libs.common.sending.rows import NewSend
-from libs.common.sending.sweeping import Sweeper
+from libs.common.sending.sweeping import COUNT_EVERY, Sweeper
 from libs.common.sending.telling import Teller
 
 _RECORDING = timedelta(seconds=5)
@@ -45,7 +45,7 @@ class Line(Generic[PreparedT]):
         self._pool = pool
         self._timings = timings
         self._now = now
-        self._teller = Teller(pool, producer, carrier.provider)
+        self._teller = Teller(pool, producer, carrier.provider, now=now)
         self._recorder = Recorder(carrier, pool, timings, now=now, recorded=self._recorded)
         self._dispatcher = Dispatcher(
             carrier, pool, self._recorder, timings, now=now, concurrency=concurrency, ended=self._ended
@@ -65,15 +65,16 @@ class Line(Generic[PreparedT]):
             "dispatch": self._dispatcher.run(),
             "record": self._recorder.run(),
             "tell": self._teller.run(),
-            "sweep": repeatedly("sweep", self._timings.poll, self._sweeper.tidy),
-            "seek": repeatedly("seek", self._timings.poll, self._sweeper.seek),
         }
+        for name, tick in self._sweeper.tasks.items():
+            period = self._timings.poll * (COUNT_EVERY if name == "waiting" else 1)
+            work[f"sweep.{name}"] = repeatedly(f"sweep.{name}", period, tick)
         self._tasks = {name: asyncio.create_task(run, name=name) for name, run in work.items()}
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        self._tasks["sweep"].cancel()
-        self._tasks["seek"].cancel()
+        for name in self._sweeper.tasks:
+            self._tasks[f"sweep.{name}"].cancel()
         self._dispatcher.end()
         await self._ends("dispatch", self._timings.timeout + _RECORDING)
         self._recorder.end()
@@ -110,10 +111,7 @@ class Line(Generic[PreparedT]):
         self._awake(recorded.awake)
 
     def _awake(self, accounts: Iterable[str]) -> None:
-        awake = set(accounts)
-        if EVERY_ACCOUNT in awake:
-            self._dispatcher.look()
-        self._dispatcher.wake(awake - {EVERY_ACCOUNT})
+        self._dispatcher.wake(set(accounts) - {EVERY_ACCOUNT})  # where all rest no more, a look finds who has work
 
     def _ended(self, applied: Applied) -> None:
         """After a commit: say what happened, tell the news, and look at rows that may go now."""

@@ -148,5 +148,3 @@ class Timings:
     """A send of unknown outcome is looked at this often at least; soon after its call every ``poll``."""
     proof: timedelta = timedelta(seconds=60)
     """How long the status of an accepted call is waited for that shall prove an account to be well; then the next one tries."""
-    untold: timedelta = timedelta(seconds=5)
-    """A settled row that was not told for so long is told by the sweeper."""

@@ -1,31 +1,38 @@
 """Sweeping: what nobody finishes. Claims that ended without an answer, outcomes nobody knows, deadlines, news that was not told.
 
-Every process of a sender sweeps; rows are shared by ``skip locked``, and a look for evidence puts off the next one, so that none is
-looked at twice; ever longer, so that a provider that does not answer is not asked every second for as long as the send may live.
+Each is a task of its own, so that one that fails or takes long holds up none of the others. Every process of a sender sweeps; rows are shared by
+``skip locked``, and what is taken is taken for a while, so that none is looked at or told twice. A row that fails is set aside alone.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Generic
 
 from libs.common.clock import Clock
-from libs.common.db import sends
-from libs.common.db.pool import Connection, Pool
+from libs.common.db import pauses, sends
+from libs.common.db.pool import Pool
+from libs.common.logging import get_logger
 from libs.common.metrics import gauge
 from libs.common.sending.applying import Applied, apply
+from libs.common.sending.aside import Aside, halving
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import PreparedT, Timings, Unclear
 from libs.common.sending.rows import SendRow, Step
 from libs.common.sending.telling import Teller
 from libs.common.sending.transitions import expire, unknown, weigh
+from libs.common.transience import is_transient
+
+log = get_logger()
 
 _AT_ONCE = 200
 _ROUNDS = 25
-_COUNT_EVERY = 15
+COUNT_EVERY = 15
+"""Rows that wait are counted at every so manieth round: where very much waits the count takes long."""
 
 
 class Sweeper(Generic[PreparedT]):
-    """``tidy`` and ``seek`` once a second or so, each in a loop of its own: a provider may take long to say what it knows."""
+    """``tasks``: what is to be done once a second or so, each in a loop of its own. ``sweep`` does all of it once."""
 
     def __init__(
         self,
@@ -45,86 +52,128 @@ class Sweeper(Generic[PreparedT]):
         self._now = now
         self._ended = ended
         self._awake = awake
-        self._sweeps = 0
+        self._aside = {name: Aside(name) for name in ("claims", "overdue", "unknown")}
+
+    @property
+    def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """One round of each, by name."""
+        return {
+            "claims": self.end_claims,
+            "overdue": self.expire,
+            "unknown": self.seek,
+            "behind": self.free,
+            "untold": self.tell,
+            "rests": self.say_rests,
+            "waiting": self.count,
+        }
 
     async def sweep(self) -> None:
-        """One round of everything."""
-        await self.tidy()
-        await self.seek()
+        """One round of everything, one after the other."""
+        for task in self.tasks.values():
+            await task()
 
-    async def seek(self) -> None:
-        """One round of what may ask the provider."""
-        await self._all(self._weigh)
+    async def end_claims(self) -> None:
+        """A claim whose lease is over has an unknown outcome."""
+        await self._move("claims", sends.ended_claims, lambda row, now: Step(row, unknown(row, "lease_ended", now, self._timings)))  # fmt: skip
 
-    async def tidy(self) -> None:
-        """One round of what the rows tell by themselves."""
-        await self._all(self._end_claims)
-        await self._all(self._expire)
-        await self._all(self._free)
-        await self._all(self._tell)
-        self._sweeps += (
-            1  # before the count, which may take too long where very much waits: it must not be tried every time
-        )
-        if self._sweeps % _COUNT_EVERY == 1:
-            async with self._pool.acquire() as db:
-                waiting = await sends.waiting(db, self._carrier.provider)
-            gauge("transom_sends_waiting", waiting, channel=self._carrier.channel)
+    async def expire(self) -> None:
+        """A row that waited until its deadline fails, whatever it waited for."""
+        await self._move("overdue", sends.overdue, expire)
 
-    async def _all(self, part: Callable[[], Awaitable[bool]]) -> None:
-        """Repeat a part while it finds as much as it takes at once; the rest is for the next sweep."""
+    async def free(self) -> None:
+        """A row that was held back for a time is looked at again when that is over."""
         for _round in range(_ROUNDS):
-            if not await part():
+            async with self._pool.acquire() as db:
+                freed = await sends.free_in_time(db, self._carrier.provider, self._now(), _AT_ONCE)
+            self._awake(freed)
+            if len(freed) < _AT_ONCE:
                 return
 
-    async def _end_claims(self) -> bool:
-        """A claim whose lease is over has an unknown outcome."""
-        return await self._move(sends.ended_claims, lambda row, now: Step(row, unknown(row, "lease_ended", now, self._timings)))  # fmt: skip
+    async def seek(self) -> None:
+        """Evidence settles unknown outcomes. It is sought outside of any transaction: a provider may be asked."""
+        aside = self._aside["unknown"]
+        for _round in range(_ROUNDS):
+            now = self._now()
+            async with self._pool.acquire() as db:
+                rows = await sends.take_unknown(
+                    db, self._carrier.provider, now, _AT_ONCE, soonest=self._timings.poll, latest=self._timings.look
+                )
+            left_out = set(aside.keys(now))
+            await halving([row for row in rows if row.key not in left_out], self._weigh, aside, now)
+            if len(rows) < _AT_ONCE:
+                return
 
-    async def _expire(self) -> bool:
-        """A row that waited until its deadline fails, whatever it waited for."""
-        return await self._move(sends.overdue, expire)
+    async def tell(self) -> None:
+        """What is settled and was told by nobody is told from the rows."""
+        for _round in range(_ROUNDS):
+            if not await self._teller.tell_untold():
+                return
 
-    async def _free(self) -> bool:
-        """A row that was held back for a time is looked at again when that is over."""
+    async def say_rests(self) -> None:
+        """An account that people must mend is said to be at rest, once a minute by whoever comes first."""
         async with self._pool.acquire() as db:
-            freed = await sends.free_in_time(db, self._carrier.provider, self._now(), _AT_ONCE)
-        self._awake(freed)
-        return len(freed) == _AT_ONCE
+            rests = await pauses.to_say(db, self._carrier.provider, self._now())
+        for rest in rests:
+            whose = {"org_id": rest.org_id} if rest.org_id is not None else {}
+            if self._carrier.provider == "meta":  # an SMS account is a phone number
+                whose["phone_number_id"] = rest.account
+            log.error(
+                "account.resting",
+                dependency=self._carrier.provider,
+                reason=rest.scope,
+                provider_code=rest.reason,
+                detail=f"since {rest.since.isoformat(timespec='seconds')}",
+                **whose,
+            )
+
+    async def count(self) -> None:
+        """How many rows wait."""
+        async with self._pool.acquire() as db:
+            waiting = await sends.waiting(db, self._carrier.provider)
+        gauge("transom_sends_waiting", waiting, channel=self._carrier.channel)
 
     async def _move(
         self,
+        task: str,
         find: Callable[..., Awaitable[list[SendRow]]],
         step: Callable[[SendRow, datetime], Step],
-    ) -> bool:
-        now = self._now()
-        async with self._pool.acquire() as db, db.transaction():
-            rows = await find(db, self._carrier.provider, now, _AT_ONCE)
-            applied = await self._apply(db, [step(row, now) for row in rows], now)
-        await self._after(applied)
-        return len(rows) == _AT_ONCE
+    ) -> None:
+        aside = self._aside[task]
+        for _round in range(_ROUNDS):
+            now, rows, applied = self._now(), list[SendRow](), Applied()
+            try:
+                async with self._pool.acquire() as db, db.transaction():
+                    rows = await find(db, self._carrier.provider, now, _AT_ONCE, aside.keys(now))
+                    if rows:
+                        applied = await apply(db, self._carrier, [step(row, now) for row in rows], now)
+            except Exception as error:
+                if is_transient(error) or not rows:
+                    raise
+                log.exception("task.failed", task=task)
+                await halving(rows, partial(self._move_some, step, now), aside, now)
+            else:
+                await self._after(applied)
+            if len(rows) < _AT_ONCE:
+                return
 
-    async def _weigh(self) -> bool:
-        """Evidence settles unknown outcomes. It is sought outside of any transaction: a provider may be asked."""
-        now = self._now()
-        async with self._pool.acquire() as db:
-            rows = await sends.take_unknown(
-                db, self._carrier.provider, now, _AT_ONCE, soonest=self._timings.poll, latest=self._timings.look
-            )
-        if not rows:
-            return False
-        evidence = await self._carrier.seek(rows, now)
+    async def _move_some(
+        self, step: Callable[[SendRow, datetime], Step], now: datetime, rows: Sequence[SendRow]
+    ) -> None:
+        await self._apply([step(row, now) for row in rows], now)
+
+    async def _weigh(self, rows: Sequence[SendRow]) -> None:
+        evidence = await self._carrier.seek(rows, self._now())
         now = self._now()
         steps = [weigh(row, evidence.get(row.key, Unclear()), now, self._timings) for row in rows]
+        await self._apply([step for step in steps if step is not None], now)
+
+    async def _apply(self, steps: Sequence[Step], now: datetime) -> None:
+        """Steps of rows that another replica has moved meanwhile come to nothing."""
+        if not steps:
+            return
         async with self._pool.acquire() as db, db.transaction():
-            applied = await self._apply(db, [step for step in steps if step is not None], now)
+            applied = await apply(db, self._carrier, steps, now)
         await self._after(applied)
-        return len(rows) == _AT_ONCE
-
-    async def _tell(self) -> bool:
-        return await self._teller.tell_untold(self._now() - self._timings.untold) >= _AT_ONCE
-
-    async def _apply(self, db: Connection, steps: list[Step], now: datetime) -> Applied:
-        return await apply(db, self._carrier, steps, now) if steps else Applied()
 
     async def _after(self, applied: Applied) -> None:
         self._ended(applied)

@@ -1,13 +1,16 @@
 """What became of sends is told once it is committed, and recorded as told once Kafka has it.
 
-Nothing here may hold up a send: what cannot be told now is told later by the sweeper, from the rows.
+Nothing here may hold up a send: what cannot be told now is told later by the sweeper, from the rows. Who tells a row has it alone for a while
+(``telling_until``): whoever settled it, then whoever takes it; so that replicas do not repeat each other.
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
+from libs.common.clock import Clock
 from libs.common.db import sends
 from libs.common.db.messages import lock_messages, told
 from libs.common.db.pool import Pool
@@ -16,6 +19,8 @@ from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, ProviderName, SendRow
+from libs.common.sending.applying import TELLING
+from libs.common.sending.aside import Aside, halving
 from libs.common.sending.rows import News
 from libs.common.transience import is_transient
 
@@ -23,16 +28,29 @@ log = get_logger()
 
 _AT_ONCE = 500
 _WAITING_LIMIT = 20_000
+_PUBLISHING = timedelta(seconds=10)
+"""Publishing may take so long (``Producer``'s delivery timeout)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is to be published of one row, by us alone until then."""
+
+    key: Key
+    records: list[Record]
+    until: datetime
 
 
 class Teller:
     """Publishes news in batches beside the sending; ``tell`` only hands over."""
 
-    def __init__(self, pool: Pool, producer: Producer, provider: ProviderName) -> None:
+    def __init__(self, pool: Pool, producer: Producer, provider: ProviderName, *, now: Clock) -> None:
         self._pool = pool
         self._producer = producer
         self._provider: ProviderName = provider
-        self._waiting: list[tuple[Key, list[Record]]] = []
+        self._now = now
+        self._aside = Aside("untold")
+        self._waiting: list[_Told] = []
         self._any = asyncio.Event()
         self._ending = False
 
@@ -40,7 +58,8 @@ class Teller:
         """Publish soon. When too much waits already (Kafka is away), the sweeper will do it from the rows."""
         for row, what in news:
             if len(self._waiting) < _WAITING_LIMIT:
-                self._waiting.append((row.key, _records(row.conversation_id, what.updates, what.refusals)))
+                records = _records(row.conversation_id, what.updates, what.refusals)
+                self._waiting.append(_Told(row.key, records, self._now() + TELLING))
         if self._waiting:
             self._any.set()
 
@@ -58,35 +77,43 @@ class Teller:
             await self.flush()
 
     async def flush(self) -> None:
-        """Publish what waits."""
-        batch, self._waiting = self._waiting, []
+        """Publish what waits, but what has waited for so long that it may be told by another."""
+        now = self._now()
+        batch = [told for told in self._waiting if told.until - now >= _PUBLISHING]
+        self._waiting = []
         if batch:
             await self._publish(batch)
 
-    async def tell_untold(self, settled_before: datetime) -> int:
-        """Tell settled rows that were not told, by what stands recorded; returns how many."""
+    async def tell_untold(self) -> bool:
+        """Take settled rows that nobody tells, and tell them by what stands recorded; returns whether there may be more.
+
+        A row on which this fails is set aside: it is taken again by whoever is next.
+        """
+        now = self._now()
+        async with self._pool.acquire() as db:
+            taken = await sends.take_untold(db, self._provider, now, _AT_ONCE, now + TELLING)
+        left_out = set(self._aside.keys(now))
+        await halving([row for row in taken if row.key not in left_out], self._tell_rows, self._aside, now)
+        return len(taken) == _AT_ONCE
+
+    async def _tell_rows(self, rows: Sequence[SendRow]) -> None:
         async with self._pool.acquire() as db, db.transaction():
-            rows = await sends.untold(db, self._provider, settled_before, _AT_ONCE)
-            if not rows:
-                return 0
             messages = await lock_messages(db, {(row.org_id, m) for row in rows for m in _rungs(row)})
             updates = {key: told(message) for key, message in messages.items()}
-        batch = []
+        records = []
         for row in rows:
             rungs = [updates.get((row.org_id, message_id)) for message_id in _rungs(row)]
             refusals = [OutboundRefused.model_validate(kept) for kept in (row.outcome or {}).get("refusals", ())]
-            news = _records(row.conversation_id, [update for update in rungs if update is not None], refusals)
-            batch.append((row.key, news))
-        await self._producer.publish([record for _key, records in batch for record in records])
+            records += _records(row.conversation_id, [update for update in rungs if update is not None], refusals)
+        await self._producer.publish(records)
         async with self._pool.acquire() as db:
-            await sends.mark_told(db, [key for key, _records in batch])
-        return len(rows)
+            await sends.mark_told(db, [row.key for row in rows])
 
-    async def _publish(self, batch: Sequence[tuple[Key, list[Record]]]) -> None:
+    async def _publish(self, batch: Sequence[_Told]) -> None:
         try:
-            await self._producer.publish([record for _key, records in batch for record in records])
+            await self._producer.publish([record for told in batch for record in told.records])
             async with self._pool.acquire() as db:
-                await sends.mark_told(db, [key for key, _records in batch])
+                await sends.mark_told(db, [told.key for told in batch])
         except Exception as error:  # the rows say what was not told, and the sweeper tells it: nothing is lost
             if is_transient(error):
                 log.warning("task.retried", task="tell", exc_info=error)

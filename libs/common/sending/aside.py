@@ -1,0 +1,67 @@
+"""Rows on which work fails are set aside alone, and loudly: what stands behind them goes on, and they are tried again ever more rarely.
+
+It is a memory of this process. A row that fails everywhere is set aside by every replica; its deadline ends it all the same, where that is possible.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from libs.common.backoff import backoff
+from libs.common.logging import get_logger
+from libs.common.send_rows import Key, SendRow
+from libs.common.transience import is_transient
+
+log = get_logger()
+
+_FIRST = timedelta(seconds=30)
+_LONGEST = timedelta(hours=1)
+_MOST = 1_000
+
+
+@dataclass(slots=True)
+class Aside:
+    """The rows that one task has set aside."""
+
+    task: str
+    _rows: dict[Key, tuple[datetime, int]] = field(default_factory=dict)
+
+    def keys(self, now: datetime) -> list[Key]:
+        """Those that are to be left out now."""
+        return [key for key, (until, _times) in self._rows.items() if until > now]
+
+    def put(self, row: SendRow, error: Exception, now: datetime) -> None:
+        """Work on this row alone failed. The longest known are forgotten when they become too many."""
+        _until, times = self._rows.pop(row.key, (now, 0))
+        while len(self._rows) >= _MOST:
+            del self._rows[next(iter(self._rows))]
+        wait = backoff(times + 1, base=_FIRST, cap=_LONGEST, jitter=lambda: 1.0, factor=4)
+        self._rows[row.key] = (now + wait, times + 1)
+        log.error(
+            "row.set_aside",
+            task=self.task,
+            org_id=row.org_id,
+            message_id=str(row.message_id),
+            attempt=row.attempt,
+            due_at=(now + wait).isoformat(),
+            exc_info=error,
+        )
+
+
+async def halving(
+    rows: Sequence[SendRow], work: Callable[[Sequence[SendRow]], Awaitable[None]], aside: Aside, now: datetime
+) -> None:
+    """Do the work on all rows; where it meets a bug, on halves, down to the row that causes it, which is set aside. Raises what is transient."""
+    if not rows:
+        return
+    try:
+        await work(rows)
+    except Exception as error:
+        if is_transient(error):
+            raise
+        if len(rows) == 1:
+            aside.put(rows[0], error, now)
+            return
+        middle = len(rows) // 2
+        await halving(rows[:middle], work, aside, now)
+        await halving(rows[middle:], work, aside, now)
