@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.bench import rates
+from tests.bench import neighbour, rates
 from tests.bench.delays import IDLE, PACED, PACES, STEPS, delays
 from tests.bench.figures import Better, Figure, Growth, Spread, Target, highest
 from tests.bench.machine import CpuClock, Shares
@@ -19,10 +19,11 @@ from tests.bench.stage import BenchError, Stage
 
 Say = Callable[[str], None]
 Side = Literal["few", "floor", "many"]
-NAMES = ("intake", "through", "routing", "sending", "latency", "memory")
+NAMES = ("intake", "through", "routing", "sending", "latency", "neighbour", "memory")
 
 LONE_INTENT = Target("value", 40.0)
 MEMORY = Target("value", 120.0)
+NEIGHBOUR = Target("value", 100.0)
 MEASURED = ("ingest", "router", "whatsapp-sender", "sms-bridge")
 
 
@@ -87,6 +88,9 @@ class Bench:
         if "latency" in wanted:
             async with self._part("latency"):
                 await self._latency()
+        if "neighbour" in wanted:
+            async with self._part("neighbour"):
+                await self._neighbour()
         if "memory" in wanted:
             async with self._part("memory"):
                 await self._memory()
@@ -188,6 +192,23 @@ class Bench:
                     lone = step == "called" and pace == IDLE
                     self._figure(_of(step, pace, "p50"), "ms", "less", *([LONE_INTENT] if lone else []))
                     self._figure(_of(step, pace, "p99"), "ms", "less", grows=False)
+
+    async def _neighbour(self) -> None:
+        """The floor of a lone message beside a flood is the same message without it."""
+        name = f"intent → provider call beside {neighbour.ROWS:,} rows of a throttled number"
+        later = "later than without them"
+        try:
+            for number in range(1, self._size.rounds + 1):
+                self._say(f"neighbour, round {number}: {self._size.few:,} conversations")
+                found = await neighbour.pair(self._stage, self._size.few, self._size.pace_seconds)
+                for p, without, beside in zip(("p50", "p99"), found.without, found.beside, strict=True):
+                    self._runs.values[f"{name}, {p}", "floor"].append(without)
+                    self._runs.values[f"{name}, {p}", "few"].append(beside)
+                    self._runs.values[f"{later}, {p}", "few"].append(beside - without)
+        finally:
+            for p in ("p50", "p99"):
+                self._figure(f"{name}, {p}", "ms", "less")
+                self._figure(f"{later}, {p}", "ms", "less", *([NEIGHBOUR] if p == "p50" else []))
 
     async def _memory(self) -> None:
         """At rest where latency did not see it; under load what every other run saw, and the bridge, which had none yet."""

@@ -1,0 +1,66 @@
+"""A lone message while very many rows of a neighbour wait for its throttled number, beside the same without them, in the same processes."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import asyncpg
+
+from tests.bench.delays import IDLE
+from tests.bench.figures import percentile
+from tests.bench.rates import ROUTER_TOPICS, SENDER_TOPICS
+from tests.bench.stage import Ground, Running, Stage, ask
+
+ROWS = 100_000
+SERVICES = ("router", "whatsapp-sender")
+_SECONDS = 300
+_NUMBER = "1065000000000"
+
+_FLOOD = """
+insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, due_at, expires_at, created_at)
+select 'neighbour', gen_random_uuid(), 1, 'meta', gen_random_uuid(), n, $2, '{"route": "session"}', now(), now() + interval '1 day', now()
+  from generate_series(1, $1::bigint) n
+"""
+_PAUSE = "insert into pauses (provider, account, scope, until_at, reason) values ('meta', $1, 'all', now() + interval '1 day', '130429')"
+_EBB = ("delete from sends where org_id = 'neighbour'", "delete from pauses", "vacuum sends")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """From an intent to the provider's call, in milliseconds: the median and the 99th of a hundred, without the flood and beside it."""
+
+    without: tuple[float, float]
+    beside: tuple[float, float]
+
+
+async def pair(stage: Stage, population: int, seconds: float) -> Pair:
+    """Both, one after the other."""
+    topics = tuple(dict.fromkeys((*ROUTER_TOPICS, *SENDER_TOPICS)))
+    async with stage.ground(population, topics) as ground, AsyncExitStack() as running:
+        processes = [await running.enter_async_context(ground.service(name, load=None)) for name in SERVICES]
+        without = await _called(stage, ground, processes, seconds)
+        db = await asyncpg.connect(ground.dsn, timeout=10, command_timeout=_SECONDS)
+        try:
+            await db.execute(_PAUSE, _NUMBER)
+            await db.execute(_FLOOD, ROWS, _NUMBER)
+            beside = await _called(stage, ground, processes, seconds)
+            for statement in _EBB:
+                await db.execute(statement)
+        finally:
+            await db.close()
+        return Pair(without, beside)
+
+
+async def _called(stage: Stage, ground: Ground, processes: Sequence[Running], seconds: float) -> tuple[float, float]:
+    given = {
+        "kind": "intents",
+        "rate": IDLE,
+        "seconds": seconds,
+        "port": 0,
+        "population": ground.population,
+        "bootstrap": ground.connection.bootstrap,
+        "prefix": ground.connection.topic_prefix,
+        "sandbox": stage.sandbox,
+    }
+    found = (await ask("paced", given, processes))["called"]
+    return percentile(found, 0.5), percentile(found, 0.99)
