@@ -76,8 +76,10 @@ class MetaEdge:
                 await _answer(answer, send, _OK, b"text/plain")
             case "GET":
                 await self._shake_hands(scope)(scope, receive, send)
+            case "HEAD":  # whoever watches whether the address is there
+                await Response()(scope, receive, send)
             case _:
-                await _not_allowed(self._refusals, "meta", "GET, POST")(scope, receive, send)
+                await _not_allowed(self._refusals, "meta", "GET, HEAD, POST")(scope, receive, send)
 
     def _shake_hands(self, scope: Scope) -> Response:
         """200 and the raw challenge as text when the token is ours, else 403."""
@@ -159,8 +161,9 @@ class TwilioEdge:
 
 
 def at_paths(meta_edge: MetaEdge, twilio_edge: TwilioEdge) -> dict[str, ASGIApp]:
-    """Ingest's own applications, by exact path."""
-    return {"/webhooks/meta": meta_edge, "/webhooks/twilio/status": twilio_edge}
+    """Ingest's own applications, by exact path; with a slash behind it too, as people paste them. Providers do not follow redirects."""
+    apps: dict[str, ASGIApp] = {"/webhooks/meta": meta_edge, "/webhooks/twilio/status": twilio_edge}
+    return apps | {f"{path}/": app for path, app in apps.items()}
 
 
 async def _read(scope: Scope, receive: Receive, limit: int) -> bytes | bytearray | Answer:

@@ -359,3 +359,16 @@ async def test_a_field_that_comes_twice_is_refused(http: httpx.AsyncClient, webh
     twice = urlencode([*FORM.items(), ("MessageStatus", "delivered")])
     assert (await http.post(TWILIO, content=twice, headers=headers)).status_code == 403
     assert await in_kafka(webhooks) == []
+
+
+async def test_a_slash_behind_the_path_and_a_look_at_whether_it_is_there_are_served_alike(
+    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer
+) -> None:
+    asked = {"hub.mode": "subscribe", "hub.verify_token": VERIFY_TOKEN, "hub.challenge": "42"}
+    assert (await http.get(f"{META}/", params=asked)).text == "42"
+    body = as_body(of_messages(a_message(now())))
+    answer = await http.post(f"{META}/", content=body, headers={"X-Hub-Signature-256": sign(body, SECRETS[0])})
+    assert answer.status_code == 200
+    assert MetaWebhook.decode((await webhooks.getone()).value).item_kind == "message"
+    for path in (META, f"{META}/"):
+        assert ((await http.head(path)).status_code, (await http.head(path)).content) == (200, b"")

@@ -304,6 +304,9 @@ class Lane(Generic[T]):
         if self.partitions.stopped:
             stopped = ", ".join(str(partition) for partition in sorted(self.partitions.stopped))
             return f"{topic}: {self.partitions.run_limit} dead letters in a row, stopped at partition {stopped}"
+        moving = 0.0 if self.partitions.moving_since is None else now - self.partitions.moving_since
+        if moving > UNREADABLE_AFTER:
+            return f"{topic}: its partitions have been given out anew for {moving:.0f} s, and none has come"
         if (failing := self._unreadable(now)) is not None:
             return f"{topic}: cannot be read for {failing.seconds(now):.0f} s ({failing.cause})"
         if self._began:

@@ -72,8 +72,8 @@ class Partitions:
     """How long the first stop of a partition lasts; each one after it twice as long, up to ``STOP_CAP``, until something was read."""
     assignment: int = 0
     """Grows whenever the partitions are given out anew."""
-    moving: bool = False
-    """They are being given out just now."""
+    moving_since: float | None = None
+    """Since when they are being given out, in the event loop's time; None while it is known which are ours."""
     owed: dict[int, int] = field(default_factory=dict)
     """Handled up to here, but the commit failed."""
     in_hand: InHand = field(default_factory=InHand)
@@ -90,6 +90,11 @@ class Partitions:
     _lagging: set[int] = field(default_factory=set)
     """Partitions whose lag is told."""
     _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def moving(self) -> bool:
+        """They are being given out just now."""
+        return self.moving_since is not None
 
     @property
     def consumer(self) -> AIOKafkaConsumer | None:
@@ -188,7 +193,8 @@ class Partitions:
     def lost(self) -> None:
         """The partitions are being given out anew: what is under way may no longer be committed."""
         self.assignment += 1
-        self.moving = True
+        if self.moving_since is None:
+            self.moving_since = asyncio.get_running_loop().time()
         self.owed.clear()
         self.troubled.clear()
         self.reached.clear()
@@ -196,7 +202,7 @@ class Partitions:
 
     def gained(self, assigned: set[TopicPartition]) -> None:
         """A stopped partition that comes back to us stays stopped; one that went elsewhere is another's concern."""
-        self.moving = False
+        self.moving_since = None
         ours = {partition.partition for partition in assigned}
         self.stopped = {partition: offset for partition, offset in self.stopped.items() if partition in ours}
         self.runs = {partition: run for partition, run in self.runs.items() if partition in self.stopped}

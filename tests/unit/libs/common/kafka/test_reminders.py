@@ -103,3 +103,17 @@ async def test_what_cannot_be_read_for_too_long_makes_unready_and_is_told(
         "UnsupportedCodecError",
         pytest.approx(61_000),
     )
+
+
+async def test_partitions_that_are_given_out_without_end_make_unready_until_they_come() -> None:
+    """A group whose coordinator went away may leave a member that lives, reads nothing and has nothing to complain of."""
+    lane = a_lane(Handled())
+    lane.partitions.lost()
+    began = asyncio.get_running_loop().time()
+    lane.partitions.lost()
+    assert lane.unready(began + UNREADABLE_AFTER / 2) is None
+    told = lane.unready(began + UNREADABLE_AFTER + 2)
+    assert told is not None
+    assert told.startswith("webhooks.v1: its partitions have been given out anew for 6")
+    lane.partitions.gained(set())
+    assert lane.unready(began + UNREADABLE_AFTER + 2) is None
