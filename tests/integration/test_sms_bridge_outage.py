@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
+import pytest
 import pytest_asyncio
 
 from deploy.local.sandbox.client import SandboxClient
@@ -43,8 +45,8 @@ async def to_somebody_else(world: Bridging, number: int) -> SmsCommand:
 
 
 async def test_an_outage_costs_no_sms_and_few_of_them_a_call(world: Bridging, sandbox: SandboxClient) -> None:
-    await sandbox.fault("twilio", "server_error", http_status=503)
-    await sandbox.fault("twilio", "server_error", endpoint="list", http_status=503)
+    await sandbox.fault("twilio", "page", http_status=503)
+    await sandbox.fault("twilio", "page", endpoint="list", http_status=503)
     commands = []
     for number in range(20):
         commands.append(await to_somebody_else(world, 100 + number))
@@ -67,3 +69,18 @@ async def test_an_outage_costs_no_sms_and_few_of_them_a_call(world: Bridging, sa
     await minutes_pass(4)
     assert set(await states()) == {"accepted"}
     assert sorted([sms["message"]["to"] for sms in await sandbox.sms()]) == [command.to for command in commands]
+
+
+@pytest.mark.parametrize(("mode", "http_status"), [("server_error", 500), ("page", 403)])
+async def test_what_is_said_of_one_message_harms_no_neighbour(
+    world: Bridging, sandbox: SandboxClient, mode: Any, http_status: int
+) -> None:
+    harmed = await to_somebody_else(world, 100)
+    await sandbox.fault("twilio", mode, http_status=http_status, to=harmed.to)
+    await world.send(harmed)
+    for number in range(101, 101 + 2 * RUN):
+        await world.send(await to_somebody_else(world, number))
+    assert len(await sandbox.sms()) == 2 * RUN
+    assert await world.value("select count(*) from pauses") == 0
+    row = await world.send_row(harmed)
+    assert (row["state"], row["tries"]) == ("unknown" if mode == "server_error" else "pending", 1)

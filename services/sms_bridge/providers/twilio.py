@@ -44,7 +44,8 @@ _PATIENCE = 5
 def classify(account: str, status: int, body: Mapping[str, object], retry_after: str | None = None) -> SendOutcome:
     """What Twilio's answer to a send means. ``body`` is the JSON object, or empty when it was none.
 
-    A refusal is final for this message; whose fault it is, is known by its code (``libs.common.providers.twilio``).
+    A refusal is final for this message; whose fault it is, is known by its code (``libs.common.providers.twilio``). A refusal without a code of
+    Twilio's did not come from Twilio, but from something on the way: perhaps for this message alone, so this one waits.
     """
     code = _code(body)
     said = code or str(status)
@@ -52,15 +53,13 @@ def classify(account: str, status: int, body: Mapping[str, object], retry_after:
         case HTTPStatus.CREATED if isinstance(sid := body.get("sid"), str) and sid:
             return Accepted(account, sid)
         case HTTPStatus.REQUEST_TIMEOUT:
-            return Unknown(said)
-        case _ if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Unknown(said, answered=bool(body))
+        case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            if code is None and status != HTTPStatus.TOO_MANY_REQUESTS:
+                return RetryLater("message", _PAUSE, said, answered=bool(body))
             return _not_processed(status, code, retry_after)
-        case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            return RetryLater(
-                "provider", _MENDING, said, fault=True
-            )  # redirects are not followed: the base address is wrong
         case _:
-            return Unknown(said)
+            return Unknown(said, answered=bool(body))
 
 
 def read_list(body: Mapping[str, Any]) -> tuple[list[Listed], str | None]:
@@ -171,7 +170,7 @@ class Twilio:
             async with self._http.get(
                 self._base + path, headers=self._headers, timeout=self._timeout, allow_redirects=False
             ) as response:
-                body = _json_object(await response.read())
+                body = _json_object(await read_answer(response))
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise Transient("the SMS provider's record cannot be read") from error
         match response.status, body:
@@ -211,14 +210,7 @@ def _not_processed(status: int, code: str | None, retry_after: str | None) -> Se
         case TransientFault(certain=True):
             return RetryLater("message", _PAUSE, said, limit=_PATIENCE)
         case UnknownFault() if status in _CLOSED_DOORS:
-            # without a code of Twilio's it may be the page of a proxy, for this one message
-            return (
-                RetryLater("account", _BREATHER, said)
-                if code is None
-                else RetryLater("provider", _MENDING, said, fault=True)
-            )
-        case UnknownFault() if code is None and status == HTTPStatus.NOT_FOUND:
-            return RetryLater("account", _BREATHER, said)
+            return RetryLater("provider", _MENDING, said, fault=True)
         case _:
             return Refused(said)
 

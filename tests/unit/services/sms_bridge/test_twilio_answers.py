@@ -17,10 +17,16 @@ ACCOUNT = "AC" + "0" * 32
 SID = "SM5f0c1a2b3c4d5e6f708192a3b4c5d6e7"
 
 Meaning = str
-"""In one word: ``sent``; ``busy`` (the sender rests shortly); ``sender`` and ``account`` (people must mend it); ``refused``; ``unknown``."""
+"""In one word: ``sent``; ``busy`` (the sender rests shortly); ``sender`` and ``account`` (people must mend it); ``on the way`` (a proxy said it, and this
+message waits); ``refused``; ``unknown``."""
 
 
-WAITS = {("account", False): "busy", ("account", True): "sender", ("provider", True): "account"}
+WAITS = {
+    ("account", False): "busy",
+    ("account", True): "sender",
+    ("provider", True): "account",
+    ("message", False): "on the way",
+}
 
 
 def meaning_of(outcome: SendOutcome) -> Meaning:
@@ -114,11 +120,7 @@ def test_what_twilio_had_no_room_for_is_tried_again_a_few_times() -> None:
 @pytest.mark.parametrize(
     ("status", "meaning"),
     [
-        (302, "account"),
-        (401, "busy"),
-        (403, "busy"),
-        (404, "busy"),
-        (400, "refused"),
+        *[(status, "on the way") for status in (302, 400, 401, 403, 404, 407, 418)],
         (408, "unknown"),
         (429, "busy"),
         (200, "unknown"),
@@ -131,6 +133,14 @@ def test_what_twilio_had_no_room_for_is_tried_again_a_few_times() -> None:
 )
 def test_an_answer_without_a_readable_body_goes_by_its_status(status: int, meaning: Meaning) -> None:
     assert meaning_of(classify(ACCOUNT, status, {})) == meaning
+
+
+def test_an_error_of_twilios_is_an_answer_and_a_page_of_a_proxy_is_none() -> None:
+    assert classify(ACCOUNT, 500, {"code": 20500}) == Unknown("20500", answered=True)
+    assert classify(ACCOUNT, 502, {}) == Unknown("502", answered=False)
+    page = classify(ACCOUNT, 403, {})
+    assert isinstance(page, RetryLater)
+    assert (page.scope, page.answered, page.limit) == ("message", False, None)
 
 
 @pytest.mark.parametrize(
