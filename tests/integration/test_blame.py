@@ -1,0 +1,281 @@
+"""Whose fault a failure is, learned from answers of Meta and from statuses that come later: for the message, for others, and for how long."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.db.statuses import Effects, ProviderStatus, receive_statuses
+from libs.common.events.outbound import WhatsappCommand
+from libs.common.sending.line import Line
+from services.whatsapp_sender.gate import Ready
+from tests.support.sending import ORG, Conversation, Garage, Told, accept, again, kim
+
+SECOND = timedelta(seconds=1)
+
+
+async def sent(line: Line[Ready], garage: Garage, command: WhatsappCommand) -> str:
+    """The wamid of a command that Meta has accepted."""
+    await accept(line, command)
+    assert await line.claim_once() == 1
+    [found] = await garage.fetch(
+        "select provider_id from provider_ids where send_id = $1 and attempt = $2", command.message_id, command.attempt
+    )
+    return str(found["provider_id"])
+
+
+async def hears(garage: Garage, wamid: str, *told: str | tuple[str, str], after: timedelta = SECOND) -> Effects:
+    """Meta's statuses of a message, in this order; a failure is told by its code."""
+    statuses = [
+        ProviderStatus(
+            "meta",
+            garage.number,
+            wamid,
+            "failed" if isinstance(one, tuple) else one,
+            garage.now() + after,
+            one[1] if isinstance(one, tuple) else None,
+        )
+        for one in told
+    ]
+    async with garage.pool.acquire() as db, db.transaction():
+        return await receive_statuses(db, statuses, garage.now() + after)
+
+
+def failed(code: str) -> tuple[str, str]:
+    return "failed", code
+
+
+async def marks(garage: Garage) -> list[tuple[Any, ...]]:
+    return [
+        tuple(row)
+        for row in await garage.fetch("select channel, address, reason, code, source from address_marks order by 2")
+    ]
+
+
+async def template_of(garage: Garage) -> tuple[Any, ...]:
+    [row] = await garage.fetch("select status, stale_code from templates where org_id = $1", ORG)
+    return row["status"], row["stale_code"]
+
+
+async def to_closed(garage: Garage, sandbox: SandboxClient) -> tuple[Conversation, WhatsappCommand]:
+    """A customer whose window is closed, and a template for them."""
+    await garage.template()
+    await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.")
+    conversation = await garage.conversation(wrote_ago=timedelta(days=3))
+    return conversation, await garage.command(conversation, template="car_ready")
+
+
+@pytest.mark.parametrize("code", ["131042", "131031", "368", "190"])
+async def test_an_account_out_of_order_that_says_so_afterwards_rests_until_a_status_proves_it_well(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, code: str
+) -> None:
+    first = await garage.command(await kim(garage, sandbox))
+    effects = await hears(garage, await sent(line, garage, first), failed(code))
+    assert [(r.reason, r.provider_code) for r in effects.refusals] == [("account", code)]
+    assert effects.updates == []  # nothing failed: it waits
+
+    others = [await garage.command(await kim(garage, sandbox)) for _ in range(5)]
+    garage.now.forward(2 * SECOND)
+    await accept(line, again(first), *others)
+    assert await line.claim_once() == 0
+    assert set(await garage.states(*others)) == {"pending"}
+
+    garage.now.forward(timedelta(minutes=1))
+    assert await line.claim_once() == 1  # one call tries it out
+    garage.now.forward(timedelta(seconds=2))
+    assert await line.claim_once() == 0  # an accepted answer proves nothing
+    [probe] = await garage.fetch("select provider_id from provider_ids order by recorded_at desc limit 1")
+    await hears(garage, probe["provider_id"], "sent", "delivered")
+    garage.now.forward(timedelta(seconds=2))
+    while await line.claim_once():
+        pass
+    assert {row["state"] for row in await garage.fetch("select state from sends")} == {"accepted"}
+
+
+async def test_an_account_fault_of_the_templates_leaves_other_messages_alone(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    _, template = await to_closed(garage, sandbox)
+    effects = await hears(garage, await sent(line, garage, template), failed("131048"))
+    assert [r.reason for r in effects.refusals] == ["account"]
+    garage.now.forward(2 * SECOND)
+    text = await garage.command(await kim(garage, sandbox))
+    await accept(line, text)
+    assert await line.claim_once() == 1
+
+
+@pytest.mark.parametrize(("code", "status"), [("132001", "DELETED"), ("132015", "PAUSED"), ("132016", "DISABLED")])
+async def test_a_template_that_is_gone_is_known_to_be_so_whether_an_answer_or_a_status_says_it(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, code: str, status: str
+) -> None:
+    conversation, command = await to_closed(garage, sandbox)
+    effects = await hears(garage, await sent(line, garage, command), failed(code))
+    assert [(r.reason, r.provider_code) for r in effects.refusals] == [("template_not_approved", code)]
+    assert await template_of(garage) == (status, None)
+    other = await garage.command(conversation, template="car_ready")
+    await accept(line, other)
+    assert await line.claim_once() == 0
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("code", ["131008", "132000", "132005", "132007", "132012", "132018"])
+async def test_a_template_that_does_not_suit_meta_is_stale_and_others_go_on(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told, code: str, *, late: bool
+) -> None:
+    _, command = await to_closed(garage, sandbox)
+    if late:
+        refusals = [r.reason for r in (await hears(garage, await sent(line, garage, command), failed(code))).refusals]
+    else:
+        await sandbox.fault("meta", "fail", code=int(code), calls=1)
+        await accept(line, command)
+        await line.claim_once()
+        refusals = [r["reason"] for r in await told.refusals()]
+    assert refusals == ["template_refused"]
+    assert await template_of(garage) == ("APPROVED", code)
+    other = await garage.command(await garage.conversation(), template="car_ready")
+    await accept(line, other)
+    assert await line.claim_once() == 1
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("code", ["131026", "130403"])
+async def test_whom_whatsapp_does_not_reach_is_marked_with_reason_time_and_source(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told, code: str, *, late: bool
+) -> None:
+    conversation = await kim(garage, sandbox)
+    command = await garage.command(conversation)
+    if late:
+        refusals = [r.reason for r in (await hears(garage, await sent(line, garage, command), failed(code))).refusals]
+    else:
+        await sandbox.fault("meta", "fail", code=int(code), calls=1)
+        await accept(line, command)
+        await line.claim_once()
+        refusals = [r["reason"] for r in await told.refusals()]
+    assert refusals == ["unreachable"]
+    source = "status" if late else "answer"
+    assert await marks(garage) == [("whatsapp", conversation.phone, "unreachable", code, source)]
+
+
+async def test_a_receipt_is_a_sign_of_life_and_ends_the_mark(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    conversation = await kim(garage, sandbox)
+    wamids = [await sent(line, garage, await garage.command(conversation)) for _ in range(2)]
+    await hears(garage, wamids[0], failed("131026"))
+    await hears(garage, wamids[1], "sent", after=3 * SECOND)
+    assert len(await marks(garage)) == 1
+    await hears(garage, wamids[1], "delivered", after=3 * SECOND)
+    assert await marks(garage) == []
+
+
+@pytest.mark.parametrize("code", ["131049", "130472"])
+async def test_a_limit_on_marketing_for_one_user_marks_nobody(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, code: str
+) -> None:
+    _, command = await to_closed(garage, sandbox)
+    effects = await hears(garage, await sent(line, garage, command), failed(code))
+    assert [(r.reason, r.provider_code) for r in effects.refusals] == [("template_refused", code)]
+    assert await marks(garage) == []
+    assert await template_of(garage) == ("APPROVED", None)
+
+
+@pytest.mark.parametrize("code", ["131051", "139999"])
+async def test_what_lies_with_the_content_or_is_not_known_fails_with_the_code(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, code: str
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    [update] = (await hears(garage, await sent(line, garage, command), failed(code))).updates
+    assert (update.status, update.reason, update.provider_code) == ("failed", "provider_refused", code)
+
+
+async def test_a_failure_that_is_certain_is_tried_again_and_never_one_that_arrived_after_all(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    wamid = await sent(line, garage, command)
+    effects = await hears(garage, wamid, failed("131000"))
+    assert [(r.reason, r.attempt) for r in effects.refusals] == [("transient", 1)]
+    effects = await hears(garage, wamid, failed("131000"), "delivered", "read")
+    assert effects.refusals == []
+    assert [(u.status, u.reason) for u in effects.updates] == [("delivered", None), ("read", None)]
+
+
+async def test_a_second_try_does_not_go_out_once_the_first_turned_out_to_have_arrived(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    command = await garage.command(await kim(garage, sandbox))
+    wamid = await sent(line, garage, command)
+    await hears(garage, wamid, failed("131000"))
+    await garage.execute("update messages set attempt = 2 where message_id = $1", command.message_id)  # as the router
+    await accept(line, again(command))
+    [update] = (await hears(garage, wamid, "read")).updates
+    assert update.status == "read"
+    assert await line.claim_once() == 0
+    assert len(await sandbox.messages()) == 1
+    [row] = await garage.fetch("select status, reason from messages where message_id = $1", command.message_id)
+    assert (row["status"], row["reason"]) == ("read", None)
+
+
+async def test_131047_counts_from_the_send_whenever_its_status_is_told(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    conversation = await garage.conversation(wrote_ago=timedelta(hours=23))
+    await sandbox.customer_writes(garage.number, conversation.phone)
+    command = await garage.command(conversation)
+    called_at = garage.now()
+    wamid = await sent(line, garage, command)
+    await garage.execute("update conversations set last_customer_at = $1", called_at + 2 * SECOND)
+    effects = await hears(garage, wamid, failed("131047"), after=3 * SECOND)
+    assert [r.reason for r in effects.refusals] == ["window_closed"]
+    [row] = await garage.fetch("select last_refused_at, first_refused_at from conversations")
+    assert (row["last_refused_at"], row["first_refused_at"]) == (called_at, None)
+    garage.now.forward(5 * SECOND)
+    await accept(line, again(command))
+    assert await line.claim_once() == 1  # the window is open since the customer wrote
+
+
+async def test_131047_of_a_fallback_template_closes_no_window(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    _, command = await to_closed(garage, sandbox)
+    await garage.execute("update messages set kind = 'text' where message_id = $1", command.message_id)
+    effects = await hears(garage, await sent(line, garage, command), failed("131047"))
+    assert [r.reason for r in effects.refusals] == ["template_refused"]
+    [row] = await garage.fetch("select last_refused_at from conversations")
+    assert row["last_refused_at"] is None
+
+
+async def test_an_error_of_metas_own_for_one_template_stops_nobody_else(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    await garage.template()
+    await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.")
+    broken = [await garage.command(await garage.conversation(), template="car_ready") for _ in range(8)]
+    await sandbox.fault("meta", "fail", code=131000, http_status=500, calls=len(broken))
+    for command in broken:
+        await accept(line, command)
+        await line.claim_once()
+    assert set(await garage.states(*broken)) == {"unknown"}
+    text = await garage.command(await kim(garage, sandbox))
+    await accept(line, text)
+    assert await line.claim_once() == 1
+    assert await garage.states(text) == ["accepted"]
+
+
+@pytest.mark.parametrize("status", [403, 404, 302])
+async def test_an_error_page_for_one_message_puts_off_that_message_alone(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, status: int
+) -> None:
+    odd, other = [await garage.command(await kim(garage, sandbox)) for _ in range(2)]
+    await sandbox.fault("meta", "page", http_status=status, to=odd.to, calls=3)
+    for _ in range(3):
+        await accept(line, odd)
+        await line.claim_once()
+        garage.now.forward(timedelta(minutes=5))
+    await accept(line, other)
+    await line.claim_once()
+    assert await garage.states(other) == ["accepted"]
+    garage.now.forward(timedelta(minutes=5))
+    await line.claim_once()
+    assert await garage.states(odd) == ["accepted"]
