@@ -17,6 +17,7 @@ from libs.common.events.directory import CustomerUpserted
 from services.ingest import directory, identify, queries
 from services.ingest.identify import Changed, Wanted
 from services.ingest.understood import Sender
+from tests.support.examples import examples
 from tests.support.ingest import tell_org
 
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
@@ -248,9 +249,18 @@ async def in_every_order(pool: Pool, world: World, order: Sequence[int], cuts: S
     return garage
 
 
+ORDER = {
+    "order": st.lists(st.integers(0, 30), max_size=15),
+    "cuts": st.lists(st.integers(1, 4), max_size=12),
+}
+SETTINGS = settings(
+    max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
 @pytest.mark.parametrize("modern", [True, False])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(steps=STEPS, order=st.lists(st.integers(0, 30), max_size=15), cuts=st.lists(st.integers(1, 4), max_size=12))
+@SETTINGS
+@given(steps=STEPS, **ORDER)
 async def test_every_message_stands_in_one_thread_and_every_thread_is_one_persons(
     pool: Pool, *, modern: bool, steps: Any, order: list[int], cuts: list[int]
 ) -> None:
@@ -264,3 +274,20 @@ async def test_every_message_stands_in_one_thread_and_every_thread_is_one_person
     assert [row for row in threads if len(row["people"]) > 1] == [], world.events
     assert sum(row["messages"] for row in threads) == len({e.wamid for e in world.events if isinstance(e, Said)})
     assert [person for code, person in await garage.rows(_LINKS) if person != garage.links[code]] == []
+
+
+@SETTINGS
+@given(steps=STEPS, **ORDER)
+async def test_where_meta_tells_all_that_it_may_tell_everybody_has_one_thread(
+    pool: Pool, steps: Any, order: list[int], cuts: list[int]
+) -> None:
+    world = World(modern=True)
+    for person, what, _, number in steps:
+        if what != "leaves":
+            world.does(person, what, 0, number)
+    if not world.events:
+        return
+    garage = await in_every_order(pool, world, order, cuts)
+    wrote = {str(one.person) for one in world.events if isinstance(one, Said)}
+    found = sorted(row["people"] for row in await garage.rows(_THREADS))
+    assert found == [[person] for person in sorted(wrote)], world.events
