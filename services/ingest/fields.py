@@ -13,6 +13,7 @@ from libs.common.window import customer_instant
 from services.ingest.understood import Sender
 
 MAX_ID = 512
+MAX_NAME = 1_000
 
 
 def is_deeper(value: object, levels: int) -> bool:
@@ -39,14 +40,14 @@ def read_received_at(value: object) -> datetime:
 
 def business_number(webhook: Mapping[str, Any]) -> str:
     number = webhook.get("phone_number_id")
-    if not isinstance(number, str) or not number:
-        raise Undecodable("no_number", "the webhook names no phone_number_id")
+    if not isinstance(number, str) or not 0 < len(number) <= MAX_ID:
+        raise Undecodable("no_number", "the webhook names no usable phone_number_id")
     return number
 
 
 def waba_of(webhook: Mapping[str, Any]) -> str | None:
     found = webhook.get("waba_id")
-    return found if isinstance(found, str) and found else None
+    return found[:MAX_ID] if isinstance(found, str) and found else None
 
 
 def item_id(item: Mapping[str, Any]) -> str:
@@ -78,7 +79,7 @@ def person_of(item: Mapping[str, Any], contact: object, *, number: str, bsuid: s
     return Sender(
         wa_id=told or on_card,
         bsuid=user,
-        name=name if isinstance(name, str) and name else None,
+        name=name[:MAX_NAME] if isinstance(name, str) and name else None,
         also=on_card if told is not None and on_card != told else None,
     )
 

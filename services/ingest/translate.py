@@ -18,6 +18,7 @@ MEDIA = frozenset({"image", "video", "audio", "document", "sticker"})
 _FILES = MEDIA | {"voice"}
 MAX_TYPE = 100
 MAX_CONTACTS = 257
+MAX_ID = 512
 
 # Notices and changes of earlier messages; whether an edit or a revocation counts, Meta does not say.
 _NOT_OPENING = frozenset({"system", "edit", "revoke"})
@@ -104,7 +105,7 @@ def reply_to(message: Mapping[str, Any]) -> str | None:
     """The provider id of the message that this one answers."""
     context = message.get("context")
     provider_id = context.get("id") if isinstance(context, dict) else None
-    return provider_id if isinstance(provider_id, str) and provider_id else None
+    return provider_id if isinstance(provider_id, str) and 0 < len(provider_id) <= MAX_ID else None
 
 
 def type_of(message: Mapping[str, Any]) -> str:
@@ -220,7 +221,7 @@ _REPLY_FIELDS = (
 
 def _reaction(_kind: str, inner: Any) -> Content | None:
     match inner:
-        case {"message_id": str(target)} if target:
+        case {"message_id": str(target)} if 0 < len(target) <= MAX_ID:
             emoji = inner.get("emoji")  # left out or empty: the reaction was taken back
             return {
                 "kind": "reaction",

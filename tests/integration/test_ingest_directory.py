@@ -24,7 +24,7 @@ from libs.common.events.directory import (
 )
 from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES
 from services.ingest import directory, queries
-from services.ingest.understand import Sender
+from services.ingest.understood import Sender
 from tests.support.databases import somebody_waits
 from tests.support.ingest import ORG, Ingest, now, tell_org
 from tests.support.people import People

@@ -441,3 +441,15 @@ def test_a_body_that_stayed_whole_is_a_dead_letter_that_says_why(reason: meta.Re
     with pytest.raises(Undecodable) as refused:
         understand(meta.whole(b"[]", AT, reason).value, reaction_opens=False)
     assert refused.value.reason == told
+
+
+def test_ids_and_names_that_are_longer_than_any_are_not_taken_along() -> None:
+    long = "x" * 100_000
+    assert the_message(context={"id": long}).reply_to is None
+    reaction = the_message(type="reaction", text=None, reaction={"message_id": long, "emoji": "y"})
+    assert (reaction.content["kind"], reaction.content["type"]) == ("unsupported", "reaction")
+    (named,) = all_of(of_messages(a_message(AT), contacts=[a_contact(name=long)]))
+    assert isinstance(named, CustomerMessage)
+    assert named.sender.name == long[:1000]
+    assert the_reason(a_webhook(a_value(number=long, messages=[a_message(AT)]))) == "no_number"
+    assert the_reason(of_messages(a_message(AT, id=long))) == "no_id"
