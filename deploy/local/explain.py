@@ -1,9 +1,13 @@
 """``transom explain``: everything that happened to an intent, in the order in which it happened.
 
+Law: what is printed is plain text of one line. Markup, control characters and turned text of whoever wrote it do nothing to the terminal, and ids
+that hold a number (a wamid does) are shown as a digest.
+
 The facts, decisions, attempts, provider answers and statuses stand in Postgres; nothing is asked of Kafka. The message's text is not shown: who
 may read it has the inbox.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +22,8 @@ from deploy.local import queries
 from libs.common.db.migrate import require_schema
 from libs.common.db.pool import Connection, open_pool
 from libs.common.errors import ConfigurationError
+from libs.common.printable import printable
+from libs.common.redact import provider_id, scrub
 from libs.common.settings import PostgresSettings, load
 from services.router.record import unpack
 
@@ -55,18 +61,18 @@ async def _tell(console: Console, db: Connection, org_id: str, intent_id: UUID, 
         lines += _send_lines(send)
     for found in await queries.provider_ids_of(db, org_id, intent_id):
         kept = "" if found["applied"] else " (came after its claim was lost: evidence only)"
-        what = f"attempt {found['attempt']} is {found['provider_id']} at {found['provider']}{kept}"
+        what = f"attempt {found['attempt']} is {provider_id(found['provider_id'])} at {found['provider']}{kept}"
         lines.append((found["recorded_at"], "provider answered", what))
     for charge in await queries.charges_of(db, org_id, [message["message_id"] for message in messages]):
         price = "no rate card covers the day" if charge["price"] is None else f"{charge['price']} {charge['currency']}"
         what = f"{charge['channel']} {charge['category']}, {charge['segments'] or 1} segment(s): {price}"
         lines.append((charge["at"], "charged", what))
-    console.print(f"intent {intent_id} of org {org_id}", highlight=False)
+    console.print(Text(f"intent {intent_id} of org {printable(org_id)}"))
     for line in sorted(lines, key=lambda line: line[0]):
         console.print(_text(line), soft_wrap=True)
     for decision in decisions:
         console.print(f"facts of attempt {decision['attempt']}:", highlight=False)
-        console.print_json(_facts(decision["record"]))
+        console.print_json(_facts(decision["record"]), ensure_ascii=True)
 
 
 def _name(message: Row) -> str:
@@ -130,6 +136,9 @@ def _facts(record: Mapping[str, Any]) -> str:
 _PRIVATE = frozenset({"content", "to", "phone", "wa_id", "bsuid", "name", "parameters", "header", "buttons"})
 
 
+_NUMBER_ID = re.compile(r"[0-9]{5,20}")  # Meta's ids; a phone number has its plus
+
+
 def _quiet(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
@@ -140,10 +149,12 @@ def _quiet(value: Any) -> Any:
             else _quiet(inner)
             for key, inner in value.items()
         }  # fmt: skip -- one line per case
-    return [_quiet(inner) for inner in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_quiet(inner) for inner in value]
+    return scrub(value) if isinstance(value, str) and not _NUMBER_ID.fullmatch(value) else value
 
 
 def _text(line: Line) -> Text:
     at, event, what = line
     text = Text(f"{at.isoformat(timespec='milliseconds')}  ", style="dim")
-    return text.append(f"{event:<{_EVENT_WIDTH}}  ", style="bold").append(what)
+    return text.append(f"{printable(event):<{_EVENT_WIDTH}}  ", style="bold").append(scrub(what))

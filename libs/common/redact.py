@@ -2,13 +2,15 @@
 
 Rule 1: a field whose name says that it is private is masked whatever it holds.
 Rule 2: in every other string, what looks private is masked: phone numbers, tokens, signatures, links and their queries.
-Rule 3: of an exception we say its class, where it was raised, and its words only where they cannot quote a payload.
+Rule 3: what reaches a line is printable: no control characters, nothing that turns text around.
+Rule 4: of an exception we say its class, where it was raised, and its words only where they cannot quote a payload.
 """
 
 import functools
 import re
 import traceback
 from collections.abc import Mapping, MutableMapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -16,6 +18,7 @@ from uuid import UUID
 import asyncpg
 
 from libs.common.errors import TransomError
+from libs.common.printable import printable
 
 MASK = "[redacted]"
 
@@ -56,25 +59,32 @@ _SHORT = 80
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _PRIVATE = re.compile(
     rf"""
-    (?P<keep> \b[0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}}\b    # an id of ours
+    (?P<link> (?<![\w/.@-])(?:[0-9A-Za-z-]{{1,63}}\.){{1,8}}[0-9A-Za-z-]{{1,63}}(?::\d+)?/ ) [0-9A-Za-z]{{6,}}(?![0-9A-Za-z_])[^\s'"<>)]*  # host/code, without a scheme
+    | (?P<keep> \b[0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}}\b    # an id of ours
             | \b\d{{4}}-\d\d-\d\d(?:[T ]\d\d:\d\d[\d:.,+Z-]*)?(?![\d-])                      # a date, a time
             | \b{_OCTET}(?:\.{_OCTET}){{3}}(?:/\d+)?(?::\d+)?\b(?![.\d])                     # a server's address
     )
     | (?P<host> \b[a-z][a-z0-9+.-]*:// (?:[^\s/?\#@'"]*@)? (?P<where>[^\s/?\#@'"]*) ) [^\s'"<>)]*       # a URL: only its host stays
     | \bwa\.me/\S+
-    | \bwamid\.[\w=+/.-]+                                                                    # holds a phone number in base64
+    | \bwa(?:m|c)id\.[\w=+/.-]+                                                               # holds a phone number in base64
+    | (?<![\w+/=])HBg[LMN][\w+/=-]{{16,}}                                                      # the same without its name
+    | (?<![\w.+-])[\w.+%-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}})+                                                # an e-mail address
+    | \b[A-Z]{{2}}\.(?:ENT\.)?[0-9A-Za-z]{{10,}}\b                                             # a BSUID
     | (?i:\b(?:bearer|basic)\s+[\w.~+/=-]+)
     | \beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?                                                       # a JWT
     | \bEAA[A-Za-z0-9]{{16,}}                                                                # a token of Meta's
     | \bsha(?:1|256)=[0-9A-Fa-f]+
     | (?<![0-9A-Za-z])[0-9a-f]{{32,}}(?![0-9A-Za-z])                                         # keys, tokens and digests in hex
-    | (?i:\b(?:token|secret|password|signature|code)\b\s*[=:]\s*\S+)
+    | (?i:(?<![0-9a-z])[\w.-]{{0,40}}(?:token|secret|password|passwd|passphrase|signature|api[_-]?key)s?['"]?\s*[=:]\s*\S+)
+    | (?i:\bcode\b['"]?\s*[=:]\s*\S+)
+    | (?i:\b(?:password|passwd|passphrase)\s+(?:is\s+)?\S+)
     | (?<![0-9A-Za-z_.-])(?:\+|00)?\(?\d(?:[ ()./-]{{0,2}}\d){{6,18}}(?![0-9A-Za-z_-])        # seven digits and more: a phone number
     """,
     re.VERBOSE,
 )
 
 _DEPTH = 6
+_LONGEST = 2000
 _FRAMES = 12
 
 # Their words are about code, files, sockets and our own static texts, never about what a customer sent.
@@ -102,8 +112,18 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 
 
 def scrub(text: str) -> str:
-    """The text with everything masked that looks private."""
-    return _PRIVATE.sub(_masked, text)
+    """The text, printable and of bounded length, with everything masked that looks private."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}…"  # may cut a secret in two, whose first half is masked all the same
+    # what is not seen would hide a number from the patterns, so it goes first
+    return _PRIVATE.sub(_masked, printable(text))
+
+
+def provider_id(told: str) -> str:
+    """A provider's id as it may be shown: a wamid holds the customer's number, so it is known by a short digest alone."""
+    if scrub(told) == told:
+        return told
+    return f"{told.partition('.')[0][:8]}…{sha256(told.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def describe(error: BaseException) -> list[dict[str, Any]]:
@@ -187,6 +207,8 @@ def _cleaned(value: Any, depth: int) -> Any:
 def _masked(match: re.Match[str]) -> str:
     if match["keep"] is not None:
         return match["keep"]
+    if match["link"] is not None:
+        return f"{match['link']}{MASK}"
     if match["host"] is not None:
         scheme = match["host"].partition("://")[0]
         return (

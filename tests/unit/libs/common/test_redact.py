@@ -3,7 +3,47 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import Transient
-from libs.common.redact import MASK, describe, redact, scrub
+from libs.common.redact import MASK, describe, provider_id, redact, scrub
+
+CODES = ("abc12345", "a8Bc3dEf", "Zz9Yy8Xx7Ww")
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("host", ["tflow.link", "Tflow.Link", "portal.acme-motors.co.uk", "127.0.0.1:8080", "10.0.0.7"])
+def test_of_a_magic_link_without_a_scheme_the_host_stays_and_the_code_does_not(host: str, code: str) -> None:
+    for told in (f"Portal: {host}/{code}", f"({host}/{code})", f"{host}/{code}?again=sms", f"'{host}/{code}'"):
+        assert code not in scrub(told)
+        assert host in scrub(told)
+
+
+def test_what_moves_a_terminal_reaches_no_line() -> None:
+    event = redact(
+        None, "info", {"provider_code": "30\x1b]52;c;aGk=\x07", "reason": "a\u202eb", "detail": {"x\x1b": ["\x9b2J"]}}
+    )
+    assert "\x1b" not in str(event.values())
+    assert event["provider_code"].isprintable()
+    assert event["reason"] == "ab"
+    assert event["detail"] == {"x\ufffd": ["\ufffd2J"]}
+
+
+def test_a_line_has_an_end_whatever_is_told() -> None:
+    assert len(scrub("x" * 1_000_000)) < 3000
+    assert len(scrub("a-" * 500_000)) < 3000
+    assert len(redact(None, "info", {"provider_code": "9" * 100_000})["provider_code"]) < 3000
+
+
+@given(st.text())
+def test_scrubbing_never_fails_and_is_printable(text: str) -> None:
+    assert scrub(text).isprintable()
+
+
+def test_a_wamid_is_shown_as_a_digest_and_a_message_sid_as_it_is() -> None:
+    one, two = "wamid.HBgMNDQ3NzAwOTAwOTk5FQIAEhg=", "wamid.HBgMNDQ3NzAwOTAwOTk5FQIAEhh="
+    assert provider_id(one).startswith("wamid…")
+    assert provider_id(one) != provider_id(two)
+    assert "HBg" not in provider_id(one)
+    assert provider_id("SM0123456789abcdef0123456789abcdef") == "SM0123456789abcdef0123456789abcdef"
+
 
 DIGITS = st.text("0123456789", min_size=7, max_size=15)
 
@@ -31,6 +71,21 @@ def test_a_phone_number_never_survives(digits: str, prefix: str, before: str) ->
         "https://tflow.link/a8Bc3dEf",
         "token=hush-hush",
         "secret: hush-hush",
+        "kim.o-neill+garage@mail.example.co.uk",
+        "hub.verify_token=hush-hush",
+        "'hub.verify_token': 'hush-hush'",
+        '"app_secrets": "hush-hush"',
+        "X-Twilio-Signature: 0/KCTR6DLpKmkAf8muzZqo1nDgQ=",
+        "password hunter2",
+        "passphrase is hunter2",
+        "api_key=hush-hush",
+        "GB.13491208655302741918",
+        "US.ENT.11815799212886844830",
+        "wacid.HBgMNDQ3NzAwOTAwOTk5FQIAEhg=",
+        "HBgMNDQ3NzAwOTAwOTk5FQIAERgSOUEzQkY2",
+        "+44\u200b7700\u2060900\u00ad999",
+        "+44\xa07700\xa0900\xa0999",
+        "+\uff14\uff14\uff17\uff17\uff10\uff10\uff19\uff10\uff10\uff19\uff19\uff19",
     ],
 )
 def test_what_looks_private_is_masked_wherever_it_stands(private: str) -> None:

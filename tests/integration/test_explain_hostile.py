@@ -1,0 +1,60 @@
+"""``transom explain`` of an intent whose every text wants to do something to the terminal."""
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import asyncpg
+import orjson
+import pytest
+
+from tests.support.command import environment, transom
+
+AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
+WAMID = "wamid.HBgMNDQ3NzAwOTAwOTk5FQIAERgSOUEzQkY2MTdFMjkwQzE0RDhBAA=="
+HOSTILE = "acme[/bold][link=https://evil.example]x[/link]\x1b]0;owned\x07\x9b2J\u202emoc.live\r\n[red]"
+
+
+async def stored(database: str, hostile: str) -> UUID:
+    """A sent message of an organisation that has this text for a name, a code and a reason."""
+    message_id, conversation = uuid4(), uuid4()
+    db = await asyncpg.connect(database)
+    await db.set_type_codec(
+        "jsonb", encoder=lambda v: orjson.dumps(v).decode(), decoder=orjson.loads, schema="pg_catalog"
+    )
+    try:
+        await db.execute("insert into orgs (org_id, name, upserted_at) values ($1, $1, $2)", hostile, AT)
+        await db.execute(
+            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, reason, provider_code, failed_at,"
+            " occurred_at, received_at) values ($1, $2, $3, 'out', 'whatsapp', $4, '{}', 'failed', $4, $4, $5, $5, $5)",
+            hostile, message_id, conversation, hostile, AT,
+        )  # fmt: skip
+        await db.execute(
+            "insert into provider_ids (provider, account, provider_id, org_id, message_id, send_id, attempt, recorded_at)"
+            " values ('meta', '106400000000001', $1, $2, $3, $3, 1, $4)",
+            WAMID, hostile, message_id, AT,
+        )  # fmt: skip
+        await db.execute(
+            "insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, outcome,"
+            " settled_at, created_at) values ($1, $2, 1, 'meta', $3, 1, '106400000000001', '{}', 'failed', $4, $4, $5, $4, $4)",
+            hostile, message_id, conversation, AT, {"code": hostile, "ids": [WAMID], "to": "+447700900999"},
+        )  # fmt: skip
+    finally:
+        await db.close()
+    return message_id
+
+
+@pytest.mark.parametrize("hostile", [HOSTILE, "acme[/x]", "\x1b[31m", "[blink]"])
+async def test_what_others_wrote_is_printed_and_nothing_else(database: str, hostile: str) -> None:
+    told = transom("explain", str(await stored(database, hostile)), env=environment(POSTGRES_DSN=database))
+    assert (told.returncode, told.stderr) == (0, "")
+    assert all(line.isprintable() for line in told.stdout.split("\n"))
+    for bracket in ("[/bold]", "[/x]", "[blink]", "[red]"):
+        assert (bracket in hostile) is (bracket in told.stdout)
+    assert "provider answered" in told.stdout
+
+
+async def test_no_id_that_holds_a_number_is_shown(database: str) -> None:
+    told = transom("explain", str(await stored(database, "acme")), env=environment(POSTGRES_DSN=database)).stdout
+    assert "HBg" not in told
+    assert "447700900999" not in told
+    assert "attempt 1 is wamid…" in told
