@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from libs.common.db.migrate import migrate
+from libs.common.events.access import acls
 from libs.common.kafka.topics import declare
 from libs.common.settings import KafkaSettings, PostgresSettings
 from libs.common.settings import load as load_settings
@@ -12,6 +13,13 @@ async def apply_migrations() -> list[str]:
     """Apply what is pending; returns the names."""
     settings = load_settings(PostgresSettings)
     return await migrate(settings.postgres_dsn.get_secret_value())
+
+
+def acl_commands(user_prefix: str) -> list[str]:
+    """The declared access as commands for a shell; the brokers are not asked."""
+    settings = load_settings(KafkaSettings)
+    declared = acls(settings.topic_prefix, user_prefix)
+    return [acl.command(settings.kafka_bootstrap) for acl in declared]
 
 
 async def create_topics(partitions: int | None, retention_hours: int | None, replication_factor: int) -> list[str]:

@@ -83,10 +83,18 @@ def migrate() -> None:
     "--retention-hours", type=click.IntRange(1), default=None, help="For every topic, instead of the declared time."
 )
 @click.option("--replication-factor", type=click.IntRange(1), default=1, show_default=True)
-def topics(partitions: int | None, retention_hours: int | None, replication_factor: int) -> None:
+@click.option("--acls", is_flag=True, help="Print who may write and read what as Kafka ACLs, and create nothing.")
+@click.option("--user-prefix", default="transom-", show_default=True, help="Before every user's name, with --acls.")
+def topics(
+    *, partitions: int | None, retention_hours: int | None, replication_factor: int, acls: bool, user_prefix: str
+) -> None:
     """Create the topics as declared. Idempotent; a topic that differs is named and left as it is."""
-    from deploy.local.admin import create_topics  # noqa: PLC0415 -- see migrate
+    from deploy.local.admin import acl_commands, create_topics  # noqa: PLC0415 -- see migrate
 
+    if acls:
+        for line in _or_exit(lambda: acl_commands(user_prefix)):
+            click.echo(line)
+        return
     for line in _or_exit(lambda: asyncio.run(create_topics(partitions, retention_hours, replication_factor))):
         click.echo(line)
 

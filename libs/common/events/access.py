@@ -1,0 +1,127 @@
+"""Who may write and read which topic: one user (principal) per service, and one for each kind of outsider. Pure.
+
+Kafka is the only authorisation between the services (docs/architecture/threats.md): a record is believed because of the topic it stands in. Whoever may
+write ``webhooks.v1`` is Meta for every organisation, whoever may write ``outbound.intents.v1`` is everybody's staff, and whoever may write commands
+sends with our tokens. This table is the declaration; ``transom topics --acls`` prints it as Kafka ACLs.
+"""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from libs.common.events.topics import (
+    DELIVERY_UPDATES,
+    DIRECTORY_CHANGES,
+    INBOUND_MESSAGES,
+    OUTBOUND_DECISIONS,
+    OUTBOUND_INTENTS,
+    OUTBOUND_REFUSED,
+    OUTBOUND_SMS,
+    OUTBOUND_WHATSAPP,
+    TOPICS,
+    WEBHOOKS,
+    Topic,
+)
+
+REPLAY = "replay."
+"""Consumer groups of ``transom replay`` begin with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A user on the brokers. It reads in the consumer group of its name, or in ``group``; a service also writes the dead letters of what it reads."""
+
+    name: str
+    writes: tuple[Topic, ...]
+    reads: tuple[Topic, ...]
+    is_service: bool = True
+    group: str | None = None  # where it is not the user's own name
+
+    @property
+    def may_write(self) -> tuple[Topic, ...]:
+        """Everything that it may write."""
+        return (*self.writes, *(topic.dlq for topic in self.reads)) if self.is_service else self.writes
+
+
+_DEAD_LETTERS = tuple(topic.dlq for topic in TOPICS)
+
+_OF_WORKER = (INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_REFUSED, DIRECTORY_CHANGES)
+
+PRINCIPALS = (
+    # ingest as one process, or in its two roles
+    Principal("ingest", writes=(WEBHOOKS, *_OF_WORKER), reads=(WEBHOOKS, DIRECTORY_CHANGES)),
+    Principal("ingest-edge", writes=(WEBHOOKS,), reads=()),
+    Principal("ingest-worker", writes=_OF_WORKER, reads=(WEBHOOKS, DIRECTORY_CHANGES), group="ingest"),
+    Principal(
+        "router",
+        writes=(OUTBOUND_DECISIONS, OUTBOUND_WHATSAPP, OUTBOUND_SMS, DELIVERY_UPDATES),
+        reads=(OUTBOUND_INTENTS, OUTBOUND_REFUSED),
+    ),
+    Principal("whatsapp-sender", writes=(DELIVERY_UPDATES, OUTBOUND_REFUSED), reads=(OUTBOUND_WHATSAPP,)),
+    Principal("sms-bridge", writes=(DELIVERY_UPDATES, OUTBOUND_REFUSED), reads=(OUTBOUND_SMS,)),
+    # outside the project
+    Principal("platform", writes=(DIRECTORY_CHANGES,), reads=(DIRECTORY_CHANGES,), is_service=False),
+    Principal(
+        "agent",
+        writes=(OUTBOUND_INTENTS,),
+        reads=(INBOUND_MESSAGES, OUTBOUND_DECISIONS, DELIVERY_UPDATES),
+        is_service=False,
+    ),
+    Principal(
+        "staff",
+        writes=(OUTBOUND_INTENTS,),
+        reads=(INBOUND_MESSAGES, OUTBOUND_DECISIONS, DELIVERY_UPDATES),
+        is_service=False,
+    ),
+    # a person: creates topics, looks at dead letters and feeds them through again
+    Principal("operator", writes=TOPICS, reads=_DEAD_LETTERS, is_service=False),
+)
+
+Resource = Literal["topic", "group"]
+Operation = Literal["Read", "Write", "Create", "Describe", "Alter", "AlterConfigs", "DescribeConfigs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Acl:
+    """One line of ``kafka-acls``: ``principal`` may do ``operations`` with what is called ``name``, or begins with it where ``prefixed``."""
+
+    principal: str
+    resource: Resource
+    name: str
+    operations: tuple[Operation, ...]
+    prefixed: bool = False
+
+    def command(self, bootstrap: str) -> str:
+        """The line for a shell."""
+        words = [
+            "kafka-acls.sh",
+            "--bootstrap-server",
+            bootstrap,
+            "--add",
+            "--allow-principal",
+            f"User:{self.principal}",
+        ]
+        for operation in self.operations:
+            words += ["--operation", operation]
+        words += [f"--{self.resource}", self.name]
+        return shlex.join([*words, "--resource-pattern-type", "prefixed"] if self.prefixed else words)
+
+
+def acls(topic_prefix: str = "", user_prefix: str = "transom-") -> Iterator[Acl]:
+    """What the brokers must allow, and nothing else, for topics and users with these prefixes."""
+    for one in PRINCIPALS:
+        user = f"{user_prefix}{one.name}"
+        for topic in one.may_write:
+            yield Acl(user, "topic", f"{topic_prefix}{topic.name}", ("Write", "Describe"))
+        for topic in one.reads:
+            yield Acl(user, "topic", f"{topic_prefix}{topic.name}", ("Read", "Describe"))
+        if one.name == "operator":
+            for topic in (*TOPICS, *_DEAD_LETTERS):
+                name = f"{topic_prefix}{topic.name}"
+                yield Acl(user, "topic", name, ("Create", "Alter", "AlterConfigs", "DescribeConfigs"))
+            yield Acl(user, "group", f"{topic_prefix}{REPLAY}", ("Read", "Describe"), prefixed=True)
+        elif one.is_service and one.reads:
+            yield Acl(user, "group", f"{topic_prefix}{one.group or one.name}", ("Read",))
+        elif one.reads:  # their groups are their own affair, within their name
+            yield Acl(user, "group", f"{topic_prefix}{one.name}", ("Read",), prefixed=True)

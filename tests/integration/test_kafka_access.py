@@ -1,0 +1,170 @@
+"""``transom topics --acls``, applied to a real broker: who may write and read what, and nobody else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
+
+from libs.common.events.access import PRINCIPALS, Principal
+from libs.common.events.topics import TOPICS
+from libs.common.kafka.topics import declare
+from tests.support.command import environment, transom
+from tests.support.secured_kafka import ADMIN, SecuredKafka, apply, connection
+from tests.support.servers import RunServers
+from tests.support.topics import EVERY_TOPIC
+
+PREFIX = "p."
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory, run_servers: RunServers) -> Iterator[str]:
+    server = SecuredKafka(tmp_path_factory.mktemp("kafka"), run_servers.watchdog)
+    server.start()
+    try:
+        yield server.address
+    finally:
+        server.stop()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def secured(broker: str) -> AsyncIterator[str]:
+    """The broker with the topics, and with what the command printed."""
+    printed = transom("topics", "--acls", env=environment(KAFKA_BOOTSTRAP=broker, TOPIC_PREFIX=PREFIX))
+    assert (printed.returncode, printed.stderr) == (0, "")
+    admin = AIOKafkaAdminClient(**connection(broker, ADMIN).client_options())
+    await admin.start()
+    try:
+        for command in printed.stdout.splitlines():
+            await apply(admin, command)
+        # the operator is who creates topics
+        declared = await declare(connection(broker, "transom-operator", PREFIX), partitions=1)
+        assert len(declared.created) == len(EVERY_TOPIC)
+    finally:
+        await admin.close()
+    yield broker
+
+
+async def may_write(bootstrap: str, user: str, *, idempotent: bool = True) -> set[str]:
+    """Where this user's records are taken."""
+    producer = AIOKafkaProducer(
+        **connection(bootstrap, user).client_options(), acks="all", enable_idempotence=idempotent
+    )
+    await producer.start()
+    taken: set[str] = set()
+    try:
+        for topic in EVERY_TOPIC:
+            try:
+                await producer.send_and_wait(f"{PREFIX}{topic.name}", b"{}", partition=0)
+                taken.add(topic.name)
+            except TopicAuthorizationFailedError:
+                continue
+    finally:
+        await producer.stop()
+    return taken
+
+
+async def may_read(bootstrap: str, user: str, group: str | None) -> set[str]:
+    """What is read by this user in this group; without one, what may be read at all."""
+    found: set[str] = set()
+    for topic in EVERY_TOPIC:
+        place = TopicPartition(f"{PREFIX}{topic.name}", 0)
+        options = connection(bootstrap, user).client_options()
+        consumer = AIOKafkaConsumer(**options, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False)
+        try:
+            await consumer.start()
+            consumer.assign([place])
+            await consumer._client.force_metadata_update()
+            if place.topic in consumer._client.cluster.unauthorized_topics:
+                continue  # not even seen, and aiokafka would ask for ever
+            async with asyncio.timeout(10):
+                await consumer.seek_to_beginning(place)
+                await consumer.getone(place)
+                if group is not None:
+                    await consumer.commit({place: 1})
+            found.add(topic.name)
+        except (TopicAuthorizationFailedError, GroupAuthorizationFailedError):
+            pass
+        finally:
+            await consumer.stop()
+    return found
+
+
+@asynccontextmanager
+async def a_record_everywhere(bootstrap: str) -> AsyncIterator[None]:
+    assert await may_write(bootstrap, ADMIN) == {topic.name for topic in EVERY_TOPIC}
+    yield
+
+
+@pytest.mark.parametrize("principal", PRINCIPALS, ids=lambda one: one.name)
+async def test_a_user_writes_and_reads_what_is_declared_and_nothing_else(secured: str, principal: Principal) -> None:
+    user = f"transom-{principal.name}"
+    assert await may_write(secured, user) == {topic.name for topic in principal.may_write}
+    async with a_record_everywhere(secured):
+        group = f"{PREFIX}replay.x" if principal.name == "operator" else f"{PREFIX}{principal.group or principal.name}"
+        assert await may_read(secured, user, group) == {topic.name for topic in principal.reads}
+
+
+async def test_a_user_that_nobody_declared_writes_and_reads_nothing(secured: str) -> None:
+    assert await may_write(secured, "transom-nobody", idempotent=False) == set()
+    async with a_record_everywhere(secured):
+        assert await may_read(secured, "transom-nobody", None) == set()
+
+
+async def test_nobody_reads_in_the_group_of_a_service_but_the_service(secured: str) -> None:
+    async with a_record_everywhere(secured):
+        assert await may_read(secured, "transom-platform", f"{PREFIX}ingest") == set()
+
+
+async def test_who_has_no_password_is_nobody(secured: str) -> None:
+    wrong = connection(secured, "transom-ingest").client_options() | {"sasl_plain_password": "guess"}
+    producer = AIOKafkaProducer(**wrong)
+    with pytest.raises(KafkaError):
+        await producer.start()
+    await producer.stop()
+
+
+def test_every_topic_has_a_writer_and_its_commands_have_one_alone() -> None:
+    writers = {
+        topic.name: [p.name for p in PRINCIPALS if topic in p.writes and p.name != "operator"] for topic in TOPICS
+    }
+    assert all(writers.values())
+    assert {name for name, who in writers.items() if who == ["router"]} == {
+        "outbound.decisions.v1",
+        "outbound.whatsapp.v1",
+        "outbound.sms.v1",
+    }
+    assert writers["webhooks.v1"] == ["ingest", "ingest-edge"]
+
+
+def test_the_page_says_what_is_declared() -> None:
+    """docs/architecture/threats.md has a row per principal: its name, what it writes, what it reads."""
+    page = (Path(__file__).parents[2] / "docs/architecture/threats.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split("|")]
+        for line in page.splitlines()
+        if line.startswith("| `transom-")
+    ]
+    told = {row[0].strip("`"): (names(row[1]), names(row[2])) for row in rows}
+    declared = {f"transom-{p.name}": ({t.name for t in p.writes}, {t.name for t in p.reads}) for p in PRINCIPALS}
+    every = {topic.name for topic in TOPICS}
+    declared["transom-operator"] = (every, {f"{name}.dlq" for name in every})
+    assert told == declared
+
+
+def names(cell: str) -> set[str]:
+    every = {topic.name for topic in TOPICS}
+    if cell == "every topic":
+        return every
+    if cell == "every `.dlq`":
+        return {f"{name}.dlq" for name in every}
+    return {name.strip(" `") for name in cell.split(",") if name.strip(" `")}
