@@ -150,9 +150,7 @@ def test_the_page_says_what_is_declared() -> None:
     """docs/architecture/threats.md has a row per principal: its name, what it writes, what it reads."""
     page = (Path(__file__).parents[2] / "docs/architecture/threats.md").read_text(encoding="utf-8")
     rows = [
-        [cell.strip() for cell in line.strip("| ").split("|")]
-        for line in page.splitlines()
-        if line.startswith("| `transom-")
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `transom-")
     ]
     told = {row[0].strip("`"): (names(row[1]), names(row[2])) for row in rows}
     declared = {f"transom-{p.name}": ({t.name for t in p.writes}, {t.name for t in p.reads}) for p in PRINCIPALS}
