@@ -33,7 +33,10 @@ async def upserted(garage: Garage, phone: str, customer_id: str, *, ago: timedel
     }
     garage.system.private |= {phone, phone.lstrip("+")}
     await garage.system.say("directory.changes.v1", change, key=garage.org_id)
-    await garage.system.quiet()
+    applied = "select 1 from customers where org_id = $1 and customer_id = $2::uuid and phone = $3"
+    await garage.system.until(
+        lambda: garage.system.rows(applied, garage.org_id, customer_id, phone), "the phone is known"
+    )
 
 
 async def requests(garage: Garage) -> list[dict[str, Any]]:
@@ -135,14 +138,46 @@ async def test_what_waits_for_a_number_that_moves_goes_to_the_new_one(system: Sy
     garage = await a_garage(system)
     kim, customer_id, new = await garage.customer_who_wrote(LATE), str(uuid4()), Customer(garage, a_phone())
     await upserted(garage, kim.phone, customer_id)
-    await system.sandbox.fault("meta", "throttle", number=garage.phone_number_id, calls=1)
+    fault = await system.sandbox.fault("meta", "throttle", number=garage.phone_number_id)
     (intent_id,) = await system.intend(kim.intent(actor="staff", content=TEMPLATE))
+    await system.decided(intent_id)
     await upserted(garage, new.phone, customer_id)
+    await system.sandbox.clear_faults(fault)
     assert await system.way(intent_id, 2) == ("template", "whatsapp", "template_requested")
     await system.reaches(intent_id, "read")
     assert [(sent["to"], sent["failure"]) for sent in await system.sandbox.messages() if sent["phone_number_id"] == garage.phone_number_id] == [
         (new.phone, None)
     ]  # fmt: skip
+
+
+async def test_what_names_a_number_given_up_while_it_waits_goes_to_whoever_has_it_now(system: System) -> None:
+    garage = await a_garage(system)
+    kim, moved_to = await garage.customer_who_wrote(LATE), Customer(garage, a_phone())
+    system.private |= {moved_to.phone, moved_to.phone.lstrip("+")}
+    await system.sandbox.configure(webhooks=False)  # the sandbox knows the number under one user id for ever
+    fault = await system.sandbox.fault("meta", "throttle", number=garage.phone_number_id)
+    (intent_id,) = await system.intend(kim.first_contact(actor="staff", content=TEMPLATE))
+    assert (await system.decided(intent_id))["conversation_id"] == kim.conversation_id
+    notice = {
+        "from": kim.phone.lstrip("+"),
+        "id": f"wamid.{uuid4().hex}",
+        "timestamp": str(int(utc_now().timestamp())),
+        "type": "system",
+        "system": {"type": "user_changed_number", "body": "Kim changed", "wa_id": moved_to.phone.lstrip("+")},
+    }
+    await system.sandbox.meta_change(garage.phone_number_id, {"messages": [notice]})
+    await system.told.hears("inbound.messages.v1", provider_id=notice["id"])
+    await system.sandbox.clear_faults(fault)
+    now = await system.decided(intent_id, 2)
+    assert (now["route"], now["reason"]) == ("template", "template_requested")
+    assert now["conversation_id"] != kim.conversation_id
+    (body,) = await system.until(lambda: requests(garage), "the template is with Meta")
+    await system.quiet()
+    await system.sandbox.configure(webhooks=True)
+    assert body["to"] == kim.phone
+    thread = "select conversation_id::text from messages where org_id = $1 and message_id = $2::uuid"
+    assert await system.value(thread, garage.org_id, intent_id) == now["conversation_id"]
+    assert [kind for kind, *_ in await kim.thread()] == ["in", "in"]
 
 
 async def test_whoever_hides_the_number_is_written_to_by_user_id(system: System) -> None:
