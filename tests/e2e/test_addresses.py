@@ -154,7 +154,6 @@ async def test_what_names_a_number_given_up_while_it_waits_goes_to_whoever_has_i
     garage = await a_garage(system)
     kim, moved_to = await garage.customer_who_wrote(LATE), Customer(garage, a_phone())
     system.private |= {moved_to.phone, moved_to.phone.lstrip("+")}
-    await system.sandbox.configure(webhooks=False)  # the sandbox knows the number under one user id for ever
     fault = await system.sandbox.fault("meta", "throttle", number=garage.phone_number_id)
     (intent_id,) = await system.intend(kim.first_contact(actor="staff", content=TEMPLATE))
     assert (await system.decided(intent_id))["conversation_id"] == kim.conversation_id
@@ -167,6 +166,7 @@ async def test_what_names_a_number_given_up_while_it_waits_goes_to_whoever_has_i
     }
     await system.sandbox.meta_change(garage.phone_number_id, {"messages": [notice]})
     await system.told.hears("inbound.messages.v1", provider_id=notice["id"])
+    await system.sandbox.configure(webhooks=False)  # the sandbox knows the number under one user id for ever
     await system.sandbox.clear_faults(fault)
     now = await system.decided(intent_id, 2)
     assert (now["route"], now["reason"]) == ("template", "template_requested")
