@@ -98,7 +98,7 @@ def decide(intent: Intent | BadIntent, facts: Facts, now: datetime) -> Decision:
         return Silent("intent_expired")
     if isinstance(intent.content, OutTemplate):
         fault: RejectedReason | None = _template_fault(intent.content, facts) or _consent_fault(facts)  # 4, 5
-        if fault is None and facts.marked_since and facts.unreachable(now):  # 5b
+        if fault is None and facts.unreachable(now) and (facts.nowhere or facts.marked_since):  # 5b
             fault = "whatsapp_unreachable"
         return Rejected(fault) if fault else Template(intent.content, "template_requested")  # 6
     if (live := _live_channel(intent, facts, now)) is not None:  # 7

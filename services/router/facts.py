@@ -129,8 +129,13 @@ class Facts(NamedTuple):
         return self.window.is_open(now + self.wait, self.margin)
 
     def unreachable(self, now: datetime) -> bool:
-        """Whether the address is marked: nothing arrives there by WhatsApp."""
-        return self.marked_until is not None and now < self.marked_until
+        """Whether there is no address for WhatsApp, or it is marked: nothing arrives there."""
+        return self.nowhere or (self.marked_until is not None and now < self.marked_until)
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether the customer has neither a number nor a BSUID: they gave the number up, and no other was told."""
+        return self.bsuid is None and self.addresses.number is None
 
     @property
     def marked_since(self) -> bool:

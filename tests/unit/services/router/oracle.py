@@ -107,11 +107,16 @@ class View:
         return timedelta(seconds=15 if last == "window_closed" and refused else seconds)
 
     def marked(self) -> bool:
-        return self.later(self.f.marked_until)
+        return self.later(self.f.marked_until) or self.nowhere()
+
+    def nowhere(self) -> bool:
+        return not any((self.f.phone, self.f.wa_id, self.f.bsuid))
 
     def marked_since(self) -> bool:
         said, first = self.f.marked_at, self.f.first_decided_at
-        return self.marked() and ("unreachable" in self.f.refusals or (said and first and said >= first) is True)
+        return self.nowhere() or (
+            self.marked() and ("unreachable" in self.f.refusals or (said and first and said >= first) is True)
+        )
 
     def way_closed(self) -> str:
         return "whatsapp_unreachable" if self.marked() and self.open() else "window_expired"

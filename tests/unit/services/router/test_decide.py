@@ -37,6 +37,7 @@ from tests.unit.services.router.builders import (
 )
 from tests.unit.services.router.oracle import TABLE, verdict
 
+NOWHERE: dict[str, Any] = {"phone": None, "wa_id": None, "bsuid": None}
 MARKED: dict[str, Any] = {"marked_at": NOW - timedelta(hours=1), "marked_until": NOW + DAY}
 STAFF = {"kind": "staff", "user_id": "u1", "capabilities": ["messages.send"]}
 
@@ -95,6 +96,9 @@ CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
     ("10 not for staff", an_intent(actor=STAFF), closed_facts(credit_exhausted=True), Bridge()),
     ("10 not while open", an_intent(), some_facts(credit_exhausted=True), Session("whatsapp", "window_open")),
     ("11 fallback not usable", an_intent(fallback_template=FALLBACK), closed_facts(template=None), Bridge()),
+    ("5b no address", an_intent(content=TEMPLATE), some_facts(**NOWHERE), Rejected("whatsapp_unreachable")),
+    ("12 no address", an_intent(), some_facts(**NOWHERE), Silent("no_phone")),
+    ("8 a user id is an address", an_intent(), some_facts(**NOWHERE | {"bsuid": "GB.1"}), Session("whatsapp", "window_open")),
     ("12 no phone", an_intent(), closed_facts(phone=None), Silent("no_phone")),
     ("12 marked phone", an_intent(), closed_facts(no_phone_until=NOW + DAY), Silent("no_phone")),
     ("12 a mark that is over", an_intent(), closed_facts(no_phone_until=NOW), Bridge()),
