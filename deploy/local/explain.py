@@ -64,7 +64,11 @@ async def _tell(console: Console, db: Connection, org_id: str, intent_id: UUID, 
         what = f"attempt {found['attempt']} is {provider_id(found['provider_id'])} at {found['provider']}{kept}"
         lines.append((found["recorded_at"], "provider answered", what))
     for charge in await queries.charges_of(db, org_id, [message["message_id"] for message in messages]):
-        price = "no rate card covers the day" if charge["price"] is None else f"{charge['price']} {charge['currency']}"
+        price = (
+            "no rate card covers the day"
+            if charge["price"] is None
+            else f"{charge['price'].normalize():f} {charge['currency']}"
+        )
         what = f"{charge['channel']} {charge['category']}, {charge['segments'] or 1} segment(s): {price}"
         lines.append((charge["at"], "charged", what))
     console.print(Text(f"intent {intent_id} of org {printable(org_id)}"))

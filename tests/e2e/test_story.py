@@ -3,8 +3,10 @@
 import re
 import subprocess
 import sys
+from uuid import UUID
 
 from libs.common.clock import utc_now
+from libs.common.ids import callback_data
 from tests.support.garages import FILLED, a_garage, bridge_of
 from tests.support.sandbox import ROOT
 from tests.support.system import DAY, System
@@ -21,7 +23,7 @@ async def test_a_conversation_outlives_its_window(system: System) -> None:
     await system.reaches(answer, "read")
     (sent,) = await kim.whatsapps()
     assert sent["body"]["text"]["body"] == "Your Golf is ready."
-    assert sent["callback"] == f"{answer}:1"
+    assert sent["callback"] == callback_data(garage.org_id, UUID(answer), 1)
 
     async def closed() -> bool:
         window = await system.sandbox.window(garage.phone_number_id, kim.phone)
@@ -55,7 +57,8 @@ async def test_a_conversation_outlives_its_window(system: System) -> None:
 
     await system.quiet()
     assert len(await kim.texts()) == 1
-    assert [sent["callback"] for sent in await kim.whatsapps()] == [f"{answer}:1", f"{template}:1", f"{last}:1"]
+    expected = [callback_data(garage.org_id, UUID(sent), 1) for sent in (answer, template, last)]
+    assert [sent["callback"] for sent in await kim.whatsapps()] == expected
     assert await kim.thread() == [
         ("in", "whatsapp", "received", None),
         ("out", "whatsapp", "read", None),
@@ -68,7 +71,7 @@ async def test_a_conversation_outlives_its_window(system: System) -> None:
         ("out", "whatsapp", "read", None),
     ]
     explained = explain(system, late)
-    for word in ("bridge on sms, because window_expired", "window_expired_bridge_sent", "0.040000 GBP", "1 call(s)"):
+    for word in ("bridge on sms, because window_expired", "window_expired_bridge_sent", "0.04 GBP", "1 call(s)"):
         assert word in explained
     for private in ("Shall we keep it overnight?", kim.phone):
         assert private not in explained
