@@ -8,21 +8,20 @@ Rule 4: what is older than Meta's seven days finds its person and changes nothin
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory import conversations
 from libs.common.directory.conversations import Address
-from libs.common.directory.identities import Notice, Resolved, Sighting, Source, end_links_of, resolve
+from libs.common.directory.identities import STALE, Notice, Resolved, Sighting, Source, end_links_of, resolve
 from libs.common.errors import Transient
 from libs.common.phone import canonical
 from services.ingest import queries
 from services.ingest.queries import Found
 from services.ingest.understood import Sender
 
-STALE = timedelta(days=7)
 _ROUNDS = 4
 
 

@@ -9,27 +9,21 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from libs.common.phone import from_wa_id, same_line
+from libs.common.phone import same_line
+from services.ingest.fields import user_id_of, wa_id_of
+from services.ingest.understood import Sender
 
-MAX_ID = 512
 _CHANGES = frozenset({"user_changed_number", "customer_changed_number", "user_changed_user_id"})
 _ALARMS = frozenset({"customer_identity_changed", "user_identity_changed"})
 _BSUID = re.compile(r"(?<![\w.])[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}(?!\w)", re.ASCII)
 _NUMBER = re.compile(r"(?<![\w.])\+?([1-9][0-9]{6,14})(?!\w)", re.ASCII)
 
 
-class Ids(NamedTuple):
-    """A wa_id (digits) and a BSUID, as far as they are told."""
-
-    wa_id: str | None
-    bsuid: str | None
-
-
 class Told(NamedTuple):
     """Whoever was ``before`` is ``now``; ``alarm``: nothing changed but, perhaps, the person."""
 
-    before: Ids
-    now: Ids
+    before: Sender
+    now: Sender
     alarm: bool
 
 
@@ -39,19 +33,19 @@ def understand(item: Mapping[str, Any], card: object) -> Told:
     system: Mapping[str, Any] = found if isinstance(found, dict) else {}
     contact: Mapping[str, Any] = card if isinstance(card, dict) else {}
     kind = system.get("type")
-    number = _wa_id(item.get("from")) or _wa_id(contact.get("wa_id"))
-    bsuid = _opaque(item.get("from_user_id")) or _opaque(contact.get("user_id"))
+    number = wa_id_of(item.get("from")) or wa_id_of(contact.get("wa_id"))
+    bsuid = user_id_of(item.get("from_user_id")) or user_id_of(contact.get("user_id"))
     if bsuid is None and number is None:
-        bsuid = _opaque(item.get("from"))  # seen in the wild: the BSUID under the name of the number
+        bsuid = user_id_of(item.get("from"))  # seen in the wild: the BSUID under the name of the number
     if kind not in _CHANGES:
-        return Told(Ids(number, bsuid), Ids(None, None), kind in _ALARMS)
+        return Told(Sender(number, bsuid), Sender(None, None), kind in _ALARMS)
     text = system.get("body")
     body = text if isinstance(text, str) else ""
-    new_number = _wa_id(system.get("wa_id")) or _wa_id(system.get("new_wa_id"))
+    new_number = wa_id_of(system.get("wa_id")) or wa_id_of(system.get("new_wa_id"))
     old_number, new_number = _pair(_NUMBER.findall(body), number, new_number, _same_number)
-    old = _opaque(system.get("previous_user_id")) or bsuid
-    old_bsuid, new_bsuid = _pair(_BSUID.findall(body), old, _opaque(system.get("user_id")), str.__eq__)
-    return Told(Ids(old_number, old_bsuid), Ids(new_number, new_bsuid), alarm=False)
+    old = user_id_of(system.get("previous_user_id")) or bsuid
+    old_bsuid, new_bsuid = _pair(_BSUID.findall(body), old, user_id_of(system.get("user_id")), str.__eq__)
+    return Told(Sender(old_number, old_bsuid), Sender(new_number, new_bsuid), alarm=False)
 
 
 def _pair(
@@ -72,14 +66,3 @@ def _pair(
 
 def _same_number(one: str, other: str) -> bool:
     return same_line(f"+{one}", f"+{other}")
-
-
-def _wa_id(value: object) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    e164 = from_wa_id(value.removeprefix("+")) if isinstance(value, str) else None
-    return None if e164 is None else e164[1:]
-
-
-def _opaque(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_ID else None

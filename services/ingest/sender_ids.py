@@ -7,14 +7,12 @@ Rule 3: what is older than Meta's seven days binds nothing.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from libs.common.db.pool import Connection, Pool
-from libs.common.directory.identities import Binding, bind
+from libs.common.directory.identities import STALE, Binding, bind
 from services.ingest.understood import CustomerMessage
-
-STALE = timedelta(days=7)
 
 _ORGS = "select phone_number_id, org_id from whatsapp_numbers where phone_number_id = any($1::text[])"
 

@@ -181,7 +181,7 @@ def _group_message(webhook: Mapping[str, Any], item: dict[str, Any], received_at
 def _notice(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> IdentityChange:
     """A message of the system's: who changed, and into whom (``notices``)."""
     told = notices.understand(item, webhook.get("contact"))
-    before, now = Sender(*told.before), Sender(*told.now)
+    before, now = told.before, told.now
     if before.ids == now.ids == (None, None):
         raise Undecodable("no_sender", "the item names no customer")
     notice = CustomerMessage(

@@ -257,6 +257,13 @@ async def test_a_status_binds_the_user_id_to_the_customer_whom_the_message_was_f
     assert ((await people.who(kims))["customer_id"], (await people.who(kims))["phone"]) == (customer_id, f"+{OLD}")
 
 
+async def test_a_status_that_is_older_than_seven_days_binds_nothing(people: People) -> None:
+    kims = await people.writes(0, Sender(OLD, None))
+    who = await people.who(kims)
+    await people.is_bound(-7 * 24 - 1, customer_id=who["customer_id"], wa_id=OLD, bsuid=B1, phone=f"+{OLD}")
+    assert await people.writes(1, Sender(None, B1)) != kims
+
+
 async def test_a_status_of_nobody_makes_nobody(people: People) -> None:
     await people.is_bound(1, wa_id=OLD, bsuid=B1)
     assert (await people.count("customers"), await people.count("customer_identities")) == (0, 0)

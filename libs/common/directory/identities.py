@@ -6,7 +6,7 @@ messages and notices through ``resolve``; both follow the register (docs/archite
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
+STALE = timedelta(days=7)
+"""How long Meta tries to deliver a webhook: what is older changes nothing of who is who."""
+
 __all__ = [
+    "STALE",
     "Binding",
     "Notice",
     "Resolved",
@@ -75,11 +79,11 @@ class Resolved(NamedTuple):
 
 
 async def bind(db: "Connection", bindings: Sequence[Binding], now: datetime) -> None:
-    """Make it so that these ids lead to one customer each. Idempotent, and the same in any order.
+    """Make it so that these ids lead to one customer each. Idempotent, and the same in any order; what is older than seven days has no effect.
 
     Call in a transaction that holds no messages, sends or conversations yet: customers may be merged, which locks them in its own order.
     """
-    useful = [one for one in bindings if one.wa_id or one.bsuid or one.phone]
+    useful = [one for one in bindings if (one.wa_id or one.bsuid or one.phone) and now - one.at <= STALE]
     if not useful:
         return
     found = await resolve(db, [_sighting(one) for one in useful], now)

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from services.ingest.notices import Ids, understand
+from services.ingest.notices import understand
+from services.ingest.understood import Sender
 
 OLD, NEW = "447700900111", "447700900222"
 B1, B2 = "GB.13000000000000000001", "GB.ENT.13000000000000000002"
-NOTHING = Ids(None, None)
+NOTHING = Sender(None, None)
 
 
 def notice(sender: str | None = None, card: Any = None, kind: str = "user_changed_number", **system: Any) -> Any:
@@ -19,48 +20,58 @@ def notice(sender: str | None = None, card: Any = None, kind: str = "user_change
 @pytest.mark.parametrize(
     ("told", "before", "now"),
     [
-        (notice(OLD, wa_id=NEW), Ids(OLD, None), Ids(NEW, None)),
-        (notice(OLD, new_wa_id=NEW, user_id=B2), Ids(OLD, None), Ids(NEW, B2)),
-        (notice(OLD, kind="customer_changed_number", wa_id=NEW, body="Kim changed"), Ids(OLD, None), Ids(NEW, None)),
-        (notice(OLD, body=f"User Kim changed from {OLD} to {NEW}"), Ids(OLD, None), Ids(NEW, None)),
-        (notice(NEW, wa_id=NEW, body=f"User changed number from {OLD} to {NEW}"), Ids(OLD, None), Ids(NEW, None)),
-        (notice(NEW, body=f"User changed number from +{OLD} to +{NEW}."), Ids(OLD, None), Ids(NEW, None)),
-        (notice(NEW, wa_id=NEW, body="User changed"), Ids(None, None), Ids(NEW, None)),
-        (notice(None, wa_id=NEW, body=f"{OLD} is now {NEW}"), Ids(OLD, None), Ids(NEW, None)),
-        (notice(None, kind="user_changed_user_id", previous_user_id=B1, user_id=B2), Ids(None, B1), Ids(None, B2)),
+        (notice(OLD, wa_id=NEW), Sender(OLD, None), Sender(NEW, None)),
+        (notice(OLD, new_wa_id=NEW, user_id=B2), Sender(OLD, None), Sender(NEW, B2)),
+        (
+            notice(OLD, kind="customer_changed_number", wa_id=NEW, body="Kim changed"),
+            Sender(OLD, None),
+            Sender(NEW, None),
+        ),
+        (notice(OLD, body=f"User Kim changed from {OLD} to {NEW}"), Sender(OLD, None), Sender(NEW, None)),
+        (notice(NEW, wa_id=NEW, body=f"User changed number from {OLD} to {NEW}"), Sender(OLD, None), Sender(NEW, None)),
+        (notice(NEW, body=f"User changed number from +{OLD} to +{NEW}."), Sender(OLD, None), Sender(NEW, None)),
+        (notice(NEW, wa_id=NEW, body="User changed"), Sender(None, None), Sender(NEW, None)),
+        (notice(None, wa_id=NEW, body=f"{OLD} is now {NEW}"), Sender(OLD, None), Sender(NEW, None)),
+        (
+            notice(None, kind="user_changed_user_id", previous_user_id=B1, user_id=B2),
+            Sender(None, B1),
+            Sender(None, B2),
+        ),
         (
             notice(None, kind="user_changed_user_id", user_id=B2, body=f"Kim changed from {B1} to {B2}"),
-            Ids(None, B1),
-            Ids(None, B2),
+            Sender(None, B1),
+            Sender(None, B2),
         ),
-        (notice(None, kind="user_changed_user_id", body=f"from {B1} to {B2}"), Ids(None, B1), Ids(None, B2)),
+        (notice(None, kind="user_changed_user_id", body=f"from {B1} to {B2}"), Sender(None, B1), Sender(None, B2)),
         (
             notice(None, {"user_id": B2}, "user_changed_user_id", user_id=B2, previous_user_id=B1),
-            Ids(None, B1),
-            Ids(None, B2),
+            Sender(None, B1),
+            Sender(None, B2),
         ),
         (
             notice(None, kind="user_changed_user_id", user_id=B2, body=f"Kim {OLD} changed from {B1} to {B2}"),
-            Ids(None, B1),
-            Ids(None, B2),
+            Sender(None, B1),
+            Sender(None, B2),
         ),
-        (notice("5511990000001", wa_id="551190000001"), Ids(None, None), Ids("551190000001", None)),
+        (notice("5511990000001", wa_id="551190000001"), Sender(None, None), Sender("551190000001", None)),
     ],
 )  # fmt: skip -- a table
-def test_the_ids_before_and_after_come_from_fields_and_else_from_the_text(told: Any, before: Ids, now: Ids) -> None:
+def test_the_ids_before_and_after_come_from_fields_and_else_from_the_text(
+    told: Any, before: Sender, now: Sender
+) -> None:
     assert (told.before, told.now, told.alarm) == (before, now, False)
 
 
 def test_a_text_that_contradicts_the_fields_is_not_believed() -> None:
     told = notice(OLD, wa_id=NEW, body="User 447700900333 changed from 447700900444 to 447700900555")
-    assert (told.before, told.now) == (Ids(OLD, None), Ids(NEW, None))
+    assert (told.before, told.now) == (Sender(OLD, None), Sender(NEW, None))
     told = notice(None, wa_id=NEW, body="changed from 447700900444 to 447700900555")
-    assert (told.before, told.now) == (NOTHING, Ids(NEW, None))
+    assert (told.before, told.now) == (NOTHING, Sender(NEW, None))
 
 
 def test_only_a_notice_of_other_hands_is_an_alarm() -> None:
-    assert notice(OLD, kind="customer_identity_changed", body="changed") == (Ids(OLD, None), NOTHING, True)
-    assert notice(OLD, kind="invented_tomorrow", wa_id=NEW) == (Ids(OLD, None), NOTHING, False)
+    assert notice(OLD, kind="customer_identity_changed", body="changed") == (Sender(OLD, None), NOTHING, True)
+    assert notice(OLD, kind="invented_tomorrow", wa_id=NEW) == (Sender(OLD, None), NOTHING, False)
 
 
 @pytest.mark.parametrize(
