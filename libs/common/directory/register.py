@@ -230,11 +230,13 @@ class Register:
         return winner
 
     def claim(self, person: Person, number: str, at: datetime) -> None:
-        """The directory says that the number is this customer's."""
+        """The directory says that the number is this customer's, since ``at``."""
         line = canonical(number)
         history = self.history((person.org_id, "phone", line))
         current = history.current
-        if current is not None and current.owner is not person and not current.owner.listed:
+        if self._given_up_since(history, at):
+            self._claim_past(history, person, at)
+        elif current is not None and current.owner is not person and not current.owner.listed:
             self.join(current.owner, person)
         elif current is not None and current.owner is not person:
             told = current.owner.told_phone or current.owner.phone
@@ -246,6 +248,26 @@ class Register:
             last = history.last
             since = at if last is None or last.until is None else max(at, last.until)
             history.take(person, since, "directory", _never)
+
+    def _given_up_since(self, history: History, at: datetime) -> bool:
+        """Whether a notice tells that the line was given up after ``at``."""
+        last = history.last
+        if last is None:
+            return False
+        if last.until is not None:
+            return last.until > at and last.ended_by == "notice"
+        return self._passed_on(history.org_id, history.value)(at, last.since)
+
+    def _claim_past(self, history: History, person: Person, at: datetime) -> None:
+        """It was theirs then, and is not any more: whoever had it then is this customer, and it is no address."""
+        passed_on = self._passed_on(history.org_id, history.value)
+        had = history.at(at, passed_on)
+        if had is None:
+            had, _ = history.take(person, at, "directory", passed_on)
+        elif had.owner is not person and not had.owner.listed:
+            self.join(had.owner, person)
+        if had.owner is person.now:
+            self._lost(had)
 
     def give_up(self, person: Person, number: str, at: datetime) -> None:
         """The directory says that the customer has another number now: what Meta never confirmed is theirs no more."""
