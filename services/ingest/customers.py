@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from libs.common.db.pool import Connection
+from libs.common.directory.changes import change as change_of
+from libs.common.directory.claiming import claim, give_up
 from libs.common.directory.holdings import Person
 from libs.common.directory.identities import finish, open_register
 from libs.common.directory.register import Register
@@ -35,7 +37,7 @@ async def tell_customers(db: Connection, changes: Sequence[tuple[int, CustomerUp
             refused.append(Refused(index, "customer_of_another_org", "customer_id belongs to another organisation"))
         elif person.now.upserted_at is None or person.now.upserted_at <= change.at:
             _tell(register, person.now, change)
-    cuts = [cut for notice in sorted(register.notices, key=lambda n: n.at) for cut in register.change(notice)[1]]
+    cuts = [cut for notice in sorted(register.notices, key=lambda n: n.at) for cut in change_of(register, notice)[1]]
     await finish(db, register, cuts)
     return refused
 
@@ -53,7 +55,7 @@ def _tell(register: Register, person: Person, change: CustomerUpserted) -> None:
     elif change.phone is not None and person.phone is not None and same_line(person.phone, change.phone):
         person.reach_at(change.phone, person.phone_at or change.at)  # as the directory spells it
     if change.phone is not None and person.phone == change.phone:
-        register.claim(person, change.phone, change.at)
+        claim(register, person, change.phone, change.at)
 
 
 def _news(before: str | None, phone: str | None) -> bool:
@@ -65,5 +67,5 @@ def _news(before: str | None, phone: str | None) -> bool:
 def _correct(register: Register, person: Person, phone: str | None, at: datetime) -> None:
     had = person.phone
     if had is not None and (phone is None or not same_line(had, phone)):
-        register.give_up(person, had, at)
+        give_up(register, person, had, at)
     person.reach_at(phone, None if phone is None else at)

@@ -1,4 +1,4 @@
-"""Notices of Meta's system about a customer: another number, another BSUID, a number that may be in other hands. Pure.
+"""Notices of Meta's system about a customer: another number, another BSUID, a number that may be in other hands. No I/O.
 
 Rule 1: ids come from the fields that name them; what is missing there is read from the text, whose last two ids are the old one and the new.
 Rule 2: where the sender is named by the new id already, the old one is in the text alone.

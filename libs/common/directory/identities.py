@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from libs.common.directory import conversations
+from libs.common.directory import changes, conversations
 from libs.common.directory.conversations import Address, Strange
 from libs.common.directory.holdings import Origin, Person, Source
 from libs.common.directory.identity_rows import (
@@ -124,12 +124,12 @@ async def resolve(db: "Connection", told: Sequence[Sighting | Notice], now: date
         [*enumerate(told), *((-1, n) for n in kept)], key=lambda p: (p[1].at, isinstance(p[1], Sighting))
     ):
         if isinstance(one, Notice):
-            found[place], ended = register.change(one)
+            found[place], ended = changes.change(register, one)
             cuts += ended
         else:
             found[place] = register.see(one)
     for notice in sorted(register.notices, key=lambda n: n.at):
-        person, ended = register.change(notice)
+        person, ended = changes.change(register, notice)
         cuts += ended
         found |= {place: person for place, one in enumerate(told) if one == notice and person is not None}
     await finish(db, register, cuts)
@@ -155,7 +155,9 @@ async def open_register(db: "Connection", ids: Iterable[Id], customers: Iterable
 async def finish(db: "Connection", register: Register, cuts: Sequence[Cut] = ()) -> None:
     """Write all that changed, and what follows from it for merged, parted and moved customers."""
     parted = [
-        (register.part(cut, first), messages) for cut in cuts for first, messages in await _strangers(db, register, cut)
+        (changes.part(register, cut, first), messages)
+        for cut in cuts
+        for first, messages in await _strangers(db, register, cut)
     ]
     everybody = [*register.people.values(), *register.fresh]
     await write_customers(db, everybody)

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from libs.common.directory.changes import change
+from libs.common.directory.claiming import claim
 from libs.common.directory.holdings import Person
 from libs.common.directory.register import Notice, Register, Sighting
 
@@ -39,7 +41,7 @@ def test_every_spelling_of_a_line_is_one_persons() -> None:
 def test_what_was_given_up_is_nobodys_until_somebody_is_seen_with_it() -> None:
     register = Register()
     kim = register.see(seen(0, OLD))
-    register.change(changed(5, OLD, NEW))
+    change(register, changed(5, OLD, NEW))
     assert register.of_line(ORG, OLD, at(6)) is None
     stranger = register.see(seen(9, OLD))
     found = [register.of_line(ORG, OLD, at(hour)) for hour in (4, 6, 10)]
@@ -51,10 +53,10 @@ def test_a_notice_said_again_changes_nothing() -> None:
     register = Register()
     register.see(seen(0, OLD, B1))
     notice = changed(5, OLD, NEW, B1, B2)
-    register.change(notice)
+    change(register, notice)
     register.see(seen(6, OLD))
     before = {key: [h.row for h in history.holdings] for key, history in register.histories.items()}
-    assert register.change(notice)[1] == []
+    assert change(register, notice)[1] == []
     assert {key: [h.row for h in history.holdings] for key, history in register.histories.items()} == before
 
 
@@ -62,7 +64,7 @@ def test_whoever_had_the_new_number_before_the_notice_is_somebody_else() -> None
     register = Register()
     before = register.see(seen(0, NEW, "GB.9"))
     kim = register.see(seen(1, OLD, B1))
-    register.change(changed(5, OLD, NEW))
+    change(register, changed(5, OLD, NEW))
     assert register.see(seen(6, NEW)) is kim
     assert register.see(seen(4, NEW)) is before
     assert register.see(seen(7, None, "GB.9")) is before
@@ -73,10 +75,10 @@ def test_a_chain_of_notices_that_comes_backwards_leads_to_one_person() -> None:
     last = register.see(seen(9, "+447700900333", "GB.3"))
     notices = [changed(5, NEW, "+447700900333"), changed(3, OLD, NEW)]
     for notice in notices:
-        register.change(notice)
+        change(register, notice)
     first = register.see(seen(1, OLD))
     for notice in reversed(notices):
-        register.change(notice)
+        change(register, notice)
     assert first is not None
     assert last is not None
     assert first.now is last.now
@@ -86,12 +88,12 @@ def test_a_customer_of_the_directory_is_adopted_with_a_phone_and_never_joined_wi
     register = Register()
     kim, pat = listed(register, 1), listed(register, 2)
     kim.told_phone = pat.told_phone = OLD
-    register.claim(kim, OLD, at(0))
-    register.claim(pat, OLD, at(1))
+    claim(register, kim, OLD, at(0))
+    claim(register, pat, OLD, at(1))
     assert register.see(seen(2, OLD, B1)) is kim
     assert register.join(kim, pat) is None
     kim.told_phone = NEW
-    register.claim(pat, OLD, at(3))
+    claim(register, pat, OLD, at(3))
     assert register.see(seen(4, OLD)) is pat
     assert register.see(seen(4, None, B1)) is kim
 

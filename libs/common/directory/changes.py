@@ -1,0 +1,169 @@
+"""Notices of Meta's system: somebody has another number or BSUID since a time. Pure, on a loaded register.
+
+Law 1: the old ids end at the notice's own time, the new ones begin then; whoever had the new number before is somebody else.
+Law 2: what was seen under an id after it was given up is not the person's: it is cut off, and what was stored too early is parted.
+Law 3: the same notice said again changes nothing, so that it may be said whenever one of its ids turns out to be somebody's.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from libs.common.directory.holdings import Holding, Person
+from libs.common.directory.register import INSTANT, Cut, Moved, Notice, Register, Sighting
+from libs.common.phone import canonical
+
+
+def change(register: Register, notice: Notice) -> tuple[Person | None, list[Cut]]:
+    """Who changed, if anybody is known by the old ids, and what was ended later than it had been seen. Again the same changes nothing."""
+    register.notices.add(notice)
+    org_id, old_line, old_bsuid, new_line, new_bsuid, at, _ = notice
+    if old_line is not None and old_bsuid is not None and old_line != new_line:
+        register.see(Sighting(org_id, old_line, None, old_bsuid, at - INSTANT, "message"))
+    person = register.of_bsuid(org_id, old_bsuid)
+    if person is None and old_line is not None:
+        held = register.history((org_id, "phone", old_line)).before(at)
+        person = None if held is None or register.another(held, old_bsuid) else held.owner
+    if person is None:
+        return None, []
+    cuts = _end(register, person, notice)
+    if new_line is not None:
+        person, cut = _begin(register, person, notice, new_line)
+        cuts += cut
+    owner = register.of_bsuid(org_id, new_bsuid)
+    if owner is not None and owner is not person:
+        person = register.join(person, owner) or person
+    if new_bsuid is not None and (owner is None or owner.now is person):
+        register.bind_bsuid(person, new_bsuid, new_line, at, "notice")
+    return person, cuts
+
+
+def part(register: Register, cut: Cut, first: datetime) -> Person:
+    """Whoever wrote from a line after it was given up, since ``first``, is somebody else: who."""
+    org_id = cut.person.org_id
+    history = register.history((org_id, "phone", cut.line))
+    holding = history.at(first, register.passed_on(org_id, cut.line))
+    stranger = None if holding is None or holding.owner is cut.person.now else holding.owner
+    for bsuid in cut.strange:
+        owner = register.of_bsuid(org_id, bsuid)
+        stranger = stranger or (None if owner is cut.person.now else owner)
+    if stranger is None:
+        stranger = Person(org_id, "inbound")
+        register.fresh.append(stranger)
+    _give(register, org_id, cut.strange, stranger)
+    took, _ = history.take(stranger, first, "message", register.passed_on(org_id, cut.line))
+    if took.bsuid is None and cut.strange:
+        register.know(took, cut.strange[0])
+    if took.until is None and stranger.phone is None:
+        stranger.reach_at(cut.line)
+    register.touch(cut.person)
+    return stranger
+
+
+def _end(register: Register, person: Person, notice: Notice) -> list[Cut]:
+    """End what the person had until the notice."""
+    org_id, old_line, old_bsuid, new_line, new_bsuid, at, new_number = notice
+    mine = [h for h in register.held_by(person) if h.since <= at and (h.until is None or h.until >= at)]
+    lines = [h for h in mine if h.kind == "phone" and canonical(h.value) != new_line]
+    if old_bsuid is None and old_line is not None:
+        known = (h.bsuid for h in lines if canonical(h.value) == old_line and h.bsuid is not None)
+        old_bsuid = next((b for b in known if not _came_later(register, org_id, b, at)), None)
+    theirs = tuple(b for b in (old_bsuid, new_bsuid) if b is not None)
+    cuts: list[Cut] = []
+    changed = False
+    for held in lines:
+        line = canonical(held.value)
+        named = line == old_line or (held.bsuid is not None and held.bsuid == old_bsuid)
+        if named or (old_line is None and held.bsuid is None and held.seen is not None):
+            held.since = min(held.since, at - INSTANT)  # written in the very second of the notice: theirs still
+            ended = register.ended(register.history((org_id, "phone", line)), held, at, "notice")
+            changed |= ended
+            cuts += [_cut(register, person, held, at, theirs)] if ended else []
+    for held in mine:
+        if (
+            held.kind == "bsuid"
+            and held.value != new_bsuid
+            and (
+                held.value == old_bsuid
+                or (
+                    old_line is not None and held.line == old_line and not _came_later(register, org_id, held.value, at)
+                )
+            )
+        ):
+            held.since = min(held.since, at - INSTANT)
+            changed |= register.history((org_id, "bsuid", held.value)).end(held, at, "notice")
+    if changed:
+        register.touch(person)
+        wa_id = None if new_line is None else (new_number or new_line).removeprefix("+")
+        register.moves.append(Moved(person, at, wa_id, new_bsuid))
+    return cuts
+
+
+def _cut(register: Register, person: Person, held: Holding, at: datetime, theirs: tuple[str, ...]) -> Cut:
+    """What was seen on the line after it was given up is not the person's: also a BSUID that was learned there."""
+    line = canonical(held.value)
+    strange = tuple(
+        h.value
+        for h in register.held_by(person)
+        if h.kind == "bsuid" and h.line == line and h.since > at and h.value not in theirs
+    )
+    if held.bsuid in strange:
+        held.bsuid = None
+    return Cut(person, line, at, theirs, strange)
+
+
+def _came_later(register: Register, org_id: str, bsuid: str, at: datetime) -> bool:
+    last = register.history((org_id, "bsuid", bsuid)).last
+    return last is not None and last.since > at
+
+
+def _begin(register: Register, person: Person, notice: Notice, line: str) -> tuple[Person, list[Cut]]:
+    """The person has the line since the notice. Whoever had it before is somebody else, whoever is first seen there after it is the person."""
+    org_id, new_bsuid, at = notice.org_id, notice.new_bsuid, notice.at
+    history = register.history((org_id, "phone", line))
+    passed_on = register.passed_on(org_id, line)
+    there = history.covering(at)
+    if there is not None and there.owner is not person:
+        first_seen = there.seen is None or there.seen >= at
+        if first_seen and not register.another(there, new_bsuid) and _may_be(register, there, person):
+            person = register.join(person, there.owner) or person
+    later = history.after(at) if there is None else None
+    if later is not None and passed_on(at, later.since):
+        later = None
+    if later is not None and later.owner is not person and not register.another(later, new_bsuid):
+        person = register.join(person, later.owner) or person
+    cuts: list[Cut] = []
+    if later is not None and later.owner is person:
+        later.since, later.source = at, "notice"
+        holding = later
+    else:
+        holding, cut_short = history.take(person, at, "notice", passed_on)
+        if cut_short is not None:
+            register.lost(cut_short)
+            cut = _cut(register, cut_short.owner, cut_short, at, ())
+            _give(register, org_id, cut.strange, person)
+            cuts.append(cut)
+    holding.seen = at if holding.seen is None else min(holding.seen, at)
+    if holding.bsuid is None and new_bsuid is not None:
+        register.know(holding, new_bsuid)
+    if holding.until is None:
+        if person.phone is None:
+            person.reach_at(notice.new_number or line)
+        register.spell(person, (notice.new_number or line).removeprefix("+"), line, holding)
+    return person, cuts
+
+
+def _give(register: Register, org_id: str, bsuids: Iterable[str], person: Person) -> None:
+    for bsuid in bsuids:
+        for holding in register.history((org_id, "bsuid", bsuid)).holdings:
+            holding.person = person
+
+
+def _may_be(register: Register, there: Holding, person: Person) -> bool:
+    """Whether somebody whom only the directory knows at a line may be the one who comes there: who writes from elsewhere is not."""
+    if there.seen is not None:
+        return True
+    return there.owner.listed and not person.listed and not _writes(register, there.owner)
+
+
+def _writes(register: Register, person: Person) -> bool:
+    return any(h.seen is not None or h.kind == "bsuid" for h in register.held_by(person))

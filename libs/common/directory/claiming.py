@@ -1,0 +1,64 @@
+"""The directory's word on which phone a customer has. Pure, on a loaded register.
+
+Law 1: whoever is known at the phone by their messages alone is the directory's customer for it; two of the directory's stay two.
+Law 2: a phone that two share stays with the first, until the directory tells the first with another.
+Law 3: the word counts since its own time: a number that was given up after that is no address any more.
+"""
+
+from datetime import datetime
+
+from libs.common.directory.holdings import History, Person
+from libs.common.directory.register import Register, never
+from libs.common.phone import canonical, same_line
+
+
+def claim(register: Register, person: Person, number: str, at: datetime) -> None:
+    """The directory says that the number is this customer's, since ``at``."""
+    line = canonical(number)
+    history = register.history((person.org_id, "phone", line))
+    current = history.current
+    if _given_up_since(register, history, at):
+        _claim_past(register, history, person, at)
+    elif current is not None and current.owner is not person and not current.owner.listed:
+        register.join(current.owner, person)
+    elif current is not None and current.owner is not person:
+        told = current.owner.told_phone or current.owner.phone
+        if told is None or not same_line(told, number):
+            since = max(at, current.since)
+            register.ended(history, current, since, "directory")
+            history.take(person, since, "directory", never)
+    elif current is None:
+        last = history.last
+        since = at if last is None or last.until is None else max(at, last.until)
+        history.take(person, since, "directory", never)
+
+
+def give_up(register: Register, person: Person, number: str, at: datetime) -> None:
+    """The directory says that the customer has another number now: what Meta never confirmed is theirs no more."""
+    history = register.history((person.org_id, "phone", canonical(number)))
+    current = history.current
+    if current is not None and current.owner is person and current.seen is None:
+        register.ended(history, current, max(at, current.since), "directory")
+    register.touch(person)
+
+
+def _given_up_since(register: Register, history: History, at: datetime) -> bool:
+    """Whether a notice tells that the line was given up after ``at``."""
+    last = history.last
+    if last is None:
+        return False
+    if last.until is not None:
+        return last.until > at and last.ended_by == "notice"
+    return register.passed_on(history.org_id, history.value)(at, last.since)
+
+
+def _claim_past(register: Register, history: History, person: Person, at: datetime) -> None:
+    """It was theirs then, and is not any more: whoever had it then is this customer, and it is no address."""
+    passed_on = register.passed_on(history.org_id, history.value)
+    had = history.at(at, passed_on)
+    if had is None:
+        had, _ = history.take(person, at, "directory", passed_on)
+    elif had.owner is not person and not had.owner.listed:
+        register.join(had.owner, person)
+    if had.owner is person.now:
+        register.lost(had)
