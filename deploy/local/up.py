@@ -43,7 +43,7 @@ from libs.common.errors import ConfigurationError
 from libs.common.kafka.topics import declare
 
 READY_SECONDS = 45.0
-DRAIN_SECONDS = 25.0
+DRAIN_SECONDS = 27.0  # more than a service takes
 _POLL = 0.1
 _HTTP_OK = 200
 

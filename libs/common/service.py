@@ -4,6 +4,8 @@
 managers and awaits ``service.serve(…)`` in their middle; when a SIGTERM or SIGINT comes, HTTP stops first, ``serve`` returns, and
 the context managers close in reverse: that is the drain.
 
+All of that together takes at most ``TRANSOM_DRAIN_SECONDS``: what is not done by then is cut short, as by a second signal, and comes again.
+
 Exit codes: 0 after a signal, 2 when the configuration is wrong or a server cannot be reached at start (one line on stderr says which
 and how to mend it), 1 when something failed that nobody foresaw.
 """
@@ -34,6 +36,10 @@ log = get_logger()
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
 _BACKLOG = 2048
+_HTTP_SHARE, _PATIENT_SHARE = (
+    0.4,
+    0.85,
+)  # of the drain: for requests under way; until what is left is cut short, which takes a moment too
 _KEEP_ALIVE_SECONDS = 75  # longer than the idle time of the usual load balancers, so that they hang up first
 
 
@@ -176,6 +182,8 @@ async def _life(
     def on_signal() -> None:
         if me is not None and (service.stopping or not service.serving):
             me.cancel()  # still connecting, or the second signal: no more patience
+        if me is not None and not service.stopping:
+            loop.call_later(settings.drain_seconds * _PATIENT_SHARE, me.cancel)
         service.stop()
 
     loop = asyncio.get_running_loop()
@@ -204,7 +212,7 @@ def _config(app: ASGIApp, drain_seconds: float, door: Door | None = None) -> uvi
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        timeout_graceful_shutdown=max(1, round(drain_seconds * _HTTP_SHARE)),
     )
 
 

@@ -95,7 +95,7 @@ class HttpSettings(Settings):
     http_host: str = "0.0.0.0"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     admin_port: Annotated[str | None, AfterValidator(_admin_port)] = None
-    drain_seconds: PositiveFloat = 20.0
+    drain_seconds: PositiveFloat = 25.0
 
 
 class ServiceSettings(LogSettings, HttpSettings):

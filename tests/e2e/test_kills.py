@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.support.garages import LATE, Customer, a_garage, bridge_of
 from tests.support.load import under_load
 from tests.support.system import System
@@ -109,3 +111,20 @@ async def resends(system: System, intents: list[dict[str, Any]]) -> list[int]:
         [intent["intent_id"] for intent in intents],
     ) == len(intents)
     return found
+
+
+@pytest.mark.timeout(240)
+async def test_a_service_killed_twice_in_a_row_waits_for_its_place_in_the_group(system: System) -> None:
+    kim = await (await a_garage(system)).customer_who_wrote()
+    router = system.services["router"]
+    await router.kill()
+    router.start(system.env)
+
+    async def joins() -> bool:
+        return await system.group("outbound.intents.v1") == ("PreparingRebalance", 2)
+
+    await system.until(joins, "it asks for a place while Kafka still counts on the one that was killed")
+    await router.kill()
+    router.start(system.env)
+    await router.ready()
+    await system.reaches(await kim.is_told("Here we are again."), "read")

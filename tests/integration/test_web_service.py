@@ -59,6 +59,11 @@ async def run(settings, service):
                 await db.fetchval("select 1")
 
         routes = [Route("/slow", slow), Route("/under-way", under_way), Route("/broken", broken)]
+        if "never-drains" in sys.argv:
+            try:
+                await service.serve(checks={})
+            finally:
+                await asyncio.sleep(3600)
         if "dies" in sys.argv:
             async with service.background(dies()):
                 await service.serve(checks={}, routes=routes)
@@ -132,6 +137,14 @@ async def test_it_answers_counts_and_drains(database: str, redis_url: str) -> No
         code, out, err = await service.end()
     assert (code, err) == (0, "")
     assert [line["event"] for line in validated(out)] == ["service.started", "task.retried", "service.drained"]
+
+
+async def test_a_drain_that_would_not_end_is_cut_short(database: str, redis_url: str) -> None:
+    async with running(database, redis_url, "never-drains", TRANSOM_DRAIN_SECONDS="1") as service:
+        service.process.send_signal(signal.SIGTERM)
+        code, out, err = await service.end()
+    assert (code, err) == (0, "")
+    assert [line["event"] for line in validated(out)] == ["service.started"]
 
 
 @pytest.mark.parametrize("given", ["{port}", "127.0.0.1:{port}", "[::1]:{port}"])
@@ -226,7 +239,7 @@ async def test_a_background_task_that_dies_ends_the_service(database: str, redis
     [
         ("TRANSOM_POSTGRES_DSN", "postgresql://u:hush@127.0.0.1:1/x", "TRANSOM_POSTGRES_DSN"),
         ("TRANSOM_REDIS_URL", "redis://:hush@127.0.0.1:1/0", "TRANSOM_REDIS_URL"),
-        ("TRANSOM_WINDOW_SECONDS", "5", "TRANSOM_WINDOW_MARGIN_SECONDS"),
+        ("TRANSOM_WINDOW_MARGIN_SECONDS", "86400", "TRANSOM_WINDOW_MARGIN_SECONDS"),
         ("TRANSOM_LOG_LEVEL", "hush", "TRANSOM_LOG_LEVEL"),
         ("TRANSOM_HTTP_HOST", "203.0.113.1", "TRANSOM_HTTP_HOST"),
     ],

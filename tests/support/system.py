@@ -338,11 +338,16 @@ class System:
 
     async def members(self, topic: str) -> int:
         """How many replicas share a consumed topic, 0 while they negotiate."""
+        state, members = await self.group(topic)
+        return members if state == "Stable" else 0
+
+    async def group(self, topic: str) -> tuple[str, int]:
+        """The state of a consumed topic's group as Kafka names it, and how many members it counts, those that were killed lately among them."""
         assert self._admin is not None
         group = f"{self.servers.topic_prefix}{CONSUMED[topic]}.{topic}"
         (answer,) = await self._admin.describe_consumer_groups([group])
         _error, _group, state, _type, _protocol, members, *_ = answer.groups[0]
-        return len(members) if state == "Stable" else 0
+        return state, len(members)
 
     async def forget_offsets(self) -> None:
         """As if nothing had ever been consumed. No service may run."""

@@ -73,14 +73,15 @@ class BatchConsumer:
         stop_base: timedelta = STOP_BASE,
         instance_id: str | None = None,
         drain_timeout: float = 15.0,
-        start_timeout: float = 10.0,
+        start_timeout: float = 45.0,
         session_timeout: float = 10.0,
     ) -> None:
         """Nothing is connected before ``start``.
 
         ``group``: each subscription's consumer group is ``<prefix><group>.<topic>``. ``instance_id``: static membership, unique per replica
         and stable over its restarts. ``producer`` writes dead letters; it must be started and outlive this consumer.
-        ``session_timeout``: after how many seconds of silence a killed replica's partitions move.
+        ``session_timeout``: after how many seconds of silence a killed replica's partitions move. ``start_timeout``: how long to wait for a place in
+        the group; a process that was killed as it joined holds the place of a member for a session more, so it is several of them.
         """
         self._connection = connection
         self._drain_timeout = drain_timeout
