@@ -10,9 +10,9 @@ import pytest_asyncio
 from libs.common.db.pool import open_pool
 from libs.common.events.topics import INBOUND_MESSAGES
 from services.ingest.understood import Sender
-from tests.support.ingest import Ingest, now, tell_org
+from tests.support.ingest import ORG, Ingest, now, tell_org
 from tests.support.people import NOBODY, People
-from tests.support.webhooks import WA_ID, a_message, a_value, a_webhook, of_messages
+from tests.support.webhooks import NUMBER, WA_ID, a_message, a_value, a_webhook, of_messages
 
 OLD, NEW = "447700900111", "447700900222"
 B1, B2, B3 = "GB.13000000000000000001", "GB.13000000000000000002", "GB.13000000000000000003"
@@ -60,6 +60,34 @@ async def test_a_number_that_shows_another_user_id_has_another_owner_though_no_n
     assert (await people.who(kims))["wa_id"] is None
     assert (await people.who(theirs))["phone"] == f"+{OLD}"
     assert await people.writes(2, Sender(None, B1)) == kims
+    assert await people.writes(2, Sender(OLD, None)) == theirs
+
+
+async def test_who_was_known_before_times_were_kept_is_told_from_a_stranger_too(people: People) -> None:
+    customer_id, conversation_id = uuid4(), uuid4()
+    async with people.pool.acquire() as db:
+        await db.execute(
+            "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'inbound')",
+            customer_id,
+            ORG,
+            f"+{OLD}",
+        )
+        for kind, value in (("wa_id", OLD), ("phone", f"+{OLD}"), ("bsuid", B1)):
+            await db.execute(
+                "insert into customer_identities (org_id, kind, value, customer_id) values ($1, $2, $3, $4)",
+                ORG,
+                kind,
+                value,
+                customer_id,
+            )
+        await db.execute(
+            "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, bsuid) values ($1, $2, $3, $4, $5, $6)",
+            *(conversation_id, ORG, customer_id, NUMBER, OLD, B1),
+        )
+    assert await people.writes(0, KIM) == await people.writes(0, Sender(OLD, None)) == conversation_id
+    theirs = await people.writes(1, STRANGER)
+    assert theirs != conversation_id
+    assert await people.writes(2, Sender(None, B1)) == conversation_id
     assert await people.writes(2, Sender(OLD, None)) == theirs
 
 
