@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -15,8 +16,11 @@ import pytest
 import redis
 
 from deploy.local.servers.errors import ServerError
+from deploy.local.servers.place import place_of, remove_place
 from deploy.local.servers.ports import LOOPBACK
-from deploy.local.servers.postgres import PostgresServer
+from deploy.local.servers.postgres import WHEEL, PostgresServer
+from deploy.local.servers.private import private_folder
+from deploy.local.servers.server import wheel_folder
 from deploy.local.servers.together import LocalServers
 from deploy.local.servers.valkey import ValkeyServer
 from deploy.local.watchdog import Watchdog
@@ -206,3 +210,22 @@ async def test_below_a_closed_folder_postgres_lives_elsewhere_and_leaves_nothing
         server.remove()
     assert not elsewhere.exists()
     assert not (closed / "postgres").exists()
+
+
+@ROOT_ALONE
+def test_programs_that_are_closed_to_others_are_copied_to_where_postgres_lives(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    found = wheel_folder(WHEEL)
+    for folder in (found, found.with_name(f"{found.name}.libs")):
+        shutil.copytree(folder, closed / folder.name, symlinks=True)
+    place = place_of(private_folder(tmp_path / "postgres"), lasting=False)
+    copy = place.reachable(closed / found.name)
+    told = subprocess.run(
+        place.run([str(copy / "pginstall18" / "bin" / "postgres"), "--version"]), capture_output=True, check=False
+    )
+    assert (told.returncode, told.stdout[:10]) == (0, b"postgres (")
+    assert copy.is_relative_to(place.folder)
+    assert as_stranger(["ls", str(copy)]) != 0
+    remove_place(tmp_path / "postgres")
+    assert not place.folder.exists()

@@ -49,14 +49,16 @@ class Place:
                 os.lchown(one, uid, self.gid)
 
     def reachable(self, folder: Path) -> Path:
-        """The folder of a wheel, or its copy in the place when the server's user cannot read it where it is."""
+        """A wheel's folder, or its copy in the place when the server's user cannot read it where it is."""
         if os.geteuid() != 0 or (is_reachable(folder) and _open_to_all(folder)):
             return folder
-        copy = self.folder / folder.name
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(folder, copy, symlinks=True, ignore=shutil.ignore_patterns("include"))
-        self.give(copy)
-        return copy
+        copies = self.folder / "programs"
+        shutil.rmtree(copies, ignore_errors=True)
+        for one in (folder, folder.with_name(f"{folder.name}.libs")):  # programs look for their libraries beside them
+            if one.is_dir():
+                shutil.copytree(one, copies / one.name, symlinks=True, ignore=shutil.ignore_patterns("include"))
+        self.give(copies)
+        return copies / folder.name
 
 
 def place_of(folder: Path, *, lasting: bool) -> Place:

