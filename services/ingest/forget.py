@@ -1,7 +1,7 @@
 """What is kept for a while is forgotten after it, a little at a time.
 
 Statuses that came before the id of their send and never found it: Meta tries for 7 days and an id is stored within minutes, so after 8 days such
-a status belongs to a send that is not ours. Notices of changed numbers: what was written before one comes within the same time. Links of the
+a status belongs to a send that is not ours; one that names no send at all can only have waited for an answer. Notices of changed numbers: what was written before one comes within the same time. Links of the
 portal that have expired: a day later nobody asks any more why one does not open.
 """
 
@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 
 from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
-from libs.common.db.statuses import forget_early
+from libs.common.db.statuses import forget_early, forget_nameless
 from libs.common.directory.identity_rows import forget_notices
 from services.ingest.queries import forget_links
 
 KEPT = timedelta(days=8)
+NAMELESS_KEPT = timedelta(hours=1)
 LINKS_KEPT = timedelta(days=1)
 PERIOD = timedelta(minutes=10)
 _AT_ONCE = 2000
@@ -23,6 +24,7 @@ _AT_ONCE = 2000
 async def forget(pool: Pool, now: Clock) -> None:
     """Forget all that is old enough."""
     await _forget(pool, forget_early, now() - KEPT)
+    await _forget(pool, forget_nameless, now() - NAMELESS_KEPT)
     await _forget(pool, forget_notices, now() - KEPT)
     await _forget(pool, forget_links, now() - LINKS_KEPT)
 

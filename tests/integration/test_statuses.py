@@ -141,6 +141,44 @@ async def test_a_status_of_another_system_on_the_same_number_is_kept_nowhere(poo
     assert rungs(await receive(pool, a_status("sent", callback=None))) == [("sent", 1)]
 
 
+async def a_call_under_way(pool: Pool, message_id: UUID) -> None:
+    async with pool.acquire() as db:
+        await db.execute(
+            """insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at,
+                                  expires_at, claim_id, claimed_at, lease_until, created_at)
+               values ('acme', $1, 1, 'meta', $2, 1, $3, '{}', 'claimed', $4, $4, $1, $4, $4, $4)""",
+            message_id,
+            CONVERSATION,
+            NUMBER,
+            T0,
+        )  # fmt: skip -- one statement
+
+
+async def test_a_status_without_callback_data_waits_for_the_answer_of_a_call_under_way(pool: Pool) -> None:
+    message_id = await a_message(pool)
+    await a_call_under_way(pool, message_id)
+    assert rungs(await receive(pool, a_status("sent", callback=None))) == []
+    assert rungs(await receive(pool, a_status("sent", "wamid.2", callback=None, account="106400000000002"))) == []
+    assert await value(pool, "select count(*) from early_statuses") == 1
+    assert rungs(await store(pool, an_id(message_id))) == [("sent", 1)]
+    for number in range(25):
+        wamid = f"wamid.race{number}"
+        message_id = await a_message(pool)
+        await asyncio.gather(
+            receive(pool, a_status("sent", wamid, callback=None)), store(pool, an_id(message_id, wamid))
+        )
+        assert await value(pool, "select status from messages where message_id = $1", message_id) == "sent"
+
+
+async def test_a_status_without_callback_data_is_forgotten_after_an_hour(pool: Pool) -> None:
+    await a_call_under_way(pool, await a_message(pool))
+    await receive(pool, a_status("sent", callback=None), a_status("sent", "wamid.2"))
+    await forget(pool, lambda: T0 + timedelta(minutes=59))
+    assert await value(pool, "select count(*) from early_statuses") == 2
+    await forget(pool, lambda: T0 + timedelta(minutes=61))
+    assert await value(pool, "select provider_id from early_statuses") == "wamid.2"
+
+
 async def test_statuses_that_nothing_is_kept_of_take_no_lock(pool: Pool) -> None:
     async with pool.acquire() as db, db.transaction():
         await receive_statuses(db, [a_status("sent", f"w{n}", callback=None) for n in range(500)], T0)

@@ -43,6 +43,7 @@ __all__ = [
     "ProviderStatus",
     "fail_locally",
     "forget_early",
+    "forget_nameless",
     "keep_provider_ids",
     "receive_statuses",
     "store_provider_ids",
@@ -103,15 +104,31 @@ delete from early_statuses
 returning 1
 """
 
+_FORGET_NAMELESS = """
+delete from early_statuses
+ where ctid = any (array(select e.ctid from early_statuses e where e.callback is null and e.received_at < $1
+                          order by e.received_at limit $2 for update skip locked))
+returning 1
+"""
+
+_IN_FLIGHT = """
+select distinct s.account from sends s where s.provider = 'meta' and s.state = 'claimed' and s.account = any($1::text[])
+"""
+
 
 async def receive_statuses(db: Connection, statuses: Sequence[ProviderStatus], now: datetime) -> Effects:
-    """Apply the statuses whose sends are known; keep those of the others whose callback data is of our form.
+    """Apply the statuses whose sends are known; keep those of the others that may be of a send of ours.
 
-    Every send of ours carries it. Another system on the same number may send millions of statuses, and nothing is kept of them. Call inside a
-    transaction; publish the effects after its commit.
+    Every send of ours carries callback data, and Meta echoes it. One that comes without any is kept while a call from its number is under way.
+    Another system on the same number may send millions of statuses, and nothing is kept of them. Call inside a transaction; publish the effects
+    after its commit.
     """
     found = await _find(db, {s.id for s in statuses})
     missing = {s.id for s in statuses if s.id not in found and read_callback(s.callback) is not None}
+    if nameless := {s.id for s in statuses if s.id not in found and s.callback is None and s.provider == "meta"}:
+        under_way = {r[0] for r in await db.fetch(_IN_FLIGHT, sorted({account for _, account, _ in nameless}))}
+        missing |= {one for one in nameless if one[1] in under_way}
+        found |= await _find(db, nameless - missing)  # its call may have been recorded between the two questions
     if missing:
         await _lock(db, sorted(missing))
         found |= await _find(db, missing)
@@ -147,6 +164,11 @@ async def keep_provider_ids(db: Connection, ids: Sequence[ProviderId], now: date
 async def forget_early(db: Connection, received_before: datetime, limit: int) -> int:
     """Delete up to ``limit`` of the statuses that were kept then and found no send since; returns how many there were."""
     return len(await db.fetch(_FORGET, received_before, limit))
+
+
+async def forget_nameless(db: Connection, received_before: datetime, limit: int) -> int:
+    """The same for those without callback data: a call that was under way has long had its answer."""
+    return len(await db.fetch(_FORGET_NAMELESS, received_before, limit))
 
 
 @dataclass(frozen=True, slots=True)
