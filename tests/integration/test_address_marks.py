@@ -76,6 +76,12 @@ async def test_a_sign_of_life_ends_what_it_disproves(db: Connection, sign: Sign,
     assert sorted(found) == sorted(left if left is not None else [f"{c} {r}" for c, _, r in before])
 
 
+async def test_a_sign_of_life_in_the_second_of_the_mark_came_after_it(db: Connection) -> None:
+    await mark(db, [a_mark("unreachable", channel="whatsapp", at=T0 + 0.7 * SECOND)])
+    await clear(db, [Sign("acme", "whatsapp", PHONE, T0)])  # Meta's clock shows no fractions
+    assert await marks(db) == []
+
+
 async def test_whatsapp_is_asked_under_any_name_of_a_customer(db: Connection) -> None:
     ask = WHATSAPP_MARKS.format(org_id="$1", addresses="$2::text[]")
     await mark(db, [a_mark("unreachable", channel="whatsapp", address="GB.13491208655302741918")])

@@ -59,12 +59,13 @@ on conflict (org_id, channel, address, reason) do update
  where m.at < excluded.at
 """
 
-# Whoever is on WhatsApp has a phone that is switched on; that it takes SMS is shown by SMS alone. A STOP is no matter of reach.
+# Whoever is on WhatsApp has a phone that is switched on; that it takes SMS is shown by SMS alone. A STOP is no matter of reach. Meta tells seconds:
+# a sign within the second of the mark came after it, for one that came before has been seen before.
 _CLEAR = """
 with ended as (
     select m.org_id, m.channel, m.address, m.reason
       from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) as u (org_id, channel, address, at)
-      join address_marks m on m.org_id = u.org_id and m.address = u.address and m.at <= u.at
+      join address_marks m on m.org_id = u.org_id and m.address = u.address and date_trunc('second', m.at) <= u.at
        and m.channel in ('sms', u.channel)
        and (m.reason = 'unreachable' or (m.reason = 'no_phone' and u.channel = 'sms'))
      order by m.org_id, m.channel, m.address, m.reason
