@@ -117,6 +117,16 @@ async def test_a_server_error_of_meta_sends_nothing_unless_told(
     assert await sandbox.messages() == []
 
 
+async def test_an_error_page_of_something_on_the_way_is_no_json_and_sends_nothing(sandbox: SandboxClient) -> None:
+    await sandbox.fault("meta", "page", http_status=403, calls=1)
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{sandbox.url}/v26.0/106400000000001/messages", json={}) as answer,
+    ):
+        assert (answer.status, answer.content_type) == (403, "text/html")
+    assert await sandbox.messages() == []
+
+
 async def test_a_failure_can_come_late(
     sandbox: SandboxClient, providers: ProviderCaller, hook_inbox: HookInbox
 ) -> None:
