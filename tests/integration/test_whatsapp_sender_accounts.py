@@ -151,15 +151,22 @@ async def test_a_row_that_is_kept_from_being_looked_at_is_freed_whoever_moves_th
 ) -> None:
     chat = uuid4()
     await flood(garage, 3, conversation=chat)
-    first, second, _third = await garage.fetch("select * from sends where conversation_id = $1 order by sequence", chat)
-    key = ("globex", second["message_id"], 1)
+    first, second, third = await garage.fetch("select * from sends where conversation_id = $1 order by sequence", chat)
     async with garage.pool.acquire() as mover, garage.pool.acquire() as claimer:
+
+        async def kept() -> set[UUID]:
+            await sends.keep_behind(claimer, "meta", FLOODED, garage.now(), MINUTE)
+            return {
+                row["message_id"]
+                for row in await claimer.fetch("select message_id from sends where behind_until is not null")
+            }
+
         async with mover.transaction():
             await mover.execute("update sends set state = 'failed' where message_id = $1", first["message_id"])
-            async with claimer.transaction():  # the one before is moving: it stays to be looked at
-                assert await sends.keep_behind(claimer, "meta", [key], garage.now(), MINUTE) == 0
-        assert await sends.keep_behind(claimer, "meta", [key], garage.now(), MINUTE) == 0  # nothing is before it
+            assert await kept() == {third["message_id"]}  # what the second stands behind is moving
+        assert await kept() == {third["message_id"]}  # nothing is before it any more
         await claimer.execute("update sends set state = 'pending' where message_id = $1", first["message_id"])
-        assert await sends.keep_behind(claimer, "meta", [key], garage.now(), MINUTE) == 1
+        assert await kept() == {second["message_id"], third["message_id"]}
+        assert await sends.free(mover, [("globex", chat)]) == {("meta", FLOODED)}
         assert await sends.free(mover, [("globex", chat)]) == {("meta", FLOODED)}
         assert await sends.free(mover, [("globex", chat)]) == set()

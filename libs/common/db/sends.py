@@ -101,8 +101,15 @@ select a.account,
 _KEEP_BEHIND = f"""
 with held as materialized (
     select s.org_id, s.message_id, s.attempt, b.until
-      from unnest($4::text[], $5::uuid[], $6::int[]) as u (org_id, message_id, attempt)
-      join sends s using (org_id, message_id, attempt)
+      from (values (false), (true)) as l (template)
+     cross join lateral (
+           select *
+             from sends s
+            where s.provider = $1 and s.account = $4 and s.template = l.template
+              and s.state = 'pending' and s.behind_until is null and s.due_at <= $2
+            order by s.due_at
+            limit $5
+              for update skip locked) s
      cross join lateral (
            select case when o.provider <> s.provider then o.created_at + $3::interval
                        when o.template and not s.template then $2::timestamptz + $3::interval
@@ -112,7 +119,7 @@ with held as materialized (
             order by o.sequence
             limit 1
               for share of o skip locked) b
-     where s.provider = $1 and s.blocks_until is null
+     where s.blocks_until is null
 )
 update sends s
    set behind_until = h.until
@@ -282,11 +289,10 @@ async def accounts_after(
 
 
 async def keep_behind(
-    db: Connection, provider: ProviderName, rows: Iterable[Key], now: datetime, holds: timedelta
+    db: Connection, provider: ProviderName, account: str, now: datetime, holds: timedelta, *, limit: int = 500
 ) -> int:
-    """Of these rows, which ``candidates`` found held back, keep from being looked at those whose older row stands still; how many."""
-    keys = sorted(rows)
-    return len(await db.fetch(_KEEP_BEHIND, provider, now, holds, *_columns(keys))) if keys else 0
+    """Of the first rows of the account that are due keep from being looked at those whose older row stands still; how many."""
+    return len(await db.fetch(_KEEP_BEHIND, provider, now, holds, account, limit))
 
 
 async def free(db: Connection, conversations: Iterable[tuple[str, UUID]]) -> set[tuple[ProviderName, str]]:

@@ -22,9 +22,9 @@ from libs.common.sending.rows import Candidate, Claim, SendRow, Step
 from libs.common.sending.transitions import PROBE_GAP, Admission, admit, claim, later, settle
 
 _HELD = 32
-"""So many rows more than may be claimed are looked at, in case that some are held back."""
+"""At most so many rows more than may be claimed are looked at, in case that some are held back."""
 _MANY_HELD = 16
-"""So many of one account that are held back are kept from being looked at every time."""
+"""So many of one account that are held back are kept from being looked at every time; and fewer, where they stand in the way of all others."""
 _SET_ASIDE = timedelta(seconds=30)
 _SET_ASIDE_LONGEST = timedelta(hours=1)
 
@@ -43,14 +43,15 @@ async def claim_due(
     db: Connection, carrier: Carrier[PreparedT], budgets: Mapping[str, int], now: datetime, timings: Timings
 ) -> Round[PreparedT]:
     """Claim rows that are due, of each account up to its budget. Call inside a transaction."""
-    scan = {account: budget + _HELD for account, budget in budgets.items()}
+    scan = {account: budget + min(_HELD, budget // 4) for account, budget in budgets.items()}
     found = await sends.candidates(db, carrier.provider, scan, now, timings.blocks)
     if not found:
         return Round([], Applied())
     lone = {account for candidate in found for account, _scope in candidate.alone}
     ours = await pauses.alone(db, carrier.provider, lone, now) if lone else set()
     admission = admit(found, now, budgets, ours)
-    kept = await _keep_behind(db, carrier, admission, now, timings)
+    full = _full(found, scan)
+    kept = await _keep_behind(db, carrier, admission, full, now=now, timings=timings)
     verdicts = await carrier.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
     claim_id = uuid4()
     claims: list[Claim[PreparedT]] = []
@@ -69,7 +70,7 @@ async def claim_due(
             case _:
                 assert_never(verdict)
     applied = await apply(db, carrier, steps, now)
-    round_ = Round(claims, applied, more=_more(found, budgets, scan, admission, kept))
+    round_ = Round(claims, applied, more=_more(found, budgets, admission, full & kept))
     went = {key for claimed in claims for key in claimed.probes}
     # who tries out next waits for these calls; one that went to nobody (the gate ended its row) is made up for at once
     gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
@@ -90,31 +91,38 @@ async def set_aside(
 
 
 async def _keep_behind(
-    db: Connection, carrier: Carrier[PreparedT], admission: Admission, now: datetime, timings: Timings
+    db: Connection,
+    carrier: Carrier[PreparedT],
+    admission: Admission,
+    full: set[str],
+    *,
+    now: datetime,
+    timings: Timings,
 ) -> set[str]:
     """Where an account has many rows that are held back, keep them from being looked at; returns the accounts of which some were."""
-    many = {account: keys for account, keys in admission.held.items() if len(keys) > _MANY_HELD}
+    used = {row.account for row, _probes in admission.judged}
     kept = set()
-    for account, keys in many.items():
-        if await sends.keep_behind(db, carrier.provider, keys, now, timings.blocks):
+    for account, keys in admission.held.items():
+        in_the_way = account in full and account not in used  # else the answers of those that went bring us here again
+        if (len(keys) > _MANY_HELD or in_the_way) and await sends.keep_behind(
+            db, carrier.provider, account, now, timings.blocks
+        ):
             kept.add(account)
     return kept
 
 
-def _more(
-    found: Sequence[Candidate],
-    budgets: Mapping[str, int],
-    scan: Mapping[str, int],
-    admission: Admission,
-    kept: set[str],
-) -> set[str]:
-    """The accounts that may have more due now: their budget is used up, or all that was looked at was held back and is out of the way."""
-    probed = {candidate.row.account for candidate in found if candidate.over}
+def _full(found: Sequence[Candidate], scan: Mapping[str, int]) -> set[str]:
+    """The accounts of which there may be rows in a lane that were not looked at."""
     seen = Counter((candidate.row.account, candidate.row.template) for candidate in found)
+    return {account for (account, _template), rows in seen.items() if rows >= scan[account]}
+
+
+def _more(found: Sequence[Candidate], budgets: Mapping[str, int], admission: Admission, cleared: set[str]) -> set[str]:
+    """The accounts that may have more due now: they used some of their budget and have more, or what was looked at is out of the way."""
+    probed = {candidate.row.account for candidate in found if candidate.over}
     used = Counter(row.account for row, _probes in admission.judged)
     used.update(step.before.account for step in admission.ended)
-    full = {account for (account, _template), rows in seen.items() if rows >= scan[account]}
-    return (({a for a in budgets if used[a] >= budgets[a]} | admission.left) - probed) | (full & kept)
+    return (({a for a in budgets if used[a] >= budgets[a]} | admission.left) - probed) | cleared
 
 
 def _put_off(row: SendRow, now: datetime, timings: Timings) -> SendRow:

@@ -2,7 +2,7 @@
 
 Rule 1: an account that has had its turn and has more to do stands behind the others that wait.
 Rule 2: an account may have most of the room that the others leave, never all of it: whoever comes next finds some.
-Rule 3: an account that nearly fills its room waits for more of it; a handful of calls at a time would cost a transaction each.
+Rule 3: an account with open calls waits where little room is left, of its own or of all; a handful of calls at a time would cost a transaction each.
 """
 
 import heapq
@@ -51,11 +51,14 @@ class Turns:
 
     def take(self, most: int) -> dict[str, int]:
         """The accounts whose turn it is, and how much each may claim, together at most ``most``. They wait no more, until woken."""
-        left = min(most, self.room - self._open.total())
+        free = self.room - self._open.total()
+        left = min(most, free)
         able: dict[str, int] = {}
         for account in self._ready:
             if len(able) >= left:
                 break
+            if free < self.room // 8 and self._open[account]:
+                continue
             if room := self._room_of(account):
                 able[account] = room
         share = left // len(able) if able else 0
