@@ -9,9 +9,11 @@ import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 
+from tests.e2e.field import Field
 from tests.support import databases
 from tests.support.keyspaces import leased_database
 from tests.support.servers import Kind, RunServers
+from tests.support.standin import StandIn
 from tests.support.system import Servers, System
 from tests.support.topics import OwnTopics
 
@@ -59,3 +61,37 @@ async def system(shared_system: System) -> AsyncIterator[System]:
     assert not shared_system.leaks()
     bugs = {"task.failed", "service.failed", "consumer.stopped"}
     assert [line for line in shared_system.lines() if line["event"] in bugs] == []
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shared_field(
+    run_servers: RunServers,
+    kafka_admin: AIOKafkaAdminClient,
+    database_template: str,
+    redis_server: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Field]:
+    kafka_bootstrap, postgres_dsn = run_servers.address(Kind.KAFKA), run_servers.address(Kind.POSTGRES)
+    async with AsyncExitStack() as ending:
+        topics = OwnTopics(kafka_admin, f"field-{uuid4().hex[:12]}.")
+        ending.push_async_callback(topics.delete)
+        await topics.create(partitions=PARTITIONS)
+        dsn = await databases.make_database(postgres_dsn, database_template)
+        ending.push_async_callback(databases.drop_database, postgres_dsn, dsn)
+        redis_url = ending.enter_context(leased_database(redis_server, seconds=3600))
+        standin = await ending.enter_async_context(StandIn())
+        servers = Servers(kafka_bootstrap, topics.prefix, dsn, redis_url)
+        addresses = {"GRAPH_BASE_URL": standin.url, "TWILIO_BASE_URL": standin.url}
+        system = System(servers, run_servers.watchdog, tmp_path_factory.mktemp("field"), **SHORT, **addresses)
+        yield Field(await ending.enter_async_context(system), standin)
+
+
+@pytest_asyncio.fixture
+async def field(shared_field: Field) -> AsyncIterator[Field]:
+    """The system against providers that answer as the test says."""
+    await shared_field.system.mend()
+    shared_field.standin.reset()
+    yield shared_field
+    assert not shared_field.system.leaks()
+    bugs = {"task.failed", "service.failed", "consumer.stopped"}
+    assert [line for line in shared_field.system.lines() if line["event"] in bugs] == []

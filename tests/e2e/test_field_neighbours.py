@@ -1,0 +1,122 @@
+"""Nobody pays for a neighbour, from outside: strangers' webhooks, tomorrow's fields, a garage whose provider rests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from libs.common.clock import utc_now
+from tests.e2e.field import Field, opened
+from tests.support.garages import a_garage
+from tests.support.standin import Call, Meta, accepted, graph_error
+from tests.support.webhooks import a_message, a_status, a_value
+
+
+@pytest_asyncio.fixture
+async def at(field: Field) -> AsyncIterator[Meta]:
+    yield await opened(field)
+
+
+async def is_called(field: Field, intent_id: str) -> bool:
+    """Whether the provider took this message."""
+    called = (str(call.body.get("biz_opaque_callback_data")) for call in field.standin.calls)
+    return any(name.startswith(intent_id) for name in called)
+
+
+async def ready(field: Field) -> bool:
+    url = field.system.services["ingest"].url
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/readyz") as answer:
+        return answer.status == 200
+
+
+async def test_thousands_of_statuses_of_a_stranger_stop_nobody(at: Meta, field: Field) -> None:
+    system = field.system
+    now = utc_now()
+    for batch in range(15):
+        statuses = [
+            a_status(f"wamid.{uuid4().hex}", "sent", now) | {"recipient_id": f"4477{batch:03}{n:05}"}
+            for n in range(200)
+        ]
+        await at.post(a_value(number="106999000000777", statuses=statuses))
+    for round_ in range(5):
+        kim = at.garage.customer()
+        await at.writes(f"Hello {round_}", sender={"from": kim.phone.lstrip("+")})
+    await system.quiet()
+    assert await ready(field)
+    letters = [h for h in system.told.all("webhooks.v1.dlq") if b"106999000000777" in (h.value or b"")]
+    assert len(letters) == 3000
+    assert {letter.headers["reason"] for letter in letters} == {"unknown_number"}
+    loud = [line for line in system.lines() if line.get("phone_number_id") == "106999000000777"]
+    assert 1 <= len([line for line in loud if line["level"] == "error"]) <= 10
+    assert len(loud) <= 40
+
+
+async def test_fields_of_tomorrow_and_bad_intents_stop_nobody(at: Meta, field: Field) -> None:
+    system = field.system
+    kim = at.garage.customer()
+    for n in range(150):
+        await at.post({"metadata": {"phone_number_id": at.garage.phone_number_id}, "n": n}, field="loyalty_points")
+        await system.say("outbound.intents.v1", {"type": "outbound.intent.v1", "n": n}, key="k")
+    told = await at.writes(sender={"from": kim.phone.lstrip("+")})
+    kim.conversation_id = told["conversation_id"]
+    intent = await kim.is_told("Hello Kim.")
+    await field.standin.hears(lambda call: call.text == "Hello Kim.")
+    assert await system.way(intent) == ("session", "whatsapp", "window_open")
+    await system.quiet()
+    assert await ready(field)
+
+
+async def test_a_waba_that_is_not_the_numbers_changes_nothing(at: Meta, field: Field) -> None:
+    system = field.system
+    kim = at.garage.customer()
+    message = a_message(utc_now(), "From elsewhere", **{"from": kim.phone.lstrip("+")})
+    system.private.add("From elsewhere")
+    await at.post(a_value(number=at.garage.phone_number_id, messages=[message]), waba="299900000000001")
+    letter = await system.told.hears("webhooks.v1.dlq", lambda heard: message["id"].encode() in (heard.value or b""))
+    assert letter.headers["reason"] == "waba_mismatch"
+    assert await system.value("select count(*) from messages where provider_id = $1", message["id"]) == 0
+
+
+PAYMENT = 131042
+
+
+@pytest.mark.parametrize("code", [130429, PAYMENT])
+async def test_a_resting_neighbour_delays_nobody(at: Meta, field: Field, code: int) -> None:
+    system = field.system
+    other = Meta(await a_garage(system, "Other Motors"))
+
+    def graph(call: Call) -> Any:
+        return graph_error(400, code)(call) if call.sender == at.garage.phone_number_id else accepted(call)
+
+    field.standin.graph = graph
+    lots = []
+    for _ in range(30):
+        kim = at.garage.customer()
+        told = await at.writes(sender={"from": kim.phone.lstrip("+")})
+        kim.conversation_id = told["conversation_id"]
+        lots += [kim.intent(f"Text {n}") for n in range(20)]
+    lee = other.garage.customer()
+    told = await other.writes(sender={"from": lee.phone.lstrip("+")})
+    lee.conversation_id = told["conversation_id"]
+    await system.intend(*lots)
+    await asyncio.sleep(1)
+    await lee.is_told("Hello Lee.")
+    await field.standin.hears(lambda call: call.text == "Hello Lee.", seconds=5)
+    before = await system.rows(
+        "select xmin::text, message_id from sends where account = $1 and state = 'pending'", at.garage.phone_number_id
+    )
+    await asyncio.sleep(4)
+    after = await system.rows(
+        "select xmin::text, message_id from sends where account = $1 and state = 'pending'", at.garage.phone_number_id
+    )
+    rewritten = {tuple(row) for row in after} - {tuple(row) for row in before}
+    if code == PAYMENT:  # a throttled number is tried again every second or two, and its rows then come to their turn
+        assert len(rewritten) <= len(lots) / 50, "nothing rewrites the rows of a resting account"
+    field.standin.graph = accepted
+    for intent in lots:
+        await system.until(partial(is_called, field, intent["intent_id"]), "what waited goes out")
