@@ -15,6 +15,7 @@ import cramjam
 LIMIT: Final = 64 * 1024 * 1024
 
 _AS_GZIP = 31  # zlib's word for a gzip header
+_STEP = 4096
 _XERIAL = bytes([0x82]) + b"SNAPPY\0"
 _XERIAL_HEADER = 16
 
@@ -46,18 +47,21 @@ def inflate(codec: int, payload: bytes, limit: int = LIMIT) -> bytes:
 
 
 def _gunzip(payload: bytes, limit: int) -> bytes:
+    """In steps: of what follows a member zlib makes a copy, and there may be as many empty members as the payload has room for."""
     parts: list[bytes] = []
-    left = limit
-    while payload.strip(b"\0"):  # several members may follow each other, and zeros the last
+    left, at, end = limit, 0, len(payload.rstrip(b"\0"))
+    while at < end:  # several members may follow each other, and zeros the last
         member = zlib.decompressobj(_AS_GZIP)
-        part = member.decompress(payload, left + 1)
-        left -= len(part)
-        if left < 0:
-            raise TooLargeError
-        if not member.eof:
-            raise BrokenError("the last member has no end")
-        parts.append(part)
-        payload = member.unused_data
+        while not member.eof:
+            step = payload[at : at + _STEP]
+            if not step:
+                raise BrokenError("the last member has no end")
+            if part := member.decompress(step, left + 1):
+                left -= len(part)
+                if left < 0:
+                    raise TooLargeError
+                parts.append(part)
+            at += len(step) - len(member.unused_data)
     return b"".join(parts)
 
 
