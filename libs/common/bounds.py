@@ -1,10 +1,12 @@
 """What a client may cost a server before anything of it is known: one protocol class, for what uvicorn does not bound.
 
-Law 1: URL and headers of a request are at most ``head_bytes``, all of it at most ``request_bytes``; then 431 or 413, and the connection is closed.
+Law 1: URL and headers of a request are at most ``head_bytes``, its headers and trailers at most ``fields``, all of it at most ``request_bytes``; then
+431 or 413, and the connection is closed.
 Law 2: a request has arrived ``request_seconds`` after its first byte, a fresh connection's after the connection; then 408, and it is closed.
 Whoever does not take what he asked for has as long.
 Law 3: at most ``connections``. For one more the oldest that gives us nothing to do is closed, so that whoever stalls locks out nobody.
 Law 4: all requests that have not been answered hold at most ``bytes_in_flight``. Then 503, to the one among the unfinished that holds most.
+What a connection sends before its answers (pipelining) counts as one request, and each as no less than it costs here.
 Law 5: every refusal is counted, and told at most once a second for each reason.
 
 A request that arrives in one piece costs this class a few comparisons: no timer, no task.
@@ -14,7 +16,7 @@ import asyncio
 import functools
 import resource
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import httptools
 from uvicorn.config import Config
@@ -30,6 +32,7 @@ log = get_logger()
 _LOOK_SECONDS = 0.25  # how late a deadline may be noticed, at most
 _GRACE_SECONDS = 1.0  # a connection younger than this has not stalled
 _LINGER_SECONDS = 1.0
+_REQUEST_COST = 4096  # of a parsed request, whatever its bytes: the smallest has eighteen
 _FILES_OF_OURS = 128  # sockets and files of the process beside its clients' connections
 _BODIES = {400: b"no HTTP request", 408: b"timeout", 413: b"too large", 431: b"headers too large", 503: b"try again"}
 
@@ -39,6 +42,7 @@ class Bounds:
     """See the laws."""
 
     head_bytes: int = 64 * 1024
+    fields: int = 128
     request_bytes: int = 8 * 1024 * 1024
     request_seconds: float = 10.0
     connections: int = 2000
@@ -111,8 +115,12 @@ class Door:
             loop.call_later(_LOOK_SECONDS, self._look, loop)
 
 
+class _RefusedError(Exception):
+    """Ends the parsing of what was refused."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol within bounds. ``held``: bytes of the request under way."""
+    """uvicorn's protocol within bounds. ``held``: bytes of the requests under way."""
 
     def __init__(
         self, door: Door, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any
@@ -153,6 +161,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if not self._complete:
             self._is_unfinished()
+        elif self.pipeline and self._door.held > self._bounds.bytes_in_flight:
+            self._door.make_space(self)
 
     def _is_unfinished(self) -> None:
         if self.held > self._bounds.request_bytes:
@@ -179,15 +189,25 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             pass  # the request is answered as if it had not asked
         except httptools.HttpParserError:
-            self.refuse(400, "not_http")
+            if not self.transport.is_closing():
+                self.refuse(400, "not_http")
 
     def on_message_begin(self) -> None:
         self._in_head, self._complete = True, False
+        if self.held > self._bounds.request_bytes:
+            self._break_off(413, "request")
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= self._bounds.fields:
+            self._break_off(431, "head")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head, self._head = False, 0
         self._heads += 1
+        self.held += _REQUEST_COST
+        self._door.held += _REQUEST_COST
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -197,8 +217,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._door.held -= self.held
-        self.held = 0
+        answered = self.held // (1 + len(self.pipeline))
+        self._door.held -= answered
+        self.held -= answered
         if self._complete and not self.pipeline and not self.transport.is_closing():
             self._door.idle[self] = None
         super().on_response_complete()
@@ -227,6 +248,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write(b"".join((*head, b"content-length: %d\r\n\r\n" % len(body), body)))
         self.transport.close()
         self.loop.call_later(_LINGER_SECONDS, self.transport.abort)  # whoever does not read it never lets it close
+
+    def _break_off(self, status: int, reason: str) -> NoReturn:
+        """Refuse in the middle of parsing: nothing more of what lies there is looked at."""
+        self.refuse(status, reason)
+        raise _RefusedError
 
     def _leave(self) -> None:
         self._door.arriving.pop(self, None)

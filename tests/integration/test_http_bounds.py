@@ -216,6 +216,45 @@ async def test_requests_one_after_the_other_in_one_piece_are_all_answered() -> N
         assert (await client.closed()).count(b"taken") == 301
 
 
+@pytest.mark.parametrize(
+    "many",
+    [
+        HEAD + b"x:\r\n" * 1000 + b"\r\n",
+        HEAD + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + b"x:\r\n" * 1000 + b"\r\n",
+    ],
+    ids=["headers", "trailers"],
+)
+async def test_many_small_headers_are_refused_however_few_bytes_they_are(many: bytes, log_lines: LogLines) -> None:
+    async with a_service() as place:
+        client = await place.connect()
+        client.send(many)
+        assert (await client.closed()).startswith(b"HTTP/1.1 431 ")
+        await place.answers()
+    assert "head" in {line["reason"] for line in log_lines.of("http.refused")}
+
+
+async def test_requests_that_wait_for_their_turn_count_as_what_they_cost(log_lines: LogLines) -> None:
+    """The smallest has eighteen bytes, and becomes thousands."""
+    async with a_service(request_bytes=1_000_000) as place:
+        client = await place.connect()
+        client.send(b"GET /take HTTP/1.1\r\n\r\n" * 2_000)
+        assert b" 413 " in await client.closed()
+        assert place.taker.asked < 300
+        await place.answers()
+    assert "request" in {line["reason"] for line in log_lines.of("http.refused")}
+
+
+async def test_whoever_sends_ahead_all_the_time_is_served_on() -> None:
+    async with a_service(request_bytes=100_000, bytes_in_flight=100_000) as place:
+        client = await place.connect()
+        for _ in range(40):
+            client.send((HEAD + b"content-length: 5\r\n\r\nwhole") * 10)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                for _ in range(10):
+                    await client.reader.readuntil(b"taken")
+        assert place.taker.asked == 400
+
+
 async def test_kept_alive_connections_are_not_hurried() -> None:
     async with a_service(request_seconds=0.3) as place:
         client = await place.connect()
