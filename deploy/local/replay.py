@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 from libs.common.errors import ConfigurationError, Transient
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.dead_letter import REPLAYED, original_of
+from libs.common.kafka.dead_letter import REPLAYED, Original, original_of
 from libs.common.kafka.producer import Producer, Record
 from libs.common.settings import KafkaSettings
 from libs.common.settings import load as load_settings
@@ -59,7 +59,7 @@ class Outcome:
     letters: int = 0
     replayed: int = 0
     lost: int = 0
-    """Selected, but without the record's value."""
+    """Selected, but without the record's value, or with one that came compressed and is larger than a record may be."""
     numbers: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
 
@@ -73,7 +73,9 @@ class Outcome:
             told.append(f"  and of {len(self.numbers) - len(named)} numbers more")
         told += [f"  {count} left where they are: {reason}" for reason, count in self.others.most_common()]
         if self.lost:
-            told.append(f"  {self.lost} cannot be fed through again: their value was too large to be kept")
+            told.append(
+                f"  {self.lost} cannot be fed through again: their value is too large, or was too large to be kept"
+            )
         if stopped:
             told.append("  the limit was reached; the next run goes on from here")
         return told
@@ -125,19 +127,23 @@ def _chosen(
             selection.number is not None and number != selection.number
         ):
             outcome.others[reason] += 1
-        elif original is None:
+        elif original is None or not (record := _replayed(letter, original, selection, connection)).fits():
             outcome.lost += 1
         elif room is not None and len(records) >= room:
             return records, done
         else:
-            place = f"{connection.name(selection.topic.dlq.name)} {letter.partition} {letter.offset}"
-            told = ((f"{REPLAYED}from", place.encode()), (f"{REPLAYED}reason", reason.encode()))
-            records.append(Record(selection.topic, original.key, original.value, (*original.headers, *told)))
+            records.append(record)
             outcome.replayed += 1
             if number is not None:
                 outcome.numbers[number] += 1
         outcome.letters += 1
     return records, len(letters)
+
+
+def _replayed(letter: Letter, original: Original, selection: Selection, connection: KafkaConnection) -> Record:
+    place = f"{connection.name(selection.topic.dlq.name)} {letter.partition} {letter.offset}"
+    told = ((f"{REPLAYED}from", place.encode()), (f"{REPLAYED}reason", original.reason.encode()))
+    return Record(selection.topic, original.key, original.value, (*original.headers, *told))
 
 
 def _reason(letter: Letter) -> str:
