@@ -4,7 +4,7 @@ What an item cannot do without raises Undecodable with a reason; everything else
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from libs.common import phone
@@ -31,7 +31,9 @@ def is_deeper(value: object, levels: int) -> bool:
 def read_received_at(value: object) -> datetime:
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+        if at is not None and at.tzinfo is not None:
+            at.astimezone(UTC)
+    except (ValueError, OverflowError):  # no time, or one that UTC has not
         at = None
     if at is None or at.tzinfo is None:
         raise Undecodable("bad_fields", "received_at is no time with a zone")

@@ -6,13 +6,13 @@ An older ``at`` never overwrites a newer one of the same type, entity and catego
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from libs.common import phone
 from libs.common.errors import Undecodable
 from libs.common.events.base import Event, event_type, faults, read_json_object
 from libs.common.events.content import passable
-from libs.common.events.fields import MetaId, OrgId
+from libs.common.events.fields import Instant, MetaId, OrgId
 
 ConsentCategory = Literal["transactional", "service_reminders", "marketing", "whatsapp", "sms"]
 ConsentSource = Annotated[
@@ -34,7 +34,7 @@ Policy = Annotated[dict[str, Any], AfterValidator(passable)]
 
 class _Change(Event):
     org_id: OrgId
-    at: AwareDatetime
+    at: Instant
 
 
 class OrgUpserted(_Change):

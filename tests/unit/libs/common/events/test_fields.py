@@ -9,6 +9,7 @@ import pytest
 from libs.common.errors import Undecodable
 from libs.common.events.directory import decode_directory_change
 from libs.common.events.intents import decode_intent
+from services.ingest.understand import understand
 
 NUMBER: dict[str, Any] = {
     "type": "number.upserted.v1",
@@ -67,3 +68,14 @@ def test_an_organisation_has_a_name_that_a_line_can_hold(bad: str) -> None:
 )
 def test_the_usual_names_of_organisations_are_taken(good: str) -> None:
     assert decode_directory_change(orjson.dumps(NUMBER | {"org_id": good})).org_id == good
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:00:00-12:00", "0001-01-01T00:00:00+14:00"])
+def test_a_time_that_no_table_holds_is_a_fault_of_its_field(at: str) -> None:
+    with pytest.raises(Undecodable) as refused:
+        decode_directory_change(orjson.dumps(NUMBER | {"at": at}))
+    assert (refused.value.reason, refused.value.stops) == ("bad_fields", False)
+    webhook = {"type": "webhook.meta.v1", "item_kind": "message", "item": {}, "received_at": at}
+    with pytest.raises(Undecodable) as refused:
+        understand(orjson.dumps(webhook), reaction_opens=False)
+    assert (refused.value.reason, refused.value.detail) == ("bad_fields", "received_at is no time with a zone")
