@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
@@ -99,7 +99,8 @@ class Twilio:
     ) -> None:
         self._http = http
         self._base = base_url
-        self._messages = f"{_API}/Accounts/{segment(account_sid)}/Messages.json"
+        self._account = f"{_API}/Accounts/{segment(account_sid)}"
+        self._messages = f"{self._account}/Messages.json"
         self._sid = account_sid
         self._headers = {"Authorization": aiohttp.encode_basic_auth(account_sid, auth_token)}
         self._callback = status_callback
@@ -165,7 +166,7 @@ class Twilio:
 
     async def fate(self, provider_id: str) -> Fate:
         """What Twilio has on record of a message; raises Transient. One that is there no more is a fate that nobody knows."""
-        path = f"{self._messages.removesuffix('.json')}/{quote(provider_id, safe='')}.json"
+        path = f"{self._account}/Messages/{segment(provider_id)}.json"
         try:
             async with self._http.get(
                 self._base + path, headers=self._headers, timeout=self._timeout, allow_redirects=False
