@@ -70,3 +70,14 @@ async def test_no_control_answers_a_page(
     sandbox: SandboxClient, method: str, path: str, headers: dict[str, str]
 ) -> None:
     assert await asked(sandbox, method, path, headers) == 403
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "reset"), ("POST", "webhooks/hold"), ("POST", "webhooks/release")]
+)
+async def test_what_a_form_sends_is_refused_though_it_is_empty(
+    sandbox: SandboxClient, method: str, path: str, kind: str
+) -> None:
+    assert await asked(sandbox, method, path, {"content-type": kind}) == 415
+    assert await asked(sandbox, method, path, {}) == 200

@@ -28,6 +28,7 @@ M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LIMIT = 1000
 PREFIX = "/_control/"
+_OF_FORMS = {"text/plain", "application/x-www-form-urlencoded", "multipart/form-data"}
 _NO_PAGE = {"none", "same-origin"}  # typed into the address bar, or asked by a page of our own
 
 
@@ -64,7 +65,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             return web.json_response({"error": "host: a loopback address is wanted"}, status=403)
         if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in _NO_PAGE:
             return web.json_response({"error": "origin: web pages may not call this"}, status=403)
-        if request.body_exists and request.content_type != "application/json":
+        # the types that a page may send without asking are refused without a body too: a reset has none
+        if request.content_type in _OF_FORMS or (request.body_exists and request.content_type != "application/json"):
             return web.json_response({"error": "content-type: application/json is wanted"}, status=415)
     return await handler(request)
 
