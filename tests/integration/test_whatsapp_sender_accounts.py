@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.db import sends
+from libs.common.db import pauses, sends
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
 from tests.support.sandbox import NUMBER_ID
@@ -108,6 +108,17 @@ async def test_five_thousand_accounts_at_rest_are_stepped_over_a_bounded_number_
     await accept(line, lone)
     assert await line.claim_once() == 1
     assert await garage.states(lone) == ["accepted"]
+
+
+async def test_whose_an_account_at_rest_is_shows_one_row_however_many_wait_for_others(garage: Garage) -> None:
+    await flood(garage, 20_000)
+    await flood(garage, 3, account=NUMBER_ID)
+    async with garage.pool.acquire() as db:
+        await pauses.rest_account(db, "meta", NUMBER_ID, "131042", garage.now(), proof="answer")
+    assert await looked_at(garage, pauses._SAY, "meta", garage.now()) <= 1
+    async with garage.pool.acquire() as db:
+        [rest] = await pauses.to_say(db, "meta", garage.now() + MINUTE)
+    assert (rest.account, rest.org_id) == (NUMBER_ID, "globex")
 
 
 async def test_whoever_looks_at_many_accounts_comes_to_each_of_them(garage: Garage) -> None:

@@ -90,13 +90,15 @@ delete from pauses p
  where p.provider = $1 and p.account = u.account and p.scope = u.scope
 """
 
-# Of the rows that wait one says whose the account is.
+# Of the rows that wait one says whose the account is: the first in the order of their index, however many rows were settled before.
 _SAY = """
 update pauses p
    set said_at = $2::timestamptz
  where p.provider = $1 and p.kind = 'fault' and (p.said_at is null or p.said_at <= $2::timestamptz - interval '1 minute')
 returning p.account, p.scope, p.reason, p.since,
-          (select s.org_id from sends s where s.provider = p.provider and s.account = p.account and s.state = 'pending' limit 1) as org_id
+          (select s.org_id from sends s
+            where s.provider = p.provider and s.account = p.account and s.state = 'pending' and s.behind_until is null
+            order by s.template, s.due_at limit 1) as org_id
 """
 
 
