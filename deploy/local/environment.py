@@ -16,6 +16,7 @@ from libs.common.settings import KafkaSettings
 PREFIX = "TRANSOM_"
 FILE_NAME = "transom.env"
 SANDBOX_URL = f"{PREFIX}SANDBOX_URL"
+ADMIN_PORT = f"{PREFIX}ADMIN_PORT"
 _GIVEN = "  # given"
 _SERVERS = 4  # ports that the servers take from the base
 _OF_A_PROVIDER = {
@@ -86,6 +87,14 @@ def environment(
         if found[base_url] != sandbox and (missing := [name for name in needed if not given.get(name)]):
             raise ConfigurationError(f"{base_url} is given, so set {', '.join(missing)} too")
     return found | {address_of(service): f"http://{LOOPBACK}:{port}" for service, port in ports.services.items()}
+
+
+def of_service(service: str, env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of one service: where ``/metrics`` has a port of its own, each has another one, by their order."""
+    host, colon, port = env.get(ADMIN_PORT, "").rpartition(":")
+    if not (port.isascii() and port.isdecimal() and int(port)):
+        return dict(env)
+    return {**env, ADMIN_PORT: f"{host}{colon}{int(port) + SERVICE_PORTS.index(service)}"}
 
 
 def wishes(environ: Mapping[str, str], folder: Path) -> dict[str, str]:

@@ -27,6 +27,7 @@ from deploy.local.environment import (
     address_of,
     environment,
     kafka_connection,
+    of_service,
     remembered,
     surroundings,
     wishes,
@@ -160,7 +161,7 @@ def _spawn(watchdog: Watchdog, env: Mapping[str, str], ports: Ports, logs: Path)
         processes[service] = watchdog.spawn(
             [sys.executable, "-m", "deploy.local.cli", "run", service, "--port", str(port)],
             output=fresh_log(logs, service),
-            env=env,
+            env=of_service(service, env),
             base=base,
         )
     return processes

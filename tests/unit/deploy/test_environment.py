@@ -13,6 +13,7 @@ from deploy.local.environment import (
     SERVICE_PORTS,
     Ports,
     environment,
+    of_service,
     remembered,
     wishes,
     without_password,
@@ -31,6 +32,24 @@ def test_ports_follow_those_of_the_servers_when_a_base_is_given() -> None:
     ports = Ports.choose(base)
     taken = [ports.sandbox, *ports.services.values(), ports.portal]
     assert taken == list(range(base + 4, base + 4 + len(taken)))
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ("9100", ["9100", "9101", "9102", "9103"]),
+        ("0.0.0.0:9100", ["0.0.0.0:9100", "0.0.0.0:9101", "0.0.0.0:9102", "0.0.0.0:9103"]),
+        ("[::1]:9100", ["[::1]:9100", "[::1]:9101", "[::1]:9102", "[::1]:9103"]),
+        ("0", ["0"] * 4),
+        ("nine", ["nine"] * 4),  # the service itself says what is wrong with it
+    ],
+)
+def test_every_service_has_its_metrics_at_a_port_of_its_own(told: str, found: list[str]) -> None:
+    env = {"TRANSOM_ADMIN_PORT": told, "TRANSOM_TOPIC_PREFIX": ""}
+    assert [of_service(service, env) for service in SERVICE_PORTS] == [
+        env | {"TRANSOM_ADMIN_PORT": port} for port in found
+    ]
+    assert of_service("router", {"TRANSOM_TOPIC_PREFIX": ""}) == {"TRANSOM_TOPIC_PREFIX": ""}
 
 
 def test_a_base_whose_ports_are_taken_is_refused_by_name() -> None:
