@@ -16,8 +16,9 @@ from deploy.local.watchdog import ASK_SECONDS, KILL_SECONDS, SWEEP_SECONDS, TOKE
 ALLOWED_SECONDS = 10.0
 
 SERVERS = """
-import json, sys, time
+import json, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever runs the tests under nohup ignores it, and so would this
 from deploy.local.servers.together import Given, LocalServers
 servers = LocalServers(Path(sys.argv[1]), given=Given(sys.argv[2] or None), durable=False)
 servers.start()
