@@ -67,7 +67,7 @@ _PRIVATE = re.compile(
     | (?P<host> \b[a-z][a-z0-9+.-]*:// (?:[^\s/?\#@'"]*@)? (?P<where>[^\s/?\#@'"]*) ) [^\s'"<>)]*       # a URL: only its host stays
     | \bwa\.me/\S+
     | \bwa(?:m|c)id\.[\w=+/.-]+                                                               # holds a phone number in base64
-    | (?<![\w+/=])HBg[LMN][\w+/=-]{{16,}}                                                      # the same without its name
+    | (?<![\w+/=])HBg[H-P][\w+/=-]{{12,}}                                                      # the same without its name, of 7 to 15 digits
     | (?<![\w.+-])[\w.+%-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}})+                                                # an e-mail address
     | \b[A-Z]{{2}}\.(?:ENT\.)?[0-9A-Za-z]{{10,}}\b                                             # a BSUID
     | (?i:\b(?:bearer|basic)\s+[\w.~+/=-]+)
@@ -123,7 +123,8 @@ def provider_id(told: str) -> str:
     """A provider's id as it may be shown: a wamid holds the customer's number, so it is known by a short digest alone."""
     if scrub(told) == told:
         return told
-    return f"{told.partition('.')[0][:8]}…{sha256(told.encode(errors='replace')).hexdigest()[:8]}"
+    kind, dot, _ = told.partition(".")
+    return f"{kind[:8] if dot and kind.isalpha() else ''}…{sha256(told.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def describe(error: BaseException) -> list[dict[str, Any]]:

@@ -1,3 +1,5 @@
+from base64 import b64encode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +45,21 @@ def test_a_wamid_is_shown_as_a_digest_and_a_message_sid_as_it_is() -> None:
     assert provider_id(one) != provider_id(two)
     assert "HBg" not in provider_id(one)
     assert provider_id("SM0123456789abcdef0123456789abcdef") == "SM0123456789abcdef0123456789abcdef"
+
+
+def a_wamid(digits: str) -> str:
+    """As WhatsApp writes one: the number with its length in front, then what tells the message."""
+    raw = b"\x1c\x18" + bytes([len(digits)]) + digits.encode() + b"\x15\x02\x00\x12\x18\x14" + b"3A4A7B"
+    return b64encode(raw).decode()
+
+
+@given(st.text("0123456789", min_size=7, max_size=15), st.sampled_from(["wamid.", ""]))
+def test_nothing_of_a_number_shows_in_a_wamid_of_any_country(digits: str, kind: str) -> None:
+    told = kind + a_wamid(digits)
+    shown = b64encode(b"\x1c\x18" + bytes([len(digits)]) + digits[:3].encode()).decode()[4:]
+    for said in (scrub(f"no message {told} here"), provider_id(told)):
+        assert shown not in said
+        assert "HBg" not in said
 
 
 DIGITS = st.text("0123456789", min_size=7, max_size=15)
