@@ -17,6 +17,7 @@ from phonenumbers import PhoneNumberType
 
 from libs.common.countries import ANYWHERE, country_of
 from libs.common.gsm7 import economical, segments
+from libs.common.phone import same_line
 
 MOST_SEGMENTS = 3
 
@@ -62,6 +63,14 @@ def obstacle(reach: SmsReach, now: datetime) -> SmsObstacle | None:
     if not (reach.contacted or reach.explicit):
         return "never_contacted"
     return None if is_somebodys(reach.phone) else "country_not_allowed"
+
+
+def is_allowed(phone: str | None, *, consent: bool | None, stopped: str | None) -> bool:
+    """Whether the consent for SMS allows one to ``phone``; None where none was given or withdrawn.
+
+    A STOP by SMS holds for the number that it came from (``stopped``), under every spelling, and for none that the customer has instead.
+    """
+    return consent is not False or (stopped is not None and phone is not None and not same_line(stopped, phone))
 
 
 def too_long(text: str) -> bool:

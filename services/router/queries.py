@@ -12,9 +12,8 @@ from libs.common.directory.addressing import Address, Known, address_of
 from libs.common.directory.marks import SMS_MARKS
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
-from libs.common.ids import identity_lock
-from libs.common.locks import IDENTITIES, lock
 from libs.common.phone import canonical, normalise, same_line
+from libs.common.sms_reach import is_allowed
 from libs.common.storable import storable
 from services.router.facts import Facts, TemplateFacts
 from services.router.outcome import Outcome
@@ -31,7 +30,7 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
        c.last_inbound_channel, c.last_inbound_at, k.customer_id, k.phone, s.no_phone_until,
        case when p.sms_consented_at >= s.stopped_at then null else s.stopped_until end,
        w.contacted, p.whatsapp, p.sms, p.sms_consented_at is not null, p.marketing,
-       t.status, t.category, t.parameter_format, t.body, u.ord, c.wa_id_at, c.bsuid_at, k.phone_at, r.marked
+       t.status, t.category, t.parameter_format, t.body, u.ord, c.wa_id_at, c.bsuid_at, k.phone_at, r.marked, p.stopped
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
        with ordinality as u (org_id, intent_id, attempt, conversation_id, number, line, template, language, ord)
   left join lateral (
@@ -72,7 +71,7 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
        ) k on true
   left join lateral (
        select bool_and(s.allowed) filter (where s.category = 'whatsapp') as whatsapp,
-              bool_and(s.allowed or coalesce(s.address <> coalesce(u.line, k.phone), false)) filter (where s.category = 'sms') as sms, -- a STOP of a number given up since holds no more
+              bool_and(s.allowed) filter (where s.category = 'sms') as sms, max(s.address) filter (where s.category = 'sms') as stopped,
               max(s.at) filter (where s.category = 'sms' and s.allowed) as sms_consented_at,
               bool_and(s.allowed) filter (where s.category = 'marketing') as marketing
          from consents s
@@ -151,7 +150,7 @@ def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
     (_, taken, _, org_name, credit, sms_number, sms_active, portal_host, number, display, conversation_id, wa_id, bsuid,
      last_customer_at, refused_at, first_refused_at, last_refused_at, last_channel, last_at, customer_id, phone, no_phone_until, stopped_until,
      contacted, whatsapp, sms, sms_explicit, marketing,
-     status, category, parameter_format, body, _, wa_id_at, bsuid_at, phone_at, marked) = row  # fmt: skip
+     status, category, parameter_format, body, _, wa_id_at, bsuid_at, phone_at, marked, stopped) = row  # fmt: skip
     named = _named(intent)
     if named is not None and (phone is None or not same_line(named, phone)):
         phone, phone_at = named, None
@@ -186,7 +185,7 @@ def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
         sms_stopped_until=stopped_until,
         contacted=bool(contacted),
         whatsapp_consent=whatsapp is not False,
-        sms_consent=sms is not False,
+        sms_consent=is_allowed(phone, consent=sms, stopped=stopped),
         sms_explicit=sms_explicit,
         marketing_consent=marketing is True,
         template=None if status is None else TemplateFacts(status, category, parameter_format, body),
@@ -297,65 +296,6 @@ def _standing(row: Any) -> Standing:
         decided_at=decided_at,
         told=None if told[-1] is None else Told(*told),
     )
-
-
-_NEW_CUSTOMERS = """
-with named as materialized (
-    select distinct on (org_id, line) org_id, line, phone
-      from unnest($1::text[], $2::text[], $3::text[]) as u (org_id, line, phone)
-     order by org_id, line
-), fresh as (
-    insert into customer_identities (org_id, kind, value, customer_id, since, source)
-    select org_id, 'phone', line, uuidv7(), $4, 'intent' from named
-    on conflict do nothing
-    returning org_id, value, customer_id
-)
-insert into customers (customer_id, org_id, phone, origin)
-select f.customer_id, f.org_id, n.phone, 'outbound' from fresh f join named n on n.org_id = f.org_id and n.line = f.value
-"""
-
-_NEW_CONVERSATIONS = """
-insert into conversations (org_id, customer_id, phone_number_id)
-select distinct u.org_id, coalesce(u.customer_id, i.customer_id), u.number
-  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) as u (org_id, number, line, customer_id)
-  left join customer_identities i on i.org_id = u.org_id and i.kind = 'phone' and i.value = u.line
- order by 2, 3
-on conflict (phone_number_id, customer_id) do nothing
-"""
-
-_CONTACTED = """
-select c.conversation_id, c.customer_id
-  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) with ordinality as u (org_id, number, line, customer_id, ord)
-  left join customer_identities i on i.org_id = u.org_id and i.kind = 'phone' and i.value = u.line
-  join conversations c on c.org_id = u.org_id and c.phone_number_id = u.number and c.customer_id = coalesce(u.customer_id, i.customer_id)
- order by u.ord
-"""
-
-
-class Contact(NamedTuple):
-    """Somebody to be written to for the first time from this number; ``customer_id`` where the directory knows them."""
-
-    org_id: str
-    phone_number_id: str
-    phone: str
-    customer_id: UUID | None
-
-
-async def open_conversations(db: Connection, contacts: Sequence[Contact], now: datetime) -> list[tuple[UUID, UUID]]:
-    """Conversation and customer of each contact, in order; created where they are missing. At most four round trips.
-
-    A number is whoever's has its line.
-    """
-    strangers = [contact for contact in contacts if contact.customer_id is None]
-    if strangers:
-        # whoever writes to a number and whoever hears from it first make one customer, not two
-        await lock(db, IDENTITIES, {identity_lock(c.org_id, "phone", c.phone) for c in strangers})
-        people = [(c.org_id, canonical(c.phone), c.phone) for c in strangers]
-        await db.execute(_NEW_CUSTOMERS, *zip(*people, strict=True), now)
-    lines = [contact._replace(phone=canonical(contact.phone)) for contact in contacts]
-    columns = list(zip(*lines, strict=True))
-    await db.execute(_NEW_CONVERSATIONS, *columns)
-    return [(row[0], row[1]) for row in await db.fetch(_CONTACTED, *columns)]
 
 
 _REFUSED = """

@@ -26,11 +26,12 @@ from libs.common.kafka.records import RawRecord, Received
 from libs.common.logging import get_logger
 from libs.common.phone import normalise
 from libs.common.slots import RedisSlots
-from services.router import queries
+from services.router import contacts, queries
+from services.router.contacts import Contact
 from services.router.decide import Decision, Rejected, decide
 from services.router.outcome import Case, outcome
 from services.router.present import Event, Standing, just_recorded, present
-from services.router.queries import Contact, Key, Question, WindowRule
+from services.router.queries import Key, Question, WindowRule
 from services.router.slots import Alignment, alignment, judged, wanted
 
 log = get_logger()
@@ -149,8 +150,7 @@ def _is_stranger(case: Case, decision: Decision) -> bool:
 
 
 async def _open_conversations(db: Connection, cases: Sequence[Case], now: datetime) -> None:
-    contacts = [_contact(case) for case in cases]
-    opened = await queries.open_conversations(db, contacts, now)
+    opened = await contacts.open_conversations(db, [_contact(case) for case in cases], now)
     for case, (conversation_id, customer_id) in zip(cases, opened, strict=True):
         case.facts = case.facts._replace(conversation_id=conversation_id, customer_id=customer_id)
 

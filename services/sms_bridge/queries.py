@@ -11,7 +11,7 @@ from libs.common.db.statuses import ProviderId
 from libs.common.directory.marks import SMS_MARKS
 from libs.common.ids import callback_data, callback_without_org
 from libs.common.send_rows import Key, SendRow
-from libs.common.sms_reach import SmsReach
+from libs.common.sms_reach import SmsReach, is_allowed
 from libs.common.storable import storable
 from libs.common.window import Window
 from services.sms_bridge.gate import Facts
@@ -20,7 +20,7 @@ from services.sms_bridge.gate import Facts
 _FACTS = f"""
 select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at, t.phone, o.sms_active, o.sms_number, m.no_phone_until,
        case when p.consented_at >= m.stopped_at then null else m.stopped_until end as stopped_until,
-       p.allowed is not false as sms_allowed, p.consented_at is not null as sms_explicit, w.contacted is true as contacted,
+       p.allowed as sms_allowed, p.address as sms_stopped, p.consented_at is not null as sms_explicit, w.contacted is true as contacted,
        coalesce((select n.allowed from consents n
                   where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'whatsapp'), true) as whatsapp_allowed,
        exists (select from bridge_slots b
@@ -43,8 +43,8 @@ select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused
                    then k.phone else u.named end as phone offset 0
        ) t
   left join lateral ({SMS_MARKS.format(org_id="u.org_id", phone="t.phone")}) m on true
-  left join lateral ( -- a STOP of a number given up since holds no more
-       select n.allowed or coalesce(n.address <> t.phone, false) as allowed, case when n.allowed then n.at end as consented_at
+  left join lateral (
+       select n.allowed, n.address, case when n.allowed then n.at end as consented_at
          from consents n
         where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'sms' offset 0
        ) p on true
@@ -237,7 +237,7 @@ async def facts_of(
                 phone=row["phone"],
                 no_phone_until=row["no_phone_until"],
                 stopped_until=row["stopped_until"],
-                allowed=row["sms_allowed"],
+                allowed=is_allowed(row["phone"], consent=row["sms_allowed"], stopped=row["sms_stopped"]),
                 explicit=row["sms_explicit"],
                 contacted=row["contacted"],
                 number=row["sms_number"],

@@ -104,6 +104,12 @@ async def test_another_number_of_the_customer_is_not_bound_by_a_mark_or_a_stop(r
     assert await answered(router, garage.intent()) == ("bridge", "window_expired")
 
 
+async def test_a_stop_holds_for_its_line_under_every_spelling(router: Router) -> None:
+    garage = await stored(router, Garage.closed(phone="+551187654321"))
+    await consents(router, garage, allowed=False, address="+5511987654321")
+    assert await answered(router, garage.intent()) == ("silent", "sms_opted_out")
+
+
 async def test_a_customers_own_no_holds_for_every_number(router: Router) -> None:
     garage = await stored(router, Garage.closed())
     await consents(router, garage, allowed=False)

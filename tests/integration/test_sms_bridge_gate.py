@@ -40,6 +40,26 @@ async def test_what_was_withdrawn_meanwhile_counts(world: Bridging, sandbox: San
     assert await sandbox.sms() == []
 
 
+async def test_a_stop_holds_for_its_line_under_every_spelling(world: Bridging, sandbox: SandboxClient) -> None:
+    await world.execute(
+        "update customers set phone = $3 where org_id = $1 and customer_id = $2",
+        ORG,
+        world.customer_id,
+        "+551187654321",
+    )
+    await world.execute(
+        "insert into consents (org_id, customer_id, category, allowed, at, address) values ($1, $2, 'sms', false, now(), $3)",
+        ORG,
+        world.customer_id,
+        "+5511987654321",
+    )
+    command = await world.decided(to="+5511987654321")
+    assert await world.send(command) == 0
+    updates, _ = await world.told()
+    assert ends(updates) == [(command.message_id, "failed", "window_expired_sms_opted_out", None)]
+    assert await sandbox.sms() == []
+
+
 @pytest.mark.parametrize("reason", ["sms_opted_out", "no_phone", "sms_unavailable"])
 async def test_the_same_gate_stands_before_plain_text(world: Bridging, sandbox: SandboxClient, reason: str) -> None:
     command = await world.decided(route="session", text="Hello")
