@@ -171,7 +171,11 @@ def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) ->
 
 
 # Changes whose value is a list of things about one customer each.
-_ONE_BY_ONE = {"calls": ("calls", "statuses"), "user_preferences": ("user_preferences",)}
+_ONE_BY_ONE = {
+    "calls": ("calls", "statuses"),
+    "user_preferences": ("user_preferences",),
+    "user_id_update": ("user_id_update",),
+}
 
 
 def _customer_of(item: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -180,7 +184,8 @@ def _customer_of(item: Mapping[str, Any]) -> tuple[Any, Any]:
         return item.get("to"), item.get("to_user_id")
     for number, bsuid in (("from", "from_user_id"), ("recipient_id", "recipient_user_id"), ("wa_id", "user_id")):
         if item.get(number) or item.get(bsuid):
-            return item.get(number), item.get(bsuid)
+            told = item.get(bsuid)
+            return item.get(number), told.get("previous") if isinstance(told, dict) else told
     return None, None
 
 

@@ -42,6 +42,7 @@ def understand(item: Mapping[str, Any], card: object) -> Told:
     text = system.get("body")
     body = text if isinstance(text, str) else ""
     new_number = wa_id_of(system.get("wa_id")) or wa_id_of(system.get("new_wa_id"))
+    number = wa_id_of(system.get("customer")) or number  # how Meta named the old one first
     old_number, new_number = _pair(_NUMBER.findall(body), number, new_number, _same_number)
     old = user_id_of(system.get("previous_user_id")) or bsuid
     old_bsuid, new_bsuid = _pair(_BSUID.findall(body), old, user_id_of(system.get("user_id")), str.__eq__)

@@ -170,6 +170,13 @@ def test_each_call_is_a_change_of_its_own() -> None:
     assert [record.contact for record in records] == [a_contact(), None]
 
 
+def test_each_new_user_id_is_a_change_of_its_own() -> None:
+    updates = [{"user_id": {"previous": f"GB.{n}", "current": f"GB.{n}9"}, "timestamp": "1"} for n in (1, 2)]
+    records = meta.split(a_webhook(a_value(user_id_update=updates), field="user_id_update"), AT)
+    assert [json.loads(record.value)["item"] for record in records] == [{"user_id_update": [one]} for one in updates]
+    assert [record.key for record in records] == [f"{NUMBER}:GB.{n}".encode() for n in (1, 2)]
+
+
 def test_errors_beside_messages_are_not_lost() -> None:
     records = split(a_webhook(a_value(messages=[a_message(AT)], errors=[{"code": 131000}])))
     assert [record.item_kind for record in records] == ["message", "change"]

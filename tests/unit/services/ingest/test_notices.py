@@ -30,6 +30,7 @@ def notice(sender: str | None = None, card: Any = None, kind: str = "user_change
         (notice(OLD, body=f"User Kim changed from {OLD} to {NEW}"), Sender(OLD, None), Sender(NEW, None)),
         (notice(NEW, wa_id=NEW, body=f"User changed number from {OLD} to {NEW}"), Sender(OLD, None), Sender(NEW, None)),
         (notice(NEW, body=f"User changed number from +{OLD} to +{NEW}."), Sender(OLD, None), Sender(NEW, None)),
+        (notice(NEW, wa_id=NEW, customer=OLD, body="User changed"), Sender(OLD, None), Sender(NEW, None)),
         (notice(NEW, wa_id=NEW, body="User changed"), Sender(None, None), Sender(NEW, None)),
         (notice(None, wa_id=NEW, body=f"{OLD} is now {NEW}"), Sender(OLD, None), Sender(NEW, None)),
         (
