@@ -56,7 +56,8 @@ select m.account, m.provider_id, m.org_id, m.message_id, m.conversation_id, m.co
   join messages m on m.account = u.number and m.provider_id = u.provider_id and m.direction = 'in' and m.org_id = n.org_id
   left join group_threads g on g.org_id = m.org_id and g.conversation_id = m.conversation_id
   left join customer_identities b on b.org_id = m.org_id and b.kind = 'bsuid' and b.value = u.bsuid
-  left join customer_identities w on w.org_id = m.org_id and w.kind = 'phone' and w.value = u.line
+  left join customer_identities w on w.org_id = m.org_id and w.kind = 'phone' and w.value = u.line and w.since <= m.occurred_at
+   and (u.bsuid is null or w.bsuid is null or w.bsuid = u.bsuid) -- else somebody else has the line by now
 """
 
 
