@@ -124,7 +124,7 @@ def _unsupported(kind: str, message: Mapping[str, Any]) -> Content:
     if isinstance(errors, list) and (told_errors := [error for error in errors if isinstance(error, dict)]):
         content["errors"] = told_errors
     raw = message.get(type_of(message))
-    for place in (raw, message):
+    for place in (raw, message.get(kind), message):
         if isinstance(place, dict) and isinstance(caption := place.get("caption"), str) and caption:
             content.setdefault("caption", caption)
     if isinstance(raw, dict) and raw.keys() - {"type"}:
