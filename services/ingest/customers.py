@@ -12,9 +12,10 @@ from datetime import datetime
 
 from libs.common.db.pool import Connection
 from libs.common.directory.changes import change as change_of
-from libs.common.directory.claiming import claim, give_up
+from libs.common.directory.claiming import claim, give_up, inherit
 from libs.common.directory.holdings import Person
 from libs.common.directory.identities import finish, open_register
+from libs.common.directory.identity_rows import load_sharing
 from libs.common.directory.register import Register
 from libs.common.events.directory import CustomerUpserted
 from libs.common.phone import canonical, same_line
@@ -28,6 +29,9 @@ async def tell_customers(db: Connection, changes: Sequence[tuple[int, CustomerUp
         return []
     phones = {(c.org_id, "phone", canonical(c.phone)) for _, c in changes if c.phone}
     register = await open_register(db, phones, {c.customer_id for _, c in changes})
+    await load_sharing(
+        db, register, {(org_id, line) for org_id, kind, line in [*phones, *register.histories] if kind == "phone"}
+    )
     refused: list[Refused] = []
     for index, change in changes:
         person = register.people.get(change.customer_id)
@@ -37,6 +41,7 @@ async def tell_customers(db: Connection, changes: Sequence[tuple[int, CustomerUp
             refused.append(Refused(index, "customer_of_another_org", "customer_id belongs to another organisation"))
         elif person.now.upserted_at is None or person.now.upserted_at <= change.at:
             _tell(register, person.now, change)
+            inherit(register)
     cuts = [cut for notice in sorted(register.notices, key=lambda n: n.at) for cut in change_of(register, notice)[1]]
     await finish(db, register, cuts)
     return refused

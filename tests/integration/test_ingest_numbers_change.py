@@ -227,6 +227,17 @@ async def test_links_stay_where_the_directory_merely_names_the_same_thread(peopl
     assert await people.links(kims) == 0
 
 
+async def test_links_end_on_both_sides_where_a_thread_is_parted(people: People) -> None:
+    kims = await people.writes(0, KIM)
+    assert await people.writes(3, Sender(OLD, None)) == kims  # nobody can know
+    pats = await people.writes(5, STRANGER)
+    for conversation in (kims, pats):
+        await people.is_sent_a_link(conversation)
+    await people.changes(2, KIM, Sender(NEW, B2), received=6)
+    assert ((await people.who(kims))["messages"], (await people.who(pats))["messages"]) == (1, 2)
+    assert await people.links(kims) + await people.links(pats) == 0
+
+
 # ── The directory ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -249,6 +260,22 @@ async def test_a_phone_that_was_never_confirmed_is_nobodys_once_the_directory_co
     assert (await people.who(theirs))["customer_id"] != customer_id
     kims = await people.writes(2, Sender(NEW, None))
     assert (await people.who(kims))["customer_id"] == customer_id
+
+
+@pytest.mark.parametrize("by", ["notice", "directory"])
+async def test_a_number_that_two_share_is_the_others_once_the_first_gives_it_up(people: People, by: str) -> None:
+    kim, pat = uuid4(), uuid4()
+    await people.is_listed(0, kim, f"+{OLD}")
+    await people.is_listed(1, pat, f"+{OLD}", name="Pat")
+    kims = await people.writes(2, KIM)
+    assert (await people.who(kims))["customer_id"] == kim
+    if by == "notice":
+        await people.changes(3, Sender(None, B1), Sender(None, B2))
+    else:
+        await people.is_listed(3, kim, f"+{NEW}")
+    pats = await people.writes(4, Sender(OLD, None))
+    assert (await people.who(pats))["customer_id"] == pat
+    assert (await people.who(kims))["messages"] == 1
 
 
 async def test_two_customers_of_the_directory_stay_two_whatever_whatsapp_says(people: People) -> None:

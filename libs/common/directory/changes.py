@@ -2,7 +2,8 @@
 
 Law 1: the old ids end at the notice's own time, the new ones begin then; whoever had the new number before is somebody else.
 Law 2: what was seen under an id after it was given up is not the person's: it is cut off, and what was stored too early is parted.
-Law 3: the same notice said again changes nothing, so that it may be said whenever one of its ids turns out to be somebody's.
+Law 3: the same notice said again changes nothing, so that it may be said whenever one of its ids turns out to be somebody's. The same change told
+       again under a later time changes nothing either: whoever has the old number by then is somebody else.
 """
 
 from collections.abc import Iterable
@@ -16,8 +17,10 @@ from libs.common.phone import canonical
 def change(register: Register, notice: Notice) -> tuple[Person | None, list[Cut]]:
     """Who changed, if anybody is known by the old ids, and what was ended later than it had been seen. Again the same changes nothing."""
     register.notices.add(notice)
-    org_id, old_line, old_bsuid, new_line, new_bsuid, at, _ = notice
-    if old_line is not None and old_bsuid is not None and old_line != new_line:
+    org_id, old_line, old_bsuid, new_line, _, at, _ = notice
+    if (again := _changed_already(register, notice)) is not None:
+        return _new_bsuid(register, again, notice), []
+    if old_line is not None and old_bsuid is not None and old_line != new_line and not _left(register, notice):
         register.see(Sighting(org_id, old_line, None, old_bsuid, at - INSTANT, "message"))
     person = register.of_bsuid(org_id, old_bsuid)
     if person is None and old_line is not None:
@@ -29,12 +32,43 @@ def change(register: Register, notice: Notice) -> tuple[Person | None, list[Cut]
     if new_line is not None:
         person, cut = _begin(register, person, notice, new_line)
         cuts += cut
-    owner = register.of_bsuid(org_id, new_bsuid)
+    return _new_bsuid(register, person, notice), cuts
+
+
+def _new_bsuid(register: Register, person: Person, notice: Notice) -> Person:
+    """The person has the new BSUID; whoever is known by it already is the same one."""
+    owner = register.of_bsuid(notice.org_id, notice.new_bsuid)
     if owner is not None and owner is not person:
         person = register.join(person, owner) or person
-    if new_bsuid is not None and (owner is None or owner.now is person):
-        register.bind_bsuid(person, new_bsuid, new_line, at, "notice")
-    return person, cuts
+    if notice.new_bsuid is not None and (owner is None or owner.now is person):
+        register.bind_bsuid(person, notice.new_bsuid, notice.new_line, notice.at, "notice")
+    return person
+
+
+def _changed_already(register: Register, notice: Notice) -> Person | None:
+    """Whoever changed from this number to that one before, where neither changed hands since."""
+    org_id, old_line, old_bsuid, new_line, _, at, _ = notice
+    told = [n for n in register.notices if n.org_id == org_id and n.at < at and old_line in (n.old_line, n.new_line)]
+    last = max(told, key=lambda n: n.at, default=None)
+    if old_line is None or last is None or (last.old_line, last.new_line) != (old_line, new_line):
+        return None
+    if old_bsuid is not None and last.old_bsuid not in (None, old_bsuid):
+        return None
+    there = None if new_line is None else register.history((org_id, "phone", new_line)).covering(at)
+    return None if there is None else there.owner
+
+
+def _left(register: Register, notice: Notice) -> bool:
+    """Whether the person with the old BSUID had given the old number up by an earlier notice."""
+    org_id, old_line, old_bsuid, _, _, at, _ = notice
+    person = register.of_bsuid(org_id, old_bsuid)
+    history = register.history((org_id, "phone", old_line or ""))
+    there = history.covering(at)
+    if person is None or (there is not None and there.owner is person):
+        return False
+    return any(
+        h.owner is person and h.ended_by == "notice" and h.until is not None and h.until < at for h in history.holdings
+    )
 
 
 def part(register: Register, cut: Cut, first: datetime) -> Person:
@@ -56,6 +90,7 @@ def part(register: Register, cut: Cut, first: datetime) -> Person:
     if took.until is None and stranger.phone is None:
         stranger.reach_at(cut.line)
     register.touch(cut.person)
+    register.touch(stranger)
     return stranger
 
 

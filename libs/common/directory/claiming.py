@@ -1,14 +1,14 @@
 """The directory's word on which phone a customer has. Pure, on a loaded register.
 
 Law 1: whoever is known at the phone by their messages alone is the directory's customer for it; two of the directory's stay two.
-Law 2: a phone that two share stays with the first, until the directory tells the first with another.
+Law 2: a phone that two share stays with the first, until the directory tells the first with another, or they give it up: then it is the other's.
 Law 3: the word counts since its own time: a number that was given up after that is no address any more.
 """
 
 from datetime import datetime
 
 from libs.common.directory.holdings import History, Person
-from libs.common.directory.register import Register, never
+from libs.common.directory.register import Freed, Register, never
 from libs.common.phone import canonical, same_line
 
 
@@ -37,9 +37,43 @@ def give_up(register: Register, person: Person, number: str, at: datetime) -> No
     """The directory says that the customer has another number now: what Meta never confirmed is theirs no more."""
     history = register.history((person.org_id, "phone", canonical(number)))
     current = history.current
-    if current is not None and current.owner is person and current.seen is None:
-        register.ended(history, current, max(at, current.since), "directory")
+    if current is not None and current.owner is person:
+        register.freed.append(Freed(person, canonical(number), at))
+        if current.seen is None:
+            register.ended(history, current, max(at, current.since), "directory")
     register.touch(person)
+
+
+def inherit(register: Register) -> None:
+    """What became free goes to whoever shares it; they are loaded."""
+    freed, register.freed = register.freed, []
+    for one in freed:
+        _inherit(register, one)
+
+
+def _inherit(register: Register, freed: Freed) -> None:
+    """The line goes to whoever shares it by the directory's word: of several to the one who was told first."""
+    history = register.history((freed.person.org_id, "phone", freed.line))
+    current, leaver = history.current, freed.person.now
+    if current is not None and current.owner is not leaver:
+        return
+    others = [p for p in register.people.values() if p.now is p and p is not leaver and _tells(p, freed)]
+    if not others:
+        return
+    heir = min(others, key=lambda person: (person.phone_at or freed.at, str(person.customer_id)))
+    since = max(freed.at, heir.phone_at or freed.at)
+    if current is not None:
+        since = max(since, current.since)
+        register.ended(history, current, since, "directory")
+    elif history.last is not None and history.last.until is not None:
+        since = max(since, history.last.until)
+    history.take(heir, since, "directory", never)
+
+
+def _tells(person: Person, freed: Freed) -> bool:
+    """Whether the line is this person's phone by the directory's word."""
+    listed = person.listed and person.org_id == freed.person.org_id
+    return listed and person.phone is not None and canonical(person.phone) == freed.line
 
 
 def _given_up_since(register: Register, history: History, at: datetime) -> bool:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from libs.common.directory import changes, conversations
+from libs.common.directory import changes, claiming, conversations
 from libs.common.directory.conversations import Address, Strange
 from libs.common.directory.holdings import Origin, Person, Source
 from libs.common.directory.identity_rows import (
@@ -18,6 +18,7 @@ from libs.common.directory.identity_rows import (
     end_links_of,
     keep_notices,
     load,
+    load_sharing,
     notices_of,
     write_customers,
     write_identities,
@@ -27,7 +28,7 @@ from libs.common.directory.register import Cut, Id, Notice, Register, Sighting
 from libs.common.errors import Transient
 from libs.common.ids import identity_lock
 from libs.common.locks import IDENTITIES, lock
-from libs.common.phone import from_wa_id, spellings
+from libs.common.phone import canonical, from_wa_id, spellings
 
 if TYPE_CHECKING:
     import asyncpg
@@ -103,7 +104,13 @@ async def bind(db: "Connection", bindings: Sequence[Binding], now: datetime) -> 
 def _sighting(one: Binding) -> Sighting:
     number = from_wa_id(one.wa_id) or one.phone
     origin: Origin = "inbound" if one.source == "shared" else "outbound"
-    return Sighting(one.org_id, number, one.wa_id, one.bsuid, one.at, one.source, meant=one.customer_id, origin=origin)
+    sent_to = None if one.phone is None else canonical(one.phone)
+    return Sighting(
+        *(one.org_id, number, one.wa_id, one.bsuid, one.at, one.source),
+        meant=one.customer_id,
+        origin=origin,
+        sent_to=sent_to,
+    )
 
 
 async def resolve(db: "Connection", told: Sequence[Sighting | Notice], now: datetime) -> list[Resolved]:
@@ -154,13 +161,15 @@ async def open_register(db: "Connection", ids: Iterable[Id], customers: Iterable
 
 async def finish(db: "Connection", register: Register, cuts: Sequence[Cut] = ()) -> None:
     """Write all that changed, and what follows from it for merged, parted and moved customers."""
+    if register.freed:
+        await load_sharing(db, register, {(one.person.org_id, one.line) for one in register.freed})
+        claiming.inherit(register)
     parted = [
         (changes.part(register, cut, first), messages)
         for cut in cuts
         for first, messages in await _strangers(db, register, cut)
     ]
-    everybody = [*register.people.values(), *register.fresh]
-    await write_customers(db, everybody)
+    await write_customers(db, [*register.people.values(), *register.fresh])
     await end_links(db, register.touched.values())
     merges = {
         Merge(loser.org_id, loser.customer_id, loser.now.customer_id)
@@ -178,13 +187,16 @@ async def _strangers(
     db: "Connection", register: Register, cut: Cut
 ) -> list[tuple[datetime, list[tuple[UUID, UUID, datetime, str]]]]:
     """What a stranger wrote in the threads of whoever had given the line up."""
-    ids = {p.customer_id for p in register.people.values() if p.now is cut.person.now and p.customer_id is not None}
-    wa_ids = [number.removeprefix("+") for number in spellings(cut.line)]
-    asked = Strange(cut.person.org_id, sorted(ids), wa_ids, list(cut.strange), cut.at)
-    messages = await conversations.strange(db, asked)
+    messages = await conversations.strange(db, _asked(register, cut))
     if messages:
         return [(min(at for _, _, at, _ in messages), messages)]
     return [(cut.at, [])] if cut.strange else []
+
+
+def _asked(register: Register, cut: Cut) -> Strange:
+    ids = {p.customer_id for p in register.people.values() if p.now is cut.person.now and p.customer_id is not None}
+    wa_ids = [number.removeprefix("+") for number in spellings(cut.line)]
+    return Strange(cut.person.org_id, sorted(ids), wa_ids, list(cut.strange), cut.at)
 
 
 async def _split(db: "Connection", stranger: Person, messages: list[tuple[UUID, UUID, datetime, str]]) -> None:

@@ -69,6 +69,15 @@ select c.org_id, c.customer_id, c.origin, c.name, c.phone, c.told_phone, c.upser
    for update of c
 """
 
+# Those of the directory whose phone it is, whoever has the line.
+_SHARING = """
+select c.customer_id
+  from unnest($1::text[], $2::text[]) as u (org_id, phone)
+  cross join lateral (
+       select c.customer_id from customers c where c.org_id = u.org_id and c.phone = u.phone and c.origin = 'directory' limit 10 offset 0
+       ) c
+"""
+
 _ALIASES = "select alias, customer_id from customer_aliases where alias = any($1::uuid[])"
 
 _ROWS = """
@@ -195,6 +204,14 @@ async def load(db: "Connection", register: Register, ids: Iterable[Id], customer
         if row[3] in register.people:
             _take_row(register, row)
     _complete(register)
+
+
+async def load_sharing(db: "Connection", register: Register, lines: Iterable[tuple[str, str]]) -> None:
+    """The same for the directory's customers who have one of these lines (organisation, number) as their phone, whoever has the line itself."""
+    asked = sorted({(org_id, number) for org_id, line in lines for number in spellings(line)})
+    found = {row[0] for row in await db.fetch(_SHARING, *_columns(asked, 2))}
+    if unknown := sorted(found - register.people.keys()):
+        _take_people(register, await db.fetch(_OWNERS, [], [], [], unknown))
 
 
 def _take_people(register: Register, rows: Iterable[Any]) -> None:

@@ -40,7 +40,9 @@ class Sighting(NamedTuple):
     meant: UUID | None = None
     origin: Origin | None = None
     also: str | None = None
-    """Another spelling of the same line, as Meta has it."""
+    """Another number under which Meta has the same person (digits): as a rule a spelling of the same line."""
+    sent_to: str | None = None
+    """The line to which we had sent what this was told of."""
 
     @property
     def line(self) -> str | None:
@@ -48,7 +50,13 @@ class Sighting(NamedTuple):
 
     @property
     def ids(self) -> list[Id]:
-        return _ids(self.org_id, self.line, self.bsuid)
+        found = _ids(self.org_id, self.line, self.bsuid)
+        others = {self.sent_to, self.also_line} - {self.line}
+        return found + [(self.org_id, "phone", line) for line in others if line is not None]
+
+    @property
+    def also_line(self) -> str | None:
+        return None if self.also is None else canonical(f"+{self.also}")
 
 
 class Notice(NamedTuple):
@@ -95,6 +103,15 @@ class Cut:
     strange: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """``person`` has ``line`` no more since ``at``, or has another one instead by the directory's word."""
+
+    person: Person
+    line: str
+    at: datetime
+
+
 class Register:
     """The people and identities that a batch concerns. Load everything named first; afterwards write what changed."""
 
@@ -108,6 +125,7 @@ class Register:
         self.joins: list[tuple[Person, Person]] = []
         self.touched: dict[int, Person] = {}
         self.moves: list[Moved] = []
+        self.freed: list[Freed] = []
 
     # ── what is known ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -162,6 +180,7 @@ class Register:
             self.bind_bsuid(who, bsuid, line, seen.at, seen.source)
         if line is not None:
             self._bind_line(who, line, bsuid, seen)
+        who = self._same_account(who, seen)
         if who.name is None:
             who.name = seen.name
         return who
@@ -222,6 +241,22 @@ class Register:
                 self._bind_line(who, seen.line, seen.bsuid, seen)
         return who
 
+    def _same_account(self, who: Person, seen: Sighting) -> Person:
+        """Meta names another number for an account than it was written to, or than its card says: both are one person's."""
+        org_id, line = seen.org_id, seen.line
+        sent_to = None if seen.sent_to == line else self.of_line(org_id, seen.sent_to, seen.at)
+        if sent_to is not None and not self.another(sent_to, seen.bsuid):
+            who = self.join(sent_to.owner, who) or who
+        also = seen.also_line
+        if (
+            also is not None
+            and line is not None
+            and also != line
+            and not self.history((org_id, "phone", also)).holdings
+        ):
+            self._bind_line(who, also, None, seen._replace(number=f"+{seen.also}", wa_id=seen.also, also=None))
+        return who
+
     def bind_bsuid(self, who: Person, bsuid: str, line: str | None, at: datetime, source: Source) -> None:
         history = self.history((who.org_id, "bsuid", bsuid))
         last = history.last
@@ -274,6 +309,7 @@ class Register:
     def ended(self, history: History, holding: Holding, at: datetime, source: Source) -> bool:
         if not history.end(holding, at, source):
             return False
+        self.freed.append(Freed(holding.owner, canonical(holding.value), at))
         self.lost(holding)
         return True
 

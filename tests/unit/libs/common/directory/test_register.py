@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
+
 from libs.common.directory.changes import change
-from libs.common.directory.claiming import claim
+from libs.common.directory.claiming import claim, inherit
 from libs.common.directory.holdings import Person
 from libs.common.directory.register import Notice, Register, Sighting
 
@@ -60,6 +62,19 @@ def test_a_notice_said_again_changes_nothing() -> None:
     assert {key: [h.row for h in history.holdings] for key, history in register.histories.items()} == before
 
 
+@pytest.mark.parametrize("before", [None, B1])
+@pytest.mark.parametrize("stranger", [None, "GB.3"])
+def test_the_same_change_under_a_later_time_moves_no_stranger(before: str | None, stranger: str | None) -> None:
+    register = Register()
+    kim = register.see(seen(0, OLD, B1))
+    change(register, changed(5, OLD, NEW))
+    pat = register.see(seen(6, OLD, stranger))
+    assert change(register, changed(7, OLD, NEW, before, B2)) == (kim, [])
+    change(register, changed(8, OLD, None, B1, B2))
+    assert register.see(seen(9, OLD, stranger)) is pat is not kim
+    assert register.see(seen(9, NEW)) is register.see(seen(9, None, B2)) is kim
+
+
 def test_whoever_had_the_new_number_before_the_notice_is_somebody_else() -> None:
     register = Register()
     before = register.see(seen(0, NEW, "GB.9"))
@@ -96,6 +111,40 @@ def test_a_customer_of_the_directory_is_adopted_with_a_phone_and_never_joined_wi
     claim(register, pat, OLD, at(3))
     assert register.see(seen(4, OLD)) is pat
     assert register.see(seen(4, None, B1)) is kim
+
+
+def test_a_line_that_is_given_up_goes_to_whoever_shares_it_by_the_directorys_word() -> None:
+    register = Register()
+    kim, pat = listed(register, 1), listed(register, 2)
+    for person, hour in ((kim, 0), (pat, 1)):
+        person.told_phone = OLD
+        person.reach_at(OLD, at(hour))
+        claim(register, person, OLD, at(hour))
+    register.see(seen(2, OLD, B1))
+    change(register, changed(5, OLD, NEW))
+    inherit(register)
+    assert register.see(seen(6, OLD)) is pat
+    assert register.see(seen(6, NEW)) is register.see(seen(4, OLD)) is kim
+
+
+def test_a_number_that_meta_names_for_the_one_written_to_is_the_same_persons() -> None:
+    register = Register()
+    kim = listed(register)
+    claim(register, kim, OLD, at(0))
+    writer = register.see(seen(1, NEW))
+    answer = Sighting(ORG, NEW, NEW[1:], None, at(2), "answer", meant=kim.customer_id, origin="outbound", sent_to=OLD)
+    assert register.see(answer) is kim
+    assert writer is not None
+    assert writer.now is kim
+
+
+def test_the_number_on_the_senders_card_is_theirs_unless_it_is_somebodys() -> None:
+    register = Register()
+    kim = register.see(seen(0, OLD)._replace(also=NEW[1:]))
+    assert register.see(seen(1, NEW)) is kim
+    pat = register.see(seen(0, BRAZIL))
+    register.see(seen(1, OLD)._replace(also=BRAZIL[1:]))
+    assert register.see(seen(2, BRAZIL)) is pat is not kim
 
 
 def test_nothing_is_bound_that_is_older_than_seven_days() -> None:
