@@ -52,10 +52,11 @@ class Changed(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an item belongs."""
+    """Where an item belongs; ``settled``: how often who is behind the conversation had been settled anew when it was found."""
 
     org_id: str
     conversation_id: UUID
+    settled: int
 
 
 def is_settled(found: Found, wanted: Wanted) -> bool:
@@ -90,13 +91,14 @@ async def places(pool: Pool, asked: Sequence[Wanted | Changed], now: datetime) -
                     raise Transient("a business number was taken out of the directory meanwhile")
                 if isinstance(one, Changed) or not is_settled(there, one):
                     unsettled[n] = one._replace(org_id=there.org_id, phone_number_id=there.phone_number_id)
-                elif there.conversation_id is not None:
-                    placed[n] = Place(there.org_id, there.conversation_id)
+                elif there.conversation_id is not None and there.settled is not None:
+                    placed[n] = Place(there.org_id, there.conversation_id, there.settled)
             if not unsettled:
                 return [placed[n] for n in range(len(asked))]
             placed = {n: place for n, place in placed.items() if n not in open_}
             async with db.transaction():
-                placed |= dict(zip(unsettled, await settle(db, list(unsettled.values()), now), strict=True))
+                found_now = await settle(db, list(unsettled.values()), now)
+                placed = await _after(db, placed) | dict(zip(unsettled, found_now, strict=True))
     raise Transient("who is who changes all the time")
 
 
@@ -118,9 +120,19 @@ async def settle(db: Connection, wanted: Sequence[Wanted | Changed], now: dateti
     ]
     found = await conversations.find(db, [(one.org_id, who, one.phone_number_id) for _, one, who in known])
     placed: list[Place | None] = [None] * len(wanted)
-    for (n, one, _), conversation_id in zip(known, found, strict=True):
-        placed[n] = None if conversation_id is None else Place(one.org_id, conversation_id)
+    for (n, one, _), thread in zip(known, found, strict=True):
+        placed[n] = None if thread is None else Place(one.org_id, *thread)
     return placed
+
+
+async def _after(db: Connection, placed: dict[int, Place | None]) -> dict[int, Place | None]:
+    """The same places after what was settled in the same call: that outdates none of them."""
+    known = {n: place for n, place in placed.items() if place is not None}
+    settled = await conversations.settled(db, [(place.org_id, place.conversation_id) for place in known.values()])
+    after = {
+        n: p if now is None else p._replace(settled=now) for (n, p), now in zip(known.items(), settled, strict=True)
+    }
+    return placed | after
 
 
 def _told(one: Wanted | Changed) -> Sighting | Notice:

@@ -21,13 +21,16 @@ class Found(NamedTuple):
     conversation_id: UUID | None
     wa_id: str | None
     bsuid: str | None
+    settled: int | None
+    """How often who is behind the conversation was settled anew."""
 
 
 class Entry(NamedTuple):
-    """A message (or, without ``provider_id``, a call) for a conversation."""
+    """A message (or, without ``provider_id``, a call) for a conversation. ``settled``: as it was when the conversation was found."""
 
     org_id: str
     conversation_id: UUID
+    settled: int
     account: str
     provider_id: str | None
     kind: str | None
@@ -56,7 +59,7 @@ class Standing(NamedTuple):
 
 # "offset 0": each sender is looked up by key. A hash of a whole table may look cheap while the table is small, and it grows.
 _FIND = """
-select n.org_id, n.phone_number_id, w.customer_id, w.since, b.customer_id, c.conversation_id, c.wa_id, c.bsuid
+select n.org_id, n.phone_number_id, w.customer_id, w.since, b.customer_id, c.conversation_id, c.wa_id, c.bsuid, c.settled
   from unnest($1::text[], $2::text[], $3::text[]) with ordinality as s (phone_number_id, wa_id, bsuid, place)
   left join lateral (
        select n.org_id, coalesce(n.replaced_by, n.phone_number_id) as phone_number_id
@@ -69,7 +72,7 @@ select n.org_id, n.phone_number_id, w.customer_id, w.since, b.customer_id, c.con
        select i.customer_id from customer_identities i where i.org_id = n.org_id and i.kind = 'bsuid' and i.value = s.bsuid offset 0
        ) b on true
   left join lateral (
-       select c.conversation_id, c.wa_id, c.bsuid from conversations c
+       select c.conversation_id, c.wa_id, c.bsuid, c.settled from conversations c
         where c.org_id = n.org_id and c.phone_number_id = n.phone_number_id and c.customer_id = coalesce(w.customer_id, b.customer_id) offset 0
        ) c on true
  order by s.place
@@ -82,14 +85,15 @@ async def find(db: Connection, senders: Sequence[tuple[str, str | None, str | No
 
 
 # One write per conversation: the update that moves the window is also the lock that keeps the conversation from being merged away. It is fed in
-# the order of ids. The window moves by greatest(), whoever comes first.
+# the order of ids. The window moves by greatest(), whoever comes first. Where somebody settled meanwhile who is behind the conversation, the lock is
+# waited for and nothing is stored: the sender may be somebody else by now.
 _RECORD = """
 with incoming as materialized (
-    select * from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::text[], $8::timestamptz[],
-                         $9::timestamptz[], $10::bool[], $11::text[], $12::text[]) with ordinality
-               as i (org_id, conversation_id, account, provider_id, kind, content, reply_to, at, received_at, opens, wa_id, bsuid, place)
+    select * from unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::timestamptz[],
+                         $10::timestamptz[], $11::bool[], $12::text[], $13::text[]) with ordinality
+               as i (org_id, conversation_id, settled, account, provider_id, kind, content, reply_to, at, received_at, opens, wa_id, bsuid, place)
 ), newest as materialized (
-    select i.org_id, i.conversation_id, max(i.at) filter (where i.opens) as customer_at,
+    select i.org_id, i.conversation_id, min(i.settled) as settled, max(i.at) filter (where i.opens) as customer_at,
            max(i.at) filter (where i.opens and i.provider_id is not null) as inbound_at,
            max(i.at) filter (where i.wa_id is not null) as wa_id_at, max(i.at) filter (where i.bsuid is not null) as bsuid_at,
            (array_agg(i.wa_id order by i.at desc) filter (where i.wa_id is not null))[1] as wa_id,
@@ -106,7 +110,7 @@ with incoming as materialized (
            wa_id_at = case when c.wa_id = n.wa_id then greatest(c.wa_id_at, n.wa_id_at) else c.wa_id_at end,
            bsuid_at = case when c.bsuid = n.bsuid then greatest(c.bsuid_at, n.bsuid_at) else c.bsuid_at end
       from newest n
-     where c.conversation_id = n.conversation_id and c.org_id = n.org_id
+     where c.conversation_id = n.conversation_id and c.org_id = n.org_id and c.settled = n.settled
  returning c.org_id, c.conversation_id, c.customer_id, c.refused_at, c.first_refused_at, c.last_refused_at,
            old.last_customer_at as opened_before,
            new.last_customer_at as opened_at
@@ -133,7 +137,7 @@ select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.refused
 async def record(db: Connection, entries: Sequence[Entry]) -> list[Standing]:
     """Store the messages once, move the windows, and say what stands, in the order given. Each provider id is named once.
 
-    ``conversation_id`` is None where the conversation is gone (merged into another meanwhile): nothing was stored of that entry.
+    ``conversation_id`` is None where the conversation is gone (merged into another meanwhile) or was settled anew: nothing was stored of that entry.
     """
     return [Standing(*row) for row in await db.fetch(_RECORD, *_columns(entries))]
 

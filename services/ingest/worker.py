@@ -148,7 +148,7 @@ async def _store(items: Sequence[tuple[_Item, Place]], deps: Deps) -> list[Recor
     async with deps.pool.acquire() as db, db.transaction() if keywords else nullcontext():
         standing = await queries.record(db, entries)
         if any(one.conversation_id is None for one in standing):
-            raise Transient("a conversation was merged meanwhile")
+            raise Transient("who is who was settled anew meanwhile")
         await clear(db, _signs(items))
         if keywords:
             await consent.hear_keywords(db, entries, standing)

@@ -43,8 +43,7 @@ async def met(
         conversation = place.conversation_id
         async with pool.acquire() as db:
             entry = queries.Entry(
-                ORG,
-                conversation,
+                *place,
                 number,
                 f"wamid.{uuid4()}",
                 "text",

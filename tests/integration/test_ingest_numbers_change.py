@@ -1,5 +1,6 @@
 """A person is not a number: who has it when, and what becomes of threads, links and addresses when it goes to somebody else."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from itertools import permutations
 from uuid import uuid4
@@ -8,8 +9,12 @@ import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import open_pool
+from libs.common.errors import Transient
 from libs.common.events.topics import INBOUND_MESSAGES
+from services.ingest import identify, queries
+from services.ingest.identify import Wanted
 from services.ingest.understood import Sender
+from tests.support.databases import somebody_waits
 from tests.support.ingest import ORG, Ingest, now, tell_org
 from tests.support.people import NOBODY, People
 from tests.support.webhooks import NUMBER, WA_ID, a_message, a_value, a_webhook, of_messages
@@ -329,6 +334,44 @@ async def test_an_address_is_as_new_as_the_last_message_that_named_it(people: Pe
     assert await people.writes(5, Sender(None, B1)) == await people.writes(6, Sender(None, B1)) == kims
     who = await people.who(kims)
     assert (who["wa_id_at"], who["bsuid_at"]) == (people.at(0), people.at(6))
+
+
+# ── Somebody is settled while a message is on its way into the thread ───────────────────────────────────────────────────────────
+
+
+async def found(people: People, sender: Sender) -> queries.Entry:
+    """A message whose thread was found, and that is not stored yet."""
+    at = people.at(2)
+    (place,) = await identify.places(people.pool, [Wanted("", NUMBER, sender, at, at)], now())
+    assert place is not None
+    said = {"kind": "text", "text": "x"}
+    return queries.Entry(*place, NUMBER, f"wamid.{uuid4()}", "text", said, None, at, at, True, *sender.ids)  # noqa: FBT003 -- a row
+
+
+async def test_a_message_is_not_stored_where_a_notice_was_faster(people: People) -> None:
+    kims = await people.writes(0, Sender(OLD, None))
+    entry = await found(people, Sender(OLD, None))
+    await people.changes(1, Sender(OLD, None), Sender(NEW, None))
+    async with people.pool.acquire() as db:
+        (standing,) = await queries.record(db, [entry])
+    assert (standing.conversation_id, standing.message_id) == (None, None)
+    assert (await people.who(kims))["messages"] == 1
+    assert await people.writes(2, Sender(OLD, None)) != kims
+
+
+async def test_a_message_that_was_being_stored_when_a_notice_came_is_parted_all_the_same(people: People) -> None:
+    kims = await people.writes(0, Sender(OLD, None))
+    entry = await found(people, Sender(OLD, None))
+    async with people.pool.acquire() as db:
+        async with db.transaction():
+            await queries.record(db, [entry])
+            notice = asyncio.create_task(people.changes(1, Sender(OLD, None), Sender(NEW, None)))
+            await somebody_waits(db)
+        with pytest.raises(Transient):
+            await notice
+    await people.changes(1, Sender(OLD, None), Sender(NEW, None))
+    assert (await people.who(kims))["messages"] == 1
+    assert await people.count("messages") == 2
 
 
 # ── As the worker has it ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -53,22 +53,38 @@ update conversations c
 """
 
 _FIND = """
-select c.conversation_id
+select c.conversation_id, c.settled
   from unnest($1::text[], $2::uuid[], $3::text[]) with ordinality as u (org_id, customer_id, phone_number_id, place)
   left join lateral (
-       select c.conversation_id from conversations c
+       select c.conversation_id, c.settled from conversations c
         where c.phone_number_id = u.phone_number_id and c.customer_id = u.customer_id and c.org_id = u.org_id offset 0
        ) c on true
  order by u.place
 """
 
-# What a conversation is reached by is its customer's now; what is not gives way to what they have instead, or to nothing.
+_HOLD = """
+select from unnest($1::text[], $2::uuid[]) as u (org_id, customer_id)
+  join conversations c on c.customer_id = u.customer_id and c.org_id = u.org_id
+ order by c.conversation_id
+   for no key update of c
+"""
+
+_SETTLED = """
+select c.settled
+  from unnest($1::text[], $2::uuid[]) with ordinality as u (org_id, conversation_id, place)
+  left join conversations c on c.conversation_id = u.conversation_id and c.org_id = u.org_id
+ order by u.place
+"""
+
+# What a conversation is reached by is its customer's now; what is not gives way to what they have instead, or to nothing. Whoever found the
+# conversation before this finds it again (``settled``).
 _KEEP_OWN = """
 update conversations c
    set wa_id = case when k.wa_id then c.wa_id else u.wa_id end,
        wa_id_at = case when k.wa_id then c.wa_id_at when u.wa_id is not null then u.at end,
        bsuid = case when k.bsuid then c.bsuid else u.bsuid end,
-       bsuid_at = case when k.bsuid then c.bsuid_at when u.bsuid is not null then u.at end
+       bsuid_at = case when k.bsuid then c.bsuid_at when u.bsuid is not null then u.at end,
+       settled = c.settled + 1
   from unnest($1::text[], $2::uuid[], $3::timestamptz[], $4::text[], $5::text[]) as u (org_id, customer_id, at, wa_id, bsuid)
   join conversations o on o.customer_id = u.customer_id and o.org_id = u.org_id
   cross join lateral (
@@ -78,7 +94,7 @@ update conversations c
                        where i.org_id = o.org_id and i.kind = 'bsuid' and i.value = o.bsuid and i.customer_id = o.customer_id) as bsuid
        offset 0
        ) k
- where c.conversation_id = o.conversation_id and c.org_id = o.org_id and not (k.wa_id and k.bsuid)
+ where c.conversation_id = o.conversation_id and c.org_id = o.org_id
 """
 
 # Whether an open window goes with the customer to another number, Meta does not say: it counts as closed, as after a refusal, until
@@ -154,17 +170,35 @@ async def readdress(db: "Connection", addresses: Sequence[Address]) -> None:
         await db.execute(_READDRESS, *_columns(addresses))
 
 
-async def find(db: "Connection", wanted: Sequence[tuple[str, UUID, str]]) -> list[UUID | None]:
+class Thread(NamedTuple):
+    """A conversation, and how often who is behind it was settled anew."""
+
+    conversation_id: UUID
+    settled: int
+
+
+async def find(db: "Connection", wanted: Sequence[tuple[str, UUID, str]]) -> list[Thread | None]:
     """Organisation, customer, business number → the conversation, in the order given."""
-    return [row[0] for row in await db.fetch(_FIND, *_columns(wanted))] if wanted else []
+    rows = await db.fetch(_FIND, *_columns(wanted)) if wanted else []
+    return [None if row[0] is None else Thread(*row) for row in rows]
+
+
+async def settled(db: "Connection", threads: Sequence[tuple[str, UUID]]) -> list[int | None]:
+    """Organisation, conversation → how often who is behind it was settled anew, in the order given; None where it is gone."""
+    return [row[0] for row in await db.fetch(_SETTLED, *_columns(threads))] if threads else []
 
 
 async def keep_own(
     db: "Connection", people: Sequence[tuple[str, UUID, datetime | None, str | None, str | None]]
 ) -> None:
-    """Organisation, customer, since when, wa_id, BSUID: where a conversation's address is not its customer's, these are."""
+    """Organisation, customer, since when, wa_id, BSUID: where a conversation's address is not its customer's, these are.
+
+    Their conversations are locked in the order of their ids, and count as settled anew.
+    """
     if people:
-        await db.execute(_KEEP_OWN, *_columns(people))
+        columns = _columns(people)
+        await db.execute(_HOLD, *columns[:2])
+        await db.execute(_KEEP_OWN, *columns)
 
 
 async def close_windows(db: "Connection", closed: Sequence[tuple[str, UUID, datetime]]) -> None:

@@ -181,6 +181,9 @@ async def finish(db: "Connection", register: Register, cuts: Sequence[Cut] = ())
     await _follow(db, register)
     for stranger, messages in parted:
         await _split(db, stranger.now, messages)
+    for cut in cuts:
+        if await conversations.strange(db, _asked(register, cut)):
+            raise Transient("a message was stored meanwhile")  # before the conversation was locked, which it is now
 
 
 async def _strangers(
