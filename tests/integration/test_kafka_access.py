@@ -1,7 +1,7 @@
 """``transom topics --acls``, applied to a real broker: who may write and read what, and nobody else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,13 +15,19 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from libs.common.clock import utc_now
 from libs.common.events.access import PRINCIPALS, Principal
-from libs.common.events.topics import TOPICS
+from libs.common.events.topics import OUTBOUND_INTENTS, TOPICS
+from libs.common.kafka.consumer import BatchConsumer
+from libs.common.kafka.lane import Subscription
+from libs.common.kafka.producer import Producer
+from libs.common.kafka.records import of_values
 from libs.common.kafka.topics import declare
 from tests.support.command import environment, transom
 from tests.support.secured_kafka import ADMIN, SecuredKafka, apply, connection
 from tests.support.servers import RunServers
 from tests.support.topics import EVERY_TOPIC
+from tests.support.waiting import eventually
 
 PREFIX = "p."
 
@@ -110,8 +116,38 @@ async def test_a_user_writes_and_reads_what_is_declared_and_nothing_else(secured
     user = f"transom-{principal.name}"
     assert await may_write(secured, user) == {topic.name for topic in principal.may_write}
     async with a_record_everywhere(secured):
-        group = f"{PREFIX}replay.x" if principal.name == "operator" else f"{PREFIX}{principal.group or principal.name}"
+        group = (
+            f"{PREFIX}replay.x" if principal.name == "operator" else f"{PREFIX}{principal.group or principal.name}.x"
+        )
         assert await may_read(secured, user, group) == {topic.name for topic in principal.reads}
+
+
+async def test_a_service_reads_and_commits_in_the_group_that_it_makes_for_a_topic(secured: str) -> None:
+    """Each subscription has a group of its own, by the name of its topic."""
+    seen: list[bytes | None] = []
+
+    async def handle(values: Sequence[bytes | None]) -> None:
+        seen.extend(values)
+
+    as_router = connection(secured, "transom-router", PREFIX)
+    assert OUTBOUND_INTENTS.name in await may_write(secured, ADMIN)
+    async with (
+        Producer(as_router) as producer,
+        BatchConsumer(
+            as_router,
+            group="router",
+            service="router",
+            subscriptions=[Subscription(OUTBOUND_INTENTS, lambda record: record.value, of_values(handle))],
+            producer=producer,
+            now=utc_now,
+        ),
+    ):
+        await eventually(lambda: seen)
+    admin = AIOKafkaAdminClient(**connection(secured, ADMIN).client_options())
+    await admin.start()
+    committed = await admin.list_consumer_group_offsets(f"{PREFIX}router.{OUTBOUND_INTENTS.name}")
+    await admin.close()
+    assert sum(place.offset for place in committed.values()) == len(seen)
 
 
 async def test_a_user_that_nobody_declared_writes_and_reads_nothing(secured: str) -> None:
@@ -122,7 +158,7 @@ async def test_a_user_that_nobody_declared_writes_and_reads_nothing(secured: str
 
 async def test_nobody_reads_in_the_group_of_a_service_but_the_service(secured: str) -> None:
     async with a_record_everywhere(secured):
-        assert await may_read(secured, "transom-platform", f"{PREFIX}ingest") == set()
+        assert await may_read(secured, "transom-platform", f"{PREFIX}ingest.webhooks.v1") == set()
 
 
 async def test_who_has_no_password_is_nobody(secured: str) -> None:

@@ -30,7 +30,10 @@ REPLAY = "replay."
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A user on the brokers. It reads in the consumer group of its name, or in ``group``; a service also writes the dead letters of what it reads."""
+    """A user on the brokers. It reads in consumer groups whose names begin with its own, or with ``group``: a service has one for each topic.
+
+    A service also writes the dead letters of what it reads.
+    """
 
     name: str
     writes: tuple[Topic, ...]
@@ -122,6 +125,6 @@ def acls(topic_prefix: str = "", user_prefix: str = "transom-") -> Iterator[Acl]
                 yield Acl(user, "topic", name, ("Create", "Alter", "AlterConfigs", "DescribeConfigs"))
             yield Acl(user, "group", f"{topic_prefix}{REPLAY}", ("Read", "Describe"), prefixed=True)
         elif one.is_service and one.reads:
-            yield Acl(user, "group", f"{topic_prefix}{one.group or one.name}", ("Read",))
+            yield Acl(user, "group", f"{topic_prefix}{one.group or one.name}.", ("Read",), prefixed=True)
         elif one.reads:  # their groups are their own affair, within their name
             yield Acl(user, "group", f"{topic_prefix}{one.name}", ("Read",), prefixed=True)
