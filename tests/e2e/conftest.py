@@ -1,6 +1,6 @@
 """One system for all end-to-end tests that leave the servers alone. These tests come last, so that it does not run idle beside the others."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +16,9 @@ from tests.support.servers import Kind, RunServers
 from tests.support.standin import StandIn
 from tests.support.system import Servers, System
 from tests.support.topics import OwnTopics
+
+Place = Callable[[str], Awaitable[Servers]]
+"""Makes what a system runs on, under a name of its own; it is gone when the run ends."""
 
 HERE = Path(__file__).parent
 PARTITIONS = 2
@@ -33,24 +36,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def shared_system(
-    run_servers: RunServers,
-    kafka_admin: AIOKafkaAdminClient,
-    database_template: str,
-    redis_server: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[System]:
+async def a_place(
+    run_servers: RunServers, kafka_admin: AIOKafkaAdminClient, database_template: str, redis_server: str
+) -> AsyncIterator[Place]:
+    """Topics, a database and a Redis database of its own for each system that a run needs."""
     kafka_bootstrap, postgres_dsn = run_servers.address(Kind.KAFKA), run_servers.address(Kind.POSTGRES)
     async with AsyncExitStack() as ending:
-        topics = OwnTopics(kafka_admin, f"e2e-{uuid4().hex[:12]}.")
-        ending.push_async_callback(topics.delete)
-        await topics.create(partitions=PARTITIONS)
-        dsn = await databases.make_database(postgres_dsn, database_template)
-        ending.push_async_callback(databases.drop_database, postgres_dsn, dsn)
-        redis_url = ending.enter_context(leased_database(redis_server, seconds=3600))
-        servers = Servers(kafka_bootstrap, topics.prefix, dsn, redis_url)
-        folder = tmp_path_factory.mktemp("system")
-        yield await ending.enter_async_context(System(servers, run_servers.watchdog, folder, **SHORT))
+
+        async def make(name: str) -> Servers:
+            topics = OwnTopics(kafka_admin, f"{name}-{uuid4().hex[:12]}.")
+            ending.push_async_callback(topics.delete)
+            await topics.create(partitions=PARTITIONS)
+            dsn = await databases.make_database(postgres_dsn, database_template)
+            ending.push_async_callback(databases.drop_database, postgres_dsn, dsn)
+            redis_url = ending.enter_context(leased_database(redis_server, seconds=3600))
+            return Servers(kafka_bootstrap, topics.prefix, dsn, redis_url)
+
+        yield make
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shared_system(
+    a_place: Place, run_servers: RunServers, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[System]:
+    folder = tmp_path_factory.mktemp("system")
+    async with System(await a_place("e2e"), run_servers.watchdog, folder, **SHORT) as system:
+        yield system
 
 
 @pytest_asyncio.fixture
@@ -58,32 +69,18 @@ async def system(shared_system: System) -> AsyncIterator[System]:
     """The system, whole. After the test every log line is in order and holds nothing private."""
     await shared_system.mend()
     yield shared_system
-    assert not shared_system.leaks()
-    bugs = {"task.failed", "service.failed", "consumer.stopped"}
-    assert [line for line in shared_system.lines() if line["event"] in bugs] == []
+    _in_order(shared_system)
 
 
 @pytest_asyncio.fixture(scope="session")
 async def shared_field(
-    run_servers: RunServers,
-    kafka_admin: AIOKafkaAdminClient,
-    database_template: str,
-    redis_server: str,
-    tmp_path_factory: pytest.TempPathFactory,
+    a_place: Place, run_servers: RunServers, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Field]:
-    kafka_bootstrap, postgres_dsn = run_servers.address(Kind.KAFKA), run_servers.address(Kind.POSTGRES)
-    async with AsyncExitStack() as ending:
-        topics = OwnTopics(kafka_admin, f"field-{uuid4().hex[:12]}.")
-        ending.push_async_callback(topics.delete)
-        await topics.create(partitions=PARTITIONS)
-        dsn = await databases.make_database(postgres_dsn, database_template)
-        ending.push_async_callback(databases.drop_database, postgres_dsn, dsn)
-        redis_url = ending.enter_context(leased_database(redis_server, seconds=3600))
-        standin = await ending.enter_async_context(StandIn())
-        servers = Servers(kafka_bootstrap, topics.prefix, dsn, redis_url)
+    folder = tmp_path_factory.mktemp("field")
+    async with StandIn() as standin:
         addresses = {"GRAPH_BASE_URL": standin.url, "TWILIO_BASE_URL": standin.url}
-        system = System(servers, run_servers.watchdog, tmp_path_factory.mktemp("field"), **SHORT, **addresses)
-        yield Field(await ending.enter_async_context(system), standin)
+        async with System(await a_place("field"), run_servers.watchdog, folder, **SHORT, **addresses) as system:
+            yield Field(system, standin)
 
 
 @pytest_asyncio.fixture
@@ -92,6 +89,11 @@ async def field(shared_field: Field) -> AsyncIterator[Field]:
     await shared_field.system.mend()
     shared_field.standin.reset()
     yield shared_field
-    assert not shared_field.system.leaks()
+    _in_order(shared_field.system)
+
+
+def _in_order(system: System) -> None:
+    """Every log line follows the schema, tells of no bug, and holds nothing private."""
+    assert not system.leaks()
     bugs = {"task.failed", "service.failed", "consumer.stopped"}
-    assert [line for line in shared_field.system.lines() if line["event"] in bugs] == []
+    assert [line for line in system.lines() if line["event"] in bugs] == []

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.support.garages import TEMPLATE, Garage, a_garage
+from tests.support.garages import TEMPLATE, a_garage
 from tests.support.standin import Meta, StandIn
 from tests.support.system import System
 
@@ -23,6 +23,3 @@ async def opened(field: Field, name: str = "AcmeMotors", **org: object) -> Meta:
 def template(name: str, **fields: object) -> dict[str, object]:
     """A template of the load file without placeholders."""
     return {**TEMPLATE, "name": name, "body": "Your car is ready."} | fields
-
-
-__all__ = ["Field", "Garage", "opened", "template"]
