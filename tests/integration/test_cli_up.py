@@ -27,6 +27,8 @@ from tests.support.waiting import eventually
 FILE = "transom.env"
 LENT = "transom_demo_"
 NOWHERE = "127.0.0.1:1"
+_START_SECONDS = 120.0
+"""Servers and services all start at once, on a machine that may have other work."""
 
 
 class Up:
@@ -55,7 +57,8 @@ class Up:
             self._look()
             return holds()
 
-        await eventually(alive_and_so, f"{what}: {self.out.read_text()}")
+        # to look costs what the servers need for their start: all processes of the machine are read
+        await eventually(alive_and_so, f"{what}: {self.out.read_text()}", seconds=_START_SECONDS, every=0.1)
 
     async def ready(self) -> None:
         await self.until(lambda: "ready: addresses are in" in self.out.read_text(), "the ready line")
@@ -123,6 +126,7 @@ async def answers(url: str) -> int:
         return answer.status
 
 
+@pytest.mark.timeout(400)
 async def test_up_serves_until_ctrl_c_and_again_on_the_same_folder_until_it_is_killed(open_folder: Path) -> None:
     folder = open_folder / "data of mine"
     with up(folder) as first:

@@ -6,11 +6,17 @@ from collections.abc import Callable
 DEADLINE_SECONDS = 40.0
 
 
-async def eventually(condition: Callable[[], object], what: str = "what the test waits for") -> None:
-    """Return when ``condition`` holds; fail with ``what`` when it does not come true."""
+async def eventually(
+    condition: Callable[[], object],
+    what: str = "what the test waits for",
+    *,
+    seconds: float = DEADLINE_SECONDS,
+    every: float = 0.01,
+) -> None:
+    """Return when ``condition`` holds; fail with ``what`` when it does not come true. A dear condition is asked less often."""
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 -- the condition is the code under test's to make true
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(every)
     except TimeoutError:
-        raise AssertionError(f"did not come true in {DEADLINE_SECONDS:.0f} s: {what}") from None
+        raise AssertionError(f"did not come true in {seconds:.0f} s: {what}") from None
