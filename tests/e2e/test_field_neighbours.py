@@ -85,7 +85,7 @@ async def test_a_waba_that_is_not_the_numbers_changes_nothing(at: Meta, field: F
 PAYMENT = 131042
 
 
-@pytest.mark.parametrize("code", [130429, PAYMENT])
+@pytest.mark.parametrize("code", [PAYMENT, pytest.param(130429, marks=pytest.mark.proof)])
 async def test_a_resting_neighbour_delays_nobody(at: Meta, field: Field, code: int) -> None:
     system = field.system
     other = Meta(await a_garage(system, "Other Motors"))

@@ -146,12 +146,16 @@ async def test_up_serves_until_ctrl_c_and_again_on_the_same_folder_until_it_is_k
         assert await second.ends(signal.SIGKILL) == -signal.SIGKILL
 
 
-@pytest.mark.timeout(300)
-async def test_up_that_is_ended_while_it_starts_leaves_nothing_and_starts_again_at_last(open_folder: Path) -> None:
+STARTING = ("kafka.Kafka", "bin/postgres", "deploy.local.sandbox", "sms-bridge")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("moment", [STARTING[0], *(pytest.param(one, marks=pytest.mark.proof) for one in STARTING[1:])])
+async def test_up_that_is_ended_while_it_starts_leaves_nothing_and_starts_again_at_last(
+    open_folder: Path, moment: str
+) -> None:
     folder = open_folder / "data"
-    moments = ("bin/postgres", "kafka.Kafka", "deploy.local.sandbox", "sms-bridge")
-    endings = [(moment, number) for moment in moments for number in (signal.SIGINT, signal.SIGKILL)]
-    for moment, number in endings:
+    for number in (signal.SIGINT, signal.SIGKILL):
         with up(folder) as interrupted:
             await interrupted.until(partial(interrupted.has_started, moment), moment)
             await interrupted.ends(number)

@@ -112,6 +112,7 @@ async def a_record_everywhere(bootstrap: str) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS, ids=lambda one: one.name)
+@pytest.mark.proof
 async def test_a_user_writes_and_reads_what_is_declared_and_nothing_else(secured: str, principal: Principal) -> None:
     user = f"transom-{principal.name}"
     assert await may_write(secured, user) == {topic.name for topic in principal.may_write}
@@ -122,6 +123,7 @@ async def test_a_user_writes_and_reads_what_is_declared_and_nothing_else(secured
         assert await may_read(secured, user, group) == {topic.name for topic in principal.reads}
 
 
+@pytest.mark.proof
 async def test_a_service_reads_and_commits_in_the_group_that_it_makes_for_a_topic(secured: str) -> None:
     """Each subscription has a group of its own, by the name of its topic."""
     seen: list[bytes | None] = []
@@ -150,17 +152,20 @@ async def test_a_service_reads_and_commits_in_the_group_that_it_makes_for_a_topi
     assert sum(place.offset for place in committed.values()) == len(seen)
 
 
+@pytest.mark.proof
 async def test_a_user_that_nobody_declared_writes_and_reads_nothing(secured: str) -> None:
     assert await may_write(secured, "transom-nobody", idempotent=False) == set()
     async with a_record_everywhere(secured):
         assert await may_read(secured, "transom-nobody", None) == set()
 
 
+@pytest.mark.proof
 async def test_nobody_reads_in_the_group_of_a_service_but_the_service(secured: str) -> None:
     async with a_record_everywhere(secured):
         assert await may_read(secured, "transom-platform", f"{PREFIX}ingest.webhooks.v1") == set()
 
 
+@pytest.mark.proof
 async def test_who_has_no_password_is_nobody(secured: str) -> None:
     wrong = connection(secured, "transom-ingest").client_options() | {"sasl_plain_password": "guess"}
     producer = AIOKafkaProducer(**wrong)

@@ -213,6 +213,7 @@ async def test_below_a_closed_folder_postgres_lives_elsewhere_and_leaves_nothing
 
 
 @ROOT_ALONE
+@pytest.mark.proof
 def test_programs_that_are_closed_to_others_are_copied_to_where_postgres_lives(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)

@@ -4,6 +4,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
+import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.db import pauses, sends
@@ -133,6 +134,7 @@ async def test_whoever_looks_at_many_accounts_comes_to_each_of_them(garage: Gara
     assert found == [(f"number {n}", n != 3) for n in range(7)]
 
 
+@pytest.mark.proof
 async def test_fifty_thousand_rows_of_one_conversation_are_looked_at_once(
     line: Line[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
