@@ -45,6 +45,12 @@ async def requests(garage: Garage) -> list[dict[str, Any]]:
     return [one["body"] for one in sent if one["phone_number_id"] == garage.phone_number_id]
 
 
+async def waits(system: System, intent_id: str) -> None:
+    """Return when Meta has refused the message for now."""
+    refused = "select 1 from sends where message_id = $1::uuid and state = 'pending' and tries > 0"
+    await system.until(lambda: system.value(refused, intent_id), "the message waits")
+
+
 async def conversations(garage: Garage) -> int:
     count: int = await garage.system.value("select count(*) from conversations where org_id = $1", garage.org_id)
     return count
@@ -140,7 +146,7 @@ async def test_what_waits_for_a_number_that_moves_goes_to_the_new_one(system: Sy
     await upserted(garage, kim.phone, customer_id)
     fault = await system.sandbox.fault("meta", "throttle", number=garage.phone_number_id)
     (intent_id,) = await system.intend(kim.intent(actor="staff", content=TEMPLATE))
-    await system.decided(intent_id)
+    await waits(system, intent_id)
     await upserted(garage, new.phone, customer_id)
     await system.sandbox.clear_faults(fault)
     assert await system.way(intent_id, 2) == ("template", "whatsapp", "template_requested")
@@ -157,6 +163,7 @@ async def test_what_names_a_number_given_up_while_it_waits_goes_to_whoever_has_i
     fault = await system.sandbox.fault("meta", "throttle", number=garage.phone_number_id)
     (intent_id,) = await system.intend(kim.first_contact(actor="staff", content=TEMPLATE))
     assert (await system.decided(intent_id))["conversation_id"] == kim.conversation_id
+    await waits(system, intent_id)
     notice = {
         "from": kim.phone.lstrip("+"),
         "id": f"wamid.{uuid4().hex}",
