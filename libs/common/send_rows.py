@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -17,6 +17,12 @@ EVERY_ACCOUNT = "*"
 """The account of a pause that holds for all accounts of its provider."""
 Key = tuple[str, UUID, int]
 """org_id, message_id, attempt"""
+FAULT_REST = timedelta(seconds=10)
+"""How long an account that people must mend rests before a call tries it out, at first."""
+FAULT_REST_GROWTH = 1.05
+"""Each try that meets the fault again makes the rest so much longer: a minute after a quarter of an hour."""
+FAULT_REST_LONGEST = timedelta(minutes=3)
+"""Reached after an hour."""
 UNANSWERED = "unanswered"
 """The reason of a pause whose account answered nothing: each try may cost a message a call, so one at a time is made."""
 

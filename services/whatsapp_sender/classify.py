@@ -29,7 +29,7 @@ from libs.common.faults import (
 )
 from libs.common.phone import from_wa_id
 from libs.common.providers.meta import INVALID_PARAMETER, WRONG_NUMBER_ID, fault_of
-from libs.common.sending.outcomes import Accepted, Curve, Refused, RetryLater, Returned, SendOutcome, Unknown
+from libs.common.sending.outcomes import MENDING, Accepted, Curve, Refused, RetryLater, Returned, SendOutcome, Unknown
 from services.whatsapp_sender import pace
 
 _MAX_ID = 512
@@ -54,7 +54,7 @@ def classify(account: str, status: int, body: object, after: timedelta | None = 
     if code is None:
         return _by_status(status, after, answered=True)
     if code == INVALID_PARAMETER and _code(error.get("error_subcode")) == WRONG_NUMBER_ID:
-        return RetryLater("account", pace.BREAKER, code, after, fault=True)
+        return RetryLater("account", MENDING, code, after, fault=True)
     fault = fault_of(code)
     return (
         _unlisted(status, code, error, after) if isinstance(fault, UnknownFault) else _of(fault, code, after, template)
@@ -66,7 +66,7 @@ def _of(fault: Fault, code: str, after: timedelta | None, template: bool) -> Sen
         case AccountFault("templates"):
             return RetryLater("templates", pace.SPAM, code, after, fault=True)
         case AccountFault():
-            return RetryLater("account", pace.BREAKER, code, after, fault=True)
+            return RetryLater("account", MENDING, code, after, fault=True)
         case Throttled("pair"):
             return RetryLater("pair", pace.PAIR, code, after)
         case Throttled():
@@ -87,7 +87,7 @@ def _unlisted(status: int, code: str, error: dict[str, object], after: timedelta
     if error.get("is_transient") is True or not _is_refusal(status) or status == HTTPStatus.REQUEST_TIMEOUT:
         return Unknown(code, answered=True)
     if status == HTTPStatus.UNAUTHORIZED:
-        return RetryLater("account", pace.BREAKER, code, after, fault=True)
+        return RetryLater("account", MENDING, code, after, fault=True)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return RetryLater("account", pace.THROUGHPUT, code, after)
     return Refused(code)

@@ -94,6 +94,43 @@ async def test_an_account_out_of_order_that_says_so_afterwards_rests_until_a_sta
 
 
 async def test_an_account_fault_of_the_templates_leaves_other_messages_alone(
+async def test_what_is_told_again_or_of_earlier_calls_lets_an_account_that_is_well_rest_no_more(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    first, second, third = [await garage.command(await kim(garage, sandbox)) for _ in range(3)]
+    burnt = [await sent(line, garage, command) for command in (first, second)]
+    await hears(garage, burnt[0], failed("131042"))
+    garage.now.forward(timedelta(minutes=1))
+    # as the router does
+    await garage.execute("update messages set attempt = 2 where message_id = $1", first.message_id)
+    await hears(garage, await sent(line, garage, again(first)), "sent")
+    assert await garage.fetch("select * from pauses") == []
+
+    effects = await hears(garage, burnt[1], failed("131042"))  # called before, and told late
+    assert [r.reason for r in effects.refusals] == ["account"]
+    effects = await hears(garage, burnt[0], failed("131042"))  # told twice
+    assert effects.refusals == []
+    assert await garage.fetch("select * from pauses") == []
+
+    garage.now.forward(SECOND)  # a later call: the account is out of order again
+    await hears(garage, await sent(line, garage, third), failed("131042"))
+    assert len(await garage.fetch("select * from pauses")) == 1
+
+
+async def test_a_template_that_was_read_anew_is_not_stale_because_a_failure_is_told_twice(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    _, command = await to_closed(garage, sandbox)
+    wamid = await sent(line, garage, command)
+    await hears(garage, wamid, failed("132012"))
+    await garage.execute(
+        "update messages set status = 'failed', reason = 'provider_refused', seq = 1, failed_at = now()"
+    )
+    await garage.execute("update templates set stale_since = null, stale_code = null")
+    await hears(garage, wamid, failed("132012"))
+    assert await template_of(garage) == ("APPROVED", None)
+
+
     line: Line[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     _, template = await to_closed(garage, sandbox)

@@ -202,11 +202,11 @@ async def test_media_that_meta_cannot_fetch_is_tried_a_few_times(
 async def test_a_row_of_an_account_at_rest_ends_at_its_deadline(
     line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:
-    command = await garage.command(await kim(garage, sandbox), expires_in=timedelta(seconds=30))
+    command = await garage.command(await kim(garage, sandbox), expires_in=timedelta(seconds=4))
     await sandbox.fault("meta", "fail", code=131031)
     await accept(line, command)
     await line.claim_once()
-    garage.now.forward(timedelta(seconds=30))
+    garage.now.forward(timedelta(seconds=4))
     await line.claim_once()
     assert await garage.states(command) == ["pending"]  # its account rests: nobody looks
     await line.sweep_once()

@@ -91,11 +91,12 @@ class Match:
 
 
 class AccountTrouble(NamedTuple):
-    """An account that is not in order, as a late status says."""
+    """An account that was not in order when a message was called, as a late status says."""
 
     provider: Provider
     account: str
     scope: AccountScope
+    called_at: datetime
     code: str
 
 
@@ -118,7 +119,8 @@ class Folded:
     signs: list[Sign] = field(default_factory=list)
     gone: list[tuple[Used, str, datetime]] = field(default_factory=list)
     stale: list[tuple[Used, str, datetime]] = field(default_factory=list)
-    troubles: set[AccountTrouble] = field(default_factory=set)
+    troubles: dict[tuple[Provider, str, AccountScope], AccountTrouble] = field(default_factory=dict)
+    """Of each account that of the latest call."""
     pricing: list[Pricing] = field(default_factory=list)
     stopped: list[Stopped] = field(default_factory=list)
     proofs: dict[Provider, set[Key]] = field(default_factory=dict)
@@ -169,6 +171,10 @@ class Folded:
             if messages[refusal.org_id, refusal.intent_id].state.status not in _ARRIVED
         ]
 
+    def _trouble(self, trouble: AccountTrouble) -> None:
+        known = self.troubles.setdefault(trouble[:3], trouble)
+        self.troubles[trouble[:3]] = max(known, trouble)
+
     def _refer(self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus) -> bool:
         """Keep what the failure says about others; whether the message goes to the router instead of ending here."""
         fault = meta.fault_of(status.code)
@@ -178,10 +184,12 @@ class Folded:
         if match.route == "template" and match.account and match.template and match.language:
             used = Used(match.org_id, match.account, match.template, match.language)
         match fault:
+            case _ if not _waits(message, match):
+                pass
             case WindowClosed() if match.route != "template":
                 self.refused.append((match.org_id, conversation_id, called_at))
             case AccountFault(scope) if match.account is not None:
-                self.troubles.add(AccountTrouble("meta", match.account, scope, code))
+                self._trouble(AccountTrouble("meta", match.account, scope, called_at, code))
             case TemplateGone(now_is) if used is not None:
                 self.gone.append((used, now_is, max(status.at, called_at)))
             case TemplateNeedsSync() if used is not None:
@@ -203,9 +211,10 @@ class Folded:
     def _refer_sms(self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus) -> bool:
         """The same of an SMS. A bridge that was taken has used its day, so only plain text is decided again: when the account is well, or once more."""
         fault = twilio.fault_of(status.code)
-        if isinstance(fault, AccountFault) and match.account is not None:
+        if isinstance(fault, AccountFault) and match.account is not None and _waits(message, match):
             account = match.account if twilio.is_of_sender(status.code) else EVERY_ACCOUNT
-            self.troubles.add(AccountTrouble("sms", account, fault.scope, status.code or ""))
+            called_at = match.called_at or status.at
+            self._trouble(AccountTrouble("sms", account, fault.scope, called_at, status.code or ""))
         if match.route == "bridge" or not isinstance(fault, AccountFault | TransientFault):
             return False
         reason: RefusalReason = "account" if isinstance(fault, AccountFault) else "transient"
@@ -216,7 +225,7 @@ class Folded:
         self, message: LockedMessage, conversation_id: UUID, match: Match, status: ProviderStatus, reason: RefusalReason
     ) -> None:
         """Tell the router, if the message still waits for this attempt."""
-        if message.state.status in _UNSETTLED and message.state.attempt == match.attempt:
+        if _waits(message, match):
             self.effects.refusals.append(
                 OutboundRefused(
                     intent_id=match.send_id,
@@ -236,6 +245,11 @@ class Folded:
             self.unreached.append(
                 Unreached(match.org_id, conversation_id, "sms", match.to, fault, status.code, "status", status.at)
             )
+
+
+def _waits(message: LockedMessage, match: Match) -> bool:
+    """Whether the message waits for this attempt. Else a failure is told again or too late: what it said of others may be mended."""
+    return message.state.status in _UNSETTLED and message.state.attempt == match.attempt
 
 
 def _ended_by_provider(message: LockedMessage, match: Match) -> bool:

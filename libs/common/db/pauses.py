@@ -5,15 +5,22 @@ out by one call at a time, over all replicas. What was learned from a late statu
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from libs.common.db.pool import Connection
-from libs.common.send_rows import EVERY_ACCOUNT, Key, Pause, PauseKey, PauseProof, PauseScope, ProviderName
-
-FAULT_REST = timedelta(seconds=15)
-"""How long an account with a fault rests before it is tried out; doubled each time it is still there."""
-FAULT_REST_LONGEST = timedelta(minutes=5)
+from libs.common.send_rows import (
+    EVERY_ACCOUNT,
+    FAULT_REST,
+    FAULT_REST_GROWTH,
+    FAULT_REST_LONGEST,
+    Key,
+    Pause,
+    PauseKey,
+    PauseProof,
+    PauseScope,
+    ProviderName,
+)
 
 _COLUMNS = "account, scope, until_at, tries, reason, kind, proof, since"
 
@@ -23,12 +30,14 @@ select {_COLUMNS} from pauses where provider = $1 and account = any($2::text[])
    for update
 """  # noqa: S608 -- constants of this module
 
-# A fault stands until it is proved to be mended, whatever else is answered meanwhile.
+# A fault stands until it is proved to be mended, whatever else is answered meanwhile. The end that was put off for a
+# call that tried it out counts no more once that is answered: whoever writes has read the pause and knows other ends.
 _REST = """
 insert into pauses as p (provider, account, scope, until_at, tries, reason, kind, proof, since)
 select $1, u.* from unnest($2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::timestamptz[]) as u
 on conflict (provider, account, scope) do update
-   set until_at = greatest(p.until_at, excluded.until_at), tries = greatest(p.tries, excluded.tries), probed_at = null,
+   set until_at = case when p.probed_at is null then greatest(p.until_at, excluded.until_at) else excluded.until_at end,
+       tries = greatest(p.tries, excluded.tries), probed_at = null,
        kind = case when p.kind = 'fault' then p.kind else excluded.kind end,
        reason = case when p.kind = 'fault' and excluded.kind <> 'fault' then p.reason else excluded.reason end,
        proof = case when p.kind = 'fault' and p.proof = 'status' then p.proof else excluded.proof end,
@@ -36,37 +45,50 @@ on conflict (provider, account, scope) do update
 """
 
 # Many messages fail late for one reason: together they cause one pause. It grows once for each call that tried it out.
+# What is told of a call from before that one, or from before one that proved the account well, says nothing new.
 _REST_ACCOUNT = """
 insert into pauses as p (provider, account, scope, until_at, tries, reason, kind, proof, since)
-values ($1, $2, $3, $4::timestamptz + $6::interval, 1, $5, 'fault', $8, $4)
+select $1, $2, $3, $4::timestamptz + $6::interval, 1, $5, 'fault', $8, $4
+ where not exists (select from account_proofs f
+                    where f.provider = $1 and f.account = $2 and f.scope = $3 and f.called_at >= $10)
 on conflict (provider, account, scope) do update
-   set until_at = case when p.kind = 'fault' and p.probed_at is null then p.until_at
-                       when p.kind = 'fault' then $4::timestamptz + least($6::interval * power(2, least(p.tries, 30)), $7::interval)
+   set until_at = case when p.kind = 'fault' and (p.probed_at is null or p.probed_at > $10) then p.until_at
+                       when p.kind = 'fault'
+                       then $4::timestamptz + least($6::interval * power($9::float8, least(p.tries, 100)), $7::interval)
                        else greatest(p.until_at, excluded.until_at) end,
-       tries = case when p.kind <> 'fault' then 1 when p.probed_at is null then p.tries else p.tries + 1 end,
+       tries = case when p.kind <> 'fault' then 1
+                    when p.probed_at is null or p.probed_at > $10 then p.tries
+                    else p.tries + 1 end,
        reason = excluded.reason,
        kind = 'fault',
        proof = case when p.kind = 'fault' and p.proof = 'status' then p.proof else excluded.proof end,
        since = case when p.kind = 'fault' then p.since else excluded.since end,
-       probed_at = null
+       probed_at = case when p.kind = 'fault' and p.probed_at > $10 then p.probed_at end
 """
 
 _ASK_FOR_PROOF = "select exists (select from pauses where provider = $1 and kind = 'fault' and proof = 'status')"
 
 _PROVEN = """
-delete from pauses p
- using unnest($2::text[], $3::uuid[], $4::int[]) as u (org_id, message_id, attempt)
-  join sends s using (org_id, message_id, attempt)
- where p.provider = $1 and p.kind = 'fault' and p.proof = 'status'
-   and s.provider = p.provider and s.claimed_at >= p.since
-   and (p.account = s.account or p.account = $5)
-   and (p.scope = 'all' or s.template)
-returning p.account
+with ended as (
+    delete from pauses p
+     using unnest($2::text[], $3::uuid[], $4::int[]) as u (org_id, message_id, attempt)
+      join sends s using (org_id, message_id, attempt)
+     where p.provider = $1 and p.kind = 'fault' and p.proof = 'status'
+       and s.provider = p.provider and s.claimed_at >= p.since
+       and (p.account = s.account or p.account = $5)
+       and (p.scope = 'all' or s.template)
+    returning p.account, p.scope, s.claimed_at
+), kept as (
+    insert into account_proofs as f (provider, account, scope, called_at)
+    select $1, account, scope, max(claimed_at) from ended group by account, scope
+    on conflict (provider, account, scope) do update set called_at = greatest(f.called_at, excluded.called_at)
+)
+select account from ended
 """
 
 _PROBE = """
 update pauses p
-   set until_at = $4, probed_at = $5
+   set until_at = $4, probed_at = coalesce(p.probed_at, $5)
   from unnest($2::text[], $3::text[]) as u (account, scope)
  where p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at < $4
 """
@@ -121,13 +143,17 @@ async def rest_account(
     *,
     proof: PauseProof,
     scope: PauseScope = "all",
+    called_at: datetime | None = None,
 ) -> None:
     """The account is not in order, as ``reason`` (the provider's code) says: it rests until a call that tries it out proves it well.
 
     ``account`` as in ``sends``; ``EVERY_ACCOUNT`` where the fault is the provider account's, whatever the sender. ``proof``: by what it was
-    learned, and by what it ends. A repeat while nobody has tried it out changes nothing. Call inside a transaction, and last in it.
+    learned, and by what it ends. ``called_at``: when the call was made that met the fault, now where it is not told. A
+    repeat while nobody has tried it out changes nothing, nor does a call from before the account was proved well. Call
+    inside a transaction, and last in it.
     """
-    await db.execute(_REST_ACCOUNT, provider, account, scope, now, reason, FAULT_REST, FAULT_REST_LONGEST, proof)
+    curve = FAULT_REST, FAULT_REST_LONGEST, proof, FAULT_REST_GROWTH
+    await db.execute(_REST_ACCOUNT, provider, account, scope, now, reason, *curve, called_at or now)
 
 
 async def proven(db: Connection, provider: ProviderName, sends: Iterable[Key]) -> list[str]:

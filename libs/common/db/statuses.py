@@ -245,10 +245,8 @@ async def _tell_others(db: Connection, folded: Folded, now: datetime) -> None:
         log.warning("template.stale", org_id=template.org_id, template=template.name, language=template.language)
     for provider, sends in sorted(folded.proofs.items()):
         await pauses.proven(db, provider, sends)
-    for trouble in sorted(folded.troubles):
-        await pauses.rest_account(
-            db, trouble.provider, trouble.account, trouble.code, now, proof="status", scope=trouble.scope
-        )
+    for provider, account, scope, called_at, code in sorted(folded.troubles.values()):
+        await pauses.rest_account(db, provider, account, code, now, proof="status", scope=scope, called_at=called_at)
 
 
 def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Generic, Literal, TypeVar
 
 from libs.common.events.outbound import RefusalReason
+from libs.common.send_rows import FAULT_REST, FAULT_REST_GROWTH, FAULT_REST_LONGEST
 
 PreparedT = TypeVar("PreparedT")
 
@@ -24,6 +25,10 @@ class Curve:
     base: timedelta
     factor: float
     cap: timedelta
+
+
+MENDING = Curve(FAULT_REST, FAULT_REST_GROWTH, FAULT_REST_LONGEST)
+"""How long an account rests that people must mend, before the next call tries it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,5 +151,5 @@ class Timings:
     """Safety net: rows that nobody handed over in memory are found this often; also the sweeper's period."""
     look: timedelta = timedelta(seconds=30)
     """A send of unknown outcome is looked at this often at least; soon after its call every ``poll``."""
-    proof: timedelta = timedelta(seconds=60)
+    proof: timedelta = timedelta(seconds=30)
     """How long the status of an accepted call is waited for that shall prove an account to be well; then the next one tries."""

@@ -236,7 +236,8 @@ def pauses_after(
     """The pauses that answers cause whose reason is not the message's or its customer's. Each comes with what its call probed.
 
     Many calls are under way when an account is throttled: together they cause one pause. It grows when the account is throttled again
-    after its end, and begins anew when that was long ago.
+    after its end, and begins anew when that was long ago. Where one call tried it
+    out, the next may as soon as the pause says, not when the lease of the one before is over.
     """
     new: dict[PauseKey, Pause] = {}
     for row, probes, retry in retries:
@@ -244,6 +245,9 @@ def pauses_after(
         if at is None:
             continue
         before = standing.get(at)
+        alone = (
+            before is not None and before.kind != "throttle" and at in probes
+        )  # no other call tried it out meanwhile
         if at in new:
             tries = new[at].tries
         elif before is None or now - before.until > _FORGOTTEN_AFTER:
@@ -251,10 +255,10 @@ def pauses_after(
         else:
             # probing put off the end of the pause a little; a pause that ends later than that has grown already
             over = max(now, (row.claimed_at or now) + _LONGEST_GAP) if at in probes else now
-            alone = before.kind != "throttle" and at in probes  # no other call tried it out meanwhile
             tries = before.tries + (1 if alone or before.until <= over else 0)
         until = now + wait(retry, tries, jitter)
-        known = [pause.until for pause in (new.get(at), before) if pause is not None]
+        # the end of a pause that this call alone tried out was put off for it until now
+        known = [pause.until for pause in (new.get(at), None if alone else before) if pause is not None]
         kind = _kind(retry)
         since = before.since if before is not None and before.kind == kind else now
         new[at] = Pause(*at, max([until, *known]), tries, retry.code, kind, "answer", since)

@@ -20,7 +20,7 @@ from libs.common.answers import read_answer
 from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
 from libs.common.providers.twilio import RUNGS, fault_of, is_of_creation, is_of_sender
-from libs.common.sending.outcomes import Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
+from libs.common.sending.outcomes import MENDING, Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import Fate, Listed, OutgoingSms
 
 _API = "/2010-04-01"
@@ -36,7 +36,6 @@ _CLOSED_DOORS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED,
 _ENDED = frozenset({"failed", "undelivered", "canceled"})
 
 _BREATHER = Curve(timedelta(seconds=1), 2.0, timedelta(minutes=1))
-_MENDING = Curve(timedelta(seconds=15), 2.0, timedelta(minutes=10))
 _PAUSE = Curve(timedelta(seconds=15), 2.0, timedelta(minutes=5))
 _PATIENCE = 5
 
@@ -207,11 +206,11 @@ def _not_processed(status: int, code: str | None, retry_after: str | None) -> Se
         return RetryLater("account", _BREATHER, said, after=_seconds(retry_after))
     match fault:
         case AccountFault():
-            return RetryLater("account" if is_of_sender(code) else "provider", _MENDING, said, fault=True)
+            return RetryLater("account" if is_of_sender(code) else "provider", MENDING, said, fault=True)
         case TransientFault(certain=True):
             return RetryLater("message", _PAUSE, said, limit=_PATIENCE)
         case UnknownFault() if status in _CLOSED_DOORS:
-            return RetryLater("provider", _MENDING, said, fault=True)
+            return RetryLater("provider", MENDING, said, fault=True)
         case _:
             return Refused(said)
 

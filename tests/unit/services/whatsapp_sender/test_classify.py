@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.sending.outcomes import Accepted, Refused, RetryLater, Returned, SendOutcome, Unknown
+from libs.common.sending.outcomes import MENDING, Accepted, Refused, RetryLater, Returned, SendOutcome, Unknown
 from services.whatsapp_sender import pace
 from services.whatsapp_sender.classify import classify
 from services.whatsapp_sender.pace import asked_wait
@@ -21,7 +21,7 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 def mended(code: str, after: timedelta | None = None) -> RetryLater:
-    return RetryLater("account", pace.BREAKER, code, after, fault=True)
+    return RetryLater("account", MENDING, code, after, fault=True)
 
 
 def stray(code: str) -> RetryLater:
