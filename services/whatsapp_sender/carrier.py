@@ -14,15 +14,16 @@ from libs.common.db.statuses import (
     keep_provider_ids,
     store_provider_ids,
 )
+from libs.common.db.told_templates import Told, keep_told
 from libs.common.db.windows import refuse_windows
-from libs.common.directory import marks, templates
+from libs.common.directory import templates
 from libs.common.directory.addressing import Address
 from libs.common.directory.consents import Stopped, refused_marketing
+from libs.common.directory.recipients import Unreached, remember
 from libs.common.events.content import OutContent
 from libs.common.events.outbound import Channel, OutboundRefused
 from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, stops_marketing
 from libs.common.ids import callback_data
-from libs.common.logging import get_logger
 from libs.common.providers.meta import fault_of
 from libs.common.sending.outcomes import Evidence, Refused, Returned, SendOutcome, Unclear, Verdict
 from libs.common.sending.rows import Claim, Key, News, ProviderName, SendRow, Settled
@@ -33,8 +34,6 @@ from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
 from services.whatsapp_sender.recipients import learn
 from services.whatsapp_sender.sweep import Silence, weigh
-
-log = get_logger()
 
 CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
 
@@ -59,9 +58,9 @@ class WhatsappCarrier:
         return row.command.get("route") == "template"
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[Ready]]:
-        """Window, consent, template and number, read afresh; before a resend also whether the first call has turned up."""
+        """Window, consent, template, number and address, read afresh; before a resend also what the first call came to."""
         seen = await queries.evidence(db, [row for row in rows if row.resends])
-        facts = await queries.facts(db, rows, self._window, seen)
+        facts = await queries.facts(db, rows, self._window, seen, now)
         return {
             row.key: judge(_route(row), _address(row), facts[row.key], now) if any(_address(row)) else Refused(None)
             for row in rows
@@ -109,27 +108,23 @@ class WhatsappCarrier:
 
     async def _tell_others(self, db: Connection, told: Sequence[tuple[SendRow, str]], now: datetime) -> None:
         """What Meta's answers say about addresses and templates: others need not find it out again."""
-        marked: list[marks.Mark] = []
-        gone: list[tuple[templates.Used, str, datetime]] = []
-        stale: list[tuple[templates.Used, str, datetime]] = []
+        unreached: list[Unreached] = []
+        gone: list[Told] = []
+        stale: list[Told] = []
         for row, code in told:
             used, address = _used(row), _address(row)
             match fault_of(code):
-                case RecipientFault("unreachable", timedelta() as lasts) if to := address.to or address.recipient:
-                    marked.append(
-                        marks.Mark(row.org_id, "whatsapp", to, "unreachable", code, "answer", now, now + lasts)
-                    )
+                case RecipientFault() as fault if to := address.to or address.recipient:
+                    whose = row.org_id, row.conversation_id
+                    unreached.append(Unreached(*whose, "whatsapp", to, fault, code, "answer", now))
                 case TemplateGone(status) if used is not None:
                     gone.append((used, status, now))
                 case TemplateNeedsSync() if used is not None:
                     stale.append((used, code, now))
                 case _:
                     pass
-        await marks.mark(db, marked)
-        for template in await templates.gone(db, gone):
-            log.warning("template.gone", org_id=template.org_id, template=template.name, language=template.language)
-        for template in await templates.stale(db, stale):
-            log.warning("template.stale", org_id=template.org_id, template=template.name, language=template.language)
+        await remember(db, unreached)
+        await keep_told(db, gone, stale)
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
         """A message that was accepted after its claim was lost: ``evidence`` finds its id."""

@@ -3,6 +3,7 @@
 Rule 1: the window is judged by the same rule as at the router (``libs.common.window``), without the margin for queueing.
 Rule 2: what stands against it goes back to the router, which knows other ways: window closed, consent withdrawn, template gone.
 Rule 3: only an address that is still the customer's is written to; a number given up may be a stranger's, so the router decides anew.
+Rule 4: what was decided before its address was marked as out of reach does not buy the same failure: it goes back too.
 """
 
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class Facts:
     arrived: bool = False
     """Whether the message turned out to have reached the customer by an earlier attempt."""
     to_is_theirs: bool | None = None
+    unreachable: bool = False
+    """Whether the address was marked since this was decided: nothing arrives there by WhatsApp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ def _objection(route: str, address: Address, facts: Facts, now: datetime) -> Ref
         return "address_changed"
     if not facts.whatsapp_allowed:
         return "consent_off"
+    if facts.unreachable:
+        return "unreachable"
     if route != "template":
         return None if facts.window.is_open(now) else "window_closed"
     if facts.template_status != "APPROVED":

@@ -1,7 +1,7 @@
 """The statements of the WhatsApp sender. They work on many rows of many tenants at once, and each names the tenant of every row."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,8 @@ from libs.common.window import Window
 from services.whatsapp_sender.gate import Facts
 from services.whatsapp_sender.sweep import CaughtUp
 
-# A conversation that was merged into another one is asked for under its old id.
+# A conversation that was merged into another one is asked for under its old id. No session is decided for an address
+# that is marked, so any mark is newer; a template that was asked for may be.
 _FACTS = """
 select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_customer_at, c.refused_at,
        c.first_refused_at, c.last_refused_at,
@@ -30,10 +31,14 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
             then exists (select from customer_identities i
                           where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.named and i.customer_id = c.customer_id)
        end as to_is_theirs,
+       exists (select from address_marks x
+                where x.org_id = u.org_id and x.channel = 'whatsapp' and x.address = u.goes_to and x.until > $10
+                  and (u.template is null or x.at >= u.decided_at)) as unreachable,
        u.retried is not null and exists (select from messages m
                 where m.org_id = u.org_id and m.message_id = u.retried and m.status in ('delivered', 'read')) as arrived
-  from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[]) with ordinality
-    as u (org_id, conversation_id, account, template, language, named, retried, n)
+  from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $8::text[],
+              $9::timestamptz[]) with ordinality
+    as u (org_id, conversation_id, account, template, language, named, retried, goes_to, decided_at, n)
   left join whatsapp_numbers w on w.org_id = u.org_id and w.phone_number_id = u.account
   left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
   left join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
@@ -64,16 +69,19 @@ async def facts(
     rows: Sequence[SendRow],
     window: tuple[timedelta, timedelta],
     seen: Mapping[Key, tuple[Accepted, ...]],
+    now: datetime,
 ) -> dict[Key, Facts]:
     """The gate's facts for every row, in one round trip. ``window``: its length, and how long after a message a refusal is doubtful."""
     asked = [
         (
             *(row.org_id, row.conversation_id, row.account, *template_of(row), _named(row)),
             row.message_id if row.attempt > 1 else None,  # only a later attempt can be one too many
+            row.command.get("to") or row.command.get("recipient"),
+            row.created_at,
         )
         for row in rows
     ]
-    found = await db.fetch(_FACTS, *_columns(asked))
+    found = await db.fetch(_FACTS, *_columns(asked), now)
     return {
         rows[r["n"] - 1].key: Facts(
             number_is_ours=r["number_is_ours"],
@@ -87,6 +95,7 @@ async def facts(
             template_category=r["template_category"],
             seen=seen.get(rows[r["n"] - 1].key, ()),
             arrived=r["arrived"],
+            unreachable=r["unreachable"],
         )
         for r in found
     }

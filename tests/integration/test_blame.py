@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -93,7 +94,6 @@ async def test_an_account_out_of_order_that_says_so_afterwards_rests_until_a_sta
     assert {row["state"] for row in await garage.fetch("select state from sends")} == {"accepted"}
 
 
-async def test_an_account_fault_of_the_templates_leaves_other_messages_alone(
 async def test_what_is_told_again_or_of_earlier_calls_lets_an_account_that_is_well_rest_no_more(
     line: Line[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
@@ -131,6 +131,7 @@ async def test_a_template_that_was_read_anew_is_not_stale_because_a_failure_is_t
     assert await template_of(garage) == ("APPROVED", None)
 
 
+async def test_an_account_fault_of_the_templates_leaves_other_messages_alone(
     line: Line[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     _, template = await to_closed(garage, sandbox)
@@ -192,6 +193,43 @@ async def test_whom_whatsapp_does_not_reach_is_marked_with_reason_time_and_sourc
     assert refusals == ["unreachable"]
     source = "status" if late else "answer"
     assert await marks(garage) == [("whatsapp", conversation.phone, "unreachable", code, source)]
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_what_waits_for_an_address_that_was_marked_meanwhile_does_not_buy_the_same_failure(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told, *, late: bool
+) -> None:
+    conversation = await kim(garage, sandbox)
+    first, *waiting = [await garage.command(conversation) for _ in range(4)]
+    if late:
+        await hears(garage, await sent(line, garage, first), failed("131026"))
+    else:
+        await sandbox.fault("meta", "fail", code=131026, calls=1)
+        await accept(line, first)
+        assert await line.claim_once() == 1
+    garage.now.forward(2 * SECOND)
+    await accept(line, *waiting)
+    for _ in waiting:
+        assert await line.claim_once() == 0
+    assert await garage.states(*waiting) == ["refused"] * 3
+    told_of = {(r["intent_id"], r["reason"]) for r in await told.refusals()}
+    assert {(str(command.message_id), "unreachable") for command in waiting} <= told_of
+
+
+async def test_a_template_that_was_asked_for_in_spite_of_a_mark_goes_and_one_from_before_it_does_not(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    _, first = await to_closed(garage, sandbox)
+    second = first.model_copy(update={"message_id": uuid4(), "sequence": 100})
+    await accept(line, second)  # decided before anything was known
+    await garage.execute("update sends set due_at = due_at + interval '1 minute'")
+    await hears(garage, await sent(line, garage, first), failed("131026"))
+    garage.now.forward(timedelta(minutes=2))
+    assert await line.claim_once() == 0
+    assert await garage.states(second) == ["refused"]
+    third = first.model_copy(update={"message_id": uuid4(), "sequence": 101})
+    await accept(line, third)
+    assert await line.claim_once() == 1
 
 
 async def test_a_receipt_is_a_sign_of_life_and_ends_the_mark(

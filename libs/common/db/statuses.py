@@ -23,8 +23,8 @@ from libs.common.db.folding import Effects, Folded, Match, Provider, ProviderSta
 from libs.common.db.messages import Key, lock_messages, told, write_states
 from libs.common.db.pool import Connection
 from libs.common.db.pricing import keep_pricing
+from libs.common.db.told_templates import keep_told
 from libs.common.db.windows import refuse_windows
-from libs.common.directory import templates
 from libs.common.directory.consents import refused_marketing
 from libs.common.directory.marks import clear
 from libs.common.directory.recipients import remember
@@ -32,9 +32,6 @@ from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import read_callback
 from libs.common.ladder import Failed, advance
 from libs.common.locks import PROVIDER_IDS, lock
-from libs.common.logging import get_logger
-
-log = get_logger()
 
 __all__ = [
     "Effects",
@@ -239,10 +236,7 @@ async def _tell_others(db: Connection, folded: Folded, now: datetime) -> None:
     await keep_pricing(db, folded.pricing)
     await refused_marketing(db, folded.stopped)
     await clear(db, folded.signs)
-    for template in await templates.gone(db, folded.gone):
-        log.warning("template.gone", org_id=template.org_id, template=template.name, language=template.language)
-    for template in await templates.stale(db, folded.stale):
-        log.warning("template.stale", org_id=template.org_id, template=template.name, language=template.language)
+    await keep_told(db, folded.gone, folded.stale)
     for provider, sends in sorted(folded.proofs.items()):
         await pauses.proven(db, provider, sends)
     for provider, account, scope, called_at, code in sorted(folded.troubles.values()):

@@ -74,6 +74,8 @@ def test_a_template_needs_no_window() -> None:
         ("template", replace(APPROVED, template_status="PAUSED"), "template_not_approved"),
         ("template", OPEN, "template_not_approved"),
         ("session", replace(OPEN, window=Window(None, DAY, DOUBT)), "window_closed"),
+        ("session", replace(OPEN, unreachable=True), "unreachable"),
+        ("template", replace(APPROVED, unreachable=True), "unreachable"),
     ],
 )
 def test_what_stands_against_it_goes_back_to_the_router(route: str, facts: Facts, reason: RefusalReason) -> None:
