@@ -99,6 +99,8 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, term
     await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 
     for update in [*effects.updates, *updates]:
+    for refusal in effects.refusals:  # a status that came before its id said that plain text is to be decided again
+        teller[refusal.org_id, refusal.intent_id].refusals.append(refusal)
         teller[update.org_id, update.message_id].updates.append(update)
     for row, _ in accepted:
         if is_bridge(row):

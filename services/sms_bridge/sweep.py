@@ -1,8 +1,10 @@
 """Evidence for an SMS whose answer was lost: ids that came late, statuses that echo its reference, then the provider's own list.
 
-A listed message is ours when it went between the same numbers, not before the claim, with the very text (by keyed digest; a bridge's
-code makes it unique), and belongs to no other send of ours. It is read with its status and error: a record of a refused creation is the refusal whose
-answer got lost. A list that cannot be read to its end proves nothing, and before the grace is over its silence proves nothing either.
+A listed message is ours when it went between the same numbers, not before the claim, with the very text (by keyed
+digest; a bridge's code makes it unique), and belongs to no other send of ours. It is read with its status and error: a
+record of a refused creation is the refusal whose answer got lost, and what became of one that was taken is kept as if a
+callback had told it, until the send is settled. A list that cannot be read to its end proves nothing, and before the
+grace is over its silence proves nothing either.
 """
 
 import asyncio
@@ -10,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from libs.common.db.pool import Pool
+from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.errors import Transient
+from libs.common.ids import callback_data
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, SendRow
 from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
@@ -38,6 +42,7 @@ async def seek(
         ids = {sms.provider_id for listed in lists.values() for sms in listed}
         taken = await queries.known_ids(db, provider.account, ids) if ids else set()
     taken.update(one.provider_id for found in late.values() for one in found)
+    fates: list[ProviderStatus] = []
     for row in open_rows:
         listed = lists.get(_parties(row))
         if listed is None:
@@ -48,14 +53,28 @@ async def seek(
         )  # one that was taken before any that was not
         if match is not None:
             taken.add(match.provider_id)
-            evidence[row.key] = (
-                Found((Accepted(provider.account, match.provider_id),))
-                if match.refusal is None
-                else Denied(match.refusal)
-            )
+            if match.refusal is None:
+                evidence[row.key] = Found((Accepted(provider.account, match.provider_id),))
+                fates += _told_by(match, row, provider, now)
+            else:
+                evidence[row.key] = Denied(match.refusal)
         else:
             evidence[row.key] = Absent() if now - _claimed(row) >= grace else Unclear()
+    if fates:
+        async with pool.acquire() as db, db.transaction():
+            await receive_statuses(db, fates, now)
     return evidence
+
+
+def _told_by(sms: Listed, row: SendRow, provider: SmsProvider, now: datetime) -> list[ProviderStatus]:
+    """What a record says of an SMS that was taken, as a callback of that send would."""
+    if sms.fate.status is None:
+        return []
+    parties = {"From": row.account, "To": row.command.get("to")}
+    told = ProviderStatus(
+        "sms", provider.account, sms.provider_id, sms.fate.status, now, sms.fate.code, callback_data(*row.key), parties
+    )
+    return [told]
 
 
 def heard(ids: Sequence[queries.Heard], provider: SmsProvider) -> Found | Denied:

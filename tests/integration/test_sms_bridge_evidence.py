@@ -49,6 +49,7 @@ def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str, str | None, str 
 async def test_an_sms_that_went_although_the_answer_was_lost_is_found_and_not_sent_again(
     world: Bridging, sandbox: SandboxClient, mode: Any
 ) -> None:
+    await sandbox.configure(sent_after=3600)  # it is queued there
     await sandbox.fault("twilio", mode, sent=True, seconds=60, calls=1)
     command = await world.decided()
     await world.send(command)
@@ -65,6 +66,27 @@ async def test_an_sms_that_went_although_the_answer_was_lost_is_found_and_not_se
     await world.sweep(GRACE)
     assert await world.send() == 0
     assert len(await sandbox.sms()) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipient", "told"),
+    [("fine", ("delivered", None, None)), ("unreachable", ("failed", "provider_refused", "30003"))],
+)
+async def test_a_record_in_the_list_says_what_became_of_the_sms(
+    world: Bridging, sandbox: SandboxClient, recipient: Any, told: tuple[str, str | None, str | None]
+) -> None:
+    await sandbox.configure(sent_after=0)
+    await sandbox.sms_recipient(CUSTOMER, recipient)
+    await sandbox.fault("twilio", "drop_answer", sent=True, calls=1)
+    command = await world.decided()
+    await world.send(command)
+    await world.sweep()
+    updates, _ = await world.told()
+    assert set(ends(updates)) == {
+        (command.message_id, "failed", "window_expired_bridge_sent", None),
+        (bridge_message_id(command.message_id), *told),
+    }
+    assert (await world.slot())[0] is not None
 
 
 async def test_an_sms_that_never_went_is_sent_once_more_after_the_grace(

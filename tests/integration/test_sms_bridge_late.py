@@ -8,7 +8,7 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.db.statuses import Effects, ProviderStatus, receive_statuses
 from libs.common.events.outbound import SmsCommand
-from libs.common.ids import bridge_message_id
+from libs.common.ids import bridge_message_id, callback_data
 from libs.common.send_rows import EVERY_ACCOUNT
 from tests.support.bridging import SMS_NUMBER, Bridging
 from tests.support.sandbox import CUSTOMER, TWILIO_SID
@@ -54,6 +54,24 @@ async def test_plain_text_that_a_late_status_burnt_is_decided_again(
     ]
     assert effects.updates == []
     assert await resting(world) == rests
+
+
+@pytest.mark.parametrize(("code", "reason"), [("30002", "account"), ("30001", "transient")])
+async def test_plain_text_is_decided_again_also_where_its_status_overtook_the_answer(
+    world: Bridging, sandbox: SandboxClient, code: str, reason: str
+) -> None:
+    await sandbox.fault("twilio", "server_error", sent=True, calls=1)
+    command = await world.decided(route="session", text="Hello")
+    await world.send(command)
+    [sms] = await sandbox.sms()
+    ref = callback_data(command.org_id, command.message_id, 1)
+    early = ProviderStatus("sms", TWILIO_SID, sms["sid"], "failed", world.clock(), code, ref)
+    async with world.pool.acquire() as db, db.transaction():
+        await receive_statuses(db, [early], world.clock())
+    await world.sweep()
+    updates, refusals = await world.told()
+    assert updates == []
+    assert [(r.intent_id, r.reason, r.provider_code) for r in refusals] == [(command.message_id, reason, code)]
 
 
 @pytest.mark.parametrize("code", ["30002", "30001", "30003", "30007", "30008", "30410", "99999"])

@@ -29,24 +29,29 @@ class OutgoingSms:
 
 
 @dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a message that was taken: in ladder terms, None while it is on its way or nobody knows.
+
+    ``code`` is that of a failure.
+    """
+
+    status: str | None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A message that the provider has on record. A bridge's text holds its code: it is compared and forgotten.
 
-    ``refusal``: what the provider said when it refused to take the message; None where it took it, whatever became of it later.
+    ``refusal``: what the provider said when it refused to take the message; None where it took it, and ``fate`` says what
+    became of it since.
     """
 
     provider_id: str
     text: str = field(repr=False)
     created_at: datetime
     refusal: Refused | RetryLater | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What became of a message that was taken: in ladder terms, None while it is on its way or when nobody knows; ``code`` of a failure."""
-
-    status: str | None
-    code: str | None = None
+    fate: Fate = Fate(None)
 
 
 class SmsProvider(Protocol):

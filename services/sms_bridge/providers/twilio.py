@@ -67,7 +67,7 @@ def read_list(body: Mapping[str, Any]) -> tuple[list[Listed], str | None]:
     for item in body.get("messages") or ():
         match item:
             case {"sid": str(sid), "body": str(text), "date_created": str(created)}:
-                found.append(Listed(sid, text, _rfc2822(created), _refusal_of(item)))
+                found.append(Listed(sid, text, _rfc2822(created), _refusal_of(item), _fate_of(item)))
             case _:
                 continue
     following = body.get("next_page_uri")
@@ -174,8 +174,8 @@ class Twilio:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise Transient("the SMS provider's record cannot be read") from error
         match response.status, body:
-            case HTTPStatus.OK, {"status": str(status)}:
-                return Fate(RUNGS.get(status), _code({"code": body.get("error_code")}))
+            case HTTPStatus.OK, {"status": str()}:
+                return _fate_of(body)
             case HTTPStatus.NOT_FOUND, {"code": _}:
                 return Fate(None)
             case _:
@@ -217,6 +217,11 @@ def _not_processed(status: int, code: str | None, retry_after: str | None) -> Se
 
 def _refusal_of(item: Mapping[str, object]) -> Refused | RetryLater | None:
     return refusal(_code({"code": item.get("error_code")})) if item.get("status") in _ENDED else None
+
+
+def _fate_of(item: Mapping[str, object]) -> Fate:
+    status = RUNGS.get(str(item.get("status")))
+    return Fate(status, _code({"code": item.get("error_code")}) if status == "failed" else None)
 
 
 def _json_object(raw: bytes | None) -> Mapping[str, Any]:
