@@ -3,8 +3,9 @@
 Rule 1: a rung is never left downwards; ``read`` without ``delivered`` is fine (Meta implies the rungs below).
 Rule 2: a status counts only for the attempt it belongs to; an older attempt's late webhook says nothing about the present one, but that the
 customer has the message: ``delivered`` and ``read`` of any attempt are proof of that.
-Rule 3: a message that reached the customer cannot fail any more, and proof wins over a failure that a provider told. What we decided ourselves
-is not overwritten by a late webhook, but by ``read``. The failure's reason, code and time stay: they are history.
+Rule 3: a message that reached the customer cannot fail any more, and proof wins over a failure that a provider told and
+over ``unknown_outcome``. What we decided ourselves is not overwritten by a late webhook, but by ``read``. The failure's
+reason, code and time stay: they are history.
 Rule 4: ``seq`` grows by one with every move, and only then, so that a repeated or reordered webhook tells nothing new.
 No I/O, no clock.
 """
@@ -17,6 +18,10 @@ Status = Literal["pending", "sent", "delivered", "read", "failed"]
 Rung = Literal["sent", "delivered", "read"]
 PROVIDER_REFUSED = "provider_refused"
 """The reason of a failure that a provider told."""
+UNKNOWN_OUTCOME = "unknown_outcome"
+"""The reason of a failure that is none, as far as anybody knows."""
+_DISPROVED = frozenset({PROVIDER_REFUSED, UNKNOWN_OUTCOME})
+"""What ``delivered`` disproves."""
 _HEIGHT: dict[str, int] = {"pending": 0, "sent": 1, "delivered": 2, "read": 3}
 
 
@@ -89,7 +94,7 @@ def advance(state: MessageState, event: Reached | Failed) -> MessageState:
                 return state
             timed = _timed(state, event)
             if state.status == "failed":
-                disproved = event.rung == "read" or (proof and state.reason == PROVIDER_REFUSED)
+                disproved = event.rung == "read" or (proof and state.reason in _DISPROVED)
                 return replace(timed, status=event.rung, seq=state.seq + 1) if disproved else timed
             if _HEIGHT[event.rung] <= _HEIGHT[state.status]:
                 return timed

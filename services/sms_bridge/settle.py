@@ -26,6 +26,7 @@ from libs.common.events.outbound import OutboundRefused
 from libs.common.faults import RecipientFault
 from libs.common.gsm7 import economical, segments
 from libs.common.ids import bridge_message_id
+from libs.common.ladder import PROVIDER_REFUSED, UNKNOWN_OUTCOME
 from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, Returned
 from libs.common.sending.rows import Key, News, SendRow, Settled
@@ -34,8 +35,6 @@ from services.sms_bridge import queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, told_message
 from services.sms_bridge.compose import CODE_LENGTH, Composed
 
-UNKNOWN_OUTCOME = "unknown_outcome"
-_PROVIDER_REFUSED = "provider_refused"
 _MASKED_CODE = "*" * CODE_LENGTH
 
 
@@ -99,9 +98,9 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, term
     await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 
     for update in [*effects.updates, *updates]:
+        teller[update.org_id, update.message_id].updates.append(update)
     for refusal in effects.refusals:  # a status that came before its id said that plain text is to be decided again
         teller[refusal.org_id, refusal.intent_id].refusals.append(refusal)
-        teller[update.org_id, update.message_id].updates.append(update)
     for row, _ in accepted:
         if is_bridge(row):
             news[row.key].rungs.add(bridge_message_id(row.message_id))
@@ -166,7 +165,7 @@ def _failure(one: Settled, now: datetime) -> LocalFailure | None:
         case Returned():
             return None
         case Refused(code, reason):
-            told = f"{_closed_by(row)}_bridge_failed" if bridge and reason == _PROVIDER_REFUSED else reason
+            told = f"{_closed_by(row)}_bridge_failed" if bridge and reason == PROVIDER_REFUSED else reason
             return LocalFailure(row.org_id, row.message_id, row.attempt, told, code, now)
         case _:
             if not bridge:

@@ -14,10 +14,10 @@ from libs.common.db.pool import Pool
 from libs.common.db.sends import keep_news
 from libs.common.db.statuses import Effects, LocalFailure, ProviderStatus, fail_locally, receive_statuses
 from libs.common.errors import Transient
+from libs.common.ladder import UNKNOWN_OUTCOME
 from libs.common.logging import get_logger
 from services.sms_bridge import queries
 from services.sms_bridge.providers import Fate, SmsProvider
-from services.sms_bridge.settle import UNKNOWN_OUTCOME
 
 log = get_logger()
 

@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.events.outbound import WhatsappCommand
+from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
+from services.whatsapp_sender.worker import new_send
 from tests.support.sandbox import HookInbox
 from tests.support.sending import TIMINGS, Garage, Told, a_sender, accept, kim, quicker, statuses_in
 from tests.support.waiting import eventually
@@ -88,6 +92,20 @@ async def test_it_is_sent_once_more_and_then_given_up(
     assert len(await sandbox.calls()) == 2
     [update] = await told.updates()
     assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "unknown_outcome", None)
+
+    # both were accepted all the same, and Meta says so hours later
+    later = garage.now() + timedelta(hours=3)
+    own, strangers = callback_data(*new_send(command).key), callback_data("globex", command.message_id, 1)
+    statuses = [
+        ProviderStatus("meta", garage.number, wamid, status, later, callback=callback)
+        for wamid, status, callback in (("wamid.OTHER", "read", strangers), ("wamid.LATE", "delivered", own))
+    ]
+    async with garage.pool.acquire() as db, db.transaction():
+        effects = await receive_statuses(db, statuses, later)
+    assert [(u.message_id, u.status, u.seq) for u in effects.updates] == [(command.message_id, "delivered", 2)]
+    async with garage.pool.acquire() as db, db.transaction():
+        effects = await receive_statuses(db, [replace(statuses[1], status="read")], later)
+    assert [(u.status, u.seq) for u in effects.updates] == [("read", 3)]
 
 
 async def test_the_resend_passes_the_gate_again(

@@ -108,6 +108,18 @@ delete from early_statuses
 returning 1
 """
 
+# A send that ended because nobody knew what became of it: a status that names it does. Its number is one tenant's.
+_GIVEN_UP = """
+select u.provider_id, s.org_id, s.message_id, s.attempt, s.account
+  from unnest($1::text[], $2::text[], $3::uuid[], $4::int[]) as u (account, provider_id, message_id, attempt)
+  join whatsapp_numbers w on w.phone_number_id = u.account
+ cross join lateral (
+       select s.org_id, s.message_id, s.attempt, s.account from sends s
+        where s.org_id = w.org_id and s.message_id = u.message_id and s.attempt = u.attempt and s.account = u.account
+          and s.provider = 'meta' and s.state = 'failed' and s.outcome ->> 'reason' = 'unknown_outcome' offset 0
+       ) s
+"""
+
 _IN_FLIGHT = """
 select distinct s.account from sends s where s.provider = 'meta' and s.state = 'claimed' and s.account = any($1::text[])
 """
@@ -129,6 +141,9 @@ async def receive_statuses(db: Connection, statuses: Sequence[ProviderStatus], n
     if missing:
         await _lock(db, sorted(missing))
         found |= await _find(db, missing)
+        if given_up := await _given_up(db, [s for s in statuses if s.id in missing and s.id not in found]):
+            await _store(db, given_up, now, applied=True)
+            found |= await _find(db, missing)
         early = [s for s in statuses if s.id in missing and s.id not in found]
         if early:
             columns = [(*s.id, s.status, s.code, s.callback, s.item, s.at) for s in early]
@@ -203,6 +218,19 @@ async def _find(db: Connection, ids: set[tuple[str, str, str]]) -> dict[tuple[st
         return {}
     rows = await db.fetch(_FIND, *_columns(sorted(ids)))
     return {(r[0], r[1], r[2]): Match(*tuple(r)[3:]) for r in rows}
+
+
+async def _given_up(db: Connection, statuses: Sequence[ProviderStatus]) -> list[ProviderId]:
+    """The ids that these statuses give to sends that ended because nobody knew their outcome."""
+    named = {s.id: told for s in statuses if s.provider == "meta" and (told := read_callback(s.callback)) is not None}
+    if not named:
+        return []
+    asked = [(*id_[1:], told.message_id, told.attempt) for id_, told in sorted(named.items())]
+    return [
+        ProviderId("meta", account, wamid, org_id, message_id, message_id, attempt)
+        for wamid, org_id, message_id, attempt, account in await db.fetch(_GIVEN_UP, *_columns(asked))
+        if named["meta", account, wamid].is_of(org_id)
+    ]
 
 
 async def _store(db: Connection, ids: Sequence[ProviderId], now: datetime, *, applied: bool) -> None:

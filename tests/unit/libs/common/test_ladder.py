@@ -18,7 +18,7 @@ reached = st.builds(
 failed = st.builds(
     Failed,
     attempt=st.integers(1, 3),
-    reason=st.sampled_from(["provider_refused", "unknown_outcome"]),
+    reason=st.sampled_from(["provider_refused", "unknown_outcome", "intent_expired"]),
     code=st.none(),
     at=instants,
 )
@@ -49,12 +49,17 @@ def test_a_late_sent_after_read_leaves_the_status_and_fills_the_time() -> None:
 def test_a_local_failure_is_not_overwritten_by_a_late_webhook() -> None:
     last = walk(
         [
-            Failed(1, "unknown_outcome", None, T0),
+            Failed(1, "intent_expired", None, T0),
             Reached(1, "delivered", T0),
             Failed(1, "provider_refused", "131026", T0),
         ]
     )[-1]
-    assert (last.status, last.reason, last.provider_code) == ("failed", "unknown_outcome", None)
+    assert (last.status, last.reason, last.provider_code) == ("failed", "intent_expired", None)
+
+
+def test_what_nobody_knew_of_is_known_once_it_is_said_to_be_delivered() -> None:
+    states = walk([Failed(1, "unknown_outcome", None, T0), Reached(1, "sent", T0), Reached(1, "delivered", T0)])
+    assert [(s.status, s.seq) for s in states[1:]] == [("failed", 1), ("failed", 1), ("delivered", 2)]
 
 
 def test_a_delivered_message_cannot_fail() -> None:
@@ -97,7 +102,7 @@ def test_an_earlier_attempt_that_reached_the_customer_is_proof_for_the_message()
 def test_no_history_goes_down_and_only_proof_leaves_failed(events: Sequence[Event]) -> None:
     for before, after in pairwise(walk(events)):
         if before.status == "failed":
-            local = before.reason != "provider_refused"
+            local = before.reason == "intent_expired"
             assert after.status in ({"failed", "read"} if local else {"failed", "delivered", "read"})
             assert (after.reason, after.failed_at) == (before.reason, before.failed_at)
         elif after.status != "failed":
