@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,12 +13,10 @@ import pytest
 import pytest_asyncio
 
 from libs.common.clock import utc_now
-from tests.e2e.field import Field, opened
-from tests.support.garages import FILLED, TEMPLATE, Customer, bridge_of
+from tests.e2e.field import CLOSED, Field, opened, to, who_wrote
+from tests.support.garages import FILLED, TEMPLATE, bridge_of
 from tests.support.sandbox import TWILIO_SID, TWILIO_TOKEN
 from tests.support.standin import Call, Meta, accepted, graph_error, taken, twilio_error
-
-CLOSED = timedelta(hours=25)
 
 
 def more(*codes: int) -> list[Any]:
@@ -29,18 +27,6 @@ def more(*codes: int) -> list[Any]:
 @pytest_asyncio.fixture
 async def at(field: Field) -> AsyncIterator[Meta]:
     yield await opened(field)
-
-
-async def who_wrote(at: Meta, ago: timedelta = timedelta(0)) -> Customer:
-    """A customer whose window opened so long ago."""
-    kim = at.garage.customer()
-    told = await at.writes(sender={"from": kim.phone.lstrip("+")}, at=utc_now() - ago)
-    kim.conversation_id = told["conversation_id"]
-    return kim
-
-
-def to(kim: Customer, text: str | None = None) -> Callable[[Call], bool]:
-    return lambda call: call.to == kim.phone and text in (None, call.text)
 
 
 # ── Account ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,151 @@
+"""How soon what waited goes once what was wrong is well again, and what is told late or twice of what is over, from outside."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from libs.common.clock import utc_now
+from tests.e2e.field import CLOSED, Field, opened, to, who_wrote
+from tests.support.garages import Customer, bridge_of
+from tests.support.standin import Call, Meta, accepted, graph_error, taken
+
+
+@pytest_asyncio.fixture
+async def at(field: Field) -> AsyncIterator[Meta]:
+    yield await opened(field)
+
+
+async def accepted_of(field: Field, *intents: str) -> None:
+    """Meta has taken these."""
+
+    async def all_accepted() -> bool:
+        rows = await field.system.rows(
+            "select distinct message_id from sends where message_id = any($1::uuid[]) and state = 'accepted'",
+            list(intents),
+        )
+        return len(rows) == len(intents)
+
+    await field.system.until(all_accepted, "all accepted")
+
+
+async def test_an_account_with_a_fault_holds_up_no_other_and_goes_on_soon_after_it_is_mended(
+    at: Meta, field: Field
+) -> None:
+    other = await opened(field, "Bravo")
+    kims = [await who_wrote(at) for _ in range(15)]
+    lee = await who_wrote(other)
+    ill = True
+
+    def graph(call: Call) -> Any:
+        return graph_error(401, 190)(call) if ill and call.sender == at.garage.phone_number_id else accepted(call)
+
+    field.standin.graph = graph
+    intents = [await kim.is_told("It is ready.") for kim in kims]
+    await field.standin.hears(lambda call: call.sender == at.garage.phone_number_id)
+    await lee.is_told("Hello Lee.")
+    await field.standin.hears(to(lee, "Hello Lee."), seconds=5)
+    await asyncio.sleep(20)
+    assert len(field.standin.to(*(kim.phone for kim in kims))) <= 15 + 5, "those under way, then one call at a time"
+    assert not [u for u in field.system.told.all("delivery.updates.v1") if u.event["message_id"] in intents]
+    ill = False
+    async with asyncio.timeout(15):
+        await accepted_of(field, *intents)
+
+
+async def test_failures_told_in_any_order_and_twice_burn_nothing_and_stop_nobody_afterwards(
+    at: Meta, field: Field
+) -> None:
+    kims = [await who_wrote(at) for _ in range(20)]
+    ill = True
+    burnt: list[Call] = []
+    tasks = set()
+
+    async def well(call: Call) -> None:
+        await at.status(call.id, "sent", recipient_id=(call.to or "").lstrip("+"))
+        await at.status(call.id, "delivered", recipient_id=(call.to or "").lstrip("+"))
+
+    async def fails(calls: list[Call]) -> None:
+        for call in random.sample(calls, len(calls)):
+            await at.status(call.id, "failed", code=131042, recipient_id=(call.to or "").lstrip("+"))
+
+    def graph(call: Call) -> Any:
+        if ill:
+            burnt.append(call)
+        else:
+            tasks.add(asyncio.ensure_future(well(call)))
+        return accepted(call)
+
+    field.standin.graph = graph
+    intents = [await kim.is_told("It is ready.") for kim in kims]
+    await field.standin.hears(lambda call: call.sender == at.garage.phone_number_id, times=20)
+    await accepted_of(field, *intents)
+    await fails(burnt[:10])
+    ill = False
+    await fails(burnt[10:])
+    for intent in intents:
+        await field.system.reaches(intent, "delivered")
+    await fails(burnt)  # told twice: the account is well, and stays so
+    await field.system.quiet()
+    assert await field.system.value("select count(*) from pauses where account = $1", at.garage.phone_number_id) == 0
+    kim = await who_wrote(at)
+    await kim.is_told("And this.")
+    await field.standin.hears(to(kim, "And this."), seconds=5)
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize(
+    ("record", "status", "code"),
+    [
+        (("delivered", None), "delivered", None),
+        (("undelivered", 30007), "failed", "30007"),
+        (("failed", 30003), "failed", "30003"),
+        (("canceled", None), "failed", None),
+    ],
+)
+async def test_a_bridge_that_is_found_in_the_list_is_told_as_its_record_says(
+    at: Meta, field: Field, record: tuple[str, int | None], status: str, code: str | None
+) -> None:
+    kim = await who_wrote(at, CLOSED)
+
+    def twilio(call: Call) -> Any:
+        stamp = utc_now().strftime("%a, %d %b %Y %H:%M:%S +0000")
+        told = {"sid": call.id, "body": call.text, "from": call.sender, "to": call.to, "date_created": stamp}
+        field.standin.listed.append(told | {"status": record[0], "error_code": record[1]})
+        return 0, None
+
+    field.standin.twilio = twilio
+    first = await kim.is_told()
+    assert await field.system.fails(first) == "window_expired_bridge_sent"
+    told = await field.system.reaches(bridge_of(first), status)
+    assert told["provider_code"] == code
+    field.standin.twilio = taken
+    second = await kim.is_told()
+    assert (await field.system.way(second))[0] == "silent"
+    assert len(field.standin.to(kim.phone)) == 1
+
+
+async def test_an_address_that_is_out_of_reach_is_asked_once_and_another_number_at_once(at: Meta, field: Field) -> None:
+    kim = await who_wrote(at)
+
+    def graph(call: Call) -> Any:
+        return graph_error(400, 131026)(call) if call.to == kim.phone else accepted(call)
+
+    field.standin.graph = graph
+    intents = await field.system.intend(*(kim.intent(f"Message {n}") for n in range(6)))
+    for intent in intents:
+        assert (await field.system.fails(intent)).startswith("whatsapp_unreachable_bridge_")
+    assert len([call for call in field.standin.to(kim.phone) if "Body" not in call.body]) == 1
+    customer = await field.system.value(
+        "select customer_id from conversations where conversation_id = $1::uuid", kim.conversation_id
+    )
+    lee = Customer(at.garage, at.garage.customer().phone, kim.conversation_id)
+    told = {"type": "customer.upserted.v1", "org_id": at.garage.org_id, "at": utc_now().isoformat(), "name": "Kim"}
+    await field.system.say("directory.changes.v1", told | {"customer_id": str(customer), "phone": lee.phone})
+    await field.system.quiet()
+    later = await lee.is_told("To the new number.")
+    assert await field.system.way(later) == ("session", "whatsapp", "window_open")
+    await field.standin.hears(to(lee, "To the new number."))
