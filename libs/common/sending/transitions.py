@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.backoff import backoff
-from libs.common.send_rows import EVERY_ACCOUNT, UNANSWERED, Candidate, Key, Pause, PauseKey, PauseKind, SendRow
+from libs.common.send_rows import EVERY_ACCOUNT, UNANSWERED, Candidate, Key, Pause, PauseKey, PauseKind, SendRow, State
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,
@@ -215,16 +215,16 @@ def expire(row: SendRow, now: datetime) -> Step:
 
 def settle(row: SendRow, final: Final, now: datetime) -> Step:
     """The row at its end. It counts as told until it turns out that there is news."""
+    state: State
+    noted: dict[str, Any]
     match final:
         case Returned():
-            noted = {"answer": "returned", "code": final.code, "reason": final.reason}
-            after = replace(row, state="refused", outcome=noted)
+            state, noted = "refused", {"answer": "returned", "code": final.code, "reason": final.reason}
         case Refused():
-            noted = {"answer": "refused", "code": final.code, "reason": final.reason}
-            after = replace(row, state="failed", outcome=noted)
+            state, noted = "failed", {"answer": "refused", "code": final.code, "reason": final.reason}
         case _:
-            after = replace(row, state="accepted", outcome={"answer": "accepted"})
-    return Step(row, replace(after, settled_at=now, told=True), final)
+            state, noted = "accepted", {"answer": "accepted"}
+    return Step(row, replace(row, state=state, outcome=noted, settled_at=now, told=True), final)
 
 
 def pauses_after(
