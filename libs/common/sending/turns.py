@@ -26,6 +26,7 @@ class Turns:
     room: int
     _ready: dict[str, None] = field(default_factory=dict)
     _open: Counter[str] = field(default_factory=Counter)
+    _all_open: int = 0
     _waits: list[tuple[datetime, str]] = field(default_factory=list)
 
     def wake(self, accounts: Iterable[str]) -> None:
@@ -49,15 +50,20 @@ class Turns:
             over.add(heapq.heappop(self._waits)[1])
         return over
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether little room is left."""
+        return self.room - self._all_open < self.room // 8
+
     def take(self, most: int) -> dict[str, int]:
         """The accounts whose turn it is, and how much each may claim, together at most ``most``. They wait no more, until woken."""
-        free = self.room - self._open.total()
+        free = self.room - self._all_open
         left = min(most, free)
         able: dict[str, int] = {}
         for account in self._ready:
             if len(able) >= left:
                 break
-            if free < self.room // 8 and self._open[account]:
+            if self.is_crowded and self._open[account]:
                 continue
             if room := self._room_of(account):
                 able[account] = room
@@ -69,10 +75,12 @@ class Turns:
     def opened(self, calls: Mapping[str, int]) -> None:
         """Calls of these accounts begin."""
         self._open.update(calls)
+        self._all_open += sum(calls.values())
 
     def closed(self, calls: Mapping[str, int]) -> None:
         """Calls of these accounts have ended and are recorded."""
         for account, ended in calls.items():
+            self._all_open -= min(ended, self._open[account])
             self._open[account] -= ended
             if self._open[account] <= 0:
                 del self._open[account]
@@ -80,7 +88,7 @@ class Turns:
     def _room_of(self, account: str) -> int:
         """How many calls it may begin, or none until it may begin a good many."""
         mine = self._open[account]  # a Counter stores nothing for being asked
-        left_by_others = self.room - self._open.total() + mine
+        left_by_others = self.room - self._all_open + mine
         most = min(self.room, max(_LEAST, int(left_by_others * _MOST)))
         room = max(0, most - mine)
         return room if not mine or room >= max(1, most // 8) else 0

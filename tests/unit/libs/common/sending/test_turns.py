@@ -67,6 +67,21 @@ def test_an_account_that_nearly_fills_its_room_waits_for_a_good_many_places() ->
     assert turns.take(500) == {"busy": 36}
 
 
+@given(st.lists(OPEN, max_size=5), st.data())
+def test_the_room_that_is_left_is_what_no_call_takes(steps: list[dict[str, int]], data: st.DataObject) -> None:
+    turns, opened = Turns(ROOM), Counter[str]()
+    for step in steps:
+        turns.opened(step)
+        opened.update(step)
+        ended = {a: data.draw(st.integers(0, n)) for a, n in opened.items()}
+        turns.closed(ended)
+        opened.subtract(ended)
+    left = ROOM - opened.total()
+    assert turns.is_crowded == (left < ROOM // 8)
+    turns.wake(["somebody new"])
+    assert sum(turns.take(1000).values()) == max(0, min(left, max(8, int(left * 0.8))))
+
+
 def test_what_is_due_later_is_looked_at_then_and_once() -> None:
     turns = Turns(ROOM)
     for seconds in (3, 1, 2):
