@@ -28,6 +28,12 @@ async def window_open(meta: Meta, told: Any) -> bool:
     return bool(told["window"]["open"])
 
 
+async def is_accepted(field: Field, intent: str) -> None:
+    """Return when the provider's answer to an intent's message is recorded."""
+    accepted = "select 1 from sends where message_id = $1::uuid and state = 'accepted'"
+    await field.system.until(lambda: field.system.value(accepted, intent), "the message is accepted")
+
+
 @pytest.mark.parametrize(
     ("dialled", "wa_id"),
     [
@@ -71,10 +77,7 @@ async def test_the_answer_of_a_first_contact_says_who_the_customer_is(at: Meta, 
     (intent,) = await system.intend(ana.first_contact(actor="staff", content={"kind": "template", **FILLED}))
     conversation = (await system.decided(intent))["conversation_id"]
     await field.standin.hears(lambda call: call.sender == garage.phone_number_id)
-    await system.until(
-        lambda: system.value("select 1 from sends where message_id = $1::uuid and state = 'accepted'", intent),
-        "the template is accepted",
-    )
+    await is_accepted(field, intent)
     if by == "wa_id":
         told = await at.writes(sender={"from": "551190001234"}, contacts=[a_contact("551190001234")])
     else:
@@ -91,6 +94,7 @@ async def test_a_status_with_both_ids_lets_a_reply_by_user_id_land_in_its_thread
     kim, user = garage.customer(), bsuid()
     (intent,) = await system.intend(kim.first_contact(actor="staff", content={"kind": "template", **FILLED}))
     call = await field.standin.hears(lambda call: call.to == kim.phone)
+    await is_accepted(field, intent)  # a status without callback data binds nothing before its message has an id
     wa_id = kim.phone.lstrip("+")
     await at.status(
         call.id,

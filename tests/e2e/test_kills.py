@@ -1,17 +1,25 @@
 """kill -9 at the worst moments. Nothing is lost, and nobody gets anything twice."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from tests.support.garages import LATE, Customer, a_garage, bridge_of
+from libs.common.ids import callback_data
+from tests.support.garages import LATE, Customer, Garage, a_garage, bridge_of
 from tests.support.load import under_load
 from tests.support.system import System
 
 STALLED = 60.0
 PATIENT = {"SEND_TIMEOUT_SECONDS": "5", "SEND_LEASE_SECONDS": "6", "SEND_GRACE_SECONDS": "7"}
 """A claim lasts until the test has looked."""
+
+
+def callback(garage: Garage, intent: Mapping[str, Any]) -> str:
+    """What the first attempt of an intent takes to Meta, to be echoed."""
+    return callback_data(garage.org_id, UUID(intent["intent_id"]), 1)
 
 
 async def test_a_whatsapp_sender_killed_between_claim_and_result_sends_each_message_once(system: System) -> None:
@@ -29,8 +37,8 @@ async def test_a_whatsapp_sender_killed_between_claim_and_result_sends_each_mess
     for intent in intents:
         await system.reaches(intent["intent_id"], "read")
     await system.quiet()
-    assert [sent["callback"] for sent in await reached.whatsapps()] == [f"{intents[0]['intent_id']}:1"]
-    assert [sent["callback"] for sent in await missed.whatsapps()] == [f"{intents[1]['intent_id']}:1"]
+    assert [sent["callback"] for sent in await reached.whatsapps()] == [callback(garage, intents[0])]
+    assert [sent["callback"] for sent in await missed.whatsapps()] == [callback(garage, intents[1])]
     assert await resends(system, intents) == [0, 1]
 
 
