@@ -66,6 +66,8 @@ def place_of(folder: Path, *, lasting: bool) -> Place:
     if os.geteuid() != 0:
         return Place(private_folder(folder), os.geteuid(), os.getegid(), os.geteuid())
     link = folder / _ELSEWHERE
+    if not lasting and link.is_symlink() and not link.is_dir():
+        link.unlink()  # the run that made it was killed, and what it had there was removed
     if not link.is_symlink() and not is_reachable(folder.parent):
         link.symlink_to(_made(lasting=lasting))
     home = link.readlink() if link.is_symlink() else folder
