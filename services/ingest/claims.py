@@ -20,6 +20,9 @@ from services.ingest.directory_queries import NumberRow
 
 OF_ANOTHER_ORG = "number_of_another_org"
 
+NumberChange = tuple[int, NumberUpserted | NumberRemoved]
+"""A change with its index in the batch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -98,24 +101,38 @@ class _Outcome(NamedTuple):
     refused: list[Refused]
 
 
-async def tell_numbers(db: Connection, changes: Sequence[tuple[int, NumberUpserted | NumberRemoved]]) -> list[Refused]:
+async def tell_numbers(db: Connection, changes: Sequence[NumberChange]) -> list[Refused]:
     """Store the business numbers; another organisation's are left as they are."""
-    if not changes:
-        return []
-    standing = await sql.numbers(db, sorted({c.phone_number_id for _, c in changes}))
-    outcome = _told(standing, changes)
-    await sql.upsert_numbers(db, list(outcome.rows.values()))
-    await moves.follow(
-        db, [row for row in outcome.rows.values() if _is_told_first(standing.get(row.phone_number_id), row)]
-    )
-    return outcome.refused
+    refused: list[Refused] = []
+    for part in _in_turn(changes):
+        standing = await sql.numbers(db, sorted({c.phone_number_id for _, c in part}))
+        outcome = _told(standing, part)
+        await sql.upsert_numbers(db, list(outcome.rows.values()))
+        await moves.follow(
+            db, [row for row in outcome.rows.values() if _is_told_first(standing.get(row.phone_number_id), row)]
+        )
+        refused += outcome.refused
+    return refused
+
+
+def _in_turn(changes: Sequence[NumberChange]) -> list[list[NumberChange]]:
+    """The changes in their order, no organisation twice in a part: whether a number replaces another depends on what was told before."""
+    parts: list[list[NumberChange]] = []
+    told: set[str] = set()
+    for index, change in changes:
+        if not parts or change.org_id in told:
+            parts.append([])
+            told = set()
+        parts[-1].append((index, change))
+        told.add(change.org_id)
+    return parts
 
 
 def _is_told_first(before: NumberRow | None, row: NumberRow) -> bool:
     return before is None or before.org_id != row.org_id or before.display_number != row.display_number
 
 
-def _told(standing: dict[str, NumberRow], changes: Sequence[tuple[int, NumberUpserted | NumberRemoved]]) -> _Outcome:
+def _told(standing: dict[str, NumberRow], changes: Sequence[NumberChange]) -> _Outcome:
     now = dict(standing)
     outcome = _Outcome({}, [])
     for index, change in changes:
