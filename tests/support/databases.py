@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from deploy.local import queries
 from libs.common.db.migrate import migrate
 from libs.common.db.pool import Connection
 from tests.support.waiting import DEADLINE_SECONDS
@@ -42,7 +43,11 @@ async def make_database(server_dsn: str, template: str) -> str:
 async def drop_database(server_dsn: str, name_or_dsn: str) -> None:
     """Drop it even while connections to it are open."""
     name = urlsplit(name_or_dsn).path.lstrip("/") if "://" in name_or_dsn else name_or_dsn
-    await _execute(server_dsn, f"drop database if exists {name} with (force)")
+    db = await asyncpg.connect(server_dsn, timeout=10)
+    try:
+        await queries.drop_database(db, name)
+    finally:
+        await db.close()
 
 
 async def somebody_waits(db: Connection) -> None:
