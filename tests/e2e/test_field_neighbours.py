@@ -82,10 +82,7 @@ async def test_a_waba_that_is_not_the_numbers_changes_nothing(at: Meta, field: F
     assert await system.value("select count(*) from messages where provider_id = $1", message["id"]) == 0
 
 
-PAYMENT = 131042
-
-
-@pytest.mark.parametrize("code", [PAYMENT, pytest.param(130429, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("code", [131042, pytest.param(130429, marks=pytest.mark.proof)])
 async def test_a_resting_neighbour_delays_nobody(at: Meta, field: Field, code: int) -> None:
     system = field.system
     other = Meta(await a_garage(system, "Other Motors"))
@@ -107,16 +104,6 @@ async def test_a_resting_neighbour_delays_nobody(at: Meta, field: Field, code: i
     await asyncio.sleep(1)
     await lee.is_told("Hello Lee.")
     await field.standin.hears(lambda call: call.text == "Hello Lee.", seconds=5)
-    before = await system.rows(
-        "select xmin::text, message_id from sends where account = $1 and state = 'pending'", at.garage.phone_number_id
-    )
-    await asyncio.sleep(4)
-    after = await system.rows(
-        "select xmin::text, message_id from sends where account = $1 and state = 'pending'", at.garage.phone_number_id
-    )
-    rewritten = {tuple(row) for row in after} - {tuple(row) for row in before}
-    if code == PAYMENT:  # a throttled number is tried again every second or two, and its rows then come to their turn
-        assert len(rewritten) <= len(lots) / 50, "nothing rewrites the rows of a resting account"
     field.standin.graph = accepted
     for intent in lots:
         await system.until(partial(is_called, field, intent["intent_id"]), "what waited goes out")
