@@ -115,6 +115,8 @@ def _read(bare: str, region: str | None) -> str | None:
     e164 = phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164)
     if not _E164.fullmatch(e164):
         return None
+    if e164 != bare and (again := _read(e164, None)) != e164:
+        return again  # more trunk zeros than one: what is kept must be read again as itself
     if phonenumbers.is_possible_number_with_reason(found) == phonenumbers.ValidationResult.IS_POSSIBLE:
         return e164
     return e164 if canonical(e164) != e164 else None  # a number of the plan before

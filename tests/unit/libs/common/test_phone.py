@@ -98,6 +98,14 @@ def test_a_number_of_the_plan_before_is_still_a_number() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "raw", ["+310000000", "+31000000", "+31 0000 20 123 4567", "+49 00 30 1234567", "+44000 7700 900999"]
+)
+def test_a_number_that_is_kept_is_read_again_as_itself(raw: str) -> None:
+    found = normalise(raw)
+    assert found is None or normalise(found) == found
+
+
 def test_a_number_without_a_country_is_read_where_it_is_at_home() -> None:
     assert normalise("07700 900999", "GB") == KIM
     assert normalise(KIM, "US") == KIM
