@@ -195,6 +195,7 @@ class SendSettings(Settings):
     send_timeout_seconds: PositiveFloat = 10.0
     send_lease_seconds: PositiveFloat = 20.0
     send_grace_seconds: PositiveFloat = 30.0
+    send_settling_seconds: PositiveFloat = 300.0
 
     @model_validator(mode="after")
     def _timeout_lease_grace(self) -> Self:
@@ -211,6 +212,11 @@ class SendSettings(Settings):
     @property
     def send_grace(self) -> timedelta:
         return timedelta(seconds=self.send_grace_seconds)
+
+    @property
+    def send_settling(self) -> timedelta:
+        """How long after an outage of what brings evidence a grace begins: providers try again with growing pauses."""
+        return timedelta(seconds=self.send_settling_seconds)
 
 
 class PublicUrlSettings(Settings):
