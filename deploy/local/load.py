@@ -10,7 +10,6 @@ from deploy.local import queries
 from deploy.local.environment import SANDBOX_URL
 from deploy.local.load_format import Loaded, read
 from deploy.local.register import register
-from libs.common.clock import utc_now
 from libs.common.db.migrate import require_schema
 from libs.common.db.pool import Connection, open_pool
 from libs.common.events.directory import (
@@ -49,7 +48,7 @@ async def load_into(dsn: str, path: Path) -> str:
     async with open_pool(dsn, application_name="transom-load", size=1, command_seconds=COMMAND_SECONDS) as pool:
         await require_schema(pool)
         async with pool.acquire() as db, db.transaction():
-            await _apply(db, loaded, utc_now())
+            await _apply(db, loaded, pool.now())
     orgs = loaded.content.orgs
     return (
         f"loaded {len(orgs)} orgs, {sum(len(o.numbers) for o in orgs)} numbers, {sum(len(o.customers) for o in orgs)} customers,"

@@ -153,7 +153,7 @@ async def _worker(settings: IngestSettings, service: Service, kafka: KafkaConnec
     ):
         await require_schema(pool)
         numbers = Gate(pool)
-        deps = worker.Deps(pool, for_worker, settings.window_length, settings.window_doubt, utc_now, numbers)
+        deps = worker.Deps(pool, for_worker, settings.window_length, settings.window_doubt, pool.now, numbers)
 
         async def on_webhooks(batch: Sequence[Received[Understood]]) -> Sequence[Rejected]:
             return await worker.on_webhooks(batch, deps)
@@ -189,11 +189,11 @@ async def _worker(settings: IngestSettings, service: Service, kafka: KafkaConnec
         async with (
             consumer,
             service.background(
-                repeatedly("progress", progress.PERIOD, lambda: progress.renew(pool, consumer, utc_now))
+                repeatedly("progress", progress.PERIOD, lambda: progress.renew(pool, consumer, pool.now))
             ),
             service.background(repeatedly("strangers", TELL_EVERY, numbers.tell)),
             service.background(repeatedly("consents", consent.TELL_EVERY, lambda: consent.tell(pool, for_worker))),
-            service.background(repeatedly("forget", forget.PERIOD, lambda: forget.forget(pool, utc_now))),
+            service.background(repeatedly("forget", forget.PERIOD, lambda: forget.forget(pool, pool.now))),
         ):
             yield consumer
 

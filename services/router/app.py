@@ -37,7 +37,7 @@ async def run(settings: RouterSettings, service: Service) -> None:
             pool=pool,
             slots=RedisSlots(redis, settings.bridge_hold),
             producer=producer,
-            now=utc_now,
+            now=pool.now,
             window_length=settings.window_length,
             margin=settings.window_margin,
             doubt=settings.window_doubt,

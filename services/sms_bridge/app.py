@@ -78,7 +78,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             ),
             grace=settings.sms_grace,
         )
-        line = Line(carrier, pool, producer, timings, now=utc_now, concurrency=CALLS_AT_ONCE)
+        line = Line(carrier, pool, producer, timings, now=pool.now, concurrency=CALLS_AT_ONCE)
 
         async def on_commands(commands: Sequence[SmsCommand]) -> None:
             await line.accept(as_sends(commands))
@@ -105,7 +105,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             if reason := consumer.unready() or await producer.unready():
                 raise Transient(reason)
 
-        asking = repeatedly("sms_unheard", unheard.PERIOD, lambda: unheard.follow(pool, provider, utc_now))
+        asking = repeatedly("sms_unheard", unheard.PERIOD, lambda: unheard.follow(pool, provider, pool.now))
         async with line, service.background(line.watch()), service.background(asking), consumer:
             await service.serve(checks={"kafka": kafka_answers, "postgres": schema_check(pool)})
 

@@ -46,7 +46,7 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
             token=settings.whatsapp_token.get_secret_value(),
             timeout_seconds=settings.send_timeout_seconds,
             connections=CONCURRENCY,
-            now=utc_now,
+            now=pool.now,
         ) as graph,
     ):
         await require_schema(pool)
@@ -57,7 +57,7 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
             window_doubt=settings.window_doubt,
             grace=settings.send_grace,
         )
-        async with Line(carrier, pool, producer, timings, now=utc_now, concurrency=CONCURRENCY) as line:
+        async with Line(carrier, pool, producer, timings, now=pool.now, concurrency=CONCURRENCY) as line:
             deps = Deps(line)
 
             async def handle(commands: Sequence[WhatsappCommand]) -> None:

@@ -2,7 +2,9 @@
 
 Rule 1: a command that times out or is cancelled takes its connection with it. Asking a silent server to cancel would hang as well.
 Rule 2: sessions carry no state (no session locks, no SET, no LISTEN), so giving a connection back asks the server nothing.
-Rule 3: ``json`` and ``jsonb`` columns are Python values in both directions. Strings in them must be ``storable`` first.
+Rule 3: a pool knows the server's clock. It is measured on every new connection, and every few seconds on one that is taken; so nothing is
+        said to a server, after a failover neither, whose clock was not asked.
+Rule 4: ``json`` and ``jsonb`` columns are Python values in both directions. Strings in them must be ``storable`` first.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from libs.common.clock import DatabaseClock
 from libs.common.db.errors import transient_db
 from libs.common.errors import ConfigurationError, Transient
 
@@ -25,14 +28,19 @@ else:  # generic in the stubs only
 CONNECT_SECONDS = 1.5
 _CLOSE_SECONDS = 2.0
 _JSONB_VERSION = b"\x01"
+_TIME = "select clock_timestamp()"
 
 
 class Pool:
-    """A pool whose every wait ends. ``async with pool.acquire() as db, db.transaction(): …``."""
+    """A pool whose every wait ends. ``async with pool.acquire() as db, db.transaction(): …``.
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, acquire_seconds: float) -> None:
+    ``now`` is the server's clock: what replicas compare with each other is judged by it. It goes on while the server is away.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, acquire_seconds: float, now: DatabaseClock) -> None:
         self._pool = pool
         self._acquire_seconds = acquire_seconds
+        self.now = now
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
@@ -44,6 +52,8 @@ class Pool:
                 raise Transient(f"postgres is away ({type(error).__name__})") from error
             raise
         try:
+            if self.now.is_due():
+                await _measure(connection, self.now)
             yield cast("Connection", connection)  # the pool's proxy does whatever a connection does
         except asyncpg.InterfaceError as error:
             # the rollback of a transaction whose command was cut short finds the connection gone: say what cut it short
@@ -67,6 +77,12 @@ async def open_pool(
     ``command_seconds`` bounds every command, on the server (``statement_timeout``) and here. Raises ConfigurationError when the server
     cannot be reached or refuses us.
     """
+    clock = DatabaseClock()
+
+    async def prepare(connection: Any) -> None:
+        await _prepare(connection)
+        await _measure(connection, clock)
+
     try:
         pool = await asyncpg.create_pool(
             dsn,
@@ -75,7 +91,7 @@ async def open_pool(
             timeout=CONNECT_SECONDS,
             command_timeout=command_seconds,
             connection_class=_Connection,
-            init=_prepare,
+            init=prepare,
             max_inactive_connection_lifetime=300.0,
             server_settings={
                 "application_name": application_name,
@@ -93,7 +109,7 @@ async def open_pool(
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ConfigurationError(unreachable(error)) from error
     try:
-        yield Pool(pool, acquire_seconds=min(CONNECT_SECONDS, command_seconds))
+        yield Pool(pool, acquire_seconds=min(CONNECT_SECONDS, command_seconds), now=clock)
     finally:
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
@@ -141,6 +157,11 @@ async def _prepare(connection: Any) -> None:
         "jsonb", schema="pg_catalog", format="binary", encoder=_jsonb, decoder=lambda data: orjson.loads(data[1:])
     )
     await connection.set_type_codec("json", schema="pg_catalog", format="binary", encoder=_json, decoder=orjson.loads)
+
+
+async def _measure(connection: Any, clock: DatabaseClock) -> None:
+    answered = clock.ask()
+    answered(await connection.fetchval(_TIME))
 
 
 def _jsonb(value: Any) -> bytes:
