@@ -56,7 +56,14 @@ class Bench:
     raw: AIOKafkaProducer
     topic: Topic = WEBHOOKS
 
-    async def put(self, *values: bytes | str, partition: int = 0, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+    async def put(
+        self,
+        *values: bytes | str,
+        partition: int = 0,
+        headers: Sequence[tuple[str, bytes]] = (),
+        clock_ahead: float = 0.0,
+    ) -> None:
+        """Put records, by a producer whose clock is so many seconds ahead."""
         name = self.connection.name(self.topic.name)
         sent = [
             await self.raw.send(
@@ -65,6 +72,7 @@ class Bench:
                 key=b"k",
                 partition=partition,
                 headers=list(headers),
+                timestamp_ms=round((utc_now().timestamp() + clock_ahead) * 1000),
             )
             for value in values
         ]

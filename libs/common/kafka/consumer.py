@@ -183,16 +183,13 @@ class BatchConsumer:
         reasons = [reason for lane in self._lanes if (reason := lane.unready(now))]
         return "; ".join(reasons) or None
 
-    async def read_to_end(self, topic: str) -> dict[int, bool]:
-        """Of a subscribed topic the partitions that are ours, and whether each was read and handled to its end, as the brokers said lately."""
-        lanes = [lane for lane in self._lanes if lane.subscription.topic.name == topic]
-        return await lanes[0].partitions.read_to_end() if self._running and lanes else {}
+    async def behind(self, topic: str) -> dict[int, float]:
+        """Of a subscribed topic the partitions that are ours, and the age in seconds of the latest end of each up to which all is done.
 
-    def done_ms(self, topic: str) -> dict[int, int]:
-        """Of a subscribed topic the time (epoch, ms) of the last record that is done, handled or dead-lettered, by partition."""
-        return next(
-            (dict(lane.partitions.done_ms) for lane in self._lanes if lane.subscription.topic.name == topic), {}
-        )
+        Infinity: not known, or more waits than was there of late. Empty before the start and while partitions are given out anew.
+        """
+        lanes = [lane for lane in self._lanes if lane.subscription.topic.name == topic]
+        return await lanes[0].partitions.behind() if self._running and lanes else {}
 
     async def _remind(self) -> None:
         for lane in self._lanes:

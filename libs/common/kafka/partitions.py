@@ -1,7 +1,9 @@
 """The partitions of one topic that are ours: how far each is committed, where reading goes on, which ones are stopped."""
 
 import asyncio
+import math
 import random
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -21,7 +23,7 @@ log = get_logger()
 COMMIT_TIMEOUT = 10.0
 POSITION_TIMEOUT = 0.5
 ENDS_TIMEOUT = 5.0
-FRESH_MS = 2000
+ENDS_KEPT, ENDS_APART_MS = 16, 250
 STOP_BASE, STOP_CAP = timedelta(seconds=1), timedelta(minutes=1)
 
 
@@ -81,8 +83,8 @@ class Partitions:
     """Partitions whose last batch ended in expected trouble."""
     reached: dict[int, int] = field(default_factory=dict)
     """The first offset that is not done, of partitions that a batch was of."""
-    done_ms: dict[int, int] = field(default_factory=dict)
-    """The time of the last record that is done, of partitions that a batch was of."""
+    _ends: dict[int, deque[tuple[int, int]]] = field(default_factory=dict)
+    """Where the end of a partition was, as the brokers said lately, and when they did (epoch, ms, of this host)."""
     _stops: dict[int, int] = field(default_factory=dict)
     """How often in a row a partition was stopped."""
     _again_at: dict[int, float] = field(default_factory=dict)
@@ -198,7 +200,7 @@ class Partitions:
         self.owed.clear()
         self.troubled.clear()
         self.reached.clear()
-        self.done_ms.clear()
+        self._ends.clear()
 
     def gained(self, assigned: set[TopicPartition]) -> None:
         """A stopped partition that comes back to us stays stopped; one that went elsewhere is another's concern."""
@@ -212,37 +214,54 @@ class Partitions:
             metrics.LAG.remove(self.topic, str(partition))
         self._lagging &= ours
 
-    async def read_to_end(self) -> dict[int, bool]:
-        """Our partitions, and whether each was read to its end, by the brokers' word of the last ``FRESH_MS``, and nothing of it is in hand.
+    async def behind(self) -> dict[int, float]:
+        """Our partitions, and how many seconds ago the brokers named the latest end of each up to which all is done; infinity where none is.
 
-        Nothing is said while they are given out anew: a batch that this crosses is given up and not set back.
+        No record's own time counts: its producer's clock may be wrong. Nothing is said while they are given out anew: a batch that this crosses is
+        given up and not set back.
         From the moment it is read, a batch is in hand until it is done or given back to Kafka: aiokafka moves the position, FastStream
         hands over and the lane takes without letting anybody else run.
         """
         consumer = self.consumer
         if consumer is None or self.moving:
             return {}
-        ended: dict[int, bool] = {}
+        found: dict[int, float] = {}
         for place in consumer.assignment():
             position = await self._position(place)
             if self.moving:
                 return {}
-            try:
-                end, polled_ms = consumer.highwater(place), consumer.last_poll_timestamp(place)
-            except AssertionError:  # aiokafka asserts that it is still ours
-                end, polled_ms = None, None
-            fresh = polled_ms is not None and self.now().timestamp() * 1000 - polled_ms <= FRESH_MS
-            at_end = position is not None and end is not None and position >= end
-            ended[place.partition] = fresh and at_end and place.partition not in self.in_hand.partitions
-        return ended
+            self._note_end(place)
+            partition, now_ms = place.partition, self.now().timestamp() * 1000
+            done = self.reached.get(partition) if partition in self.in_hand.partitions else position
+            ages = [now_ms - at_ms for at_ms, end in self._ends.get(partition, ()) if done is not None and end <= done]
+            # a clock of this host that was put back makes an old word look like one of the future
+            found[partition] = min((age / 1000 for age in ages if age >= 0), default=math.inf)
+        return found
+
+    def _note_end(self, place: TopicPartition) -> None:
+        """Remember where the end of this partition is by what the brokers said with the latest records."""
+        try:
+            end, at_ms = (
+                (None, None)
+                if self.consumer is None
+                else (self.consumer.highwater(place), self.consumer.last_poll_timestamp(place))
+            )
+        except AssertionError:  # aiokafka asserts that it is still ours
+            return
+        if end is None or at_ms is None:
+            return
+        noted = self._ends.setdefault(place.partition, deque(maxlen=ENDS_KEPT))
+        if not noted or abs(at_ms - noted[-1][0]) >= ENDS_APART_MS:
+            noted.append((at_ms, end))
 
     def measure(self, batch: RawBatch, next_offsets: Mapping[int, int]) -> None:
         """Count what is done, and remember how far it came."""
         begun = firsts(batch)
         done = [raw for raw in batch if raw.offset < next_offsets.get(raw.partition, begun[raw.partition])]
         metrics.HANDLED.labels(self.topic).inc(len(done))
-        self.done_ms |= {raw.partition: raw.timestamp for raw in done}
         self.reached |= begun | dict(next_offsets)
+        for partition in begun:
+            self._note_end(self._on_broker(partition))
 
     async def tell_lag(self) -> None:
         """Tell how far behind its end each partition is; asks the brokers, which alone know it of one that is not being read."""
