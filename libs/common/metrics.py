@@ -13,6 +13,7 @@ MetricName = Literal[
     "transom_webhooks_ignored_total",
     "transom_http_refused_total",
     "transom_decisions_total",
+    "transom_reconciled_total",
     "transom_sends_total",
     "transom_send_seconds",
     "transom_sends_waiting",
@@ -47,6 +48,9 @@ _METRICS: dict[MetricName, Counter | Gauge | Histogram] = {
         "transom_http_refused_total", "Requests and connections closed before anything of them was known", "reason"
     ),
     "transom_decisions_total": _counter("transom_decisions_total", "Decisions taken", "route", "reason"),
+    "transom_reconciled_total": _counter(
+        "transom_reconciled_total", "Decisions that were followed up because nothing followed from them", "outcome"
+    ),
     "transom_sends_total": _counter("transom_sends_total", "Sends settled", "channel", "outcome"),
     "transom_send_seconds": _histogram("transom_send_seconds", "One provider call", _SECONDS, "channel"),
     "transom_sends_waiting": _gauge("transom_sends_waiting", "Sends stored and not settled", "channel"),

@@ -189,6 +189,16 @@ class BridgeSettings(Settings):
         return timedelta(seconds=self.bridge_hold_seconds)
 
 
+class ReconcileSettings(Settings):
+    """When a command without a send, or a refusal that nobody decided on, counts as lost."""
+
+    reconcile_seconds: PositiveFloat = 60.0
+
+    @property
+    def reconcile_after(self) -> timedelta:
+        return timedelta(seconds=self.reconcile_seconds)
+
+
 class SendSettings(Settings):
     """One provider call ends before its claim's lease does, and the lease before the claim is settled by evidence."""
 

@@ -1,7 +1,9 @@
 """The router: intents and refusals in, decisions and commands out."""
 
 import sys
+from contextlib import AsyncExitStack
 
+from libs.common.background import repeatedly
 from libs.common.clock import utc_now
 from libs.common.db.migrate import require_schema, schema_check
 from libs.common.db.pool import open_pool
@@ -14,6 +16,7 @@ from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
 from libs.common.service import Service, run_service
 from libs.common.slots import RedisSlots
+from services.router.reconcile import Reconciler
 from services.router.refusals import on_refusals
 from services.router.settings import RouterSettings
 from services.router.worker import Deps, on_intents, read_intent
@@ -71,7 +74,12 @@ async def run(settings: RouterSettings, service: Service) -> None:
             if (why := consumer.unready() or await producer.unready()) is not None:
                 raise Transient(why)
 
-        async with consumer:
+        reconciler = Reconciler(deps, settings.reconcile_after)
+        async with consumer, AsyncExitStack() as beside:
+            for name, task in reconciler.tasks.items():
+                await beside.enter_async_context(
+                    service.background(repeatedly(f"reconcile.{name}", reconciler.period, task))
+                )
             await service.serve(checks={"postgres": schema_check(pool), "kafka": consuming})
 
 

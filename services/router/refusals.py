@@ -5,7 +5,8 @@ Rule 1: a refusal counts only for the attempt that the message is at, and only w
 Rule 2: a redelivered refusal tells again what was decided for the next attempt.
 Rule 3: the third refusal ends the message: ``failed``/``provider_refused``. What lay with the account or with our haste uses up no attempt; its
         message ends when a day has passed since the first attempt.
-Rule 4: trouble of the provider's own is tried again once. A template that was asked for itself, and that Meta does not take, fails with the code:
+Rule 4: a refusal is remembered in ``refusals`` until what follows from it is told; what got lost on the way is taken from there (``reconcile``).
+Rule 5: trouble of the provider's own is tried again once. A template that was asked for itself, and that Meta does not take, fails with the code:
         there is nothing else that could go.
 """
 
@@ -14,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
+from libs.common.db import refusals
 from libs.common.db.pool import Connection
 from libs.common.db.statuses import LocalFailure, fail_locally
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
@@ -102,7 +104,7 @@ async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) ->
             events[key] = list(present(found[key]))
             log_decision(found[key], received.record, now)
         else:
-            events[key] = [_update(updates[refusal.org_id, refusal.intent_id])] if courses[key] == "end" else []
+            events[key] = [update_of(updates[refusal.org_id, refusal.intent_id])] if courses[key] == "end" else []
             log.info(
                 "send.failed" if courses[key] == "end" else "send.refused",
                 org_id=refusal.org_id,
@@ -113,6 +115,8 @@ async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) ->
                 provider_code=refusal.provider_code,
             )
     await tell(deps, (event for some in events.values() for event in some))
+    async with deps.pool.acquire() as db:
+        await refusals.forget(db, {(r.value.org_id, r.value.intent_id, r.value.attempt) for r in batch})
     return unknown
 
 
@@ -144,5 +148,6 @@ def _end(refusal: OutboundRefused, now: datetime) -> LocalFailure:
     )
 
 
-def _update(update: DeliveryUpdate) -> Event:
+def update_of(update: DeliveryUpdate) -> Event:
+    """As it is published."""
     return DELIVERY_UPDATES, str(update.conversation_id or update.message_id).encode(), update.encode()

@@ -4,6 +4,7 @@ from libs.common.settings import (
     BridgeSettings,
     ConsumerSettings,
     PostgresSettings,
+    ReconcileSettings,
     RedisSettings,
     ServiceSettings,
     WindowSettings,
@@ -11,6 +12,12 @@ from libs.common.settings import (
 
 
 class RouterSettings(
-    ServiceSettings, ConsumerSettings, PostgresSettings, RedisSettings, WindowSettings, BridgeSettings
+    ServiceSettings,
+    ConsumerSettings,
+    PostgresSettings,
+    RedisSettings,
+    WindowSettings,
+    BridgeSettings,
+    ReconcileSettings,
 ):
     """The router's settings."""

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.common import metrics
-from libs.common.db import pauses
+from libs.common.db import pauses, refusals
 from libs.common.db.folding import Effects, Folded, Match, Provider, ProviderStatus
 from libs.common.db.messages import Key, lock_messages, told, write_states
 from libs.common.db.pool import Connection
@@ -255,6 +255,7 @@ async def _settle(db: Connection, pairs: Sequence[tuple[Match, ProviderStatus]],
     await write_states(db, messages.values())
     await refuse_windows(db, folded.refused)
     await _tell_others(db, folded, now)
+    await refusals.keep(db, folded.effects.refusals, now)
     return folded.effects
 
 

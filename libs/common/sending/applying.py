@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from libs.common.db import sends
+from libs.common.db import refusals, sends
 from libs.common.db.pool import Connection
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import PreparedT
@@ -59,6 +59,7 @@ async def apply(db: Connection, carrier: Carrier[PreparedT], steps: Sequence[Ste
     late = [late for late in _settled(applied.lost) if isinstance(late.final, tuple)]
     if late:
         await carrier.keep_evidence(db, late, now)
+    await refusals.keep(db, [refusal for _row, told in applied.news for refusal in told.refusals], now)
     return applied
 
 

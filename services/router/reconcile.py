@@ -1,0 +1,257 @@
+"""Follows up what stands decided and was lost on the way: commands that never became a send, refusals that nobody decided on.
+
+Kafka keeps what was published, but a topic may be made anew, its retention may pass while a sender is away, and a record may be parked. PostgreSQL
+says what ought to have followed. Every replica looks, slices are bounded, rows are shared by ``skip locked``. What is finished costs one look.
+
+Rule 1: whatever is done here can be done twice: a command that its sender has is no news to it, and who ends a message holds its row.
+Rule 2: no message is pending, and no bridge slot held, for longer than its deadline and the time of a round.
+Rule 3: a row on which this fails is found by halves, told, and tried again when its next turn comes; its neighbours go on.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from libs.common import metrics
+from libs.common.db import refusals, slots
+from libs.common.db.messages import lock_messages, told
+from libs.common.db.slots import Silenced
+from libs.common.db.statuses import LocalFailure, fail_locally
+from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.events.topics import OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_WHATSAPP
+from libs.common.kafka.producer import Record
+from libs.common.kafka.records import RawRecord, Received
+from libs.common.logging import get_logger
+from libs.common.slots import Slot
+from libs.common.transience import is_transient
+from services.router import reconcile_queries as queries
+from services.router.loose_ends import HEARD_WITHIN, LIFETIME, Again, End, Key, LooseEnd, Over, Refuse, Wait, course
+from services.router.present import Event
+from services.router.refusals import on_refusals, update_of
+from services.router.worker import Deps, tell
+
+log = get_logger()
+
+AT_ONCE = 500
+ROUNDS = 20
+"""So many slices in one round at most."""
+LONGEST = timedelta(hours=1)
+"""A command that finds no sender is published again this often at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """``after``: so long after its decision a command without a send counts as lost, and a refusal that nobody decided on. Each task is one round."""
+
+    deps: Deps
+    after: timedelta
+
+    @property
+    def period(self) -> timedelta:
+        """Between two rounds."""
+        return self.after / 12
+
+    @property
+    def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """By name; one that is slow or fails holds up none of the others."""
+        return {
+            "unsent": self.find_unsent,
+            "unheard": self.find_unheard,
+            "loose_ends": self.follow,
+            "refusals": self.decide,
+        }
+
+    async def round(self) -> None:
+        """All of it, one after the other."""
+        for task in self.tasks.values():
+            await task()
+
+    async def find_unsent(self) -> None:
+        """Look through the decisions since the last look for commands without a send."""
+        await self._look_through("unsent", self.after)
+
+    async def find_unheard(self) -> None:
+        """Look through the decisions of the day before for messages of which nothing was heard."""
+        await self._look_through("unheard", HEARD_WITHIN)
+
+    async def _look_through(self, what: queries.Pass, age: timedelta) -> None:
+        for _round in range(ROUNDS):
+            now = self.deps.now()
+            async with self.deps.pool.acquire() as db, db.transaction():
+                if not await queries.look_through(db, what, now - age, now, lifetime=LIFETIME, limit=AT_ONCE):
+                    return
+
+    async def follow(self) -> None:
+        """Do what is to be done about every loose end that is due."""
+        for _round in range(ROUNDS):
+            async with self.deps.pool.acquire() as db:
+                keys = await queries.take_due(db, self.deps.now(), AT_ONCE, first=self.after, longest=LONGEST)
+            await _halving(keys, self._follow)
+            if len(keys) < AT_ONCE:
+                return
+
+    async def decide(self) -> None:
+        """Decide on refusals that have waited for too long."""
+        for _round in range(ROUNDS):
+            now = self.deps.now()
+            async with self.deps.pool.acquire() as db:
+                waiting = dict(await refusals.take(db, now - self.after, now, AT_ONCE))
+
+            async def some(keys: Sequence[Key], waiting: Mapping[Key, dict[str, object]] = waiting) -> None:
+                await self._decide(_readable(waiting, keys))
+
+            await _halving(sorted(waiting), some)
+            if len(waiting) < AT_ONCE:
+                return
+
+    async def _follow(self, keys: Sequence[Key]) -> None:
+        async with self.deps.pool.acquire() as db:
+            ends = await queries.look(db, keys)
+        now = self.deps.now()
+        courses = [(end, course(end, now)) for end in ends]
+        await self._again([end for end, what in courses if isinstance(what, Again)])
+        await self._decide([_refusal(end, what, now) for end, what in courses if isinstance(what, Refuse)])
+        await self._end([(end, what) for end, what in courses if isinstance(what, End)], now)
+        over = [(end, what) for end, what in courses if isinstance(what, Over)]
+        await self._tell([end for end, what in over if what.tell])
+        async with self.deps.pool.acquire() as db:
+            await queries.put_off(db, [(end.key, what.until) for end, what in courses if isinstance(what, Wait)])
+            await queries.forget(db, [end.key for end, what in courses if isinstance(what, Over | Refuse)])
+
+    async def _again(self, ends: Sequence[LooseEnd]) -> None:
+        """Publish the commands as they stand."""
+        if not ends:
+            return
+        await self.deps.producer.publish([Record(*_command(end)) for end in ends])
+        metrics.count("transom_reconciled_total", len(ends), outcome="published")
+        for end in ends:
+            _say("send.published_again", end, due=end.deadline)
+
+    async def _end(self, ended: Sequence[tuple[LooseEnd, End]], now: datetime) -> None:
+        """End these messages, give back what they hold, and tell it; what became a send meanwhile is left to its sender."""
+        if not ended:
+            return
+        released: list[Slot] = []
+        async with self.deps.pool.acquire() as db, db.transaction():
+            places = await queries.take_places(db, [end for end, what in ended if what.unsent], now)
+            ours = [(end, what) for end, what in ended if not what.unsent or end.key in places]
+            await fail_locally(db, [LocalFailure(*end.key, what.reason, what.code, now) for end, what in ours])
+            held = [slot for end, what in ours if what.unsent and (slot := _slot(end)) is not None]
+            released = await slots.release(db, held)
+            freed = [_slot_freed(silenced, now) for silenced in await slots.newest_silenced(db, released)]
+            await refusals.keep(db, freed, now)
+        await self.deps.slots.align(lost=held)
+        metrics.count("transom_reconciled_total", len(ours), outcome="ended")
+        for end, what in ours:
+            _say("send.failed", end, reason=what.reason)
+        await self._tell([end for end, _what in ours])
+        async with self.deps.pool.acquire() as db:
+            await queries.forget(db, [end.key for end, _what in ours])
+        await self._decide(freed)
+
+    async def _tell(self, ends: Sequence[LooseEnd]) -> None:
+        """Tell the latest rung of these messages."""
+        if not ends:
+            return
+        async with self.deps.pool.acquire() as db, db.transaction():
+            messages = await lock_messages(db, {(end.org_id, end.message_id) for end in ends})
+        updates: list[DeliveryUpdate] = [update for one in messages.values() if (update := told(one)) is not None]
+        await tell(self.deps, [update_of(update) for update in updates])
+
+    async def _decide(self, waiting: Sequence[OutboundRefused]) -> None:
+        """As if they had come by Kafka. What nobody knows is forgotten."""
+        if not waiting:
+            return
+        records = [Received(refusal, _record(refusal)) for refusal in waiting]
+        unknown = {rejected.record for rejected in await on_refusals(records, self.deps)}
+        metrics.count("transom_reconciled_total", len(waiting), outcome="decided")
+        strangers = [r.value for r in records if r.record in unknown]
+        async with self.deps.pool.acquire() as db:
+            await refusals.forget(db, {(r.org_id, r.intent_id, r.attempt) for r in strangers})
+
+
+async def _halving(keys: Sequence[Key], work: Callable[[Sequence[Key]], Awaitable[None]]) -> None:
+    """Do the work on all; where it meets a bug, on halves, down to the row that causes it. Raises what is transient."""
+    if not keys:
+        return
+    try:
+        await work(keys)
+    except Exception as error:
+        if is_transient(error):
+            raise
+        if len(keys) == 1:
+            org_id, message_id, attempt = keys[0]
+            log.exception("row.set_aside", task="reconcile", org_id=org_id, message_id=str(message_id), attempt=attempt)
+            return
+        middle = len(keys) // 2
+        await _halving(keys[:middle], work)
+        await _halving(keys[middle:], work)
+
+
+def _readable(waiting: Mapping[Key, Mapping[str, object]], keys: Sequence[Key]) -> list[OutboundRefused]:
+    """Those that this version reads; the others wait for one that does."""
+    found: list[OutboundRefused] = []
+    for key in keys:
+        with suppress(ValidationError):
+            found.append(OutboundRefused.model_validate(waiting[key]))
+    if len(found) < len(keys):
+        log.error("row.set_aside", task="refusals", reason="unknown_value", records=len(keys) - len(found))
+    return found
+
+
+def _command(end: LooseEnd) -> Event:
+    topic = OUTBOUND_SMS if end.channel == "sms" else OUTBOUND_WHATSAPP
+    return topic, str(end.conversation_id).encode(), end.command or b""
+
+
+def _slot(end: LooseEnd) -> Slot | None:
+    if not end.holds or end.conversation_id is None:
+        return None
+    return Slot(end.org_id, end.conversation_id, end.message_id)
+
+
+def _refusal(end: LooseEnd, what: Refuse, now: datetime) -> OutboundRefused:
+    fields = {
+        "reason": what.reason,
+        "provider_code": what.code,
+        "conversation_id": end.conversation_id,
+        "at": end.settled_at or now,
+    }
+    return OutboundRefused.model_validate(
+        fields | {"org_id": end.org_id, "intent_id": end.message_id, "attempt": end.attempt}
+    )
+
+
+def _slot_freed(silenced: Silenced, now: datetime) -> OutboundRefused:
+    return OutboundRefused(
+        intent_id=silenced.intent_id,
+        attempt=silenced.attempt,
+        org_id=silenced.org_id,
+        conversation_id=silenced.conversation_id,
+        reason="slot_freed",
+        at=now,
+    )
+
+
+def _record(refusal: OutboundRefused) -> RawRecord:
+    """What would have come; partition and offset are none of Kafka's."""
+    value = refusal.encode()
+    at = int(refusal.at.timestamp() * 1000)
+    return RawRecord(OUTBOUND_REFUSED.name, -1, -1, at, str(refusal.conversation_id).encode(), value)
+
+
+def _say(event: str, end: LooseEnd, *, reason: str | None = None, due: datetime | None = None) -> None:
+    log.warning(
+        event,
+        org_id=end.org_id,
+        conversation_id=None if end.conversation_id is None else str(end.conversation_id),
+        intent_id=str(end.message_id),
+        attempt=end.attempt,
+        channel=end.channel,
+        route=end.route,
+        **({} if reason is None else {"reason": reason}),
+        **({} if due is None else {"due_at": due.isoformat()}),
+    )

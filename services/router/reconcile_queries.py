@@ -1,0 +1,165 @@
+"""The SQL of the reconciler. Bounded slices by index; what is finished is looked at once, and never again."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from libs.common.db.pool import Connection
+from services.router.loose_ends import Key, LooseEnd
+
+Pass = Literal["unsent", "unheard"]
+"""What decisions are looked through for: no send exists soon after; nothing was heard long after."""
+
+_UPTO = "select upto from looked_through where pass = $1 for update skip locked"
+
+_NEXT = """
+select coalesce(
+       (select d.decided_at from decisions d
+         where d.command is not null and d.decided_at > $1 and d.decided_at <= $2
+         order by d.decided_at
+        offset $3 limit 1),
+       (select max(d.decided_at) from decisions d where d.command is not null and d.decided_at > $1 and d.decided_at <= $2))
+"""
+
+_LOOKED = "update looked_through set upto = $2 where pass = $1"
+
+# "offset 0": each row is looked up by its key, whatever the planner believes of tables that grow.
+_SLICE = """
+insert into loose_ends (org_id, message_id, attempt, deadline, due_at)
+select d.org_id, d.intent_id, d.attempt, coalesce((d.command ->> 'expires_at')::timestamptz, d.decided_at + $3::interval), $4
+  from decisions d
+ cross join lateral (
+       select m.status from messages m
+        where m.org_id = d.org_id and m.message_id = d.intent_id and m.direction = 'out' and m.attempt = d.attempt offset 0) m
+  left join lateral (
+       select s.state from sends s
+        where s.org_id = d.org_id and s.message_id = d.intent_id and s.attempt = d.attempt offset 0) s on true
+ where d.command is not null and d.decided_at > $1 and d.decided_at <= $2
+   and {looks_for}
+on conflict do nothing
+returning 1
+"""
+_FIND = {
+    "unsent": _SLICE.format(looks_for="s.state is null and (m.status = 'pending' or d.route = 'bridge')"),
+    "unheard": _SLICE.format(looks_for="m.status = 'pending'"),
+}
+
+_TAKE = """
+with due as materialized (
+    select t.org_id, t.message_id, t.attempt
+      from loose_ends t
+     where t.due_at <= $1
+     order by t.due_at
+     limit $2
+       for update skip locked
+)
+update loose_ends e
+   set tries = e.tries + 1, due_at = $1 + least($3::interval * power(3, least(e.tries, 9)), $4::interval)
+  from due
+ where e.org_id = due.org_id and e.message_id = due.message_id and e.attempt = due.attempt
+returning e.org_id, e.message_id, e.attempt
+"""
+
+_LOOK = """
+select e.org_id, e.message_id, e.attempt, e.deadline, e.tries, coalesce(a.conversation_id, m.conversation_id, d.conversation_id) as conversation_id,
+       d.route, d.channel, d.command::text, m.sequence, coalesce(d.command ->> 'phone_number_id', d.command ->> 'from_number') as account,
+       m.status, d.route = 'bridge' and b.holds is not null as holds, s.state, s.settled_at, s.expires_at, s.outcome
+  from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
+  join loose_ends e on e.org_id = u.org_id and e.message_id = u.message_id and e.attempt = u.attempt
+  join decisions d on d.org_id = u.org_id and d.intent_id = u.message_id and d.attempt = u.attempt
+  left join messages m on m.org_id = u.org_id and m.message_id = u.message_id and m.direction = 'out' and m.attempt = u.attempt
+  left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
+  left join lateral (
+       select true as holds from bridge_slots x
+        where x.conversation_id = coalesce(a.conversation_id, m.conversation_id) and x.org_id = u.org_id and x.intent_id = u.message_id
+       offset 0) b on true
+  left join sends s on s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
+"""
+
+# The place of a send that never was: a command that turns up later finds its row, and it is settled.
+_TAKE_PLACES = """
+insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, outcome,
+                   settled_at, told, created_at)
+select u.org_id, u.message_id, u.attempt, u.provider, u.conversation_id, u.sequence, u.account, u.command::jsonb, 'failed', $9, u.expires_at,
+       jsonb_build_object('answer', 'refused', 'code', null, 'reason', 'intent_expired'), $9, true, $9
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::text[], $10::timestamptz[])
+    as u (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, expires_at)
+on conflict do nothing
+returning org_id, message_id, attempt
+"""
+
+_PUT_OFF = """
+update loose_ends e
+   set due_at = u.due_at
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::timestamptz[]) as u (org_id, message_id, attempt, due_at)
+ where e.org_id = u.org_id and e.message_id = u.message_id and e.attempt = u.attempt
+"""
+
+_FORGET = """
+delete from loose_ends e
+ using (select * from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)) u
+ where e.org_id = u.org_id and e.message_id = u.message_id and e.attempt = u.attempt
+"""
+
+
+async def look_through(
+    db: Connection, what: Pass, until: datetime, now: datetime, *, lifetime: timedelta, limit: int
+) -> bool:
+    """Look through the next decisions that were taken until then, about ``limit``; whether there may be more. Call inside a transaction.
+
+    One replica at a time does it. Whoever is passed over finds nothing.
+    """
+    upto = await db.fetchval(_UPTO, what)
+    last = None if upto is None else await db.fetchval(_NEXT, upto, until, limit - 1)
+    if last is None:
+        return False
+    await db.fetch(_FIND[what], upto, last, lifetime, now)
+    await db.execute(_LOOKED, what, last)
+    return True
+
+
+async def take_due(db: Connection, now: datetime, limit: int, *, first: timedelta, longest: timedelta) -> list[Key]:
+    """Loose ends whose time has come; nobody takes them again before ``first``, three times that the second time, at most ``longest``."""
+    return [(r[0], r[1], r[2]) for r in await db.fetch(_TAKE, now, limit, first, longest)]
+
+
+async def look(db: Connection, keys: Collection[Key]) -> list[LooseEnd]:
+    """How these stand now."""
+    rows = await db.fetch(_LOOK, *_columns(sorted(keys)))
+    return [LooseEnd(**dict(row) | {"command": row["command"] and row["command"].encode()}) for row in rows]
+
+
+async def take_places(db: Connection, ends: Sequence[LooseEnd], now: datetime) -> set[Key]:
+    """Take the places of these sends in ``sends``, so that they can never be; the keys of those that were free. Before messages are locked."""
+    rows = [
+        (
+            *e.key,
+            "sms" if e.channel == "sms" else "meta",
+            e.conversation_id,
+            e.sequence,
+            e.account or "",
+            (e.command or b"").decode(),
+            e.deadline,
+        )
+        for e in sorted(ends, key=lambda e: e.key)
+    ]
+    if not rows:
+        return set()
+    *columns, deadlines = _columns(rows)
+    return {(r[0], r[1], r[2]) for r in await db.fetch(_TAKE_PLACES, *columns, now, deadlines)}
+
+
+async def put_off(db: Connection, until: Sequence[tuple[Key, datetime]]) -> None:
+    """Look at these again then."""
+    if until:
+        await db.execute(_PUT_OFF, *_columns([(*key, at) for key, at in sorted(until)]))
+
+
+async def forget(db: Connection, keys: Collection[Key]) -> None:
+    """These are loose no more."""
+    if keys:
+        await db.execute(_FORGET, *_columns(sorted(keys)))
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

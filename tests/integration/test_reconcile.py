@@ -1,0 +1,240 @@
+"""Whatever is lost after the decision: it goes out again, or it ends and is told, once."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+
+from libs.common.db import refusals, sends
+from libs.common.errors import Transient
+from libs.common.events.outbound import OutboundRefused
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.redis import open_redis
+from libs.common.send_rows import NewSend
+from services.router.reconcile import Reconciler
+from tests.support.router import DAY, NOW, Garage, Router, a_router, stored
+from tests.support.topics import OwnTopics
+
+AFTER = timedelta(seconds=60)
+HOUR = timedelta(hours=1)
+Events = dict[str, list[dict[str, Any]]]
+
+
+async def reconciled(router: Router, after: timedelta) -> Events:
+    """What a round tells that begins so long after NOW."""
+    await Reconciler(router.at(NOW + after).deps, AFTER).round()
+    return await router.told.new()
+
+
+async def lost(router: Router, garage: Garage, **changes: Any) -> tuple[dict[str, Any], Events]:
+    """An intent that was decided, and whose command nobody ever reads; what was told of it."""
+    intent = garage.intent(**changes)
+    return intent, await router.decide(intent)
+
+
+async def arrives(router: Router, command: Mapping[str, Any], at: datetime = NOW) -> None:
+    """The command becomes a row, as with its sender."""
+    new = NewSend(
+        org_id=command["org_id"],
+        message_id=UUID(command["message_id"]),
+        attempt=command["attempt"],
+        conversation_id=UUID(command["conversation_id"]),
+        sequence=command["sequence"],
+        account=command.get("phone_number_id") or command["from_number"],
+        command=dict(command),
+        expires_at=None,
+    )
+    async with router.pool.acquire() as db:
+        await sends.store(db, "sms" if "from_number" in command else "meta", [new], at, at + DAY)
+
+
+async def send_states(router: Router) -> list[str]:
+    return [row["state"] for row in await router.rows("select state from sends")]
+
+
+def nothing(told: Events) -> bool:
+    return not any(told.values())
+
+
+async def test_a_command_that_became_no_send_goes_out_again_as_it_stands_and_ever_more_rarely(router: Router) -> None:
+    _, told = await lost(router, await stored(router, Garage()))
+    assert nothing(await reconciled(router, AFTER / 2))
+    for after in (AFTER, 2 * AFTER, 5 * AFTER, 14 * AFTER):
+        again = await reconciled(router, after)
+        assert again["outbound.whatsapp.v1"] == told["outbound.whatsapp.v1"]
+        assert again["outbound.decisions.v1"] == again["delivery.updates.v1"] == []
+        assert nothing(await reconciled(router, after + AFTER / 2))
+
+
+async def test_a_command_that_its_sender_has_is_left_to_it(router: Router) -> None:
+    _, told = await lost(router, await stored(router, Garage()))
+    [command] = told["outbound.whatsapp.v1"]
+    await arrives(router, command)
+    assert nothing(await reconciled(router, AFTER))
+    assert await router.rows("select * from loose_ends") == []
+
+
+async def test_a_command_that_comes_after_it_was_published_again_is_followed_up_no_more(router: Router) -> None:
+    _, told = await lost(router, await stored(router, Garage()))
+    await reconciled(router, AFTER)
+    await arrives(router, told["outbound.whatsapp.v1"][0])
+    assert nothing(await reconciled(router, 3 * AFTER))
+    assert nothing(await reconciled(router, 23 * HOUR))
+
+
+@pytest.mark.parametrize(
+    ("changes", "deadline"), [({}, DAY), ({"expires_at": "2026-11-22T12:30:00Z"}, timedelta(minutes=30))]
+)
+async def test_at_its_deadline_it_ends_is_told_once_and_a_command_that_turns_up_sends_nothing(
+    router: Router, changes: dict[str, str], deadline: timedelta
+) -> None:
+    intent, told = await lost(router, await stored(router, Garage()), **changes)
+    await reconciled(router, AFTER)
+    await reconciled(router, deadline - timedelta(seconds=1))
+    assert (await router.message(intent))["status"] == "pending"
+    ended = await reconciled(router, deadline + HOUR)
+    [update] = ended["delivery.updates.v1"]
+    assert (update["message_id"], update["status"], update["reason"], update["seq"]) == (
+        intent["intent_id"],
+        "failed",
+        "intent_expired",
+        1,
+    )
+    assert ended["outbound.whatsapp.v1"] == []
+    await arrives(router, told["outbound.whatsapp.v1"][0])
+    assert await send_states(router) == ["failed"]
+    assert nothing(await reconciled(router, deadline + 3 * HOUR))
+    assert await router.rows("select * from loose_ends") == []
+
+
+async def test_what_ended_and_was_not_told_is_told_by_whoever_comes_next(router: Router) -> None:
+    intent, _ = await lost(router, await stored(router, Garage()))
+    await reconciled(router, AFTER)
+    deps = router.at(NOW + DAY).deps
+    await deps.producer.__aexit__()  # Kafka is gone between the commit and the telling
+    with pytest.raises(Transient):
+        await Reconciler(deps, AFTER).follow()
+    assert (await router.message(intent))["status"] == "failed"
+    await deps.producer.__aenter__()
+    told = await reconciled(router, DAY + 2 * HOUR)
+    assert [(u["message_id"], u["seq"]) for u in told["delivery.updates.v1"]] == [(intent["intent_id"], 1)]
+    assert nothing(await reconciled(router, DAY + 5 * HOUR))
+
+
+async def test_the_slot_of_a_bridge_that_never_was_is_given_back_at_its_deadline_and_whom_it_silenced_goes(
+    router: Router,
+) -> None:
+    garage = await stored(router, Garage.closed())
+    bridge, silenced = garage.intent(), garage.intent()
+    told = await router.decide(bridge, silenced)
+    assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "silent"]
+    assert (await reconciled(router, AFTER))["outbound.sms.v1"] == told["outbound.sms.v1"]
+    ended = await reconciled(router, DAY + HOUR)
+    assert {u["message_id"]: u["reason"] for u in ended["delivery.updates.v1"]} == {
+        bridge["intent_id"]: "intent_expired"
+    }
+    [command] = ended["outbound.sms.v1"]
+    assert (command["message_id"], command["attempt"], command["route"]) == (silenced["intent_id"], 2, "bridge")
+    [slot] = await router.rows("select intent_id from bridge_slots")
+    assert slot["intent_id"] == UUID(silenced["intent_id"])
+    assert await router.rows("select * from refusals") == []
+
+
+async def test_a_refusal_that_got_lost_is_decided_on(router: Router) -> None:
+    garage = await stored(router, Garage())
+    intent, _ = await lost(router, garage)
+    refusal = garage.refusal(intent)
+    await router.rows("update conversations set refused_at = $1", NOW)
+    async with router.pool.acquire() as db:
+        await refusals.keep(db, [refusal], NOW)
+    assert nothing(await reconciled(router, AFTER / 2))
+    told = await reconciled(router, AFTER)
+    assert [(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]] == [(2, "bridge")]
+    assert nothing(await reconciled(router, AFTER * 1.5))
+
+
+async def test_a_refusal_that_came_by_kafka_is_kept_no_longer(router: Router) -> None:
+    garage = await stored(router, Garage())
+    intent, _ = await lost(router, garage)
+    async with router.pool.acquire() as db:
+        await refusals.keep(db, [garage.refusal(intent), garage.refusal({"intent_id": str(UUID(int=7))})], NOW)
+    await router.refuse(garage.refusal(intent))
+    assert [row["intent_id"] for row in await router.rows("select intent_id from refusals")] == [UUID(int=7)]
+    await reconciled(router, 2 * AFTER)  # nobody knows the other one
+    assert await router.rows("select * from refusals") == []
+
+
+async def test_a_refusal_of_tomorrow_waits_for_a_router_that_reads_it_and_its_neighbours_go_on(router: Router) -> None:
+    garage = await stored(router, Garage())
+    (strange, _), (plain, _) = await lost(router, garage), await lost(router, garage)
+    async with router.pool.acquire() as db:
+        await refusals.keep(db, [garage.refusal(strange), garage.refusal(plain)], NOW)
+    await router.rows(
+        """update refusals set event = event || '{"reason": "made_up_later"}' where intent_id = $1""",
+        UUID(strange["intent_id"]),
+    )
+    told = await reconciled(router, AFTER)
+    assert [d["intent_id"] for d in told["outbound.decisions.v1"]] == [plain["intent_id"]]
+    [waiting] = await router.rows("select intent_id from refusals")
+    assert waiting["intent_id"] == UUID(strange["intent_id"])
+
+
+async def test_what_its_send_gave_back_and_nobody_kept_is_decided_on_a_day_later(router: Router) -> None:
+    garage = await stored(router, Garage())
+    intent, told = await lost(router, garage)
+    await arrives(router, told["outbound.whatsapp.v1"][0])
+    await router.rows(
+        """update sends set state = 'refused', settled_at = $1, told = true,
+                  outcome = '{"answer": "returned", "reason": "consent_off", "code": null}'""",
+        NOW,
+    )
+    await router.rows(
+        "insert into consents values ($1, $2, 'whatsapp', false, now())", garage.org_id, garage.customer_id
+    )
+    told = await reconciled(router, 26 * HOUR)
+    assert [(d["attempt"], d["reason"]) for d in told["outbound.decisions.v1"]] == [(2, "whatsapp_consent_off")]
+    assert (await router.message(intent))["status"] == "failed"
+
+
+async def test_an_accepted_message_of_which_nothing_is_heard_ends_as_unknown_and_proof_still_wins(
+    router: Router,
+) -> None:
+    intent, told = await lost(router, await stored(router, Garage()))
+    await arrives(router, told["outbound.whatsapp.v1"][0])
+    await router.rows("update sends set state = 'accepted', settled_at = $1, told = true", NOW + HOUR)
+    assert nothing(await reconciled(router, 25.5 * HOUR))
+    told = await reconciled(router, 27 * HOUR)
+    assert [(u["status"], u["reason"]) for u in told["delivery.updates.v1"]] == [("failed", "unknown_outcome")]
+    assert (await router.message(intent))["reason"] == "unknown_outcome"
+
+
+async def test_a_send_that_waits_is_its_senders_however_long(router: Router) -> None:
+    intent, told = await lost(router, await stored(router, Garage()))
+    await arrives(router, told["outbound.whatsapp.v1"][0], NOW)
+    for hours in (26, 27, 30):
+        assert nothing(await reconciled(router, hours * HOUR))
+    assert (await router.message(intent))["status"] == "pending"
+
+
+async def test_two_reconcilers_at_once_do_it_once(
+    router: Router, kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str
+) -> None:
+    garage = await stored(router, Garage.closed())
+    await router.decide(garage.intent(), garage.intent())
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.told) as rival:
+        for after in (AFTER, DAY + HOUR):
+            rounds = (Reconciler(one.at(NOW + after).deps, AFTER).round() for one in (router, rival) for _ in range(3))
+            await asyncio.gather(*rounds)
+            told = await router.told.new()
+            assert len(told["outbound.sms.v1"]) == 1
+    assert len({orjson.dumps(d) for d in told["outbound.decisions.v1"]}) == 1
+
+
+def test_a_refusal_kept_is_the_event() -> None:
+    refusal = Garage().refusal({"intent_id": str(UUID(int=1))})
+    assert OutboundRefused.model_validate(refusal.model_dump(mode="json")) == refusal
