@@ -10,6 +10,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PROFILE ?= proofs
+# A file's tests stay together in one process; all processes share the servers.
+TOGETHER := -n 2 --dist loadfile
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -33,14 +35,14 @@ demo: $(STAMP) ## Play the whole story on real servers; KEEP=1 leaves them runni
 	@$(BIN)/python -m deploy.local.demo $(if $(filter 1 yes true,$(KEEP)),--keep)
 
 test: $(STAMP) ## Run the whole test suite on real servers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TOGETHER)
 
 check: $(STAMP) ## What CI runs: format, lint, types, import contracts, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TOGETHER)
 
 proofs: $(STAMP) ## Hold the laws against many examples and sizes, which takes long; PROFILE=ci takes fewer, as CI does
 	$(BIN)/python -m pytest -m "proof or hypothesis" --hypothesis-profile=$(PROFILE) --timeout=3600

@@ -1,12 +1,13 @@
 """Fixtures of the servers, and what is made on them for one test.
 
-The servers start before the first test that asks for one, once per run, and outside any test's time limit. A test that
-wipes, stops or kills a server takes one of its own: ``own_kafka``, ``own_postgres``, ``own_valkey``.
+The servers start before the first test that asks for one, once per run, and outside any test's time limit. Of a run in
+several processes (``-n``) the first starts them for all. A test that wipes, stops or kills a server takes one of its
+own: ``own_kafka``, ``own_postgres``, ``own_valkey``.
 """
 
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -24,7 +25,7 @@ from deploy.local.servers.valkey import ValkeyServer
 from tests.support import databases
 from tests.support.examples import load_profiles
 from tests.support.keyspaces import leased_database
-from tests.support.servers import Kind, RunServers
+from tests.support.servers import GIVEN, Kind, RunServers
 from tests.support.topics import OwnTopics
 
 pytest_plugins = ["tests.support.logs", "tests.support.sandbox", "tests.support.ingest", "tests.support.sending"]
@@ -47,13 +48,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A run in several processes has one server of each kind: its processes are told the addresses."""
+    if session.config.option.collectonly or not session.config.getoption("numprocesses", None):
+        return
+    _start(session, Kind)
+    servers = session.config.stash[_SERVERS]
+    os.environ.update({GIVEN[kind]: servers.address(kind) for kind in Kind})
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Start what the collected tests need, all at once, before the first of them."""
     if session.config.option.collectonly:
         return
     asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    _start(session, [kind for name, kind in _NEEDS.items() if name in asked])
+
+
+def _start(session: pytest.Session, kinds: Iterable[Kind]) -> None:
     try:
-        session.config.stash[_SERVERS].start(kind for name, kind in _NEEDS.items() if name in asked)
+        session.config.stash[_SERVERS].start(kinds)
     except ServerError as error:
         pytest.exit(f"servers: {error}", returncode=pytest.ExitCode.INTERNAL_ERROR)
 

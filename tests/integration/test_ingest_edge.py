@@ -313,7 +313,7 @@ async def test_without_kafka_the_answer_is_503_and_200_again_after(own_kafka: Ka
         answer = await http.post(META, content=body, headers=signed(body))
         assert answer.status_code == 503
         assert "retry-after" in answer.headers
-        assert log_lines.of("webhook.rejected")[0]["reason"] == "kafka_away"
+        assert "kafka_away" in {line["reason"] for line in log_lines.of("webhook.rejected")}
         await asyncio.to_thread(own_kafka.start)
         async with asyncio.timeout(60):
             while (await http.post(META, content=body, headers=signed(body))).status_code != 200:  # noqa: ASYNC110 -- as Meta does
