@@ -3,7 +3,7 @@
 What an item cannot do without raises Undecodable with a reason; everything else is None where it cannot be read.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,18 +14,6 @@ from services.ingest.understood import Sender
 
 MAX_ID = 512
 MAX_NAME = 1_000
-
-
-def is_deeper(value: object, levels: int) -> bool:
-    """Whether there are arrays and objects in each other, more than ``levels`` of them."""
-    match value:
-        case dict():
-            inner: Iterable[object] = value.values()
-        case list():
-            inner = value
-        case _:
-            return False
-    return levels == 0 or any(is_deeper(one, levels - 1) for one in inner)
 
 
 def read_received_at(value: object) -> datetime:

@@ -6,6 +6,8 @@ Rule 3: every item takes its card of ``contacts[]`` along (``services.ingest.car
 Rule 4: a body becomes at most ``MAX_RECORDS`` records and grows to at most ``MAX_GROWTH`` times its size; otherwise it stays whole. Meta puts at
         most 1,000 updates into a webhook.
 Rule 5: the work grows with the body, not with products of its parts.
+Rule 6: how deeply a body may be nested does not depend on the stack of the moment: what the quick reader and writer leave to Python's own is read and
+        written to ``nesting.DEEPEST`` levels.
 
 The records are ``MetaWebhook`` (libs/common/events/inbound.py), written as plain JSON because this is the way of every webhook.
 """
@@ -21,6 +23,7 @@ from typing import Any, Literal
 import orjson
 
 from libs.common.events.inbound import MetaWebhook
+from libs.common.nesting import DEEPEST, is_deeper, text_is_deeper
 from libs.common.storable import storable
 from services.ingest import template_news
 from services.ingest.cards import Cards
@@ -42,9 +45,13 @@ class NotJsonError(ValueError):
 
 
 class UnreadableError(ValueError):
-    """The body is JSON, but nested too deeply, or with a number too long, to be read and written again."""
+    """The body is JSON, but nested too deeply, or with a number too long, to be read and written again. ``rest``: the records of its other items."""
 
     reason: Reason = "unreadable"
+
+    def __init__(self, rest: Sequence["SplitRecord"] = ()) -> None:
+        super().__init__()
+        self.rest = rest
 
 
 class TooManyItemsError(UnreadableError):
@@ -70,11 +77,13 @@ def parse(body: bytes | bytearray) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
+    if text_is_deeper(body, DEEPEST):
+        raise UnreadableError
     try:
         return storable(json.loads(body.decode(), parse_constant=_no_constant))
     except (json.JSONDecodeError, UnicodeDecodeError, NotJsonError):
         raise NotJsonError from None
-    except (RecursionError, ValueError):  # the last is Python's own limit on the digits of a number
+    except ValueError:  # Python's own limit on the digits of a number
         raise UnreadableError from None
 
 
@@ -86,21 +95,28 @@ def split(webhook: Any, received_at: datetime, size: int = 0) -> list[SplitRecor
     at = received_at.isoformat()
     records: list[SplitRecord] = []
     left = max(_ANY_GROWTH, MAX_GROWTH * size)
+    unreadable = False
     for piece in _pieces(webhook):
-        record = _record(at, piece)
+        try:
+            record = _record(at, piece)
+        except UnreadableError:
+            unreadable = True
+            continue
         left -= len(record.value)
         if left < 0 or len(records) == MAX_RECORDS:
             raise TooManyItemsError
         records.append(record)
+    if unreadable:
+        raise UnreadableError(records)
     return records or [_record(at, ("body", None, None, None, webhook, None))]
 
 
 def read(body: bytes | bytearray, received_at: datetime) -> list[SplitRecord]:
-    """The records of a body, which stays whole where it cannot be split. Raises NotJsonError."""
+    """The records of a body, which stays whole where it cannot be split; items that can be read go on beside it. Raises NotJsonError."""
     try:
         return split(parse(body), received_at, len(body))
     except UnreadableError as error:
-        return [whole(body, received_at, error.reason)]
+        return [*error.rest, whole(body, received_at, error.reason)]
 
 
 def whole(body: bytes | bytearray, received_at: datetime, reason: Reason) -> SplitRecord:
@@ -238,9 +254,11 @@ def _encode(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:  # nested deeply, or a whole number beyond 64 bits, which only the slower reader lets through
         pass
+    if is_deeper(value, DEEPEST):
+        raise UnreadableError
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (RecursionError, ValueError):
+    except ValueError:  # as above, or a number that is none
         raise UnreadableError from None
 
 

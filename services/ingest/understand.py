@@ -14,6 +14,7 @@ from libs.common.db.statuses import ProviderStatus
 from libs.common.errors import Undecodable
 from libs.common.events.base import event_type, faults, read_json_object
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
+from libs.common.nesting import is_deeper
 from libs.common.storable import storable
 from services.ingest import notices, sharing, template_news, translate, twilio
 from services.ingest.fields import (
@@ -21,7 +22,6 @@ from services.ingest.fields import (
     business_number,
     code_of,
     instant_of,
-    is_deeper,
     item_id,
     person_of,
     read_received_at,

@@ -16,6 +16,7 @@ from libs.common.errors import Undecodable
 from libs.common.events.base import Event, Part, event_type, faults, read_json_object
 from libs.common.events.content import MAX_ID, OUT_KINDS, OutContent, TemplateFields
 from libs.common.events.fields import OrgId
+from libs.common.nesting import DEEPEST, text_is_deeper
 from libs.common.storable import storable
 
 ActorKind = Literal["ai", "staff", "system"]
@@ -112,9 +113,11 @@ def _object(value: bytes | None) -> dict[str, Any]:
     try:
         return read_json_object(value)
     except Undecodable as strictly:
+        if text_is_deeper(value or b"", DEEPEST):
+            raise strictly from None
         try:
             found = storable(json.loads(value or b"", parse_constant=_no_json))
-        except (ValueError, RecursionError):
+        except ValueError:
             raise strictly from None
         if not isinstance(found, dict):
             raise strictly from None

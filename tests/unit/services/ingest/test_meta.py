@@ -1,7 +1,9 @@
 """Splitting: one record per item, every item kept, whatever the body looks like."""
 
 import base64
+import gc
 import json
+import sys
 import zlib
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -207,7 +209,7 @@ def test_half_a_surrogate_pair_is_read_as_a_replacement() -> None:
     [
         b"[" * 200_000 + b"]" * 200_000,
         b'{"n": ' + b"1" * 5000 + b"}",
-        *(b'{"entry": [{"changes": ' + b"[" * depth + b"]" * depth + b"}]}" for depth in range(1000, 1030)),
+        *(b'{"entry": [{"changes": ' + b"[" * depth + b"]" * depth + b"}]}" for depth in (310, 990, 1015, 1030)),
         b'{"entry": [[1e999, ' + b"1" * 25 + b"]]}",
     ],
 )
@@ -219,12 +221,75 @@ def test_a_body_that_cannot_be_read_and_written_again_is_kept_as_it_came(body: b
     assert zlib.decompress(base64.b64decode(kept.item["zlib_base64"])) == body
 
 
-@pytest.mark.parametrize("depth", range(240, 1100, 20))
-def test_no_depth_raises_anything_but_that_it_is_unreadable(depth: int) -> None:
-    for inner in (b"1", b"1" * 30, b'"\\ud800"'):
-        body = b'{"entry": [' + b"[" * depth + inner + b"]" * depth + b"]}"
-        with suppress(meta.UnreadableError):
-            assert meta.split(meta.parse(body), AT)
+QUICK, SLOW = b"1", (b"1" * 30, b'"\\ud800"')
+"""What the quick reader and writer know, and what they leave to Python's own."""
+
+
+def nested(depth: int, inner: bytes) -> bytes:
+    """A body whose one entry is ``inner`` in so many lists; around it are two levels more."""
+    return b'{"entry": [' + b"[" * depth + inner + b"]" * depth + b"]}"
+
+
+def is_read(body: bytes) -> bool:
+    """Nothing but that it is unreadable may be raised."""
+    with suppress(meta.UnreadableError):
+        return bool(meta.split(meta.parse(body), AT))
+    return False
+
+
+def test_no_depth_raises_anything_but_that_it_is_unreadable() -> None:
+    for inner in (QUICK, *SLOW):
+        told = [is_read(nested(depth, inner)) for depth in range(1, 1100)]
+        assert told == sorted(told, reverse=True)  # up to some depth, and from there on never
+        assert told.index(False) >= 250
+
+
+@pytest.mark.parametrize("inner", [QUICK, *SLOW])
+def test_how_deep_a_body_is_read_depends_neither_on_the_stack_nor_on_its_limit(inner: bytes) -> None:
+    def read_from(frames: int) -> list[bool]:
+        return read_from(frames - 1) if frames else [is_read(nested(depth, inner)) for depth in range(200, 1030, 5)]
+
+    usual, limit = read_from(0), sys.getrecursionlimit()
+    assert read_from(300) == usual
+    try:
+        sys.setrecursionlimit(20_000)
+        assert read_from(0) == usual
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+class Finalized:
+    """Garbage that only the collector finds, and whose end takes some frames of the stack."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+    def __del__(self) -> None:
+        self.end(30)
+
+    def end(self, frames: int) -> None:
+        if frames:
+            self.end(frames - 1)
+
+
+@pytest.mark.parametrize("inner", [QUICK, *SLOW])
+def test_the_end_of_other_objects_finds_room_on_the_stack_while_a_deep_body_is_read(
+    inner: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", failed.append)
+    thresholds = gc.get_threshold()
+    try:
+        for depth in range(600, 1030, 5):
+            body = nested(depth, inner)
+            gc.collect(0)
+            gc.set_threshold(depth - 100)  # so many lists later the collector runs
+            Finalized()
+            is_read(body)
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.collect(0)
+    assert failed == []
 
 
 class Counting(list[Any]):
@@ -243,6 +308,16 @@ def test_cards_are_gone_through_once_however_many_items_there_are() -> None:
     records = split(of_messages(*messages, contacts=cards))
     assert [record.contact and record.contact["wa_id"] for record in records] == [one["from"] for one in messages]
     assert cards.rounds <= 2
+
+
+def test_items_beside_one_that_is_nested_too_deeply_go_on_and_the_body_stays_too() -> None:
+    deep = json.loads("[" * 400 + "]" * 400)
+    one, other = a_message(AT, "1"), a_message(AT, "3")
+    body = as_body(of_messages(one, a_message(AT, "2", deep=deep), other))
+    records = [MetaWebhook.decode(record.value) for record in meta.read(body, AT)]
+    assert [record.item_kind for record in records] == ["message", "message", "body"]
+    assert [record.item for record in records[:2]] == [one, other]
+    assert zlib.decompress(base64.b64decode(records[2].item["zlib_base64"])) == body
 
 
 def kept_whole(body: bytes) -> str:
