@@ -77,6 +77,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
                 portal_host=settings.portal_url,
             ),
             grace=settings.sms_grace,
+            settling=settings.send_settling,
         )
         line = Line(carrier, pool, producer, timings, now=pool.now, concurrency=CALLS_AT_ONCE)
 

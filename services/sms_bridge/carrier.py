@@ -37,14 +37,22 @@ class SmsCarrier:
     channel: Channel = "sms"
 
     def __init__(
-        self, *, provider: SmsProvider, pool: Pool, slots: RedisSlots, mint: LinkMint, terms: Terms, grace: timedelta
+        self,
+        *,
+        provider: SmsProvider,
+        pool: Pool,
+        slots: RedisSlots,
+        mint: LinkMint,
+        terms: Terms,
+        grace: timedelta,
+        settling: timedelta,
     ) -> None:
         self._sms = provider
         self._pool = pool
         self._slots = slots
         self._mint = mint
         self._terms = terms
-        self._grace = grace
+        self._search = sweep.Search(mint, terms.portal_host, grace, settling)
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
         """Ask the gate again on fresh facts; what may pass gets its text and, for a bridge, a fresh link."""
@@ -90,7 +98,7 @@ class SmsCarrier:
 
     async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
         """See ``services.sms_bridge.sweep``."""
-        return await sweep.seek(self._pool, self._sms, self._mint, rows, now=now, grace=self._grace)
+        return await sweep.seek(self._pool, self._sms, self._search, rows, now)
 
     async def committed(self, settled: Sequence[Settled]) -> None:
         """Bring Redis in line with the slots in Postgres, and say which bridges are on their way."""

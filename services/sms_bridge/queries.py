@@ -121,6 +121,14 @@ select provider_id from provider_ids where provider = 'sms' and account = $1 and
 """
 
 
+_LIST_WAS_AWAY = """
+insert into sms_list_outages as o (account, last_at) values ($1, $2)
+on conflict (account) do update set last_at = excluded.last_at where o.last_at < excluded.last_at
+"""
+
+_LIST_OUTAGE = "select last_at from sms_list_outages where account = $1"
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """A magic link as it is stored: the keyed hash of its code, and where it leads."""
@@ -326,6 +334,17 @@ async def forget_unheard(db: Connection, ids: Sequence[tuple[str, str]]) -> None
 async def known_ids(db: Connection, account: str, provider_ids: Collection[str]) -> set[str]:
     """Which of these ids belong to a send of ours already."""
     return {row[0] for row in await db.fetch(_KNOWN_IDS, account, sorted(provider_ids))}
+
+
+async def list_was_away(db: Connection, account: str, now: datetime) -> None:
+    """The provider's list could not be read now."""
+    await db.execute(_LIST_WAS_AWAY, account, now)
+
+
+async def list_outage(db: Connection, account: str) -> datetime | None:
+    """When the provider's list could last not be read; None: always, as far as is known."""
+    last: datetime | None = await db.fetchval(_LIST_OUTAGE, account)
+    return last
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -1,80 +1,85 @@
 """Evidence for an SMS whose answer was lost: ids that came late, statuses that echo its reference, then the provider's own list.
 
-A listed message is ours when it went between the same numbers, not before the claim, with the very text (by keyed
-digest; a bridge's code makes it unique), and belongs to no other send of ours. It is read with its status and error: a
-record of a refused creation is the refusal whose answer got lost, and what became of one that was taken is kept as if a
-callback had told it, until the send is settled. A list that cannot be read to its end proves nothing, and before the
-grace is over its silence proves nothing either.
+What the list proves is said in ``evidence``. Here it is read, once for each pair of numbers and, before its silence proves anything, once for
+each sender: a record whose recipient is masked may be missing from the answer to a question for that recipient. When the list is away, that is
+kept for all replicas. What became of an SMS that is found is kept as if a callback had told it, until the send is settled.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from libs.common.db.pool import Pool
 from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.errors import Transient
+from libs.common.gsm7 import economical
 from libs.common.ids import callback_data
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, SendRow
 from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
 from services.sms_bridge import queries
+from services.sms_bridge.command import bridge_text, command_of, is_bridge
+from services.sms_bridge.compose import CODE_LENGTH, Composed
+from services.sms_bridge.evidence import Lost, Seen, Silence, weigh
 from services.sms_bridge.links import LinkMint
-from services.sms_bridge.providers import Listed, SmsProvider
+from services.sms_bridge.providers import ListAway, Listed, SmsProvider
 
 log = get_logger()
 
 _LISTS_AT_ONCE = 8
-_SKEW = timedelta(seconds=60)
-"""How far the provider's clock may be behind ours."""
+_CODE = re.compile(f"[0-9A-Za-z]{{{CODE_LENGTH}}}")
+_MASKED_CODE = "*" * CODE_LENGTH
+
+Pair = tuple[str, str]
+"""sender, recipient"""
+AskedT = TypeVar("AskedT", str, Pair)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is needed to find our texts again, and when a list's silence proves something: see ``evidence.Silence``."""
+
+    mint: LinkMint
+    portal_host: str | None
+    grace: timedelta
+    settling: timedelta
 
 
 async def seek(
-    pool: Pool, provider: SmsProvider, mint: LinkMint, rows: Sequence[SendRow], *, now: datetime, grace: timedelta
+    pool: Pool, provider: SmsProvider, search: Search, rows: Sequence[SendRow], now: datetime
 ) -> dict[Key, Evidence]:
     """What is known of each send; a row that is missing is as unclear as before."""
     async with pool.acquire() as db:
         late = await queries.heard_of(db, provider.account, rows)
     evidence: dict[Key, Evidence] = {key: heard(ids, provider) for key, ids in late.items()}
-    open_rows = sorted((row for row in rows if row.key not in evidence), key=lambda row: (_claimed(row), row.key))
-    lists = await _lists(provider, open_rows)
-    async with pool.acquire() as db:
-        ids = {sms.provider_id for listed in lists.values() for sms in listed}
-        taken = await queries.known_ids(db, provider.account, ids) if ids else set()
-    taken.update(one.provider_id for found in late.values() for one in found)
-    fates: list[ProviderStatus] = []
-    for row in open_rows:
-        listed = lists.get(_parties(row))
-        if listed is None:
-            continue
-        ours = [sms for sms in reversed(listed) if sms.provider_id not in taken and _is_of(sms, row, mint)]
-        match = min(
-            ours, key=lambda sms: sms.refusal is not None, default=None
-        )  # one that was taken before any that was not
-        if match is not None:
-            taken.add(match.provider_id)
-            if match.refusal is None:
-                evidence[row.key] = Found((Accepted(provider.account, match.provider_id),))
-                fates += _told_by(match, row, provider, now)
-            else:
-                evidence[row.key] = Denied(match.refusal)
-        else:
-            evidence[row.key] = Absent() if now - _claimed(row) >= grace else Unclear()
+    sought = {row.key: (row, lost_of(row, search)) for row in rows if row.key not in evidence}
+    theirs = {one.provider_id for found in late.values() for one in found}
+    seen = await _look(pool, provider, [lost for _row, lost in sought.values()], theirs=theirs, now=now, search=search)
+    fates = [told for key, one in seen.items() for told in _told_by(one, sought[key][0], provider, now)]
     if fates:
         async with pool.acquire() as db, db.transaction():
             await receive_statuses(db, fates, now)
-    return evidence
+    return evidence | {key: one.evidence for key, one in seen.items()}
 
 
-def _told_by(sms: Listed, row: SendRow, provider: SmsProvider, now: datetime) -> list[ProviderStatus]:
-    """What a record says of an SMS that was taken, as a callback of that send would."""
-    if sms.fate.status is None:
-        return []
-    parties = {"From": row.account, "To": row.command.get("to")}
-    told = ProviderStatus(
-        "sms", provider.account, sms.provider_id, sms.fate.status, now, sms.fate.code, callback_data(*row.key), parties
+def lost_of(row: SendRow, search: Search) -> Lost:
+    """What is looked for in the list. The words of a text are written anew from its command, and may differ by now: then its digest tells."""
+    called_at = row.claimed_at or row.created_at
+    before = row.resends + int((row.outcome or {}).get("refusals", 0))
+    return Lost(
+        key=row.key,
+        sender=row.account,
+        to=str(row.command.get("to") or ""),
+        since=row.created_at if before else called_at,
+        called_at=called_at,
+        is_text=lambda text: row.text_hash in search.mint.text_hashes(text),
+        has_words=_words_of(row, search.portal_host),
+        unique=is_bridge(row),
+        before=before,
     )
-    return [told]
 
 
 def heard(ids: Sequence[queries.Heard], provider: SmsProvider) -> Found | Denied:
@@ -89,32 +94,105 @@ def heard(ids: Sequence[queries.Heard], provider: SmsProvider) -> Found | Denied
     return Found(tuple(Accepted(*one) for one in sorted(taken)))
 
 
-async def _lists(provider: SmsProvider, rows: Sequence[SendRow]) -> Mapping[tuple[str, str], Sequence[Listed]]:
-    """The provider's list for each pair of numbers, since the oldest claim of the pair; pairs whose list cannot be read are left out."""
-    since: dict[tuple[str, str], datetime] = {}
-    for row in rows:
-        since.setdefault(_parties(row), _claimed(row))
-    few = asyncio.Semaphore(_LISTS_AT_ONCE)
+async def _look(
+    pool: Pool,
+    provider: SmsProvider,
+    sends: Sequence[Lost],
+    *,
+    theirs: Collection[str],
+    now: datetime,
+    search: Search,
+) -> dict[Key, Seen]:
+    """What the list says of these sends; those whose list cannot be read are left out. ``theirs`` are ids of other sends."""
+    pairs: dict[Pair, list[Lost]] = {}
+    for lost in sends:
+        pairs.setdefault((lost.sender, lost.to), []).append(lost)
+    if not pairs:
+        return {}
+    since = {pair: min(lost.since for lost in asked) for pair, asked in pairs.items()}
+    lists, away = await _read(since, lambda pair, at: provider.listed(sender=pair[0], to=pair[1], since=at))
+    async with pool.acquire() as db:
+        if away:
+            await queries.list_was_away(db, provider.account, now)
+        outage = await queries.list_outage(db, provider.account)
+        ids = {record.provider_id for listed in lists.values() for record in listed if record.provider_id}
+        taken = await queries.known_ids(db, provider.account, ids) if ids else set()
+    taken.update(theirs)
+    silence = Silence(now, search.grace, None if outage is None else outage + search.settling)
 
-    async def read(pair: tuple[str, str]) -> Sequence[Listed] | None:
+    def weighed(pair: Pair, listed: Sequence[Listed]) -> dict[Key, Seen]:
+        return weigh(pairs[pair], listed, taken, silence, account=provider.account)
+
+    seen = {key: one for pair, listed in lists.items() for key, one in weighed(pair, listed).items()}
+    silent = [pair for pair in lists if any(isinstance(seen[lost.key].evidence, Absent) for lost in pairs[pair])]
+    oldest: dict[str, datetime] = {}
+    for sender, to in silent:
+        oldest[sender] = min(since[sender, to], oldest.get(sender, now))
+    masked, away = await _read(oldest, lambda sender, at: provider.masked(sender=sender, since=at))
+    ids = {record.provider_id for listed in masked.values() for record in listed if record.provider_id}
+    if away or ids:
+        async with pool.acquire() as db:
+            if away:
+                await queries.list_was_away(db, provider.account, now)
+            taken |= await queries.known_ids(db, provider.account, ids)
+    for pair in silent:
+        if pair[0] in masked:
+            seen |= weighed(pair, _merged(lists[pair], masked[pair[0]]))
+        else:
+            seen |= {lost.key: Seen(Unclear()) for lost in pairs[pair] if isinstance(seen[lost.key].evidence, Absent)}
+    return seen
+
+
+async def _read(
+    since: Mapping[AskedT, datetime], ask: Callable[[AskedT, datetime], Awaitable[Sequence[Listed]]]
+) -> tuple[dict[AskedT, Sequence[Listed]], bool]:
+    """The lists that could be read, and whether one could not because the list is away."""
+    few = asyncio.Semaphore(_LISTS_AT_ONCE)
+    away = False
+
+    async def read(of: AskedT) -> Sequence[Listed] | None:
+        nonlocal away
         async with few:
             try:
-                return await provider.listed(sender=pair[0], to=pair[1], since=since[pair])
+                return await ask(of, since[of])
             except Transient as error:
+                away = away or isinstance(error, ListAway)
                 log.warning("task.retried", task="sms_evidence", exc_info=error)
                 return None
 
     found = zip(since, await asyncio.gather(*map(read, since)), strict=True)
-    return {pair: listed for pair, listed in found if listed is not None}
+    return {of: listed for of, listed in found if listed is not None}, away
 
 
-def _parties(row: SendRow) -> tuple[str, str]:
-    return row.account, str(row.command.get("to") or "")
+def _merged(listed: Sequence[Listed], masked: Sequence[Listed]) -> list[Listed]:
+    """Both, newest first, each record once; one without an id is kept, whatever else is there."""
+    known = {record.provider_id for record in listed if record.provider_id is not None}
+    more = [record for record in masked if record.provider_id is None or record.provider_id not in known]
+    return sorted([*listed, *more], key=lambda record: record.created_at, reverse=True)
 
 
-def _claimed(row: SendRow) -> datetime:
-    return row.claimed_at or row.created_at
+def _told_by(seen: Seen, row: SendRow, provider: SmsProvider, now: datetime) -> list[ProviderStatus]:
+    """What a record says of an SMS that was taken, as a callback of that send would."""
+    sms = seen.record
+    if sms is None or sms.provider_id is None or sms.refusal is not None or sms.fate.status is None:
+        return []
+    parties = {"From": row.account, "To": row.command.get("to")}
+    told = ProviderStatus(
+        "sms", provider.account, sms.provider_id, sms.fate.status, now, sms.fate.code, callback_data(*row.key), parties
+    )
+    return [told]
 
 
-def _is_of(sms: Listed, row: SendRow, mint: LinkMint) -> bool:
-    return sms.created_at >= _claimed(row) - _SKEW and row.text_hash in mint.text_hashes(sms.text)
+def _words_of(row: SendRow, portal_host: str | None) -> Callable[[str], bool]:
+    """Whether a text says what this send says, whatever the code of its link is. What cannot be written any more is said by nothing."""
+    command = command_of(row)
+    if command is None:
+        return lambda _text: False
+    if not is_bridge(row):
+        plain = economical(command.text or "")
+        return lambda text: text == plain
+    composed = bridge_text(command, portal_host, _MASKED_CODE)
+    if not isinstance(composed, Composed):
+        return lambda _text: False
+    words = composed.text.removesuffix(_MASKED_CODE)
+    return lambda text: text.startswith(words) and _CODE.fullmatch(text, len(words)) is not None

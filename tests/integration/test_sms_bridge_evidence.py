@@ -33,6 +33,7 @@ from tests.support.bridging import (
     LINK_KEY,
     LINK_LIFE,
     ORG,
+    SETTLING,
     TIMINGS,
     Bridging,
 )
@@ -343,6 +344,7 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
             mint=LinkMint([LINK_KEY]),
             terms=Terms(timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, None),
             grace=GRACE,
+            settling=SETTLING,
         )
         async with Line(carrier, world.pool, producer, TIMINGS, now=world.clock):
             await provider.asked.wait()

@@ -66,7 +66,7 @@ async def test_an_outage_costs_no_sms_and_few_of_them_a_call(world: Bridging, sa
     await minutes_pass(5)
     assert sum([bool((await world.send_row(command))["tries"]) for command in commands]) <= RUN + 6
     await sandbox.clear_faults()
-    await minutes_pass(4)
+    await minutes_pass(6)  # a call that this machine is too slow for puts silence off
     assert set(await states()) == {"accepted"}
     assert sorted([sms["message"]["to"] for sms in await sandbox.sms()]) == [command.to for command in commands]
 

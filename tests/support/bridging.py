@@ -36,6 +36,7 @@ from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
 ORG, SMS_NUMBER, WHATSAPP_NUMBER = "acme", "+447700900001", "+447700900123"
 LINK_KEY = b"newest-key"
 HOLD, GRACE, LINK_LIFE = timedelta(hours=24), timedelta(seconds=30), timedelta(days=7)
+SETTLING = timedelta(seconds=60)
 TIMINGS = Timings(timeout=timedelta(seconds=5), lease=timedelta(seconds=20), grace=GRACE)
 CALLBACK_PATH = "/webhooks/twilio/status"
 
@@ -260,6 +261,7 @@ async def bridging(
             mint=LinkMint([LINK_KEY, b"older-key"]),
             terms=Terms(timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, "https://portal.example"),
             grace=GRACE,
+            settling=SETTLING,
         )
         line = Line(carrier, pool, producer, TIMINGS, now=clock)
         world = Bridging(pool, redis, kafka, redis_slots, line, carrier, clock)

@@ -129,8 +129,13 @@ def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timing
 
 
 def _answers(row: SendRow, outcome: RetryLater) -> dict[str, Any]:
-    """The answer as it is noted, with how often each that has a limit has come: a throttle or an outage uses up nothing of it."""
+    """The answer as it is noted, with how often each that has a limit has come: a throttle or an outage uses up nothing of it.
+
+    ``refusals``: how many calls the provider refused, so that records of these calls are not taken for those of a later one.
+    """
     noted = {**(row.outcome or {}), "answer": "retry_later", "code": outcome.code}
+    if outcome.fault or outcome.limit is not None:
+        noted["refusals"] = noted.get("refusals", 0) + 1
     if outcome.limit is None:
         return noted
     times: Mapping[str, int] = noted.get("times", {})
@@ -201,7 +206,8 @@ def _denied(row: SendRow, outcome: Refused | RetryLater, now: datetime) -> Step:
         case Refused():
             return settle(row, outcome, now)
         case RetryLater():
-            return Step(row, replace(_as_before_its_call(row), due_at=min(now + outcome.curve.base, row.expires_at)))
+            again = replace(_as_before_its_call(row), outcome=_answers(row, outcome))
+            return Step(row, replace(again, due_at=min(now + outcome.curve.base, row.expires_at)))
 
 
 def _as_before_its_call(row: SendRow) -> SendRow:

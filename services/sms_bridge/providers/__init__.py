@@ -3,6 +3,7 @@
 Law 1: ``send`` is one HTTP request and never a second one; no provider's send is idempotent. Every outcome is a value, nothing is raised.
 Law 2: ``Unknown`` is said whenever the provider may have taken the message. ``RetryLater`` and ``Refused`` only when it certainly has not.
 Law 3: ``listed`` is the evidence: what the provider itself has on record. It says all of it or raises Transient; half a list proves nothing.
+        What it cannot read of a record it leaves open: that record may be anybody's.
 Law 4: a record is no acceptance yet: providers keep records of what they refused, too. It is read with its status and error.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from libs.common.errors import Transient
 from libs.common.sending.outcomes import Refused, RetryLater, SendOutcome
 
 
@@ -43,15 +45,22 @@ class Fate:
 class Listed:
     """A message that the provider has on record. A bridge's text holds its code: it is compared and forgotten.
 
+    ``provider_id``, ``text`` and the numbers are as the record shows them: masked, changed, or None where it shows none.
     ``refusal``: what the provider said when it refused to take the message; None where it took it, and ``fate`` says what
     became of it since.
     """
 
-    provider_id: str
-    text: str = field(repr=False)
+    provider_id: str | None
+    text: str | None = field(repr=False)
     created_at: datetime
+    sender: str | None = field(default=None, repr=False)
+    to: str | None = field(default=None, repr=False)
     refusal: Refused | RetryLater | None = None
     fate: Fate = Fate(None)
+
+
+class ListAway(Transient):
+    """The provider's list cannot be read now. What it leaves out afterwards proves nothing until it has settled."""
 
 
 class SmsProvider(Protocol):
@@ -65,7 +74,13 @@ class SmsProvider(Protocol):
         """Send once and say what became of it."""
 
     async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
-        """Everything on record from ``sender`` to ``to`` since then, sent, not yet, or refused, and perhaps a little before. Raises Transient."""
+        """Everything on record from ``sender`` to ``to`` since then, sent, not yet, or refused, and perhaps a little before, newest first.
+
+        Raises Transient, ``ListAway`` where the list itself is away.
+        """
+
+    async def masked(self, *, sender: str, since: datetime) -> Sequence[Listed]:
+        """What is on record from ``sender`` since then whose recipient is not shown in full, so that ``listed`` may not find it. Raises as that."""
 
     async def fate(self, provider_id: str) -> Fate:
         """What the provider has on record of a message that it took. Raises Transient."""

@@ -5,7 +5,7 @@ Source: https://www.twilio.com/docs/messaging/api/message-resource and https://w
 you get a 500 and you retry, it is possible to receive multiple messages".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -21,7 +21,7 @@ from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
 from libs.common.providers.twilio import RUNGS, fault_of, is_of_creation, is_of_sender
 from libs.common.sending.outcomes import MENDING, Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
-from services.sms_bridge.providers import Fate, Listed, OutgoingSms
+from services.sms_bridge.providers import Fate, ListAway, Listed, OutgoingSms
 
 _API = "/2010-04-01"
 _CONNECT_SHARE = 0.3
@@ -62,16 +62,29 @@ def classify(account: str, status: int, body: Mapping[str, object], retry_after:
 
 
 def read_list(body: Mapping[str, Any]) -> tuple[list[Listed], str | None]:
-    """The messages of one page and the address of the next. What has no id, text or date is left out: it is no evidence."""
+    """The messages of one page and the address of the next. Whatever stands there is on record, also what shows no id, text or date.
+
+    Raises ``ListAway`` for a page that names no record where one stands, or another host for the next page.
+    """
     found = []
     for item in body.get("messages") or ():
-        match item:
-            case {"sid": str(sid), "body": str(text), "date_created": str(created)}:
-                found.append(Listed(sid, text, _rfc2822(created), _refusal_of(item), _fate_of(item)))
-            case _:
-                continue
+        if not isinstance(item, dict):
+            raise ListAway("the SMS provider's list has something else among its records")
+        found.append(
+            Listed(
+                _text(item, "sid") or None,
+                _text(item, "body"),
+                _rfc2822(_text(item, "date_created") or ""),
+                _text(item, "from"),
+                _text(item, "to"),
+                _refusal_of(item),
+                _fate_of(item),
+            )
+        )
     following = body.get("next_page_uri")
-    return found, following if isinstance(following, str) and following.startswith("/") else None
+    if following is None or (isinstance(following, str) and following.startswith("/")):
+        return found, following
+    raise ListAway("the SMS provider's list goes on where it cannot be followed")
 
 
 def refusal(code: str | None) -> Refused | RetryLater | None:
@@ -145,22 +158,42 @@ class Twilio:
             return Unknown("no_answer")
 
     async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
-        """What Twilio took from ``sender`` to ``to``, newest first, page by page; raises Transient when it does not say it all.
+        """What Twilio has on record from ``sender`` to ``to``, newest first, page by page; raises Transient when it does not say it all.
 
         No filter by date: the list knows ``DateSent`` alone, which a message that is still queued does not have. The list is sorted by it,
         and where such a message stands in that order is not said, so the list is read to its end. Of one that is longer than anything two
         numbers have to say to each other enough is read when its last page is all too old.
         """
-        query = {"From": sender, "To": to, "PageSize": str(self._page_size)}
-        page, following = read_list(await self._get(self._messages, query))
-        found = [sms for sms in page if sms.created_at >= since - _SKEW]
-        for _ in range(1, _PAGES_MOST):
+        found: list[Listed] = []
+        pages = 0
+        async for page in self._pages({"From": sender, "To": to}):
+            found += [sms for sms in page if not _is_over(sms, since)]
+            pages += 1
+            if pages == _PAGES_MOST and page and all(_is_over(sms, since) for sms in page):
+                break
+        return found
+
+    async def masked(self, *, sender: str, since: datetime) -> Sequence[Listed]:
+        """The records of ``sender`` that a question for their recipient may not find, since then, newest first; raises as ``listed``.
+
+        Twilio masks numbers for a whole account (phone number redaction) or for one message, and whether a masked record is found by ``To`` is
+        not said. A sender may have very many messages, so the first page that is all too old ends the reading.
+        """
+        found: list[Listed] = []
+        async for page in self._pages({"From": sender}):
+            if page and all(_is_over(sms, since) for sms in page):
+                break
+            found += [sms for sms in page if not _is_over(sms, since) and _is_masked(sms.to)]
+        return found
+
+    async def _pages(self, query: Mapping[str, str]) -> AsyncIterator[Sequence[Listed]]:
+        path, asked = self._messages, dict(query) | {"PageSize": str(self._page_size)}
+        for _ in range(_PAGES_MOST):
+            page, following = read_list(await self._get(path, asked or None))
+            yield page
             if following is None:
-                return found
-            page, following = read_list(await self._get(following, None))
-            found += [sms for sms in page if sms.created_at >= since - _SKEW]
-        if following is None or all(sms.created_at < since - _SKEW for sms in page):
-            return found
+                return
+            path, asked = following, {}
         raise Transient("the SMS provider's list has no end")
 
     async def fate(self, provider_id: str) -> Fate:
@@ -192,10 +225,10 @@ class Twilio:
             ) as response:
                 body = _json_object(await read_answer(response, _PAGE_LIMIT))
                 if response.status != HTTPStatus.OK or not isinstance(body.get("messages"), list):
-                    raise Transient(f"the SMS provider's list answered {response.status}")
+                    raise ListAway(f"the SMS provider's list answered {response.status}")
                 return body
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise Transient("the SMS provider's list cannot be read") from error
+            raise ListAway("the SMS provider's list cannot be read") from error
 
 
 def _not_processed(status: int, code: str | None, retry_after: str | None) -> SendOutcome:
@@ -222,6 +255,20 @@ def _refusal_of(item: Mapping[str, object]) -> Refused | RetryLater | None:
 def _fate_of(item: Mapping[str, object]) -> Fate:
     status = RUNGS.get(str(item.get("status")))
     return Fate(status, _code({"code": item.get("error_code")}) if status == "failed" else None)
+
+
+def _is_over(sms: Listed, since: datetime) -> bool:
+    return sms.created_at < since - _SKEW
+
+
+def _is_masked(number: str | None) -> bool:
+    """Whether it is less than a number; that of another channel has a colon."""
+    return not number or (":" not in number and not number.removeprefix("+").isdigit())
+
+
+def _text(item: Mapping[str, object], name: str) -> str | None:
+    value = item.get(name)
+    return value if isinstance(value, str) else None
 
 
 def _json_object(raw: bytes | None) -> Mapping[str, Any]:
@@ -255,7 +302,8 @@ def _seconds(retry_after: str | None) -> timedelta | None:
 def _rfc2822(text: str) -> datetime:
     """The date, or the end of time when it cannot be read: evidence is not lost to an odd date."""
     try:
-        return parsedate_to_datetime(text).astimezone(UTC)
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return datetime.max.replace(tzinfo=UTC)
 

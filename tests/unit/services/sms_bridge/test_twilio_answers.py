@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from libs.common.faults import RecipientFault
 from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, RetryLater, SendOutcome, Unknown
+from services.sms_bridge.providers import ListAway
 from services.sms_bridge.providers.twilio import classify, read_list, refusal
 from tests.support.recordings import recording, recordings
 
@@ -181,9 +182,31 @@ def test_a_list_is_read_into_evidence() -> None:
     assert "AcmeMotors" not in repr(found)
 
 
-def test_what_is_no_message_is_no_evidence_and_a_foreign_address_is_not_followed() -> None:
-    body = {"messages": [{"sid": 7}, "x", {"sid": "SM1", "body": None}], "next_page_uri": "@elsewhere.example/"}
-    assert read_list(body) == ([], None)
+def test_a_record_that_does_not_show_its_text_its_id_or_its_date_is_on_record_all_the_same() -> None:
+    found, _ = read_list({"messages": [{"sid": 7}, {"sid": "SM1", "body": None, "date_created": "yesterday"}]})
+    assert [(sms.provider_id, sms.text) for sms in found] == [(None, None), ("SM1", None)]
+    assert all(sms.created_at == datetime.max.replace(tzinfo=UTC) for sms in found)
+
+
+def test_a_date_without_a_zone_is_utc() -> None:
+    [sms], _ = read_list({"messages": [{"date_created": "Sun, 22 Nov 2026 10:00:00 -0000"}]})
+    assert sms.created_at == datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": ["x"]},
+        {"messages": [], "next_page_uri": "@elsewhere.example/"},
+        {"messages": [], "next_page_uri": "https://elsewhere.example/2010-04-01/Messages.json"},
+        {"messages": [], "next_page_uri": 7},
+    ],
+)
+def test_a_page_that_cannot_be_read_to_its_end_is_no_list_and_a_foreign_address_is_not_followed(
+    body: dict[str, Any],
+) -> None:
+    with pytest.raises(ListAway):
+        read_list(body)
 
 
 @pytest.mark.parametrize(
