@@ -10,10 +10,13 @@ from libs.common.db.pool import Connection
 from libs.common.ids import bridge_message_id
 
 _MESSAGES = """
-select org_id, message_id, conversation_id, channel, kind, actor, notification_type, sequence, status, reason, provider_code, seq, attempt,
-       occurred_at, received_at, sent_at, delivered_at, read_at, failed_at
-  from messages where message_id = any($1::uuid[]) and direction = 'out'
- order by sequence
+select m.org_id, m.message_id, coalesce(a.conversation_id, m.conversation_id) as conversation_id, m.channel, m.kind, m.actor,
+       m.notification_type, m.sequence, m.status, m.reason, m.provider_code, m.seq, m.attempt,
+       m.occurred_at, m.received_at, m.sent_at, m.delivered_at, m.read_at, m.failed_at
+  from messages m
+  left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
+ where m.message_id = any($1::uuid[]) and m.direction = 'out'
+ order by m.sequence
 """
 _DECISIONS = "select * from decisions where org_id = $1 and intent_id = $2 order by attempt"
 _SENDS = "select * from sends where org_id = $1 and message_id = $2 order by attempt"

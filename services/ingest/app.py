@@ -27,7 +27,7 @@ from libs.common.kafka.records import Received, Rejected
 from libs.common.logging import get_logger
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
-from services.ingest import consent, edge, forget, progress, worker
+from services.ingest import consent, edge, forget, merges, progress, worker
 from services.ingest.numbers import Gate
 from services.ingest.settings import IngestSettings
 from services.ingest.together import Together
@@ -193,6 +193,7 @@ async def _worker(settings: IngestSettings, service: Service, kafka: KafkaConnec
             ),
             service.background(repeatedly("strangers", TELL_EVERY, numbers.tell)),
             service.background(repeatedly("consents", consent.TELL_EVERY, lambda: consent.tell(pool, for_worker))),
+            service.background(repeatedly("merges", merges.PERIOD, merges.Mover(pool).move)),
             service.background(repeatedly("forget", forget.PERIOD, lambda: forget.forget(pool, pool.now))),
         ):
             yield consumer

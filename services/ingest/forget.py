@@ -12,11 +12,13 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
 from libs.common.db.statuses import forget_early, forget_nameless
 from libs.common.directory.identity_rows import forget_notices
+from libs.common.directory.marks import forget_marks
 from services.ingest.queries import forget_links
 
 KEPT = timedelta(days=8)
 NAMELESS_KEPT = timedelta(hours=1)
 LINKS_KEPT = timedelta(days=1)
+MARKS_KEPT = timedelta(days=1)
 PERIOD = timedelta(minutes=10)
 _AT_ONCE = 2000
 
@@ -27,6 +29,7 @@ async def forget(pool: Pool, now: Clock) -> None:
     await _forget(pool, forget_nameless, now() - NAMELESS_KEPT)
     await _forget(pool, forget_notices, now() - KEPT)
     await _forget(pool, forget_links, now() - LINKS_KEPT)
+    await _forget(pool, forget_marks, now() - MARKS_KEPT)
 
 
 async def _forget(pool: Pool, some: Callable[[Connection, datetime, int], Awaitable[int]], before: datetime) -> None:

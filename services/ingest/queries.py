@@ -143,7 +143,7 @@ async def record(db: Connection, entries: Sequence[Entry]) -> list[Standing]:
 
 
 class Recorded(NamedTuple):
-    """A message that stood already, as it was stored then."""
+    """A message that stood already, as it was stored then; in the conversation as it is now."""
 
     message_id: UUID
     org_id: str
@@ -155,9 +155,11 @@ class Recorded(NamedTuple):
 
 
 _RECORDED = """
-select m.account, m.provider_id, m.message_id, m.org_id, m.conversation_id, m.content, m.reply_to, m.occurred_at, m.received_at
+select m.account, m.provider_id, m.message_id, m.org_id, coalesce(a.conversation_id, m.conversation_id), m.content, m.reply_to,
+       m.occurred_at, m.received_at
   from unnest($1::text[], $2::text[], $3::text[]) as i (org_id, account, provider_id)
   join messages m on m.account = i.account and m.provider_id = i.provider_id and m.direction = 'in' and m.org_id = i.org_id
+  left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
 """
 
 

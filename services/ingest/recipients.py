@@ -27,7 +27,9 @@ select n.org_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, s.sent_to
         where p.provider = 'meta' and p.account = u.account and p.provider_id = u.provider_id and p.org_id = n.org_id offset 0
        ) p on true
   left join lateral (
-       select m.conversation_id from messages m
+       select coalesce(a.conversation_id, m.conversation_id) as conversation_id
+         from messages m
+         left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
         where m.org_id = n.org_id and m.message_id = coalesce(p.send_id, u.message_id) and m.direction = 'out' offset 0
        ) m on true
   left join lateral (

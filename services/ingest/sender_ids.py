@@ -29,7 +29,9 @@ select c.org_id, c.customer_id
        ) p on true
   left join lateral (
        select c.org_id, c.customer_id from messages m
-         join conversations c on c.org_id = m.org_id and c.conversation_id = m.conversation_id and c.phone_number_id = u.account
+         left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
+         join conversations c on c.org_id = m.org_id and c.conversation_id = coalesce(a.conversation_id, m.conversation_id)
+                             and c.phone_number_id = u.account
         where m.org_id = p.org_id and m.message_id = p.message_id and m.direction = 'out' offset 0
        ) c on true
  order by u.n

@@ -238,7 +238,9 @@ select d.org_id, d.intent_id, t.seq from decided d left join told t on t.org_id 
 _AGAIN = f"""{_RECORD}told as (
     update messages m
        set attempt = g.attempt, channel = g.message_channel, status = g.status, reason = g.failure, provider_code = null,
-           conversation_id = coalesce(g.conversation_id, m.conversation_id), -- a number that it names may be somebody else's since
+           conversation_id = coalesce( -- a number that it names may be somebody else's since, and a thread part of another
+               (select a.conversation_id from conversation_aliases a where a.alias = g.conversation_id and a.org_id = g.org_id),
+               g.conversation_id, m.conversation_id),
            seq = m.seq + case g.status when 'pending' then 0 else 1 end,
            sent_at = case g.status when 'sent' then $21 end, failed_at = case g.status when 'failed' then $21 end
       from given g join decided d using (org_id, intent_id)
@@ -265,12 +267,14 @@ async def record_again(db: Connection, rows: Sequence[Outcome], now: datetime) -
 
 
 _STANDING = """
-select d.org_id, d.intent_id, d.attempt, d.conversation_id, d.route, d.channel, d.reason, d.window_::text, d.command::text, d.decided_at,
+select d.org_id, d.intent_id, d.attempt, coalesce(a.conversation_id, d.conversation_id), d.route, d.channel, d.reason, d.window_::text,
+       d.command::text, d.decided_at,
        m.channel, m.seq, m.status, case m.status when 'failed' then m.reason end, case m.status when 'failed' then m.provider_code end,
        case m.status when 'sent' then m.sent_at when 'delivered' then m.delivered_at when 'read' then m.read_at when 'failed' then m.failed_at end
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, intent_id, attempt)
   join decisions d using (org_id, intent_id, attempt)
   left join messages m on m.org_id = d.org_id and m.message_id = d.intent_id and m.direction = 'out'
+  left join conversation_aliases a on a.alias = d.conversation_id and a.org_id = d.org_id
 """
 
 

@@ -88,13 +88,13 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, term
     effects = await store_provider_ids(db, taken, now)
     await queries.keep_unheard(db, taken, now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
-    await remember(db, [u for one in settled if (u := _unreached(one, now)) is not None])
 
     after = slots_after(settled)
     await slots.accept(db, [(slot, now) for slot in after.kept], terms.hold)
     released = await slots.release(db, after.back)
     freed = [slot for slot in released if slot in set(after.retry)]
     silenced = await slots.newest_silenced(db, freed)
+    await remember(db, [u for one in settled if (u := _unreached(one, now)) is not None])
     await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 
     for update in [*effects.updates, *updates]:

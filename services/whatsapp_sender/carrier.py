@@ -95,14 +95,15 @@ class WhatsappCarrier:
         effects = await store_provider_ids(db, [i for s in settled for i in _ids(s)], now)
         failures = [_failure(s.row, s.final, now) for s in settled if isinstance(s.final, Refused)]
         effects.updates += await fail_locally(db, failures) if failures else []
-        stopped = [s.row for s in settled if _stops_marketing(s)]
-        await refused_marketing(db, [Stopped(row.org_id, row.conversation_id, now) for row in stopped])
         returned = [(s.row, s.final) for s in settled if isinstance(s.final, Returned)]
         if returned:
             effects.refusals += [_refusal(row, final, now) for row, final in returned]
             await refuse_windows(
                 db, [(row.org_id, row.conversation_id, self._refused_at[row.key]) for row, _ in returned if row.key in self._refused_at]
             )  # fmt: skip
+        stopped = [s.row for s in settled if _stops_marketing(s)]
+        await refused_marketing(db, [Stopped(row.org_id, row.conversation_id, now) for row in stopped])
+        if returned:
             await self._tell_others(db, [(row, f.code) for row, f in returned if f.code is not None], now)
         return _news([s.row for s in settled], effects)
 

@@ -15,6 +15,7 @@ from services.ingest.identify import Changed, Wanted
 from services.ingest.understand import understand
 from services.ingest.understood import CustomerMessage, IdentityChange, Sender
 from tests.support.ingest import ORG, now, tell_org
+from tests.support.merges import all_moved
 from tests.support.webhooks import BSUID, NUMBER, WA_ID, a_contact, a_message, of_messages
 
 OTHER_NUMBER = "106400000000002"
@@ -131,6 +132,8 @@ async def test_two_customers_that_turn_out_to_be_one_keep_everything(pool: Pool)
     (conversation,) = await rows(pool, "select * from conversations")
     assert (conversation["conversation_id"], conversation["last_customer_at"]) == (first, at)
     assert (conversation["wa_id"], conversation["bsuid"]) == (WA_ID, BSUID)
+    async with pool.acquire() as db:
+        await all_moved(db)
     assert [row["conversation_id"] for row in await rows(pool, "select conversation_id from messages")] == [first] * 4
     assert [row["conversation_id"] for row in await rows(pool, "select conversation_id from decisions")] == [first] * 2
     assert [row["conversation_id"] for row in await rows(pool, "select conversation_id from bridge_slots")] == [first]

@@ -140,7 +140,8 @@ async def test_the_order_of_arrival_does_not_matter(people: People, *, by_number
         await people.apply()
         async with people.pool.acquire() as db:
             await db.execute(
-                "truncate customers, conversations, messages, identity_notices, customer_aliases, conversation_aliases cascade"
+                "truncate customers, conversations, messages, identity_notices, customer_aliases, conversation_aliases,"
+                " conversation_merges cascade"
             )
         for what in (*order, order[turn % 4]):
             if what == 0:

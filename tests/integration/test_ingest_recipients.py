@@ -10,6 +10,7 @@ from libs.common.clock import utc_now
 from libs.common.db.statuses import ProviderId, store_provider_ids
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, WEBHOOKS
 from tests.support.ingest import ORG, Ingest, now
+from tests.support.merges import all_moved
 from tests.support.webhooks import NUMBER, a_contact, a_message, a_status, a_value, a_webhook, of_messages
 
 PHONE, WA_ID, BSUID = "+447700900888", "447700900888", "GB.13000000000000000005"
@@ -70,6 +71,8 @@ async def test_a_reply_before_the_status_that_tells_both_ids_joins_when_it_is_to
     await ingest.told(DELIVERY_UPDATES, 1)
     await ingest.post(of_messages(a_message(now(), "Hello?", **BY_BSUID), contacts=CARD))
     (_, joined) = await ingest.told(INBOUND_MESSAGES, 2)
+    async with ingest.pool.acquire() as db:
+        await all_moved(db)
     threads = await ingest.rows("select distinct conversation_id from messages where org_id = $1", ORG)
     assert [row["conversation_id"] for row in threads] == [UUID(joined["conversation_id"])]
     assert await people(ingest) == [(None, PHONE)]

@@ -1,8 +1,6 @@
 """Two conversations that become one, as the database feels it: who waits for whom, and how much is read."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -12,7 +10,8 @@ import pytest_asyncio
 from libs.common.db.messages import lock_messages
 from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.directory.merge import Merge, merge_customers
-from tests.support.databases import somebody_waits
+from libs.common.directory.merging import move_some
+from tests.support.merges import all_moved
 
 ORG = "acme"
 LOSER, WINNER = 1, 2
@@ -75,11 +74,14 @@ async def merge(db: Connection) -> None:
 
 @pytest.mark.parametrize("table", _OF_CONVERSATION)
 async def test_everything_of_a_conversation_goes_with_it(pool: Pool, table: str) -> None:
-    async with pool.acquire() as db, db.transaction():
-        await merge(db)
-        winner = await an_id(db, "conversation", WINNER)
+    async with pool.acquire() as db:
+        async with db.transaction():
+            await merge(db)
+        await all_moved(db)
+        loser, winner = await an_id(db, "conversation", LOSER), await an_id(db, "conversation", WINNER)
         count = f"select count(*) from {table} where conversation_id = $1"
         assert await db.fetchval(count, winner) == (3 if table == "conversation_aliases" else 2)
+        assert await db.fetchval(count, loser) == 0
 
 
 async def test_no_link_that_led_to_one_of_two_threads_leads_to_the_joint_one(pool: Pool) -> None:
@@ -94,21 +96,33 @@ async def test_a_merge_reads_the_rows_that_it_moves_and_not_whole_tables(pool: P
     async with pool.acquire() as db, db.transaction():
         await db.execute("set local enable_seqscan = off")  # tables as small as these would be read whole all the same
         await merge(db)
+        await all_moved(db)
         assert [tuple(read) for read in await db.fetch(_READ, MANY // 4)] == []
 
 
-async def test_a_merge_that_waits_for_a_sender_holds_nothing_that_the_sender_wants(pool: Pool) -> None:
-    async def merging() -> None:
-        async with pool.acquire() as db, db.transaction():
-            await merge(db)
-
-    async with pool.acquire() as sender:
+async def test_neither_a_merge_nor_a_slice_of_it_waits_for_a_sender(pool: Pool) -> None:
+    async with pool.acquire() as sender, pool.acquire() as db:
         message_id = await an_id(sender, "message", LOSER)
         async with sender.transaction():
             await sender.execute("select from sends where org_id = $1 and message_id = $2 for update", ORG, message_id)
-            task: asyncio.Task[Any] = asyncio.create_task(merging())
-            await somebody_waits(sender)
-            assert await lock_messages(sender, {(ORG, message_id)})
-        await task
-        moved = "select conversation_id from sends where org_id = $1 and message_id = $2"
-        assert await sender.fetchval(moved, ORG, message_id) == await an_id(sender, "conversation", WINNER)
+            async with db.transaction():
+                await merge(db)
+            async with db.transaction():
+                await move_some(db, 10)
+            (locked,) = (await lock_messages(sender, {(ORG, message_id)})).values()
+            assert locked.conversation_id == await an_id(sender, "conversation", WINNER)
+            assert await where_it_stands(sender, message_id) == await an_id(sender, "conversation", LOSER)
+        await all_moved(db)
+        assert await where_it_stands(sender, message_id) == await an_id(sender, "conversation", WINNER)
+
+
+async def where_it_stands(db: Connection, message_id: UUID) -> UUID:
+    """The conversation of a message and of its send."""
+    rows = await db.fetch(
+        "select conversation_id from messages where message_id = $1"
+        " union select conversation_id from sends where message_id = $1 union select conversation_id from decisions where intent_id = $1",
+        message_id,
+    )
+    (row,) = rows
+    found: UUID = row[0]
+    return found

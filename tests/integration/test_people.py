@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -19,6 +20,7 @@ from services.ingest.identify import Changed, Wanted
 from services.ingest.understood import Sender
 from tests.support.examples import examples
 from tests.support.ingest import tell_org
+from tests.support.merges import a_slice, all_moved
 
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 NUMBERS = ("447700900111", "447700900222", "5511990000001")
@@ -219,8 +221,9 @@ class Garage:
 
 _LINK = """
 with sent as (
-    select m.conversation_id, sha256(uuidv7()::text::bytea) as code_hash, min(m.content ->> 'text') as person
-      from messages m where m.org_id = $1 group by m.conversation_id
+    select coalesce(a.conversation_id, m.conversation_id) as conversation_id, sha256(uuidv7()::text::bytea) as code_hash,
+           min(m.content ->> 'text') as person
+      from messages m left join conversation_aliases a on a.alias = m.conversation_id where m.org_id = $1 group by 1
 ), kept as (
     insert into portal_links (code_hash, org_id, conversation_id, message_id, expires_at, created_at)
     select code_hash, $1, conversation_id, uuidv7(), now() + interval '1 day', now() from sent
@@ -236,22 +239,31 @@ select l.code_hash, m.content ->> 'text'
 """
 
 
-async def in_every_order(pool: Pool, world: World, order: Sequence[int], cuts: Sequence[int]) -> Garage:
+async def in_every_order(
+    pool: Pool, world: World, order: Sequence[int], cuts: Sequence[int], slices: Sequence[int]
+) -> Garage:
+    """Tell it in this order, so much at once; after each part so many slices of what is being merged are moved, a message each."""
     garage = Garage(pool, f"org-{uuid4().hex[:12]}", str(uuid4().int)[:15])
     async with pool.acquire() as db:
         await tell_org(db, garage.org_id, garage.number, sms_number=None)
     told = [world.events[n % len(world.events)] for n in order] + world.events
     place = 0
-    for size in (*cuts, len(told)):
+    for size, moved in zip_longest((*cuts, len(told)), slices[: len(cuts) + 1], fillvalue=0):
         if batch := told[place : place + size]:
             await garage.hears(batch)
         place += size
+        async with pool.acquire() as db:
+            for _ in range(moved):
+                await a_slice(db, 1)
+    async with pool.acquire() as db:
+        await all_moved(db)
     return garage
 
 
 ORDER = {
     "order": st.lists(st.integers(0, 30), max_size=15),
     "cuts": st.lists(st.integers(1, 4), max_size=12),
+    "slices": st.lists(st.integers(0, 3), max_size=12),
 }
 SETTINGS = settings(
     max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -271,16 +283,17 @@ SETTINGS = settings(
     ],
     order=[],
     cuts=[],
+    slices=[],
 )  # the directory tells late of a number that was given up meanwhile
 async def test_every_message_stands_in_one_thread_and_every_thread_is_one_persons(
-    pool: Pool, *, modern: bool, steps: Any, order: list[int], cuts: list[int]
+    pool: Pool, *, modern: bool, steps: Any, order: list[int], cuts: list[int], slices: list[int]
 ) -> None:
     world = World(modern)
     for step in steps:
         world.does(*step)
     if not world.events:
         return
-    garage = await in_every_order(pool, world, order, cuts)
+    garage = await in_every_order(pool, world, order, cuts, slices)
     threads = await garage.rows(_THREADS)
     assert [row for row in threads if len(row["people"]) > 1] == [], world.events
     assert sum(row["messages"] for row in threads) == len({e.wamid for e in world.events if isinstance(e, Said)})
@@ -290,7 +303,7 @@ async def test_every_message_stands_in_one_thread_and_every_thread_is_one_person
 @SETTINGS
 @given(steps=STEPS, **ORDER)
 async def test_where_meta_tells_all_that_it_may_tell_everybody_has_one_thread(
-    pool: Pool, steps: Any, order: list[int], cuts: list[int]
+    pool: Pool, steps: Any, order: list[int], cuts: list[int], slices: list[int]
 ) -> None:
     world = World(modern=True)
     for person, what, _, number in steps:
@@ -298,7 +311,7 @@ async def test_where_meta_tells_all_that_it_may_tell_everybody_has_one_thread(
             world.does(person, what, 0, number)
     if not world.events:
         return
-    garage = await in_every_order(pool, world, order, cuts)
+    garage = await in_every_order(pool, world, order, cuts, slices)
     wrote = {str(one.person) for one in world.events if isinstance(one, Said)}
     found = sorted(row["people"] for row in await garage.rows(_THREADS))
     assert found == [[person] for person in sorted(wrote)], world.events

@@ -92,7 +92,8 @@ class People:
     async def who(self, conversation_id: UUID) -> Mapping[str, Any]:
         """The customer and the address of a conversation."""
         (row,) = await self.rows(
-            "select c.*, k.phone, k.name, k.origin, (select count(*) from messages m where m.conversation_id = c.conversation_id) as messages"
+            "select c.*, k.phone, k.name, k.origin, (select count(*) from messages m left join conversation_aliases a on a.alias = m.conversation_id"
+            "   where coalesce(a.conversation_id, m.conversation_id) = c.conversation_id) as messages"
             " from conversations c join customers k using (customer_id) where c.conversation_id = $1",
             conversation_id,
         )

@@ -1,7 +1,7 @@
 """The statements about ``sends``. A sender's rows are of all tenants; whatever names a row names its org_id.
 
 Lock order of the senders: rows of ``sends`` first, then whatever belongs to them; ``pauses`` after pending rows, and before claimed ones.
-Nobody else locks rows of ``sends`` but a merge of customers, in the same order (docs/architecture/data.md).
+Nobody else locks rows of ``sends`` but a merge of two threads, which waits for none (docs/architecture/data.md).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,20 +18,22 @@ _COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.account, s
 
 _STORE = """
 insert into sends (org_id, message_id, attempt, conversation_id, sequence, account, template, command, provider, created_at, due_at, expires_at)
-select u.org_id, u.message_id, u.attempt, u.conversation_id, u.sequence, u.account, u.template, u.command, $11, $12,
+select u.org_id, u.message_id, u.attempt, coalesce(a.conversation_id, u.conversation_id), u.sequence, u.account, u.template, u.command, $11, $12,
        greatest($12, u.not_before), coalesce(u.expires_at, $13)
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::text[], $7::bool[], $8::jsonb[], $9::timestamptz[],
               $10::timestamptz[])
     as u (org_id, message_id, attempt, conversation_id, sequence, account, template, command, not_before, expires_at)
+  left join lateral ( -- it was decided before its conversation became part of another one
+       select a.conversation_id from conversation_aliases a where a.alias = u.conversation_id and a.org_id = u.org_id offset 0
+       ) a on true
 on conflict (org_id, message_id, attempt) do nothing
 """
 
 # An older row of the conversation that holds ``s`` back. A row of the other provider does so for no longer than a minute, and so does a
 # template of an account whose templates rest. Whoever asks must do so by the order of the index: then nothing the planner believes of the rows (it
 # may know them from before a flood, or not at all) makes it read the table. Of an ``exists`` the order counts with "offset 0" alone.
-_HOLDS = """
-        o.org_id = s.org_id and o.conversation_id = s.conversation_id
-    and o.sequence <= s.sequence and (o.sequence, o.attempt) < (s.sequence, s.attempt)
+_OLDER = """
+        o.org_id = s.org_id and o.sequence <= s.sequence and (o.sequence, o.attempt) < (s.sequence, s.attempt)
     and o.state in ('pending', 'claimed', 'unknown')
     and (o.blocks_until is null or o.blocks_until > $2)
     and (o.provider = s.provider or o.created_at > $2 - $3::interval)
@@ -40,6 +42,19 @@ _HOLDS = """
              where q.provider = o.provider and q.account in (o.account, '*') and q.scope = 'templates'
                and greatest(q.since, o.created_at) <= $2 - $3::interval))
 """
+
+_HOLDS = f"o.conversation_id = s.conversation_id and {_OLDER}"
+
+# While the rows of a thread are being moved into another one, the order goes over both, and over whatever else is being moved there.
+_JOINS = f"""
+select from (select g.winner as conversation_id from conversation_merges g where g.loser = s.conversation_id
+             union all
+             select g.loser from conversation_merges g where g.winner = s.conversation_id
+             union all
+             select b.loser from conversation_merges g join conversation_merges b on b.winner = g.winner and b.loser <> g.loser
+              where g.loser = s.conversation_id) j
+ cross join lateral (select from sends o where o.conversation_id = j.conversation_id and {_OLDER} order by o.sequence limit 1 offset 0) o
+"""  # noqa: S608 -- constants of this module
 
 # A lane is an account's templates, or everything else of it. Lanes at rest are left out before their rows are looked at.
 _LANES = f"""
@@ -53,7 +68,7 @@ _LANES = f"""
 """  # noqa: S608 -- constants of this module
 
 _CANDIDATES = f"""
-select {_COLUMNS}, exists (select from sends o where {_HOLDS} order by o.sequence limit 1 offset 0) as held, p.over, p.alone
+select {_COLUMNS}, exists (select from sends o where {_HOLDS} order by o.sequence limit 1 offset 0) or exists ({_JOINS}) as held, p.over, p.alone
   from unnest($4::text[], $5::int[]) as a (account, budget)
  {_LANES}
  cross join lateral (
@@ -183,7 +198,7 @@ update sends s
           claimed_at, lease_until, unknown_since, outcome, link_hash, text_hash, settled_at, told)
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
    and s.state = u.was and s.claim_id is not distinct from u.held_by
-returning s.org_id, s.message_id, s.attempt
+returning s.org_id, s.message_id, s.attempt, s.conversation_id
 """
 
 _ENDED_CLAIMS = f"""
@@ -306,10 +321,13 @@ async def free_in_time(db: Connection, provider: ProviderName, now: datetime, li
     return [r["account"] for r in await db.fetch(_FREE_IN_TIME, provider, now, limit)]
 
 
-async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> set[Key]:
-    """Write rows (before, after) where they still stand as before: same state, same claim. Returns the keys that were written."""
+async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> dict[Key, UUID]:
+    """Write rows (before, after) where they still stand as before: same state, same claim.
+
+    Returns the keys that were written, with the conversation in which each stands now: it may have become part of another.
+    """
     if not changes:
-        return set()
+        return {}
     rows = [
         (
             *(b.org_id, b.message_id, b.attempt, b.state, b.claim_id),
@@ -318,7 +336,7 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> s
         )
         for b, a in sorted(changes, key=lambda change: change[0].key)
     ]
-    return {(r[0], r[1], r[2]) for r in await db.fetch(_WRITE, *_columns(rows))}
+    return {(r[0], r[1], r[2]): r[3] for r in await db.fetch(_WRITE, *_columns(rows))}
 
 
 async def ended_claims(

@@ -61,13 +61,16 @@ delete from bridge_slots s
 returning s.org_id, s.conversation_id, s.intent_id
 """
 
+# A decision may still stand under the id of a conversation that became part of this one.
 _NEWEST_SILENCED = """
-select distinct on (d.slot_holder, d.conversation_id) d.org_id, d.conversation_id, d.intent_id, d.attempt, d.slot_holder
+select distinct on (d.slot_holder, u.conversation_id) d.org_id, u.conversation_id, d.intent_id, d.attempt, d.slot_holder
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as u (org_id, conversation_id, intent_id)
-  join decisions d on d.slot_holder = u.intent_id and d.org_id = u.org_id and d.conversation_id = u.conversation_id
+  join decisions d on d.slot_holder = u.intent_id and d.org_id = u.org_id
   join messages m on m.org_id = d.org_id and m.message_id = d.intent_id
  where d.reason = 'bridge_already_sent'
- order by d.slot_holder, d.conversation_id, m.sequence desc, d.intent_id, d.attempt desc
+   and (d.conversation_id = u.conversation_id
+        or exists (select from conversation_aliases a where a.alias = d.conversation_id and a.conversation_id = u.conversation_id))
+ order by d.slot_holder, u.conversation_id, m.sequence desc, d.intent_id, d.attempt desc
 """
 
 

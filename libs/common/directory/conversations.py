@@ -117,24 +117,55 @@ class Strange(NamedTuple):
     at: datetime
 
 
+# Also among what is still being moved into these threads. A thread is read from its end, as far as anything can have been written after that time: a
+# message is stored after it was written, and within a thread sequences follow the order of storing, but for some minutes.
 _STRANGE = """
-select m.message_id, m.conversation_id, m.occurred_at, c.phone_number_id
-  from conversations c
-  join messages m on m.conversation_id = c.conversation_id and m.org_id = c.org_id
- where c.org_id = $1 and c.customer_id = any($2::uuid[])
-   and m.direction = 'in' and m.channel = 'whatsapp' and m.occurred_at > $5
-   and case when m.from_wa_id is null then m.from_bsuid = any($4::text[])
-            else m.from_wa_id = any($3::text[]) and (m.from_bsuid is null or m.from_bsuid = any($4::text[])) end
+with recursive threads as (
+    select c.conversation_id, c.phone_number_id, c.conversation_id as stood_in
+      from conversations c
+     where c.org_id = $1 and c.customer_id = any($2::uuid[])
+    union all
+    select c.conversation_id, c.phone_number_id, g.loser
+      from conversations c
+      join conversation_merges g on g.winner = c.conversation_id and g.org_id = c.org_id
+     where c.org_id = $1 and c.customer_id = any($2::uuid[])
+), pages as (
+    select t.*, 9223372036854775807::bigint as lowest, true as again from threads t
+    union all
+    select p.conversation_id, p.phone_number_id, p.stood_in, n.lowest, n.again
+      from pages p
+     cross join lateral (
+           select min(r.sequence) as lowest, count(*) = $6 and bool_or(r.stored_at is null or r.stored_at > $5::timestamptz - interval '10 minutes') as again
+             from (select m.sequence,
+                          case m.direction when 'in' then uuid_extract_timestamp(m.message_id) else m.received_at end as stored_at
+                     from messages m
+                    where m.conversation_id = p.stood_in and m.org_id = $1 and m.sequence < p.lowest
+                    order by m.sequence desc
+                    limit $6) r) n
+     where p.again and n.lowest is not null
+), late as (
+    select conversation_id, phone_number_id, stood_in, min(lowest) as lowest from pages group by 1, 2, 3
+)
+select m.message_id, l.conversation_id, m.occurred_at, l.phone_number_id
+  from late l
+ cross join lateral (
+       select m.message_id, m.occurred_at
+         from messages m
+        where m.conversation_id = l.stood_in and m.org_id = $1 and m.sequence >= l.lowest
+          and m.direction = 'in' and m.channel = 'whatsapp' and m.occurred_at > $5
+          and case when m.from_wa_id is null then m.from_bsuid = any($4::text[])
+                   else m.from_wa_id = any($3::text[]) and (m.from_bsuid is null or m.from_bsuid = any($4::text[])) end
+       offset 0) m
  order by m.message_id
 """
+_PAGE = 500
 
 _MOVE_MESSAGES = """
 with wanted as (
     select m.org_id, m.message_id, c.conversation_id
-      from messages m
-      join conversations o on o.conversation_id = m.conversation_id and o.org_id = m.org_id
-      join conversations c on c.phone_number_id = o.phone_number_id and c.customer_id = $2 and c.org_id = m.org_id
-     where m.org_id = $1 and m.message_id = any($3::uuid[])
+      from unnest($3::uuid[], $4::text[]) as u (message_id, phone_number_id)
+      join messages m on m.org_id = $1 and m.message_id = u.message_id
+      join conversations c on c.phone_number_id = u.phone_number_id and c.customer_id = $2 and c.org_id = m.org_id
      order by m.message_id
        for no key update of m
 )
@@ -209,7 +240,7 @@ async def close_windows(db: "Connection", closed: Sequence[tuple[str, UUID, date
 
 async def strange(db: "Connection", asked: Strange) -> list[tuple[UUID, UUID, datetime, str]]:
     """Message, conversation, time and business number of what is somebody else's in these customers' threads."""
-    return [(row[0], row[1], row[2], row[3]) for row in await db.fetch(_STRANGE, *asked)]
+    return [(row[0], row[1], row[2], row[3]) for row in await db.fetch(_STRANGE, *asked, _PAGE)]
 
 
 async def split(
@@ -219,7 +250,8 @@ async def split(
     newest: dict[str, datetime] = {}
     for _, _, at, number in messages:
         newest[number] = max(at, newest.get(number, at))
-    await db.execute(_MOVE_MESSAGES, org_id, customer_id, [message_id for message_id, _, _, _ in messages])
+    moving = [(message_id, number) for message_id, _, _, number in messages]
+    await db.execute(_MOVE_MESSAGES, org_id, customer_id, *_columns(moving))
     left = sorted({conversation_id for _, conversation_id, _, _ in messages})
     await db.execute(_AFTER, org_id, customer_id, list(newest), list(newest.values()), left)
 

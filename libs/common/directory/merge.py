@@ -1,12 +1,13 @@
 """Two customers turn out to be one: identities, consents and conversations move, and the ids given before stay as aliases.
 
-Where both have a conversation with the same business number, the two become one: its thread holds both, its window is the later of both. The links
-that lead to either end: whoever has one may be the wrong person for half of it. A conversation that merely gets another customer keeps its links.
-A writer that read the old conversation id before the merge may still write under it after; readers resolve ids through
-``conversation_aliases``.
+Where both have a conversation with the same business number, the two become one: its window is the later of both, one bridge slot remains, and
+every id leads to it. That is effective with the commit, and costs the same however long the threads are. The rows of the thread follow in slices
+(``libs.common.directory.merging``); until they have, readers resolve ids through ``conversation_aliases``, and the order of sends goes over both
+(``libs.common.db.sends``). The links that lead to either end: whoever has one may be the wrong person for half of it. A conversation that merely
+gets another customer keeps its links.
 
-Call inside a transaction that has locked all these customers' rows. Nobody is both winner and loser. Rows of two conversations that become one
-are locked in the order of the senders (docs/architecture/data.md): sends, messages, conversations, slots.
+Call inside a transaction that has locked all these customers' rows. Nobody is both winner and loser. Nothing is waited for that a sender or a
+status holds while it waits for customers, conversations or consents (docs/architecture/data.md): conversations, slots, then consents.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,14 @@ class Merge(NamedTuple):
     loser: UUID
     winner: UUID
 
+
+# All of them at once and in the order of everybody: which of them become one is known only later.
+_HOLD = """
+select from conversations c
+ where c.org_id = any($1::text[]) and c.customer_id = any($2::uuid[] || $3::uuid[])
+ order by c.conversation_id
+   for update
+"""
 
 # Conversations of loser and winner with the same business number; of several losers each is a pair with the winner's. Where the winner has
 # none, the first loser's conversation becomes the winner's, which is why it is moved before pairs are looked for.
@@ -47,50 +56,6 @@ select l.org_id, l.conversation_id as loser, w.conversation_id as winner
   join conversations l on l.customer_id = m.loser and l.org_id = m.org_id
   join conversations w on w.customer_id = m.winner and w.org_id = m.org_id and w.phone_number_id = l.phone_number_id
  order by l.conversation_id
-"""
-
-# Sends and charges are found by their messages, which costs them no index of their own: sends are written for every message.
-_MOVE_SENDS = """
-with held as (
-    select s.org_id, s.message_id, s.attempt, m.winner
-      from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
-      join messages t on t.conversation_id = m.loser and t.org_id = m.org_id
-      join sends s on s.org_id = t.org_id and s.message_id = t.message_id
-     order by s.org_id, s.message_id, s.attempt
-       for no key update of s
-)
-update sends s
-   set conversation_id = h.winner
-  from held h
- where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
-"""
-
-_MOVE_CHARGES = """
-update charges c
-   set conversation_id = m.winner
-  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
-  join messages t on t.conversation_id = m.loser and t.org_id = m.org_id
- where c.org_id = t.org_id and c.message_id = t.message_id
-"""
-
-# Decisions are found by their messages. (One whose id was taken has no message of its own, and nobody looks for it by conversation.)
-_MOVE_MESSAGES = """
-with held as (
-    select t.message_id, t.org_id, m.loser, m.winner
-      from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
-      join messages t on t.conversation_id = m.loser and t.org_id = m.org_id
-     order by t.org_id, t.message_id
-       for no key update of t
-), decided as (
-    update decisions d
-       set conversation_id = h.winner
-      from held h
-     where d.org_id = h.org_id and d.intent_id = h.message_id and d.conversation_id = h.loser
-)
-update messages t
-   set conversation_id = h.winner
-  from held h
- where t.org_id = h.org_id and t.message_id = h.message_id
 """
 
 _JOIN_WINDOWS = """
@@ -151,6 +116,20 @@ update conversation_aliases t set conversation_id = m.winner
 """,
 )
 
+# Whatever is still being moved to the one that is merged away goes on to where that one goes. The update waits for a slice that is under way, so
+# nothing comes to the old one after this.
+_REDIRECT = """
+update conversation_merges g set winner = m.winner
+  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+ where g.winner = m.loser and g.org_id = m.org_id
+"""
+
+_BEGIN = """
+insert into conversation_merges (loser, org_id, winner, since)
+select m.loser, m.org_id, m.winner, s.last_value
+  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner) cross join message_sequence s
+"""
+
 _ALIAS_CONVERSATIONS = """
 insert into conversation_aliases (alias, org_id, conversation_id)
 select m.loser, m.org_id, m.winner from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
@@ -206,26 +185,26 @@ async def merge_customers(db: "asyncpg.Connection[asyncpg.Record]", merges: Sequ
     if not merges:
         return
     customers = [list(column) for column in zip(*sorted(set(merges)), strict=True)]
-    for statement in _MOVE_IDENTITIES:
-        await db.execute(statement, *customers)
-    await db.execute(_MOVE_CONSENTS, *customers)
+    await db.execute(_HOLD, *customers)
     await db.execute(_MOVE_CONVERSATIONS, *customers)
     pairs = [Merge(*row) for row in await db.fetch(_PAIRS, *customers)]
     if pairs:
         await merge_conversations(db, pairs)
+    for statement in _MOVE_IDENTITIES:
+        await db.execute(statement, *customers)
+    await db.execute(_MOVE_CONSENTS, *customers)
     await db.execute(_ALIAS_CUSTOMERS, *customers)
     await db.execute(_DROP_CUSTOMERS, *customers)
 
 
 async def merge_conversations(db: "asyncpg.Connection[asyncpg.Record]", pairs: Sequence[Merge]) -> None:
-    """Let every losing conversation become its winner, which has the same customer."""
+    """Let every losing conversation become its winner, which has the same customer; the rows of its thread follow later."""
     columns = [list(column) for column in zip(*pairs, strict=True)]
-    await db.execute(_MOVE_SENDS, *columns)
-    await db.execute(_MOVE_CHARGES, *columns)
-    await db.execute(_MOVE_MESSAGES, *columns)
     await db.execute(_JOIN_WINDOWS, *columns)
     await db.execute(_MOVE_SLOTS, *columns)
     for statement in _MOVE_REST:
         await db.execute(statement, *columns)
     await db.execute(_ALIAS_CONVERSATIONS, *columns)
     await db.execute(_DROP_CONVERSATIONS, *columns)
+    await db.execute(_REDIRECT, *columns)
+    await db.execute(_BEGIN, *columns)

@@ -54,7 +54,7 @@ async def apply(db: Connection, carrier: Carrier[PreparedT], steps: Sequence[Ste
         rows = {settled.row.key: settled.row for settled in applied.settled}
         applied.news = [(rows[key], told) for key, told in news.items() if told]
         await sends.keep_news(db, [(row.key, _remembered(told)) for row, told in applied.news], now + TELLING)
-    moved = {(s.after.org_id, s.after.conversation_id) for s in applied.done if _lets_go(s)}
+    moved = {(s.after.org_id, written[s.after.key]) for s in applied.done if _lets_go(s)}
     applied.freed = {account for provider, account in await sends.free(db, moved) if provider == carrier.provider}
     late = [late for late in _settled(applied.lost) if isinstance(late.final, tuple)]
     if late:

@@ -1,0 +1,159 @@
+"""The rows of a thread that became part of another one, moved there a slice at a time while traffic flows.
+
+Law 1: a slice is one transaction of bounded size, and waits for no row: what somebody holds at this moment comes with a
+       later slice. So nobody waits for more than a slice, and no slice is part of a deadlock.
+Law 2: what is still to be moved is what stands under the old id. A slice that is done again, by whoever, moves nothing
+       twice; whoever dies between two slices leaves the rest to the next.
+Law 3: sends that are not settled are moved first, then messages from the newest to the oldest, each with its decisions,
+       sends and charges.
+Law 4: whoever read the old id before the merge may write under it after: a merge is looked at again until none of them
+       can be left.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+_TAKE = """
+select g.loser, g.org_id, g.winner, g.since, g.below, g.moved, g.looks
+  from conversation_merges g
+ where g.due_at <= now()
+ order by g.due_at
+ limit 1
+   for update skip locked
+"""
+
+# A row that stood behind another one is looked at again: what it stood behind may have been moved before it, and settled since.
+_SENDS = """
+with held as materialized (
+    select s.org_id, s.message_id, s.attempt
+      from sends s
+     where s.org_id = $1 and s.conversation_id = $2 and s.state in ('pending', 'claimed', 'unknown')
+     order by s.sequence
+     limit $4
+       for no key update skip locked
+)
+update sends s
+   set conversation_id = $3, behind_until = null
+  from held h
+ where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
+returning 1
+"""
+
+_FIND = """
+select t.message_id, t.sequence
+  from messages t
+ where t.org_id = $1 and t.conversation_id = $2 and t.sequence >= $3 and t.sequence < $4
+ order by t.sequence desc
+ limit $5
+"""
+
+_SENDS_OF = """
+select s.message_id, s.attempt from unnest($2::uuid[]) as u (message_id) join sends s on s.org_id = $1 and s.message_id = u.message_id
+"""
+
+# Sends before messages, as senders lock them.
+_MOVE = """
+with free as materialized (
+    select t.message_id
+      from unnest($4::uuid[]) as u (message_id)
+      join messages t on t.org_id = $1 and t.message_id = u.message_id and t.conversation_id = $2
+       for no key update of t skip locked
+), decided as (
+    update decisions d
+       set conversation_id = $3
+      from free f
+     where d.org_id = $1 and d.intent_id = f.message_id and d.conversation_id = $2
+), charged as (
+    update charges c
+       set conversation_id = $3
+      from free f
+     where c.org_id = $1 and c.message_id = f.message_id and c.conversation_id = $2
+), sent as (
+    update sends s
+       set conversation_id = $3, behind_until = null
+      from free f
+     where s.org_id = $1 and s.message_id = f.message_id and s.conversation_id = $2
+)
+update messages t
+   set conversation_id = $3
+  from free f
+ where t.org_id = $1 and t.message_id = f.message_id
+returning t.message_id
+"""
+
+_GO_ON = """
+update conversation_merges
+   set below = $3, moved = moved + $4, looks = $5, due_at = clock_timestamp() + make_interval(secs => $6)
+ where org_id = $1 and loser = $2
+"""
+
+_END = "delete from conversation_merges where org_id = $1 and loser = $2"
+
+_TOP = 2**63 - 1
+_LOOKS = (2.0, 60.0, 600.0)
+"""Seconds from the last slice, and from each look, to the next look for what came late; after the last one the merge has ended."""
+_HELD_WAIT = 0.2
+"""Seconds until rows that somebody holds are tried again."""
+_LATE = 1_000_000
+"""A message that comes late took its sequence within so many of the merge: seconds before it is stored, at whatever rate."""
+
+
+class Slice(NamedTuple):
+    """What a slice came to. ``moved``: messages, over all slices of this merge; ``complete``: this was the last slice, what follows are looks."""
+
+    org_id: str
+    conversation_id: UUID
+    moved: int
+    complete: bool
+
+
+class _Merge(NamedTuple):
+    loser: UUID
+    org_id: str
+    winner: UUID
+    since: int
+    below: int
+    moved: int
+    looks: int
+
+
+async def move_some(db: "Connection", limit: int) -> Slice | None:
+    """Move up to ``limit`` messages, and as many sends, of the merge whose turn it is; None where nothing is due. Call inside a transaction."""
+    row = await db.fetchrow(_TAKE)
+    if row is None:
+        return None
+    merge = _Merge(*row)
+    ids = merge.org_id, merge.loser
+    if len(await db.fetch(_SENDS, *ids, merge.winner, limit)) == limit:
+        await db.execute(_GO_ON, *ids, merge.below, 0, merge.looks, 0.0)
+        return Slice(merge.org_id, merge.winner, merge.moved, complete=False)
+    lowest = merge.since - _LATE if merge.looks else -1
+    found = await db.fetch(_FIND, *ids, lowest, merge.below, limit)
+    moved = await _move(db, merge, [r["message_id"] for r in found])
+    left = [r["sequence"] for r in found if r["message_id"] not in moved]
+    total = merge.moved + len(moved)
+    if left or len(found) == limit:
+        below = max(left) + 1 if left else found[-1]["sequence"]
+        await db.execute(_GO_ON, *ids, below, len(moved), merge.looks, _HELD_WAIT if left else 0.0)
+        return Slice(merge.org_id, merge.winner, total, complete=False)
+    if merge.looks == len(_LOOKS):
+        await db.execute(_END, *ids)
+    else:
+        await db.execute(_GO_ON, *ids, _TOP, len(moved), merge.looks + 1, _LOOKS[merge.looks])
+    return Slice(merge.org_id, merge.winner, total, complete=merge.looks == 0)
+
+
+async def _move(db: "Connection", merge: _Merge, messages: list[UUID]) -> set[UUID]:
+    """Move these messages; returns those that were. One that somebody holds, or of which somebody holds a send, stays."""
+    if not messages:
+        return set()
+    sends = {(r[0], r[1]) for r in await db.fetch(_SENDS_OF, merge.org_id, messages)}
+    free = {(r[0], r[1]) for r in await db.fetch(_SENDS_OF + " for no key update of s skip locked", merge.org_id, messages)}  # fmt: skip
+    held = {message_id for message_id, _ in sends - free}
+    wanted = [message_id for message_id in messages if message_id not in held]
+    return {r[0] for r in await db.fetch(_MOVE, merge.org_id, merge.loser, merge.winner, wanted)}
