@@ -2,17 +2,22 @@
 
 from datetime import timedelta
 
-from libs.common.db.migrate import migrate
+from libs.common.db.migrate import Tell, migrate, pending
+from libs.common.db.schema import Phase
 from libs.common.events.access import acls
 from libs.common.kafka.topics import declare
 from libs.common.settings import KafkaSettings, PostgresSettings
 from libs.common.settings import load as load_settings
 
 
-async def apply_migrations() -> list[str]:
-    """Apply what is pending; returns the names."""
-    settings = load_settings(PostgresSettings)
-    return await migrate(settings.postgres_dsn.get_secret_value())
+async def apply_migrations(phase: Phase | None, tell: Tell) -> str:
+    """Apply what is pending, of ``phase`` alone if one is named; returns what is to be done next, for a person."""
+    dsn = load_settings(PostgresSettings).postgres_dsn.get_secret_value()
+    await migrate(dsn, phase=phase, tell=tell)
+    left = await pending(dsn)
+    if not left:
+        return "the schema is up to date"
+    return f"roll out the services now, then run transom migrate --phase post: {len(left)} come after the code"
 
 
 def acl_commands(user_prefix: str) -> list[str]:

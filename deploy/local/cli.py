@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 from uuid import UUID
 
 import click
@@ -66,13 +66,17 @@ def run(service: str, port: int | None, role: str | None) -> None:
 
 
 @main.command()
-def migrate() -> None:
-    """Apply the database migrations that are pending. Idempotent."""
+@click.option(
+    "--phase",
+    type=click.Choice(["pre", "post"]),
+    default=None,
+    help="Only what comes before the code of this release (pre) or after it (post). Both otherwise: for a stopped system.",
+)
+def migrate(phase: Literal["pre", "post"] | None) -> None:
+    """Apply the database migrations that are pending, while services run. Idempotent."""
     from deploy.local.admin import apply_migrations  # noqa: PLC0415 -- keeps `transom run` free of what it does not use
 
-    for name in _or_exit(lambda: asyncio.run(apply_migrations())):
-        click.echo(f"applied {name}")
-    click.echo("the schema is up to date")
+    click.echo(_or_exit(lambda: asyncio.run(apply_migrations(phase, click.echo))))
 
 
 @main.command()

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.local import queries
-from libs.common.db.migrate import require_schema
 from libs.common.db.pool import Connection, open_pool
+from libs.common.db.schema import require_schema
 from libs.common.errors import ConfigurationError
 from libs.common.printable import printable
 from libs.common.redact import provider_id, scrub

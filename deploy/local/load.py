@@ -10,8 +10,8 @@ from deploy.local import queries
 from deploy.local.environment import SANDBOX_URL
 from deploy.local.load_format import Loaded, read
 from deploy.local.register import register
-from libs.common.db.migrate import require_schema
 from libs.common.db.pool import Connection, open_pool
+from libs.common.db.schema import require_schema
 from libs.common.events.directory import (
     ConsentChanged,
     CustomerUpserted,

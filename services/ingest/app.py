@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError
 from libs.common.background import repeatedly
 from libs.common.clock import utc_now
 from libs.common.db.errors import transient_db
-from libs.common.db.migrate import require_schema
 from libs.common.db.pool import open_pool
+from libs.common.db.schema import require_schema
 from libs.common.errors import ConfigurationError, Transient
 from libs.common.events.directory import DirectoryChange, decode_directory_change
 from libs.common.events.topics import DIRECTORY_CHANGES, WEBHOOKS

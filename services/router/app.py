@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 
 from libs.common.background import repeatedly
 from libs.common.clock import utc_now
-from libs.common.db.migrate import require_schema, schema_check
 from libs.common.db.pool import open_pool
+from libs.common.db.schema import require_schema, schema_check
 from libs.common.errors import Transient
 from libs.common.events.outbound import OutboundRefused
 from libs.common.events.topics import OUTBOUND_INTENTS, OUTBOUND_REFUSED

@@ -8,8 +8,8 @@ import aiohttp
 
 from libs.common.background import repeatedly
 from libs.common.clock import utc_now
-from libs.common.db.migrate import require_schema, schema_check
 from libs.common.db.pool import open_pool
+from libs.common.db.schema import require_schema, schema_check
 from libs.common.errors import Transient
 from libs.common.events.outbound import SmsCommand
 from libs.common.events.topics import OUTBOUND_SMS

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from libs.common.clock import utc_now
-from libs.common.db.migrate import require_schema, schema_check
 from libs.common.db.pool import open_pool
+from libs.common.db.schema import require_schema, schema_check
 from libs.common.errors import Transient
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.events.topics import OUTBOUND_WHATSAPP

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from libs.common.db.migrate import migrations
 from libs.common.db.pool import Connection, open_pool
+from libs.common.db.schema import migrations
 from libs.common.directory.marks import SMS_MARKS, WHATSAPP_MARKS, Mark, MarkReason, Sign, clear, forget_marks, mark
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)

@@ -39,6 +39,15 @@ async def test_migrate_applies_everything_once(empty_database: str) -> None:
     assert first.stdout.endswith(second.stdout)
 
 
+async def test_migrate_by_phase_says_what_comes_first(empty_database: str) -> None:
+    env = environment(POSTGRES_DSN=empty_database)
+    assert "run transom migrate --phase pre" in complaint("migrate", "--phase", "post", env=env)
+    before, after = transom("migrate", "--phase", "pre", env=env), transom("migrate", "--phase", "post", env=env)
+    assert (before.returncode, after.returncode) == (0, 0)
+    assert before.stdout.startswith("applied 0001_")
+    assert after.stdout.endswith("the schema is up to date\n")
+
+
 async def test_topics_are_created_as_the_contract_counts_them_and_then_found(
     kafka_bootstrap: str, topic_prefix: str, kafka_admin: AIOKafkaAdminClient
 ) -> None:

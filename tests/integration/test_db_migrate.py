@@ -6,8 +6,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from libs.common.db.migrate import migrate, migrations, pending, require_schema, schema_check
+from libs.common.db.migrate import migrate, pending
 from libs.common.db.pool import open_pool
+from libs.common.db.schema import migrations, require_schema, schema_check
 from libs.common.errors import ConfigurationError, Transient
 from tests.support import databases
 
@@ -48,8 +49,8 @@ async def test_every_migration_applies_once_and_in_order(empty: str, folder: Pat
 
 async def test_a_new_file_applies_alone(empty: str, folder: Path) -> None:
     await migrate(empty, folder)
-    write(folder, "0003_more.sql", "insert into things values (3);")
-    assert await migrate(empty, folder) == ["0003_more.sql"]
+    write(folder, "0003_pre_more.sql", "insert into things values (3);")
+    assert await migrate(empty, folder) == ["0003_pre_more.sql"]
 
 
 async def test_runners_that_start_together_apply_everything_once(empty: str, folder: Path) -> None:
@@ -77,15 +78,15 @@ async def test_a_file_changed_after_it_was_applied_is_refused(empty: str, folder
 
 
 async def test_line_endings_of_a_checkout_are_no_change(empty: str, folder: Path) -> None:
-    write(folder, "0003_lines.sql", "select 1;\nselect 2;\n")
+    write(folder, "0003_pre_lines.sql", "select 1;\nselect 2;\n")
     await migrate(empty, folder)
-    (folder / "0003_lines.sql").write_bytes(b"select 1;\r\nselect 2;\r\n")
+    (folder / "0003_pre_lines.sql").write_bytes(b"select 1;\r\nselect 2;\r\n")
     assert await pending(empty, folder) == []
 
 
 async def test_a_migration_may_not_end_its_own_transaction(empty: str, folder: Path) -> None:
-    write(folder, "0003_commits.sql", "insert into things values (3); commit;")
-    with pytest.raises(ConfigurationError, match=r"0003_commits\.sql ends its own transaction"):
+    write(folder, "0003_pre_commits.sql", "insert into things values (3); commit;")
+    with pytest.raises(ConfigurationError, match=r"0003_pre_commits\.sql ends its own transaction"):
         await migrate(empty, folder)
 
 
@@ -95,7 +96,7 @@ async def test_a_newer_schema_than_the_files_is_fine(empty: str, folder: Path) -
     assert await pending(empty, folder) == []
 
 
-@pytest.mark.parametrize("name", ["1_short.sql", "0003-dashes.sql", "0002_again.sql"])
+@pytest.mark.parametrize("name", ["1_pre_short.sql", "0003-pre-dashes.sql", "0003_things.sql", "0002_pre_again.sql"])
 def test_a_wrong_name_or_a_number_used_twice_is_refused(folder: Path, name: str) -> None:
     write(folder, name, "select 1")
     with pytest.raises(ConfigurationError, match=f"migration {name[:4]}"):

@@ -1,28 +1,43 @@
-"""Migrations: plain SQL files, forward only, each applied once and in order.
+"""``transom migrate``: the files of ``libs.common.db.schema``, forward only, each applied once and in order, while services run.
 
-``migrations/NNNN_name.sql`` runs in one transaction with the row that records it. Whoever migrates holds one advisory lock, so runners
-that start together apply everything once. A file that changed after it was applied is an error: write a new one.
+Rule 1: whoever migrates holds one advisory lock of its session, so that runners that start together apply everything once. It is asked for
+        again and again, never waited for: a statement that waits would hold up every ``create index concurrently`` of the one that has it.
+Rule 2: a statement that waits for a lock holds up everybody who comes behind it. So it waits for ``LOCK_WAIT`` at most; then the file is
+        undone, traffic flows for a while, and the file is tried again.
+Rule 3: a file runs in one transaction with the row that records it. One that says so at its top runs statement by statement, and is
+        recorded at its end: killed in between it runs from its beginning, so each of its statements can be run again. An index that was half
+        built is dropped then.
+Rule 4: numbers count across phases: a phase goes as far as the first file of the other that is missing.
 """
 
-import hashlib
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-from libs.common.db.pool import Pool, unreachable
-from libs.common.errors import ConfigurationError, Transient
+from libs.common.backoff import backoff
+from libs.common.db.pool import unreachable
+from libs.common.db.schema import MIGRATIONS, OUTSIDE, Migration, Phase, Statement, applied, migrations, missing
+from libs.common.errors import ConfigurationError
 
-MIGRATIONS = Path(__file__).with_name("migrations")
+Tell = Callable[[str], None]
 
-_NAME = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
+LOCK_WAIT = timedelta(seconds=1)
+"""Shorter than a service waits for a statement (``TRANSOM_POSTGRES_TIMEOUT_SECONDS``), which so succeeds behind ours."""
+PATIENCE = timedelta(minutes=10)
+"""How long one file is tried, and how long another runner is waited for."""
+_REST, _LONGEST_REST = timedelta(seconds=1), timedelta(seconds=5)
 _LOCK = 0x7472616E736F6D  # "transom"
+_IN_TRANSACTION = "25001"
+_LOOK_SECONDS = 0.2
+_TELL_EVERY = 50
 _CONNECT_SECONDS = 5.0
-_LOCK_SECONDS = 120
 
 _RECORD = """
 create table if not exists schema_migrations (
@@ -31,121 +46,181 @@ create table if not exists schema_migrations (
     applied_at timestamptz not null default clock_timestamp()
 )
 """
-_EXISTS = "select to_regclass('schema_migrations') is not null"
-_APPLIED = "select name, checksum from schema_migrations"
 _INSERT = "insert into schema_migrations (name, checksum) values ($1, $2)"
+_HALF_BUILT = "select exists (select from pg_index where indexrelid = to_regclass($1) and not indisvalid)"
+_OLDEST = """
+select pid, application_name, extract(epoch from clock_timestamp() - xact_start)::int as seconds
+  from pg_stat_activity
+ where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null
+ order by xact_start
+ limit 1
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    name: str
-    sql: str
-
-    @property
-    def checksum(self) -> str:
-        """Of the text without the line endings that a checkout may have changed."""
-        return hashlib.sha256(self.sql.replace("\r\n", "\n").encode()).hexdigest()
+def _tell_nobody(_line: str) -> None:
+    return
 
 
-def migrations(folder: Path = MIGRATIONS) -> list[Migration]:
-    """Every migration in the order in which it applies. Raises ConfigurationError for a wrong name or a number used twice."""
-    files = sorted(folder.glob("*.sql"))
-    numbers = [file.name[:4] for file in files]
-    for file in files:
-        if not _NAME.fullmatch(file.name):
-            raise ConfigurationError(f"migration {file.name}: the name must be NNNN_words.sql")
-        if numbers.count(file.name[:4]) > 1:
-            raise ConfigurationError(f"migration {file.name}: number {file.name[:4]} is used twice")
-    return [Migration(file.name, file.read_text(encoding="utf-8")) for file in files]
+async def migrate(
+    dsn: str,
+    folder: Path = MIGRATIONS,
+    *,
+    phase: Phase | None = None,
+    tell: Tell = _tell_nobody,
+    patience: timedelta = PATIENCE,
+) -> list[str]:
+    """Apply what is not applied yet, of ``phase`` alone if one is named; returns the names. Safe to run at any time, by many at once.
 
-
-async def migrate(dsn: str, folder: Path = MIGRATIONS) -> list[str]:
-    """Apply what is not applied yet; returns the names of what was. Safe to run anywhere, at any time, by many at once.
-
-    Raises ConfigurationError when the server cannot be used, when an applied file has changed, or when a file fails (what came before
-    it stays applied, of it nothing does).
+    A database that was never migrated has no older code on it: there *pre* is everything. ``tell`` hears what was applied and what is waited for.
+    Raises ConfigurationError when the server cannot be used, an applied file has changed, a lock is not to be had, a file
+    fails, or a file of the other phase must come first (what came before it stays applied).
     """
     wanted = migrations(folder)
-    done: list[str] = []
-    async with _connected(dsn) as db:
-        await db.execute(f"set lock_timeout = '{_LOCK_SECONDS}s'")
-        await db.execute("select pg_advisory_lock($1)", _LOCK)
-        try:
-            await db.execute("set lock_timeout = 0")
-            await db.execute(_RECORD)
-            for migration in _missing(wanted, await _applied(db)):
-                await _apply(db, migration)
-                done.append(migration.name)
-        finally:
-            if not db.is_closed():
-                await db.execute("select pg_advisory_unlock($1)", _LOCK)
-    return done
+    async with _connected(dsn) as db, _alone(db, tell, patience):
+        await db.execute(_RECORD)
+        stands = await applied(db)
+        todo, refusal = _in_turn(missing(wanted, stands), None if phase == "pre" and not stands else phase)
+        for migration in todo:
+            await _patiently(db, migration, tell, patience)
+            tell(f"applied {migration.name}")
+    if refusal is not None:
+        raise ConfigurationError(refusal)
+    return [migration.name for migration in todo]
 
 
 async def pending(dsn: str, folder: Path = MIGRATIONS) -> list[str]:
     """Names of the migrations that are not applied yet. Raises as ``migrate`` does."""
     async with _connected(dsn) as db:
-        applied = await _applied(db)
-    return [migration.name for migration in _missing(migrations(folder), applied)]
+        stands = await applied(db)
+    return [migration.name for migration in missing(migrations(folder), stands)]
 
 
-def schema_check(pool: Pool, folder: Path = MIGRATIONS) -> Callable[[], Awaitable[None]]:
-    """A readiness check: the server answers and has every migration that this build knows (a newer schema is fine)."""
-    wanted = migrations(folder)
+def _in_turn(lacking: Sequence[Migration], phase: Phase | None) -> tuple[list[Migration], str | None]:
+    """What may be applied now, and why what else is of this phase may not."""
+    if phase is None:
+        return list(lacking), None
+    now = list(takewhile(lambda migration: migration.phase == phase, lacking))
+    rest = lacking[len(now) :]
+    if phase == "post" and rest:
+        return now, (
+            f"migration {rest[0].name} is not applied, and comes before the code of its release: "
+            "run transom migrate --phase pre, roll out the services, and then this again"
+        )
+    if behind := [migration.name for migration in rest if migration.phase == phase]:
+        return now, (
+            f"migration {behind[0]} comes after {rest[0].name} of an earlier release, which is not applied: finish that release first "
+            "(its services everywhere, then its transom migrate --phase post), or stop all services and run transom migrate"
+        )
+    return now, None
 
-    async def check() -> None:
-        async with pool.acquire() as db:
-            applied = await _applied(db)
-        if missing := _missing(wanted, applied):
-            raise Transient(f"{len(missing)} migrations are not applied: run transom migrate")
 
-    return check
-
-
-async def require_schema(pool: Pool, folder: Path = MIGRATIONS) -> None:
-    """At start: raises ConfigurationError with what to do when the schema is not the one this build needs."""
+@asynccontextmanager
+async def _alone(db: Any, tell: Tell, patience: timedelta) -> AsyncIterator[None]:
+    """Nobody else migrates inside the block."""
+    looks = 0
+    while not await db.fetchval("select pg_try_advisory_lock($1)", _LOCK):
+        if looks * _LOOK_SECONDS >= patience.total_seconds():
+            raise ConfigurationError("another transom migrate is at work: wait for it, or end it, and run this again")
+        if looks % _TELL_EVERY == 0:
+            tell("another transom migrate is at work: waiting for it")
+        looks += 1
+        await asyncio.sleep(_LOOK_SECONDS)
     try:
-        await schema_check(pool, folder)()
-    except Transient as error:
-        raise ConfigurationError(f"postgres: {error}") from error
+        yield
+    finally:
+        if not db.is_closed():
+            await db.execute("select pg_advisory_unlock($1)", _LOCK)
 
 
-async def _applied(db: Any) -> dict[str, str]:
-    """Checksums of the applied migrations by name; empty on a database that was never migrated."""
-    return dict(await db.fetch(_APPLIED)) if await db.fetchval(_EXISTS) else {}
-
-
-def _missing(wanted: list[Migration], applied: dict[str, str]) -> list[Migration]:
-    for migration in wanted:
-        if applied.get(migration.name, migration.checksum) != migration.checksum:
+async def _patiently(db: Any, migration: Migration, tell: Tell, patience: timedelta) -> None:
+    """Apply it; as often as it meets a lock that is held, undo it and try again a little later."""
+    loop = asyncio.get_running_loop()
+    began, tries = loop.time(), 0
+    while True:
+        try:
+            await (_apply(db, migration) if migration.alone is None else _apply_alone(db, migration, patience))
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            tries += 1
+            waits = f"migration {migration.name} does not get a lock ({await _oldest(db)})"
+            if loop.time() - began >= patience.total_seconds():
+                raise ConfigurationError(
+                    f"{waits}: nothing of it is applied; run this again when that has ended"
+                ) from error
+            tell(f"{waits}: trying again")
+            rest = backoff(tries, base=_REST, cap=_LONGEST_REST, jitter=random.random)
+            await asyncio.sleep(rest.total_seconds())
+        except asyncpg.PostgresError as error:
+            hint = f"; put the line {OUTSIDE!r} at its top" if error.sqlstate == _IN_TRANSACTION else ""
             raise ConfigurationError(
-                f"migration {migration.name} was changed after it was applied: restore it and put the change in a new file"
-            )
-    return [migration for migration in wanted if migration.name not in applied]
+                f"migration {migration.name} failed ({error.sqlstate}): {error.message or error}{hint}"
+            ) from error
+        else:
+            return
 
 
 async def _apply(db: Any, migration: Migration) -> None:
-    try:
-        async with db.transaction():
-            await db.execute(migration.sql)
-            if not db.is_in_transaction():
-                raise ConfigurationError(
-                    f"migration {migration.name} ends its own transaction: take COMMIT and ROLLBACK out of it"
-                )
-            await db.execute(_INSERT, migration.name, migration.checksum)
-    except asyncpg.PostgresError as error:
-        raise ConfigurationError(f"migration {migration.name} failed ({error.sqlstate}): {error.message}") from error
+    await _wait_at_most(db, LOCK_WAIT)
+    async with db.transaction():
+        await db.execute(migration.sql)
+        if not db.is_in_transaction():
+            raise ConfigurationError(
+                f"migration {migration.name} ends its own transaction: take COMMIT and ROLLBACK out of it"
+            )
+        await db.execute(_INSERT, migration.name, migration.checksum)
+
+
+async def _apply_alone(db: Any, migration: Migration, patience: timedelta) -> None:
+    for statement in migration.alone or ():
+        await _wait_at_most(db, patience if statement.waits_aside else LOCK_WAIT)
+        await _drop_half_built(db, statement)
+        try:
+            await db.execute(statement.sql)
+        except asyncpg.PostgresError:
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError):  # else the next run does
+                await _wait_at_most(db, LOCK_WAIT)
+                await _drop_half_built(db, statement)
+            raise
+        if db.is_in_transaction():
+            await db.execute("rollback")
+            raise ConfigurationError(
+                f"migration {migration.name} begins a transaction: it says that it runs outside of one"
+            )
+    await db.execute(_INSERT, migration.name, migration.checksum)
+
+
+async def _drop_half_built(db: Any, statement: Statement) -> None:
+    """What an earlier try left of the index: every write would go on paying for it, and ``if not exists`` would take it for done."""
+    if statement.index is not None and await db.fetchval(_HALF_BUILT, statement.index):
+        await db.execute(f"drop index concurrently if exists {statement.index}")
+
+
+async def _wait_at_most(db: Any, wait: timedelta) -> None:
+    await db.execute(f"set lock_timeout = {round(wait.total_seconds() * 1000)}")
+
+
+async def _oldest(db: Any) -> str:
+    """Who has probably got it, for the one that must find out: the oldest transaction; no text of any statement."""
+    found: Mapping[str, Any] | None = await db.fetchrow(_OLDEST)
+    if found is None:
+        return "no transaction is open any more"
+    return f"the oldest transaction is {found['seconds']} s old: pid {found['pid']}, {found['application_name'] or 'nameless'}"
 
 
 @asynccontextmanager
 async def _connected(dsn: str) -> AsyncIterator[Any]:
     try:
         db = await asyncpg.connect(
-            dsn, timeout=_CONNECT_SECONDS, server_settings={"application_name": "transom-migrate", "timezone": "UTC"}
+            dsn,
+            timeout=_CONNECT_SECONDS,
+            server_settings={"application_name": "transom-migrate", "timezone": "UTC", "statement_timeout": "0"},
         )
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ConfigurationError(unreachable(error)) from error
     try:
+        with suppress(
+            asyncpg.PostgresError
+        ):  # not on every system: there a killed runner's statement goes on to its end
+            await db.execute("set client_connection_check_interval = '1s'")
         yield db
     finally:
         try:

@@ -1,0 +1,15 @@
+"""``transom migrate`` of another folder as a process of its own, to be killed: ``victim.py DSN FOLDER``. Prints what it is told."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from libs.common.db.migrate import migrate
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 -- for the test
+
+
+if __name__ == "__main__":
+    asyncio.run(migrate(sys.argv[1], Path(sys.argv[2]), tell=tell))
