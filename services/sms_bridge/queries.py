@@ -98,8 +98,8 @@ select a.org_id, a.alias, a.conversation_id
   join conversation_aliases a on a.org_id = u.org_id and a.alias = u.alias
 """
 
-# An id is known from an answer that came late, or from a status that echoes the send's reference and went between the same numbers. (The reference
-# of the release before names no organisation.)
+# An id is known from an answer that came late, or from a status that echoes the send's reference and went between the same numbers, as far as
+# they are shown: an account may have customers' numbers masked. (The reference of the release before names no organisation.)
 _HEARD_OF = """
 select p.org_id, p.send_id, p.attempt, p.account, p.provider_id, null as status, null as code
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
@@ -111,7 +111,8 @@ select u.org_id, u.send_id, u.attempt, e.account, e.provider_id, e.status, e.cod
     as u (org_id, send_id, attempt, callback, without_org, sender, recipient)
   join early_statuses e on e.callback in (u.callback, u.without_org) and e.account = $8
  where e.provider = 'sms'
-   and coalesce(e.item ->> 'From', u.sender) = u.sender and coalesce(e.item ->> 'To', u.recipient) = u.recipient
+   and coalesce(e.item ->> 'From', u.sender) = u.sender
+   and (coalesce(e.item ->> 'To', u.recipient) = u.recipient or (e.callback = u.callback and e.item ->> 'To' !~ '^[+]?[0-9]+$'))
  order by provider_id
 """
 

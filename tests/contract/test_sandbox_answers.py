@@ -85,6 +85,67 @@ async def test_twilio_lists_what_it_refused_with_its_error_and_tells_of_it_nowhe
     assert (await sandbox.sms(), await sandbox.webhooks()) == ([], [])
 
 
+BUSY = "“Kim’s” Golf – ready… https://garage.example/jobs/12345678"  # noqa: RUF001 -- what smart encoding is for
+
+
+@pytest.mark.parametrize(
+    ("rules", "sent", "shown"),
+    [
+        ({"sms_trial": True}, f"Sent from your Twilio trial account - {BUSY}", None),
+        ({"sms_smart_encoding": True}, '"Kim\'s" Golf - ready... https://garage.example/jobs/12345678', None),
+        ({"sms_short_links": True}, "“Kim’s” Golf – ready… twil.io/345678", None),  # noqa: RUF001 -- as above
+        ({"sms_redact_bodies": True}, BUSY, ""),
+    ],
+    ids=["trial", "smart encoding", "short links", "redaction"],
+)
+async def test_twilio_shows_a_text_as_the_account_has_it(
+    sandbox: SandboxClient, providers: ProviderCaller, rules: dict[str, bool], sent: str, shown: str | None
+) -> None:
+    await sandbox.configure(sent_after=0, **rules)
+    form = recording("twilio", "a_text_is_queued")["form"] | {"Body": BUSY}
+    _, created = await providers.sms(form)
+    [text] = await sandbox.sms()
+    assert (created["body"], text["message"]["body"]) == (sent, sent)
+    _, page = await providers.sms_get(query={"To": CUSTOMER})
+    _, fetched = await providers.sms_get(f"/{created['sid']}")
+    assert (page["messages"][0]["body"], fetched["body"]) == (sent if shown is None else shown,) * 2
+
+
+async def test_twilio_masks_a_customers_number_once_it_is_done_with_the_message(
+    sandbox: SandboxClient, providers: ProviderCaller
+) -> None:
+    await sandbox.configure(sent_after=3600, sms_redact_numbers=True, sms_redact_bodies=True)
+    form = recording("twilio", "a_text_is_queued")["form"]
+    await providers.sms(form)
+    assert len((await providers.sms_get(query={"To": CUSTOMER}))[1]["messages"]) == 1
+    await sandbox.configure(sent_after=0)
+    assert (await providers.sms_get(query={"To": CUSTOMER}))[1]["messages"] == []
+    [masked] = (await providers.sms_get(query={"From": form["From"]}))[1]["messages"]
+    assert (masked["to"], masked["from"], masked["body"]) == (CUSTOMER[:-4] + "XXXX", form["From"], "")
+
+
+async def test_what_twilio_refused_is_masked_as_well(sandbox: SandboxClient, providers: ProviderCaller) -> None:
+    await sandbox.configure(sms_redact_numbers=True, sms_redact_bodies=True)
+    await sandbox.sms_recipient(CUSTOMER, "opted_out")
+    await providers.sms(recording("twilio", "a_text_is_queued")["form"])
+    [refused] = (await providers.sms_get())[1]["messages"]
+    assert (refused["error_code"], refused["to"], refused["body"]) == (21610, CUSTOMER[:-4] + "XXXX", "")
+
+
+async def test_twilios_list_may_be_late_and_a_message_is_found_by_its_id_at_once(
+    sandbox: SandboxClient, providers: ProviderCaller
+) -> None:
+    await sandbox.configure(sms_list_lag=3600)
+    form = recording("twilio", "a_text_is_queued")["form"]
+    _, created = await providers.sms(form)
+    await sandbox.sms_recipient(CUSTOMER, "opted_out")
+    await providers.sms(form)
+    assert (await providers.sms_get())[1]["messages"] == []
+    assert (await providers.sms_get(f"/{created['sid']}"))[0] == 200
+    await sandbox.configure(sms_list_lag=0)
+    assert len((await providers.sms_get())[1]["messages"]) == 2
+
+
 async def test_twilio_pages_its_list_newest_first(sandbox: SandboxClient, providers: ProviderCaller) -> None:
     form = recording("twilio", "a_text_is_queued")["form"]
     sids = [(await providers.sms(form | {"Body": f"text {i}"}))[1]["sid"] for i in range(5)]

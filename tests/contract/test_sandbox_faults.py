@@ -156,6 +156,11 @@ async def test_a_dropped_answer_of_twilio_is_found_in_its_list(
     assert [message["body"] for message in page["messages"]] == [FORM["Body"]]
 
 
+async def test_a_fault_may_spare_the_first_requests(sandbox: SandboxClient, providers: ProviderCaller) -> None:
+    await sandbox.fault("twilio", "server_error", endpoint="list", spares=1, calls=1)
+    assert [(await providers.sms_get())[0] for _ in range(3)] == [200, 500, 200]
+
+
 async def test_twilio_throttled_did_not_send(sandbox: SandboxClient, providers: ProviderCaller) -> None:
     await sandbox.fault("twilio", "throttle", calls=1)
     status, body = await providers.sms(FORM)

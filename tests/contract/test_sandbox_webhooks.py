@@ -279,6 +279,15 @@ async def test_a_text_that_cannot_be_delivered_says_why(
     assert (await providers.sms_get(f"/{created['sid']}"))[1]["error_code"] == 30003
 
 
+async def test_a_callback_shows_a_masked_number_where_the_account_has_numbers_masked(
+    sandbox: SandboxClient, providers: ProviderCaller, hook_inbox: HookInbox
+) -> None:
+    await sandbox.configure(sms_redact_numbers=True)
+    await providers.sms(FORM | {"StatusCallback": f"{hook_inbox.url}/twilio/status"})
+    posts = await hook_inbox.got(3, "/twilio")
+    assert {dict(post.form)["To"] for post in posts} == {FORM["To"][:-4] + "XXXX"}
+
+
 async def test_callbacks_can_come_in_reverse_and_twice(
     sandbox: SandboxClient, providers: ProviderCaller, hook_inbox: HookInbox
 ) -> None:

@@ -44,6 +44,18 @@ class Behaviour(BaseModel):
     retry_first: Annotated[float, Field(gt=0)] = 0.25
     """Seconds before the second try of a webhook; doubled each time up to ``retry_most``, for seven days."""
     retry_most: Annotated[float, Field(gt=0)] = 8.0
+    sms_trial: bool = False
+    """Twilio writes a trial account's words before every text."""
+    sms_smart_encoding: bool = False
+    """Curly quotes, long dashes and the like go out as plain ones, and stand so in the record."""
+    sms_short_links: bool = False
+    """Links are shortened, and stand so in the record."""
+    sms_redact_bodies: bool = False
+    """Message body redaction: what was sent or refused shows no text."""
+    sms_redact_numbers: bool = False
+    """Phone number redaction: it shows no last four digits of the customer's number, and is not found by the whole number."""
+    sms_list_lag: Seconds = 0
+    """Seconds until a message, taken or refused, stands in the list. It is found by its sid at once."""
     seed: int = 7
 
     def changed(self, **fields: object) -> "Behaviour":

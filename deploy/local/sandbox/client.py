@@ -111,6 +111,7 @@ class SandboxClient:
         number: str | None = None,
         to: str | None = None,
         chance: float = 1.0,
+        spares: int = 0,
     ) -> int:
         """Set a fault for the next ``calls`` requests, or until cleared; see ``Fault`` for the modes. Answers its id."""
         fault = Fault(
@@ -125,6 +126,7 @@ class SandboxClient:
             sent=sent,
             calls=calls,
             chance=chance,
+            spares=spares,
         )
         return int((await self._call("POST", "faults", fault.model_dump()))["id"])
 

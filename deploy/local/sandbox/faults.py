@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from typing import Annotated, Literal, assert_never
@@ -43,6 +44,8 @@ class Fault(BaseModel):
     sent: bool = False
     calls: Annotated[int, Field(gt=0)] | None = None
     """How many requests it strikes; None: every one until it is cleared."""
+    spares: Annotated[int, Field(ge=0)] = 0
+    """How many requests that match it lets pass first: with 1, a list's first page is read and its second is not."""
     chance: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
@@ -53,6 +56,7 @@ class Faults:
         self._rng = rng
         self._ids = count(1)
         self._set: dict[int, tuple[Fault, int | None]] = {}
+        self._spared: Counter[int] = Counter()
 
     def add(self, fault: Fault) -> int:
         """Set a fault; returns the id to clear it by."""
@@ -77,6 +81,9 @@ class Faults:
             if (fault.provider, fault.endpoint) != (provider, endpoint):
                 continue
             if not _same(fault.number, number) or not _same(fault.to, to) or self._rng.random() >= fault.chance:
+                continue
+            if self._spared[key] < fault.spares:
+                self._spared[key] += 1
                 continue
             if left is not None:
                 if left <= 1:

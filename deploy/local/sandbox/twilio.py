@@ -5,6 +5,7 @@ import binascii
 import hmac
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from urllib.parse import urlencode
@@ -16,6 +17,7 @@ from deploy.local.sandbox.faults import Endpoint, act_out, response
 from deploy.local.sandbox.hooks import Hook
 from deploy.local.sandbox.shapes import Answer, Json
 from deploy.local.sandbox.twilio_rules import PRICE, Text, callback_form, judge, refusal, resource
+from deploy.local.sandbox.twilio_texts import as_sent, as_shown, masked_number
 from deploy.local.sandbox.world import World
 
 THROTTLED, SERVER, UNREACHABLE = 20429, 20500, 30003
@@ -105,6 +107,7 @@ class TwilioApi:
             return text
         if late_code is None and world.sms_recipients.get(text.to) == "unreachable":
             late_code = UNREACHABLE
+        text = replace(text, body=as_sent(text.body, world.behaviour))
         now, sid = unix_now(), "SM" + secrets.token_hex(16)
         created = resource(world.keys.twilio_sid, sid, text, now)
         message = dict(created)
@@ -120,9 +123,8 @@ class TwilioApi:
             return
         now, sid = unix_now(), "SM" + secrets.token_hex(16)
         to, sender, service = form.get("To") or "", form.get("From"), form.get("MessagingServiceSid")
-        message = resource(
-            self._world.keys.twilio_sid, sid, Text(to, sender, service, form.get("Body") or "", None), now
-        )
+        body = as_sent(form.get("Body") or "", self._world.behaviour)
+        message = resource(self._world.keys.twilio_sid, sid, Text(to, sender, service, body, None), now)
         message |= {"status": "failed", "error_code": answer.code, "error_message": answer.body["message"]}
         self._world.ledger.refused_sms.add({"at": now, "sid": sid, "message": message})
 
@@ -149,10 +151,11 @@ class TwilioApi:
         middle = [] if message["status"] == "failed" else ["sent"]
         stages = ["queued", *middle, message["status"]]
         delays = [rules.sent_after / 2, *([rules.sent_after / 2] if middle else []), rules.delivered_after]
+        shown = message | ({"to": masked_number(text.to)} if rules.sms_redact_numbers else {})
         steps: list[tuple[float, Hook]] = []
         for stage, delay in zip(stages, delays, strict=True):
             steps.append(
-                (delay, Hook("twilio", text.callback, "status", message["sid"], stage, callback_form(message, stage)))
+                (delay, Hook("twilio", text.callback, "status", message["sid"], stage, callback_form(shown, stage)))
             )
         self._world.postman.chain(steps)
 
@@ -166,13 +169,13 @@ class TwilioApi:
         """The message as the API shows it: queued until it is sent."""
         message: Json = record["message"]
         if message["status"] == "failed" or unix_now() >= record["at"] + self._world.behaviour.sent_after:
-            return message
+            return as_shown(message, self._world.behaviour)
         status = "accepted" if message["messaging_service_sid"] else "queued"
         unsent = {"status": status, "date_sent": None, "price": None, "error_code": None}
         return message | unsent | {"date_updated": message["date_created"]}
 
     def _list(self, request: web.Request) -> Answer:
-        """A ``DateSent`` filter leaves out what is not sent yet: it has no such date."""
+        """A ``DateSent`` filter leaves out what is not sent yet: it has no such date. ``To`` is compared with what is shown."""
         query = request.query
         try:
             size = min(PAGE_MOST, max(1, int(query.get("PageSize", PAGE))))
@@ -182,7 +185,10 @@ class TwilioApi:
         except ValueError:
             return refusal(20001)
         found = []
+        until_now = unix_now() - self._world.behaviour.sms_list_lag
         for record in self._recorded():
+            if record["at"] > until_now:
+                continue
             message = self._as_it_stands(record)
             sent = parsedate_to_datetime(message["date_sent"]) if message["date_sent"] else None
             wrong_party = query.get("To") not in (None, message["to"]) or query.get("From") not in (
