@@ -20,6 +20,7 @@ from libs.common.countries import country_of
 from libs.common.db import slots
 from libs.common.db.pool import Connection
 from libs.common.db.statuses import LocalFailure, ProviderId, fail_locally, store_provider_ids
+from libs.common.directory.conversations import stay
 from libs.common.directory.marks import MarkSource
 from libs.common.directory.recipients import Unreached, remember
 from libs.common.events.outbound import OutboundRefused
@@ -88,13 +89,15 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, term
     effects = await store_provider_ids(db, taken, now)
     await queries.keep_unheard(db, taken, now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
+    unreached = [u for one in settled if (u := _unreached(one, now)) is not None]
+    await stay(db, {(one.org_id, one.conversation_id) for one in unreached})
 
     after = slots_after(settled)
     await slots.accept(db, [(slot, now) for slot in after.kept], terms.hold)
     released = await slots.release(db, after.back)
     freed = [slot for slot in released if slot in set(after.retry)]
     silenced = await slots.newest_silenced(db, freed)
-    await remember(db, [u for one in settled if (u := _unreached(one, now)) is not None])
+    await remember(db, unreached)
     await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 
     for update in [*effects.updates, *updates]:

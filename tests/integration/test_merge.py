@@ -1,6 +1,8 @@
 """Two conversations that become one, as the database feels it: who waits for whom, and how much is read."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -9,8 +11,13 @@ import pytest_asyncio
 
 from libs.common.db.messages import lock_messages
 from libs.common.db.pool import Connection, Pool, open_pool
+from libs.common.db.windows import refuse_windows
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merging import move_some
+from libs.common.directory.recipients import Unreached, remember
+from libs.common.faults import RecipientFault
+from libs.common.providers import twilio
+from tests.support.databases import somebody_waits
 from tests.support.merges import all_moved
 
 ORG = "acme"
@@ -114,6 +121,31 @@ async def test_neither_a_merge_nor_a_slice_of_it_waits_for_a_sender(pool: Pool) 
             assert await where_it_stands(sender, message_id) == await an_id(sender, "conversation", LOSER)
         await all_moved(db)
         assert await where_it_stands(sender, message_id) == await an_id(sender, "conversation", WINNER)
+
+
+async def test_a_recipient_marked_by_a_status_and_a_merge_of_that_very_customer_wait_for_each_other_one_way(
+    pool: Pool,
+) -> None:
+    async with pool.acquire() as status, pool.acquire() as merger:
+        await status.execute("update customers set phone = '+447700900999'")
+        conversation_id = await an_id(status, "conversation", LOSER)
+        fault = twilio.fault_of("21610")
+        assert isinstance(fault, RecipientFault)
+        stopped = Unreached(ORG, conversation_id, "sms", "+447700900999", fault, "21610", "status", datetime.now(UTC))
+
+        async def merging() -> None:
+            async with merger.transaction():
+                await merge(merger)
+
+        async with status.transaction():
+            assert await lock_messages(status, {(ORG, await an_id(status, "message", LOSER))})
+            await refuse_windows(status, [(ORG, conversation_id, stopped.at)])
+            task: asyncio.Task[None] = asyncio.create_task(merging())
+            await somebody_waits(status)
+            await remember(status, [stopped])
+        await task
+        off = "select customer_id from consents where not allowed"
+        assert await status.fetchval(off) == await an_id(status, "customer", WINNER)
 
 
 async def where_it_stands(db: Connection, message_id: UUID) -> UUID:

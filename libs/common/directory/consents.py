@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID
 
+from libs.common.directory.conversations import stay
 from libs.common.events.directory import ConsentCategory, ConsentChanged
 from libs.common.phone import spellings
 
@@ -188,6 +189,7 @@ select c.org_id, c.customer_id, max(u.at)
 async def refused_marketing(db: "Db", refusals: Sequence[Stopped]) -> None:
     """Marketing is off for these customers, as of then. Idempotent."""
     if refusals:
+        await stay(db, {(one.org_id, one.conversation_id) for one in refusals})
         found = await db.fetch(_CUSTOMERS_OF, *_columns(refusals))
         await hear(db, [Word(row[0], row[1], "marketing", False, row[2], "whatsapp", "refusal") for row in found])  # noqa: FBT003 -- a column
 

@@ -1,9 +1,11 @@
 """What follows for conversations when it was settled who is who: that there is one, how it is reached, and whose messages are in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
+
+from libs.common.errors import Transient
 
 if TYPE_CHECKING:
     import asyncpg
@@ -60,6 +62,15 @@ select c.conversation_id, c.settled
         where c.phone_number_id = u.phone_number_id and c.customer_id = u.customer_id and c.org_id = u.org_id offset 0
        ) c on true
  order by u.place
+"""
+
+_STAY = """
+select
+  from unnest($1::text[], $2::uuid[]) as u (org_id, conversation_id)
+  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
+  join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+ order by c.conversation_id
+   for key share of c
 """
 
 _HOLD = """
@@ -217,6 +228,16 @@ async def find(db: "Connection", wanted: Sequence[tuple[str, UUID, str]]) -> lis
 async def settled(db: "Connection", threads: Sequence[tuple[str, UUID]]) -> list[int | None]:
     """Organisation, conversation → how often who is behind it was settled anew, in the order given; None where it is gone."""
     return [row[0] for row in await db.fetch(_SETTLED, *_columns(threads))] if threads else []
+
+
+async def stay(db: "Connection", asked: Iterable[tuple[str, UUID]]) -> None:
+    """Whose these conversations (organisation, conversation) are stays so until the transaction ends: what is stored of the customer is not left behind.
+
+    Locks conversations, so call before anything of bridge slots or consents is locked. Raises Transient where one becomes part of another just now.
+    """
+    rows = sorted(set(asked))
+    if rows and len(await db.fetch(_STAY, *_columns(rows))) != len(rows):
+        raise Transient("a conversation was merged meanwhile")
 
 
 async def keep_own(

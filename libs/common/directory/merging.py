@@ -56,7 +56,7 @@ _SENDS_OF = """
 select s.message_id, s.attempt from unnest($2::uuid[]) as u (message_id) join sends s on s.org_id = $1 and s.message_id = u.message_id
 """
 
-# Sends before messages, as senders lock them.
+# What belongs to a message may stand under another id on the way: a send is moved before its message.
 _MOVE = """
 with free as materialized (
     select t.message_id
@@ -67,17 +67,20 @@ with free as materialized (
     update decisions d
        set conversation_id = $3
       from free f
-     where d.org_id = $1 and d.intent_id = f.message_id and d.conversation_id = $2
+     where d.org_id = $1 and d.intent_id = f.message_id
+       and exists (select from conversation_aliases a where a.alias = d.conversation_id and a.conversation_id = $3)
 ), charged as (
     update charges c
        set conversation_id = $3
       from free f
-     where c.org_id = $1 and c.message_id = f.message_id and c.conversation_id = $2
+     where c.org_id = $1 and c.message_id = f.message_id
+       and exists (select from conversation_aliases a where a.alias = c.conversation_id and a.conversation_id = $3)
 ), sent as (
     update sends s
        set conversation_id = $3, behind_until = null
       from free f
-     where s.org_id = $1 and s.message_id = f.message_id and s.conversation_id = $2
+     where s.org_id = $1 and s.message_id = f.message_id
+       and exists (select from conversation_aliases a where a.alias = s.conversation_id and a.conversation_id = $3)
 )
 update messages t
    set conversation_id = $3

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from libs.common.directory.conversations import stay
 from libs.common.directory.marks import Mark, MarkChannel, MarkSource, addresses_of, mark
 from libs.common.faults import RecipientFault
 from libs.common.phone import canonical
@@ -91,6 +92,8 @@ async def remember(db: "asyncpg.Connection[asyncpg.Record]", failures: Iterable[
         if reason == "sms_opted_out":
             line = canonical(one.address)
             outs += [(one.org_id, one.conversation_id, a, line, one.code, one.at) for a in addresses_of(one.address)]
+    if outs:
+        await stay(db, {(one[0], one[1]) for one in outs})
     await mark(db, marks)
     if outs:
         await db.execute(_OPT_OUTS, *_columns(sorted(outs)))
