@@ -42,9 +42,11 @@ from deploy.local.watchdog import Watchdog, Watched, end
 from libs.common.db.migrate import migrate
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.topics import declare
+from libs.common.service import HARD_SECONDS
+from libs.common.settings import HttpSettings
 
 READY_SECONDS = 45.0
-DRAIN_SECONDS = 27.0  # more than a service takes
+_MORE_SECONDS = 1.0  # than a service takes to stop, whatever hangs
 _POLL = 0.1
 _HTTP_OK = 200
 
@@ -110,7 +112,7 @@ def system(
                 asyncio.run(register(env[SANDBOX_URL], env["TRANSOM_POSTGRES_DSN"]))
             yield Running(env, write(folder, env, given), logs, processes, servers)
         finally:
-            end([w for name, p in processes.items() if name != "sandbox" and (w := _watched(p))], DRAIN_SECONDS)
+            end([w for name, p in processes.items() if name != "sandbox" and (w := _watched(p))], _drain_seconds(env))
     finally:
         servers.stop()
 
@@ -209,6 +211,12 @@ def _answers(url: str) -> bool:
             return bool(answer.status == _HTTP_OK)
     except (urllib.error.URLError, OSError, HTTPException):
         return False
+
+
+def _drain_seconds(env: Mapping[str, str]) -> float:
+    """For how long a service may be stopping before it is killed."""
+    budget = env.get("TRANSOM_DRAIN_SECONDS") or HttpSettings.model_fields["drain_seconds"].default
+    return float(budget) + HARD_SECONDS + _MORE_SECONDS
 
 
 def _watched(process: subprocess.Popen[bytes]) -> Watched | None:

@@ -4,13 +4,17 @@
 managers and awaits ``service.serve(…)`` in their middle; when a SIGTERM or SIGINT comes, HTTP stops first, ``serve`` returns, and
 the context managers close in reverse: that is the drain.
 
-All of that together takes at most ``TRANSOM_DRAIN_SECONDS``: what is not done by then is cut short, as by a second signal, and comes again.
+All of that together takes at most ``TRANSOM_DRAIN_SECONDS`` (``drain``): each step is handed what remains, and leaves what it has not done by then; it
+comes again. What heeds no time is cut short when the budget is over, as by a second signal. ``HARD_SECONDS`` later the process is gone whatever
+hangs, a thread or the event loop itself; stderr then says where.
 
-Exit codes: 0 after a signal, 2 when the configuration is wrong or a server cannot be reached at start (one line on stderr says which
-and how to mend it), 1 when something failed that nobody foresaw.
+Exit codes: 0 after a signal, also where records were left for the next; 2 when the configuration is wrong, a server cannot be reached at start or
+another process has taken our name (one line on stderr says which and how to mend it); 1 when something failed that nobody foresaw, or when the
+stop had to be cut short.
 """
 
 import asyncio
+import faulthandler
 import gc
 import signal
 import socket
@@ -18,6 +22,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
+from time import monotonic
 from typing import Any, TypeVar
 
 import uvicorn
@@ -26,6 +31,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from libs.common.bounds import Bounds, Door
+from libs.common.drain import CALLS, HTTP, Drain
 from libs.common.errors import ConfigurationError
 from libs.common.logging import configure, get_logger
 from libs.common.settings import ServiceSettings, load
@@ -36,10 +42,7 @@ log = get_logger()
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
 _BACKLOG = 2048
-_HTTP_SHARE, _PATIENT_SHARE = (
-    0.4,
-    0.85,
-)  # of the drain: for requests under way; until what is left is cut short, which takes a moment too
+HARD_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 75  # longer than the idle time of the usual load balancers, so that they hang up first
 
 
@@ -56,20 +59,27 @@ class Service:
         admin: str | None = None,
         bounds: Bounds | None = None,
     ) -> None:
-        """``admin``: host:port of ``/metrics`` where that is not served with the rest. ``bounds``: see ``libs.common.bounds``."""
+        """``admin``: host:port of ``/metrics`` where that is not served with the rest. ``bounds``: see ``libs.common.bounds``.
+
+        ``drain`` is what the stop may take, for whatever the service opens.
+        """
         self.name = name
         self._host = host
         self._port = port
         self._admin = admin
         self._bounds = bounds or Bounds()
-        self._drain_seconds = drain_seconds
+        self.drain = Drain(drain_seconds, monotonic)
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self.serving = False
+        self.on_stop: Callable[[], None] = lambda: None
+        """Called as the service begins to stop, before its budget begins to run."""
 
     def stop(self, failure: BaseException | None = None) -> None:
-        """End the service; ``failure`` is raised by ``serve`` then, so that the process exits with 1."""
+        """End the service; ``failure`` is raised by ``serve`` then, so that the process exits with 1, or with 2 if it is one of configuration."""
         self._failure = self._failure or failure
+        self.on_stop()
+        self.drain.begin()
         self._stopping.set()
 
     @property
@@ -94,7 +104,7 @@ class Service:
             yield
         finally:
             task.cancel()
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=self.drain.left(CALLS))
 
     async def serve(
         self,
@@ -115,13 +125,13 @@ class Service:
         if self._admin is not None:
             host, _, port = self._admin.rpartition(":")
             listeners.append((metrics_app(), _listen(host.strip("[]"), int(port), "TRANSOM_ADMIN_PORT")))
-        servers = [_Server(_config(app, self._drain_seconds, Door(self._bounds))) for app, _ in listeners]
+        servers = [_Server(_config(app, self.drain.seconds, Door(self._bounds))) for app, _ in listeners]
         serving = [
             asyncio.create_task(server.serve(sockets=[listener]))
             for server, (_, listener) in zip(servers, listeners, strict=True)
         ]
         for task in serving:
-            task.add_done_callback(lambda _done: self._stopping.set())
+            task.add_done_callback(lambda _done: self.stop())
         self.serving = True
         log.info("service.started", port=listeners[0][1].getsockname()[1])
         await self._stopping.wait()
@@ -155,21 +165,20 @@ def run_service(
         loaded = load(settings)
         configure(service=name, version=version("transom"), fmt=loaded.log_format, level=loaded.log_level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_life(name, loaded, run, loaded.http_port if port is None else port))
+            return runner.run(_life(name, loaded, run, loaded.http_port if port is None else port))
     except ConfigurationError as error:
         print(f"transom {name}: {error}", file=sys.stderr)  # noqa: T201 -- the one line for whoever starts it
         return 2
-    except asyncio.CancelledError:  # a signal while it was still connecting
+    except asyncio.CancelledError:  # a signal while it was still connecting, or a second one
         return 0
     except Exception:  # the last line of a process that is about to end
         log.exception("service.failed")
         return 1
-    return 0
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
-async def _life(
-    name: str, settings: SettingsT, run: Callable[[SettingsT, Service], Awaitable[None]], port: int
-) -> None:
+async def _life(name: str, settings: SettingsT, run: Callable[[SettingsT, Service], Awaitable[None]], port: int) -> int:
     service = Service(
         name,
         host=settings.http_host,
@@ -177,21 +186,66 @@ async def _life(
         drain_seconds=settings.drain_seconds,
         admin=settings.admin_port,
     )
-    me = asyncio.current_task()
-
-    def on_signal() -> None:
-        if me is not None and (service.stopping or not service.serving):
-            me.cancel()  # still connecting, or the second signal: no more patience
-        if me is not None and not service.stopping:
-            loop.call_later(settings.drain_seconds * _PATIENT_SHARE, me.cancel)
-        service.stop()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    _calm_the_collector()
-    await run(settings, service)
+    with _ended_by_signals(service) as end:
+        _calm_the_collector()
+        try:
+            await run(settings, service)
+        except asyncio.CancelledError:
+            if not end.late:
+                raise
+            log.exception("service.cut_short", duration_ms=settings.drain_seconds * 1000)
+            return 1
     log.info("service.drained")
+    return 0
+
+
+class _End:
+    """What a signal, or the service itself, brings about. ``late``: the stop took longer than its budget, and was cut short."""
+
+    def __init__(self, service: Service, me: "asyncio.Task[Any]") -> None:
+        self._service, self._me = service, me
+        self._loop = asyncio.get_running_loop()
+        self.late = False
+
+    def on_signal(self, *_: object) -> None:
+        """May run between any two steps of anything, also of an event loop that does not come round any more."""
+        self.limit()
+        self._loop.call_soon_threadsafe(self._in_the_loop)
+
+    def limit(self) -> None:
+        """From now on no longer than the budget and a little."""
+        if not self._service.drain.begun:
+            self._service.drain.begin()
+            faulthandler.dump_traceback_later(self._service.drain.seconds + HARD_SECONDS, exit=True)
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._service.drain.seconds, self._cut_short)
+
+    def _in_the_loop(self) -> None:
+        if self._service.stopping or not self._service.serving:
+            self._me.cancel()  # still connecting, or the second signal: no more patience
+        self._service.stop()
+
+    def _cut_short(self) -> None:
+        self.late = True
+        self._me.cancel()
+
+
+@contextmanager
+def _ended_by_signals(service: Service) -> Iterator[_End]:
+    """The usual signals stop the service inside the block, whatever the shell made this process ignore; only ``nohup`` is heard, for SIGHUP."""
+    me = asyncio.current_task()
+    assert me is not None  # noqa: S101 -- for the reader of types
+    end = _End(service, me)
+    service.on_stop = end.limit
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]
+    for number in before:
+        signal.signal(number, end.on_signal)
+    try:
+        yield end
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _calm_the_collector() -> None:
@@ -212,7 +266,7 @@ def _config(app: ASGIApp, drain_seconds: float, door: Door | None = None) -> uvi
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(drain_seconds * _HTTP_SHARE)),
+        timeout_graceful_shutdown=max(1, round(drain_seconds * HTTP)),
     )
 
 

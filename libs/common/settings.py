@@ -5,6 +5,7 @@ in its ``app.py``. Every variable is ``TRANSOM_`` and the field's name in capita
 meaning. Variables nobody asked for are ignored. What is secret is a ``SecretStr``, so that it prints as stars.
 """
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from ipaddress import ip_address
@@ -20,6 +21,7 @@ from libs.common.kafka.connection import KafkaConnection
 
 PREFIX = "TRANSOM_"
 _PORT_MOST = 65_535
+_INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,200}")  # what Kafka takes as the name of a member
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
@@ -58,6 +60,14 @@ def _admin_port(text: str | None) -> str | None:
     if not port.isdecimal() or not port.isascii() or int(port) > _PORT_MOST:
         raise ValueError("must be a port, which is then on loopback, or host:port")
     return f"{host or '127.0.0.1'}:{port}"
+
+
+def _instance(name: str | None) -> str | None:
+    if not name:
+        return None
+    if not _INSTANCE.fullmatch(name):
+        raise ValueError("must be at most 200 letters, digits, dots, dashes and underscores")
+    return name
 
 
 def _is_loopback(host: str) -> bool:
@@ -138,10 +148,14 @@ class KafkaSettings(Settings):
 
 
 class ConsumerSettings(KafkaSettings):
-    """A service that consumes: how much at once, and how many dead letters in a row before it stops and calls for help."""
+    """A service that consumes: how much at once, how many dead letters in a row before it stops and calls for help, and under which name.
+
+    ``instance`` is a name of this process alone that it has again after a restart, such as that of a pod of a StatefulSet.
+    """
 
     batch_records: PositiveInt = 500
     dlq_run_limit: PositiveInt = 100
+    instance: Annotated[str | None, AfterValidator(_instance)] = None
 
 
 class PostgresSettings(Settings):

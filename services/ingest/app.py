@@ -53,7 +53,10 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
         async with _worker(settings, service, kafka) as consumer:
             await service.serve(checks={"kafka": lambda: _ready(consumer.unready())})
         return
-    async with Producer(kafka, delivery_timeout=EDGE_PATIENCE_SECONDS) as for_edge, AsyncExitStack() as beside:
+    async with (
+        Producer(kafka, delivery_timeout=EDGE_PATIENCE_SECONDS, drain=service.drain) as for_edge,
+        AsyncExitStack() as beside,
+    ):
         work = _Work()
         if role == "all":
             await beside.enter_async_context(_beside(work, settings, service, kafka))
@@ -148,8 +151,9 @@ async def _worker(settings: IngestSettings, service: Service, kafka: KafkaConnec
             application_name="transom-ingest",
             size=settings.postgres_pool_size,
             command_seconds=settings.postgres_timeout_seconds,
+            drain=service.drain,
         ) as pool,
-        Producer(kafka) as for_worker,
+        Producer(kafka, drain=service.drain) as for_worker,
     ):
         await require_schema(pool)
         numbers = Gate(pool)
@@ -168,7 +172,8 @@ async def _worker(settings: IngestSettings, service: Service, kafka: KafkaConnec
             producer=for_worker,
             now=utc_now,
             dlq_run_limit=settings.dlq_run_limit,
-            drain_timeout=settings.drain_seconds,
+            instance_id=settings.instance,
+            drain=service.drain,
             subscriptions=[
                 Subscription(
                     WEBHOOKS,
@@ -188,6 +193,7 @@ async def _worker(settings: IngestSettings, service: Service, kafka: KafkaConnec
 
         async with (
             consumer,
+            service.background(consumer.watch()),
             service.background(
                 repeatedly("progress", progress.PERIOD, lambda: progress.renew(pool, consumer, pool.now))
             ),

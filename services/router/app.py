@@ -31,9 +31,10 @@ async def run(settings: RouterSettings, service: Service) -> None:
             application_name="transom-router",
             size=settings.postgres_pool_size,
             command_seconds=settings.postgres_timeout_seconds,
+            drain=service.drain,
         ) as pool,
         open_redis(settings.redis_url.get_secret_value()) as redis,
-        Producer(kafka) as producer,
+        Producer(kafka, drain=service.drain) as producer,
     ):
         await require_schema(pool)
         deps = Deps(
@@ -52,7 +53,8 @@ async def run(settings: RouterSettings, service: Service) -> None:
             producer=producer,
             now=utc_now,
             dlq_run_limit=settings.dlq_run_limit,
-            drain_timeout=settings.drain_seconds,
+            instance_id=settings.instance,
+            drain=service.drain,
             subscriptions=[
                 Subscription(
                     OUTBOUND_INTENTS,
@@ -75,7 +77,7 @@ async def run(settings: RouterSettings, service: Service) -> None:
                 raise Transient(why)
 
         reconciler = Reconciler(deps, settings.reconcile_after)
-        async with consumer, AsyncExitStack() as beside:
+        async with consumer, service.background(consumer.watch()), AsyncExitStack() as beside:
             for name, task in reconciler.tasks.items():
                 await beside.enter_async_context(
                     service.background(repeatedly(f"reconcile.{name}", reconciler.period, task))

@@ -45,9 +45,10 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             application_name="transom-sms-bridge",
             size=settings.postgres_pool_size,
             command_seconds=settings.postgres_timeout_seconds,
+            drain=service.drain,
         ) as pool,
         open_redis(settings.redis_url.get_secret_value()) as redis,
-        Producer(kafka) as producer,
+        Producer(kafka, drain=service.drain) as producer,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CALLS_AT_ONCE)) as http,
     ):
         await require_schema(pool)
@@ -79,7 +80,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             grace=settings.sms_grace,
             settling=settings.send_settling,
         )
-        line = Line(carrier, pool, producer, timings, now=pool.now, concurrency=CALLS_AT_ONCE)
+        line = Line(carrier, pool, producer, timings, now=pool.now, concurrency=CALLS_AT_ONCE, drain=service.drain)
 
         async def on_commands(commands: Sequence[SmsCommand]) -> None:
             await line.accept(as_sends(commands))
@@ -91,7 +92,8 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             producer=producer,
             now=utc_now,
             dlq_run_limit=settings.dlq_run_limit,
-            drain_timeout=settings.drain_seconds,
+            instance_id=settings.instance,
+            drain=service.drain,
             subscriptions=[
                 Subscription(
                     OUTBOUND_SMS,
@@ -107,7 +109,13 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
                 raise Transient(reason)
 
         asking = repeatedly("sms_unheard", unheard.PERIOD, lambda: unheard.follow(pool, provider, pool.now))
-        async with line, service.background(line.watch()), service.background(asking), consumer:
+        async with (
+            line,
+            service.background(line.watch()),
+            service.background(asking),
+            consumer,
+            service.background(consumer.watch()),
+        ):
             await service.serve(checks={"kafka": kafka_answers, "postgres": schema_check(pool)})
 
 

@@ -38,8 +38,9 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
             application_name=f"transom-{NAME}",
             size=settings.postgres_pool_size,
             command_seconds=settings.postgres_timeout_seconds,
+            drain=service.drain,
         ) as pool,
-        Producer(kafka) as producer,
+        Producer(kafka, drain=service.drain) as producer,
         open_graph(
             base_url=settings.graph_base_url,
             version=settings.graph_version,
@@ -57,7 +58,9 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
             window_doubt=settings.window_doubt,
             grace=settings.send_grace,
         )
-        async with Line(carrier, pool, producer, timings, now=pool.now, concurrency=CONCURRENCY) as line:
+        async with Line(
+            carrier, pool, producer, timings, now=pool.now, concurrency=CONCURRENCY, drain=service.drain
+        ) as line:
             deps = Deps(line)
 
             async def handle(commands: Sequence[WhatsappCommand]) -> None:
@@ -70,7 +73,8 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
                 producer=producer,
                 now=utc_now,
                 dlq_run_limit=settings.dlq_run_limit,
-                drain_timeout=settings.drain_seconds,
+                instance_id=settings.instance,
+                drain=service.drain,
                 subscriptions=[
                     Subscription(OUTBOUND_WHATSAPP, decode_command, of_values(handle), settings.batch_records)
                 ],
@@ -80,7 +84,7 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
                 if reason := consumer.unready() or await producer.unready():
                     raise Transient(reason)
 
-            async with service.background(line.watch()), consumer:
+            async with service.background(line.watch()), consumer, service.background(consumer.watch()):
                 await service.serve(checks={"postgres": schema_check(pool), "kafka": kafka_answers})
 
 

@@ -15,8 +15,8 @@ NEVER = 20.0  # whoever still waits then hangs; the limits under test are two se
 
 
 @asynccontextmanager
-async def opened(dsn: str, **options: float) -> AsyncIterator[Pool]:
-    async with open_pool(dsn, application_name="transom-test", size=4, **options) as pool:
+async def opened(dsn: str, command_seconds: float = 2.0) -> AsyncIterator[Pool]:
+    async with open_pool(dsn, application_name="transom-test", size=4, command_seconds=command_seconds) as pool:
         yield pool
 
 

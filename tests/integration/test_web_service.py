@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from deploy.local.servers.ports import free_port
 from deploy.local.servers.postgres import PostgresServer
 from tests.support.logs import validated
 from tests.support.orphans import ends_with_us
+from tests.support.signals import ignoring
 
 APP = """
-import asyncio, sys
+import asyncio, sys, time
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from libs.common.db.pool import open_pool
@@ -42,6 +43,24 @@ async def under_way(request):
 async def broken(request):
     raise ValueError("customer +447700900999 said hello")
 
+async def hang_in_a_thread():
+    begun.append("hang")
+    await asyncio.to_thread(time.sleep, 3600)
+
+async def heed_nothing():
+    begun.append("hang")
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+async def come_round_no_more():
+    begun.append("hang")
+    await asyncio.sleep(0.2)
+    while True:
+        time.sleep(0.01)
+
 async def directly_broken(scope, receive, send):
     raise ValueError("customer +447700900999 said hello")
 
@@ -64,6 +83,9 @@ async def run(settings, service):
                 await service.serve(checks={})
             finally:
                 await asyncio.sleep(3600)
+        if hangs := [work for work in (hang_in_a_thread, heed_nothing, come_round_no_more) if work.__name__ in sys.argv]:
+            async with service.background(hangs[0]()):
+                await service.serve(checks={}, routes=routes)
         if "dies" in sys.argv:
             async with service.background(dies()):
                 await service.serve(checks={}, routes=routes)
@@ -95,9 +117,9 @@ def environment(dsn: str, redis: str, port: int) -> dict[str, str]:
     }
 
 
-def start(env: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
+def start(env: Mapping[str, str], *arguments: str, ignored: Sequence[signal.Signals] = ()) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", APP, *arguments],
+        [*ignoring(ignored), sys.executable, "-W", "error", "-c", APP, *arguments],
         env=env,
         text=True,
         stdout=subprocess.PIPE,
@@ -108,9 +130,11 @@ def start(env: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
 
 
 @asynccontextmanager
-async def running(dsn: str, redis: str, *arguments: str, **more: str) -> AsyncIterator[Running]:
+async def running(
+    dsn: str, redis: str, *arguments: str, ignored: Sequence[signal.Signals] = (), **more: str
+) -> AsyncIterator[Running]:
     port = free_port()
-    process = start(environment(dsn, redis, port) | more, *arguments)
+    process = start(environment(dsn, redis, port) | more, *arguments, ignored=ignored)
     service = Running(process, port)
     try:
         async with asyncio.timeout(60):
@@ -143,8 +167,46 @@ async def test_a_drain_that_would_not_end_is_cut_short(database: str, redis_url:
     async with running(database, redis_url, "never-drains", TRANSOM_DRAIN_SECONDS="1") as service:
         service.process.send_signal(signal.SIGTERM)
         code, out, err = await service.end()
-    assert (code, err) == (0, "")
-    assert [line["event"] for line in validated(out)] == ["service.started"]
+    assert (code, err) == (1, "")
+    assert [line["event"] for line in validated(out)] == ["service.started", "service.cut_short"]
+
+
+async def test_whatever_hangs_the_process_is_gone_soon_after_the_budget_and_says_where(
+    database: str, redis_url: str
+) -> None:
+    async def says(hang: str) -> tuple[int, str]:
+        async with running(database, redis_url, hang, TRANSOM_DRAIN_SECONDS="0.5") as service:
+            while "hang" not in (await service.http.get("/under-way")).text:  # noqa: ASYNC110 -- another process
+                await asyncio.sleep(0.01)
+            if hang == "come_round_no_more":
+                await asyncio.sleep(0.5)
+            service.process.send_signal(signal.SIGTERM)
+            code, _out, err = await service.end()
+            return code, err
+
+    thread, task, loop = await asyncio.gather(
+        says("hang_in_a_thread"), says("heed_nothing"), says("come_round_no_more")
+    )
+    assert [thread[0], task[0], loop[0]] == [1, 1, 1]
+    assert "Timeout" in thread[1]
+    assert "come_round_no_more" in loop[1]
+
+
+async def test_a_stop_is_heard_whatever_signals_the_shell_has_ignored(database: str, redis_url: str) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        async with running(database, redis_url, ignored=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) as service:
+            service.process.send_signal(signal.SIGHUP)  # as `nohup` wants it: nothing happens
+            assert (await service.http.get("/readyz")).status_code == 200
+            service.process.send_signal(number)
+            assert (await service.end())[0] == 0
+
+
+async def test_a_terminal_that_goes_away_drains_the_service(database: str, redis_url: str) -> None:
+    async with running(database, redis_url) as service:
+        service.process.send_signal(signal.SIGHUP)
+        code, out, _err = await service.end()
+    assert code == 0
+    assert validated(out)[-1]["event"] == "service.drained"
 
 
 @pytest.mark.parametrize("given", ["{port}", "127.0.0.1:{port}", "[::1]:{port}"])

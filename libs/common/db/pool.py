@@ -18,6 +18,7 @@ import orjson
 
 from libs.common.clock import DatabaseClock
 from libs.common.db.errors import transient_db
+from libs.common.drain import Drain
 from libs.common.errors import ConfigurationError, Transient
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ class Pool:
 
 @asynccontextmanager
 async def open_pool(
-    dsn: str, *, application_name: str, size: int = 8, command_seconds: float = 2.0
+    dsn: str, *, application_name: str, size: int = 8, command_seconds: float = 2.0, drain: Drain | None = None
 ) -> AsyncIterator[Pool]:
-    """Open a pool, having reached the server once.
+    """Open a pool, having reached the server once. ``drain``: the stop that closing it is part of.
 
     ``command_seconds`` bounds every command, on the server (``statement_timeout``) and here. Raises ConfigurationError when the server
     cannot be reached or refuses us.
@@ -112,7 +113,7 @@ async def open_pool(
         yield Pool(pool, acquire_seconds=min(CONNECT_SECONDS, command_seconds), now=clock)
     finally:
         try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
+            async with asyncio.timeout(_CLOSE_SECONDS if drain is None else min(_CLOSE_SECONDS, drain.left())):
                 await pool.close()
         except TimeoutError:
             pool.terminate()

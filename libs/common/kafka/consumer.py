@@ -8,7 +8,6 @@ or rebalance leaves the other alone.
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, Self
@@ -23,18 +22,25 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from libs.common.background import repeatedly
 from libs.common.clock import Clock
+from libs.common.drain import BATCHES, LEAVING, Drain
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.lane import REMINDER, Lane, Subscription
 from libs.common.kafka.lenient import SteadyConsumer, allow_stray_header_keys
+from libs.common.kafka.membership import FencedError, let_the_last_one_have_the_place
 from libs.common.kafka.partitions import STOP_BASE, Partitions
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.quiet import quieten_aiokafka
+from libs.common.logging import get_logger
+
+log = get_logger()
 
 POLL_MS = 5  # FastStream waits it twice when a topic is idle
 REBALANCE_PATIENCE = (
     4.0  # a batch in hand may finish and commit before its partitions go; less than the session timeout
 )
+START_PATIENCE = 10.0  # then a service answers HTTP, and goes on waiting for its place in the group
+DRAIN_SECONDS = 15.0  # of a consumer that no service drains
 COMMIT_AGAIN = timedelta(seconds=2)
 LAG_EVERY = timedelta(seconds=5)
 ATTEND_EVERY = timedelta(seconds=0.5)
@@ -55,6 +61,9 @@ _log.setLevel(logging.ERROR)  # below that it tells every batch, and that it wil
 class BatchConsumer:
     """Runs subscriptions until stopped. ``async with`` starts it and drains it.
 
+    A member that was killed has its place until its session is over, and with it the others wait; several that were killed one after the other
+    make that several sessions. However long it takes, the consumer waits: ``unready()`` says so, and ``watch()`` raises when it is in vain.
+
     Readiness: ``unready()``. After ``dlq_run_limit`` dead letters in a row, of those that stop (``errors.Permanent.stops``, bugs of ours), a
     partition is paused where it stands and the others go on; ``unready`` names it and a line says so every minute. It is tried again by itself,
     after ``stop_base`` at first and later at the pace of ``partitions.STOP_CAP``.
@@ -72,20 +81,24 @@ class BatchConsumer:
         dlq_run_limit: int = 100,
         stop_base: timedelta = STOP_BASE,
         instance_id: str | None = None,
-        drain_timeout: float = 15.0,
-        start_timeout: float = 45.0,
+        drain: Drain | None = None,
+        start_patience: float = START_PATIENCE,
         session_timeout: float = 10.0,
     ) -> None:
         """Nothing is connected before ``start``.
 
         ``group``: each subscription's consumer group is ``<prefix><group>.<topic>``. ``instance_id``: static membership, unique per replica
         and stable over its restarts. ``producer`` writes dead letters; it must be started and outlive this consumer.
-        ``session_timeout``: after how many seconds of silence a killed replica's partitions move. ``start_timeout``: how long to wait for a place in
-        the group; a process that was killed as it joined holds the place of a member for a session more, so it is several of them.
+        ``session_timeout``: after how many seconds of silence a killed replica's partitions move. ``start_patience``: how many seconds ``start``
+        waits for the brokers and the topics, which are an error then, and for places in the groups, which are waited for beside it then.
+        ``drain``: what ``stop`` may take, as part of the service's stop.
         """
         self._connection = connection
-        self._drain_timeout = drain_timeout
-        self._start_timeout = start_timeout
+        self._instance_id = instance_id
+        self._drain = drain
+        self._start_patience = start_patience
+        self._joining: list[asyncio.Task[None]] = []
+        self._failed: asyncio.Future[None] | None = None
         self._chores: list[asyncio.Task[None]] = []
         self._running = False
         self._broker = KafkaBroker(
@@ -93,7 +106,7 @@ class BatchConsumer:
             client_id=connection.client_id,
             consumer_only=True,
             allow_auto_create_topics=False,
-            graceful_timeout=drain_timeout,
+            graceful_timeout=0.1,  # what is in hand was waited for before
             logger=_log,
             apply_types=False,
         )
@@ -131,21 +144,34 @@ class BatchConsumer:
         await self.stop()
 
     async def start(self) -> None:
-        """Join the groups. Raises ConfigurationError when the brokers cannot be reached in time."""
+        """Join the groups, or begin to. Raises ConfigurationError when the brokers cannot be reached in time, or know no such topics."""
         allow_stray_header_keys()
+        let_the_last_one_have_the_place()
         quieten_aiokafka()
         await self._broker.connect()
-        self._broker.config.broker_config.builder = partial(SteadyConsumer, **self._connection.client_options())
+        self._failed = asyncio.get_running_loop().create_future()
+        self._broker.config.broker_config.builder = partial(
+            SteadyConsumer, fail=self._fail, **self._connection.client_options()
+        )
+        self._joining = [asyncio.create_task(subscriber.start()) for subscriber in self._subscribers]
         try:
-            async with asyncio.timeout(self._start_timeout):
-                await asyncio.gather(*(subscriber.start() for subscriber in self._subscribers))
+            done, _ = await asyncio.wait(
+                self._joining, timeout=self._start_patience, return_when=asyncio.FIRST_EXCEPTION
+            )
+            for joined in done:
+                joined.result()
+            for subscriber in self._subscribers:
+                _require_topic(subscriber)
         except (KafkaError, OSError, TimeoutError) as error:
-            with suppress(KafkaError, OSError):
-                await self._broker.stop()
-            raise ConfigurationError(
-                f"Kafka at {self._connection.bootstrap} cannot be consumed ({type(error).__name__}):"
-                " is it running, are the topics declared, and is TRANSOM_KAFKA_BOOTSTRAP right?"
-            ) from error
+            await self._leave_groups(0.5)
+            raise self._failure(error) from error
+        except BaseException:
+            await self._leave_groups(0.0)
+            raise
+        for joining in self._joining:
+            joining.add_done_callback(self._joined)
+        if self._waiting():
+            log.warning("consumer.waiting", topic=", ".join(self._waiting()))
         self._running = True
         self._chores = [
             asyncio.create_task(repeatedly(name, period, chore))
@@ -159,26 +185,83 @@ class BatchConsumer:
 
     async def stop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- how long the batch in hand may take
         """Take no new batch, let the one in hand finish and commit (at most ``timeout`` seconds, else it comes again), leave the groups."""
-        patience = self._drain_timeout if timeout is None else timeout
+        drain = self._drain or Drain(DRAIN_SECONDS, asyncio.get_running_loop().time)
+        drain.begin()
         self._running = False
         for chore in self._chores:
             chore.cancel()
         self._chores = []
         for lane in self._lanes:
             lane.leave()
+        patience = drain.left(BATCHES) if timeout is None else timeout
         await asyncio.gather(*(lane.until_idle(patience) for lane in self._lanes))
-        self._broker.config.broker_config.graceful_timeout = 0.1
-        await self._broker.stop()
+        await self._leave_groups(drain.left(LEAVING))
         for lane in self._lanes:
             lane.break_off()
-        await asyncio.gather(*(lane.until_idle(1.0) for lane in self._lanes))
+        await asyncio.gather(*(lane.until_idle(min(1.0, drain.left())) for lane in self._lanes))
         for lane in self._lanes:
             lane.end()
+
+    async def watch(self) -> None:
+        """Return never; raise ConfigurationError when there is no place for us in a group, or when another process took it."""
+        if self._failed is not None:
+            await asyncio.shield(self._failed)
+        await asyncio.Event().wait()
+
+    async def _leave_groups(self, patience: float) -> None:
+        """Whatever this does not get done in time, the brokers do when the session is over."""
+        for joining in self._joining:
+            joining.cancel()
+        leaving = asyncio.create_task(self._broker.stop())
+        await asyncio.wait({leaving, *self._joining}, timeout=patience)
+        if not leaving.done():
+            leaving.cancel()
+        elif (error := leaving.exception()) is not None:
+            log.warning("consumer.left_behind", reason=type(error).__name__)
+
+    def _joined(self, joining: "asyncio.Task[None]") -> None:
+        if not joining.cancelled() and (error := joining.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Let ``watch`` raise it."""
+        if isinstance(error, FencedError):
+            log.error("consumer.fenced", reason="another process has joined under the same TRANSOM_INSTANCE")
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(self._failure(error))
+            self._failed.exception()  # somebody may watch or nobody
+
+    def _failure(self, error: BaseException) -> BaseException:
+        match error:
+            case FencedError():
+                return ConfigurationError(
+                    f"another process has joined the group as {self._instance_id}:"
+                    " TRANSOM_INSTANCE must be another one for each process that runs at the same time"
+                )
+            case KafkaError() | OSError():
+                return ConfigurationError(
+                    f"Kafka at {self._connection.bootstrap} cannot be consumed ({type(error).__name__}):"
+                    " is it running, are the topics declared, and is TRANSOM_KAFKA_BOOTSTRAP right?"
+                )
+            case _:
+                return error
+
+    def _waiting(self) -> list[str]:
+        """Topics of the groups in which we have no place yet."""
+        return [
+            lane.subscription.topic.name
+            for lane, joining in zip(self._lanes, self._joining, strict=True)
+            if not joining.done()
+        ]
 
     def unready(self) -> str | None:
         """Why this consumer cannot do its work, or None."""
         if not self._running:
             return "kafka: the consumer is not running"
+        if waiting := self._waiting():
+            return (
+                f"{', '.join(waiting)}: waits for its place in the group, until the sessions of killed members are over"
+            )
         now = asyncio.get_running_loop().time()
         reasons = [reason for lane in self._lanes if (reason := lane.unready(now))]
         return "; ".join(reasons) or None
@@ -192,6 +275,8 @@ class BatchConsumer:
         return await lanes[0].partitions.behind() if self._running and lanes else {}
 
     async def _remind(self) -> None:
+        if waiting := self._waiting():
+            log.warning("consumer.waiting", topic=", ".join(waiting))
         for lane in self._lanes:
             lane.remind(asyncio.get_running_loop().time())
 
@@ -219,6 +304,12 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         self._lane.partitions.gained(assigned)
+
+
+def _require_topic(subscriber: BatchSubscriber) -> None:
+    """Raises TimeoutError unless it has found the brokers and, on them, its topic, and joins or has joined its group."""
+    if subscriber.consumer is None or subscriber.consumer._coordinator is None:  # noqa: SLF001 -- no public way
+        raise TimeoutError
 
 
 async def _parse(records: "tuple[ConsumerRecord[bytes, bytes], ...]") -> KafkaMessage:

@@ -12,7 +12,7 @@ past it, and records of other partitions that the same call had already taken ar
 
 import asyncio
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBa
 from aiokafka.record.memory_records import MemoryRecords
 
 from libs.common.kafka.inflate import BrokenError, TooLargeError, inflate
+from libs.common.kafka.membership import FencedError
 from libs.common.kafka.partitions import InHand
 from libs.common.kafka.skipped import Skipped
 from libs.common.kafka.spells import Spell
@@ -152,8 +153,10 @@ class SteadyConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no 
 
     in_hand: InHand | None = None
 
-    def __init__(self, *topics: str, **options: Any) -> None:
+    def __init__(self, *topics: str, fail: Callable[[BaseException], None] = lambda _: None, **options: Any) -> None:
+        """``fail`` is told that another process has taken the place in the group."""
         super().__init__(*topics, **options)
+        self._fail = fail
         self.failing = Spell()
 
     async def getmany(
@@ -176,6 +179,8 @@ class SteadyConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no 
                 *partitions, timeout_ms=timeout_ms, max_records=max_records
             )
         except Exception as error:
+            if isinstance(error, FencedError):
+                self._fail(error)
             self.failing.happened(asyncio.get_running_loop().time(), type(error).__name__)
             ours = self.assignment()
             for partition, position in before.items():

@@ -19,6 +19,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from libs.common.drain import FLUSHING, Drain
 from libs.common.errors import ConfigurationError, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.connection import KafkaConnection
@@ -27,6 +28,7 @@ from libs.common.kafka.metrics import PUBLISH_FAILURES, PUBLISH_SECONDS, PUBLISH
 from libs.common.kafka.quiet import quieten_aiokafka
 from libs.common.kafka.records import Headers
 
+FLUSH_SECONDS = 5.0  # of a producer that no service drains
 BATCH_BYTES = 256 * 1024
 # What a batch of one record adds to key, value and header bytes: the batch header (61) and the record's own lengths.
 OVERHEAD_BYTES = 128
@@ -55,12 +57,18 @@ class Producer:
     """``async with Producer(connection) as producer`` or ``start``/``stop``; any number of tasks may publish at the same time."""
 
     def __init__(
-        self, connection: KafkaConnection, *, delivery_timeout: float = 10.0, start_timeout: float = 10.0
+        self,
+        connection: KafkaConnection,
+        *,
+        delivery_timeout: float = 10.0,
+        start_timeout: float = 10.0,
+        drain: Drain | None = None,
     ) -> None:
-        """``delivery_timeout`` (seconds) bounds each ``publish``; the edge wants a few seconds, a worker can wait longer."""
+        """``delivery_timeout`` (seconds) bounds each ``publish``; the edge wants a few seconds, a worker can wait longer. ``drain``: the stop that ``stop`` is part of."""
         self._connection = connection
         self._delivery_timeout = delivery_timeout
         self._start_timeout = start_timeout
+        self._drain = drain
         self._inner: AIOKafkaProducer | None = None
         self._spoilt = False
         self._renewing = asyncio.Lock()
@@ -70,7 +78,7 @@ class Producer:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        await self.stop()
+        await self.stop(FLUSH_SECONDS if self._drain is None else self._drain.left(FLUSHING))
 
     async def start(self) -> None:
         """Connect. Raises ConfigurationError when the brokers cannot be reached in time."""
@@ -83,7 +91,7 @@ class Producer:
                 " is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?"
             ) from error
 
-    async def stop(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 -- a bound on a flush, not a cancellation
+    async def stop(self, timeout: float = FLUSH_SECONDS) -> None:  # noqa: ASYNC109 -- a bound on a flush, not a cancellation
         """Flush what is under way, at most ``timeout`` seconds, and disconnect."""
         inner, self._inner = self._inner, None
         if inner is not None:
@@ -190,7 +198,7 @@ async def _end(inner: AIOKafkaProducer, patience: float) -> None:
     done, _ = await asyncio.wait([stopping], timeout=patience)
     if not done:
         inner._message_accumulator.fail_all(KafkaError("the producer is being stopped"))  # noqa: SLF001 -- no public way
-        await asyncio.wait([stopping], timeout=2)
+        await asyncio.wait([stopping], timeout=0.5)
     if stopping.done():
         stopping.exception()
     else:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from typing import Generic, Self
 
 from libs.common.background import repeatedly
 from libs.common.clock import Clock
 from libs.common.db import sends
 from libs.common.db.pool import Pool
+from libs.common.drain import CALLS, FLUSHING, RECORDS, TELLING, Drain
 from libs.common.kafka.producer import Producer
 from libs.common.send_rows import EVERY_ACCOUNT
 from libs.common.sending.applying import Applied
@@ -21,8 +21,7 @@ from libs.common.sending.rows import NewSend
 from libs.common.sending.sweeping import COUNT_EVERY, Sweeper
 from libs.common.sending.telling import Teller
 
-_RECORDING = timedelta(seconds=5)
-_TELLING = timedelta(seconds=5)
+_DRAIN_SECONDS = 25.0  # of a line that no service drains
 
 
 class Line(Generic[PreparedT]):
@@ -40,11 +39,14 @@ class Line(Generic[PreparedT]):
         *,
         now: Clock,
         concurrency: int = 256,
+        drain: Drain | None = None,
     ) -> None:
+        """``drain``: the stop that leaving is part of."""
         self._carrier = carrier
         self._pool = pool
         self._timings = timings
         self._now = now
+        self._drain = drain
         self._teller = Teller(pool, producer, carrier.provider, now=now)
         self._recorder = Recorder(carrier, pool, timings, now=now, recorded=self._recorded)
         self._dispatcher = Dispatcher(
@@ -75,15 +77,17 @@ class Line(Generic[PreparedT]):
     async def __aexit__(self, *_exc: object) -> None:
         for name in self._sweeper.tasks:
             self._tasks[f"sweep.{name}"].cancel()
+        drain = self._drain or Drain(_DRAIN_SECONDS, asyncio.get_running_loop().time)
+        drain.begin()
         self._dispatcher.end()
-        await self._ends("dispatch", self._timings.timeout + _RECORDING)
+        await self._ends("dispatch", drain.left(CALLS))
         self._recorder.end()
-        await self._ends("record", _RECORDING)
+        await self._ends("record", drain.left(RECORDS))
         self._teller.end()
-        await self._ends("tell", _TELLING)
+        await self._ends("tell", drain.left(TELLING))
         for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.wait(self._tasks.values(), timeout=drain.left(FLUSHING))
 
     async def watch(self) -> None:
         """Return never; raise what ended one of the tasks, which none of them should."""
@@ -123,5 +127,5 @@ class Line(Generic[PreparedT]):
         moved = {step.after.account for step in applied.done if step.final is not None or step.after.state == "unknown"}
         self._dispatcher.wake(moved | applied.freed)
 
-    async def _ends(self, name: str, limit: timedelta) -> None:
-        await asyncio.wait({self._tasks[name]}, timeout=limit.total_seconds())
+    async def _ends(self, name: str, seconds: float) -> None:
+        await asyncio.wait({self._tasks[name]}, timeout=seconds)
