@@ -1,10 +1,13 @@
 """``transom migrate`` and ``transom topics``."""
 
+from collections.abc import Collection
 from datetime import timedelta
 
+from deploy.local.partitions import Say, add_partitions
 from libs.common.db.migrate import Tell, migrate, pending
 from libs.common.db.schema import Phase
 from libs.common.events.access import acls
+from libs.common.events.topics import TOPICS
 from libs.common.kafka.topics import declare
 from libs.common.settings import KafkaSettings, PostgresSettings
 from libs.common.settings import load as load_settings
@@ -27,17 +30,30 @@ def acl_commands(user_prefix: str) -> list[str]:
     return [acl.command(settings.kafka_bootstrap) for acl in declared]
 
 
-async def create_topics(partitions: int | None, retention_hours: int | None, replication_factor: int) -> list[str]:
-    """Create what is missing; returns a line per topic for a person."""
-    settings = load_settings(KafkaSettings)
+async def create_topics(
+    partitions: int | None,
+    retention_hours: int | None,
+    replication_factor: int,
+    *,
+    wait: float,
+    ignored: Collection[str],
+    say: Say,
+) -> None:
+    """Create what is missing, say a line per topic for a person, and give those more partitions that have fewer than were asked for."""
+    connection = load_settings(KafkaSettings).kafka_connection("transom-topics")
     declared = await declare(
-        settings.kafka_connection("transom-topics"),
+        connection,
         partitions=partitions,
         retention=None if retention_hours is None else timedelta(hours=retention_hours),
         replication_factor=replication_factor,
     )
-    return [
-        *(f"created {name}" for name in declared.created),
-        *(f"exists  {name}" for name in declared.existing),
-        *(f"differs {d.name}: {d.found} partitions, declared are {d.declared}" for d in declared.differing),
-    ]
+    for name in declared.created:
+        say(f"created {name}")
+    for name in declared.existing:
+        say(f"exists  {name}")
+    growing = {connection.name(topic.name) for topic in TOPICS} if partitions is not None else set()
+    for one in declared.differing:
+        if one.found > one.declared or one.name not in growing:
+            say(f"differs {one.name}: {one.found} partitions, declared are {one.declared}")
+    if partitions is not None:
+        await add_partitions(connection, partitions, wait=wait, ignored=ignored, say=say)

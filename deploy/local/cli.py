@@ -5,6 +5,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 from uuid import UUID
@@ -81,8 +82,15 @@ def migrate(phase: Literal["pre", "post"] | None) -> None:
 
 @main.command()
 @click.option(
-    "--partitions", type=click.IntRange(1), default=None, help="For every topic, instead of the declared number."
+    "--partitions",
+    type=click.IntRange(1),
+    default=None,
+    help="For every topic, instead of the declared number. Topics that exist with fewer get more, once everything is read and stopped.",
 )
+@click.option(
+    "--wait", type=click.FloatRange(0), default=600, show_default=True, help="For how many seconds to wait for that."
+)
+@click.option("--ignore-group", multiple=True, help="A consumer group that reads no more, and does not count.")
 @click.option(
     "--retention-hours", type=click.IntRange(1), default=None, help="For every topic, instead of the declared time."
 )
@@ -90,17 +98,24 @@ def migrate(phase: Literal["pre", "post"] | None) -> None:
 @click.option("--acls", is_flag=True, help="Print who may write and read what as Kafka ACLs, and create nothing.")
 @click.option("--user-prefix", default="transom-", show_default=True, help="Before every user's name, with --acls.")
 def topics(
-    *, partitions: int | None, retention_hours: int | None, replication_factor: int, acls: bool, user_prefix: str
+    *,
+    partitions: int | None,
+    wait: float,
+    ignore_group: tuple[str, ...],
+    retention_hours: int | None,
+    replication_factor: int,
+    acls: bool,
+    user_prefix: str,
 ) -> None:
-    """Create the topics as declared. Idempotent; a topic that differs is named and left as it is."""
+    """Create the topics as declared, or add partitions. Idempotent; what differs otherwise is named and left as it is."""
     from deploy.local.admin import acl_commands, create_topics  # noqa: PLC0415 -- see migrate
 
     if acls:
         for line in _or_exit(lambda: acl_commands(user_prefix)):
             click.echo(line)
         return
-    for line in _or_exit(lambda: asyncio.run(create_topics(partitions, retention_hours, replication_factor))):
-        click.echo(line)
+    work = partial(create_topics, partitions, retention_hours, replication_factor)
+    _or_exit(lambda: asyncio.run(work(wait=wait, ignored=ignore_group, say=click.echo)))
 
 
 @main.command()

@@ -10,8 +10,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 import yaml
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from libs.common.events.topics import TOPICS
 from tests.support.command import complaint, environment, transom
 from tests.support.databases import drop_database
 from tests.support.topics import EVERY_TOPIC
@@ -63,12 +65,22 @@ async def test_topics_are_created_as_the_contract_counts_them_and_then_found(
     }
 
 
-async def test_topics_that_differ_are_named_and_left_as_they_are(kafka_bootstrap: str, topic_prefix: str) -> None:
+async def test_topics_that_have_fewer_partitions_get_more_and_others_are_left_as_they_are(
+    kafka_bootstrap: str, topic_prefix: str, kafka_admin: AIOKafkaAdminClient
+) -> None:
     env = environment(KAFKA_BOOTSTRAP=kafka_bootstrap, TOPIC_PREFIX=topic_prefix)
     assert transom("topics", "--partitions", "1", env=env).returncode == 0
+    async with AIOKafkaProducer(bootstrap_servers=kafka_bootstrap) as producer:
+        await producer.send_and_wait(f"{topic_prefix}webhooks.v1", b"unread", key=b"k")
+    told = transom("topics", "--partitions", "2", "--wait", "0", env=env)
+    assert (told.returncode, "unread by" in told.stderr, len(told.stderr.splitlines())) == (2, True, 1)
+    await kafka_admin.delete_records({TopicPartition(f"{topic_prefix}webhooks.v1", 0): RecordsToDelete(-1)})
     again = transom("topics", "--partitions", "2", env=env)
     assert again.returncode == 0
-    assert f"differs {topic_prefix}webhooks.v1: 1 partitions, declared are 2" in again.stdout.splitlines()
+    grown = {f"{topic_prefix}{topic.name}" for topic in TOPICS}
+    assert {line.split()[1].rstrip(":") for line in again.stdout.splitlines() if line.startswith("grown")} == grown
+    plain = transom("topics", env=env)
+    assert f"differs {topic_prefix}webhooks.v1: 2 partitions, declared are 12" in plain.stdout.splitlines()
 
 
 @pytest.mark.parametrize(

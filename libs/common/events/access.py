@@ -28,6 +28,10 @@ REPLAY = "replay."
 """Consumer groups of ``transom replay`` begin with it."""
 
 
+EVERY = "*"
+"""Every resource of its kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A user on the brokers. It reads in consumer groups whose names begin with its own, or with ``group``: a service has one for each topic.
@@ -124,6 +128,7 @@ def acls(topic_prefix: str = "", user_prefix: str = "transom-") -> Iterator[Acl]
                 name = f"{topic_prefix}{topic.name}"
                 yield Acl(user, "topic", name, ("Create", "Alter", "AlterConfigs", "DescribeConfigs"))
             yield Acl(user, "group", f"{topic_prefix}{REPLAY}", ("Read", "Describe"), prefixed=True)
+            yield Acl(user, "group", EVERY, ("Describe",))  # whoever adds partitions asks how far every group has read
         elif one.is_service and one.reads:
             yield Acl(user, "group", f"{topic_prefix}{one.group or one.name}.", ("Read",), prefixed=True)
         elif one.reads:  # their groups are their own affair, within their name

@@ -19,7 +19,7 @@ _SAFE_REPLICAS = 3
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A topic that exists with another number of partitions than declared. It is left as it is: keys would move."""
+    """A topic that exists with another number of partitions than declared. It is left as it is: keys would move (see ``growing``)."""
 
     name: str
     declared: int
@@ -53,8 +53,8 @@ async def declare(
         wanted = [replace(topic, partitions=partitions) for topic in wanted]
     if retention is not None:
         wanted = [replace(topic, retention=retention) for topic in wanted]
-    async with _admin(connection) as admin:
-        before = await _partitions_of(admin, [connection.name(topic.name) for topic in wanted])
+    async with administered(connection) as admin:
+        before = await partitions_of(admin, [connection.name(topic.name) for topic in wanted])
         missing = [topic for topic in wanted if connection.name(topic.name) not in before]
         if missing:
             response = await admin.create_topics([_new(connection, topic, replication_factor) for topic in missing])
@@ -79,7 +79,7 @@ async def delete(connection: KafkaConnection) -> tuple[str, ...]:
     """Delete every topic that begins with the connection's prefix; for tests. Without a prefix nothing is deleted."""
     if not connection.topic_prefix:
         raise ConfigurationError("topics are deleted by prefix only, and the prefix is empty")
-    async with _admin(connection) as admin:
+    async with administered(connection) as admin:
         names = tuple(sorted(name for name in await admin.list_topics() if name.startswith(connection.topic_prefix)))
         if names:
             await admin.delete_topics(list(names))
@@ -87,7 +87,8 @@ async def delete(connection: KafkaConnection) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def _admin(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClient]:
+async def administered(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClient]:
+    """The brokers' administration; raises ConfigurationError where it cannot be reached or refuses."""
     admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=10_000)
     try:
         await admin.start()
@@ -111,7 +112,7 @@ def _new(connection: KafkaConnection, topic: Topic, replication_factor: int) -> 
     return NewTopic(connection.name(topic.name), topic.partitions, replication_factor, topic_configs=config)
 
 
-async def _partitions_of(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, int]:
+async def partitions_of(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, int]:
     """How many partitions with a leader each existing topic has."""
     existing = set(await admin.list_topics())
     asked = [name for name in names if name in existing]
@@ -127,5 +128,5 @@ async def _partitions_of(admin: AIOKafkaAdminClient, names: Sequence[str]) -> di
 async def _settled(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
     """Wait until every topic has its leaders: a producer that asks too early is told that the topic is unknown."""
     async with asyncio.timeout(SETTLE_SECONDS):
-        while len([count for count in (await _partitions_of(admin, names)).values() if count]) < len(names):  # noqa: ASYNC110 -- the brokers tell only who asks
+        while len([count for count in (await partitions_of(admin, names)).values() if count]) < len(names):  # noqa: ASYNC110 -- the brokers tell only who asks
             await asyncio.sleep(0.05)

@@ -1,0 +1,162 @@
+"""More partitions for topics, without a conversation losing its order.
+
+Which partition a key goes to follows from how many there are. What is written of a conversation after partitions were added may stand in another
+one than what was written before, and would be read first wherever the earlier one is behind.
+
+Rule 1: partitions are added while nothing waits and nobody writes: every group has read the topic to its end, and no end moves.
+Rule 2: none of Transom's own services may be in its group then. Each of them writes as well, and goes on for minutes with the partitions it knows.
+Rule 3: a topic never gets fewer. Each is one step of its own, so a run that was interrupted is run again and does what is left.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.errors import KafkaError
+
+from libs.common.errors import ConfigurationError
+from libs.common.events.access import PRINCIPALS
+from libs.common.events.topics import TOPICS
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.topics import SETTLE_SECONDS, administered, partitions_of
+
+_AT_ONCE = 50
+_FEW = 100
+_READ_MS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A group is behind on a topic; names are those on the broker. ``service`` is whose group it is, None for an outsider's."""
+
+    topic: str
+    group: str
+    records: int
+    service: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the topics stand: the ends of their partitions, who is behind, and which of Transom's services are in their groups."""
+
+    ends: Mapping[TopicPartition, int]
+    unread: tuple[Unread, ...]
+    running: tuple[str, ...]
+
+
+def own_groups(connection: KafkaConnection) -> dict[str, tuple[str, str]]:
+    """By consumer group of Transom's own: (service, topic on the broker)."""
+    return {
+        connection.name(f"{one.group or one.name}.{topic.name}"): (one.group or one.name, connection.name(topic.name))
+        for one in PRINCIPALS
+        if one.is_service
+        for topic in one.reads
+    }
+
+
+class Brokers:
+    """The brokers, asked by one who may add partitions; see ``at``."""
+
+    def __init__(self, connection: KafkaConnection, admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer) -> None:
+        self._connection = connection
+        self._admin = admin
+        self._reader = reader
+
+    @classmethod
+    @asynccontextmanager
+    async def at(cls, connection: KafkaConnection) -> AsyncIterator["Brokers"]:
+        """Connected; raises ConfigurationError where the brokers cannot be reached or refuse."""
+        async with administered(connection) as admin:
+            reader = AIOKafkaConsumer(
+                **connection.client_options(), enable_auto_commit=False, isolation_level="read_committed"
+            )
+            try:
+                await reader.start()
+                yield cls(connection, admin, reader)
+            finally:
+                await reader.stop()
+
+    async def fewer_than(self, partitions: int) -> dict[str, int]:
+        """The declared topics (without dead letters, which nobody needs in an order) that exist with fewer, and how many they have."""
+        found = await partitions_of(self._admin, [self._connection.name(topic.name) for topic in TOPICS])
+        return {name: count for name, count in found.items() if count < partitions}
+
+    async def look(self, topics: Mapping[str, int], *, ignored: Collection[str] = ()) -> Look:
+        """How these topics (with their numbers of partitions) stand. ``ignored``: groups that do not count."""
+        places = [TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
+        begins: dict[TopicPartition, int] = await self._reader.beginning_offsets(places)
+        ends: dict[TopicPartition, int] = await self._reader.end_offsets(places)
+        own = own_groups(self._connection)
+        groups = sorted({name for name, _protocol in await self._admin.list_consumer_groups()} | own.keys())
+        unread: list[Unread] = []
+        for some in _slices([group for group in groups if group not in ignored]):
+            for group, offsets in zip(some, await asyncio.gather(*map(self._committed, some)), strict=True):
+                unread += await self._behind(group, offsets, begins, ends)
+        return Look(ends, tuple(unread), await self._running(own))
+
+    async def add(self, topic: str, partitions: int) -> None:
+        """Give this topic so many partitions, and wait until all have leaders. Raises ConfigurationError when the brokers refuse."""
+        try:
+            await self._admin.create_partitions({topic: NewPartitions(partitions)})
+        except KafkaError as error:
+            raise ConfigurationError(f"Kafka refuses more partitions for {topic}: {type(error).__name__}") from error
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while (await partitions_of(self._admin, [topic])).get(topic, 0) < partitions:  # noqa: ASYNC110 -- the brokers tell only who asks
+                await asyncio.sleep(0.05)
+
+    async def written_since(self, look: Look) -> dict[str, int]:
+        """By topic, how many records were written to its partitions since that look."""
+        ends: dict[TopicPartition, int] = await self._reader.end_offsets(list(look.ends))
+        written: dict[str, int] = {}
+        for place, end in ends.items():
+            if end > look.ends[place]:
+                written[place.topic] = written.get(place.topic, 0) + end - look.ends[place]
+        return written
+
+    async def _committed(self, group: str) -> dict[TopicPartition, int]:
+        offsets = await self._admin.list_consumer_group_offsets(group)
+        return {place: known.offset for place, known in offsets.items() if known.offset >= 0}
+
+    async def _running(self, own: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+        """The services with members in their groups."""
+        # one at a time: aiokafka 0.14 reads an answer about several wrongly
+        answers = [await self._admin.describe_consumer_groups([group]) for group in sorted(own)]
+        described = [group for (answer,) in answers for group in answer.to_object()["groups"]]
+        return tuple(sorted({own[group["group"]][0] for group in described if group["members"]}))
+
+    async def _behind(
+        self,
+        group: str,
+        offsets: Mapping[TopicPartition, int],
+        begins: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> list[Unread]:
+        """Where this group is behind: on the topics that it has read of, and one of ours on its own, whether it has or not."""
+        service, reads = own_groups(self._connection).get(group, (None, None))
+        names = {place.topic for place in offsets} | ({reads} if reads else set())
+        left: dict[str, int] = {}
+        for place in (place for place in ends if place.topic in names):
+            at = max(offsets.get(place, 0), begins[place])
+            if at < ends[place] and not await self._only_marks(place, at, ends[place]):
+                left[place.topic] = left.get(place.topic, 0) + ends[place] - at
+        return [Unread(topic, group, records, service) for topic, records in sorted(left.items())]
+
+    async def _only_marks(self, place: TopicPartition, at: int, end: int) -> bool:
+        """Whether no record is left there: a producer with transactions leaves marks behind its last one, which nobody commits."""
+        if end - at > _FEW:
+            return False
+        self._reader.assign([place])
+        try:
+            self._reader.seek(place, at)
+            if await self._reader.getmany(place, timeout_ms=_READ_MS, max_records=1):
+                return False
+            return bool(await self._reader.position(place) >= end)
+        except KafkaError:  # who may not read there cannot tell
+            return False
+
+
+def _slices(groups: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (groups[at : at + _AT_ONCE] for at in range(0, len(groups), _AT_ONCE))
