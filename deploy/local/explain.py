@@ -3,7 +3,8 @@
 Law: what is printed is plain text of one line. Markup, control characters and turned text of whoever wrote it do nothing to the terminal, and ids
 that hold a number (a wamid does) are shown as a digest.
 
-The facts, decisions, attempts, provider answers and statuses stand in Postgres; nothing is asked of Kafka. The message's text is not shown: who
+The facts, decisions, attempts, provider answers and statuses stand in Postgres, and so does what of it lies in a
+dead-letter topic; nothing is asked of Kafka. The message's text is not shown: who
 may read it has the inbox.
 """
 
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.local import queries
+from libs.common.db.parked import orgs_of, parked_of
 from libs.common.db.pool import Connection, open_pool
 from libs.common.db.schema import require_schema
 from libs.common.errors import ConfigurationError
@@ -41,7 +43,7 @@ async def explain_intent(intent_id: UUID) -> None:
         await require_schema(pool)
         async with pool.acquire() as db:
             messages = await queries.messages_of(db, intent_id)
-            orgs = sorted({message["org_id"] for message in messages})
+            orgs = sorted({message["org_id"] for message in messages} | set(await orgs_of(db, intent_id)))
             if not orgs:
                 raise ConfigurationError(
                     f"no intent {intent_id} is recorded: has the router consumed it, and is the id right?"
@@ -71,6 +73,9 @@ async def _tell(console: Console, db: Connection, org_id: str, intent_id: UUID, 
         )
         what = f"{charge['channel']} {charge['category']}, {charge['segments'] or 1} segment(s): {price}"
         lines.append((charge["at"], "charged", what))
+    lines += [_parked_line(found) for found in await parked_of(db, org_id, intent_id)]
+    lines += [_loose_line(end) for end in await queries.loose_ends_of(db, org_id, intent_id)]
+    lines += [_waiting_line(kept) for kept in await queries.refusals_of(db, org_id, intent_id)]
     console.print(Text(f"intent {intent_id} of org {printable(org_id)}"))
     for line in sorted(lines, key=lambda line: line[0]):
         console.print(_text(line), soft_wrap=True)
@@ -128,6 +133,29 @@ def _send_lines(send: Row) -> list[Line]:
     elif send["state"] != "claimed":
         lines.append((send["due_at"], f"send {send['state']}", f"{number}, due then{outcome}"))
     return lines
+
+
+def _parked_line(found: Row) -> Line:
+    what = f"{found['records']} record(s) of {found['topic']} as {found['reason']}"
+    what += f", of type {found['event_type']}" if found["event_type"] else ""
+    return found["last_at"], "parked", f"{what}; `transom replay --dlq {found['topic']}` feeds them through"
+
+
+def _loose_line(end: Row) -> Line:
+    number = f"attempt {end['attempt']} is followed up, {end['tries']} time(s) so far"
+    return (
+        end["due_at"],
+        "next look",
+        f"{number}; without a send it ends at {end['deadline'].isoformat(timespec='seconds')}",
+    )
+
+
+def _waiting_line(kept: Row) -> Line:
+    return (
+        kept["waits_since"],
+        "refused",
+        f"attempt {kept['attempt']}, because {kept['reason']}; the router has not decided yet",
+    )
 
 
 def _facts(record: Mapping[str, Any]) -> str:

@@ -28,6 +28,24 @@ select provider, provider_id, attempt, applied, recorded_at
 _CHARGES = "select * from charges where org_id = $1 and message_id = any($2::uuid[])"
 
 
+_LOOSE_ENDS = (
+    "select attempt, tries, due_at, deadline from loose_ends where org_id = $1 and message_id = $2 order by attempt"
+)
+_REFUSALS = """
+select attempt, event ->> 'reason' as reason, waits_since from refusals where org_id = $1 and intent_id = $2 order by attempt
+"""
+
+
+async def loose_ends_of(db: Connection, org_id: str, intent_id: UUID) -> list[asyncpg.Record]:
+    """What the router follows up of an intent, because nothing followed from it in time."""
+    return await db.fetch(_LOOSE_ENDS, org_id, intent_id)
+
+
+async def refusals_of(db: Connection, org_id: str, intent_id: UUID) -> list[asyncpg.Record]:
+    """Refusals of an intent that the router has not decided on."""
+    return await db.fetch(_REFUSALS, org_id, intent_id)
+
+
 async def messages_of(db: Connection, intent_id: UUID) -> list[asyncpg.Record]:
     """The message of an intent and its bridge, in every org that used the id."""
     return await db.fetch(_MESSAGES, [intent_id, bridge_message_id(intent_id)])

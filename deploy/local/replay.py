@@ -21,6 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from libs.common.errors import ConfigurationError, Transient
+from libs.common.events.base import named_type
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.dead_letter import REPLAYED, Original, original_of
@@ -61,12 +62,15 @@ class Outcome:
     lost: int = 0
     """Selected, but without the record's value, or with one that came compressed and is larger than a record may be."""
     numbers: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Of what is fed through: by reason, and the event's type."""
     others: Counter[str] = field(default_factory=Counter)
 
     def lines(self, selection: Selection, *, dry: bool, stopped: bool) -> list[str]:
         """For a person."""
         did = "would be fed through again" if dry else "fed through again"
         told = [f"{selection.topic.dlq.name}: {self.letters} letters read, {self.replayed} {did}"]
+        told += [f"  {count} {reason}{name}" for (reason, name), count in self.kinds.most_common(_MOST_NAMED)]
         named = self.numbers.most_common(_MOST_NAMED)
         told += [f"  {count} of number {number}" for number, count in named]
         if len(self.numbers) > len(named):
@@ -122,7 +126,8 @@ def _chosen(
     for done, letter in enumerate(letters):
         original = original_of(letter.key, letter.value, tuple(letter.headers))
         reason = _reason(letter)
-        number = _number(original.value if original else None)
+        value = _read(original.value if original else None)
+        number = _number(value)
         if (selection.reason is not None and reason != selection.reason) or (
             selection.number is not None and number != selection.number
         ):
@@ -134,6 +139,7 @@ def _chosen(
         else:
             records.append(record)
             outcome.replayed += 1
+            outcome.kinds[reason, "" if (name := named_type(value)) is None else f", of type {name}"] += 1
             if number is not None:
                 outcome.numbers[number] += 1
         outcome.letters += 1
@@ -151,11 +157,14 @@ def _reason(letter: Letter) -> str:
     return "no letter of ours" if told is None else told.decode(errors="replace")
 
 
-def _number(value: bytes | None) -> str | None:
+def _read(value: bytes | None) -> Any:
     try:
-        found: Any = orjson.loads(value or b"")
+        return orjson.loads(value or b"")
     except orjson.JSONDecodeError:
         return None
+
+
+def _number(found: Any) -> str | None:
     number = found.get("phone_number_id") if isinstance(found, dict) else None
     return number if isinstance(number, str) else None
 

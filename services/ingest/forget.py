@@ -2,17 +2,19 @@
 
 Statuses that came before the id of their send and never found it: Meta tries for 7 days and an id is stored within minutes, so after 8 days such
 a status belongs to a send that is not ours; one that names no send at all can only have waited for an answer. Notices of changed numbers: what was written before one comes within the same time. Links of the
-portal that have expired: a day later nobody asks any more why one does not open.
+portal that have expired: a day later nobody asks any more why one does not open. What lay in a dead-letter topic is gone from there after its retention.
 """
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from libs.common.clock import Clock
+from libs.common.db.parked import forget_parked
 from libs.common.db.pool import Connection, Pool
 from libs.common.db.statuses import forget_early, forget_nameless
 from libs.common.directory.identity_rows import forget_notices
 from libs.common.directory.marks import forget_marks
+from libs.common.events.topics import OUTBOUND_INTENTS
 from services.ingest.queries import forget_links
 
 KEPT = timedelta(days=8)
@@ -30,6 +32,7 @@ async def forget(pool: Pool, now: Clock) -> None:
     await _forget(pool, forget_notices, now() - KEPT)
     await _forget(pool, forget_links, now() - LINKS_KEPT)
     await _forget(pool, forget_marks, now() - MARKS_KEPT)
+    await _forget(pool, forget_parked, now() - OUTBOUND_INTENTS.dlq.retention)
 
 
 async def _forget(pool: Pool, some: Callable[[Connection, datetime, int], Awaitable[int]], before: datetime) -> None:

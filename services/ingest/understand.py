@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from libs.common.db.statuses import ProviderStatus
 from libs.common.errors import Undecodable
-from libs.common.events.base import event_type, faults, read_json_object
+from libs.common.events.base import event_type, misfit, read_json_object
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.nesting import is_deeper
 from libs.common.storable import storable
@@ -95,7 +95,7 @@ def understand(value: bytes | None, *, reaction_opens: bool) -> Understood:
             try:
                 webhook = TwilioStatusWebhook.model_validate(storable(found))
             except ValidationError as error:
-                raise Undecodable("bad_fields", faults(error)) from None
+                raise misfit(error) from None
             status = twilio.understand_status(webhook)
             return NotForUs("status") if status is None else MessageStatus(None, status)
         case _:
@@ -119,8 +119,10 @@ def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Understood:
             return _user_id_update(webhook, item, received_at)
         case "change":
             return _change(webhook, item, received_at)
+        case str():
+            raise Undecodable("unknown_value", "item_kind is not known here")
         case _:
-            raise Undecodable("bad_fields", "item_kind is unknown")
+            raise Undecodable("bad_fields", "item_kind is no word")
 
 
 def _dead(body: object) -> Undecodable:

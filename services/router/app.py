@@ -12,6 +12,7 @@ from libs.common.events.outbound import OutboundRefused
 from libs.common.events.topics import OUTBOUND_INTENTS, OUTBOUND_REFUSED
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.lane import Subscription
+from libs.common.kafka.parked import Traces
 from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
 from libs.common.service import Service, run_service
@@ -52,6 +53,7 @@ async def run(settings: RouterSettings, service: Service) -> None:
             service=service.name,
             producer=producer,
             now=utc_now,
+            remember=Traces(pool),
             dlq_run_limit=settings.dlq_run_limit,
             instance_id=settings.instance,
             drain=service.drain,

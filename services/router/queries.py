@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
 import orjson
@@ -10,8 +10,10 @@ import orjson
 from libs.common.db.pool import Connection
 from libs.common.directory.addressing import Address, Known, address_of
 from libs.common.directory.marks import SMS_MARKS
+from libs.common.errors import Permanent
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
+from libs.common.ladder import Status
 from libs.common.phone import canonical, normalise, same_line
 from libs.common.sms_reach import is_allowed
 from libs.common.storable import storable
@@ -334,6 +336,11 @@ class Refused(NamedTuple):
 
 
 async def lock_refused(db: Connection, keys: Collection[Key]) -> dict[Key, Refused]:
-    """Lock these messages in the order that everybody uses. Ids that are no intent's are left out."""
+    """Lock these messages in the order that everybody uses. Ids that are no intent's are left out.
+
+    Raises Permanent (``unknown_value``) where one stands as only a later release understands.
+    """
     rows = await db.fetch(_REFUSED, *zip(*sorted(keys), strict=True))
+    if any(row[3] not in get_args(Status) for row in rows):
+        raise Permanent("unknown_value", "a message has a status that is not known here")
     return {(row[0], row[1]): Refused(*row) for row in rows}

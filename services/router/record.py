@@ -10,7 +10,10 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from pydantic import ValidationError
 
+from libs.common.errors import Permanent
+from libs.common.events.base import misfit
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import OutboundRefused
 from libs.common.storable import storable
@@ -54,11 +57,14 @@ def pack(
 
 
 def intent_of(record: Mapping[str, Any]) -> Intent | BadIntent:
-    """The intent that a record was made for. Raises ValueError when a later version wrote the record."""
+    """The intent that a record was made for. Raises Permanent when a later release wrote it, in a version or in words that are not known here."""
     if record["v"] != VERSION:
-        raise ValueError(f"a record of version {record['v']} is not known here")
+        raise Permanent("unknown_version", "the decision's record is of another version")
     if "intent" in record:
-        return Intent.model_validate_json(orjson.dumps(record["intent"]))
+        try:
+            return Intent.model_validate_json(orjson.dumps(record["intent"]))
+        except ValidationError as error:
+            raise misfit(error, "the decision's record: ") from None
     bad = record["bad"]
     conversation_id, created_at = bad["conversation_id"], bad["created_at"]
     return BadIntent(

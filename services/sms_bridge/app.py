@@ -15,6 +15,7 @@ from libs.common.events.outbound import SmsCommand
 from libs.common.events.topics import OUTBOUND_SMS
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.lane import Subscription
+from libs.common.kafka.parked import Traces
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import of_values
 from libs.common.redis import open_redis
@@ -91,6 +92,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             service=NAME,
             producer=producer,
             now=utc_now,
+            remember=Traces(pool),
             dlq_run_limit=settings.dlq_run_limit,
             instance_id=settings.instance,
             drain=service.drain,

@@ -13,7 +13,7 @@ from libs.common.gsm7 import economical
 from libs.common.ids import callback_data
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, ProviderName, SendRow
-from libs.common.sending.outcomes import Denied, Evidence, Found, Go, Refused, SendOutcome, Verdict
+from libs.common.sending.outcomes import Denied, Evidence, Found, Go, NotYet, Refused, SendOutcome, Verdict
 from libs.common.sending.rows import Claim, News, Settled
 from libs.common.slots import RedisSlots
 from services.sms_bridge import queries, sweep
@@ -118,7 +118,7 @@ class SmsCarrier:
     def _verdict(self, row: SendRow, facts: Facts | None, link: Link, now: datetime) -> Verdict[OutgoingSms]:
         command = command_of(row)
         if command is None:
-            return _unsendable(row, "unreadable")
+            return NotYet("unknown_value")
         bridge = command.route == "bridge"
         against = objection(
             bridge=bridge, sender=command.from_number, to=command.to, facts=facts, now=now, named=command.named

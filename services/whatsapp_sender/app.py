@@ -12,6 +12,7 @@ from libs.common.events.outbound import WhatsappCommand
 from libs.common.events.topics import OUTBOUND_WHATSAPP
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.lane import Subscription
+from libs.common.kafka.parked import Traces
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import of_values
 from libs.common.sending.line import Line
@@ -72,6 +73,7 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
                 service=NAME,
                 producer=producer,
                 now=utc_now,
+                remember=Traces(pool),
                 dlq_run_limit=settings.dlq_run_limit,
                 instance_id=settings.instance,
                 drain=service.drain,

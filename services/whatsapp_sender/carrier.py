@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from libs.common.db.pool import Connection, Pool
 from libs.common.db.statuses import (
@@ -21,15 +21,15 @@ from libs.common.directory.addressing import Address
 from libs.common.directory.consents import Stopped, refused_marketing
 from libs.common.directory.recipients import Unreached, remember
 from libs.common.events.content import OutContent
-from libs.common.events.outbound import Channel, OutboundRefused
+from libs.common.events.outbound import Channel, OutboundRefused, WhatsappCommand
 from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, stops_marketing
 from libs.common.ids import callback_data
 from libs.common.providers.meta import fault_of
-from libs.common.sending.outcomes import Evidence, Refused, Returned, SendOutcome, Unclear, Verdict
+from libs.common.sending.outcomes import Evidence, NotYet, Refused, Returned, SendOutcome, Unclear, Verdict
 from libs.common.sending.rows import Claim, Key, News, ProviderName, SendRow, Settled
 from libs.common.window import DOUBT_WAIT
 from services.whatsapp_sender import queries
-from services.whatsapp_sender.gate import Ready, judge
+from services.whatsapp_sender.gate import Facts, Ready, judge
 from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
 from services.whatsapp_sender.recipients import learn
@@ -61,10 +61,7 @@ class WhatsappCarrier:
         """Window, consent, template, number and address, read afresh; before a resend also what the first call came to."""
         seen = await queries.evidence(db, [row for row in rows if row.resends])
         facts = await queries.facts(db, rows, self._window, seen, now)
-        return {
-            row.key: judge(_route(row), _address(row), facts[row.key], now) if any(_address(row)) else Refused(None)
-            for row in rows
-        }
+        return {row.key: _verdict(row, facts[row.key], now) for row in rows}
 
     async def call(self, claim: Claim[Ready]) -> SendOutcome:
         """Build the request and send it. Meta's word on a closed window counts from the claim, or from the message we knew of."""
@@ -151,6 +148,21 @@ class WhatsappCarrier:
         """Nothing of WhatsApp lives outside of PostgreSQL but what ``call`` remembered for ``settle``."""
         for ended in settled:
             self._refused_at.pop(ended.row.key, None)
+
+
+def is_readable(row: SendRow) -> bool:
+    """Whether this release knows every word of the command; a row may have been stored by a later one."""
+    try:
+        CONTENT.validate_python(WhatsappCommand.model_validate(row.command).content)
+    except ValidationError:
+        return False
+    return True
+
+
+def _verdict(row: SendRow, facts: Facts, now: datetime) -> Verdict[Ready]:
+    if not any(_address(row)):
+        return Refused(None)
+    return judge(_route(row), _address(row), facts, now) if is_readable(row) else NotYet("unknown_value")
 
 
 def _stops_marketing(settled: Settled) -> bool:

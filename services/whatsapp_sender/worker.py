@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from libs.common.errors import Undecodable
-from libs.common.events.base import faults
+from libs.common.events.base import misfit
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.kafka.records import RawRecord
 from libs.common.sending.line import Line
@@ -29,7 +28,7 @@ def decode_command(record: RawRecord) -> WhatsappCommand:
     try:
         CONTENT.validate_python(command.content)
     except ValidationError as error:
-        raise Undecodable("bad_fields", f"content: {faults(error)}") from None
+        raise misfit(error, "content: ") from None
     return command
 
 

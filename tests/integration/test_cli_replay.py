@@ -108,6 +108,7 @@ async def test_a_large_letter_comes_back_as_it_was_and_one_without_its_value_sta
     lines = await replay(connection, Selection(DIRECTORY_CHANGES, "unknown_org"), dry=False, limit=None)
     assert lines == [
         "directory.changes.v1.dlq: 4 letters read, 1 fed through again",
+        "  1 unknown_org, of type org.credit.v1",
         "  1 left where they are: no letter of ours",
         "  2 cannot be fed through again: their value is too large, or was too large to be kept",
     ]

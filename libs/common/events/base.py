@@ -4,6 +4,7 @@ An event is frozen, versioned by its ``type``, additive (unknown fields are igno
 field and what was expected, never the value that was found.
 """
 
+import re
 from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
@@ -66,13 +67,33 @@ def read_json_object(value: bytes | None) -> dict[str, Any]:
 
 
 def undecodable(value: bytes | None, error: ValidationError) -> Undecodable:
-    """Why the value does not fit, in the most telling words: not JSON at all, of another type, or which field."""
+    """Why the value does not fit, in the most telling words: not JSON at all, of another type, a word of tomorrow, or which field."""
     try:
         read_json_object(value)
     except Undecodable as reason:
         return reason
-    stranger = any(fault["loc"] == ("type",) for fault in error.errors(include_input=False, include_url=False))
-    return Undecodable("unknown_type" if stranger else "bad_fields", faults(error))
+    return misfit(error)
+
+
+def misfit(error: ValidationError, where: str = "") -> Undecodable:
+    """What JSON does not fit: ``unknown_type``; ``unknown_value`` where a word stands for which this version has no meaning; else ``bad_fields``.
+
+    Another version may know the word, as it may know another type. ``where`` stands before the paths in the detail.
+    """
+    found = error.errors(include_url=False)
+    if any(fault["loc"] == ("type",) for fault in found):
+        return Undecodable("unknown_type", where + faults(error))
+    return Undecodable("unknown_value" if any(map(_is_strange_word, found)) else "bad_fields", where + faults(error))
+
+
+def _is_strange_word(fault: ErrorDetails) -> bool:
+    match fault["type"], fault["input"]:
+        case "literal_error", str(word):
+            return bool(word)
+        case "union_tag_invalid", {"kind": str(word)}:
+            return bool(word)
+        case _:
+            return False
 
 
 def faults(error: ValidationError) -> str:
@@ -96,6 +117,15 @@ def _expected(fault: ErrorDetails) -> str:
             return "a UUID is expected"
         case _:
             return fault["msg"]
+
+
+_TYPE = re.compile(r"[a-z_]{1,30}(\.[a-z_]{1,30}){0,3}\.v[0-9]{1,3}")
+
+
+def named_type(found: object) -> str | None:
+    """The type that an event names, where it is formed like one of ours: a word that may be logged, whoever wrote it."""
+    name = found.get("type") if isinstance(found, Mapping) else None
+    return name if isinstance(name, str) and _TYPE.fullmatch(name) else None
 
 
 def event_type(found: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from libs.common import phone
 from libs.common.errors import Undecodable
-from libs.common.events.base import Event, event_type, faults, read_json_object
+from libs.common.events.base import Event, event_type, misfit, read_json_object
 from libs.common.events.content import passable
 from libs.common.events.fields import Instant, MetaId, OrgId
 
@@ -122,4 +122,4 @@ def decode_directory_change(value: bytes | None) -> DirectoryChange:
     try:
         return _ADAPTER.validate_json(value or b"")
     except ValidationError as error:
-        raise Undecodable("bad_fields", faults(error)) from None
+        raise misfit(error) from None

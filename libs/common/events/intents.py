@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from libs.common.errors import Undecodable
-from libs.common.events.base import Event, Part, event_type, faults, read_json_object
+from libs.common.events.base import Event, Part, event_type, faults, misfit, read_json_object
 from libs.common.events.content import MAX_ID, OUT_KINDS, OutContent, TemplateFields
 from libs.common.events.fields import OrgId
 from libs.common.nesting import DEEPEST, text_is_deeper
@@ -133,8 +133,7 @@ def _bad(found: dict[str, Any], error: ValidationError) -> BadIntent:
     try:
         envelope = _Envelope.model_validate(found)
     except ValidationError as worse:
-        reason = "unknown_type" if any(f["loc"] == ("type",) for f in worse.errors()) else "bad_fields"
-        raise Undecodable(reason, faults(worse)) from None
+        raise misfit(worse) from None
     content, actor = found.get("content"), found.get("actor")
     kind = content.get("kind") if isinstance(content, dict) else None
     who = actor if isinstance(actor, dict) else {}

@@ -25,7 +25,7 @@ from libs.common.clock import Clock
 from libs.common.drain import BATCHES, LEAVING, Drain
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.lane import REMINDER, Lane, Subscription
+from libs.common.kafka.lane import REMINDER, Lane, Remember, Subscription
 from libs.common.kafka.lenient import SteadyConsumer, allow_stray_header_keys
 from libs.common.kafka.membership import FencedError, let_the_last_one_have_the_place
 from libs.common.kafka.partitions import STOP_BASE, Partitions
@@ -78,6 +78,7 @@ class BatchConsumer:
         subscriptions: Sequence[Subscription[Any]],
         producer: Producer,
         now: Clock,
+        remember: Remember | None = None,
         dlq_run_limit: int = 100,
         stop_base: timedelta = STOP_BASE,
         instance_id: str | None = None,
@@ -88,7 +89,8 @@ class BatchConsumer:
         """Nothing is connected before ``start``.
 
         ``group``: each subscription's consumer group is ``<prefix><group>.<topic>``. ``instance_id``: static membership, unique per replica
-        and stable over its restarts. ``producer`` writes dead letters; it must be started and outlive this consumer.
+        and stable over its restarts. ``producer`` writes dead letters; it must be started and outlive this consumer. ``remember`` leaves a
+        trace of them elsewhere.
         ``session_timeout``: after how many seconds of silence a killed replica's partitions move. ``start_patience``: how many seconds ``start``
         waits for the brokers and the topics, which are an error then, and for places in the groups, which are waited for beside it then.
         ``drain``: what ``stop`` may take, as part of the service's stop.
@@ -115,7 +117,7 @@ class BatchConsumer:
         for subscription in subscriptions:
             source_topic = connection.name(subscription.topic.name)
             partitions = Partitions(subscription.topic.name, source_topic, now, dlq_run_limit, stop_base=stop_base)
-            lane = Lane(subscription, partitions, producer, service, now)
+            lane = Lane(subscription, partitions, producer, service, now, remember)
             subscriber = self._broker.subscriber(
                 source_topic,
                 batch=True,

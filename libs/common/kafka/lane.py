@@ -10,16 +10,17 @@ there were one batch after the other.
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from aiokafka import ConsumerRecord
 
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
-from libs.common.errors import Permanent, TransomError
+from libs.common.errors import Permanent, Transient, TransomError, Unreadable
+from libs.common.events.base import named_type, read_json_object
 from libs.common.events.topics import Topic
 from libs.common.kafka import metrics
 from libs.common.kafka.dead_letter import publish_letters, shapes_of
@@ -31,6 +32,7 @@ from libs.common.kafka.skipped import Skipped
 from libs.common.kafka.spells import Spell
 from libs.common.logging import get_logger
 from libs.common.tally import Tally, Told
+from libs.common.transience import is_transient
 
 log = get_logger()
 
@@ -41,7 +43,12 @@ STUCK_AFTER = 120.0
 UNREADABLE_AFTER = 60.0
 REMINDER = 60.0
 DETAIL_IN_LOG = 200
-_LOUD = frozenset({"handler_failed", "batch_too_large", "batch_unreadable"})
+_STRANGE = frozenset({"unknown_type", "unknown_value", "unknown_version"})
+"""Another release wrote it: told apart by the event's type, and somebody must roll out or feed it through again."""
+_LOUD = _STRANGE | {"handler_failed", "batch_too_large", "batch_unreadable"}
+
+
+Remember = Callable[[Sequence[DeadLetter], datetime], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,8 @@ class Lane(Generic[T]):
     producer: Producer
     service: str
     now: Clock
+    remember: Remember | None = None
+    """Leaves a trace of letters before they are published."""
     _failures: int = 0
     """In a row, for the back-off."""
     _trouble: int = 0
@@ -85,7 +94,7 @@ class Lane(Generic[T]):
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
     _letters: Tally[tuple[str, str], DeadLetter] = field(default_factory=Tally)
-    """By reason, for bugs also by what was raised."""
+    """By reason, for bugs also by what was raised, for what another release wrote by the event's type."""
 
     def __post_init__(self) -> None:
         self._idle.set()
@@ -181,6 +190,13 @@ class Lane(Generic[T]):
     async def _bury(self, letters: Sequence[DeadLetter]) -> None:
         topic = self.subscription.topic
         failed_at = self.now()
+        if self.remember is not None:
+            try:
+                await self.remember(letters, failed_at)
+            except Exception as error:
+                if is_transient(error):
+                    raise Transient("dead letters cannot be remembered now") from error
+                log.exception("task.failed", task="remember")  # the letters count, not their trace
         await publish_letters(
             self.producer,
             [
@@ -197,7 +213,7 @@ class Lane(Generic[T]):
         now = asyncio.get_running_loop().time()
         for letter in letters:
             metrics.DEAD_LETTERED.labels(topic.name, letter.reason).inc()
-            kind = letter.reason, "" if letter.error is None else letter.detail
+            kind = letter.reason, _of_its_kind(letter)
             if (told := self._letters.add(kind, letter, now)) is not None:
                 self._tell_letters(told)
 
@@ -215,6 +231,7 @@ class Lane(Generic[T]):
             attempt=letter.attempts,
             records=told.count,
             exc_info=letter.error,
+            **({"kind": kind} if letter.reason in _STRANGE and (kind := _event_type(letter)) else {}),
         )
 
     async def _after_trouble(self, error: Exception, records: int) -> None:
@@ -313,4 +330,18 @@ class Lane(Generic[T]):
             busy = now - min(self._began)
             if busy > STUCK_AFTER:
                 return f"{topic}: one batch has been in hand for {busy:.0f} s"
+        return None
+
+
+def _of_its_kind(letter: DeadLetter) -> str:
+    """What tells letters of one reason apart when they are counted."""
+    if letter.error is not None:
+        return letter.detail
+    return _event_type(letter) or "" if letter.reason in _STRANGE else ""
+
+
+def _event_type(letter: DeadLetter) -> str | None:
+    try:
+        return named_type(read_json_object(letter.record.value))
+    except Unreadable:
         return None

@@ -17,7 +17,7 @@ from libs.common.db import pauses, sends
 from libs.common.db.pool import Connection
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
-from libs.common.sending.outcomes import Found, Go, PreparedT, Refused, Returned, Timings
+from libs.common.sending.outcomes import Found, Go, NotYet, PreparedT, Refused, Returned, Timings
 from libs.common.sending.rows import Candidate, Claim, SendRow, Step
 from libs.common.sending.transitions import PROBE_GAP, Admission, admit, claim, later, settle
 
@@ -25,6 +25,8 @@ _HELD = 32
 """At most so many rows more than may be claimed are looked at, in case that some are held back."""
 _MANY_HELD = 16
 """So many of one account that are held back are kept from being looked at every time; and fewer, where they stand in the way of all others."""
+_ANOTHER_RELEASE = timedelta(seconds=30)
+"""A row that this release does not read is looked at again then, by whoever comes first."""
 _SET_ASIDE = timedelta(seconds=30)
 _SET_ASIDE_LONGEST = timedelta(hours=1)
 
@@ -37,6 +39,8 @@ class Round(Generic[PreparedT]):
     applied: Applied
     more: set[str] = field(default_factory=set)
     waits: list[tuple[datetime, str]] = field(default_factory=list)
+    strange: Counter[str] = field(default_factory=Counter)
+    """How many rows were left to another release, by what is not known here."""
 
 
 async def claim_due(
@@ -56,6 +60,7 @@ async def claim_due(
     claim_id = uuid4()
     claims: list[Claim[PreparedT]] = []
     steps = admission.ended
+    strange: Counter[str] = Counter()
     for row, probes in admission.judged:
         verdict = verdicts[row.key]
         match verdict:
@@ -67,10 +72,16 @@ async def claim_due(
                 steps.append(settle(row, verdict.ids, now))
             case Returned() | Refused():
                 steps.append(settle(row, verdict, now))
+            case NotYet(code):
+                waits = later(row, now + _ANOTHER_RELEASE, now, timings, holds_for_all=False)
+                steps.append(
+                    Step(row, replace(waits, outcome={**(row.outcome or {}), "answer": "not_yet", "code": code}))
+                )
+                strange[code] += 1
             case _:
                 assert_never(verdict)
     applied = await apply(db, carrier, steps, now)
-    round_ = Round(claims, applied, more=_more(found, budgets, admission, full & kept))
+    round_ = Round(claims, applied, strange=strange, more=_more(found, budgets, admission, full & kept))
     went = {key for claimed in claims for key in claimed.probes}
     # who tries out next waits for these calls; one that went to nobody (the gate ended its row) is made up for at once
     gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing

@@ -26,6 +26,7 @@ from libs.common.sending.outcomes import Curve, PreparedT, RetryLater, SendOutco
 from libs.common.sending.recording import Recorder
 from libs.common.sending.rows import Claim
 from libs.common.sending.turns import Turns
+from libs.common.tally import Tally
 from libs.common.transience import is_transient
 
 log = get_logger()
@@ -64,6 +65,7 @@ class Dispatcher(Generic[PreparedT]):
         self._looked_to = ""
         self._taken: list[str] = []
         self._careful = 0
+        self._strange: Tally[str, str] = Tally()
         self._ending = False
 
     def wake(self, accounts: Iterable[str]) -> None:
@@ -126,6 +128,7 @@ class Dispatcher(Generic[PreparedT]):
         async with self._pool.acquire() as db, db.transaction():
             found = await claim_due(db, self._carrier, budgets, self._now(), self._timings)
         self._taken = []
+        self._say_strange(found.strange)
         self._turns.opened(Counter(claim.row.account for claim in found.claims))
         for claim in found.claims:
             task = asyncio.create_task(self._send(claim, began))
@@ -138,6 +141,16 @@ class Dispatcher(Generic[PreparedT]):
         if found.applied.settled:
             await self._carrier.committed(found.applied.settled)
         return True
+
+    def _say_strange(self, strange: Mapping[str, int]) -> None:
+        """Rows of another release are told at once, then once a minute with how many they were."""
+        now = asyncio.get_running_loop().time()
+        told = [self._strange.add(code, code, now, count) for code, count in strange.items()]
+        for one in (*told, *self._strange.due(now)):
+            if one is not None:
+                log.error(
+                    "row.set_aside", task="claim", reason=one.sample, records=one.count, channel=self._carrier.channel
+                )
 
     async def _look(self) -> None:
         """Find accounts with something due that nobody told us of; of very many some now, and the next ones next time."""

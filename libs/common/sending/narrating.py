@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any, get_args
 
-from libs.common.events.outbound import Channel
+from libs.common.events.outbound import Channel, Route
 from libs.common.logging import get_logger
 from libs.common.metrics import count
 from libs.common.sending.outcomes import Refused, Returned
@@ -16,14 +17,15 @@ def narrate(channel: Channel, steps: Iterable[Step], now: datetime) -> None:
     """Log what steps made of their rows. A claim is silent: its answer follows."""
     for step in steps:
         row = step.after
-        fields = {
+        fields: dict[str, Any] = {
             "org_id": row.org_id,
             "conversation_id": str(row.conversation_id),
             "message_id": str(row.message_id),
             "attempt": row.attempt,
             "channel": channel,
-            "route": row.command.get("route"),
         }
+        if (route := row.command.get("route")) in get_args(Route):  # another release's word is none that may be logged
+            fields["route"] = route
         if step.before.state == "claimed" and row.claimed_at is not None:
             fields["duration_ms"] = round((now - row.claimed_at).total_seconds() * 1000, 1)
         code = (row.outcome or {}).get("code")

@@ -130,8 +130,16 @@ class Unclear:
 
 Evidence = Found | Denied | Absent | Unclear
 
-Verdict = Go[PreparedT] | Found | Returned | Refused
-"""What the gate says of one row: it may pass, has been accepted already (seen before a resend), goes back to the router, or ends here."""
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """Another release wrote this row, and this one does not read it: it waits for one that does, at most until its deadline. ``code``: a static word."""
+
+    code: str
+
+
+Verdict = Go[PreparedT] | Found | Returned | Refused | NotYet
+"""What the gate says of one row: it may pass, has been accepted already (seen before a resend), goes back to the router, ends here, or is for another release."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,18 @@
 """Why a record cannot be understood, in one word."""
 
+from typing import Any
+
+import orjson
 import pytest
 
 from libs.common.errors import Undecodable
-from libs.common.events.base import Event
+from libs.common.events.base import Event, named_type
 from libs.common.events.directory import decode_directory_change
 from libs.common.events.inbound import TwilioStatusWebhook
 from libs.common.events.intents import BadIntent, decode_intent
 from libs.common.events.outbound import OutboundRefused, SmsCommand, WhatsappCommand
+from services.whatsapp_sender.worker import decode_command
+from tests.support.records import a_record
 
 
 @pytest.mark.parametrize("event", [OutboundRefused, SmsCommand, WhatsappCommand])
@@ -29,6 +34,84 @@ def test_a_record_of_another_kind_is_told_from_one_with_bad_fields(
     with pytest.raises(Undecodable) as found:
         event.decode(value)
     assert found.value.reason == reason
+
+
+COMMAND: dict[str, Any] = {
+    "type": "outbound.whatsapp.v1",
+    "message_id": "0193a000-0000-7000-8000-000000000001",
+    "attempt": 1,
+    "org_id": "a",
+    "conversation_id": "0193a000-0000-7000-8000-000000000002",
+    "sequence": 1,
+    "route": "session",
+    "phone_number_id": "106400000000001",
+    "to": "+447700900999",
+    "content": {"kind": "text", "text": "Hello"},
+    "created_at": "2026-11-22T10:00:00Z",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"route": "carousel"}, "unknown_value"),
+        ({"route": "carousel", "sequence": None}, "unknown_value"),
+        ({"content": {"kind": "hologram", "depth": 3}}, "unknown_value"),
+        ({"type": "outbound.whatsapp.v2"}, "unknown_type"),
+        ({"route": 5}, "bad_fields"),
+        ({"route": ""}, "bad_fields"),
+        ({"content": {"kind": 5}}, "bad_fields"),
+        ({"content": {}}, "bad_fields"),
+        ({"sequence": "one"}, "bad_fields"),
+    ],
+)
+def test_a_word_of_tomorrow_is_told_from_a_field_that_is_wrong(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Undecodable) as found:
+        decode_command(a_record(orjson.dumps(COMMAND | change)))
+    assert (found.value.reason, found.value.stops) == (reason, False)
+    assert not {"carousel", "hologram"} & set(found.value.detail.split())
+
+
+def test_fields_of_tomorrow_are_left_aside_and_fields_of_today_may_be_missing() -> None:
+    told = decode_command(
+        a_record(orjson.dumps(COMMAND | {"priority": "high", "content": COMMAND["content"] | {"x": 1}}))
+    )
+    assert (told.recipient, told.named, told.expires_at, told.not_before) == (None, False, None, None)
+
+
+CONSENT = (
+    b'{"type": "consent.changed.v1", "org_id": "a", "at": "2026-11-22T10:00:00Z", "allowed": true, "category": "sms",'
+    b' "customer_id": "0193a000-0000-7000-8000-000000000001"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b'{"type": "consent.changed.v2"}', "unknown_type"),
+        (CONSENT.replace(b"sms", b"rcs"), "unknown_value"),
+    ],
+)
+def test_the_directory_of_tomorrow_is_parked(value: bytes, reason: str) -> None:
+    with pytest.raises(Undecodable) as found:
+        decode_directory_change(value)
+    assert found.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("type_", "named"),
+    [
+        ("outbound.whatsapp.v2", "outbound.whatsapp.v2"),
+        ("org.credit.v17", "org.credit.v17"),
+        ("+447700900123.v1", None),
+        ("call 447700900123", None),
+        ("a" * 200 + ".v1", None),
+        (5, None),
+        (None, None),
+    ],
+)
+def test_only_what_is_formed_like_a_type_of_ours_is_named(type_: object, named: str | None) -> None:
+    assert named_type({"type": type_}) == named
 
 
 @pytest.mark.parametrize("number", [b"1" * 30, b"[" * 100 + b"]" * 100])
