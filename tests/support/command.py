@@ -1,9 +1,11 @@
 """The ``transom`` command as an operator runs it: a process of its own, with no ``TRANSOM_*`` variable but those given."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from tests.support.sandbox import ROOT
 
@@ -22,6 +24,12 @@ def transom(*words: str, env: Mapping[str, str]) -> "subprocess.CompletedProcess
     return subprocess.run(
         [*COMMAND, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
+
+
+async def transom_of(code: Path, *words: str, env: Mapping[str, str]) -> None:
+    """Run the command of that folder's code to its good end."""
+    process = await asyncio.create_subprocess_exec(*COMMAND, *words, cwd=code, env=env)
+    assert await process.wait() == 0
 
 
 def complaint(*words: str, env: Mapping[str, str]) -> str:

@@ -12,6 +12,8 @@ import yaml
 from deploy.local.load import load_into
 from libs.common.clock import utc_now
 from libs.common.ids import bridge_message_id
+from tests.support.command import environment, transom_of
+from tests.support.sandbox import ROOT
 from tests.support.system import DAY, System
 
 TEMPLATE = {
@@ -81,7 +83,10 @@ async def a_garage(system: System, name: str = "AcmeMotors", **org: Any) -> Gara
     price = {"from": "2026-01-01", "channel": "sms", "category": "sms", "country": "GB", "currency": "GBP"}
     file = system.folder / f"{garage.org_id}.yaml"
     file.write_text(yaml.safe_dump({"orgs": [entry | org], "rate_card": [price | {"price": "0.04"}]}))
-    await load_into(system.servers.postgres_dsn, file)
+    if system.code == ROOT:
+        await load_into(system.servers.postgres_dsn, file)
+    else:
+        await transom_of(system.code, "load", str(file), env=environment(POSTGRES_DSN=system.servers.postgres_dsn))
     await system.sandbox.number(garage.phone_number_id, waba_id=garage.waba_id, display_number=garage.display_number)
     await system.sandbox.template(**{**TEMPLATE, "waba_id": garage.waba_id})
     return garage

@@ -64,9 +64,10 @@ class Servers:
 
 
 class ServiceProcess:
-    """``transom run NAME`` on a port that it keeps over restarts."""
+    """``transom run NAME`` on a port that it keeps over restarts. ``code`` is the folder whose code it runs when it starts next."""
 
     def __init__(self, name: str, log: Path, env: Mapping[str, str], watchdog: Watchdog) -> None:
+        self.code = ROOT
         self.name, self.log, self.port = name, log, free_port()
         self._env, self._watchdog = env, watchdog
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,7 +83,7 @@ class ServiceProcess:
     def start(self, env: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", "deploy.local.cli", "run", self.name, "--port", str(self.port)]
         self._process = self._watchdog.spawn(
-            command, output=self.log, env={**self._env, **env}, base=environment(), cwd=ROOT
+            command, output=self.log, env={**self._env, **env}, base=environment(), cwd=self.code
         )
 
     async def ready(self) -> None:
@@ -122,6 +123,8 @@ class System:
 
     def __init__(self, servers: Servers, watchdog: Watchdog, folder: Path, **settings: str) -> None:
         self.servers, self.folder, self._watchdog = servers, folder, watchdog
+        self.code = ROOT
+        """The folder whose code its services were begun with."""
         self._sandbox_port = free_port()
         sandbox = f"http://{LOOPBACK}:{self._sandbox_port}"
         wanted = {
@@ -183,6 +186,13 @@ class System:
         await self._open.aclose()
 
     # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def of_code(self, code: Path) -> Self:
+        """The same with the services of another folder's code; the sandbox, and replicas that are added, stay ours."""
+        self.code = code
+        for service in self.services.values():
+            service.code = code
+        return self
 
     def add(self, service: str, name: str) -> ServiceProcess:
         """One more replica, not started yet."""
