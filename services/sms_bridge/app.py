@@ -34,6 +34,8 @@ from services.sms_bridge.worker import as_sends
 
 NAME = "sms-bridge"
 CALLS_AT_ONCE = 160  # of one number at most 128
+_LOOK = timedelta(minutes=2)
+"""A send of unknown outcome is looked for this often at least: each look reads lists at the provider, for a day where they are masked."""
 _CALLBACK_PATH = "/webhooks/twilio/status"
 
 
@@ -65,6 +67,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             timeout=timedelta(seconds=settings.send_timeout_seconds),
             lease=settings.send_lease,
             grace=settings.sms_grace,
+            look=_LOOK,
         )
         carrier = SmsCarrier(
             provider=provider,

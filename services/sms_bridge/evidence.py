@@ -5,6 +5,7 @@
 | its very text, taken | was accepted, under that id |
 | its very text, refused at its creation, and no earlier call's refusal | was refused: this is the answer that got lost |
 | any other record: text masked, changed, empty or somebody else's; no id; a number masked that may be the call's | unclear |
+| its very text, but plain, while another call between the numbers is under way, whose text may be the same | unclear |
 | nothing, but the list was not read to its end, or not with masked numbers | unclear |
 | nothing, and since the call or the end of the list's last outage the grace is not over | unclear |
 | nothing, otherwise | absent |
@@ -72,27 +73,38 @@ class Seen:
 
 
 def weigh(
-    sends: Sequence[Lost], listed: Iterable[Listed], taken: Iterable[str], silence: Silence, *, account: str
+    sends: Sequence[Lost],
+    listed: Iterable[Listed],
+    taken: Iterable[str],
+    silence: Silence,
+    *,
+    account: str,
+    busy: bool = False,
 ) -> dict[Key, Seen]:
-    """What the list says of each send, oldest call first. ``taken`` are ids of other sends; ``account`` scopes the ids."""
+    """What the list says of each send, oldest call first. ``taken`` are ids of other sends; ``account`` scopes the ids.
+
+    ``busy``: a call between these numbers is under way, so a record may be of that one; only a text that is one call's alone is proof then.
+    """
     known = set(taken)
     left = [
         record for record in reversed(list(listed)) if record.provider_id is None or record.provider_id not in known
     ]
     seen: dict[Key, Seen] = {}
     ordered = sorted(sends, key=lambda lost: (lost.called_at, lost.key))
-    for fits in (_is_of_call, _is_of_send):
+    for fits in (_is_of_one_call,) if busy else (_is_of_call, _is_of_send):
         for lost in ordered:
             if lost.key not in seen and (record := _taken(lost, left, fits)) is not None:
                 left.remove(record)
                 seen[lost.key] = Seen(Found((Accepted(account, str(record.provider_id)),)), record)
     for lost in ordered:
+        if busy and not lost.unique:
+            continue
         if lost.key not in seen and (record := _refused(lost, left)) is not None and record.refusal is not None:
             left.remove(record)
             seen[lost.key] = Seen(Denied(record.refusal), record)
     for lost in ordered:
         if lost.key not in seen:
-            clear = silence.proves(lost) and not any(_may_be_of(record, lost) for record in left)
+            clear = not busy and silence.proves(lost) and not any(_may_be_of(record, lost) for record in left)
             seen[lost.key] = Seen(Absent() if clear else Unclear())
     return seen
 
@@ -125,6 +137,10 @@ def _refused(lost: Lost, left: Sequence[Listed]) -> Listed | None:
     if len(refused) <= lost.before or any(r.refusal is None and _may_be_of(r, lost) for r in left):
         return None
     return refused[-1]
+
+
+def _is_of_one_call(record: Listed, lost: Lost) -> bool:
+    return lost.unique and _is_of_call(record, lost)
 
 
 def _is_of_call(record: Listed, lost: Lost) -> bool:

@@ -122,6 +122,12 @@ select provider_id from provider_ids where provider = 'sms' and account = $1 and
 """
 
 
+_UNDER_WAY = """
+select distinct s.account, s.command ->> 'to'
+  from sends s
+ where s.provider = 'sms' and s.state = 'claimed' and s.account = any($1::text[])
+"""
+
 _LIST_WAS_AWAY = """
 insert into sms_list_outages as o (account, last_at) values ($1, $2)
 on conflict (account) do update set last_at = excluded.last_at where o.last_at < excluded.last_at
@@ -335,6 +341,11 @@ async def forget_unheard(db: Connection, ids: Sequence[tuple[str, str]]) -> None
 async def known_ids(db: Connection, account: str, provider_ids: Collection[str]) -> set[str]:
     """Which of these ids belong to a send of ours already."""
     return {row[0] for row in await db.fetch(_KNOWN_IDS, account, sorted(provider_ids))}
+
+
+async def under_way(db: Connection, senders: Collection[str]) -> set[tuple[str, str]]:
+    """(sender, recipient) of calls of these senders that are under way now: what they get is nobody's in the list yet."""
+    return {(row[0], row[1] or "") for row in await db.fetch(_UNDER_WAY, sorted(senders))}
 
 
 async def list_was_away(db: Connection, account: str, now: datetime) -> None:

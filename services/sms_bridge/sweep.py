@@ -115,13 +115,15 @@ async def _look(
         if away:
             await queries.list_was_away(db, provider.account, now)
         outage = await queries.list_outage(db, provider.account)
+        # asked before the ids: a call that ends in between is known by its id
+        busy = await queries.under_way(db, {sender for sender, _to in pairs})
         ids = {record.provider_id for listed in lists.values() for record in listed if record.provider_id}
         taken = await queries.known_ids(db, provider.account, ids) if ids else set()
     taken.update(theirs)
     silence = Silence(now, search.grace, None if outage is None else outage + search.settling)
 
     def weighed(pair: Pair, listed: Sequence[Listed]) -> dict[Key, Seen]:
-        return weigh(pairs[pair], listed, taken, silence, account=provider.account)
+        return weigh(pairs[pair], listed, taken, silence, account=provider.account, busy=pair in busy)
 
     seen = {key: one for pair, listed in lists.items() for key, one in weighed(pair, listed).items()}
     silent = [pair for pair in lists if any(isinstance(seen[lost.key].evidence, Absent) for lost in pairs[pair])]

@@ -1,5 +1,6 @@
 """What Twilio's list shows otherwise than it was sent is unclear: never absent, so no SMS goes twice. On real servers."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -128,6 +129,26 @@ async def test_a_refusal_of_an_earlier_call_is_not_taken_for_that_of_the_last(
     await world.send()
     await world.sweep(LONG)
     assert await state(world, command) == ("unknown", 0)
+
+
+async def test_an_sms_of_a_call_under_way_is_no_evidence_for_an_earlier_one_with_its_text(
+    world: Bridging, sandbox: SandboxClient
+) -> None:
+    first = await lose(world, sandbox, sent=False, route="session", text="OK")
+    second = await world.decided(route="session", text="OK")
+    world.clock.forward(2 * GRACE)
+    await sandbox.fault("twilio", "slow", seconds=1.0, calls=1)  # sent at once, answered later
+    sending = asyncio.create_task(world.send(second))
+
+    async def sent() -> bool:
+        return bool(await sandbox.sms())
+
+    await sandbox.until(sent)
+    await world.sweep()
+    assert await state(world, first) == ("unknown", 0)
+    assert await sending == 1
+    await world.sweep(LONG)
+    assert (await state(world, second), await state(world, first)) == (("accepted", 0), ("pending", 1))
 
 
 async def test_a_list_of_which_a_page_is_missing_proves_nothing(

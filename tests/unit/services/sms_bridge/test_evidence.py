@@ -200,6 +200,12 @@ def test_a_bridge_is_known_by_its_code_where_its_number_is_masked_and_plain_text
         assert weigh([ours], [masked], set(), OVER, account=ACCOUNT)[ours.key].evidence == proof
 
 
+def test_while_another_call_is_under_way_only_a_text_of_one_call_is_proof() -> None:
+    for ours, proof in ((lost(), Found((Accepted(ACCOUNT, "SM1"),))), (lost(unique=False), Unclear())):
+        assert weigh([ours], [listed()], set(), OVER, account=ACCOUNT, busy=True)[ours.key].evidence == proof
+        assert weigh([ours], [], set(), OVER, account=ACCOUNT, busy=True)[ours.key].evidence == Unclear()
+
+
 @pytest.mark.parametrize(
     ("shown", "may"),
     [
