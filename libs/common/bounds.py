@@ -15,6 +15,7 @@ A request that arrives in one piece costs this class a few comparisons: no timer
 import asyncio
 import functools
 import resource
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -59,6 +60,8 @@ class Door:
     """Connections whose request is not complete, fresh ones included, and since when, in the loop's time."""
     idle: dict["BoundedProtocol", None] = field(default_factory=dict)
     """Connections kept alive between two requests."""
+    turned_away: Callable[[str], object] = lambda _reason: None
+    """Called when somebody who did nothing wrong gets 503."""
     _seldom: Seldom = field(default_factory=Seldom)
     _looking: bool = False
 
@@ -236,6 +239,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def refuse(self, status: int | None, reason: str) -> None:
         """Answer with a status where no answer has begun, and close."""
         self._door.refused(reason)
+        if status == 503:  # noqa: PLR2004 -- Service Unavailable
+            self._door.turned_away(reason)
         self._leave()
         cycle = self.cycle
         answering = cycle is not None and cycle.response_started and not cycle.response_complete

@@ -74,6 +74,8 @@ class Service:
         self.serving = False
         self.on_stop: Callable[[], None] = lambda: None
         """Called as the service begins to stop, before its budget begins to run."""
+        self.turned_away: Callable[[str], object] = lambda _reason: None
+        """Called whenever a request gets 503 because there is no room for it."""
 
     def stop(self, failure: BaseException | None = None) -> None:
         """End the service; ``failure`` is raised by ``serve`` then, so that the process exits with 1, or with 2 if it is one of configuration."""
@@ -125,7 +127,10 @@ class Service:
         if self._admin is not None:
             host, _, port = self._admin.rpartition(":")
             listeners.append((metrics_app(), _listen(host.strip("[]"), int(port), "TRANSOM_ADMIN_PORT")))
-        servers = [_Server(_config(app, self.drain.seconds, Door(self._bounds))) for app, _ in listeners]
+        doors = [Door(self._bounds, turned_away=self.turned_away), *(Door(self._bounds) for _ in listeners[1:])]
+        servers = [
+            _Server(_config(app, self.drain.seconds, door)) for (app, _), door in zip(listeners, doors, strict=True)
+        ]
         serving = [
             asyncio.create_task(server.serve(sockets=[listener]))
             for server, (_, listener) in zip(servers, listeners, strict=True)

@@ -28,6 +28,7 @@ from libs.common.logging import get_logger
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
 from services.ingest import consent, edge, forget, merges, progress, worker
+from services.ingest.cover import Served
 from services.ingest.numbers import Gate
 from services.ingest.settings import IngestSettings
 from services.ingest.together import Together
@@ -43,7 +44,7 @@ EDGE_PATIENCE_SECONDS = 3.0  # how long a provider may wait for Kafka before it 
 
 
 Role = Literal["edge", "worker", "all"]
-"""The edge needs Kafka alone. Together with the worker it serves while PostgreSQL is away, also at the start."""
+"""The edge needs Kafka alone, and tells PostgreSQL what it refused when that is there. Together with the worker it serves while PostgreSQL is away, also at the start."""
 
 
 async def run(settings: IngestSettings, service: Service, role: Role = "all") -> None:
@@ -64,24 +65,28 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
         async def kafka_answers() -> None:
             await _ready(work.unready(role) or await for_edge.unready())
 
-        gate = Together(for_edge)
-        await service.serve(
-            checks={"kafka": kafka_answers},  # without PostgreSQL webhooks are taken all the same
-            direct=edge.at_paths(
-                edge.MetaEdge(
-                    secrets=secrets_in(settings.meta_app_secrets),
-                    verify_token=settings.meta_verify_token.get_secret_value().encode(),
-                    producer=gate,
-                    now=utc_now,
+        gate, served = Together(for_edge), Served()
+        service.turned_away = served.refused
+        dsn, seconds = settings.postgres_dsn.get_secret_value(), settings.postgres_timeout_seconds
+        async with served.told(dsn, seconds, service, kafka_answers):
+            await service.serve(
+                checks={"kafka": kafka_answers},  # without PostgreSQL webhooks are taken all the same
+                direct=edge.at_paths(
+                    edge.MetaEdge(
+                        secrets=secrets_in(settings.meta_app_secrets),
+                        verify_token=settings.meta_verify_token.get_secret_value().encode(),
+                        producer=gate,
+                        now=utc_now,
+                        served=served,
+                    ),
+                    edge.TwilioEdge(
+                        tokens=secrets_in(settings.twilio_auth_tokens),
+                        public_url=settings.public_url,
+                        producer=gate,
+                        now=utc_now,
+                    ),
                 ),
-                edge.TwilioEdge(
-                    tokens=secrets_in(settings.twilio_auth_tokens),
-                    public_url=settings.public_url,
-                    producer=gate,
-                    now=utc_now,
-                ),
-            ),
-        )
+            )
 
 
 @dataclass(slots=True)

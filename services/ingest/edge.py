@@ -4,6 +4,7 @@ Rule 1: 200 means that every item is acknowledged by Kafka; anything less and th
 Rule 2: what is signed is taken, whether or not anybody understands it; what is not signed leaves nothing behind.
 Rule 3: one line per webhook taken, of what is refused one a second for each reason, and nothing of its content in it.
 Rule 4: without a header that has the form of a signature nothing of the body is read, and the connection is closed.
+Rule 5: of Meta's POSTs the edge remembers which it took last and which it refused (``cover.py``): silence proves nothing for that time.
 
 These are bare ASGI applications: at this place every microsecond is paid per webhook.
 """
@@ -26,6 +27,7 @@ from libs.common.logging import get_logger
 from libs.common.seldom import Seldom
 from libs.common.web import problem
 from services.ingest import meta, twilio
+from services.ingest.cover import Served
 from services.ingest.signature import (
     is_meta_signature,
     is_twilio_signature,
@@ -59,7 +61,10 @@ class Answer:
 class MetaEdge:
     """``GET /webhooks/meta``: the handshake. ``POST /webhooks/meta``: signed webhooks."""
 
-    def __init__(self, *, secrets: Sequence[bytes], verify_token: bytes, producer: Together, now: Clock) -> None:
+    def __init__(
+        self, *, secrets: Sequence[bytes], verify_token: bytes, producer: Together, now: Clock, served: Served
+    ) -> None:
+        self._served = served
         self._secrets = secrets
         self._verify_token = verify_token
         self._refusals = Seldom()
@@ -71,7 +76,11 @@ class MetaEdge:
         match scope["method"]:
             case "POST":
                 began = perf_counter()
-                answer = await self._take(scope, receive)
+                try:
+                    answer = await self._take(scope, receive)
+                except BaseException as error:  # a bug, or a stop that cannot wait
+                    self._served.refused("failed" if isinstance(error, Exception) else "cut_short")
+                    raise
                 _tell(self._refusals, "meta", answer, began)
                 await _answer(answer, send, _OK, b"text/plain")
             case "GET":
@@ -95,6 +104,12 @@ class MetaEdge:
         signature = _header(scope, b"x-hub-signature-256")
         if not is_meta_signature(signature):
             return Answer(403, "bad_signature", unread=True)
+        answer = await self._take_signed(scope, receive, signature or b"")
+        if answer.status not in {200, 503}:
+            self._served.refused(answer.outcome, "doubtful")
+        return answer
+
+    async def _take_signed(self, scope: Scope, receive: Receive, signature: bytes) -> Answer:
         body = await _read(scope, receive, META_LIMIT)
         if isinstance(body, Answer):
             return body
@@ -112,7 +127,14 @@ class MetaEdge:
             return await self._hand_over([await asyncio.to_thread(meta.whole, body, now, "too_large")])
 
     async def _hand_over(self, pieces: Sequence[meta.SplitRecord]) -> Answer:
-        return await _hand_over(self._producer, [Record(WEBHOOKS, piece.key, piece.value) for piece in pieces])
+        ticket = self._served.takes()
+        try:
+            answer = await _hand_over(self._producer, [Record(WEBHOOKS, piece.key, piece.value) for piece in pieces])
+            if answer.status != 200:  # noqa: PLR2004 -- OK
+                self._served.refused(answer.outcome)
+            return answer
+        finally:
+            self._served.took(ticket)
 
 
 class TwilioEdge:

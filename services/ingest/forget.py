@@ -3,12 +3,15 @@
 Statuses that came before the id of their send and never found it: Meta tries for 7 days and an id is stored within minutes, so after 8 days such
 a status belongs to a send that is not ours; one that names no send at all can only have waited for an answer. Notices of changed numbers: what was written before one comes within the same time. Links of the
 portal that have expired: a day later nobody asks any more why one does not open. What lay in a dead-letter topic is gone from there after its retention.
+What the edge refused, edges that are gone, and which sends were made once more: as long as Meta tries, so that people can see why something went
+twice or late.
 """
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from libs.common.clock import Clock
+from libs.common.db.cover import forget_edges, forget_refusals, forget_resends
 from libs.common.db.parked import forget_parked
 from libs.common.db.pool import Connection, Pool
 from libs.common.db.statuses import forget_early, forget_nameless
@@ -33,6 +36,8 @@ async def forget(pool: Pool, now: Clock) -> None:
     await _forget(pool, forget_links, now() - LINKS_KEPT)
     await _forget(pool, forget_marks, now() - MARKS_KEPT)
     await _forget(pool, forget_parked, now() - OUTBOUND_INTENTS.dlq.retention)
+    for some in (forget_edges, forget_refusals, forget_resends):
+        await _forget(pool, some, now() - KEPT)
 
 
 async def _forget(pool: Pool, some: Callable[[Connection, datetime, int], Awaitable[int]], before: datetime) -> None:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from libs.common.clock import utc_now
+from libs.common.cover import Waits
 from libs.common.db.pool import open_pool
 from libs.common.db.schema import require_schema, schema_check
 from libs.common.errors import Transient
 from libs.common.events.outbound import WhatsappCommand
-from libs.common.events.topics import OUTBOUND_WHATSAPP
+from libs.common.events.topics import OUTBOUND_WHATSAPP, WEBHOOKS
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.lane import Subscription
 from libs.common.kafka.parked import Traces
@@ -57,7 +58,8 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
             pool,
             window_length=settings.window_length,
             window_doubt=settings.window_doubt,
-            grace=settings.send_grace,
+            waits=Waits(settings.send_grace, settings.send_settling),
+            partitions=lambda: producer.partitions(WEBHOOKS),
         )
         async with Line(
             carrier, pool, producer, timings, now=pool.now, concurrency=CONCURRENCY, drain=service.drain

@@ -1,10 +1,12 @@
 """WhatsApp as the sending core sees it: its gate, its call, what follows from an end, and where evidence is found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
+from libs.common.cover import Waits, quiet
+from libs.common.db.cover import cover
 from libs.common.db.pool import Connection, Pool
 from libs.common.db.statuses import (
     Effects,
@@ -20,12 +22,13 @@ from libs.common.directory import templates
 from libs.common.directory.addressing import Address
 from libs.common.directory.consents import Stopped, refused_marketing
 from libs.common.directory.recipients import Unreached, remember
+from libs.common.errors import Transient
 from libs.common.events.content import OutContent
 from libs.common.events.outbound import Channel, OutboundRefused, WhatsappCommand
 from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, stops_marketing
 from libs.common.ids import callback_data
 from libs.common.providers.meta import fault_of
-from libs.common.sending.outcomes import Evidence, NotYet, Refused, Returned, SendOutcome, Unclear, Verdict
+from libs.common.sending.outcomes import Absent, Evidence, NotYet, Refused, Returned, SendOutcome, Unclear, Verdict
 from libs.common.sending.rows import Claim, Key, News, ProviderName, SendRow, Settled
 from libs.common.window import DOUBT_WAIT
 from services.whatsapp_sender import queries
@@ -33,7 +36,8 @@ from services.whatsapp_sender.gate import Facts, Ready, judge
 from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
 from services.whatsapp_sender.recipients import learn
-from services.whatsapp_sender.sweep import Silence, weigh
+from services.whatsapp_sender.releasing import Releases
+from services.whatsapp_sender.sweep import Silence, came_late, unclear, weigh
 
 CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
 
@@ -45,12 +49,22 @@ class WhatsappCarrier:
     channel: Channel = "whatsapp"
 
     def __init__(
-        self, graph: Graph, pool: Pool, *, window_length: timedelta, window_doubt: timedelta, grace: timedelta
+        self,
+        graph: Graph,
+        pool: Pool,
+        *,
+        window_length: timedelta,
+        window_doubt: timedelta,
+        waits: Waits,
+        partitions: Callable[[], Awaitable[int]],
     ) -> None:
+        """``partitions``: how many the topic of the webhooks has now; raises Transient when nobody can say."""
         self._graph = graph
         self._pool = pool
         self._window = window_length, window_doubt
-        self._grace = grace
+        self._waits = waits
+        self._partitions = partitions
+        self._releases = Releases(pool, waits)
         self._refused_at: dict[Key, datetime] = {}
         self._silence = Silence()
 
@@ -59,7 +73,7 @@ class WhatsappCarrier:
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[Ready]]:
         """Window, consent, template, number and address, read afresh; before a resend also what the first call came to."""
-        seen = await queries.evidence(db, [row for row in rows if row.resends])
+        seen = await queries.evidence(db, [(row.key, row.account) for row in rows if row.resends])
         facts = await queries.facts(db, rows, self._window, seen, now)
         return {row.key: _verdict(row, facts[row.key], now) for row in rows}
 
@@ -129,20 +143,37 @@ class WhatsappCarrier:
         await keep_provider_ids(db, [i for s in late for i in _ids(s)], now)
 
     async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
-        """Statuses that came, late answers; silence counts once ingest has been caught up for the whole grace, and Meta answers."""
+        """Statuses that came, late answers; silence counts where every status could have come for the whole grace, and Meta answers.
+
+        Of those that may be sent once more a few at a time are called absent: see ``Releases``.
+        """
+        partitions = await self._known_partitions()
         async with self._pool.acquire() as db:
-            # progress first: what ingest stores between the two reads is seen, not taken for silence
-            progress = await queries.caught_up(db)
-            seen = await queries.evidence(db, rows)
-        evidence = {
-            row.key: Unclear()
-            if row.claimed_at is None
-            else weigh(seen.get(row.key, ()), progress, row.claimed_at, self._grace)
+            # evidence last: what ingest stores between these reads is seen, not taken for silence
+            known = await cover(db, self.provider, now - self._waits.view)
+            stretch = quiet(known, await queries.caught_up(db), partitions, self._waits, now)
+            seen = await queries.evidence(db, [(row.key, row.account) for row in rows])
+        evidence: Mapping[Key, Evidence] = {
+            row.key: Unclear() if row.claimed_at is None else weigh(seen.get(row.key), stretch, row.claimed_at)
             for row in rows
         }
+        late = [
+            row.key
+            for row in rows
+            if row.claimed_at is not None and row.key in seen and came_late(seen[row.key], stretch, row.claimed_at)
+        ]
         # who may no longer be sent is settled without a call, and must not use up the one that asks whether Meta answers again
         sendable = [row.key for row in rows if row.resends == 0 and now < row.expires_at]
-        return self._silence.keep(evidence, sendable, now)
+        evidence = self._silence.keep(evidence, sendable, now)
+        again = [key for key in sendable if isinstance(evidence.get(key), Absent)]
+        return unclear(evidence, await self._releases.held(again, late, now))
+
+    async def _known_partitions(self) -> int:
+        """0 where nobody can say: then silence proves nothing, and what was heard counts all the same."""
+        try:
+            return await self._partitions()
+        except Transient:
+            return 0
 
     async def committed(self, settled: Sequence[Settled]) -> None:
         """Nothing of WhatsApp lives outside of PostgreSQL but what ``call`` remembered for ``settle``."""

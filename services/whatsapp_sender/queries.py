@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from libs.common.cover import CaughtUp
 from libs.common.db.pool import Connection
 from libs.common.directory.addressing import Known
 from libs.common.events.topics import WEBHOOKS
@@ -14,7 +15,7 @@ from libs.common.sending.outcomes import Accepted
 from libs.common.sending.rows import Key, SendRow
 from libs.common.window import Window
 from services.whatsapp_sender.gate import Facts
-from services.whatsapp_sender.sweep import CaughtUp
+from services.whatsapp_sender.sweep import Seen
 
 # A conversation that was merged into another one is asked for under its old id. No session is decided for an address
 # that is marked, so any mark is newer; a template that was asked for may be.
@@ -48,27 +49,28 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
 
 # A status carries our own words back; its number belongs to one tenant, and so tells whose words they are.
 _EVIDENCE = """
-select u.org_id, u.message_id, u.attempt, p.account, p.provider_id
+select u.org_id, u.message_id, u.attempt, p.account, p.provider_id, p.recorded_at as at
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
   join provider_ids p on p.org_id = u.org_id and p.send_id = u.message_id and p.attempt = u.attempt
  where p.provider = 'meta'
 union
-select u.org_id, u.message_id, u.attempt, e.account, e.provider_id
+select u.org_id, u.message_id, u.attempt, e.account, e.provider_id, min(e.received_at)
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[])
     as u (org_id, message_id, attempt, account, callback, without_org)
   join early_statuses e on e.callback in (u.callback, u.without_org) and e.account = u.account
  where e.provider = 'meta'
+ group by u.org_id, u.message_id, u.attempt, e.account, e.provider_id
  order by provider_id
 """
 
-_CAUGHT_UP = "select caught_up_at, since from progress where topic = $1"
+_CAUGHT_UP = "select partition, caught_up_at, since from progress where topic = $1"
 
 
 async def facts(
     db: Connection,
     rows: Sequence[SendRow],
     window: tuple[timedelta, timedelta],
-    seen: Mapping[Key, tuple[Accepted, ...]],
+    seen: Mapping[Key, Seen],
     now: datetime,
 ) -> dict[Key, Facts]:
     """The gate's facts for every row, in one round trip. ``window``: its length, and how long after a message a refusal is doubtful."""
@@ -93,7 +95,7 @@ async def facts(
             marketing_allowed=r["marketing_allowed"],
             template_status=r["template_status"],
             template_category=r["template_category"],
-            seen=seen.get(rows[r["n"] - 1].key, ()),
+            seen=s.ids if (s := seen.get(rows[r["n"] - 1].key)) else (),
             arrived=r["arrived"],
             unreachable=r["unreachable"],
         )
@@ -115,21 +117,25 @@ async def customers_of(db: Connection, conversations: Sequence[tuple[str, UUID]]
     return [row[0] for row in await db.fetch(_CUSTOMERS, *_columns(conversations))]
 
 
-async def evidence(db: Connection, rows: Sequence[SendRow]) -> dict[Key, tuple[Accepted, ...]]:
-    """The wamids that these sends got, as far as late answers and Meta's statuses tell."""
-    if not rows:
+async def evidence(db: Connection, sends: Sequence[tuple[Key, str]]) -> dict[Key, Seen]:
+    """The wamids that these sends (with their accounts) got, as far as late answers and Meta's statuses tell."""
+    if not sends:
         return {}
-    asked = [(*r.key, r.account, callback_data(*r.key), callback_without_org(r.message_id, r.attempt)) for r in rows]
-    found: dict[Key, tuple[Accepted, ...]] = {}
+    asked = [(*key, account, callback_data(*key), callback_without_org(*key[1:])) for key, account in sends]
+    found: dict[Key, Seen] = {}
     for r in await db.fetch(_EVIDENCE, *_columns(asked)):
-        key = (r["org_id"], r["message_id"], r["attempt"])
-        found[key] = (*found.get(key, ()), Accepted(r["account"], r["provider_id"]))
+        key, id_ = (r["org_id"], r["message_id"], r["attempt"]), Accepted(r["account"], r["provider_id"])
+        before = found.get(key)
+        if before is None:
+            found[key] = Seen((id_,), r["at"])
+        else:  # an id may be known by an answer and by a status
+            found[key] = Seen(tuple(dict.fromkeys((*before.ids, id_))), min(before.at, r["at"]))
     return found
 
 
-async def caught_up(db: Connection) -> list[CaughtUp]:
+async def caught_up(db: Connection) -> dict[int, CaughtUp]:
     """How far ingest has come on each partition of the webhooks."""
-    return [CaughtUp(*r) for r in await db.fetch(_CAUGHT_UP, WEBHOOKS.name)]
+    return {r[0]: CaughtUp(r[1], r[2]) for r in await db.fetch(_CAUGHT_UP, WEBHOOKS.name)}
 
 
 def _named(row: SendRow) -> str | None:

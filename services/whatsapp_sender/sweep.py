@@ -1,15 +1,16 @@
 """What silence proves. Pure.
 
-Meta cannot be asked about a message; its statuses tell, and they come through ingest. So silence about a send proves something only when
-ingest has had nothing left to read for the whole grace, on every partition of the webhooks, since the send was claimed.
+Meta cannot be asked about a message; its statuses tell, and they come through ingest. So silence about a send proves something only when it lasted
+for the whole grace since the send was claimed, and every status could have come in that time (``libs.common.cover``).
 
 A send has one call more at most. While Meta answers nobody, that call would be lost like the first: it is kept until Meta answers again.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from libs.common.cover import Quiet
 from libs.common.sending.outcomes import Absent, Accepted, Evidence, Found, RetryLater, SendOutcome, Unclear, Unknown
 from libs.common.sending.rows import Key
 
@@ -19,19 +20,28 @@ PROBE_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class CaughtUp:
-    """One partition: nothing waited at ``at``, and without a gap since ``since``."""
+class Seen:
+    """The ids that Meta is known to have given a send, and when the first of them came to be known."""
 
+    ids: tuple[Accepted, ...]
     at: datetime
-    since: datetime
 
 
-def weigh(seen: tuple[Accepted, ...], progress: Iterable[CaughtUp], claimed_at: datetime, grace: timedelta) -> Evidence:
-    """What is known of a call that was claimed then: accepted, certainly not, or too early to tell. No partitions: never certain."""
-    if seen:
-        return Found(seen)
-    quiet = [partition.at - max(partition.since, claimed_at) for partition in progress]
-    return Absent() if quiet and min(quiet) >= grace else Unclear()
+def weigh(seen: Seen | None, quiet: Quiet | None, claimed_at: datetime) -> Evidence:
+    """What is known of a call that was claimed then: accepted, certainly not, or too early to tell."""
+    if seen is not None:
+        return Found(seen.ids)
+    return Absent() if quiet is not None and quiet.proves(claimed_at) else Unclear()
+
+
+def came_late(seen: Seen, quiet: Quiet | None, claimed_at: datetime) -> bool:
+    """Whether silence had proved already that the call was not accepted, when it turned out to be."""
+    return quiet is not None and seen.at >= quiet.proven_at(claimed_at)
+
+
+def unclear(evidence: Mapping[Key, Evidence], keys: Collection[Key]) -> dict[Key, Evidence]:
+    """The same, but nothing is certain of these yet."""
+    return {**evidence, **dict.fromkeys(keys, Unclear())}
 
 
 @dataclass(slots=True)
@@ -60,4 +70,4 @@ class Silence:
         if self.probed_at is None or now - self.probed_at >= PROBE_EVERY:
             self.probed_at = now
             absent.pop(0)
-        return found | dict.fromkeys(absent, Unclear())
+        return unclear(found, absent)

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 
 from deploy.local.servers.kafka import KafkaServer
 from libs.common.clock import utc_now
+from libs.common.db.pool import open_pool
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
@@ -25,6 +26,7 @@ from libs.common.kafka.producer import Producer
 from libs.common.kafka.topics import declare
 from libs.common.web import Direct
 from services.ingest import edge
+from services.ingest.cover import Served
 from services.ingest.together import Together
 from tests.support.ingest import PUBLIC_URL, SECRETS, TWILIO_TOKEN, VERIFY_TOKEN, now, watching
 from tests.support.logs import LogLines
@@ -37,11 +39,17 @@ FORM = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": "delivered", 
 
 
 @asynccontextmanager
-async def an_edge(connection: KafkaConnection) -> AsyncIterator[httpx.AsyncClient]:
+async def an_edge(connection: KafkaConnection, served: Served | None = None) -> AsyncIterator[httpx.AsyncClient]:
     async with Producer(connection, delivery_timeout=3.0) as producer:
         together = Together(producer)
         apps = edge.at_paths(
-            edge.MetaEdge(secrets=SECRETS, verify_token=VERIFY_TOKEN.encode(), producer=together, now=utc_now),
+            edge.MetaEdge(
+                secrets=SECRETS,
+                verify_token=VERIFY_TOKEN.encode(),
+                producer=together,
+                now=utc_now,
+                served=served or Served(),
+            ),
             edge.TwilioEdge(tokens=[b"old", TWILIO_TOKEN], public_url=PUBLIC_URL, producer=together, now=utc_now),
         )
         transport = httpx.ASGITransport(Direct(apps, Starlette()))
@@ -303,17 +311,25 @@ async def test_a_callback_signed_for_another_address_is_refused(
 
 
 @pytest.mark.timeout(180)
-async def test_without_kafka_the_answer_is_503_and_200_again_after(own_kafka: KafkaServer, log_lines: LogLines) -> None:
+async def test_without_kafka_the_answer_is_503_and_remembered_and_200_again_after(
+    own_kafka: KafkaServer, log_lines: LogLines, database: str
+) -> None:
     connection = KafkaConnection(own_kafka.address)
     await declare(connection, [WEBHOOKS], partitions=1)
     body = as_body(of_messages(a_message(now())))
-    async with an_edge(connection) as http:
+    served = Served()
+    served.begins()
+    async with an_edge(connection, served) as http:
         assert (await http.post(META, content=body, headers=signed(body))).status_code == 200
         await asyncio.to_thread(own_kafka.kill)
         answer = await http.post(META, content=body, headers=signed(body))
         assert answer.status_code == 503
         assert "retry-after" in answer.headers
         assert "kafka_away" in {line["reason"] for line in log_lines.of("webhook.rejected")}
+        async with open_pool(database, application_name="test", size=1) as pool, pool.acquire() as db:
+            await served.tell(db)
+            [stored] = await db.fetch("select kind, reason, times from webhook_refusals")
+        assert tuple(stored) == ("refused", "kafka_away", 1)
         await asyncio.to_thread(own_kafka.start)
         async with asyncio.timeout(60):
             while (await http.post(META, content=body, headers=signed(body))).status_code != 200:  # noqa: ASYNC110 -- as Meta does

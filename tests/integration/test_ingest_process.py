@@ -147,6 +147,10 @@ async def test_webhooks_are_taken_though_postgres_was_never_there_and_stored_whe
         process.send_signal(signal.SIGTERM)
         code, out, _ = await ended(process)
     assert code == 0
+    async with open_pool(own_postgres.address, application_name="test", size=1) as pool, pool.acquire() as db:
+        [edge] = await db.fetch("select * from webhook_edges")
+    assert edge["serves_since"] < edge["last_post_at"]
+    assert edge["left_at"] is not None, "it said farewell"
     told = [line["event"] for line in validated(out)]
     assert told.index("dependency.away") < told.index("dependency.back") < told.index("message.received")
     assert told[-1] == "service.drained"

@@ -69,9 +69,9 @@ async def test_silence_proves_nothing_while_webhooks_wait(
     await line.sweep_once()
     assert await garage.states(command) == ["unknown"]
 
+    garage.now.forward(TIMINGS.look)
     now = garage.now()
     await garage.caught_up(at=now, since=now - TIMINGS.grace)
-    garage.now.forward(TIMINGS.look)
     await line.sweep_once()
     assert await garage.states(command) == ["pending"]
     assert await line.claim_once() == 1

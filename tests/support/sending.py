@@ -14,10 +14,11 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.cover import Waits
 from libs.common.db.pool import Pool, open_pool
 from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.events.outbound import WhatsappCommand
-from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, Topic
+from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, WEBHOOKS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
@@ -32,8 +33,11 @@ from tests.support.topics import OwnTopics
 
 ORG, WABA = "acme", "206400000000001"
 DAY = timedelta(hours=24)
+EDGE = UUID(int=1)
+SETTLING = timedelta(seconds=60)
 DOUBT = timedelta(seconds=300)
 TIMINGS = Timings(timeout=timedelta(seconds=20), lease=timedelta(seconds=30), grace=timedelta(seconds=40))
+WAITS = Waits(TIMINGS.grace, SETTLING)
 
 
 @dataclass
@@ -136,12 +140,30 @@ class Garage:
             return await db.fetch(statement, *values)
 
     async def caught_up(self, *, at: datetime | None = None, since: datetime | None = None) -> None:
-        """Ingest has read everything, without a gap since a day ago unless told otherwise."""
+        """Ingest serves and has read everything, without a gap since a day ago unless told otherwise."""
         at = at or self.now()
+        await self.served(at=at, since=at - DAY)
         await self.execute(
             "insert into progress (topic, partition, caught_up_at, since) values ('webhooks.v1', 0, $1, $2)"
             " on conflict (topic, partition) do update set caught_up_at = $1, since = $2",
             at, since or at - DAY,
+        )  # fmt: skip
+
+    async def served(self, *, at: datetime | None = None, since: datetime | None = None, edge: UUID = EDGE, left: bool = False) -> None:  # fmt: skip
+        """An edge has served since then, and has told all that it refused up to ``at``."""
+        at = at or self.now()
+        await self.execute(
+            "insert into webhook_edges (edge_id, serves_since, known_until, left_at) values ($1, $2, $3, $4)"
+            " on conflict (edge_id) do update set serves_since = $2, known_until = $3, left_at = $4",
+            edge, since or at - DAY, at, at if left else None,
+        )  # fmt: skip
+
+    async def refused(self, at: datetime, kind: str = "refused") -> None:
+        """The edge refused a POST then."""
+        await self.execute(
+            "insert into webhook_refusals (edge_id, number, kind, reason, began_at, ended_at, times)"
+            " select $1, count(*), $2, 'kafka_away', $3, $3, 1 from webhook_refusals",
+            EDGE, kind, at,
         )  # fmt: skip
 
     async def take_statuses(self, items: Sequence[dict[str, Any]]) -> None:
@@ -206,7 +228,14 @@ async def a_sender(
         connections=concurrency,
         now=garage.now,
     ) as graph:
-        carrier = WhatsappCarrier(graph, garage.pool, window_length=DAY, window_doubt=DOUBT, grace=timings.grace)
+        carrier = WhatsappCarrier(
+            graph,
+            garage.pool,
+            window_length=DAY,
+            window_doubt=DOUBT,
+            waits=Waits(timings.grace, SETTLING),
+            partitions=lambda: producer.partitions(WEBHOOKS),
+        )
         yield Line(carrier, garage.pool, producer, timings, now=garage.now, concurrency=concurrency)
 
 

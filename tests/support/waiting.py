@@ -1,7 +1,10 @@
 """Waiting for what must come true, with a deadline that only a broken run meets."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 DEADLINE_SECONDS = 40.0
 
@@ -20,3 +23,20 @@ async def eventually(
                 await asyncio.sleep(every)
     except TimeoutError:
         raise AssertionError(f"did not come true in {seconds:.0f} s: {what}") from None
+
+
+async def eventually_true(
+    ask: Callable[[], Awaitable[T]],
+    what: str = "what the test waits for",
+    *,
+    seconds: float = DEADLINE_SECONDS,
+    every: float = 0.05,
+) -> T:
+    """Ask until the answer is true, and return it; fail with ``what`` when it never is."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not (found := await ask()):  # noqa: ASYNC110 -- what others make true
+                await asyncio.sleep(every)
+    except TimeoutError:
+        raise AssertionError(f"did not come true in {seconds:.0f} s: {what}") from None
+    return found

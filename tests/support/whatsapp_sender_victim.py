@@ -3,9 +3,11 @@
 import asyncio
 import os
 import sys
+from functools import partial
 
 from libs.common.clock import utc_now
 from libs.common.db.pool import open_pool
+from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
@@ -15,7 +17,7 @@ from services.whatsapp_sender.carrier import WhatsappCarrier
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.graph import open_graph
 from tests.support.sandbox import GRAPH_TOKEN
-from tests.support.sending import DAY, DOUBT, TIMINGS
+from tests.support.sending import DAY, DOUBT, TIMINGS, WAITS
 
 
 class Mortal(WhatsappCarrier):
@@ -32,8 +34,8 @@ async def main(dsn: str, bootstrap: str, prefix: str, url: str, *how: str) -> No
         open_graph(base_url=url, version="v26.0", token=GRAPH_TOKEN, timeout_seconds=30, connections=8, now=utc_now) as graph,
     ):  # fmt: skip
         carrier = (Mortal if how else WhatsappCarrier)(
-            graph, pool, window_length=DAY, window_doubt=DOUBT, grace=TIMINGS.grace
-        )
+            graph, pool, window_length=DAY, window_doubt=DOUBT, waits=WAITS, partitions=partial(producer.partitions, WEBHOOKS)
+        )  # fmt: skip
         async with Line(carrier, pool, producer, TIMINGS, now=utc_now):
             await asyncio.Event().wait()
 

@@ -44,6 +44,7 @@ class Principal:
     reads: tuple[Topic, ...]
     is_service: bool = True
     group: str | None = None  # where it is not the user's own name
+    counts: tuple[Topic, ...] = ()  # whose partitions it counts
 
     @property
     def may_write(self) -> tuple[Topic, ...]:
@@ -65,7 +66,12 @@ PRINCIPALS = (
         writes=(OUTBOUND_DECISIONS, OUTBOUND_WHATSAPP, OUTBOUND_SMS, DELIVERY_UPDATES),
         reads=(OUTBOUND_INTENTS, OUTBOUND_REFUSED),
     ),
-    Principal("whatsapp-sender", writes=(DELIVERY_UPDATES, OUTBOUND_REFUSED), reads=(OUTBOUND_WHATSAPP,)),
+    Principal(
+        "whatsapp-sender",
+        writes=(DELIVERY_UPDATES, OUTBOUND_REFUSED),
+        reads=(OUTBOUND_WHATSAPP,),
+        counts=(WEBHOOKS,),  # silence proves something once every partition was read
+    ),
     Principal("sms-bridge", writes=(DELIVERY_UPDATES, OUTBOUND_REFUSED), reads=(OUTBOUND_SMS,)),
     # outside the project
     Principal("platform", writes=(DIRECTORY_CHANGES,), reads=(DIRECTORY_CHANGES,), is_service=False),
@@ -123,6 +129,8 @@ def acls(topic_prefix: str = "", user_prefix: str = "transom-") -> Iterator[Acl]
             yield Acl(user, "topic", f"{topic_prefix}{topic.name}", ("Write", "Describe"))
         for topic in one.reads:
             yield Acl(user, "topic", f"{topic_prefix}{topic.name}", ("Read", "Describe"))
+        for topic in one.counts:
+            yield Acl(user, "topic", f"{topic_prefix}{topic.name}", ("Describe",))
         if one.name == "operator":
             for topic in (*TOPICS, *_DEAD_LETTERS):
                 name = f"{topic_prefix}{topic.name}"

@@ -29,6 +29,7 @@ from libs.common.kafka.quiet import quieten_aiokafka
 from libs.common.kafka.records import Headers
 
 FLUSH_SECONDS = 5.0  # of a producer that no service drains
+METADATA_SECONDS = 2.0
 BATCH_BYTES = 256 * 1024
 # What a batch of one record adds to key, value and header bytes: the batch header (61) and the record's own lengths.
 OVERHEAD_BYTES = 128
@@ -138,6 +139,22 @@ class Producer:
         PUBLISH_SECONDS.observe(loop.time() - began)
         for topic, count in counts.items():
             PUBLISHED.labels(topic).inc(count)
+
+    async def partitions(self, topic: Topic) -> int:
+        """How many partitions the brokers say that a topic has now, at most ``METADATA_SECONDS`` after they were asked; 0 where it is not there.
+
+        Raises Transient when they cannot be asked.
+        """
+        inner = await self._usable()
+        name = self._connection.name(topic.name)
+        try:
+            async with asyncio.timeout(METADATA_SECONDS):
+                await inner.client.add_topic(name)
+                if not await inner.client.force_metadata_update():
+                    raise Transient("kafka did not tell its metadata")
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise Transient(f"kafka did not tell its metadata: {type(error).__name__}") from error
+        return len(inner.client.cluster.partitions_for_topic(name) or ())
 
     async def unready(self) -> str | None:
         """Why nothing can be published now, or None; asks the brokers for their metadata, at most two seconds."""

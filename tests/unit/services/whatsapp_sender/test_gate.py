@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from libs.common.cover import Quiet, Waits
 from libs.common.directory.addressing import Address, Known
 from libs.common.events.outbound import RefusalReason
 from libs.common.sending.outcomes import (
@@ -24,7 +25,7 @@ from libs.common.sending.rows import Key
 from libs.common.window import Window
 from services.whatsapp_sender.gate import Facts, Ready, judge
 from services.whatsapp_sender.pace import UNREACHABLE
-from services.whatsapp_sender.sweep import PROBE_EVERY, SILENT_AFTER, CaughtUp, Silence, weigh
+from services.whatsapp_sender.sweep import PROBE_EVERY, SILENT_AFTER, Seen, Silence, came_late, weigh
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
@@ -125,29 +126,26 @@ def test_a_send_that_turned_out_accepted_is_not_made_again() -> None:
     assert judge("session", TO, closed, NOW) == Found(seen)
 
 
-def caught_up(*, at: timedelta = timedelta(0), for_: timedelta = DAY) -> CaughtUp:
-    return CaughtUp(NOW + at, NOW + at - for_)
+QUIET = Quiet(NOW - DAY, NOW, Waits(GRACE, timedelta(seconds=300)))
 
 
-def test_silence_counts_from_the_claim_once_every_partition_is_caught_up() -> None:
+def test_silence_counts_from_the_claim() -> None:
     claimed = NOW - GRACE
-    assert weigh((), [caught_up(), caught_up()], claimed, GRACE) == Absent()
-    assert weigh((), [caught_up()], claimed + timedelta(microseconds=1), GRACE) == Unclear()
-
-
-def test_one_partition_behind_makes_silence_worthless() -> None:
-    claimed = NOW - timedelta(hours=1)
-    assert weigh((), [caught_up(), caught_up(at=-timedelta(hours=2))], claimed, GRACE) == Unclear()
-    assert weigh((), [caught_up(), caught_up(for_=timedelta(seconds=29))], claimed, GRACE) == Unclear()
-
-
-def test_nothing_is_known_where_ingest_was_never_seen() -> None:
-    assert weigh((), [], NOW - DAY, GRACE) == Unclear()
+    assert weigh(None, QUIET, claimed) == Absent()
+    assert weigh(None, QUIET, claimed + timedelta(microseconds=1)) == Unclear()
+    assert weigh(None, None, NOW - DAY) == Unclear()
 
 
 def test_evidence_wins_at_once() -> None:
-    seen = (Accepted("106", "wamid.X"),)
-    assert weigh(seen, [], NOW, GRACE) == Found(seen)
+    seen = Seen((Accepted("106", "wamid.X"),), NOW)
+    assert weigh(seen, None, NOW) == Found(seen.ids)
+
+
+def test_an_acceptance_is_late_once_silence_had_proved_the_contrary() -> None:
+    claimed = NOW - 2 * GRACE
+    for after, late in ((GRACE - timedelta(microseconds=1), False), (GRACE, True)):
+        assert came_late(Seen((Accepted("106", "wamid.X"),), claimed + after), QUIET, claimed) is late
+    assert not came_late(Seen((Accepted("106", "wamid.X"),), NOW), None, claimed)
 
 
 ABSENT: dict[Key, Evidence] = {("acme", UUID(int=number), 1): Absent() for number in range(5)}

@@ -1,0 +1,44 @@
+"""Second calls after lost answers are made in rounds, few at first. Pure.
+
+What silence proved may be wrong: then the first few show it, and not every customer of an outage gets a message twice. Each round that was used up is
+followed by one twice as large, a ``pace`` later, up to ``MOST``. One acceptance that came late ends the round, and everything begins with few again.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+FEW = 5
+MOST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """``left_over`` of ``size`` may still be released. ``late_at``: when a call that was given up was last found to have been accepted."""
+
+    opened_at: datetime
+    size: int = FEW
+    left_over: int = FEW
+    late_at: datetime | None = None
+
+    def take(self, wanted: int) -> tuple["Round", int]:
+        """Release as many as may be; what is left of the round, and how many these are."""
+        taken = min(wanted, self.left_over)
+        return replace(self, left_over=self.left_over - taken), taken
+
+
+def at(before: Round | None, now: datetime, *, pace: timedelta, rest: timedelta) -> Round:
+    """The round that is open now. After a ``rest`` without any it is a small one again."""
+    if before is None:
+        return Round(now)
+    age = now - before.opened_at
+    if age < pace:
+        return before
+    size = FEW
+    if age <= rest:
+        size = before.size if before.left_over else max(FEW, min(2 * before.size, MOST))
+    return Round(now, size, size, before.late_at)
+
+
+def stopped(now: datetime) -> Round:
+    """An acceptance came late: nothing more of this round."""
+    return Round(now, 0, 0, now)

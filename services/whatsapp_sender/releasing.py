@@ -1,0 +1,53 @@
+"""Second calls are released a few at a time, over all replicas, and stop at the first acceptance that comes late.
+
+What silence proved is wrong where Meta tries longer than we waited. The first few that are made once more show it: then a status comes that names
+the first call of one of them, or of one that was about to follow. From that moment it is as after an outage: settling, grace, and a few again.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from libs.common import rounds
+from libs.common.cover import Waits
+from libs.common.db import cover
+from libs.common.db.pool import Connection, Pool
+from libs.common.logging import get_logger
+from libs.common.sending.rows import Key
+from services.whatsapp_sender import queries
+
+log = get_logger()
+
+_LOOKED_AT = 1000
+
+
+class Releases:
+    """The rounds of WhatsApp's resends; they stand in the database."""
+
+    def __init__(self, pool: Pool, waits: Waits) -> None:
+        self._pool = pool
+        self._waits = waits
+
+    async def held(self, again: Sequence[Key], late: Collection[Key], now: datetime) -> Sequence[Key]:
+        """Which of those that may be made ``again`` must wait. ``late``: found to have been accepted when silence had proved the contrary."""
+        if not again and not late:
+            return ()
+        async with self._pool.acquire() as db, db.transaction():
+            before = await cover.standing_round(db, "meta")
+            open_now = rounds.at(before, now, pace=self._waits.grace, rest=self._waits.settling + self._waits.grace)
+            round_, taken = open_now.take(len(again))
+            found = {*late, *(await self._turned_out(db, now) if taken else ())}
+            if found:
+                await cover.turned_out_late(db, found)
+                round_, taken = rounds.stopped(now), 0
+            await cover.keep_round(db, "meta", round_)
+            await cover.released(db, "meta", again[:taken], now)
+        if found:
+            log.warning("resends.stopped", dependency="meta", times=len(found), reason="accepted_late")
+        return again[taken:]
+
+    async def _turned_out(self, db: Connection, now: datetime) -> set[Key]:
+        """Of those released lately the ones whose first call is now known to have been accepted."""
+        lately = await cover.lately_released(db, "meta", now - 2 * self._waits.view, _LOOKED_AT)
+        seen = await queries.evidence(db, [(one.key, one.account) for one in lately])
+        ids = {one.key: len(seen[one.key].ids) if one.key in seen else 0 for one in lately}
+        return {one.key for one in lately if ids[one.key] > one.called_again}

@@ -1,0 +1,195 @@
+"""What the edge tells of itself: since when it serves, what it refused, when Meta last posted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from libs.common.cover import CaughtUp, Cover, Quiet, Waits, quiet
+from libs.common.db.cover import cover, instant
+from libs.common.db.pool import Pool, open_pool
+from libs.common.errors import Transient
+from services.ingest.cover import STOOD_STILL, UNREADY, Served
+from services.ingest.forget import KEPT, forget
+from tests.support.ingest import SECRETS, Ingest, now
+from tests.support.waiting import eventually_true
+from tests.support.webhooks import a_message, as_body, of_messages, sign
+
+DAY = timedelta(days=1)
+WAITS = Waits(timedelta(seconds=30), timedelta(seconds=300))
+
+
+class Ticks:
+    """A steady clock that a test puts forward."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    async with open_pool(database, application_name="test", command_seconds=10) as found:
+        yield found
+
+
+@pytest.fixture
+def ticks() -> Ticks:
+    return Ticks()
+
+
+@pytest.fixture
+def served(ticks: Ticks) -> Served:
+    found = Served(ticks)
+    found.begins()
+    return found
+
+
+async def stored(pool: Pool) -> Cover:
+    async with pool.acquire() as db:
+        return await cover(db, "meta", await instant(db) - DAY)
+
+
+async def rows(pool: Pool, statement: str, *values: Any) -> list[asyncpg.Record]:
+    async with pool.acquire() as db:
+        return await db.fetch(statement, *values)
+
+
+async def tells(served: Served, pool: Pool, *, cut: bool = False) -> None:
+    async with pool.acquire() as db:
+        if cut:
+            await db.close()
+        await served.tell(db)
+
+
+async def proven(pool: Pool) -> Quiet | None:
+    async with pool.acquire() as db:
+        at = await instant(db)
+        read = {0: CaughtUp(at, at - DAY)}
+        return quiet(await cover(db, "meta", at - DAY), read, 1, WAITS, at)
+
+
+async def test_a_storm_of_refusals_is_one_row_and_counts_to_its_last(served: Served, ticks: Ticks, pool: Pool) -> None:
+    for _ in range(30):
+        for _ in range(1000):
+            ticks.at += 0.001
+            served.refused("kafka_away")
+        await tells(served, pool)
+    [row] = await rows(pool, "select *, ended_at - began_at as lasted from webhook_refusals")
+    assert (row["kind"], row["reason"], row["times"]) == ("refused", "kafka_away", 30_000)
+    assert timedelta(seconds=25) < row["lasted"] < timedelta(seconds=31)
+    assert (await stored(pool)).refused_at == row["ended_at"]
+
+
+async def test_what_could_not_be_stored_is_kept_and_dated_when_it_happened(
+    served: Served, ticks: Ticks, pool: Pool
+) -> None:
+    await tells(served, pool)
+    [before] = (await stored(pool)).edges
+    served.refused("kafka_away")
+    with pytest.raises(Transient):  # PostgreSQL is away
+        await tells(served, pool, cut=True)
+    for _ in range(3600):
+        ticks.at += 2
+        served.looks()
+    await tells(served, pool)
+    known = await stored(pool)
+    assert known.refused_at is not None
+    async with pool.acquire() as db:
+        assert timedelta(seconds=7190) < await instant(db) - known.refused_at < timedelta(seconds=7210)
+    [edge] = known.edges
+    assert edge.since == before.since
+    assert edge.until > before.until
+
+
+async def test_nothing_is_said_of_the_time_in_which_a_post_is_on_its_way_to_kafka(
+    served: Served, ticks: Ticks, pool: Pool
+) -> None:
+    ticket = served.takes()
+    ticks.at += 3
+    await tells(served, pool)
+    async with pool.acquire() as db:
+        assert await instant(db) - (await stored(pool)).edges[0].until >= timedelta(seconds=3)
+    served.took(ticket)
+    asked = (await rows(pool, "select clock_timestamp()"))[0][0]
+    await tells(served, pool)
+    assert (await stored(pool)).edges[0].until >= asked
+
+
+async def test_a_process_that_stood_still_took_nothing_meanwhile(served: Served, ticks: Ticks, pool: Pool) -> None:
+    served.looks()
+    ticks.at += STOOD_STILL
+    served.looks()
+    assert (await stored(pool)).refused_at is None
+    ticks.at += STOOD_STILL + 60
+    await tells(served, pool)  # before anything else of it ran
+    [row] = await rows(pool, "select reason, ended_at - began_at as lasted from webhook_refusals")
+    assert row["reason"] == "stood_still"
+    assert row["lasted"] >= timedelta(seconds=60)
+
+
+async def test_who_is_not_ready_gets_nothing_from_a_load_balancer(served: Served, ticks: Ticks, pool: Pool) -> None:
+    served.checked(ready=False)
+    ticks.at += UNREADY - 1
+    served.checked(ready=False)
+    served.checked(ready=True)
+    await tells(served, pool)
+    assert (await stored(pool)).refused_at is None
+    for _ in range(10):
+        served.checked(ready=False)
+        ticks.at += 1
+    await tells(served, pool)
+    [row] = await rows(pool, "select reason from webhook_refusals")
+    assert row["reason"] == "not_ready"
+
+
+async def test_old_rows_are_forgotten(served: Served, pool: Pool) -> None:
+    served.refused("kafka_away")
+    served.refused("bad_signature", "doubtful")
+    await tells(served, pool)
+    await forget(pool, pool.now)
+    assert len((await stored(pool)).edges) == 1
+    later = pool.now() + KEPT
+    await forget(pool, lambda: later)
+    assert (await stored(pool)) == Cover([])
+
+
+# ── As it runs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def the_edge(ingest: Ingest) -> asyncpg.Record:
+    found = await ingest.rows("select * from webhook_edges order by serves_since desc limit 1")
+    return found[0] if found else {}  # type: ignore[return-value]
+
+
+async def test_it_tells_since_when_it_serves_and_when_meta_last_posted(ingest: Ingest) -> None:
+    first = await eventually_true(lambda: the_edge(ingest))
+    assert (first["left_at"], first["last_post_at"]) == (None, None)
+    before = (await ingest.row("select clock_timestamp() as at"))["at"]
+    assert await ingest.post(of_messages(a_message(now()))) == 200
+
+    async def took() -> bool:
+        last: datetime | None = (await the_edge(ingest))["last_post_at"]
+        return last is not None and last >= before
+
+    await eventually_true(took)
+    edge = await the_edge(ingest)
+    assert (edge["edge_id"], edge["serves_since"]) == (first["edge_id"], first["serves_since"])
+    assert await ingest.rows("select from webhook_refusals") == []
+
+
+async def test_what_only_looks_like_metas_is_doubtful_and_what_does_not_is_nothing(ingest: Ingest) -> None:
+    body = as_body(of_messages(a_message(now())))
+    assert await ingest.post(body, headers={}) == 403
+    assert await ingest.post(body, headers={"X-Hub-Signature-256": "sha256=00"}) == 403
+    await asyncio.sleep(0)
+    assert await ingest.post(b"{}", headers={"X-Hub-Signature-256": sign(b"{}", b"not ours")}) == 403
+    assert await ingest.post(b"no json", headers={"X-Hub-Signature-256": sign(b"no json", SECRETS[0])}) == 400
+    found = await eventually_true(lambda: ingest.rows("select kind, times from webhook_refusals where times >= 2"))
+    assert [tuple(row) for row in found] == [("doubtful", 2)]
