@@ -1,4 +1,4 @@
-"""Every service twice: the work is shared, and nothing happens twice for it."""
+"""Every service twice, on hosts whose clocks are a minute apart: the work is shared, and nothing happens twice for it."""
 
 import asyncio
 from collections import Counter
@@ -11,6 +11,7 @@ import pytest_asyncio
 from tests.support.accounts import endings
 from tests.support.garages import FILLED, LATE, Customer, a_garage, bridge_of
 from tests.support.system import CONSUMED, SERVICES, System
+from tests.support.times import judged_by_the_database, now_of
 
 AT_WORK = {
     "ingest": {"webhook.received", "message.received", "status.applied"},
@@ -23,10 +24,10 @@ CUSTOMERS = 8
 
 @pytest_asyncio.fixture
 async def doubled(system: System) -> AsyncIterator[System]:
-    """The system with a second process of every service, the partitions shared between the two."""
+    """The system with a second process of every service on a host that is a minute ahead, the partitions shared between the two."""
     names = {service: f"{service}-2" for service in SERVICES}
     for service, name in names.items():
-        system.add(service, name)
+        system.add(service, name).ahead = 60.0
     await system.start(*names.values())
 
     async def shared() -> bool:
@@ -47,6 +48,7 @@ async def test_a_day_on_two_replicas_of_every_service_happens_once(doubled: Syst
         display_number=far.display_number,
         webhook_url=f"{system.services['ingest-2'].url}/webhooks/meta",
     )
+    began = await now_of(system)
     before = {name: len(system.lines(name)) for name in system.services}
     told: list[dict[str, Any]] = []
     open_, closed, strangers = [], [], []
@@ -77,6 +79,8 @@ async def test_a_day_on_two_replicas_of_every_service_happens_once(doubled: Syst
         assert await customer.whatsapps() == []
     await calls_are_single(system, told, [*open_, *closed])
     await rungs_are_told_once(system, told)
+    for garage in (near, far):
+        await judged_by_the_database(system, garage.org_id, began)
     for name in system.services:
         events = {line["event"] for line in system.lines(name)[before[name] :]}
         assert events & AT_WORK[name.removesuffix("-2")], f"{name} had no part in it"

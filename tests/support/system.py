@@ -64,10 +64,13 @@ class Servers:
 
 
 class ServiceProcess:
-    """``transom run NAME`` on a port that it keeps over restarts. ``code`` is the folder whose code it runs when it starts next."""
+    """``transom run NAME`` on a port that it keeps over restarts.
+
+    ``code`` is the folder whose code it runs when it starts next, ``ahead`` how many seconds its host's clock is ahead then.
+    """
 
     def __init__(self, name: str, log: Path, env: Mapping[str, str], watchdog: Watchdog) -> None:
-        self.code = ROOT
+        self.code, self.ahead = ROOT, 0.0
         self.name, self.log, self.port = name, log, free_port()
         self._env, self._watchdog = env, watchdog
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,7 +84,8 @@ class ServiceProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self, env: Mapping[str, str]) -> None:
-        command = [sys.executable, "-m", "deploy.local.cli", "run", self.name, "--port", str(self.port)]
+        transom = ["deploy.local.cli"] if not self.ahead else ["tests.support.skewed", str(self.ahead)]
+        command = [sys.executable, "-m", *transom, "run", self.name, "--port", str(self.port)]
         self._process = self._watchdog.spawn(
             command, output=self.log, env={**self._env, **env}, base=environment(), cwd=self.code
         )
