@@ -17,8 +17,9 @@ from aiokafka.errors import (
 
 from libs.common.clock import utc_now
 from libs.common.events.access import PRINCIPALS, Principal
-from libs.common.events.topics import OUTBOUND_INTENTS, TOPICS
+from libs.common.events.topics import OUTBOUND_DECISIONS, OUTBOUND_INTENTS, TOPICS
 from libs.common.kafka.consumer import BatchConsumer
+from libs.common.kafka.growing import Brokers, own_groups
 from libs.common.kafka.lane import Subscription
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import of_values
@@ -121,6 +122,24 @@ async def test_a_user_writes_and_reads_what_is_declared_and_nothing_else(secured
             f"{PREFIX}replay.x" if principal.name == "operator" else f"{PREFIX}{principal.group or principal.name}.x"
         )
         assert await may_read(secured, user, group) == {topic.name for topic in principal.reads}
+
+
+@pytest.mark.proof
+async def test_the_operator_sees_how_far_every_group_has_read_and_adds_partitions(secured: str) -> None:
+    name, outsiders = f"{PREFIX}{OUTBOUND_DECISIONS.name}", f"{PREFIX}agent-1"
+    async with a_record_everywhere(secured), Brokers.at(connection(secured, "transom-operator", PREFIX)) as brokers:
+        async with AIOKafkaConsumer(
+            **connection(secured, "transom-agent").client_options(), group_id=outsiders, enable_auto_commit=False
+        ) as agent:
+            agent.assign([TopicPartition(name, 0)])
+            await agent.commit({TopicPartition(name, 0): 0})
+        few = await brokers.fewer_than(2)
+        assert few.keys() == {f"{PREFIX}{topic.name}" for topic in TOPICS}
+        behind = {one.group: one.service for one in (await brokers.look(few)).unread}
+        assert behind.keys() >= {*own_groups(connection(secured, "transom-operator", PREFIX)), outsiders}
+        assert behind[outsiders] is None
+        await brokers.add(name, 2)
+        assert name not in await brokers.fewer_than(2)
 
 
 @pytest.mark.proof

@@ -42,6 +42,7 @@ class Listener:
             bootstrap_servers=bootstrap,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=50,
+            metadata_max_age_ms=2_000,  # partitions may be added
         )
         self._listening: asyncio.Task[None] | None = None
 

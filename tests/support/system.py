@@ -174,7 +174,11 @@ class System:
             opening.enter_context(launched("--port", str(self._sandbox_port), *options))
             await opening.enter_async_context(self.sandbox)
             await opening.enter_async_context(self.told)
-            self._producer = AIOKafkaProducer(bootstrap_servers=self.servers.kafka_bootstrap, enable_idempotence=True)
+            self._producer = AIOKafkaProducer(
+                bootstrap_servers=self.servers.kafka_bootstrap,
+                enable_idempotence=True,
+                metadata_max_age_ms=2_000,  # partitions may be added
+            )
             await self._producer.start()
             opening.push_async_callback(self._producer.stop)
             self._admin = AIOKafkaAdminClient(bootstrap_servers=self.servers.kafka_bootstrap)
