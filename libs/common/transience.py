@@ -1,10 +1,10 @@
-"""Is it expected trouble, that time mends? What PostgreSQL says is judged in ``libs/common/db/errors.py``."""
+"""Is it expected trouble, that time mends, or too much for one statement? What PostgreSQL says is judged in ``libs/common/db/errors.py``."""
 
 import aiokafka.errors as kafka
 import asyncpg
 import redis.exceptions as redis
 
-from libs.common.db.errors import transient_db
+from libs.common.db.errors import locked_db, slow_db, transient_db
 from libs.common.errors import Transient, TransomError
 
 _KAFKA = (
@@ -39,3 +39,20 @@ def is_transient(error: BaseException) -> bool:
         case _:
             known = isinstance(error, _REDIS)
     return known
+
+
+def ran_out_of_time(error: BaseException) -> bool:
+    """Whether PostgreSQL itself ended a statement that took too long, or waited too long for a lock: less of it may pass.
+
+    Where nobody answers at all (our own limit ran out, the connection is lost) it is not: that is no matter of the statement.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return is_transient(error) and any(ran_out_of_time(member) for member in error.exceptions)
+    return slow_db(error) or locked_db(error)
+
+
+def is_waiting_for_lock(error: BaseException) -> bool:
+    """Whether it ran out of time because another session holds a lock."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_waiting_for_lock(member) for member in error.exceptions)
+    return locked_db(error)

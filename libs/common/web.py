@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common import metrics
+from libs.common.errors import TransomError
 from libs.common.logging import get_logger
 
 log = get_logger()
@@ -44,6 +45,8 @@ class Readiness:
         self._asking: dict[str, asyncio.Future[object]] = {}
         self._round: asyncio.Task[list[str]] | None = None
         self._away: frozenset[str] = frozenset()
+        self.reasons: dict[str, str] = {}
+        """Of those that do not answer and say why (``TransomError``): in words, nothing private."""
         self.draining = False
 
     async def away(self) -> list[str]:
@@ -60,12 +63,17 @@ class Readiness:
             # not wait_for: it would wait for the cancelled task, and a black-holed one may not end
             await asyncio.wait(self._asking.values(), timeout=self._seconds)
         silent = set[str]()
+        self.reasons = {}
         for name, task in self._asking.items():
             if not task.done():
                 task.cancel()
                 silent.add(name)
-            elif name in deaf or task.cancelled() or task.exception() is not None:
+            elif name in deaf or task.cancelled():
                 silent.add(name)
+            elif (error := task.exception()) is not None:
+                silent.add(name)
+                if isinstance(error, TransomError):
+                    self.reasons[name] = str(error)
         self._tell(frozenset(silent))
         return sorted(silent)
 
@@ -93,9 +101,8 @@ def build_app(readiness: Readiness, routes: Sequence[BaseRoute] = (), *, with_me
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining")
         away = await readiness.away()
         if away:
-            return problem(
-                HTTPStatus.SERVICE_UNAVAILABLE, "not ready", detail=f"no answer from {', '.join(away)}", away=away
-            )
+            told = [readiness.reasons.get(name, f"no answer from {name}") for name in away]
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", detail="; ".join(told), away=away)
         return PlainTextResponse("ready\n")
 
     own = [Route("/livez", livez), Route("/readyz", readyz), *([_METRICS] if with_metrics else [])]

@@ -99,7 +99,7 @@ class _Work:
 
     def unready(self, role: Role) -> str | None:
         if self.consumer is not None:
-            return self.consumer.unready()
+            return self.consumer.unready(but_away=True)  # webhooks are taken without PostgreSQL
         return None if role == "edge" or self.away else "the worker starts"
 
 

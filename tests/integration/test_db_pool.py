@@ -73,6 +73,15 @@ async def test_a_slow_statement_is_ended_by_the_server_and_the_connection_lives_
         assert await db.fetchval("select 1") == 1
 
 
+async def test_waiting_for_a_lock_of_another_session_is_told_apart_from_a_slow_statement(database: str) -> None:
+    async with opened(database, command_seconds=1.0) as pool, pool.acquire() as holder, holder.transaction():
+        await holder.execute("select pg_advisory_xact_lock(7)")
+        async with pool.acquire() as db:
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await db.fetchval("select pg_advisory_xact_lock(7)")
+            assert await db.fetchval("select 1") == 1
+
+
 async def test_a_transaction_left_by_an_exception_is_rolled_back(database: str) -> None:
     async with opened(database) as pool:
         with suppress(KeyError):

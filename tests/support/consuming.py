@@ -60,6 +60,7 @@ class Bench:
         self,
         *values: bytes | str,
         partition: int = 0,
+        key: bytes | None = b"k",
         headers: Sequence[tuple[str, bytes]] = (),
         clock_ahead: float = 0.0,
     ) -> None:
@@ -69,7 +70,7 @@ class Bench:
             await self.raw.send(
                 name,
                 value=value.encode() if isinstance(value, str) else value,
-                key=b"k",
+                key=key,
                 partition=partition,
                 headers=list(headers),
                 timestamp_ms=round((utc_now().timestamp() + clock_ahead) * 1000),

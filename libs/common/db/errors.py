@@ -23,6 +23,16 @@ _GONE = ("clos", "released back to the pool", "another operation")
 _FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # ours to mend, whatever the time
 
 
+def slow_db(error: BaseException) -> bool:
+    """Whether the server ended a statement at its limit (or an operator did): it answers, and this was too much for it."""
+    return isinstance(error, asyncpg.QueryCanceledError)
+
+
+def locked_db(error: BaseException) -> bool:
+    """Whether the server gave up waiting for a lock that another session holds."""
+    return isinstance(error, asyncpg.LockNotAvailableError)
+
+
 def transient_db(error: BaseException) -> bool:
     """Whether the same transaction may well succeed a little later."""
     match error:

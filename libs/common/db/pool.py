@@ -104,6 +104,8 @@ async def open_pool(
                 "random_page_cost": "1.1",
                 # the server gives up first, so that the connection survives a statement that was merely slow
                 "statement_timeout": str(max(1, round(command_seconds * 900))),
+                # before that, so that waiting for another session is told apart from being slow; after a deadlock has been looked for (1 s)
+                "lock_timeout": str(max(1, round(command_seconds * 600))),
                 "idle_in_transaction_session_timeout": "30000",
             },
         )

@@ -31,6 +31,7 @@ from libs.common.kafka.membership import FencedError, let_the_last_one_have_the_
 from libs.common.kafka.partitions import STOP_BASE, Partitions
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.quiet import quieten_aiokafka
+from libs.common.kafka.standing import STANDING_AFTER
 from libs.common.logging import get_logger
 
 log = get_logger()
@@ -66,7 +67,8 @@ class BatchConsumer:
 
     Readiness: ``unready()``. After ``dlq_run_limit`` dead letters in a row, of those that stop (``errors.Permanent.stops``, bugs of ours), a
     partition is paused where it stands and the others go on; ``unready`` names it and a line says so every minute. It is tried again by itself,
-    after ``stop_base`` at first and later at the pace of ``partitions.STOP_CAP``.
+    after ``stop_base`` at first and later at the pace of ``partitions.STOP_CAP``. ``unready`` also names a partition that has made no progress
+    for ``standing_after`` seconds although records wait.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class BatchConsumer:
         remember: Remember | None = None,
         dlq_run_limit: int = 100,
         stop_base: timedelta = STOP_BASE,
+        standing_after: float = STANDING_AFTER,
         instance_id: str | None = None,
         drain: Drain | None = None,
         start_patience: float = START_PATIENCE,
@@ -117,6 +120,7 @@ class BatchConsumer:
         for subscription in subscriptions:
             source_topic = connection.name(subscription.topic.name)
             partitions = Partitions(subscription.topic.name, source_topic, now, dlq_run_limit, stop_base=stop_base)
+            partitions.standing.after = partitions.onlooker.standing.after = standing_after
             lane = Lane(subscription, partitions, producer, service, now, remember)
             subscriber = self._broker.subscriber(
                 source_topic,
@@ -256,8 +260,8 @@ class BatchConsumer:
             if not joining.done()
         ]
 
-    def unready(self) -> str | None:
-        """Why this consumer cannot do its work, or None."""
+    def unready(self, *, but_away: bool = False) -> str | None:
+        """Why this consumer cannot do its work, or None. ``but_away``: a server that its handlers need and that is away is no reason."""
         if not self._running:
             return "kafka: the consumer is not running"
         if waiting := self._waiting():
@@ -265,7 +269,7 @@ class BatchConsumer:
                 f"{', '.join(waiting)}: waits for its place in the group, until the sessions of killed members are over"
             )
         now = asyncio.get_running_loop().time()
-        reasons = [reason for lane in self._lanes if (reason := lane.unready(now))]
+        reasons = [reason for lane in self._lanes if (reason := lane.unready(now, but_away=but_away))]
         return "; ".join(reasons) or None
 
     async def behind(self, topic: str) -> dict[int, float]:

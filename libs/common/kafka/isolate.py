@@ -1,27 +1,38 @@
 """What becomes of one batch. No Kafka in it: records in, a verdict out.
 
-Rule 1: records are handled in their order; what is handled is always a prefix of each partition.
+Rule 1: records of a line (a partition's records of one key) are handled in their order; what is done with is always a prefix of each partition.
 Rule 2: a record that was not understood is dead before any handler is asked; it costs its neighbours nothing.
 Rule 3: expected trouble (``is_transient``) ends the batch: what came before is done, the rest comes again.
 Rule 4: any other exception halves the batch until one record is left; that one is tried a few times, then it is dead.
-Rule 5: dead letters that stop (what nobody could read, bugs of ours) are counted in a row over batches, by partition. Any other record begins
-        the count anew, whether it was handled or refused. With the limit reached the partition is stopped behind its last dead letter, and
-        nothing more of it is handled.
+Rule 5: dead letters that stop (what nobody could read, bugs of ours, what is too slow) are counted in a row over batches, by partition. Any other
+        record begins the count anew, whether it was handled or refused. With the limit reached the partition is stopped behind its last dead
+        letter, and nothing more of it is handled.
+Rule 6: a record that is too slow alone is found in the same way (``halving``), and dead once it is clear that it is not the database. Until then it
+        and what stands behind it on its line come again; all others are handled, up to ``AHEAD`` records further on, and not handled again when
+        they are read again with it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from libs.common.errors import Permanent
+from libs.common.halving import SEARCH_SECONDS, Faulty, Passed, Pause, Search, TooSlow
 from libs.common.kafka.records import Handle, RawRecord, Received, Rejected
-from libs.common.transience import is_transient
+from libs.common.suspects import Suspects
+from libs.common.transience import is_waiting_for_lock
+
+__all__ = ["STATEMENT_TOO_SLOW", "DeadLetter", "Entry", "Isolation", "Pause", "Verdict"]
 
 T = TypeVar("T")
 
-Pause = Callable[[int], Awaitable[bool]]
-"""Wait before try number n (2 is the second); False means: we are leaving, do not try again."""
+STATEMENT_TOO_SLOW = "statement_too_slow"
+"""The reason of a record's dead letter whose work alone takes longer than a statement may."""
+
+
+AHEAD = 5_000
+"""So many records of a partition at most are read ahead of one that is too slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,7 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Verdict:
-    """How far a batch came. ``next_offsets`` says per partition from where on nothing is done yet."""
+    """How far a batch came. ``next_offsets`` says per partition from where on nothing is done with yet."""
 
     next_offsets: dict[int, int] = field(default_factory=dict)
     dead: list[DeadLetter] = field(default_factory=list)
@@ -48,16 +59,37 @@ class Verdict:
     stopped: set[int] = field(default_factory=set)
     trouble: Exception | None = None
     halvings: int = 0
+    suspected: list[RawRecord] = field(default_factory=list)
+    """Records that turned out to be too slow alone in this batch; they come again."""
+    open_at: dict[int, int] = field(default_factory=dict)
+    """Partitions in which something waits to be tried again while reading goes on, and where the first of that stands."""
+    resume: dict[int, int] = field(default_factory=dict)
+    """Where reading goes on in them, of those in this batch."""
+    wait: float = 0.0
+    """Nothing can be done before so many seconds: what is left waits for the next try of a record that is too slow."""
 
 
 Entry = Received[T] | Rejected
+_Place = tuple[int, int]
+"""partition, offset"""
 
 
 @dataclass(frozen=True, slots=True)
-class Isolation(Generic[T]):
-    """How batches of one subscription are handled.
+class _Fate:
+    """A record's end; ``letter`` None: it was handled."""
 
-    ``tries`` is how often a record that fails alone is tried; ``budget`` is after how many seconds a batch that had to be halved is broken
+    letter: DeadLetter | None = None
+    stops: bool = False
+
+
+_HANDLED = _Fate()
+
+
+@dataclass(slots=True)
+class Isolation(Generic[T]):
+    """How batches of one subscription are handled, and what is remembered from one to the next.
+
+    ``tries`` is how often a record that fails alone is tried; ``budget`` is after how many seconds a batch that had to be cut is broken
     off (the rest comes again), so that the group does not take us for dead.
     """
 
@@ -65,108 +97,178 @@ class Isolation(Generic[T]):
     pause: Pause
     run_limit: int
     tries: int = 3
-    budget: float = 60.0
+    budget: float = SEARCH_SECONDS
+    now: Callable[[], float] | None = None
+    """Seconds, for when what was too slow is tried again; the event loop's time without it."""
+    _suspects: Suspects[_Place] = field(default_factory=Suspects)
+    _fates: dict[_Place, _Fate] = field(default_factory=dict)
+    """Of records behind one whose own is not known yet."""
+    _lines: dict[_Place, Hashable] = field(default_factory=dict)
+    """Of suspects."""
+    _open_at: dict[int, int] = field(default_factory=dict)
+    """By partition the first record whose fate is not known yet, where reading has gone on."""
+
+    def due(self) -> set[int]:
+        """Partitions in which something is to be tried again now: they are to be read again from where it stands."""
+        if not self._open_at:
+            return set()
+        now = asyncio.get_running_loop().time() if self.now is None else self.now()
+        return {partition for partition, _offset in self._suspects.due(now)} & self._open_at.keys()
+
+    def forget(self) -> None:
+        """The partitions were given out anew: what is remembered of their records holds no more."""
+        self._suspects.forget(lambda _place: True)
+        self._fates.clear()
+        self._lines.clear()
+        self._open_at.clear()
 
     async def judge(self, entries: Sequence[Entry[T]], runs: Mapping[int, int]) -> Verdict:
         """Handle ``entries`` (in order); ``runs`` holds, by partition, how many that stop came in a row so far."""
         verdict = Verdict(runs=dict(runs))
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + self.budget
-        waiting = [list(entries)]
-        while waiting:
-            if verdict.halvings and clock() > deadline:
-                break
-            part = self._before_the_limit(
-                [e for e in waiting.pop() if e.record.partition not in verdict.stopped], verdict
-            )
-            batch = [entry for entry in part if isinstance(entry, Received)]
-            bug, attempts = None, 1
-            try:
-                rejected = (await self.handle(batch) or ()) if batch else ()
-            except Exception as error:  # noqa: BLE001 -- the policy for every exception of every handler is here
-                if is_transient(error):
-                    verdict.trouble = error
-                    break
-                if len(batch) > 1:
-                    verdict.halvings += 1
-                    middle = _middle(part)
-                    waiting += [part[middle:], part[:middle]]
-                    continue
-                dead = await self._try_alone(batch, error)
-                if isinstance(dead, Exception):
-                    verdict.trouble = dead
-                    break
-                rejected, attempts, bug = dead
-            self._settle(part, {_place(refusal.record): refusal for refusal in rejected}, attempts, bug, verdict)
+        fates = self._recall(entries) if self._fates or self._suspects or self._open_at else {}
+        search = Search[Received[T], Sequence[Rejected] | None, _Place](
+            self.handle,
+            self._suspects,
+            key=lambda received: _place(received.record),
+            line=lambda received: _line(received.record),
+            tries=self.tries,
+            pause=self.pause,
+            allowed=lambda part: self._before_the_limit(part, entries, fates, runs),
+            budget=self.budget,
+            now=self.now,
+            held=set(self._lines.values()),
+        )
+        waiting = [e for e in entries if isinstance(e, Received) and _place(e.record) not in fates]
+        known = len(fates)
+        async for found in search.run(waiting):
+            match found:
+                case Passed(items, refusals, attempts):
+                    fates |= dict.fromkeys((_place(item.record) for item in items), _HANDLED)
+                    fates |= {_place(refusal.record): _refused(refusal, attempts) for refusal in refusals or ()}
+                case Faulty(item, Permanent() as error, attempts):
+                    refusal = Rejected(item.record, error.reason, error.detail, error.stops)
+                    fates[_place(item.record)] = _refused(refusal, attempts)
+                case Faulty(item, error, attempts):
+                    letter = DeadLetter(item.record, "handler_failed", type(error).__name__, attempts, error)
+                    fates[_place(item.record)] = _Fate(letter, stops=True)
+                case TooSlow(item, error, attempts):
+                    letter = DeadLetter(item.record, STATEMENT_TOO_SLOW, _slowness(error), attempts, error)
+                    fates[_place(item.record)] = _Fate(letter, stops=True)
+        verdict.trouble, verdict.halvings = search.trouble, search.cuts
+        verdict.suspected = [received.record for received in search.suspected]
+        idle = verdict.trouble is None and len(fates) == known
+        self._settle(entries, fates, verdict)
+        self._lines |= {_place(received.record): _line(received.record) for received in search.suspected}
+        self._lines = {place: line for place, line in self._lines.items() if place in self._suspects}
+        ahead = verdict.trouble is None and not search.cut_short and self._go_ahead(entries, verdict)
+        verdict.open_at = dict(self._open_at)
+        if idle and not verdict.next_offsets and not ahead and self._suspects:
+            verdict.wait = self._suspects.wait(search.clock())
         return verdict
 
-    async def _try_alone(
-        self, batch: Sequence[Received[T]], error: Exception
-    ) -> tuple[Sequence[Rejected], int, Exception | None] | Exception:
-        """The refusals of a batch of one, how often it was tried, and the bug it died of; or the expected trouble that came between."""
-        for attempt in range(1, self.tries + 1):
-            if isinstance(error, Permanent):
-                return [Rejected(batch[0].record, error.reason, error.detail, error.stops)], attempt, None
-            if attempt == self.tries:
-                break
-            if not await self.pause(attempt + 1):
-                return error
-            try:
-                return await self.handle(batch) or (), attempt + 1, None
-            except Exception as again:  # noqa: BLE001 -- see judge
-                if is_transient(again):
-                    return again
-                error = again
-        return [Rejected(batch[0].record, "handler_failed", type(error).__name__, stops=True)], self.tries, error
+    def _recall(self, entries: Sequence[Entry[T]]) -> dict[_Place, _Fate]:
+        """What is known already of these; what lies before them in their partitions is not needed any more, unless they are read ahead."""
+        begins = _begins(entries)
+        for partition, begin in begins.items():
+            if begin <= self._open_at.get(partition, begin):
+                self._open_at.pop(partition, None)
+        needed = begins | self._open_at
+        self._suspects.forget(lambda place: place[1] < needed.get(place[0], 0))
+        self._lines = {place: line for place, line in self._lines.items() if place in self._suspects}
+        self._fates = {place: fate for place, fate in self._fates.items() if place[1] >= needed.get(place[0], 0)}
+        return {place: self._fates[place] for e in entries if (place := _place(e.record)) in self._fates}
 
-    def _before_the_limit(self, part: Sequence[Entry[T]], verdict: Verdict) -> list[Entry[T]]:
-        """``part`` up to where, supposing that everything understood will be handled, each partition's limit is reached."""
-        runs = dict(verdict.runs)
-        kept: list[Entry[T]] = []
-        for entry in part:
-            partition = entry.record.partition
-            if runs.get(partition, 0) >= self.run_limit:
+    def _go_ahead(self, entries: Sequence[Entry[T]], verdict: Verdict) -> bool:
+        """Where all that is left waits for a suspect, reading may go on; whether it does anywhere."""
+        ahead = False
+        suspected = {partition for partition, _offset in self._lines}
+        lasts = _lasts(entries)
+        for partition, begin in _begins(entries).items():
+            if partition not in suspected or partition in verdict.stopped:
                 continue
-            kept.append(entry)
-            runs[partition] = runs.get(partition, 0) + 1 if isinstance(entry, Rejected) and entry.stops else 0
-        return kept
+            last = lasts[partition]
+            stands = self._open_at.setdefault(partition, verdict.next_offsets.get(partition, begin))
+            is_near = last < stands + AHEAD
+            verdict.resume[partition] = last + 1 if is_near else stands
+            ahead |= is_near
+        return ahead
 
-    def _settle(
+    def _before_the_limit(
         self,
-        part: Sequence[Entry[T]],
-        refusals: Mapping[tuple[int, int], Rejected],
-        attempts: int,
-        bug: Exception | None,
-        verdict: Verdict,
-    ) -> None:
-        for entry in part:
-            record = entry.record
+        part: Sequence[Received[T]],
+        entries: Sequence[Entry[T]],
+        fates: Mapping[_Place, _Fate],
+        runs: Mapping[int, int],
+    ) -> Sequence[Received[T]]:
+        """``part`` up to where, supposing that everything that is left will be handled, each partition's limit is reached."""
+        if not any(runs.values()) and not any(_stops(entry, fates) for entry in entries):
+            return part
+        counted = dict(runs)
+        over = dict[int, int]()
+        for entry in entries:
+            partition = entry.record.partition
+            if partition in over:
+                continue
+            counted[partition] = counted.get(partition, 0) + 1 if _stops(entry, fates) else 0
+            if counted[partition] >= self.run_limit:
+                over[partition] = entry.record.offset
+        return [e for e in part if e.record.offset <= over.get(e.record.partition, e.record.offset)]
+
+    def _settle(self, entries: Sequence[Entry[T]], fates: dict[_Place, _Fate], verdict: Verdict) -> None:
+        open_ = set(self._open_at)
+        for entry in entries:
+            record, place = entry.record, _place(entry.record)
             if record.partition in verdict.stopped:
                 continue
-            refusal = entry if isinstance(entry, Rejected) else refusals.get(_place(record))
-            if refusal is not None:
-                tried, error = (attempts, bug) if isinstance(entry, Received) else (1, None)
-                verdict.dead.append(DeadLetter(record, refusal.reason, refusal.detail, tried, error))
-            if refusal is None or not refusal.stops:
-                verdict.runs[record.partition] = 0
-                verdict.legible.add(record.partition)
-            else:
+            fate = _refused(entry, 1) if isinstance(entry, Rejected) else fates.get(place)
+            if fate is None:
+                open_.add(record.partition)
+            if fate is None or record.partition in open_:
+                continue
+            self._fates.pop(place, None)
+            fates.pop(place, None)
+            if fate.letter is not None:
+                verdict.dead.append(fate.letter)
+            if fate.stops:
                 verdict.runs[record.partition] = verdict.runs.get(record.partition, 0) + 1
                 if verdict.runs[record.partition] >= self.run_limit:
                     verdict.stopped.add(record.partition)
+            else:
+                verdict.runs[record.partition] = 0
+                verdict.legible.add(record.partition)
             verdict.next_offsets[record.partition] = record.offset + 1
+        self._fates |= fates
 
 
-def _place(record: RawRecord) -> tuple[int, int]:
+def _refused(refusal: Rejected, attempts: int) -> _Fate:
+    letter = DeadLetter(refusal.record, refusal.reason, refusal.detail, attempts)
+    return _Fate(letter, refusal.stops)
+
+
+def _stops(entry: Received[T] | Rejected, fates: Mapping[_Place, _Fate]) -> bool:
+    if isinstance(entry, Rejected):
+        return entry.stops
+    return fates.get(_place(entry.record), _HANDLED).stops
+
+
+def _slowness(error: Exception) -> str:
+    code = getattr(error, "sqlstate", None) or type(error).__name__
+    if is_waiting_for_lock(error):
+        return f"{code}: alone it waits for a lock of another session longer than a statement may, again and again"
+    return f"{code}: alone it takes longer than a statement may (TRANSOM_POSTGRES_TIMEOUT_SECONDS), others do not"
+
+
+def _begins(entries: Sequence[Entry[T]]) -> dict[int, int]:
+    return {entry.record.partition: entry.record.offset for entry in reversed(entries)}
+
+
+def _lasts(entries: Sequence[Entry[T]]) -> dict[int, int]:
+    return {entry.record.partition: entry.record.offset for entry in entries}
+
+
+def _place(record: RawRecord) -> _Place:
     return record.partition, record.offset
 
 
-def _middle(part: Sequence[Entry[T]]) -> int:
-    """Where to cut so that each half holds half of what the handler saw."""
-    half = sum(isinstance(entry, Received) for entry in part) // 2
-    for index, entry in enumerate(part):
-        if isinstance(entry, Received):
-            if half == 0:
-                return index
-            half -= 1
-    return len(part)
+def _line(record: RawRecord) -> Hashable:
+    return (record.partition, record.key) if record.key is not None else _place(record)

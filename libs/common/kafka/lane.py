@@ -24,28 +24,29 @@ from libs.common.events.base import named_type, read_json_object
 from libs.common.events.topics import Topic
 from libs.common.kafka import metrics
 from libs.common.kafka.dead_letter import publish_letters, shapes_of
-from libs.common.kafka.isolate import DeadLetter, Entry, Isolation, Verdict
-from libs.common.kafka.partitions import Partitions, RawBatch
+from libs.common.kafka.isolate import STATEMENT_TOO_SLOW, DeadLetter, Entry, Isolation, Verdict
+from libs.common.kafka.partitions import Partitions, RawBatch, firsts
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Decode, Handle, RawRecord, Received, Rejected, check_headers
 from libs.common.kafka.skipped import Skipped
 from libs.common.kafka.spells import Spell
+from libs.common.kafka.standing import in_words
 from libs.common.logging import get_logger
 from libs.common.tally import Tally, Told
-from libs.common.transience import is_transient
+from libs.common.transience import is_transient, ran_out_of_time
 
 log = get_logger()
 
 T = TypeVar("T")
 
 RETRY_BASE, RETRY_CAP = timedelta(seconds=0.1), timedelta(seconds=5)
-STUCK_AFTER = 120.0
 UNREADABLE_AFTER = 60.0
+SUSPECT_WAIT = 0.25
 REMINDER = 60.0
 DETAIL_IN_LOG = 200
 _STRANGE = frozenset({"unknown_type", "unknown_value", "unknown_version"})
 """Another release wrote it: told apart by the event's type, and somebody must roll out or feed it through again."""
-_LOUD = _STRANGE | {"handler_failed", "batch_too_large", "batch_unreadable"}
+_LOUD = _STRANGE | {"handler_failed", STATEMENT_TOO_SLOW, "batch_too_large", "batch_unreadable"}
 
 
 Remember = Callable[[Sequence[DeadLetter], datetime], Awaitable[None]]
@@ -87,6 +88,8 @@ class Lane(Generic[T]):
     _cause: str = ""
     _troubled_at: float = 0.0
     """How often, why and since when, as long as a partition is in trouble; for the log."""
+    _away: bool = False
+    """Whether that is a server that is away, and not work that takes too long."""
     _began: list[float] = field(default_factory=list)
     """When each batch in hand was taken."""
     _beside: set[asyncio.Task[None]] = field(default_factory=set)
@@ -96,8 +99,13 @@ class Lane(Generic[T]):
     _letters: Tally[tuple[str, str], DeadLetter] = field(default_factory=Tally)
     """By reason, for bugs also by what was raised, for what another release wrote by the event's type."""
 
+    _isolation: Isolation[T] = field(init=False)
+    _assignment: int = 0
+    """Of which assignment the isolation remembers records."""
+
     def __post_init__(self) -> None:
         self._idle.set()
+        self._isolation = Isolation(self.subscription.handle, self._pause, self.partitions.run_limit)
 
     async def on_batch(self, batch: RawBatch) -> None:
         """Handle what Kafka gave. Raises nothing: whatever happens, what is not done comes again."""
@@ -139,8 +147,12 @@ class Lane(Generic[T]):
         partitions = self.partitions
         assignment = partitions.assignment
         metrics.BATCH_RECORDS.labels(topic).observe(len(batch))
-        isolation = Isolation(self.subscription.handle, self._pause, partitions.run_limit)
-        verdict = await isolation.judge([self._understand(raw) for raw in batch], partitions.runs)
+        if self._assignment != assignment:
+            self._assignment = assignment
+            self._isolation.forget()
+        begun = {p: partitions.open_at.get(p, first) for p, first in firsts(batch).items()}
+        partitions.standing.wait_at(begun, asyncio.get_running_loop().time())
+        verdict = await self._isolation.judge([self._understand(raw) for raw in batch], partitions.runs)
         if verdict.halvings:
             metrics.ISOLATIONS.labels(topic).inc()
         if verdict.dead:
@@ -154,11 +166,25 @@ class Lane(Generic[T]):
         await partitions.commit(verdict.next_offsets)
         if assignment != partitions.assignment:
             return  # the commit crossed a rebalance: nothing of this batch is ours to set back or to stop any more
-        partitions.set_back(batch, verdict.next_offsets)
+        partitions.open_at = verdict.open_at
+        partitions.set_back(batch, verdict.next_offsets | verdict.resume)
         partitions.legible(verdict.legible)
         for partition in verdict.stopped:
             partitions.stop(partition, verdict.next_offsets[partition])
         partitions.measure(batch, verdict.next_offsets)
+        for record in verdict.suspected:
+            log.warning(
+                "record.retried",
+                topic=topic,
+                partition=record.partition,
+                offset=record.offset,
+                reason=STATEMENT_TOO_SLOW,
+            )
+        await self._go_on(batch, verdict)
+
+    async def _go_on(self, batch: RawBatch, verdict: Verdict) -> None:
+        """Say what trouble there is, and let some time pass before what is not done is read again."""
+        partitions = self.partitions
         if verdict.trouble is not None:
             if not partitions.troubled:
                 self._trouble, self._cause = 0, ""
@@ -166,10 +192,13 @@ class Lane(Generic[T]):
             partitions.troubled.update(raw.partition for raw in batch)
             await self._after_trouble(verdict.trouble, len(batch))
             return
+        if verdict.wait:
+            await self._wait(min(verdict.wait, SUSPECT_WAIT))
+            return
         partitions.troubled.difference_update(raw.partition for raw in batch)
         self._failures = 0
         if self._trouble and not partitions.troubled:
-            log.info("record.retried", topic=topic, reason="recovered", attempt=self._trouble)
+            log.info("record.retried", topic=self.subscription.topic.name, reason="recovered", attempt=self._trouble)
             self._trouble, self._cause = 0, ""
 
     def _understand(self, raw: "ConsumerRecord[bytes, bytes]") -> Entry[T]:
@@ -238,6 +267,7 @@ class Lane(Generic[T]):
         self._failures += 1
         self._trouble += 1
         cause = type(error).__name__
+        self._away = not ran_out_of_time(error)
         metrics.RETRIES.labels(self.subscription.topic.name, cause).inc()
         if cause != self._cause:
             self._cause = cause
@@ -284,6 +314,7 @@ class Lane(Generic[T]):
     def attend(self, now: float) -> None:
         """Try stopped partitions again when their time has come, and say what was counted; to be asked every few seconds."""
         self.partitions.try_again(now)
+        self.partitions.turn_back(self._isolation.due())
         for told in self._letters.due(now):
             self._tell_letters(told)
 
@@ -301,6 +332,7 @@ class Lane(Generic[T]):
         self.partitions.tell_stopped()
         if (failing := self._unreadable(now)) is not None:
             log.error("consumer.failing", topic=topic, reason=failing.cause, duration_ms=failing.seconds(now) * 1000)
+        self.partitions.standing.tell(topic, now, self.partitions.ours(), self._cause)
         lasted = now - self._troubled_at
         if self.partitions.troubled and lasted >= REMINDER:
             log.warning(
@@ -312,10 +344,10 @@ class Lane(Generic[T]):
         consumer = self.partitions.consumer
         return None if consumer is None or consumer.failing.seconds(now) < UNREADABLE_AFTER else consumer.failing
 
-    def unready(self, now: float) -> str | None:
+    def unready(self, now: float, *, but_away: bool = False) -> str | None:
         """Why this lane needs somebody's attention, or None. ``now`` is the event loop's time.
 
-        Trouble alone is no reason: what is away is another check's concern, and webhooks are taken without PostgreSQL.
+        Trouble is a reason when a partition makes no progress for a minute. ``but_away``: not where a server is away, for who has other work too.
         """
         topic = self.subscription.topic.name
         if self.partitions.stopped:
@@ -326,11 +358,12 @@ class Lane(Generic[T]):
             return f"{topic}: its partitions have been given out anew for {moving:.0f} s, and none has come"
         if (failing := self._unreadable(now)) is not None:
             return f"{topic}: cannot be read for {failing.seconds(now):.0f} s ({failing.cause})"
-        if self._began:
-            busy = now - min(self._began)
-            if busy > STUCK_AFTER:
-                return f"{topic}: one batch has been in hand for {busy:.0f} s"
-        return None
+        if self.partitions.owed_since is not None and now - self.partitions.owed_since > self.partitions.standing.after:
+            return f"{topic}: nothing can be committed for {now - self.partitions.owed_since:.0f} s"
+        standing = self.partitions.standing.too_long(now, self.partitions.ours())
+        if but_away and self._away:
+            standing = {p: seconds for p, seconds in standing.items() if p not in self.partitions.troubled}
+        return in_words(topic, standing, self._cause) if standing else self.partitions.onlooker.why(topic, now)
 
 
 def _of_its_kind(letter: DeadLetter) -> str:

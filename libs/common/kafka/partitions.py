@@ -16,6 +16,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
 from libs.common.kafka import metrics
+from libs.common.kafka.standing import Onlooker, Standing
 from libs.common.logging import get_logger
 
 log = get_logger()
@@ -78,6 +79,12 @@ class Partitions:
     """Since when they are being given out, in the event loop's time; None while it is known which are ours."""
     owed: dict[int, int] = field(default_factory=dict)
     """Handled up to here, but the commit failed."""
+    owed_since: float | None = None
+    """Since when commits fail, in the event loop's time."""
+    open_at: dict[int, int] = field(default_factory=dict)
+    """Partitions in which reading has gone on although a record waits to be tried again, and where that stands."""
+    standing: Standing = field(default_factory=Standing)
+    onlooker: Onlooker = field(default_factory=Onlooker)
     in_hand: InHand = field(default_factory=InHand)
     troubled: set[int] = field(default_factory=set)
     """Partitions whose last batch ended in expected trouble."""
@@ -130,7 +137,10 @@ class Partitions:
                 metrics.COMMIT_FAILURES.labels(self.topic).inc()
                 log.warning("offsets.commit_failed", topic=self.topic, reason=type(error).__name__)
                 if assignment == self.assignment:
+                    if self.owed_since is None:
+                        self.owed_since = asyncio.get_running_loop().time()
                     return
+            self.owed_since = None
             self.owed.clear()  # committed, or no longer ours to commit
 
     async def pay(self) -> None:
@@ -138,17 +148,24 @@ class Partitions:
         if self.owed:
             await self.commit({})
 
-    def set_back(self, batch: RawBatch, next_offsets: Mapping[int, int]) -> None:
-        """Let every partition of ``batch`` that is not done to its end go on from its first record that is not done."""
+    def set_back(self, batch: RawBatch, goes_on_at: Mapping[int, int]) -> None:
+        """Let every partition of ``batch`` go on from there, or from its first record."""
         ends = {raw.partition: raw.offset + 1 for raw in batch}
         for partition, first in firsts(batch).items():
-            offset = next_offsets.get(partition, first)
-            if self.consumer is None or offset == ends[partition]:
-                continue
-            try:
+            offset = goes_on_at.get(partition, first)
+            if offset != ends[partition]:
+                self._seek(partition, offset)
+
+    def turn_back(self, partitions: AbstractSet[int]) -> None:
+        """Read these again from the record that waits to be tried again, unless a batch of them is in hand."""
+        for partition in partitions - self.in_hand.partitions:
+            if partition in self.open_at:
+                self._seek(partition, self.open_at[partition])
+
+    def _seek(self, partition: int, offset: int) -> None:
+        if self.consumer is not None:
+            with suppress(IllegalStateError):  # no longer ours: whoever has it reads from the committed offset
                 self.consumer.seek(self._on_broker(partition), offset)
-            except IllegalStateError:  # no longer ours: whoever has it reads from the committed offset
-                continue
 
     def stop(self, partition: int, offset: int) -> None:
         """Read no more of a partition for a while. It is told when it begins, and from then on by ``tell_stopped``."""
@@ -198,6 +215,10 @@ class Partitions:
         if self.moving_since is None:
             self.moving_since = asyncio.get_running_loop().time()
         self.owed.clear()
+        self.open_at.clear()
+        self.owed_since = None
+        self.standing.clear()
+        self.onlooker.given()
         self.troubled.clear()
         self.reached.clear()
         self._ends.clear()
@@ -232,7 +253,8 @@ class Partitions:
                 return {}
             self._note_end(place)
             partition, now_ms = place.partition, self.now().timestamp() * 1000
-            done = self.reached.get(partition) if partition in self.in_hand.partitions else position
+            waits = partition in self.in_hand.partitions or partition in self.open_at
+            done = self.reached.get(partition) if waits else position
             ages = [now_ms - at_ms for at_ms, end in self._ends.get(partition, ()) if done is not None and end <= done]
             # a clock of this host that was put back makes an old word look like one of the future
             found[partition] = min((age / 1000 for age in ages if age >= 0), default=math.inf)
@@ -259,16 +281,25 @@ class Partitions:
         begun = firsts(batch)
         done = [raw for raw in batch if raw.offset < next_offsets.get(raw.partition, begun[raw.partition])]
         metrics.HANDLED.labels(self.topic).inc(len(done))
-        self.reached |= begun | dict(next_offsets)
+        left = {p: self.open_at.get(p, next_offsets.get(p, first)) for p, first in begun.items()}
+        self.reached |= left
+        ends = {raw.partition: raw.offset + 1 for raw in batch}
+        self.standing.quiet([partition for partition, offset in left.items() if offset == ends[partition]])
+        waits = {partition: offset for partition, offset in left.items() if offset < ends[partition]}
+        self.standing.wait_at(waits, asyncio.get_running_loop().time())
         for partition in begun:
             self._note_end(self._on_broker(partition))
 
     async def tell_lag(self) -> None:
         """Tell how far behind its end each partition is; asks the brokers, which alone know it of one that is not being read."""
         consumer, assignment = self.consumer, self.assignment
-        ours = consumer.assignment() if consumer is not None else frozenset()
-        if consumer is None or self.moving or not ours:
+        if consumer is None or self.moving:
             return
+        ours = consumer.assignment()
+        if not ours:
+            await self.onlooker.look(consumer, self.source_topic)
+            return
+        self.onlooker.given()
         with suppress(KafkaError, TimeoutError):  # away: others tell
             async with asyncio.timeout(ENDS_TIMEOUT):
                 ends = await consumer.end_offsets(list(ours))
@@ -278,9 +309,25 @@ class Partitions:
                     reached = await self._position(place)
                 if assignment != self.assignment:
                     return
+                await self._watch(place, end)
                 if reached is not None:
                     metrics.LAG.labels(self.topic, str(place.partition)).set(max(0, end - reached))
                     self._lagging.add(place.partition)
+
+    async def _watch(self, place: TopicPartition, end: int) -> None:
+        """A partition of which nothing is in hand stands still when reading does not come to its end."""
+        position = await self._position(place)
+        left_alone = self.in_hand.partitions | self.stopped.keys() | self.open_at.keys()
+        if position is None or place.partition in left_alone:
+            return
+        if position >= end:
+            self.standing.quiet([place.partition])
+        else:
+            self.standing.wait_at({place.partition: position}, asyncio.get_running_loop().time())
+
+    def ours(self) -> AbstractSet[int] | None:
+        """The numbers of our partitions; None where there is no consumer yet."""
+        return None if self.consumer is None else {place.partition for place in self.consumer.assignment()}
 
     async def _position(self, place: TopicPartition) -> int | None:
         """From where on a partition is read next; None when that is not known, or the partition not ours any more."""

@@ -6,7 +6,7 @@ import pytest
 import redis.exceptions as redis
 
 from libs.common.errors import ConfigurationError, Permanent, Transient, Undecodable
-from libs.common.transience import is_transient
+from libs.common.transience import is_transient, is_waiting_for_lock, ran_out_of_time
 
 EXPECTED = [
     Transient("away"),
@@ -66,3 +66,20 @@ def test_expected_trouble_is_transient(error: BaseException) -> None:
 @pytest.mark.parametrize("error", NOT, ids=repr)
 def test_what_time_does_not_mend_is_not_transient(error: BaseException) -> None:
     assert not is_transient(error)
+
+
+SLOW = asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+LOCKED = asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+
+
+def test_a_statement_at_its_limit_is_told_apart_from_a_server_that_is_away() -> None:
+    slow = [SLOW, LOCKED, ExceptionGroup("two tasks", [SLOW, ConnectionResetError()])]
+    assert all(ran_out_of_time(error) and is_transient(error) for error in slow)
+    others = [*NOT, *(error for error in EXPECTED if not isinstance(error, asyncpg.QueryCanceledError))]
+    assert not any(ran_out_of_time(error) for error in [*others, ExceptionGroup("two tasks", [SLOW, ValueError()])])
+
+
+def test_waiting_for_a_lock_is_told_apart_from_taking_long() -> None:
+    assert is_waiting_for_lock(LOCKED)
+    assert is_waiting_for_lock(ExceptionGroup("two tasks", [LOCKED]))
+    assert not is_waiting_for_lock(SLOW)

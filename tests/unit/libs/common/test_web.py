@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
+from libs.common.errors import Transient
 from libs.common.web import Readiness, build_app, problem
 
 
@@ -70,3 +71,15 @@ async def test_a_draining_service_is_not_ready_and_alive() -> None:
     async for client in client_of(readiness):
         assert (await client.get("/readyz")).json() == {"type": "about:blank", "title": "draining", "status": 503}
         assert (await client.get("/livez")).status_code == 200
+
+
+async def test_who_is_not_ready_says_why_in_words() -> None:
+    async def stands_still() -> None:
+        raise Transient("webhooks.v1: partition 3 has made no progress for 75 s although records wait")
+
+    async for client in client_of(Readiness({"kafka": stands_still, "postgres": refuses})):
+        answer = (await client.get("/readyz")).json()
+    assert answer["away"] == ["kafka", "postgres"]
+    assert answer["detail"] == (
+        "webhooks.v1: partition 3 has made no progress for 75 s although records wait; no answer from postgres"
+    )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from aiokafka import ConsumerRecord
@@ -15,6 +16,7 @@ from libs.common.kafka.lane import REMINDER, UNREADABLE_AFTER, Lane, Subscriptio
 from libs.common.kafka.lenient import SteadyConsumer
 from libs.common.kafka.partitions import Partitions
 from libs.common.kafka.producer import Producer
+from libs.common.kafka.standing import STANDING_AFTER
 from tests.support.consuming import Handled, text
 from tests.support.logs import LogLines
 
@@ -44,21 +46,51 @@ class Outage:
             raise Transient("the database is away")
 
 
-async def test_trouble_that_lasts_is_told_again_with_its_cause_and_length_and_is_no_reason_to_be_unready(
+class Slowness:
+    def __call__(self, _batch: list[str]) -> None:
+        raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+
+
+async def test_trouble_that_lasts_is_told_again_with_its_cause_and_length_and_makes_unready(
     log_lines: LogLines,
 ) -> None:
     lane = a_lane(Handled(Outage()))
     await lane.on_batch(a_batch())
     now = asyncio.get_running_loop().time()
     lane.remind(now)
-    lane.remind(now + REMINDER)
+    lane.remind(now + REMINDER + 1)
     told = log_lines.of("record.retried")
     assert [(line["reason"], line["level"], "duration_ms" in line) for line in told] == [
         ("Transient", "warning", False),
         ("Transient", "warning", True),
     ]
     assert told[1]["duration_ms"] >= REMINDER * 1000
-    assert lane.unready(now + REMINDER) is None
+    assert lane.unready(now + STANDING_AFTER / 2) is None
+    standing = "webhooks.v1: partition 0 has made no progress for 61 s although records wait (Transient)"
+    assert lane.unready(now + STANDING_AFTER + 1) == standing
+    assert lane.unready(now + STANDING_AFTER + 1, but_away=True) is None
+    [line] = log_lines.of("consumer.standing")
+    assert (line["level"], line["partition"], line["offset"], line["reason"]) == ("error", 0, 7, "Transient")
+
+
+async def test_work_that_is_too_slow_is_nothing_that_is_away() -> None:
+    lane = a_lane(Handled(Slowness()))
+    await lane.on_batch(a_batch(partition=3))
+    later = asyncio.get_running_loop().time() + STANDING_AFTER + 1
+    standing = "webhooks.v1: partition 3 has made no progress for 61 s although records wait (QueryCanceledError)"
+    assert lane.unready(later) == lane.unready(later, but_away=True) == standing
+
+
+async def test_a_handler_that_hangs_makes_unready_and_one_that_comes_back_ready() -> None:
+    answer = asyncio.Event()
+    lane = a_lane(Handled(lambda _batch: answer.wait()))
+    hanging = asyncio.create_task(lane.on_batch(a_batch(partition=5)))
+    await asyncio.sleep(0.01)
+    later = asyncio.get_running_loop().time() + STANDING_AFTER + 1
+    assert lane.unready(later) == "webhooks.v1: partition 5 has made no progress for 61 s although records wait"
+    answer.set()
+    await hanging
+    assert lane.unready(later) is None
 
 
 @pytest.mark.parametrize("ending", ["recovered", "went elsewhere"])
