@@ -80,4 +80,7 @@ async def test_no_lease_is_stolen_no_grace_is_short_and_no_slot_ends_early(skewe
     assert await system.value(read, garage.org_id) == len(slow) + len(lost)
     await judged_by_the_database(system, garage.org_id, began)
     assert not system.leaks()
+    for name, service in system.services.items():
+        (*_, told) = [line for line in system.lines(name) if line["event"] == "clock.apart"]
+        assert round(float(told["detail"].split()[0]), -1) == service.ahead
     assert [line for line in system.lines() if line["event"] in {"task.failed", "service.failed"}] == []

@@ -161,9 +161,11 @@ async def test_closing_while_the_server_is_silent_does_not_hang(own_postgres: Po
 async def test_a_server_that_was_killed_is_used_again_when_it_is_back(own_postgres: PostgresServer) -> None:
     async with opened(own_postgres.address) as pool:
         assert await one(pool) == 1
+        told = pool.now()
         await asyncio.to_thread(own_postgres.kill)
         failure = await failure_of(pool)
         assert isinstance(failure, Transient) or transient_db(failure)
+        assert pool.now() > told  # the server's clock goes on here
         await asyncio.to_thread(own_postgres.start)
         assert await one(pool) == 1
 
@@ -208,3 +210,11 @@ async def test_a_deadlock_passes_and_a_bug_does_not(database: str) -> None:
             assert not transient_db(caught.value)
     assert transient_db(asyncpg.DeadlockDetectedError("deadlock"))
     assert transient_db(asyncpg.CannotConnectNowError("starting up"))
+
+
+async def test_a_pool_knows_the_servers_clock(database: str) -> None:
+    async with opened(database) as pool, pool.acquire() as db:
+        before = await db.fetchval("select clock_timestamp()")
+        told, bound = pool.now(), pool.now.bound
+        after = await db.fetchval("select clock_timestamp()")
+        assert before - bound <= told <= after + bound

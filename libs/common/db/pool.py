@@ -8,18 +8,21 @@ Rule 4: ``json`` and ``jsonb`` columns are Python values in both directions. Str
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import asyncpg
 import orjson
 
-from libs.common.clock import DatabaseClock
+from libs.common.clock import DatabaseClock, utc_now
 from libs.common.db.errors import transient_db
 from libs.common.drain import Drain
 from libs.common.errors import ConfigurationError, Transient
+from libs.common.logging import get_logger
+from libs.common.seldom import Seldom
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -30,6 +33,13 @@ CONNECT_SECONDS = 1.5
 _CLOSE_SECONDS = 2.0
 _JSONB_VERSION = b"\x01"
 _TIME = "select clock_timestamp()"
+_APART = timedelta(seconds=5)
+_TELL_SECONDS = 60.0
+
+Measure = Callable[[Any], Awaitable[None]]
+"""Asks the server on this connection for its time."""
+
+log = get_logger()
 
 
 class Pool:
@@ -38,9 +48,12 @@ class Pool:
     ``now`` is the server's clock: what replicas compare with each other is judged by it. It goes on while the server is away.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, acquire_seconds: float, now: DatabaseClock) -> None:
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", *, acquire_seconds: float, now: DatabaseClock, measure: Measure
+    ) -> None:
         self._pool = pool
         self._acquire_seconds = acquire_seconds
+        self._measure = measure
         self.now = now
 
     @asynccontextmanager
@@ -54,7 +67,7 @@ class Pool:
             raise
         try:
             if self.now.is_due():
-                await _measure(connection, self.now)
+                await self._measure(connection)
             yield cast("Connection", connection)  # the pool's proxy does whatever a connection does
         except asyncpg.InterfaceError as error:
             # the rollback of a transaction whose command was cut short finds the connection gone: say what cut it short
@@ -78,11 +91,18 @@ async def open_pool(
     ``command_seconds`` bounds every command, on the server (``statement_timeout``) and here. Raises ConfigurationError when the server
     cannot be reached or refuses us.
     """
-    clock = DatabaseClock()
+    clock, apart = DatabaseClock(), Seldom(_TELL_SECONDS)
+
+    async def measure(connection: Any) -> None:
+        answered = clock.ask()
+        answered(await connection.fetchval(_TIME))
+        ahead = utc_now() - clock()
+        if abs(ahead) > _APART:
+            apart.happened("host", lambda _times: log.warning("clock.apart", detail=f"{ahead.total_seconds():+.1f} s"))
 
     async def prepare(connection: Any) -> None:
         await _prepare(connection)
-        await _measure(connection, clock)
+        await measure(connection)
 
     try:
         pool = await asyncpg.create_pool(
@@ -112,7 +132,7 @@ async def open_pool(
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ConfigurationError(unreachable(error)) from error
     try:
-        yield Pool(pool, acquire_seconds=min(CONNECT_SECONDS, command_seconds), now=clock)
+        yield Pool(pool, acquire_seconds=min(CONNECT_SECONDS, command_seconds), now=clock, measure=measure)
     finally:
         try:
             async with asyncio.timeout(_CLOSE_SECONDS if drain is None else min(_CLOSE_SECONDS, drain.left())):
@@ -160,11 +180,6 @@ async def _prepare(connection: Any) -> None:
         "jsonb", schema="pg_catalog", format="binary", encoder=_jsonb, decoder=lambda data: orjson.loads(data[1:])
     )
     await connection.set_type_codec("json", schema="pg_catalog", format="binary", encoder=_json, decoder=orjson.loads)
-
-
-async def _measure(connection: Any, clock: DatabaseClock) -> None:
-    answered = clock.ask()
-    answered(await connection.fetchval(_TIME))
 
 
 def _jsonb(value: Any) -> bytes:
