@@ -24,6 +24,7 @@ from datetime import datetime, timedelta
 from libs.common.send_rows import Key
 from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
 from services.sms_bridge.providers import Listed
+from services.sms_bridge.shown import is_line, may_be
 
 SKEW = timedelta(seconds=60)
 """How far the provider's clock may be behind ours."""
@@ -109,17 +110,6 @@ def weigh(
     return seen
 
 
-def may_be(shown: str | None, number: str) -> bool:
-    """Whether a number as a record shows it may be this one: it is, or it is missing or masked and what is left of it agrees."""
-    if not shown or shown == number:
-        return True
-    if ":" in shown:  # an address of another channel
-        return False
-    bare, wanted = shown.removeprefix("+"), number.removeprefix("+")
-    visible = next((at for at, char in enumerate(bare) if not char.isdigit()), len(bare))
-    return visible < len(bare) and wanted.isdigit() and wanted.startswith(bare[:visible])
-
-
 def _taken(lost: Lost, left: Sequence[Listed], fits: Callable[[Listed, Lost], bool]) -> Listed | None:
     return next((r for r in left if r.refusal is None and r.provider_id is not None and fits(r, lost)), None)
 
@@ -160,5 +150,4 @@ def _may_be_of(record: Listed, lost: Lost) -> bool:
 
 
 def _shows_numbers(record: Listed, lost: Lost) -> bool:
-    """Whether neither number is masked; one that the provider leaves out is the one that it was asked for."""
-    return (record.sender or lost.sender, record.to or lost.to) == (lost.sender, lost.to)
+    return is_line(record.sender, lost.sender) and is_line(record.to, lost.to)

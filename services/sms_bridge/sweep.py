@@ -1,7 +1,7 @@
 """Evidence for an SMS whose answer was lost: ids that came late, statuses that echo its reference, then the provider's own list.
 
 What the list proves is said in ``evidence``. Here it is read, once for each pair of numbers and, before its silence proves anything, once for
-each sender: a record whose recipient is masked may be missing from the answer to a question for that recipient. When the list is away, that is
+each sender: a record whose recipient is shown otherwise may be missing from the answer to a question for that recipient. When the list is away, that is
 kept for all replicas. What became of an SMS that is found is kept as if a callback had told it, until the send is settled.
 """
 
@@ -128,18 +128,22 @@ async def _look(
     seen = {key: one for pair, listed in lists.items() for key, one in weighed(pair, listed).items()}
     silent = [pair for pair in lists if any(isinstance(seen[lost.key].evidence, Absent) for lost in pairs[pair])]
     oldest: dict[str, datetime] = {}
+    asked: dict[str, set[str]] = {}
     for sender, to in silent:
         oldest[sender] = min(since[sender, to], oldest.get(sender, now))
-    masked, away = await _read(oldest, lambda sender, at: provider.masked(sender=sender, since=at))
-    ids = {record.provider_id for listed in masked.values() for record in listed if record.provider_id}
+        asked.setdefault(sender, set()).add(to)
+    others, away = await _read(
+        oldest, lambda sender, at: provider.listed_otherwise(sender=sender, to=asked[sender], since=at)
+    )
+    ids = {record.provider_id for listed in others.values() for record in listed if record.provider_id}
     if away or ids:
         async with pool.acquire() as db:
             if away:
                 await queries.list_was_away(db, provider.account, now)
             taken |= await queries.known_ids(db, provider.account, ids)
     for pair in silent:
-        if pair[0] in masked:
-            seen |= weighed(pair, _merged(lists[pair], masked[pair[0]]))
+        if pair[0] in others:
+            seen |= weighed(pair, _merged(lists[pair], others[pair[0]]))
         else:
             seen |= {lost.key: Seen(Unclear()) for lost in pairs[pair] if isinstance(seen[lost.key].evidence, Absent)}
     return seen
@@ -166,10 +170,10 @@ async def _read(
     return {of: listed for of, listed in found if listed is not None}, away
 
 
-def _merged(listed: Sequence[Listed], masked: Sequence[Listed]) -> list[Listed]:
+def _merged(listed: Sequence[Listed], others: Sequence[Listed]) -> list[Listed]:
     """Both, newest first, each record once; one without an id is kept, whatever else is there."""
     known = {record.provider_id for record in listed if record.provider_id is not None}
-    more = [record for record in masked if record.provider_id is None or record.provider_id not in known]
+    more = [record for record in others if record.provider_id is None or record.provider_id not in known]
     return sorted([*listed, *more], key=lambda record: record.created_at, reverse=True)
 
 

@@ -81,6 +81,22 @@ async def test_a_list_without_end_is_enough_once_it_is_too_old(twilio: MakeTwili
     assert await provider.listed(sender=SENDER, to=CUSTOMER, since=utc_now() + timedelta(hours=1)) == []
 
 
+@pytest.mark.parametrize("page_size", [1, 1000])
+async def test_what_is_shown_with_another_number_is_found_by_its_sender(
+    twilio: MakeTwilio, sandbox: SandboxClient, page_size: int
+) -> None:
+    await sandbox.configure(sent_after=0, sms_redact_numbers=True)
+    provider = twilio(page_size=page_size)
+    for text, to in (("ours", CUSTOMER), ("a neighbour's", "+447711000555"), ("another's", CUSTOMER[:-4] + "0000")):
+        await provider.send(an_sms(text, to=to))
+    since = utc_now() - MINUTE
+    assert await provider.listed(sender=SENDER, to=CUSTOMER, since=since) == []
+    found = await provider.listed_otherwise(sender=SENDER, to=[CUSTOMER], since=since)
+    assert [sms.text for sms in found] == ["another's", "ours"]
+    later = utc_now() + timedelta(hours=1)
+    assert await provider.listed_otherwise(sender=SENDER, to=[CUSTOMER], since=later) == []
+
+
 async def test_what_was_sent_long_before_is_not_listed(twilio: MakeTwilio) -> None:
     provider = twilio()
     await provider.send(an_sms())

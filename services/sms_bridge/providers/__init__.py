@@ -7,7 +7,7 @@ Law 3: ``listed`` is the evidence: what the provider itself has on record. It sa
 Law 4: a record is no acceptance yet: providers keep records of what they refused, too. It is read with its status and error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -79,8 +79,8 @@ class SmsProvider(Protocol):
         Raises Transient, ``ListAway`` where the list itself is away.
         """
 
-    async def masked(self, *, sender: str, since: datetime) -> Sequence[Listed]:
-        """What is on record from ``sender`` since then whose recipient is not shown in full, so that ``listed`` may not find it. Raises as that."""
+    async def listed_otherwise(self, *, sender: str, to: Collection[str], since: datetime) -> Sequence[Listed]:
+        """What ``listed`` may not find: records of ``sender`` since then whose recipient is shown as none of ``to``, and may be one. Raises as that."""
 
     async def fate(self, provider_id: str) -> Fate:
         """What the provider has on record of a message that it took. Raises Transient."""

@@ -5,7 +5,7 @@ Source: https://www.twilio.com/docs/messaging/api/message-resource and https://w
 you get a 500 and you retry, it is possible to receive multiple messages".
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -22,6 +22,7 @@ from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownF
 from libs.common.providers.twilio import RUNGS, fault_of, is_of_creation, is_of_sender
 from libs.common.sending.outcomes import MENDING, Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import Fate, ListAway, Listed, OutgoingSms
+from services.sms_bridge.shown import may_be
 
 _API = "/2010-04-01"
 _CONNECT_SHARE = 0.3
@@ -173,18 +174,19 @@ class Twilio:
                 break
         return found
 
-    async def masked(self, *, sender: str, since: datetime) -> Sequence[Listed]:
-        """The records of ``sender`` that a question for their recipient may not find, since then, newest first; raises as ``listed``.
+    async def listed_otherwise(self, *, sender: str, to: Collection[str], since: datetime) -> Sequence[Listed]:
+        """Records of ``sender`` that a question for ``to`` may not find, since then, newest first; raises as ``listed``.
 
-        Twilio masks numbers for a whole account (phone number redaction) or for one message, and whether a masked record is found by ``To`` is
-        not said. A sender may have very many messages, so the first page that is all too old ends the reading.
+        Twilio masks numbers for a whole account (phone number redaction) or for one message, and writes a line as it is dialled elsewhere. Whether
+        it then finds a record by the number that we wrote is not said. A sender may have very many messages, so the first page that is all
+        too old ends the reading.
         """
-        found: list[Listed] = []
+        asked, found = frozenset(to), list[Listed]()
         async for page in self._pages({"From": sender}):
             if page and all(_is_over(sms, since) for sms in page):
                 break
-            found += [sms for sms in page if not _is_over(sms, since) and _is_masked(sms.to)]
-        return found
+            found += [sms for sms in page if not _is_over(sms, since) and sms.to not in asked]
+        return [sms for sms in found if any(may_be(sms.to, number) for number in asked)]
 
     async def _pages(self, query: Mapping[str, str]) -> AsyncIterator[Sequence[Listed]]:
         path, asked = self._messages, dict(query) | {"PageSize": str(self._page_size)}
@@ -259,11 +261,6 @@ def _fate_of(item: Mapping[str, object]) -> Fate:
 
 def _is_over(sms: Listed, since: datetime) -> bool:
     return sms.created_at < since - _SKEW
-
-
-def _is_masked(number: str | None) -> bool:
-    """Whether it is less than a number; that of another channel has a colon."""
-    return not number or (":" not in number and not number.removeprefix("+").isdigit())
 
 
 def _text(item: Mapping[str, object], name: str) -> str | None:

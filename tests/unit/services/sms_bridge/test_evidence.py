@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from libs.common.send_rows import Key
 from libs.common.sending.outcomes import MENDING, Absent, Accepted, Denied, Found, Refused, RetryLater, Unclear
-from services.sms_bridge.evidence import SKEW, Lost, Silence, may_be, weigh
+from services.sms_bridge.evidence import SKEW, Lost, Silence, weigh
 from services.sms_bridge.providers import Listed
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -204,26 +204,3 @@ def test_while_another_call_is_under_way_only_a_text_of_one_call_is_proof() -> N
     for ours, proof in ((lost(), Found((Accepted(ACCOUNT, "SM1"),))), (lost(unique=False), Unclear())):
         assert weigh([ours], [listed()], set(), OVER, account=ACCOUNT, busy=True)[ours.key].evidence == proof
         assert weigh([ours], [], set(), OVER, account=ACCOUNT, busy=True)[ours.key].evidence == Unclear()
-
-
-@pytest.mark.parametrize(
-    ("shown", "may"),
-    [
-        (None, True),
-        ("", True),
-        (TO, True),
-        ("+44770090XXXX", True),
-        ("+4477*******99", True),
-        ("XXXX", True),
-        ("+44770091XXXX", False),
-        ("+447700900555", False),
-        (f"whatsapp:{TO}", False),
-    ],
-)
-def test_a_masked_number_may_be_every_number_that_agrees_with_what_is_left(shown: str | None, *, may: bool) -> None:
-    assert may_be(shown, TO) is may
-
-
-def test_a_sender_that_is_a_name_is_no_number() -> None:
-    assert may_be("AcmeMotors", "AcmeMotors")
-    assert not may_be("AcmeCars", "AcmeMotors")
