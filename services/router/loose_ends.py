@@ -2,13 +2,14 @@
 
 Rule 1: a command without a send goes out again as it stands, ever more rarely, until its deadline: whoever has it already changes nothing.
 Rule 2: at the deadline it ends, and its place in ``sends`` is taken, so that a command which turns up later sends nothing.
-Rule 3: a send that is not settled is its sender's to end; one that was accepted, and of which nothing was heard, ends as ``unknown_outcome``.
+Rule 3: a send that is not settled is its sender's to end. One that still waits an hour after its deadline has no sender, and ends here; one that
+        was called is left to evidence, which only its sender finds. One that was accepted, and of which nothing was heard, ends as ``unknown_outcome``.
 Rule 4: what ended is told, and only then forgotten here.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.ladder import UNKNOWN_OUTCOME
@@ -44,6 +45,7 @@ class LooseEnd(NamedTuple):
     status: str | None
     holds: bool
     state: str | None
+    resends: int | None
     settled_at: datetime | None
     expires_at: datetime | None
     outcome: dict[str, Any] | None
@@ -60,11 +62,11 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """End the message with this reason; ``unsent``: no send exists, and none may come to exist."""
+    """End the message with this reason. ``send``: it is settled; it is missing, and may not come to exist; or it is overdue, and ends first."""
 
     reason: str
     code: str | None = None
-    unsent: bool = False
+    send: Literal["settled", "missing", "overdue"] = "settled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,12 @@ Course = Again | End | Refuse | Wait | Over
 
 def course(end: LooseEnd, now: datetime) -> Course:
     """What to do about it now."""
+    if end.state == "pending" and end.expires_at is not None and now >= end.expires_at + PATIENCE:
+        return End(UNKNOWN_OUTCOME if end.resends else "intent_expired", send="overdue")
     if end.status is None:
         return Over(tell=False)
     if end.state is None and (end.status == "pending" or end.holds):
-        return End("intent_expired", unsent=True) if now >= end.deadline else Again()
+        return End("intent_expired", send="missing") if now >= end.deadline else Again()
     if end.status != "pending":
         return Over(tell=end.status == "failed")
     return _after_its_send(end, now)

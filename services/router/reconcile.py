@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from libs.common import metrics
-from libs.common.db import refusals, slots
+from libs.common.db import refusals, sends, slots
 from libs.common.db.messages import lock_messages, told
 from libs.common.db.slots import Silenced
 from libs.common.db.statuses import LocalFailure, fail_locally
@@ -28,7 +28,19 @@ from libs.common.logging import get_logger
 from libs.common.slots import Slot
 from libs.common.transience import is_transient
 from services.router import reconcile_queries as queries
-from services.router.loose_ends import HEARD_WITHIN, LIFETIME, Again, End, Key, LooseEnd, Over, Refuse, Wait, course
+from services.router.loose_ends import (
+    HEARD_WITHIN,
+    LIFETIME,
+    PATIENCE,
+    Again,
+    End,
+    Key,
+    LooseEnd,
+    Over,
+    Refuse,
+    Wait,
+    course,
+)
 from services.router.present import Event
 from services.router.refusals import on_refusals, update_of
 from services.router.worker import Deps, tell
@@ -60,6 +72,7 @@ class Reconciler:
         return {
             "unsent": self.find_unsent,
             "unheard": self.find_unheard,
+            "overdue": self.find_overdue,
             "loose_ends": self.follow,
             "refusals": self.decide,
         }
@@ -76,6 +89,12 @@ class Reconciler:
     async def find_unheard(self) -> None:
         """Look through the decisions of the day before for messages of which nothing was heard."""
         await self._look_through("unheard", HEARD_WITHIN)
+
+    async def find_overdue(self) -> None:
+        """Look for sends that wait beyond their deadline, because no sender is at work."""
+        now = self.deps.now()
+        async with self.deps.pool.acquire() as db:
+            await queries.find_overdue(db, now - PATIENCE, now, AT_ONCE)
 
     async def _look_through(self, what: queries.Pass, age: timedelta) -> None:
         for _round in range(ROUNDS):
@@ -136,12 +155,15 @@ class Reconciler:
             return
         released: list[Slot] = []
         async with self.deps.pool.acquire() as db, db.transaction():
-            places = await queries.take_places(db, [end for end, what in ended if what.unsent], now)
-            ours = [(end, what) for end, what in ended if not what.unsent or end.key in places]
+            done = await queries.take_places(db, [end for end, what in ended if what.send == "missing"], now)
+            overdue = [(end.key, what.reason) for end, what in ended if what.send == "overdue"]
+            closed = await queries.close(db, overdue, now)
+            ours = [(e, what) for e, what in ended if what.send == "settled" or e.key in done or e.key in closed]
             await fail_locally(db, [LocalFailure(*end.key, what.reason, what.code, now) for end, what in ours])
-            held = [slot for end, what in ours if what.unsent and (slot := _slot(end)) is not None]
+            held = [slot for end, what in ours if what.send != "settled" and (slot := _slot(end)) is not None]
             released = await slots.release(db, held)
             freed = [_slot_freed(silenced, now) for silenced in await slots.newest_silenced(db, released)]
+            await sends.free(db, {(key[0], conversation_id) for key, conversation_id in closed.items()})
             await refusals.keep(db, freed, now)
         await self.deps.slots.align(lost=held)
         metrics.count("transom_reconciled_total", len(ours), outcome="ended")

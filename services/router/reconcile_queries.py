@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
+from uuid import UUID
 
 from libs.common.db.pool import Connection
 from services.router.loose_ends import Key, LooseEnd
@@ -44,6 +45,21 @@ _FIND = {
     "unheard": _SLICE.format(looks_for="m.status = 'pending'"),
 }
 
+# By the index of rows that wait, in the order of their deadlines: where a sender is at work, it finds none.
+_FIND_OVERDUE = """
+insert into loose_ends (org_id, message_id, attempt, deadline, due_at)
+select s.org_id, s.message_id, s.attempt, s.expires_at, $2
+  from (values ('meta'), ('sms')) as p (provider)
+ cross join lateral (
+       select s.org_id, s.message_id, s.attempt, s.expires_at
+         from sends s
+        where s.provider = p.provider and s.state = 'pending' and s.expires_at <= $1
+        order by s.expires_at
+        limit $3) s
+on conflict do nothing
+returning 1
+"""
+
 _TAKE = """
 with due as materialized (
     select t.org_id, t.message_id, t.attempt
@@ -63,7 +79,7 @@ returning e.org_id, e.message_id, e.attempt
 _LOOK = """
 select e.org_id, e.message_id, e.attempt, e.deadline, e.tries, coalesce(a.conversation_id, m.conversation_id, d.conversation_id) as conversation_id,
        d.route, d.channel, d.command::text, m.sequence, coalesce(d.command ->> 'phone_number_id', d.command ->> 'from_number') as account,
-       m.status, d.route = 'bridge' and b.holds is not null as holds, s.state, s.settled_at, s.expires_at, s.outcome
+       m.status, d.route = 'bridge' and b.holds is not null as holds, s.state, s.resends, s.settled_at, s.expires_at, s.outcome
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
   join loose_ends e on e.org_id = u.org_id and e.message_id = u.message_id and e.attempt = u.attempt
   join decisions d on d.org_id = u.org_id and d.intent_id = u.message_id and d.attempt = u.attempt
@@ -86,6 +102,24 @@ select u.org_id, u.message_id, u.attempt, u.provider, u.conversation_id, u.seque
     as u (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, expires_at)
 on conflict do nothing
 returning org_id, message_id, attempt
+"""
+
+_CLOSE = """
+with over as materialized (
+    select s.org_id, s.message_id, s.attempt
+      from unnest($1::text[], $2::uuid[], $3::int[], $4::text[]) as u (org_id, message_id, attempt, reason)
+      join sends s on s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
+     where s.state = 'pending' and s.expires_at <= $5
+     order by s.org_id, s.message_id, s.attempt
+       for update of s skip locked
+)
+update sends s
+   set state = 'failed', settled_at = $5, told = true,
+       outcome = jsonb_build_object('answer', 'refused', 'code', null, 'reason', u.reason)
+  from over
+  join unnest($1::text[], $2::uuid[], $3::int[], $4::text[]) as u (org_id, message_id, attempt, reason) using (org_id, message_id, attempt)
+ where s.org_id = over.org_id and s.message_id = over.message_id and s.attempt = over.attempt
+returning s.org_id, s.message_id, s.attempt, s.conversation_id
 """
 
 _PUT_OFF = """
@@ -147,6 +181,19 @@ async def take_places(db: Connection, ends: Sequence[LooseEnd], now: datetime) -
         return set()
     *columns, deadlines = _columns(rows)
     return {(r[0], r[1], r[2]) for r in await db.fetch(_TAKE_PLACES, *columns, now, deadlines)}
+
+
+async def find_overdue(db: Connection, before: datetime, now: datetime, limit: int) -> None:
+    """Rows of ``sends`` that still wait, though their deadline was before then, become loose ends: of each provider so many."""
+    await db.fetch(_FIND_OVERDUE, before, now, limit)
+
+
+async def close(db: Connection, ends: Sequence[tuple[Key, str]], now: datetime) -> dict[Key, UUID]:
+    """End these sends with that reason, where they still wait and nobody has them; by key, the conversation that each stood in. Before messages are locked."""
+    if not ends:
+        return {}
+    rows = await db.fetch(_CLOSE, *_columns([(*key, reason) for key, reason in sorted(ends)]), now)
+    return {(r[0], r[1], r[2]): r[3] for r in rows}
 
 
 async def put_off(db: Connection, until: Sequence[tuple[Key, datetime]]) -> None:

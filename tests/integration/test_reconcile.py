@@ -15,6 +15,7 @@ from libs.common.events.outbound import OutboundRefused
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
 from libs.common.send_rows import NewSend
+from libs.common.slots import Slot
 from services.router.reconcile import Reconciler
 from tests.support.router import DAY, NOW, Garage, Router, a_router, stored
 from tests.support.topics import OwnTopics
@@ -212,12 +213,40 @@ async def test_an_accepted_message_of_which_nothing_is_heard_ends_as_unknown_and
     assert (await router.message(intent))["reason"] == "unknown_outcome"
 
 
-async def test_a_send_that_waits_is_its_senders_however_long(router: Router) -> None:
+async def test_a_send_that_still_waits_after_its_deadline_has_no_sender_and_ends_with_its_slot(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    intent = garage.intent()
+    told = await router.decide(intent)
+    await arrives(router, told["outbound.sms.v1"][0])
+    behind = garage.intent(content={"kind": "text", "text": "And the bill."})
+    await router.rows("update sends set expires_at = $1", NOW + HOUR)
+    assert nothing(await reconciled(router, 1.9 * HOUR))
+    ended = await reconciled(router, 2.1 * HOUR)
+    assert [u["reason"] for u in ended["delivery.updates.v1"]] == ["intent_expired"]
+    assert await send_states(router) == ["failed"]
+    assert await router.rows("select * from bridge_slots") == []
+    assert [d["route"] for d in (await router.decide(behind))["outbound.decisions.v1"]] == ["bridge"]
+
+
+async def test_a_call_that_is_under_way_is_its_senders_however_long(router: Router) -> None:
     intent, told = await lost(router, await stored(router, Garage()))
     await arrives(router, told["outbound.whatsapp.v1"][0], NOW)
-    for hours in (26, 27, 30):
-        assert nothing(await reconciled(router, hours * HOUR))
+    for state in ("claimed", "unknown", "of_tomorrow"):
+        await router.rows("alter table sends drop constraint if exists sends_state_check")
+        await router.rows("update sends set state = $1", state)
+        for hours in (26, 27, 50):
+            assert nothing(await reconciled(router, hours * HOUR))
     assert (await router.message(intent))["status"] == "pending"
+
+
+async def test_the_slot_is_free_again_though_redis_has_not_heard_of_it(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    bridge, _ = await lost(router, garage)
+    await reconciled(router, DAY + HOUR)
+    slot = Slot(garage.org_id, garage.conversation_id, UUID(bridge["intent_id"]))
+    await router.deps.slots.align(held=[slot])  # as it stands where Redis was away when the slot was given back
+    told = await router.at(NOW + DAY + HOUR).decide(garage.intent())
+    assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge"]
 
 
 async def test_two_reconcilers_at_once_do_it_once(

@@ -1,7 +1,7 @@
 """The statements about ``sends``. A sender's rows are of all tenants; whatever names a row names its org_id.
 
 Lock order of the senders: rows of ``sends`` first, then whatever belongs to them; ``pauses`` after pending rows, and before claimed ones.
-Nobody else locks rows of ``sends`` but a merge of two threads, which waits for none (docs/architecture/data.md).
+Nobody else locks rows of ``sends`` but a merge of two threads and the router's reconciler, which wait for none (docs/architecture/data.md).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
