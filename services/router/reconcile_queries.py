@@ -13,13 +13,14 @@ Pass = Literal["unsent", "unheard"]
 
 _UPTO = "select upto from looked_through where pass = $1 for update skip locked"
 
+# In the order of the index, and without an upper bound: whatever the planner believes of the table, it reads so many entries and no more.
 _NEXT = """
-select coalesce(
-       (select d.decided_at from decisions d
-         where d.command is not null and d.decided_at > $1 and d.decided_at <= $2
+select max(t.at)
+  from (select d.decided_at as at from decisions d
+         where d.command is not null and d.decided_at > $1
          order by d.decided_at
-        offset $3 limit 1),
-       (select max(d.decided_at) from decisions d where d.command is not null and d.decided_at > $1 and d.decided_at <= $2))
+         limit $3) t
+ where t.at <= $2
 """
 
 _LOOKED = "update looked_through set upto = $2 where pass = $1"
@@ -61,18 +62,9 @@ returning 1
 """
 
 _TAKE = """
-with due as materialized (
-    select t.org_id, t.message_id, t.attempt
-      from loose_ends t
-     where t.due_at <= $1
-     order by t.due_at
-     limit $2
-       for update skip locked
-)
 update loose_ends e
    set tries = e.tries + 1, due_at = $1 + least($3::interval * power(3, least(e.tries, 9)), $4::interval)
-  from due
- where e.org_id = due.org_id and e.message_id = due.message_id and e.attempt = due.attempt
+ where e.ctid = any (array(select t.ctid from loose_ends t where t.due_at <= $1 order by t.due_at limit $2 for update skip locked))
 returning e.org_id, e.message_id, e.attempt
 """
 
@@ -144,7 +136,7 @@ async def look_through(
     One replica at a time does it. Whoever is passed over finds nothing.
     """
     upto = await db.fetchval(_UPTO, what)
-    last = None if upto is None else await db.fetchval(_NEXT, upto, until, limit - 1)
+    last = None if upto is None else await db.fetchval(_NEXT, upto, until, limit)
     if last is None:
         return False
     await db.fetch(_FIND[what], upto, last, lifetime, now)

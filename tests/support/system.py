@@ -19,6 +19,7 @@ import asyncpg
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from deploy.local.sandbox.client import SandboxClient
 from deploy.local.servers.ports import LOOPBACK, free_port
@@ -353,6 +354,13 @@ class System:
                 done = committed[place].offset if place in committed else 0
                 found[topic, place.partition] = (end - max(done, 0), end)
         return found
+
+    async def lose(self, *topics: str) -> None:
+        """What lies in these topics is gone, as when its retention has passed."""
+        assert self._admin is not None
+        for topic in topics:
+            ends = await self.told.ends(self.servers.topic_prefix + topic)
+            await self._admin.delete_records({place: RecordsToDelete(before_offset=end) for place, end in ends.items()})
 
     async def members(self, topic: str) -> int:
         """How many replicas share a consumed topic, 0 while they negotiate."""

@@ -29,18 +29,9 @@ delete from refusals r
 """
 
 _TAKE = """
-with due as materialized (
-    select t.org_id, t.intent_id, t.attempt
-      from refusals t
-     where t.waits_since <= $1
-     order by t.waits_since
-     limit $3
-       for update skip locked
-)
 update refusals r
    set waits_since = $2
-  from due
- where r.org_id = due.org_id and r.intent_id = due.intent_id and r.attempt = due.attempt
+ where r.ctid = any (array(select t.ctid from refusals t where t.waits_since <= $1 order by t.waits_since limit $3 for update skip locked))
 returning r.org_id, r.intent_id, r.attempt, r.event
 """
 
