@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 Clock = Callable[[], datetime]
 
-MEASURE_EVERY = 5.0
+MEASURE_EVERY = 1.0
 DRIFT = 0.001
 """How far two hosts' steady clocks may part in a second: twice what a time service may slew."""
 

@@ -1,6 +1,7 @@
 """Migrating while services run: locks, indexes that are built beside the traffic, kills, and the two phases of a release."""
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,9 @@ THINGS = (
     "create table things (id int primary key, x int); insert into things select n, n from generate_series(1, 100) n;"
 )
 INDEX = f"{OUTSIDE}\ncreate index concurrently if not exists things_by_x on things (x);\n"
+NOBODY_MIGRATES = """
+select not exists (select from pg_stat_activity where application_name = 'transom-migrate' and datname = current_database())
+"""
 VALID = "select indisvalid from pg_index where indexrelid = to_regclass('things_by_x')"
 
 
@@ -63,6 +67,19 @@ async def a_long_query(dsn: str) -> AsyncIterator[Connection]:
             yield db
     finally:
         await db.close()
+
+
+@asynccontextmanager
+async def killed(dsn: str, folder: Path) -> AsyncIterator[None]:
+    """A runner as a process of its own, killed with SIGKILL at the end of the block."""
+    victim = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.migrate_victim", dsn, str(folder)), cwd=ROOT
+    )
+    try:
+        yield
+    finally:
+        victim.kill()
+        await victim.wait()
 
 
 async def soon(db: Connection, question: str) -> None:
@@ -150,19 +167,25 @@ async def test_a_runner_killed_while_it_builds_an_index_leaves_what_the_next_one
     )
     async with a_long_query(dsn) as reader:
         await reader.fetch("select * from things")  # the index waits for this one, half built
-        victim = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.support.migrate_victim", dsn, str(folder)), cwd=ROOT
-        )
-        try:
+        async with killed(dsn, folder):
             await soon(db, f"select exists ({VALID})")
-        finally:
-            victim.kill()
-            await victim.wait()
-        await soon(db, "select not exists (select from pg_stat_activity where application_name = 'transom-migrate' and datname = current_database())")  # fmt: skip
+        await soon(db, NOBODY_MIGRATES)
         assert await db.fetchval(VALID) is False
     assert await pending(dsn, folder) == ["0002_post_index.sql"]
     assert await migrate(dsn, folder) == ["0002_post_index.sql"]
     assert await db.fetchval(VALID)
+
+
+async def test_a_runner_killed_in_a_transaction_leaves_nothing_and_its_statement_ends(
+    dsn: str, db: Connection, folder: Path
+) -> None:
+    write(folder, "0002_pre_slow.sql", "insert into things values (500, 1); select pg_sleep(3600);")
+    async with killed(dsn, folder):
+        await soon(db, "select exists (select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database())")  # fmt: skip
+    await soon(db, NOBODY_MIGRATES)
+    assert await db.fetchval("select count(*) from things") == 100
+    write(folder, "0002_pre_slow.sql", "insert into things values (500, 1);")
+    assert await migrate(dsn, folder) == ["0002_pre_slow.sql"]
 
 
 async def test_two_runners_build_one_index_once_and_do_not_wait_for_each_other_in_a_ring(
@@ -257,3 +280,14 @@ async def test_a_service_on_a_newer_schema_says_so_and_goes_on_loudly_where_a_la
             await schema_check(pool, folder)()
             told = log_lines.all()[-1]
             assert (told["event"], told["detail"], told["level"]) == ("schema.newer", f"{name}_x.sql", level)
+
+
+# -- the migrations that there are
+
+
+def test_what_may_be_large_gets_an_index_beside_the_traffic() -> None:
+    """The first fourteen came before the first release."""
+    for migration in migrations()[14:]:
+        made = set(re.findall(r"create\s+table\s+(?:if\s+not\s+exists\s+)?(\w+)", migration.sql, re.IGNORECASE))
+        built = re.findall(r"create\s+(?:unique\s+)?index\s+(?!concurrently)(?:\w+\s+)*?on\s+(\w+)", migration.sql, re.IGNORECASE)  # fmt: skip
+        assert set(built) <= made, f"{migration.name}: create index concurrently if not exists, outside a transaction"
