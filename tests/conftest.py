@@ -6,7 +6,6 @@ own: ``own_kafka``, ``own_postgres``, ``own_valkey``.
 """
 
 import os
-import signal
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +16,7 @@ import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 
+from deploy.local.interrupts import hear_interrupts
 from deploy.local.servers.errors import ServerError
 from deploy.local.servers.kafka import KafkaServer
 from deploy.local.servers.postgres import PostgresServer
@@ -40,8 +40,7 @@ _NEEDS = {"kafka_bootstrap": Kind.KAFKA, "postgres_dsn": Kind.POSTGRES, "redis_s
 
 def pytest_configure(config: pytest.Config) -> None:
     """Settings of the developer's shell are none of the tests', nor are the signals that it ignores for what runs in its background."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    hear_interrupts()
     for name in [name for name in os.environ if name.startswith("TRANSOM_") and not name.startswith("TRANSOM_TEST_")]:
         del os.environ[name]
     config.stash[_SERVERS] = RunServers(os.environ)

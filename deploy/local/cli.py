@@ -12,6 +12,7 @@ from uuid import UUID
 
 import click
 
+from deploy.local.interrupts import hear_interrupts
 from libs.common.errors import TransomError
 
 SERVICES = {
@@ -27,6 +28,7 @@ T = TypeVar("T")
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Keep WhatsApp conversations alive when the 24-hour customer service window closes."""
+    hear_interrupts()
     # What a library complains of is raised as well, in words for a person; a service sets up its own log and loses nothing.
     logging.getLogger().addHandler(logging.NullHandler())
 

@@ -13,9 +13,10 @@ HTTP: Final = 0.4  # requests under way are answered
 BATCHES: Final = 0.55  # batches in hand are finished and committed
 LEAVING: Final = 0.6  # consumers leave their groups
 CALLS: Final = 0.8  # calls to providers under way are answered, and background work ends
-RECORDS: Final = 0.86  # what they brought is recorded
-TELLING: Final = 0.9  # and told
-FLUSHING: Final = 0.96  # producers hand over what they hold
+RECORDS: Final = 0.84  # what they brought is recorded
+TELLING: Final = 0.88  # and told
+FLUSHING: Final = 0.92  # producers hand over what they hold
+HANGING_UP: Final = 0.95  # and end their connections
 CLOSING: Final = 1.0  # pools close
 
 

@@ -9,12 +9,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Literal
 
-from aiokafka.errors import KafkaError
-
 from libs.common.background import repeatedly
 from libs.common.clock import utc_now
 from libs.common.db.errors import transient_db
-from libs.common.db.pool import open_pool
+from libs.common.db.pool import Pool, open_pool
 from libs.common.db.schema import require_schema
 from libs.common.errors import ConfigurationError, Transient
 from libs.common.events.directory import DirectoryChange, decode_directory_change
@@ -30,6 +28,7 @@ from libs.common.settings import secrets_in
 from services.ingest import consent, edge, forget, merges, progress, worker
 from services.ingest.cover import Served
 from services.ingest.numbers import Gate
+from services.ingest.precedence import Precedence
 from services.ingest.settings import IngestSettings
 from services.ingest.together import Together
 from services.ingest.understand import understand
@@ -51,21 +50,25 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
     """Take, store and tell until the service ends; of it what ``role`` says."""
     kafka = settings.kafka_connection("transom-ingest")
     if role == "worker":
-        async with _worker(settings, service, kafka) as consumer:
+        async with (
+            _postgres(settings, service) as pool,
+            _worker(settings, service, kafka, pool, Precedence()) as consumer,
+        ):
             await service.serve(checks={"kafka": lambda: _ready(consumer.unready())})
         return
     async with (
         Producer(kafka, delivery_timeout=EDGE_PATIENCE_SECONDS, drain=service.drain) as for_edge,
         AsyncExitStack() as beside,
     ):
-        work = _Work()
+        gate = Together(for_edge)
+        work = _Work(Precedence(gate))
         if role == "all":
             await beside.enter_async_context(_beside(work, settings, service, kafka))
 
         async def kafka_answers() -> None:
             await _ready(work.unready(role) or await for_edge.unready())
 
-        gate, served = Together(for_edge), Served()
+        served = Served()
         service.turned_away = served.refused
         dsn, seconds = settings.postgres_dsn.get_secret_value(), settings.postgres_timeout_seconds
         async with served.told(dsn, seconds, service, kafka_answers):
@@ -93,6 +96,7 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
 class _Work:
     """How far the worker beside the edge has come."""
 
+    precedence: Precedence
     consumer: BatchConsumer | None = None
     away: bool = False
     ends: asyncio.Event = field(default_factory=asyncio.Event)
@@ -121,25 +125,28 @@ async def _beside(
         work.ends.set()
         if work.consumer is None:
             task.cancel()  # still connecting
-        await asyncio.wait({task})
+        await asyncio.wait({task}, timeout=service.drain.left())
 
 
 async def _work(work: _Work, settings: IngestSettings, service: Service, kafka: KafkaConnection) -> None:
-    tries = 0
-    while not work.ends.is_set():
-        try:
-            async with _worker(settings, service, kafka) as consumer:
-                work.consumer = consumer
-                if work.away:
-                    log.info("dependency.back", dependency="postgres")
-                await work.ends.wait()
-        except ConfigurationError as error:
-            if error.__cause__ is None or isinstance(error.__cause__, KafkaError) or not transient_db(error.__cause__):
-                raise
-            if tries % TELL_TRIES == 0:
-                log.warning("dependency.away", dependency="postgres")
-            tries, work.away = tries + 1, True
-            await asyncio.sleep(CONNECT_AGAIN_SECONDS)
+    async with AsyncExitStack() as opened:
+        tries = 0
+        while True:
+            try:
+                pool = await opened.enter_async_context(_postgres(settings, service))
+            except ConfigurationError as error:
+                if error.__cause__ is None or not transient_db(error.__cause__):
+                    raise
+                if tries % TELL_TRIES == 0:
+                    log.warning("dependency.away", dependency="postgres")
+                tries, work.away = tries + 1, True
+                await asyncio.sleep(CONNECT_AGAIN_SECONDS)
+            else:
+                break
+        work.consumer = await opened.enter_async_context(_worker(settings, service, kafka, pool, work.precedence))
+        if work.away:
+            log.info("dependency.back", dependency="postgres")
+        await work.ends.wait()
 
 
 async def _ready(reason: str | None) -> None:
@@ -148,23 +155,30 @@ async def _ready(reason: str | None) -> None:
 
 
 @asynccontextmanager
-async def _worker(settings: IngestSettings, service: Service, kafka: KafkaConnection) -> AsyncIterator[BatchConsumer]:
-    """Understand, store and tell inside the block."""
-    async with (
-        open_pool(
-            settings.postgres_dsn.get_secret_value(),
-            application_name="transom-ingest",
-            size=settings.postgres_pool_size,
-            command_seconds=settings.postgres_timeout_seconds,
-            drain=service.drain,
-        ) as pool,
-        Producer(kafka, drain=service.drain) as for_worker,
-    ):
+async def _postgres(settings: IngestSettings, service: Service) -> AsyncIterator[Pool]:
+    """The database with the schema. Raises ConfigurationError."""
+    async with open_pool(
+        settings.postgres_dsn.get_secret_value(),
+        application_name="transom-ingest",
+        size=settings.postgres_pool_size,
+        command_seconds=settings.postgres_timeout_seconds,
+        drain=service.drain,
+    ) as pool:
         await require_schema(pool)
+        yield pool
+
+
+@asynccontextmanager
+async def _worker(
+    settings: IngestSettings, service: Service, kafka: KafkaConnection, pool: Pool, precedence: Precedence
+) -> AsyncIterator[BatchConsumer]:
+    """Understand, store and tell inside the block."""
+    async with Producer(kafka, drain=service.drain) as for_worker:
         numbers = Gate(pool)
         deps = worker.Deps(pool, for_worker, settings.window_length, settings.window_doubt, pool.now, numbers)
 
         async def on_webhooks(batch: Sequence[Received[Understood]]) -> Sequence[Rejected]:
+            await precedence.give_way(len(batch))
             return await worker.on_webhooks(batch, deps)
 
         async def on_changes(batch: Sequence[Received[DirectoryChange]]) -> Sequence[Rejected]:

@@ -21,6 +21,10 @@ class Together:
     producer: Producer
     _waiting: list[_Waiting] = field(default_factory=list)
     _under_way: set["asyncio.Task[None]"] = field(default_factory=set)
+    waits: int = 0
+    """Requests that wait for their acknowledgement now."""
+    taken: int = 0
+    """Requests that were acknowledged so far."""
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Return when all are acknowledged. Raises Transient or Permanent, as the producer does."""
@@ -29,7 +33,12 @@ class Together:
         self._waiting.append((records, acknowledged))
         if len(self._waiting) == 1:
             loop.call_soon(self._leave)
-        await acknowledged
+        self.waits += 1
+        try:
+            await acknowledged
+            self.taken += 1
+        finally:
+            self.waits -= 1
 
     def _leave(self) -> None:
         waiting, self._waiting = self._waiting, []

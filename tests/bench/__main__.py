@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from deploy.local.interrupts import hear_interrupts
 from deploy.local.servers.errors import ServerError
 from deploy.local.servers.together import Given, LocalServers
 from libs.common.errors import TransomError
@@ -76,6 +77,7 @@ def _where(servers: LocalServers) -> str:
 def main() -> int:
     """0 when every figure was taken (reached or missed), 1 when one could not be, 2 when the servers do not start."""
     options = _options()
+    hear_interrupts()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic made a moment ago has leaders a moment later
     console = Console(width=None if sys.stdout.isatty() else 150)
     size = QUICK if options.quick else FULL

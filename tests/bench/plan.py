@@ -143,7 +143,7 @@ class Bench:
             await self._rounds("intake", once)
         finally:
             for name in (ALONE, TOGETHER):
-                self._figure(f"intake, {name}", "/s", "more", *([Target("ratio", 0.6)] if name == ALONE else []))
+                self._figure(f"intake, {name}", "/s", "more", Target("ratio", 0.6))
                 self._figure(f"intake p50, {name}", "ms", "less")
                 self._figure(f"intake p99, {name}", "ms", "less", grows=False)
 

@@ -93,6 +93,58 @@ async def test_senders_and_ingest_killed_under_load_lose_nothing_and_double_noth
     await load.settles()
 
 
+STEPS = ("before it joins", "as it joins", "with its place", "at its first batch", "as it drains")
+GROUP_OF = {
+    "router": "outbound.intents.v1",
+    "ingest": "webhooks.v1",
+    "whatsapp-sender": "outbound.whatsapp.v1",
+    "sms-bridge": "outbound.sms.v1",
+}
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(600)
+async def test_services_killed_at_every_step_of_a_restart_come_up_in_the_end_and_lose_nothing(system: System) -> None:
+    load = await under_load(await a_garage(system))
+    async with load.until_it_fell():
+        for step in STEPS:
+            for name in GROUP_OF:
+                await system.services[name].kill()
+                system.services[name].start(system.env)
+            await asyncio.gather(*(comes_to(system, name, step) for name in GROUP_OF))
+        for name in GROUP_OF:
+            await system.services[name].kill()
+        await system.start(*GROUP_OF)
+    await load.settles()
+
+
+async def comes_to(system: System, name: str, step: str) -> None:
+    """Return when a service that was started is at this step; fail when it has ended instead."""
+    service = system.services[name]
+    if step == "before it joins":
+        return
+    if step == "as it joins":
+
+        async def joins() -> bool:
+            state, members = await system.group(GROUP_OF[name])
+            assert service.runs, f"{name} has ended"
+            return state in ("PreparingRebalance", "CompletingRebalance") and members > 1
+
+        await system.until(joins, f"{name} asks for a place")
+        return
+    await service.ready()
+    if step == "at its first batch" and name != "sms-bridge":  # of which there is one per conversation
+        committed = await system.behind([GROUP_OF[name]])
+
+        async def works() -> bool:
+            return await system.behind([GROUP_OF[name]]) != committed
+
+        await system.until(works, f"{name} works")
+    if step == "as it drains":
+        service.terminate()
+        await asyncio.sleep(0.1)
+
+
 async def stall(system: System, provider: Any, reached: Customer, missed: Customer) -> None:
     """The next call for each hangs: one was processed, one was not."""
     for customer, sent in ((reached, True), (missed, False)):

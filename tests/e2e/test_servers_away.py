@@ -21,7 +21,7 @@ from tests.e2e.conftest import SHORT
 from tests.support.garages import LATE, a_garage
 from tests.support.load import under_load
 from tests.support.servers import RunServers
-from tests.support.system import Servers, System
+from tests.support.system import SERVICES, Servers, System
 from tests.support.topics import OwnTopics
 
 
@@ -137,6 +137,27 @@ async def test_while_the_database_is_silent_webhooks_are_taken_and_afterwards_al
     await system.told.hears("inbound.messages.v1", provider_id=wrote["wamid"])
     await system.quiet()
     assert len(await kim.whatsapps()) == 1
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("silent", ["kafka", "postgres"])
+async def test_a_stop_while_a_server_is_silent_fits_its_budget_and_loses_nothing(hurt: Hurt, silent: str) -> None:
+    """An exit code of 0 says that every step had its time and nothing was cut short."""
+    system = hurt.system
+    server: KafkaServer | PostgresServer = getattr(hurt, silent)
+    for name in SERVICES:
+        await system.services[name].stop()
+    await system.start(*SERVICES, DRAIN_SECONDS="8")
+    load = await under_load(await a_garage(system), open_=6, closed=6)
+    async with load.until_it_fell():
+        await asyncio.to_thread(server.pause)
+        try:
+            codes = await asyncio.gather(*(system.services[name].stop() for name in SERVICES))
+        finally:
+            await asyncio.to_thread(server.resume)
+    assert codes == [0] * len(SERVICES)
+    await system.start(*SERVICES)
+    await load.settles()
 
 
 async def unready(system: System, name: str) -> bool:

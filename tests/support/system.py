@@ -112,9 +112,13 @@ class ServiceProcess:
 
     async def stop(self) -> int:
         """SIGTERM; its exit code."""
+        self.terminate()
+        return await self._gone()
+
+    def terminate(self) -> None:
+        """SIGTERM, and nothing else."""
         assert self._process is not None
         self._process.terminate()
-        return await self._gone()
 
     async def _gone(self) -> int:
         assert self._process is not None

@@ -41,6 +41,7 @@ REBALANCE_PATIENCE = (
     4.0  # a batch in hand may finish and commit before its partitions go; less than the session timeout
 )
 START_PATIENCE = 10.0  # then a service answers HTTP, and goes on waiting for its place in the group
+HANG_UP_SECONDS = 0.5
 DRAIN_SECONDS = 15.0  # of a consumer that no service drains
 COMMIT_AGAIN = timedelta(seconds=2)
 LAG_EVERY = timedelta(seconds=5)
@@ -219,9 +220,14 @@ class BatchConsumer:
         for joining in self._joining:
             joining.cancel()
         leaving = asyncio.create_task(self._broker.stop())
-        await asyncio.wait({leaving, *self._joining}, timeout=patience)
+        await asyncio.wait({leaving}, timeout=patience)
+        if not leaving.done():
+            hanging_up = [s.consumer._client.close() for s in self._subscribers if s.consumer is not None]  # noqa: SLF001 -- no public way
+            ends = {leaving, *self._joining, *(asyncio.ensure_future(each) for each in hanging_up)}
+            await asyncio.wait(ends, timeout=HANG_UP_SECONDS)  # whoever waited for an answer learns that none comes
         if not leaving.done():
             leaving.cancel()
+            log.warning("consumer.left_behind", reason="timeout")
         elif (error := leaving.exception()) is not None:
             log.warning("consumer.left_behind", reason=type(error).__name__)
 

@@ -12,14 +12,14 @@ Rule 4: a refusal by the broker leaves a gap in the idempotent producer's sequen
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from libs.common.drain import FLUSHING, Drain
+from libs.common.drain import FLUSHING, HANGING_UP, Drain
 from libs.common.errors import ConfigurationError, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.connection import KafkaConnection
@@ -29,6 +29,7 @@ from libs.common.kafka.quiet import quieten_aiokafka
 from libs.common.kafka.records import Headers
 
 FLUSH_SECONDS = 5.0  # of a producer that no service drains
+HANG_UP_SECONDS = 0.5
 METADATA_SECONDS = 2.0
 BATCH_BYTES = 256 * 1024
 # What a batch of one record adds to key, value and header bytes: the batch header (61) and the record's own lengths.
@@ -79,7 +80,11 @@ class Producer:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        await self.stop(FLUSH_SECONDS if self._drain is None else self._drain.left(FLUSHING))
+        drain = self._drain
+        if drain is None:
+            await self.stop()
+        else:
+            await self.stop(drain.left(FLUSHING), lambda: drain.left(HANGING_UP))
 
     async def start(self) -> None:
         """Connect. Raises ConfigurationError when the brokers cannot be reached in time."""
@@ -92,11 +97,15 @@ class Producer:
                 " is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?"
             ) from error
 
-    async def stop(self, timeout: float = FLUSH_SECONDS) -> None:  # noqa: ASYNC109 -- a bound on a flush, not a cancellation
-        """Flush what is under way, at most ``timeout`` seconds, and disconnect."""
+    async def stop(
+        self,
+        timeout: float = FLUSH_SECONDS,  # noqa: ASYNC109 -- a bound on a flush, not a cancellation
+        then: Callable[[], float] = lambda: HANG_UP_SECONDS,
+    ) -> None:
+        """Flush what is under way, at most ``timeout`` seconds, and disconnect; ``then`` is asked how long that may take."""
         inner, self._inner = self._inner, None
         if inner is not None:
-            await _end(inner, timeout)
+            await _end(inner, timeout, then)
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Return when all are acknowledged; in one partition they stand in the order given.
@@ -209,13 +218,13 @@ class Producer:
         return inner
 
 
-async def _end(inner: AIOKafkaProducer, patience: float) -> None:
+async def _end(inner: AIOKafkaProducer, patience: float, then: Callable[[], float] = lambda: HANG_UP_SECONDS) -> None:
     """Stop an aiokafka producer, which alone would wait for ever for batches that cannot be delivered."""
     stopping = asyncio.ensure_future(inner.stop())
     done, _ = await asyncio.wait([stopping], timeout=patience)
     if not done:
         inner._message_accumulator.fail_all(KafkaError("the producer is being stopped"))  # noqa: SLF001 -- no public way
-        await asyncio.wait([stopping], timeout=0.5)
+        await asyncio.wait([stopping], timeout=min(HANG_UP_SECONDS, then()))
     if stopping.done():
         stopping.exception()
     else:

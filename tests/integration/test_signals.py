@@ -1,0 +1,103 @@
+"""Commands that a shell started with SIGINT and SIGHUP ignored end when they are asked to, and leave no child."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psutil
+import pytest
+
+from tests.support.command import COMMAND, environment
+from tests.support.orphans import ends_with_us
+from tests.support.sandbox import ROOT
+from tests.support.signals import USUAL, ignoring
+from tests.support.waiting import DEADLINE_SECONDS, eventually
+
+INTENT = "0190d5c0-0000-7000-8000-000000000000"
+COMMANDS = {
+    "migrate": ("migrate",),
+    "topics": ("topics",),
+    "explain": ("explain", INTENT),
+    "replay": ("replay", "--dlq"),
+    "run": ("run", "router", "--port", "0"),
+    "edge": ("run", "ingest", "--role", "edge", "--port", "0"),
+}
+
+
+@asynccontextmanager
+async def deaf() -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """The address of a server that takes connections and says nothing, and whether one came."""
+    asked = asyncio.Event()
+    open_: list[asyncio.StreamWriter] = []
+
+    async def take(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_.append(writer)
+        asked.set()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    try:
+        host, port = server.sockets[0].getsockname()
+        yield f"{host}:{port}", asked
+    finally:
+        for writer in open_:
+            writer.transport.abort()
+        server.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_every_command_ends_on_a_stop_while_it_waits_for_a_server(number: signal.Signals) -> None:
+    await asyncio.gather(*(ends(name, number) for name in COMMANDS))
+
+
+async def ends(name: str, number: signal.Signals) -> None:
+    """Start it as ``nohup`` in a script's background does, stop it while it waits, and look for what it left."""
+    async with deaf() as (address, asked):
+        env = environment(
+            KAFKA_BOOTSTRAP=address,
+            POSTGRES_DSN=f"postgresql://transom@{address}/transom",
+            REDIS_URL=f"redis://{address}/0",
+            META_APP_SECRETS="secret",
+            META_VERIFY_TOKEN="token",
+        )
+        process = await asyncio.create_subprocess_exec(
+            *ignoring(USUAL),
+            *COMMAND,
+            *COMMANDS[name],
+            cwd=ROOT,
+            env=env,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        ends_with_us(process.pid)
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await asked.wait()
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGHUP)  # as nohup wants it: nothing happens
+            process.send_signal(number)
+            _, said = await asyncio.wait_for(process.communicate(), DEADLINE_SECONDS)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        # of a service 0, of another command what Python or click makes of it; 2 would say that it waited for its server to the end
+        assert process.returncode in (0, 1, 130, -number), (name, process.returncode, said)
+        await eventually(lambda: not [child for child in children if child.is_running()], f"{name} left nothing")
+
+
+async def test_the_sandbox_ends_on_a_stop() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = await asyncio.create_subprocess_exec(
+            *ignoring(USUAL),
+            *(sys.executable, "-m", "deploy.local.sandbox", "--port", "0"),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        ends_with_us(process.pid)
+        assert process.stdout is not None
+        assert b"ready" in await process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(number)
+        assert await asyncio.wait_for(process.wait(), DEADLINE_SECONDS) == 0
