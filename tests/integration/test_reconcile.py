@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import orjson
 import pytest
 
 from libs.common.db import refusals, sends
+from libs.common.db.statuses import ProviderId, ProviderStatus, receive_statuses, store_provider_ids
 from libs.common.errors import Transient
 from libs.common.events.outbound import OutboundRefused
 from libs.common.kafka.connection import KafkaConnection
@@ -55,6 +57,27 @@ async def arrives(router: Router, command: Mapping[str, Any], at: datetime = NOW
 
 async def send_states(router: Router) -> list[str]:
     return [row["state"] for row in await router.rows("select state from sends")]
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "session": {},
+    "bridge": {},
+    "sms": {"channel": "sms"},
+    "brief": {"expires_at": "2026-11-22T12:40:00Z"},
+}
+STEP = {
+    "nothing": "with s as (update sends set state = 'accepted', settled_at = $2, told = true where message_id = $1),"
+    " b as (update bridge_slots set held_until = $2 where intent_id = $1)"
+    " update messages set status = 'delivered', seq = 2, delivered_at = $2 where message_id = $1",
+    "the answer": "with b as (update bridge_slots set held_until = $2 where intent_id = $1)"
+    " update sends set state = 'accepted', settled_at = $2::timestamptz + interval '20 hours' where message_id = $1",
+    "every status": "with b as (update bridge_slots set held_until = $2 where intent_id = $1)"
+    " update sends set state = 'accepted', settled_at = $2, told = true where message_id = $1",
+    "the refusal": "with b as (delete from bridge_slots where intent_id = $1)"
+    " update sends set state = 'refused', settled_at = $2, told = true, outcome = '{\"reason\": \"transient\"}' where message_id = $1",
+    "the sender": "update sends set due_at = $2 where message_id = $1",
+}
+"""What its sender wrote before it was gone for good. A bridge that was accepted has its hold."""
 
 
 def nothing(told: Events) -> bool:
@@ -231,11 +254,9 @@ async def test_a_send_that_still_waits_after_its_deadline_has_no_sender_and_ends
 async def test_a_call_that_is_under_way_is_its_senders_however_long(router: Router) -> None:
     intent, told = await lost(router, await stored(router, Garage()))
     await arrives(router, told["outbound.whatsapp.v1"][0], NOW)
-    for state in ("claimed", "unknown", "of_tomorrow"):
-        await router.rows("alter table sends drop constraint if exists sends_state_check")
-        await router.rows("update sends set state = $1", state)
-        for hours in (26, 27, 50):
-            assert nothing(await reconciled(router, hours * HOUR))
+    await router.rows("update sends set state = 'unknown'")
+    for hours in (26, 50):
+        assert nothing(await reconciled(router, hours * HOUR))
     assert (await router.message(intent))["status"] == "pending"
 
 
@@ -247,6 +268,65 @@ async def test_the_slot_is_free_again_though_redis_has_not_heard_of_it(router: R
     await router.deps.slots.align(held=[slot])  # as it stands where Redis was away when the slot was given back
     told = await router.at(NOW + DAY + HOUR).decide(garage.intent())
     assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge"]
+
+
+async def test_a_refusal_by_a_late_status_is_kept_until_it_is_decided_on(router: Router) -> None:
+    garage = await stored(router, Garage())
+    intent, told = await lost(router, garage)
+    await arrives(router, told["outbound.whatsapp.v1"][0])
+    message_id = UUID(intent["intent_id"])
+    wamid = ProviderId("meta", garage.number, "wamid.1", garage.org_id, message_id, message_id, 1)
+    failed = ProviderStatus("meta", garage.number, "wamid.1", "failed", NOW + timedelta(seconds=5), "131047")
+    async with router.pool.acquire() as db, db.transaction():
+        await router.rows("update sends set state = 'accepted', claimed_at = $1, settled_at = $1, told = true", NOW)
+        await store_provider_ids(db, [wamid], NOW)
+        [refusal] = (await receive_statuses(db, [failed], NOW)).refusals
+    assert refusal.reason == "window_closed"
+    told = await reconciled(router, AFTER)
+    assert [(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]] == [(2, "bridge")]
+
+
+async def test_a_router_that_dies_between_deciding_on_a_refusal_and_telling_it_tells_it_later(router: Router) -> None:
+    garage = await stored(router, Garage())
+    await lost(router, garage)
+    intent, _ = await lost(router, garage)
+    await router.rows("update conversations set refused_at = $1", NOW)
+    async with router.pool.acquire() as db:
+        await refusals.keep(db, [garage.refusal(intent)], NOW)
+    deps = router.at(NOW + AFTER).deps
+    await deps.producer.__aexit__()
+    with pytest.raises(Transient):
+        await Reconciler(deps, AFTER).decide()
+    assert (await router.message(intent))["attempt"] == 2
+    await deps.producer.__aenter__()
+    told = await reconciled(router, 2 * AFTER)
+    assert [(d["intent_id"], d["attempt"]) for d in told["outbound.decisions.v1"]] == [(intent["intent_id"], 2)]
+    assert {c["message_id"] for c in told["outbound.sms.v1"]} == {intent["intent_id"]}
+    assert await router.rows("select * from refusals") == []
+
+
+async def test_whatever_is_lost_at_whichever_step_every_intent_ends_in_time(router: Router) -> None:
+    """A session, a bridge, plain text by SMS, one with a deadline of its own; each with every loss."""
+    lossy: dict[str, tuple[str, str]] = {}
+    intents = []
+    for kind, loss in product(KINDS, (*STEP, "the command")):
+        garage = await stored(router, Garage.closed() if kind == "bridge" else Garage())
+        intents.append(garage.intent(**KINDS[kind]))
+        lossy[intents[-1]["intent_id"]] = kind, loss
+    told = await router.decide(*intents)
+    commands = [*told["outbound.whatsapp.v1"], *told["outbound.sms.v1"]]
+    assert len(commands) == len(intents)
+    for command in commands:
+        _, loss = lossy[command["message_id"]]
+        if loss != "the command":
+            await arrives(router, command)
+            await router.rows(STEP[loss], UUID(command["message_id"]), NOW)
+    for after in (AFTER, HOUR, 2 * HOUR, DAY + HOUR, 26 * HOUR, 28 * HOUR, 52 * HOUR, 80 * HOUR):
+        await reconciled(router, after)
+    left = await router.rows("select message_id, status from messages where status in ('pending', 'sent')")
+    assert [(lossy[str(row["message_id"])], row["status"]) for row in left] == []
+    assert await router.rows("select * from bridge_slots where held_until = 'infinity'") == []
+    assert await router.rows("select * from loose_ends") == await router.rows("select * from refusals") == []
 
 
 async def test_two_reconcilers_at_once_do_it_once(

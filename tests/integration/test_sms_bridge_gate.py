@@ -110,6 +110,8 @@ async def test_a_customer_who_wrote_meanwhile_is_answered_where_he_wrote(
     updates, refusals = await world.told()
     assert updates == []
     assert [(r.intent_id, r.attempt, r.reason) for r in refusals] == [(command.message_id, 1, "window_open")]
+    kept = await world.value("select event ->> 'reason' from refusals where intent_id = $1", command.message_id)
+    assert kept == "window_open"  # until the router has decided
     assert await world.slot() == (None, None)
     assert (await world.message(command.message_id))["status"] == "pending"
     assert await sandbox.sms() == []
