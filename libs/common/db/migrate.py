@@ -202,7 +202,7 @@ async def _oldest(db: Any) -> str:
     """Who has probably got it, for the one that must find out: the oldest transaction; no text of any statement."""
     found: Mapping[str, Any] | None = await db.fetchrow(_OLDEST)
     if found is None:
-        return "no transaction is open any more"
+        return "no open transaction is seen any more"
     return f"the oldest transaction is {found['seconds']} s old: pid {found['pid']}, {found['application_name'] or 'nameless'}"
 
 
