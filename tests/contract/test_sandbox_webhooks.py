@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -42,8 +43,7 @@ SOON = {
     "delivered_after": 0.01,
     "read_after": 0.01,
     "failed_after": 0.01,
-    "retry_first": 0.02,
-    "retry_most": 0.05,
+    "pace": 3000,
 }
 
 
@@ -155,6 +155,41 @@ async def test_a_webhook_is_repeated_until_the_answer_is_exactly_200(
     [webhook] = await sandbox.webhooks()
     assert [attempt["status"] for attempt in webhook["attempts"]] == [503, 201, 204, 200]
     assert webhook["delivered"]
+
+
+async def test_meta_tries_again_after_growing_pauses_of_minutes_and_hours_in_compressed_time(
+    sandbox: SandboxClient, hook_inbox: HookInbox
+) -> None:
+    await sandbox.configure(pace=36_000)  # an hour takes a tenth of a second
+    hook_inbox.answers.extend([503] * 10)
+    await sandbox.customer_writes(NUMBER_ID, CUSTOMER)
+    await hook_inbox.got(11)
+    await sandbox.settled()
+    [webhook] = await sandbox.webhooks()
+    at = [attempt["at"] for attempt in webhook["attempts"]]
+    hours = [(after - before) * 10 for before, after in pairwise(at)]
+    asked = [min(60 * 2**n, 6 * 3600) / 3600 for n in range(10)]
+    assert all(waited >= wanted for waited, wanted in zip(hours, asked, strict=True))
+    assert webhook["again_at"] is None
+
+
+async def test_what_waits_to_be_tried_again_can_be_tried_now(sandbox: SandboxClient, hook_inbox: HookInbox) -> None:
+    await sandbox.configure(pace=1)  # Meta's own pauses: a minute at first
+    hook_inbox.answers.extend([503, 503])
+    await sandbox.customer_writes(NUMBER_ID, CUSTOMER)
+    for tries in (1, 2):
+        await hook_inbox.got(tries)
+        await sandbox.until(lambda: waits(sandbox))
+        [webhook] = await sandbox.webhooks()
+        assert webhook["again_at"] - webhook["attempts"][-1]["at"] > 59 * tries
+        assert await sandbox.retry_webhooks() == 1
+    await hook_inbox.got(3)
+    await sandbox.settled()
+    assert await sandbox.retry_webhooks() == 0
+
+
+async def waits(sandbox: SandboxClient) -> bool:
+    return bool((await sandbox.outstanding())["waiting"])
 
 
 async def test_statuses_can_come_in_reverse_and_twice(
@@ -317,7 +352,7 @@ async def test_an_immediate_provider_sends_no_webhooks(
     await sandbox.customer_writes(NUMBER_ID, CUSTOMER)
     assert (await providers.text())[0] == 200
     assert (await providers.sms(FORM | {"StatusCallback": f"{hook_inbox.url}/twilio"}))[0] == 201
-    assert await sandbox.outstanding() == {"under_way": 0, "held": 0, "lost": 0, "flowing": True}
+    assert await sandbox.outstanding() == {"under_way": 0, "waiting": 0, "held": 0, "lost": 0, "flowing": True}
     assert hook_inbox.posts == []
 
 

@@ -29,7 +29,8 @@ APP_SECRET, VERIFY_TOKEN, GRAPH_TOKEN = "sandbox-app-secret", "sandbox-verify-to
 TWILIO_SID, TWILIO_TOKEN = "AC" + "0" * 32, "sandbox-twilio-token"
 NUMBER_ID, CUSTOMER = "106400000000001", "+447700900999"
 ROOT = Path(__file__).parents[2]
-CALM = {"shuffle": 0, "repeat": 0, "batch": 0}
+CALM = {"shuffle": 0, "repeat": 0, "batch": 0, "pace": 240}
+"""No disorder, and a minute of Meta's pauses takes a quarter of a second."""
 ANSWER_SECONDS = 40
 
 

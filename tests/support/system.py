@@ -228,6 +228,7 @@ class System:
         await self.start(*(name for name in SERVICES if not self.services[name].runs))
         await self.sandbox.clear_faults()
         await self.sandbox.release_webhooks()
+        await self.sandbox.retry_webhooks()
         await self.sandbox.configure(shuffle=0, repeat=0, batch=0, day_seconds=DAY, reengagement="late", webhooks=True)
 
     def _process(self, service: str, name: str) -> ServiceProcess:

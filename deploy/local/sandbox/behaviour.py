@@ -41,9 +41,11 @@ class Behaviour(BaseModel):
     repeat: Chance = 0.1
     batch: Chance = 0.1
     batch_wait: Seconds = 0.05
-    retry_first: Annotated[float, Field(gt=0)] = 0.25
-    """Seconds before the second try of a webhook; doubled each time up to ``retry_most``, for seven days."""
-    retry_most: Annotated[float, Field(gt=0)] = 8.0
+    retry_first: Annotated[float, Field(gt=0)] = 60
+    """Seconds of Meta's before a webhook is tried again; doubled each time up to ``retry_most``, for seven days."""
+    retry_most: Annotated[float, Field(gt=0)] = 6 * 3600
+    pace: Annotated[float, Field(gt=0)] = 1
+    """So many seconds of a provider's pass in one of ours between two tries of a webhook. 60: a minute takes a second."""
     sms_trial: bool = False
     """Twilio writes a trial account's words before every text."""
     sms_smart_encoding: bool = False

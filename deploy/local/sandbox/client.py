@@ -180,8 +180,12 @@ class SandboxClient:
             ]
         )
 
+    async def retry_webhooks(self) -> int:
+        """Meta tries now what it would try after a pause; answers how many webhooks that are."""
+        return int((await self._call("POST", "webhooks/retry"))["tried"])
+
     async def outstanding(self) -> Json:
-        """``{under_way, held, lost, flowing}``."""
+        """``{under_way, waiting, held, lost, flowing}``; ``waiting``: of those under way, until they are tried again."""
         return await self._call("GET", "webhooks/outstanding")
 
     async def settled(self, seconds: float = 10.0) -> None:

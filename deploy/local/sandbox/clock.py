@@ -12,3 +12,8 @@ def unix_now() -> float:
 def utc(seconds: float) -> datetime:
     """The same instant as an aware datetime."""
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def ours(seconds: float, pace: float) -> float:
+    """How long a provider's ``seconds`` take here, where so many of them pass in one of ours."""
+    return seconds / pace

@@ -114,6 +114,7 @@ class Control:
             web.get(f"{base}/webhooks/outstanding", self._outstanding),
             web.post(f"{base}/webhooks/hold", self._hold),
             web.post(f"{base}/webhooks/release", self._release),
+            web.post(f"{base}/webhooks/retry", self._try_again),
         ]
 
     async def _health(self, _request: web.Request) -> web.Response:
@@ -222,6 +223,9 @@ class Control:
     async def _hold(self, _request: web.Request) -> web.Response:
         self._world.postman.hold()
         return web.json_response({})
+
+    async def _try_again(self, _request: web.Request) -> web.Response:
+        return web.json_response({"tried": self._world.postman.try_again()})
 
     async def _release(self, request: web.Request) -> web.Response:
         how = await _read(request, Release)

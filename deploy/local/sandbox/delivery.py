@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from deploy.local.sandbox.behaviour import Behaviour
-from deploy.local.sandbox.clock import unix_now
+from deploy.local.sandbox.clock import ours, unix_now
 from deploy.local.sandbox.hooks import Hook, pack
 from deploy.local.sandbox.ledger import Shelf
 from deploy.local.sandbox.shapes import Json
@@ -19,7 +19,8 @@ OUTSTANDING_MOST = 50_000
 """Chains and retries alive at once; what comes on top is lost, and counted."""
 AT_ONCE = 64
 PATIENCE = aiohttp.ClientTimeout(total=10)
-DAYS_OF_RETRIES = 7
+SECONDS_OF_RETRIES = 7 * 86400
+TWILIO_AGAIN = 15.0
 OK = 200
 
 Order = Literal["as_held", "reversed", "shuffled"]
@@ -37,6 +38,8 @@ class Postman:
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._again = asyncio.Event()
+        self._waiting = 0
         self._held: list[Hook] = []
         self._parcel: list[Hook] = []
         self.shelf = Shelf(0)
@@ -64,9 +67,10 @@ class Postman:
         self.lost = 0
 
     def outstanding(self) -> Json:
-        """How much is under way (chains, retries, parcels), how much is held, how much was lost."""
+        """How much is under way (chains, retries, parcels), how much of it waits to be tried again, how much is held, how much was lost."""
         return {
             "under_way": len(self._tasks),
+            "waiting": self._waiting,
             "held": len(self._held),
             "lost": self.lost,
             "flowing": self._flowing.is_set(),
@@ -116,6 +120,12 @@ class Postman:
             ]
         self._spawn(self._post_all([parcel for parcel in parcels for _ in range(times)]))
         return count
+
+    def try_again(self) -> int:
+        """Try all that waits for its next try now, whatever its pause; returns how many that are."""
+        again, self._again = self._again, asyncio.Event()
+        again.set()
+        return self._waiting
 
     async def fetch(self, url: str, params: dict[str, str]) -> tuple[int, str]:
         """GET, for the handshake."""
@@ -173,6 +183,7 @@ class Postman:
             "body": body,
             "attempts": [],
             "delivered": False,
+            "again_at": None,
         }
         self.shelf.add(record)
         raw, headers = self._sealed(first, body)
@@ -181,19 +192,32 @@ class Postman:
             self._spawn(self._retry(first, raw, headers, record))
 
     async def _retry(self, hook: Hook, raw: bytes, headers: dict[str, str], record: Json) -> None:
-        """Meta: with doubling pauses for seven days. Twilio: once more, when nobody answered."""
+        """Meta: after growing pauses for seven days. Twilio: once more, when nobody answered. All in compressed time."""
         rules = self._behaviour()
         if hook.provider == "twilio":
             if record["attempts"][-1]["status"] is None:
-                await asyncio.sleep(rules.retry_first)
+                await asyncio.sleep(ours(TWILIO_AGAIN, rules.pace))
                 await self._attempt(hook.url, raw, headers, record)
             return
-        pause, until = rules.retry_first, unix_now() + DAYS_OF_RETRIES * max(rules.day_seconds, 60)
-        while not record["delivered"] and unix_now() < until:
-            await asyncio.sleep(pause)
+        pause, spent = rules.retry_first, 0.0
+        while not record["delivered"] and spent < SECONDS_OF_RETRIES:
+            await self._pause(pause, record)
             await self._flowing.wait()
             await self._attempt(hook.url, raw, headers, record)
-            pause = min(pause * 2, rules.retry_most)
+            spent += pause
+            pause = min(pause * 2, self._behaviour().retry_most)
+
+    async def _pause(self, seconds: float, record: Json) -> None:
+        """So long by the provider's time, or until all are tried again."""
+        here = ours(seconds, self._behaviour().pace)
+        record["again_at"], self._waiting = unix_now() + here, self._waiting + 1
+        try:
+            async with asyncio.timeout(here):
+                await self._again.wait()
+        except TimeoutError:
+            pass
+        finally:
+            record["again_at"], self._waiting = None, self._waiting - 1
 
     async def _attempt(self, url: str, raw: bytes, headers: dict[str, str], record: Json) -> None:
         assert self._session is not None, "open() first"  # noqa: S101  a wiring mistake, not an outcome
