@@ -37,7 +37,7 @@ from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
 from services.whatsapp_sender.recipients import learn
 from services.whatsapp_sender.releasing import Releases
-from services.whatsapp_sender.sweep import Silence, came_late, unclear, weigh
+from services.whatsapp_sender.sweep import Silence, came_late, weigh
 
 CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
 
@@ -153,7 +153,7 @@ class WhatsappCarrier:
             known = await cover(db, self.provider, now - self._waits.view)
             stretch = quiet(known, await queries.caught_up(db), partitions, self._waits, now)
             seen = await queries.evidence(db, [(row.key, row.account) for row in rows])
-        evidence: Mapping[Key, Evidence] = {
+        evidence: dict[Key, Evidence] = {
             row.key: Unclear() if row.claimed_at is None else weigh(seen.get(row.key), stretch, row.claimed_at)
             for row in rows
         }
@@ -164,9 +164,11 @@ class WhatsappCarrier:
         ]
         # who may no longer be sent is settled without a call, and must not use up the one that asks whether Meta answers again
         sendable = [row.key for row in rows if row.resends == 0 and now < row.expires_at]
-        evidence = self._silence.keep(evidence, sendable, now)
-        again = [key for key in sendable if isinstance(evidence.get(key), Absent)]
-        return unclear(evidence, await self._releases.held(again, late, now))
+        again = [key for key in sendable if isinstance(evidence[key], Absent)]
+        asked = again[: self._silence.lets(len(again), now)]
+        released = await self._releases.some(asked, late, now)
+        self._silence.let(len(released), now)
+        return evidence | {key: Unclear() for key in again if key not in released}
 
     async def _known_partitions(self) -> int:
         """0 where nobody can say: then silence proves nothing, and what was heard counts all the same."""

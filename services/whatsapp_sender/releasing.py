@@ -27,8 +27,8 @@ class Releases:
         self._pool = pool
         self._waits = waits
 
-    async def held(self, again: Sequence[Key], late: Collection[Key], now: datetime) -> Sequence[Key]:
-        """Which of those that may be made ``again`` must wait. ``late``: found to have been accepted when silence had proved the contrary."""
+    async def some(self, again: Sequence[Key], late: Collection[Key], now: datetime) -> Collection[Key]:
+        """Which of those that may be made ``again`` go now. ``late``: found to have been accepted when silence had proved the contrary."""
         if not again and not late:
             return ()
         async with self._pool.acquire() as db, db.transaction():
@@ -43,7 +43,7 @@ class Releases:
             await cover.released(db, "meta", again[:taken], now)
         if found:
             log.warning("resends.stopped", dependency="meta", times=len(found), reason="accepted_late")
-        return again[taken:]
+        return again[:taken]
 
     async def _turned_out(self, db: Connection, now: datetime) -> set[Key]:
         """Of those released lately the ones whose first call is now known to have been accepted."""

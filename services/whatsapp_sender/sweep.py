@@ -6,13 +6,11 @@ for the whole grace since the send was claimed, and every status could have come
 A send has one call more at most. While Meta answers nobody, that call would be lost like the first: it is kept until Meta answers again.
 """
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from libs.common.cover import Quiet
 from libs.common.sending.outcomes import Absent, Accepted, Evidence, Found, RetryLater, SendOutcome, Unclear, Unknown
-from libs.common.sending.rows import Key
 
 SILENT_AFTER = 5
 """So many calls in a row without an answer, of any number, and Meta counts as silent."""
@@ -39,11 +37,6 @@ def came_late(seen: Seen, quiet: Quiet | None, claimed_at: datetime) -> bool:
     return quiet is not None and seen.at >= quiet.proven_at(claimed_at)
 
 
-def unclear(evidence: Mapping[Key, Evidence], keys: Collection[Key]) -> dict[Key, Evidence]:
-    """The same, but nothing is certain of these yet."""
-    return {**evidence, **dict.fromkeys(keys, Unclear())}
-
-
 @dataclass(slots=True)
 class Silence:
     """Whether Meta answers this process; at its start that is not known, and one call shows it."""
@@ -61,13 +54,13 @@ class Silence:
             case _:
                 self.unanswered = 0
 
-    def keep(self, evidence: Mapping[Key, Evidence], again: Collection[Key], now: datetime) -> dict[Key, Evidence]:
-        """While Meta is silent only one a minute of the sends that may be made ``again`` is called absent; the others stay unclear."""
-        found = dict(evidence)
-        absent = [key for key in again if isinstance(found.get(key), Absent)]
-        if self.unanswered < SILENT_AFTER or not absent:
-            return found
-        if self.probed_at is None or now - self.probed_at >= PROBE_EVERY:
+    def lets(self, wanted: int, now: datetime) -> int:
+        """How many of the sends that may be made again may go now: while Meta is silent only one a minute."""
+        if self.unanswered < SILENT_AFTER or wanted == 0:
+            return wanted
+        return 1 if self.probed_at is None or now - self.probed_at >= PROBE_EVERY else 0
+
+    def let(self, number: int, now: datetime) -> None:
+        """So many go."""
+        if number:
             self.probed_at = now
-            absent.pop(0)
-        return unclear(found, absent)

@@ -160,6 +160,36 @@ async def test_a_stop_while_a_server_is_silent_fits_its_budget_and_loses_nothing
     await load.settles()
 
 
+@pytest.mark.proof
+async def test_an_answer_that_is_lost_while_the_edge_cannot_reach_kafka_leads_to_no_second_message(hurt: Hurt) -> None:
+    system, garage = hurt.system, await a_garage(hurt.system)
+    kim = await garage.customer_who_wrote()
+    await system.quiet()
+    await system.services["whatsapp-sender"].stop()
+    await system.start("whatsapp-sender", SEND_SETTLING_SECONDS="20")
+    await system.sandbox.configure(pace=1)  # Meta tries again when we say so
+    await system.sandbox.hold_webhooks()
+    await system.sandbox.fault("meta", "drop_answer", to=kim.phone, calls=1)
+    intent_id = await kim.is_told()
+    await system.until(lambda: system.value("select state = 'unknown' from sends where message_id = $1::uuid", intent_id), "the answer is lost")  # fmt: skip
+    await asyncio.to_thread(hurt.kafka.kill)
+    await system.sandbox.release_webhooks()
+
+    async def refused() -> bool:
+        last = (await system.sandbox.webhooks())[-1]
+        return [attempt["status"] for attempt in last["attempts"]] == [503]
+
+    await system.until(refused, "the edge answers 503")
+    await asyncio.to_thread(hurt.kafka.start)
+    least = "select min(extract(epoch from caught_up_at - since)) > 6 from progress where since > now() - interval '1 minute'"
+    await system.until(lambda: system.value(least), "ingest has read everything for longer than the grace")
+    await system.sandbox.retry_webhooks()
+    await system.reaches(intent_id, "read")
+    await system.quiet()
+    assert len(await kim.whatsapps()) == 1
+    assert await system.value("select sum(times) from webhook_refusals where kind = 'refused'") > 0
+
+
 async def unready(system: System, name: str) -> bool:
     async with aiohttp.ClientSession() as http, http.get(f"{system.services[name].url}/readyz") as answer:
         return answer.status == 503

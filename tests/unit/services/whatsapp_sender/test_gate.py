@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import pytest
 
@@ -12,7 +11,6 @@ from libs.common.events.outbound import RefusalReason
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,
-    Evidence,
     Found,
     Go,
     Refused,
@@ -21,7 +19,6 @@ from libs.common.sending.outcomes import (
     Unclear,
     Unknown,
 )
-from libs.common.sending.rows import Key
 from libs.common.window import Window
 from services.whatsapp_sender.gate import Facts, Ready, judge
 from services.whatsapp_sender.pace import UNREACHABLE
@@ -148,28 +145,18 @@ def test_an_acceptance_is_late_once_silence_had_proved_the_contrary() -> None:
     assert not came_late(Seen((Accepted("106", "wamid.X"),), NOW), None, claimed)
 
 
-ABSENT: dict[Key, Evidence] = {("acme", UUID(int=number), 1): Absent() for number in range(5)}
-
-
-def unclear(evidence: dict[Key, Evidence]) -> int:
-    return sum(isinstance(one, Unclear) for one in evidence.values())
-
-
 def test_while_meta_answers_nobody_one_send_a_minute_tries_and_the_others_keep_their_last_call() -> None:
     silence = Silence(unanswered=0)
     for _ in range(SILENT_AFTER):
-        assert unclear(silence.keep(ABSENT, ABSENT, NOW)) == 0
+        assert silence.lets(7, NOW) == 7
         silence.heard(Unknown("503"))
-    assert unclear(silence.keep(ABSENT, ABSENT, NOW)) == 4
-    assert unclear(silence.keep(ABSENT, ABSENT, NOW + PROBE_EVERY - timedelta(microseconds=1))) == 5
+    assert silence.lets(7, NOW) == 1
+    silence.let(0, NOW)  # it had to wait for another reason
+    assert silence.lets(7, NOW) == 1
+    silence.let(1, NOW)
+    assert silence.lets(7, NOW + PROBE_EVERY - timedelta(microseconds=1)) == 0
     silence.heard(RetryLater("account", UNREACHABLE, "never_left"))
-    assert unclear(silence.keep(ABSENT, ABSENT, NOW + PROBE_EVERY)) == 4
+    assert silence.lets(7, NOW + PROBE_EVERY) == 1
     silence.heard(Refused("131026"))
-    assert unclear(silence.keep(ABSENT, ABSENT, NOW + PROBE_EVERY)) == 0
-
-
-def test_what_has_no_call_left_is_not_kept_and_evidence_counts_in_any_silence() -> None:
-    silence = Silence(probed_at=NOW)
-    first, second, *_ = ABSENT
-    found = silence.keep(ABSENT | {second: Found((Accepted("106", "wamid.X"),))}, [second], NOW)
-    assert (found[first], found[second]) == (Absent(), Found((Accepted("106", "wamid.X"),)))
+    assert silence.lets(7, NOW + PROBE_EVERY) == 7
+    assert silence.lets(0, NOW + PROBE_EVERY) == 0
