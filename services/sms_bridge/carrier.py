@@ -22,6 +22,7 @@ from services.sms_bridge.compose import Unwritable
 from services.sms_bridge.gate import Facts, objection
 from services.sms_bridge.links import Link, LinkMint
 from services.sms_bridge.providers import OutgoingSms, SmsProvider
+from services.sms_bridge.releasing import Releases
 from services.sms_bridge.settle import Terms, provider_ids, settle, slots_after
 
 log = get_logger()
@@ -53,6 +54,7 @@ class SmsCarrier:
         self._mint = mint
         self._terms = terms
         self._search = sweep.Search(mint, terms.portal_host, grace, settling)
+        self._releases = Releases(pool, grace=grace, settling=settling)
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
         """Ask the gate again on fresh facts; what may pass gets its text and, for a bridge, a fresh link."""
@@ -97,8 +99,8 @@ class SmsCarrier:
         await keep_provider_ids(db, ids, now)
 
     async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
-        """See ``services.sms_bridge.sweep``."""
-        return await sweep.seek(self._pool, self._sms, self._search, rows, now)
+        """See ``services.sms_bridge.sweep``; of those that may be sent once more a few at a time are called absent, see ``Releases``."""
+        return await self._releases.keep(rows, await sweep.seek(self._pool, self._sms, self._search, rows, now), now)
 
     async def committed(self, settled: Sequence[Settled]) -> None:
         """Bring Redis in line with the slots in Postgres, and say which bridges are on their way."""

@@ -133,7 +133,9 @@ insert into sms_list_outages as o (account, last_at) values ($1, $2)
 on conflict (account) do update set last_at = excluded.last_at where o.last_at < excluded.last_at
 """
 
-_LIST_OUTAGE = "select last_at from sms_list_outages where account = $1"
+_LIST_OUTAGE = """
+select greatest((select last_at from sms_list_outages where account = $1), (select late_at from resend_rounds where provider = 'sms'))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +356,7 @@ async def list_was_away(db: Connection, account: str, now: datetime) -> None:
 
 
 async def list_outage(db: Connection, account: str) -> datetime | None:
-    """When the provider's list could last not be read; None: always, as far as is known."""
+    """When the provider's list could last not be read, or was last found to be late; None: never, as far as is known."""
     last: datetime | None = await db.fetchval(_LIST_OUTAGE, account)
     return last
 

@@ -152,22 +152,23 @@ async def _look(
 async def _read(
     since: Mapping[AskedT, datetime], ask: Callable[[AskedT, datetime], Awaitable[Sequence[Listed]]]
 ) -> tuple[dict[AskedT, Sequence[Listed]], bool]:
-    """The lists that could be read, and whether one could not because the list is away."""
+    """The lists that could be read, and whether the list is away: more could not be read than could. A single failure speaks of itself alone."""
     few = asyncio.Semaphore(_LISTS_AT_ONCE)
-    away = False
+    failures = 0
 
     async def read(of: AskedT) -> Sequence[Listed] | None:
-        nonlocal away
+        nonlocal failures
         async with few:
             try:
                 return await ask(of, since[of])
             except Transient as error:
-                away = away or isinstance(error, ListAway)
+                failures += isinstance(error, ListAway)
                 log.warning("task.retried", task="sms_evidence", exc_info=error)
                 return None
 
-    found = zip(since, await asyncio.gather(*map(read, since)), strict=True)
-    return {of: listed for of, listed in found if listed is not None}, away
+    answers = zip(since, await asyncio.gather(*map(read, since)), strict=True)
+    found = {of: listed for of, listed in answers if listed is not None}
+    return found, failures > len(found)
 
 
 def _merged(listed: Sequence[Listed], others: Sequence[Listed]) -> list[Listed]:

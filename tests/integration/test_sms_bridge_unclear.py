@@ -8,10 +8,21 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.db.statuses import ProviderStatus, receive_statuses
+from libs.common.events.outbound import SmsCommand
 from libs.common.ids import callback_data
 from libs.common.phone import digits
+from libs.common.rounds import FEW
 from services.sms_bridge.links import LinkMint
-from tests.support.bridging import GRACE, ORG, SETTLING, SMS_NUMBER, TIMINGS, WHATSAPP_NUMBER, Bridging
+from tests.support.bridging import (
+    GRACE,
+    ORG,
+    SETTLING,
+    SMS_NUMBER,
+    TIMINGS,
+    WHATSAPP_NUMBER,
+    Bridging,
+    to_somebody_else,
+)
 from tests.support.sandbox import CUSTOMER, TWILIO_SID, ProviderCaller
 
 MASKED = CUSTOMER[:-4] + "XXXX"
@@ -174,6 +185,15 @@ async def test_after_an_outage_of_the_list_its_silence_counts_anew_once_it_has_s
     assert await state(world, command) == ("pending", 1)
 
 
+async def test_one_list_that_cannot_be_read_puts_off_nobody_elses_silence(
+    world: Bridging, sandbox: SandboxClient
+) -> None:
+    lost = await many_lost(world, sandbox, 3, sent=False)
+    await sandbox.fault("twilio", "server_error", endpoint="list", to=lost[0].to)
+    await world.sweep(LONG)
+    assert [await state(world, command) for command in lost] == [("unknown", 0), ("pending", 1), ("pending", 1)]
+
+
 async def test_an_sms_that_the_list_shows_late_after_an_outage_is_not_sent_again(
     world: Bridging, sandbox: SandboxClient
 ) -> None:
@@ -188,6 +208,50 @@ async def test_an_sms_that_the_list_shows_late_after_an_outage_is_not_sent_again
     await world.sweep(GRACE)
     assert await state(world, command) == ("accepted", 0)
     assert len(await sandbox.sms()) == 1
+
+
+async def many_lost(
+    world: Bridging, sandbox: SandboxClient, count: int, *, sent: bool, first: int = 100
+) -> list[SmsCommand]:
+    """SMS to as many customers, whose answers are lost."""
+    await sandbox.configure(sent_after=0)
+    lost = [await to_somebody_else(world, first + number) for number in range(count)]
+    for command in lost:
+        await sandbox.fault("twilio", "server_error", sent=sent, calls=1, to=command.to)
+    await world.send(*lost)
+    return lost
+
+
+async def resent(world: Bridging, commands: list[SmsCommand]) -> int:
+    return sum([(await state(world, command))[1] for command in commands])
+
+
+async def test_second_calls_are_made_a_few_at_a_time(world: Bridging, sandbox: SandboxClient) -> None:
+    lost = await many_lost(world, sandbox, 3 * FEW, sent=False)
+    await world.sweep(LONG)
+    assert await resent(world, lost) == FEW
+    await world.sweep(TIMINGS.look)
+    assert await resent(world, lost) == FEW
+    await world.sweep(SETTLING)
+    assert await resent(world, lost) == 3 * FEW
+
+
+async def test_second_calls_stop_when_the_list_shows_late_what_it_did_not_show(
+    world: Bridging, sandbox: SandboxClient
+) -> None:
+    await sandbox.configure(sms_list_lag=3600)
+    lost = await many_lost(world, sandbox, 3 * FEW, sent=True)
+    await world.sweep(LONG)
+    assert await resent(world, lost) == FEW
+    await sandbox.configure(sms_list_lag=0)
+    gone = await many_lost(world, sandbox, 1, sent=False, first=200)
+    await world.sweep(TIMINGS.look)
+    states = [await state(world, command) for command in lost]
+    assert (states.count(("accepted", 0)), await resent(world, lost)) == (2 * FEW, FEW)
+    await world.sweep(GRACE)
+    assert await resent(world, gone) == 0  # silence counts anew once the list has settled
+    await world.sweep(SETTLING + TIMINGS.look)
+    assert await resent(world, gone) == 1
 
 
 async def test_a_link_key_that_was_taken_away_takes_no_evidence_along(world: Bridging, sandbox: SandboxClient) -> None:

@@ -267,3 +267,18 @@ async def bridging(
         world = Bridging(pool, redis, kafka, redis_slots, line, carrier, clock)
         await world.seed()
         yield world
+
+
+async def to_somebody_else(world: Bridging, number: int) -> SmsCommand:
+    """Plain text to a customer of his own."""
+    world.conversation_id, customer_id, phone = uuid4(), uuid4(), f"+44770090{number:04d}"
+    await world.execute(
+        "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'inbound')",
+        customer_id, ORG, phone,
+    )  # fmt: skip
+    await world.execute(
+        "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, last_customer_at)"
+        " values ($1, $2, $3, $4, $5, $6)",
+        world.conversation_id, ORG, customer_id, NUMBER_ID, phone[1:], world.clock() - timedelta(hours=25),
+    )  # fmt: skip
+    return await world.decided(route="session", text=f"Your car number {number} is ready.", to=phone)
