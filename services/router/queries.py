@@ -289,6 +289,9 @@ async def standing(db: Connection, attempts: Sequence[tuple[str, UUID, int]]) ->
 
 def _standing(row: Any) -> Standing:
     org_id, intent_id, attempt, conversation_id, route, channel, reason, window, command, decided_at, *told = row
+    status = told[2]
+    if command is None and status is not None and status not in get_args(Status):
+        raise Permanent("unknown_value", "a message has a status that is not known here")
     return Standing(
         org_id=org_id,
         intent_id=intent_id,

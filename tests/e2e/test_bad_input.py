@@ -1,5 +1,6 @@
 """What should never come, and comes all the same: it harms nobody else, and it is found again with its reason."""
 
+import asyncio
 import json
 from functools import partial
 
@@ -22,6 +23,8 @@ POISON = {
     None: "empty",
     b'{"type": "nobody.knows.v9", "intent_id": "0193f7a0-0000-7000-8000-000000000000", "org_id": "o"}': "unknown_type",
 }
+
+TOMORROW = "made.up.v2"
 
 
 async def test_poison_on_every_topic_is_dead_lettered_with_its_origin_and_delays_no_neighbour(system: System) -> None:
@@ -60,6 +63,20 @@ async def test_poison_on_every_topic_is_dead_lettered_with_its_origin_and_delays
 
 def comes_from(origin: str, heard: Heard) -> bool:
     return " ".join(heard.headers[f"source_{part}"] for part in ("topic", "partition", "offset")) == origin
+
+
+async def test_records_of_tomorrow_stop_no_topic_however_many_and_are_told_by_their_type(system: System) -> None:
+    kim = await (await a_garage(system)).customer_who_wrote()
+    await asyncio.gather(
+        *(system.say(topic, *120 * [{"type": TOMORROW}], key="odd", partition=0) for topic in CONSUMED)
+    )
+    await system.reaches(await kim.is_told(), "read")
+    await system.quiet()
+    await asyncio.gather(*(system.services[service].ready() for service in set(CONSUMED.values())))
+    told = [line for line in system.lines() if line["event"] == "record.dead_lettered" and line.get("kind") == TOMORROW]
+    assert {(line["topic"], line["level"], line["reason"]) for line in told} == {
+        (topic, "error", "unknown_type") for topic in CONSUMED
+    }
 
 
 async def test_a_header_that_is_not_text_costs_its_record_alone(system: System) -> None:
