@@ -1,6 +1,7 @@
 """What the edge tells of itself: since when it serves, what it refused, when Meta last posted."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from libs.common.cover import CaughtUp, Cover, Quiet, Waits, quiet
+from libs.common.db import cover as db_cover
 from libs.common.db.cover import cover, instant
 from libs.common.db.pool import Pool, open_pool
 from libs.common.errors import Transient
@@ -158,6 +160,42 @@ async def test_old_rows_are_forgotten(served: Served, pool: Pool) -> None:
     later = pool.now() + KEPT
     await forget(pool, lambda: later)
     assert (await stored(pool)) == Cover([])
+
+
+@pytest.mark.proof
+async def test_however_much_was_refused_and_restarted_the_question_is_answered_at_once(database: str) -> None:
+    async with open_pool(database, application_name="test", command_seconds=60) as pool:
+        at = pool.now()
+        old = (
+            "from (select $1::timestamptz - n * interval '1 s' as at, n from generate_series(3600, 203600) as n) as old"
+        )
+        for table, row in (
+            ("webhook_edges", "gen_random_uuid(), at, at, null, null"),
+            (
+                "webhook_refusals",
+                "gen_random_uuid(), n, (array['refused', 'doubtful'])[1 + n % 2], 'kafka_away', at, at, 1",
+            ),
+            ("resends", "'meta', 'acme', gen_random_uuid(), 1, at, false"),
+        ):
+            await rows(pool, f"insert into {table} select {row} {old}", at)
+        statements = (
+            (db_cover._COVER, ["meta"]),
+            (db_cover._EDGES, [at - WAITS.view, 1000]),
+            (db_cover._LATELY, ["meta", at - WAITS.view, 1000]),
+        )
+        for statement, values in statements:
+            plan = "\n".join(
+                row[0]
+                for row in await rows(
+                    pool, f"explain (analyze, buffers off, timing off, costs off) {statement}", *values
+                )
+            )
+            read = [int(found) for found in re.findall(r"rows=(\d+)", plan)]
+            assert max(read) <= 1, plan
+            assert "Removed" not in plan, plan
+        later = at + timedelta(days=9)
+        await forget(pool, lambda: later)
+        assert await rows(pool, "select from webhook_refusals limit 1") == []
 
 
 # ── As it runs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
