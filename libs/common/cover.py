@@ -41,12 +41,16 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """What is stored: edges that served lately, the last refusal of each kind, and when a call was last found accepted that was given up."""
+    """What is stored: edges that served lately, the last refusal of each kind, and when a call was last found accepted that was given up.
+
+    ``served_before``: there were edges before these.
+    """
 
     edges: Sequence[Edge] = ()
     refused_at: datetime | None = None
     doubted_at: datetime | None = None
     late_at: datetime | None = None
+    served_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +84,14 @@ class Quiet:
     until: datetime
     waits: Waits
     doubted_until: datetime | None = None
+    first_served: datetime | None = None
+    """Nobody ever served before then: no outage to a call that was made later, for Meta had nothing to try again."""
 
     def proven_at(self, claimed_at: datetime) -> datetime:
         """When silence about a call that was claimed then proves something, if all goes on as it is."""
         begin = max(self.since, claimed_at)
+        if self.first_served is not None and claimed_at < self.first_served:
+            begin = max(begin, self.first_served + self.waits.settling)
         if self.doubted_until is not None:
             begin = max(begin, min(self.doubted_until, claimed_at + self.waits.doubt))
         return begin + self.waits.grace
@@ -103,13 +111,16 @@ def quiet(cover: Cover, progress: Mapping[int, CaughtUp], partitions: int, waits
     if not serving:
         return None
     known = min(edge.until for edge in serving)
-    outages = [_served_since(cover.edges, known), *(edge.until + waits.noticed for edge in gone)]
+    served = _served_since(cover.edges, known)
+    first = not cover.served_before and all(edge.until >= served for edge in cover.edges)
+    outages = [edge.until + waits.noticed for edge in gone] + ([] if first else [served])
     outages += [at for at in (cover.refused_at, cover.late_at) if at is not None]
     return Quiet(
-        since=max(max(outages) + waits.settling, *(partition.since for partition in behind)),
+        since=max(served, *(at + waits.settling for at in outages), *(partition.since for partition in behind)),
         until=min(known, *(partition.at for partition in behind)),
         waits=waits,
         doubted_until=None if cover.doubted_at is None else cover.doubted_at + waits.settling,
+        first_served=served if first else None,
     )
 
 

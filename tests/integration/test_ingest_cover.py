@@ -179,7 +179,7 @@ async def test_however_much_was_refused_and_restarted_the_question_is_answered_a
         ):
             await rows(pool, f"insert into {table} select {row} {old}", at)
         statements = (
-            (db_cover._COVER, ["meta"]),
+            (db_cover._COVER, ["meta", at - WAITS.view]),
             (db_cover._EDGES, [at - WAITS.view, 1000]),
             (db_cover._LATELY, ["meta", at - WAITS.view, 1000]),
         )

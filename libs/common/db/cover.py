@@ -36,7 +36,8 @@ on conflict (edge_id, number) do update
 _COVER = """
 select (select max(r.ended_at) from webhook_refusals r where r.kind = 'refused'),
        (select max(r.ended_at) from webhook_refusals r where r.kind = 'doubtful'),
-       (select late_at from resend_rounds where provider = $1)
+       (select late_at from resend_rounds where provider = $1),
+       exists (select from webhook_edges e where e.known_until < $2 order by e.known_until limit 1 offset 0)
 """
 _EDGES = """
 select serves_since, known_until, left_at is not null
@@ -121,9 +122,8 @@ async def tell(db: Connection, known: Known, until: datetime, *, leaves: bool = 
 
 async def cover(db: Connection, provider: ProviderName, since: datetime) -> Cover:
     """What is stored, of edges those that were heard of since then."""
-    refused_at, doubted_at, late_at = await db.fetchrow(_COVER, provider) or (None, None, None)
-    edges = [Edge(*row) for row in await db.fetch(_EDGES, since, _EDGES_MOST)]
-    return Cover(edges, refused_at, doubted_at, late_at)
+    rest = await db.fetchrow(_COVER, provider, since)
+    return Cover([Edge(*row) for row in await db.fetch(_EDGES, since, _EDGES_MOST)], *(rest or ()))
 
 
 async def standing_round(db: Connection, provider: ProviderName) -> Round | None:

@@ -47,6 +47,14 @@ def test_since_somebody_serves_again_counts_after_nobody_did() -> None:
     assert proves(Cover([gone, Edge(ago(330), NOW)]), 5000)
 
 
+def test_the_first_start_of_all_is_no_outage_to_a_call_that_was_made_after_it() -> None:
+    new = Edge(ago(100), NOW)
+    assert proves(Cover([new]), 30)
+    assert not proves(Cover([new]), 101), "claimed before: perhaps served by a release that told nothing"
+    assert not proves(Cover([new], served_before=True), 30)
+    assert not proves(Cover([new, Edge(NOW - DAY, ago(101), left=True)]), 30)
+
+
 def test_a_rolling_restart_with_overlap_is_no_outage() -> None:
     first, second = Edge(NOW - DAY, ago(50), left=True), Edge(ago(60), ago(20), left=True)
     assert proves(Cover([first, second, Edge(ago(21), NOW)]))
@@ -112,7 +120,7 @@ def a_partition(draw: st.DrawFn) -> CaughtUp:
 
 INSTANTS = st.none() | SECONDS.map(ago)
 COVERS = st.builds(
-    Cover, st.lists(an_edge(), max_size=5).map(lambda more: [SERVES, *more]) | st.lists(an_edge(), max_size=5), INSTANTS, INSTANTS, INSTANTS
+    Cover, st.lists(an_edge(), max_size=5).map(lambda more: [SERVES, *more]) | st.lists(an_edge(), max_size=5), INSTANTS, INSTANTS, INSTANTS, st.booleans()
 )  # fmt: skip
 PROGRESS = st.lists(a_partition() | st.just(READ[0]), min_size=1, max_size=3)
 
@@ -131,12 +139,15 @@ def test_no_moment_of_what_is_counted_is_one_at_which_a_status_could_not_come(
     end, begin = stretch.until, stretch.proven_at(ago(claimed)) - WAITS.grace
     assert end - begin >= WAITS.grace
     assert begin >= ago(claimed)
-    settled = begin - WAITS.settling  # so long before somebody must have served, too: then Meta has tried again
+    # so long before somebody must have served, too: then Meta has tried again
+    settled = (
+        begin if stretch.first_served is not None and stretch.first_served <= ago(claimed) else begin - WAITS.settling
+    )
     ends = [edge.until + timedelta(microseconds=1) for edge in cover.edges]
     for at in [settled, end, *(at for at in ends if settled <= at <= end)]:
         assert covered(cover.edges, at)
     for told in (cover.refused_at, cover.late_at):
-        assert told is None or told <= settled
+        assert told is None or told <= begin - WAITS.settling
     assert all(partition.since <= begin and end <= partition.at for partition in progress)
     for edge in cover.edges:
         alive = not edge.left and NOW - edge.until <= WAITS.noticed
