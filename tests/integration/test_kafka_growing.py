@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.partitions import add_partitions
 from libs.common.clock import utc_now
@@ -70,8 +70,8 @@ async def test_what_nobody_has_written_to_grows_at_once_and_never_shrinks(
     connection: KafkaConnection, kafka_admin: AIOKafkaAdminClient
 ) -> None:
     await declare(connection, [WEBHOOKS, OUTBOUND_SMS], partitions=FEW)
-    # an interrupted run has left one of them as it was
-    await kafka_admin.create_partitions({connection.name(WEBHOOKS.name): NewPartitions(MANY)})
+    async with Brokers.at(connection) as brokers:
+        await brokers.add(connection.name(WEBHOOKS.name), MANY)  # by a run that was interrupted before the other one
     said: Said = []
     await add_partitions(connection, MANY, wait=0, say=said.append)
     assert await counts(connection, kafka_admin, WEBHOOKS, OUTBOUND_SMS, WEBHOOKS.dlq) == [MANY, MANY, FEW]
@@ -149,6 +149,17 @@ async def test_while_somebody_writes_nothing_grows(
         writing.cancel()
     assert told.endswith(f"somebody writes {connection.name(OUTBOUND_DECISIONS.name)}")
     assert await counts(connection, kafka_admin, OUTBOUND_DECISIONS) == [FEW]
+
+
+async def test_a_topic_that_has_its_partitions_already_is_no_trouble(
+    connection: KafkaConnection, kafka_admin: AIOKafkaAdminClient
+) -> None:
+    await declare(connection, [OUTBOUND_DECISIONS], partitions=MANY)
+    async with Brokers.at(connection) as brokers:
+        await brokers.add(connection.name(OUTBOUND_DECISIONS.name), MANY)
+        with pytest.raises(ConfigurationError):
+            await brokers.add(connection.name(WEBHOOKS.name), MANY)
+    assert await counts(connection, kafka_admin, OUTBOUND_DECISIONS) == [MANY]
 
 
 async def test_what_is_written_while_a_topic_grows_is_counted(connection: KafkaConnection) -> None:

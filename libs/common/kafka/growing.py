@@ -10,12 +10,12 @@ Rule 3: a topic never gets fewer. Each is one step of its own, so a run that was
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidPartitionsError, KafkaError
 
 from libs.common.errors import ConfigurationError
 from libs.common.events.access import PRINCIPALS
@@ -100,12 +100,15 @@ class Brokers:
     async def add(self, topic: str, partitions: int) -> None:
         """Give this topic so many partitions, and wait until all have leaders. Raises ConfigurationError when the brokers refuse."""
         try:
-            await self._admin.create_partitions({topic: NewPartitions(partitions)})
+            with suppress(InvalidPartitionsError):  # it has them since an earlier run, which did not see their leaders
+                await self._admin.create_partitions({topic: NewPartitions(partitions)})
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while (await partitions_of(self._admin, [topic])).get(topic, 0) < partitions:  # noqa: ASYNC110 -- the brokers tell only who asks
+                    await asyncio.sleep(0.05)
         except KafkaError as error:
             raise ConfigurationError(f"Kafka refuses more partitions for {topic}: {type(error).__name__}") from error
-        async with asyncio.timeout(SETTLE_SECONDS):
-            while (await partitions_of(self._admin, [topic])).get(topic, 0) < partitions:  # noqa: ASYNC110 -- the brokers tell only who asks
-                await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            raise ConfigurationError(f"new partitions of {topic} have no leaders yet: run the command again") from error
 
     async def written_since(self, look: Look) -> dict[str, int]:
         """By topic, how many records were written to its partitions since that look."""
