@@ -1,8 +1,9 @@
 """What another release writes is parked: readable, loud, fed through again once the code knows it. It stops nobody, and an intent leaves a trace."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,21 +13,26 @@ from aiokafka import AIOKafkaProducer
 
 from deploy.local.replay import Selection, replay
 from libs.common.clock import utc_now
+from libs.common.db import sends
 from libs.common.errors import Undecodable
-from libs.common.events.outbound import OutboundRefused
-from libs.common.events.topics import OUTBOUND_INTENTS, OUTBOUND_REFUSED, Topic
+from libs.common.events.outbound import OutboundRefused, WhatsappCommand
+from libs.common.events.topics import OUTBOUND_INTENTS, OUTBOUND_REFUSED, OUTBOUND_WHATSAPP, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.lane import Subscription
 from libs.common.kafka.parked import Traces
-from libs.common.kafka.records import RawRecord
+from libs.common.kafka.records import RawRecord, Received
+from services.router.reconcile import Reconciler
 from services.router.refusals import on_refusals
 from services.router.worker import on_intents, read_intent
+from services.whatsapp_sender.worker import decode_command, new_send
 from tests.support.command import environment, transom
 from tests.support.logs import LogLines
-from tests.support.router import NOW, Garage, Router, stored
+from tests.support.router import DAY, NOW, Garage, Router, stored
 from tests.support.topics import OwnTopics
+from tests.support.waiting import eventually
 
+MINUTE = timedelta(minutes=1)
 Publish = Callable[..., Any]
 
 
@@ -159,6 +165,64 @@ async def test_a_refusal_of_tomorrow_is_parked_and_that_of_a_message_that_a_late
     ]
     again = await router.rows("select intent_id from decisions where attempt = 2")
     assert [str(row["intent_id"]) for row in again] == [plain["intent_id"]]
+
+
+async def test_a_command_that_an_old_sender_parks_goes_once_with_the_new_one(
+    router: Router, connection: KafkaConnection, topics: OwnTopics
+) -> None:
+    await topics.create([OUTBOUND_WHATSAPP.dlq], partitions=1)
+    intent = (await stored(router, Garage())).intent()
+    await router.decide(intent)
+    async with a_sender(connection, router, lambda record: decode_command(in_words_of_tomorrow(record))):
+        await parked(router, 1)
+        await Reconciler(router.at(NOW + MINUTE).deps, MINUTE).round()
+        traces = await parked(router, 2)
+    assert [(t["topic"], t["reason"], str(t["message_id"])) for t in traces] == 2 * [
+        ("outbound.whatsapp.v1", "unknown_value", intent["intent_id"])
+    ]
+    assert (await router.message(intent))["status"] == "pending"
+    selection = Selection(OUTBOUND_WHATSAPP, "unknown_value")
+    told = await replay(connection, selection, dry=False, limit=None)
+    assert told[1] == "  2 unknown_value, of type outbound.whatsapp.v1"
+    async with a_sender(connection, router, decode_command) as handled:
+        await eventually(lambda: len(handled) == 2, "both letters are handled")
+    assert [str(row["message_id"]) for row in await router.rows("select message_id from sends")] == [
+        intent["intent_id"]
+    ]
+    await router.told.new()
+    await Reconciler(router.at(NOW + 3 * MINUTE).deps, MINUTE).round()
+    assert not any((await router.told.new()).values())
+
+
+def in_words_of_tomorrow(record: RawRecord) -> RawRecord:
+    """What an old sender makes of a kind of content that only the new one knows."""
+    return record._replace(value=(record.value or b"").replace(b'"kind":"text"', b'"kind":"hologram"'))
+
+
+@asynccontextmanager
+async def a_sender(
+    connection: KafkaConnection, router: Router, decode: Callable[[RawRecord], WhatsappCommand]
+) -> AsyncIterator[list[WhatsappCommand]]:
+    """The part of a sender that stores commands, and which it has stored."""
+    handled: list[WhatsappCommand] = []
+
+    async def store(batch: Sequence[Received[WhatsappCommand]]) -> None:
+        async with router.pool.acquire() as db:
+            await sends.store(db, "meta", [new_send(one.value) for one in batch], NOW, NOW + DAY)
+        handled.extend(one.value for one in batch)
+
+    consumer = BatchConsumer(
+        connection,
+        group="whatsapp-sender",
+        service="whatsapp-sender",
+        producer=router.deps.producer,
+        now=utc_now,
+        remember=Traces(router.pool),
+        session_timeout=6.0,
+        subscriptions=[Subscription(OUTBOUND_WHATSAPP, decode, store)],
+    )
+    async with consumer:
+        yield handled
 
 
 @pytest.mark.parametrize("header", ["schema_version", "version"])
