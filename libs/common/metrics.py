@@ -53,7 +53,9 @@ _METRICS: dict[MetricName, Counter | Gauge | Histogram] = {
     ),
     "transom_sends_total": _counter("transom_sends_total", "Sends settled", "channel", "outcome"),
     "transom_send_seconds": _histogram("transom_send_seconds", "One provider call", _SECONDS, "channel"),
-    "transom_sends_waiting": _gauge("transom_sends_waiting", "Sends stored and not settled", "channel"),
+    "transom_sends_waiting": _gauge(
+        "transom_sends_waiting", "Sends stored and not settled; of each state at most 10,000 are counted", "channel"
+    ),
     "transom_statuses_total": _counter("transom_statuses_total", "Provider statuses applied", "channel", "status"),
     "transom_statuses_of_others_total": _counter(
         "transom_statuses_of_others_total", "Provider statuses that name no send of ours", "provider"

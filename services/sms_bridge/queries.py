@@ -99,18 +99,21 @@ select a.org_id, a.alias, a.conversation_id
 """
 
 # An id is known from an answer that came late, or from a status that echoes the send's reference and went between the same numbers, as far as
-# they are shown: an account may have customers' numbers masked. (The reference of the release before names no organisation.)
+# they are shown: an account may have customers' numbers masked. (The reference of the release before names no organisation.) "offset 0": each send is
+# looked up by its keys, whatever the planner believes of tables that grow.
 _HEARD_OF = """
-select p.org_id, p.send_id, p.attempt, p.account, p.provider_id, null as status, null as code
+select u.org_id, u.send_id, u.attempt, p.account, p.provider_id, null as status, null as code
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
-  join provider_ids p on p.org_id = u.org_id and p.send_id = u.send_id and p.attempt = u.attempt
- where p.provider = 'sms'
+ cross join lateral (
+       select p.account, p.provider_id from provider_ids p
+        where p.org_id = u.org_id and p.send_id = u.send_id and p.attempt = u.attempt and p.provider = 'sms' offset 0) p
 union
 select u.org_id, u.send_id, u.attempt, e.account, e.provider_id, e.status, e.code
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[])
     as u (org_id, send_id, attempt, callback, without_org, sender, recipient)
-  join early_statuses e on e.callback in (u.callback, u.without_org) and e.account = $8
- where e.provider = 'sms'
+ cross join lateral (
+       select e.* from early_statuses e where e.callback in (u.callback, u.without_org) offset 0) e
+ where e.provider = 'sms' and e.account = $8
    and coalesce(e.item ->> 'From', u.sender) = u.sender
    and (coalesce(e.item ->> 'To', u.recipient) = u.recipient or (e.callback = u.callback and e.item ->> 'To' !~ '^[+]?[0-9]+$'))
  order by provider_id
@@ -198,7 +201,8 @@ with due as materialized (
     returning h.*
 )
 select t.account, t.provider_id, t.org_id, t.message_id, t.send_id, t.attempt, t.accepted_at,
-       exists (select from messages m where m.org_id = t.org_id and m.message_id = t.message_id and m.attempt = t.attempt and m.status = 'pending')
+       exists (select from messages m
+                where m.org_id = t.org_id and m.message_id = t.message_id and m.attempt = t.attempt and m.status = 'pending' offset 0)
   from taken t
 """
 

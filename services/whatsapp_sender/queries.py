@@ -47,18 +47,21 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
   left join templates t on t.org_id = u.org_id and t.waba_id = w.waba_id and t.name = u.template and t.language = u.language
 """
 
-# A status carries our own words back; its number belongs to one tenant, and so tells whose words they are.
+# A status carries our own words back; its number belongs to one tenant, and so tells whose words they are. "offset 0": each send is looked up by its
+# keys, whatever the planner believes of tables that grow.
 _EVIDENCE = """
 select u.org_id, u.message_id, u.attempt, p.account, p.provider_id, p.recorded_at as at
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
-  join provider_ids p on p.org_id = u.org_id and p.send_id = u.message_id and p.attempt = u.attempt
- where p.provider = 'meta'
+ cross join lateral (
+       select p.account, p.provider_id, p.recorded_at from provider_ids p
+        where p.org_id = u.org_id and p.send_id = u.message_id and p.attempt = u.attempt and p.provider = 'meta' offset 0) p
 union
 select u.org_id, u.message_id, u.attempt, e.account, e.provider_id, min(e.received_at)
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[])
     as u (org_id, message_id, attempt, account, callback, without_org)
-  join early_statuses e on e.callback in (u.callback, u.without_org) and e.account = u.account
- where e.provider = 'meta'
+ cross join lateral (
+       select e.* from early_statuses e where e.callback in (u.callback, u.without_org) offset 0) e
+ where e.provider = 'meta' and e.account = u.account
  group by u.org_id, u.message_id, u.attempt, e.account, e.provider_id
  order by provider_id
 """

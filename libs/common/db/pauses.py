@@ -114,9 +114,18 @@ delete from pauses p
 
 # Of the rows that wait one says whose the account is: the first in the order of their index, however many rows were settled before.
 _SAY = """
+with due as materialized (
+    select p.provider, p.account, p.scope
+      from pauses p
+     where p.provider = $1 and p.kind = 'fault' and coalesce(p.said_at, '-infinity') <= $2::timestamptz - interval '1 minute'
+     order by coalesce(p.said_at, '-infinity')
+     limit $3
+       for update skip locked
+)
 update pauses p
    set said_at = $2::timestamptz
- where p.provider = $1 and p.kind = 'fault' and (p.said_at is null or p.said_at <= $2::timestamptz - interval '1 minute')
+  from due d
+ where p.provider = d.provider and p.account = d.account and p.scope = d.scope
 returning p.account, p.scope, p.reason, p.since,
           (select s.org_id from sends s
             where s.provider = p.provider and s.account = p.account and s.state = 'pending' and s.behind_until is null
@@ -212,9 +221,9 @@ async def wake(db: Connection, provider: ProviderName, awake: Iterable[PauseKey]
         await db.execute(_WAKE, provider, *_columns(rows))
 
 
-async def to_say(db: Connection, provider: ProviderName, now: datetime) -> list[Rest]:
-    """The accounts at rest with a fault that were not said to be for a minute; each is given to one who asks."""
-    return [Rest(*r) for r in await db.fetch(_SAY, provider, now)]
+async def to_say(db: Connection, provider: ProviderName, now: datetime, limit: int = 100) -> list[Rest]:
+    """Accounts at rest with a fault that were not said to be for a minute, the longest silent first; each is given to one who asks."""
+    return [Rest(*r) for r in await db.fetch(_SAY, provider, now, limit)]
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

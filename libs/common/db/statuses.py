@@ -121,7 +121,8 @@ select u.provider_id, s.org_id, s.message_id, s.attempt, s.account
 """
 
 _IN_FLIGHT = """
-select distinct s.account from sends s where s.provider = 'meta' and s.state = 'claimed' and s.account = any($1::text[])
+select distinct s.account from sends s
+ where s.provider = 'meta' and s.state = 'claimed' and s.lease_until > $2::timestamptz - interval '1 minute' and s.account = any($1::text[])
 """
 
 
@@ -135,7 +136,7 @@ async def receive_statuses(db: Connection, statuses: Sequence[ProviderStatus], n
     found = await _find(db, {s.id for s in statuses})
     missing = {s.id for s in statuses if s.id not in found and read_callback(s.callback) is not None}
     if nameless := {s.id for s in statuses if s.id not in found and s.callback is None and s.provider == "meta"}:
-        under_way = {r[0] for r in await db.fetch(_IN_FLIGHT, sorted({account for _, account, _ in nameless}))}
+        under_way = {r[0] for r in await db.fetch(_IN_FLIGHT, sorted({account for _, account, _ in nameless}), now)}
         missing |= {one for one in nameless if one[1] in under_way}
         found |= await _find(db, nameless - missing)  # its call may have been recorded between the two questions
     if missing:

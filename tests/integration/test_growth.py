@@ -1,0 +1,234 @@
+"""Whatever waits, and however much of it: what is done every second reads what it takes, and not what waits behind it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from libs.common.db import cover, parked, pauses, refusals, sends
+from libs.common.db.pool import Pool, open_pool
+from libs.common.db.statuses import (
+    ProviderId,
+    ProviderStatus,
+    forget_early,
+    forget_nameless,
+    receive_statuses,
+    store_provider_ids,
+)
+from libs.common.directory import consents
+from libs.common.directory.identity_rows import forget_notices
+from libs.common.directory.marks import forget_marks
+from libs.common.directory.merging import move_some
+from services.ingest.queries import forget_links
+from services.router import reconcile_queries
+from services.sms_bridge import queries as sms_queries
+from services.whatsapp_sender import queries as whatsapp_queries
+from tests.support.explaining import Explaining
+from tests.support.ingest import ORG, now, tell_org
+
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+TAKEN = 200
+"""So many rows are taken at once, of whatever waits."""
+META, SMS = "106400000000777", "+447700900555"
+
+# So many rows ($1) in each place where rows wait: all of them due, most of them of one account.
+_WAITING = (
+    """
+insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at,
+                   claim_id, claimed_at, lease_until, unknown_since, settled_at, behind_until, outcome, told)
+select 'acme', uuidv7(), 1, p, uuidv7(), n, case when n % 10 = 0 then 'account ' || n else a end, '{"to": "+447700900999"}', state,
+       now() - interval '2 hours', now() - interval '1 hour', now() - interval '2 hours',
+       case state when 'claimed' then uuidv7() end, case when state in ('claimed', 'unknown') then now() - interval '1 hour' end,
+       case state when 'claimed' then now() - interval '1 hour' end, case state when 'unknown' then now() - interval '1 hour' end,
+       case state when 'accepted' then now() - interval '1 hour' end,
+       case kind when 'behind' then now() - interval '1 minute' end, '{}', false
+  from (values ('pending', ''), ('pending', 'behind'), ('claimed', ''), ('unknown', ''), ('accepted', '')) as k (state, kind),
+       (values ('meta', '106400000000777', 4), ('sms', '+447700900555', 1)) as v (p, a, share), generate_series(1, $1::int * share / 5) n
+""",
+    """
+insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, sequence, occurred_at, received_at)
+select org_id, message_id, conversation_id, 'out', 'whatsapp', 'text', '{}', 'pending', sequence, created_at, created_at
+  from sends where state = 'unknown'
+""",
+    """
+insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, record, command, decided_at)
+select org_id, message_id, 1, conversation_id, 'session', 'whatsapp', 'window_open', '{}', '{}', created_at + sequence * interval '1 microsecond'
+  from sends where state = 'unknown'
+""",
+    """
+insert into early_statuses (provider, account, provider_id, status, callback, item, at, received_at)
+select p, a, 'early ' || n, 'sent', case when n % 2 = 0 then 'acme:' || uuidv7() || ':1' end, '{}', now() - interval '9 days', now() - interval '9 days'
+  from (values ('meta', '106400000000777'), ('sms', 'AC1')) as v (p, a), generate_series(1, $1::int) n
+""",
+    """
+insert into provider_ids (provider, account, provider_id, org_id, message_id, send_id, attempt, recorded_at)
+select 'meta', account, 'id ' || n, org_id, message_id, message_id, 1, now()
+  from (select *, row_number() over () as n from sends where state = 'accepted' and provider = 'meta' limit $1::int) s
+""",
+    """
+insert into pauses (provider, account, scope, until_at, reason, kind, proof, said_at)
+select 'meta', 'account ' || n, 'all', now() + interval '1 hour', '131042', case when n % 2 = 0 then 'fault' else 'throttle' end, 'answer',
+       case when n % 4 = 0 then now() - interval '1 hour' end
+  from generate_series(1, $1::int) n
+""",
+    """
+insert into customers (org_id, phone, origin) select 'acme', '+4477' || n, 'inbound' from generate_series(1, $1::int) n
+""",
+    """
+insert into consents (org_id, customer_id, category, allowed, at, source, cause, told)
+select 'acme', customer_id, 'marketing', false, now() - interval '1 hour', 'whatsapp', 'keyword', false from customers
+""",
+    """
+insert into identity_notices (org_id, old_line, old_bsuid, new_line, new_bsuid, new_number, at, received_at)
+select 'acme', '+4478' || n, '', '+4479' || n, '', '+4479' || n, now() - interval '9 days', now() - interval '9 days' from generate_series(1, $1::int) n
+""",
+    """
+insert into address_marks (org_id, channel, address, reason, source, at, until)
+select 'acme', 'sms', '+4477' || n, 'no_phone', 'status', now() - interval '99 days', now() - interval '9 days' from generate_series(1, $1::int) n
+""",
+    """
+insert into portal_links (code_hash, org_id, conversation_id, message_id, expires_at, created_at)
+select sha256(n::text::bytea), 'acme', uuidv7(), uuidv7(), now() - interval '9 days', now() - interval '10 days' from generate_series(1, $1::int) n
+""",
+    """
+insert into unheard_sms (account, provider_id, org_id, message_id, send_id, attempt, accepted_at, due_at)
+select case when n % 2 = 0 then 'AC1' else 'AC2' end, 'unheard ' || n, 'acme', uuidv7(), uuidv7(), 1, now() - interval '1 hour',
+       now() - interval '1 minute' * (n % 2 + 1)
+  from generate_series(1, $1::int) n
+""",
+    """
+insert into loose_ends (org_id, message_id, attempt, deadline, due_at)
+select 'acme', uuidv7(), 1, now(), now() - interval '1 minute' from generate_series(1, $1::int) n
+""",
+    """
+insert into refusals (org_id, intent_id, attempt, event, waits_since)
+select 'acme', uuidv7(), 1, '{}', now() - interval '1 hour' from generate_series(1, $1::int) n
+""",
+    """
+insert into parked_records (topic, partition, record_offset, org_id, message_id, reason, parked_at)
+select 'outbound.intents.v1', 0, n, 'acme', uuidv7(), 'unknown_version', now() - interval '99 days' from generate_series(1, $1::int) n
+""",
+    """
+insert into webhook_edges (edge_id, serves_since, known_until)
+select uuidv7(), now() - interval '10 days', now() - interval '9 days' from generate_series(1, $1::int) n
+""",
+    """
+insert into webhook_refusals (edge_id, number, kind, reason, began_at, ended_at, times)
+select uuidv7(), 1, case when n % 2 = 0 then 'refused' else 'doubtful' end, 'kafka_away', now() - interval '9 days', now() - interval '9 days', 1
+  from generate_series(1, $1::int) n
+""",
+    """
+insert into resends (provider, org_id, message_id, attempt, released_at)
+select 'meta', org_id, message_id, attempt, now() - interval '9 days' from sends where state = 'accepted' limit $1::int
+""",
+    """
+insert into conversation_merges (loser, org_id, winner, since) select uuidv7(), 'acme', uuidv7(), 0 from generate_series(1, $1::int) n
+""",
+)
+
+Work = Callable[[Any], Awaitable[Any]]
+
+
+async def _evidence(db: Any) -> None:
+    rows = await sends.take_unknown(db, "meta", now(), TAKEN, soonest=MINUTE, latest=MINUTE)
+    await whatsapp_queries.evidence(db, [(row.key, row.account) for row in rows])
+    rows = await sends.take_unknown(db, "sms", now(), TAKEN, soonest=MINUTE, latest=MINUTE)
+    await sms_queries.heard_of(db, "AC1", rows)
+
+
+async def _news(db: Any) -> None:
+    rows = await sends.take_untold(db, "meta", now(), TAKEN, now() + MINUTE)
+    await sends.keep_news(db, [(row.key, {}) for row in rows])
+    await sends.mark_told(db, [row.key for row in rows])
+
+
+async def _statuses(db: Any) -> None:
+    told = [ProviderStatus("meta", META, f"id {n}", "delivered", now(), None, None, {}) for n in range(1, TAKEN)]
+    await receive_statuses(db, told, now())
+    given = [ProviderId("meta", META, f"early {n}", ORG, uuid4(), uuid4(), 1) for n in range(1, TAKEN)]
+    await store_provider_ids(db, given, now())
+
+
+async def _reconciled(db: Any) -> None:
+    passes: tuple[reconcile_queries.Pass, ...] = ("unsent", "unheard")
+    for what in passes:
+        await reconcile_queries.look_through(db, what, now(), now(), lifetime=DAY, limit=TAKEN)
+    keys = await reconcile_queries.take_due(db, now(), TAKEN, first=MINUTE, longest=DAY)
+    await reconcile_queries.look(db, keys)
+    await refusals.take(db, now(), now(), TAKEN)
+
+
+async def _paused(db: Any) -> None:
+    await pauses.to_say(db, "meta", now())
+    await pauses.alone(db, "meta", [f"account {n}" for n in range(TAKEN)], now())
+    await pauses.proven(db, "meta", [(ORG, uuid4(), 1) for _ in range(TAKEN)])
+
+
+async def _covered(db: Any) -> None:
+    await cover.cover(db, "meta", now() - DAY)
+    await cover.lately_released(db, "meta", now() - DAY, TAKEN)
+
+
+WORKS: dict[str, Work] = {
+    "claim": lambda db: sends.candidates(db, "meta", {META: TAKEN, "account 10": TAKEN}, now(), MINUTE),
+    "accounts": lambda db: sends.accounts_after(db, "meta", now(), "", TAKEN),
+    "keep behind": lambda db: sends.keep_behind(db, "meta", META, now(), MINUTE, limit=TAKEN),
+    "free": lambda db: sends.free(db, [(ORG, uuid4()) for _ in range(TAKEN)]),
+    "free in time": lambda db: sends.free_in_time(db, "meta", now(), TAKEN),
+    "ended claims": lambda db: sends.ended_claims(db, "meta", now(), TAKEN),
+    "overdue": lambda db: sends.overdue(db, "meta", now(), TAKEN),
+    "unknown": _evidence,
+    "untold": _news,
+    "waiting": lambda db: sends.waiting(db, "meta", TAKEN),
+    "pauses": _paused,
+    "early statuses": _statuses,
+    "reconcile": _reconciled,
+    "cover": _covered,
+    "consents": lambda db: consents.untold(db, TAKEN),
+    "unheard": lambda db: sms_queries.take_unheard(db, "AC1", now(), TAKEN),
+    "merges": lambda db: move_some(db, TAKEN),
+    "forget early statuses": lambda db: forget_early(db, now() - DAY, TAKEN),
+    "forget nameless statuses": lambda db: forget_nameless(db, now() - DAY, TAKEN),
+    "forget notices": lambda db: forget_notices(db, now() - DAY, TAKEN),
+    "forget links": lambda db: forget_links(db, now() - DAY, TAKEN),
+    "forget marks": lambda db: forget_marks(db, now() - DAY, TAKEN),
+    "forget parked records": lambda db: parked.forget_parked(db, now() - DAY, TAKEN),
+    "forget edges": lambda db: cover.forget_edges(db, now() - DAY, TAKEN),
+    "forget refusals": lambda db: cover.forget_refusals(db, now() - DAY, TAKEN),
+    "forget resends": lambda db: cover.forget_resends(db, now() - DAY, TAKEN),
+}
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    async with open_pool(database, application_name="test", size=2, command_seconds=300) as pool:
+        async with pool.acquire() as db:
+            await tell_org(db)
+        yield pool
+
+
+@pytest.mark.parametrize("rows", [5_000, pytest.param(100_000, marks=[pytest.mark.proof, pytest.mark.timeout(600)])])
+async def test_what_is_done_all_the_time_reads_what_it_takes_however_much_waits(pool: Pool, rows: int) -> None:
+    many = rows >= 100_000
+    too_much: dict[str, list[str]] = {}
+    async with pool.acquire() as db:
+        for place in _WAITING:
+            await db.execute(place, *([rows] if "$1" in place else []))
+        for way in ("seqscan", "mergejoin", "hashjoin"):
+            await db.execute(f"set enable_{way} = {many}")  # tables as small as the others may be read as a whole
+        for believed in ("nothing", "what is so") if many else ("what is so",):
+            if believed != "nothing":
+                await db.execute("analyze")
+            for name, work in WORKS.items():
+                explaining = Explaining(db)
+                undone = db.transaction()
+                await undone.start()
+                await work(explaining)
+                await undone.rollback()
+                assert explaining.plans
+                if found := explaining.too_much(TAKEN):
+                    too_much[f"{name}, while the planner believes {believed}"] = found
+    assert not too_much, "\n".join(f"{name}: {one}" for name, found in too_much.items() for one in found)
