@@ -166,7 +166,9 @@ class Served:
                         if last:
                             return
                         await _pause(ends, PERIOD if failures == 0 else AGAIN)
-            except ConfigurationError:
+            except Exception as error:  # an edge serves on, whatever is the matter here
+                if not isinstance(error, ConfigurationError):
+                    log.exception("task.failed", task="cover")
                 failures = _failed(failures)
                 await _pause(ends, AGAIN)
 

@@ -39,6 +39,7 @@ from services.whatsapp_sender.recipients import learn
 from services.whatsapp_sender.releasing import Releases
 from services.whatsapp_sender.sweep import Silence, came_late, weigh
 
+_COUNTED_FOR = timedelta(seconds=1)
 CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
 
 
@@ -64,6 +65,7 @@ class WhatsappCarrier:
         self._window = window_length, window_doubt
         self._waits = waits
         self._partitions = partitions
+        self._counted: tuple[datetime, int] | None = None
         self._releases = Releases(pool, waits)
         self._refused_at: dict[Key, datetime] = {}
         self._silence = Silence()
@@ -147,7 +149,7 @@ class WhatsappCarrier:
 
         Of those that may be sent once more a few at a time are called absent: see ``Releases``.
         """
-        partitions = await self._known_partitions()
+        partitions = await self._known_partitions(now)
         async with self._pool.acquire() as db:
             # evidence last: what ingest stores between these reads is seen, not taken for silence
             known = await cover(db, self.provider, now - self._waits.view)
@@ -170,12 +172,14 @@ class WhatsappCarrier:
         self._silence.let(len(released), now)
         return evidence | {key: Unclear() for key in again if key not in released}
 
-    async def _known_partitions(self) -> int:
-        """0 where nobody can say: then silence proves nothing, and what was heard counts all the same."""
-        try:
-            return await self._partitions()
-        except Transient:
-            return 0
+    async def _known_partitions(self, now: datetime) -> int:
+        """0 where nobody can say: then silence proves nothing, and what was heard counts all the same. The brokers are asked once a second at most."""
+        if self._counted is None or not timedelta(0) <= now - self._counted[0] < _COUNTED_FOR:
+            try:
+                self._counted = now, await self._partitions()
+            except Transient:
+                self._counted = now, 0
+        return self._counted[1]
 
     async def committed(self, settled: Sequence[Settled]) -> None:
         """Nothing of WhatsApp lives outside of PostgreSQL but what ``call`` remembered for ``settle``."""

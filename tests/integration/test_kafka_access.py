@@ -122,6 +122,9 @@ async def test_a_user_writes_and_reads_what_is_declared_and_nothing_else(secured
             f"{PREFIX}replay.x" if principal.name == "operator" else f"{PREFIX}{principal.group or principal.name}.x"
         )
         assert await may_read(secured, user, group) == {topic.name for topic in principal.reads}
+        if principal.counts:
+            async with Producer(connection(secured, user, PREFIX)) as producer:
+                assert [await producer.partitions(topic) > 0 for topic in principal.counts] == [True]
 
 
 @pytest.mark.proof
