@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from libs.common.backoff import backoff
@@ -12,19 +13,46 @@ from libs.common.transience import is_transient
 log = get_logger()
 
 _LONGEST_WAIT = timedelta(seconds=30)
+STUCK_AFTER = 60.0
 
 
-async def repeatedly(name: str, period: timedelta, tick: Callable[[], Awaitable[object]]) -> None:
+@dataclass(slots=True)
+class Pulse:
+    """Which of some tasks have come to no end since when: they hang, or fail again and again. Times are those of the event loop."""
+
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def begins(self, name: str) -> None:
+        """A round of this task begins; where the last one failed, it goes on."""
+        self._since.setdefault(name, asyncio.get_running_loop().time())
+
+    def ends(self, name: str) -> None:
+        """Its round came to a good end."""
+        self._since.pop(name, None)
+
+    def why(self, now: float) -> str | None:
+        """Who has made no progress for a minute, in words, or None."""
+        stuck = {name: now - since for name, since in sorted(self._since.items()) if now - since > STUCK_AFTER}
+        return "; ".join(f"{name} has made no progress for {seconds:.0f} s" for name, seconds in stuck.items()) or None
+
+
+async def repeatedly(
+    name: str, period: timedelta, tick: Callable[[], Awaitable[object]], pulse: Pulse | None = None
+) -> None:
     """Call ``tick`` for ever, ``period`` after the last call ended; never returns.
 
     A tick that fails is tried again after a growing, jittered wait: expected trouble is a warning, anything else an error with its
-    exception. The wait is never shorter than the period.
+    exception. The wait is never shorter than the period. ``pulse`` knows of rounds that do not end well.
     """
     failures = 0
     while True:
         wait = period
         try:
+            if pulse is not None:
+                pulse.begins(name)
             await tick()
+            if pulse is not None:
+                pulse.ends(name)
             failures = 0
         except Exception as error:  # one bad round must not end the rounds; it is logged as what it is
             failures += 1

@@ -5,12 +5,13 @@ Rule 2: a bug halves what is in hand, down to the one that causes it; that one i
 Rule 3: a statement that ran out of its time cuts what is in hand into pieces: each may cost its whole limit again, so they are eight and not two. One
         that is too slow alone becomes a suspect (``suspects.py``): what stands behind it on its line waits for it, all others go on, and it is
         tried again later.
-Rule 4: other expected trouble ends the search, and so does a database that is slow for everybody: several in a row that are too slow alone, or nothing
-        that passes. What was not yielded is not done and comes again.
+Rule 4: other expected trouble ends the search, and so does a database that is slow for everybody: several in a row that are too slow alone, or new
+        ones and nothing that passes. What was not yielded is not done and comes again.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -55,6 +56,28 @@ class TooSlow(Generic[T]):
     item: T
     error: Exception
     attempts: int
+
+
+@dataclass(slots=True)
+class Portion:
+    """How many rows a statement takes at once: half as many after one that was too slow, twice as many again after one that passed."""
+
+    most: int
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self.size = self.most
+
+    @contextmanager
+    def taken(self) -> Iterator[int]:
+        """So many; what the block raises is raised."""
+        try:
+            yield self.size
+        except Exception as error:
+            if ran_out_of_time(error):
+                self.size = max(1, self.size // 2)
+            raise
+        self.size = min(self.most, self.size * 2)
 
 
 async def at_once(_attempt: int) -> bool:
@@ -107,7 +130,7 @@ class Search(Generic[T, R, K]):
         if self.trouble is None:
             async for found in self._again(later):
                 yield found
-        if self.trouble is None and not self._any_passed:
+        if self.trouble is None and self.suspected and not self._any_passed:
             self.trouble = self._slow
 
     async def _through(self, items: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:

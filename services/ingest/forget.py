@@ -18,6 +18,8 @@ from libs.common.db.statuses import forget_early, forget_nameless
 from libs.common.directory.identity_rows import forget_notices
 from libs.common.directory.marks import forget_marks
 from libs.common.events.topics import OUTBOUND_INTENTS
+from libs.common.halving import Portion
+from libs.common.transience import ran_out_of_time
 from services.ingest.queries import forget_links
 
 KEPT = timedelta(days=8)
@@ -41,7 +43,15 @@ async def forget(pool: Pool, now: Clock) -> None:
 
 
 async def _forget(pool: Pool, some: Callable[[Connection, datetime, int], Awaitable[int]], before: datetime) -> None:
+    portion = Portion(_AT_ONCE)
     while True:
-        async with pool.acquire() as db:
-            if await some(db, before, _AT_ONCE) < _AT_ONCE:
-                return
+        try:
+            with portion.taken() as size:
+                async with pool.acquire() as db:
+                    gone = await some(db, before, size)
+        except Exception as error:
+            if not ran_out_of_time(error) or size == 1:
+                raise
+            continue  # fewer at once
+        if gone < size:
+            return

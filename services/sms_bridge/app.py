@@ -109,6 +109,10 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             ],
         )
 
+        async def sending() -> None:
+            if reason := line.unready():
+                raise Transient(reason)
+
         async def kafka_answers() -> None:
             if reason := consumer.unready() or await producer.unready():
                 raise Transient(reason)
@@ -121,7 +125,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             consumer,
             service.background(consumer.watch()),
         ):
-            await service.serve(checks={"kafka": kafka_answers, "postgres": schema_check(pool)})
+            await service.serve(checks={"postgres": schema_check(pool), "kafka": kafka_answers, "sending": sending})
 
 
 def main(port: int | None = None) -> int:

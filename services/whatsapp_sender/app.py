@@ -84,12 +84,16 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
                 ],
             )
 
+            async def sending() -> None:
+                if reason := line.unready():
+                    raise Transient(reason)
+
             async def kafka_answers() -> None:
                 if reason := consumer.unready() or await producer.unready():
                     raise Transient(reason)
 
             async with service.background(line.watch()), consumer, service.background(consumer.watch()):
-                await service.serve(checks={"postgres": schema_check(pool), "kafka": kafka_answers})
+                await service.serve(checks={"postgres": schema_check(pool), "kafka": kafka_answers, "sending": sending})
 
 
 def main(port: int | None = None) -> int:

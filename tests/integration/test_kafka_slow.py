@@ -14,8 +14,8 @@ from tests.support.consuming import Bench, told
 from tests.support.logs import LogLines
 from tests.support.waiting import eventually
 
-SECONDS = 0.3
-"""The limit of a command; a statement's is nine tenths of it."""
+SECONDS = 0.6
+"""The limit of a command; a statement's is three quarters of it."""
 
 _SCHEMA = """
 create table said (partition int, "offset" bigint, value text, primary key (partition, "offset"));

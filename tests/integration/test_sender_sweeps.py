@@ -60,3 +60,18 @@ async def test_a_row_whose_end_fails_holds_up_no_other(
     assert states == ["failed", "failed", "pending", "failed", "failed"]
     [aside] = log_lines.of("row.set_aside")
     assert (aside["message_id"], aside["task"]) == (str(commands[2].message_id), "overdue")
+
+
+async def test_a_row_whose_claim_fails_holds_up_no_other(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient, log_lines: LogLines
+) -> None:
+    commands = [await garage.command(await kim(garage, sandbox)) for _ in range(5)]
+    await accept(line, *commands)
+    await garage.execute(
+        f"alter table sends add constraint odd check (state <> 'claimed' or message_id <> '{commands[2].message_id}')"
+    )
+    await line.claim_once()
+    assert await garage.states(*commands) == ["accepted", "accepted", "pending", "accepted", "accepted"]
+    [aside] = log_lines.of("row.set_aside")
+    assert (aside["level"], aside["message_id"], aside["task"]) == ("error", str(commands[2].message_id), "claim")
+    assert (await garage.row(commands[2]))["due_at"] > garage.now()

@@ -122,8 +122,8 @@ async def open_pool(
                 "plan_cache_mode": "force_custom_plan",
                 # what a statement looks for by its key is in memory; the default takes it for a seek on a disk, and reads small tables whole for every row
                 "random_page_cost": "1.1",
-                # the server gives up first, so that the connection survives a statement that was merely slow
-                "statement_timeout": str(max(1, round(command_seconds * 900))),
+                # the server gives up first, also where we are busy for a moment: the connection survives, and being slow is told apart from being away
+                "statement_timeout": str(max(1, round(command_seconds * 750))),
                 # before that, so that waiting for another session is told apart from being slow; after a deadlock has been looked for (1 s)
                 "lock_timeout": str(max(1, round(command_seconds * 600))),
                 "idle_in_transaction_session_timeout": "30000",

@@ -214,19 +214,18 @@ class Isolation(Generic[T]):
                 over[partition] = entry.record.offset
         return [e for e in part if e.record.offset <= over.get(e.record.partition, e.record.offset)]
 
-    def _settle(self, entries: Sequence[Entry[T]], fates: dict[_Place, _Fate], verdict: Verdict) -> None:
-        open_ = set(self._open_at)
+    def _settle(self, entries: Sequence[Entry[T]], fates: Mapping[_Place, _Fate], verdict: Verdict) -> None:
+        """Take in what is known up to the first record of each partition of which nothing is; remember what is known behind it."""
+        behind = set(self._open_at)
+        left = dict[_Place, _Fate]()
         for entry in entries:
             record, place = entry.record, _place(entry.record)
-            if record.partition in verdict.stopped:
-                continue
             fate = _refused(entry, 1) if isinstance(entry, Rejected) else fates.get(place)
-            if fate is None:
-                open_.add(record.partition)
-            if fate is None or record.partition in open_:
+            if fate is None or record.partition in behind or record.partition in verdict.stopped:
+                behind.add(record.partition)
+                if fate is not None and isinstance(entry, Received):
+                    left[place] = fate
                 continue
-            self._fates.pop(place, None)
-            fates.pop(place, None)
             if fate.letter is not None:
                 verdict.dead.append(fate.letter)
             if fate.stops:
@@ -237,7 +236,10 @@ class Isolation(Generic[T]):
                 verdict.runs[record.partition] = 0
                 verdict.legible.add(record.partition)
             verdict.next_offsets[record.partition] = record.offset + 1
-        self._fates |= fates
+        if self._fates:
+            places = {_place(entry.record) for entry in entries}
+            self._fates = {place: fate for place, fate in self._fates.items() if place not in places}
+        self._fates |= left
 
 
 def _refused(refusal: Rejected, attempts: int) -> _Fate:

@@ -332,12 +332,15 @@ class Lane(Generic[T]):
         self.partitions.tell_stopped()
         if (failing := self._unreadable(now)) is not None:
             log.error("consumer.failing", topic=topic, reason=failing.cause, duration_ms=failing.seconds(now) * 1000)
-        self.partitions.standing.tell(topic, now, self.partitions.ours(), self._cause)
+        self.partitions.standing.tell(topic, now, self.partitions.ours(), self._why())
         lasted = now - self._troubled_at
         if self.partitions.troubled and lasted >= REMINDER:
             log.warning(
                 "record.retried", topic=topic, reason=self._cause, attempt=self._trouble, duration_ms=lasted * 1000
             )
+
+    def _why(self) -> str:
+        return self._cause or (STATEMENT_TOO_SLOW if self.partitions.open_at else "")
 
     def _unreadable(self, now: float) -> Spell | None:
         """What makes reading fail for too long, or None."""
@@ -363,7 +366,7 @@ class Lane(Generic[T]):
         standing = self.partitions.standing.too_long(now, self.partitions.ours())
         if but_away and self._away:
             standing = {p: seconds for p, seconds in standing.items() if p not in self.partitions.troubled}
-        return in_words(topic, standing, self._cause) if standing else self.partitions.onlooker.why(topic, now)
+        return in_words(topic, standing, self._why()) if standing else self.partitions.onlooker.why(topic, now)
 
 
 def _of_its_kind(letter: DeadLetter) -> str:

@@ -1,16 +1,18 @@
-"""Rows on which work fails are set aside alone, and loudly: what stands behind them goes on, and they are tried again ever more rarely.
+"""Rows on which work fails, or is too slow, are set aside alone, and loudly: what stands behind them goes on, and they are tried again ever more rarely.
 
 It is a memory of this process. A row that fails everywhere is set aside by every replica; its deadline ends it all the same, where that is possible.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from libs.common.backoff import backoff
+from libs.common.halving import Faulty, Search, TooSlow
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, SendRow
-from libs.common.transience import is_transient
+from libs.common.suspects import Suspects
 
 log = get_logger()
 
@@ -24,11 +26,19 @@ class Aside:
     """The rows that one task has set aside."""
 
     task: str
+    suspects: Suspects[Key] = field(default_factory=Suspects)
+    """Rows that were too slow alone; by the event loop's time."""
     _rows: dict[Key, tuple[datetime, int]] = field(default_factory=dict)
 
     def keys(self, now: datetime) -> list[Key]:
         """Those that are to be left out now."""
-        return [key for key, (until, _times) in self._rows.items() if until > now]
+        resting = self.suspects.resting(asyncio.get_running_loop().time())
+        return [*resting, *(key for key, (until, _times) in self._rows.items() if until > now)]
+
+    def passed(self, count: int) -> None:
+        """So many rows that are no suspects went through."""
+        if self.suspects:
+            self.suspects.others_passed(count, asyncio.get_running_loop().time())
 
     def put(self, row: SendRow, error: Exception, now: datetime) -> None:
         """Work on this row alone failed. The longest known are forgotten when they become too many."""
@@ -51,17 +61,13 @@ class Aside:
 async def halving(
     rows: Sequence[SendRow], work: Callable[[Sequence[SendRow]], Awaitable[None]], aside: Aside, now: datetime
 ) -> None:
-    """Do the work on all rows; where it meets a bug, on halves, down to the row that causes it, which is set aside. Raises what is transient."""
-    if not rows:
-        return
-    try:
-        await work(rows)
-    except Exception as error:
-        if is_transient(error):
-            raise
-        if len(rows) == 1:
-            aside.put(rows[0], error, now)
-            return
-        middle = len(rows) // 2
-        await halving(rows[:middle], work, aside, now)
-        await halving(rows[middle:], work, aside, now)
+    """Do the work on all rows; where it meets a bug or is too slow, on parts, down to the row that causes it, which is set aside.
+
+    Raises what else is transient, and what is slow for every row.
+    """
+    search = Search[SendRow, None, Key](work, aside.suspects, key=lambda row: row.key, line=lambda row: row.key)
+    async for found in search.run(rows):
+        if isinstance(found, Faulty | TooSlow):
+            aside.put(found.item, found.error, now)
+    if search.trouble is not None:
+        raise search.trouble

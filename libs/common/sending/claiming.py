@@ -6,7 +6,7 @@ seen, they are kept from being looked at until that one moves.
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Generic, assert_never
@@ -15,6 +15,7 @@ from uuid import uuid4
 from libs.common.backoff import backoff
 from libs.common.db import pauses, sends
 from libs.common.db.pool import Connection
+from libs.common.send_rows import Key
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import Found, Go, NotYet, PreparedT, Refused, Returned, Timings
@@ -43,12 +44,33 @@ class Round(Generic[PreparedT]):
     """How many rows were left to another release, by what is not known here."""
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of the rows that are due are to be claimed: those of ``only``, where it says so, and none of ``but``."""
+
+    but: Collection[Key] = ()
+    only: Collection[Key] | None = None
+
+    def of(self, found: Sequence[Candidate]) -> list[Candidate]:
+        """Those of ``found`` that are chosen."""
+        return [one for one in found if one.row.key not in self.but and (self.only is None or one.row.key in self.only)]
+
+
+ALL = Choice()
+
+
 async def claim_due(
-    db: Connection, carrier: Carrier[PreparedT], budgets: Mapping[str, int], now: datetime, timings: Timings
+    db: Connection,
+    carrier: Carrier[PreparedT],
+    budgets: Mapping[str, int],
+    now: datetime,
+    timings: Timings,
+    *,
+    choice: Choice = ALL,
 ) -> Round[PreparedT]:
     """Claim rows that are due, of each account up to its budget. Call inside a transaction."""
-    scan = {account: budget + min(_HELD, budget // 4) for account, budget in budgets.items()}
-    found = await sends.candidates(db, carrier.provider, scan, now, timings.blocks)
+    scan = _scan(budgets, choice)
+    found = choice.of(await sends.candidates(db, carrier.provider, scan, now, timings.blocks))
     if not found:
         return Round([], Applied())
     lone = {account for candidate in found for account, _scope in candidate.alone}
@@ -92,13 +114,35 @@ async def claim_due(
     return round_
 
 
-async def set_aside(
-    db: Connection, carrier: Carrier[PreparedT], account: str, now: datetime, timings: Timings
+async def due(
+    db: Connection,
+    carrier: Carrier[PreparedT],
+    budgets: Mapping[str, int],
+    now: datetime,
+    timings: Timings,
+    *,
+    choice: Choice = ALL,
+) -> list[SendRow]:
+    """The rows that ``claim_due`` would claim if nothing stood against it."""
+    left = Counter(budgets)
+    rows = []
+    found = await sends.candidates(db, carrier.provider, _scan(budgets, choice), now, timings.blocks)
+    for row in sorted((one.row for one in choice.of(found) if not one.held), key=lambda row: row.due_at):
+        if left[row.account] > 0:
+            left[row.account] -= 1
+            rows.append(row)
+    return rows
+
+
+async def put_off(
+    db: Connection, carrier: Carrier[PreparedT], row: SendRow, now: datetime, timings: Timings
 ) -> Sequence[Step]:
-    """Put off the first row of this account that is due: claiming it fails, and those behind it must pass. Call inside a transaction."""
-    found = await sends.candidates(db, carrier.provider, {account: 1 + _HELD}, now, timings.blocks)
-    first = sorted((c.row for c in found if not c.held), key=lambda row: row.due_at)[:1]
-    return (await apply(db, carrier, [Step(row, _put_off(row, now, timings)) for row in first], now)).done
+    """Put off a row of which claiming fails: those behind it must pass. Call inside a transaction."""
+    return (await apply(db, carrier, [Step(row, _put_off(row, now, timings))], now)).done
+
+
+def _scan(budgets: Mapping[str, int], choice: Choice) -> dict[str, int]:
+    return {account: budget + min(_HELD, budget // 4) + len(choice.but) for account, budget in budgets.items()}
 
 
 async def _keep_behind(

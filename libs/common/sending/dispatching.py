@@ -7,33 +7,36 @@ else (another process's rows, rows from before a restart, accounts that rest no 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Generic
 
-from libs.common.background import repeatedly
+from libs.common.background import Pulse, repeatedly
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
 from libs.common.db import sends
 from libs.common.db.pool import Pool
+from libs.common.halving import Faulty, Portion, Search, TooSlow
 from libs.common.logging import get_logger
 from libs.common.metrics import observe
-from libs.common.send_rows import EVERY_ACCOUNT
+from libs.common.send_rows import EVERY_ACCOUNT, Key, SendRow
 from libs.common.sending.applying import Applied
+from libs.common.sending.aside import Aside
 from libs.common.sending.carrier import Carrier
-from libs.common.sending.claiming import claim_due, set_aside
+from libs.common.sending.claiming import Choice, claim_due, due, put_off
 from libs.common.sending.outcomes import Curve, PreparedT, RetryLater, SendOutcome, Timings, Unknown
 from libs.common.sending.recording import Recorder
 from libs.common.sending.rows import Claim
 from libs.common.sending.turns import Turns
 from libs.common.tally import Tally
-from libs.common.transience import is_transient
+from libs.common.transience import is_transient, ran_out_of_time
 
 log = get_logger()
 
 _AT_ONCE = 500
-_CAREFUL_ROUNDS = 500
 _ACCOUNTS_AT_ONCE = 2_000
+_AROUND = 100
+"""Among so many rows of its account that are due a row is looked for that is to be claimed alone."""
 _WAIT = timedelta(milliseconds=50)
 _LONGEST_WAIT = timedelta(seconds=2)
 _TOO_LATE = RetryLater("pair", Curve(timedelta(milliseconds=100), 2, timedelta(seconds=2)), "claim_too_old")
@@ -52,6 +55,7 @@ class Dispatcher(Generic[PreparedT]):
         now: Clock,
         concurrency: int,
         ended: Callable[[Applied], None],
+        pulse: Pulse,
     ) -> None:
         self._carrier = carrier
         self._pool = pool
@@ -59,12 +63,16 @@ class Dispatcher(Generic[PreparedT]):
         self._timings = timings
         self._now = now
         self._ended = ended
+        self._pulse = pulse
         self._turns = Turns(concurrency)
         self._calls: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._looked_to = ""
         self._taken: list[str] = []
-        self._careful = 0
+        self._aside = Aside("claim")
+        self._suspected: dict[Key, SendRow] = {}
+        """Rows that were too slow alone; they are claimed alone, when it is their time."""
+        self._portion = Portion(_AT_ONCE)
         self._strange: Tally[str, str] = Tally()
         self._ending = False
 
@@ -91,11 +99,13 @@ class Dispatcher(Generic[PreparedT]):
     async def run(self) -> None:
         """Claim and send until ``end``; returns when every call that was begun has its answer."""
         failures = 0
-        looking = asyncio.create_task(repeatedly("look", self._timings.poll, self._look))
+        looking = asyncio.create_task(repeatedly("look", self._timings.poll, self._look, self._pulse))
         while not self._ending:
             self._wake.clear()
             try:
+                self._pulse.begins("dispatch")
                 more = await self._round()
+                self._pulse.ends("dispatch")
                 failures = 0
             except Exception as error:  # noqa: BLE001 -- nothing may end the sending of all other rows; it is logged
                 failures += 1
@@ -119,15 +129,36 @@ class Dispatcher(Generic[PreparedT]):
     async def _round(self) -> bool:
         """Claim once and begin the calls; returns whether to claim again at once."""
         self._turns.wake(self._turns.ended_waits(self._now()) - {EVERY_ACCOUNT})
-        began = asyncio.get_running_loop().time()
-        budgets = self._turns.take(1 if self._careful else _AT_ONCE)
+        suspects = [row for row in self._suspected.values() if self._aside.suspects.is_due(row.key, self._loop_time())]
+        if suspects:
+            await self._apart(suspects, dict.fromkeys((row.account for row in suspects), _AROUND))
+        budgets = self._turns.take(self._portion.size)
         if not budgets:
             return False
-        self._careful = max(0, self._careful - 1)
         self._taken = list(budgets)
-        async with self._pool.acquire() as db, db.transaction():
-            found = await claim_due(db, self._carrier, budgets, self._now(), self._timings)
+        choice = Choice(but={*self._suspected, *self._aside.keys(self._now())})
+        try:
+            claimed = await self._claim(budgets, choice)
+        except Exception as error:
+            if is_transient(error) and not ran_out_of_time(error):
+                raise
+            tell = log.warning if is_transient(error) else log.error
+            tell("task.retried" if is_transient(error) else "task.failed", task="claim", exc_info=error)
+            with self._portion.taken():
+                async with self._pool.acquire() as db:
+                    rows = await due(db, self._carrier, budgets, self._now(), self._timings, choice=choice)
+            await self._apart(rows, budgets)
+            self._turns.wake(budgets)
+        else:
+            self._aside.passed(claimed)
         self._taken = []
+        return True
+
+    async def _claim(self, budgets: Mapping[str, int], choice: Choice) -> int:
+        """Claim of these accounts what is chosen, and begin the calls; returns how many."""
+        began = self._loop_time()
+        async with self._pool.acquire() as db, db.transaction():
+            found = await claim_due(db, self._carrier, budgets, self._now(), self._timings, choice=choice)
         self._say_strange(found.strange)
         self._turns.opened(Counter(claim.row.account for claim in found.claims))
         for claim in found.claims:
@@ -135,12 +166,28 @@ class Dispatcher(Generic[PreparedT]):
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
         self._turns.wake(found.more)
-        for due, account in found.waits:
-            self._turns.wake_at(due, account)
+        for due_at, account in found.waits:
+            self._turns.wake_at(due_at, account)
         self._ended(found.applied)
         if found.applied.settled:
             await self._carrier.committed(found.applied.settled)
-        return True
+        return len(found.claims)
+
+    async def _apart(self, rows: Sequence[SendRow], budgets: Mapping[str, int]) -> None:
+        """Claim these in parts, down to the row that causes trouble or is too slow alone, and set that aside."""
+
+        async def claim(part: Sequence[SendRow]) -> None:
+            await self._claim(budgets, Choice(only={row.key for row in part}))
+
+        suspects = self._aside.suspects
+        search = Search[SendRow, None, Key](claim, suspects, key=lambda row: row.key, line=lambda row: row.key)
+        async for found in search.run(rows):
+            if isinstance(found, Faulty | TooSlow):
+                await self._set_aside(found.item, found.error)
+        self._suspected |= {row.key: row for row in search.suspected}
+        self._suspected = {key: row for key, row in self._suspected.items() if key in suspects}
+        if search.trouble is not None:
+            raise search.trouble
 
     def _say_strange(self, strange: Mapping[str, int]) -> None:
         """Rows of another release are told at once, then once a minute with how many they were."""
@@ -182,28 +229,30 @@ class Dispatcher(Generic[PreparedT]):
         self._recorder.add(claim, outcome)
 
     async def _trouble(self, error: Exception, failures: int) -> bool:
-        """Wait when the database is away; on a bug find the row that causes it, one claim at a time, and set it aside."""
+        """Wait: the database is away, or slow for everybody."""
         taken, self._taken = self._taken, []
         self._turns.wake(taken)
-        if is_transient(error):
-            log.warning("task.retried", task="claim", attempt=failures, exc_info=error)
-        else:
-            log.error("task.failed", task="claim", attempt=failures, exc_info=error)
-            alone = taken[0] if self._careful and taken else None
-            self._careful = 0 if alone is not None and await self._set_aside(alone) else _CAREFUL_ROUNDS
+        tell = log.warning if is_transient(error) else log.error
+        event = "task.retried" if is_transient(error) else "task.failed"
+        tell(event, task="claim", attempt=failures, exc_info=error)
         wait = backoff(failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
         await asyncio.sleep(wait.total_seconds())
         return True
 
-    async def _set_aside(self, account: str) -> bool:
+    async def _set_aside(self, row: SendRow, error: Exception) -> None:
+        """Leave it out here, and put it off for everybody."""
+        now = self._now()
+        self._aside.put(row, error, now)
         try:
             async with self._pool.acquire() as db, db.transaction():
-                steps = await set_aside(db, self._carrier, account, self._now(), self._timings)
+                steps = await put_off(db, self._carrier, row, now, self._timings)
             self._ended(Applied(done=list(steps)))
-        except Exception as error:  # the next round meets the same trouble and comes here again
-            log.warning("task.retried", task="set_aside", exc_info=error)
-            return False
-        return True
+        except Exception as again:  # it is left out here all the same
+            log.warning("task.retried", task="set_aside", exc_info=again)
+
+    @staticmethod
+    def _loop_time() -> float:
+        return asyncio.get_running_loop().time()
 
     async def _sleep(self) -> None:
         """Until somebody wakes us, or the next known wait ends."""

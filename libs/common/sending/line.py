@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Generic, Self
 
-from libs.common.background import repeatedly
+from libs.common.background import Pulse, repeatedly
 from libs.common.clock import Clock
 from libs.common.db import sends
 from libs.common.db.pool import Pool
@@ -48,9 +48,17 @@ class Line(Generic[PreparedT]):
         self._now = now
         self._drain = drain
         self._teller = Teller(pool, producer, carrier.provider, now=now)
-        self._recorder = Recorder(carrier, pool, timings, now=now, recorded=self._recorded)
+        self._pulse = Pulse()
+        self._recorder = Recorder(carrier, pool, timings, now=now, recorded=self._recorded, pulse=self._pulse)
         self._dispatcher = Dispatcher(
-            carrier, pool, self._recorder, timings, now=now, concurrency=concurrency, ended=self._ended
+            carrier,
+            pool,
+            self._recorder,
+            timings,
+            now=now,
+            concurrency=concurrency,
+            ended=self._ended,
+            pulse=self._pulse,
         )
         self._sweeper = Sweeper(carrier, pool, self._teller, timings, now=now, ended=self._ended, awake=self._awake)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -70,7 +78,7 @@ class Line(Generic[PreparedT]):
         }
         for name, tick in self._sweeper.tasks.items():
             period = self._timings.poll * (COUNT_EVERY if name == "waiting" else 1)
-            work[f"sweep.{name}"] = repeatedly(f"sweep.{name}", period, tick)
+            work[f"sweep.{name}"] = repeatedly(f"sweep.{name}", period, tick, self._pulse)
         self._tasks = {name: asyncio.create_task(run, name=name) for name, run in work.items()}
         return self
 
@@ -94,6 +102,10 @@ class Line(Generic[PreparedT]):
         done, _running = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+
+    def unready(self) -> str | None:
+        """Which task has made no progress for a minute, or None."""
+        return self._pulse.why(asyncio.get_running_loop().time())
 
     async def claim_once(self) -> int:
         """One claim, its calls and their records, without the loops; for tests that look between steps. Returns the number of calls."""

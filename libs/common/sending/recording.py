@@ -6,26 +6,33 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Generic
+from typing import Generic, assert_never
+from uuid import UUID
 
+from libs.common.background import Pulse
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
 from libs.common.db import pauses
 from libs.common.db.pool import Pool
+from libs.common.halving import Faulty, Passed, Search, TooSlow
 from libs.common.logging import get_logger
+from libs.common.send_rows import Key
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
 from libs.common.sending.rows import Claim, Pause
 from libs.common.sending.silence import Runs, cause
 from libs.common.sending.transitions import Recovery, answer, pause_key, pauses_after
-from libs.common.transience import is_transient
+from libs.common.suspects import Suspects
 
 log = get_logger()
 
 _AT_ONCE = 500
 _WAIT = timedelta(milliseconds=50)
 _LONGEST_WAIT = timedelta(seconds=2)
+_SUSPECT_WAIT = 0.2
+
+_ClaimKey = tuple[Key, UUID | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +65,18 @@ class Recorder(Generic[PreparedT]):
         *,
         now: Clock,
         recorded: Callable[[Recorded], None],
+        pulse: Pulse,
     ) -> None:
         self._carrier = carrier
         self._pool = pool
         self._timings = timings
         self._now = now
         self._recorded = recorded
+        self._pulse = pulse
         self._answers: list[_Answer[PreparedT]] = []
         self._runs = Runs()
+        self._suspects = Suspects[_ClaimKey]()
+        self._failures = 0
         self._any = asyncio.Event()
         self._ending = False
 
@@ -91,36 +102,50 @@ class Recorder(Generic[PreparedT]):
         """Record everything that is there."""
         while self._answers:
             batch, self._answers = self._answers[:_AT_ONCE], self._answers[_AT_ONCE:]
-            await self._record(batch)
+            self._pulse.begins("record")
+            left = await self._record(batch)
+            self._answers = left + self._answers
+            if self._failures:
+                wait = backoff(self._failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
+                await asyncio.sleep(wait.total_seconds())
+            elif left:
+                await asyncio.sleep(_SUSPECT_WAIT)
+            else:
+                self._pulse.ends("record")
 
-    async def _record(self, batch: Sequence[_Answer[PreparedT]]) -> None:
-        """Record a batch: again while the database is away, one by one when it meets a bug.
+    async def _record(self, batch: Sequence[_Answer[PreparedT]]) -> list[_Answer[PreparedT]]:
+        """Record a batch; returns what is to be tried again: all while the database is away, and an answer that may be too slow.
 
-        An answer that cannot be recorded alone is given up: its claim ends, and evidence settles it.
+        An answer that cannot be recorded alone, while others can, is given up: its claim ends, and evidence settles it.
         """
-        failures = 0
-        while True:
-            try:
-                recorded = await self._write(batch)
-            except (
-                Exception
-            ) as error:  # nothing may end the recording: the answers of all other sends come through here
-                if is_transient(error):
-                    failures += 1
-                    log.warning("task.retried", task="record", attempt=failures, exc_info=error)
-                    wait = backoff(failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
-                    await asyncio.sleep(wait.total_seconds())
-                    continue
-                log.exception("task.failed", task="record")
-                if len(batch) > 1:
-                    for one in batch:
-                        await self._record([one])
-                else:
-                    self._recorded(Recorded(Applied(), _answers(batch)))
-                return
-            self._recorded(recorded)
-            await self._carrier.committed(recorded.applied.settled)
-            return
+        search = Search[_Answer[PreparedT], Recorded, _ClaimKey](self._write, self._suspects, key=_key, line=_key)
+        left = {_key(one): one for one in batch}
+        async for found in search.run(batch):
+            match found:
+                case Passed(answers, recorded):
+                    self._recorded(recorded)
+                    done = answers
+                    await self._carrier.committed(recorded.applied.settled)
+                case Faulty(one, error) | TooSlow(one, error):
+                    row = one.claim.row
+                    log.error(
+                        "row.set_aside",
+                        task="record",
+                        org_id=row.org_id,
+                        message_id=str(row.message_id),
+                        attempt=row.attempt,
+                        exc_info=error,
+                    )
+                    self._recorded(Recorded(Applied(), _answers([one])))
+                    done = [one]
+                case _:
+                    assert_never(found)
+            for one in done:
+                left.pop(_key(one), None)
+        self._failures = self._failures + 1 if search.trouble is not None else 0
+        if search.trouble is not None:
+            log.warning("task.retried", task="record", attempt=self._failures, exc_info=search.trouble)
+        return list(left.values())
 
     async def _write(self, batch: Sequence[_Answer[PreparedT]]) -> Recorded:
         now = self._now()
@@ -150,6 +175,10 @@ class Recorder(Generic[PreparedT]):
             log.info("breaker.closed", dependency=provider)
         awake = {account for account, _scope in over | recovery.again}
         return Recorded(applied, _answers(batch), list(new.values()), awake)
+
+
+def _key(one: _Answer[PreparedT]) -> _ClaimKey:
+    return one.claim.row.key, one.claim.row.claim_id
 
 
 def _answers(batch: Sequence[_Answer[PreparedT]]) -> Counter[str]:

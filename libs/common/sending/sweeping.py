@@ -12,6 +12,7 @@ from typing import Generic
 from libs.common.clock import Clock
 from libs.common.db import pauses, sends
 from libs.common.db.pool import Pool
+from libs.common.halving import Portion
 from libs.common.logging import get_logger
 from libs.common.metrics import gauge
 from libs.common.sending.applying import Applied, apply
@@ -21,7 +22,7 @@ from libs.common.sending.outcomes import PreparedT, Timings, Unclear
 from libs.common.sending.rows import SendRow, Step
 from libs.common.sending.telling import Teller
 from libs.common.sending.transitions import expire, unknown, weigh
-from libs.common.transience import is_transient
+from libs.common.transience import is_transient, ran_out_of_time
 
 log = get_logger()
 
@@ -53,6 +54,7 @@ class Sweeper(Generic[PreparedT]):
         self._ended = ended
         self._awake = awake
         self._aside = {name: Aside(name) for name in ("claims", "overdue", "unknown")}
+        self._portions = {name: Portion(_AT_ONCE) for name in (*self._aside, "behind")}
 
     @property
     def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -83,10 +85,11 @@ class Sweeper(Generic[PreparedT]):
     async def free(self) -> None:
         """A row that was held back for a time is looked at again when that is over."""
         for _round in range(_ROUNDS):
-            async with self._pool.acquire() as db:
-                freed = await sends.free_in_time(db, self._carrier.provider, self._now(), _AT_ONCE)
+            with self._portions["behind"].taken() as size:
+                async with self._pool.acquire() as db:
+                    freed = await sends.free_in_time(db, self._carrier.provider, self._now(), size)
             self._awake(freed)
-            if len(freed) < _AT_ONCE:
+            if len(freed) < size:
                 return
 
     async def seek(self) -> None:
@@ -94,13 +97,14 @@ class Sweeper(Generic[PreparedT]):
         aside = self._aside["unknown"]
         for _round in range(_ROUNDS):
             now = self._now()
-            async with self._pool.acquire() as db:
-                rows = await sends.take_unknown(
-                    db, self._carrier.provider, now, _AT_ONCE, soonest=self._timings.poll, latest=self._timings.look
-                )
+            with self._portions["unknown"].taken() as size:
+                async with self._pool.acquire() as db:
+                    rows = await sends.take_unknown(
+                        db, self._carrier.provider, now, size, soonest=self._timings.poll, latest=self._timings.look
+                    )
             left_out = set(aside.keys(now))
             await halving([row for row in rows if row.key not in left_out], self._weigh, aside, now)
-            if len(rows) < _AT_ONCE:
+            if len(rows) < size:
                 return
 
     async def tell(self) -> None:
@@ -138,22 +142,28 @@ class Sweeper(Generic[PreparedT]):
         find: Callable[..., Awaitable[list[SendRow]]],
         step: Callable[[SendRow, datetime], Step],
     ) -> None:
-        aside = self._aside[task]
+        aside, portion = self._aside[task], self._portions[task]
         for _round in range(_ROUNDS):
             now, rows, applied = self._now(), list[SendRow](), Applied()
+            size = portion.size
             try:
                 async with self._pool.acquire() as db, db.transaction():
-                    rows = await find(db, self._carrier.provider, now, _AT_ONCE, aside.keys(now))
-                    if rows:
-                        applied = await apply(db, self._carrier, [step(row, now) for row in rows], now)
+                    with portion.taken():
+                        rows = await find(db, self._carrier.provider, now, size, aside.keys(now))
+                    sound = [row for row in rows if row.key not in aside.suspects]
+                    if sound:
+                        applied = await apply(db, self._carrier, [step(row, now) for row in sound], now)
             except Exception as error:
-                if is_transient(error) or not rows:
+                if not rows or (is_transient(error) and not ran_out_of_time(error)):
                     raise
-                log.exception("task.failed", task=task)
+                log.warning("task.retried", task=task, exc_info=error) if is_transient(error) else log.exception("task.failed", task=task)  # fmt: skip
                 await halving(rows, partial(self._move_some, step, now), aside, now)
             else:
                 await self._after(applied)
-            if len(rows) < _AT_ONCE:
+                aside.passed(len(sound))
+                if suspects := [row for row in rows if row.key in aside.suspects]:
+                    await halving(suspects, partial(self._move_some, step, now), aside, now)
+            if len(rows) < size:
                 return
 
     async def _move_some(

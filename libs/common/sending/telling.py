@@ -16,6 +16,7 @@ from libs.common.db.messages import lock_messages, told
 from libs.common.db.pool import Pool
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
+from libs.common.halving import Portion
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, ProviderName, SendRow
@@ -50,6 +51,7 @@ class Teller:
         self._provider: ProviderName = provider
         self._now = now
         self._aside = Aside("untold")
+        self._portion = Portion(_AT_ONCE)
         self._waiting: list[_Told] = []
         self._any = asyncio.Event()
         self._ending = False
@@ -90,11 +92,12 @@ class Teller:
         A row on which this fails is set aside: it is taken again by whoever is next.
         """
         now = self._now()
-        async with self._pool.acquire() as db:
-            taken = await sends.take_untold(db, self._provider, now, _AT_ONCE, now + TELLING)
+        with self._portion.taken() as size:
+            async with self._pool.acquire() as db:
+                taken = await sends.take_untold(db, self._provider, now, size, now + TELLING)
         left_out = set(self._aside.keys(now))
         await halving([row for row in taken if row.key not in left_out], self._tell_rows, self._aside, now)
-        return len(taken) == _AT_ONCE
+        return len(taken) == size
 
     async def _tell_rows(self, rows: Sequence[SendRow]) -> None:
         async with self._pool.acquire() as db, db.transaction():

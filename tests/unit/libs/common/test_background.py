@@ -4,9 +4,10 @@ from datetime import timedelta
 import redis.exceptions as redis
 from aiokafka.errors import KafkaConnectionError
 
-from libs.common.background import repeatedly
+from libs.common.background import STUCK_AFTER, Pulse, repeatedly
 from libs.common.errors import Transient
 from tests.support.logs import LogLines
+from tests.support.waiting import eventually
 
 
 async def test_a_bad_round_is_told_and_does_not_end_the_rounds(log_lines: LogLines) -> None:
@@ -38,3 +39,36 @@ async def test_a_bad_round_is_told_and_does_not_end_the_rounds(log_lines: LogLin
         ("task.failed", "error", 4),
     ]
     assert "hello" not in log_lines.raw
+
+
+async def test_a_task_that_fails_again_and_again_or_hangs_is_named_after_a_minute_and_no_more_when_it_ends_well() -> (
+    None
+):
+    pulse = Pulse()
+    now = asyncio.get_running_loop().time()
+    pulse.begins("sweep.claims")
+    pulse.begins("dispatch")
+    pulse.ends("dispatch")
+    pulse.begins("sweep.claims")
+    assert pulse.why(now + STUCK_AFTER - 1) is None
+    assert pulse.why(now + STUCK_AFTER + 2) == "sweep.claims has made no progress for 62 s"
+    pulse.ends("sweep.claims")
+    assert pulse.why(now + STUCK_AFTER + 2) is None
+
+
+async def test_a_repeated_task_knows_of_rounds_that_do_not_end_well() -> None:
+    pulse, well, rounds = Pulse(), asyncio.Event(), 0
+
+    async def tick() -> None:
+        nonlocal rounds
+        rounds += 1
+        if not well.is_set():
+            raise ConnectionResetError
+
+    task = asyncio.create_task(repeatedly("task", timedelta(milliseconds=1), tick, pulse))
+    later = asyncio.get_running_loop().time() + STUCK_AFTER + 30
+    await eventually(lambda: rounds >= 2)
+    assert pulse.why(later) is not None
+    well.set()
+    await eventually(lambda: pulse.why(later) is None)
+    task.cancel()
