@@ -45,6 +45,7 @@ select o.conversation_id, n.conversation_id
   join conversations n on n.phone_number_id = $3 and n.customer_id = o.customer_id and n.org_id = o.org_id
  where o.org_id = $1 and o.phone_number_id = $2
  order by o.conversation_id
+ limit $4
 """
 
 
@@ -63,6 +64,5 @@ async def follow(db: Connection, fresh: Iterable[NumberRow]) -> None:
 async def _move(db: Connection, org_id: str, old: str, new: str) -> None:
     while len(await db.fetch(_MOVE, org_id, old, new, _AT_ONCE)) == _AT_ONCE:
         pass  # a statement's time is bounded
-    pairs = [Merge(org_id, row[0], row[1]) for row in await db.fetch(_BOTH, org_id, old, new)]
-    if pairs:
+    while pairs := [Merge(org_id, row[0], row[1]) for row in await db.fetch(_BOTH, org_id, old, new, _AT_ONCE)]:
         await merge_conversations(db, pairs)

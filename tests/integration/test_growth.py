@@ -18,9 +18,11 @@ from libs.common.db.statuses import (
     receive_statuses,
     store_provider_ids,
 )
-from libs.common.directory import consents
+from libs.common.directory import consents, conversations
+from libs.common.directory.conversations import Strange
 from libs.common.directory.identity_rows import forget_notices
 from libs.common.directory.marks import forget_marks
+from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merging import move_some
 from services.ingest.queries import forget_links
 from services.router import reconcile_queries
@@ -28,6 +30,7 @@ from services.sms_bridge import queries as sms_queries
 from services.whatsapp_sender import queries as whatsapp_queries
 from tests.support.explaining import Explaining
 from tests.support.ingest import ORG, now, tell_org
+from tests.support.threads import Threads
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 TAKEN = 200
@@ -232,3 +235,43 @@ async def test_what_is_done_all_the_time_reads_what_it_takes_however_much_waits(
                 if found := explaining.too_much(TAKEN):
                     too_much[f"{name}, while the planner believes {believed}"] = found
     assert not too_much, "\n".join(f"{name}: {one}" for name, found in too_much.items() for one in found)
+
+
+_THREAD = """
+insert into messages (org_id, message_id, conversation_id, direction, channel, account, provider_id, kind, content, status, occurred_at, received_at,
+                      from_wa_id)
+select 'acme', uuidv7(interval '-30 days' + n * interval '1 second'), $1::uuid, 'in', 'whatsapp', '106400000000777', 'wamid ' || n, 'text', '{}', 'received',
+       now() - interval '30 days' + n * interval '1 second', now() - interval '30 days' + n * interval '1 second', '447700900999'
+  from generate_series(1, $2::int) n
+"""
+_QUEUE = """
+insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, due_at, expires_at, created_at)
+select 'acme', uuidv7(), 1, 'meta', $1::uuid, n, '106400000000777', '{}', now(), now() + interval '1 day', now() from generate_series(1, $2::int) n
+"""
+
+
+@pytest.mark.parametrize("rows", [5_000, pytest.param(100_000, marks=[pytest.mark.proof, pytest.mark.timeout(600)])])
+async def test_a_thread_of_any_length_is_merged_and_looked_through_for_strangers_at_the_same_cost(
+    pool: Pool, rows: int
+) -> None:
+    async with pool.acquire() as db:
+        threads = Threads(db)
+        await threads.opened(2)
+        await db.execute(_THREAD, threads.conversations[0], rows)
+        await db.execute(_QUEUE, threads.conversations[0], rows)
+        await db.execute("analyze")
+        undone = db.transaction()
+        await undone.start()
+        explaining = Explaining(db)
+        asked = Strange(ORG, threads.customers, ["447700900999"], [], now() - DAY)
+        assert await conversations.strange(explaining, asked) == []  # type: ignore[arg-type]  # it is used like one
+        assert explaining.too_much(5 * TAKEN) == []  # a page of the thread
+        explaining = Explaining(db)
+        await merge_customers(explaining, [Merge(ORG, *threads.customers)])  # type: ignore[arg-type]  # it is used like one
+        assert explaining.too_much(10) == []
+        for _ in range(4):
+            await db.execute("update conversation_merges set due_at = now()")  # which stands still in a transaction
+            explaining = Explaining(db)
+            assert await move_some(explaining, TAKEN)  # type: ignore[arg-type]  # it is used like one
+            assert explaining.too_much(TAKEN) == []
+        await undone.rollback()
