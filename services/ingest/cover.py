@@ -33,6 +33,7 @@ log = get_logger()
 PERIOD = 1.0
 STOOD_STILL = 3.0
 """Whoever hears nothing of itself for so long took nothing in that time."""
+CHECKED_EVERY = 2.5  # it asks the brokers
 UNREADY = 5.0
 """A load balancer that asks at the wrong moment once does not stop sending."""
 AGAIN = 2.0
@@ -134,7 +135,7 @@ class Served:
         while not service.serving:  # noqa: ASYNC110 -- a flag, not an event
             await asyncio.sleep(0.02)
         while not await _holds(ready):  # noqa: ASYNC110 -- others decide
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.25)
         self.begins()
         checks, looks = asyncio.create_task(self._check(ready)), asyncio.create_task(self._look())
         try:
@@ -147,7 +148,7 @@ class Served:
     async def _check(self, ready: Callable[[], Awaitable[None]]) -> None:
         while True:
             self.checked(ready=await _holds(ready))
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(CHECKED_EVERY)
 
     async def _look(self) -> None:
         while True:
