@@ -98,3 +98,26 @@ async def test_what_waits_on_both_sides_of_a_merge_goes_in_one_order_before_a_ro
             assert [row.message_id for row in await threads.may_go()] == [message]
             await threads.are_sent()
         assert len(await threads.may_go()) == 1
+
+
+async def test_what_is_being_moved_goes_all_the_way_where_the_release_before_merges_on(pool: Pool) -> None:
+    async with pool.acquire() as db:
+        threads = Threads(db)
+        await threads.opened(3)
+        first, second, third = threads.conversations
+        await threads.is_written(0, from_before=False)
+        await threads.become_one(0, 1)
+        async with db.transaction():
+            await db.execute(
+                "update conversation_aliases set conversation_id = $2 where conversation_id = $1", second, third
+            )
+            await db.execute("insert into conversation_aliases values ($1, 'acme', $2)", second, third)
+            await db.execute("delete from conversations where conversation_id = $1", second)
+        await all_moved(db)
+        (message_id,) = threads.written
+        stands = "select conversation_id from {} where message_id = $1"
+        assert [await db.fetchval(stands.format(table), message_id) for table in ("messages", "sends")] == [
+            third,
+            third,
+        ]
+        assert await db.fetchval("select count(*) from messages where conversation_id = $1", first) == 0

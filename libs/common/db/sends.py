@@ -56,6 +56,10 @@ select from (select g.winner as conversation_id from conversation_merges g where
  cross join lateral (select from sends o where o.conversation_id = j.conversation_id and {_OLDER} order by o.sequence limit 1 offset 0) o
 """  # noqa: S608 -- constants of this module
 
+_HOLDS_IN_JOINED = (
+    f"exists (select from conversation_merges) and exists ({_JOINS})"  # most of the time none is under way
+)
+
 # A lane is an account's templates, or everything else of it. Lanes at rest are left out before their rows are looked at.
 _LANES = f"""
       cross join (values (false), (true)) as l (template)
@@ -68,7 +72,7 @@ _LANES = f"""
 """  # noqa: S608 -- constants of this module
 
 _CANDIDATES = f"""
-select {_COLUMNS}, exists (select from sends o where {_HOLDS} order by o.sequence limit 1 offset 0) or exists ({_JOINS}) as held, p.over, p.alone
+select {_COLUMNS}, exists (select from sends o where {_HOLDS} order by o.sequence limit 1 offset 0) or {_HOLDS_IN_JOINED} as held, p.over, p.alone
   from unnest($4::text[], $5::int[]) as a (account, budget)
  {_LANES}
  cross join lateral (

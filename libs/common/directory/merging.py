@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
+# The alias says whereto as well, also where the release before merged on and knew nothing of this table.
 _TAKE = """
-select g.loser, g.org_id, g.winner, g.since, g.below, g.moved, g.looks
+select g.loser, g.org_id,
+       coalesce((select a.conversation_id from conversation_aliases a where a.alias = g.loser and a.org_id = g.org_id), g.winner) as winner, g.since, g.below, g.moved, g.looks
   from conversation_merges g
  where g.due_at <= now()
  order by g.due_at
