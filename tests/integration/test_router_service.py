@@ -15,6 +15,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from deploy.local.replay import Selection, replay
 from libs.common.clock import utc_now
 from libs.common.db.pool import open_pool
 from libs.common.errors import Transient
@@ -206,3 +207,49 @@ async def test_without_postgres_it_ends_with_one_line_that_says_so(environment: 
     assert process.returncode == 2
     assert said.decode().count("\n") == 1
     assert "TRANSOM_POSTGRES_DSN" in said.decode()
+
+
+_TAKES_TIME = """
+create function take_time() returns trigger language plpgsql as $$ begin perform pg_sleep(20); return new; end $$;
+create trigger takes_time before insert on messages for each row
+    when (new.content ->> 'text' = 'slow') execute function take_time();
+"""
+
+
+@pytest.mark.proof
+async def test_an_intent_that_is_too_slow_to_record_is_set_aside_the_others_go_on_and_a_replay_brings_it(
+    environment: dict[str, str], kafka_bootstrap: str, topics: OwnTopics, database: str, told: Told
+) -> None:
+    garages = [await a_garage(database, phone=f"+44770090{n:04d}") for n in range(6)]
+    intents = [garages[n % 6].intent() for n in range(120)]
+    slow = garages[2].intent(content={"kind": "text", "text": "slow"})
+    intents.insert(40, slow)
+    async with open_pool(database, application_name="test") as pool, pool.acquire() as db:
+        await db.execute(_TAKES_TIME)
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    seen = set[str]()
+
+    async def until_told(ids: set[str]) -> None:
+        async with asyncio.timeout(60):
+            while not ids <= seen:
+                seen.update(command["message_id"] for command in (await told.new())["outbound.whatsapp.v1"])
+
+    others = {intent["intent_id"] for intent in intents} - {slow["intent_id"]}
+    async with (
+        Producer(connection) as producer,
+        a_process(environment | {"TRANSOM_POSTGRES_TIMEOUT_SECONDS": "1"}) as running,
+    ):
+        await producer.publish(
+            [Record(OUTBOUND_INTENTS, intent["conversation_id"].encode(), orjson.dumps(intent)) for intent in intents]
+        )
+        await until_told({i["intent_id"] for i in intents if i["conversation_id"] != slow["conversation_id"]})
+        letters = [line for line in running.lines if line["event"] == "record.dead_lettered"]
+        assert letters == [], "all other conversations are served before it is clear what it is"
+        await until_told(others)
+        [letter] = [line for line in running.lines if line["event"] == "record.dead_lettered"]
+        assert (letter["level"], letter["reason"], letter["offset"]) == ("error", "statement_too_slow", 40)
+        assert letter["detail"].startswith("57014: ")
+        async with open_pool(database, application_name="test") as pool, pool.acquire() as db:
+            await db.execute("drop trigger takes_time on messages")
+        await replay(connection, Selection(OUTBOUND_INTENTS, "statement_too_slow"), dry=False, limit=None)
+        await until_told(others | {slow["intent_id"]})
