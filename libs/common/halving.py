@@ -116,7 +116,8 @@ class Search(Generic[T, R, K]):
     cuts: int = 0
     suspected: list[T] = field(default_factory=list)
     """Those that became suspects in this pass."""
-    _slow: Exception | None = None
+    slow: Exception | None = None
+    """What the latest one that was too slow alone raised."""
     _any_passed: bool = False
     _deadline: float = 0.0
 
@@ -131,7 +132,7 @@ class Search(Generic[T, R, K]):
             async for found in self._again(later):
                 yield found
         if self.trouble is None and self.suspected and not self._any_passed:
-            self.trouble = self._slow
+            self.trouble = self.slow
 
     async def _through(self, items: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
         """All of them at once, or what they had to be cut into."""
@@ -153,7 +154,7 @@ class Search(Generic[T, R, K]):
                 case None:
                     slow_in_a_row += 1
                     if slow_in_a_row == SLOW_IN_A_ROW:
-                        self.trouble = self.trouble or self._slow
+                        self.trouble = self.trouble or self.slow
                 case list() as parts:
                     self.cuts += 1
                     waiting += reversed(parts)
@@ -202,7 +203,7 @@ class Search(Generic[T, R, K]):
                     return None
 
     def _too_slow(self, item: T, error: Exception, began: float) -> TooSlow[T] | None:
-        self._slow = error
+        self.slow = error
         key, known = self.key(item), self.key(item) in self.suspects
         failures = self.suspects.failures(key) + 1
         if self.suspects.is_guilty(key, began, self.clock(), locked=is_waiting_for_lock(error)):
@@ -241,3 +242,25 @@ class Search(Generic[T, R, K]):
     def clock(self) -> float:
         """The suspects' time."""
         return self._loop_time() if self.now is None else self.now()
+
+
+async def in_parts(
+    items: Sequence[T],
+    work: Callable[[Sequence[T]], Awaitable[None]],
+    *,
+    key: Callable[[T], Hashable],
+    failed: Callable[[T, Exception], None],
+) -> None:
+    """Work on rows that come again by themselves, however this ends; ``failed`` hears of each on which work fails or is too slow, alone.
+
+    Raises what else is transient, and what is slow for everybody.
+    """
+    search = Search[T, None, Hashable](work, Suspects(), key=key, line=key)
+    async for found in search.run(items):
+        if isinstance(found, Faulty | TooSlow):
+            failed(found.item, found.error)
+    if search.trouble is not None:
+        raise search.trouble
+    for item in search.suspected:
+        if search.slow is not None:
+            failed(item, search.slow)

@@ -5,7 +5,7 @@ says what ought to have followed. Every replica looks, slices are bounded, rows 
 
 Rule 1: whatever is done here can be done twice: a command that its sender has is no news to it, and who ends a message holds its row.
 Rule 2: no message is pending, and no bridge slot held, for longer than its deadline and the time of a round.
-Rule 3: a row on which this fails is found by halves, told, and tried again when its next turn comes; its neighbours go on.
+Rule 3: a row on which this fails, or that is too slow alone, is found in parts, told, and tried again when its next turn comes; its neighbours go on.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,11 +22,11 @@ from libs.common.db.slots import Silenced
 from libs.common.db.statuses import LocalFailure, fail_locally
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_WHATSAPP
+from libs.common.halving import in_parts
 from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.logging import get_logger
 from libs.common.slots import Slot
-from libs.common.transience import is_transient
 from services.router import reconcile_queries as queries
 from services.router.loose_ends import (
     HEARD_WITHIN,
@@ -108,7 +108,7 @@ class Reconciler:
         for _round in range(ROUNDS):
             async with self.deps.pool.acquire() as db:
                 keys = await queries.take_due(db, self.deps.now(), AT_ONCE, first=self.after, longest=LONGEST)
-            await _halving(keys, self._follow)
+            await _in_parts(keys, self._follow)
             if len(keys) < AT_ONCE:
                 return
 
@@ -122,7 +122,7 @@ class Reconciler:
             async def some(keys: Sequence[Key], waiting: Mapping[Key, dict[str, object]] = waiting) -> None:
                 await self._decide(_readable(waiting, keys))
 
-            await _halving(sorted(waiting), some)
+            await _in_parts(sorted(waiting), some)
             if len(waiting) < AT_ONCE:
                 return
 
@@ -195,22 +195,21 @@ class Reconciler:
             await refusals.forget(db, {(r.org_id, r.intent_id, r.attempt) for r in strangers})
 
 
-async def _halving(keys: Sequence[Key], work: Callable[[Sequence[Key]], Awaitable[None]]) -> None:
-    """Do the work on all; where it meets a bug, on halves, down to the row that causes it. Raises what is transient."""
-    if not keys:
-        return
-    try:
-        await work(keys)
-    except Exception as error:
-        if is_transient(error):
-            raise
-        if len(keys) == 1:
-            org_id, message_id, attempt = keys[0]
-            log.exception("row.set_aside", task="reconcile", org_id=org_id, message_id=str(message_id), attempt=attempt)
-            return
-        middle = len(keys) // 2
-        await _halving(keys[:middle], work)
-        await _halving(keys[middle:], work)
+async def _in_parts(keys: Sequence[Key], work: Callable[[Sequence[Key]], Awaitable[None]]) -> None:
+    """Do the work on all; where it meets a bug or is too slow, on parts, down to the row that causes it. Raises what is transient."""
+    await in_parts(keys, work, key=lambda key: key, failed=_set_aside)
+
+
+def _set_aside(key: Key, error: Exception) -> None:
+    org_id, message_id, attempt = key
+    log.error(
+        "row.set_aside",
+        task="reconcile",
+        org_id=org_id,
+        message_id=str(message_id),
+        attempt=attempt,
+        exc_info=error,
+    )
 
 
 def _readable(waiting: Mapping[Key, Mapping[str, object]], keys: Sequence[Key]) -> list[OutboundRefused]:

@@ -8,12 +8,14 @@ it is due is looked up, ever more rarely; what the record says is applied as a c
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.db.sends import keep_news
 from libs.common.db.statuses import Effects, LocalFailure, ProviderStatus, fail_locally, receive_statuses
 from libs.common.errors import Transient
+from libs.common.halving import in_parts
 from libs.common.ladder import UNKNOWN_OUTCOME
 from libs.common.logging import get_logger
 from services.sms_bridge import queries
@@ -26,6 +28,9 @@ GIVEN_UP_AFTER = timedelta(hours=24)
 _AT_ONCE = 100
 _LOOKS_AT_ONCE = 8
 
+_Heard = tuple[queries.Unheard, Fate | None]
+"""What the provider says of it; None: it is pending no more, and nobody needs to ask."""
+
 
 async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
     """Ask after every SMS that is due to be asked after."""
@@ -35,7 +40,10 @@ async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
         moved = [one for one in due if not one.pending]
         pending = [one for one in due if one.pending]
         fates = await _fates(provider, pending)
-        await _apply(pool, moved, [(one, fate) for one, fate in zip(pending, fates, strict=True) if fate], now())
+        heard: list[_Heard] = [(one, None) for one in moved]
+        heard += [(one, fate) for one, fate in zip(pending, fates, strict=True) if fate]
+        apply = partial(_apply, pool, now=now())
+        await in_parts(heard, apply, key=lambda one: one[0].provider_id, failed=_set_aside)
         if len(due) < _AT_ONCE:
             return
 
@@ -55,12 +63,24 @@ async def _fates(provider: SmsProvider, pending: Sequence[queries.Unheard]) -> l
     return await asyncio.gather(*map(look, pending))
 
 
-async def _apply(
-    pool: Pool, moved: Sequence[queries.Unheard], asked: Sequence[tuple[queries.Unheard, Fate]], now: datetime
-) -> None:
-    statuses, lost, over = [], [], list(moved)
-    for one, fate in asked:
-        if fate.status is not None:
+def _set_aside(heard: _Heard, error: Exception) -> None:
+    one, _fate = heard
+    log.error(
+        "row.set_aside",
+        task="sms_unheard",
+        org_id=one.org_id,
+        message_id=str(one.message_id),
+        attempt=one.attempt,
+        exc_info=error,
+    )
+
+
+async def _apply(pool: Pool, heard: Sequence[_Heard], now: datetime) -> None:
+    statuses, lost, over = [], [], []
+    for one, fate in heard:
+        if fate is None:
+            over.append(one)
+        elif fate.status is not None:
             statuses.append(ProviderStatus("sms", one.account, one.provider_id, fate.status, now, fate.code))
             over.append(one)
         elif now - one.accepted_at >= GIVEN_UP_AFTER:

@@ -18,7 +18,7 @@ from libs.common.sending.narrating import narrate
 from libs.common.sending.outcomes import PreparedT, Timings
 from libs.common.sending.recording import Recorded, Recorder
 from libs.common.sending.rows import NewSend
-from libs.common.sending.sweeping import COUNT_EVERY, Sweeper
+from libs.common.sending.sweeping import COUNT_EVERY, ROW_TASKS, Sweeper
 from libs.common.sending.telling import Teller
 
 _DRAIN_SECONDS = 25.0  # of a line that no service drains
@@ -78,7 +78,9 @@ class Line(Generic[PreparedT]):
         }
         for name, tick in self._sweeper.tasks.items():
             period = self._timings.poll * (COUNT_EVERY if name == "waiting" else 1)
-            work[f"sweep.{name}"] = repeatedly(f"sweep.{name}", period, tick, self._pulse)
+            work[f"sweep.{name}"] = repeatedly(
+                f"sweep.{name}", period, tick, self._pulse if name in ROW_TASKS else None
+            )
         self._tasks = {name: asyncio.create_task(run, name=name) for name, run in work.items()}
         return self
 

@@ -28,6 +28,8 @@ log = get_logger()
 
 _AT_ONCE = 200
 _ROUNDS = 25
+ROW_TASKS = frozenset({"claims", "overdue", "unknown", "behind", "untold"})
+"""Those on which rows wait; the others only tell."""
 COUNT_EVERY = 15
 """Rows that wait are counted at every so manieth round: where very much waits the count takes long."""
 
