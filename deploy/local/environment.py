@@ -17,6 +17,7 @@ PREFIX = "TRANSOM_"
 FILE_NAME = "transom.env"
 SANDBOX_URL = f"{PREFIX}SANDBOX_URL"
 ADMIN_PORT = f"{PREFIX}ADMIN_PORT"
+INSTANCE = f"{PREFIX}INSTANCE"
 _GIVEN = "  # given"
 _SERVERS = 4  # ports that the servers take from the base
 _OF_A_PROVIDER = {

@@ -5,7 +5,9 @@ that it started runs on: Ctrl-C drains the services first, a kill leaves it to t
 """
 
 import asyncio
+import hashlib
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from deploy.local.environment import (
+    INSTANCE,
     SANDBOX_URL,
     Ports,
     address_of,
@@ -105,7 +108,7 @@ def system(
         env = environment(servers.addresses, ports, given, remembered(folder))
         asyncio.run(_prepare(env))
         logs = private_folder(folder / "logs")
-        processes = _spawn(servers.watchdog, env, ports, logs)
+        processes = _spawn(servers.watchdog, env, ports, logs, _instance(folder))
         try:
             _wait_ready(env, processes, logs)
             if SANDBOX_URL in env:
@@ -150,7 +153,17 @@ async def _prepare(env: Mapping[str, str]) -> None:
     await declare(kafka_connection(env, "transom-up"))
 
 
-def _spawn(watchdog: Watchdog, env: Mapping[str, str], ports: Ports, logs: Path) -> dict[str, subprocess.Popen[bytes]]:
+def _instance(folder: Path) -> str:
+    """The name of this folder's run, which is one at a time: after a restart its services have their places in their groups at once.
+
+    It is told to them alone. Whoever sources the folder's addresses and starts one more replica must not take their places.
+    """
+    return f"up-{hashlib.sha256(f'{platform.node()} {folder}'.encode()).hexdigest()[:16]}"
+
+
+def _spawn(
+    watchdog: Watchdog, env: Mapping[str, str], ports: Ports, logs: Path, name: str
+) -> dict[str, subprocess.Popen[bytes]]:
     processes, base = {}, surroundings(os.environ)
     if SANDBOX_URL in env:
         processes["sandbox"] = watchdog.spawn(
@@ -163,7 +176,7 @@ def _spawn(watchdog: Watchdog, env: Mapping[str, str], ports: Ports, logs: Path)
         processes[service] = watchdog.spawn(
             [sys.executable, "-m", "deploy.local.cli", "run", service, "--port", str(port)],
             output=fresh_log(logs, service),
-            env=of_service(service, env),
+            env={INSTANCE: name, **of_service(service, env)},
             base=base,
         )
     return processes

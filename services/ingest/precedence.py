@@ -3,31 +3,71 @@
 Both share one event loop. What the worker stores later is stored all the same, but a webhook that the edge does not take in time is refused, and
 comes again after minutes.
 
-Rule 1: without a queue the worker never waits.
+Rule 1: without a queue the worker never waits. A queue is what waits for Kafka's acknowledgement while the event loop has no time to spare; where
+        it has, the edge would not be any faster without the worker.
 Rule 2: with one it takes a record for every ``WEBHOOKS_PER_RECORD`` that the edge takes, whatever the machine is able to.
 Rule 3: no batch waits longer than ``LONGEST_SECONDS``, so that the worker goes on however long the queue lasts.
 """
 
 import asyncio
-from time import perf_counter
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter, thread_time
 
 from services.ingest.together import Together
 
-QUEUE = 8  # requests that wait for Kafka's acknowledgement at once
-LONG_TURN_SECONDS = 0.001  # of the event loop; with less it has time for more, however many wait for Kafka
-WEBHOOKS_PER_RECORD = 20  # storing one costs as much as taking three, and the edge is to keep nine tenths of the time
+QUEUE = 8.0  # requests that wait at once, in the mean
+BUSY = 0.8  # of the time
+WEBHOOKS_PER_RECORD = (
+    20  # storing one costs as much as taking one or two, and the edge is to keep nine tenths of the time
+)
 LONGEST_SECONDS = 3.0  # less than a rebalance leaves to the batch in hand
-_TURNS = 3
 _LOOK_SECONDS = 0.05
+
+
+def occupied() -> float:
+    """Seconds for which this thread has run or has had to wait for a processor so far; where that is not told, those for which it has run."""
+    try:
+        run, waited, *_ = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return thread_time()
+    return (int(run) + int(waited)) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """``queued`` and ``occupied`` only ever grow: between two looks they tell the means."""
+
+    at: float
+    queued: float
+    occupied: float
+
+    def is_queue_since(self, before: "_Look") -> bool:
+        lasted = self.at - before.at
+        return (
+            lasted > 0
+            and self.queued - before.queued >= QUEUE * lasted
+            and self.occupied - before.occupied >= BUSY * lasted
+        )
 
 
 class Precedence:
     """``edge`` is what the edge publishes with; without one nobody goes first."""
 
-    def __init__(self, edge: Together | None = None, *, longest_seconds: float = LONGEST_SECONDS) -> None:
+    def __init__(
+        self,
+        edge: Together | None = None,
+        *,
+        longest_seconds: float = LONGEST_SECONDS,
+        occupied: Callable[[], float] = occupied,
+    ) -> None:
         self._edge = edge
         self._longest_seconds = longest_seconds
+        self._occupied = occupied
         self._one_by_one = asyncio.Lock()  # else batches side by side would rest side by side
+        self._before = None if edge is None else self._look(edge)
 
     async def give_way(self, records: int) -> None:
         """Return when so many records may be worked on."""
@@ -36,14 +76,13 @@ class Precedence:
             return
         async with self._one_by_one:
             ends, enough = perf_counter() + self._longest_seconds, edge.taken + records * WEBHOOKS_PER_RECORD
-            while perf_counter() < ends and edge.taken < enough and await _is_busy(edge):  # noqa: ASYNC110 -- what it waits for is no event
+            while self._is_queue(edge) and perf_counter() < ends and edge.taken < enough:  # noqa: ASYNC110 -- what it waits for is no event
                 await asyncio.sleep(_LOOK_SECONDS)
 
+    def _is_queue(self, edge: Together) -> bool:
+        """Since the look before this."""
+        before, self._before = self._before, self._look(edge)
+        return before is not None and self._before.is_queue_since(before)
 
-async def _is_busy(edge: Together) -> bool:
-    if edge.waits < QUEUE:
-        return False
-    began = perf_counter()
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)
-    return perf_counter() - began > _TURNS * LONG_TURN_SECONDS
+    def _look(self, edge: Together) -> _Look:
+        return _Look(perf_counter(), edge.queued(), self._occupied())

@@ -7,6 +7,7 @@ loop makes one batch, so a lone request waits for nobody.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 from libs.common.errors import Permanent, TransomError
 from libs.common.kafka.producer import Producer, Record
@@ -21,10 +22,12 @@ class Together:
     producer: Producer
     _waiting: list[_Waiting] = field(default_factory=list)
     _under_way: set["asyncio.Task[None]"] = field(default_factory=set)
-    waits: int = 0
-    """Requests that wait for their acknowledgement now."""
     taken: int = 0
     """Requests that were acknowledged so far."""
+    _waits: int = 0
+    _queued: float = 0.0
+    _since: float = field(default_factory=perf_counter)
+    """Requests that wait for their acknowledgement now, what they and others have waited until then, and when that was."""
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Return when all are acknowledged. Raises Transient or Permanent, as the producer does."""
@@ -33,12 +36,19 @@ class Together:
         self._waiting.append((records, acknowledged))
         if len(self._waiting) == 1:
             loop.call_soon(self._leave)
-        self.waits += 1
+        self._waiting_are(self._waits + 1)
         try:
             await acknowledged
             self.taken += 1
         finally:
-            self.waits -= 1
+            self._waiting_are(self._waits - 1)
+
+    def queued(self) -> float:
+        """The seconds that all requests together have waited for their acknowledgement so far; each second adds as many as wait."""
+        return self._queued + self._waits * (perf_counter() - self._since)
+
+    def _waiting_are(self, count: int) -> None:
+        self._queued, self._since, self._waits = self.queued(), perf_counter(), count
 
     def _leave(self) -> None:
         waiting, self._waiting = self._waiting, []

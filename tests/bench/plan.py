@@ -144,6 +144,7 @@ class Bench:
         finally:
             for name in (ALONE, TOGETHER):
                 self._figure(f"intake, {name}", "/s", "more", Target("ratio", 0.6))
+                self._figure(f"intake, {name}, own processor time each", "µs", "less")
                 self._figure(f"intake p50, {name}", "ms", "less")
                 self._figure(f"intake p99, {name}", "ms", "less", grows=False)
 
@@ -252,7 +253,12 @@ def _at_rest(service: str) -> str:
 
 
 def _intake(name: str, found: rates.Intake) -> dict[str, float]:
-    return {f"intake, {name}": found.rate, f"intake p50, {name}": found.p50, f"intake p99, {name}": found.p99}
+    return {
+        f"intake, {name}": found.rate,
+        f"intake, {name}, own processor time each": found.own_us,
+        f"intake p50, {name}": found.p50,
+        f"intake p99, {name}": found.p99,
+    }
 
 
 def _of(step: str, pace: float, p: str) -> str:

@@ -146,9 +146,10 @@ async def at_rest(stage: Stage, service: str, population: int, topics: Sequence[
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Acknowledged webhooks per second, and how long one took, in milliseconds."""
+    """Acknowledged webhooks per second, how long one took, in milliseconds, and what it cost the process itself, in microseconds."""
 
     rate: float
+    own_us: float
     p50: float
     p99: float
 
@@ -178,7 +179,8 @@ async def _drive(ground: Ground, running: Running, seconds: float) -> Intake:
     found = await ask("closed", given, [running])
     if found["refused"]:
         raise BenchError(f"{running.name} refused {found['refused']:.0f} webhooks (log: {running.log})")
-    return Intake(found["rate"], found["p50_ms"], found["p99_ms"])
+    spent = running.seconds_between(found["begins_at"], found["begins_at"] + seconds)
+    return Intake(found["rate"], spent / max(1, found["answered"]) * 1e6, found["p50_ms"], found["p99_ms"])
 
 
 _MESSAGES = """

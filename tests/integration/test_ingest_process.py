@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,19 +14,19 @@ from deploy.local.servers.ports import free_port
 from deploy.local.servers.postgres import PostgresServer
 from libs.common.db.migrate import migrate
 from libs.common.db.pool import open_pool
+from tests.support.command import COMMAND
 from tests.support.ingest import SECRETS, VERIFY_TOKEN, now, tell_org
 from tests.support.logs import validated
 from tests.support.orphans import ends_with_us
+from tests.support.sandbox import ROOT
 from tests.support.topics import OwnTopics
 from tests.support.webhooks import a_message, as_body, of_messages, sign
 
 
 def started(port: int, *, role: str = "all", **environment: str) -> subprocess.Popen[str]:
-    code = f"import sys; from services.ingest.app import main; sys.exit(main({port}, {role!r}))"
+    command = [*COMMAND, "run", "ingest", "--port", str(port), *(() if role == "all" else ("--role", role))]
     given = {"PATH": os.environ["PATH"]} | {f"TRANSOM_{name}": value for name, value in environment.items()}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, cwd=ROOT, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     ends_with_us(process.pid)
     return process
 

@@ -34,12 +34,12 @@ class _Holder(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has n
 
 
 @asynccontextmanager
-async def held(bench: Bench) -> AsyncIterator[_Holder]:
+async def held(bench: Bench, group: str = GROUP) -> AsyncIterator[_Holder]:
     """The group, with a member whose place nobody gets before it lets go."""
     holder = _Holder()
     consumer = AIOKafkaConsumer(
         **bench.connection.client_options(),
-        group_id=bench.connection.name(f"{GROUP}.{bench.topic.name}"),
+        group_id=bench.connection.name(f"{group}.{bench.topic.name}"),
         enable_auto_commit=False,
         session_timeout_ms=int(LONG * 1000),
         rebalance_timeout_ms=int(LONG * 1000),

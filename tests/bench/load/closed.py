@@ -28,6 +28,7 @@ async def drive(given: dict[str, Any]) -> dict[str, float]:
         signed_request(f"{_HOST}:{port}", webhook(n, f"wamid.{given['run']}.{i}", at))
         for i, n in enumerate(rounds(given["population"], given["requests"], seed=i_of(given["run"])))
     ]
+    begins_at = utc_now().timestamp() + _WARM_UP_SECONDS
     begins = perf_counter() + _WARM_UP_SECONDS
     ends = begins + given["seconds"]
     delays: list[float] = []
@@ -50,6 +51,8 @@ async def drive(given: dict[str, Any]) -> dict[str, float]:
 
     await asyncio.gather(*(one_after_the_other() for _ in range(given["connections"])))
     return {
+        "begins_at": begins_at,
+        "answered": len(delays),
         "rate": len(delays) / given["seconds"],
         "p50_ms": percentile(delays, 0.5),
         "p99_ms": percentile(delays, 0.99),

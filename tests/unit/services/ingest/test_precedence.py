@@ -1,74 +1,87 @@
 """Who goes first on the event loop of edge and worker."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import cast
 
 from libs.common.kafka.producer import Producer
-from services.ingest.precedence import QUEUE, WEBHOOKS_PER_RECORD, Precedence
+from services.ingest.precedence import QUEUE, WEBHOOKS_PER_RECORD, Precedence, occupied
 from services.ingest.together import Together
 
+FOR_EVER = 3600.0
+LONG = int(2 * QUEUE)
 
-def an_edge(waits: int = 0) -> Together:
+
+def an_edge(waits: int = LONG) -> Together:
     """An edge that so many requests wait at."""
-    return Together(cast("Producer", None), waits=waits)
+    return Together(cast("Producer", None), _waits=waits)
+
+
+def first(edge: Together, *, longest: float = FOR_EVER, busy: bool = True) -> Precedence:
+    """Its precedence on an event loop that has no time to spare, or that has."""
+    return Precedence(edge, longest_seconds=longest, occupied=perf_counter if busy else lambda: 0.0)
 
 
 @asynccontextmanager
-async def a_busy_loop(edge: Together | None = None) -> AsyncIterator[None]:
-    """Every turn of the event loop takes long; an edge takes a webhook in each."""
+async def taking(edge: Together) -> AsyncIterator[None]:
+    """The edge takes webhooks all the time."""
 
-    async def work() -> None:
+    async def take() -> None:
         while True:
-            time.sleep(0.002)  # noqa: ASYNC251 -- that is the point
-            if edge is not None:
-                edge.taken += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+            edge.taken += 1
 
-    task = asyncio.create_task(work())
+    task = asyncio.create_task(take())
     try:
         yield
     finally:
         task.cancel()
 
 
-FOR_EVER = 3600.0
-
-
 async def test_without_a_queue_the_worker_does_not_wait() -> None:
-    async with a_busy_loop():
-        await Precedence(an_edge(waits=QUEUE - 1), longest_seconds=FOR_EVER).give_way(10)
+    await first(an_edge(waits=int(QUEUE) - 1)).give_way(10)
 
 
 async def test_a_queue_that_waits_for_kafka_alone_holds_no_worker() -> None:
-    await Precedence(an_edge(waits=QUEUE * 10), longest_seconds=FOR_EVER).give_way(10)
+    await first(an_edge(), busy=False).give_way(10)
 
 
 async def test_behind_a_queue_it_gets_a_record_for_so_many_webhooks() -> None:
-    edge = an_edge(waits=QUEUE)
-    async with a_busy_loop(edge):
-        before = edge.taken
-        await Precedence(edge, longest_seconds=FOR_EVER).give_way(2)
-        assert edge.taken - before >= 2 * WEBHOOKS_PER_RECORD
+    edge = an_edge()
+    async with taking(edge):
+        await first(edge).give_way(2)
+        assert edge.taken >= 2 * WEBHOOKS_PER_RECORD
 
 
 async def test_it_goes_on_when_the_queue_is_gone() -> None:
-    edge = an_edge(waits=QUEUE)
-    async with a_busy_loop():
-        waiting = asyncio.create_task(Precedence(edge, longest_seconds=FOR_EVER).give_way(10))
-        await asyncio.sleep(0.1)
-        assert not waiting.done()
-        edge.waits = 0
-        await waiting
+    edge = an_edge()
+    waiting = asyncio.create_task(first(edge).give_way(10))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    edge._waiting_are(0)
+    await waiting
 
 
 async def test_it_goes_on_though_the_queue_stays_and_nothing_is_taken() -> None:
-    async with a_busy_loop():
-        await Precedence(an_edge(waits=QUEUE), longest_seconds=0.2).give_way(500)
+    await first(an_edge(), longest=0.2).give_way(500)
 
 
-async def test_an_edge_of_its_own_and_a_worker_of_its_own_never_wait() -> None:
-    async with a_busy_loop():
-        await Precedence().give_way(500)
+async def test_batches_side_by_side_wait_one_after_the_other() -> None:
+    edge = an_edge()
+    precedence = first(edge)
+    async with taking(edge):
+        await asyncio.gather(precedence.give_way(2), precedence.give_way(2))
+        assert edge.taken >= 2 * 2 * WEBHOOKS_PER_RECORD
+
+
+async def test_where_there_is_no_edge_nobody_waits() -> None:
+    await Precedence().give_way(500)
+
+
+def test_a_thread_that_works_is_occupied_and_one_that_sleeps_is_not() -> None:
+    before, began = occupied(), perf_counter()
+    while perf_counter() - began < 0.05:
+        pass
+    assert occupied() - before > 0.02
