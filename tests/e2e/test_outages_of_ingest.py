@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from libs.common.rounds import FEW
@@ -101,3 +102,30 @@ async def test_where_meta_tries_longer_than_we_wait_a_few_go_twice_and_not_all(s
     got = [len(await customer.whatsapps()) for customer in customers]
     assert sum(got) - len(customers) <= FEW
     assert min(got) == 1
+
+
+@pytest.mark.proof
+async def test_while_the_worker_cannot_store_what_the_edge_takes_silence_proves_nothing(system: System) -> None:
+    garage = await a_garage(system)
+    kim = await garage.customer_who_wrote()
+    await system.quiet()
+    await patient(system, settling=1)
+    await system.sandbox.fault("meta", "drop_answer", to=kim.phone, calls=1)
+    db = await asyncpg.connect(system.servers.postgres_dsn)
+    try:
+        async with db.transaction():
+            await db.execute("lock table early_statuses in share mode")  # it can be read, and nothing is stored in it
+            intent = await kim.is_told()
+            await unknown(system, [intent])
+            waited = "select extract(epoch from now() - claimed_at) from sends where message_id = $1::uuid"
+
+            async def long() -> bool:
+                return float(await system.value(waited, intent)) > 3 * GRACE
+
+            await system.until(long, "three graces pass")
+            assert await system.value("select state from sends where message_id = $1::uuid", intent) == "unknown"
+    finally:
+        await db.close()
+    await system.reaches(intent, "read")
+    await system.quiet()
+    assert len(await kim.whatsapps()) == 1
