@@ -17,6 +17,7 @@ from libs.common.directory.merging import move_some
 from libs.common.directory.recipients import Unreached, remember
 from libs.common.faults import RecipientFault
 from libs.common.providers import twilio
+from services.ingest import merges
 from tests.support.databases import somebody_waits
 from tests.support.merges import all_moved
 
@@ -75,8 +76,8 @@ async def an_id(db: Connection, what: str, number: int) -> UUID:
     return found
 
 
-async def merge(db: Connection) -> None:
-    await merge_customers(db, [Merge(ORG, await an_id(db, "customer", LOSER), await an_id(db, "customer", WINNER))])
+async def merge(db: Connection, loser: int = LOSER, winner: int = WINNER) -> None:
+    await merge_customers(db, [Merge(ORG, await an_id(db, "customer", loser), await an_id(db, "customer", winner))])
 
 
 @pytest.mark.parametrize("table", _OF_CONVERSATION)
@@ -146,6 +147,38 @@ async def test_a_recipient_marked_by_a_status_and_a_merge_of_that_very_customer_
         await task
         off = "select customer_id from consents where not allowed"
         assert await status.fetchval(off) == await an_id(status, "customer", WINNER)
+
+
+async def test_replicas_share_what_is_to_be_moved(pool: Pool) -> None:
+    async with pool.acquire() as one, pool.acquire() as other:
+        for loser, winner in ((1, 2), (3, 4)):
+            async with one.transaction():
+                await merge(one, loser, winner)
+        async with one.transaction(), other.transaction():
+            mine, theirs = await move_some(one, 10), await move_some(other, 10)
+            assert mine is not None
+            assert theirs is not None
+            assert mine.conversation_id != theirs.conversation_id
+            assert await move_some(other, 10) is None
+
+
+async def test_a_slice_that_meets_the_limit_of_a_statement_is_followed_by_smaller_ones(
+    pool: Pool, database: str
+) -> None:
+    async with open_pool(database, application_name="test", size=1, command_seconds=0.5) as hurried:
+        mover = merges.Mover(hurried)
+        async with pool.acquire() as db, pool.acquire() as slow:
+            async with db.transaction():
+                await merge(db)
+            async with slow.transaction():
+                await slow.execute("lock table charges in share mode")
+                with pytest.raises((asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)):
+                    await mover.move()
+            assert mover.size == merges.MOST // 2
+            await mover.move()
+            assert await where_it_stands(db, await an_id(db, "message", LOSER)) == await an_id(
+                db, "conversation", WINNER
+            )
 
 
 async def where_it_stands(db: Connection, message_id: UUID) -> UUID:
