@@ -24,6 +24,7 @@ from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.topics import declare
+from libs.common.seldom import Seldom
 from libs.common.web import Direct
 from services.ingest import edge
 from services.ingest.cover import Served
@@ -42,19 +43,23 @@ FORM = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": "delivered", 
 async def an_edge(connection: KafkaConnection, served: Served | None = None) -> AsyncIterator[httpx.AsyncClient]:
     async with Producer(connection, delivery_timeout=3.0) as producer:
         together = Together(producer)
-        apps = edge.at_paths(
-            edge.MetaEdge(
-                secrets=SECRETS,
-                verify_token=VERIFY_TOKEN.encode(),
-                producer=together,
-                now=utc_now,
-                served=served or Served(),
-            ),
-            edge.TwilioEdge(tokens=[b"old", TWILIO_TOKEN], public_url=PUBLIC_URL, producer=together, now=utc_now),
+        meta = edge.MetaEdge(
+            secrets=SECRETS,
+            verify_token=VERIFY_TOKEN.encode(),
+            producer=together,
+            now=utc_now,
+            served=served or Served(),
         )
-        transport = httpx.ASGITransport(Direct(apps, Starlette()))
+        twilio = edge.TwilioEdge(tokens=[b"old", TWILIO_TOKEN], public_url=PUBLIC_URL, producer=together, now=utc_now)
+        transport = httpx.ASGITransport(Direct(edge.at_paths(meta, twilio), Starlette()))
         async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=20) as http:
             yield http
+        await eventually(lambda: not _untold(meta._refusals) | _untold(twilio._refusals), "every refusal is told")
+
+
+def _untold(refusals: Seldom) -> set[str]:
+    """What would be told only after this test, into the log of the next one."""
+    return {key for key, (count, _tell) in refusals._waiting.items() if count}
 
 
 @pytest_asyncio.fixture
