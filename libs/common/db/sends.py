@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from libs.common.db.line import HOLDS, IS_HELD
 from libs.common.db.pool import Connection
 from libs.common.send_rows import EVERY_ACCOUNT, Candidate, Key, NewSend, ProviderName, SendRow
 
@@ -29,37 +30,6 @@ select u.org_id, u.message_id, u.attempt, coalesce(a.conversation_id, u.conversa
 on conflict (org_id, message_id, attempt) do nothing
 """
 
-# An older row of the conversation that holds ``s`` back. A row of the other provider does so for no longer than a minute, and so does a
-# template of an account whose templates rest. Whoever asks must do so by the order of the index: then nothing the planner believes of the rows (it
-# may know them from before a flood, or not at all) makes it read the table. Of an ``exists`` the order counts with "offset 0" alone.
-_OLDER = """
-        o.org_id = s.org_id and o.sequence <= s.sequence and (o.sequence, o.attempt) < (s.sequence, s.attempt)
-    and o.state in ('pending', 'claimed', 'unknown')
-    and (o.blocks_until is null or o.blocks_until > $2)
-    and (o.provider = s.provider or o.created_at > $2 - $3::interval)
-    and not (o.template and not s.template and o.state = 'pending' and exists (
-            select from pauses q
-             where q.provider = o.provider and q.account in (o.account, '*') and q.scope = 'templates'
-               and greatest(q.since, o.created_at) <= $2 - $3::interval))
-"""
-
-_HOLDS = f"o.conversation_id = s.conversation_id and {_OLDER}"
-
-# While the rows of a thread are being moved into another one, the order goes over both, and over whatever else is being moved there.
-_JOINS = f"""
-select from (select g.winner as conversation_id from conversation_merges g where g.loser = s.conversation_id
-             union all
-             select g.loser from conversation_merges g where g.winner = s.conversation_id
-             union all
-             select b.loser from conversation_merges g join conversation_merges b on b.winner = g.winner and b.loser <> g.loser
-              where g.loser = s.conversation_id) j
- cross join lateral (select from sends o where o.conversation_id = j.conversation_id and {_OLDER} order by o.sequence limit 1 offset 0) o
-"""  # noqa: S608 -- constants of this module
-
-_HOLDS_IN_JOINED = (
-    f"exists (select from conversation_merges) and exists ({_JOINS})"  # most of the time none is under way
-)
-
 # A lane is an account's templates, or everything else of it. Lanes at rest are left out before their rows are looked at.
 _LANES = f"""
       cross join (values (false), (true)) as l (template)
@@ -72,7 +42,7 @@ _LANES = f"""
 """  # noqa: S608 -- constants of this module
 
 _CANDIDATES = f"""
-select {_COLUMNS}, exists (select from sends o where {_HOLDS} order by o.sequence limit 1 offset 0) or {_HOLDS_IN_JOINED} as held, p.over, p.alone
+select {_COLUMNS}, {IS_HELD} as held, p.over, p.alone
   from unnest($4::text[], $5::int[]) as a (account, budget)
  {_LANES}
  cross join lateral (
@@ -134,7 +104,7 @@ with held as materialized (
                        when o.template and not s.template then $2::timestamptz + $3::interval
                        else coalesce(o.blocks_until, 'infinity') end as until
              from sends o
-            where {_HOLDS}
+            where {HOLDS}
             order by o.sequence
             limit 1
               for share of o skip locked) b
