@@ -173,6 +173,7 @@ async def resends(system: System, intents: list[dict[str, Any]]) -> list[int]:
     return found
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(240)
 async def test_a_service_killed_twice_in_a_row_waits_for_its_place_in_the_group(system: System) -> None:
     kim = await (await a_garage(system)).customer_who_wrote()
