@@ -17,6 +17,9 @@ Clock = Callable[[], datetime]
 MEASURE_EVERY = 1.0
 DRIFT = 0.001
 """How far two hosts' steady clocks may part in a second: twice what a time service may slew."""
+_LEAST = 0.000002
+"""Two readings are this far apart at least, also while the clock waits for a server's that was set back: what is looked through in the order of
+time is cut between two instants."""
 
 
 def utc_now() -> datetime:
@@ -48,7 +51,7 @@ class DatabaseClock:
         """The present instant. Raises RuntimeError before the first measurement."""
         if not self._measured:
             raise RuntimeError("PostgreSQL's clock was not measured yet")
-        self._last = max(self._last, self._ticks() + (self._least + self._most) / 2)
+        self._last = max(self._last + _LEAST, self._ticks() + (self._least + self._most) / 2)
         return datetime.fromtimestamp(self._last, UTC)
 
     @property

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from libs.common.clock import DRIFT, MEASURE_EVERY, DatabaseClock
 
 SERVER = datetime(2026, 5, 4, 12, tzinfo=UTC)
+TICK = timedelta(microseconds=3)
 
 
 class Host:
@@ -44,12 +45,12 @@ def test_before_the_first_measurement_nobody_is_told_a_time() -> None:
 
 @given(ticks=st.floats(0, 1e7), trips=st.lists(st.tuples(PAUSES, TRIPS, TRIPS), min_size=1))
 def test_the_clock_is_within_its_bound_of_the_servers(ticks: float, trips: list[tuple[float, float, float]]) -> None:
-    host, latest = Host(ticks), None
+    host, latest = Host(ticks), SERVER - timedelta(days=9)
     for pause, there, back in trips:
         host.ticks += pause
         host.measure(there, back)
         told = host.clock()
-        assert abs(told - host.server) <= host.clock.bound + timedelta(milliseconds=1) or told == latest
+        assert abs(told - host.server) <= host.clock.bound + timedelta(milliseconds=1) or told <= latest + TICK
         assert host.clock.bound <= timedelta(seconds=(there + back) / 2 + 1e-6)
         latest = told
 
@@ -66,7 +67,7 @@ def test_it_never_goes_backwards_whatever_the_server_says(
         host.set_by += timedelta(seconds=set_by)
         if measures:
             host.measure(there, back)
-        assert host.clock() >= latest
+        assert host.clock() > latest  # two readings are two instants, also while the clock stands
         latest = host.clock()
 
 
@@ -86,14 +87,14 @@ def test_another_server_is_believed_at_once() -> None:
     assert abs(host.clock() - host.server) <= timedelta(milliseconds=5)
 
 
-def test_behind_a_server_that_is_a_minute_behind_the_last_one_the_clock_stands_until_it_is_reached() -> None:
+def test_behind_a_server_that_is_a_minute_behind_the_last_one_the_clock_all_but_stands_until_it_is_reached() -> None:
     host = Host()
     host.measure()
     stood = host.clock()
     host.set_by = -timedelta(minutes=1)
     host.measure()
     host.ticks += 59
-    assert host.clock() == stood
+    assert stood < host.clock() <= stood + TICK
     host.ticks += 2
     assert host.clock() == host.server
 
