@@ -344,6 +344,9 @@ async def lock_refused(db: Connection, keys: Collection[Key]) -> dict[Key, Refus
     Raises Permanent (``unknown_value``) where one stands as only a later release understands.
     """
     rows = await db.fetch(_REFUSED, *zip(*sorted(keys), strict=True))
+    if missing := set(keys) - {(row[0], row[1]) for row in rows}:
+        # one that was decided again while we waited for it joins the decision of an attempt that it has left: ours now, and asked for anew
+        rows += await db.fetch(_REFUSED, *zip(*sorted(missing), strict=True))
     if any(row[3] not in get_args(Status) for row in rows):
         raise Permanent("unknown_value", "a message has a status that is not known here")
     return {(row[0], row[1]): Refused(*row) for row in rows}
