@@ -36,6 +36,7 @@ class RedisSlots:
 
     def __init__(self, redis: Redis, hold: timedelta) -> None:
         self._redis = redis
+        self.hold = hold
         self._hold_ms = max(1, round(hold.total_seconds() * 1000))
 
     async def ask(self, wanted: Sequence[Slot]) -> Mapping[UUID, UUID | None]:

@@ -2,7 +2,7 @@
 
 Rule 1: a command without a send goes out again as it stands, ever more rarely, until its deadline: whoever has it already changes nothing.
 Rule 2: at the deadline it ends, and its place in ``sends`` is taken, so that a command which turns up later sends nothing.
-Rule 3: a send that is not settled is its sender's to end. One that still waits an hour after its deadline has no sender, and ends here; one that
+Rule 3: a send that is not settled is its sender's to end. One that still waits a minute after its deadline has no sender, and ends here; one that
         was called is left to evidence, which only its sender finds. One that was accepted, and of which nothing was heard, ends as ``unknown_outcome``.
 Rule 4: what ended is told, and only then forgotten here.
 """
@@ -18,8 +18,10 @@ LIFETIME = timedelta(hours=24)
 """How long a command that names no end may wait to become a send."""
 HEARD_WITHIN = timedelta(hours=25)
 """A provider tells what became of an accepted send within this time; of SMS the bridge asks for a day before."""
+OVERDUE = timedelta(minutes=1)
+"""How long beyond its deadline a send that waits is its sender's to end: one at work does so within seconds."""
 PATIENCE = timedelta(hours=1)
-"""How long beyond its deadline a send may be unsettled before it is looked at again."""
+"""How long beyond its deadline a send that was called may be unsettled before it is looked at again."""
 
 Key = tuple[str, UUID, int]
 """org_id, message_id, attempt"""
@@ -28,7 +30,7 @@ Key = tuple[str, UUID, int]
 class LooseEnd(NamedTuple):
     """A decision, its message and its send as they stand. ``status`` is None where the message is not at this attempt any more; ``state`` where there is no send.
 
-    ``holds``: it is a bridge, and has the slot of its conversation. ``account``: what throttles together, as the command names it.
+    ``route`` is None of a send that the router did not decide on: somebody else writes commands too. ``holds``: it is a bridge, and has the slot of its conversation. ``account``: what throttles together, as the command names it.
     """
 
     org_id: str
@@ -37,7 +39,7 @@ class LooseEnd(NamedTuple):
     deadline: datetime
     tries: int
     conversation_id: UUID | None
-    route: str
+    route: str | None
     channel: str | None
     command: bytes | None
     sequence: int
@@ -96,7 +98,7 @@ Course = Again | End | Refuse | Wait | Over
 
 def course(end: LooseEnd, now: datetime) -> Course:
     """What to do about it now."""
-    if end.state == "pending" and end.expires_at is not None and now >= end.expires_at + PATIENCE:
+    if end.state == "pending" and end.expires_at is not None and now >= end.expires_at + OVERDUE:
         return End(UNKNOWN_OUTCOME if end.resends else "intent_expired", send="overdue")
     if end.status is None:
         return Over(tell=False)
@@ -119,5 +121,7 @@ def _after_its_send(end: LooseEnd, now: datetime) -> Course:
         case "accepted" | "refused" | "failed" if end.settled_at is not None:
             heard_until = end.settled_at + HEARD_WITHIN
             return Wait(heard_until) if now < heard_until else End(UNKNOWN_OUTCOME)
+        case "pending":
+            return Wait(max(end.expires_at or now, now) + OVERDUE)
         case _:
             return Wait(max(end.expires_at or now, now) + PATIENCE)

@@ -25,13 +25,14 @@ from libs.common.events.topics import OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_W
 from libs.common.halving import in_parts
 from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received
+from libs.common.ladder import UNKNOWN_OUTCOME
 from libs.common.logging import get_logger
 from libs.common.slots import Slot
 from services.router import reconcile_queries as queries
 from services.router.loose_ends import (
     HEARD_WITHIN,
     LIFETIME,
-    PATIENCE,
+    OVERDUE,
     Again,
     End,
     Key,
@@ -83,8 +84,8 @@ class Reconciler:
             await task()
 
     async def find_unsent(self) -> None:
-        """Look through the decisions since the last look for commands without a send."""
-        await self._look_through("unsent", self.after)
+        """Look through the decisions since the last look for commands without a send. Those that are older than a day are the other task's."""
+        await self._look_through("unsent", self.after, HEARD_WITHIN + 2 * self.after)
 
     async def find_unheard(self) -> None:
         """Look through the decisions of the day before for messages of which nothing was heard."""
@@ -94,13 +95,14 @@ class Reconciler:
         """Look for sends that wait beyond their deadline, because no sender is at work."""
         now = self.deps.now()
         async with self.deps.pool.acquire() as db:
-            await queries.find_overdue(db, now - PATIENCE, now, AT_ONCE)
+            await queries.find_overdue(db, now - OVERDUE, now, AT_ONCE)
 
-    async def _look_through(self, what: queries.Pass, age: timedelta) -> None:
+    async def _look_through(self, what: queries.Pass, age: timedelta, oldest: timedelta | None = None) -> None:
         for _round in range(ROUNDS):
             now = self.deps.now()
             async with self.deps.pool.acquire() as db, db.transaction():
-                if not await queries.look_through(db, what, now - age, now, lifetime=LIFETIME, limit=AT_ONCE):
+                since = None if oldest is None else now - oldest
+                if not await queries.look_through(db, what, since, now - age, now, lifetime=LIFETIME, limit=AT_ONCE):
                     return
 
     async def follow(self) -> None:
@@ -132,7 +134,10 @@ class Reconciler:
         now = self.deps.now()
         courses = [(end, course(end, now)) for end in ends]
         await self._again([end for end, what in courses if isinstance(what, Again)])
-        await self._decide([_refusal(end, what, now) for end, what in courses if isinstance(what, Refuse)])
+        returned = [_refusal(end, what, now) for end, what in courses if isinstance(what, Refuse)]
+        async with self.deps.pool.acquire() as db:
+            await refusals.keep(db, returned, now)  # killed before all is told, it is found there
+        await self._decide(returned)
         await self._end([(end, what) for end, what in courses if isinstance(what, End)], now)
         over = [(end, what) for end, what in courses if isinstance(what, Over)]
         await self._tell([end for end, what in over if what.tell])
@@ -153,19 +158,21 @@ class Reconciler:
         """End these messages, give back what they hold, and tell it; what became a send meanwhile is left to its sender."""
         if not ended:
             return
-        released: list[Slot] = []
         async with self.deps.pool.acquire() as db, db.transaction():
             done = await queries.take_places(db, [end for end, what in ended if what.send == "missing"], now)
             overdue = [(end.key, what.reason) for end, what in ended if what.send == "overdue"]
             closed = await queries.close(db, overdue, now)
+            await sends.free(db, {(key[0], conversation_id) for key, conversation_id in closed.items()})
             ours = [(e, what) for e, what in ended if what.send == "settled" or e.key in done or e.key in closed]
             await fail_locally(db, [LocalFailure(*end.key, what.reason, what.code, now) for end, what in ours])
-            held = [slot for end, what in ours if what.send != "settled" and (slot := _slot(end)) is not None]
-            released = await slots.release(db, held)
+            held = [(slot, what) for end, what in ours if what.send != "settled" and (slot := _slot(end)) is not None]
+            kept = [slot for slot, what in held if what.reason == UNKNOWN_OUTCOME]  # it may have arrived
+            back = [slot for slot, what in held if what.reason != UNKNOWN_OUTCOME]
+            await slots.accept(db, [(slot, now) for slot in kept], self.deps.slots.hold)
+            released = await slots.release(db, back)
             freed = [_slot_freed(silenced, now) for silenced in await slots.newest_silenced(db, released)]
-            await sends.free(db, {(key[0], conversation_id) for key, conversation_id in closed.items()})
             await refusals.keep(db, freed, now)
-        await self.deps.slots.align(lost=held)
+        await self.deps.slots.align(held=kept, lost=back)
         metrics.count("transom_reconciled_total", len(ours), outcome="ended")
         for end, what in ours:
             _say("send.failed", end, reason=what.reason)

@@ -43,7 +43,7 @@ returning 1
 """
 _FIND = {
     "unsent": _SLICE.format(looks_for="s.state is null and (m.status = 'pending' or d.route = 'bridge')"),
-    "unheard": _SLICE.format(looks_for="m.status = 'pending'"),
+    "unheard": _SLICE.format(looks_for="(m.status = 'pending' or s.state is null and d.route = 'bridge')"),
 }
 
 # By the index of rows that wait, in the order of their deadlines: where a sender is at work, it finds none.
@@ -63,18 +63,21 @@ returning 1
 
 _TAKE = """
 update loose_ends e
-   set tries = e.tries + 1, due_at = $1 + least($3::interval * power(3, least(e.tries, 9)), $4::interval)
+   set tries = e.tries + 1,
+       due_at = least($1 + least($3::interval * power(3, least(e.tries, 9)), $4::interval),
+                      case when e.deadline > $1 then e.deadline else 'infinity' end)
  where e.ctid = any (array(select t.ctid from loose_ends t where t.due_at <= $1 order by t.due_at limit $2 for update skip locked))
 returning e.org_id, e.message_id, e.attempt
 """
 
 _LOOK = """
-select e.org_id, e.message_id, e.attempt, e.deadline, e.tries, coalesce(a.conversation_id, m.conversation_id, d.conversation_id) as conversation_id,
+select e.org_id, e.message_id, e.attempt, e.deadline, e.tries,
+       coalesce(a.conversation_id, m.conversation_id, d.conversation_id, s.conversation_id) as conversation_id,
        d.route, d.channel, d.command::text, m.sequence, coalesce(d.command ->> 'phone_number_id', d.command ->> 'from_number') as account,
-       m.status, d.route = 'bridge' and b.holds is not null as holds, s.state, s.resends, s.settled_at, s.expires_at, s.outcome
+       m.status, coalesce(d.route, '') = 'bridge' and b.holds is not null as holds, s.state, s.resends, s.settled_at, s.expires_at, s.outcome
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
   join loose_ends e on e.org_id = u.org_id and e.message_id = u.message_id and e.attempt = u.attempt
-  join decisions d on d.org_id = u.org_id and d.intent_id = u.message_id and d.attempt = u.attempt
+  left join decisions d on d.org_id = u.org_id and d.intent_id = u.message_id and d.attempt = u.attempt
   left join messages m on m.org_id = u.org_id and m.message_id = u.message_id and m.direction = 'out' and m.attempt = u.attempt
   left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
   left join lateral (
@@ -129,13 +132,24 @@ delete from loose_ends e
 
 
 async def look_through(
-    db: Connection, what: Pass, until: datetime, now: datetime, *, lifetime: timedelta, limit: int
+    db: Connection,
+    what: Pass,
+    since: datetime | None,
+    until: datetime,
+    now: datetime,
+    *,
+    lifetime: timedelta,
+    limit: int,
 ) -> bool:
     """Look through the next decisions that were taken until then, about ``limit``; whether there may be more. Call inside a transaction.
+
+    Those of before ``since`` are passed over.
 
     One replica at a time does it. Whoever is passed over finds nothing.
     """
     upto = await db.fetchval(_UPTO, what)
+    if upto is not None and since is not None:
+        upto = max(upto, since)
     last = None if upto is None else await db.fetchval(_NEXT, upto, until, limit)
     if last is None:
         return False
@@ -145,7 +159,10 @@ async def look_through(
 
 
 async def take_due(db: Connection, now: datetime, limit: int, *, first: timedelta, longest: timedelta) -> list[Key]:
-    """Loose ends whose time has come; nobody takes them again before ``first``, three times that the second time, at most ``longest``."""
+    """Loose ends whose time has come; nobody takes them again before ``first``, three times that the second time, at most ``longest``.
+
+    At its deadline each is due, whenever it was looked at last.
+    """
     return [(r[0], r[1], r[2]) for r in await db.fetch(_TAKE, now, limit, first, longest)]
 
 

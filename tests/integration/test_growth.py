@@ -158,7 +158,7 @@ async def _statuses(db: Any) -> None:
 async def _reconciled(db: Any) -> None:
     passes: tuple[reconcile_queries.Pass, ...] = ("unsent", "unheard")
     for what in passes:
-        await reconcile_queries.look_through(db, what, now(), now(), lifetime=DAY, limit=TAKEN)
+        await reconcile_queries.look_through(db, what, None, now(), now(), lifetime=DAY, limit=TAKEN)
     keys = await reconcile_queries.take_due(db, now(), TAKEN, first=MINUTE, longest=DAY)
     await reconcile_queries.look(db, keys)
     await refusals.take(db, now(), now(), TAKEN)

@@ -21,6 +21,7 @@ from libs.common.slots import Slot
 from services.router.reconcile import Reconciler
 from tests.support.router import DAY, NOW, Garage, Router, a_router, stored
 from tests.support.topics import OwnTopics
+from tests.support.waiting import eventually_true
 
 AFTER = timedelta(seconds=60)
 HOUR = timedelta(hours=1)
@@ -120,7 +121,7 @@ async def test_at_its_deadline_it_ends_is_told_once_and_a_command_that_turns_up_
     await reconciled(router, AFTER)
     await reconciled(router, deadline - timedelta(seconds=1))
     assert (await router.message(intent))["status"] == "pending"
-    ended = await reconciled(router, deadline + HOUR)
+    ended = await reconciled(router, deadline)  # not an hour later, though it was published a second ago
     [update] = ended["delivery.updates.v1"]
     assert (update["message_id"], update["status"], update["reason"], update["seq"]) == (
         intent["intent_id"],
@@ -236,6 +237,39 @@ async def test_an_accepted_message_of_which_nothing_is_heard_ends_as_unknown_and
     assert (await router.message(intent))["reason"] == "unknown_outcome"
 
 
+async def test_a_bridge_that_may_have_arrived_keeps_its_slot_where_its_send_ends_without_a_sender(
+    router: Router,
+) -> None:
+    garage = await stored(router, Garage.closed())
+    told = await router.decide(garage.intent(), silenced := garage.intent())
+    await arrives(router, told["outbound.sms.v1"][0])
+    await router.rows("update sends set expires_at = $1, resends = 1", NOW + HOUR)  # its first call had no answer
+    ended = await reconciled(router, 2 * HOUR)
+    assert [u["reason"] for u in ended["delivery.updates.v1"]] == ["unknown_outcome"]
+    assert ended["outbound.sms.v1"] == []
+    [slot] = await router.rows("select held_until from bridge_slots")
+    assert slot["held_until"] == NOW + 2 * HOUR + DAY
+    later = await router.at(NOW + 3 * HOUR).decide(garage.intent())
+    assert [d["route"] for d in later["outbound.decisions.v1"]] == ["silent"]
+    assert (await router.message(silenced))["attempt"] == 1
+
+
+async def test_a_send_that_nobody_decided_on_ends_as_well(router: Router) -> None:
+    garage = await stored(router, Garage())
+    command = {
+        "org_id": garage.org_id,
+        "message_id": str(UUID(int=9)),
+        "attempt": 1,
+        "sequence": 1,
+        "conversation_id": str(garage.conversation_id),
+        "phone_number_id": garage.number,
+    }
+    await arrives(router, command)
+    assert nothing(await reconciled(router, 26 * HOUR))
+    assert await send_states(router) == ["failed"]
+    assert await router.rows("select * from loose_ends") == []
+
+
 async def test_a_send_that_still_waits_after_its_deadline_has_no_sender_and_ends_with_its_slot(router: Router) -> None:
     garage = await stored(router, Garage.closed())
     intent = garage.intent()
@@ -243,8 +277,8 @@ async def test_a_send_that_still_waits_after_its_deadline_has_no_sender_and_ends
     await arrives(router, told["outbound.sms.v1"][0])
     behind = garage.intent(content={"kind": "text", "text": "And the bill."})
     await router.rows("update sends set expires_at = $1", NOW + HOUR)
-    assert nothing(await reconciled(router, 1.9 * HOUR))
-    ended = await reconciled(router, 2.1 * HOUR)
+    assert nothing(await reconciled(router, HOUR + AFTER / 2))
+    ended = await reconciled(router, HOUR + AFTER)
     assert [u["reason"] for u in ended["delivery.updates.v1"]] == ["intent_expired"]
     assert await send_states(router) == ["failed"]
     assert await router.rows("select * from bridge_slots") == []
@@ -303,6 +337,61 @@ async def test_a_router_that_dies_between_deciding_on_a_refusal_and_telling_it_t
     assert [(d["intent_id"], d["attempt"]) for d in told["outbound.decisions.v1"]] == [(intent["intent_id"], 2)]
     assert {c["message_id"] for c in told["outbound.sms.v1"]} == {intent["intent_id"]}
     assert await router.rows("select * from refusals") == []
+
+
+async def test_a_router_that_dies_while_it_decides_on_what_its_send_gave_back_tells_it_later(router: Router) -> None:
+    intent, told = await lost(router, garage := await stored(router, Garage()))
+    await arrives(router, told["outbound.whatsapp.v1"][0])
+    await router.rows(
+        """update sends set state = 'refused', settled_at = $1, told = true,
+                  outcome = '{"answer": "returned", "reason": "consent_off", "code": null}'""",
+        NOW,
+    )
+    await router.rows(
+        "insert into consents values ($1, $2, 'whatsapp', false, now())", garage.org_id, garage.customer_id
+    )
+    deps = router.at(NOW + 26 * HOUR).deps
+    await Reconciler(deps, AFTER).find_unheard()
+    await deps.producer.__aexit__()
+    with pytest.raises(Transient):
+        await Reconciler(deps, AFTER).follow()
+    assert (await router.message(intent))["status"] == "failed"
+    await deps.producer.__aenter__()
+    told = await reconciled(router, 26 * HOUR + AFTER)
+    assert [u["reason"] for u in told["delivery.updates.v1"]] == ["whatsapp_consent_off"]
+    assert await router.rows("select * from refusals") == []
+
+
+async def test_a_refusal_that_comes_by_kafka_while_the_reconciler_decides_on_it_is_no_stranger(router: Router) -> None:
+    intent, _ = await lost(router, garage := await stored(router, Garage()))
+    refusal = garage.refusal(intent)
+    await router.rows("update conversations set refused_at = $1", NOW)
+    async with router.pool.acquire() as db, db.transaction():
+        await db.execute("select from messages where org_id = $1 for update", garage.org_id)
+        rivals = [asyncio.create_task(router.refuse_raw(refusal)) for _ in range(2)]
+        lock = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+        async def both_wait() -> bool:
+            return len(await router.rows(lock)) == len(rivals)
+
+        await eventually_true(both_wait, "both wait for the message")
+    assert await asyncio.gather(*rivals) == [[], []]
+    told = await router.told.new()
+    assert {(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]} == {(2, "bridge")}
+
+
+async def test_at_the_first_start_what_got_lost_lately_is_found_before_all_that_is_old(router: Router) -> None:
+    garage = await stored(router, Garage())
+    old, _ = await lost(router, garage)
+    await router.rows("update decisions set decided_at = $1", NOW - 90 * DAY)
+    intent, _ = await lost(router, garage)
+    deps = router.at(NOW + AFTER).deps
+    await Reconciler(deps, AFTER).find_unsent()
+    assert [r["message_id"] for r in await router.rows("select message_id from loose_ends")] == [
+        UUID(intent["intent_id"])
+    ]
+    told = await reconciled(router, AFTER)
+    assert [u["message_id"] for u in told["delivery.updates.v1"]] == [old["intent_id"]]
 
 
 async def test_whatever_is_lost_at_whichever_step_every_intent_ends_in_time(router: Router) -> None:

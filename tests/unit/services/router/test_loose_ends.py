@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.router.loose_ends import (
     HEARD_WITHIN,
     LIFETIME,
-    PATIENCE,
+    OVERDUE,
     Again,
     End,
     LooseEnd,
@@ -75,7 +75,7 @@ def test_a_wait_ends_and_nothing_but_a_call_under_way_is_waited_for_beyond_a_day
         case Wait(until):
             assert until > NOW
             if end.state == "pending":
-                assert until <= max(end.expires_at or NOW, NOW) + PATIENCE
+                assert until <= max(end.expires_at or NOW, NOW) + OVERDUE
             if end.state in {"accepted", "refused", "failed"}:
                 assert until <= (end.settled_at or NOW) + HEARD_WITHIN
         case Again():
