@@ -96,6 +96,10 @@ class Quiet:
             begin = max(begin, min(self.doubted_until, claimed_at + self.waits.doubt))
         return begin + self.waits.grace
 
+    def interrupted(self, claimed_at: datetime) -> bool:
+        """Whether there was a time after such a call in which its statuses could not come, or were not read."""
+        return claimed_at < self.since
+
     def proves(self, claimed_at: datetime) -> bool:
         """Whether a call that was claimed then was not accepted, as nothing was heard of it."""
         return self.until >= self.proven_at(claimed_at)

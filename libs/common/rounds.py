@@ -1,7 +1,8 @@
 """Second calls after lost answers are made in rounds, few at first. Pure.
 
 What silence proved may be wrong: then the first few show it, and not every customer of an outage gets a message twice. Each round that was used up is
-followed by one twice as large, a ``pace`` later, up to ``MOST``. One acceptance that came late ends the round, and everything begins with few again.
+followed by one twice as large, a ``pace`` later, up to ``MOST``. One acceptance that came late ends the round, and everything begins with few again;
+so it does after an outage.
 """
 
 from dataclasses import dataclass, replace
@@ -26,10 +27,14 @@ class Round:
         return replace(self, left_over=self.left_over - taken), taken
 
 
-def at(before: Round | None, now: datetime, *, pace: timedelta, rest: timedelta) -> Round:
-    """The round that is open now. After a ``rest`` without any it is a small one again."""
+def at(
+    before: Round | None, now: datetime, *, pace: timedelta, rest: timedelta, since: datetime | None = None
+) -> Round:
+    """The round that is open now. It is a small one again after a ``rest`` without any, and where silence counts anew ``since`` the last one."""
     if before is None:
         return Round(now)
+    if since is not None and before.opened_at < since:
+        return Round(now, late_at=before.late_at)
     age = now - before.opened_at
     if age < pace:
         return before

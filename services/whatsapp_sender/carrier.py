@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -165,10 +166,13 @@ class WhatsappCarrier:
             if row.claimed_at is not None and row.key in seen and came_late(seen[row.key], stretch, row.claimed_at)
         ]
         # who may no longer be sent is settled without a call, and must not use up the one that asks whether Meta answers again
-        sendable = [row.key for row in rows if row.resends == 0 and now < row.expires_at]
-        again = [key for key in sendable if isinstance(evidence[key], Absent)]
-        asked = again[: self._silence.lets(len(again), now)]
-        released = await self._releases.some(asked, late, now)
+        again = {
+            row.key: row.claimed_at
+            for row in rows
+            if row.resends == 0 and now < row.expires_at and row.claimed_at and isinstance(evidence[row.key], Absent)
+        }
+        asked = dict(islice(again.items(), self._silence.lets(len(again), now)))
+        released = await self._releases.some(asked, late, stretch, now)
         self._silence.let(len(released), now)
         return evidence | {key: Unclear() for key in again if key not in released}
 

@@ -2,13 +2,16 @@
 
 What silence proved is wrong where Meta tries longer than we waited. The first few that are made once more show it: then a status comes that names
 the first call of one of them, or of one that was about to follow. From that moment it is as after an outage: settling, grace, and a few again.
+
+A round is followed by the next once its late acceptances may have come. Statuses that could come at once do so within the grace. After an outage Meta
+tries again after minutes: then the next round waits for as long as silence does, the settling.
 """
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 
 from libs.common import rounds
-from libs.common.cover import Waits
+from libs.common.cover import Quiet, Waits
 from libs.common.db import cover
 from libs.common.db.pool import Connection, Pool
 from libs.common.logging import get_logger
@@ -27,23 +30,34 @@ class Releases:
         self._pool = pool
         self._waits = waits
 
-    async def some(self, again: Sequence[Key], late: Collection[Key], now: datetime) -> Collection[Key]:
-        """Which of those that may be made ``again`` go now. ``late``: found to have been accepted when silence had proved the contrary."""
+    async def some(
+        self, again: Mapping[Key, datetime], late: Collection[Key], quiet: Quiet | None, now: datetime
+    ) -> Collection[Key]:
+        """Which of those that may be made ``again`` (when they were claimed; because it was ``quiet``) go now.
+
+        ``late``: found to have been accepted when silence had proved the contrary.
+        """
         if not again and not late:
             return ()
         async with self._pool.acquire() as db, db.transaction():
             before = await cover.standing_round(db, "meta")
-            open_now = rounds.at(before, now, pace=self._waits.grace, rest=self._waits.settling + self._waits.grace)
+            since = None if quiet is None else quiet.since
+            open_now = rounds.at(before, now, pace=self._pace(again, quiet), rest=self._waits.view, since=since)
             round_, taken = open_now.take(len(again))
+            released = list(again)[:taken]
             found = {*late, *(await self._turned_out(db, now) if taken else ())}
             if found:
                 await cover.turned_out_late(db, found)
-                round_, taken = rounds.stopped(now), 0
+                round_, released = rounds.stopped(now), []
             await cover.keep_round(db, "meta", round_)
-            await cover.released(db, "meta", again[:taken], now)
+            await cover.released(db, "meta", released, now)
         if found:
             log.warning("resends.stopped", dependency="meta", times=len(found), reason="accepted_late")
-        return again[:taken]
+        return released
+
+    def _pace(self, again: Mapping[Key, datetime], quiet: Quiet | None) -> timedelta:
+        outlived = quiet is not None and any(quiet.interrupted(claimed_at) for claimed_at in again.values())
+        return max(self._waits.grace, self._waits.settling) if outlived else self._waits.grace
 
     async def _turned_out(self, db: Connection, now: datetime) -> set[Key]:
         """Of those released lately the ones whose first call is now known to have been accepted."""

@@ -183,6 +183,24 @@ async def test_second_calls_go_a_few_at_a_time_over_all_replicas_and_over_restar
     assert [(await garage.row(command))["resends"] for command in commands] == [1] * 18
 
 
+async def test_after_an_outage_a_round_waits_until_meta_may_have_tried_the_one_before_again(
+    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+) -> None:
+    before = await lost(line, garage, sandbox, FEW + 1)  # the rounds have grown before there is an outage
+    await after(ENOUGH, line, garage)
+    await after(TIMINGS.grace, line, garage)
+    assert await all_of(line, garage, before) == {"accepted": FEW + 1}
+
+    commands = await lost(line, garage, sandbox, FEW + 2)
+    await garage.refused(garage.now())
+    await after(SETTLING + TIMINGS.grace, line, garage)
+    assert await all_of(line, garage, commands) == {"accepted": FEW, "unknown": 2}
+    await after(SETTLING - 5 * SECOND, line, garage)
+    assert await all_of(line, garage, commands) == {"accepted": FEW, "unknown": 2}
+    await after(TIMINGS.look, line, garage)
+    assert await all_of(line, garage, commands) == {"accepted": FEW + 2}
+
+
 @pytest.mark.parametrize("which", ["made again", "about to be"])
 async def test_one_acceptance_that_comes_late_stops_all_others_until_meta_has_had_its_time(
     line: Line[Ready], garage: Garage, sandbox: SandboxClient, which: str

@@ -39,3 +39,10 @@ def test_an_acceptance_that_comes_late_ends_the_round_and_the_next_is_a_small_on
     assert ended.take(1)[1] == 0
     after = at(ended, NOW + PACE, pace=PACE, rest=REST)
     assert (after.size, after.left_over, after.late_at) == (FEW, FEW, NOW)
+
+
+def test_after_an_outage_there_are_few_again_whatever_was_left() -> None:
+    for before in (used_up(Round(NOW, 40)), Round(NOW, MOST, 60, NOW)):
+        after = at(before, NOW + PACE, pace=PACE, rest=REST, since=NOW + timedelta(microseconds=1))
+        assert (after.left_over, after.late_at) == (FEW, before.late_at)
+        assert at(before, NOW + PACE, pace=PACE, rest=REST, since=NOW).size > FEW
