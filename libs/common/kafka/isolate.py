@@ -61,10 +61,8 @@ class Verdict:
     halvings: int = 0
     suspected: list[RawRecord] = field(default_factory=list)
     """Records that turned out to be too slow alone in this batch; they come again."""
-    open_at: dict[int, int] = field(default_factory=dict)
-    """Partitions in which something waits to be tried again while reading goes on, and where the first of that stands."""
     resume: dict[int, int] = field(default_factory=dict)
-    """Where reading goes on in them, of those in this batch."""
+    """Where reading goes on in partitions of this batch in which something waits to be tried again (``Isolation.open_at``)."""
     wait: float = 0.0
     """Nothing can be done before so many seconds: what is left waits for the next try of a record that is too slow."""
 
@@ -107,6 +105,10 @@ class Isolation(Generic[T]):
     """Of suspects."""
     _open_at: dict[int, int] = field(default_factory=dict)
     """By partition the first record whose fate is not known yet, where reading has gone on."""
+
+    def open_at(self) -> dict[int, int]:
+        """Partitions in which something waits to be tried again while reading goes on, and where the first of that stands; of all batches so far."""
+        return dict(self._open_at)
 
     def due(self) -> set[int]:
         """Partitions in which something is to be tried again now: they are to be read again from where it stands."""
@@ -160,8 +162,7 @@ class Isolation(Generic[T]):
         self._settle(entries, fates, verdict)
         self._lines |= {_place(received.record): _line(received.record) for received in search.suspected}
         self._lines = {place: line for place, line in self._lines.items() if place in self._suspects}
-        ahead = verdict.trouble is None and not search.cut_short and self._go_ahead(entries, verdict)
-        verdict.open_at = dict(self._open_at)
+        ahead = verdict.trouble is None and not search.cut_short and self._go_ahead(entries, fates, verdict)
         if idle and not verdict.next_offsets and not ahead and self._suspects:
             verdict.wait = self._suspects.wait(search.clock())
         return verdict
@@ -178,20 +179,36 @@ class Isolation(Generic[T]):
         self._fates = {place: fate for place, fate in self._fates.items() if place[1] >= needed.get(place[0], 0)}
         return {place: self._fates[place] for e in entries if (place := _place(e.record)) in self._fates}
 
-    def _go_ahead(self, entries: Sequence[Entry[T]], verdict: Verdict) -> bool:
-        """Where all that is left waits for a suspect, reading may go on; whether it does anywhere."""
+    def _go_ahead(self, entries: Sequence[Entry[T]], fates: Mapping[_Place, _Fate], verdict: Verdict) -> bool:
+        """Where all that is left waits for a suspect, reading may go on; whether it does anywhere.
+
+        Where a suspect ended in this batch, what waited for it is read first, for more of its line may stand ahead.
+        """
         ahead = False
         suspected = {partition for partition, _offset in self._lines}
         lasts = _lasts(entries)
+        waits_no_more = self._first_free(entries, fates)
         for partition, begin in _begins(entries).items():
             if partition not in suspected or partition in verdict.stopped:
                 continue
             last = lasts[partition]
             stands = self._open_at.setdefault(partition, verdict.next_offsets.get(partition, begin))
+            if partition in waits_no_more:
+                verdict.resume[partition] = waits_no_more[partition]
+                continue
             is_near = last < stands + AHEAD
             verdict.resume[partition] = last + 1 if is_near else stands
             ahead |= is_near
         return ahead
+
+    def _first_free(self, entries: Sequence[Entry[T]], fates: Mapping[_Place, _Fate]) -> dict[int, int]:
+        """By partition the first record that is not done with though no suspect of its line is left."""
+        held = set(self._lines.values())
+        return {
+            entry.record.partition: entry.record.offset
+            for entry in reversed(entries)
+            if isinstance(entry, Received) and _place(entry.record) not in fates and _line(entry.record) not in held
+        }
 
     def _before_the_limit(
         self,

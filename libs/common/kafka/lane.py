@@ -166,7 +166,9 @@ class Lane(Generic[T]):
         await partitions.commit(verdict.next_offsets)
         if assignment != partitions.assignment:
             return  # the commit crossed a rebalance: nothing of this batch is ours to set back or to stop any more
-        partitions.open_at = verdict.open_at
+        partitions.open_at = (
+            self._isolation.open_at()
+        )  # as it is now: batches beside this one have been judged meanwhile
         partitions.set_back(batch, verdict.next_offsets | verdict.resume)
         partitions.legible(verdict.legible)
         for partition in verdict.stopped:

@@ -90,7 +90,7 @@ class World:
             for partition, offset in verdict.next_offsets.items():
                 assert offset > self.at.get(partition, 0), "nothing is committed twice"
                 self.at[partition] = offset
-            self.behind = verdict.open_at
+            self.behind = self.isolation.open_at()
             begins = {e.record.partition: e.record.offset for e in reversed(entries)}
             self.reads |= begins | verdict.next_offsets | verdict.resume
             self.dead += verdict.dead
@@ -172,6 +172,25 @@ async def test_what_stands_behind_it_on_its_line_waits_and_its_neighbours_do_not
     await world.until(60)
     assert (world.set_aside, world.done[-1]) == ([(0, 1)], (0, 2))
     assert len(world.done) == len(set(world.done)) == 42
+
+
+async def test_what_waited_for_one_goes_before_what_came_later_though_another_one_is_still_looked_into() -> None:
+    """They are of one batch. The first is found out; the second is not; more of the first one's line comes behind."""
+    records = [
+        ("k", SLOW),
+        ("k", GOOD),
+        ("l", LOCKING),
+        ("l", GOOD),
+        *[(f"n{i}", GOOD) for i in range(600)],
+        ("k", GOOD),
+    ]
+    world = World([records, [(f"s{i}", GOOD) for i in range(200)]], arrives={1: 5.0})
+    await world.until(LOCKED - 5)
+    assert by_key(world)[0, b"k"] == [1, len(records) - 1]
+    await world.until(200)
+    assert world.set_aside == [(0, 0), (0, 2)]
+    assert all(offsets == sorted(offsets) for offsets in by_key(world).values())
+    assert len(world.done) == len(set(world.done)) == len(records) - 2 + 200
 
 
 async def test_far_behind_it_reading_goes_on_until_it_is_clear_what_it_is() -> None:

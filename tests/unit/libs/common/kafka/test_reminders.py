@@ -34,8 +34,10 @@ def a_lane(handled: Handled, consumer: SteadyConsumer | None = None) -> Lane[str
     return Lane(Subscription(WEBHOOKS, text, handled), partitions, producer, "test", utc_now)
 
 
-def a_batch(partition: int = 0) -> "list[ConsumerRecord[bytes, bytes]]":
-    return [ConsumerRecord(WEBHOOKS.name, partition, 7, 0, 0, b"k", b"v", None, 1, 1, ())]
+def a_batch(
+    partition: int = 0, *, offset: int = 7, key: bytes = b"k", value: bytes = b"v"
+) -> "list[ConsumerRecord[bytes, bytes]]":
+    return [ConsumerRecord(WEBHOOKS.name, partition, offset, 0, 0, key, value, None, 1, 1, ())]
 
 
 class Outage:
@@ -44,6 +46,11 @@ class Outage:
     def __call__(self, _batch: list[str]) -> None:
         if not self.over:
             raise Transient("the database is away")
+
+
+def slow_where_one_is_slow(batch: list[str]) -> None:
+    if "slow" in batch:
+        raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
 
 
 class Slowness:
@@ -71,6 +78,24 @@ async def test_trouble_that_lasts_is_told_again_with_its_cause_and_length_and_ma
     assert lane.unready(now + STANDING_AFTER + 1, but_away=True) is None
     [line] = log_lines.of("consumer.standing")
     assert (line["level"], line["partition"], line["offset"], line["reason"]) == ("error", 0, 7, "Transient")
+
+
+async def test_a_batch_that_is_given_back_forgets_no_record_that_waits_in_another_partition() -> None:
+    """Its dead letter cannot be kept, and meanwhile a record beside it turns out to be too slow: that one is to be read again."""
+    lane = a_lane(Handled(slow_where_one_is_slow))
+    judged = asyncio.Event()
+
+    async def remember(_letters: object, _at: object) -> None:
+        await judged.wait()
+        raise OSError
+
+    lane.remember = remember
+    given_back = asyncio.create_task(lane.on_batch(a_batch(value=b"\xff")))
+    await asyncio.sleep(0)
+    await lane.on_batch([*a_batch(partition=1, value=b"slow"), *a_batch(partition=1, offset=8, key=b"other")])
+    judged.set()
+    await given_back
+    assert lane.partitions.open_at == {1: 7}
 
 
 async def test_work_that_is_too_slow_is_nothing_that_is_away() -> None:
