@@ -124,7 +124,7 @@ class Search(Generic[T, R, K]):
     async def run(self, items: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
         """Work on all of ``items``, in their order but for what waits behind a suspect; yields what is done and what is found."""
         self._deadline = self._loop_time() + self.budget
-        self.suspects.begin()
+        self.suspects.begin(self.clock())
         fresh, later = self._apart(items)
         async for found in self._through(fresh):
             yield found
@@ -175,7 +175,7 @@ class Search(Generic[T, R, K]):
                     yield guilty
                 case Passed() | Faulty() as found:
                     self._any_passed = True
-                    self.suspects.passes(key)
+                    self.suspects.passes(key, self.clock())
                     yield found
                 case _:
                     continue

@@ -7,7 +7,7 @@ Rule 1: a suspect is guilty after ``TRIES`` failures that were shown. Where nobo
         shown, over ``UNSHOWN`` if none was. And only while suspects are few: ``PASSED`` others must have passed for each since there are any. Where
         the database is slow for everybody nobody passes, and nobody is guilty.
 Rule 2: a suspect that passes after all was innocent, and its failures speak for a database that is slow now and then: so many failures more
-        are asked of the others, until there is no suspect any more.
+        are asked of the others, until there has been neither a suspect nor an innocent one for ``CALM`` seconds.
 Rule 3: who waits for a lock that another session holds is given ``LOCKED`` seconds: locks end.
 Rule 4: a lone suspect with nobody to be compared with is guilty after ``ALONE`` seconds, unless it waits for a lock. It holds up nobody meanwhile.
 Rule 5: more than ``MANY`` suspects at once are no matter of single records: nobody is guilty.
@@ -25,6 +25,7 @@ SEEN = 10.0
 LOCKED = 30.0
 UNSHOWN = 60.0
 ALONE = 300.0
+CALM = 60.0
 MANY = 20
 _BESIDE = 1.0
 """What passes within so many seconds before or after a failure shows that the database was well."""
@@ -54,6 +55,7 @@ class Suspects(Generic[K]):
     """How many had passed before the work in which the first of these became a suspect."""
     _guilty: int = 0
     _innocent: int = 0
+    _innocent_at: float = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._known)
@@ -82,10 +84,12 @@ class Suspects(Generic[K]):
         """Seconds until the next one may be tried; 0 where none waits."""
         return max(0.0, min((one.again_at for one in self._known.values()), default=now) - now)
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         """Work on something new begins; where nobody is suspected, what was before does not count any more."""
         if not self._known:
-            self._passed_before, self._guilty, self._innocent = self._passed, 0, 0
+            self._passed_before, self._guilty = self._passed, 0
+            if now - self._innocent_at > CALM:
+                self._innocent = 0
 
     def others_passed(self, count: int, now: float) -> None:
         """So many that are no suspects went through."""
@@ -131,11 +135,12 @@ class Suspects(Generic[K]):
             return one.shown >= asked or lasted >= (SEEN if one.shown else UNSHOWN)
         return len(self._known) == 1 and lasted >= ALONE and not locked
 
-    def passes(self, key: K) -> None:
+    def passes(self, key: K, now: float) -> None:
         """It went through after all, or ended otherwise."""
         one = self._known.pop(key, None)
         if one is not None:
             self._innocent += one.failures
+            self._innocent_at = now
 
     def forget(self, gone: Callable[[K], bool]) -> None:
         """These are no longer ours to try."""
