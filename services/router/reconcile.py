@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -51,6 +52,8 @@ log = get_logger()
 AT_ONCE = 500
 ROUNDS = 20
 """So many slices in one round at most."""
+PUBLISHED = 1_000
+"""So many commands are published again in one round at most: where very many have no send, a sender is behind, and more to read is no help."""
 LONGEST = timedelta(hours=1)
 """A command that finds no sender is published again this often at least."""
 
@@ -107,10 +110,11 @@ class Reconciler:
 
     async def follow(self) -> None:
         """Do what is to be done about every loose end that is due."""
+        room = _Room(PUBLISHED)
         for _round in range(ROUNDS):
             async with self.deps.pool.acquire() as db:
                 keys = await queries.take_due(db, self.deps.now(), AT_ONCE, first=self.after, longest=LONGEST)
-            await _in_parts(keys, self._follow)
+            await _in_parts(keys, partial(self._follow, room))
             if len(keys) < AT_ONCE:
                 return
 
@@ -128,12 +132,15 @@ class Reconciler:
             if len(waiting) < AT_ONCE:
                 return
 
-    async def _follow(self, keys: Sequence[Key]) -> None:
+    async def _follow(self, room: "_Room", keys: Sequence[Key]) -> None:
         async with self.deps.pool.acquire() as db:
             ends = await queries.look(db, keys)
         now = self.deps.now()
         courses = [(end, course(end, now)) for end in ends]
-        await self._again([end for end, what in courses if isinstance(what, Again)])
+        again = [end for end, what in courses if isinstance(what, Again)]
+        now_again, later = again[: room.left], again[room.left :]
+        await self._again(now_again)
+        room.left -= len(now_again)
         returned = [_refusal(end, what, now) for end, what in courses if isinstance(what, Refuse)]
         async with self.deps.pool.acquire() as db:
             await refusals.keep(db, returned, now)  # killed before all is told, it is found there
@@ -142,7 +149,8 @@ class Reconciler:
         over = [(end, what) for end, what in courses if isinstance(what, Over)]
         await self._tell([end for end, what in over if what.tell])
         async with self.deps.pool.acquire() as db:
-            await queries.put_off(db, [(end.key, what.until) for end, what in courses if isinstance(what, Wait)])
+            waits = [(end.key, what.until) for end, what in courses if isinstance(what, Wait)]
+            await queries.put_off(db, waits + [(end.key, min(now + self.after, end.deadline)) for end in later])
             await queries.forget(db, [end.key for end, what in courses if isinstance(what, Over | Refuse)])
 
     async def _again(self, ends: Sequence[LooseEnd]) -> None:
@@ -200,6 +208,13 @@ class Reconciler:
         strangers = [r.value for r in records if r.record in unknown]
         async with self.deps.pool.acquire() as db:
             await refusals.forget(db, {(r.org_id, r.intent_id, r.attempt) for r in strangers})
+
+
+@dataclass(slots=True)
+class _Room:
+    """How many commands may still be published in this round."""
+
+    left: int
 
 
 async def _in_parts(keys: Sequence[Key], work: Callable[[Sequence[Key]], Awaitable[None]]) -> None:

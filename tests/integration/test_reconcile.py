@@ -18,7 +18,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
 from libs.common.send_rows import NewSend
 from libs.common.slots import Slot
-from services.router.reconcile import Reconciler
+from services.router.reconcile import PUBLISHED, Reconciler
 from tests.support.router import DAY, NOW, Garage, Router, a_router, stored
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually_true
@@ -93,6 +93,19 @@ async def test_a_command_that_became_no_send_goes_out_again_as_it_stands_and_eve
         assert again["outbound.whatsapp.v1"] == told["outbound.whatsapp.v1"]
         assert again["outbound.decisions.v1"] == again["delivery.updates.v1"] == []
         assert nothing(await reconciled(router, after + AFTER / 2))
+
+
+async def test_a_round_publishes_so_many_again_and_no_more_and_ends_whatever_is_due(router: Router) -> None:
+    garage = await stored(router, Garage())
+    brief = garage.intent(expires_at="2026-11-22T12:00:30Z")
+    await router.decide(brief, *(garage.intent() for _ in range(PUBLISHED + 100)))
+    told = await reconciled(router, AFTER)
+    assert len(told["outbound.whatsapp.v1"]) == PUBLISHED
+    assert [update["message_id"] for update in told["delivery.updates.v1"]] == [brief["intent_id"]]
+    told = await reconciled(router, 2 * AFTER)
+    assert (
+        len(told["outbound.whatsapp.v1"]) == PUBLISHED
+    )  # those that waited, and of the others as many as there is room for
 
 
 async def test_a_command_that_its_sender_has_is_left_to_it(router: Router) -> None:
