@@ -188,6 +188,22 @@ async def test_a_runner_killed_in_a_transaction_leaves_nothing_and_its_statement
     assert await migrate(dsn, folder) == ["0002_pre_slow.sql"]
 
 
+@pytest.mark.parametrize("top", ["", f"{OUTSIDE}\n"])
+async def test_where_the_server_goes_away_in_the_middle_the_operator_is_told_to_run_it_again(
+    dsn: str, db: Connection, folder: Path, top: str
+) -> None:
+    write(folder, "0002_pre_slow.sql", f"{top}select pg_sleep(3600);")
+    run = asyncio.create_task(migrate(dsn, folder))
+    await soon(db, "select exists (select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database())")  # fmt: skip
+    await db.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+    )
+    with pytest.raises(ConfigurationError, match=r"went away while migration 0002_pre_slow\.sql"):
+        await run
+    write(folder, "0002_pre_slow.sql", f"{top}select 1;")
+    assert await migrate(dsn, folder) == ["0002_pre_slow.sql"]
+
+
 async def test_two_runners_build_one_index_once_and_do_not_wait_for_each_other_in_a_ring(
     dsn: str, db: Connection, folder: Path
 ) -> None:

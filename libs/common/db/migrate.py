@@ -37,6 +37,13 @@ _LOCK = 0x7472616E736F6D  # "transom"
 _IN_TRANSACTION = "25001"
 _LOOK_SECONDS = 0.2
 _TELL_EVERY = 50
+_GONE = (
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    OSError,
+)
 _CONNECT_SECONDS = 5.0
 
 _RECORD = """
@@ -149,6 +156,10 @@ async def _patiently(db: Any, migration: Migration, tell: Tell, patience: timede
             tell(f"{waits}: trying again")
             rest = backoff(tries, base=_REST, cap=_LONGEST_REST, jitter=random.random)
             await asyncio.sleep(rest.total_seconds())
+        except _GONE as error:
+            raise ConfigurationError(
+                f"postgres went away while migration {migration.name} was applied ({type(error).__name__}): run this again when it is there"
+            ) from error
         except asyncpg.PostgresError as error:
             hint = f"; put the line {OUTSIDE!r} at its top" if error.sqlstate == _IN_TRANSACTION else ""
             raise ConfigurationError(
