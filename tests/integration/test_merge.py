@@ -181,6 +181,23 @@ async def test_a_slice_that_meets_the_limit_of_a_statement_is_followed_by_smalle
             )
 
 
+async def test_a_merge_that_fails_holds_up_none_of_the_others(pool: Pool) -> None:
+    mover = merges.Mover(pool)
+    async with pool.acquire() as db:
+        for loser, winner in ((1, 2), (3, 4)):
+            async with db.transaction():
+                await merge(db, loser, winner)
+        broken = await an_id(db, "conversation", 1)
+        await db.execute(
+            f"alter table messages add check (message_id <> '{await an_id(db, 'message', 1)}' or conversation_id = '{broken}')"
+        )
+        with pytest.raises(asyncpg.CheckViolationError):
+            await mover.move()
+        await mover.move()
+        assert await where_it_stands(db, await an_id(db, "message", 3)) == await an_id(db, "conversation", 4)
+        assert await where_it_stands(db, await an_id(db, "message", 1)) == broken
+
+
 async def where_it_stands(db: Connection, message_id: UUID) -> UUID:
     """The conversation of a message and of its send."""
     rows = await db.fetch(

@@ -10,6 +10,7 @@ Law 4: whoever read the old id before the merge may write under it after: a merg
        can be left.
 """
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -97,6 +98,21 @@ update conversation_merges
  where org_id = $1 and loser = $2
 """
 
+_PUT_OFF = """
+with first as (
+    select g.org_id, g.loser
+      from conversation_merges g
+     where g.due_at <= now()
+     order by g.due_at
+     limit 1
+       for update skip locked
+)
+update conversation_merges g
+   set due_at = clock_timestamp() + $1::interval
+  from first f
+ where g.org_id = f.org_id and g.loser = f.loser
+"""
+
 _END = "delete from conversation_merges where org_id = $1 and loser = $2"
 
 _TOP = 2**63 - 1
@@ -151,6 +167,11 @@ async def move_some(db: "Connection", limit: int) -> Slice | None:
     else:
         await db.execute(_GO_ON, *ids, _TOP, len(moved), merge.looks + 1, _LOOKS[merge.looks])
     return Slice(merge.org_id, merge.winner, total, complete=merge.looks == 0)
+
+
+async def put_off(db: "Connection", wait: timedelta) -> None:
+    """Let the others go before the merge whose turn it is: it failed. Where another replica has it, the next one may wait for nothing."""
+    await db.execute(_PUT_OFF, wait)
 
 
 async def _move(db: "Connection", merge: _Merge, messages: list[UUID]) -> set[UUID]:
