@@ -3,7 +3,8 @@
 Rule 1: a command without a send goes out again as it stands, ever more rarely, until its deadline: whoever has it already changes nothing.
 Rule 2: at the deadline it ends, and its place in ``sends`` is taken, so that a command which turns up later sends nothing.
 Rule 3: a send that is not settled is its sender's to end. One that still waits a minute after its deadline has no sender, and ends here; one that
-        was called is left to evidence, which only its sender finds. One that was accepted, and of which nothing was heard, ends as ``unknown_outcome``.
+        was called is left to evidence, which only its sender finds, for a day and an hour after its deadline. Then it ends as ``unknown_outcome``, and
+        so does one that was accepted and of which nothing was heard.
 Rule 4: what ended is told, and only then forgotten here.
 """
 
@@ -22,6 +23,8 @@ OVERDUE = timedelta(minutes=1)
 """How long beyond its deadline a send that waits is its sender's to end: one at work does so within seconds."""
 PATIENCE = timedelta(hours=1)
 """How long beyond its deadline a send that was called may be unsettled before it is looked at again."""
+
+_CALLED = ("claimed", "unknown")
 
 Key = tuple[str, UUID, int]
 """org_id, message_id, attempt"""
@@ -64,11 +67,11 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """End the message with this reason. ``send``: it is settled; it is missing, and may not come to exist; or it is overdue, and ends first."""
+    """End the message with this reason. ``send``: it is settled; it is missing, and may not come to exist; or it is not settled, and ends first."""
 
     reason: str
     code: str | None = None
-    send: Literal["settled", "missing", "overdue"] = "settled"
+    send: Literal["settled", "missing", "unsettled"] = "settled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,9 @@ Course = Again | End | Refuse | Wait | Over
 def course(end: LooseEnd, now: datetime) -> Course:
     """What to do about it now."""
     if end.state == "pending" and end.expires_at is not None and now >= end.expires_at + OVERDUE:
-        return End(UNKNOWN_OUTCOME if end.resends else "intent_expired", send="overdue")
+        return End(UNKNOWN_OUTCOME if end.resends else "intent_expired", send="unsettled")
+    if end.state in _CALLED and end.expires_at is not None and now >= end.expires_at + HEARD_WITHIN:
+        return End(UNKNOWN_OUTCOME, send="unsettled")
     if end.status is None:
         return Over(tell=False)
     if end.state is None and (end.status == "pending" or end.holds):

@@ -168,8 +168,8 @@ class Reconciler:
             return
         async with self.deps.pool.acquire() as db, db.transaction():
             done = await queries.take_places(db, [end for end, what in ended if what.send == "missing"], now)
-            overdue = [(end.key, what.reason) for end, what in ended if what.send == "overdue"]
-            closed = await queries.close(db, overdue, now)
+            unsettled = [(end.key, what.reason) for end, what in ended if what.send == "unsettled"]
+            closed = await queries.close(db, unsettled, now)
             await sends.free(db, {(key[0], conversation_id) for key, conversation_id in closed.items()})
             ours = [(e, what) for e, what in ended if what.send == "settled" or e.key in done or e.key in closed]
             await fail_locally(db, [LocalFailure(*end.key, what.reason, what.code, now) for end, what in ours])

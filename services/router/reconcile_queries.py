@@ -104,7 +104,7 @@ with over as materialized (
     select s.org_id, s.message_id, s.attempt
       from unnest($1::text[], $2::uuid[], $3::int[], $4::text[]) as u (org_id, message_id, attempt, reason)
       join sends s on s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
-     where s.state = 'pending' and s.expires_at <= $5
+     where (s.state = 'pending' or s.state in ('claimed', 'unknown') and s.lease_until <= $5) and s.expires_at <= $5
      order by s.org_id, s.message_id, s.attempt
        for update of s skip locked
 )
@@ -198,7 +198,10 @@ async def find_overdue(db: Connection, before: datetime, now: datetime, limit: i
 
 
 async def close(db: Connection, ends: Sequence[tuple[Key, str]], now: datetime) -> dict[Key, UUID]:
-    """End these sends with that reason, where they still wait and nobody has them; by key, the conversation that each stood in. Before messages are locked."""
+    """End these sends with that reason, where they are not settled and nobody has them; by key, the conversation that each stood in.
+
+    Before messages are locked.
+    """
     if not ends:
         return {}
     rows = await db.fetch(_CLOSE, *_columns([(*key, reason) for key, reason in sorted(ends)]), now)

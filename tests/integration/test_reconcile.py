@@ -76,6 +76,8 @@ STEP = {
     " update sends set state = 'accepted', settled_at = $2, told = true where message_id = $1",
     "the refusal": "with b as (delete from bridge_slots where intent_id = $1)"
     " update sends set state = 'refused', settled_at = $2, told = true, outcome = '{\"reason\": \"transient\"}' where message_id = $1",
+    "its call": "update sends set state = 'claimed', claimed_at = $2, lease_until = $2, claim_id = uuidv7() where message_id = $1",
+    "its outcome": "update sends set state = 'unknown', claimed_at = $2, lease_until = $2, unknown_since = $2 where message_id = $1",
     "the sender": "update sends set due_at = $2 where message_id = $1",
 }
 """What its sender wrote before it was gone for good. A bridge that was accepted has its hold."""
@@ -298,13 +300,22 @@ async def test_a_send_that_still_waits_after_its_deadline_has_no_sender_and_ends
     assert [d["route"] for d in (await router.decide(behind))["outbound.decisions.v1"]] == ["bridge"]
 
 
-async def test_a_call_that_is_under_way_is_its_senders_however_long(router: Router) -> None:
-    intent, told = await lost(router, await stored(router, Garage()))
-    await arrives(router, told["outbound.whatsapp.v1"][0], NOW)
-    await router.rows("update sends set state = 'unknown'")
-    for hours in (26, 50):
+@pytest.mark.parametrize("state", ["claimed", "unknown"])
+async def test_a_call_without_an_answer_is_its_senders_for_a_day_after_its_deadline_and_keeps_its_slot(
+    router: Router, state: str
+) -> None:
+    garage = await stored(router, Garage.closed())
+    intent, told = await lost(router, garage)
+    await arrives(router, told["outbound.sms.v1"][0], NOW)
+    await router.rows("update sends set state = $1, claimed_at = $2, lease_until = $2, claim_id = uuidv7()", state, NOW)
+    for hours in (26, 48):
         assert nothing(await reconciled(router, hours * HOUR))
     assert (await router.message(intent))["status"] == "pending"
+    ended = await reconciled(router, 50 * HOUR)
+    assert [(u["status"], u["reason"]) for u in ended["delivery.updates.v1"]] == [("failed", "unknown_outcome")]
+    assert await send_states(router) == ["failed"]
+    [slot] = await router.rows("select held_until from bridge_slots")
+    assert slot["held_until"] == NOW + 50 * HOUR + DAY
 
 
 async def test_the_slot_is_free_again_though_redis_has_not_heard_of_it(router: Router) -> None:

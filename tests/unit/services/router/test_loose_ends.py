@@ -93,5 +93,12 @@ def test_no_pending_message_is_called_over_and_no_slot_is_forgotten(end: LooseEn
 
 
 @given(ends, st.sampled_from(["claimed", "unknown", "of_tomorrow"]))
-def test_what_may_have_been_called_is_left_to_its_sender(end: LooseEnd, state: str) -> None:
-    assert isinstance(course(end._replace(state=state), NOW), Wait | Over)
+def test_what_may_have_been_called_is_left_to_its_sender_and_is_never_called_expired(end: LooseEnd, state: str) -> None:
+    match course(end._replace(state=state), NOW):
+        case End(reason, _, send):
+            assert (reason, send) == ("unknown_outcome", "unsettled")
+            assert end.expires_at is not None
+            assert end.expires_at + HEARD_WITHIN <= NOW
+            assert state != "of_tomorrow"
+        case what:
+            assert isinstance(what, Wait | Over)
