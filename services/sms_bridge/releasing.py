@@ -4,12 +4,12 @@ A list may be late by more than was waited for, without having failed. Then some
 had proved the contrary. From that moment it is as after an outage of the list: settling, grace, and a few again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from libs.common import rounds
 from libs.common.db import cover
-from libs.common.db.pool import Pool
+from libs.common.db.pool import Connection, Pool
 from libs.common.logging import get_logger
 from libs.common.send_rows import Key, SendRow
 from libs.common.sending.outcomes import Absent, Evidence, Found, Unclear
@@ -18,36 +18,36 @@ log = get_logger()
 
 
 class Releases:
-    """The rounds of SMS; they stand in the database. Who waits for a turn is a memory of this process."""
+    """The rounds of SMS, and which sends silence has given up; both stand in the database, so any replica finds out that one was late."""
 
     def __init__(self, pool: Pool, *, grace: timedelta, settling: timedelta) -> None:
         self._pool = pool
         self._pace = settling
         self._rest = settling + grace
-        self._waiting: set[Key] = set()
 
     async def keep(
         self, rows: Sequence[SendRow], evidence: Mapping[Key, Evidence], now: datetime
     ) -> dict[Key, Evidence]:
         """The evidence about these rows, with those unclear that must wait until they may be sent once more."""
-        looked_at = {row.key for row in rows}
-        late = [key for key in looked_at & self._waiting if isinstance(evidence.get(key), Found)]
-        again = [
-            row.key
-            for row in rows
-            if row.resends == 0 and now < row.expires_at and isinstance(evidence.get(row.key), Absent)
-        ]
-        self._waiting -= looked_at
-        if not again and not late:
+        once = [row for row in rows if row.resends == 0]
+        found = [row.key for row in once if isinstance(evidence.get(row.key), Found)]
+        again = [row.key for row in once if now < row.expires_at and isinstance(evidence.get(row.key), Absent)]
+        if not again and not found:
             return dict(evidence)
         async with self._pool.acquire() as db, db.transaction():
-            before = await cover.standing_round(db, "sms")
-            round_, taken = rounds.at(before, now, pace=self._pace, rest=self._rest).take(len(again))
-            if late:
-                round_, taken = rounds.stopped(now), 0
-            await cover.keep_round(db, "sms", round_)
-            await cover.released(db, "sms", again[:taken], now)
+            late = await cover.given_up(db, "sms", found)
+            released = await self._some(db, again, late, now) if again or late else []
         if late:
             log.warning("resends.stopped", dependency="sms", times=len(late), reason="accepted_late")
-        self._waiting.update(again[taken:])
-        return {**evidence, **dict.fromkeys(again[taken:], Unclear())}
+        return {**evidence, **{key: Unclear() for key in again if key not in released}}
+
+    async def _some(self, db: Connection, again: Sequence[Key], late: Collection[Key], now: datetime) -> Sequence[Key]:
+        """Which of those that may be made ``again`` go now; that they may is kept of all."""
+        before = await cover.standing_round(db, "sms")
+        round_, taken = rounds.at(before, now, pace=self._pace, rest=self._rest).take(len(again))
+        if late:
+            await cover.turned_out_late(db, late)
+            round_, taken = rounds.stopped(now), 0
+        await cover.keep_round(db, "sms", round_)
+        await cover.released(db, "sms", again, now)
+        return again[:taken]

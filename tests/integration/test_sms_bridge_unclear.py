@@ -243,6 +243,7 @@ async def test_second_calls_stop_when_the_list_shows_late_what_it_did_not_show(
     lost = await many_lost(world, sandbox, 3 * FEW, sent=True)
     await world.sweep(LONG)
     assert await resent(world, lost) == FEW
+    world.goes_on_in_another_process()
     await sandbox.configure(sms_list_lag=0)
     gone = await many_lost(world, sandbox, 1, sent=False, first=200)
     await world.sweep(TIMINGS.look)

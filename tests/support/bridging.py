@@ -4,7 +4,7 @@
 both sides; ``send()`` and ``sweep()`` are single steps of the sending line, ``told()`` reads what was published.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -52,6 +52,7 @@ class Bridging:
     line: Line[OutgoingSms]
     carrier: SmsCarrier
     clock: HeldClock
+    another: Callable[[], tuple[SmsCarrier, Line[OutgoingSms]]]
     conversation_id: UUID = field(default_factory=uuid4)
     customer_id: UUID = field(default_factory=uuid4)
     sequence: int = 0
@@ -138,6 +139,10 @@ class Bridging:
         if commands:
             await self.accept(*commands)
         return await self.line.claim_once()
+
+    def goes_on_in_another_process(self) -> None:
+        """What only a process remembers is forgotten."""
+        self.carrier, self.line = self.another()
 
     async def sweep(self, after: timedelta = timedelta(0)) -> None:
         """Time passes, then one sweep."""
@@ -247,24 +252,28 @@ async def bridging(
         aiohttp.ClientSession() as http,
     ):
         redis_slots = RedisSlots(redis, HOLD)
-        carrier = SmsCarrier(
-            provider=Twilio(
-                http,
-                base_url=twilio_url,
-                account_sid=TWILIO_SID,
-                auth_token=TWILIO_TOKEN,
-                status_callback=None if public_url is None else public_url + CALLBACK_PATH,
-                timeout_seconds=TIMINGS.timeout.total_seconds(),
-            ),
-            pool=pool,
-            slots=redis_slots,
-            mint=LinkMint([LINK_KEY, b"older-key"]),
-            terms=Terms(timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, "https://portal.example"),
-            grace=GRACE,
-            settling=SETTLING,
-        )
-        line = Line(carrier, pool, producer, TIMINGS, now=clock)
-        world = Bridging(pool, redis, kafka, redis_slots, line, carrier, clock)
+
+        def a_sender() -> tuple[SmsCarrier, Line[OutgoingSms]]:
+            carrier = SmsCarrier(
+                provider=Twilio(
+                    http,
+                    base_url=twilio_url,
+                    account_sid=TWILIO_SID,
+                    auth_token=TWILIO_TOKEN,
+                    status_callback=None if public_url is None else public_url + CALLBACK_PATH,
+                    timeout_seconds=TIMINGS.timeout.total_seconds(),
+                ),
+                pool=pool,
+                slots=redis_slots,
+                mint=LinkMint([LINK_KEY, b"older-key"]),
+                terms=Terms(timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, "https://portal.example"),
+                grace=GRACE,
+                settling=SETTLING,
+            )
+            return carrier, Line(carrier, pool, producer, TIMINGS, now=clock)
+
+        carrier, line = a_sender()
+        world = Bridging(pool, redis, kafka, redis_slots, line, carrier, clock, a_sender)
         await world.seed()
         yield world
 

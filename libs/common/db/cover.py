@@ -61,6 +61,12 @@ select r.org_id, r.message_id, r.attempt, s.account, s.claimed_at >= r.released_
   from (select * from resends where provider = $1 and released_at >= $2 and not late order by released_at desc limit $3) r
   join sends s using (org_id, message_id, attempt)
 """
+_GIVEN_UP = """
+select u.org_id, u.message_id, u.attempt
+  from unnest($2::text[], $3::uuid[], $4::int[]) as u (org_id, message_id, attempt)
+  join resends r using (org_id, message_id, attempt)
+ where r.provider = $1 and not r.late
+"""
 _LATE = """
 update resends r set late = true
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
@@ -156,6 +162,15 @@ async def lately_released(db: Connection, provider: ProviderName, since: datetim
     """The last that were released since then and have not turned out to be accepted before."""
     found = await db.fetch(_LATELY, provider, since, limit)
     return [Released((r[0], r[1], r[2]), r["account"], bool(r["called_again"])) for r in found]
+
+
+async def given_up(db: Connection, provider: ProviderName, keys: Iterable[Key]) -> set[Key]:
+    """Which of these silence had given up: kept by ``released``, and not found out before."""
+    rows = sorted(keys)
+    if not rows:
+        return set()
+    found = await db.fetch(_GIVEN_UP, provider, *(list(column) for column in zip(*rows, strict=True)))
+    return {(row[0], row[1], row[2]) for row in found}
 
 
 async def turned_out_late(db: Connection, keys: Iterable[Key]) -> None:
