@@ -74,8 +74,9 @@ class Precedence:
         edge = self._edge
         if edge is None:
             return
+        ends = perf_counter() + self._longest_seconds
         async with self._one_by_one:
-            ends, enough = perf_counter() + self._longest_seconds, edge.taken + records * WEBHOOKS_PER_RECORD
+            enough = edge.taken + records * WEBHOOKS_PER_RECORD
             while self._is_queue(edge) and perf_counter() < ends and edge.taken < enough:  # noqa: ASYNC110 -- what it waits for is no event
                 await asyncio.sleep(_LOOK_SECONDS)
 

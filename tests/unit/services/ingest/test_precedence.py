@@ -76,6 +76,22 @@ async def test_batches_side_by_side_wait_one_after_the_other() -> None:
         assert edge.taken >= 2 * 2 * WEBHOOKS_PER_RECORD
 
 
+async def test_of_batches_side_by_side_none_waits_longer_than_one_does() -> None:
+    looks = 0
+
+    def looked() -> float:
+        nonlocal looks
+        looks += 1
+        return perf_counter()
+
+    precedence = Precedence(an_edge(), longest_seconds=0.5, occupied=looked)
+    one, other = asyncio.create_task(precedence.give_way(500)), asyncio.create_task(precedence.give_way(500))
+    await one
+    before = looks
+    await other
+    assert looks - before <= 2, "the time of both had begun"
+
+
 async def test_where_there_is_no_edge_nobody_waits() -> None:
     await Precedence().give_way(500)
 
