@@ -105,13 +105,13 @@ class Recorder(Generic[PreparedT]):
             self._pulse.begins("record")
             left = await self._record(batch)
             self._answers = left + self._answers
+            if len(left) < len(batch):
+                self._pulse.ends("record")  # one that waits to be tried again is no standstill
             if self._failures:
                 wait = backoff(self._failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
                 await asyncio.sleep(wait.total_seconds())
             elif left:
                 await asyncio.sleep(_SUSPECT_WAIT)
-            else:
-                self._pulse.ends("record")
 
     async def _record(self, batch: Sequence[_Answer[PreparedT]]) -> list[_Answer[PreparedT]]:
         """Record a batch; returns what is to be tried again: all while the database is away, and an answer that may be too slow.
