@@ -2,7 +2,8 @@
 
 Law 1: every step of a stop is handed what remains, so that all of them together take no longer than the budget.
 Law 2: a step that comes early leaves something to those behind it: it has until its own share of the budget is over. What it does not need is theirs.
-Law 3: what a step has not finished by then is left as it stands: records come again, claims are settled by evidence.
+Law 3: the last step ends before the budget does: at its end everything is cut short.
+Law 4: what a step has not finished by then is left as it stands: records come again, claims are settled by evidence.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,8 @@ RECORDS: Final = 0.84  # what they brought is recorded
 TELLING: Final = 0.88  # and told
 FLUSHING: Final = 0.92  # producers hand over what they hold
 HANGING_UP: Final = 0.95  # and end their connections
-CLOSING: Final = 1.0  # pools close
+CLOSING: Final = 0.97  # pools close, in order or not
+BESIDE: Final = 0.99  # what closes its own pool beside the main work has done so; what is left of the budget is for ends that wait for nobody
 
 
 class Drain:

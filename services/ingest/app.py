@@ -14,6 +14,7 @@ from libs.common.clock import utc_now
 from libs.common.db.errors import transient_db
 from libs.common.db.pool import Pool, open_pool
 from libs.common.db.schema import require_schema
+from libs.common.drain import BESIDE
 from libs.common.errors import ConfigurationError, Transient
 from libs.common.events.directory import DirectoryChange, decode_directory_change
 from libs.common.events.topics import DIRECTORY_CHANGES, WEBHOOKS
@@ -125,7 +126,7 @@ async def _beside(
         work.ends.set()
         if work.consumer is None:
             task.cancel()  # still connecting
-        await asyncio.wait({task}, timeout=service.drain.left())
+        await asyncio.wait({task}, timeout=service.drain.left(BESIDE))
 
 
 async def _work(work: _Work, settings: IngestSettings, service: Service, kafka: KafkaConnection) -> None:

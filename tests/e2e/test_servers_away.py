@@ -140,21 +140,25 @@ async def test_while_the_database_is_silent_webhooks_are_taken_and_afterwards_al
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("silent", ["kafka", "postgres"])
-async def test_a_stop_while_a_server_is_silent_fits_its_budget_and_loses_nothing(hurt: Hurt, silent: str) -> None:
+@pytest.mark.parametrize(
+    "silent", [["kafka"], ["postgres"], ["kafka", "postgres", "valkey"]], ids=["kafka", "postgres", "all"]
+)
+async def test_a_stop_while_servers_are_silent_fits_its_budget_and_loses_nothing(hurt: Hurt, silent: list[str]) -> None:
     """An exit code of 0 says that every step had its time and nothing was cut short."""
     system = hurt.system
-    server: KafkaServer | PostgresServer = getattr(hurt, silent)
+    servers: list[KafkaServer | PostgresServer | ValkeyServer] = [getattr(hurt, name) for name in silent]
     for name in SERVICES:
         await system.services[name].stop()
     await system.start(*SERVICES, DRAIN_SECONDS="8")
     load = await under_load(await a_garage(system), open_=6, closed=6)
     async with load.until_it_fell():
-        await asyncio.to_thread(server.pause)
+        for server in servers:
+            await asyncio.to_thread(server.pause)
         try:
             codes = await asyncio.gather(*(system.services[name].stop() for name in SERVICES))
         finally:
-            await asyncio.to_thread(server.resume)
+            for server in servers:
+                await asyncio.to_thread(server.resume)
     assert codes == [0] * len(SERVICES)
     await system.start(*SERVICES)
     await load.settles()
