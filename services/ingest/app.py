@@ -135,8 +135,8 @@ async def _work(work: _Work, settings: IngestSettings, service: Service, kafka: 
         while True:
             try:
                 pool = await opened.enter_async_context(_postgres(settings, service))
-            except ConfigurationError as error:
-                if error.__cause__ is None or not transient_db(error.__cause__):
+            except Exception as error:
+                if not is_away(error):
                     raise
                 if tries % TELL_TRIES == 0:
                     log.warning("dependency.away", dependency="postgres")
@@ -148,6 +148,14 @@ async def _work(work: _Work, settings: IngestSettings, service: Service, kafka: 
         if work.away:
             log.info("dependency.back", dependency="postgres")
         await work.ends.wait()
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether PostgreSQL could not be opened because it is away or slow, which time mends. A schema that is too old is another matter."""
+    cause = error.__cause__ if isinstance(error, ConfigurationError) else error
+    if isinstance(cause, Transient):
+        cause = cause.__cause__
+    return cause is not None and transient_db(cause)
 
 
 async def _ready(reason: str | None) -> None:
