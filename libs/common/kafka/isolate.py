@@ -13,7 +13,7 @@ Rule 6: a record that is too slow alone is found in the same way (``halving``), 
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -105,6 +105,8 @@ class Isolation(Generic[T]):
     """Of suspects."""
     _open_at: dict[int, int] = field(default_factory=dict)
     """By partition the first record whose fate is not known yet, where reading has gone on."""
+    _turned: dict[int, int] = field(default_factory=dict)
+    """Partitions that are being read again, and up to where."""
 
     def open_at(self) -> dict[int, int]:
         """Partitions in which something waits to be tried again while reading goes on, and where the first of that stands; of all batches so far."""
@@ -115,7 +117,15 @@ class Isolation(Generic[T]):
         if not self._open_at:
             return set()
         now = asyncio.get_running_loop().time() if self.now is None else self.now()
-        return {partition for partition, _offset in self._suspects.due(now)} & self._open_at.keys()
+        return {
+            partition for partition, _offset in self._suspects.due(now)
+        } & self._open_at.keys() - self._turned.keys()
+
+    def turned(self, partitions: Iterable[int]) -> None:
+        """These are read again from where the first stands; not once more before reading has come to the last that is due, or it never would."""
+        now = asyncio.get_running_loop().time() if self.now is None else self.now()
+        due = self._suspects.due(now)
+        self._turned |= {p: max((offset for where, offset in due if where == p), default=0) for p in partitions}
 
     def forget(self) -> None:
         """The partitions were given out anew: what is remembered of their records holds no more."""
@@ -123,10 +133,14 @@ class Isolation(Generic[T]):
         self._fates.clear()
         self._lines.clear()
         self._open_at.clear()
+        self._turned.clear()
 
     async def judge(self, entries: Sequence[Entry[T]], runs: Mapping[int, int]) -> Verdict:
         """Handle ``entries`` (in order); ``runs`` holds, by partition, how many that stop came in a row so far."""
         verdict = Verdict(runs=dict(runs))
+        if self._turned:
+            lasts = _lasts(entries)
+            self._turned = {p: until for p, until in self._turned.items() if lasts.get(p, -1) < until}
         fates = self._recall(entries) if self._fates or self._suspects or self._open_at else {}
         search = Search[Received[T], Sequence[Rejected] | None, _Place](
             self.handle,

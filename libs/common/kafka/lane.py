@@ -316,7 +316,7 @@ class Lane(Generic[T]):
     def attend(self, now: float) -> None:
         """Try stopped partitions again when their time has come, and say what was counted; to be asked every few seconds."""
         self.partitions.try_again(now)
-        self.partitions.turn_back(self._isolation.due())
+        self._isolation.turned(self.partitions.turn_back(self._isolation.due()))
         for told in self._letters.due(now):
             self._tell_letters(told)
 

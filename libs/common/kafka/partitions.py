@@ -156,11 +156,12 @@ class Partitions:
             if offset != ends[partition]:
                 self._seek(partition, offset)
 
-    def turn_back(self, partitions: AbstractSet[int]) -> None:
-        """Read these again from the record that waits to be tried again, unless a batch of them is in hand."""
-        for partition in partitions - self.in_hand.partitions:
-            if partition in self.open_at:
-                self._seek(partition, self.open_at[partition])
+    def turn_back(self, partitions: AbstractSet[int]) -> AbstractSet[int]:
+        """Read these again from the record that waits to be tried again, unless a batch of them is in hand; returns which are."""
+        turned = (partitions - self.in_hand.partitions) & self.open_at.keys()
+        for partition in turned:
+            self._seek(partition, self.open_at[partition])
+        return turned
 
     def _seek(self, partition: int, offset: int) -> None:
         if self.consumer is not None:

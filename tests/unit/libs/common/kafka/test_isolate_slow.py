@@ -40,6 +40,8 @@ class World:
     works: Callable[[float], bool] = lambda _now: True
     arrives: dict[int, float] = field(default_factory=dict)
     """By partition how many of its records come a second; of others all are there."""
+    limit: int = 500
+    """So many records are read at once."""
     now: float = 0.0
     handled: list[RawRecord] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
@@ -65,8 +67,9 @@ class World:
         self.now += 0.001
         self.handled += [received.record for received in batch]
 
-    def waiting(self, limit: int = 500) -> list[Received[str]]:
+    def waiting(self) -> list[Received[str]]:
         """The next batch, as the consumer reads it."""
+        limit = self.limit
         found = list[Received[str]]()
         for partition, records in enumerate(self.partitions):
             begin = self.reads.get(partition, 0)
@@ -84,7 +87,9 @@ class World:
     async def until(self, seconds: float) -> None:
         """Read and handle again and again, until then or until nothing is left."""
         while self.now < seconds and sum(self.at.values()) < sum(map(len, self.partitions)):
-            self.reads |= {p: self.behind[p] for p in self.isolation.due() if p in self.behind}
+            turned = {p: self.behind[p] for p in self.isolation.due() if p in self.behind}
+            self.reads |= turned
+            self.isolation.turned(turned)
             entries = self.waiting()
             verdict = await self.isolation.judge(entries, {})
             for partition, offset in verdict.next_offsets.items():
@@ -137,6 +142,15 @@ async def test_exactly_those_that_are_too_slow_alone_are_set_aside_and_all_other
     assert letter.reason == "statement_too_slow"
     assert letter.attempts >= TRIES
     assert letter.detail.startswith("57014: ")
+
+
+async def test_two_that_are_further_apart_than_a_batch_reaches_are_both_tried_again() -> None:
+    records = [("a", SLOW), ("a", GOOD), ("a", GOOD), ("b", SLOW), ("a", GOOD)]
+    world = World([records, [(f"n{i}", GOOD) for i in range(200)]], arrives={1: 1.0}, limit=3)
+    await world.until(300)
+    assert world.set_aside == [(0, 0), (0, 3)]
+    assert sorted(world.done) == all_of(world, GOOD)
+    assert all(offsets == sorted(offsets) for offsets in by_key(world).values())
 
 
 @settings(max_examples=examples(40))
