@@ -213,6 +213,19 @@ async def test_below_a_closed_folder_postgres_lives_elsewhere_and_leaves_nothing
 
 
 @ROOT_ALONE
+def test_what_a_run_will_take_along_is_not_used_by_the_next(tmp_path: Path) -> None:
+    closed = private_folder(tmp_path / "closed")
+    folder = private_folder(closed / "postgres")
+    one = place_of(folder, run="one", lasting=False)
+    assert place_of(folder, run="one", lasting=False).folder == one.folder
+    other = place_of(folder, run="other", lasting=False)
+    assert other.folder not in (one.folder, folder)
+    shutil.rmtree(one.folder)
+    remove_place(folder)
+    assert not other.folder.exists()
+
+
+@ROOT_ALONE
 @pytest.mark.proof
 def test_programs_that_are_closed_to_others_are_copied_to_where_postgres_lives(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
@@ -220,7 +233,7 @@ def test_programs_that_are_closed_to_others_are_copied_to_where_postgres_lives(t
     found = wheel_folder(WHEEL)
     for folder in (found, found.with_name(f"{found.name}.libs")):
         shutil.copytree(folder, closed / folder.name, symlinks=True)
-    place = place_of(private_folder(tmp_path / "postgres"), lasting=False)
+    place = place_of(private_folder(tmp_path / "postgres"), run="one", lasting=False)
     copy = place.reachable(closed / found.name)
     told = subprocess.run(
         place.run([str(copy / "pginstall18" / "bin" / "postgres"), "--version"]), capture_output=True, check=False

@@ -18,13 +18,14 @@ from pathlib import Path
 import psutil
 
 from deploy.local.servers.errors import ServerError
-from deploy.local.servers.private import SEARCHABLE_FOLDER, private_folder
+from deploy.local.servers.private import SEARCHABLE_FOLDER, private_file, private_folder
 from deploy.local.servers.unprivileged import as_user
 
 STATE_FOLDER = Path("/var/lib/transom-local")
 """Places of data that lasts. A folder that is removed by hand leaves its place here."""
 _NO_ACCOUNTS = range(61_184, 65_520)  # kept free of accounts by convention (systemd takes from it while a service runs)
 _ELSEWHERE = "elsewhere"
+_RUN = "run"
 _FOR_ITS_GROUP = 0o710
 
 
@@ -61,15 +62,20 @@ class Place:
         return copies / folder.name
 
 
-def place_of(folder: Path, *, lasting: bool) -> Place:
-    """The place of the server that keeps its things in ``folder``; made when there is none."""
+def place_of(folder: Path, *, run: str, lasting: bool) -> Place:
+    """The place of the server that keeps its things in ``folder``; made when there is none.
+
+    One that does not last is its run's, named by ``run``: another run would lose it when that one's watchdog takes it along.
+    """
     if os.geteuid() != 0:
         return Place(private_folder(folder), os.geteuid(), os.getegid(), os.geteuid())
     link = folder / _ELSEWHERE
-    if not lasting and link.is_symlink() and not link.is_dir():
-        link.unlink()  # the run that made it was killed, and what it had there was removed
+    if not lasting and link.is_symlink() and not _is_of(link, run):
+        link.unlink()
     if not link.is_symlink() and not is_reachable(folder.parent):
-        link.symlink_to(_made(lasting=lasting))
+        made = _made(lasting=lasting)
+        private_file(made / _RUN, run)
+        link.symlink_to(made)
     home = link.readlink() if link.is_symlink() else folder
     if not home.is_dir():
         raise ServerError(f"{home}, to which {link} points, is gone: remove {folder} to begin anew")
@@ -91,6 +97,13 @@ def is_reachable(folder: Path) -> bool:
     """Whether every user can pass through this folder and all above it."""
     real = folder.resolve()
     return all(one.stat().st_mode & stat.S_IXOTH for one in (real, *real.parents))
+
+
+def _is_of(place: Path, run: str) -> bool:
+    try:
+        return (place / _RUN).read_text() == run
+    except FileNotFoundError:
+        return False
 
 
 def _open_to_all(folder: Path) -> bool:

@@ -81,7 +81,7 @@ class PostgresServer(Server):
         return self._home.folder / "data"
 
     def _prepare(self) -> None:
-        self._place = place_of(self.folder, lasting=self._lasting)
+        self._place = place_of(self.folder, run=self.watchdog.token, lasting=self._lasting)
         if not self._lasting and self._place.folder != self.folder:
             self.watchdog.scratch(self._place.folder)
         if self._cluster.exists():

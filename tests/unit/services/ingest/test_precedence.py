@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from time import perf_counter
 from typing import cast
 
@@ -11,7 +12,8 @@ from services.ingest.precedence import QUEUE, WEBHOOKS_PER_RECORD, Precedence, o
 from services.ingest.together import Together
 
 FOR_EVER = 3600.0
-LONG = int(2 * QUEUE)
+LONG = int(1_000_000 * QUEUE)
+"""Long enough in the mean also where the test loses the processor between two readings of one look."""
 
 
 def an_edge(waits: int = LONG) -> Together:
@@ -21,7 +23,8 @@ def an_edge(waits: int = LONG) -> Together:
 
 def first(edge: Together, *, longest: float = FOR_EVER, busy: bool = True) -> Precedence:
     """Its precedence on an event loop that has no time to spare, or that has."""
-    return Precedence(edge, longest_seconds=longest, occupied=perf_counter if busy else lambda: 0.0)
+    seconds = count(step=3600 if busy else 0)  # of work between two looks
+    return Precedence(edge, longest_seconds=longest, occupied=lambda: next(seconds))
 
 
 @asynccontextmanager
