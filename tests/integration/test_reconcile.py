@@ -1,8 +1,7 @@
 """Whatever is lost after the decision: it goes out again, or it ends and is told, once."""
 
 import asyncio
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import product
 from typing import Any
 from uuid import UUID
@@ -10,55 +9,14 @@ from uuid import UUID
 import orjson
 import pytest
 
-from libs.common.db import refusals, sends
-from libs.common.db.statuses import ProviderId, ProviderStatus, receive_statuses, store_provider_ids
 from libs.common.errors import Transient
-from libs.common.events.outbound import OutboundRefused
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
-from libs.common.send_rows import NewSend
 from libs.common.slots import Slot
 from services.router.reconcile import PUBLISHED, Reconciler
+from tests.support.reconciling import AFTER, HOUR, arrives, lost, nothing, reconciled, send_states
 from tests.support.router import DAY, NOW, Garage, Router, a_router, stored
 from tests.support.topics import OwnTopics
-from tests.support.waiting import eventually_true
-
-AFTER = timedelta(seconds=60)
-HOUR = timedelta(hours=1)
-Events = dict[str, list[dict[str, Any]]]
-
-
-async def reconciled(router: Router, after: timedelta) -> Events:
-    """What a round tells that begins so long after NOW."""
-    await Reconciler(router.at(NOW + after).deps, AFTER).round()
-    return await router.told.new()
-
-
-async def lost(router: Router, garage: Garage, **changes: Any) -> tuple[dict[str, Any], Events]:
-    """An intent that was decided, and whose command nobody ever reads; what was told of it."""
-    intent = garage.intent(**changes)
-    return intent, await router.decide(intent)
-
-
-async def arrives(router: Router, command: Mapping[str, Any], at: datetime = NOW) -> None:
-    """The command becomes a row, as with its sender."""
-    new = NewSend(
-        org_id=command["org_id"],
-        message_id=UUID(command["message_id"]),
-        attempt=command["attempt"],
-        conversation_id=UUID(command["conversation_id"]),
-        sequence=command["sequence"],
-        account=command.get("phone_number_id") or command["from_number"],
-        command=dict(command),
-        expires_at=None,
-    )
-    async with router.pool.acquire() as db:
-        await sends.store(db, "sms" if "from_number" in command else "meta", [new], at, at + DAY)
-
-
-async def send_states(router: Router) -> list[str]:
-    return [row["state"] for row in await router.rows("select state from sends")]
-
 
 KINDS: dict[str, dict[str, Any]] = {
     "session": {},
@@ -81,10 +39,6 @@ STEP = {
     "the sender": "update sends set due_at = $2 where message_id = $1",
 }
 """What its sender wrote before it was gone for good. A bridge that was accepted has its hold."""
-
-
-def nothing(told: Events) -> bool:
-    return not any(told.values())
 
 
 async def test_a_command_that_became_no_send_goes_out_again_as_it_stands_and_ever_more_rarely(router: Router) -> None:
@@ -184,62 +138,6 @@ async def test_the_slot_of_a_bridge_that_never_was_is_given_back_at_its_deadline
     assert await router.rows("select * from refusals") == []
 
 
-async def test_a_refusal_that_got_lost_is_decided_on(router: Router) -> None:
-    garage = await stored(router, Garage())
-    intent, _ = await lost(router, garage)
-    refusal = garage.refusal(intent)
-    await router.rows("update conversations set refused_at = $1", NOW)
-    async with router.pool.acquire() as db:
-        await refusals.keep(db, [refusal], NOW)
-    assert nothing(await reconciled(router, AFTER / 2))
-    told = await reconciled(router, AFTER)
-    assert [(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]] == [(2, "bridge")]
-    assert nothing(await reconciled(router, AFTER * 1.5))
-
-
-async def test_a_refusal_that_came_by_kafka_is_kept_no_longer(router: Router) -> None:
-    garage = await stored(router, Garage())
-    intent, _ = await lost(router, garage)
-    async with router.pool.acquire() as db:
-        await refusals.keep(db, [garage.refusal(intent), garage.refusal({"intent_id": str(UUID(int=7))})], NOW)
-    await router.refuse(garage.refusal(intent))
-    assert [row["intent_id"] for row in await router.rows("select intent_id from refusals")] == [UUID(int=7)]
-    await reconciled(router, 2 * AFTER)  # nobody knows the other one
-    assert await router.rows("select * from refusals") == []
-
-
-async def test_a_refusal_of_tomorrow_waits_for_a_router_that_reads_it_and_its_neighbours_go_on(router: Router) -> None:
-    garage = await stored(router, Garage())
-    (strange, _), (plain, _) = await lost(router, garage), await lost(router, garage)
-    async with router.pool.acquire() as db:
-        await refusals.keep(db, [garage.refusal(strange), garage.refusal(plain)], NOW)
-    await router.rows(
-        """update refusals set event = event || '{"reason": "made_up_later"}' where intent_id = $1""",
-        UUID(strange["intent_id"]),
-    )
-    told = await reconciled(router, AFTER)
-    assert [d["intent_id"] for d in told["outbound.decisions.v1"]] == [plain["intent_id"]]
-    [waiting] = await router.rows("select intent_id from refusals")
-    assert waiting["intent_id"] == UUID(strange["intent_id"])
-
-
-async def test_what_its_send_gave_back_and_nobody_kept_is_decided_on_a_day_later(router: Router) -> None:
-    garage = await stored(router, Garage())
-    intent, told = await lost(router, garage)
-    await arrives(router, told["outbound.whatsapp.v1"][0])
-    await router.rows(
-        """update sends set state = 'refused', settled_at = $1, told = true,
-                  outcome = '{"answer": "returned", "reason": "consent_off", "code": null}'""",
-        NOW,
-    )
-    await router.rows(
-        "insert into consents values ($1, $2, 'whatsapp', false, now())", garage.org_id, garage.customer_id
-    )
-    told = await reconciled(router, 26 * HOUR)
-    assert [(d["attempt"], d["reason"]) for d in told["outbound.decisions.v1"]] == [(2, "whatsapp_consent_off")]
-    assert (await router.message(intent))["status"] == "failed"
-
-
 async def test_an_accepted_message_of_which_nothing_is_heard_ends_as_unknown_and_proof_still_wins(
     router: Router,
 ) -> None:
@@ -328,82 +226,6 @@ async def test_the_slot_is_free_again_though_redis_has_not_heard_of_it(router: R
     assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge"]
 
 
-async def test_a_refusal_by_a_late_status_is_kept_until_it_is_decided_on(router: Router) -> None:
-    garage = await stored(router, Garage())
-    intent, told = await lost(router, garage)
-    await arrives(router, told["outbound.whatsapp.v1"][0])
-    message_id = UUID(intent["intent_id"])
-    wamid = ProviderId("meta", garage.number, "wamid.1", garage.org_id, message_id, message_id, 1)
-    failed = ProviderStatus("meta", garage.number, "wamid.1", "failed", NOW + timedelta(seconds=5), "131047")
-    async with router.pool.acquire() as db, db.transaction():
-        await router.rows("update sends set state = 'accepted', claimed_at = $1, settled_at = $1, told = true", NOW)
-        await store_provider_ids(db, [wamid], NOW)
-        [refusal] = (await receive_statuses(db, [failed], NOW)).refusals
-    assert refusal.reason == "window_closed"
-    told = await reconciled(router, AFTER)
-    assert [(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]] == [(2, "bridge")]
-
-
-async def test_a_router_that_dies_between_deciding_on_a_refusal_and_telling_it_tells_it_later(router: Router) -> None:
-    garage = await stored(router, Garage())
-    await lost(router, garage)
-    intent, _ = await lost(router, garage)
-    await router.rows("update conversations set refused_at = $1", NOW)
-    async with router.pool.acquire() as db:
-        await refusals.keep(db, [garage.refusal(intent)], NOW)
-    deps = router.at(NOW + AFTER).deps
-    await deps.producer.__aexit__()
-    with pytest.raises(Transient):
-        await Reconciler(deps, AFTER).decide()
-    assert (await router.message(intent))["attempt"] == 2
-    await deps.producer.__aenter__()
-    told = await reconciled(router, 2 * AFTER)
-    assert [(d["intent_id"], d["attempt"]) for d in told["outbound.decisions.v1"]] == [(intent["intent_id"], 2)]
-    assert {c["message_id"] for c in told["outbound.sms.v1"]} == {intent["intent_id"]}
-    assert await router.rows("select * from refusals") == []
-
-
-async def test_a_router_that_dies_while_it_decides_on_what_its_send_gave_back_tells_it_later(router: Router) -> None:
-    intent, told = await lost(router, garage := await stored(router, Garage()))
-    await arrives(router, told["outbound.whatsapp.v1"][0])
-    await router.rows(
-        """update sends set state = 'refused', settled_at = $1, told = true,
-                  outcome = '{"answer": "returned", "reason": "consent_off", "code": null}'""",
-        NOW,
-    )
-    await router.rows(
-        "insert into consents values ($1, $2, 'whatsapp', false, now())", garage.org_id, garage.customer_id
-    )
-    deps = router.at(NOW + 26 * HOUR).deps
-    await Reconciler(deps, AFTER).find_unheard()
-    await deps.producer.__aexit__()
-    with pytest.raises(Transient):
-        await Reconciler(deps, AFTER).follow()
-    assert (await router.message(intent))["status"] == "failed"
-    await deps.producer.__aenter__()
-    told = await reconciled(router, 26 * HOUR + AFTER)
-    assert [u["reason"] for u in told["delivery.updates.v1"]] == ["whatsapp_consent_off"]
-    assert await router.rows("select * from refusals") == []
-
-
-async def test_a_refusal_that_comes_by_kafka_while_the_reconciler_decides_on_it_is_no_stranger(router: Router) -> None:
-    intent, _ = await lost(router, garage := await stored(router, Garage()))
-    refusal = garage.refusal(intent)
-    await router.rows("update conversations set refused_at = $1", NOW)
-    async with router.pool.acquire() as db, db.transaction():
-        await db.execute("select from messages where org_id = $1 for update", garage.org_id)
-        rivals = [asyncio.create_task(router.refuse_raw(refusal)) for _ in range(2)]
-        lock = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-
-        async def both_wait() -> bool:
-            return len(await router.rows(lock)) == len(rivals)
-
-        await eventually_true(both_wait, "both wait for the message")
-    assert await asyncio.gather(*rivals) == [[], []]
-    told = await router.told.new()
-    assert {(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]} == {(2, "bridge")}
-
-
 async def test_at_the_first_start_what_got_lost_lately_is_found_before_all_that_is_old(router: Router) -> None:
     garage = await stored(router, Garage())
     old, _ = await lost(router, garage)
@@ -455,8 +277,3 @@ async def test_two_reconcilers_at_once_do_it_once(
             told = await router.told.new()
             assert len(told["outbound.sms.v1"]) == 1
     assert len({orjson.dumps(d) for d in told["outbound.decisions.v1"]}) == 1
-
-
-def test_a_refusal_kept_is_the_event() -> None:
-    refusal = Garage().refusal({"intent_id": str(UUID(int=1))})
-    assert OutboundRefused.model_validate(refusal.model_dump(mode="json")) == refusal

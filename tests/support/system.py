@@ -5,8 +5,6 @@ does is seen from outside: on the topics, in the sandbox's ledger, in the tables
 """
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
 import asyncpg
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -32,10 +29,10 @@ from libs.common.events.topics import (
     OUTBOUND_WHATSAPP,
     WEBHOOKS,
 )
-from tests.support.command import environment
 from tests.support.listening import PATIENCE_SECONDS, Listener
 from tests.support.logs import validated
 from tests.support.sandbox import APP_SECRET, GRAPH_TOKEN, ROOT, TWILIO_SID, TWILIO_TOKEN, VERIFY_TOKEN, launched
+from tests.support.service_process import ServiceProcess
 
 SERVICES = ("ingest", "router", "whatsapp-sender", "sms-bridge")
 CONSUMED = {
@@ -48,7 +45,6 @@ CONSUMED = {
 }
 LINK_KEY = "link-key-of-the-tests"
 DAY = 24 * 3600
-ASK_SECONDS = 25.0
 _RESTLESS = (
     "select provider, state, told, tries, count(*) from sends where settled_at is null or not told group by 1, 2, 3, 4"
 )
@@ -62,69 +58,6 @@ class Servers:
     topic_prefix: str
     postgres_dsn: str
     redis_url: str
-
-
-class ServiceProcess:
-    """``transom run NAME`` on a port that it keeps over restarts.
-
-    ``code`` is the folder whose code it runs when it starts next, ``ahead`` how many seconds its host's clock is ahead then.
-    """
-
-    def __init__(self, name: str, log: Path, env: Mapping[str, str], watchdog: Watchdog) -> None:
-        self.code, self.ahead = ROOT, 0.0
-        self.name, self.log, self.port = name, log, free_port()
-        self._env, self._watchdog = env, watchdog
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
-
-    @property
-    def runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self, env: Mapping[str, str]) -> None:
-        transom = ["deploy.local.cli"] if not self.ahead else ["tests.support.skewed", str(self.ahead)]
-        command = [sys.executable, "-m", *transom, "run", self.name, "--port", str(self.port)]
-        self._process = self._watchdog.spawn(
-            command, output=self.log, env={**self._env, **env}, base=environment(), cwd=self.code
-        )
-
-    async def ready(self) -> None:
-        """Return when it is ready; fail with its log when it ended."""
-        async with asyncio.timeout(PATIENCE_SECONDS), aiohttp.ClientSession() as http:
-            while True:
-                assert self.runs, f"{self.name} ended: {self.log.read_text()[-2000:]}"
-                try:
-                    async with http.get(f"{self.url}/readyz") as answer:
-                        if answer.status == 200:
-                            return
-                except aiohttp.ClientError:
-                    pass
-                await asyncio.sleep(0.05)
-
-    async def kill(self) -> None:
-        """SIGKILL."""
-        assert self._process is not None
-        self._process.kill()
-        await self._gone()
-
-    async def stop(self) -> int:
-        """SIGTERM; its exit code."""
-        self.terminate()
-        return await self._gone()
-
-    def terminate(self) -> None:
-        """SIGTERM, and nothing else."""
-        assert self._process is not None
-        self._process.terminate()
-
-    async def _gone(self) -> int:
-        assert self._process is not None
-        code = await asyncio.to_thread(self._process.wait, ASK_SECONDS)
-        self._watchdog.forget(self._process.pid)
-        return code
 
 
 class System:

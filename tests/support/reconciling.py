@@ -1,0 +1,51 @@
+"""What got lost after a decision, and rounds of the reconciler, in a world that stands still."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from libs.common.db import sends
+from libs.common.send_rows import NewSend
+from services.router.reconcile import Reconciler
+from tests.support.router import DAY, NOW, Garage, Router
+
+AFTER = timedelta(seconds=60)
+HOUR = timedelta(hours=1)
+Events = dict[str, list[dict[str, Any]]]
+
+
+async def reconciled(router: Router, after: timedelta) -> Events:
+    """What a round tells that begins so long after NOW."""
+    await Reconciler(router.at(NOW + after).deps, AFTER).round()
+    return await router.told.new()
+
+
+async def lost(router: Router, garage: Garage, **changes: Any) -> tuple[dict[str, Any], Events]:
+    """An intent that was decided, and whose command nobody ever reads; what was told of it."""
+    intent = garage.intent(**changes)
+    return intent, await router.decide(intent)
+
+
+async def arrives(router: Router, command: Mapping[str, Any], at: datetime = NOW) -> None:
+    """The command becomes a row, as with its sender."""
+    new = NewSend(
+        org_id=command["org_id"],
+        message_id=UUID(command["message_id"]),
+        attempt=command["attempt"],
+        conversation_id=UUID(command["conversation_id"]),
+        sequence=command["sequence"],
+        account=command.get("phone_number_id") or command["from_number"],
+        command=dict(command),
+        expires_at=None,
+    )
+    async with router.pool.acquire() as db:
+        await sends.store(db, "sms" if "from_number" in command else "meta", [new], at, at + DAY)
+
+
+async def send_states(router: Router) -> list[str]:
+    return [row["state"] for row in await router.rows("select state from sends")]
+
+
+def nothing(told: Events) -> bool:
+    return not any(told.values())

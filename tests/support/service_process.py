@@ -1,0 +1,80 @@
+"""A service as a process of its own, as a test has it: started, killed, stopped, asked whether it is ready."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+
+from deploy.local.servers.ports import LOOPBACK, free_port
+from deploy.local.watchdog import Watchdog
+from tests.support.command import environment
+from tests.support.listening import PATIENCE_SECONDS
+from tests.support.sandbox import ROOT
+
+ASK_SECONDS = 25.0
+
+
+class ServiceProcess:
+    """``transom run NAME`` on a port that it keeps over restarts.
+
+    ``code`` is the folder whose code it runs when it starts next, ``ahead`` how many seconds its host's clock is ahead then.
+    """
+
+    def __init__(self, name: str, log: Path, env: Mapping[str, str], watchdog: Watchdog) -> None:
+        self.code, self.ahead = ROOT, 0.0
+        self.name, self.log, self.port = name, log, free_port()
+        self._env, self._watchdog = env, watchdog
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, env: Mapping[str, str]) -> None:
+        transom = ["deploy.local.cli"] if not self.ahead else ["tests.support.skewed", str(self.ahead)]
+        command = [sys.executable, "-m", *transom, "run", self.name, "--port", str(self.port)]
+        self._process = self._watchdog.spawn(
+            command, output=self.log, env={**self._env, **env}, base=environment(), cwd=self.code
+        )
+
+    async def ready(self) -> None:
+        """Return when it is ready; fail with its log when it ended."""
+        async with asyncio.timeout(PATIENCE_SECONDS), aiohttp.ClientSession() as http:
+            while True:
+                assert self.runs, f"{self.name} ended: {self.log.read_text()[-2000:]}"
+                try:
+                    async with http.get(f"{self.url}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        await self._gone()
+
+    async def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        self.terminate()
+        return await self._gone()
+
+    def terminate(self) -> None:
+        """SIGTERM, and nothing else."""
+        assert self._process is not None
+        self._process.terminate()
+
+    async def _gone(self) -> int:
+        assert self._process is not None
+        code = await asyncio.to_thread(self._process.wait, ASK_SECONDS)
+        self._watchdog.forget(self._process.pid)
+        return code
