@@ -160,7 +160,7 @@ async def test_a_webhook_is_repeated_until_the_answer_is_exactly_200(
 async def test_meta_tries_again_after_growing_pauses_of_minutes_and_hours_in_compressed_time(
     sandbox: SandboxClient, hook_inbox: HookInbox
 ) -> None:
-    await sandbox.configure(pace=36_000)  # an hour takes a tenth of a second
+    await sandbox.configure(pace=36_000, retry_most=6 * 3600)  # an hour takes a tenth of a second
     hook_inbox.answers.extend([503] * 10)
     await sandbox.customer_writes(NUMBER_ID, CUSTOMER)
     await hook_inbox.got(11)

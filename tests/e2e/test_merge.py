@@ -51,6 +51,7 @@ select (select count(*) from messages where conversation_id = $1::uuid) as messa
        (select count(*) from decisions where conversation_id = $1::uuid) as decisions,
        (select count(*) from sends where conversation_id = $1::uuid) as sends
 """
+_BEGUN = "select from conversation_merges where org_id = $1 and moved > 0"
 _UNDER_WAY = "select moved, looks from conversation_merges where org_id = $1"
 
 
@@ -91,7 +92,7 @@ async def test_a_long_thread_is_merged_while_everything_goes_on(system: System, 
             await system.reaches(intent["intent_id"], "read")
 
     await one_round(0)  # a status names both ids: they are one
-    await system.until(lambda: system.rows(_UNDER_WAY, garage.org_id), "the merge begins")
+    await system.until(lambda: system.rows(_BEGUN, garage.org_id), "the merge begins")
     for number in range(1, rounds // 2):
         await one_round(number)
     await system.services["ingest"].kill()

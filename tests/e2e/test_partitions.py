@@ -28,6 +28,10 @@ async def test_a_day_goes_on_after_partitions_were_added_and_every_conversation_
         async with load.until_it_fell():
             refused = await asyncio.to_thread(transom, "topics", "--partitions", str(MANY), "--wait", "0", env=env)
             assert (refused.returncode, "no partitions were added" in refused.stderr) == (2, True)
+
+        async def all_are_seen() -> bool:
+            return len(await system.told.ends(f"{servers.topic_prefix}webhooks.v1")) == MANY
+
         adding = asyncio.create_task(asyncio.to_thread(transom, "topics", "--partitions", str(MANY), env=env))
         await system.quiet()
         for name in STOPPING_ORDER:
@@ -35,7 +39,7 @@ async def test_a_day_goes_on_after_partitions_were_added_and_every_conversation_
         added = await adding
         assert (added.returncode, added.stderr) == (0, "")
         assert "beware" not in added.stdout
-        assert len(await system.told.ends(f"{servers.topic_prefix}webhooks.v1")) == MANY
+        await system.until(all_are_seen, "whoever follows the topics sees every partition")
 
         await system.start(*SERVICES)
         async with load.until_it_fell():

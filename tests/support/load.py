@@ -69,7 +69,7 @@ class Load:
         }
         for customer in self.open:
             said = [sent["body"]["text"]["body"] for sent in await customer.whatsapps()]
-            assert said == [f"Round {number}" for number in range(len(self.rounds))]
+            assert said == [f"Round {number}" for number in range(len(self.rounds))], said
         assert [len(await customer.texts()) for customer in self.closed] == [1] * len(self.closed)
         assert [len(await customer.whatsapps()) for customer in self.closed] == [0] * len(self.closed)
         stored = "select count(*) from messages where org_id = $1 and provider_id = any($2)"
