@@ -169,17 +169,20 @@ def _line(number: str | None) -> str | None:
 
 
 def _addresses(wanted: Sequence[Wanted | Changed], resolved: Sequence[Resolved]) -> list[Address]:
-    """Per customer and business number the newest word on how to reach them."""
+    """Per customer and business number the newest word on how to reach them. A notice gives it to conversations of messages alone."""
     newest: dict[tuple[str, str], Address] = {}
-    messages = [(one, who) for one, who in zip(wanted, resolved, strict=True) if isinstance(one, Wanted)]
-    for one, who in sorted(messages, key=lambda pair: pair[0].at):
+    for one, who in zip(wanted, resolved, strict=True):
+        if isinstance(one, Changed):
+            continue
         if who.customer_id is None:
             raise RuntimeError("a message has no customer")
         key = str(who.customer_id), one.phone_number_id
-        before = newest.get(key, Address(one.org_id, who.customer_id, one.phone_number_id))
-        if who.wa_id is not None:
-            before = before._replace(wa_id=who.wa_id, wa_id_at=one.at)
-        if who.bsuid is not None:
-            before = before._replace(bsuid=who.bsuid, bsuid_at=one.at)
-        newest[key] = before
+        newest[key] = Address(one.org_id, who.customer_id, one.phone_number_id)
+    for one, who in sorted(zip(wanted, resolved, strict=True), key=lambda pair: pair[0].at):
+        theirs = str(who.customer_id), one.phone_number_id
+        for key in [theirs] if isinstance(one, Wanted) else [k for k in newest if k[0] == theirs[0]]:
+            if who.wa_id is not None:
+                newest[key] = newest[key]._replace(wa_id=who.wa_id, wa_id_at=one.at)
+            if who.bsuid is not None:
+                newest[key] = newest[key]._replace(bsuid=who.bsuid, bsuid_at=one.at)
     return [newest[key] for key in sorted(newest)]

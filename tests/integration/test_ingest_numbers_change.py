@@ -387,19 +387,29 @@ async def test_a_notice_makes_no_conversation_for_people_who_never_wrote(ingest:
     from_old = a_notice(body=f"User changed from {WA_ID} to {NEW}", wa_id=NEW)
     security = a_notice(type="customer_identity_changed", body="changed")
     await ingest.post(of_messages(from_new, from_old, security, contacts=[]))
-    await ingest.post(of_messages(a_message(now(), **{"from": OLD})))
-    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.post(of_messages(a_message(now(), **{"from": "447700900333"})))
+    (told,) = await ingest.told(INBOUND_MESSAGES, 1)  # what came before it is done
     assert told["content"]["kind"] == "text"
-    assert len(await ingest.rows("select * from conversations")) == 1
-    assert len(await ingest.nothing_more(INBOUND_MESSAGES)) == 1
+    await ingest.post(of_messages(a_message(now(), **{"from": OLD})))
+    (_, told) = await ingest.told(INBOUND_MESSAGES, 2)
+    assert told["content"]["kind"] == "text"
+    assert len(await ingest.rows("select * from conversations")) == 2
+    assert len(await ingest.nothing_more(INBOUND_MESSAGES)) == 2
 
 
-async def test_a_notice_is_understood_where_the_ids_before_stand_in_the_text_alone(ingest: Ingest) -> None:
-    await ingest.post(of_messages(a_message(now(), **{"from": OLD, "from_user_id": B1})))
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_notice_is_understood_where_the_ids_before_stand_in_the_text_alone(
+    ingest: Ingest, *, at_once: bool
+) -> None:
+    wrote = a_message(now(), **{"from": OLD, "from_user_id": B1})
     body = f"User Kim +44 changed from {B1} to {B2}"
-    await ingest.post(
-        of_messages(a_notice(type="user_changed_user_id", user_id=B2, body=body) | {"from": None}, contacts=[])
-    )
+    changed = a_notice(type="user_changed_user_id", user_id=B2, body=body) | {"from": None}
+    if at_once:
+        await ingest.post(of_messages(wrote, changed, contacts=[]))
+    else:
+        await ingest.post(of_messages(wrote))
+        await ingest.told(INBOUND_MESSAGES, 1)
+        await ingest.post(of_messages(changed, contacts=[]))
     (first, notice) = await ingest.told(INBOUND_MESSAGES, 2)
     assert notice["conversation_id"] == first["conversation_id"]
     row = await ingest.row("select wa_id, bsuid, phone from conversations join customers using (customer_id)")

@@ -72,7 +72,7 @@ class Binding:
 
 
 class Resolved(NamedTuple):
-    """Whose ids they are; ``wa_id`` and ``bsuid`` only where they are theirs still. ``customer_id`` None: nobody's that is known."""
+    """Whose ids they are; ``wa_id`` and ``bsuid`` (of a notice the new ones) only where they are theirs still. ``customer_id`` None: nobody's that is known."""
 
     customer_id: UUID | None
     wa_id: str | None
@@ -232,7 +232,8 @@ def _resolved(register: Register, one: Sighting | Notice, person: Person | None)
         return Resolved(None, None, None)
     who = person.now
     if isinstance(one, Notice):
-        return Resolved(who.customer_id, None, None)
+        new = None if one.new_number is None else one.new_number.removeprefix("+")
+        return Resolved(who.customer_id, *_theirs(register, who, new, one.new_bsuid))
     return Resolved(who.customer_id, *_theirs(register, who, one.wa_id, one.bsuid))
 
 
