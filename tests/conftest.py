@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 
-from deploy.local.interrupts import hear_interrupts
+from deploy.cli.interrupts import hear_interrupts
 from deploy.local.servers.errors import ServerError
 from deploy.local.servers.kafka import KafkaServer
 from deploy.local.servers.postgres import PostgresServer

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.cli.one_machine import SANDBOX_URL
 from deploy.local.servers.ports import LOOPBACK, free_port, is_free
 from deploy.local.servers.together import Servers
 from libs.common.errors import ConfigurationError
@@ -15,7 +16,6 @@ from libs.common.settings import KafkaSettings
 
 PREFIX = "TRANSOM_"
 FILE_NAME = "transom.env"
-SANDBOX_URL = f"{PREFIX}SANDBOX_URL"
 ADMIN_PORT = f"{PREFIX}ADMIN_PORT"
 INSTANCE = f"{PREFIX}INSTANCE"
 _GIVEN = "  # given"

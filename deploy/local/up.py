@@ -23,9 +23,9 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from deploy.cli.one_machine import SANDBOX_URL
 from deploy.local.environment import (
     INSTANCE,
-    SANDBOX_URL,
     Ports,
     address_of,
     environment,
@@ -174,7 +174,7 @@ def _spawn(
         )
     for service, port in ports.services.items():
         processes[service] = watchdog.spawn(
-            [sys.executable, "-m", "deploy.local.cli", "run", service, "--port", str(port)],
+            [sys.executable, "-m", "deploy.cli", "run", service, "--port", str(port)],
             output=fresh_log(logs, service),
             env={INSTANCE: name, **of_service(service, env)},
             base=base,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from deploy.local.interrupts import hear_interrupts
+from deploy.cli.interrupts import hear_interrupts
 from deploy.local.servers.errors import ServerError
 from deploy.local.servers.together import Given, LocalServers
 from libs.common.errors import TransomError

@@ -151,7 +151,7 @@ class Ground:
     async def service(self, name: str, *, load: str | None) -> AsyncIterator[Running]:
         """A service as ``transom run`` starts it, ready; its peak memory is remembered under the ``load`` that it is to have."""
         port = free_port()
-        argv = ["-m", "deploy.local.cli", "run", name, "--port", str(port)]
+        argv = ["-m", "deploy.cli", "run", name, "--port", str(port)]
         async with self.stage.process(name, argv, self.env, port) as running:
             await _until(running, lambda: _answers(f"{running.url}/readyz"))
             yield running

@@ -78,6 +78,6 @@ async def test_a_conversation_outlives_its_window(system: System) -> None:
 
 
 def explain(system: System, intent_id: str) -> str:
-    command = [sys.executable, "-m", "deploy.local.cli", "explain", intent_id]
+    command = [sys.executable, "-m", "deploy.cli", "explain", intent_id]
     env = system.env | {"PATH": "/usr/bin:/bin", "COLUMNS": "300"}
     return subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True, timeout=60).stdout

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploy.local.replay import Selection, replay
+from deploy.cli.replay import Selection, replay
 from libs.common.events.directory import NumberUpserted
 from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES, WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from deploy.local.partitions import add_partitions
+from deploy.cli.partitions import add_partitions
 from libs.common.clock import utc_now
 from libs.common.errors import ConfigurationError
 from libs.common.events.access import PRINCIPALS

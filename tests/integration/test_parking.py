@@ -11,7 +11,7 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from deploy.local.replay import Selection, replay
+from deploy.cli.replay import Selection, replay
 from libs.common.clock import utc_now
 from libs.common.db import sends
 from libs.common.errors import Undecodable

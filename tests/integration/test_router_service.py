@@ -15,7 +15,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from deploy.local.replay import Selection, replay
+from deploy.cli.replay import Selection, replay
 from libs.common.clock import utc_now
 from libs.common.db.pool import open_pool
 from libs.common.errors import Transient

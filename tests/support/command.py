@@ -4,13 +4,14 @@ import asyncio
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.sandbox import ROOT
 
 PATIENCE_SECONDS = 90.0
-COMMAND = (sys.executable, "-m", "deploy.local.cli")
+COMMAND = (sys.executable, "-m", "deploy.cli")
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -26,9 +27,16 @@ def transom(*words: str, env: Mapping[str, str]) -> "subprocess.CompletedProcess
     )
 
 
+def command_of(code: Path) -> list[str]:
+    """The command of that folder's code, wherever that code has it."""
+    project = tomllib.loads((code / "pyproject.toml").read_text())["project"]
+    module, name = project["scripts"]["transom"].split(":")
+    return [sys.executable, "-c", f"from {module} import {name}; {name}()"]
+
+
 async def transom_of(code: Path, *words: str, env: Mapping[str, str]) -> None:
     """Run the command of that folder's code to its good end."""
-    process = await asyncio.create_subprocess_exec(*COMMAND, *words, cwd=code, env=env)
+    process = await asyncio.create_subprocess_exec(*command_of(code), *words, cwd=code, env=env)
     assert await process.wait() == 0
 
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import yaml
 
-from deploy.local.load import load_into
+from deploy.cli.load import load_into
 from libs.common.clock import utc_now
 from libs.common.ids import bridge_message_id
 from tests.support.command import environment, transom_of

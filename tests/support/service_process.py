@@ -10,7 +10,7 @@ import aiohttp
 
 from deploy.local.servers.ports import LOOPBACK, free_port
 from deploy.local.watchdog import Watchdog
-from tests.support.command import environment
+from tests.support.command import command_of, environment
 from tests.support.listening import PATIENCE_SECONDS
 from tests.support.sandbox import ROOT
 
@@ -38,8 +38,9 @@ class ServiceProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self, env: Mapping[str, str]) -> None:
-        transom = ["deploy.local.cli"] if not self.ahead else ["tests.support.skewed", str(self.ahead)]
-        command = [sys.executable, "-m", *transom, "run", self.name, "--port", str(self.port)]
+        skewed = [sys.executable, "-m", "tests.support.skewed", str(self.ahead)]
+        transom = skewed if self.ahead else command_of(self.code)
+        command = [*transom, "run", self.name, "--port", str(self.port)]
         self._process = self._watchdog.spawn(
             command, output=self.log, env={**self._env, **env}, base=environment(), cwd=self.code
         )

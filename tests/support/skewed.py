@@ -24,4 +24,4 @@ def _ahead(clock: Callable[[], Instant], by: Instant) -> Callable[[], Instant]:
 
 if __name__ == "__main__":
     put_off(float(sys.argv.pop(1)))
-    runpy.run_module("deploy.local.cli", run_name="__main__", alter_sys=True)
+    runpy.run_module("deploy.cli", run_name="__main__", alter_sys=True)

@@ -15,12 +15,13 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.text import Text
 
+from deploy.cli.load import load_into
+from deploy.cli.one_machine import SANDBOX_URL
 from deploy.local.demo.garage import Garage
 from deploy.local.demo.loan import borrowed
 from deploy.local.demo.story import Story
 from deploy.local.demo.witness import StoryError, Witness
-from deploy.local.environment import SANDBOX_URL, kafka_connection, without_password
-from deploy.local.load import load_into
+from deploy.local.environment import kafka_connection, without_password
 from deploy.local.register import register
 from deploy.local.sandbox.client import SandboxClient, SandboxError
 from deploy.local.up import Running, interrupt_on_signals, system

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.load_format import Loaded, read
+from deploy.cli.load_format import Loaded, read
 from libs.common.errors import ConfigurationError
 
 GOOD = """\

@@ -6,10 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from deploy.local import queries
-from deploy.local.environment import SANDBOX_URL
-from deploy.local.load_format import Loaded, read
-from deploy.local.register import register
+from deploy.cli import queries
+from deploy.cli.load_format import Loaded, read
+from deploy.cli.one_machine import SANDBOX_URL, register
 from libs.common.db.pool import Connection, open_pool
 from libs.common.db.schema import require_schema
 from libs.common.events.directory import (

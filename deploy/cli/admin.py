@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import timedelta
 
-from deploy.local.partitions import Say, add_partitions
+from deploy.cli.partitions import Say, add_partitions
 from libs.common.db.migrate import Tell, migrate, pending
 from libs.common.db.schema import Phase
 from libs.common.events.access import acls

@@ -8,6 +8,7 @@ dead-letter topic; nothing is asked of Kafka. The message's text is not shown: w
 may read it has the inbox.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -15,11 +16,10 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import click
 import orjson
-from rich.console import Console
-from rich.text import Text
 
-from deploy.local import queries
+from deploy.cli import queries
 from libs.common.db.parked import orgs_of, parked_of
 from libs.common.db.pool import Connection, open_pool
 from libs.common.db.schema import require_schema
@@ -38,7 +38,6 @@ Row = asyncpg.Record
 async def explain_intent(intent_id: UUID) -> None:
     """Print the story of an intent. Raises ConfigurationError when no such intent is recorded, or the schema is not ours."""
     settings = load(PostgresSettings)
-    console = Console()
     async with open_pool(settings.postgres_dsn.get_secret_value(), application_name="transom-explain", size=1) as pool:
         await require_schema(pool)
         async with pool.acquire() as db:
@@ -50,10 +49,10 @@ async def explain_intent(intent_id: UUID) -> None:
                 )
             for org_id in orgs:
                 own = [message for message in messages if message["org_id"] == org_id]
-                await _tell(console, db, org_id, intent_id, own)
+                await _print_story(db, org_id, intent_id, own)
 
 
-async def _tell(console: Console, db: Connection, org_id: str, intent_id: UUID, messages: list[asyncpg.Record]) -> None:
+async def _print_story(db: Connection, org_id: str, intent_id: UUID, messages: list[asyncpg.Record]) -> None:
     decisions = await queries.decisions_of(db, org_id, intent_id)
     # Of what happened at the same instant, the first here comes first.
     lines = [line for message in messages for line in _arrival_lines(message)]
@@ -76,12 +75,12 @@ async def _tell(console: Console, db: Connection, org_id: str, intent_id: UUID, 
     lines += [_parked_line(found) for found in await parked_of(db, org_id, intent_id)]
     lines += [_loose_line(end) for end in await queries.loose_ends_of(db, org_id, intent_id)]
     lines += [_waiting_line(kept) for kept in await queries.refusals_of(db, org_id, intent_id)]
-    console.print(Text(f"intent {intent_id} of org {printable(org_id)}"))
+    click.echo(f"intent {intent_id} of org {printable(org_id)}")
     for line in sorted(lines, key=lambda line: line[0]):
-        console.print(_text(line), soft_wrap=True)
+        click.echo(_text(line))
     for decision in decisions:
-        console.print(f"facts of attempt {decision['attempt']}:", highlight=False)
-        console.print_json(_facts(decision["record"]), ensure_ascii=True)
+        click.echo(f"facts of attempt {decision['attempt']}:")
+        click.echo(_facts(decision["record"]))
 
 
 def _name(message: Row) -> str:
@@ -162,7 +161,7 @@ def _facts(record: Mapping[str, Any]) -> str:
     """Everything that was decided on, defaults written out, without what the message says and to whom."""
     _, facts, now = unpack(record)
     told = {"decided_at": now, "facts": facts._asdict(), "intent": record.get("intent") or record["bad"]}
-    return orjson.dumps(_quiet(orjson.loads(orjson.dumps(told, default=str)))).decode()
+    return json.dumps(_quiet(orjson.loads(orjson.dumps(told, default=str))), indent=2)  # ASCII only
 
 
 _PRIVATE = frozenset({"content", "to", "phone", "wa_id", "bsuid", "name", "parameters", "header", "buttons"})
@@ -186,7 +185,7 @@ def _quiet(value: Any) -> Any:
     return scrub(value) if isinstance(value, str) and not _NUMBER_ID.fullmatch(value) else value
 
 
-def _text(line: Line) -> Text:
+def _text(line: Line) -> str:
     at, event, what = line
-    text = Text(f"{at.isoformat(timespec='milliseconds')}  ", style="dim")
-    return text.append(f"{printable(event):<{_EVENT_WIDTH}}  ", style="bold").append(scrub(what))
+    when = click.style(f"{at.isoformat(timespec='milliseconds')}  ", dim=True)
+    return when + click.style(f"{printable(event):<{_EVENT_WIDTH}}  ", bold=True) + scrub(what)

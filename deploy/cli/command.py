@@ -12,7 +12,8 @@ from uuid import UUID
 
 import click
 
-from deploy.local.interrupts import hear_interrupts
+from deploy.cli import one_machine
+from deploy.cli.interrupts import hear_interrupts
 from libs.common.errors import TransomError
 
 SERVICES = {
@@ -42,9 +43,7 @@ def main() -> None:
 )
 def up(data: Path, port_base: int | None) -> None:
     """Run servers, services and sandbox providers in the foreground until Ctrl-C."""
-    from deploy.local.up import run_up  # noqa: PLC0415 -- only this command needs the local servers
-
-    _or_exit(lambda: run_up(data, port_base))
+    _or_exit(lambda: one_machine.run_up(data, port_base))
 
 
 @main.command(context_settings={"ignore_unknown_options": False})
@@ -77,7 +76,7 @@ def run(service: str, port: int | None, role: str | None) -> None:
 )
 def migrate(phase: Literal["pre", "post"] | None) -> None:
     """Apply the database migrations that are pending, while services run. Idempotent."""
-    from deploy.local.admin import apply_migrations  # noqa: PLC0415 -- keeps `transom run` free of what it does not use
+    from deploy.cli.admin import apply_migrations  # noqa: PLC0415 -- keeps `transom run` free of what it does not use
 
     click.echo(_or_exit(lambda: asyncio.run(apply_migrations(phase, click.echo))))
 
@@ -110,7 +109,7 @@ def topics(
     user_prefix: str,
 ) -> None:
     """Create the topics as declared, or add partitions. Idempotent; what differs otherwise is named and left as it is."""
-    from deploy.local.admin import acl_commands, create_topics  # noqa: PLC0415 -- see migrate
+    from deploy.cli.admin import acl_commands, create_topics  # noqa: PLC0415 -- see migrate
 
     if acls:
         for line in _or_exit(lambda: acl_commands(user_prefix)):
@@ -124,7 +123,7 @@ def topics(
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def load(file: Path) -> None:
     """Upsert orgs, numbers, customers, templates and the rate card from a YAML FILE, all or nothing."""
-    from deploy.local.load import load_file  # noqa: PLC0415 -- see migrate
+    from deploy.cli.load import load_file  # noqa: PLC0415 -- see migrate
 
     click.echo(_or_exit(lambda: asyncio.run(load_file(file))))
 
@@ -150,7 +149,7 @@ def replay(
     dry_run: bool,
 ) -> None:
     """Feed dead letters through again, once what they died of is mended; safe, because effects happen once."""
-    from deploy.local.replay import Selection, replay_letters, topic_named  # noqa: PLC0415 -- see migrate
+    from deploy.cli.replay import Selection, replay_letters, topic_named  # noqa: PLC0415 -- see migrate
 
     _ = dlq  # nothing else can be replayed yet, and it is said all the same
 
@@ -166,7 +165,7 @@ def replay(
 @click.argument("intent_id", type=click.UUID)
 def explain(intent_id: UUID) -> None:
     """Tell everything that happened to an intent: facts, decisions, attempts, provider answers, statuses."""
-    from deploy.local.explain import explain_intent  # noqa: PLC0415 -- see migrate
+    from deploy.cli.explain import explain_intent  # noqa: PLC0415 -- see migrate
 
     _or_exit(lambda: asyncio.run(explain_intent(intent_id)))
 
@@ -178,7 +177,3 @@ def _or_exit(work: Callable[[], T]) -> T:
     except TransomError as trouble:
         click.echo(f"transom: {trouble}", err=True)
         sys.exit(EXIT_USAGE)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,3 @@
+from deploy.cli.command import main
+
+main()
