@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from libs.common.db.locks import CLAIMS, lock
 from libs.common.db.pool import Connection
 from libs.common.events.directory import DirectoryChange, NumberRemoved, NumberUpserted, OrgUpserted
-from libs.common.locks import CLAIMS, lock
 from libs.common.storable import storable
 from services.ingest import directory_queries as sql
 from services.ingest import moves

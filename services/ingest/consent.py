@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from libs.common import metrics
+from libs.common.db.locks import try_alone
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory import consents
 from libs.common.directory.consents import KEYWORD, Person, Word
 from libs.common.events.topics import DIRECTORY_CHANGES
 from libs.common.kafka.producer import Producer, Record
-from libs.common.locks import try_alone
 from libs.common.logging import get_logger
 from services.ingest.queries import Entry, Standing
 from services.ingest.understood import CustomerPreference

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from libs.common.accounts import cover_queries as cover
+from libs.common.accounts.cover import RefusalKind
+from libs.common.accounts.cover_queries import Known
 from libs.common.clock import steady
-from libs.common.cover import RefusalKind
-from libs.common.db import cover
-from libs.common.db.cover import Known
 from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.drain import BATCHES
 from libs.common.errors import ConfigurationError, TransomError

@@ -10,15 +10,15 @@ twice or late.
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
+from libs.common.accounts.cover_queries import forget_edges, forget_refusals, forget_resends
 from libs.common.clock import Clock
-from libs.common.db.cover import forget_edges, forget_refusals, forget_resends
-from libs.common.db.parked import forget_parked
 from libs.common.db.pool import Connection, Pool
-from libs.common.db.statuses import forget_early, forget_nameless
 from libs.common.directory.identity_rows import forget_notices
 from libs.common.directory.marks import forget_marks
 from libs.common.events.topics import OUTBOUND_INTENTS
 from libs.common.halving import Portion
+from libs.common.kafka.parked_queries import forget_parked
+from libs.common.thread.statuses import forget_early, forget_nameless
 from libs.common.transience import ran_out_of_time
 from services.ingest.queries import forget_links
 

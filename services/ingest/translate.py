@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
 
-from libs.common.keywords import keyword_of
+from libs.common.directory.keywords import keyword_of
 
 MEDIA = frozenset({"image", "video", "audio", "document", "sticker"})
 _FILES = MEDIA | {"voice"}

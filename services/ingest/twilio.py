@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import parse_qs
 
-from libs.common.db.statuses import ProviderStatus
 from libs.common.errors import Undecodable
 from libs.common.events.inbound import TwilioStatusWebhook
 from libs.common.providers.twilio import RUNGS
+from libs.common.thread.statuses import ProviderStatus
 
 MAX_FIELDS = 200
 MAX_REF = 80

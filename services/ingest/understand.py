@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from libs.common.db.statuses import ProviderStatus
 from libs.common.errors import Undecodable
 from libs.common.events.base import event_type, misfit, read_json_object
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.nesting import is_deeper
 from libs.common.storable import storable
+from libs.common.thread.statuses import ProviderStatus
 from services.ingest import notices, sharing, template_news, translate, twilio
 from services.ingest.fields import (
     MAX_ID,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from libs.common.db.statuses import ProviderStatus
+from libs.common.thread.statuses import ProviderStatus
 from services.ingest.template_news import TemplateNews
 
 

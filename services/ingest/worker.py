@@ -16,7 +16,6 @@ import orjson
 from libs.common import metrics
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
-from libs.common.db.statuses import Effects, receive_statuses
 from libs.common.directory.marks import Sign, clear
 from libs.common.errors import Transient
 from libs.common.events.directory import DirectoryChange
@@ -25,6 +24,7 @@ from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOU
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Rejected
 from libs.common.logging import get_logger
+from libs.common.thread.statuses import Effects, receive_statuses
 from libs.common.window import Window
 from services.ingest import (
     consent,

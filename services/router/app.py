@@ -4,6 +4,7 @@ import sys
 from contextlib import AsyncExitStack
 
 from libs.common.background import repeatedly
+from libs.common.bridge.redis_slots import RedisSlots
 from libs.common.clock import utc_now
 from libs.common.db.pool import open_pool
 from libs.common.db.schema import require_schema, schema_check
@@ -16,7 +17,6 @@ from libs.common.kafka.parked import Traces
 from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
 from libs.common.service import Service, run_service
-from libs.common.slots import RedisSlots
 from services.router.reconcile import Reconciler
 from services.router.refusals import on_refusals
 from services.router.settings import RouterSettings

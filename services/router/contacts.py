@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.pool import Connection
 from libs.common.ids import identity_lock
-from libs.common.locks import IDENTITIES, lock
 from libs.common.phone import canonical
 
 _NEW_CUSTOMERS = """

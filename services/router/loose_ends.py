@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from libs.common.ladder import UNKNOWN_OUTCOME
+from libs.common.thread.message_status import UNKNOWN_OUTCOME
 
 LIFETIME = timedelta(hours=24)
 """How long a command that names no end may wait to become a send."""

@@ -13,10 +13,10 @@ from libs.common.directory.marks import SMS_MARKS
 from libs.common.errors import Permanent
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
-from libs.common.ladder import Status
 from libs.common.phone import canonical, normalise, same_line
 from libs.common.sms_reach import is_allowed
 from libs.common.storable import storable
+from libs.common.thread.message_status import Status
 from services.router.facts import Facts, TemplateFacts
 from services.router.outcome import Outcome
 from services.router.present import Standing, Told

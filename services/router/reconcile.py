@@ -17,18 +17,20 @@ from functools import partial
 from pydantic import ValidationError
 
 from libs.common import metrics
-from libs.common.db import refusals, sends, slots
-from libs.common.db.messages import lock_messages, told
-from libs.common.db.slots import Silenced
-from libs.common.db.statuses import LocalFailure, fail_locally
+from libs.common.bridge import slots
+from libs.common.bridge.redis_slots import Slot
+from libs.common.bridge.slots import Silenced
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_WHATSAPP
 from libs.common.halving import in_parts
 from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received
-from libs.common.ladder import UNKNOWN_OUTCOME
 from libs.common.logging import get_logger
-from libs.common.slots import Slot
+from libs.common.sending import queries as sends
+from libs.common.thread import refusals
+from libs.common.thread.message_status import UNKNOWN_OUTCOME
+from libs.common.thread.messages import lock_messages, told
+from libs.common.thread.statuses import LocalFailure, fail_locally
 from services.router import reconcile_queries as queries
 from services.router.loose_ends import (
     HEARD_WITHIN,

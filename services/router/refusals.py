@@ -15,14 +15,14 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from libs.common.db import refusals
 from libs.common.db.pool import Connection
-from libs.common.db.statuses import LocalFailure, fail_locally
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES
 from libs.common.kafka.records import Received
 from libs.common.kafka.records import Rejected as DeadLetter
 from libs.common.logging import get_logger
+from libs.common.thread import refusals
+from libs.common.thread.statuses import LocalFailure, fail_locally
 from services.router import queries
 from services.router.outcome import Case
 from services.router.present import Event, Standing, present

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from libs.common import metrics
+from libs.common.bridge import slots
+from libs.common.bridge.redis_slots import RedisSlots
 from libs.common.clock import Clock
-from libs.common.db import slots
 from libs.common.db.pool import Connection, Pool
 from libs.common.errors import Transient
 from libs.common.events.intents import BadIntent, Intent, decode_intent
@@ -25,7 +26,6 @@ from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.logging import get_logger
 from libs.common.phone import normalise
-from libs.common.slots import RedisSlots
 from services.router import contacts, queries
 from services.router.contacts import Contact
 from services.router.decide import Decision, Rejected, decide

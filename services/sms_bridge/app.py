@@ -7,6 +7,8 @@ from datetime import timedelta
 import aiohttp
 
 from libs.common.background import repeatedly
+from libs.common.bridge.links import LinkMint
+from libs.common.bridge.redis_slots import RedisSlots
 from libs.common.clock import utc_now
 from libs.common.db.pool import open_pool
 from libs.common.db.schema import require_schema, schema_check
@@ -23,10 +25,8 @@ from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Timings
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
-from libs.common.slots import RedisSlots
 from services.sms_bridge import unheard
 from services.sms_bridge.carrier import SmsCarrier
-from services.sms_bridge.links import LinkMint
 from services.sms_bridge.providers.twilio import Twilio
 from services.sms_bridge.settings import SmsBridgeSettings
 from services.sms_bridge.settle import Terms

@@ -6,21 +6,21 @@ The gate composes the text, because the code of its link must be stored before t
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from libs.common.accounts.rows import Key, ProviderName
+from libs.common.bridge.links import Link, LinkMint
+from libs.common.bridge.redis_slots import RedisSlots
 from libs.common.db.pool import Connection, Pool
-from libs.common.db.statuses import keep_provider_ids
 from libs.common.events.outbound import Channel, SmsCommand
 from libs.common.gsm7 import economical
 from libs.common.ids import callback_data
 from libs.common.logging import get_logger
-from libs.common.send_rows import Key, ProviderName, SendRow
 from libs.common.sending.outcomes import Denied, Evidence, Found, Go, NotYet, Refused, SendOutcome, Verdict
-from libs.common.sending.rows import Claim, News, Settled
-from libs.common.slots import RedisSlots
+from libs.common.sending.rows import Claim, News, SendRow, Settled
+from libs.common.thread.statuses import keep_provider_ids
 from services.sms_bridge import queries, sweep
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, named_line, told_message
 from services.sms_bridge.compose import Unwritable
 from services.sms_bridge.gate import Facts, objection
-from services.sms_bridge.links import Link, LinkMint
 from services.sms_bridge.providers import OutgoingSms, SmsProvider
 from services.sms_bridge.releasing import Releases
 from services.sms_bridge.settle import Terms, provider_ids, settle, slots_after

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id
 from libs.common.phone import canonical
-from libs.common.send_rows import SendRow
+from libs.common.sending.rows import SendRow
 from services.sms_bridge.compose import Composed, Unwritable, compose
 
 

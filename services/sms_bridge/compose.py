@@ -8,10 +8,10 @@ Law 3: whoever reads the thread sees the text with the code masked; the code its
 import re
 from dataclasses import dataclass
 
+from libs.common.bridge.codes import CODE_LENGTH
 from libs.common.gsm7 import SEGMENT_SEPTETS, septets, shorten, transliterate
 from libs.common.phone import digits
 
-CODE_LENGTH = 8
 _MASKED_CODE = "*" * CODE_LENGTH
 _SEPARATOR = ": "
 

@@ -6,13 +6,14 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from libs.common.accounts.rows import Key
 from libs.common.db.pool import Connection
-from libs.common.db.statuses import ProviderId
 from libs.common.directory.marks import SMS_MARKS
 from libs.common.ids import callback_data, callback_without_org
-from libs.common.send_rows import Key, SendRow
+from libs.common.sending.rows import SendRow
 from libs.common.sms_reach import SmsReach, is_allowed
 from libs.common.storable import storable
+from libs.common.thread.statuses import ProviderId
 from libs.common.window import Window
 from services.sms_bridge.gate import Facts
 

@@ -7,12 +7,13 @@ had proved the contrary. From that moment it is as after an outage of the list: 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from libs.common import rounds
-from libs.common.db import cover
+from libs.common.accounts import cover_queries as cover
+from libs.common.accounts import rounds
+from libs.common.accounts.rows import Key
 from libs.common.db.pool import Connection, Pool
 from libs.common.logging import get_logger
-from libs.common.send_rows import Key, SendRow
 from libs.common.sending.outcomes import Absent, Evidence, Found, Unclear
+from libs.common.sending.rows import SendRow
 
 log = get_logger()
 

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from libs.common.accounts.rows import Key
+from libs.common.bridge import slots
+from libs.common.bridge.codes import CODE_LENGTH
+from libs.common.bridge.redis_slots import Slot
 from libs.common.countries import country_of
-from libs.common.db import slots
 from libs.common.db.pool import Connection
-from libs.common.db.statuses import LocalFailure, ProviderId, fail_locally, store_provider_ids
 from libs.common.directory.conversations import stay
 from libs.common.directory.marks import MarkSource
 from libs.common.directory.recipients import Unreached, remember
@@ -27,14 +29,14 @@ from libs.common.events.outbound import OutboundRefused
 from libs.common.faults import RecipientFault
 from libs.common.gsm7 import economical, segments
 from libs.common.ids import bridge_message_id
-from libs.common.ladder import PROVIDER_REFUSED, UNKNOWN_OUTCOME
 from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, Returned
-from libs.common.sending.rows import Key, News, SendRow, Settled
-from libs.common.slots import Slot
+from libs.common.sending.rows import News, SendRow, Settled
+from libs.common.thread.message_status import PROVIDER_REFUSED, UNKNOWN_OUTCOME
+from libs.common.thread.statuses import LocalFailure, ProviderId, fail_locally, store_provider_ids
 from services.sms_bridge import queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, told_message
-from services.sms_bridge.compose import CODE_LENGTH, Composed
+from services.sms_bridge.compose import Composed
 
 _MASKED_CODE = "*" * CODE_LENGTH
 

@@ -12,19 +12,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from libs.common.accounts.rows import Key
+from libs.common.bridge.codes import CODE_LENGTH
+from libs.common.bridge.links import LinkMint
 from libs.common.db.pool import Pool
-from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.errors import Transient
 from libs.common.gsm7 import economical
 from libs.common.ids import callback_data
 from libs.common.logging import get_logger
-from libs.common.send_rows import Key, SendRow
 from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
+from libs.common.sending.rows import SendRow
+from libs.common.thread.statuses import ProviderStatus, receive_statuses
 from services.sms_bridge import queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge
-from services.sms_bridge.compose import CODE_LENGTH, Composed
+from services.sms_bridge.compose import Composed
 from services.sms_bridge.evidence import Lost, Seen, Silence, weigh
-from services.sms_bridge.links import LinkMint
 from services.sms_bridge.providers import ListAway, Listed, SmsProvider
 
 log = get_logger()

@@ -12,12 +12,12 @@ from functools import partial
 
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
-from libs.common.db.sends import keep_news
-from libs.common.db.statuses import Effects, LocalFailure, ProviderStatus, fail_locally, receive_statuses
 from libs.common.errors import Transient
 from libs.common.halving import in_parts
-from libs.common.ladder import UNKNOWN_OUTCOME
 from libs.common.logging import get_logger
+from libs.common.sending.queries import keep_news
+from libs.common.thread.message_status import UNKNOWN_OUTCOME
+from libs.common.thread.statuses import Effects, LocalFailure, ProviderStatus, fail_locally, receive_statuses
 from services.sms_bridge import queries
 from services.sms_bridge.providers import Fate, SmsProvider
 

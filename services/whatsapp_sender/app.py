@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
+from libs.common.accounts.cover import Waits
 from libs.common.clock import utc_now
-from libs.common.cover import Waits
 from libs.common.db.pool import open_pool
 from libs.common.db.schema import require_schema, schema_check
 from libs.common.errors import Transient

@@ -6,23 +6,15 @@ from itertools import islice
 
 from pydantic import TypeAdapter, ValidationError
 
-from libs.common.cover import Waits, quiet
-from libs.common.db.cover import cover
+from libs.common.accounts.cover import Waits, quiet
+from libs.common.accounts.cover_queries import cover
+from libs.common.accounts.rows import Key, ProviderName
 from libs.common.db.pool import Connection, Pool
-from libs.common.db.statuses import (
-    Effects,
-    LocalFailure,
-    ProviderId,
-    fail_locally,
-    keep_provider_ids,
-    store_provider_ids,
-)
-from libs.common.db.told_templates import Told, keep_told
-from libs.common.db.windows import refuse_windows
 from libs.common.directory import templates
 from libs.common.directory.addressing import Address
 from libs.common.directory.consents import Stopped, refused_marketing
 from libs.common.directory.recipients import Unreached, remember
+from libs.common.directory.template_failures import Told, keep_told
 from libs.common.errors import Transient
 from libs.common.events.content import OutContent
 from libs.common.events.outbound import Channel, OutboundRefused, WhatsappCommand
@@ -30,7 +22,16 @@ from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, 
 from libs.common.ids import callback_data
 from libs.common.providers.meta import fault_of
 from libs.common.sending.outcomes import Absent, Evidence, NotYet, Refused, Returned, SendOutcome, Unclear, Verdict
-from libs.common.sending.rows import Claim, Key, News, ProviderName, SendRow, Settled
+from libs.common.sending.rows import Claim, News, SendRow, Settled
+from libs.common.thread.statuses import (
+    Effects,
+    LocalFailure,
+    ProviderId,
+    fail_locally,
+    keep_provider_ids,
+    store_provider_ids,
+)
+from libs.common.thread.windows import refuse_windows
 from libs.common.window import DOUBT_WAIT
 from services.whatsapp_sender import queries
 from services.whatsapp_sender.gate import Facts, Ready, judge

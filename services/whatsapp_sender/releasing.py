@@ -10,12 +10,12 @@ tries again after minutes: then the next round waits for as long as silence does
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from libs.common import rounds
-from libs.common.cover import Quiet, Waits
-from libs.common.db import cover
+from libs.common.accounts import cover_queries as cover
+from libs.common.accounts import rounds
+from libs.common.accounts.cover import Quiet, Waits
+from libs.common.accounts.rows import Key
 from libs.common.db.pool import Connection, Pool
 from libs.common.logging import get_logger
-from libs.common.sending.rows import Key
 from services.whatsapp_sender import queries
 
 log = get_logger()

@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.db.statuses import Effects, ProviderStatus, receive_statuses
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.sending.line import Line
+from libs.common.thread.statuses import Effects, ProviderStatus, receive_statuses
 from services.whatsapp_sender.gate import Ready
 from tests.support.sending import ORG, Conversation, Garage, Told, accept, again, kim
 

@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 
-from libs.common.db import slots
+from libs.common.bridge import slots
+from libs.common.bridge.redis_slots import RedisSlots, Slot, key_of
 from libs.common.db.pool import Pool, open_pool
 from libs.common.redis import open_redis
-from libs.common.slots import RedisSlots, Slot, key_of
 from tests.support.databases import somebody_waits
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -8,9 +8,19 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from libs.common.db import cover, parked, pauses, refusals, sends
+from libs.common.accounts import cover_queries as cover
+from libs.common.accounts import pauses
 from libs.common.db.pool import Pool, open_pool
-from libs.common.db.statuses import (
+from libs.common.directory import consents, conversations
+from libs.common.directory.conversations import Strange
+from libs.common.directory.identity_rows import forget_notices
+from libs.common.directory.marks import forget_marks
+from libs.common.directory.merge import Merge, merge_customers
+from libs.common.directory.merging import move_some
+from libs.common.kafka import parked_queries as parked
+from libs.common.sending import queries as sends
+from libs.common.thread import refusals
+from libs.common.thread.statuses import (
     ProviderId,
     ProviderStatus,
     forget_early,
@@ -18,12 +28,6 @@ from libs.common.db.statuses import (
     receive_statuses,
     store_provider_ids,
 )
-from libs.common.directory import consents, conversations
-from libs.common.directory.conversations import Strange
-from libs.common.directory.identity_rows import forget_notices
-from libs.common.directory.marks import forget_marks
-from libs.common.directory.merge import Merge, merge_customers
-from libs.common.directory.merging import move_some
 from services.ingest.queries import forget_links
 from services.router import reconcile_queries
 from services.sms_bridge import queries as sms_queries

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from libs.common.cover import CaughtUp, Cover, Quiet, Waits, quiet
-from libs.common.db import cover as db_cover
-from libs.common.db.cover import cover, instant
+from libs.common.accounts import cover_queries as db_cover
+from libs.common.accounts.cover import CaughtUp, Cover, Quiet, Waits, quiet
+from libs.common.accounts.cover_queries import cover, instant
 from libs.common.db.pool import Pool, open_pool
 from libs.common.errors import Transient
 from services.ingest.cover import STOOD_STILL, UNREADY, Served

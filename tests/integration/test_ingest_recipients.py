@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from libs.common.clock import utc_now
-from libs.common.db.statuses import ProviderId, store_provider_ids
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, WEBHOOKS
+from libs.common.thread.statuses import ProviderId, store_provider_ids
 from tests.support.ingest import ORG, Ingest, now
 from tests.support.merges import all_moved
 from tests.support.webhooks import NUMBER, a_contact, a_message, a_status, a_value, a_webhook, of_messages

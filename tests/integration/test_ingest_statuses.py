@@ -11,7 +11,6 @@ import pytest_asyncio
 
 from libs.common.clock import utc_now
 from libs.common.db.pool import Pool, open_pool
-from libs.common.db.statuses import ProviderId, store_provider_ids
 from libs.common.directory.marks import Mark, mark
 from libs.common.directory.recipients import Unreached, remember
 from libs.common.errors import Transient
@@ -21,6 +20,7 @@ from libs.common.ids import callback_data
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
+from libs.common.thread.statuses import ProviderId, store_provider_ids
 from services.ingest import meta, twilio, worker
 from services.ingest.numbers import Gate
 from services.ingest.understand import understand

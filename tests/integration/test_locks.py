@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest_asyncio
 
+from libs.common.db.locks import BUCKETS, IDENTITIES, PROVIDER_IDS, bucket_of, lock
 from libs.common.db.pool import Pool, open_pool
-from libs.common.locks import BUCKETS, IDENTITIES, PROVIDER_IDS, bucket_of, lock
 
 _HELD = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
 

@@ -9,14 +9,14 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from libs.common.db.messages import lock_messages
 from libs.common.db.pool import Connection, Pool, open_pool
-from libs.common.db.windows import refuse_windows
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merging import move_some
 from libs.common.directory.recipients import Unreached, remember
 from libs.common.faults import RecipientFault
 from libs.common.providers import twilio
+from libs.common.thread.messages import lock_messages
+from libs.common.thread.windows import refuse_windows
 from services.ingest import merges
 from tests.support.databases import somebody_waits
 from tests.support.merges import all_moved

@@ -6,8 +6,8 @@ import pytest_asyncio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from libs.common.db import sends
 from libs.common.db.pool import Pool, open_pool
+from libs.common.sending import queries as sends
 from tests.support.examples import examples
 from tests.support.ingest import now, tell_org
 from tests.support.merges import a_slice, all_moved

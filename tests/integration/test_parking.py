@@ -13,7 +13,6 @@ from aiokafka import AIOKafkaProducer
 
 from deploy.cli.replay import Selection, replay
 from libs.common.clock import utc_now
-from libs.common.db import sends
 from libs.common.errors import Undecodable
 from libs.common.events.outbound import OutboundRefused, WhatsappCommand
 from libs.common.events.topics import OUTBOUND_INTENTS, OUTBOUND_REFUSED, OUTBOUND_WHATSAPP, Topic
@@ -22,6 +21,7 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.lane import Subscription
 from libs.common.kafka.parked import Traces
 from libs.common.kafka.records import RawRecord, Received
+from libs.common.sending import queries as sends
 from services.router.reconcile import Reconciler
 from services.router.refusals import on_refusals
 from services.router.worker import on_intents, read_intent

@@ -9,10 +9,10 @@ from uuid import UUID
 import orjson
 import pytest
 
+from libs.common.bridge.redis_slots import Slot
 from libs.common.errors import Transient
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
-from libs.common.slots import Slot
 from services.router.reconcile import PUBLISHED, Reconciler
 from tests.support.reconciling import AFTER, HOUR, arrives, lost, nothing, reconciled, send_states
 from tests.support.router import DAY, NOW, Garage, Router, a_router, stored

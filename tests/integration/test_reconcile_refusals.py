@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from libs.common.db import refusals
-from libs.common.db.statuses import ProviderId, ProviderStatus, receive_statuses, store_provider_ids
 from libs.common.errors import Transient
 from libs.common.events.outbound import OutboundRefused
+from libs.common.thread import refusals
+from libs.common.thread.statuses import ProviderId, ProviderStatus, receive_statuses, store_provider_ids
 from services.router.reconcile import Reconciler
 from tests.support.reconciling import AFTER, HOUR, arrives, lost, nothing, reconciled
 from tests.support.router import NOW, Garage, Router, stored

@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from libs.common.db import slots
+from libs.common.bridge import slots
+from libs.common.bridge.redis_slots import Slot
 from libs.common.events.outbound import OutboundRefused, SmsCommand, WhatsappCommand
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
-from libs.common.slots import Slot
 from services.router.decide import decide
 from services.router.record import unpack
 from tests.support.router import DAY, FALLBACK, NOW, OUTPUTS, TEMPLATE, Garage, Router, a_router

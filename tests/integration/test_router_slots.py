@@ -9,10 +9,10 @@ import orjson
 import pytest
 import redis.asyncio
 
+from libs.common.bridge.redis_slots import key_of
 from libs.common.events.outbound import OutboundDecision, SmsCommand, WhatsappCommand
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
-from libs.common.slots import key_of
 from tests.support.router import Garage, Router, Told, a_router, stored
 from tests.support.topics import OwnTopics
 

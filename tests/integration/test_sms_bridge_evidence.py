@@ -11,19 +11,19 @@ import aiohttp
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.db import sends
-from libs.common.db.statuses import ProviderStatus, receive_statuses
+from libs.common.bridge.links import LinkMint
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id, callback_data
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
+from libs.common.sending import queries as sends
 from libs.common.sending.applying import TELLING, apply
 from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Accepted
 from libs.common.sending.transitions import settle
+from libs.common.thread.statuses import ProviderStatus, receive_statuses
 from services.sms_bridge.carrier import SmsCarrier
-from services.sms_bridge.links import LinkMint
 from services.sms_bridge.providers import Listed
 from services.sms_bridge.providers.twilio import Twilio
 from services.sms_bridge.settle import Terms

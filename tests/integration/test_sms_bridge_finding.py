@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.db.statuses import ProviderStatus, receive_statuses
+from libs.common.bridge.links import LinkMint
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id, callback_data
-from services.sms_bridge.links import LinkMint
+from libs.common.thread.statuses import ProviderStatus, receive_statuses
 from tests.support.bridging import GRACE, LINK_KEY, ORG, TIMINGS, Bridging
 from tests.support.sandbox import TWILIO_SID
 

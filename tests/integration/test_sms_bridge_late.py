@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.db.statuses import Effects, ProviderStatus, receive_statuses
+from libs.common.accounts.rows import EVERY_ACCOUNT
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id, callback_data
-from libs.common.send_rows import EVERY_ACCOUNT
+from libs.common.thread.statuses import Effects, ProviderStatus, receive_statuses
 from tests.support.bridging import SMS_NUMBER, Bridging
 from tests.support.sandbox import CUSTOMER, TWILIO_SID
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.db.statuses import ProviderStatus, receive_statuses
+from libs.common.accounts.rounds import FEW
+from libs.common.bridge.links import LinkMint
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import callback_data
 from libs.common.phone import digits
-from libs.common.rounds import FEW
-from services.sms_bridge.links import LinkMint
+from libs.common.thread.statuses import ProviderStatus, receive_statuses
 from tests.support.bridging import (
     GRACE,
     ORG,

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id
+from libs.common.thread.statuses import ProviderStatus, receive_statuses
 from services.sms_bridge.unheard import follow
 from tests.support.bridging import ORG, Bridging
 from tests.support.sandbox import TWILIO_SID

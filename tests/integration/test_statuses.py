@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
-from libs.common.db.statuses import (
+from libs.common.ids import bridge_message_id, callback_data
+from libs.common.thread.statuses import (
     Effects,
     LocalFailure,
     ProviderId,
@@ -21,7 +22,6 @@ from libs.common.db.statuses import (
     receive_statuses,
     store_provider_ids,
 )
-from libs.common.ids import bridge_message_id, callback_data
 from services.ingest.forget import forget
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)

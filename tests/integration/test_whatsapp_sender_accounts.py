@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.db import pauses, sends
+from libs.common.accounts import pauses
+from libs.common.sending import queries as sends
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
 from tests.support.sandbox import NUMBER_ID

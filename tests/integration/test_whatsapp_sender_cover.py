@@ -10,11 +10,11 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.accounts.rounds import FEW
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.events.topics import WEBHOOKS
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
-from libs.common.rounds import FEW
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
 from tests.support.sending import DAY, SETTLING, TIMINGS, WAITS, Garage, a_sender, accept, kim

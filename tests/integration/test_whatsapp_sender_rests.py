@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.db import pauses
+from libs.common.accounts import pauses
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready

@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.db import sends
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
+from libs.common.sending import queries as sends
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import new_send

@@ -14,7 +14,9 @@ from uuid import UUID, uuid4
 import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from libs.common.db import slots
+from libs.common.bridge import slots
+from libs.common.bridge.links import LinkMint
+from libs.common.bridge.redis_slots import RedisSlots, Slot, key_of
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, SmsCommand
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, Topic
@@ -23,9 +25,7 @@ from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
 from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Timings
-from libs.common.slots import RedisSlots, Slot, key_of
 from services.sms_bridge.carrier import SmsCarrier
-from services.sms_bridge.links import LinkMint
 from services.sms_bridge.providers import OutgoingSms
 from services.sms_bridge.providers.twilio import Twilio
 from services.sms_bridge.settle import Terms

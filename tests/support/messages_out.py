@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 from libs.common.clock import utc_now
 from libs.common.db.pool import Pool
-from libs.common.db.statuses import ProviderId, store_provider_ids
+from libs.common.thread.statuses import ProviderId, store_provider_ids
 from tests.support.ingest import ORG
 from tests.support.webhooks import NUMBER
 

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from libs.common.db import sends
-from libs.common.send_rows import NewSend
+from libs.common.sending import queries as sends
+from libs.common.sending.rows import NewSend
 from services.router.reconcile import Reconciler
 from tests.support.router import DAY, NOW, Garage, Router
 

@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from libs.common.bridge.redis_slots import RedisSlots
 from libs.common.db.pool import Pool, open_pool
 from libs.common.errors import Transient
 from libs.common.events.outbound import OutboundRefused
@@ -27,7 +28,6 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received, Rejected
 from libs.common.redis import Redis
-from libs.common.slots import RedisSlots
 from services.router.refusals import on_refusals
 from services.router.worker import Deps, on_intents, read_intent
 from tests.support.records import a_record

@@ -14,15 +14,15 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.cover import Waits
+from libs.common.accounts.cover import Waits
 from libs.common.db.pool import Pool, open_pool
-from libs.common.db.statuses import ProviderStatus, receive_statuses
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, WEBHOOKS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Timings
+from libs.common.thread.statuses import ProviderStatus, receive_statuses
 from services.whatsapp_sender.carrier import WhatsappCarrier
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.graph import open_graph

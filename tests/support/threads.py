@@ -5,10 +5,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from libs.common.db import sends
 from libs.common.db.pool import Connection
 from libs.common.directory.merge import Merge, merge_customers
-from libs.common.send_rows import NewSend
+from libs.common.sending import queries as sends
+from libs.common.sending.rows import NewSend
 from tests.support.ingest import ORG, now
 from tests.support.webhooks import NUMBER
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
+from libs.common.db.locks import IDENTITIES, lock
 from libs.common.directory import changes, claiming, conversations
 from libs.common.directory.conversations import Address, Strange
 from libs.common.directory.holdings import Origin, Person, Source
@@ -27,7 +28,6 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.register import Cut, Id, Notice, Register, Sighting
 from libs.common.errors import Transient
 from libs.common.ids import identity_lock
-from libs.common.locks import IDENTITIES, lock
 from libs.common.phone import canonical, from_wa_id, spellings
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from uuid import UUID
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from libs.common.db import parked
-from libs.common.db.parked import Parked
 from libs.common.db.pool import Pool
 from libs.common.events.base import named_type
 from libs.common.events.fields import OrgId
+from libs.common.kafka import parked_queries as parked
 from libs.common.kafka.isolate import DeadLetter
+from libs.common.kafka.parked_queries import Parked
 
 _ORG_ID: TypeAdapter[str] = TypeAdapter(OrgId)
 _LARGEST = 256 * 1024  # bytes; a command is smaller, and a letter may hold megabytes

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from libs.common.db import refusals, sends
 from libs.common.db.pool import Connection
+from libs.common.sending import queries as sends
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import PreparedT
 from libs.common.sending.rows import News, SendRow, Settled, Step
+from libs.common.thread import refusals
 
 TELLING = timedelta(seconds=20)
 """So long whoever settled a row, or took it to tell it, tells it alone. Longer than Kafka is waited for."""

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from libs.common.accounts.rows import Key
 from libs.common.backoff import backoff
 from libs.common.halving import Faulty, Search, TooSlow
 from libs.common.logging import get_logger
-from libs.common.send_rows import Key, SendRow
+from libs.common.sending.rows import SendRow
 from libs.common.suspects import Suspects
 
 log = get_logger()

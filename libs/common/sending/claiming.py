@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import Generic, assert_never
 from uuid import uuid4
 
+from libs.common.accounts import pauses
+from libs.common.accounts.rows import Key
 from libs.common.backoff import backoff
-from libs.common.db import pauses, sends
 from libs.common.db.pool import Connection
-from libs.common.send_rows import Key
+from libs.common.sending import queries as sends
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import Found, Go, NotYet, PreparedT, Refused, Returned, Timings

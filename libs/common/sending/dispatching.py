@@ -11,22 +11,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Generic
 
+from libs.common.accounts.rows import EVERY_ACCOUNT, Key
 from libs.common.background import Pulse, repeatedly
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
-from libs.common.db import sends
 from libs.common.db.pool import Pool
 from libs.common.halving import Faulty, Portion, Search, TooSlow
 from libs.common.logging import get_logger
 from libs.common.metrics import observe
-from libs.common.send_rows import EVERY_ACCOUNT, Key, SendRow
+from libs.common.sending import queries as sends
 from libs.common.sending.applying import Applied
 from libs.common.sending.aside import Aside
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.claiming import Choice, claim_due, due, put_off
 from libs.common.sending.outcomes import Curve, PreparedT, RetryLater, SendOutcome, Timings, Unknown
 from libs.common.sending.recording import Recorder
-from libs.common.sending.rows import Claim
+from libs.common.sending.rows import Claim, SendRow
 from libs.common.sending.turns import Turns
 from libs.common.tally import Tally
 from libs.common.transience import is_transient, ran_out_of_time

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Generic, Self
 
+from libs.common.accounts.rows import EVERY_ACCOUNT
 from libs.common.background import Pulse, repeatedly
 from libs.common.clock import Clock
-from libs.common.db import sends
 from libs.common.db.pool import Pool
 from libs.common.drain import CALLS, FLUSHING, RECORDS, TELLING, Drain
 from libs.common.kafka.producer import Producer
-from libs.common.send_rows import EVERY_ACCOUNT
+from libs.common.sending import queries as sends
 from libs.common.sending.applying import Applied
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.dispatching import Dispatcher

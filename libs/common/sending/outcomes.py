@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Generic, Literal, TypeVar
 
+from libs.common.accounts.rows import FAULT_REST, FAULT_REST_GROWTH, FAULT_REST_LONGEST
 from libs.common.events.outbound import RefusalReason
-from libs.common.send_rows import FAULT_REST, FAULT_REST_GROWTH, FAULT_REST_LONGEST
 
 PreparedT = TypeVar("PreparedT")
 

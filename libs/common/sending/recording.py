@@ -9,18 +9,18 @@ from datetime import timedelta
 from typing import Generic, assert_never
 from uuid import UUID
 
+from libs.common.accounts import pauses
+from libs.common.accounts.rows import Key, Pause
 from libs.common.background import Pulse
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
-from libs.common.db import pauses
 from libs.common.db.pool import Pool
 from libs.common.halving import Faulty, Passed, Search, TooSlow
 from libs.common.logging import get_logger
-from libs.common.send_rows import Key
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
-from libs.common.sending.rows import Claim, Pause
+from libs.common.sending.rows import Claim
 from libs.common.sending.silence import Runs, cause
 from libs.common.sending.transitions import Recovery, answer, pause_key, pauses_after
 from libs.common.suspects import Suspects

@@ -1,29 +1,86 @@
-"""Rows, claims, ends and news: what a carrier and the core hand each other. Pure data."""
+"""The row of one send, its claim, its end and its news: what a carrier and the core hand each other. Pure data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic
+from datetime import datetime
+from typing import Any, Generic, Literal
 from uuid import UUID
 
+from libs.common.accounts.rows import Key, PauseKey
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
-from libs.common.send_rows import Candidate, Key, NewSend, Pause, PauseKey, PauseScope, ProviderName, SendRow, State
 from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Returned
 
-__all__ = [
-    "Candidate",
-    "Claim",
-    "Final",
-    "Key",
-    "NewSend",
-    "News",
-    "Pause",
-    "PauseKey",
-    "PauseScope",
-    "ProviderName",
-    "SendRow",
-    "Settled",
-    "State",
-    "Step",
-]
+State = Literal["pending", "claimed", "unknown", "accepted", "refused", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewSend:
+    """A command as it becomes a row. ``account`` is what throttles together: phone_number_id, or the org's own SMS number.
+
+    ``template``: a pause of scope ``templates`` holds for it. ``not_before``: it is not sent sooner, and its conversation waits for it.
+    """
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    conversation_id: UUID
+    sequence: int
+    account: str
+    command: dict[str, Any]
+    expires_at: datetime | None
+    template: bool = False
+    not_before: datetime | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.org_id, self.message_id, self.attempt
+
+
+@dataclass(frozen=True, slots=True)
+class SendRow:
+    """One row of ``sends``, as read or as it shall be written; the columns are explained in the schema."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    conversation_id: UUID
+    account: str
+    command: Mapping[str, Any]
+    state: State
+    due_at: datetime
+    expires_at: datetime
+    created_at: datetime
+    template: bool = False
+    blocks_until: datetime | None = None
+    tries: int = 0
+    resends: int = 0
+    claim_id: UUID | None = None
+    claimed_at: datetime | None = None
+    lease_until: datetime | None = None
+    unknown_since: datetime | None = None
+    outcome: Mapping[str, Any] | None = None
+    link_hash: bytes | None = None
+    text_hash: bytes | None = None
+    settled_at: datetime | None = None
+    told: bool = False
+
+    @property
+    def key(self) -> Key:
+        return self.org_id, self.message_id, self.attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row that is due, of a lane that does not rest.
+
+    ``held``: an older row of its conversation holds it back. ``over``: the pauses that are over and have not been proved to be, of which
+    ``alone`` are tried out by one call at a time.
+    """
+
+    row: SendRow
+    held: bool = False
+    over: frozenset[PauseKey] = frozenset()
+    alone: frozenset[PauseKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

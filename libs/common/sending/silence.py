@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from libs.common.send_rows import UNANSWERED, Key, Pause, PauseKey, SendRow
+from libs.common.accounts.rows import UNANSWERED, Key, Pause, PauseKey
 from libs.common.sending.outcomes import Accepted, Curve, PreparedT, RetryLater, SendOutcome, Unknown
-from libs.common.sending.rows import Claim
+from libs.common.sending.rows import Claim, SendRow
 
 RUN = 5
 """So many messages of one account whose calls got no answer, none accepted in between, and it rests."""

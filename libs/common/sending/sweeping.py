@@ -9,12 +9,13 @@ from datetime import datetime
 from functools import partial
 from typing import Generic
 
+from libs.common.accounts import pauses
 from libs.common.clock import Clock
-from libs.common.db import pauses, sends
 from libs.common.db.pool import Pool
 from libs.common.halving import Portion
 from libs.common.logging import get_logger
 from libs.common.metrics import gauge
+from libs.common.sending import queries as sends
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.aside import Aside, halving
 from libs.common.sending.carrier import Carrier

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from libs.common.accounts.rows import Key, ProviderName
 from libs.common.clock import Clock
-from libs.common.db import sends
-from libs.common.db.messages import lock_messages, told
 from libs.common.db.pool import Pool
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
 from libs.common.halving import Portion
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
-from libs.common.send_rows import Key, ProviderName, SendRow
+from libs.common.sending import queries as sends
 from libs.common.sending.applying import TELLING
 from libs.common.sending.aside import Aside, halving
-from libs.common.sending.rows import News
+from libs.common.sending.rows import News, SendRow
+from libs.common.thread.messages import lock_messages, told
 from libs.common.transience import is_transient
 
 log = get_logger()

@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from libs.common.accounts.rows import EVERY_ACCOUNT, UNANSWERED, Key, Pause, PauseKey, PauseKind
 from libs.common.backoff import backoff
-from libs.common.send_rows import EVERY_ACCOUNT, UNANSWERED, Candidate, Key, Pause, PauseKey, PauseKind, SendRow, State
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,
@@ -35,7 +35,7 @@ from libs.common.sending.outcomes import (
     Unclear,
     Unknown,
 )
-from libs.common.sending.rows import Final, Step
+from libs.common.sending.rows import Candidate, Final, SendRow, State, Step
 
 Jitter = Callable[[], float]
 

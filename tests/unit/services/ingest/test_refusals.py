@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.cover import RefusalKind
+from libs.common.accounts.cover import RefusalKind
 from services.ingest.refusals import JOIN, MOST, Refusals
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from libs.common.cover import Quiet, Waits
+from libs.common.accounts.cover import Quiet, Waits
 from libs.common.directory.addressing import Address, Known
 from libs.common.events.outbound import RefusalReason
 from libs.common.sending.outcomes import (

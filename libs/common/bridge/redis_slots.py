@@ -1,6 +1,6 @@
 """First gate of the bridge slot: one bridge SMS per conversation in any 24 hours, asked of Redis.
 
-Rule 1: Redis is quick, not true. The row in ``bridge_slots`` (``libs.common.db.slots``) has the last word both ways: "taken" is believed only
+Rule 1: Redis is quick, not true. The row in ``bridge_slots`` (``libs.common.bridge.slots``) has the last word both ways: "taken" is believed only
         when Postgres agrees, and a slot is ours only when Postgres has given it to us.
 Rule 2: the answer nil *or our own id* means ours; a retry after a lost reply is still ours.
 Rule 3: nothing here raises because Redis is away, and nothing is ever deleted but what carries the id it is thought to carry.

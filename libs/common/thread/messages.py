@@ -1,4 +1,4 @@
-"""Outbound messages and where they stand: locked in one order, folded by ``libs.common.ladder``, written back in one round trip."""
+"""Outbound messages and where they stand: locked in one order, folded by ``libs.common.thread.message_status``, written back in one round trip."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from uuid import UUID
 from libs.common.db.pool import Connection
 from libs.common.errors import Permanent
 from libs.common.events.outbound import Channel, DeliveryUpdate
-from libs.common.ladder import MessageState, Status
+from libs.common.thread.message_status import MessageState, Status
 
 Key = tuple[str, UUID]
 """org_id, message_id"""

@@ -1,13 +1,13 @@
 """Provider statuses meet the messages they belong to.
 
 Whoever keeps a status that belongs to nothing yet, and whoever stores a provider id, first takes an advisory lock on that id; so either the
-keeper sees the id or the storer sees the kept status. A status feeds only the attempt it belongs to (``libs.common.ladder``).
+keeper sees the id or the storer sees the kept status. A status feeds only the attempt it belongs to (``libs.common.thread.message_status``).
 
 An id that came after its claim was lost is stored as evidence and takes no kept status with it: whoever settles the send by that evidence
 does, and remembers what came of it until it is told. Statuses that come meanwhile are applied where the message stands already; a bridge is
 written when its send is settled, so its statuses are kept until then.
 
-What they come to is decided without I/O (``libs.common.db.folding``).
+What they come to is decided without I/O (``libs.common.thread.folding``).
 """
 
 from collections import Counter
@@ -18,20 +18,21 @@ from typing import Any
 from uuid import UUID
 
 from libs.common import metrics
-from libs.common.db import pauses, refusals
-from libs.common.db.folding import Effects, Folded, Match, Provider, ProviderStatus
-from libs.common.db.messages import Key, lock_messages, told, write_states
+from libs.common.accounts import pauses
+from libs.common.db.locks import PROVIDER_IDS, lock
 from libs.common.db.pool import Connection
-from libs.common.db.pricing import keep_pricing
-from libs.common.db.told_templates import keep_told
-from libs.common.db.windows import refuse_windows
 from libs.common.directory.consents import refused_marketing
 from libs.common.directory.marks import clear
 from libs.common.directory.recipients import remember
+from libs.common.directory.template_failures import keep_told
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import read_callback
-from libs.common.ladder import Failed, advance
-from libs.common.locks import PROVIDER_IDS, lock
+from libs.common.thread import refusals
+from libs.common.thread.folding import Effects, Folded, Match, Provider, ProviderStatus
+from libs.common.thread.message_status import Failed, advance
+from libs.common.thread.messages import Key, lock_messages, told, write_states
+from libs.common.thread.pricing import keep_pricing
+from libs.common.thread.windows import refuse_windows
 
 __all__ = [
     "Effects",

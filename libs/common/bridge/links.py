@@ -9,13 +9,10 @@ of a guess would need 62^8 of them, an afternoon's work.
 import hashlib
 import hmac
 import secrets
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.sms_bridge.compose import CODE_LENGTH
-
-ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+from libs.common.bridge.codes import ALPHABET, CODE_LENGTH
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.keywords import keyword_of
+from libs.common.directory.keywords import keyword_of
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from libs.common.cover import Cover, Edge, RefusalKind
+from libs.common.accounts.cover import Cover, Edge, RefusalKind
+from libs.common.accounts.rounds import Round
+from libs.common.accounts.rows import Key, ProviderName
 from libs.common.db.pool import Connection
-from libs.common.rounds import Round
-from libs.common.send_rows import Key, ProviderName
 
 _EDGES_MOST = 1000
 

@@ -1,4 +1,4 @@
-"""Second gate of the bridge slot: the row in ``bridge_slots``. It has the last word (``libs.common.slots`` is the first gate).
+"""Second gate of the bridge slot: the row in ``bridge_slots``. It has the last word (``libs.common.bridge.redis_slots`` is the first gate).
 
 A slot is held while ``held_until`` is in the future: ``infinity`` until the provider has accepted the bridge, then the hold from that moment.
 Every statement locks the rows it touches in the order of conversation ids, also those that stay as they are: a slot that is given back
@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from libs.common.bridge.redis_slots import Slot
 from libs.common.db.pool import Connection
-from libs.common.slots import Slot
 
 # An update even where nothing changes: it takes the lock, and it returns the holder as it stands after waiting for that lock.
 _TAKE = """

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from libs.common.db.pool import Connection
-from libs.common.send_rows import (
+from libs.common.accounts.rows import (
     EVERY_ACCOUNT,
     FAULT_REST,
     FAULT_REST_GROWTH,
@@ -21,6 +20,7 @@ from libs.common.send_rows import (
     PauseScope,
     ProviderName,
 )
+from libs.common.db.pool import Connection
 
 _COLUMNS = "account, scope, until_at, tries, reason, kind, proof, since"
 

@@ -4,7 +4,8 @@ import hashlib
 import hmac
 from collections import Counter
 
-from services.sms_bridge.links import ALPHABET, LinkMint, code_hash
+from libs.common.bridge.codes import ALPHABET
+from libs.common.bridge.links import LinkMint, code_hash
 
 
 def test_a_code_is_eight_characters_of_base62() -> None:

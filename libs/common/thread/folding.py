@@ -1,4 +1,4 @@
-"""What statuses of providers come to: for the messages, for others, and for whom to tell. No I/O; ``libs.common.db.statuses`` brings it about.
+"""What statuses of providers come to: for the messages, for others, and for whom to tell. No I/O; ``libs.common.thread.statuses`` brings it about.
 
 A failure says whose fault it is (``libs.common.providers``). What another way or another try may mend is no end of the message but a refusal, told to
 the router, which decides again; what concerns others is kept for them: the window by the time of the send, the address, the template, the
@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
-from libs.common.db.messages import LockedMessage, told
-from libs.common.db.pricing import Pricing, pricing_of
+from libs.common.accounts.rows import EVERY_ACCOUNT, Key
 from libs.common.directory.consents import Stopped
 from libs.common.directory.marks import MarkChannel, Sign
 from libs.common.directory.recipients import Unreached
@@ -31,9 +30,10 @@ from libs.common.faults import (
     stops_marketing,
     way_on,
 )
-from libs.common.ladder import Failed, Reached, Rung, advance
 from libs.common.providers import meta, twilio
-from libs.common.send_rows import EVERY_ACCOUNT, Key
+from libs.common.thread.message_status import Failed, Reached, Rung, advance
+from libs.common.thread.messages import LockedMessage, told
+from libs.common.thread.pricing import Pricing, pricing_of
 
 Provider = Literal["meta", "sms"]
 _UNSETTLED = frozenset({"pending", "sent"})

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.ladder import Failed, MessageState, Reached, advance
+from libs.common.thread.message_status import Failed, MessageState, Reached, advance
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
 Event = Reached | Failed
