@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from libs.common.db.pool import Connection
-from libs.common.directory.changes import change as change_of
-from libs.common.directory.claiming import claim, give_up, inherit
-from libs.common.directory.holdings import Person
 from libs.common.directory.identities import finish, open_register
-from libs.common.directory.identity_rows import load_sharing
-from libs.common.directory.register import Register
+from libs.common.directory.identity_changes import change as change_of
+from libs.common.directory.identity_history import Person
+from libs.common.directory.identity_queries import load_sharing
+from libs.common.directory.identity_register import Register
+from libs.common.directory.phone_claims import claim, give_up, inherit
 from libs.common.events.directory import CustomerUpserted
 from libs.common.phone import canonical, same_line
 from libs.common.storable import storable

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from libs.common.accounts.cover_queries import forget_edges, forget_refusals, forget_resends
 from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
-from libs.common.directory.identity_rows import forget_notices
-from libs.common.directory.marks import forget_marks
+from libs.common.directory.address_marks import forget_marks
+from libs.common.directory.identity_queries import forget_notices
 from libs.common.events.topics import OUTBOUND_INTENTS
 from libs.common.halving import Portion
 from libs.common.kafka.parked_queries import forget_parked

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from libs.common.db.pool import Pool
-from libs.common.directory.merging import move_some, put_off
+from libs.common.directory.merge_slices import move_some, put_off
 from libs.common.logging import get_logger
 from libs.common.transience import is_transient, ran_out_of_time
 

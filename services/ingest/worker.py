@@ -16,7 +16,7 @@ import orjson
 from libs.common import metrics
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
-from libs.common.directory.marks import Sign, clear
+from libs.common.directory.address_marks import Sign, clear
 from libs.common.errors import Transient
 from libs.common.events.directory import DirectoryChange
 from libs.common.events.inbound import InboundMessage

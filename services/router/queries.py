@@ -8,8 +8,8 @@ from uuid import UUID
 import orjson
 
 from libs.common.db.pool import Connection
+from libs.common.directory.address_marks import SMS_MARKS
 from libs.common.directory.addressing import Address, Known, address_of
-from libs.common.directory.marks import SMS_MARKS
 from libs.common.errors import Permanent
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from libs.common.accounts.rows import Key
 from libs.common.db.pool import Connection
-from libs.common.directory.marks import SMS_MARKS
+from libs.common.directory.address_marks import SMS_MARKS
 from libs.common.ids import callback_data, callback_without_org
 from libs.common.sending.rows import SendRow
 from libs.common.sms_reach import SmsReach, is_allowed

@@ -22,9 +22,9 @@ from libs.common.bridge.codes import CODE_LENGTH
 from libs.common.bridge.redis_slots import Slot
 from libs.common.countries import country_of
 from libs.common.db.pool import Connection
+from libs.common.directory.address_marks import MarkSource
 from libs.common.directory.conversations import stay
-from libs.common.directory.marks import MarkSource
-from libs.common.directory.recipients import Unreached, remember
+from libs.common.directory.recipient_faults import Unreached, remember
 from libs.common.events.outbound import OutboundRefused
 from libs.common.faults import RecipientFault
 from libs.common.gsm7 import economical, segments

@@ -13,7 +13,7 @@ from libs.common.db.pool import Connection, Pool
 from libs.common.directory import templates
 from libs.common.directory.addressing import Address
 from libs.common.directory.consents import Stopped, refused_marketing
-from libs.common.directory.recipients import Unreached, remember
+from libs.common.directory.recipient_faults import Unreached, remember
 from libs.common.directory.template_failures import Told, keep_told
 from libs.common.errors import Transient
 from libs.common.events.content import OutContent

@@ -10,7 +10,16 @@ import pytest_asyncio
 
 from libs.common.db.pool import Connection, open_pool
 from libs.common.db.schema import migrations
-from libs.common.directory.marks import SMS_MARKS, WHATSAPP_MARKS, Mark, MarkReason, Sign, clear, forget_marks, mark
+from libs.common.directory.address_marks import (
+    SMS_MARKS,
+    WHATSAPP_MARKS,
+    Mark,
+    MarkReason,
+    Sign,
+    clear,
+    forget_marks,
+    mark,
+)
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from libs.common.directory.marks import Mark, Sign, clear, mark
+from libs.common.directory.address_marks import Mark, Sign, clear, mark
 from libs.common.events.outbound import SmsCommand, WhatsappCommand
 from services.router.decide import decide
 from services.router.record import unpack

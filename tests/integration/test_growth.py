@@ -12,11 +12,11 @@ from libs.common.accounts import cover_queries as cover
 from libs.common.accounts import pauses
 from libs.common.db.pool import Pool, open_pool
 from libs.common.directory import consents, conversations
+from libs.common.directory.address_marks import forget_marks
 from libs.common.directory.conversations import Strange
-from libs.common.directory.identity_rows import forget_notices
-from libs.common.directory.marks import forget_marks
+from libs.common.directory.identity_queries import forget_notices
 from libs.common.directory.merge import Merge, merge_customers
-from libs.common.directory.merging import move_some
+from libs.common.directory.merge_slices import move_some
 from libs.common.kafka import parked_queries as parked
 from libs.common.sending import queries as sends
 from libs.common.thread import refusals

@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from libs.common.clock import utc_now
 from libs.common.db.pool import Pool, open_pool
-from libs.common.directory.marks import Mark, mark
-from libs.common.directory.recipients import Unreached, remember
+from libs.common.directory.address_marks import Mark, mark
+from libs.common.directory.recipient_faults import Unreached, remember
 from libs.common.errors import Transient
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED, WEBHOOKS
 from libs.common.faults import RecipientFault

@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.directory.merge import Merge, merge_customers
-from libs.common.directory.merging import move_some
-from libs.common.directory.recipients import Unreached, remember
+from libs.common.directory.merge_slices import move_some
+from libs.common.directory.recipient_faults import Unreached, remember
 from libs.common.faults import RecipientFault
 from libs.common.providers import twilio
 from libs.common.thread.messages import lock_messages

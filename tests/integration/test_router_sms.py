@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from libs.common.directory.marks import Mark, MarkReason, Sign, clear, mark
+from libs.common.directory.address_marks import Mark, MarkReason, Sign, clear, mark
 from tests.support.router import NOW, Garage, Router, stored
 
 pytestmark = pytest.mark.usefixtures("log_lines")

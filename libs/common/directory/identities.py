@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from libs.common.db.locks import IDENTITIES, lock
-from libs.common.directory import changes, claiming, conversations
+from libs.common.directory import conversations, identity_changes, phone_claims
 from libs.common.directory.conversations import Address, Strange
-from libs.common.directory.holdings import Origin, Person, Source
-from libs.common.directory.identity_rows import (
+from libs.common.directory.identity_history import Origin, Person, Source
+from libs.common.directory.identity_queries import (
     end_links,
     end_links_of,
     keep_notices,
@@ -24,8 +24,8 @@ from libs.common.directory.identity_rows import (
     write_customers,
     write_identities,
 )
+from libs.common.directory.identity_register import Cut, Id, Notice, Register, Sighting
 from libs.common.directory.merge import Merge, merge_customers
-from libs.common.directory.register import Cut, Id, Notice, Register, Sighting
 from libs.common.errors import Transient
 from libs.common.ids import identity_lock
 from libs.common.phone import canonical, from_wa_id, spellings
@@ -131,12 +131,12 @@ async def resolve(db: "Connection", told: Sequence[Sighting | Notice], now: date
         [*enumerate(told), *((-1, n) for n in kept)], key=lambda p: (p[1].at, isinstance(p[1], Sighting))
     ):
         if isinstance(one, Notice):
-            found[place], ended = changes.change(register, one)
+            found[place], ended = identity_changes.change(register, one)
             cuts += ended
         else:
             found[place] = register.see(one)
     for notice in sorted(register.notices, key=lambda n: n.at):
-        person, ended = changes.change(register, notice)
+        person, ended = identity_changes.change(register, notice)
         cuts += ended
         found |= {place: person for place, one in enumerate(told) if one == notice and person is not None}
     await finish(db, register, cuts)
@@ -163,9 +163,9 @@ async def finish(db: "Connection", register: Register, cuts: Sequence[Cut] = ())
     """Write all that changed, and what follows from it for merged, parted and moved customers."""
     if register.freed:
         await load_sharing(db, register, {(one.person.org_id, one.line) for one in register.freed})
-        claiming.inherit(register)
+        phone_claims.inherit(register)
     parted = [
-        (changes.part(register, cut, first), messages)
+        (identity_changes.part(register, cut, first), messages)
         for cut in cuts
         for first, messages in await _strangers(db, register, cut)
     ]

@@ -2,7 +2,7 @@
 
 Where both have a conversation with the same business number, the two become one: its window is the later of both, one bridge slot remains, and
 every id leads to it. That is effective with the commit, and costs the same however long the threads are. The rows of the thread follow in slices
-(``libs.common.directory.merging``); until they have, readers resolve ids through ``conversation_aliases``, and the order of sends goes over both
+(``libs.common.directory.merge_slices``); until they have, readers resolve ids through ``conversation_aliases``, and the order of sends goes over both
 (``libs.common.sending.holding``). The links that lead to either end: whoever has one may be the wrong person for half of it. A conversation that merely
 gets another customer keeps its links.
 

@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
 from libs.common.accounts.rows import EVERY_ACCOUNT, Key
+from libs.common.directory.address_marks import MarkChannel, Sign
 from libs.common.directory.consents import Stopped
-from libs.common.directory.marks import MarkChannel, Sign
-from libs.common.directory.recipients import Unreached
+from libs.common.directory.recipient_faults import Unreached
 from libs.common.directory.templates import Used
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, RefusalReason
 from libs.common.faults import (

@@ -21,9 +21,9 @@ from libs.common import metrics
 from libs.common.accounts import pauses
 from libs.common.db.locks import PROVIDER_IDS, lock
 from libs.common.db.pool import Connection
+from libs.common.directory.address_marks import clear
 from libs.common.directory.consents import refused_marketing
-from libs.common.directory.marks import clear
-from libs.common.directory.recipients import remember
+from libs.common.directory.recipient_faults import remember
 from libs.common.directory.template_failures import keep_told
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import read_callback

@@ -1,6 +1,6 @@
 """Failures that lie with a recipient, remembered so that the next intent does not buy the same one.
 
-The address is marked (``libs.common.directory.marks``). A STOP that the SMS provider tells of is a withdrawn consent as well, with its trail in the
+The address is marked (``libs.common.directory.address_marks``). A STOP that the SMS provider tells of is a withdrawn consent as well, with its trail in the
 audit log; it holds for the number that replied STOP. Whoever has another number by now is not bound by it.
 """
 
@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from libs.common.directory.address_marks import Mark, MarkChannel, MarkSource, addresses_of, mark
 from libs.common.directory.conversations import stay
-from libs.common.directory.marks import Mark, MarkChannel, MarkSource, addresses_of, mark
 from libs.common.faults import RecipientFault
 from libs.common.phone import canonical
 

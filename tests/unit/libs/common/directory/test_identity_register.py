@@ -5,10 +5,10 @@ from uuid import UUID
 
 import pytest
 
-from libs.common.directory.changes import change
-from libs.common.directory.claiming import claim, inherit
-from libs.common.directory.holdings import Person
-from libs.common.directory.register import Notice, Register, Sighting
+from libs.common.directory.identity_changes import change
+from libs.common.directory.identity_history import Person
+from libs.common.directory.identity_register import Notice, Register, Sighting
+from libs.common.directory.phone_claims import claim, inherit
 
 ORG = "acme"
 OLD, NEW, BRAZIL = "+447700900111", "+447700900222", "+5511990000001"

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from libs.common.directory.holdings import Holding, Person
-from libs.common.directory.register import Id, Notice, Register
+from libs.common.directory.identity_history import Holding, Person
+from libs.common.directory.identity_register import Id, Notice, Register
 from libs.common.errors import Transient
 from libs.common.phone import canonical, spellings
 

@@ -9,8 +9,8 @@ Law 3: the same notice said again changes nothing, so that it may be said whenev
 from collections.abc import Iterable
 from datetime import datetime
 
-from libs.common.directory.holdings import Holding, Person
-from libs.common.directory.register import INSTANT, Cut, Moved, Notice, Register, Sighting
+from libs.common.directory.identity_history import Holding, Person
+from libs.common.directory.identity_register import INSTANT, Cut, Moved, Notice, Register, Sighting
 from libs.common.phone import canonical
 
 

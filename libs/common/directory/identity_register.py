@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import NamedTuple
 from uuid import UUID
 
-from libs.common.directory.holdings import History, Holding, Origin, Person, Source
+from libs.common.directory.identity_history import History, Holding, Origin, Person, Source
 from libs.common.phone import canonical, same_line
 
 INSTANT = timedelta(microseconds=1)
