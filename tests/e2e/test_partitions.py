@@ -30,7 +30,7 @@ async def test_a_day_goes_on_after_partitions_were_added_and_every_conversation_
             assert (refused.returncode, "no partitions were added" in refused.stderr) == (2, True)
 
         async def all_are_seen() -> bool:
-            return len(await system.told.ends(f"{servers.topic_prefix}webhooks.v1")) == MANY
+            return len(await system.ends(f"{servers.topic_prefix}webhooks.v1")) == MANY
 
         adding = asyncio.create_task(asyncio.to_thread(transom, "topics", "--partitions", str(MANY), env=env))
         await system.quiet()

@@ -1,4 +1,4 @@
-"""An ear on every topic of a system: what was told, command or dead letter, in the order in which it came."""
+"""Every record of a system's topics, commands and dead letters among them, in the order in which they came."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from libs.common.kafka.lenient import allow_stray_header_keys
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.kafka.records import RawRecord
+from libs.common.kafka.topic_tail import TopicTail
 from tests.support.topics import EVERY_TOPIC
 
 PATIENCE_SECONDS = 60.0
@@ -28,26 +29,25 @@ class Heard:
     headers: Mapping[str, str]
     event: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, record: RawRecord) -> Self:
+        headers = {key: (value or b"").decode(errors="replace") for key, value in record.headers}
+        return cls(
+            record.topic, record.partition, record.offset, record.key, record.value, headers, _object(record.value)
+        )
+
 
 class Listener:
     """Hears everything under a prefix from its beginning. An async context manager."""
 
     def __init__(self, bootstrap: str, prefix: str) -> None:
-        allow_stray_header_keys()
-        self._prefix = prefix
         self._heard: list[Heard] = []
         self._news = asyncio.Condition()
-        self._consumer = AIOKafkaConsumer(
-            *(prefix + topic.name for topic in EVERY_TOPIC),
-            bootstrap_servers=bootstrap,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=50,
-            metadata_max_age_ms=2_000,  # partitions may be added
-        )
+        self._tail = TopicTail(KafkaConnection(bootstrap, prefix), EVERY_TOPIC, Heard.of, offsets={})
         self._listening: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._consumer.start()
+        await self._tail.__aenter__()
         self._listening = asyncio.create_task(self._listen())
         return self
 
@@ -58,7 +58,7 @@ class Listener:
             self._listening.cancel()
             with suppress(asyncio.CancelledError):
                 await self._listening
-        await self._consumer.stop()
+        await self._tail.__aexit__(kind, error, trace)
 
     def all(self, topic: str, **fields: object) -> list[Heard]:
         """What was heard so far on a topic with these values in these fields of the event."""
@@ -84,21 +84,8 @@ class Listener:
             ) from None
         return found[times - 1]
 
-    async def ends(self, name: str) -> dict[TopicPartition, int]:
-        """The end of each partition of a topic, by its name on the broker."""
-        partitions = self._consumer.partitions_for_topic(name) or set()
-        found: dict[TopicPartition, int] = await self._consumer.end_offsets(
-            [TopicPartition(name, partition) for partition in partitions]
-        )
-        return found
-
     async def _listen(self) -> None:
-        async for record in self._consumer:
-            headers = {key: value.decode(errors="replace") for key, value in record.headers}
-            topic = record.topic.removeprefix(self._prefix)
-            heard = Heard(
-                topic, record.partition, record.offset, record.key, record.value, headers, _object(record.value)
-            )
+        async for heard in self._tail:
             async with self._news:
                 self._heard.append(heard)
                 self._news.notify_all()

@@ -119,6 +119,9 @@ class System:
             )
             await self._producer.start()
             opening.push_async_callback(self._producer.stop)
+            self._offsets = await opening.enter_async_context(
+                AIOKafkaConsumer(bootstrap_servers=self.servers.kafka_bootstrap)
+            )
             self._admin = AIOKafkaAdminClient(bootstrap_servers=self.servers.kafka_bootstrap)
             await self._admin.start()
             opening.push_async_callback(self._admin.close)
@@ -288,16 +291,24 @@ class System:
             name = self.servers.topic_prefix + topic
             group = f"{self.servers.topic_prefix}{CONSUMED[topic]}.{topic}"
             committed = await self._admin.list_consumer_group_offsets(group)
-            for place, end in (await self.told.ends(name)).items():
+            for place, end in (await self.ends(name)).items():
                 done = committed[place].offset if place in committed else 0
                 found[topic, place.partition] = (end - max(done, 0), end)
+        return found
+
+    async def ends(self, name: str) -> dict[TopicPartition, int]:
+        """The end of each partition of a topic, by its name on the broker."""
+        assert self._admin is not None
+        (topic,) = await self._admin.describe_topics([name])
+        places = [TopicPartition(name, partition["partition"]) for partition in topic["partitions"]]
+        found: dict[TopicPartition, int] = await self._offsets.end_offsets(places)
         return found
 
     async def lose(self, *topics: str) -> None:
         """What lies in these topics is gone, as when its retention has passed."""
         assert self._admin is not None
         for topic in topics:
-            ends = await self.told.ends(self.servers.topic_prefix + topic)
+            ends = await self.ends(self.servers.topic_prefix + topic)
             await self._admin.delete_records({place: RecordsToDelete(before_offset=end) for place, end in ends.items()})
 
     async def members(self, topic: str) -> int:
@@ -317,7 +328,7 @@ class System:
         """As if nothing had ever been consumed. No service may run."""
         for topic, service in CONSUMED.items():
             group = f"{self.servers.topic_prefix}{service}.{topic}"
-            places = await self.told.ends(self.servers.topic_prefix + topic)
+            places = await self.ends(self.servers.topic_prefix + topic)
             await commit_from_the_start(self.servers.kafka_bootstrap, group, list(places))
 
     def lines(self, name: str = "*") -> list[dict[str, Any]]:

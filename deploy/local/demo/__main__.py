@@ -18,14 +18,15 @@ from rich.text import Text
 from deploy.cli.load import load_into
 from deploy.cli.one_machine import SANDBOX_URL
 from deploy.local.demo.garage import Garage
-from deploy.local.demo.loan import borrowed
+from deploy.local.demo.isolated_env import isolated_env
 from deploy.local.demo.story import Story
-from deploy.local.demo.witness import StoryError, Witness
+from deploy.local.demo.topic_watcher import StoryError, TopicWatcher
 from deploy.local.environment import kafka_connection, without_password
 from deploy.local.register import register
 from deploy.local.sandbox.client import SandboxClient, SandboxError
 from deploy.local.up import Running, interrupt_on_signals, system
 from libs.common.errors import ConfigurationError, TransomError
+from libs.common.kafka.producer import Producer
 
 SHORT_DAY = {
     # From the customer's message to the decision on the reply it must stay open, less the second that Meta's whole seconds
@@ -60,7 +61,7 @@ def main() -> int:
     interrupt_on_signals()
     folder = Path(tempfile.mkdtemp(prefix="transom-demo-"))
     try:
-        with borrowed(os.environ, console) as given:
+        with isolated_env(os.environ, console) as given:
             console.print("[dim]starting servers, four services and the sandbox[/dim]")
             with system(folder, given=given | SHORT_DAY, console=console, lasting=False) as running:
                 asyncio.run(_play(running, folder, Timeline(console)))
@@ -89,14 +90,16 @@ async def _play(running: Running, folder: Path, timeline: Timeline) -> None:
     timeline.tell("servers", _what_runs(env))
     await load_into(env["TRANSOM_POSTGRES_DSN"], garage.write(folder / "garage.yaml"))
     await register(env[SANDBOX_URL], env["TRANSOM_POSTGRES_DSN"])
+    kafka = kafka_connection(env, "transom-demo")
     async with (
         SandboxClient(env[SANDBOX_URL]) as sandbox,
-        Witness(kafka_connection(env, "transom-demo"), garage.org_id) as witness,
+        TopicWatcher(kafka, garage.org_id) as watcher,
+        Producer(kafka) as producer,
     ):
         shaken = await sandbox.verify_webhook()
         if not shaken["verified"]:
             raise StoryError(f"ingest did not answer Meta's handshake: {shaken}")
-        await Story(garage, witness, sandbox, timeline.tell).play()
+        await Story(garage, watcher, producer, sandbox, timeline.tell).play()
 
 
 def _what_runs(env: Mapping[str, str]) -> str:

@@ -8,11 +8,15 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+import orjson
+
 from deploy.local.demo.garage import BUSINESS_PHONE, CUSTOMER_PHONE, PORTAL_HOST, TEMPLATE, Garage
-from deploy.local.demo.witness import Happened, StoryError, Witness
+from deploy.local.demo.topic_watcher import PublicEvent, StoryError, TopicWatcher
 from deploy.local.sandbox.client import SandboxClient
 from deploy.local.sandbox.segments import BASIC, EXTENDED
 from libs.common.clock import utc_now
+from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_DECISIONS, OUTBOUND_INTENTS
+from libs.common.kafka.producer import Producer, Record
 
 ONE_SEGMENT = 160
 Tell = Callable[[str, str], None]
@@ -24,7 +28,8 @@ class Story:
     """One run. ``play`` raises StoryError at the first step that does not come true."""
 
     garage: Garage
-    witness: Witness
+    watcher: TopicWatcher
+    producer: Producer
     sandbox: SandboxClient
     tell: Tell
     conversation_id: str = ""
@@ -42,11 +47,11 @@ class Story:
         await self._customer_writes("Sorry, here I am!")
         await self._session("No problem. The Golf waits for you.", until="delivered")
 
-    async def _customer_writes(self, text: str) -> Happened:
-        before = self.witness.count("inbound.messages.v1", lambda _: True)
+    async def _customer_writes(self, text: str) -> PublicEvent:
+        before = self.watcher.count(INBOUND_MESSAGES)
         wrote = await self.sandbox.customer_writes(self.garage.phone_number_id, CUSTOMER_PHONE, text=text)
-        told = await self.witness.sees(
-            "inbound.messages.v1", "the customer's message", lambda e: e["provider_id"] == wrote["wamid"]
+        told = await self.watcher.wait_for(
+            INBOUND_MESSAGES, "the customer's message", lambda e: e["provider_id"] == wrote["wamid"]
         )
         _hold(told["content"] == {"kind": "text", "text": text}, "the inbound message carries the customer's words")
         _hold(told["window"]["open"], "the customer's message opens the window")
@@ -132,12 +137,12 @@ class Story:
             "content": content,
             "created_at": utc_now().isoformat(),
         }
-        await self.witness.say("outbound.intents.v1", intent, key=self.conversation_id)
+        await self.producer.publish([Record(OUTBOUND_INTENTS, self.conversation_id.encode(), orjson.dumps(intent))])
         return intent_id
 
-    async def _decided(self, intent_id: str, route: str, reason: str) -> Happened:
-        decision = await self.witness.sees(
-            "outbound.decisions.v1", f"a decision on intent {intent_id}", lambda e: e["intent_id"] == intent_id
+    async def _decided(self, intent_id: str, route: str, reason: str) -> PublicEvent:
+        decision = await self.watcher.wait_for(
+            OUTBOUND_DECISIONS, f"a decision on intent {intent_id}", lambda e: e["intent_id"] == intent_id
         )
         found = (decision["route"], decision["reason"], decision["attempt"])
         _hold(found == (route, reason, 1), f"the decision is {route}/{reason} at the first attempt, not {found}")
@@ -147,8 +152,8 @@ class Story:
         """``at_least``: a later rung tells the earlier ones as well, for Meta may leave them out."""
         ladder = ("sent", "delivered", "read")
         fine = ladder[ladder.index(status) :] if at_least else (status,)
-        update = await self.witness.sees(
-            "delivery.updates.v1",
+        update = await self.watcher.wait_for(
+            DELIVERY_UPDATES,
             f"{status} of message {message_id}",
             lambda e: e["message_id"] == message_id and e["status"] in (*fine, "failed"),
         )

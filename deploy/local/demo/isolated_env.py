@@ -1,6 +1,6 @@
-"""What the demo borrows on servers that run already: topics under a prefix and a database of its own, given back afterwards.
+"""An environment for the demo on servers that run already: a topic prefix and a database of its own, removed afterwards.
 
-Sharing the database that is there would share its work too: the demo's senders would send another system's messages to the sandbox.
+A shared database would mean shared work: the demo's senders would send another system's messages to the sandbox.
 """
 
 import asyncio
@@ -23,32 +23,32 @@ _CONNECT_SECONDS = 5.0
 
 
 @contextmanager
-def borrowed(environ: Mapping[str, str], console: Console) -> Iterator[dict[str, str]]:
-    """The variables of ``environ`` that say where servers are, changed so that nothing of the demo meets anything else there.
+def isolated_env(environ: Mapping[str, str], console: Console) -> Iterator[dict[str, str]]:
+    """The variables of ``environ`` that say where the servers are, with the demo's own prefix and database in them.
 
-    Leave it when the system is down. What cannot be given back is named on ``console``. Raises ConfigurationError in one line.
+    Leave it when the system is down. What cannot be removed is named on ``console``. Raises ConfigurationError in one line.
     """
     given = {name: value for name, value in environ.items() if name.startswith(_OF_SERVERS) and value}
     name = f"transom_demo_{secrets.token_hex(4)}"
     if "TRANSOM_KAFKA_BOOTSTRAP" in given:
         given["TRANSOM_TOPIC_PREFIX"] = f"{name}."
-    theirs = given.get("TRANSOM_POSTGRES_DSN")
-    if theirs is not None:
-        asyncio.run(_create(theirs, name))
-        given["TRANSOM_POSTGRES_DSN"] = re.sub(r"^(\w+://[^/?]*)(/[^?]*)?", rf"\1/{name}", theirs)
+    shared_dsn = given.get("TRANSOM_POSTGRES_DSN")
+    if shared_dsn is not None:
+        asyncio.run(_create(shared_dsn, name))
+        given["TRANSOM_POSTGRES_DSN"] = re.sub(r"^(\w+://[^/?]*)(/[^?]*)?", rf"\1/{name}", shared_dsn)
     try:
         yield given
     finally:
         if "TRANSOM_KAFKA_BOOTSTRAP" in given:
-            with _or_told(console, f"topics {name}.*"):
+            with _or_reported(console, f"topics {name}.*"):
                 asyncio.run(delete(kafka_connection(given, "transom-demo")))
-        if theirs is not None:
-            with _or_told(console, f"the database {name}"):
-                asyncio.run(_drop(theirs, name))
+        if shared_dsn is not None:
+            with _or_reported(console, f"the database {name}"):
+                asyncio.run(_drop(shared_dsn, name))
 
 
 @contextmanager
-def _or_told(console: Console, what: str) -> Iterator[None]:
+def _or_reported(console: Console, what: str) -> Iterator[None]:
     try:
         yield
     except (ConfigurationError, asyncpg.PostgresError, OSError) as error:
