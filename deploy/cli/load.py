@@ -19,9 +19,9 @@ from libs.common.events.directory import (
     OrgCredit,
     OrgUpserted,
 )
+from libs.common.sanitize import sanitize
 from libs.common.settings import PostgresSettings
 from libs.common.settings import load as load_settings
-from libs.common.storable import storable
 from services.ingest import directory
 
 Place = tuple[str | int, ...]
@@ -77,7 +77,7 @@ def _templates(loaded: Loaded, now: datetime) -> Iterator[tuple[Any, ...]]:
                 yield (
                     *(org.org_id, waba_id, template.name, template.language),
                     *(template.category, template.parameter_format, template.status),
-                    *(storable(template.body), storable(template.header), storable(template.buttons), now),
+                    *(sanitize(template.body), sanitize(template.header), sanitize(template.buttons), now),
                 )
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from libs.common.db.locks import CLAIMS, lock
 from libs.common.db.pool import Connection
 from libs.common.events.directory import DirectoryChange, NumberRemoved, NumberUpserted, OrgUpserted
-from libs.common.storable import storable
+from libs.common.sanitize import sanitize
 from services.ingest import directory_queries as sql
 from services.ingest import moves
 from services.ingest.directory_queries import NumberRow
@@ -67,7 +67,7 @@ async def tell_orgs(db: Connection, orgs: Sequence[tuple[int, OrgUpserted]]) -> 
     await sql.upsert_orgs(
         db,
         [
-            (c.org_id, storable(c.name), c.sms_number, c.sms_active, storable(c.portal_host), storable(c.policy), c.at)
+            (c.org_id, sanitize(c.name), c.sms_number, c.sms_active, sanitize(c.portal_host), sanitize(c.policy), c.at)
             for c in newest.values()
         ],
     )

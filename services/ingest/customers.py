@@ -19,7 +19,7 @@ from libs.common.directory.identity_register import Register
 from libs.common.directory.phone_claims import claim, give_up, inherit
 from libs.common.events.directory import CustomerUpserted
 from libs.common.phone import canonical, same_line
-from libs.common.storable import storable
+from libs.common.sanitize import sanitize
 from services.ingest.claims import Refused
 
 
@@ -51,7 +51,7 @@ def _tell(register: Register, person: Person, change: CustomerUpserted) -> None:
     told = change.model_fields_set
     person.origin, person.upserted_at = "directory", change.at
     if "name" in told:
-        person.name = None if change.name is None else storable(change.name)
+        person.name = None if change.name is None else sanitize(change.name)
     if "phone" not in told:
         return
     before, person.told_phone = person.told_phone, change.phone

@@ -29,7 +29,7 @@ from libs.common.events.directory import (
     OrgCredit,
     OrgUpserted,
 )
-from libs.common.storable import storable
+from libs.common.sanitize import sanitize
 from services.ingest import claims
 from services.ingest import directory_queries as sql
 from services.ingest.claims import Refused
@@ -124,4 +124,4 @@ def _stamp(at: datetime) -> str:
 
 
 def _clean(text: str | None) -> str | None:
-    return None if text is None else storable(text)
+    return None if text is None else sanitize(text)

@@ -24,7 +24,7 @@ import orjson
 
 from libs.common.events.inbound import MetaWebhook
 from libs.common.nesting import DEEPEST, is_deeper, text_is_deeper
-from libs.common.storable import storable
+from libs.common.sanitize import sanitize
 from services.ingest import template_news
 from services.ingest.cards import Cards
 
@@ -80,7 +80,7 @@ def parse(body: bytes | bytearray) -> Any:
     if text_is_deeper(body, DEEPEST):
         raise UnreadableError
     try:
-        return storable(json.loads(body.decode(), parse_constant=_no_constant))
+        return sanitize(json.loads(body.decode(), parse_constant=_no_constant))
     except (json.JSONDecodeError, UnicodeDecodeError, NotJsonError):
         raise NotJsonError from None
     except ValueError:  # Python's own limit on the digits of a number

@@ -14,7 +14,7 @@ from libs.common.errors import Undecodable
 from libs.common.events.base import event_type, misfit, read_json_object
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.nesting import is_deeper
-from libs.common.storable import storable
+from libs.common.sanitize import sanitize
 from libs.common.thread.statuses import ProviderStatus
 from services.ingest import notices, sharing, template_news, translate, twilio
 from services.ingest.fields import (
@@ -89,11 +89,11 @@ def understand(value: bytes | None, *, reaction_opens: bool) -> Understood:
     match event_type(found):
         case MetaWebhook.TYPE:
             # U+0000 is legal JSON and no PostgreSQL text; it can only come escaped
-            clean = storable(found) if b"\\u0000" in (value or b"") else found
+            clean = sanitize(found) if b"\\u0000" in (value or b"") else found
             return _of_meta(clean, reaction_opens=reaction_opens)
         case TwilioStatusWebhook.TYPE:
             try:
-                webhook = TwilioStatusWebhook.model_validate(storable(found))
+                webhook = TwilioStatusWebhook.model_validate(sanitize(found))
             except ValidationError as error:
                 raise misfit(error) from None
             status = twilio.understand_status(webhook)

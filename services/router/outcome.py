@@ -12,7 +12,7 @@ from libs.common.events.content import OutTemplate, TemplateFields
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import Channel, OutboundRefused, Route, SmsCommand, WhatsappCommand
 from libs.common.phone import dialled, normalise
-from libs.common.storable import storable
+from libs.common.sanitize import sanitize
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, closed_by
 from services.router.facts import Facts
 from services.router.record import dumps, pack, stored
@@ -88,7 +88,7 @@ def outcome(case: Case, decision: Decision, now: datetime) -> Outcome:
         message_channel=_message_channel(intent, decision),
         kind=kind,
         actor=actor,
-        user_id=user_id if user_id is None else storable(user_id),
+        user_id=user_id if user_id is None else sanitize(user_id),
         sequence=case.sequence,
         status=status,
         failure=failure,

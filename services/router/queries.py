@@ -14,8 +14,8 @@ from libs.common.errors import Permanent
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.phone import canonical, normalise, same_line
+from libs.common.sanitize import sanitize
 from libs.common.sms_reach import is_allowed
-from libs.common.storable import storable
 from libs.common.thread.message_status import Status
 from services.router.facts import Facts, TemplateFacts
 from services.router.outcome import Outcome
@@ -135,8 +135,8 @@ def _asked(question: Question) -> tuple[Any, ...]:
     if isinstance(intent, BadIntent):
         return intent.org_id, intent.intent_id, attempt, intent.conversation_id, None, None, None, None
     template = intent.content if isinstance(intent.content, OutTemplate) else intent.fallback_template
-    name, language = (None, None) if template is None else (storable(template.name), storable(template.language))
-    number = None if intent.to is None else storable(intent.to.phone_number_id)
+    name, language = (None, None) if template is None else (sanitize(template.name), sanitize(template.language))
+    number = None if intent.to is None else sanitize(intent.to.phone_number_id)
     phone = _named(intent)
     line = None if phone is None else canonical(phone)
     return intent.org_id, intent.intent_id, attempt, intent.conversation_id, number, line, name, language

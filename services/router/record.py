@@ -16,7 +16,7 @@ from libs.common.errors import Permanent
 from libs.common.events.base import misfit
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import OutboundRefused
-from libs.common.storable import storable
+from libs.common.sanitize import sanitize
 from services.router.facts import Facts, facts_from_json, facts_to_json
 
 VERSION = 1
@@ -30,7 +30,7 @@ def dumps(value: Any) -> bytes:
 def stored(json: bytes) -> str:
     """The same JSON as PostgreSQL can store it: U+0000 becomes U+FFFD (orjson and pydantic let no lone surrogate in)."""
     if b"\\u0000" in json:
-        json = orjson.dumps(storable(orjson.loads(json)))
+        json = orjson.dumps(sanitize(orjson.loads(json)))
     return json.decode()
 
 

@@ -10,9 +10,9 @@ from libs.common.accounts.rows import Key
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import SMS_MARKS
 from libs.common.ids import callback_data, callback_without_org
+from libs.common.sanitize import sanitize
 from libs.common.sending.rows import SendRow
 from libs.common.sms_reach import SmsReach, is_allowed
-from libs.common.storable import storable
 from libs.common.thread.statuses import ProviderId
 from libs.common.window import Window
 from services.sms_bridge.gate import Facts
@@ -294,7 +294,7 @@ async def write_bridges(db: Connection, bridges: Sequence[BridgeMessage], now: d
         rows = [
             (
                 *(b.org_id, b.message_id, b.conversation_id, b.account),
-                *(storable({"kind": "text", "text": b.masked}), b.parent_id, b.attempt),
+                *(sanitize({"kind": "text", "text": b.masked}), b.parent_id, b.attempt),
             )
             for b in sorted(bridges, key=lambda b: (b.org_id, b.message_id))
         ]

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from libs.common.events.outbound import SmsCommand
+from libs.common.sanitize import sanitize
 from libs.common.sending.rows import NewSend
-from libs.common.storable import storable
 
 
 def as_sends(commands: Sequence[SmsCommand]) -> list[NewSend]:
@@ -17,7 +17,7 @@ def as_sends(commands: Sequence[SmsCommand]) -> list[NewSend]:
             conversation_id=command.conversation_id,
             sequence=command.sequence,
             account=command.from_number,
-            command=storable(command.model_dump(mode="json")),
+            command=sanitize(command.model_dump(mode="json")),
             expires_at=command.expires_at,
         )
         for command in commands

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from libs.common.events.base import misfit
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.kafka.records import RawRecord
+from libs.common.sanitize import sanitize
 from libs.common.sending.line import Line
 from libs.common.sending.rows import NewSend
-from libs.common.storable import storable
 from services.whatsapp_sender.carrier import CONTENT
 from services.whatsapp_sender.gate import Ready
 
@@ -46,7 +46,7 @@ def new_send(command: WhatsappCommand) -> NewSend:
         conversation_id=command.conversation_id,
         sequence=command.sequence,
         account=command.phone_number_id,
-        command=storable(command.model_dump(mode="json")),
+        command=sanitize(command.model_dump(mode="json")),
         expires_at=command.expires_at,
         template=command.route == "template",
         not_before=command.not_before,

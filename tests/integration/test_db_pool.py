@@ -9,7 +9,7 @@ from deploy.local.servers.postgres import PostgresServer
 from libs.common.db.errors import transient_db
 from libs.common.db.pool import Pool, open_pool
 from libs.common.errors import ConfigurationError, Transient
-from libs.common.storable import storable
+from libs.common.sanitize import sanitize
 
 NEVER = 20.0  # whoever still waits then hangs; the limits under test are two seconds and less
 
@@ -54,8 +54,8 @@ async def test_an_id_read_from_the_database_can_be_part_of_json(database: str) -
 async def test_what_is_storable_is_stored(database: str) -> None:
     odd = {"te\x00xt": "\ud83d and \x00"}
     async with opened(database) as pool, pool.acquire() as db:
-        assert await db.fetchval("select $1::jsonb", storable(odd)) == storable(odd)
-        assert await db.fetchval("select $1::text", storable(odd["te\x00xt"])) == "\ufffd and \ufffd"
+        assert await db.fetchval("select $1::jsonb", sanitize(odd)) == sanitize(odd)
+        assert await db.fetchval("select $1::text", sanitize(odd["te\x00xt"])) == "\ufffd and \ufffd"
 
 
 async def test_sessions_are_in_utc_without_jit_and_say_who_they_are(database: str) -> None:

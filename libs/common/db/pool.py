@@ -4,7 +4,7 @@ Rule 1: a command that times out or is cancelled takes its connection with it. A
 Rule 2: sessions carry no state (no session locks, no SET, no LISTEN), so giving a connection back asks the server nothing.
 Rule 3: a pool knows the server's clock. It is measured on every new connection, and once a second on one that is taken; so nothing is
         said to a server, after a failover neither, whose clock was not asked.
-Rule 4: ``json`` and ``jsonb`` columns are Python values in both directions. Strings in them must be ``storable`` first.
+Rule 4: ``json`` and ``jsonb`` columns are Python values in both directions. Strings in them pass ``sanitize`` first.
 """
 
 import asyncio

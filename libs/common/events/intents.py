@@ -17,7 +17,7 @@ from libs.common.events.base import Event, Part, event_type, faults, misfit, rea
 from libs.common.events.content import MAX_ID, OUT_KINDS, OutContent, TemplateFields
 from libs.common.events.fields import OrgId
 from libs.common.nesting import DEEPEST, text_is_deeper
-from libs.common.storable import storable
+from libs.common.sanitize import sanitize
 
 ActorKind = Literal["ai", "staff", "system"]
 MAX_USER_ID = 200
@@ -116,7 +116,7 @@ def _object(value: bytes | None) -> dict[str, Any]:
         if text_is_deeper(value or b"", DEEPEST):
             raise strictly from None
         try:
-            found = storable(json.loads(value or b"", parse_constant=_no_json))
+            found = sanitize(json.loads(value or b"", parse_constant=_no_json))
         except ValueError:
             raise strictly from None
         if not isinstance(found, dict):

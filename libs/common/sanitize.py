@@ -7,10 +7,10 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
 
 
-def storable(value: Any) -> Any:
+def sanitize(value: Any) -> Any:
     """The same value with U+0000 and lone surrogates replaced by U+FFFD in every string, keys included.
 
-    ``text`` and ``jsonb`` refuse both, and one customer's odd message must not fail a whole batch. What is storable already
+    ``text`` and ``jsonb`` refuse both, and one customer's odd message must not fail a whole batch. What PostgreSQL can store
     comes back equal (containers are copied); nothing else is changed.
     """
     if type(value) is str and value.isascii() and "\x00" not in value:
@@ -19,10 +19,10 @@ def storable(value: Any) -> Any:
         case str():
             return _UNSTORABLE.sub(REPLACEMENT, value)
         case dict():
-            return {storable(key): storable(item) for key, item in value.items()}
+            return {sanitize(key): sanitize(item) for key, item in value.items()}
         case list():
-            return [storable(item) for item in value]
+            return [sanitize(item) for item in value]
         case tuple():
-            return tuple(storable(item) for item in value)
+            return tuple(sanitize(item) for item in value)
         case _:
             return value
