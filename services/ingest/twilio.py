@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from libs.common.errors import Undecodable
 from libs.common.events.inbound import TwilioStatusWebhook
-from libs.common.providers.twilio import RUNGS
+from libs.common.providers.twilio import STATUSES
 from libs.common.thread.statuses import ProviderStatus
 
 MAX_FIELDS = 200
@@ -80,14 +80,14 @@ def understand_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
     status = form.get("MessageStatus") or form.get("SmsStatus")
     if not sid or not account or not status:
         raise Undecodable("bad_status", "MessageSid, AccountSid or MessageStatus is missing")
-    rung = RUNGS.get(status)
-    if rung is None:
+    known = STATUSES.get(status)
+    if known is None:
         return None
     return ProviderStatus(
         provider="sms",
         account=account,
         provider_id=sid,
-        status=rung,
+        status=known,
         code=form.get("ErrorCode") or None,
         at=webhook.received_at,
         callback=webhook.ref,

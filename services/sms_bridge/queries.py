@@ -227,7 +227,7 @@ class Unheard(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """An id of a send; ``status`` and ``code`` of a status that came before the id was stored, in ladder terms, else None."""
+    """An id of a send; ``status`` and ``code`` of a status that came before the id was stored, in our words, else None."""
 
     account: str
     provider_id: str

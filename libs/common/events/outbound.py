@@ -120,7 +120,7 @@ class OutboundRefused(Event):
 
 
 class DeliveryUpdate(Event):
-    """``delivery.updates.v1``: a message's newest rung. A repeat tells the latest rung again, with the same ``seq``."""
+    """``delivery.updates.v1``: a message's newest status. A repeat carries the newest status again, with the same ``seq``."""
 
     TYPE: ClassVar[str] = "delivery.update.v1"
 

@@ -22,7 +22,7 @@ from libs.common.faults import (
 
 OPTED_OUT: Final = "21610"
 
-RUNGS: Final = {
+STATUSES: Final = {
     "sent": "sent",
     "delivered": "delivered",
     "read": "read",
@@ -30,7 +30,7 @@ RUNGS: Final = {
     "failed": "failed",
     "canceled": "failed",
 }
-"""Twilio's statuses in ladder terms. Accepted, scheduled, queued, sending and the like say nothing that a thread shows."""
+"""Our status for each of Twilio's. Accepted, scheduled, queued, sending and the like mean nothing that a thread shows."""
 
 # How long a mark lasts without a sign of life: a wrong one costs silence, a missing one a price and a failure with every message.
 _DAY = timedelta(days=1)

@@ -31,7 +31,7 @@ from libs.common.faults import (
     way_on,
 )
 from libs.common.providers import meta, twilio
-from libs.common.thread.message_status import Failed, Reached, Rung, advance
+from libs.common.thread.message_status import DeliveryStatus, Failed, Reached, advance
 from libs.common.thread.messages import LockedMessage, told
 from libs.common.thread.pricing import Pricing, pricing_of
 
@@ -260,5 +260,5 @@ def _ended_by_provider(message: LockedMessage, match: Match) -> bool:
 def _apply(message: LockedMessage, match: Match, status: ProviderStatus) -> None:
     if status.status == "failed":
         message.state = advance(message.state, Failed(match.attempt, "provider_refused", status.code, status.at))
-    elif status.status in get_args(Rung):
+    elif status.status in get_args(DeliveryStatus):
         message.state = advance(message.state, Reached(match.attempt, status.status, status.at))  # type: ignore[arg-type]  # narrowed by get_args

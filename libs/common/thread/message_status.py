@@ -1,12 +1,11 @@
-"""The status of an outbound message: a one-way ladder ``pending < sent < delivered < read``, or ``failed``.
+"""The status of an outbound message: it only moves forward through ``pending < sent < delivered < read``, or to ``failed``.
 
-Rule 1: a rung is never left downwards; ``read`` without ``delivered`` is fine (Meta implies the rungs below).
-Rule 2: a status counts only for the attempt it belongs to; an older attempt's late webhook says nothing about the present one, but that the
-customer has the message: ``delivered`` and ``read`` of any attempt are proof of that.
-Rule 3: a message that reached the customer cannot fail any more, and proof wins over a failure that a provider told and
-over ``unknown_outcome``. What we decided ourselves is not overwritten by a late webhook, but by ``read``. The failure's
-reason, code and time stay: they are history.
-Rule 4: ``seq`` grows by one with every move, and only then, so that a repeated or reordered webhook tells nothing new.
+Rule 1: a message never moves back. ``read`` without ``delivered`` is fine: Meta implies the statuses before it.
+Rule 2: a status counts only for the attempt it belongs to. The exception are ``delivered`` and ``read`` of an older attempt: they prove that the
+customer has the message.
+Rule 3: a message that reached the customer cannot fail any more. Such proof overrules a failure that a provider reported, and ``unknown_outcome``.
+A failure that we decided ourselves is overruled by ``read`` alone. The failure's reason, code and time stay as history.
+Rule 4: ``seq`` grows by one with every move, and only then. A repeated or reordered webhook changes nothing.
 No I/O, no clock.
 """
 
@@ -15,19 +14,19 @@ from datetime import datetime
 from typing import Literal
 
 Status = Literal["pending", "sent", "delivered", "read", "failed"]
-Rung = Literal["sent", "delivered", "read"]
+DeliveryStatus = Literal["sent", "delivered", "read"]
 PROVIDER_REFUSED = "provider_refused"
-"""The reason of a failure that a provider told."""
+"""The reason of a failure that a provider reported."""
 UNKNOWN_OUTCOME = "unknown_outcome"
-"""The reason of a failure that is none, as far as anybody knows."""
+"""The reason of a failure that may be none: no evidence says what became of the call."""
 _DISPROVED = frozenset({PROVIDER_REFUSED, UNKNOWN_OUTCOME})
-"""What ``delivered`` disproves."""
-_HEIGHT: dict[str, int] = {"pending": 0, "sent": 1, "delivered": 2, "read": 3}
+"""The reasons that ``delivered`` disproves."""
+_RANK: dict[str, int] = {"pending": 0, "sent": 1, "delivered": 2, "read": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class MessageState:
-    """Where a message stands, with the provider's time of each rung."""
+    """Where a message stands, with the provider's time of each status."""
 
     status: Status
     attempt: int
@@ -57,10 +56,10 @@ class MessageState:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """The provider says that attempt ``attempt`` has reached ``rung``."""
+    """The provider reports that attempt ``attempt`` has reached ``status``."""
 
     attempt: int
-    rung: Rung
+    status: DeliveryStatus
     at: datetime
 
 
@@ -89,20 +88,20 @@ def advance(state: MessageState, event: Reached | Failed) -> MessageState:
                 seq=state.seq + 1,
             )
         case Reached():
-            proof = event.rung != "sent"
+            proof = event.status != "sent"
             if event.attempt != state.attempt and not (proof and event.attempt < state.attempt):
                 return state
             timed = _timed(state, event)
             if state.status == "failed":
-                disproved = event.rung == "read" or (proof and state.reason in _DISPROVED)
-                return replace(timed, status=event.rung, seq=state.seq + 1) if disproved else timed
-            if _HEIGHT[event.rung] <= _HEIGHT[state.status]:
+                disproved = event.status == "read" or (proof and state.reason in _DISPROVED)
+                return replace(timed, status=event.status, seq=state.seq + 1) if disproved else timed
+            if _RANK[event.status] <= _RANK[state.status]:
                 return timed
-            return replace(timed, status=event.rung, seq=state.seq + 1)
+            return replace(timed, status=event.status, seq=state.seq + 1)
 
 
 def _timed(state: MessageState, event: Reached) -> MessageState:
-    match event.rung:
+    match event.status:
         case "sent":
             return state if state.sent_at else replace(state, sent_at=event.at)
         case "delivered":

@@ -32,7 +32,7 @@ class OutgoingSms:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of a message that was taken: in ladder terms, None while it is on its way or nobody knows.
+    """What became of a message that was taken: as our status, None while it is on its way or nobody knows.
 
     ``code`` is that of a failure.
     """

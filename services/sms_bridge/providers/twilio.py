@@ -19,7 +19,7 @@ from libs.common.addresses import segment
 from libs.common.answers import read_answer
 from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
-from libs.common.providers.twilio import RUNGS, fault_of, is_of_creation, is_of_sender
+from libs.common.providers.twilio import STATUSES, fault_of, is_of_creation, is_of_sender
 from libs.common.sending.outcomes import MENDING, Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import Fate, ListAway, Listed, OutgoingSms
 from services.sms_bridge.shown import may_be
@@ -255,7 +255,7 @@ def _refusal_of(item: Mapping[str, object]) -> Refused | RetryLater | None:
 
 
 def _fate_of(item: Mapping[str, object]) -> Fate:
-    status = RUNGS.get(str(item.get("status")))
+    status = STATUSES.get(str(item.get("status")))
     return Fate(status, _code({"code": item.get("error_code")}) if status == "failed" else None)
 
 

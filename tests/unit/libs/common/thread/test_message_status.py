@@ -13,7 +13,7 @@ HEIGHT = {"pending": 0, "sent": 1, "delivered": 2, "read": 3}
 
 instants = st.integers(0, 10_000).map(lambda s: T0 + timedelta(seconds=s))
 reached = st.builds(
-    Reached, attempt=st.integers(1, 3), rung=st.sampled_from(["sent", "delivered", "read"]), at=instants
+    Reached, attempt=st.integers(1, 3), status=st.sampled_from(["sent", "delivered", "read"]), at=instants
 )
 failed = st.builds(
     Failed,
