@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.growing import Brokers, Look
+from libs.common.kafka.partition_growth import Brokers, Look
 
 LOOK_EVERY = 1.0
 QUIET_SECONDS = 2.0

@@ -9,7 +9,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Literal
 
-from libs.common.background import repeatedly
 from libs.common.clock import utc_now
 from libs.common.db.errors import transient_db
 from libs.common.db.pool import Pool, open_pool
@@ -20,10 +19,11 @@ from libs.common.events.directory import DirectoryChange, decode_directory_chang
 from libs.common.events.topics import DIRECTORY_CHANGES, WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.lane import Subscription
 from libs.common.kafka.producer import Producer
-from libs.common.kafka.records import Received, Rejected
+from libs.common.kafka.records import Received, Reject
+from libs.common.kafka.subscription import Subscription
 from libs.common.logging import get_logger
+from libs.common.periodic import run_periodically
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
 from services.ingest import consent, edge, forget, merges, progress, worker
@@ -186,11 +186,11 @@ async def _worker(
         numbers = Gate(pool)
         deps = worker.Deps(pool, for_worker, settings.window_length, settings.window_doubt, pool.now, numbers)
 
-        async def on_webhooks(batch: Sequence[Received[Understood]]) -> Sequence[Rejected]:
+        async def on_webhooks(batch: Sequence[Received[Understood]]) -> Sequence[Reject]:
             await precedence.give_way(len(batch))
             return await worker.on_webhooks(batch, deps)
 
-        async def on_changes(batch: Sequence[Received[DirectoryChange]]) -> Sequence[Rejected]:
+        async def on_changes(batch: Sequence[Received[DirectoryChange]]) -> Sequence[Reject]:
             return await worker.on_changes(batch, deps)
 
         consumer = BatchConsumer(
@@ -223,12 +223,14 @@ async def _worker(
             consumer,
             service.background(consumer.watch()),
             service.background(
-                repeatedly("progress", progress.PERIOD, lambda: progress.renew(pool, consumer, pool.now))
+                run_periodically("progress", progress.PERIOD, lambda: progress.renew(pool, consumer, pool.now))
             ),
-            service.background(repeatedly("strangers", TELL_EVERY, numbers.tell)),
-            service.background(repeatedly("consents", consent.TELL_EVERY, lambda: consent.tell(pool, for_worker))),
-            service.background(repeatedly("merges", merges.PERIOD, merges.Mover(pool).move)),
-            service.background(repeatedly("forget", forget.PERIOD, lambda: forget.forget(pool, pool.now))),
+            service.background(run_periodically("strangers", TELL_EVERY, numbers.tell)),
+            service.background(
+                run_periodically("consents", consent.TELL_EVERY, lambda: consent.tell(pool, for_worker))
+            ),
+            service.background(run_periodically("merges", merges.PERIOD, merges.Mover(pool).move)),
+            service.background(run_periodically("forget", forget.PERIOD, lambda: forget.forget(pool, pool.now))),
         ):
             yield consumer
 

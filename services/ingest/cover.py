@@ -24,8 +24,8 @@ from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.drain import BATCHES
 from libs.common.errors import ConfigurationError, TransomError
 from libs.common.logging import get_logger
+from libs.common.retryable import is_retryable
 from libs.common.service import Service
-from libs.common.transience import is_transient
 from services.ingest.refusals import Refusals, Stretch
 
 log = get_logger()
@@ -178,7 +178,7 @@ class Served:
             async with pool.acquire() as db:
                 await self.tell(db)
         except Exception as error:
-            if not is_transient(error) and failures % TELL_TRIES == 0:
+            if not is_retryable(error) and failures % TELL_TRIES == 0:
                 log.exception("task.failed", task="cover")
             return _failed(failures)
         if failures:

@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from libs.common.accounts.cover_queries import forget_edges, forget_refusals, forget_resends
+from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory.address_marks import forget_marks
 from libs.common.directory.identity_queries import forget_notices
 from libs.common.events.topics import OUTBOUND_INTENTS
-from libs.common.halving import Portion
 from libs.common.kafka.parked_queries import forget_parked
+from libs.common.retryable import is_statement_timeout
 from libs.common.thread.statuses import forget_early, forget_nameless
-from libs.common.transience import ran_out_of_time
 from services.ingest.queries import forget_links
 
 KEPT = timedelta(days=8)
@@ -43,14 +43,14 @@ async def forget(pool: Pool, now: Clock) -> None:
 
 
 async def _forget(pool: Pool, some: Callable[[Connection, datetime, int], Awaitable[int]], before: datetime) -> None:
-    portion = Portion(_AT_ONCE)
+    portion = AdaptiveBatchSize(_AT_ONCE)
     while True:
         try:
             with portion.taken() as size:
                 async with pool.acquire() as db:
                     gone = await some(db, before, size)
         except Exception as error:
-            if not ran_out_of_time(error) or size == 1:
+            if not is_statement_timeout(error) or size == 1:
                 raise
             continue  # fewer at once
         if gone < size:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from libs.common.db.pool import Pool
 from libs.common.directory.merge_slices import move_some, put_off
 from libs.common.logging import get_logger
-from libs.common.transience import is_transient, ran_out_of_time
+from libs.common.retryable import is_retryable, is_statement_timeout
 
 log = get_logger()
 
@@ -59,7 +59,7 @@ class Mover:
             await asyncio.sleep(took)
 
     async def _after(self, error: Exception) -> None:
-        if not is_transient(error) or (self.size == 1 and ran_out_of_time(error)):
+        if not is_retryable(error) or (self.size == 1 and is_statement_timeout(error)):
             async with self.pool.acquire() as db:
                 await put_off(db, PUT_OFF)
         else:  # a statement that was too slow, if it was not the server that is away

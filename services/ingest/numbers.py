@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from libs.common.db.pool import Pool
-from libs.common.kafka.records import Received, Rejected
+from libs.common.kafka.records import Received, Reject
 from libs.common.logging import get_logger
 from libs.common.tally import Tally, Told
 from services.ingest import queries
@@ -56,7 +56,7 @@ class Gate:
     pool: Pool
     _strangers: Tally[tuple[Reason, str], Reason] = field(default_factory=Tally)
 
-    async def refuse(self, batch: Sequence[Received[Understood]]) -> list[Rejected]:
+    async def refuse(self, batch: Sequence[Received[Understood]]) -> list[Reject]:
         """What of the batch is for no number of ours. One round trip, or none."""
         asked = [(number, received) for received in batch if (number := _number_of(received.value)) is not None]
         if not asked:
@@ -68,7 +68,7 @@ class Gate:
         for kind, count in Counter((reason, number) for reason, number, _ in refused).items():
             if (told := self._strangers.add(kind, kind[0], now, count)) is not None:
                 _tell(told)
-        return [Rejected(one.record, reason, _DETAILS[reason]) for reason, _, one in refused]
+        return [Reject(one.record, reason, _DETAILS[reason]) for reason, _, one in refused]
 
     async def tell(self) -> None:
         """Say what was counted since; to be asked every few seconds."""

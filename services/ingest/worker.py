@@ -22,7 +22,7 @@ from libs.common.events.directory import DirectoryChange
 from libs.common.events.inbound import InboundMessage
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED
 from libs.common.kafka.producer import Producer, Record
-from libs.common.kafka.records import RawRecord, Received, Rejected
+from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
 from libs.common.thread.statuses import Effects, receive_statuses
 from libs.common.window import Window
@@ -74,7 +74,7 @@ class _Item(NamedTuple):
     asked: Wanted | Changed
 
 
-async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list[Rejected]:
+async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list[Reject]:
     """Store what customers said and how far our messages came; tell what stands recorded. Returns what is for no number of ours."""
     refused = await deps.gate.refuse(batch)
     strangers = {(one.record.partition, one.record.offset) for one in refused}
@@ -310,7 +310,7 @@ def _tell(effects: Effects) -> list[Record]:
     return told
 
 
-async def on_changes(batch: Sequence[Received[DirectoryChange]], deps: Deps) -> list[Rejected]:
+async def on_changes(batch: Sequence[Received[DirectoryChange]], deps: Deps) -> list[Reject]:
     """Apply the directory's changes. Returns those that nobody could apply."""
     async with deps.pool.acquire() as db, db.transaction():
         refused = await directory.apply(db, [received.value for received in batch])
@@ -318,4 +318,4 @@ async def on_changes(batch: Sequence[Received[DirectoryChange]], deps: Deps) -> 
     for index, received in enumerate(batch):
         if index not in lost:
             log.info("directory.applied", org_id=received.value.org_id, kind=received.value.type)
-    return [Rejected(batch[one.index].record, one.reason, one.detail) for one in refused]
+    return [Reject(batch[one.index].record, one.reason, one.detail) for one in refused]

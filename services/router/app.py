@@ -3,7 +3,6 @@
 import sys
 from contextlib import AsyncExitStack
 
-from libs.common.background import repeatedly
 from libs.common.bridge.redis_slots import RedisSlots
 from libs.common.clock import utc_now
 from libs.common.db.pool import open_pool
@@ -12,9 +11,10 @@ from libs.common.errors import Transient
 from libs.common.events.outbound import OutboundRefused
 from libs.common.events.topics import OUTBOUND_INTENTS, OUTBOUND_REFUSED
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.lane import Subscription
 from libs.common.kafka.parked import Traces
 from libs.common.kafka.producer import Producer
+from libs.common.kafka.subscription import Subscription
+from libs.common.periodic import run_periodically
 from libs.common.redis import open_redis
 from libs.common.service import Service, run_service
 from services.router.reconcile import Reconciler
@@ -82,7 +82,7 @@ async def run(settings: RouterSettings, service: Service) -> None:
         async with consumer, service.background(consumer.watch()), AsyncExitStack() as beside:
             for name, task in reconciler.tasks.items():
                 await beside.enter_async_context(
-                    service.background(repeatedly(f"reconcile.{name}", reconciler.period, task))
+                    service.background(run_periodically(f"reconcile.{name}", reconciler.period, task))
                 )
             await service.serve(checks={"postgres": schema_check(pool), "kafka": consuming})
 

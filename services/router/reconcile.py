@@ -17,12 +17,12 @@ from functools import partial
 from pydantic import ValidationError
 
 from libs.common import metrics
+from libs.common.bisection import run_bisected
 from libs.common.bridge import slots
 from libs.common.bridge.redis_slots import Slot
 from libs.common.bridge.slots import Silenced
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_WHATSAPP
-from libs.common.halving import in_parts
 from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.logging import get_logger
@@ -221,7 +221,7 @@ class _Room:
 
 async def _in_parts(keys: Sequence[Key], work: Callable[[Sequence[Key]], Awaitable[None]]) -> None:
     """Do the work on all; where it meets a bug or is too slow, on parts, down to the row that causes it. Raises what is transient."""
-    await in_parts(keys, work, key=lambda key: key, failed=_set_aside)
+    await run_bisected(keys, work, key=lambda key: key, failed=_set_aside)
 
 
 def _set_aside(key: Key, error: Exception) -> None:

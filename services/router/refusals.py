@@ -19,7 +19,7 @@ from libs.common.db.pool import Connection
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES
 from libs.common.kafka.records import Received
-from libs.common.kafka.records import Rejected as DeadLetter
+from libs.common.kafka.records import Reject as DeadLetter
 from libs.common.logging import get_logger
 from libs.common.thread import refusals
 from libs.common.thread.statuses import LocalFailure, fail_locally

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import aiohttp
 
-from libs.common.background import repeatedly
 from libs.common.bridge.links import LinkMint
 from libs.common.bridge.redis_slots import RedisSlots
 from libs.common.clock import utc_now
@@ -16,10 +15,11 @@ from libs.common.errors import Transient
 from libs.common.events.outbound import SmsCommand
 from libs.common.events.topics import OUTBOUND_SMS
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.lane import Subscription
 from libs.common.kafka.parked import Traces
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import of_values
+from libs.common.kafka.subscription import Subscription
+from libs.common.periodic import run_periodically
 from libs.common.redis import open_redis
 from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Timings
@@ -117,7 +117,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             if reason := consumer.unready() or await producer.unready():
                 raise Transient(reason)
 
-        asking = repeatedly("sms_unheard", unheard.PERIOD, lambda: unheard.follow(pool, provider, pool.now))
+        asking = run_periodically("sms_unheard", unheard.PERIOD, lambda: unheard.follow(pool, provider, pool.now))
         async with (
             line,
             service.background(line.watch()),

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
+from libs.common.bisection import run_bisected
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.errors import Transient
-from libs.common.halving import in_parts
 from libs.common.logging import get_logger
 from libs.common.sending.queries import keep_news
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
@@ -43,7 +43,7 @@ async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
         heard: list[_Heard] = [(one, None) for one in moved]
         heard += [(one, fate) for one, fate in zip(pending, fates, strict=True) if fate]
         apply = partial(_apply, pool, now=now())
-        await in_parts(heard, apply, key=lambda one: one[0].provider_id, failed=_set_aside)
+        await run_bisected(heard, apply, key=lambda one: one[0].provider_id, failed=_set_aside)
         if len(due) < _AT_ONCE:
             return
 

@@ -12,10 +12,10 @@ from libs.common.errors import Transient
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.events.topics import OUTBOUND_WHATSAPP, WEBHOOKS
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.lane import Subscription
 from libs.common.kafka.parked import Traces
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import of_values
+from libs.common.kafka.subscription import Subscription
 from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Timings
 from libs.common.service import Service, run_service

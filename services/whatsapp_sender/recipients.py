@@ -10,9 +10,9 @@ from datetime import datetime
 from libs.common.db.pool import Connection
 from libs.common.directory.identities import Binding, bind
 from libs.common.logging import get_logger
+from libs.common.retryable import is_retryable
 from libs.common.sending.outcomes import Accepted, SendOutcome
 from libs.common.sending.rows import Claim, SendRow
-from libs.common.transience import is_transient
 from services.whatsapp_sender import queries
 from services.whatsapp_sender.gate import Ready
 
@@ -32,7 +32,7 @@ async def learn(db: Connection, answers: Iterable[tuple[Claim[Ready], SendOutcom
         async with db.transaction():
             await _bind(db, told, now)
     except Exception as error:
-        if is_transient(error):
+        if is_retryable(error):
             raise
         log.exception("task.failed", task="bind")
 

@@ -19,10 +19,10 @@ from libs.common.clock import utc_now
 from libs.common.events.access import PRINCIPALS, Principal
 from libs.common.events.topics import OUTBOUND_DECISIONS, OUTBOUND_INTENTS, TOPICS
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.growing import Brokers, own_groups
-from libs.common.kafka.lane import Subscription
+from libs.common.kafka.partition_growth import Brokers, own_groups
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import of_values
+from libs.common.kafka.subscription import Subscription
 from libs.common.kafka.topics import declare
 from tests.support.command import environment, transom
 from tests.support.secured_kafka import ADMIN, SecuredKafka, apply, connection

@@ -10,7 +10,7 @@ from libs.common.errors import Permanent, Transient, Undecodable
 from libs.common.kafka import metrics
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
-from libs.common.kafka.records import RawRecord, Received, Rejected
+from libs.common.kafka.records import RawRecord, Received, Reject
 from tests.support.consuming import Bench, Handled, told
 from tests.support.logs import LogLines
 from tests.support.stray import send_stray_header
@@ -131,9 +131,9 @@ async def test_a_handler_may_refuse_records_without_halving_the_batch(bench: Ben
 
     batches: list[list[str]] = []
 
-    async def handle(batch: Sequence[Received[str]]) -> Sequence[Rejected]:
+    async def handle(batch: Sequence[Received[str]]) -> Sequence[Reject]:
         batches.append([received.value for received in batch])
-        return [Rejected(r.record, "unknown_number", "not known") for r in batch if r.value == "not ours"]
+        return [Reject(r.record, "unknown_number", "not known") for r in batch if r.value == "not ours"]
 
     async with bench.consumer(handle):
         await eventually(lambda: sum(map(len, batches)) >= 3)
@@ -312,9 +312,9 @@ async def test_what_was_read_and_refused_stops_nothing_however_much_of_it_comes(
 
     seen: list[str] = []
 
-    async def refuse(batch: Sequence[Received[str]]) -> Sequence[Rejected]:
+    async def refuse(batch: Sequence[Received[str]]) -> Sequence[Reject]:
         seen.extend(r.value for r in batch if r.value == "behind")
-        return [Rejected(r.record, "unknown_number") for r in batch if r.value.startswith("refused")]
+        return [Reject(r.record, "unknown_number") for r in batch if r.value.startswith("refused")]
 
     def decode(record: RawRecord) -> str:
         value = (record.value or b"").decode()

@@ -10,8 +10,8 @@ from libs.common.errors import Transient
 from libs.common.events.topics import DIRECTORY_CHANGES, WEBHOOKS
 from libs.common.kafka import metrics
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.lane import Subscription
 from libs.common.kafka.producer import Record
+from libs.common.kafka.subscription import Subscription
 from tests.support.consuming import Bench, Handled, text
 from tests.support.orphans import ends_with_us
 from tests.support.topics import OwnTopics

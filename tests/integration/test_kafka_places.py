@@ -113,5 +113,5 @@ async def test_a_member_with_a_name_that_starts_again_moves_no_partition_of_anot
 
 def moved(consumer: BatchConsumer) -> int:
     """How often its partitions were given out anew."""
-    (lane,) = consumer._lanes
-    return lane.partitions.assignment
+    (runner,) = consumer._runners
+    return runner.partitions.assignment

@@ -37,18 +37,18 @@ def numbered(count: int) -> list[str]:
 class Watched(Handled):
     """A handler that waits a little, and sees which partitions are in hand, and which were twice."""
 
-    in_hand: list[int] = field(default_factory=list)
+    in_flight: list[int] = field(default_factory=list)
     twice: set[int] = field(default_factory=set)
     together: int = 0
 
     async def __call__(self, batch: Sequence[Received[str]]) -> None:
         mine = {received.record.partition for received in batch}
-        self.twice |= mine & set(self.in_hand)
-        self.in_hand += mine
-        self.together = max(self.together, len(self.in_hand))
+        self.twice |= mine & set(self.in_flight)
+        self.in_flight += mine
+        self.together = max(self.together, len(self.in_flight))
         await asyncio.sleep(0.01)
         self.records += [received.record for received in batch]
-        self.in_hand = [partition for partition in self.in_hand if partition not in mine]
+        self.in_flight = [partition for partition in self.in_flight if partition not in mine]
 
 
 async def test_partitions_are_handled_beside_each_other_and_each_in_its_order(bench: Bench) -> None:
@@ -165,7 +165,7 @@ async def test_partitions_move_between_two_consumers_and_every_record_is_handled
         await feed(20)
         everything = numbered(sent)
         await eventually(lambda: all({*first.values(p), *second.values(p)} == {*everything} for p in range(3)))
-        await eventually(lambda: all(first.values(p)[-1:] == everything[-1:] for p in range(3)) and not first.in_hand)
+        await eventually(lambda: all(first.values(p)[-1:] == everything[-1:] for p in range(3)) and not first.in_flight)
     assert await bench.committed(0, 1, 2) == [sent] * 3
     for handled in (first, second):
         assert not handled.twice

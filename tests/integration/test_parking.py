@@ -18,9 +18,9 @@ from libs.common.events.outbound import OutboundRefused, WhatsappCommand
 from libs.common.events.topics import OUTBOUND_INTENTS, OUTBOUND_REFUSED, OUTBOUND_WHATSAPP, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.lane import Subscription
 from libs.common.kafka.parked import Traces
 from libs.common.kafka.records import RawRecord, Received
+from libs.common.kafka.subscription import Subscription
 from libs.common.sending import queries as sends
 from services.router.reconcile import Reconciler
 from services.router.refusals import on_refusals

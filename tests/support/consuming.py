@@ -12,9 +12,9 @@ from libs.common.errors import Unreadable
 from libs.common.events.topics import WEBHOOKS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.lane import Subscription
 from libs.common.kafka.producer import Producer
-from libs.common.kafka.records import Handle, RawRecord, Received, Rejected
+from libs.common.kafka.records import Handle, RawRecord, Received, Reject
+from libs.common.kafka.subscription import Subscription
 
 GROUP = "bench"
 
@@ -35,7 +35,7 @@ class Handled:
     records: list[RawRecord] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
 
-    async def __call__(self, batch: Sequence[Received[str]]) -> Sequence[Rejected] | None:
+    async def __call__(self, batch: Sequence[Received[str]]) -> Sequence[Reject] | None:
         self.batches.append(len(batch))
         answer = self.fault([received.value for received in batch])
         if asyncio.iscoroutine(answer):

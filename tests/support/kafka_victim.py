@@ -8,9 +8,9 @@ from libs.common.clock import utc_now
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.lane import Subscription
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
+from libs.common.kafka.subscription import Subscription
 from tests.support.consuming import GROUP, text
 
 

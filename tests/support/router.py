@@ -26,7 +26,7 @@ from libs.common.events.topics import (
 )
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
-from libs.common.kafka.records import Received, Rejected
+from libs.common.kafka.records import Received, Reject
 from libs.common.redis import Redis
 from services.router.refusals import on_refusals
 from services.router.worker import Deps, on_intents, read_intent
@@ -207,7 +207,7 @@ class Router:
         assert await self.refuse_raw(*refusals) == []
         return await self.told.new()
 
-    async def refuse_raw(self, *refusals: OutboundRefused) -> list[Rejected]:
+    async def refuse_raw(self, *refusals: OutboundRefused) -> list[Reject]:
         return await on_refusals(
             [Received(r, a_record(r.encode(), topic=OUTBOUND_REFUSED.name)) for r in refusals], self.deps
         )

@@ -5,7 +5,7 @@
 - ``enqueue``: how records get to aiokafka cheaply
 - ``topics``: create what is declared, delete what a test made
 - ``consumer``: subscriptions, readiness, drain
-- ``lane``: one subscription: batch in, handled, dead letters out, offsets committed
+- ``runner``: one subscription: batch in, handled, dead letters out, offsets committed
 - ``partitions``: commits, where reading goes on, which partitions are stopped
 - ``isolate``: one batch: who was handled, who is dead, how far each partition may be committed; no Kafka in it
 - ``dead_letter``: a dead letter on the wire

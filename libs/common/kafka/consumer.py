@@ -1,7 +1,7 @@
 """The batch consumer: FastStream's batch subscribers, with decoding, failure policy and offsets in our own hands.
 
 FastStream reads (`batch=True`), hands over and drains; acknowledgement is manual and never asked of it, its decoder does nothing, and what a
-batch becomes is decided by ``lane`` and ``isolate``. Each subscription has a consumer and a group of its own, so that one topic's trouble
+batch becomes is decided by ``runner`` and ``isolate``. Each subscription has a consumer and a group of its own, so that one topic's trouble
 or rebalance leaves the other alone.
 """
 
@@ -20,19 +20,20 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
-from libs.common.background import repeatedly
 from libs.common.clock import Clock
 from libs.common.drain import BATCHES, LEAVING, Drain
 from libs.common.errors import ConfigurationError
+from libs.common.kafka.batch_runner import REPORT_INTERVAL, BatchRunner
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.lane import REMINDER, Lane, Remember, Subscription
 from libs.common.kafka.lenient import SteadyConsumer, allow_stray_header_keys
+from libs.common.kafka.log_throttle import throttle_aiokafka_logs
 from libs.common.kafka.membership import FencedError, let_the_last_one_have_the_place
 from libs.common.kafka.partitions import STOP_BASE, Partitions
 from libs.common.kafka.producer import Producer
-from libs.common.kafka.quiet import quieten_aiokafka
-from libs.common.kafka.standing import STANDING_AFTER
+from libs.common.kafka.stalls import STALLED_AFTER
+from libs.common.kafka.subscription import Remember, Subscription
 from libs.common.logging import get_logger
+from libs.common.periodic import run_periodically
 
 log = get_logger()
 
@@ -69,7 +70,7 @@ class BatchConsumer:
     Readiness: ``unready()``. After ``dlq_run_limit`` dead letters in a row, of those that stop (``errors.Permanent.stops``, bugs of ours), a
     partition is paused where it stands and the others go on; ``unready`` names it and a line says so every minute. It is tried again by itself,
     after ``stop_base`` at first and later at the pace of ``partitions.STOP_CAP``. ``unready`` also names a partition that has made no progress
-    for ``standing_after`` seconds although records wait.
+    for ``stalled_after`` seconds although records wait.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class BatchConsumer:
         remember: Remember | None = None,
         dlq_run_limit: int = 100,
         stop_base: timedelta = STOP_BASE,
-        standing_after: float = STANDING_AFTER,
+        stalled_after: float = STALLED_AFTER,
         instance_id: str | None = None,
         drain: Drain | None = None,
         start_patience: float = START_PATIENCE,
@@ -105,7 +106,7 @@ class BatchConsumer:
         self._start_patience = start_patience
         self._joining: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[None] | None = None
-        self._chores: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._running = False
         self._broker = KafkaBroker(
             "unused",
@@ -116,13 +117,13 @@ class BatchConsumer:
             logger=_log,
             apply_types=False,
         )
-        self._lanes: list[Lane[Any]] = []
+        self._runners: list[BatchRunner[Any]] = []
         self._subscribers: list[BatchSubscriber] = []
         for subscription in subscriptions:
             source_topic = connection.name(subscription.topic.name)
             partitions = Partitions(subscription.topic.name, source_topic, now, dlq_run_limit, stop_base=stop_base)
-            partitions.standing.after = partitions.onlooker.standing.after = standing_after
-            lane = Lane(subscription, partitions, producer, service, now, remember)
+            partitions.stalls.after = partitions.group_watch.stalls.after = stalled_after
+            runner = BatchRunner(subscription, partitions, producer, service, now, remember)
             subscriber = self._broker.subscriber(
                 source_topic,
                 batch=True,
@@ -131,16 +132,16 @@ class BatchConsumer:
                 group_id=connection.name(f"{group}.{subscription.topic.name}"),
                 group_instance_id=instance_id,
                 ack_policy=AckPolicy.MANUAL,
-                listener=_Listener(lane),
+                listener=_Listener(runner),
                 parser=_parse,
                 decoder=_decode,
                 no_reply=True,
                 session_timeout_ms=int(session_timeout * 1000),
                 **_CONSUMER_OPTIONS,
             )
-            subscriber(lane.on_batch)
+            subscriber(runner.on_batch)
             partitions.find_consumer = partial(getattr, subscriber, "consumer")
-            self._lanes.append(lane)
+            self._runners.append(runner)
             self._subscribers.append(subscriber)
 
     async def __aenter__(self) -> Self:
@@ -154,7 +155,7 @@ class BatchConsumer:
         """Join the groups, or begin to. Raises ConfigurationError when the brokers cannot be reached in time, or know no such topics."""
         allow_stray_header_keys()
         let_the_last_one_have_the_place()
-        quieten_aiokafka()
+        throttle_aiokafka_logs()
         await self._broker.connect()
         self._failed = asyncio.get_running_loop().create_future()
         self._broker.config.broker_config.builder = partial(
@@ -180,13 +181,13 @@ class BatchConsumer:
         if self._waiting():
             log.warning("consumer.waiting", topic=", ".join(self._waiting()))
         self._running = True
-        self._chores = [
-            asyncio.create_task(repeatedly(name, period, chore))
-            for name, period, chore in (
-                ("remind", timedelta(seconds=REMINDER), self._remind),
+        self._tasks = [
+            asyncio.create_task(run_periodically(name, period, task))
+            for name, period, task in (
+                ("remind", timedelta(seconds=REPORT_INTERVAL), self._report),
                 ("attend", ATTEND_EVERY, self._attend),
-                ("commit", COMMIT_AGAIN, self._pay),
-                ("lag", LAG_EVERY, self._tell_lag),
+                ("commit", COMMIT_AGAIN, self._retry_commits),
+                ("lag", LAG_EVERY, self._measure_lag),
             )
         ]
 
@@ -195,19 +196,19 @@ class BatchConsumer:
         drain = self._drain or Drain(DRAIN_SECONDS, asyncio.get_running_loop().time)
         drain.begin()
         self._running = False
-        for chore in self._chores:
-            chore.cancel()
-        self._chores = []
-        for lane in self._lanes:
-            lane.leave()
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+        for runner in self._runners:
+            runner.leave()
         patience = drain.left(BATCHES) if timeout is None else timeout
-        await asyncio.gather(*(lane.until_idle(patience) for lane in self._lanes))
+        await asyncio.gather(*(runner.until_idle(patience) for runner in self._runners))
         await self._leave_groups(drain.left(LEAVING))
-        for lane in self._lanes:
-            lane.break_off()
-        await asyncio.gather(*(lane.until_idle(min(1.0, drain.left())) for lane in self._lanes))
-        for lane in self._lanes:
-            lane.end()
+        for runner in self._runners:
+            runner.break_off()
+        await asyncio.gather(*(runner.until_idle(min(1.0, drain.left())) for runner in self._runners))
+        for runner in self._runners:
+            runner.end()
 
     async def watch(self) -> None:
         """Return never; raise ConfigurationError when there is no place for us in a group, or when another process took it."""
@@ -261,8 +262,8 @@ class BatchConsumer:
     def _waiting(self) -> list[str]:
         """Topics of the groups in which we have no place yet."""
         return [
-            lane.subscription.topic.name
-            for lane, joining in zip(self._lanes, self._joining, strict=True)
+            runner.subscription.topic.name
+            for runner, joining in zip(self._runners, self._joining, strict=True)
             if not joining.done()
         ]
 
@@ -275,7 +276,7 @@ class BatchConsumer:
                 f"{', '.join(waiting)}: waits for its place in the group, until the sessions of killed members are over"
             )
         now = asyncio.get_running_loop().time()
-        reasons = [reason for lane in self._lanes if (reason := lane.unready(now, but_away=but_away))]
+        reasons = [reason for runner in self._runners if (reason := runner.unready(now, but_away=but_away))]
         return "; ".join(reasons) or None
 
     async def behind(self, topic: str) -> dict[int, float]:
@@ -283,39 +284,39 @@ class BatchConsumer:
 
         Infinity: not known, or more waits than was there of late. Empty before the start and while partitions are given out anew.
         """
-        lanes = [lane for lane in self._lanes if lane.subscription.topic.name == topic]
-        return await lanes[0].partitions.behind() if self._running and lanes else {}
+        runners = [runner for runner in self._runners if runner.subscription.topic.name == topic]
+        return await runners[0].partitions.behind() if self._running and runners else {}
 
-    async def _remind(self) -> None:
+    async def _report(self) -> None:
         if waiting := self._waiting():
             log.warning("consumer.waiting", topic=", ".join(waiting))
-        for lane in self._lanes:
-            lane.remind(asyncio.get_running_loop().time())
+        for runner in self._runners:
+            runner.report(asyncio.get_running_loop().time())
 
     async def _attend(self) -> None:
-        for lane in self._lanes:
-            lane.attend(asyncio.get_running_loop().time())
+        for runner in self._runners:
+            runner.attend(asyncio.get_running_loop().time())
 
-    async def _pay(self) -> None:
-        await asyncio.gather(*(lane.partitions.pay() for lane in self._lanes))
+    async def _retry_commits(self) -> None:
+        await asyncio.gather(*(runner.partitions.retry_commits() for runner in self._runners))
 
-    async def _tell_lag(self) -> None:
-        await asyncio.gather(*(lane.partitions.tell_lag() for lane in self._lanes))
+    async def _measure_lag(self) -> None:
+        await asyncio.gather(*(runner.partitions.measure_lag() for runner in self._runners))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
     """Gives the batch in hand a moment to finish before its partitions go to somebody else."""
 
-    def __init__(self, lane: Lane[Any]) -> None:
-        self._lane = lane
+    def __init__(self, runner: BatchRunner[Any]) -> None:
+        self._runner = runner
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         if revoked:
-            await self._lane.until_idle(REBALANCE_PATIENCE)
-        self._lane.partitions.lost()
+            await self._runner.until_idle(REBALANCE_PATIENCE)
+        self._runner.partitions.on_revoked()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        self._lane.partitions.gained(assigned)
+        self._runner.partitions.on_assigned(assigned)
 
 
 def _require_topic(subscriber: BatchSubscriber) -> None:

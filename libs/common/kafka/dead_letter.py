@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from libs.common.errors import Permanent
 from libs.common.events.topics import Topic
-from libs.common.kafka.isolate import DeadLetter
+from libs.common.kafka.batch_processor import DeadLetter
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import Headers
 from libs.common.kafka.skipped import Skipped

@@ -24,7 +24,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from libs.common.kafka.inflate import BrokenError, TooLargeError, inflate
 from libs.common.kafka.membership import FencedError
-from libs.common.kafka.partitions import InHand
+from libs.common.kafka.partitions import InFlight
 from libs.common.kafka.skipped import Skipped
 from libs.common.kafka.spells import Spell
 
@@ -149,9 +149,9 @@ def allow_stray_header_keys() -> None:
 
 
 class SteadyConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
-    """A consumer that skips nothing when ``getmany`` raises, and reads nothing of a partition that is ``in_hand``."""
+    """A consumer that skips nothing when ``getmany`` raises, and reads nothing of a partition that is ``in_flight``."""
 
-    in_hand: InHand | None = None
+    in_flight: InFlight | None = None
 
     def __init__(self, *topics: str, fail: Callable[[BaseException], None] = lambda _: None, **options: Any) -> None:
         """``fail`` is told that another process has taken the place in the group."""
@@ -162,12 +162,12 @@ class SteadyConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
-        while self.in_hand is not None and self.in_hand.partitions:
-            free = [each for each in self.assignment() if each.partition not in self.in_hand.partitions]
+        while self.in_flight is not None and self.in_flight.partitions:
+            free = [each for each in self.assignment() if each.partition not in self.in_flight.partitions]
             found = await self._getmany(*free, timeout_ms=0, max_records=max_records) if free else {}
             if found:
                 return found
-            await self.in_hand.change(timeout_ms / 1000)
+            await self.in_flight.change(timeout_ms / 1000)
         return await self._getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
 
     async def _getmany(

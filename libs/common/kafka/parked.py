@@ -11,7 +11,7 @@ from libs.common.db.pool import Pool
 from libs.common.events.base import named_type
 from libs.common.events.fields import OrgId
 from libs.common.kafka import parked_queries as parked
-from libs.common.kafka.isolate import DeadLetter
+from libs.common.kafka.batch_processor import DeadLetter
 from libs.common.kafka.parked_queries import Parked
 
 _ORG_ID: TypeAdapter[str] = TypeAdapter(OrgId)

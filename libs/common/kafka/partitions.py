@@ -16,7 +16,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
 from libs.common.kafka import metrics
-from libs.common.kafka.standing import Onlooker, Standing
+from libs.common.kafka.stalls import GroupWatch, Stalls
 from libs.common.logging import get_logger
 
 log = get_logger()
@@ -28,7 +28,7 @@ ENDS_KEPT, ENDS_APART_MS = 16, 250
 STOP_BASE, STOP_CAP = timedelta(seconds=1), timedelta(minutes=1)
 
 
-class InHand:
+class InFlight:
     """The partitions of which a batch is in hand; nothing more of them is read meanwhile."""
 
     def __init__(self) -> None:
@@ -75,20 +75,20 @@ class Partitions:
     """How long the first stop of a partition lasts; each one after it twice as long, up to ``STOP_CAP``, until something was read."""
     assignment: int = 0
     """Grows whenever the partitions are given out anew."""
-    moving_since: float | None = None
+    rebalancing_since: float | None = None
     """Since when they are being given out, in the event loop's time; None while it is known which are ours."""
-    owed: dict[int, int] = field(default_factory=dict)
+    pending_commits: dict[int, int] = field(default_factory=dict)
     """Handled up to here, but the commit failed."""
-    owed_since: float | None = None
+    commits_failing_since: float | None = None
     """Since when commits fail, in the event loop's time."""
-    open_at: dict[int, int] = field(default_factory=dict)
+    open_offsets: dict[int, int] = field(default_factory=dict)
     """Partitions in which reading has gone on although a record waits to be tried again, and where that stands."""
-    standing: Standing = field(default_factory=Standing)
-    onlooker: Onlooker = field(default_factory=Onlooker)
-    in_hand: InHand = field(default_factory=InHand)
-    troubled: set[int] = field(default_factory=set)
+    stalls: Stalls = field(default_factory=Stalls)
+    group_watch: GroupWatch = field(default_factory=GroupWatch)
+    in_flight: InFlight = field(default_factory=InFlight)
+    failing: set[int] = field(default_factory=set)
     """Partitions whose last batch ended in expected trouble."""
-    reached: dict[int, int] = field(default_factory=dict)
+    processed: dict[int, int] = field(default_factory=dict)
     """The first offset that is not done, of partitions that a batch was of."""
     _ends: dict[int, deque[tuple[int, int]]] = field(default_factory=dict)
     """Where the end of a partition was, as the brokers said lately, and when they did (epoch, ms, of this host)."""
@@ -101,54 +101,54 @@ class Partitions:
     _committing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
-    def moving(self) -> bool:
+    def rebalancing(self) -> bool:
         """They are being given out just now."""
-        return self.moving_since is not None
+        return self.rebalancing_since is not None
 
     @property
     def consumer(self) -> AIOKafkaConsumer | None:
         return self.find_consumer()
 
-    def withhold(self) -> None:
+    def restrict_fetch(self) -> None:
         """Let the consumer read, from now on, only partitions of which no batch is in hand."""
         if self.consumer is not None:
-            self.consumer.in_hand = self.in_hand
+            self.consumer.in_flight = self.in_flight
 
     async def commit(self, next_offsets: Mapping[int, int]) -> None:
-        """Commit these and what is owed.
+        """Commit these offsets and the pending ones.
 
-        What fails is counted, told and owed; without ``pay`` the records would come again after the next start or rebalance, which
+        What fails is counted, told and pending_commits; without ``pay`` the records would come again after the next start or rebalance, which
         handlers bear.
         """
         assignment = self.assignment
         async with self._committing:  # one after the other, or an older offset could overtake a newer one
             if assignment != self.assignment:
                 return  # given out anew while this one waited: perhaps no longer ours, and then no commit with it would pass any more
-            self.owed |= next_offsets
-            if not self.owed or self.consumer is None:
+            self.pending_commits |= next_offsets
+            if not self.pending_commits or self.consumer is None:
                 return
-            owed = dict(self.owed)
+            pending_commits = dict(self.pending_commits)
             try:
                 async with asyncio.timeout(COMMIT_TIMEOUT):
                     await self.consumer.commit(
-                        {self._on_broker(partition): offset for partition, offset in owed.items()}
+                        {self._on_broker(partition): offset for partition, offset in pending_commits.items()}
                     )
             except (KafkaError, TimeoutError) as error:
                 metrics.COMMIT_FAILURES.labels(self.topic).inc()
                 log.warning("offsets.commit_failed", topic=self.topic, reason=type(error).__name__)
                 if assignment == self.assignment:
-                    if self.owed_since is None:
-                        self.owed_since = asyncio.get_running_loop().time()
+                    if self.commits_failing_since is None:
+                        self.commits_failing_since = asyncio.get_running_loop().time()
                     return
-            self.owed_since = None
-            self.owed.clear()  # committed, or no longer ours to commit
+            self.commits_failing_since = None
+            self.pending_commits.clear()  # committed, or no longer ours to commit
 
-    async def pay(self) -> None:
-        """Try again what is owed: on a topic that went quiet no batch would."""
-        if self.owed:
+    async def retry_commits(self) -> None:
+        """Commit the pending offsets. On a topic without new records no batch would."""
+        if self.pending_commits:
             await self.commit({})
 
-    def set_back(self, batch: RawBatch, goes_on_at: Mapping[int, int]) -> None:
+    def rewind(self, batch: RawBatch, goes_on_at: Mapping[int, int]) -> None:
         """Let every partition of ``batch`` go on from there, or from its first record."""
         ends = {raw.partition: raw.offset + 1 for raw in batch}
         for partition, first in firsts(batch).items():
@@ -156,11 +156,11 @@ class Partitions:
             if offset != ends[partition]:
                 self._seek(partition, offset)
 
-    def turn_back(self, partitions: AbstractSet[int]) -> AbstractSet[int]:
+    def rewind_to_open(self, partitions: AbstractSet[int]) -> AbstractSet[int]:
         """Read these again from the record that waits to be tried again, unless a batch of them is in hand; returns which are."""
-        turned = (partitions - self.in_hand.partitions) & self.open_at.keys()
+        turned = (partitions - self.in_flight.partitions) & self.open_offsets.keys()
         for partition in turned:
-            self._seek(partition, self.open_at[partition])
+            self._seek(partition, self.open_offsets[partition])
         return turned
 
     def _seek(self, partition: int, offset: int) -> None:
@@ -169,21 +169,21 @@ class Partitions:
                 self.consumer.seek(self._on_broker(partition), offset)
 
     def stop(self, partition: int, offset: int) -> None:
-        """Read no more of a partition for a while. It is told when it begins, and from then on by ``tell_stopped``."""
+        """Read no more of a partition for a while. It is told when it begins, and from then on by ``log_stopped``."""
         self.stopped[partition] = offset
         stops = self._stops[partition] = self._stops.get(partition, 0) + 1
         wait = backoff(stops, base=self.stop_base, cap=STOP_CAP, jitter=random.random)
         self._again_at[partition] = asyncio.get_running_loop().time() + wait.total_seconds()
         self._hold()
         if stops == 1:
-            self._tell_stopped(partition, offset)
+            self._log_stopped(partition, offset)
 
-    def legible(self, partitions: AbstractSet[int]) -> None:
+    def readable(self, partitions: AbstractSet[int]) -> None:
         """Something of these was read: their next stop is a first one."""
         for partition in partitions:
             self._stops.pop(partition, None)
 
-    def try_again(self, at: float) -> None:
+    def retry_stopped(self, at: float) -> None:
         """Read on where a stop has lasted long enough; ``at`` is the event loop's time."""
         for partition in [partition for partition in self.stopped if self._again_at.get(partition, at) <= at]:
             offset = self.stopped.pop(partition)
@@ -194,12 +194,12 @@ class Partitions:
             log.info("consumer.resumed", topic=self.topic, partition=partition, offset=offset)
         metrics.STOPPED.labels(self.topic).set(len(self.stopped))
 
-    def tell_stopped(self) -> None:
+    def log_stopped(self) -> None:
         """One line per stopped partition."""
         for partition, offset in self.stopped.items():
-            self._tell_stopped(partition, offset)
+            self._log_stopped(partition, offset)
 
-    def _tell_stopped(self, partition: int, offset: int) -> None:
+    def _log_stopped(self, partition: int, offset: int) -> None:
         log.error(
             "consumer.stopped",
             topic=self.topic,
@@ -210,23 +210,23 @@ class Partitions:
             attempt=self._stops.get(partition, 1),
         )
 
-    def lost(self) -> None:
+    def on_revoked(self) -> None:
         """The partitions are being given out anew: what is under way may no longer be committed."""
         self.assignment += 1
-        if self.moving_since is None:
-            self.moving_since = asyncio.get_running_loop().time()
-        self.owed.clear()
-        self.open_at.clear()
-        self.owed_since = None
-        self.standing.clear()
-        self.onlooker.given()
-        self.troubled.clear()
-        self.reached.clear()
+        if self.rebalancing_since is None:
+            self.rebalancing_since = asyncio.get_running_loop().time()
+        self.pending_commits.clear()
+        self.open_offsets.clear()
+        self.commits_failing_since = None
+        self.stalls.clear()
+        self.group_watch.given()
+        self.failing.clear()
+        self.processed.clear()
         self._ends.clear()
 
-    def gained(self, assigned: set[TopicPartition]) -> None:
+    def on_assigned(self, assigned: set[TopicPartition]) -> None:
         """A stopped partition that comes back to us stays stopped; one that went elsewhere is another's concern."""
-        self.moving_since = None
+        self.rebalancing_since = None
         ours = {partition.partition for partition in assigned}
         self.stopped = {partition: offset for partition, offset in self.stopped.items() if partition in ours}
         self.runs = {partition: run for partition, run in self.runs.items() if partition in self.stopped}
@@ -242,20 +242,20 @@ class Partitions:
         No record's own time counts: its producer's clock may be wrong. Nothing is said while they are given out anew: a batch that this crosses is
         given up and not set back.
         From the moment it is read, a batch is in hand until it is done or given back to Kafka: aiokafka moves the position, FastStream
-        hands over and the lane takes without letting anybody else run.
+        hands over and the runner takes without letting anybody else run.
         """
         consumer = self.consumer
-        if consumer is None or self.moving:
+        if consumer is None or self.rebalancing:
             return {}
         found: dict[int, float] = {}
         for place in consumer.assignment():
             position = await self._position(place)
-            if self.moving:
+            if self.rebalancing:
                 return {}
             self._note_end(place)
             partition, now_ms = place.partition, self.now().timestamp() * 1000
-            waits = partition in self.in_hand.partitions or partition in self.open_at
-            done = self.reached.get(partition) if waits else position
+            waits = partition in self.in_flight.partitions or partition in self.open_offsets
+            done = self.processed.get(partition) if waits else position
             ages = [now_ms - at_ms for at_ms, end in self._ends.get(partition, ()) if done is not None and end <= done]
             # a clock of this host that was put back makes an old word look like one of the future
             found[partition] = min((age / 1000 for age in ages if age >= 0), default=math.inf)
@@ -282,30 +282,30 @@ class Partitions:
         begun = firsts(batch)
         done = [raw for raw in batch if raw.offset < next_offsets.get(raw.partition, begun[raw.partition])]
         metrics.HANDLED.labels(self.topic).inc(len(done))
-        left = {p: self.open_at.get(p, next_offsets.get(p, first)) for p, first in begun.items()}
-        self.reached |= left
+        left = {p: self.open_offsets.get(p, next_offsets.get(p, first)) for p, first in begun.items()}
+        self.processed |= left
         ends = {raw.partition: raw.offset + 1 for raw in batch}
-        self.standing.quiet([partition for partition, offset in left.items() if offset == ends[partition]])
+        self.stalls.quiet([partition for partition, offset in left.items() if offset == ends[partition]])
         waits = {partition: offset for partition, offset in left.items() if offset < ends[partition]}
-        self.standing.wait_at(waits, asyncio.get_running_loop().time())
+        self.stalls.wait_at(waits, asyncio.get_running_loop().time())
         for partition in begun:
             self._note_end(self._on_broker(partition))
 
-    async def tell_lag(self) -> None:
+    async def measure_lag(self) -> None:
         """Tell how far behind its end each partition is; asks the brokers, which alone know it of one that is not being read."""
         consumer, assignment = self.consumer, self.assignment
-        if consumer is None or self.moving:
+        if consumer is None or self.rebalancing:
             return
         ours = consumer.assignment()
         if not ours:
-            await self.onlooker.look(consumer, self.source_topic)
+            await self.group_watch.look(consumer, self.source_topic)
             return
-        self.onlooker.given()
+        self.group_watch.given()
         with suppress(KafkaError, TimeoutError):  # away: others tell
             async with asyncio.timeout(ENDS_TIMEOUT):
                 ends = await consumer.end_offsets(list(ours))
             for place, end in ends.items():
-                reached = self.reached.get(place.partition)
+                reached = self.processed.get(place.partition)
                 if reached is None:
                     reached = await self._position(place)
                 if assignment != self.assignment:
@@ -318,13 +318,13 @@ class Partitions:
     async def _watch(self, place: TopicPartition, end: int) -> None:
         """A partition of which nothing is in hand stands still when reading does not come to its end."""
         position = await self._position(place)
-        left_alone = self.in_hand.partitions | self.stopped.keys() | self.open_at.keys()
+        left_alone = self.in_flight.partitions | self.stopped.keys() | self.open_offsets.keys()
         if position is None or place.partition in left_alone:
             return
         if position >= end:
-            self.standing.quiet([place.partition])
+            self.stalls.quiet([place.partition])
         else:
-            self.standing.wait_at({place.partition: position}, asyncio.get_running_loop().time())
+            self.stalls.wait_at({place.partition: position}, asyncio.get_running_loop().time())
 
     def ours(self) -> AbstractSet[int] | None:
         """The numbers of our partitions; None where there is no consumer yet."""

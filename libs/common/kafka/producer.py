@@ -24,8 +24,8 @@ from libs.common.errors import ConfigurationError, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.enqueue import enqueue
+from libs.common.kafka.log_throttle import throttle_aiokafka_logs
 from libs.common.kafka.metrics import PUBLISH_FAILURES, PUBLISH_SECONDS, PUBLISHED
-from libs.common.kafka.quiet import quieten_aiokafka
 from libs.common.kafka.records import Headers
 
 FLUSH_SECONDS = 5.0  # of a producer that no service drains
@@ -88,7 +88,7 @@ class Producer:
 
     async def start(self) -> None:
         """Connect. Raises ConfigurationError when the brokers cannot be reached in time."""
-        quieten_aiokafka()
+        throttle_aiokafka_logs()
         try:
             self._inner = await self._begin(self._start_timeout)
         except (KafkaError, OSError, TimeoutError) as error:

@@ -36,7 +36,7 @@ class Received(NamedTuple, Generic[T]):
     record: RawRecord
 
 
-class Rejected(NamedTuple):
+class Reject(NamedTuple):
     """A record that a handler cannot handle, though its batch went through: dead-letter it, its neighbours are done.
 
     ``reason`` is a static code, ``detail`` says why in words; neither holds anything of the payload. ``stops`` as in ``Permanent``.
@@ -49,7 +49,7 @@ class Rejected(NamedTuple):
 
 
 Decode = Callable[[RawRecord], T]
-Handle = Callable[[Sequence[Received[T]]], Awaitable[Sequence[Rejected] | None]]
+Handle = Callable[[Sequence[Received[T]]], Awaitable[Sequence[Reject] | None]]
 
 
 def of_values(handle: Callable[[Sequence[T]], Awaitable[None]]) -> Handle[T]:

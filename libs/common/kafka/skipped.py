@@ -1,4 +1,4 @@
-"""What a handler's lane gets in the place of a batch that was not read."""
+"""What a handler's runner gets in the place of a batch that was not read."""
 
 from typing import Self
 

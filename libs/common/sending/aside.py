@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 
 from libs.common.accounts.rows import Key
 from libs.common.backoff import backoff
-from libs.common.halving import Faulty, Search, TooSlow
+from libs.common.bisection import Bisection, Faulty, TooSlow
 from libs.common.logging import get_logger
 from libs.common.sending.rows import SendRow
-from libs.common.suspects import Suspects
+from libs.common.slow_suspects import SlowSuspects
 
 log = get_logger()
 
@@ -27,7 +27,7 @@ class Aside:
     """The rows that one task has set aside."""
 
     task: str
-    suspects: Suspects[Key] = field(default_factory=Suspects)
+    suspects: SlowSuspects[Key] = field(default_factory=SlowSuspects)
     """Rows that were too slow alone; by the event loop's time."""
     _rows: dict[Key, tuple[datetime, int]] = field(default_factory=dict)
 
@@ -66,9 +66,9 @@ async def halving(
 
     Raises what else is transient, and what is slow for every row.
     """
-    search = Search[SendRow, None, Key](work, aside.suspects, key=lambda row: row.key, line=lambda row: row.key)
+    search = Bisection[SendRow, None, Key](work, aside.suspects, key=lambda row: row.key, line=lambda row: row.key)
     async for found in search.run(rows):
         if isinstance(found, Faulty | TooSlow):
             aside.put(found.item, found.error, now)
-    if search.trouble is not None:
-        raise search.trouble
+    if search.transient_error is not None:
+        raise search.transient_error

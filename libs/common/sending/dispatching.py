@@ -12,13 +12,14 @@ from datetime import datetime, timedelta
 from typing import Generic
 
 from libs.common.accounts.rows import EVERY_ACCOUNT, Key
-from libs.common.background import Pulse, repeatedly
 from libs.common.backoff import backoff
+from libs.common.bisection import AdaptiveBatchSize, Bisection, Faulty, TooSlow
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
-from libs.common.halving import Faulty, Portion, Search, TooSlow
 from libs.common.logging import get_logger
 from libs.common.metrics import observe
+from libs.common.periodic import StallDetector, run_periodically
+from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.sending import queries as sends
 from libs.common.sending.applying import Applied
 from libs.common.sending.aside import Aside
@@ -29,7 +30,6 @@ from libs.common.sending.recording import Recorder
 from libs.common.sending.rows import Claim, SendRow
 from libs.common.sending.turns import Turns
 from libs.common.tally import Tally
-from libs.common.transience import is_transient, ran_out_of_time
 
 log = get_logger()
 
@@ -55,7 +55,7 @@ class Dispatcher(Generic[PreparedT]):
         now: Clock,
         concurrency: int,
         ended: Callable[[Applied], None],
-        pulse: Pulse,
+        pulse: StallDetector,
     ) -> None:
         self._carrier = carrier
         self._pool = pool
@@ -72,7 +72,7 @@ class Dispatcher(Generic[PreparedT]):
         self._aside = Aside("claim")
         self._suspected: dict[Key, SendRow] = {}
         """Rows that were too slow alone; they are claimed alone, when it is their time."""
-        self._portion = Portion(_AT_ONCE)
+        self._portion = AdaptiveBatchSize(_AT_ONCE)
         self._strange: Tally[str, str] = Tally()
         self._ending = False
 
@@ -99,7 +99,7 @@ class Dispatcher(Generic[PreparedT]):
     async def run(self) -> None:
         """Claim and send until ``end``; returns when every call that was begun has its answer."""
         failures = 0
-        looking = asyncio.create_task(repeatedly("look", self._timings.poll, self._look, self._pulse))
+        looking = asyncio.create_task(run_periodically("look", self._timings.poll, self._look, self._pulse))
         while not self._ending:
             self._wake.clear()
             try:
@@ -140,10 +140,10 @@ class Dispatcher(Generic[PreparedT]):
         try:
             claimed = await self._claim(budgets, choice)
         except Exception as error:
-            if is_transient(error) and not ran_out_of_time(error):
+            if is_retryable(error) and not is_statement_timeout(error):
                 raise
-            tell = log.warning if is_transient(error) else log.error
-            tell("task.retried" if is_transient(error) else "task.failed", task="claim", exc_info=error)
+            tell = log.warning if is_retryable(error) else log.error
+            tell("task.retried" if is_retryable(error) else "task.failed", task="claim", exc_info=error)
             with self._portion.taken():
                 async with self._pool.acquire() as db:
                     rows = await due(db, self._carrier, budgets, self._now(), self._timings, choice=choice)
@@ -180,14 +180,14 @@ class Dispatcher(Generic[PreparedT]):
             await self._claim(budgets, Choice(only={row.key for row in part}))
 
         suspects = self._aside.suspects
-        search = Search[SendRow, None, Key](claim, suspects, key=lambda row: row.key, line=lambda row: row.key)
+        search = Bisection[SendRow, None, Key](claim, suspects, key=lambda row: row.key, line=lambda row: row.key)
         async for found in search.run(rows):
             if isinstance(found, Faulty | TooSlow):
                 await self._set_aside(found.item, found.error)
         self._suspected |= {row.key: row for row in search.suspected}
         self._suspected = {key: row for key, row in self._suspected.items() if key in suspects}
-        if search.trouble is not None:
-            raise search.trouble
+        if search.transient_error is not None:
+            raise search.transient_error
 
     def _say_strange(self, strange: Mapping[str, int]) -> None:
         """Rows of another release are told at once, then once a minute with how many they were."""
@@ -232,8 +232,8 @@ class Dispatcher(Generic[PreparedT]):
         """Wait: the database is away, or slow for everybody."""
         taken, self._taken = self._taken, []
         self._turns.wake(taken)
-        tell = log.warning if is_transient(error) else log.error
-        event = "task.retried" if is_transient(error) else "task.failed"
+        tell = log.warning if is_retryable(error) else log.error
+        event = "task.retried" if is_retryable(error) else "task.failed"
         tell(event, task="claim", attempt=failures, exc_info=error)
         wait = backoff(failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
         await asyncio.sleep(wait.total_seconds())

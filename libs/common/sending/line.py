@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Generic, Self
 
 from libs.common.accounts.rows import EVERY_ACCOUNT
-from libs.common.background import Pulse, repeatedly
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.drain import CALLS, FLUSHING, RECORDS, TELLING, Drain
 from libs.common.kafka.producer import Producer
+from libs.common.periodic import StallDetector, run_periodically
 from libs.common.sending import queries as sends
 from libs.common.sending.applying import Applied
 from libs.common.sending.carrier import Carrier
@@ -48,7 +48,7 @@ class Line(Generic[PreparedT]):
         self._now = now
         self._drain = drain
         self._teller = Teller(pool, producer, carrier.provider, now=now)
-        self._pulse = Pulse()
+        self._pulse = StallDetector()
         self._recorder = Recorder(carrier, pool, timings, now=now, recorded=self._recorded, pulse=self._pulse)
         self._dispatcher = Dispatcher(
             carrier,
@@ -78,7 +78,7 @@ class Line(Generic[PreparedT]):
         }
         for name, tick in self._sweeper.tasks.items():
             period = self._timings.poll * (COUNT_EVERY if name == "waiting" else 1)
-            work[f"sweep.{name}"] = repeatedly(
+            work[f"sweep.{name}"] = run_periodically(
                 f"sweep.{name}", period, tick, self._pulse if name in ROW_TASKS else None
             )
         self._tasks = {name: asyncio.create_task(run, name=name) for name, run in work.items()}

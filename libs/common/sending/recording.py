@@ -11,19 +11,19 @@ from uuid import UUID
 
 from libs.common.accounts import pauses
 from libs.common.accounts.rows import Key, Pause
-from libs.common.background import Pulse
 from libs.common.backoff import backoff
+from libs.common.bisection import Bisection, Faulty, Passed, TooSlow
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
-from libs.common.halving import Faulty, Passed, Search, TooSlow
 from libs.common.logging import get_logger
+from libs.common.periodic import StallDetector
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
 from libs.common.sending.rows import Claim
 from libs.common.sending.silence import Runs, cause
 from libs.common.sending.transitions import Recovery, answer, pause_key, pauses_after
-from libs.common.suspects import Suspects
+from libs.common.slow_suspects import SlowSuspects
 
 log = get_logger()
 
@@ -65,7 +65,7 @@ class Recorder(Generic[PreparedT]):
         *,
         now: Clock,
         recorded: Callable[[Recorded], None],
-        pulse: Pulse,
+        pulse: StallDetector,
     ) -> None:
         self._carrier = carrier
         self._pool = pool
@@ -75,7 +75,7 @@ class Recorder(Generic[PreparedT]):
         self._pulse = pulse
         self._answers: list[_Answer[PreparedT]] = []
         self._runs = Runs()
-        self._suspects = Suspects[_ClaimKey]()
+        self._suspects = SlowSuspects[_ClaimKey]()
         self._failures = 0
         self._any = asyncio.Event()
         self._ending = False
@@ -118,7 +118,7 @@ class Recorder(Generic[PreparedT]):
 
         An answer that cannot be recorded alone, while others can, is given up: its claim ends, and evidence settles it.
         """
-        search = Search[_Answer[PreparedT], Recorded, _ClaimKey](self._write, self._suspects, key=_key, line=_key)
+        search = Bisection[_Answer[PreparedT], Recorded, _ClaimKey](self._write, self._suspects, key=_key, line=_key)
         left = {_key(one): one for one in batch}
         async for found in search.run(batch):
             match found:
@@ -142,9 +142,9 @@ class Recorder(Generic[PreparedT]):
                     assert_never(found)
             for one in done:
                 left.pop(_key(one), None)
-        self._failures = self._failures + 1 if search.trouble is not None else 0
-        if search.trouble is not None:
-            log.warning("task.retried", task="record", attempt=self._failures, exc_info=search.trouble)
+        self._failures = self._failures + 1 if search.transient_error is not None else 0
+        if search.transient_error is not None:
+            log.warning("task.retried", task="record", attempt=self._failures, exc_info=search.transient_error)
         return list(left.values())
 
     async def _write(self, batch: Sequence[_Answer[PreparedT]]) -> Recorded:

@@ -10,11 +10,12 @@ from functools import partial
 from typing import Generic
 
 from libs.common.accounts import pauses
+from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
-from libs.common.halving import Portion
 from libs.common.logging import get_logger
 from libs.common.metrics import gauge
+from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.sending import queries as sends
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.aside import Aside, halving
@@ -23,7 +24,6 @@ from libs.common.sending.outcomes import PreparedT, Timings, Unclear
 from libs.common.sending.rows import SendRow, Step
 from libs.common.sending.telling import Teller
 from libs.common.sending.transitions import expire, unknown, weigh
-from libs.common.transience import is_transient, ran_out_of_time
 
 log = get_logger()
 
@@ -57,7 +57,7 @@ class Sweeper(Generic[PreparedT]):
         self._ended = ended
         self._awake = awake
         self._aside = {name: Aside(name) for name in ("claims", "overdue", "unknown")}
-        self._portions = {name: Portion(_AT_ONCE) for name in (*self._aside, "behind")}
+        self._portions = {name: AdaptiveBatchSize(_AT_ONCE) for name in (*self._aside, "behind")}
 
     @property
     def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -157,9 +157,9 @@ class Sweeper(Generic[PreparedT]):
                     if sound:
                         applied = await apply(db, self._carrier, [step(row, now) for row in sound], now)
             except Exception as error:
-                if not rows or (is_transient(error) and not ran_out_of_time(error)):
+                if not rows or (is_retryable(error) and not is_statement_timeout(error)):
                     raise
-                log.warning("task.retried", task=task, exc_info=error) if is_transient(error) else log.exception("task.failed", task=task)  # fmt: skip
+                log.warning("task.retried", task=task, exc_info=error) if is_retryable(error) else log.exception("task.failed", task=task)  # fmt: skip
                 await halving(rows, partial(self._move_some, step, now), aside, now)
             else:
                 await self._after(applied)

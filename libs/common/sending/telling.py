@@ -11,19 +11,19 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from libs.common.accounts.rows import Key, ProviderName
+from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
-from libs.common.halving import Portion
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
+from libs.common.retryable import is_retryable
 from libs.common.sending import queries as sends
 from libs.common.sending.applying import TELLING
 from libs.common.sending.aside import Aside, halving
 from libs.common.sending.rows import News, SendRow
 from libs.common.thread.messages import lock_messages, told
-from libs.common.transience import is_transient
 
 log = get_logger()
 
@@ -51,7 +51,7 @@ class Teller:
         self._provider: ProviderName = provider
         self._now = now
         self._aside = Aside("untold")
-        self._portion = Portion(_AT_ONCE)
+        self._portion = AdaptiveBatchSize(_AT_ONCE)
         self._waiting: list[_Told] = []
         self._any = asyncio.Event()
         self._ending = False
@@ -118,7 +118,7 @@ class Teller:
             async with self._pool.acquire() as db:
                 await sends.mark_told(db, [told.key for told in batch])
         except Exception as error:  # the rows say what was not told, and the sweeper tells it: nothing is lost
-            if is_transient(error):
+            if is_retryable(error):
                 log.warning("task.retried", task="tell", exc_info=error)
             else:
                 log.exception("task.failed", task="tell")

@@ -3,8 +3,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from libs.common.events.topics import WEBHOOKS
+from libs.common.kafka.batch_processor import DeadLetter
 from libs.common.kafka.dead_letter import DETAIL_LIMIT, shapes_of
-from libs.common.kafka.isolate import DeadLetter
 from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord
 from tests.support.records import a_record

@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from libs.common.kafka.isolate import DeadLetter
+from libs.common.kafka.batch_processor import DeadLetter
 from libs.common.kafka.parked import trace_of
 from tests.support.records import a_record
 

@@ -1,6 +1,6 @@
 import logging
 
-from libs.common.kafka.quiet import OncePerPeriod
+from libs.common.kafka.log_throttle import OncePerPeriod
 
 
 def complaint(line: int, level: int = logging.ERROR) -> logging.LogRecord:

@@ -1,21 +1,21 @@
 """Who is too slow alone, told apart from who met a slow database."""
 
-from libs.common.suspects import CALM, TRIES, Suspects
+from libs.common.slow_suspects import CALM, TRIES, SlowSuspects
 
 
-def shown(suspects: Suspects[str], key: str, now: float) -> bool:
+def shown(suspects: SlowSuspects[str], key: str, now: float) -> bool:
     """It fails right after others passed; whether it is guilty now."""
     suspects.others_passed(10, now)
     return suspects.is_guilty(key, now, now + 0.1, locked=False)
 
 
-def failures_asked(suspects: Suspects[str], key: str, now: float) -> int:
+def failures_asked(suspects: SlowSuspects[str], key: str, now: float) -> int:
     """How often it has to fail beside others that pass."""
     suspects.begin(now)
     return next(number for number in range(1, 100) if shown(suspects, key, now + number))
 
 
-def an_innocent(suspects: Suspects[str], now: float) -> None:
+def an_innocent(suspects: SlowSuspects[str], now: float) -> None:
     """One that fails twice and passes then."""
     suspects.begin(now)
     assert not shown(suspects, "innocent", now)
@@ -24,16 +24,16 @@ def an_innocent(suspects: Suspects[str], now: float) -> None:
 
 
 def test_who_fails_often_enough_beside_others_that_pass_is_guilty() -> None:
-    assert failures_asked(Suspects(), "guilty", 0) == TRIES
+    assert failures_asked(SlowSuspects(), "guilty", 0) == TRIES
 
 
 def test_after_an_innocent_one_more_is_asked_also_where_nobody_was_suspected_in_between() -> None:
-    suspects = Suspects[str]()
+    suspects = SlowSuspects[str]()
     an_innocent(suspects, 0)
     assert failures_asked(suspects, "guilty", CALM / 2) == TRIES + 2
 
 
 def test_once_it_was_calm_for_a_while_no_more_is_asked() -> None:
-    suspects = Suspects[str]()
+    suspects = SlowSuspects[str]()
     an_innocent(suspects, 0)
     assert failures_asked(suspects, "guilty", 2 + CALM + 1) == TRIES

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from libs.common.errors import Permanent
-from libs.common.suspects import Suspects
-from libs.common.transience import is_transient, is_waiting_for_lock, ran_out_of_time
+from libs.common.retryable import is_lock_timeout, is_retryable, is_statement_timeout
+from libs.common.slow_suspects import SlowSuspects
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,7 +59,7 @@ class TooSlow(Generic[T]):
 
 
 @dataclass(slots=True)
-class Portion:
+class AdaptiveBatchSize:
     """How many rows a statement takes at once: half as many after one that was too slow, twice as many again after one that passed."""
 
     most: int
@@ -74,7 +74,7 @@ class Portion:
         try:
             yield self.size
         except Exception as error:
-            if ran_out_of_time(error):
+            if is_statement_timeout(error):
                 self.size = max(1, self.size // 2)
             raise
         self.size = min(self.most, self.size * 2)
@@ -90,7 +90,7 @@ def _whole(part: Sequence[T]) -> Sequence[T]:
 
 
 @dataclass(slots=True)
-class Search(Generic[T, R, K]):
+class Bisection(Generic[T, R, K]):
     """One pass over what is in hand.
 
     ``key`` names an item for ``suspects``, which outlive this pass; ``line`` names those whose order counts. ``allowed`` leaves out of a part what is not
@@ -98,7 +98,7 @@ class Search(Generic[T, R, K]):
     """
 
     work: Callable[[Sequence[T]], Awaitable[R]]
-    suspects: Suspects[K]
+    suspects: SlowSuspects[K]
     key: Callable[[T], K]
     line: Callable[[T], Hashable]
     tries: int = 1
@@ -109,11 +109,11 @@ class Search(Generic[T, R, K]):
     """For the suspects; the event loop's time without it."""
     held: set[Hashable] = field(default_factory=set)
     """Lines on which a suspect stands that is not among what is in hand; from here on all that wait for one."""
-    trouble: Exception | None = None
+    transient_error: Exception | None = None
     """What ended the search."""
-    cut_short: bool = False
+    out_of_time: bool = False
     """The budget ran out."""
-    cuts: int = 0
+    splits: int = 0
     suspected: list[T] = field(default_factory=list)
     """Those that became suspects in this pass."""
     slow: Exception | None = None
@@ -128,19 +128,19 @@ class Search(Generic[T, R, K]):
         fresh, later = self._apart(items)
         async for found in self._through(fresh):
             yield found
-        if self.trouble is None:
+        if self.transient_error is None:
             async for found in self._again(later):
                 yield found
-        if self.trouble is None and self.suspected and not self._any_passed:
-            self.trouble = self.slow
+        if self.transient_error is None and self.suspected and not self._any_passed:
+            self.transient_error = self.slow
 
     async def _through(self, items: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
         """All of them at once, or what they had to be cut into."""
         waiting: list[Sequence[T]] = [items]
         slow_in_a_row = 0
-        while waiting and self.trouble is None:
-            if self.cuts and self._loop_time() > self._deadline:
-                self.cut_short = True
+        while waiting and self.transient_error is None:
+            if self.splits and self._loop_time() > self._deadline:
+                self.out_of_time = True
                 return
             part = self.allowed(self._free(waiting.pop()))
             if not part:
@@ -154,9 +154,9 @@ class Search(Generic[T, R, K]):
                 case None:
                     slow_in_a_row += 1
                     if slow_in_a_row == SLOW_IN_A_ROW:
-                        self.trouble = self.trouble or self.slow
+                        self.transient_error = self.transient_error or self.slow
                 case list() as parts:
-                    self.cuts += 1
+                    self.splits += 1
                     waiting += reversed(parts)
                 case found:
                     yield found
@@ -167,8 +167,8 @@ class Search(Generic[T, R, K]):
             key = self.key(item)
             if not self.suspects.is_due(key, self.clock()) or not self.allowed([item]):
                 continue
-            if self.trouble is not None or self._loop_time() > self._deadline:
-                self.cut_short = True
+            if self.transient_error is not None or self._loop_time() > self._deadline:
+                self.out_of_time = True
                 return
             match await self._once([item]):
                 case TooSlow() as guilty:
@@ -188,25 +188,25 @@ class Search(Generic[T, R, K]):
             try:
                 return Passed(part, await self.work(part), attempt)
             except Exception as error:  # noqa: BLE001 -- the policy for every exception of whatever works in batches is here
-                if ran_out_of_time(error):
+                if is_statement_timeout(error):
                     if len(part) == 1:
                         return self._too_slow(part[0], error, began)
                     self.suspects.some_are_slow()
                     return self._cut(part, PIECES)
-                if len(part) > 1 and not is_transient(error):
+                if len(part) > 1 and not is_retryable(error):
                     return self._cut(part, 2)
-                if isinstance(error, Permanent) or (attempt == self.tries and not is_transient(error)):
+                if isinstance(error, Permanent) or (attempt == self.tries and not is_retryable(error)):
                     return Faulty(part[0], error, attempt)
                 attempt += 1
-                if is_transient(error) or not await self.pause(attempt):
-                    self.trouble = error
+                if is_retryable(error) or not await self.pause(attempt):
+                    self.transient_error = error
                     return None
 
     def _too_slow(self, item: T, error: Exception, began: float) -> TooSlow[T] | None:
         self.slow = error
         key, known = self.key(item), self.key(item) in self.suspects
         failures = self.suspects.failures(key) + 1
-        if self.suspects.is_guilty(key, began, self.clock(), locked=is_waiting_for_lock(error)):
+        if self.suspects.is_guilty(key, began, self.clock(), locked=is_lock_timeout(error)):
             return TooSlow(item, error, failures)
         self.held.add(self.line(item))
         if not known:
@@ -244,7 +244,7 @@ class Search(Generic[T, R, K]):
         return self._loop_time() if self.now is None else self.now()
 
 
-async def in_parts(
+async def run_bisected(
     items: Sequence[T],
     work: Callable[[Sequence[T]], Awaitable[None]],
     *,
@@ -255,12 +255,12 @@ async def in_parts(
 
     Raises what else is transient, and what is slow for everybody.
     """
-    search = Search[T, None, Hashable](work, Suspects(), key=key, line=key)
+    search = Bisection[T, None, Hashable](work, SlowSuspects(), key=key, line=key)
     async for found in search.run(items):
         if isinstance(found, Faulty | TooSlow):
             failed(found.item, found.error)
-    if search.trouble is not None:
-        raise search.trouble
+    if search.transient_error is not None:
+        raise search.transient_error
     for item in search.suspected:
         if search.slow is not None:
             failed(item, search.slow)

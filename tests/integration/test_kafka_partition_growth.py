@@ -15,9 +15,9 @@ from libs.common.events.access import PRINCIPALS
 from libs.common.events.topics import OUTBOUND_DECISIONS, OUTBOUND_SMS, WEBHOOKS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.growing import Brokers, own_groups
-from libs.common.kafka.lane import Subscription
+from libs.common.kafka.partition_growth import Brokers, own_groups
 from libs.common.kafka.producer import Producer, Record
+from libs.common.kafka.subscription import Subscription
 from libs.common.kafka.topics import declare
 from tests.support.consuming import Handled, text
 from tests.support.waiting import eventually

@@ -1,8 +1,8 @@
-"""What becomes of one batch. No Kafka in it: records in, a verdict out.
+"""What becomes of one batch. No Kafka in it: records in, a result out.
 
 Rule 1: records of a line (a partition's records of one key) are handled in their order; what is done with is always a prefix of each partition.
 Rule 2: a record that was not understood is dead before any handler is asked; it costs its neighbours nothing.
-Rule 3: expected trouble (``is_transient``) ends the batch: what came before is done, the rest comes again.
+Rule 3: expected trouble (``is_retryable``) ends the batch: what came before is done, the rest comes again.
 Rule 4: any other exception halves the batch until one record is left; that one is tried a few times, then it is dead.
 Rule 5: dead letters that stop (what nobody could read, bugs of ours, what is too slow) are counted in a row over batches, by partition. Any other
         record begins the count anew, whether it was handled or refused. With the limit reached the partition is stopped behind its last dead
@@ -17,13 +17,13 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from libs.common.bisection import SEARCH_SECONDS, Bisection, Faulty, Passed, Pause, TooSlow
 from libs.common.errors import Permanent
-from libs.common.halving import SEARCH_SECONDS, Faulty, Passed, Pause, Search, TooSlow
-from libs.common.kafka.records import Handle, RawRecord, Received, Rejected
-from libs.common.suspects import Suspects
-from libs.common.transience import is_waiting_for_lock
+from libs.common.kafka.records import Handle, RawRecord, Received, Reject
+from libs.common.retryable import is_lock_timeout
+from libs.common.slow_suspects import SlowSuspects
 
-__all__ = ["STATEMENT_TOO_SLOW", "DeadLetter", "Entry", "Isolation", "Pause", "Verdict"]
+__all__ = ["STATEMENT_TOO_SLOW", "BatchProcessor", "BatchResult", "DeadLetter", "Entry", "Pause"]
 
 T = TypeVar("T")
 
@@ -48,43 +48,43 @@ class DeadLetter:
 
 
 @dataclass(slots=True)
-class Verdict:
+class BatchResult:
     """How far a batch came. ``next_offsets`` says per partition from where on nothing is done with yet."""
 
     next_offsets: dict[int, int] = field(default_factory=dict)
     dead: list[DeadLetter] = field(default_factory=list)
     runs: dict[int, int] = field(default_factory=dict)
-    legible: set[int] = field(default_factory=set)
+    readable: set[int] = field(default_factory=set)
     """Partitions of which a record was handled, or refused for what it says."""
     stopped: set[int] = field(default_factory=set)
-    trouble: Exception | None = None
-    halvings: int = 0
+    transient_error: Exception | None = None
+    splits: int = 0
     suspected: list[RawRecord] = field(default_factory=list)
     """Records that turned out to be too slow alone in this batch; they come again."""
     resume: dict[int, int] = field(default_factory=dict)
-    """Where reading goes on in partitions of this batch in which something waits to be tried again (``Isolation.open_at``)."""
+    """Where reading goes on in partitions of this batch in which something waits to be tried again (``BatchProcessor.open_offsets``)."""
     wait: float = 0.0
     """Nothing can be done before so many seconds: what is left waits for the next try of a record that is too slow."""
 
 
-Entry = Received[T] | Rejected
+Entry = Received[T] | Reject
 _Place = tuple[int, int]
 """partition, offset"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Fate:
+class _Outcome:
     """A record's end; ``letter`` None: it was handled."""
 
     letter: DeadLetter | None = None
     stops: bool = False
 
 
-_HANDLED = _Fate()
+_HANDLED = _Outcome()
 
 
 @dataclass(slots=True)
-class Isolation(Generic[T]):
+class BatchProcessor(Generic[T]):
     """How batches of one subscription are handled, and what is remembered from one to the next.
 
     ``tries`` is how often a record that fails alone is tried; ``budget`` is after how many seconds a batch that had to be cut is broken
@@ -98,17 +98,17 @@ class Isolation(Generic[T]):
     budget: float = SEARCH_SECONDS
     now: Callable[[], float] | None = None
     """Seconds, for when what was too slow is tried again; the event loop's time without it."""
-    _suspects: Suspects[_Place] = field(default_factory=Suspects)
-    _fates: dict[_Place, _Fate] = field(default_factory=dict)
+    _suspects: SlowSuspects[_Place] = field(default_factory=SlowSuspects)
+    _outcomes: dict[_Place, _Outcome] = field(default_factory=dict)
     """Of records behind one whose own is not known yet."""
     _lines: dict[_Place, Hashable] = field(default_factory=dict)
     """Of suspects."""
     _open_at: dict[int, int] = field(default_factory=dict)
-    """By partition the first record whose fate is not known yet, where reading has gone on."""
+    """By partition the first record whose outcome is not known yet, where reading has gone on."""
     _turned: dict[int, int] = field(default_factory=dict)
     """Partitions that are being read again, and up to where."""
 
-    def open_at(self) -> dict[int, int]:
+    def open_offsets(self) -> dict[int, int]:
         """Partitions in which something waits to be tried again while reading goes on, and where the first of that stands; of all batches so far."""
         return dict(self._open_at)
 
@@ -130,58 +130,58 @@ class Isolation(Generic[T]):
     def forget(self) -> None:
         """The partitions were given out anew: what is remembered of their records holds no more."""
         self._suspects.forget(lambda _place: True)
-        self._fates.clear()
+        self._outcomes.clear()
         self._lines.clear()
         self._open_at.clear()
         self._turned.clear()
 
-    async def judge(self, entries: Sequence[Entry[T]], runs: Mapping[int, int]) -> Verdict:
+    async def process(self, entries: Sequence[Entry[T]], runs: Mapping[int, int]) -> BatchResult:
         """Handle ``entries`` (in order); ``runs`` holds, by partition, how many that stop came in a row so far."""
-        verdict = Verdict(runs=dict(runs))
+        result = BatchResult(runs=dict(runs))
         if self._turned:
             lasts = _lasts(entries)
             self._turned = {p: until for p, until in self._turned.items() if lasts.get(p, -1) < until}
-        fates = self._recall(entries) if self._fates or self._suspects or self._open_at else {}
-        search = Search[Received[T], Sequence[Rejected] | None, _Place](
+        outcomes = self._recall(entries) if self._outcomes or self._suspects or self._open_at else {}
+        search = Bisection[Received[T], Sequence[Reject] | None, _Place](
             self.handle,
             self._suspects,
             key=lambda received: _place(received.record),
             line=lambda received: _line(received.record),
             tries=self.tries,
             pause=self.pause,
-            allowed=lambda part: self._before_the_limit(part, entries, fates, runs),
+            allowed=lambda part: self._before_the_limit(part, entries, outcomes, runs),
             budget=self.budget,
             now=self.now,
             held=set(self._lines.values()),
         )
-        waiting = [e for e in entries if isinstance(e, Received) and _place(e.record) not in fates]
-        known = len(fates)
+        waiting = [e for e in entries if isinstance(e, Received) and _place(e.record) not in outcomes]
+        known = len(outcomes)
         async for found in search.run(waiting):
             match found:
                 case Passed(items, refusals, attempts):
-                    fates |= dict.fromkeys((_place(item.record) for item in items), _HANDLED)
-                    fates |= {_place(refusal.record): _refused(refusal, attempts) for refusal in refusals or ()}
+                    outcomes |= dict.fromkeys((_place(item.record) for item in items), _HANDLED)
+                    outcomes |= {_place(refusal.record): _refused(refusal, attempts) for refusal in refusals or ()}
                 case Faulty(item, Permanent() as error, attempts):
-                    refusal = Rejected(item.record, error.reason, error.detail, error.stops)
-                    fates[_place(item.record)] = _refused(refusal, attempts)
+                    refusal = Reject(item.record, error.reason, error.detail, error.stops)
+                    outcomes[_place(item.record)] = _refused(refusal, attempts)
                 case Faulty(item, error, attempts):
                     letter = DeadLetter(item.record, "handler_failed", type(error).__name__, attempts, error)
-                    fates[_place(item.record)] = _Fate(letter, stops=True)
+                    outcomes[_place(item.record)] = _Outcome(letter, stops=True)
                 case TooSlow(item, error, attempts):
                     letter = DeadLetter(item.record, STATEMENT_TOO_SLOW, _slowness(error), attempts, error)
-                    fates[_place(item.record)] = _Fate(letter, stops=True)
-        verdict.trouble, verdict.halvings = search.trouble, search.cuts
-        verdict.suspected = [received.record for received in search.suspected]
-        idle = verdict.trouble is None and len(fates) == known
-        self._settle(entries, fates, verdict)
+                    outcomes[_place(item.record)] = _Outcome(letter, stops=True)
+        result.transient_error, result.splits = search.transient_error, search.splits
+        result.suspected = [received.record for received in search.suspected]
+        idle = result.transient_error is None and len(outcomes) == known
+        self._settle(entries, outcomes, result)
         self._lines |= {_place(received.record): _line(received.record) for received in search.suspected}
         self._lines = {place: line for place, line in self._lines.items() if place in self._suspects}
-        ahead = verdict.trouble is None and not search.cut_short and self._go_ahead(entries, fates, verdict)
-        if idle and not verdict.next_offsets and not ahead and self._suspects:
-            verdict.wait = self._suspects.wait(search.clock())
-        return verdict
+        ahead = result.transient_error is None and not search.out_of_time and self._go_ahead(entries, outcomes, result)
+        if idle and not result.next_offsets and not ahead and self._suspects:
+            result.wait = self._suspects.wait(search.clock())
+        return result
 
-    def _recall(self, entries: Sequence[Entry[T]]) -> dict[_Place, _Fate]:
+    def _recall(self, entries: Sequence[Entry[T]]) -> dict[_Place, _Outcome]:
         """What is known already of these; what lies before them in their partitions is not needed any more, unless they are read ahead."""
         begins = _begins(entries)
         for partition, begin in begins.items():
@@ -190,10 +190,12 @@ class Isolation(Generic[T]):
         needed = begins | self._open_at
         self._suspects.forget(lambda place: place[1] < needed.get(place[0], 0))
         self._lines = {place: line for place, line in self._lines.items() if place in self._suspects}
-        self._fates = {place: fate for place, fate in self._fates.items() if place[1] >= needed.get(place[0], 0)}
-        return {place: self._fates[place] for e in entries if (place := _place(e.record)) in self._fates}
+        self._outcomes = {
+            place: outcome for place, outcome in self._outcomes.items() if place[1] >= needed.get(place[0], 0)
+        }
+        return {place: self._outcomes[place] for e in entries if (place := _place(e.record)) in self._outcomes}
 
-    def _go_ahead(self, entries: Sequence[Entry[T]], fates: Mapping[_Place, _Fate], verdict: Verdict) -> bool:
+    def _go_ahead(self, entries: Sequence[Entry[T]], outcomes: Mapping[_Place, _Outcome], result: BatchResult) -> bool:
         """Where all that is left waits for a suspect, reading may go on; whether it does anywhere.
 
         Where a suspect ended in this batch, what waited for it is read first, for more of its line may stand ahead.
@@ -201,38 +203,38 @@ class Isolation(Generic[T]):
         ahead = False
         suspected = {partition for partition, _offset in self._lines}
         lasts = _lasts(entries)
-        waits_no_more = self._first_free(entries, fates)
+        waits_no_more = self._first_free(entries, outcomes)
         for partition, begin in _begins(entries).items():
-            if partition not in suspected or partition in verdict.stopped:
+            if partition not in suspected or partition in result.stopped:
                 continue
             last = lasts[partition]
-            stands = self._open_at.setdefault(partition, verdict.next_offsets.get(partition, begin))
+            stands = self._open_at.setdefault(partition, result.next_offsets.get(partition, begin))
             if partition in waits_no_more:
-                verdict.resume[partition] = waits_no_more[partition]
+                result.resume[partition] = waits_no_more[partition]
                 continue
             is_near = last < stands + AHEAD
-            verdict.resume[partition] = last + 1 if is_near else stands
+            result.resume[partition] = last + 1 if is_near else stands
             ahead |= is_near
         return ahead
 
-    def _first_free(self, entries: Sequence[Entry[T]], fates: Mapping[_Place, _Fate]) -> dict[int, int]:
+    def _first_free(self, entries: Sequence[Entry[T]], outcomes: Mapping[_Place, _Outcome]) -> dict[int, int]:
         """By partition the first record that is not done with though no suspect of its line is left."""
         held = set(self._lines.values())
         return {
             entry.record.partition: entry.record.offset
             for entry in reversed(entries)
-            if isinstance(entry, Received) and _place(entry.record) not in fates and _line(entry.record) not in held
+            if isinstance(entry, Received) and _place(entry.record) not in outcomes and _line(entry.record) not in held
         }
 
     def _before_the_limit(
         self,
         part: Sequence[Received[T]],
         entries: Sequence[Entry[T]],
-        fates: Mapping[_Place, _Fate],
+        outcomes: Mapping[_Place, _Outcome],
         runs: Mapping[int, int],
     ) -> Sequence[Received[T]]:
         """``part`` up to where, supposing that everything that is left will be handled, each partition's limit is reached."""
-        if not any(runs.values()) and not any(_stops(entry, fates) for entry in entries):
+        if not any(runs.values()) and not any(_stops(entry, outcomes) for entry in entries):
             return part
         counted = dict(runs)
         over = dict[int, int]()
@@ -240,53 +242,53 @@ class Isolation(Generic[T]):
             partition = entry.record.partition
             if partition in over:
                 continue
-            counted[partition] = counted.get(partition, 0) + 1 if _stops(entry, fates) else 0
+            counted[partition] = counted.get(partition, 0) + 1 if _stops(entry, outcomes) else 0
             if counted[partition] >= self.run_limit:
                 over[partition] = entry.record.offset
         return [e for e in part if e.record.offset <= over.get(e.record.partition, e.record.offset)]
 
-    def _settle(self, entries: Sequence[Entry[T]], fates: Mapping[_Place, _Fate], verdict: Verdict) -> None:
+    def _settle(self, entries: Sequence[Entry[T]], outcomes: Mapping[_Place, _Outcome], result: BatchResult) -> None:
         """Take in what is known up to the first record of each partition of which nothing is; remember what is known behind it."""
         behind = set(self._open_at)
-        left = dict[_Place, _Fate]()
+        left = dict[_Place, _Outcome]()
         for entry in entries:
             record, place = entry.record, _place(entry.record)
-            fate = _refused(entry, 1) if isinstance(entry, Rejected) else fates.get(place)
-            if fate is None or record.partition in behind or record.partition in verdict.stopped:
+            outcome = _refused(entry, 1) if isinstance(entry, Reject) else outcomes.get(place)
+            if outcome is None or record.partition in behind or record.partition in result.stopped:
                 behind.add(record.partition)
-                if fate is not None and isinstance(entry, Received):
-                    left[place] = fate
+                if outcome is not None and isinstance(entry, Received):
+                    left[place] = outcome
                 continue
-            if fate.letter is not None:
-                verdict.dead.append(fate.letter)
-            if fate.stops:
-                verdict.runs[record.partition] = verdict.runs.get(record.partition, 0) + 1
-                if verdict.runs[record.partition] >= self.run_limit:
-                    verdict.stopped.add(record.partition)
+            if outcome.letter is not None:
+                result.dead.append(outcome.letter)
+            if outcome.stops:
+                result.runs[record.partition] = result.runs.get(record.partition, 0) + 1
+                if result.runs[record.partition] >= self.run_limit:
+                    result.stopped.add(record.partition)
             else:
-                verdict.runs[record.partition] = 0
-                verdict.legible.add(record.partition)
-            verdict.next_offsets[record.partition] = record.offset + 1
-        if self._fates:
+                result.runs[record.partition] = 0
+                result.readable.add(record.partition)
+            result.next_offsets[record.partition] = record.offset + 1
+        if self._outcomes:
             places = {_place(entry.record) for entry in entries}
-            self._fates = {place: fate for place, fate in self._fates.items() if place not in places}
-        self._fates |= left
+            self._outcomes = {place: outcome for place, outcome in self._outcomes.items() if place not in places}
+        self._outcomes |= left
 
 
-def _refused(refusal: Rejected, attempts: int) -> _Fate:
+def _refused(refusal: Reject, attempts: int) -> _Outcome:
     letter = DeadLetter(refusal.record, refusal.reason, refusal.detail, attempts)
-    return _Fate(letter, refusal.stops)
+    return _Outcome(letter, refusal.stops)
 
 
-def _stops(entry: Received[T] | Rejected, fates: Mapping[_Place, _Fate]) -> bool:
-    if isinstance(entry, Rejected):
+def _stops(entry: Received[T] | Reject, outcomes: Mapping[_Place, _Outcome]) -> bool:
+    if isinstance(entry, Reject):
         return entry.stops
-    return fates.get(_place(entry.record), _HANDLED).stops
+    return outcomes.get(_place(entry.record), _HANDLED).stops
 
 
 def _slowness(error: Exception) -> str:
     code = getattr(error, "sqlstate", None) or type(error).__name__
-    if is_waiting_for_lock(error):
+    if is_lock_timeout(error):
         return f"{code}: alone it waits for a lock of another session longer than a statement may, again and again"
     return f"{code}: alone it takes longer than a statement may (TRANSOM_POSTGRES_TIMEOUT_SECONDS), others do not"
 

@@ -6,7 +6,7 @@ import pytest
 import redis.exceptions as redis
 
 from libs.common.errors import ConfigurationError, Permanent, Transient, Undecodable
-from libs.common.transience import is_transient, is_waiting_for_lock, ran_out_of_time
+from libs.common.retryable import is_lock_timeout, is_retryable, is_statement_timeout
 
 EXPECTED = [
     Transient("away"),
@@ -60,12 +60,12 @@ NOT = [
 
 @pytest.mark.parametrize("error", EXPECTED, ids=repr)
 def test_expected_trouble_is_transient(error: BaseException) -> None:
-    assert is_transient(error)
+    assert is_retryable(error)
 
 
 @pytest.mark.parametrize("error", NOT, ids=repr)
 def test_what_time_does_not_mend_is_not_transient(error: BaseException) -> None:
-    assert not is_transient(error)
+    assert not is_retryable(error)
 
 
 SLOW = asyncpg.QueryCanceledError("canceling statement due to statement timeout")
@@ -74,12 +74,14 @@ LOCKED = asyncpg.LockNotAvailableError("canceling statement due to lock timeout"
 
 def test_a_statement_at_its_limit_is_told_apart_from_a_server_that_is_away() -> None:
     slow = [SLOW, LOCKED, ExceptionGroup("two tasks", [SLOW, ConnectionResetError()])]
-    assert all(ran_out_of_time(error) and is_transient(error) for error in slow)
+    assert all(is_statement_timeout(error) and is_retryable(error) for error in slow)
     others = [*NOT, *(error for error in EXPECTED if not isinstance(error, asyncpg.QueryCanceledError))]
-    assert not any(ran_out_of_time(error) for error in [*others, ExceptionGroup("two tasks", [SLOW, ValueError()])])
+    assert not any(
+        is_statement_timeout(error) for error in [*others, ExceptionGroup("two tasks", [SLOW, ValueError()])]
+    )
 
 
 def test_waiting_for_a_lock_is_told_apart_from_taking_long() -> None:
-    assert is_waiting_for_lock(LOCKED)
-    assert is_waiting_for_lock(ExceptionGroup("two tasks", [LOCKED]))
-    assert not is_waiting_for_lock(SLOW)
+    assert is_lock_timeout(LOCKED)
+    assert is_lock_timeout(ExceptionGroup("two tasks", [LOCKED]))
+    assert not is_lock_timeout(SLOW)

@@ -20,7 +20,7 @@ _REDIS = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
 _FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # ours to mend, whatever the time
 
 
-def is_transient(error: BaseException) -> bool:
+def is_retryable(error: BaseException) -> bool:
     """Whether the same work may succeed later: a server is away, a deadlock, a lost connection, a timeout.
 
     Our own classes decide for themselves. Of a group every member must be transient.
@@ -29,7 +29,7 @@ def is_transient(error: BaseException) -> bool:
         case TransomError():
             known = isinstance(error, Transient)
         case BaseExceptionGroup():
-            known = all(is_transient(member) for member in error.exceptions)
+            known = all(is_retryable(member) for member in error.exceptions)
         case kafka.KafkaError():
             known = bool(error.retriable) or isinstance(error, _KAFKA)
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
@@ -41,18 +41,18 @@ def is_transient(error: BaseException) -> bool:
     return known
 
 
-def ran_out_of_time(error: BaseException) -> bool:
+def is_statement_timeout(error: BaseException) -> bool:
     """Whether PostgreSQL itself ended a statement that took too long, or waited too long for a lock: less of it may pass.
 
     Where nobody answers at all (our own limit ran out, the connection is lost) it is not: that is no matter of the statement.
     """
     if isinstance(error, BaseExceptionGroup):
-        return is_transient(error) and any(ran_out_of_time(member) for member in error.exceptions)
+        return is_retryable(error) and any(is_statement_timeout(member) for member in error.exceptions)
     return slow_db(error) or locked_db(error)
 
 
-def is_waiting_for_lock(error: BaseException) -> bool:
+def is_lock_timeout(error: BaseException) -> bool:
     """Whether it ran out of time because another session holds a lock."""
     if isinstance(error, BaseExceptionGroup):
-        return any(is_waiting_for_lock(member) for member in error.exceptions)
+        return any(is_lock_timeout(member) for member in error.exceptions)
     return locked_db(error)

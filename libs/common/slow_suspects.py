@@ -42,7 +42,7 @@ class _Suspect:
 
 
 @dataclass(slots=True)
-class Suspects(Generic[K]):
+class SlowSuspects(Generic[K]):
     """What one consumer or task remembers of those that were too slow alone."""
 
     _known: dict[K, _Suspect] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What becomes of a batch: the laws of ``libs.common.kafka.isolate``."""
+"""What becomes of a batch: the laws of ``libs.common.kafka.batch_processor``."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import Permanent, Transient
-from libs.common.kafka.isolate import Entry, Isolation, Verdict
-from libs.common.kafka.records import Handle, RawRecord, Received, Rejected
+from libs.common.kafka.batch_processor import BatchProcessor, BatchResult, Entry
+from libs.common.kafka.records import Handle, RawRecord, Received, Reject
 from tests.support.records import a_record
 
 GOOD, UNREADABLE, UNKNOWN, REFUSED, POISON, PERMANENT = (
@@ -31,7 +31,7 @@ class Worker:
         self.calls: list[int] = []
         self._away_after = away_after
 
-    async def __call__(self, batch: Sequence[Received[str]]) -> Sequence[Rejected]:
+    async def __call__(self, batch: Sequence[Received[str]]) -> Sequence[Reject]:
         self.calls.append(len(batch))
         if self._away_after is not None and len(self.calls) > self._away_after:
             raise Transient("the database is away")
@@ -41,7 +41,7 @@ class Worker:
         if PERMANENT in kinds:
             raise Permanent("never", "not this one")
         self.handled += [received.record for received in batch if received.value == GOOD]
-        return [Rejected(received.record, "unknown_number") for received in batch if received.value == REFUSED]
+        return [Reject(received.record, "unknown_number") for received in batch if received.value == REFUSED]
 
 
 def entries_of(*partitions: Sequence[str]) -> list[Entry[str]]:
@@ -52,9 +52,9 @@ def entries_of(*partitions: Sequence[str]) -> list[Entry[str]]:
             record = a_record(partition=partition, offset=offset)
             match kind:
                 case "unreadable":
-                    entries.append(Rejected(record, "not_json", stops=True))
+                    entries.append(Reject(record, "not_json", stops=True))
                 case "unknown":
-                    entries.append(Rejected(record, "unknown_field"))
+                    entries.append(Reject(record, "unknown_field"))
                 case _:
                     entries.append(Received(kind, record))
     return entries
@@ -68,13 +68,13 @@ async def judged(
     runs: dict[int, int] | None = None,
     waits: list[int] | None = None,
     pause: Callable[[int], bool] = lambda _: True,
-) -> Verdict:
+) -> BatchResult:
     async def no_waiting(attempt: int) -> bool:
         if waits is not None:
             waits.append(attempt)
         return pause(attempt)
 
-    return await Isolation(handle, no_waiting, limit).judge(entries, runs or {})
+    return await BatchProcessor(handle, no_waiting, limit).process(entries, runs or {})
 
 
 def places(records: Sequence[RawRecord]) -> list[tuple[int, int]]:
@@ -89,18 +89,18 @@ some_partitions = st.lists(st.lists(a_kind, max_size=12), min_size=1, max_size=3
 async def test_every_record_is_handled_once_or_dead_once_and_order_is_kept(partitions: list[list[str]]) -> None:
     worker = Worker()
 
-    verdict = await judged(worker, entries_of(*partitions))
+    result = await judged(worker, entries_of(*partitions))
 
     all_of = {
         k: [(p, o) for p, kinds in enumerate(partitions) for o, kind in enumerate(kinds) if kind == k] for k in BAD
     }
     good = [(p, o) for p, kinds in enumerate(partitions) for o, kind in enumerate(kinds) if kind == GOOD]
     assert places(worker.handled) == good
-    assert places([letter.record for letter in verdict.dead]) == sorted(
+    assert places([letter.record for letter in result.dead]) == sorted(
         place for found in all_of.values() for place in found
     )
-    assert verdict.next_offsets == {p: len(kinds) for p, kinds in enumerate(partitions) if kinds}
-    assert verdict.trouble is None
+    assert result.next_offsets == {p: len(kinds) for p, kinds in enumerate(partitions) if kinds}
+    assert result.transient_error is None
 
 
 @given(some_partitions, st.integers(0, 12))
@@ -109,13 +109,13 @@ async def test_trouble_leaves_a_done_prefix_of_each_partition_and_nothing_done_b
 ) -> None:
     worker = Worker(away_after=away_after)
 
-    verdict = await judged(worker, entries_of(*partitions))
+    result = await judged(worker, entries_of(*partitions))
 
-    done = set(places(worker.handled)) | set(places([letter.record for letter in verdict.dead]))
-    prefix = {(p, o) for p, end in verdict.next_offsets.items() for o in range(end)}
+    done = set(places(worker.handled)) | set(places([letter.record for letter in result.dead]))
+    prefix = {(p, o) for p, end in result.next_offsets.items() for o in range(end)}
     assert done == prefix
-    assert len(worker.handled) + len(verdict.dead) == len(prefix)
-    if verdict.trouble is None:
+    assert len(worker.handled) + len(result.dead) == len(prefix)
+    if result.transient_error is None:
         assert len(prefix) == sum(map(len, partitions))
 
 
@@ -125,7 +125,7 @@ async def test_no_partition_gets_more_that_stop_in_a_row_than_the_limit_and_noth
 ) -> None:
     before = min(run, limit - 1)
 
-    verdict = await judged(Worker(), entries_of(*partitions), limit=limit, runs={0: before})
+    result = await judged(Worker(), entries_of(*partitions), limit=limit, runs={0: before})
 
     for partition, kinds in enumerate(partitions):
         in_a_row, end = (before if partition == 0 else 0), len(kinds)
@@ -134,9 +134,9 @@ async def test_no_partition_gets_more_that_stop_in_a_row_than_the_limit_and_noth
             if in_a_row == limit:
                 end = offset + 1
                 break
-        assert verdict.next_offsets.get(partition, 0) == end
-        assert (partition in verdict.stopped) == (in_a_row == limit)
-        dead = [letter.record.offset for letter in verdict.dead if letter.record.partition == partition]
+        assert result.next_offsets.get(partition, 0) == end
+        assert (partition in result.stopped) == (in_a_row == limit)
+        dead = [letter.record.offset for letter in result.dead if letter.record.partition == partition]
         assert dead == [offset for offset in range(end) if kinds[offset] != GOOD]
 
 
@@ -148,8 +148,8 @@ async def test_a_batch_without_fault_costs_one_call() -> None:
 
 async def test_a_guilty_record_among_five_hundred_is_found_by_halving_and_tried_three_times() -> None:
     worker, waits = Worker(), list[int]()
-    verdict = await judged(worker, entries_of([GOOD] * 300 + [POISON] + [GOOD] * 199), waits=waits)
-    assert [(letter.record.offset, letter.reason, letter.attempts) for letter in verdict.dead] == [
+    result = await judged(worker, entries_of([GOOD] * 300 + [POISON] + [GOOD] * 199), waits=waits)
+    assert [(letter.record.offset, letter.reason, letter.attempts) for letter in result.dead] == [
         (300, "handler_failed", 3)
     ]
     assert waits == [2, 3]
@@ -157,16 +157,14 @@ async def test_a_guilty_record_among_five_hundred_is_found_by_halving_and_tried_
 
 
 async def test_a_bug_is_told_by_its_class_alone() -> None:
-    verdict = await judged(Worker(), entries_of([POISON]))
-    assert verdict.dead[0].detail == "ZeroDivisionError"
+    result = await judged(Worker(), entries_of([POISON]))
+    assert result.dead[0].detail == "ZeroDivisionError"
 
 
 async def test_a_permanent_failure_of_a_lone_record_is_not_tried_again() -> None:
     worker, waits = Worker(), list[int]()
-    verdict = await judged(worker, entries_of([PERMANENT]), waits=waits)
-    assert [(letter.reason, letter.detail, letter.attempts) for letter in verdict.dead] == [
-        ("never", "not this one", 1)
-    ]
+    result = await judged(worker, entries_of([PERMANENT]), waits=waits)
+    assert [(letter.reason, letter.detail, letter.attempts) for letter in result.dead] == [("never", "not this one", 1)]
     assert (worker.calls, waits) == ([1], [])
 
 
@@ -177,8 +175,8 @@ async def test_a_record_that_goes_through_at_the_second_try_is_not_dead() -> Non
         if failures:
             raise failures.pop()
 
-    verdict = await judged(handle, entries_of([GOOD]))
-    assert (verdict.dead, verdict.next_offsets) == ([], {0: 1})
+    result = await judged(handle, entries_of([GOOD]))
+    assert (result.dead, result.next_offsets) == ([], {0: 1})
 
 
 async def test_trouble_while_a_guilty_record_is_tried_again_is_trouble_and_not_its_death() -> None:
@@ -187,15 +185,15 @@ async def test_trouble_while_a_guilty_record_is_tried_again_is_trouble_and_not_i
     async def handle(batch: Sequence[Received[str]]) -> None:
         raise failures.pop()
 
-    verdict = await judged(handle, entries_of([GOOD]))
-    assert isinstance(verdict.trouble, Transient)
-    assert (verdict.dead, verdict.next_offsets) == ([], {})
+    result = await judged(handle, entries_of([GOOD]))
+    assert isinstance(result.transient_error, Transient)
+    assert (result.dead, result.next_offsets) == ([], {})
 
 
 async def test_who_leaves_while_a_record_is_tried_again_leaves_it_to_the_next() -> None:
-    verdict = await judged(Worker(), entries_of([POISON]), pause=lambda _: False)
-    assert (verdict.dead, verdict.next_offsets) == ([], {})
-    assert verdict.trouble is not None
+    result = await judged(Worker(), entries_of([POISON]), pause=lambda _: False)
+    assert (result.dead, result.next_offsets) == ([], {})
+    assert result.transient_error is not None
 
 
 async def test_a_batch_that_is_halved_too_long_is_broken_off_behind_what_is_done() -> None:
@@ -204,13 +202,13 @@ async def test_a_batch_that_is_halved_too_long_is_broken_off_behind_what_is_done
     async def pause(attempt: int) -> bool:
         return True
 
-    isolation = Isolation(worker, pause, run_limit=100, budget=-1)
-    verdict = await isolation.judge(entries_of([POISON, GOOD]), {})
-    assert (verdict.next_offsets, verdict.trouble, worker.handled) == ({}, None, [])
+    isolation = BatchProcessor(worker, pause, run_limit=100, budget=-1)
+    result = await isolation.process(entries_of([POISON, GOOD]), {})
+    assert (result.next_offsets, result.transient_error, worker.handled) == ({}, None, [])
 
 
 @pytest.mark.parametrize("kind", STOPPING)
 @pytest.mark.parametrize("between", [GOOD, UNKNOWN, REFUSED, PERMANENT])
 async def test_a_record_that_was_read_begins_the_count_anew(kind: str, between: str) -> None:
-    verdict = await judged(Worker(), entries_of([kind, kind, between, kind, kind]), limit=3)
-    assert (verdict.stopped, verdict.runs, verdict.legible) == (set(), {0: 2}, {0})
+    result = await judged(Worker(), entries_of([kind, kind, between, kind, kind]), limit=3)
+    assert (result.stopped, result.runs, result.readable) == (set(), {0: 2}, {0})

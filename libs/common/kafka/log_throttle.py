@@ -34,7 +34,7 @@ class OncePerPeriod(logging.Filter):
 _ONCE = OncePerPeriod()
 
 
-def quieten_aiokafka() -> None:
+def throttle_aiokafka_logs() -> None:
     """Let each complaint of aiokafka through once a minute. May be called again."""
     for name in _LOUD:
         logging.getLogger(name).addFilter(_ONCE)

@@ -11,12 +11,13 @@ from aiokafka import ConsumerRecord
 from libs.common.clock import utc_now
 from libs.common.errors import Transient
 from libs.common.events.topics import WEBHOOKS
+from libs.common.kafka.batch_runner import REPORT_INTERVAL, UNREADABLE_AFTER, BatchRunner
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.lane import REMINDER, UNREADABLE_AFTER, Lane, Subscription
 from libs.common.kafka.lenient import SteadyConsumer
 from libs.common.kafka.partitions import Partitions
 from libs.common.kafka.producer import Producer
-from libs.common.kafka.standing import STANDING_AFTER
+from libs.common.kafka.stalls import STALLED_AFTER
+from libs.common.kafka.subscription import Subscription
 from tests.support.consuming import Handled, text
 from tests.support.logs import LogLines
 
@@ -28,10 +29,10 @@ async def consumer() -> AsyncIterator[SteadyConsumer]:
     await consumer.stop()
 
 
-def a_lane(handled: Handled, consumer: SteadyConsumer | None = None) -> Lane[str]:
+def a_lane(handled: Handled, consumer: SteadyConsumer | None = None) -> BatchRunner[str]:
     partitions = Partitions(WEBHOOKS.name, WEBHOOKS.name, utc_now, 100, lambda: consumer)
     producer = Producer(KafkaConnection("127.0.0.1:1"))
-    return Lane(Subscription(WEBHOOKS, text, handled), partitions, producer, "test", utc_now)
+    return BatchRunner(Subscription(WEBHOOKS, text, handled), partitions, producer, "test", utc_now)
 
 
 def a_batch(
@@ -61,99 +62,99 @@ class Slowness:
 async def test_trouble_that_lasts_is_told_again_with_its_cause_and_length_and_makes_unready(
     log_lines: LogLines,
 ) -> None:
-    lane = a_lane(Handled(Outage()))
-    await lane.on_batch(a_batch())
+    runner = a_lane(Handled(Outage()))
+    await runner.on_batch(a_batch())
     now = asyncio.get_running_loop().time()
-    lane.remind(now)
-    lane.remind(now + REMINDER + 1)
+    runner.report(now)
+    runner.report(now + REPORT_INTERVAL + 1)
     told = log_lines.of("record.retried")
     assert [(line["reason"], line["level"], "duration_ms" in line) for line in told] == [
         ("Transient", "warning", False),
         ("Transient", "warning", True),
     ]
-    assert told[1]["duration_ms"] >= REMINDER * 1000
-    assert lane.unready(now + STANDING_AFTER / 2) is None
+    assert told[1]["duration_ms"] >= REPORT_INTERVAL * 1000
+    assert runner.unready(now + STALLED_AFTER / 2) is None
     standing = "webhooks.v1: partition 0 has made no progress for 61 s although records wait (Transient)"
-    assert lane.unready(now + STANDING_AFTER + 1) == standing
-    assert lane.unready(now + STANDING_AFTER + 1, but_away=True) is None
+    assert runner.unready(now + STALLED_AFTER + 1) == standing
+    assert runner.unready(now + STALLED_AFTER + 1, but_away=True) is None
     [line] = log_lines.of("consumer.standing")
     assert (line["level"], line["partition"], line["offset"], line["reason"]) == ("error", 0, 7, "Transient")
 
 
 async def test_a_batch_that_is_given_back_forgets_no_record_that_waits_in_another_partition() -> None:
     """Its dead letter cannot be kept, and meanwhile a record beside it turns out to be too slow: that one is to be read again."""
-    lane = a_lane(Handled(slow_where_one_is_slow))
+    runner = a_lane(Handled(slow_where_one_is_slow))
     judged = asyncio.Event()
 
     async def remember(_letters: object, _at: object) -> None:
         await judged.wait()
         raise OSError
 
-    lane.remember = remember
-    given_back = asyncio.create_task(lane.on_batch(a_batch(value=b"\xff")))
+    runner.remember = remember
+    given_back = asyncio.create_task(runner.on_batch(a_batch(value=b"\xff")))
     await asyncio.sleep(0)
-    await lane.on_batch([*a_batch(partition=1, value=b"slow"), *a_batch(partition=1, offset=8, key=b"other")])
+    await runner.on_batch([*a_batch(partition=1, value=b"slow"), *a_batch(partition=1, offset=8, key=b"other")])
     judged.set()
     await given_back
-    assert lane.partitions.open_at == {1: 7}
+    assert runner.partitions.open_offsets == {1: 7}
 
 
 async def test_work_that_is_too_slow_is_nothing_that_is_away() -> None:
-    lane = a_lane(Handled(Slowness()))
-    await lane.on_batch(a_batch(partition=3))
-    later = asyncio.get_running_loop().time() + STANDING_AFTER + 1
+    runner = a_lane(Handled(Slowness()))
+    await runner.on_batch(a_batch(partition=3))
+    later = asyncio.get_running_loop().time() + STALLED_AFTER + 1
     standing = "webhooks.v1: partition 3 has made no progress for 61 s although records wait (QueryCanceledError)"
-    assert lane.unready(later) == lane.unready(later, but_away=True) == standing
+    assert runner.unready(later) == runner.unready(later, but_away=True) == standing
 
 
 async def test_a_handler_that_hangs_makes_unready_and_one_that_comes_back_ready() -> None:
     answer = asyncio.Event()
-    lane = a_lane(Handled(lambda _batch: answer.wait()))
-    hanging = asyncio.create_task(lane.on_batch(a_batch(partition=5)))
+    runner = a_lane(Handled(lambda _batch: answer.wait()))
+    hanging = asyncio.create_task(runner.on_batch(a_batch(partition=5)))
     await asyncio.sleep(0.01)
-    later = asyncio.get_running_loop().time() + STANDING_AFTER + 1
-    assert lane.unready(later) == "webhooks.v1: partition 5 has made no progress for 61 s although records wait"
+    later = asyncio.get_running_loop().time() + STALLED_AFTER + 1
+    assert runner.unready(later) == "webhooks.v1: partition 5 has made no progress for 61 s although records wait"
     answer.set()
     await hanging
-    assert lane.unready(later) is None
+    assert runner.unready(later) is None
 
 
 @pytest.mark.parametrize("ending", ["recovered", "went elsewhere"])
 async def test_trouble_that_is_over_is_not_told_again(log_lines: LogLines, ending: str) -> None:
     outage = Outage()
-    lane = a_lane(Handled(outage))
-    await lane.on_batch(a_batch())
+    runner = a_lane(Handled(outage))
+    await runner.on_batch(a_batch())
     if ending == "recovered":
         outage.over = True
-        await lane.on_batch(a_batch())
+        await runner.on_batch(a_batch())
     else:
-        lane.partitions.lost()
+        runner.partitions.on_revoked()
     before = len(log_lines.of("record.retried"))
-    lane.remind(asyncio.get_running_loop().time() + REMINDER)
+    runner.report(asyncio.get_running_loop().time() + REPORT_INTERVAL)
     assert len(log_lines.of("record.retried")) == before
 
 
 async def test_new_trouble_after_partitions_went_elsewhere_is_told_as_new(log_lines: LogLines) -> None:
-    lane = a_lane(Handled(Outage()))
-    await lane.on_batch(a_batch(partition=0))
-    lane.partitions.lost()
-    await lane.on_batch(a_batch(partition=1))
+    runner = a_lane(Handled(Outage()))
+    await runner.on_batch(a_batch(partition=0))
+    runner.partitions.on_revoked()
+    await runner.on_batch(a_batch(partition=1))
     assert [line["attempt"] for line in log_lines.of("record.retried")] == [1, 1]
 
 
 async def test_what_cannot_be_read_for_too_long_makes_unready_and_is_told(
     consumer: SteadyConsumer, log_lines: LogLines
 ) -> None:
-    lane = a_lane(Handled(), consumer)
+    runner = a_lane(Handled(), consumer)
     began = asyncio.get_running_loop().time()
     consumer.failing.happened(began, "UnsupportedCodecError")
-    lane.remind(began + 1)
-    assert lane.unready(began + 1) is None
+    runner.report(began + 1)
+    assert runner.unready(began + 1) is None
     now = began + UNREADABLE_AFTER + 1
     consumer.failing.happened(began + UNREADABLE_AFTER / 2, "UnsupportedCodecError")
     consumer.failing.happened(now, "UnsupportedCodecError")
-    lane.remind(now)
-    assert lane.unready(now) == "webhooks.v1: cannot be read for 61 s (UnsupportedCodecError)"
+    runner.report(now)
+    assert runner.unready(now) == "webhooks.v1: cannot be read for 61 s (UnsupportedCodecError)"
     [line] = log_lines.of("consumer.failing")
     assert (line["level"], line["reason"], line["duration_ms"]) == (
         "error",
@@ -164,13 +165,13 @@ async def test_what_cannot_be_read_for_too_long_makes_unready_and_is_told(
 
 async def test_partitions_that_are_given_out_without_end_make_unready_until_they_come() -> None:
     """A group whose coordinator went away may leave a member that lives, reads nothing and has nothing to complain of."""
-    lane = a_lane(Handled())
-    lane.partitions.lost()
+    runner = a_lane(Handled())
+    runner.partitions.on_revoked()
     began = asyncio.get_running_loop().time()
-    lane.partitions.lost()
-    assert lane.unready(began + UNREADABLE_AFTER / 2) is None
-    told = lane.unready(began + UNREADABLE_AFTER + 2)
+    runner.partitions.on_revoked()
+    assert runner.unready(began + UNREADABLE_AFTER / 2) is None
+    told = runner.unready(began + UNREADABLE_AFTER + 2)
     assert told is not None
     assert told.startswith("webhooks.v1: its partitions have been given out anew for 6")
-    lane.partitions.gained(set())
-    assert lane.unready(began + UNREADABLE_AFTER + 2) is None
+    runner.partitions.on_assigned(set())
+    assert runner.unready(began + UNREADABLE_AFTER + 2) is None

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.errors import Transient
-from libs.common.kafka.isolate import DeadLetter, Isolation
+from libs.common.kafka.batch_processor import BatchProcessor, DeadLetter
 from libs.common.kafka.records import RawRecord, Received
-from libs.common.suspects import ALONE, LOCKED, TRIES, UNSHOWN
+from libs.common.slow_suspects import ALONE, LOCKED, TRIES, UNSHOWN
 from tests.support.examples import examples
 from tests.support.records import a_record
 
@@ -50,10 +50,10 @@ class World:
     """By partition what is committed."""
     reads: dict[int, int] = field(default_factory=dict)
     behind: dict[int, int] = field(default_factory=dict)
-    isolation: Isolation[str] = field(init=False)
+    isolation: BatchProcessor[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.isolation = Isolation(self, lambda _: _true(), run_limit=100, budget=1e9, now=lambda: self.now)
+        self.isolation = BatchProcessor(self, lambda _: _true(), run_limit=100, budget=1e9, now=lambda: self.now)
 
     async def __call__(self, batch: Sequence[Received[str]]) -> None:
         self.calls += 1
@@ -91,14 +91,14 @@ class World:
             self.reads |= turned
             self.isolation.turned(turned)
             entries = self.waiting()
-            verdict = await self.isolation.judge(entries, {})
-            for partition, offset in verdict.next_offsets.items():
+            result = await self.isolation.process(entries, {})
+            for partition, offset in result.next_offsets.items():
                 assert offset > self.at.get(partition, 0), "nothing is committed twice"
                 self.at[partition] = offset
-            self.behind = self.isolation.open_at()
+            self.behind = self.isolation.open_offsets()
             begins = {e.record.partition: e.record.offset for e in reversed(entries)}
-            self.reads |= begins | verdict.next_offsets | verdict.resume
-            self.dead += verdict.dead
+            self.reads |= begins | result.next_offsets | result.resume
+            self.dead += result.dead
             self.now += 0.25
 
     @property
@@ -264,10 +264,10 @@ async def test_a_lone_record_that_waits_for_a_lock_waits() -> None:
 
 async def test_after_the_partitions_were_given_out_anew_everything_is_handled_again() -> None:
     world = World([[("k", SLOW), ("n", GOOD), ("m", GOOD)]])
-    isolation = Isolation(world, lambda _: _true(), run_limit=100, now=lambda: world.now)
-    await isolation.judge(world.waiting(), {})
+    isolation = BatchProcessor(world, lambda _: _true(), run_limit=100, now=lambda: world.now)
+    await isolation.process(world.waiting(), {})
     isolation.forget()
-    await isolation.judge(world.waiting(), {})
+    await isolation.process(world.waiting(), {})
     assert world.done == [(0, 1), (0, 2), (0, 1), (0, 2)]
 
 
@@ -279,10 +279,10 @@ async def test_a_server_that_does_not_answer_costs_one_call() -> None:
         calls += 1
         raise Transient("postgres is away") from TimeoutError()
 
-    isolation = Isolation(handle, lambda _: _true(), run_limit=100)
-    verdict = await isolation.judge(World([[("k", GOOD)] * 50]).waiting(), {})
-    assert (calls, verdict.next_offsets) == (1, {})
-    assert isinstance(verdict.trouble, Transient)
+    isolation = BatchProcessor(handle, lambda _: _true(), run_limit=100)
+    result = await isolation.process(World([[("k", GOOD)] * 50]).waiting(), {})
+    assert (calls, result.next_offsets) == (1, {})
+    assert isinstance(result.transient_error, Transient)
 
 
 async def _true() -> bool:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from libs.common.backoff import backoff
 from libs.common.logging import get_logger
-from libs.common.transience import is_transient
+from libs.common.retryable import is_retryable
 
 log = get_logger()
 
@@ -17,7 +17,7 @@ STUCK_AFTER = 60.0
 
 
 @dataclass(slots=True)
-class Pulse:
+class StallDetector:
     """Which of some tasks have come to no end since when: they hang, or fail again and again. Times are those of the event loop."""
 
     _since: dict[str, float] = field(default_factory=dict)
@@ -36,8 +36,8 @@ class Pulse:
         return "; ".join(f"{name} has made no progress for {seconds:.0f} s" for name, seconds in stuck.items()) or None
 
 
-async def repeatedly(
-    name: str, period: timedelta, tick: Callable[[], Awaitable[object]], pulse: Pulse | None = None
+async def run_periodically(
+    name: str, period: timedelta, tick: Callable[[], Awaitable[object]], pulse: StallDetector | None = None
 ) -> None:
     """Call ``tick`` for ever, ``period`` after the last call ended; never returns.
 
@@ -57,7 +57,7 @@ async def repeatedly(
         except Exception as error:  # one bad round must not end the rounds; it is logged as what it is
             failures += 1
             wait = max(period, backoff(failures, base=period, cap=_LONGEST_WAIT, jitter=random.random))
-            if is_transient(error):
+            if is_retryable(error):
                 log.warning("task.retried", task=name, attempt=failures, exc_info=error)
             else:
                 log.exception("task.failed", task=name, attempt=failures)

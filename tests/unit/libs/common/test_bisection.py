@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 
+from libs.common.bisection import AdaptiveBatchSize, run_bisected
 from libs.common.errors import Transient
-from libs.common.halving import Portion, in_parts
 
 SLOW = asyncpg.QueryCanceledError("canceling statement due to statement timeout")
 
@@ -24,7 +24,7 @@ async def worked(bad: dict[int, Exception]) -> tuple[list[int], list[tuple[int, 
     def failed(item: int, error: Exception) -> None:
         told.append((item, type(error).__name__))
 
-    await in_parts(range(20), work, key=lambda item: item, failed=failed)
+    await run_bisected(range(20), work, key=lambda item: item, failed=failed)
     return done, told
 
 
@@ -42,7 +42,7 @@ async def test_what_is_slow_for_everybody_or_away_is_raised_and_nobody_is_told()
 
 
 def test_a_statement_that_was_too_slow_takes_half_as_many_the_next_time_and_more_again_when_it_passed() -> None:
-    portion, sizes = Portion(500), []
+    portion, sizes = AdaptiveBatchSize(500), []
     for slow in (True, True, False, False, False):
         try:
             with portion.taken() as size:

@@ -4,8 +4,8 @@ from datetime import timedelta
 import redis.exceptions as redis
 from aiokafka.errors import KafkaConnectionError
 
-from libs.common.background import STUCK_AFTER, Pulse, repeatedly
 from libs.common.errors import Transient
+from libs.common.periodic import STUCK_AFTER, StallDetector, run_periodically
 from tests.support.logs import LogLines
 from tests.support.waiting import eventually
 
@@ -28,7 +28,7 @@ async def test_a_bad_round_is_told_and_does_not_end_the_rounds(log_lines: LogLin
         if outcome is not None:
             raise outcome
 
-    task = asyncio.create_task(repeatedly("sweep", timedelta(milliseconds=1), tick))
+    task = asyncio.create_task(run_periodically("sweep", timedelta(milliseconds=1), tick))
     await done.wait()
     task.cancel()
     await asyncio.wait({task})
@@ -44,7 +44,7 @@ async def test_a_bad_round_is_told_and_does_not_end_the_rounds(log_lines: LogLin
 async def test_a_task_that_fails_again_and_again_or_hangs_is_named_after_a_minute_and_no_more_when_it_ends_well() -> (
     None
 ):
-    pulse = Pulse()
+    pulse = StallDetector()
     now = asyncio.get_running_loop().time()
     pulse.begins("sweep.claims")
     pulse.begins("dispatch")
@@ -57,7 +57,7 @@ async def test_a_task_that_fails_again_and_again_or_hangs_is_named_after_a_minut
 
 
 async def test_a_repeated_task_knows_of_rounds_that_do_not_end_well() -> None:
-    pulse, well, rounds = Pulse(), asyncio.Event(), 0
+    pulse, well, rounds = StallDetector(), asyncio.Event(), 0
 
     async def tick() -> None:
         nonlocal rounds
@@ -65,7 +65,7 @@ async def test_a_repeated_task_knows_of_rounds_that_do_not_end_well() -> None:
         if not well.is_set():
             raise ConnectionResetError
 
-    task = asyncio.create_task(repeatedly("task", timedelta(milliseconds=1), tick, pulse))
+    task = asyncio.create_task(run_periodically("task", timedelta(milliseconds=1), tick, pulse))
     later = asyncio.get_running_loop().time() + STUCK_AFTER + 30
     await eventually(lambda: rounds >= 2)
     assert pulse.why(later) is not None

@@ -1,6 +1,6 @@
 """One subscription: batches in, handled; dead letters out, acknowledged; then the offsets committed. In this order, always.
 
-What is not committed comes again: after expected trouble the partitions are set back to their first record that is not done, and the lane
+What is not committed comes again: after expected trouble the partitions are set back to their first record that is not done, and the runner
 waits a little (0.1 s, doubling up to 5 s, jittered) before it is asked for the next batch, so that the group keeps hearing from us through any outage.
 
 Behind a full batch others wait. Where a subscription allows it, one of other partitions is then taken beside it, so that one is worked on while the
@@ -10,9 +10,9 @@ there were one batch after the other.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 from aiokafka import ConsumerRecord
@@ -21,19 +21,19 @@ from libs.common.backoff import backoff
 from libs.common.clock import Clock
 from libs.common.errors import Permanent, Transient, TransomError, Unreadable
 from libs.common.events.base import named_type, read_json_object
-from libs.common.events.topics import Topic
 from libs.common.kafka import metrics
+from libs.common.kafka.batch_processor import STATEMENT_TOO_SLOW, BatchProcessor, BatchResult, DeadLetter, Entry
 from libs.common.kafka.dead_letter import publish_letters, shapes_of
-from libs.common.kafka.isolate import STATEMENT_TOO_SLOW, DeadLetter, Entry, Isolation, Verdict
 from libs.common.kafka.partitions import Partitions, RawBatch, firsts
 from libs.common.kafka.producer import Producer
-from libs.common.kafka.records import Decode, Handle, RawRecord, Received, Rejected, check_headers
+from libs.common.kafka.records import RawRecord, Received, Reject, check_headers
 from libs.common.kafka.skipped import Skipped
 from libs.common.kafka.spells import Spell
-from libs.common.kafka.standing import in_words
+from libs.common.kafka.stalls import describe
+from libs.common.kafka.subscription import Remember, Subscription
 from libs.common.logging import get_logger
+from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.tally import Tally, Told
-from libs.common.transience import is_transient, ran_out_of_time
 
 log = get_logger()
 
@@ -42,37 +42,15 @@ T = TypeVar("T")
 RETRY_BASE, RETRY_CAP = timedelta(seconds=0.1), timedelta(seconds=5)
 UNREADABLE_AFTER = 60.0
 SUSPECT_WAIT = 0.25
-REMINDER = 60.0
+REPORT_INTERVAL = 60.0
 DETAIL_IN_LOG = 200
 _STRANGE = frozenset({"unknown_type", "unknown_value", "unknown_version"})
 """Another release wrote it: told apart by the event's type, and somebody must roll out or feed it through again."""
 _LOUD = _STRANGE | {"handler_failed", STATEMENT_TOO_SLOW, "batch_too_large", "batch_unreadable"}
 
 
-Remember = Callable[[Sequence[DeadLetter], datetime], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription(Generic[T]):
-    """A topic, how its records are understood, and who handles them.
-
-    ``decode`` raises Undecodable (or any Permanent) for a record that is not what the topic promises; anything else it raises counts as
-    ``undecodable`` too. ``handle`` gets what was understood, in order, and either handles all of it, or returns the few it must refuse
-    (``Rejected``), or raises: Transient and the like → the same again later; anything else → the batch is halved to find the guilty record.
-    ``handle`` must bear being given a record again.
-
-    ``side_by_side`` is how many batches of different partitions may be in hand at once, in this process as otherwise in so many replicas.
-    """
-
-    topic: Topic
-    decode: Decode[T]
-    handle: Handle[T]
-    max_records: int = 500
-    side_by_side: int = 1
-
-
 @dataclass(slots=True)
-class Lane(Generic[T]):
+class BatchRunner(Generic[T]):
     """What one subscription does with its batches in this process."""
 
     subscription: Subscription[T]
@@ -86,7 +64,7 @@ class Lane(Generic[T]):
     """In a row, for the back-off."""
     _trouble: int = 0
     _cause: str = ""
-    _troubled_at: float = 0.0
+    _failing_since: float = 0.0
     """How often, why and since when, as long as a partition is in trouble; for the log."""
     _away: bool = False
     """Whether that is a server that is away, and not work that takes too long."""
@@ -99,19 +77,19 @@ class Lane(Generic[T]):
     _letters: Tally[tuple[str, str], DeadLetter] = field(default_factory=Tally)
     """By reason, for bugs also by what was raised, for what another release wrote by the event's type."""
 
-    _isolation: Isolation[T] = field(init=False)
+    _processor: BatchProcessor[T] = field(init=False)
     _assignment: int = 0
     """Of which assignment the isolation remembers records."""
 
     def __post_init__(self) -> None:
         self._idle.set()
-        self._isolation = Isolation(self.subscription.handle, self._pause, self.partitions.run_limit)
+        self._processor = BatchProcessor(self.subscription.handle, self._pause, self.partitions.run_limit)
 
     async def on_batch(self, batch: RawBatch) -> None:
         """Handle what Kafka gave. Raises nothing: whatever happens, what is not done comes again."""
         if self._leaving.is_set() or not batch:
             return
-        held = self.partitions.in_hand.take({raw.partition for raw in batch})
+        held = self.partitions.in_flight.take({raw.partition for raw in batch})
         began = asyncio.get_running_loop().time()
         self._began.append(began)
         self._idle.clear()
@@ -122,7 +100,7 @@ class Lane(Generic[T]):
         task = asyncio.create_task(taken)
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
-        self.partitions.withhold()
+        self.partitions.restrict_fetch()
         while len(self._beside) >= self.subscription.side_by_side:
             await asyncio.wait(self._beside, return_when=asyncio.FIRST_COMPLETED)
 
@@ -131,10 +109,10 @@ class Lane(Generic[T]):
             await self._handle(batch)
         except Exception as error:
             log.exception("record.retried", topic=self.subscription.topic.name, reason=type(error).__name__)
-            self.partitions.set_back(batch, {})
+            self.partitions.rewind(batch, {})
             await self._wait(RETRY_CAP.total_seconds())
         finally:
-            self.partitions.in_hand.give_back(held)
+            self.partitions.in_flight.give_back(held)
             self._began.remove(began)
             if not self._began:
                 self._idle.set()
@@ -149,32 +127,32 @@ class Lane(Generic[T]):
         metrics.BATCH_RECORDS.labels(topic).observe(len(batch))
         if self._assignment != assignment:
             self._assignment = assignment
-            self._isolation.forget()
-        begun = {p: partitions.open_at.get(p, first) for p, first in firsts(batch).items()}
-        partitions.standing.wait_at(begun, asyncio.get_running_loop().time())
-        verdict = await self._isolation.judge([self._understand(raw) for raw in batch], partitions.runs)
-        if verdict.halvings:
+            self._processor.forget()
+        begun = {p: partitions.open_offsets.get(p, first) for p, first in firsts(batch).items()}
+        partitions.stalls.wait_at(begun, asyncio.get_running_loop().time())
+        result = await self._processor.process([self._understand(raw) for raw in batch], partitions.runs)
+        if result.splits:
             metrics.ISOLATIONS.labels(topic).inc()
-        if verdict.dead:
+        if result.dead:
             try:
-                await self._bury(verdict.dead)
+                await self._dead_letter(result.dead)
             except TransomError as error:
-                verdict = Verdict(trouble=error)
+                result = BatchResult(transient_error=error)
         if assignment != partitions.assignment:
             return  # the partitions went elsewhere, or came back at their committed offset: what is not committed is read again
-        partitions.runs |= {partition: verdict.runs[partition] for partition in verdict.next_offsets}
-        await partitions.commit(verdict.next_offsets)
+        partitions.runs |= {partition: result.runs[partition] for partition in result.next_offsets}
+        await partitions.commit(result.next_offsets)
         if assignment != partitions.assignment:
             return  # the commit crossed a rebalance: nothing of this batch is ours to set back or to stop any more
-        partitions.open_at = (
-            self._isolation.open_at()
+        partitions.open_offsets = (
+            self._processor.open_offsets()
         )  # as it is now: batches beside this one have been judged meanwhile
-        partitions.set_back(batch, verdict.next_offsets | verdict.resume)
-        partitions.legible(verdict.legible)
-        for partition in verdict.stopped:
-            partitions.stop(partition, verdict.next_offsets[partition])
-        partitions.measure(batch, verdict.next_offsets)
-        for record in verdict.suspected:
+        partitions.rewind(batch, result.next_offsets | result.resume)
+        partitions.readable(result.readable)
+        for partition in result.stopped:
+            partitions.stop(partition, result.next_offsets[partition])
+        partitions.measure(batch, result.next_offsets)
+        for record in result.suspected:
             log.warning(
                 "record.retried",
                 topic=topic,
@@ -182,24 +160,24 @@ class Lane(Generic[T]):
                 offset=record.offset,
                 reason=STATEMENT_TOO_SLOW,
             )
-        await self._go_on(batch, verdict)
+        await self._go_on(batch, result)
 
-    async def _go_on(self, batch: RawBatch, verdict: Verdict) -> None:
+    async def _go_on(self, batch: RawBatch, result: BatchResult) -> None:
         """Say what trouble there is, and let some time pass before what is not done is read again."""
         partitions = self.partitions
-        if verdict.trouble is not None:
-            if not partitions.troubled:
+        if result.transient_error is not None:
+            if not partitions.failing:
                 self._trouble, self._cause = 0, ""
-                self._troubled_at = asyncio.get_running_loop().time()
-            partitions.troubled.update(raw.partition for raw in batch)
-            await self._after_trouble(verdict.trouble, len(batch))
+                self._failing_since = asyncio.get_running_loop().time()
+            partitions.failing.update(raw.partition for raw in batch)
+            await self._after_trouble(result.transient_error, len(batch))
             return
-        if verdict.wait:
-            await self._wait(min(verdict.wait, SUSPECT_WAIT))
+        if result.wait:
+            await self._wait(min(result.wait, SUSPECT_WAIT))
             return
-        partitions.troubled.difference_update(raw.partition for raw in batch)
+        partitions.failing.difference_update(raw.partition for raw in batch)
         self._failures = 0
-        if self._trouble and not partitions.troubled:
+        if self._trouble and not partitions.failing:
             log.info("record.retried", topic=self.subscription.topic.name, reason="recovered", attempt=self._trouble)
             self._trouble, self._cause = 0, ""
 
@@ -208,24 +186,24 @@ class Lane(Generic[T]):
             self.subscription.topic.name, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers
         )
         if isinstance(raw.value, Skipped):
-            return Rejected(record, raw.value.reason, raw.value.detail, stops=raw.value.reason == "batch_unreadable")
+            return Reject(record, raw.value.reason, raw.value.detail, stops=raw.value.reason == "batch_unreadable")
         try:
             if record.headers:
                 check_headers(record)
             return Received(self.subscription.decode(record), record)
         except Permanent as refusal:
-            return Rejected(record, refusal.reason, refusal.detail, refusal.stops)
+            return Reject(record, refusal.reason, refusal.detail, refusal.stops)
         except Exception as error:  # noqa: BLE001 -- a bad record is a value, whatever a decoder makes of it
-            return Rejected(record, "undecodable", type(error).__name__, stops=True)
+            return Reject(record, "undecodable", type(error).__name__, stops=True)
 
-    async def _bury(self, letters: Sequence[DeadLetter]) -> None:
+    async def _dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         topic = self.subscription.topic
         failed_at = self.now()
         if self.remember is not None:
             try:
                 await self.remember(letters, failed_at)
             except Exception as error:
-                if is_transient(error):
+                if is_retryable(error):
                     raise Transient("dead letters cannot be remembered now") from error
                 log.exception("task.failed", task="remember")  # the letters count, not their trace
         await publish_letters(
@@ -246,9 +224,9 @@ class Lane(Generic[T]):
             metrics.DEAD_LETTERED.labels(topic.name, letter.reason).inc()
             kind = letter.reason, _of_its_kind(letter)
             if (told := self._letters.add(kind, letter, now)) is not None:
-                self._tell_letters(told)
+                self._log_letters(told)
 
-    def _tell_letters(self, told: "Told[tuple[str, str], DeadLetter]") -> None:
+    def _log_letters(self, told: "Told[tuple[str, str], DeadLetter]") -> None:
         """One line for ``told.count`` letters of a kind, with the place of the last of them."""
         letter = told.sample
         tell = log.error if letter.reason in _LOUD else log.warning
@@ -269,7 +247,7 @@ class Lane(Generic[T]):
         self._failures += 1
         self._trouble += 1
         cause = type(error).__name__
-        self._away = not ran_out_of_time(error)
+        self._away = not is_statement_timeout(error)
         metrics.RETRIES.labels(self.subscription.topic.name, cause).inc()
         if cause != self._cause:
             self._cause = cause
@@ -311,14 +289,14 @@ class Lane(Generic[T]):
     def end(self) -> None:
         """Say what was counted and not said yet."""
         for told in self._letters.rest(asyncio.get_running_loop().time()):
-            self._tell_letters(told)
+            self._log_letters(told)
 
     def attend(self, now: float) -> None:
         """Try stopped partitions again when their time has come, and say what was counted; to be asked every few seconds."""
-        self.partitions.try_again(now)
-        self._isolation.turned(self.partitions.turn_back(self._isolation.due()))
+        self.partitions.retry_stopped(now)
+        self._processor.turned(self.partitions.rewind_to_open(self._processor.due()))
         for told in self._letters.due(now):
-            self._tell_letters(told)
+            self._log_letters(told)
 
     async def until_idle(self, patience: float) -> None:
         """Wait for what is in hand, at most ``patience`` seconds."""
@@ -328,21 +306,21 @@ class Lane(Generic[T]):
         except TimeoutError:
             return
 
-    def remind(self, now: float) -> None:
-        """Say again what still is not as it should be; to be asked every ``REMINDER`` seconds. ``now`` is the event loop's time."""
+    def report(self, now: float) -> None:
+        """Say again what still is not as it should be; to be asked every ``REPORT_INTERVAL`` seconds. ``now`` is the event loop's time."""
         topic = self.subscription.topic.name
-        self.partitions.tell_stopped()
+        self.partitions.log_stopped()
         if (failing := self._unreadable(now)) is not None:
             log.error("consumer.failing", topic=topic, reason=failing.cause, duration_ms=failing.seconds(now) * 1000)
-        self.partitions.standing.tell(topic, now, self.partitions.ours(), self._why())
-        lasted = now - self._troubled_at
-        if self.partitions.troubled and lasted >= REMINDER:
+        self.partitions.stalls.tell(topic, now, self.partitions.ours(), self._why())
+        lasted = now - self._failing_since
+        if self.partitions.failing and lasted >= REPORT_INTERVAL:
             log.warning(
                 "record.retried", topic=topic, reason=self._cause, attempt=self._trouble, duration_ms=lasted * 1000
             )
 
     def _why(self) -> str:
-        return self._cause or (STATEMENT_TOO_SLOW if self.partitions.open_at else "")
+        return self._cause or (STATEMENT_TOO_SLOW if self.partitions.open_offsets else "")
 
     def _unreadable(self, now: float) -> Spell | None:
         """What makes reading fail for too long, or None."""
@@ -350,7 +328,7 @@ class Lane(Generic[T]):
         return None if consumer is None or consumer.failing.seconds(now) < UNREADABLE_AFTER else consumer.failing
 
     def unready(self, now: float, *, but_away: bool = False) -> str | None:
-        """Why this lane needs somebody's attention, or None. ``now`` is the event loop's time.
+        """Why this runner needs somebody's attention, or None. ``now`` is the event loop's time.
 
         Trouble is a reason when a partition makes no progress for a minute. ``but_away``: not where a server is away, for who has other work too.
         """
@@ -358,17 +336,20 @@ class Lane(Generic[T]):
         if self.partitions.stopped:
             stopped = ", ".join(str(partition) for partition in sorted(self.partitions.stopped))
             return f"{topic}: {self.partitions.run_limit} dead letters in a row, stopped at partition {stopped}"
-        moving = 0.0 if self.partitions.moving_since is None else now - self.partitions.moving_since
+        moving = 0.0 if self.partitions.rebalancing_since is None else now - self.partitions.rebalancing_since
         if moving > UNREADABLE_AFTER:
             return f"{topic}: its partitions have been given out anew for {moving:.0f} s, and none has come"
         if (failing := self._unreadable(now)) is not None:
             return f"{topic}: cannot be read for {failing.seconds(now):.0f} s ({failing.cause})"
-        if self.partitions.owed_since is not None and now - self.partitions.owed_since > self.partitions.standing.after:
-            return f"{topic}: nothing can be committed for {now - self.partitions.owed_since:.0f} s"
-        standing = self.partitions.standing.too_long(now, self.partitions.ours())
+        if (
+            self.partitions.commits_failing_since is not None
+            and now - self.partitions.commits_failing_since > self.partitions.stalls.after
+        ):
+            return f"{topic}: nothing can be committed for {now - self.partitions.commits_failing_since:.0f} s"
+        standing = self.partitions.stalls.too_long(now, self.partitions.ours())
         if but_away and self._away:
-            standing = {p: seconds for p, seconds in standing.items() if p not in self.partitions.troubled}
-        return in_words(topic, standing, self._why()) if standing else self.partitions.onlooker.why(topic, now)
+            standing = {p: seconds for p, seconds in standing.items() if p not in self.partitions.failing}
+        return describe(topic, standing, self._why()) if standing else self.partitions.group_watch.why(topic, now)
 
 
 def _of_its_kind(letter: DeadLetter) -> str:

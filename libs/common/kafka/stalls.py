@@ -15,15 +15,15 @@ from libs.common.logging import get_logger
 
 log = get_logger()
 
-STANDING_AFTER = 60.0
+STALLED_AFTER = 60.0
 _ASK_SECONDS = 5.0
 
 
 @dataclass(slots=True)
-class Standing:
+class Stalls:
     """By partition the first record that waits, and since when it is that one; ``after`` so many seconds that is too long."""
 
-    after: float = STANDING_AFTER
+    after: float = STALLED_AFTER
     _places: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def wait_at(self, offsets: Mapping[int, int], now: float) -> None:
@@ -62,7 +62,7 @@ class Standing:
             )
 
 
-def in_words(topic: str, standing: Mapping[int, float], cause: str) -> str:
+def describe(topic: str, standing: Mapping[int, float], cause: str) -> str:
     """What readiness says of partitions that stand still."""
     longest = max(standing.values())
     which = ", ".join(str(partition) for partition in standing)
@@ -73,16 +73,16 @@ def in_words(topic: str, standing: Mapping[int, float], cause: str) -> str:
 
 
 @dataclass(slots=True)
-class Onlooker:
+class GroupWatch:
     """A member of the group that was given no partition: it looks whether others read what waits, for it may be the group that is broken."""
 
-    standing: Standing = field(default_factory=Standing)
+    stalls: Stalls = field(default_factory=Stalls)
     silent_since: float | None = None
     """Since when the group does not answer."""
 
     def given(self) -> None:
         """It has partitions."""
-        self.standing.clear()
+        self.stalls.clear()
         self.silent_since = None
 
     async def look(self, consumer: AIOKafkaConsumer, topic: str) -> None:
@@ -100,12 +100,12 @@ class Onlooker:
             return
         self.silent_since = None
         waits = {place.partition: max(reached[place] or 0, begins[place]) for place in places}
-        self.standing.quiet([place.partition for place in places if waits[place.partition] >= ends[place]])
-        self.standing.wait_at({p.partition: waits[p.partition] for p in places if waits[p.partition] < ends[p]}, now)
+        self.stalls.quiet([place.partition for place in places if waits[place.partition] >= ends[place]])
+        self.stalls.wait_at({p.partition: waits[p.partition] for p in places if waits[p.partition] < ends[p]}, now)
 
     def why(self, topic: str, now: float) -> str | None:
         """Why it cannot be that all is well, or None."""
-        if self.silent_since is not None and now - self.silent_since > self.standing.after:
+        if self.silent_since is not None and now - self.silent_since > self.stalls.after:
             return f"{topic}: no partition is ours, and its group has not answered for {now - self.silent_since:.0f} s"
-        standing = self.standing.too_long(now)
-        return in_words(topic, standing, "no partition is ours") if standing else None
+        standing = self.stalls.too_long(now)
+        return describe(topic, standing, "no partition is ours") if standing else None
