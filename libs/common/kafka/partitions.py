@@ -117,7 +117,7 @@ class Partitions:
     async def commit(self, next_offsets: Mapping[int, int]) -> None:
         """Commit these offsets and the pending ones.
 
-        What fails is counted, told and pending_commits; without ``pay`` the records would come again after the next start or rebalance, which
+        What fails is counted, logged and stays pending. Without ``retry_commits`` the records would come again after the next start or rebalance, which
         handlers bear.
         """
         assignment = self.assignment
