@@ -28,7 +28,13 @@ from tests.support.keyspaces import leased_database
 from tests.support.servers import GIVEN, Kind, RunServers
 from tests.support.topics import OwnTopics
 
-pytest_plugins = ["tests.support.logs", "tests.support.sandbox", "tests.support.ingest", "tests.support.sending"]
+pytest_plugins = [
+    "tests.support.logs",
+    "tests.support.sandbox",
+    "tests.support.ingest",
+    "tests.support.sending",
+    "tests.support.before",
+]
 
 load_profiles()
 

@@ -7,7 +7,7 @@ import asyncio
 import json
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from libs.common.events.topics import DIRECTORY_CHANGES, Topic
 from tests.e2e.conftest import PARTITIONS, SHORT
 from tests.support import databases
 from tests.support.accounts import endings
-from tests.support.before import BEFORE, VARIABLE, NothingBeforeError, commit_before, unpack
+from tests.support.before import BEFORE, NOTE, VARIABLE, NothingBeforeError, commit_before, take, unpack
 from tests.support.command import environment, transom_of
 from tests.support.garages import FILLED, LATE, Garage, a_garage
 from tests.support.sandbox import ROOT
@@ -37,16 +37,22 @@ BUGS = {"task.failed", "service.failed", "consumer.stopped", "record.dead_letter
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree of the commit before. Where there is none the run says at its end why; one that was named must be there."""
-    folder = tmp_path_factory.mktemp("before")
+def code_before(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str | None]:
+    """The tree of the commit before. Without one the run says why at its end; a commit that was named must be there."""
     try:
-        unpack(folder, commit_before())
+        return take(tmp_path_factory.mktemp("before"))
     except NothingBeforeError as why:
         if commit_before() != BEFORE:
             pytest.fail(f"{VARIABLE}: {why}")
         pytest.skip(f"NOT SHOWN that a release can be rolled out: {why}")
-    return folder
+
+
+@pytest.fixture
+def before(code_before: tuple[Path, str | None], record_property: Callable[[str, object], None]) -> Path:
+    root, note = code_before
+    if note is not None:
+        record_property(NOTE, note)
+    return root
 
 
 @pytest_asyncio.fixture

@@ -9,7 +9,6 @@ import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import Connection, open_pool
-from libs.common.db.schema import migrations
 from libs.common.directory.address_marks import (
     SMS_MARKS,
     WHATSAPP_MARKS,
@@ -118,17 +117,6 @@ async def test_what_is_over_is_forgotten_a_little_at_a_time(db: Connection) -> N
     assert await marks(db) == [("sms", PHONE, "no_phone")]
 
 
-async def test_numbers_called_dead_before_the_marks_stay_so_for_a_while(db: Connection) -> None:
-    [migration] = [m for m in migrations() if m.name.startswith("0003")]
-    await db.execute("drop table address_marks; alter table consents drop column address")
-    await db.execute("insert into orgs (org_id, name, upserted_at) values ('acme', 'Acme', $1)", T0)
-    await db.execute(
-        """insert into customers (org_id, phone, phone_dead, origin)
-           values ('acme', $1, $1, 'inbound'), ('acme', $1, $1, 'inbound'), ('acme', $2, $1, 'inbound'), ('acme', $2, null, 'inbound')""",
-        PHONE,
-        OTHER,
-    )  # fmt: skip -- one statement
-    await db.execute(migration.sql)
-    assert await marks(db) == [("sms", PHONE, "no_phone")]
+async def test_a_reason_that_no_release_writes_is_not_stored(db: Connection) -> None:
     with pytest.raises(asyncpg.CheckViolationError):
-        await mark(db, [a_mark(reason="bored")])  # type: ignore[arg-type]  # what no release ever writes
+        await mark(db, [a_mark(reason="bored")])  # type: ignore[arg-type]  # it is refused by the table

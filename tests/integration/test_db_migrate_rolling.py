@@ -302,8 +302,8 @@ async def test_a_service_on_a_newer_schema_says_so_and_goes_on_loudly_where_a_la
 
 
 def test_what_may_be_large_gets_an_index_beside_the_traffic() -> None:
-    """The first fourteen came before the first release."""
-    for migration in migrations()[14:]:
+    """The baseline makes its tables itself, so it needs no exception."""
+    for migration in migrations():
         made = set(re.findall(r"create\s+table\s+(?:if\s+not\s+exists\s+)?(\w+)", migration.sql, re.IGNORECASE))
         built = re.findall(r"create\s+(?:unique\s+)?index\s+(?!concurrently)(?:\w+\s+)*?on\s+(\w+)", migration.sql, re.IGNORECASE)  # fmt: skip
         assert set(built) <= made, f"{migration.name}: create index concurrently if not exists, outside a transaction"

@@ -1,6 +1,8 @@
 """The code of the commit before this one, as a folder: what runs beside ours while a release is rolled out.
 
-``TRANSOM_TEST_BEFORE`` names another commit, for example the one that is in production. Without it the one before HEAD counts.
+``TRANSOM_TEST_BEFORE`` names another commit, for example the one that is in production. Without it the one before HEAD
+counts. Until the first release the baseline of the schema is edited in place. A commit with another baseline cannot
+share a database with this one: then HEAD itself runs as the code before, and the run says so at its end.
 """
 
 import os
@@ -8,10 +10,16 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import pytest
+
+from libs.common.db.schema import MIGRATIONS
 from tests.support.sandbox import ROOT
 
 VARIABLE = "TRANSOM_TEST_BEFORE"
 BEFORE = "HEAD~1"
+HEAD = "HEAD"
+NOTE = "code before"
+"""Name of the property by which a test's report carries what the run says at its end."""
 NO_CLONE = "this folder is no clone of its own: it has no commit before it"
 
 
@@ -22,6 +30,32 @@ class NothingBeforeError(Exception):
 def commit_before() -> str:
     """Which commit to take."""
     return os.environ.get(VARIABLE) or BEFORE
+
+
+def take(folder: Path) -> tuple[Path, str | None]:
+    """Unpack the code before into ``folder``. Returns its root, and what the run must say at its end. Raises NothingBeforeError."""
+    for commit, note in (
+        (commit_before(), None),
+        (HEAD, f"{commit_before()} has another baseline of the schema: HEAD itself ran as the code before"),
+    ):
+        root = folder / commit.replace("/", "_")
+        root.mkdir()
+        unpack(root, commit)
+        if _baseline(root) == _baseline(ROOT):
+            return root, note
+    raise NothingBeforeError("the baseline of the schema was edited and is not committed: commit it")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    for note in sorted({str(value) for report in reports for name, value in report.user_properties if name == NOTE}):
+        terminalreporter.write_line(f"{NOTE}: {note}")
+
+
+def _baseline(root: Path) -> tuple[str, bytes]:
+    """Name and content of the first migration."""
+    first = min((root / MIGRATIONS.relative_to(ROOT)).glob("*.sql"))
+    return first.name, first.read_bytes()
 
 
 def unpack(folder: Path, commit: str, clone: Path = ROOT) -> None:

@@ -1,42 +1,59 @@
--- The tables of Transom. Every row carries org_id and every statement names it; ids that Transom makes are UUIDv7, so that new rows lie together.
--- Times are the provider's where the column says so, Transom's otherwise.
+-- The tables of Transom, room by room. docs/architecture/data.md says what grows, and in which order rows are locked.
+--
+-- Every row of a tenant carries org_id, and every statement about one tenant's data names it.
+-- Ids that Transom makes are UUIDv7, so that rows of the same time lie together.
+-- "Provider's clock" marks a time that the provider gave. All other times are Transom's.
 
--- ── Directory: what the platform tells us ───────────────────────────────────────────────────────────────────────────────────────
+
+-- ── Directory: organisations and their business numbers ──────────────────────────────────────────────────────────────
 
 create table orgs (
-    org_id           text primary key,
-    name             text not null,
-    sms_number       text,                          -- E.164, the garage's own long number
-    sms_active       boolean not null default false,
-    portal_host      text,                          -- host of the magic links; wins over PORTAL_URL
-    policy           jsonb not null default '{}',
-    credit_exhausted boolean,                       -- null: unknown, and unknown allows
-    upserted_at      timestamptz not null,          -- "at" of the newest org.upserted.v1 applied
-    credit_at        timestamptz                    -- "at" of the newest org.credit.v1 applied
+    org_id           text        primary key,
+    name             text        not null,
+    sms_number       text,                                  -- E.164: the number that the organisation's SMS come from
+    sms_active       boolean     not null default false,
+    portal_host      text,                                  -- host of the portal links; wins over PORTAL_URL
+    policy           jsonb       not null default '{}',
+    credit_exhausted boolean,                               -- null: unknown, which allows sending
+    upserted_at      timestamptz not null,                  -- "at" of the newest org.upserted.v1 applied
+    credit_at        timestamptz                            -- "at" of the newest org.credit.v1 applied
 );
+-- An SMS number belongs to one organisation: texts to it are that organisation's, and no other sends from it.
+create unique index orgs_sms_number_once on orgs (sms_number);
 
+-- Meta's ids become part of addresses at the Graph API, so they must be digits.
+-- A number that was removed has no org_id and can be claimed again. Its row stays, because conversations point at it.
 create table whatsapp_numbers (
-    phone_number_id text primary key,
-    org_id          text not null references orgs,
-    waba_id         text not null,
-    display_number  text not null,                  -- E.164; goes into wa.me links, never used as a key
-    token           text,                           -- overrides WHATSAPP_TOKEN
-    upserted_at     timestamptz not null
+    phone_number_id text        primary key,
+    org_id          text        references orgs,
+    waba_id         text        not null,
+    display_number  text        not null,                   -- E.164; goes into wa.me links, never used as a key
+    token           text,                                   -- overrides WHATSAPP_TOKEN
+    replaced_by     text,                                   -- the new phone_number_id of a number that moved
+    upserted_at     timestamptz not null,                   -- "at" of the newest number.upserted.v1 applied
+    constraint whatsapp_numbers_digits check (phone_number_id ~ '^[0-9]{5,20}$' and waba_id ~ '^[0-9]{5,20}$')
 );
 create index whatsapp_numbers_by_org on whatsapp_numbers (org_id);
 
+
+-- ── Directory: customers and who they are ────────────────────────────────────────────────────────────────────────────
+
 create table customers (
-    customer_id uuid primary key default uuidv7(),
-    org_id      text not null references orgs,
+    customer_id uuid        primary key default uuidv7(),
+    org_id      text        not null references orgs,
     name        text,
-    phone       text,                               -- E.164, or null: a customer may hide behind a user name
-    phone_dead  text,                               -- the number an SMS provider called unusable; counts while it equals phone
-    origin      text not null check (origin in ('directory', 'inbound', 'outbound')),
-    upserted_at timestamptz                         -- "at" of the newest customer.upserted.v1 applied; null: not in the directory
+    phone       text,                                       -- E.164; null where the customer is known by a BSUID alone
+    phone_at    timestamptz,                                -- since when the directory gives this phone
+    told_phone  text,                                       -- the phone that the directory gave last
+    phone_dead  text,
+    origin      text        not null check (origin in ('directory', 'inbound', 'outbound')),
+    upserted_at timestamptz                                 -- "at" of the newest customer.upserted.v1; null: not listed
 );
 create index customers_by_org on customers (org_id, customer_id);
+-- Finds the listed customer who gets a line when its holder gives it up.
+create index customers_by_listed_phone on customers (org_id, phone) where origin = 'directory' and phone is not null;
 
--- A customer that turned out to be another one: the id given before stays an alias.
+-- A customer that was merged into another one: the old id stays valid as an alias.
 create table customer_aliases (
     alias       uuid primary key,
     org_id      text not null,
@@ -44,54 +61,166 @@ create table customer_aliases (
 );
 create index customer_aliases_of_customer on customer_aliases (customer_id);
 
+-- Who has an identity now. former_identities holds who had it before, so that the question of every message
+-- is one look at a small index.
 create table customer_identities (
-    org_id      text not null,
-    kind        text not null check (kind in ('wa_id', 'bsuid', 'phone')),
-    value       text not null,
-    customer_id uuid not null references customers,
+    org_id      text        not null,
+    kind        text        not null check (kind in ('wa_id', 'bsuid', 'phone')),
+    value       text        not null,
+    customer_id uuid        not null references customers,
+    since       timestamptz not null default '1970-01-01T00:00:00Z', -- provider's clock
+    source      text        not null default 'message'
+                check (source in ('message', 'status', 'answer', 'notice', 'directory', 'shared', 'intent', 'stale')),
+    line        text,                                       -- of a wa_id and a BSUID: its phone number (E.164)
+    bsuid       text,                                       -- of a phone: its holder's BSUID
+    seen        timestamptz,                                -- of a phone: since when Meta confirms it; null: never
     primary key (org_id, kind, value)
 );
 create index customer_identities_by_customer on customer_identities (customer_id);
 
--- No row means the default: allowed, but for marketing.
+create table former_identities (
+    former_id   bigint      generated always as identity primary key,
+    org_id      text        not null,
+    kind        text        not null check (kind in ('wa_id', 'bsuid', 'phone')),
+    value       text        not null,
+    customer_id uuid        not null references customers,
+    since       timestamptz not null,
+    until       timestamptz not null,                       -- the customer does not have it from then on
+    source      text        not null,
+    line        text,
+    bsuid       text,
+    seen        timestamptz,
+    ended_by    text        not null
+);
+create index former_identities_by_value on former_identities (org_id, kind, value, until);
+create index former_identities_by_customer on former_identities (customer_id);
+
+-- Every notice of a changed number or BSUID, also of people who were unknown when it came. A customer who turns out
+-- later to have had the old number had it until the notice. Webhooks come for seven days, so notices stay for eight.
+create table identity_notices (
+    org_id      text        not null,
+    old_line    text        not null,                       -- phone number (E.164); empty where the notice names none
+    old_bsuid   text        not null,
+    new_line    text        not null,
+    new_bsuid   text        not null,
+    new_number  text        not null,                       -- the new line as Meta spelled it
+    at          timestamptz not null,                       -- provider's clock
+    received_at timestamptz not null,
+    primary key (org_id, at, old_line, old_bsuid, new_line, new_bsuid)
+);
+create index identity_notices_by_old_line on identity_notices (org_id, old_line) where old_line <> '';
+create index identity_notices_by_old_bsuid on identity_notices (org_id, old_bsuid) where old_bsuid <> '';
+create index identity_notices_by_new_line on identity_notices (org_id, new_line) where new_line <> '';
+create index identity_notices_by_new_bsuid on identity_notices (org_id, new_bsuid) where new_bsuid <> '';
+create index identity_notices_by_age on identity_notices (received_at);
+
+
+-- ── Directory: consent and marks ─────────────────────────────────────────────────────────────────────────────────────
+
+-- No row means the default: everything is allowed except marketing.
 create table consents (
-    org_id      text not null,
-    customer_id uuid not null,
-    category    text not null check (category in ('transactional', 'service_reminders', 'marketing', 'whatsapp', 'sms')),
-    allowed     boolean not null,
+    org_id      text        not null,
+    customer_id uuid        not null,
+    category    text        not null
+                check (category in ('transactional', 'service_reminders', 'marketing', 'whatsapp', 'sms')),
+    allowed     boolean     not null,
     at          timestamptz not null,
+    address     text,                                       -- the number that an SMS opt-out holds for; null: all
+    source      text,                                       -- 'whatsapp' or 'sms'; null: the directory
+    cause       text,                                       -- how the customer said it
+    lifts       boolean,                                    -- whether a typed START gives it back
+    told        boolean     not null default true,          -- false: consent.changed.v1 is still to be published
     primary key (customer_id, category)
 );
+create index consents_untold on consents (at) where not told;
 
--- consent.changed.v1 and org.credit.v1 keep their trail here, whoever changed what.
+-- What a provider said about an address, on either channel: the next intent does not buy the same failure.
+-- A line may be known under several spellings. Each spelling is a row, so that any of them finds it by the key.
+create table address_marks (
+    org_id  text        not null,
+    channel text        not null check (channel in ('whatsapp', 'sms')),
+    address text        not null,                           -- E.164 or a BSUID; a wa_id stands here with a plus
+    reason  text        not null check (reason in ('unreachable', 'no_phone', 'sms_opted_out')),
+    code    text,                                           -- the provider's code, where it gave one
+    source  text        not null check (source in ('answer', 'status', 'list', 'before')),
+    at      timestamptz not null,                           -- when the provider said it
+    until   timestamptz not null,                           -- the mark counts until then, and is deleted later
+    primary key (org_id, channel, address, reason)
+);
+create index address_marks_over on address_marks (until);
+
+-- Keeps the trail of consent.changed.v1 and org.credit.v1.
 create table audit_log (
-    audit_id    bigint generated always as identity primary key,
-    org_id      text not null,
+    audit_id    bigint      generated always as identity primary key,
+    org_id      text        not null,
     customer_id uuid,
-    action      text not null,
-    detail      jsonb not null,
+    action      text        not null,
+    detail      jsonb       not null,
     at          timestamptz not null,
     recorded_at timestamptz not null default now(),
-    source_key  text unique                         -- names the event, so that a redelivery adds no second line
+    source_key  text        unique                          -- names the event: a redelivery adds no second line
 );
 create index audit_log_by_customer on audit_log (org_id, customer_id, at);
 
--- ── Conversations and the thread ────────────────────────────────────────────────────────────────────────────────────────────────
 
+-- ── Directory: templates and prices ──────────────────────────────────────────────────────────────────────────────────
+
+-- Organisations may share a WABA, and each has its own templates there.
+create table templates (
+    org_id           text        not null,
+    waba_id          text        not null,
+    name             text        not null,
+    language         text        not null,
+    category         text        not null check (category in ('UTILITY', 'MARKETING', 'AUTHENTICATION')),
+    category_at      timestamptz,                           -- when Meta said the category; an older word never wins
+    parameter_format text        not null check (parameter_format in ('NAMED', 'POSITIONAL')),
+    status           text        not null,                  -- Meta's word in upper case; only APPROVED may be sent
+    status_at        timestamptz,                           -- when Meta said the status
+    body             text        not null,
+    header           jsonb,
+    buttons          jsonb,
+    stale_since      timestamptz,                           -- Meta wanted other parameters than this copy names
+    stale_code       text,                                  -- Meta's code; the next load clears both
+    updated_at       timestamptz not null,
+    primary key (org_id, waba_id, name, language),
+    constraint templates_digits check (waba_id ~ '^[0-9]{5,20}$')
+);
+create index templates_by_org on templates (org_id);
+
+create table rate_card (
+    valid_from date           not null,
+    channel    text           not null,
+    category   text           not null,                     -- service, utility, marketing, authentication; of SMS: sms
+    country    text           not null,                     -- ISO 3166-1 alpha-2, '*' for any
+    currency   text           not null,
+    price      numeric(12, 6) not null,
+    primary key (channel, category, country, currency, valid_from)
+);
+
+
+-- ── Thread: conversations and messages ───────────────────────────────────────────────────────────────────────────────
+
+-- Refusals are Meta's 131047 for free-form sends. A refusal right after a message may be Meta's own fault, so one alone
+-- does not close the window; refused_at does.
 create table conversations (
-    conversation_id      uuid primary key default uuidv7(),
-    org_id               text not null references orgs,
-    customer_id          uuid not null references customers,
-    phone_number_id      text not null references whatsapp_numbers,
-    wa_id                text,                      -- how Meta knows the customer: digits, no plus
+    conversation_id      uuid        primary key default uuidv7(),
+    org_id               text        not null references orgs,
+    customer_id          uuid        not null references customers,
+    phone_number_id      text        not null references whatsapp_numbers,
+    wa_id                text,                              -- Meta's name for the customer: digits, no plus
+    wa_id_at             timestamptz,                       -- newest message or call with wa_id; provider's clock
     bsuid                text,
-    last_customer_at     timestamptz,               -- opens the window; the provider's clock, merged with greatest()
-    refused_at           timestamptz,               -- Meta's last 131047, the provider's clock
-    last_inbound_channel text check (last_inbound_channel in ('whatsapp', 'sms', 'portal')),
-    last_inbound_at      timestamptz,               -- newest inbound of any channel; the provider's clock
+    bsuid_at             timestamptz,                       -- the same of bsuid
+    last_customer_at     timestamptz,                       -- opens the window; provider's clock, never goes back
+    refused_at           timestamptz,                       -- a refusal that closes the window; provider's clock
+    first_refused_at     timestamptz,                       -- the first refused send since a customer's message
+    last_refused_at      timestamptz,                       -- the newest one
+    last_inbound_channel text        check (last_inbound_channel in ('whatsapp', 'sms', 'portal')),
+    last_inbound_at      timestamptz,                       -- newest inbound message of any channel; provider's clock
+    settled              bigint      not null default 0,    -- how often its customer was resolved anew
     created_at           timestamptz not null default now(),
     unique (phone_number_id, customer_id)
-) with (fillfactor = 70);                           -- every inbound message updates its row: room for that in the same page
+) with (fillfactor = 70);                                   -- every inbound message updates a row in its page
 create index conversations_by_org on conversations (org_id, conversation_id);
 create index conversations_by_customer on conversations (customer_id);
 
@@ -103,206 +232,383 @@ create table conversation_aliases (
 );
 create index conversation_aliases_of_conversation on conversation_aliases (conversation_id);
 
-create sequence message_sequence;                   -- one line for all messages; within a conversation it is the order of deciding
+-- Conversations that were merged into another one, and whose rows are still being moved there in slices.
+-- Customer, window, slot, links and alias are settled in the transaction that writes the row. The row stays for some
+-- time after the last slice: a process that read the old conversation before may write under it for a moment.
+create table conversation_merges (
+    loser    uuid        primary key,                       -- the conversation that was merged away
+    org_id   text        not null,
+    winner   uuid        not null,                          -- where its rows go; follows when the winner is merged away
+    began_at timestamptz not null default now(),
+    since    bigint      not null,                          -- value of message_sequence when it began
+    below    bigint      not null default 9223372036854775807, -- messages from this sequence on have been moved
+    moved    bigint      not null default 0,                -- messages moved so far
+    looks    integer     not null default 0,                -- looks for late rows since the last slice
+    due_at   timestamptz not null default now()             -- when the next slice or look is due
+);
+create index conversation_merges_of_winner on conversation_merges (winner);
+create index conversation_merges_due on conversation_merges (due_at);
+
+-- A WhatsApp group has a thread, but no customer and no window. It is no conversation, and nothing can be sent to it.
+create table group_threads (
+    org_id          text        not null,
+    phone_number_id text        not null references whatsapp_numbers,
+    group_id        text        not null,                   -- Meta's id
+    conversation_id uuid        not null default uuidv7(),  -- of its messages
+    created_at      timestamptz not null default now(),
+    primary key (org_id, phone_number_id, group_id)
+);
+create unique index group_threads_by_conversation on group_threads (org_id, conversation_id);
+
+create sequence message_sequence;                           -- within a conversation it is the order of deciding
 
 create table messages (
-    org_id            text not null,
-    message_id        uuid not null default uuidv7(), -- of an outbound message: its intent's id
-    conversation_id   uuid,                         -- null: a rejected intent that named no conversation of ours
-    direction         text not null check (direction in ('in', 'out')),
-    channel           text not null check (channel in ('whatsapp', 'sms', 'portal')),
-    account           text,                         -- inbound: phone_number_id or the SMS number written to; scope of provider_id
-    provider_id       text,                         -- inbound: wamid or MessageSid (an outbound message's ids stand in provider_ids)
-    kind              text not null,                -- content.kind
-    content           jsonb not null,
-    reply_to          text,                         -- provider_id of the message replied to
-    actor             text check (actor in ('ai', 'staff', 'system')),
+    org_id            text        not null,
+    message_id        uuid        not null default uuidv7(), -- of an outbound message: its intent's id
+    conversation_id   uuid,                                 -- null: a rejected intent without a conversation
+    direction         text        not null check (direction in ('in', 'out')),
+    channel           text        not null check (channel in ('whatsapp', 'sms', 'portal')),
+    account           text,                                 -- inbound: phone_number_id or SMS number
+    provider_id       text,                                 -- inbound: wamid or MessageSid; outbound: provider_ids
+    from_wa_id        text,                                 -- inbound: the ids that the message came with: a late
+    from_bsuid        text,                                 -- notice moves what came from a number given up
+    kind              text        not null,                 -- content.kind
+    content           jsonb       not null,
+    reply_to          text,                                 -- provider_id of the message replied to
+    actor             text        check (actor in ('ai', 'staff', 'system')),
     user_id           text,
-    ai_generated      boolean not null default false,
-    notification_type text,                         -- 'bridge'
-    parent_id         uuid,                         -- of a bridge: the message it stands in for
-    sequence          bigint not null default nextval('message_sequence'),
-    status            text not null check (status in ('received', 'pending', 'sent', 'delivered', 'read', 'failed')),
+    ai_generated      boolean     not null default false,
+    notification_type text,                                 -- 'bridge'
+    parent_id         uuid,                                 -- of a bridge: the message that it stands in for
+    sequence          bigint      not null default nextval('message_sequence'),
+    status            text        not null
+                      check (status in ('received', 'pending', 'sent', 'delivered', 'read', 'failed')),
     reason            text,
     provider_code     text,
-    seq               integer not null default 0,   -- grows with every status told
-    attempt           integer not null default 1,   -- outbound: the attempt that feeds the status
+    seq               integer     not null default 0,       -- grows with every status published
+    attempt           integer     not null default 1,       -- outbound: the attempt that feeds the status
     sent_at           timestamptz,
     delivered_at      timestamptz,
     read_at           timestamptz,
     failed_at         timestamptz,
-    occurred_at       timestamptz not null,         -- inbound: the provider's clock; outbound: created_at of the intent
-    received_at       timestamptz not null,         -- when Transom first had it
+    occurred_at       timestamptz not null,                 -- inbound: provider's clock; outbound: of the intent
+    received_at       timestamptz not null,                 -- when Transom first had it
     primary key (org_id, message_id)
 );
 create unique index messages_inbound_once on messages (account, provider_id) where direction = 'in';
 create index messages_of_conversation on messages (conversation_id, sequence);
 
--- ── Deciding ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+-- ── Thread: provider ids and statuses ────────────────────────────────────────────────────────────────────────────────
+
+-- Every id that a provider gave a send. A status finds its attempt here.
+create table provider_ids (
+    provider    text        not null,                       -- 'meta' or 'sms'
+    account     text        not null,                       -- phone_number_id; for SMS the account sid
+    provider_id text        not null,
+    org_id      text        not null,
+    message_id  uuid        not null,                       -- the message whose status it feeds (the bridge itself)
+    send_id     uuid        not null,                       -- message_id of the row in sends
+    attempt     integer     not null,
+    applied     boolean     not null default true,          -- false: stored as evidence after the claim was lost
+    recorded_at timestamptz not null,
+    primary key (provider, account, provider_id)
+);
+create index provider_ids_of_send on provider_ids (org_id, send_id, attempt);
+
+-- A status whose provider id or message is not stored yet. The transaction that settles the send applies it.
+-- It is kept for 8 days, without callback data for an hour. Both sides take the advisory lock PROVIDER_IDS first.
+create table early_statuses (
+    provider    text        not null,
+    account     text        not null,
+    provider_id text        not null,
+    status      text        not null,
+    code        text,
+    callback    text,                                       -- biz_opaque_callback_data
+    item        jsonb       not null,                       -- the status as the provider sent it
+    at          timestamptz not null,                       -- provider's clock
+    received_at timestamptz not null,
+    primary key (provider, account, provider_id, status)
+);
+create index early_statuses_by_callback on early_statuses (callback) where callback is not null;
+create index early_statuses_by_age on early_statuses (received_at);
+create index early_statuses_nameless on early_statuses (received_at) where callback is null;
+
+-- What Meta says about the price of a message: once, in a status. Meta's words are kept as they are.
+create table message_pricing (
+    org_id      text        not null,
+    message_id  uuid        not null,
+    provider_id text        not null,                       -- wamid
+    attempt     integer     not null,
+    type        text,                                       -- regular, free_customer_service, …
+    category    text,                                       -- service, utility, marketing, …
+    model       text,                                       -- PMP, CBP
+    billable    boolean,
+    more        jsonb,                                      -- the other fields of the object
+    at          timestamptz not null,                       -- of the status that said it; provider's clock
+    primary key (org_id, message_id, provider_id)
+);
+
+
+-- ── Router: decisions and what must not be forgotten ─────────────────────────────────────────────────────────────────
 
 create table decisions (
-    org_id          text not null,
-    intent_id       uuid not null,
-    attempt         integer not null,
+    org_id          text        not null,
+    intent_id       uuid        not null,
+    attempt         integer     not null,
     conversation_id uuid,
-    route           text not null check (route in ('session', 'template', 'bridge', 'silent', 'rejected')),
-    channel         text check (channel in ('whatsapp', 'sms', 'portal')),
-    reason          text not null,
-    window_         json,                           -- as told: opened_at, closes_at, open
-    slot_holder     uuid,                           -- reason bridge_already_sent: the intent whose bridge held the slot
-    record          json not null,                  -- versioned: intent, facts, settings, now; decide() again from this alone
-    command         json,                           -- what was told to a sender, null for silent and rejected; told again as it stands here
+    route           text        not null check (route in ('session', 'template', 'bridge', 'silent', 'rejected')),
+    channel         text        check (channel in ('whatsapp', 'sms', 'portal')),
+    reason          text        not null,
+    window_         json,                                   -- as published: opened_at, closes_at, open
+    slot_holder     uuid,                                   -- of bridge_already_sent: the intent that held the slot
+    record          json        not null,                   -- versioned: all that decide() needs to decide again
+    command         json,                                   -- the sender's command, published again as it stands here
     decided_at      timestamptz not null,
     primary key (org_id, intent_id, attempt)
 );
 create index decisions_silenced_by on decisions (slot_holder, decided_at) where slot_holder is not null;
+create index decisions_by_time on decisions (decided_at) where command is not null;
 
--- Second gate of the bridge: held while held_until > now; 'infinity' until the provider has accepted the bridge.
+-- Refusals that the router has not decided on yet. A row is written by the transaction that refuses, and deleted
+-- once the decision of the next attempt is published.
+create table refusals (
+    org_id      text        not null,
+    intent_id   uuid        not null,
+    attempt     integer     not null,                       -- the attempt that was refused
+    event       jsonb       not null,                       -- outbound.refused.v1
+    waits_since timestamptz not null,                       -- since it was written, or since the router looked last
+    primary key (org_id, intent_id, attempt)
+);
+create index refusals_waiting on refusals (waits_since);
+
+-- Decisions with a command of which nothing followed in time: no send, or a send without an outcome.
+create table loose_ends (
+    org_id     text        not null,
+    message_id uuid        not null,
+    attempt    integer     not null,
+    deadline   timestamptz not null,                        -- without a send until then the message ends
+    due_at     timestamptz not null,                        -- when the router looks again
+    tries      integer     not null default 0,              -- looks so far
+    primary key (org_id, message_id, attempt)
+);
+create index loose_ends_due on loose_ends (due_at);
+
+-- How far each pass has looked through the decisions. Each decision is looked at once.
+create table looked_through (
+    pass text        primary key,
+    upto timestamptz not null                               -- decided_at
+);
+insert into looked_through (pass, upto) values
+    ('unsent',  '1970-01-01T00:00:00Z'),
+    ('unheard', '1970-01-01T00:00:00Z');
+
+-- Records in a dead-letter topic that name an intent. Rows stay as long as the dead letters do.
+create table parked_records (
+    topic         text        not null,
+    partition     integer     not null,
+    record_offset bigint      not null,
+    org_id        text        not null,
+    message_id    uuid        not null,                     -- the intent
+    reason        text        not null,
+    event_type    text,
+    parked_at     timestamptz not null,
+    primary key (topic, partition, record_offset)
+);
+create index parked_records_of_message on parked_records (org_id, message_id);
+create index parked_records_by_age on parked_records (parked_at);
+
+
+-- ── Bridge: the slot and its links ───────────────────────────────────────────────────────────────────────────────────
+
+-- The second gate of the bridge; Redis is the first. A slot is held while held_until > now.
 create table bridge_slots (
-    conversation_id uuid primary key,
-    org_id          text not null,
-    intent_id       uuid not null,
-    held_until      timestamptz not null
+    conversation_id uuid        primary key,
+    org_id          text        not null,
+    intent_id       uuid        not null,                   -- the holder
+    held_until      timestamptz not null                    -- 'infinity' until the provider has accepted the bridge
 );
 
--- ── Sending ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+create table portal_links (
+    code_hash       bytea       primary key,                -- HMAC of the code, never the code
+    org_id          text        not null,
+    conversation_id uuid        not null,
+    message_id      uuid        not null,                   -- the bridge message that carried it
+    expires_at      timestamptz not null,
+    created_at      timestamptz not null
+);
+create index portal_links_of_conversation on portal_links (conversation_id);
+create index portal_links_by_expiry on portal_links (expires_at);
+
+
+-- ── Sending: one row per send, and what it costs ─────────────────────────────────────────────────────────────────────
 
 create table sends (
-    org_id          text not null,
-    message_id      uuid not null,                  -- the message that asked to be sent (for a bridge: the original's id)
-    attempt         integer not null,
-    provider        text not null check (provider in ('meta', 'sms')),
-    conversation_id uuid not null,
-    sequence        bigint not null,
-    account         text not null,                  -- phone_number_id; for SMS the org's own number
-    command         jsonb not null,
-    state           text not null default 'pending'
+    org_id          text        not null,
+    message_id      uuid        not null,                   -- the message to be sent (of a bridge: the original's id)
+    attempt         integer     not null,
+    provider        text        not null check (provider in ('meta', 'sms')),
+    account         text        not null,                   -- phone_number_id; for SMS the organisation's own number
+    template        boolean     not null default false,     -- a pause of scope 'templates' holds for it
+    conversation_id uuid        not null,
+    sequence        bigint      not null,                   -- the order within the conversation
+    command         jsonb       not null,
+    state           text        not null default 'pending'
                     check (state in ('pending', 'claimed', 'unknown', 'accepted', 'refused', 'failed')),
-    due_at          timestamptz not null,           -- not before; of an unknown outcome: the next look for evidence
-    expires_at      timestamptz not null,           -- its deadline
-    blocks_until    timestamptz,                    -- null: holds back younger rows of its conversation while unsettled; else until then
-    tries           integer not null default 0,     -- provider calls begun
-    resends         integer not null default 0,     -- calls begun after an unknown outcome; at most one
+    due_at          timestamptz not null,                   -- pending: not before; unknown: the next look for evidence
+    expires_at      timestamptz not null,                   -- the deadline of the message
+    blocks_until    timestamptz,                            -- unsettled, it holds back younger rows of its conversation
+                                                            -- until then; null: until it is settled
+    behind_until    timestamptz,                            -- pending behind an older row: not looked at until that row
+                                                            -- moves, or until then; 'infinity': only its move counts
+    tries           integer     not null default 0,         -- provider calls begun
+    resends         integer     not null default 0,         -- calls begun after an unknown outcome; at most one
     claim_id        uuid,
     claimed_at      timestamptz,
     lease_until     timestamptz,
     unknown_since   timestamptz,
-    outcome         jsonb,                          -- the last answer (answer, code, reason), how often limited ones came, what is to be told
-    link_hash       bytea,                          -- bridge: keyed hash of the code of the latest send
-    text_hash       bytea,                          -- SMS: HMAC of the text of the latest send, to find it in the provider's list
+    outcome         jsonb,                                  -- the last answer, how often limits came, pending events
+    link_hash       bytea,                                  -- of a bridge: keyed hash of the code of the latest send
+    text_hash       bytea,                                  -- of an SMS: HMAC of its latest text, finds it in the list
     settled_at      timestamptz,
-    told            boolean not null default false, -- settled and published
+    told            boolean     not null default false,     -- settled, and its events are published
+    telling_until   timestamptz,                            -- the process that publishes its events has it until then
     created_at      timestamptz not null,
     primary key (org_id, message_id, attempt)
 );
-create index sends_due on sends (provider, due_at) where state = 'pending';
+-- Claims go by lane: an account's templates, or everything else of it. A row with behind_until is not in this index.
+create index sends_ready on sends (provider, account, template, due_at)
+    where state = 'pending' and behind_until is null;
+create index sends_behind on sends (provider, conversation_id, sequence, attempt)
+    where state = 'pending' and behind_until is not null;
+create index sends_behind_until on sends (provider, behind_until) where state = 'pending' and behind_until is not null;
 create index sends_overdue on sends (provider, expires_at) where state = 'pending';
 create index sends_in_flight on sends (provider, lease_until) where state = 'claimed';
 create index sends_unknown on sends (provider, due_at) where state = 'unknown';
 create index sends_unsettled on sends (conversation_id, sequence) where state in ('pending', 'claimed', 'unknown');
 create index sends_untold on sends (provider, settled_at) where settled_at is not null and not told;
 
--- Every provider id that any send ever got. A status finds its attempt here.
-create table provider_ids (
-    provider    text not null,                      -- 'meta' or 'sms'
-    account     text not null,                      -- phone_number_id; for SMS the account sid
-    provider_id text not null,
-    org_id      text not null,
-    message_id  uuid not null,                      -- the message whose status it feeds (for a bridge: the bridge's own id)
-    send_id     uuid not null,                      -- message_id of the row in sends
-    attempt     integer not null,
-    applied     boolean not null default true,      -- false: came after its claim was lost; feeds a message that stands, and is evidence
-    recorded_at timestamptz not null,
-    primary key (provider, account, provider_id)
-);
-create index provider_ids_of_send on provider_ids (org_id, send_id, attempt);
-
--- A status whose provider id is not stored yet, or whose message is not: kept 8 days, applied by whoever settles the send. Both sides take
--- pg_advisory_xact_lock on hashtextextended(provider || ':' || account || ':' || provider_id, 0) first.
-create table early_statuses (
-    provider    text not null,
-    account     text not null,
-    provider_id text not null,
-    status      text not null,
-    code        text,
-    callback    text,                               -- biz_opaque_callback_data
-    item        jsonb not null,
-    at          timestamptz not null,               -- the provider's clock
-    received_at timestamptz not null,
-    primary key (provider, account, provider_id, status)
-);
-create index early_statuses_by_callback on early_statuses (callback) where callback is not null;
-create index early_statuses_by_age on early_statuses (received_at);
-
--- A number or account that must rest: throttled, or its breaker is open. Consulted by every claim, shared by all replicas.
-create table pauses (
-    provider text not null,
-    account  text not null,
-    scope    text not null check (scope in ('all', 'templates')),
-    until_at timestamptz not null,
-    tries    integer not null default 1,            -- pauses in a row, for the back-off
-    reason   text not null,
-    primary key (provider, account, scope)
-);
-
--- How far ingest has come on each partition of webhooks.v1: a provider's silence proves something only while nothing waits.
-create table progress (
-    topic        text not null,
-    partition    integer not null,
-    caught_up_at timestamptz not null,              -- the last moment at which nothing waited
-    since        timestamptz not null,              -- caught up without a gap since
-    primary key (topic, partition)
-);
-
--- ── Templates, links, money ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-create table templates (
-    org_id           text not null,
-    waba_id          text not null,
-    name             text not null,
-    language         text not null,
-    category         text not null check (category in ('UTILITY', 'MARKETING', 'AUTHENTICATION')),
-    parameter_format text not null check (parameter_format in ('NAMED', 'POSITIONAL')),
-    status           text not null,                 -- Meta's, upper case; only APPROVED is sendable
-    body             text not null,
-    header           jsonb,
-    buttons          jsonb,
-    updated_at       timestamptz not null,
-    primary key (waba_id, name, language)
-);
-create index templates_by_org on templates (org_id);
-
-create table portal_links (
-    code_hash       bytea primary key,              -- HMAC of the code, never the code
-    org_id          text not null,
-    conversation_id uuid not null,
-    message_id      uuid not null,                  -- the bridge message that carried it
-    expires_at      timestamptz not null,
-    created_at      timestamptz not null
-);
-create index portal_links_of_conversation on portal_links (conversation_id);
-
-create table rate_card (
-    valid_from date not null,
-    channel    text not null,
-    category   text not null,                       -- service, utility, marketing, authentication; for SMS: sms
-    country    text not null,                       -- ISO 3166-1 alpha-2, '*' for any
-    currency   text not null,
-    price      numeric(12, 6) not null,
-    primary key (channel, category, country, currency, valid_from)
-);
-
 create table charges (
-    org_id          text not null,
-    message_id      uuid not null,
-    attempt         integer not null,
-    conversation_id uuid not null,
-    channel         text not null,
-    category        text not null,
+    org_id          text        not null,
+    message_id      uuid        not null,
+    attempt         integer     not null,
+    conversation_id uuid        not null,
+    channel         text        not null,
+    category        text        not null,
     segments        integer,
-    currency        text,                           -- null: no rate card covers the day
-    price           numeric(12, 6),                 -- of the whole message
+    currency        text,                                   -- null: no rate card covers the day
+    price           numeric(12, 6),                         -- of the whole message
     at              timestamptz not null,
     primary key (org_id, message_id, attempt)
 );
 create index charges_by_org on charges (org_id, at);
+
+
+-- ── Sending: accounts that are paused ────────────────────────────────────────────────────────────────────────────────
+
+-- Asked by every claim, shared by all replicas. A throttle ends by itself. An account that answers nothing ('silence'),
+-- or that people must mend ('fault'), is tried out by one call at a time. account '*' stands for all of a provider's.
+create table pauses (
+    provider  text        not null,
+    account   text        not null,
+    scope     text        not null check (scope in ('all', 'templates')),
+    kind      text        not null default 'throttle' check (kind in ('throttle', 'silence', 'fault')),
+    reason    text        not null,
+    proof     text        not null default 'answer'
+              check (proof in ('answer', 'status')),        -- status: only the sent or delivered of a later call
+    since     timestamptz not null default now(),
+    until_at  timestamptz not null,
+    tries     integer     not null default 1,               -- pauses in a row, for the back-off
+    probed_at timestamptz,                                  -- the call that tries it out; null: none since it grew last
+    said_at   timestamptz,                                  -- when it was logged last
+    primary key (provider, account, scope)
+);
+create index pauses_to_say on pauses (provider, coalesce(said_at, '-infinity')) where kind = 'fault';
+create index pauses_for_proof on pauses (provider) where kind = 'fault' and proof = 'status';
+
+-- The latest call by which a late status ended a fault of an account. What is said afterwards of earlier calls pauses
+-- it no more: Meta sends statuses in no order, and some twice.
+create table account_proofs (
+    provider  text        not null check (provider in ('meta', 'sms')),
+    account   text        not null,
+    scope     text        not null check (scope in ('all', 'templates')),
+    called_at timestamptz not null,
+    primary key (provider, account, scope)
+);
+
+
+-- ── Sending: evidence, and when silence proves something ─────────────────────────────────────────────────────────────
+
+-- How far ingest has come on each partition of webhooks.v1. Silence proves something only while no record waits.
+create table progress (
+    topic        text        not null,
+    partition    integer     not null,
+    caught_up_at timestamptz not null,                      -- the last moment at which no record waited
+    since        timestamptz not null,                      -- caught up without a gap since
+    primary key (topic, partition)
+);
+
+-- One row for each start of an edge of ingest. All times of both tables are the database's: edges report ages.
+create table webhook_edges (
+    edge_id      uuid        primary key,
+    serves_since timestamptz not null,
+    known_until  timestamptz not null,                      -- every refusal of this edge up to then is stored
+    left_at      timestamptz,                               -- when it ended in order; null: it serves or was killed
+    last_post_at timestamptz                                -- the last signed POST that it took
+);
+create index webhook_edges_by_age on webhook_edges (known_until);
+
+-- POSTs that Meta tries again. Refusals within a minute of each other are one row.
+create table webhook_refusals (
+    edge_id  uuid        not null,
+    number   integer     not null,                          -- counts the rows of one edge
+    kind     text        not null check (kind in ('refused', 'doubtful')), -- doubtful: its signature was not proved
+    reason   text        not null,                          -- of the first refusal
+    began_at timestamptz not null,
+    ended_at timestamptz not null,                          -- the last refusal
+    times    bigint      not null,
+    primary key (edge_id, number)
+);
+create index webhook_refusals_by_age on webhook_refusals (kind, ended_at);
+
+-- Second calls after lost answers are released in rounds, few at first, over all replicas of a sender.
+create table resend_rounds (
+    provider  text        primary key check (provider in ('meta', 'sms')),
+    opened_at timestamptz not null,
+    size      integer     not null,
+    left_over integer     not null,                         -- how many of the round may still be released
+    late_at   timestamptz                                   -- when a first call was last found to have been accepted
+);
+
+create table resends (
+    provider    text        not null check (provider in ('meta', 'sms')),
+    org_id      text        not null,
+    message_id  uuid        not null,
+    attempt     integer     not null,
+    released_at timestamptz not null,
+    late        boolean     not null default false,         -- the first call turned out to have been accepted
+    primary key (org_id, message_id, attempt)
+);
+create index resends_by_age on resends (provider, released_at);
+
+-- SMS that a provider accepted and whose end is unknown: callbacks get lost. A row that is due is asked after at the
+-- provider. It goes when its message has moved, at the latest when it is given up.
+create table unheard_sms (
+    account     text        not null,                       -- the account sid, as in provider_ids
+    provider_id text        not null,
+    org_id      text        not null,
+    message_id  uuid        not null,                       -- the message whose status it feeds (the bridge itself)
+    send_id     uuid        not null,                       -- message_id of the row in sends
+    attempt     integer     not null,
+    accepted_at timestamptz not null,
+    due_at      timestamptz not null,
+    primary key (account, provider_id)
+);
+create index unheard_sms_due_of_account on unheard_sms (account, due_at);
+
+-- When the message list of an SMS account could last not be read. What the list does not show proves nothing until it
+-- has been readable for a while: after an outage it may be late.
+create table sms_list_outages (
+    account text        primary key,                        -- the account sid, as in provider_ids
+    last_at timestamptz not null
+);
