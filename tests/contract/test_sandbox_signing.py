@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.local.sandbox.phones import dialled
+from deploy.local.sandbox.numbers import dialled
 from deploy.local.sandbox.segments import BASIC, EXTENDED, segments
 from deploy.local.sandbox.signing import meta_json, meta_signature, twilio_signature
 

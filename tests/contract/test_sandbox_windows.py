@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deploy.local.sandbox.client import SandboxClient
-from deploy.local.sandbox.people import Windows
+from deploy.local.sandbox.customers import Windows
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, HookInbox, ProviderCaller
 
 DAY = 86400

@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 
 import aiohttp
 
-from deploy.local.sandbox.delivery import Order
 from deploy.local.sandbox.faults import Endpoint, Fault, Mode, Provider
-from deploy.local.sandbox.shapes import Json
+from deploy.local.sandbox.schemas import Json
+from deploy.local.sandbox.webhook_sender import Order
 
 PATIENCE = aiohttp.ClientTimeout(total=30)
 PAGE = 1000

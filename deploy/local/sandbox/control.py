@@ -16,12 +16,12 @@ import aiohttp
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from deploy.local.sandbox import customers, texters
-from deploy.local.sandbox.delivery import Order
+from deploy.local.sandbox import inbound_sms, inbound_whatsapp
 from deploy.local.sandbox.faults import Fault
 from deploy.local.sandbox.ledger import Shelf
 from deploy.local.sandbox.templates import Number, Template
 from deploy.local.sandbox.twilio_rules import RECIPIENTS
+from deploy.local.sandbox.webhook_sender import Order
 from deploy.local.sandbox.world import World
 
 M = TypeVar("M", bound=BaseModel)
@@ -33,7 +33,7 @@ _NO_PAGE = {"none", "same-origin"}  # typed into the address bar, or asked by a 
 
 
 class Release(BaseModel):
-    """How webhooks that were held go out: see ``Postman.release``."""
+    """How webhooks that were held go out: see ``WebhookSender.release``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -120,7 +120,7 @@ class Control:
     async def _health(self, _request: web.Request) -> web.Response:
         ledger = self._world.ledger
         totals = {name: getattr(ledger, name).total for name in ("calls", "messages", "sms", "webhooks")}
-        return web.json_response({"ok": True, **totals, **self._world.postman.outstanding()})
+        return web.json_response({"ok": True, **totals, **self._world.webhook_sender.outstanding()})
 
     async def _reset(self, _request: web.Request) -> web.Response:
         await self._world.reset()
@@ -149,20 +149,24 @@ class Control:
         return web.json_response(template.model_dump())
 
     async def _writes(self, request: web.Request) -> web.Response:
-        return web.json_response(customers.writes(self._world, await _read(request, customers.CustomerWrites)))
+        return web.json_response(
+            inbound_whatsapp.writes(self._world, await _read(request, inbound_whatsapp.CustomerWrites))
+        )
 
     async def _registered(self, request: web.Request) -> web.Response:
-        customers.registered(self._world, await _read(request, customers.CustomerRegistered))
+        inbound_whatsapp.registered(self._world, await _read(request, inbound_whatsapp.CustomerRegistered))
         return web.json_response({})
 
     async def _calls(self, request: web.Request) -> web.Response:
-        return web.json_response(customers.calls(self._world, await _read(request, customers.CustomerCalls)))
+        return web.json_response(
+            inbound_whatsapp.calls(self._world, await _read(request, inbound_whatsapp.CustomerCalls))
+        )
 
     async def _texts(self, request: web.Request) -> web.Response:
-        return web.json_response(texters.texts(self._world, await _read(request, texters.CustomerTexts)))
+        return web.json_response(inbound_sms.texts(self._world, await _read(request, inbound_sms.CustomerTexts)))
 
     async def _raw(self, request: web.Request) -> web.Response:
-        return web.json_response(customers.raw(self._world, await _read(request, customers.RawChange)))
+        return web.json_response(inbound_whatsapp.raw(self._world, await _read(request, inbound_whatsapp.RawChange)))
 
     async def _verify(self, request: web.Request) -> web.Response:
         """Meta's handshake with the webhook URL: good when it answers 200 and exactly the challenge."""
@@ -171,7 +175,7 @@ class Control:
         token = str(given.get("verify_token", self._world.keys.verify_token))
         params = {"hub.mode": "subscribe", "hub.challenge": challenge, "hub.verify_token": token}
         try:
-            status, body = await self._world.postman.fetch(self._world.behaviour.webhook_url, params)
+            status, body = await self._world.webhook_sender.fetch(self._world.behaviour.webhook_url, params)
         except (aiohttp.ClientError, TimeoutError) as trouble:
             return web.json_response({"verified": False, "status": None, "error": type(trouble).__name__})
         verified = status == 200 and hmac.compare_digest(body.encode(), challenge.encode())  # noqa: PLR2004  exactly 200
@@ -179,7 +183,7 @@ class Control:
 
     async def _window(self, request: web.Request) -> web.Response:
         world, number_id, who = self._world, request.match_info["number_id"], request.match_info["who"]
-        bsuid = who if "." in who else world.people.bsuid_of(who.lstrip("+"))
+        bsuid = who if "." in who else world.customers.bsuid_of(who.lstrip("+"))
         return web.json_response(
             {"user_id": bsuid, "closes_at": world.windows.closes_at(number_id, bsuid, world.behaviour.day_seconds)}
         )
@@ -218,19 +222,19 @@ class Control:
         return show
 
     async def _outstanding(self, _request: web.Request) -> web.Response:
-        return web.json_response(self._world.postman.outstanding())
+        return web.json_response(self._world.webhook_sender.outstanding())
 
     async def _hold(self, _request: web.Request) -> web.Response:
-        self._world.postman.hold()
+        self._world.webhook_sender.hold()
         return web.json_response({})
 
     async def _try_again(self, _request: web.Request) -> web.Response:
-        return web.json_response({"tried": self._world.postman.try_again()})
+        return web.json_response({"tried": self._world.webhook_sender.try_again()})
 
     async def _release(self, request: web.Request) -> web.Response:
         how = await _read(request, Release)
         return web.json_response(
-            {"released": self._world.postman.release(how.order, times=how.times, together=how.together)}
+            {"released": self._world.webhook_sender.release(how.order, times=how.times, together=how.together)}
         )
 
 

@@ -1,200 +1,89 @@
-"""What customers do to us through Meta: the control calls ``customer writes`` and ``customer calls``, and any raw change."""
+"""Who the customers are and which windows they have opened, as Meta knows it. No I/O; callers pass the time.
+
+Rule 1: a person is known by a business-scoped id; a phone number leads to one, always the same.
+Rule 2: a window belongs to (business number, person) and is opened by the person alone.
+Rule 3: it is open while ``now < last + day``, where ``last`` is the newest timestamp of what the person sent.
+"""
 
 import hashlib
-import secrets
-from typing import Annotated, Any, Literal
+from collections import OrderedDict
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from deploy.local.sandbox.numbers import country
 
-from deploy.local.sandbox.clock import unix_now
-from deploy.local.sandbox.hooks import Hook, Person, change, incoming
-from deploy.local.sandbox.meta import new_wamid
-from deploy.local.sandbox.meta_errors import webhook_error
-from deploy.local.sandbox.shapes import Json
-from deploy.local.sandbox.templates import Number
-from deploy.local.sandbox.world import World
-
-Kind = Literal[
-    "text", "image", "video", "audio", "document", "sticker", "location", "contacts", "button", "button_reply", "list_reply",
-    "reaction", "order", "unsupported", "system", "raw",
-]  # fmt: skip
-MEDIA = {
-    "image": "image/jpeg",
-    "video": "video/mp4",
-    "audio": "audio/ogg; codecs=opus",
-    "document": "application/pdf",
-    "sticker": "image/webp",
-}
-UNSUPPORTED = 131051
-NOT_OPENING = {"reaction", "system", "edit", "revoke"}
+K = TypeVar("K")
+V = TypeVar("V")
+CEILING = 200_000
+"""Customers and windows kept; the ones untouched for longest are forgotten."""
 
 
-class CustomerWrites(BaseModel):
-    """A customer sends something to a business number; it opens the window unless its kind does not.
+class Customers:
+    """Phone numbers and business-scoped ids of the same person."""
 
-    ``phone`` or ``bsuid`` or both say who; ``hide_phone`` keeps the number out of the webhook. ``content`` is merged
-    over what the sandbox would send for the kind (the object under the message's type), and for ``raw`` it *is* the
-    message, merged over ``{from, id, timestamp}``. ``at`` (unix seconds) or ``age`` (seconds ago) date the message.
-    """
+    def __init__(self) -> None:
+        self._bsuids: OrderedDict[str, str] = OrderedDict()
+        self._names: OrderedDict[str, str] = OrderedDict()
+        self._registered: OrderedDict[str, str] = OrderedDict()
+        self._hidden: OrderedDict[str, bool] = OrderedDict()
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def named(self, bsuid: str, name: str) -> None:
+        """The profile name the person shows."""
+        _remember(self._names, bsuid, name)
 
-    phone_number_id: str
-    phone: str | None = None
-    bsuid: str | None = None
-    hide_phone: bool = False
-    name: str = "Kim"
-    kind: Kind = "text"
-    text: str = "Is my car ready?"
-    content: dict[str, Any] | list[Any] | None = None
-    reply_to: str | None = None
-    referral: dict[str, Any] | None = None
-    wamid: str | None = None
-    at: float | None = None
-    age: float = 0.0
-    times: Annotated[int, Field(ge=1, le=100)] = 1
+    def name_of(self, bsuid: str) -> str:
+        """As last shown."""
+        return self._names.get(bsuid, "Customer")
 
+    def introduce(self, wa_id: str, bsuid: str) -> None:
+        """From now on this number is this person."""
+        _remember(self._bsuids, wa_id, bsuid)
 
-class CustomerRegistered(BaseModel):
-    """WhatsApp knows whoever dials ``phone`` as ``wa_id``: the number of before a change of plan. ``hidden``: answers name the user id instead."""
+    def register(self, dialled: str, wa_id: str, *, hidden: bool) -> None:
+        """Whoever dials this number reaches the account of ``wa_id``; ``hidden``: answers name it by its user id alone."""
+        _remember(self._registered, dialled, wa_id)
+        _remember(self._hidden, wa_id, hidden)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def wa_id_of(self, dialled: str) -> str:
+        """The account behind a dialled number."""
+        return self._registered.get(dialled, dialled)
 
-    phone: str
-    wa_id: str
-    hidden: bool = False
+    def hides(self, wa_id: str) -> bool:
+        """Whether answers leave the number out."""
+        return self._hidden.get(wa_id, False)
 
-
-class RawChange(BaseModel):
-    """Any other update of Meta's: a ``field`` and its ``value``; product and metadata are added where missing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    phone_number_id: str
-    field: str = "messages"
-    value: dict[str, Any]
+    def bsuid_of(self, wa_id: str) -> str:
+        """The person behind a number: as introduced, else derived from the number."""
+        known = self._bsuids.get(wa_id)
+        if known is not None:
+            return known
+        digest = hashlib.sha256(wa_id.encode()).digest()
+        return f"{country(wa_id)}.{int.from_bytes(digest[:8]):020d}"
 
 
-class CustomerCalls(BaseModel):
-    """A customer calls the business number; answered or not, it opens the window."""
+class Windows:
+    """When each person last wrote to each business number, in unix seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def __init__(self) -> None:
+        self._last: OrderedDict[tuple[str, str], int] = OrderedDict()
 
-    phone_number_id: str
-    phone: str
-    age: float = 0.0
+    def opened(self, number_id: str, bsuid: str, at: int) -> None:
+        """The person wrote or called at this time; an older time changes nothing."""
+        key = (number_id, bsuid)
+        _remember(self._last, key, max(at, self._last.get(key, at)))
 
+    def is_open(self, number_id: str, bsuid: str, now: float, day: float) -> bool:
+        """Whether free-form messages may go."""
+        last = self._last.get((number_id, bsuid))
+        return last is not None and now < last + day
 
-def writes(world: World, ask: CustomerWrites) -> Json:
-    """Do it; answers ``{wamid, timestamp, user_id, wa_id}``. Raises ``ValueError`` when nobody is said to write."""
-    number = world.number(ask.phone_number_id) or Number(phone_number_id=ask.phone_number_id)
-    person = _person(world, ask.phone, ask.bsuid, ask.name, hide=ask.hide_phone)
-    at = int(ask.at if ask.at is not None else unix_now() - ask.age)
-    wamid = ask.wamid or new_wamid(person.wa_id or person.bsuid)
-    phone = {} if person.wa_id is None else {"from": person.wa_id}
-    message: Json = {**phone, "from_user_id": person.bsuid, "id": wamid, "timestamp": str(at)} | _content(ask)
-    if ask.reply_to is not None:
-        message["context"] = {"from": number.digits, "id": ask.reply_to}
-    if ask.referral is not None:
-        message["referral"] = ask.referral
-    if message["type"] not in NOT_OPENING or (message["type"] == "reaction" and world.behaviour.reaction_opens_window):
-        world.windows.opened(number.phone_number_id, person.bsuid, at)
-    hook = incoming(number, world.webhook_url(number), person, message)
-    for _ in range(ask.times):
-        world.postman.chain([(0.0, hook)])
-    return {"wamid": message["id"], "timestamp": at, "user_id": person.bsuid, "wa_id": person.wa_id}
+    def closes_at(self, number_id: str, bsuid: str, day: float) -> float | None:
+        """The first instant at which the window is closed, or None if it never opened."""
+        last = self._last.get((number_id, bsuid))
+        return None if last is None else last + day
 
 
-def registered(world: World, ask: CustomerRegistered) -> None:
-    """From now on messages to the phone reach that account."""
-    world.people.register(ask.phone.lstrip("+"), ask.wa_id.lstrip("+"), hidden=ask.hidden)
-
-
-def calls(world: World, ask: CustomerCalls) -> Json:
-    """A call that nobody answers: ``connect`` and ``terminate``."""
-    number = world.number(ask.phone_number_id) or Number(phone_number_id=ask.phone_number_id)
-    person = _person(world, ask.phone, None, "Kim", hide=False)
-    at = int(unix_now() - ask.age)
-    call_id = "wacid." + secrets.token_hex(16).upper()
-    world.windows.opened(number.phone_number_id, person.bsuid, at)
-    base: Json = {
-        "id": call_id,
-        "from": person.wa_id,
-        "from_user_id": person.bsuid,
-        "to": number.digits,
-        "timestamp": str(at),
-    }
-    base["direction"] = "USER_INITIATED"
-    steps: list[tuple[float, Hook]] = []
-    for event, extra in (
-        ("connect", {"session": {"sdp": "v=0", "sdp_type": "offer"}}),
-        ("terminate", {"status": "FAILED"}),
-    ):
-        value = {"contacts": [person.contact], "calls": [base | {"event": event} | extra]}
-        steps.append((0.0, change(number, world.webhook_url(number), "calls", call_id, value, field="calls")))
-    world.postman.chain(steps)
-    return {"id": call_id, "timestamp": at, "user_id": person.bsuid}
-
-
-def raw(world: World, ask: RawChange) -> Json:
-    """Send the change as it is; nothing opens."""
-    number = world.number(ask.phone_number_id) or Number(phone_number_id=ask.phone_number_id)
-    world.postman.chain(
-        [(0.0, change(number, world.webhook_url(number), ask.field, "raw", ask.value, field=ask.field))]
-    )
-    return {}
-
-
-def _person(world: World, phone: str | None, bsuid: str | None, name: str, *, hide: bool) -> Person:
-    wa_id = None if phone is None else phone.lstrip("+")
-    if wa_id is None and bsuid is None:
-        raise ValueError("phone or bsuid: somebody must write")
-    if wa_id is not None and bsuid is not None:
-        world.people.introduce(wa_id, bsuid)
-    known = bsuid or world.people.bsuid_of(wa_id or "")
-    world.people.named(known, name)
-    return Person(None if hide else wa_id, known, name)
-
-
-def _content(ask: CustomerWrites) -> Json:
-    """The part of the message that depends on its kind, ``type`` included."""
-    if ask.kind == "raw":
-        return {"type": "text", **(ask.content if isinstance(ask.content, dict) else {})}
-    if ask.kind == "unsupported":
-        error = {key: value for key, value in webhook_error(UNSUPPORTED).items() if key != "href"}
-        return {
-            "type": "unsupported",
-            "errors": [error],
-            "unsupported": _merged({"type": "poll"}, ask.content),
-        }
-    if ask.kind == "contacts":
-        cards = (
-            ask.content
-            if isinstance(ask.content, list)
-            else [{"name": {"formatted_name": ask.name, "first_name": ask.name}, "phones": []}]
-        )
-        return {"type": "contacts", "contacts": cards}
-    if ask.kind in ("button_reply", "list_reply"):
-        reply = _merged({"id": "choice-1", "title": ask.text}, ask.content)
-        return {"type": "interactive", "interactive": {"type": ask.kind, ask.kind: reply}}
-    return {"type": ask.kind, ask.kind: _merged(_plain(ask.kind, ask.text), ask.content)}
-
-
-def _plain(kind: str, text: str) -> Json:
-    """What a customer would send of this kind if nothing more is said; media unless it is one of the others."""
-    plain: dict[str, Json] = {
-        "text": {"body": text},
-        "location": {"latitude": 51.5007, "longitude": -0.1246, "name": "Westminster Bridge", "address": "London SE1"},
-        "button": {"text": text, "payload": text},
-        "reaction": {"message_id": "wamid.unknown", "emoji": "\U0001f44d"},
-        "order": {"catalog_id": "1", "text": text, "product_items": []},
-        "system": {"type": "user_changed_number", "body": text},
-    }
-    if kind in plain:
-        return plain[kind]
-    media_id = str(secrets.randbelow(10**15))
-    return {"id": media_id, "mime_type": MEDIA[kind], "sha256": hashlib.sha256(media_id.encode()).hexdigest()}
-
-
-def _merged(plain: Json, content: dict[str, Any] | list[Any] | None) -> Json:
-    return plain | content if isinstance(content, dict) else plain
+def _remember(known: OrderedDict[K, V], key: K, value: V) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    if len(known) > CEILING:
+        known.popitem(last=False)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, assert_never
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from deploy.local.sandbox.shapes import Answer
+from deploy.local.sandbox.schemas import Answer
 
 Mode = Literal["fail", "fail_async", "throttle", "stall", "slow", "drop_answer", "reset", "server_error", "page"]
 Endpoint = Literal["send", "list", "fetch"]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from deploy.local.sandbox.meta_errors import webhook_error
 from deploy.local.sandbox.meta_rules import Ask
-from deploy.local.sandbox.shapes import Json
+from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.templates import Number
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 from itertools import count, islice
 
-from deploy.local.sandbox.shapes import Json
+from deploy.local.sandbox.schemas import Json
 
 KEPT = 20_000
 

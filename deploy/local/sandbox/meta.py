@@ -14,7 +14,7 @@ from deploy.local.sandbox.faults import act_out, response
 from deploy.local.sandbox.hooks import Hook, Person, meta_status
 from deploy.local.sandbox.meta_errors import no_such_object, refusal, unauthorised
 from deploy.local.sandbox.meta_rules import Ask, judge
-from deploy.local.sandbox.shapes import Answer, Json
+from deploy.local.sandbox.schemas import Answer, Json
 from deploy.local.sandbox.templates import Number
 from deploy.local.sandbox.world import World
 
@@ -101,8 +101,8 @@ class MetaApi:
     def _accept(self, number: Number, ask: Ask, body: Json, late_code: int | None) -> Answer:
         world, now = self._world, unix_now()
         rules = world.behaviour
-        wa_id = None if ask.wa_id is None else world.people.wa_id_of(ask.wa_id)
-        bsuid = ask.bsuid or world.people.bsuid_of(wa_id or "")
+        wa_id = None if ask.wa_id is None else world.customers.wa_id_of(ask.wa_id)
+        bsuid = ask.bsuid or world.customers.bsuid_of(wa_id or "")
         is_open = world.windows.is_open(number.phone_number_id, bsuid, now, rules.day_seconds)
         if ask.free_form and not is_open and late_code is None:
             if rules.reengagement == "sync":
@@ -125,10 +125,10 @@ class MetaApi:
             }
         )
         if rules.webhooks:
-            world.postman.chain(
-                self._fate(number, ask, Person(wa_id, bsuid, world.people.name_of(bsuid)), wamid, late_code)
+            world.webhook_sender.chain(
+                self._fate(number, ask, Person(wa_id, bsuid, world.customers.name_of(bsuid)), wamid, late_code)
             )
-        who = {"user_id": bsuid} if wa_id is None or world.people.hides(wa_id) else {"wa_id": wa_id}
+        who = {"user_id": bsuid} if wa_id is None or world.customers.hides(wa_id) else {"wa_id": wa_id}
         contact = {"input": ask.input, **who}
         return Answer(
             200, {"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": wamid}]}, subject=wamid

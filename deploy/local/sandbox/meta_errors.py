@@ -3,7 +3,7 @@
 import secrets
 from typing import NamedTuple
 
-from deploy.local.sandbox.shapes import Answer, Json
+from deploy.local.sandbox.schemas import Answer, Json
 
 HREF = "https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes/"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.local.sandbox.meta_errors import refusal
-from deploy.local.sandbox.phones import dialled
-from deploy.local.sandbox.shapes import Answer, Json
+from deploy.local.sandbox.numbers import dialled
+from deploy.local.sandbox.schemas import Answer, Json
 from deploy.local.sandbox.templates import Number, Templates
 
 BSUID = re.compile(r"[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}")

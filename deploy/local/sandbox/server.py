@@ -35,7 +35,7 @@ async def serve(world: World, host: str, port: int, *, parent: int | None) -> No
         loop.add_signal_handler(number, stop.set)
     runner = web.AppRunner(application(world), access_log=None, shutdown_timeout=0.2, handle_signals=False)
     await runner.setup()
-    await world.postman.open()
+    await world.webhook_sender.open()
     watch = loop.create_task(_parent_gone(parent, stop)) if parent else None
     try:
         await web.TCPSite(runner, host, port, backlog=1024).start()
@@ -48,7 +48,7 @@ async def serve(world: World, host: str, port: int, *, parent: int | None) -> No
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
-        await world.postman.close()
+        await world.webhook_sender.close()
         await runner.cleanup()
 
 

@@ -6,7 +6,7 @@ import hmac
 import json
 from collections.abc import Iterable
 
-from deploy.local.sandbox.shapes import Json
+from deploy.local.sandbox.schemas import Json
 
 
 def meta_json(body: Json) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from deploy.local.sandbox.meta_errors import refusal
-from deploy.local.sandbox.shapes import Answer, Json
+from deploy.local.sandbox.schemas import Answer, Json
 
 _VARIABLE = re.compile(r"\{\{\s*([A-Za-z0-9_]+)\s*\}\}")
 _UGLY = re.compile(r"[\n\t]| {5,}")

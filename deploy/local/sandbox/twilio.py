@@ -15,7 +15,7 @@ from aiohttp import web
 from deploy.local.sandbox.clock import unix_now, utc
 from deploy.local.sandbox.faults import Endpoint, act_out, response
 from deploy.local.sandbox.hooks import Hook
-from deploy.local.sandbox.shapes import Answer, Json
+from deploy.local.sandbox.schemas import Answer, Json
 from deploy.local.sandbox.twilio_rules import PRICE, Text, callback_form, judge, refusal, resource
 from deploy.local.sandbox.twilio_texts import as_sent, as_shown, masked_number
 from deploy.local.sandbox.world import World
@@ -157,7 +157,7 @@ class TwilioApi:
             steps.append(
                 (delay, Hook("twilio", text.callback, "status", message["sid"], stage, callback_form(shown, stage)))
             )
-        self._world.postman.chain(steps)
+        self._world.webhook_sender.chain(steps)
 
     def _fetch(self, sid: str) -> Answer:
         for record in self._recorded():

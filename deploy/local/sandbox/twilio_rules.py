@@ -6,9 +6,9 @@ from email.utils import format_datetime
 from urllib.parse import urlsplit
 
 from deploy.local.sandbox.clock import utc
-from deploy.local.sandbox.phones import is_e164
+from deploy.local.sandbox.numbers import is_e164
+from deploy.local.sandbox.schemas import Answer, Json
 from deploy.local.sandbox.segments import segments
-from deploy.local.sandbox.shapes import Answer, Json
 
 BODY_MOST = 1600
 VALIDITY_MOST = 36000

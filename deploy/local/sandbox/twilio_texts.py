@@ -3,7 +3,7 @@
 import re
 
 from deploy.local.sandbox.behaviour import Behaviour
-from deploy.local.sandbox.shapes import Json
+from deploy.local.sandbox.schemas import Json
 
 TRIAL = "Sent from your Twilio trial account - "
 SHORT_LINK = "twil.io/"

@@ -4,11 +4,11 @@ import random
 from dataclasses import dataclass, field
 
 from deploy.local.sandbox.behaviour import Behaviour
-from deploy.local.sandbox.delivery import Postman
+from deploy.local.sandbox.customers import Customers, Windows
 from deploy.local.sandbox.faults import Faults
 from deploy.local.sandbox.ledger import KEPT, Ledger
-from deploy.local.sandbox.people import People, Windows
 from deploy.local.sandbox.templates import Number, Template, Templates
+from deploy.local.sandbox.webhook_sender import WebhookSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +39,22 @@ class World:
     on_file: OnFile
     kept: int = KEPT
     """How many records each shelf of the ledger keeps."""
-    postman: Postman = field(init=False)
+    webhook_sender: WebhookSender = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin as ``reset`` leaves it."""
         self.rng = random.Random(self.start.seed)  # noqa: S311  faults and disorder are drawn here, no secret is
-        self.postman = Postman(lambda: self.behaviour, self.keys.app_secret, self.keys.twilio_token, self.rng)
+        self.webhook_sender = WebhookSender(
+            lambda: self.behaviour, self.keys.app_secret, self.keys.twilio_token, self.rng
+        )
         self._begin()
 
     def _begin(self) -> None:
         self.behaviour = self.start
         self.rng.seed(self.start.seed)
         self.ledger = Ledger(self.kept)
-        self.postman.shelf = self.ledger.webhooks
-        self.people, self.windows, self.faults = People(), Windows(), Faults(self.rng)
+        self.webhook_sender.shelf = self.ledger.webhooks
+        self.customers, self.windows, self.faults = Customers(), Windows(), Faults(self.rng)
         self.numbers = {number.phone_number_id: number for number in self.on_file.numbers}
         self.templates = Templates()
         for template in self.on_file.templates:
@@ -61,7 +63,7 @@ class World:
 
     async def reset(self) -> None:
         """Forget everything since the start, outstanding webhooks included."""
-        await self.postman.forget()
+        await self.webhook_sender.forget()
         self._begin()
 
     def number(self, number_id: str) -> Number | None:

@@ -5,8 +5,8 @@ import secrets
 from pydantic import BaseModel, ConfigDict
 
 from deploy.local.sandbox.hooks import Hook
+from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.segments import segments
-from deploy.local.sandbox.shapes import Json
 from deploy.local.sandbox.world import World
 
 STOP = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
@@ -47,5 +47,5 @@ def texts(world: World, ask: CustomerTexts) -> Json:
     }
     if word in STOP | START:
         form["OptOutType"] = "STOP" if word in STOP else "START"
-    world.postman.chain([(0.0, Hook("twilio", world.behaviour.sms_url, "sms", sid, None, form))])
+    world.webhook_sender.chain([(0.0, Hook("twilio", world.behaviour.sms_url, "sms", sid, None, form))])
     return {"sid": sid}

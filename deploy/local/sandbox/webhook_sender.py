@@ -1,4 +1,4 @@
-"""The postman: brings webhooks to their URLs, in chains, late, twice, in parcels, held back, and again until 200."""
+"""Brings webhooks to their URLs: in chains, late, twice, several in one POST, held back, and again until 200."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from deploy.local.sandbox.behaviour import Behaviour
 from deploy.local.sandbox.clock import ours, unix_now
 from deploy.local.sandbox.hooks import Hook, pack
 from deploy.local.sandbox.ledger import Shelf
-from deploy.local.sandbox.shapes import Json
+from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.signing import meta_json, meta_signature, twilio_signature
 
 OUTSTANDING_MOST = 50_000
@@ -26,7 +26,7 @@ OK = 200
 Order = Literal["as_held", "reversed", "shuffled"]
 
 
-class Postman:
+class WebhookSender:
     """Carries hooks; knows the secrets they are signed with, and nothing of what they mean."""
 
     def __init__(
