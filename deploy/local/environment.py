@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.cli.one_machine import SANDBOX_URL
+from deploy.local.servers.local_servers import Servers
 from deploy.local.servers.ports import LOOPBACK, free_port, is_free
-from deploy.local.servers.together import Servers
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.settings import KafkaSettings

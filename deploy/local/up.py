@@ -39,8 +39,8 @@ from deploy.local.environment import (
 from deploy.local.follow import following, fresh_log, last_line
 from deploy.local.register import register
 from deploy.local.servers.errors import ServerError
+from deploy.local.servers.local_servers import Given, LocalServers
 from deploy.local.servers.private import private_folder
-from deploy.local.servers.together import Given, LocalServers
 from deploy.local.watchdog import Watchdog, Watched, end
 from libs.common.db.migrate import migrate
 from libs.common.errors import ConfigurationError

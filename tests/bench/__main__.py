@@ -21,7 +21,7 @@ from rich.console import Console
 
 from deploy.cli.interrupts import hear_interrupts
 from deploy.local.servers.errors import ServerError
-from deploy.local.servers.together import Given, LocalServers
+from deploy.local.servers.local_servers import Given, LocalServers
 from libs.common.errors import TransomError
 from tests.bench import seed, table
 from tests.bench.machine import Machine

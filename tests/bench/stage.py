@@ -17,8 +17,8 @@ from uuid import uuid4
 import psutil
 
 from deploy.local.environment import Ports, environment, surroundings
+from deploy.local.servers.local_servers import LocalServers
 from deploy.local.servers.ports import LOOPBACK, free_port
-from deploy.local.servers.together import LocalServers
 from libs.common.clock import utc_now
 from libs.common.events.topics import Topic
 from libs.common.kafka.connection import KafkaConnection

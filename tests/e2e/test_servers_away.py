@@ -12,9 +12,9 @@ import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.servers.kafka import KafkaServer
+from deploy.local.servers.local_servers import start_all
 from deploy.local.servers.postgres import PostgresServer
 from deploy.local.servers.server import Server
-from deploy.local.servers.together import start_all
 from deploy.local.servers.valkey import ValkeyServer
 from libs.common.db.migrate import migrate
 from tests.e2e.conftest import SHORT

@@ -16,12 +16,12 @@ import pytest
 import redis
 
 from deploy.local.servers.errors import ServerError
+from deploy.local.servers.local_servers import LocalServers
 from deploy.local.servers.place import place_of, remove_place
 from deploy.local.servers.ports import LOOPBACK
 from deploy.local.servers.postgres import WHEEL, PostgresServer
 from deploy.local.servers.private import private_folder
 from deploy.local.servers.server import wheel_folder
-from deploy.local.servers.together import LocalServers
 from deploy.local.servers.valkey import ValkeyServer
 from deploy.local.watchdog import Watchdog
 

@@ -20,9 +20,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from deploy.local.servers import jars, kafka_probe
 from deploy.local.servers.errors import ServerError
 from deploy.local.servers.kafka import KafkaServer
+from deploy.local.servers.local_servers import Given, LocalServers
 from deploy.local.servers.ports import LOOPBACK, free_port, is_free
 from deploy.local.servers.postgres import PostgresServer
-from deploy.local.servers.together import Given, LocalServers
 from deploy.local.servers.valkey import ValkeyServer
 from deploy.local.watchdog import Watchdog, bearers
 

@@ -19,7 +19,7 @@ SERVERS = """
 import json, signal, sys, time
 from pathlib import Path
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever runs the tests under nohup ignores it, and so would this
-from deploy.local.servers.together import Given, LocalServers
+from deploy.local.servers.local_servers import Given, LocalServers
 servers = LocalServers(Path(sys.argv[1]), given=Given(sys.argv[2] or None), durable=False)
 servers.start()
 child = [sys.executable, "-c", "import subprocess, time; subprocess.Popen(['sleep', '300']); time.sleep(300)"]

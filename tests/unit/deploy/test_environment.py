@@ -19,8 +19,8 @@ from deploy.local.environment import (
     without_password,
     write,
 )
+from deploy.local.servers.local_servers import Servers
 from deploy.local.servers.ports import LOOPBACK, free_port, is_free
-from deploy.local.servers.together import Servers
 from libs.common.errors import ConfigurationError
 
 SERVERS = Servers("127.0.0.1:20001", "postgresql://postgres@127.0.0.1:20003/transom", "redis://127.0.0.1:20004/0")
