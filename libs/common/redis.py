@@ -1,8 +1,8 @@
-"""Redis as something that may be away: calls are quick or ``AWAY``, never slow and never an exception for being away.
+"""Redis as something that may be away: calls are quick or ``UNAVAILABLE``, never slow and never an exception for being away.
 
 Rule 1: no call takes longer than a quarter of a second, and the client never retries by itself: after a lost reply a repeated command
 could answer the opposite of the first.
-Rule 2: after two failures in a row the breaker opens. While it is open every call is ``AWAY`` at once, and a probe beside them looks
+Rule 2: after two failures in a row the breaker opens. While it is open every call is ``UNAVAILABLE`` at once, and a probe beside them looks
 every second whether the server is back: no caller pays for looking.
 Rule 3: whoever calls has another truth to go by; Redis is a first gate and a shared counter, never a record.
 """
@@ -49,17 +49,17 @@ _TROUBLE = (LostConnectionError, SlowError, ReadOnlyError, OutOfMemoryError, OSE
 _TROUBLE_WORDS = ("LOADING", "MASTERDOWN", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
 
 
-class Away(Enum):
-    """Why there is no reply. One member, so that ``reply is AWAY`` narrows the type."""
+class Unavailable(Enum):
+    """Why there is no reply. One member, so that ``reply is UNAVAILABLE`` narrows the type."""
 
-    AWAY = "away"
+    UNAVAILABLE = "unavailable"
 
 
-AWAY: Final = Away.AWAY
+UNAVAILABLE: Final = Unavailable.UNAVAILABLE
 
 
 class Redis:
-    """A client that answers at once or says ``AWAY``. Build it with ``open_redis``."""
+    """A client that answers at once or says ``UNAVAILABLE``. Build it with ``open_redis``."""
 
     def __init__(self, client: "redis.asyncio.Redis", *, probe_seconds: float = _PROBE_SECONDS) -> None:
         self._client = client
@@ -72,14 +72,14 @@ class Redis:
         """Whether the breaker is open, so that calls are not even tried."""
         return self._probe is not None
 
-    async def pipeline(self, build: Callable[[Pipeline], object]) -> list[Any] | Away:
-        """Send what ``build`` puts into the pipeline in one round trip; the replies in order (text is str), or ``AWAY``.
+    async def pipeline(self, build: Callable[[Pipeline], object]) -> list[Any] | Unavailable:
+        """Send what ``build`` puts into the pipeline in one round trip; the replies in order (text is str), or ``UNAVAILABLE``.
 
-        ``AWAY`` says nothing about whether the commands took effect. It is also said when the server refuses one of them (what it may do is
+        ``UNAVAILABLE`` says nothing about whether the commands took effect. It is also said when the server refuses one of them (what it may do is
         checked at the start, but rights and keys can change under a running service): loudly, and without opening the breaker.
         """
         if self._probe is not None:
-            return AWAY
+            return UNAVAILABLE
         try:
             async with asyncio.timeout(CALL_SECONDS), self._client.pipeline(transaction=False) as pipe:
                 build(pipe)
@@ -89,10 +89,10 @@ class Redis:
                 self._failed()
             else:
                 log.warning("dependency.away", dependency="redis", exc_info=error)
-            return AWAY
+            return UNAVAILABLE
         except (OSError, TimeoutError):
             self._failed()
-            return AWAY
+            return UNAVAILABLE
         self._failures = 0
         return replies
 
@@ -114,9 +114,9 @@ class Redis:
         if self._failures >= _FAILURES_TO_OPEN and self._probe is None:
             metrics.gauge("transom_breaker_open", 1, dependency="redis")
             log.warning("breaker.opened", dependency="redis")
-            self._probe = asyncio.create_task(self._look_for_it())
+            self._probe = asyncio.create_task(self._probe_loop())
 
-    async def _look_for_it(self) -> None:
+    async def _probe_loop(self) -> None:
         while True:
             await asyncio.sleep(self._probe_seconds)
             try:

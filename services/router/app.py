@@ -3,7 +3,7 @@
 import sys
 from contextlib import AsyncExitStack
 
-from libs.common.bridge.redis_slots import RedisSlots
+from libs.common.bridge.redis_gate import RedisGate
 from libs.common.clock import utc_now
 from libs.common.db.pool import open_pool
 from libs.common.db.schema import require_schema, schema_check
@@ -40,7 +40,7 @@ async def run(settings: RouterSettings, service: Service) -> None:
         await require_schema(pool)
         deps = Deps(
             pool=pool,
-            slots=RedisSlots(redis, settings.bridge_hold),
+            redis_gate=RedisGate(redis, settings.bridge_hold),
             producer=producer,
             now=pool.now,
             window_length=settings.window_length,

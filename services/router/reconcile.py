@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from libs.common import metrics
 from libs.common.bisection import run_bisected
-from libs.common.bridge import slots
-from libs.common.bridge.redis_slots import Slot
-from libs.common.bridge.slots import Silenced
+from libs.common.bridge import queries as slot_queries
+from libs.common.bridge.queries import Silenced
+from libs.common.bridge.slot import Slot
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_WHATSAPP
 from libs.common.kafka.producer import Record
@@ -178,11 +178,11 @@ class Reconciler:
             held = [(slot, what) for end, what in ours if what.send != "settled" and (slot := _slot(end)) is not None]
             kept = [slot for slot, what in held if what.reason == UNKNOWN_OUTCOME]  # it may have arrived
             back = [slot for slot, what in held if what.reason != UNKNOWN_OUTCOME]
-            await slots.accept(db, [(slot, now) for slot in kept], self.deps.slots.hold)
-            released = await slots.release(db, back)
-            freed = [_slot_freed(silenced, now) for silenced in await slots.newest_silenced(db, released)]
+            await slot_queries.accept(db, [(slot, now) for slot in kept], self.deps.redis_gate.hold)
+            released = await slot_queries.release(db, back)
+            freed = [_slot_freed(silenced, now) for silenced in await slot_queries.newest_silenced(db, released)]
             await refusals.keep(db, freed, now)
-        await self.deps.slots.align(held=kept, lost=back)
+        await self.deps.redis_gate.sync(held=kept, released=back)
         metrics.count("transom_reconciled_total", len(ours), outcome="ended")
         for end, what in ours:
             _say("send.failed", end, reason=what.reason)

@@ -96,7 +96,7 @@ async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) ->
         found |= {(*s.key, s.attempt): s for s in await queries.standing(db, repeated)}
         ended = [_end(refusal, now) for key, (refusal, _) in pairs.items() if courses[key] == "end"]
         updates = {(u.org_id, u.message_id): u for u in await fail_locally(db, ended)} if ended else {}
-    await deps.slots.align(*aligned)
+    await deps.redis_gate.sync(*aligned)
     events: dict[tuple[str, UUID, int], list[Event]] = {}
     for received in known:
         refusal, key = received.value, _next(received.value)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from libs.common.bridge.redis_slots import Slot
+from libs.common.bridge.slot import Slot
 from services.router.decide import Bridge, Decision, decide
 from services.router.outcome import Case
 

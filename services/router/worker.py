@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from libs.common import metrics
-from libs.common.bridge import slots
-from libs.common.bridge.redis_slots import RedisSlots
+from libs.common.bridge import queries as slot_queries
+from libs.common.bridge.redis_gate import RedisGate
 from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
 from libs.common.errors import Transient
@@ -44,7 +44,7 @@ class Deps:
     """What the handlers work with."""
 
     pool: Pool
-    slots: RedisSlots
+    redis_gate: RedisGate
     producer: Producer
     now: Clock
     window_length: timedelta
@@ -78,7 +78,7 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
         found, aligned = await decide_and_record(db, fresh, deps, now)
         missing = [(*key, 1) for key in arrived if key not in found]
         found |= {s.key: s for s in await queries.standing(db, missing)}
-    await deps.slots.align(*aligned)
+    await deps.redis_gate.sync(*aligned)
     await tell(deps, (event for key in arrived for event in present(found[key])))
     for key, received in arrived.items():
         log_decision(found[key], received.record, now, _fault_of(received.value))
@@ -95,7 +95,7 @@ async def decide_and_record(
         return {}, Alignment()
     decisions = [decide(case.intent, case.facts, now) for case in cases]
     asked = wanted(cases, decisions)
-    redis = await deps.slots.ask(asked)
+    redis = await deps.redis_gate.acquire(asked)
     strangers = [case for case, decision in zip(cases, decisions, strict=True) if _is_stranger(case, decision)]
     aligned = Alignment()
     async with AsyncExitStack() as transaction:
@@ -104,9 +104,9 @@ async def decide_and_record(
         if strangers:
             await _open_conversations(db, strangers, now)
         if asked:
-            if not await slots.hold_conversations(db, asked):
+            if not await slot_queries.hold_conversations(db, asked):
                 raise Transient("a conversation was merged meanwhile")
-            holders = await slots.take(db, asked, now)
+            holders = await slot_queries.take(db, asked, now)
             decisions = judged(cases, decisions, holders, now)
             aligned = alignment(asked, redis, holders)
         rows = [outcome(case, decision, now) for case, decision in zip(cases, decisions, strict=True)]

@@ -1,13 +1,14 @@
 """The SMS bridge: commands become rows, rows become SMS, and what came of them is told."""
 
+import secrets
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
 import aiohttp
 
-from libs.common.bridge.links import LinkMint
-from libs.common.bridge.redis_slots import RedisSlots
+from libs.common.bridge.link_codes import LinkCodes
+from libs.common.bridge.redis_gate import RedisGate
 from libs.common.clock import utc_now
 from libs.common.db.pool import open_pool
 from libs.common.db.schema import require_schema, schema_check
@@ -72,8 +73,8 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
         carrier = SmsCarrier(
             provider=provider,
             pool=pool,
-            slots=RedisSlots(redis, settings.bridge_hold),
-            mint=LinkMint(secrets_in(settings.portal_link_keys)),
+            redis_gate=RedisGate(redis, settings.bridge_hold),
+            link_codes=LinkCodes(secrets_in(settings.portal_link_keys), secrets.choice),
             terms=Terms(
                 window_length=settings.window_length,
                 window_doubt=settings.window_doubt,

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from libs.common.accounts.rows import Key, ProviderName
-from libs.common.bridge.links import Link, LinkMint
-from libs.common.bridge.redis_slots import RedisSlots
+from libs.common.bridge.link_codes import LinkCode, LinkCodes
+from libs.common.bridge.redis_gate import RedisGate
 from libs.common.db.pool import Connection, Pool
 from libs.common.events.outbound import Channel, SmsCommand
 from libs.common.gsm7 import economical
@@ -42,18 +42,18 @@ class SmsCarrier:
         *,
         provider: SmsProvider,
         pool: Pool,
-        slots: RedisSlots,
-        mint: LinkMint,
+        redis_gate: RedisGate,
+        link_codes: LinkCodes,
         terms: Terms,
         grace: timedelta,
         settling: timedelta,
     ) -> None:
         self._sms = provider
         self._pool = pool
-        self._slots = slots
-        self._mint = mint
+        self._redis_gate = redis_gate
+        self._link_codes = link_codes
         self._terms = terms
-        self._search = sweep.Search(mint, terms.portal_host, grace, settling)
+        self._search = sweep.Search(link_codes, terms.portal_host, grace, settling)
         self._releases = Releases(pool, grace=grace, settling=settling)
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
@@ -71,7 +71,7 @@ class SmsCarrier:
                 case Denied(Refused() as refused):
                     verdicts[row.key] = refused
                     continue
-            link = self._mint.fresh()
+            link = self._link_codes.fresh()
             verdict = verdicts[row.key] = self._verdict(row, known, link, now)
             if isinstance(verdict, Go) and verdict.link_hash is not None:
                 links.append(queries.Link(verdict.link_hash, row.org_id, row.conversation_id, told_message(row)))
@@ -105,7 +105,7 @@ class SmsCarrier:
     async def committed(self, settled: Sequence[Settled]) -> None:
         """Bring Redis in line with the slots in Postgres, and say which bridges are on their way."""
         after = slots_after(settled)
-        await self._slots.align(held=after.kept, lost=after.back)
+        await self._redis_gate.sync(held=after.kept, released=after.back)
         for one in settled:
             if isinstance(one.final, tuple) and is_bridge(one.row):
                 log.info(
@@ -117,7 +117,7 @@ class SmsCarrier:
                     attempt=one.row.attempt,
                 )
 
-    def _verdict(self, row: SendRow, facts: Facts | None, link: Link, now: datetime) -> Verdict[OutgoingSms]:
+    def _verdict(self, row: SendRow, facts: Facts | None, link: LinkCode, now: datetime) -> Verdict[OutgoingSms]:
         command = command_of(row)
         if command is None:
             return NotYet("unknown_value")
@@ -139,7 +139,7 @@ class SmsCarrier:
         return self._go(row, command, text.text, now, link)
 
     def _go(
-        self, row: SendRow, command: SmsCommand, text: str, now: datetime, link: Link | None = None
+        self, row: SendRow, command: SmsCommand, text: str, now: datetime, link: LinkCode | None = None
     ) -> Go[OutgoingSms]:
         sms = OutgoingSms(
             sender=command.from_number,
@@ -148,7 +148,7 @@ class SmsCarrier:
             validity=min(_LONGEST_VALIDITY, row.expires_at - now),
             reference=callback_data(row.org_id, row.message_id, row.attempt),
         )
-        return Go(sms, link_hash=None if link is None else link.code_hash, text_hash=self._mint.text_hash(text))
+        return Go(sms, link_hash=None if link is None else link.code_hash, text_hash=self._link_codes.fingerprint(text))
 
 
 def _unsendable(row: SendRow, why: str) -> Refused:

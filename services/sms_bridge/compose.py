@@ -8,11 +8,10 @@ Law 3: whoever reads the thread sees the text with the code masked; the code its
 import re
 from dataclasses import dataclass
 
-from libs.common.bridge.codes import CODE_LENGTH
+from libs.common.bridge.link_codes import CODE_LENGTH, MASKED_CODE
 from libs.common.gsm7 import SEGMENT_SEPTETS, septets, shorten, transliterate
 from libs.common.phone import digits
 
-_MASKED_CODE = "*" * CODE_LENGTH
 _SEPARATOR = ": "
 
 # A host name or address with an optional port and path, in the characters that links are made of and GSM-7 carries.
@@ -58,7 +57,7 @@ def compose(*, org_name: str, whatsapp_number: str, portal_host: str, code: str)
         return Unwritable("portal_host_too_long")
     name = shorten(transliterate(org_name), room - len(_SEPARATOR))
     head = f"{name}{_SEPARATOR}{links}" if name else links
-    return Composed(text=head + code, masked=head + _MASKED_CODE)
+    return Composed(text=head + code, masked=head + MASKED_CODE)
 
 
 def _bare(portal_host: str) -> str | None:

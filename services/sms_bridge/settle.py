@@ -17,9 +17,9 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from libs.common.accounts.rows import Key
-from libs.common.bridge import slots
-from libs.common.bridge.codes import CODE_LENGTH
-from libs.common.bridge.redis_slots import Slot
+from libs.common.bridge import queries as slot_queries
+from libs.common.bridge.link_codes import MASKED_CODE
+from libs.common.bridge.slot import Slot
 from libs.common.countries import country_of
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import MarkSource
@@ -37,8 +37,6 @@ from libs.common.thread.statuses import LocalFailure, ProviderId, fail_locally, 
 from services.sms_bridge import queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, told_message
 from services.sms_bridge.compose import Composed
-
-_MASKED_CODE = "*" * CODE_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +93,10 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, term
     await stay(db, {(one.org_id, one.conversation_id) for one in unreached})
 
     after = slots_after(settled)
-    await slots.accept(db, [(slot, now) for slot in after.kept], terms.hold)
-    released = await slots.release(db, after.back)
+    await slot_queries.accept(db, [(slot, now) for slot in after.kept], terms.hold)
+    released = await slot_queries.release(db, after.back)
     freed = [slot for slot in released if slot in set(after.retry)]
-    silenced = await slots.newest_silenced(db, freed)
+    silenced = await slot_queries.newest_silenced(db, freed)
     await remember(db, unreached)
     await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 
@@ -152,7 +150,7 @@ def _bridge_message(row: SendRow, terms: Terms) -> queries.BridgeMessage | None:
     command = command_of(row)
     if command is None or command.route != "bridge":
         return None
-    text = bridge_text(command, terms.portal_host, _MASKED_CODE)
+    text = bridge_text(command, terms.portal_host, MASKED_CODE)
     return queries.BridgeMessage(
         org_id=row.org_id,
         message_id=bridge_message_id(row.message_id),
@@ -219,7 +217,7 @@ def _returned(row: SendRow, final: Returned, now: datetime) -> OutboundRefused:
     )
 
 
-def _slot_freed(silent: slots.Silenced, now: datetime) -> OutboundRefused:
+def _slot_freed(silent: slot_queries.Silenced, now: datetime) -> OutboundRefused:
     return OutboundRefused(
         intent_id=silent.intent_id,
         attempt=silent.attempt,

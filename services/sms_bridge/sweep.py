@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from libs.common.accounts.rows import Key
-from libs.common.bridge.codes import CODE_LENGTH
-from libs.common.bridge.links import LinkMint
+from libs.common.bridge.link_codes import CODE_LENGTH, MASKED_CODE, LinkCodes
 from libs.common.db.pool import Pool
 from libs.common.errors import Transient
 from libs.common.gsm7 import economical
@@ -33,7 +32,6 @@ log = get_logger()
 
 _LISTS_AT_ONCE = 8
 _CODE = re.compile(f"[0-9A-Za-z]{{{CODE_LENGTH}}}")
-_MASKED_CODE = "*" * CODE_LENGTH
 
 Pair = tuple[str, str]
 """sender, recipient"""
@@ -44,7 +42,7 @@ AskedT = TypeVar("AskedT", str, Pair)
 class Search:
     """What is needed to find our texts again, and when a list's silence proves something: see ``evidence.Silence``."""
 
-    mint: LinkMint
+    link_codes: LinkCodes
     portal_host: str | None
     grace: timedelta
     settling: timedelta
@@ -77,7 +75,7 @@ def lost_of(row: SendRow, search: Search) -> Lost:
         to=str(row.command.get("to") or ""),
         since=row.created_at if before else called_at,
         called_at=called_at,
-        is_text=lambda text: row.text_hash in search.mint.text_hashes(text),
+        is_text=lambda text: row.text_hash in search.link_codes.fingerprints(text),
         has_words=_words_of(row, search.portal_host),
         unique=is_bridge(row),
         before=before,
@@ -200,8 +198,8 @@ def _words_of(row: SendRow, portal_host: str | None) -> Callable[[str], bool]:
     if not is_bridge(row):
         plain = economical(command.text or "")
         return lambda text: text == plain
-    composed = bridge_text(command, portal_host, _MASKED_CODE)
+    composed = bridge_text(command, portal_host, MASKED_CODE)
     if not isinstance(composed, Composed):
         return lambda _text: False
-    words = composed.text.removesuffix(_MASKED_CODE)
+    words = composed.text.removesuffix(MASKED_CODE)
     return lambda text: text.startswith(words) and _CODE.fullmatch(text, len(words)) is not None

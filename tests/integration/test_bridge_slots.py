@@ -9,8 +9,9 @@ import pytest
 import pytest_asyncio
 import redis.asyncio
 
-from libs.common.bridge import slots
-from libs.common.bridge.redis_slots import RedisSlots, Slot, key_of
+from libs.common.bridge import queries as slot_queries
+from libs.common.bridge.redis_gate import RedisGate, redis_key
+from libs.common.bridge.slot import Slot
 from libs.common.db.pool import Pool, open_pool
 from libs.common.redis import open_redis
 from tests.support.databases import somebody_waits
@@ -30,9 +31,9 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 @pytest_asyncio.fixture
-async def first_gate(redis_url: str) -> AsyncIterator[RedisSlots]:
+async def first_gate(redis_url: str) -> AsyncIterator[RedisGate]:
     async with open_redis(redis_url) as opened:
-        yield RedisSlots(opened, HOLD)
+        yield RedisGate(opened, HOLD)
 
 
 @pytest_asyncio.fixture
@@ -42,69 +43,69 @@ async def plain_redis(redis_url: str) -> "AsyncIterator[redis.asyncio.Redis]":
 
 
 async def test_a_free_slot_is_ours_in_redis_and_for_the_whole_hold(
-    first_gate: RedisSlots, plain_redis: "redis.asyncio.Redis"
+    first_gate: RedisGate, plain_redis: "redis.asyncio.Redis"
 ) -> None:
     slot = a_slot()
-    assert await first_gate.ask([slot]) == {slot.conversation_id: slot.intent_id}
-    left = await plain_redis.pttl(key_of(slot.conversation_id))
+    assert await first_gate.acquire([slot]) == {slot.conversation_id: slot.intent_id}
+    left = await plain_redis.pttl(redis_key(slot.conversation_id))
     assert HOLD - timedelta(minutes=1) < timedelta(milliseconds=left) <= HOLD
 
 
-async def test_asking_again_after_a_lost_reply_is_still_ours(first_gate: RedisSlots) -> None:
+async def test_asking_again_after_a_lost_reply_is_still_ours(first_gate: RedisGate) -> None:
     slot = a_slot()
-    await first_gate.ask([slot])
-    assert await first_gate.ask([slot]) == {slot.conversation_id: slot.intent_id}
+    await first_gate.acquire([slot])
+    assert await first_gate.acquire([slot]) == {slot.conversation_id: slot.intent_id}
 
 
-async def test_a_slot_that_another_intent_holds_in_redis_names_its_holder(first_gate: RedisSlots) -> None:
+async def test_a_slot_that_another_intent_holds_in_redis_names_its_holder(first_gate: RedisGate) -> None:
     first = a_slot()
     second = a_slot(first.conversation_id)
     other = a_slot()
-    await first_gate.ask([first])
-    assert await first_gate.ask([second, other]) == {
+    await first_gate.acquire([first])
+    assert await first_gate.acquire([second, other]) == {
         first.conversation_id: first.intent_id,
         other.conversation_id: other.intent_id,
     }
 
 
 async def test_a_foreign_value_under_the_key_says_nothing(
-    first_gate: RedisSlots, plain_redis: "redis.asyncio.Redis"
+    first_gate: RedisGate, plain_redis: "redis.asyncio.Redis"
 ) -> None:
     slot = a_slot()
-    await plain_redis.set(key_of(slot.conversation_id), "not an id")
-    assert await first_gate.ask([slot]) == {slot.conversation_id: None}
+    await plain_redis.set(redis_key(slot.conversation_id), "not an id")
+    assert await first_gate.acquire([slot]) == {slot.conversation_id: None}
 
 
-async def test_only_our_own_id_is_deleted_from_redis(
-    first_gate: RedisSlots, plain_redis: "redis.asyncio.Redis"
-) -> None:
+async def test_only_our_own_id_is_deleted_from_redis(first_gate: RedisGate, plain_redis: "redis.asyncio.Redis") -> None:
     mine, theirs = a_slot(), a_slot()
-    await first_gate.ask([mine, theirs])
-    await first_gate.align(lost=[mine, a_slot(theirs.conversation_id)])
-    assert await plain_redis.get(key_of(mine.conversation_id)) is None
-    assert await plain_redis.get(key_of(theirs.conversation_id)) == str(theirs.intent_id)
+    await first_gate.acquire([mine, theirs])
+    await first_gate.sync(released=[mine, a_slot(theirs.conversation_id)])
+    assert await plain_redis.get(redis_key(mine.conversation_id)) is None
+    assert await plain_redis.get(redis_key(theirs.conversation_id)) == str(theirs.intent_id)
 
 
 async def test_alignment_writes_the_holder_whoever_stood_there(
-    first_gate: RedisSlots, plain_redis: "redis.asyncio.Redis"
+    first_gate: RedisGate, plain_redis: "redis.asyncio.Redis"
 ) -> None:
     stale = a_slot()
     holder = a_slot(stale.conversation_id)
-    await first_gate.ask([stale])
-    await first_gate.align(held=[holder])
-    assert await plain_redis.get(key_of(holder.conversation_id)) == str(holder.intent_id)
+    await first_gate.acquire([stale])
+    await first_gate.sync(held=[holder])
+    assert await plain_redis.get(redis_key(holder.conversation_id)) == str(holder.intent_id)
 
 
 async def test_postgres_gives_a_slot_to_one_intent_until_it_is_given_back(pool: Pool) -> None:
     first = a_slot()
     second = a_slot(first.conversation_id)
     async with pool.acquire() as db:
-        assert await slots.take(db, [first], NOW) == {first.conversation_id: first.intent_id}
-        assert await slots.take(db, [first], NOW) == {first.conversation_id: first.intent_id}
-        assert await slots.take(db, [second], NOW + timedelta(days=400)) == {first.conversation_id: first.intent_id}
-        assert await slots.release(db, [second]) == []
-        assert await slots.release(db, [first]) == [first]
-        assert await slots.take(db, [second], NOW) == {first.conversation_id: second.intent_id}
+        assert await slot_queries.take(db, [first], NOW) == {first.conversation_id: first.intent_id}
+        assert await slot_queries.take(db, [first], NOW) == {first.conversation_id: first.intent_id}
+        assert await slot_queries.take(db, [second], NOW + timedelta(days=400)) == {
+            first.conversation_id: first.intent_id
+        }
+        assert await slot_queries.release(db, [second]) == []
+        assert await slot_queries.release(db, [first]) == [first]
+        assert await slot_queries.take(db, [second], NOW) == {first.conversation_id: second.intent_id}
 
 
 async def test_the_hold_runs_from_the_providers_acceptance(pool: Pool) -> None:
@@ -112,23 +113,25 @@ async def test_the_hold_runs_from_the_providers_acceptance(pool: Pool) -> None:
     second = a_slot(first.conversation_id)
     accepted_at = NOW + timedelta(hours=5)
     async with pool.acquire() as db:
-        await slots.take(db, [first], NOW)
-        await slots.accept(db, [(second, NOW)], HOLD)  # not theirs: nothing happens
-        await slots.accept(db, [(first, accepted_at)], HOLD)
-        await slots.accept(db, [(first, accepted_at + timedelta(hours=1))], HOLD)  # told twice: the first time counts
+        await slot_queries.take(db, [first], NOW)
+        await slot_queries.accept(db, [(second, NOW)], HOLD)  # not theirs: nothing happens
+        await slot_queries.accept(db, [(first, accepted_at)], HOLD)
+        await slot_queries.accept(
+            db, [(first, accepted_at + timedelta(hours=1))], HOLD
+        )  # told twice: the first time counts
         just_before = accepted_at + HOLD - timedelta(microseconds=1)
-        assert await slots.take(db, [second], just_before) == {first.conversation_id: first.intent_id}
-        assert await slots.take(db, [second], accepted_at + HOLD) == {first.conversation_id: second.intent_id}
+        assert await slot_queries.take(db, [second], just_before) == {first.conversation_id: first.intent_id}
+        assert await slot_queries.take(db, [second], accepted_at + HOLD) == {first.conversation_id: second.intent_id}
 
 
 async def test_a_slot_row_never_passes_to_another_tenant(pool: Pool) -> None:
     first = a_slot()
     foreign = Slot("other", first.conversation_id, uuid4())
     async with pool.acquire() as db:
-        await slots.take(db, [first], NOW)
-        await slots.release(db, [foreign._replace(intent_id=first.intent_id)])
-        await slots.accept(db, [(first, NOW - 2 * HOLD)], HOLD)
-        assert await slots.take(db, [foreign], NOW) == {first.conversation_id: first.intent_id}
+        await slot_queries.take(db, [first], NOW)
+        await slot_queries.release(db, [foreign._replace(intent_id=first.intent_id)])
+        await slot_queries.accept(db, [(first, NOW - 2 * HOLD)], HOLD)
+        assert await slot_queries.take(db, [foreign], NOW) == {first.conversation_id: first.intent_id}
 
 
 @pytest.mark.parametrize("racers", [8])
@@ -138,7 +141,7 @@ async def test_of_racing_transactions_exactly_one_gets_the_slot(pool: Pool, race
     async def race() -> tuple[UUID, UUID]:
         slot = a_slot(conversation)
         async with pool.acquire() as db, db.transaction():
-            holder = (await slots.take(db, [slot], NOW))[conversation]
+            holder = (await slot_queries.take(db, [slot], NOW))[conversation]
         return slot.intent_id, holder
 
     outcomes = await asyncio.gather(*(race() for _ in range(racers)))
@@ -150,16 +153,16 @@ async def test_giving_back_waits_for_whoever_is_being_silenced_and_then_names_it
     holder = a_slot()
     silenced = a_slot(holder.conversation_id)
     async with pool.acquire() as db:
-        await slots.take(db, [holder], NOW)
+        await slot_queries.take(db, [holder], NOW)
 
     async with pool.acquire() as db, pool.acquire() as other:
         async with db.transaction():
-            await slots.take(db, [silenced], NOW)
+            await slot_queries.take(db, [silenced], NOW)
 
-            async def give_back() -> list[slots.Silenced]:
+            async def give_back() -> list[slot_queries.Silenced]:
                 async with other.transaction():
-                    await slots.release(other, [holder])
-                    return await slots.newest_silenced(other, [holder])
+                    await slot_queries.release(other, [holder])
+                    return await slot_queries.newest_silenced(other, [holder])
 
             giving_back = asyncio.create_task(give_back())
             await somebody_waits(db)
@@ -176,5 +179,5 @@ async def test_giving_back_waits_for_whoever_is_being_silenced_and_then_names_it
             )
         found = await giving_back
     assert found == [
-        slots.Silenced("acme", holder.conversation_id, silenced.intent_id, attempt=1, holder=holder.intent_id)
+        slot_queries.Silenced("acme", holder.conversation_id, silenced.intent_id, attempt=1, holder=holder.intent_id)
     ]

@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from libs.common.bridge.redis_slots import Slot
+from libs.common.bridge.slot import Slot
 from libs.common.errors import Transient
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
@@ -221,7 +221,7 @@ async def test_the_slot_is_free_again_though_redis_has_not_heard_of_it(router: R
     bridge, _ = await lost(router, garage)
     await reconciled(router, DAY + HOUR)
     slot = Slot(garage.org_id, garage.conversation_id, UUID(bridge["intent_id"]))
-    await router.deps.slots.align(held=[slot])  # as it stands where Redis was away when the slot was given back
+    await router.deps.redis_gate.sync(held=[slot])  # as it stands where Redis was away when the slot was given back
     told = await router.at(NOW + DAY + HOUR).decide(garage.intent())
     assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge"]
 

@@ -8,7 +8,7 @@ from redis.asyncio.client import Pipeline
 from deploy.local.servers.ports import LOOPBACK
 from deploy.local.servers.valkey import ValkeyServer
 from libs.common.errors import ConfigurationError
-from libs.common.redis import AWAY, Redis, open_redis
+from libs.common.redis import UNAVAILABLE, Redis, open_redis
 from tests.support.logs import LogLines
 
 NEVER = 20.0  # whoever still waits then hangs
@@ -27,7 +27,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def answers(redis: Redis) -> bool:
-    return await redis.pipeline(ask) is not AWAY
+    return await redis.pipeline(ask) is not UNAVAILABLE
 
 
 async def test_replies_come_in_order_and_the_gate_knows_its_own(redis_url: str) -> None:
@@ -39,7 +39,7 @@ async def test_replies_come_in_order_and_the_gate_knows_its_own(redis_url: str) 
 async def test_a_refused_command_is_no_answer_and_is_told(redis_url: str, log_lines: LogLines) -> None:
     async with open_redis(redis_url) as redis:
         await redis.pipeline(lambda pipe: pipe.rpush("bridge:1", "somebody else's list"))
-        assert await redis.pipeline(ask) is AWAY
+        assert await redis.pipeline(ask) is UNAVAILABLE
         assert not redis.is_open
         assert [line["event"] for line in log_lines.all()] == ["dependency.away"]
         assert await redis.pipeline(lambda pipe: pipe.delete("bridge:1")) == [1]
@@ -60,7 +60,7 @@ async def test_a_server_that_is_killed_is_away_and_used_again_when_it_is_back(
     async with open_redis(own_valkey.address, probe_seconds=SOON) as redis:
         assert await answers(redis)
         await asyncio.to_thread(own_valkey.kill)
-        assert [await redis.pipeline(ask) for _ in range(5)] == [AWAY] * 5
+        assert [await redis.pipeline(ask) for _ in range(5)] == [UNAVAILABLE] * 5
         assert redis.is_open
         await asyncio.to_thread(own_valkey.start)
         await until(lambda: answers(redis))
@@ -77,9 +77,9 @@ async def test_a_silent_server_costs_two_calls_and_then_nothing(own_valkey: Valk
         own_valkey.pause()
         try:
             async with asyncio.timeout(NEVER):
-                assert [await redis.pipeline(ask) for _ in range(2)] == [AWAY, AWAY]
+                assert [await redis.pipeline(ask) for _ in range(2)] == [UNAVAILABLE, UNAVAILABLE]
                 # one silent call costs a quarter of a second: thousands would not end in time, were they sent
-                assert [await redis.pipeline(ask) for _ in range(5000)] == [AWAY] * 5000
+                assert [await redis.pipeline(ask) for _ in range(5000)] == [UNAVAILABLE] * 5000
         finally:
             own_valkey.resume()
         await until(lambda: answers(redis))
@@ -90,7 +90,7 @@ async def test_a_late_reply_is_never_taken_for_that_of_another_call(own_valkey: 
         assert await redis.pipeline(lambda pipe: pipe.set("early", "early")) == [True]
         own_valkey.pause()
         try:
-            assert await redis.pipeline(lambda pipe: pipe.get("early")) is AWAY
+            assert await redis.pipeline(lambda pipe: pipe.get("early")) is UNAVAILABLE
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(SOON):  # shorter than the call's own limit
                     await redis.pipeline(lambda pipe: pipe.get("early"))
@@ -113,14 +113,14 @@ async def test_one_dropped_connection_does_not_open_the_breaker(own_valkey: Valk
 async def test_a_server_that_takes_no_writes_is_away(own_valkey: ValkeyServer) -> None:
     async with open_redis(own_valkey.address, probe_seconds=60) as redis:
         await redis.pipeline(lambda pipe: pipe.execute_command("CONFIG", "SET", "maxmemory", "1"))
-        assert await redis.pipeline(ask) is AWAY
+        assert await redis.pipeline(ask) is UNAVAILABLE
 
 
 async def test_closing_while_the_server_is_silent_does_not_hang(own_valkey: ValkeyServer) -> None:
     try:
         async with asyncio.timeout(NEVER), open_redis(own_valkey.address, probe_seconds=SOON) as redis:
             own_valkey.pause()
-            assert [await redis.pipeline(ask) for _ in range(2)] == [AWAY, AWAY]
+            assert [await redis.pipeline(ask) for _ in range(2)] == [UNAVAILABLE, UNAVAILABLE]
     finally:
         own_valkey.resume()
 

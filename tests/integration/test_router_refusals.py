@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from libs.common.bridge import slots
-from libs.common.bridge.redis_slots import Slot
+from libs.common.bridge import queries as slot_queries
+from libs.common.bridge.slot import Slot
 from libs.common.events.outbound import OutboundRefused, SmsCommand, WhatsappCommand
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
@@ -109,7 +109,7 @@ async def test_a_bridge_refused_because_the_window_is_open_goes_even_within_the_
     garage = Garage(last_customer_at=NOW - DAY + timedelta(seconds=10))
     intent = await decided(router, garage)
     async with router.pool.acquire() as db:  # what the bridge's gate does when it refuses
-        assert await slots.release(db, [Slot(garage.org_id, garage.conversation_id, UUID(intent["intent_id"]))])
+        assert await slot_queries.release(db, [Slot(garage.org_id, garage.conversation_id, UUID(intent["intent_id"]))])
     told = await router.refuse(garage.refusal(intent, reason="window_open", provider_code=None))
     [command] = told["outbound.whatsapp.v1"]
     assert WhatsappCommand.decode(orjson.dumps(command)).route == "session"
@@ -162,9 +162,9 @@ async def test_the_newest_silenced_intent_is_decided_again_when_its_bridge_faile
     await router.decide(bridge, older, newest)
     slot = Slot(garage.org_id, garage.conversation_id, UUID(bridge["intent_id"]))
     async with router.pool.acquire() as db, db.transaction():
-        assert await slots.release(db, [slot]) == [slot]
-        [silenced] = await slots.newest_silenced(db, [slot])
-    await router.deps.slots.align(lost=[slot])
+        assert await slot_queries.release(db, [slot]) == [slot]
+        [silenced] = await slot_queries.newest_silenced(db, [slot])
+    await router.deps.redis_gate.sync(released=[slot])
     assert str(silenced.intent_id) == newest["intent_id"]
     refusal = garage.refusal(newest, silenced.attempt, reason="slot_freed", provider_code=None)
     told = await router.refuse(refusal)

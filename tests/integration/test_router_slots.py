@@ -9,7 +9,7 @@ import orjson
 import pytest
 import redis.asyncio
 
-from libs.common.bridge.redis_slots import key_of
+from libs.common.bridge.redis_gate import redis_key
 from libs.common.events.outbound import OutboundDecision, SmsCommand, WhatsappCommand
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
@@ -112,27 +112,27 @@ async def test_redis_wiped_between_two_intents_still_makes_one_bridge(router: Ro
         assert len(told["outbound.sms.v1"]) == 1
         assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "silent"]
         # what Redis gave away by mistake was taken back
-        assert await plain.get(key_of(garage.conversation_id)) is None
+        assert await plain.get(redis_key(garage.conversation_id)) is None
 
 
 async def test_a_slot_that_redis_alone_calls_taken_is_free(router: Router, redis_url: str) -> None:
     garage = await stored(router, Garage.closed())
     intent = garage.intent()
     async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as plain:
-        await plain.set(key_of(garage.conversation_id), str(uuid4()))
+        await plain.set(redis_key(garage.conversation_id), str(uuid4()))
         told = await router.decide(intent)
         assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge"]
-        assert await plain.get(key_of(garage.conversation_id)) == intent["intent_id"]
+        assert await plain.get(redis_key(garage.conversation_id)) == intent["intent_id"]
 
 
 async def test_our_own_id_in_redis_after_a_lost_reply_is_ours(router: Router, redis_url: str) -> None:
     garage = await stored(router, Garage.closed())
     intent = garage.intent()
     async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as plain:
-        await plain.set(key_of(garage.conversation_id), intent["intent_id"])
+        await plain.set(redis_key(garage.conversation_id), intent["intent_id"])
         told = await router.decide(intent)
         assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge"]
-        assert await plain.get(key_of(garage.conversation_id)) == intent["intent_id"]
+        assert await plain.get(redis_key(garage.conversation_id)) == intent["intent_id"]
 
 
 async def test_without_redis_postgres_alone_keeps_it_to_one_bridge(

@@ -1,6 +1,7 @@
 """What becomes of an SMS whose answer was lost or came late, and of its conversation meanwhile, on real servers."""
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.bridge.links import LinkMint
+from libs.common.bridge.link_codes import LinkCodes
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id, callback_data
@@ -340,8 +341,8 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
         carrier = SmsCarrier(
             provider=provider,
             pool=world.pool,
-            slots=world.redis_slots,
-            mint=LinkMint([LINK_KEY]),
+            redis_gate=world.redis_gate,
+            link_codes=LinkCodes([LINK_KEY], secrets.choice),
             terms=Terms(timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, None),
             grace=GRACE,
             settling=SETTLING,

@@ -1,6 +1,7 @@
 """What Twilio's list shows otherwise than it was sent is unclear: never absent, so no SMS goes twice. On real servers."""
 
 import asyncio
+import secrets
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.accounts.rounds import FEW
-from libs.common.bridge.links import LinkMint
+from libs.common.bridge.link_codes import LinkCodes
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import callback_data
 from libs.common.phone import digits
@@ -259,7 +260,9 @@ async def test_a_link_key_that_was_taken_away_takes_no_evidence_along(world: Bri
     command = await lose(world, sandbox)
     [sms] = await sandbox.sms()
     assert digits(WHATSAPP_NUMBER) in sms["message"]["body"]
-    await world.execute("update sends set text_hash = $1", LinkMint([b"gone"]).text_hash(sms["message"]["body"]))
+    await world.execute(
+        "update sends set text_hash = $1", LinkCodes([b"gone"], secrets.choice).fingerprint(sms["message"]["body"])
+    )
     await world.sweep(LONG)
     assert await state(world, command) == ("accepted", 0)
 

@@ -4,6 +4,7 @@
 both sides; ``send()`` and ``sweep()`` are single steps of the sending line, ``told()`` reads what was published.
 """
 
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from uuid import UUID, uuid4
 import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from libs.common.bridge import slots
-from libs.common.bridge.links import LinkMint
-from libs.common.bridge.redis_slots import RedisSlots, Slot, key_of
+from libs.common.bridge import queries as slot_queries
+from libs.common.bridge.link_codes import LinkCodes
+from libs.common.bridge.redis_gate import RedisGate, redis_key
+from libs.common.bridge.slot import Slot
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, SmsCommand
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, Topic
@@ -48,7 +50,7 @@ class Bridging:
     pool: Pool
     redis: Any
     kafka: KafkaConnection
-    redis_slots: RedisSlots
+    redis_gate: RedisGate
     line: Line[OutgoingSms]
     carrier: SmsCarrier
     clock: HeldClock
@@ -119,8 +121,8 @@ class Bridging:
         if bridge:
             slot = Slot(ORG, self.conversation_id, command.message_id)
             async with self.pool.acquire() as db, db.transaction():
-                await slots.take(db, [slot], self.clock())
-            await self.redis_slots.align(held=[slot])
+                await slot_queries.take(db, [slot], self.clock())
+            await self.redis_gate.sync(held=[slot])
         return command
 
     async def silenced(self, by: SmsCommand) -> UUID:
@@ -160,7 +162,7 @@ class Bridging:
         held = await self.value(
             "select held_until from bridge_slots where org_id = $1 and conversation_id = $2", ORG, self.conversation_id
         )
-        [holder] = await self.redis.pipeline(lambda pipe: pipe.get(key_of(self.conversation_id)))
+        [holder] = await self.redis.pipeline(lambda pipe: pipe.get(redis_key(self.conversation_id)))
         return held, holder
 
     async def message(self, message_id: UUID) -> dict[str, Any]:
@@ -251,7 +253,7 @@ async def bridging(
         Producer(kafka) as producer,
         aiohttp.ClientSession() as http,
     ):
-        redis_slots = RedisSlots(redis, HOLD)
+        redis_gate = RedisGate(redis, HOLD)
 
         def a_sender() -> tuple[SmsCarrier, Line[OutgoingSms]]:
             carrier = SmsCarrier(
@@ -264,8 +266,8 @@ async def bridging(
                     timeout_seconds=TIMINGS.timeout.total_seconds(),
                 ),
                 pool=pool,
-                slots=redis_slots,
-                mint=LinkMint([LINK_KEY, b"older-key"]),
+                redis_gate=redis_gate,
+                link_codes=LinkCodes([LINK_KEY, b"older-key"], secrets.choice),
                 terms=Terms(timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, "https://portal.example"),
                 grace=GRACE,
                 settling=SETTLING,
@@ -273,7 +275,7 @@ async def bridging(
             return carrier, Line(carrier, pool, producer, TIMINGS, now=clock)
 
         carrier, line = a_sender()
-        world = Bridging(pool, redis, kafka, redis_slots, line, carrier, clock, a_sender)
+        world = Bridging(pool, redis, kafka, redis_gate, line, carrier, clock, a_sender)
         await world.seed()
         yield world
 

@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from libs.common.bridge.redis_slots import RedisSlots
+from libs.common.bridge.redis_gate import RedisGate
 from libs.common.db.pool import Pool, open_pool
 from libs.common.errors import Transient
 from libs.common.events.outbound import OutboundRefused
@@ -248,7 +248,7 @@ async def a_router(
         yield Router(
             Deps(
                 pool=pool,
-                slots=RedisSlots(redis, DAY),
+                redis_gate=RedisGate(redis, DAY),
                 producer=producer,
                 now=lambda: NOW,
                 window_length=DAY,

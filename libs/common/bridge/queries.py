@@ -1,4 +1,4 @@
-"""Second gate of the bridge slot: the row in ``bridge_slots``. It has the last word (``libs.common.bridge.redis_slots`` is the first gate).
+"""Second gate of the bridge slot: the row in ``bridge_slots``. It has the last word (``libs.common.bridge.redis_gate`` is the first gate).
 
 A slot is held while ``held_until`` is in the future: ``infinity`` until the provider has accepted the bridge, then the hold from that moment.
 Every statement locks the rows it touches in the order of conversation ids, also those that stay as they are: a slot that is given back
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from libs.common.bridge.redis_slots import Slot
+from libs.common.bridge.slot import Slot
 from libs.common.db.pool import Connection
 
 # An update even where nothing changes: it takes the lock, and it returns the holder as it stands after waiting for that lock.
@@ -111,7 +111,7 @@ async def accept(db: Connection, accepted: Sequence[tuple[Slot, datetime]], hold
 
 
 async def release(db: Connection, slots: Collection[Slot]) -> list[Slot]:
-    """Give these slots back, where they are still theirs; the slots that were. After the commit: ``RedisSlots.align(lost=…)`` with all of ``slots``."""
+    """Give these slots back, where they are still theirs; the slots that were. After the commit: ``RedisGate.sync(released=…)`` with all of ``slots``."""
     if not slots:
         return []
     return [Slot(*row) for row in await db.fetch(_RELEASE, *_columns(slots))]
