@@ -90,7 +90,7 @@ select e.org_id, e.message_id, e.attempt, e.deadline, e.tries,
 # The place of a send that never was: a command that turns up later finds its row, and it is settled.
 _TAKE_PLACES = """
 insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, outcome,
-                   settled_at, told, created_at)
+                   settled_at, published, created_at)
 select u.org_id, u.message_id, u.attempt, u.provider, u.conversation_id, u.sequence, u.account, u.command::jsonb, 'failed', $9, u.expires_at,
        jsonb_build_object('answer', 'refused', 'code', null, 'reason', 'intent_expired'), $9, true, $9
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::text[], $10::timestamptz[])
@@ -109,7 +109,7 @@ with over as materialized (
        for update of s skip locked
 )
 update sends s
-   set state = 'failed', settled_at = $5, told = true,
+   set state = 'failed', settled_at = $5, published = true,
        outcome = jsonb_build_object('answer', 'refused', 'code', null, 'reason', u.reason)
   from over
   join unnest($1::text[], $2::uuid[], $3::int[], $4::text[]) as u (org_id, message_id, attempt, reason) using (org_id, message_id, attempt)

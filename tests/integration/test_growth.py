@@ -85,7 +85,7 @@ select 'meta', 'account ' || n, 'all', now() + interval '1 hour', '131042', case
 insert into customers (org_id, phone, origin) select 'acme', '+4477' || n, 'inbound' from generate_series(1, $1::int) n
 """,
     """
-insert into consents (org_id, customer_id, category, allowed, at, source, cause, told)
+insert into consents (org_id, customer_id, category, allowed, at, source, cause, published)
 select 'acme', customer_id, 'marketing', false, now() - interval '1 hour', 'whatsapp', 'keyword', false from customers
 """,
     """

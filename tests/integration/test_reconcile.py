@@ -25,15 +25,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "brief": {"expires_at": "2026-11-22T12:40:00Z"},
 }
 STEP = {
-    "nothing": "with s as (update sends set state = 'accepted', settled_at = $2, told = true where message_id = $1),"
+    "nothing": "with s as (update sends set state = 'accepted', settled_at = $2, published = true where message_id = $1),"
     " b as (update bridge_slots set held_until = $2 where intent_id = $1)"
     " update messages set status = 'delivered', seq = 2, delivered_at = $2 where message_id = $1",
     "the answer": "with b as (update bridge_slots set held_until = $2 where intent_id = $1)"
     " update sends set state = 'accepted', settled_at = $2::timestamptz + interval '20 hours' where message_id = $1",
     "every status": "with b as (update bridge_slots set held_until = $2 where intent_id = $1)"
-    " update sends set state = 'accepted', settled_at = $2, told = true where message_id = $1",
+    " update sends set state = 'accepted', settled_at = $2, published = true where message_id = $1",
     "the refusal": "with b as (delete from bridge_slots where intent_id = $1)"
-    " update sends set state = 'refused', settled_at = $2, told = true, outcome = '{\"reason\": \"transient\"}' where message_id = $1",
+    " update sends set state = 'refused', settled_at = $2, published = true, outcome = '{\"reason\": \"transient\"}' where message_id = $1",
     "its call": "update sends set state = 'claimed', claimed_at = $2, lease_until = $2, claim_id = uuidv7() where message_id = $1",
     "its outcome": "update sends set state = 'unknown', claimed_at = $2, lease_until = $2, unknown_since = $2 where message_id = $1",
     "the sender": "update sends set due_at = $2 where message_id = $1",
@@ -143,7 +143,7 @@ async def test_an_accepted_message_of_which_nothing_is_heard_ends_as_unknown_and
 ) -> None:
     intent, told = await lost(router, await stored(router, Garage()))
     await arrives(router, told["outbound.whatsapp.v1"][0])
-    await router.rows("update sends set state = 'accepted', settled_at = $1, told = true", NOW + HOUR)
+    await router.rows("update sends set state = 'accepted', settled_at = $1, published = true", NOW + HOUR)
     assert nothing(await reconciled(router, 25.5 * HOUR))
     told = await reconciled(router, 27 * HOUR)
     assert [(u["status"], u["reason"]) for u in told["delivery.updates.v1"]] == [("failed", "unknown_outcome")]

@@ -60,7 +60,7 @@ async def test_what_its_send_gave_back_and_nobody_kept_is_decided_on_a_day_later
     intent, told = await lost(router, garage)
     await arrives(router, told["outbound.whatsapp.v1"][0])
     await router.rows(
-        """update sends set state = 'refused', settled_at = $1, told = true,
+        """update sends set state = 'refused', settled_at = $1, published = true,
                   outcome = '{"answer": "returned", "reason": "consent_off", "code": null}'""",
         NOW,
     )
@@ -80,7 +80,9 @@ async def test_a_refusal_by_a_late_status_is_kept_until_it_is_decided_on(router:
     wamid = ProviderId("meta", garage.number, "wamid.1", garage.org_id, message_id, message_id, 1)
     failed = ProviderStatus("meta", garage.number, "wamid.1", "failed", NOW + timedelta(seconds=5), "131047")
     async with router.pool.acquire() as db, db.transaction():
-        await router.rows("update sends set state = 'accepted', claimed_at = $1, settled_at = $1, told = true", NOW)
+        await router.rows(
+            "update sends set state = 'accepted', claimed_at = $1, settled_at = $1, published = true", NOW
+        )
         await store_provider_ids(db, [wamid], NOW)
         [refusal] = (await receive_statuses(db, [failed], NOW)).refusals
     assert refusal.reason == "window_closed"
@@ -111,7 +113,7 @@ async def test_a_router_that_dies_while_it_decides_on_what_its_send_gave_back_te
     intent, told = await lost(router, garage := await stored(router, Garage()))
     await arrives(router, told["outbound.whatsapp.v1"][0])
     await router.rows(
-        """update sends set state = 'refused', settled_at = $1, told = true,
+        """update sends set state = 'refused', settled_at = $1, published = true,
                   outcome = '{"answer": "returned", "reason": "consent_off", "code": null}'""",
         NOW,
     )

@@ -19,12 +19,12 @@ async def test_news_is_told_once_however_many_replicas_look(
     async with a_sender(garage, producer, sandbox.url) as line, a_sender(garage, producer, sandbox.url) as replica:
         await accept(line, *commands)
         await line.claim_once()
-        await garage.execute("update sends set told = false, telling_until = null")
+        await garage.execute("update sends set published = false, publishing_until = null")
         before = len(await told.updates())
         for sender in (line, replica):
             await sender.sweep_once()
         assert len(await told.updates()) == before + 30
-    assert {row["told"] for row in await garage.fetch("select told from sends")} == {True}
+    assert {row["published"] for row in await garage.fetch("select published from sends")} == {True}
 
 
 async def test_a_row_that_cannot_be_told_is_set_aside_alone(
@@ -35,7 +35,7 @@ async def test_a_row_that_cannot_be_told_is_set_aside_alone(
     await accept(line, *commands)
     await line.claim_once()
     before = len(await told.updates())
-    await garage.execute("update sends set told = false, telling_until = null")
+    await garage.execute("update sends set published = false, publishing_until = null")
     await garage.execute("update sends set outcome = outcome || '{\"refusals\": [{}]}' where message_id = $1", commands[2].message_id)  # fmt: skip
     await line.sweep_once()
     assert len(await told.updates()) == before + 4

@@ -163,7 +163,7 @@ async def test_a_worker_that_died_after_sending_leaves_a_claim_that_evidence_set
     command = await world.decided()
     await world.send(command)  # the answer is in, but let it be lost with the worker
     await world.execute(
-        """update sends set state = 'claimed', settled_at = null, told = false, outcome = null, lease_until = $1""",
+        """update sends set state = 'claimed', settled_at = null, published = false, outcome = null, lease_until = $1""",
         world.clock() + TIMINGS.lease,
     )
     await world.execute("delete from provider_ids")
@@ -179,7 +179,7 @@ async def test_what_was_recorded_and_not_told_is_told_by_the_sweeper(world: Brid
     command = await world.decided()
     newest = await world.silenced(command)
     await world.send(command)
-    await world.execute("update sends set told = false")
+    await world.execute("update sends set published = false")
     await world.sweep(TELLING + timedelta(seconds=1))
     updates, refusals = await world.told()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_failed", "21610")] * 2

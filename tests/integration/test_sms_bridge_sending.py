@@ -72,7 +72,7 @@ async def test_a_bridge_goes_out_once_and_takes_the_original_with_it(
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_sent", None)]
     assert refusals == []
     row = await world.send_row(command)
-    assert (row["state"], row["told"], row["tries"]) == ("accepted", True, 1)
+    assert (row["state"], row["published"], row["tries"]) == ("accepted", True, 1)
     assert [line["message_id"] for line in log_lines.of("bridge.sent")] == [str(bridge_id)]
     assert CUSTOMER not in log_lines.raw
     assert text not in log_lines.raw

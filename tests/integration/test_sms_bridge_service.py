@@ -120,7 +120,7 @@ async def settled(world: Bridging, command: SmsCommand, sandbox: SandboxClient) 
 
     async def told() -> bool:
         row = await world.row(
-            "select state from sends where message_id = $1 and settled_at is not null and told", command.message_id
+            "select state from sends where message_id = $1 and settled_at is not null and published", command.message_id
         )
         return row is not None
 

@@ -30,7 +30,7 @@ async def test_a_command_is_sent_once_and_its_wamid_is_kept(
     assert sent["callback"] == callback_data(command.org_id, command.message_id, 1)
     assert sent["body"]["to"] == command.to
     row = await garage.row(command)
-    assert (row["state"], row["tries"], row["told"]) == ("accepted", 1, True)
+    assert (row["state"], row["tries"], row["published"]) == ("accepted", 1, True)
     [kept] = await garage.fetch("select * from provider_ids where org_id = $1", ORG)
     assert (kept["provider_id"], kept["message_id"], kept["applied"]) == (sent["wamid"], command.message_id, True)
     assert await told.updates() == []  # Meta's 200 is told by nobody; its webhooks are
@@ -184,7 +184,7 @@ async def test_an_answer_that_the_customer_stopped_marketing_is_a_consent(
     await sandbox.fault("meta", "fail", code=131050, calls=1)
     await accept(line, command)
     await line.claim_once()
-    [consent] = await garage.fetch("select category, allowed, source, cause, told from consents")
+    [consent] = await garage.fetch("select category, allowed, source, cause, published from consents")
     assert tuple(consent) == ("marketing", False, "whatsapp", "refusal", False)
     [trail] = await garage.fetch("select customer_id, action from audit_log")
     assert tuple(trail) == (customer.customer_id, "consent")
@@ -199,7 +199,7 @@ async def test_a_refusal_for_good_ends_the_message(
     await line.claim_once()
     [update] = await told.updates()
     assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131051")
-    assert (await garage.row(command))["told"] is True
+    assert (await garage.row(command))["published"] is True
 
 
 async def test_a_customer_who_can_be_reached_no_more_ends_the_message(
@@ -246,7 +246,7 @@ async def test_what_was_not_told_is_told_by_the_sweeper(
     async with a_sender(garage, out_of_reach(kafka_bootstrap), sandbox.url) as mute:
         await accept(mute, failed, refused)
         await mute.claim_once()
-    assert [(await garage.row(command))["told"] for command in (failed, refused)] == [False, False]
+    assert [(await garage.row(command))["published"] for command in (failed, refused)] == [False, False]
 
     await line.sweep_once()
     assert await told.updates() == []  # whoever settled them may be telling them still
@@ -256,4 +256,4 @@ async def test_what_was_not_told_is_told_by_the_sweeper(
 
     assert [update["message_id"] for update in await told.updates()] == [str(failed.message_id)]
     assert [refusal["intent_id"] for refusal in await told.refusals()] == [str(refused.message_id)]
-    assert [(await garage.row(command))["told"] for command in (failed, refused)] == [True, True]
+    assert [(await garage.row(command))["published"] for command in (failed, refused)] == [True, True]

@@ -1,7 +1,7 @@
 """Consent as customers give and withdraw it on a channel, and as the directory tells it. Every change leaves a line in ``audit_log``.
 
 Rule 1: by the time at which it was said; older never overwrites newer. Of two that were said in the same second, "no" counts.
-Rule 2: what a customer says is stored with ``told`` false, and ``tell`` publishes it from there: whoever hears it stores it in its own transaction
+Rule 2: what a customer says is stored with ``published`` false, and ``tell`` publishes it from there: whoever hears it stores it in its own transaction
         and is done. Sender and ingest hear of it alike, and a crash in between loses nothing.
 Rule 3: the word START gives back what a typed STOP had taken, and no more: marketing is on again only where it was on before that STOP.
 
@@ -44,15 +44,15 @@ with said as materialized (
                as u (org_id, customer_id, category, allowed, at, source, cause)
 ), lifted as (
     update consents c
-       set allowed = true, at = s.at, source = s.source, cause = s.cause, lifts = null, told = false
+       set allowed = true, at = s.at, source = s.source, cause = s.cause, lifts = null, published = false
       from said s
      where s.cause = 'keyword' and s.allowed and c.org_id = s.org_id and c.customer_id = s.customer_id and c.category = s.category
        and not c.allowed and c.source = s.source and c.cause = 'keyword' and c.lifts and c.at < s.at
 )
-insert into consents as c (org_id, customer_id, category, allowed, at, source, cause, told)
+insert into consents as c (org_id, customer_id, category, allowed, at, source, cause, published)
 select org_id, customer_id, category, allowed, at, source, cause, false from said where not (cause = 'keyword' and allowed) order by 2, 3
 on conflict (customer_id, category) do update
-   set allowed = excluded.allowed, at = excluded.at, source = excluded.source, cause = excluded.cause, told = false,
+   set allowed = excluded.allowed, at = excluded.at, source = excluded.source, cause = excluded.cause, published = false,
        lifts = case when excluded.cause = 'keyword' then c.allowed or c.cause = 'keyword' and c.lifts end
  where c.org_id = excluded.org_id and (c.at < excluded.at or c.at = excluded.at and c.allowed and not excluded.allowed)
 """
@@ -93,7 +93,7 @@ _SET = """
 insert into consents as c (org_id, customer_id, category, allowed, at, source, cause)
 select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[]) order by 2, 3
 on conflict (customer_id, category) do update
-   set allowed = excluded.allowed, at = excluded.at, source = excluded.source, cause = excluded.cause, lifts = null, told = true,
+   set allowed = excluded.allowed, at = excluded.at, source = excluded.source, cause = excluded.cause, lifts = null, published = true,
        address = null
  where c.org_id = excluded.org_id and c.at <= excluded.at
    and (c.allowed, c.at, c.source, c.cause) is distinct from (excluded.allowed, excluded.at, excluded.source, excluded.cause)
@@ -148,11 +148,11 @@ async def audit(db: "Db", lines: Sequence[Line]) -> None:
 
 
 _UNTOLD = """
-select org_id, customer_id, category, allowed, at, source, cause from consents where not told order by at limit $1
+select org_id, customer_id, category, allowed, at, source, cause from consents where not published order by at limit $1
 """
 _MARK_TOLD = """
 update consents c
-   set told = true
+   set published = true
   from unnest($1::text[], $2::uuid[], $3::text[], $4::timestamptz[]) as u (org_id, customer_id, category, at)
  where c.org_id = u.org_id and c.customer_id = u.customer_id and c.category = u.category and c.at = u.at
 """

@@ -142,14 +142,14 @@ _MOVE_CONSENTS = """
 with lost as (
     delete from consents c using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
      where c.customer_id = m.loser and c.org_id = m.org_id
- returning m.org_id, m.winner, c.category, c.allowed, c.at, c.address, c.source, c.cause, c.lifts, c.told
+ returning m.org_id, m.winner, c.category, c.allowed, c.at, c.address, c.source, c.cause, c.lifts, c.published
 )
-insert into consents as c (org_id, customer_id, category, allowed, at, address, source, cause, lifts, told)
-select distinct on (winner, category) org_id, winner, category, allowed, at, address, source, cause, lifts, told
+insert into consents as c (org_id, customer_id, category, allowed, at, address, source, cause, lifts, published)
+select distinct on (winner, category) org_id, winner, category, allowed, at, address, source, cause, lifts, published
   from lost order by winner, category, at desc, allowed
 on conflict (customer_id, category) do update
    set allowed = excluded.allowed, at = excluded.at, address = excluded.address, source = excluded.source, cause = excluded.cause,
-       lifts = excluded.lifts, told = excluded.told
+       lifts = excluded.lifts, published = excluded.published
  where c.org_id = excluded.org_id and c.at < excluded.at
 """
 

@@ -44,10 +44,10 @@ with told as (
       join customers k on k.org_id = u.org_id and k.customer_id = v.customer_id and k.phone = u.address
      order by k.customer_id, u.at desc
 ), changed as (
-    insert into consents as c (org_id, customer_id, category, allowed, at, address, source, cause, told)
+    insert into consents as c (org_id, customer_id, category, allowed, at, address, source, cause, published)
     select org_id, customer_id, 'sms', false, at, line, 'sms', 'refusal', false from told
     on conflict (customer_id, category) do update
-       set allowed = false, at = excluded.at, address = excluded.address, source = excluded.source, cause = excluded.cause, lifts = null, told = false
+       set allowed = false, at = excluded.at, address = excluded.address, source = excluded.source, cause = excluded.cause, lifts = null, published = false
      where c.org_id = excluded.org_id and c.at < excluded.at
        and not (c.allowed is false and c.address is null) -- the customer's own word on every number says more
     returning c.org_id, c.customer_id, c.at

@@ -16,7 +16,7 @@ from libs.common.sending.rows import Candidate, NewSend, SendRow
 
 _COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.account, s.template, s.command, s.state, s.due_at, s.expires_at, s.created_at,
        s.blocks_until, s.tries, s.resends, s.claim_id, s.claimed_at, s.lease_until, s.unknown_since, s.outcome, s.link_hash, s.text_hash,
-       s.settled_at, s.told"""
+       s.settled_at, s.published"""
 
 _STORE = """
 insert into sends (org_id, message_id, attempt, conversation_id, sequence, account, template, command, provider, created_at, due_at, expires_at)
@@ -165,12 +165,12 @@ _WRITE = """
 update sends s
    set state = u.state, due_at = u.due_at, blocks_until = u.blocks_until, tries = u.tries, resends = u.resends, claim_id = u.claim_id,
        claimed_at = u.claimed_at, lease_until = u.lease_until, unknown_since = u.unknown_since, outcome = u.outcome,
-       link_hash = u.link_hash, text_hash = u.text_hash, settled_at = u.settled_at, told = u.told
+       link_hash = u.link_hash, text_hash = u.text_hash, settled_at = u.settled_at, published = u.published
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::int[],
               $10::int[], $11::uuid[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::jsonb[], $16::bytea[],
               $17::bytea[], $18::timestamptz[], $19::bool[])
     as u (org_id, message_id, attempt, was, held_by, state, due_at, blocks_until, tries, resends, claim_id,
-          claimed_at, lease_until, unknown_since, outcome, link_hash, text_hash, settled_at, told)
+          claimed_at, lease_until, unknown_since, outcome, link_hash, text_hash, settled_at, published)
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
    and s.state = u.was and s.claim_id is not distinct from u.held_by
 returning s.org_id, s.message_id, s.attempt, s.conversation_id
@@ -215,13 +215,13 @@ _TAKE_UNTOLD = f"""
 with due as materialized (
     select t.org_id, t.message_id, t.attempt
       from sends t
-     where t.provider = $1 and t.settled_at is not null and not t.told and (t.telling_until is null or t.telling_until <= $2)
+     where t.provider = $1 and t.settled_at is not null and not t.published and (t.publishing_until is null or t.publishing_until <= $2)
      order by t.settled_at
      limit $3
        for update skip locked
 )
 update sends s
-   set telling_until = $4
+   set publishing_until = $4
   from due
  where s.org_id = due.org_id and s.message_id = due.message_id and s.attempt = due.attempt
 returning {_COLUMNS}
@@ -229,16 +229,16 @@ returning {_COLUMNS}
 
 _KEEP_NEWS = """
 update sends s
-   set told = false, telling_until = $5, outcome = coalesce(s.outcome, '{}'::jsonb) || u.news
+   set published = false, publishing_until = $5, outcome = coalesce(s.outcome, '{}'::jsonb) || u.news
   from unnest($1::text[], $2::uuid[], $3::int[], $4::jsonb[]) as u (org_id, message_id, attempt, news)
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
 """
 
 _MARK_TOLD = """
 update sends s
-   set told = true
+   set published = true
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
- where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt and not s.told
+ where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt and not s.published
 """
 
 
@@ -312,7 +312,7 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> d
         (
             *(b.org_id, b.message_id, b.attempt, b.state, b.claim_id),
             *(a.state, a.due_at, a.blocks_until, a.tries, a.resends, a.claim_id, a.claimed_at, a.lease_until),
-            *(a.unknown_since, a.outcome, a.link_hash, a.text_hash, a.settled_at, a.told),
+            *(a.unknown_since, a.outcome, a.link_hash, a.text_hash, a.settled_at, a.published),
         )
         for b, a in sorted(changes, key=lambda change: change[0].key)
     ]

@@ -62,7 +62,7 @@ class SendRow:
     link_hash: bytes | None = None
     text_hash: bytes | None = None
     settled_at: datetime | None = None
-    told: bool = False
+    published: bool = False
 
     @property
     def key(self) -> Key:

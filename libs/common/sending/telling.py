@@ -1,7 +1,7 @@
 """What became of sends is told once it is committed, and recorded as told once Kafka has it.
 
 Nothing here may hold up a send: what cannot be told now is told later by the sweeper, from the rows. Who tells a row has it alone for a while
-(``telling_until``): whoever settled it, then whoever takes it; so that replicas do not repeat each other.
+(``publishing_until``): whoever settled it, then whoever takes it; so that replicas do not repeat each other.
 """
 
 import asyncio

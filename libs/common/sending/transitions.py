@@ -230,7 +230,7 @@ def settle(row: SendRow, final: Final, now: datetime) -> Step:
             state, noted = "failed", {"answer": "refused", "code": final.code, "reason": final.reason}
         case _:
             state, noted = "accepted", {"answer": "accepted"}
-    return Step(row, replace(row, state=state, outcome=noted, settled_at=now, told=True), final)
+    return Step(row, replace(row, state=state, outcome=noted, settled_at=now, published=True), final)
 
 
 def pauses_after(

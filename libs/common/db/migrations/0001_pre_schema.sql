@@ -129,10 +129,10 @@ create table consents (
     source      text,                                       -- 'whatsapp' or 'sms'; null: the directory
     cause       text,                                       -- how the customer said it
     lifts       boolean,                                    -- whether a typed START gives it back
-    told        boolean     not null default true,          -- false: consent.changed.v1 is still to be published
+    published   boolean     not null default true,          -- false: consent.changed.v1 is still to be published
     primary key (customer_id, category)
 );
-create index consents_untold on consents (at) where not told;
+create index consents_unpublished on consents (at) where not published;
 
 -- What a provider said about an address, on either channel: the next intent does not buy the same failure.
 -- A line may be known under several spellings. Each spelling is a row, so that any of them finds it by the key.
@@ -471,8 +471,8 @@ create table sends (
     link_hash       bytea,                                  -- of a bridge: keyed hash of the code of the latest send
     text_hash       bytea,                                  -- of an SMS: HMAC of its latest text, finds it in the list
     settled_at      timestamptz,
-    told            boolean     not null default false,     -- settled, and its events are published
-    telling_until   timestamptz,                            -- the process that publishes its events has it until then
+    published       boolean     not null default false,     -- settled, and its events are published
+    publishing_until timestamptz,                              -- the process that publishes its events has it until then
     created_at      timestamptz not null,
     primary key (org_id, message_id, attempt)
 );
@@ -486,7 +486,7 @@ create index sends_overdue on sends (provider, expires_at) where state = 'pendin
 create index sends_in_flight on sends (provider, lease_until) where state = 'claimed';
 create index sends_unknown on sends (provider, due_at) where state = 'unknown';
 create index sends_unsettled on sends (conversation_id, sequence) where state in ('pending', 'claimed', 'unknown');
-create index sends_untold on sends (provider, settled_at) where settled_at is not null and not told;
+create index sends_unpublished on sends (provider, settled_at) where settled_at is not null and not published;
 
 create table charges (
     org_id          text        not null,
