@@ -1,0 +1,109 @@
+"""The wheel without extras runs every command of production: nothing that they import comes with ``local`` or ``dev``."""
+
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator, Sequence
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from packaging.requirements import Requirement
+
+from deploy.cli.command import SERVICES, main
+from tests.support import databases
+from tests.support.command import PATIENCE_SECONDS, environment
+from tests.support.sandbox import ROOT
+
+GARAGE = """
+orgs:
+  - {org_id: acme, name: AcmeMotors, numbers: [{phone_number_id: "106400000000001", waba_id: "206400000000001", display_number: "+447700900123"}]}
+"""
+
+
+def needed(requires: Sequence[str], extras: frozenset[str] = frozenset()) -> dict[str, Distribution]:
+    """The distributions, by name, that satisfy these requirements with these extras, from the environment of the tests."""
+    found: dict[str, Distribution] = {}
+    for requirement in map(Requirement, requires):
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in extras | {""}):
+            own = distribution(requirement.name)
+            more = needed(own.requires or (), frozenset(requirement.extras))
+            found |= {requirement.name.lower(): own} | more
+    return found
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``transom`` of the wheel in an environment of its own, beside what the wheel requires and nothing else."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "venv", symlinks=True)
+    python = folder / "venv/bin/python"
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--offline", "--no-deps", "--python", str(python), str(wheel)]
+    subprocess.run(uv, check=True, capture_output=True)
+    (site,) = folder.glob("venv/lib/python*/site-packages")
+    (transom,) = Distribution.discover(name="transom", path=[str(site)])
+    required = folder / "required"
+    required.mkdir()
+    for path in {path for one in needed(transom.requires or ()).values() for path in top_level(one)}:
+        (required / path.name).symlink_to(path)
+    (site / "required.pth").write_text(f"{required}\n")
+    return folder / "venv/bin/transom"
+
+
+def top_level(installed: Distribution) -> Iterator[Path]:
+    """What it has put into ``site-packages``."""
+    for name in {path.parts[0] for path in installed.files or ()} - {".."}:
+        yield Path(str(installed.locate_file(name)))
+
+
+def run(command: Path, *words: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [command, *words], cwd=command.parent, env=environment(**settings), capture_output=True, text=True,
+        timeout=PATIENCE_SECONDS, check=False,
+    )  # fmt: skip
+
+
+def test_every_command_explains_itself(command: Path) -> None:
+    names = sorted(main.commands)
+    program = (
+        f"from deploy.cli import main\nfor name in {names}: main([name, '--help'], 'transom', standalone_mode=False)"
+    )
+    python = [str(command.with_name("python")), "-c", program]
+    helped = subprocess.run(python, cwd=command.parent, capture_output=True, text=True, check=True)
+    assert [line.split()[2] for line in helped.stdout.splitlines() if line.startswith("Usage: transom ")] == names
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_every_service_starts_as_far_as_its_settings(command: Path, service: str) -> None:
+    ended = run(command, "run", service)
+    assert ended.returncode == 2
+    assert "TRANSOM_" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+async def test_the_commands_of_production_work_on_real_servers(
+    command: Path, postgres_dsn: str, kafka_bootstrap: str, topic_prefix: str, kafka_admin: AIOKafkaAdminClient
+) -> None:
+    dsn = await databases.make_database(postgres_dsn, "template0")
+    file = command.with_name("garage.yaml")
+    file.write_text(GARAGE)
+    settings = {"POSTGRES_DSN": dsn, "KAFKA_BOOTSTRAP": kafka_bootstrap, "TOPIC_PREFIX": topic_prefix}
+    try:
+        assert run(command, "migrate", **settings).stdout.endswith("the schema is up to date\n")
+        assert f"created {topic_prefix}webhooks.v1" in run(command, "topics", **settings).stdout
+        assert run(command, "topics", "--acls", **settings).returncode == 0
+        assert run(command, "load", str(file), **settings).stdout.startswith("loaded 1 orgs, 1 numbers")
+        assert "0 letters read" in run(command, "replay", "--dlq", **settings).stdout
+        explained = run(command, "explain", "00000000-0000-4000-8000-000000000000", **settings)
+        assert (explained.returncode, explained.stderr.startswith("transom: no intent 0")) == (2, True)
+    finally:
+        await databases.drop_database(postgres_dsn, dsn)
+
+
+def test_the_system_on_one_machine_names_the_extra_that_it_needs(command: Path) -> None:
+    ended = run(command, "up")
+    assert (ended.returncode, "pip install 'transom[local]'" in ended.stderr) == (2, True)
