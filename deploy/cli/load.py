@@ -4,13 +4,14 @@ import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from deploy.cli import queries
 from deploy.cli.load_format import Loaded, read
 from deploy.cli.one_machine import SANDBOX_URL, register
 from libs.common.db.pool import Connection, open_pool
 from libs.common.db.schema import require_schema
+from libs.common.directory import changes, templates
+from libs.common.directory.templates import Template
 from libs.common.events.directory import (
     ConsentChanged,
     CustomerUpserted,
@@ -19,10 +20,9 @@ from libs.common.events.directory import (
     OrgCredit,
     OrgUpserted,
 )
-from libs.common.sanitize import sanitize
 from libs.common.settings import PostgresSettings
 from libs.common.settings import load as load_settings
-from services.ingest import directory
+from libs.common.sanitize import sanitize
 
 Place = tuple[str | int, ...]
 COMMAND_SECONDS = 60.0  # a file may hold a whole platform; nobody waits behind it
@@ -57,9 +57,9 @@ async def load_into(dsn: str, path: Path) -> str:
 
 async def _apply(db: Connection, loaded: Loaded, now: datetime) -> None:
     told = list(_changes(loaded, now))
-    for refused in await directory.apply(db, [change for _, change in told]):
+    for refused in await changes.apply(db, [change for _, change in told]):
         raise loaded.fault(told[refused.index][0], refused.detail)
-    await queries.upsert_templates(db, list(_templates(loaded, now)))
+    await templates.upsert(db, list(_templates(loaded, now)))
     await queries.upsert_rates(
         db,
         [
@@ -69,15 +69,23 @@ async def _apply(db: Connection, loaded: Loaded, now: datetime) -> None:
     )
 
 
-def _templates(loaded: Loaded, now: datetime) -> Iterator[tuple[Any, ...]]:
-    """The templates as rows of ``upsert_templates``: an organisation has its templates in each of its WABAs."""
+def _templates(loaded: Loaded, now: datetime) -> Iterator[Template]:
+    """An organisation has its templates in each of its WABAs."""
     for org in loaded.content.orgs:
         for waba_id in sorted({number.waba_id for number in org.numbers}):
             for template in org.templates:
-                yield (
-                    *(org.org_id, waba_id, template.name, template.language),
-                    *(template.category, template.parameter_format, template.status),
-                    *(sanitize(template.body), sanitize(template.header), sanitize(template.buttons), now),
+                yield Template(
+                    org_id=org.org_id,
+                    waba_id=waba_id,
+                    name=template.name,
+                    language=template.language,
+                    category=template.category,
+                    parameter_format=template.parameter_format,
+                    status=template.status,
+                    body=sanitize(template.body),
+                    header=sanitize(template.header),
+                    buttons=sanitize(template.buttons),
+                    now=now,
                 )
 
 

@@ -71,26 +71,6 @@ async def charges_of(db: Connection, org_id: str, message_ids: Sequence[UUID]) -
     return await db.fetch(_CHARGES, org_id, list(message_ids))
 
 
-_UPSERT_TEMPLATES = """
-insert into templates (org_id, waba_id, name, language, category, parameter_format, status, body, header, buttons, updated_at,
-                            status_at, category_at)
-select u.*, u.now, u.now
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-              $9::jsonb[], $10::jsonb[], $11::timestamptz[])
-    as u (org_id, waba_id, name, language, category, parameter_format, status, body, header, buttons, now)
-on conflict (org_id, waba_id, name, language) do update
-   set category = excluded.category, parameter_format = excluded.parameter_format, status = excluded.status, body = excluded.body,
-       header = excluded.header, buttons = excluded.buttons, updated_at = excluded.updated_at,
-       status_at = excluded.status_at, category_at = excluded.category_at, stale_since = null, stale_code = null
-"""
-
-
-async def upsert_templates(db: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Org, WABA, name, language, category, parameter format, status, body, header, buttons, now. Each (org, WABA, name, language) once."""
-    if rows:
-        await db.execute(_UPSERT_TEMPLATES, *_columns(rows))
-
-
 _UPSERT_RATES = """
 insert into rate_card (valid_from, channel, category, country, currency, price)
 select * from unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::numeric[])

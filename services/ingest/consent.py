@@ -12,7 +12,7 @@ from libs.common import metrics
 from libs.common.db.locks import try_alone
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory import consents
-from libs.common.directory.consents import KEYWORD, Person, Word
+from libs.common.directory.consents import KEYWORD, ConsentGiver, SaidConsent
 from libs.common.events.topics import DIRECTORY_CHANGES
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
@@ -32,10 +32,10 @@ def has_keyword(entries: Iterable[Entry]) -> bool:
 
 async def hear_keywords(db: Connection, entries: Sequence[Entry], standing: Sequence[Standing]) -> None:
     """Store what the keywords among these messages ask for. Call inside the transaction that stores the messages."""
-    await consents.hear(
+    await consents.store_said(
         db,
         [
-            Word(entry.org_id, one.customer_id, "marketing", keyword == "start", entry.at, "whatsapp", KEYWORD)
+            SaidConsent(entry.org_id, one.customer_id, "marketing", keyword == "start", entry.at, "whatsapp", KEYWORD)
             for entry, one in zip(entries, standing, strict=True)
             if entry.content is not None and (keyword := entry.content.get("keyword")) is not None
         ],
@@ -44,13 +44,13 @@ async def hear_keywords(db: Connection, entries: Sequence[Entry], standing: Sequ
 
 async def hear_preferences(pool: Pool, preferences: Sequence[CustomerPreference]) -> None:
     """Store what customers switched."""
-    people = [Person(p.phone_number_id, *p.sender.ids, p.at) for p in preferences]
+    people = [ConsentGiver(p.phone_number_id, *p.sender.ids, p.at) for p in preferences]
     async with pool.acquire() as db, db.transaction():
-        known = await consents.holders(db, people)
-        await consents.hear(
+        known = await consents.find_givers(db, people)
+        await consents.store_said(
             db,
             [
-                Word(*whose, "marketing", preference.marketing, preference.at, "whatsapp", "preferences")
+                SaidConsent(*whose, "marketing", preference.marketing, preference.at, "whatsapp", "preferences")
                 for whose, preference in zip(known, preferences, strict=True)
                 if whose is not None
             ],
@@ -64,11 +64,11 @@ async def tell(pool: Pool, producer: Producer) -> None:
     async with pool.acquire() as db, db.transaction():
         if not await try_alone(db, "consents.tell"):
             return  # another replica is at it
-        changes = await consents.untold(db, _AT_ONCE)
+        changes = await consents.unpublished(db, _AT_ONCE)
         await producer.publish(
             [Record(DIRECTORY_CHANGES, change.org_id.encode(), change.encode()) for change in changes]
         )
-        await consents.mark_told(db, changes)
+        await consents.mark_published(db, changes)
     for change in changes:
         log.info(
             "consent.told",

@@ -14,7 +14,7 @@ from libs.common.accounts.cover_queries import forget_edges, forget_refusals, fo
 from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
-from libs.common.directory.address_marks import forget_marks
+from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import forget_notices
 from libs.common.events.topics import OUTBOUND_INTENTS
 from libs.common.kafka.parked_queries import forget_parked
@@ -36,7 +36,7 @@ async def forget(pool: Pool, now: Clock) -> None:
     await _forget(pool, forget_nameless, now() - NAMELESS_KEPT)
     await _forget(pool, forget_notices, now() - KEPT)
     await _forget(pool, forget_links, now() - LINKS_KEPT)
-    await _forget(pool, forget_marks, now() - MARKS_KEPT)
+    await _forget(pool, purge_marks, now() - MARKS_KEPT)
     await _forget(pool, forget_parked, now() - OUTBOUND_INTENTS.dlq.retention)
     for some in (forget_edges, forget_refusals, forget_resends):
         await _forget(pool, some, now() - KEPT)

@@ -21,7 +21,7 @@ from libs.common.kafka.records import Received, Reject
 from libs.common.logging import get_logger
 from libs.common.tally import Tally, Told
 from services.ingest import queries
-from services.ingest.template_news import TemplateNews
+from libs.common.directory.reports import TemplateNews
 from services.ingest.understood import (
     CustomerCall,
     CustomerMessage,

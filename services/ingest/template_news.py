@@ -6,7 +6,9 @@ here changes nothing, because Meta invents new ones.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+from libs.common.directory.reports import TemplateNews
 
 STATUS = "message_template_status_update"
 CATEGORY = "template_category_update"
@@ -19,17 +21,6 @@ _NOT_SENDABLE = frozenset(
     }
 )  # FLAGGED is a warning: the template can be used
 _CATEGORIES = frozenset({"UTILITY", "MARKETING", "AUTHENTICATION"})
-
-
-class TemplateNews(NamedTuple):
-    """What Meta says of a template of this account: its status or its category from ``at`` on, in upper case."""
-
-    waba_id: str
-    name: str
-    language: str
-    kind: Literal["status", "category"]
-    word: str
-    at: datetime
 
 
 def read(waba_id: str | None, field: str, item: Mapping[str, Any], received_at: datetime) -> TemplateNews | None:

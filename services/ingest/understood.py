@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from libs.common.thread.statuses import ProviderStatus
-from services.ingest.template_news import TemplateNews
+from libs.common.directory.reports import TemplateNews
 
 
 class Sender(NamedTuple):

@@ -16,7 +16,9 @@ import orjson
 from libs.common import metrics
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
-from libs.common.directory.address_marks import Sign, clear
+from libs.common.directory import changes, templates
+from libs.common.directory.address_marks import clear
+from libs.common.directory.reports import SignOfLife, TemplateNews
 from libs.common.errors import Transient
 from libs.common.events.directory import DirectoryChange
 from libs.common.events.inbound import InboundMessage
@@ -28,18 +30,15 @@ from libs.common.thread.statuses import Effects, receive_statuses
 from libs.common.window import Window
 from services.ingest import (
     consent,
-    directory,
     groups,
     identify,
     queries,
     recipients,
     sender_ids,
-    templates,
     translate,
 )
 from services.ingest.identify import Changed, Place, Wanted
 from services.ingest.numbers import Gate
-from services.ingest.template_news import TemplateNews
 from services.ingest.understood import (
     CustomerCall,
     CustomerMessage,
@@ -88,7 +87,9 @@ async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list
         told += await _store(await _placed(items, deps), deps)
     if preferences := [one.value for one in ours if isinstance(one.value, CustomerPreference)]:
         await consent.hear_preferences(deps.pool, preferences)
-    await templates.hear(deps.pool, [one.value for one in ours if isinstance(one.value, TemplateNews)])
+    if news := [one.value for one in ours if isinstance(one.value, TemplateNews)]:
+        async with deps.pool.acquire() as db, db.transaction():
+            await templates.record_news(db, news)
     told += await groups.store(deps.pool, group, deps.now())
     if statuses:
         told += _tell(await _apply(statuses, deps))
@@ -178,10 +179,10 @@ async def _store(items: Sequence[tuple[_Item, Place]], deps: Deps) -> list[Recor
     return told
 
 
-def _signs(items: Iterable[tuple[_Item, Place]]) -> list[Sign]:
+def _signs(items: Iterable[tuple[_Item, Place]]) -> list[SignOfLife]:
     """Whoever writes or calls can be reached where they wrote from."""
     return [
-        Sign(place.org_id, "whatsapp", address, item.did.at)
+        SignOfLife(place.org_id, "whatsapp", address, item.did.at)
         for item, place in items
         if item.did is not None
         for address in item.did.sender.ids
@@ -313,7 +314,7 @@ def _tell(effects: Effects) -> list[Record]:
 async def on_changes(batch: Sequence[Received[DirectoryChange]], deps: Deps) -> list[Reject]:
     """Apply the directory's changes. Returns those that nobody could apply."""
     async with deps.pool.acquire() as db, db.transaction():
-        refused = await directory.apply(db, [received.value for received in batch])
+        refused = await changes.apply(db, [received.value for received in batch])
     lost = {one.index: one for one in refused}
     for index, received in enumerate(batch):
         if index not in lost:

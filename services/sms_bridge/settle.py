@@ -22,9 +22,9 @@ from libs.common.bridge.link_codes import MASKED_CODE
 from libs.common.bridge.slot import Slot
 from libs.common.countries import country_of
 from libs.common.db.pool import Connection
-from libs.common.directory.address_marks import MarkSource
+from libs.common.directory.address_marks import record_unreached
 from libs.common.directory.conversations import stay
-from libs.common.directory.recipient_faults import Unreached, remember
+from libs.common.directory.reports import MarkSource, Unreached
 from libs.common.events.outbound import OutboundRefused
 from libs.common.faults import RecipientFault
 from libs.common.gsm7 import economical, segments
@@ -97,7 +97,7 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, term
     released = await slot_queries.release(db, after.back)
     freed = [slot for slot in released if slot in set(after.retry)]
     silenced = await slot_queries.newest_silenced(db, freed)
-    await remember(db, unreached)
+    await record_unreached(db, unreached)
     await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 
     for update in [*effects.updates, *updates]:

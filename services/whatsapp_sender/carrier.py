@@ -12,9 +12,9 @@ from libs.common.accounts.rows import Key, ProviderName
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory import templates
 from libs.common.directory.addressing import Address
-from libs.common.directory.consents import Stopped, refused_marketing
-from libs.common.directory.recipient_faults import Unreached, remember
-from libs.common.directory.template_failures import Told, keep_told
+from libs.common.directory.address_marks import record_unreached
+from libs.common.directory.consents import refuse_marketing
+from libs.common.directory.reports import MarketingStopped, SentTemplate, TemplateFailure, Unreached
 from libs.common.errors import Transient
 from libs.common.events.content import OutContent
 from libs.common.events.outbound import Channel, OutboundRefused, WhatsappCommand
@@ -117,7 +117,7 @@ class WhatsappCarrier:
                 db, [(row.org_id, row.conversation_id, self._refused_at[row.key]) for row, _ in returned if row.key in self._refused_at]
             )  # fmt: skip
         stopped = [s.row for s in settled if _stops_marketing(s)]
-        await refused_marketing(db, [Stopped(row.org_id, row.conversation_id, now) for row in stopped])
+        await refuse_marketing(db, [MarketingStopped(row.org_id, row.conversation_id, now) for row in stopped])
         if returned:
             await self._tell_others(db, [(row, f.code) for row, f in returned if f.code is not None], now)
         return _news([s.row for s in settled], effects)
@@ -125,8 +125,8 @@ class WhatsappCarrier:
     async def _tell_others(self, db: Connection, told: Sequence[tuple[SendRow, str]], now: datetime) -> None:
         """What Meta's answers say about addresses and templates: others need not find it out again."""
         unreached: list[Unreached] = []
-        gone: list[Told] = []
-        stale: list[Told] = []
+        gone: list[TemplateFailure] = []
+        stale: list[TemplateFailure] = []
         for row, code in told:
             used, address = _used(row), _address(row)
             match fault_of(code):
@@ -139,8 +139,8 @@ class WhatsappCarrier:
                     stale.append((used, code, now))
                 case _:
                     pass
-        await remember(db, unreached)
-        await keep_told(db, gone, stale)
+        await record_unreached(db, unreached)
+        await templates.record_failures(db, gone, stale)
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
         """A message that was accepted after its claim was lost: ``evidence`` finds its id."""
@@ -220,10 +220,10 @@ def _address(row: SendRow) -> Address:
     return Address(row.command.get("to"), row.command.get("recipient"))
 
 
-def _used(row: SendRow) -> templates.Used | None:
+def _used(row: SendRow) -> SentTemplate | None:
     """The template that was sent; None of a free-form message."""
     name, language = queries.template_of(row)
-    return None if name is None or language is None else templates.Used(row.org_id, row.account, name, language)
+    return None if name is None or language is None else SentTemplate(row.org_id, row.account, name, language)
 
 
 def _ids(settled: Settled) -> list[ProviderId]:

@@ -9,16 +9,8 @@ import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import Connection, open_pool
-from libs.common.directory.address_marks import (
-    SMS_MARKS,
-    WHATSAPP_MARKS,
-    Mark,
-    MarkReason,
-    Sign,
-    clear,
-    forget_marks,
-    mark,
-)
+from libs.common.directory.address_marks import SMS_MARKS, WHATSAPP_MARKS, clear, mark, purge_marks
+from libs.common.directory.reports import Mark, MarkReason, SignOfLife
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
@@ -66,15 +58,15 @@ async def test_of_two_marks_of_one_kind_the_later_said_counts_in_any_order(db: C
 @pytest.mark.parametrize(
     ("sign", "left"),
     [
-        (Sign("acme", "sms", PHONE, T0), ["whatsapp unreachable", "sms sms_opted_out"]),
-        (Sign("acme", "whatsapp", PHONE, T0), ["sms no_phone", "sms sms_opted_out"]),
-        (Sign("acme", "whatsapp", PHONE[1:], T0), ["sms no_phone", "sms sms_opted_out"]),
-        (Sign("acme", "sms", PHONE, T0 - SECOND), None),
-        (Sign("acme", "sms", OTHER, T0), None),
-        (Sign("other", "sms", PHONE, T0), None),
+        (SignOfLife("acme", "sms", PHONE, T0), ["whatsapp unreachable", "sms sms_opted_out"]),
+        (SignOfLife("acme", "whatsapp", PHONE, T0), ["sms no_phone", "sms sms_opted_out"]),
+        (SignOfLife("acme", "whatsapp", PHONE[1:], T0), ["sms no_phone", "sms sms_opted_out"]),
+        (SignOfLife("acme", "sms", PHONE, T0 - SECOND), None),
+        (SignOfLife("acme", "sms", OTHER, T0), None),
+        (SignOfLife("other", "sms", PHONE, T0), None),
     ],
 )
-async def test_a_sign_of_life_ends_what_it_disproves(db: Connection, sign: Sign, left: list[str] | None) -> None:
+async def test_a_sign_of_life_ends_what_it_disproves(db: Connection, sign: SignOfLife, left: list[str] | None) -> None:
     every = [a_mark(reason) for reason in ("no_phone", "sms_opted_out", "unreachable")]
     await mark(db, [*every, a_mark("unreachable", channel="whatsapp")])
     before = await marks(db)
@@ -86,7 +78,7 @@ async def test_a_sign_of_life_ends_what_it_disproves(db: Connection, sign: Sign,
 
 async def test_a_sign_of_life_in_the_second_of_the_mark_came_after_it(db: Connection) -> None:
     await mark(db, [a_mark("unreachable", channel="whatsapp", at=T0 + 0.7 * SECOND)])
-    await clear(db, [Sign("acme", "whatsapp", PHONE, T0)])  # Meta's clock shows no fractions
+    await clear(db, [SignOfLife("acme", "whatsapp", PHONE, T0)])  # Meta's clock shows no fractions
     assert await marks(db) == []
 
 
@@ -106,14 +98,14 @@ async def test_a_line_is_marked_and_cleared_under_all_its_spellings(db: Connecti
     with_nine, without = "+5511987654321", "+551187654321"
     await mark(db, [a_mark(address=without)])
     assert (await standing(db, phone=with_nine))[0] == T0 + 30 * DAY
-    await clear(db, [Sign("acme", "sms", with_nine[1:], T0)])
+    await clear(db, [SignOfLife("acme", "sms", with_nine[1:], T0)])
     assert await marks(db) == []
 
 
 async def test_what_is_over_is_forgotten_a_little_at_a_time(db: Connection) -> None:
     await mark(db, [a_mark(address=f"+44770090{n:04}", until=T0 + DAY) for n in range(3)])
     await mark(db, [a_mark(until=T0 + DAY + SECOND)])
-    assert [await forget_marks(db, T0 + DAY, 2) for _ in range(3)] == [2, 1, 0]
+    assert [await purge_marks(db, T0 + DAY, 2) for _ in range(3)] == [2, 1, 0]
     assert await marks(db) == [("sms", PHONE, "no_phone")]
 
 

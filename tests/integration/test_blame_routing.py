@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from libs.common.directory.address_marks import Mark, Sign, clear, mark
+from libs.common.directory.address_marks import clear, mark
+from libs.common.directory.reports import Mark, SignOfLife
 from libs.common.events.outbound import SmsCommand, WhatsappCommand
 from services.router.decide import decide
 from services.router.record import unpack
@@ -84,7 +85,7 @@ async def test_a_mark_ends_with_a_sign_of_life_with_another_number_and_with_days
     await stored(router, alive)
     await unreachable(router, alive)
     async with router.pool.acquire() as db:
-        await clear(db, [Sign(alive.org_id, "whatsapp", alive.phone or "", NOW)])
+        await clear(db, [SignOfLife(alive.org_id, "whatsapp", alive.phone or "", NOW)])
     assert ways(await router.decide(alive.intent())) == [(1, "session", "window_open")]
 
 

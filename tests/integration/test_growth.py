@@ -12,7 +12,7 @@ from libs.common.accounts import cover_queries as cover
 from libs.common.accounts import pauses
 from libs.common.db.pool import Pool, open_pool
 from libs.common.directory import consents, conversations
-from libs.common.directory.address_marks import forget_marks
+from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.conversations import Strange
 from libs.common.directory.identity_queries import forget_notices
 from libs.common.directory.merge import Merge, merge_customers
@@ -194,14 +194,14 @@ WORKS: dict[str, Work] = {
     "early statuses": _statuses,
     "reconcile": _reconciled,
     "cover": _covered,
-    "consents": lambda db: consents.untold(db, TAKEN),
+    "consents": lambda db: consents.unpublished(db, TAKEN),
     "unheard": lambda db: sms_queries.take_unheard(db, "AC1", now(), TAKEN),
     "merges": lambda db: move_some(db, TAKEN),
     "forget early statuses": lambda db: forget_early(db, now() - DAY, TAKEN),
     "forget nameless statuses": lambda db: forget_nameless(db, now() - DAY, TAKEN),
     "forget notices": lambda db: forget_notices(db, now() - DAY, TAKEN),
     "forget links": lambda db: forget_links(db, now() - DAY, TAKEN),
-    "forget marks": lambda db: forget_marks(db, now() - DAY, TAKEN),
+    "forget marks": lambda db: purge_marks(db, now() - DAY, TAKEN),
     "forget parked records": lambda db: parked.forget_parked(db, now() - DAY, TAKEN),
     "forget edges": lambda db: cover.forget_edges(db, now() - DAY, TAKEN),
     "forget refusals": lambda db: cover.forget_refusals(db, now() - DAY, TAKEN),

@@ -23,7 +23,8 @@ from libs.common.events.directory import (
     OrgUpserted,
 )
 from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES
-from services.ingest import directory, queries
+from libs.common.directory import changes as directory_changes
+from services.ingest import queries
 from services.ingest.understood import Sender
 from tests.support.databases import somebody_waits
 from tests.support.ingest import ORG, Ingest, now, tell_org
@@ -45,7 +46,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 async def apply(pool: Pool, *changes: DirectoryChange) -> list[tuple[int, str]]:
     async with pool.acquire() as db, db.transaction():
-        return [(refused.index, refused.reason) for refused in await directory.apply(db, changes)]
+        return [(refused.index, refused.reason) for refused in await directory_changes.apply(db, changes)]
 
 
 async def rows(pool: Pool, query: str, *values: Any) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from libs.common.events.directory import (
     OrgCredit,
     OrgUpserted,
 )
-from services.ingest import directory
+from libs.common.directory.changes import apply
 from tests.support.examples import examples
 from tests.support.ingest import ORG, tell_org
 
@@ -109,7 +109,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
                 PHONES[0].lstrip("+"),
             )  # fmt: skip -- one row
             earlier = CustomerUpserted(org_id=ORG, at=AT, customer_id=EARLIER, name="E", phone=PHONES[1])
-            assert await directory.apply(db, [earlier]) == []
+            assert await apply(db, [earlier]) == []
         yield pool
 
 
@@ -122,7 +122,7 @@ async def outcome(pool: Pool, batches: Sequence[Sequence[DirectoryChange]]) -> l
         try:
             for number, batch in enumerate(batches):
                 before = sum(len(earlier) for earlier in batches[:number])
-                refused += [(before + one.index, one.reason) for one in await directory.apply(db, batch)]
+                refused += [(before + one.index, one.reason) for one in await apply(db, batch)]
             return [sorted(refused), *[await rows(db, table) for table in TABLES]]
         finally:
             await trying.rollback()
@@ -163,7 +163,7 @@ async def test_one_batch_and_one_change_after_the_other_have_the_same_outcome(po
 async def test_a_name_without_a_phone_leaves_the_phone_of_the_same_batch(pool: Pool) -> None:
     changes = [a_change(kim(1, name="Kim", phone=PHONES[2])), a_change(kim(2, name="Kim B"))]
     async with pool.acquire() as db, db.transaction():
-        assert await directory.apply(db, changes) == []
+        assert await apply(db, changes) == []
         stands = await db.fetchrow("select name, phone from customers where customer_id = $1", KIM)
     assert stands is not None
     assert tuple(stands) == ("Kim B", PHONES[2])
@@ -172,7 +172,7 @@ async def test_a_name_without_a_phone_leaves_the_phone_of_the_same_batch(pool: P
 async def test_whoever_claims_a_new_customer_first_has_it_and_the_other_hears_why(pool: Pool) -> None:
     changes = [a_change(kim(org_id="other", name="Kim")), a_change(kim(9, name="Thief"))]
     async with pool.acquire() as db, db.transaction():
-        refused = await directory.apply(db, changes)
+        refused = await apply(db, changes)
         stands = await db.fetchrow("select org_id, name from customers where customer_id = $1", KIM)
     assert [(one.index, one.reason) for one in refused] == [(1, "customer_of_another_org")]
     assert stands is not None
@@ -181,6 +181,6 @@ async def test_whoever_claims_a_new_customer_first_has_it_and_the_other_hears_wh
 
 async def test_a_phone_that_two_new_customers_share_stays_with_the_first(pool: Pool) -> None:
     async with pool.acquire() as db, db.transaction():
-        assert await directory.apply(db, [a_change(pat(phone=PHONES[2])), a_change(kim(phone=PHONES[2]))]) == []
+        assert await apply(db, [a_change(pat(phone=PHONES[2])), a_change(kim(phone=PHONES[2]))]) == []
         owner = await db.fetchval("select customer_id from customer_identities where value = $1", PHONES[2])
     assert owner == PAT

@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.directory import ConsentChanged, CustomerUpserted, DirectoryChange
-from services.ingest import directory, identify, meta, queries
+from libs.common.directory import changes as directory_changes
+from services.ingest import identify, meta, queries
 from services.ingest.identify import Changed, Wanted
 from services.ingest.understand import understand
 from services.ingest.understood import CustomerMessage, IdentityChange, Sender
@@ -67,7 +68,7 @@ async def rows(pool: Pool, query: str, *values: Any) -> list[dict[str, Any]]:
 
 async def apply(pool: Pool, *changes: DirectoryChange) -> list[str]:
     async with pool.acquire() as db, db.transaction():
-        return [refused.reason for refused in await directory.apply(db, changes)]
+        return [refused.reason for refused in await directory_changes.apply(db, changes)]
 
 
 def listed(customer_id: UUID, phone: str | None = f"+{WA_ID}", **more: Any) -> CustomerUpserted:

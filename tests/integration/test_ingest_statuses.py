@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from libs.common.clock import utc_now
 from libs.common.db.pool import Pool, open_pool
-from libs.common.directory.address_marks import Mark, mark
-from libs.common.directory.recipient_faults import Unreached, remember
+from libs.common.directory.address_marks import mark
+from libs.common.directory.reports import Mark, Unreached
+from libs.common.directory.address_marks import record_unreached
 from libs.common.errors import Transient
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED, WEBHOOKS
 from libs.common.faults import RecipientFault
@@ -293,7 +294,7 @@ async def test_a_late_failure_does_not_mark_who_has_written_since(deps: worker.D
             at = utc_now() - timedelta(minutes=minutes)
             fault = RecipientFault("unreachable", DAY)
             late = Unreached(ORG, conversation, "whatsapp", WA_ID, fault, "131026", "status", at)
-            await remember(db, [late])
+            await record_unreached(db, [late])
             assert await db.fetchval("select count(*) from address_marks") == marked
 
 

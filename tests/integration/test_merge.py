@@ -12,7 +12,8 @@ import pytest_asyncio
 from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merge_slices import move_some
-from libs.common.directory.recipient_faults import Unreached, remember
+from libs.common.directory.reports import Unreached
+from libs.common.directory.address_marks import record_unreached
 from libs.common.faults import RecipientFault
 from libs.common.providers import twilio
 from libs.common.thread.messages import lock_messages
@@ -143,7 +144,7 @@ async def test_a_recipient_marked_by_a_status_and_a_merge_of_that_very_customer_
             await refuse_windows(status, [(ORG, conversation_id, stopped.at)])
             task: asyncio.Task[None] = asyncio.create_task(merging())
             await somebody_waits(status)
-            await remember(status, [stopped])
+            await record_unreached(status, [stopped])
         await task
         off = "select customer_id from consents where not allowed"
         assert await status.fetchval(off) == await an_id(status, "customer", WINNER)

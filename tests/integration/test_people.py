@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from libs.common.db.pool import Pool, open_pool
 from libs.common.directory.identities import Binding, bind
 from libs.common.events.directory import CustomerUpserted
-from services.ingest import directory, identify, queries
+from libs.common.directory.changes import apply
+from services.ingest import identify, queries
 from services.ingest.identify import Changed, Wanted
 from services.ingest.understood import Sender
 from tests.support.examples import examples
@@ -172,7 +173,7 @@ class Garage:
                         change = CustomerUpserted(
                             org_id=self.org_id, at=one.at, customer_id=one.customer_id, phone=one.phone
                         )
-                        assert await directory.apply(db, [change]) == []
+                        assert await apply(db, [change]) == []
                     case Reached():
                         binding = Binding(self.org_id, self.number, None, *one.sender.ids, None, one.at, "status")
                         await bind(db, [binding], one.at)

@@ -6,7 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from libs.common.directory.address_marks import Mark, MarkReason, Sign, clear, mark
+from libs.common.directory.address_marks import clear, mark
+from libs.common.directory.reports import Mark, MarkReason, SignOfLife
 from tests.support.router import NOW, Garage, Router, stored
 
 pytestmark = pytest.mark.usefixtures("log_lines")
@@ -130,7 +131,7 @@ async def test_a_sign_of_life_opens_the_way(router: Router) -> None:
     garage = await stored(router, Garage.closed())
     await marked(router, garage, "unreachable")
     async with router.pool.acquire() as db:
-        await clear(db, [Sign(garage.org_id, "whatsapp", phone_of(garage).lstrip("+"), NOW)])
+        await clear(db, [SignOfLife(garage.org_id, "whatsapp", phone_of(garage).lstrip("+"), NOW)])
     assert await answered(router, garage.intent()) == ("bridge", "window_expired")
 
 

@@ -27,7 +27,8 @@ from libs.common.events.topics import (
     Topic,
 )
 from libs.common.service import Service
-from services.ingest import app, directory
+from libs.common.directory.changes import apply
+from services.ingest import app
 from services.ingest.settings import IngestSettings
 from tests.support.topics import OwnTopics
 from tests.support.waiting import DEADLINE_SECONDS
@@ -115,7 +116,7 @@ async def tell_org(
         OrgUpserted(org_id=org_id, at=at, name="Acme Motors", sms_number=sms_number, sms_active=True),
         NumberUpserted(org_id=org_id, at=at, phone_number_id=number, waba_id=WABA, display_number="+447700900123"),
     ]
-    assert await directory.apply(db, changes) == []
+    assert await apply(db, changes) == []
 
 
 def settings(database: str, bootstrap: str, prefix: str, redis_url: str, **more: Any) -> IngestSettings:

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 from libs.common.db.pool import Pool
 from libs.common.directory.identities import Binding, bind
 from libs.common.events.directory import CustomerUpserted, DirectoryChange
-from services.ingest import directory, identify, queries
+from libs.common.directory import changes as changes_of_directory
+from services.ingest import identify, queries
 from services.ingest.identify import Changed, Wanted
 from services.ingest.understood import Sender
 from tests.support.ingest import ORG
@@ -68,7 +69,7 @@ class People:
 
     async def apply(self, *changes: DirectoryChange) -> None:
         async with self.pool.acquire() as db, db.transaction():
-            assert await directory.apply(db, changes) == []
+            assert await changes_of_directory.apply(db, changes) == []
 
     async def is_bound(self, hour: float, **fields: Any) -> None:
         """Graph's answer, a status or a shared card names somebody."""

@@ -11,45 +11,16 @@ Rule 1: a mark is of one address of one organisation. Another number of the same
 Rule 2: every mark has its end (``until``); how long it lasts is said with the fault (``libs.common.providers``).
 Rule 3: whatever is said later than a mark may end it; what happened before it does not. Of two marks of one kind the later said counts.
 Rule 4: one line may be known under several spellings: all are marked and all are cleared, so that any of them finds the mark by its key.
-
-This package is below ``libs.common.db`` and takes connections as they come.
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any
 
-from libs.common.phone import spellings
-
-if TYPE_CHECKING:
-    import asyncpg
-
-MarkChannel = Literal["whatsapp", "sms"]
-MarkReason = Literal["unreachable", "no_phone", "sms_opted_out"]
-MarkSource = Literal["answer", "status", "list"]
-
-
-class Mark(NamedTuple):
-    """``address`` (E.164, a wa_id or a BSUID) cannot be written to on ``channel`` until ``until``; ``code`` is the provider's, said at ``at``."""
-
-    org_id: str
-    channel: MarkChannel
-    address: str
-    reason: MarkReason
-    code: str | None
-    source: MarkSource
-    at: datetime
-    until: datetime
-
-
-class Sign(NamedTuple):
-    """A sign of life on ``channel``: something came from ``address``, or certainly arrived there, at ``at``."""
-
-    org_id: str
-    channel: MarkChannel
-    address: str
-    at: datetime
-
+from libs.common.db.pool import Connection
+from libs.common.directory.conversations import stay
+from libs.common.directory.reports import Mark, SignOfLife, Unreached
+from libs.common.phone import canonical, spellings
 
 _MARK = """
 insert into address_marks as m (org_id, channel, address, reason, code, source, at, until)
@@ -75,7 +46,7 @@ delete from address_marks m using ended e
  where (m.org_id, m.channel, m.address, m.reason) = (e.org_id, e.channel, e.address, e.reason)
 """
 
-_FORGET = """
+_PURGE = """
 delete from address_marks
  where ctid = any (array(select m.ctid from address_marks m where m.until <= $1 order by m.until limit $2 for update skip locked))
 returning 1
@@ -98,7 +69,7 @@ select max(m.until) as unreachable_until, max(m.at) as unreachable_at
 """For a lateral join: whether one of these addresses (E.164 with plus, BSUID; nulls do no harm) is marked for WhatsApp, always one row."""
 
 
-async def mark(db: "asyncpg.Connection[asyncpg.Record]", marks: Iterable[Mark]) -> None:
+async def mark(db: Connection, marks: Iterable[Mark]) -> None:
     """Remember these marks. Idempotent; of two of one kind the later said counts."""
     newest: dict[tuple[str, str, str, str], Mark] = {}
     for one in sorted(marks, key=lambda m: m.at):
@@ -108,7 +79,7 @@ async def mark(db: "asyncpg.Connection[asyncpg.Record]", marks: Iterable[Mark]) 
         await db.execute(_MARK, *_columns([newest[key] for key in sorted(newest)]))
 
 
-async def clear(db: "asyncpg.Connection[asyncpg.Record]", signs: Iterable[Sign]) -> None:
+async def clear(db: Connection, signs: Iterable[SignOfLife]) -> None:
     """End what these signs of life disprove. Idempotent; one statement for any number of them."""
     latest: dict[tuple[str, str, str], datetime] = {}
     for sign in sorted(signs, key=lambda s: s.at):
@@ -118,15 +89,81 @@ async def clear(db: "asyncpg.Connection[asyncpg.Record]", signs: Iterable[Sign])
         await db.execute(_CLEAR, *_columns([(*key, at) for key, at in latest.items()]))
 
 
-async def forget_marks(db: "asyncpg.Connection[asyncpg.Record]", over_since: datetime, limit: int) -> int:
+async def purge_marks(db: Connection, over_since: datetime, limit: int) -> int:
     """Delete up to ``limit`` of the marks that are over; returns how many there were."""
-    return len(await db.fetch(_FORGET, over_since, limit))
+    return len(await db.fetch(_PURGE, over_since, limit))
 
 
 def addresses_of(address: str) -> tuple[str, ...]:
     """Under which addresses a mark of this one stands: every spelling of a line in E.164, a BSUID as it is."""
     digits = address.removeprefix("+")
     return spellings("+" + digits) if digits.isascii() and digits.isdigit() else (address,)
+
+
+# Only of a customer who has the number still: it says nothing of one who has moved on to another. An explicit word given later stands.
+_OPT_OUTS = """
+with told as (
+    select distinct on (k.customer_id) k.org_id, k.customer_id, u.line, u.code, u.at
+      from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+        as u (org_id, conversation_id, address, line, code, at)
+      left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
+      join conversations v on v.org_id = u.org_id and v.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+      join customers k on k.org_id = u.org_id and k.customer_id = v.customer_id and k.phone = u.address
+     order by k.customer_id, u.at desc
+), changed as (
+    insert into consents as c (org_id, customer_id, category, allowed, at, address, source, cause, published)
+    select org_id, customer_id, 'sms', false, at, line, 'sms', 'refusal', false from told
+    on conflict (customer_id, category) do update
+       set allowed = false, at = excluded.at, address = excluded.address, source = excluded.source, cause = excluded.cause, lifts = null, published = false
+     where c.org_id = excluded.org_id and c.at < excluded.at
+       and not (c.allowed is false and c.address is null) -- the customer's own word on every number says more
+    returning c.org_id, c.customer_id, c.at
+)
+insert into audit_log (org_id, customer_id, action, detail, at, source_key)
+select t.org_id, t.customer_id, 'consent',
+       jsonb_build_object('category', 'sms', 'allowed', false, 'source', 'sms_provider', 'code', t.code), t.at,
+       'sms_provider:' || t.customer_id || ':' || t.at
+  from told t join changed c using (org_id, customer_id)
+on conflict (source_key) do nothing
+"""
+
+
+# What is told late may have been disproved before: the customer has written or called since.
+_HEARD_SINCE = """
+select u.n
+  from unnest($1::text[], $2::uuid[], $3::timestamptz[]) with ordinality as u (org_id, conversation_id, at, n)
+  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
+  join conversations v on v.org_id = u.org_id and v.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+ where v.last_customer_at > u.at
+"""
+
+
+async def record_unreached(db: Connection, failures: Iterable[Unreached]) -> None:
+    """Mark the addresses of these failures, and withdraw consent where one was a STOP by SMS. Idempotent.
+
+    Nobody is marked as out of reach who has written or called after that was so.
+    """
+    found = list(failures)
+    doubtful = [one for one in found if one.fault.mark == "unreachable"]
+    if doubtful:
+        asked = _columns([(one.org_id, one.conversation_id, one.at) for one in doubtful])
+        disproved = {id(doubtful[row["n"] - 1]) for row in await db.fetch(_HEARD_SINCE, *asked)}
+        found = [one for one in found if id(one) not in disproved]
+    marks = []
+    outs = []
+    for one in found:
+        reason, lasts = one.fault.mark, one.fault.lasts
+        if reason is None or reason == "marketing_stopped" or lasts is None:
+            continue
+        marks.append(Mark(one.org_id, one.channel, one.address, reason, one.code, one.source, one.at, one.at + lasts))
+        if reason == "sms_opted_out":
+            line = canonical(one.address)
+            outs += [(one.org_id, one.conversation_id, a, line, one.code, one.at) for a in addresses_of(one.address)]
+    if outs:
+        await stay(db, {(one[0], one[1]) for one in outs})
+    await mark(db, marks)
+    if outs:
+        await db.execute(_OPT_OUTS, *_columns(sorted(outs)))
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

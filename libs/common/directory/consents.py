@@ -1,33 +1,29 @@
-"""Consent as customers give and withdraw it on a channel, and as the directory tells it. Every change leaves a line in ``audit_log``.
+"""Consents, as customers give and withdraw them on a channel and as the directory tells them. Every change adds a line to ``audit_log``.
 
-Rule 1: by the time at which it was said; older never overwrites newer. Of two that were said in the same second, "no" counts.
-Rule 2: what a customer says is stored with ``published`` false, and ``tell`` publishes it from there: whoever hears it stores it in its own transaction
-        and is done. Sender and ingest hear of it alike, and a crash in between loses nothing.
+Rule 1: a consent holds by the time at which it was said; an older one never overwrites a newer one. Of two in the same second, "no" counts.
+Rule 2: what a customer says is stored as not published, in the transaction that records where it was said. A task of ingest publishes it
+        from there (``unpublished``). So a sender and ingest store it alike, and a crash in between loses nothing.
 Rule 3: the word START gives back what a typed STOP had taken, and no more: marketing is on again only where it was on before that STOP.
-
-This package is below ``libs.common.db`` and takes connections as they come.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from libs.common.db.pool import Connection
+from libs.common.directory.audit import AuditLine, add_lines
 from libs.common.directory.conversations import stay
+from libs.common.directory.reports import MarketingStopped
 from libs.common.events.directory import ConsentCategory, ConsentChanged
 from libs.common.phone import spellings
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    Db = asyncpg.Connection[asyncpg.Record]
 
 Cause = Literal["keyword", "preferences", "refusal"]
 KEYWORD: Cause = "keyword"
 
 
-class Word(NamedTuple):
-    """What a customer said on ``source``: a channel."""
+class SaidConsent(NamedTuple):
+    """What a customer said on the channel ``source``."""
 
     org_id: str
     customer_id: UUID
@@ -38,7 +34,7 @@ class Word(NamedTuple):
     cause: Cause
 
 
-_HEAR = """
+_STORE_SAID = """
 with said as materialized (
     select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[])
                as u (org_id, customer_id, category, allowed, at, source, cause)
@@ -57,7 +53,7 @@ on conflict (customer_id, category) do update
  where c.org_id = excluded.org_id and (c.at < excluded.at or c.at = excluded.at and c.allowed and not excluded.allowed)
 """
 
-_STANDING = """
+_STORED = """
 select u.place
   from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[]) with ordinality
     as u (org_id, customer_id, category, allowed, at, source, cause, place)
@@ -66,29 +62,29 @@ select u.place
 """
 
 
-async def hear(db: "Db", words: Iterable[Word]) -> None:
-    """Store what was said, with its trail. Idempotent; call inside the transaction that records where it was said."""
-    for turn in _turns(words):
-        columns = _columns(turn)
-        await db.execute(_HEAR, *columns)
-        standing = [turn[row[0] - 1] for row in await db.fetch(_STANDING, *columns)]
-        await audit(db, [trail(word.org_id, word.customer_id, word._asdict()) for word in standing])
+async def store_said(db: Connection, said: Iterable[SaidConsent]) -> None:
+    """Store what was said, with its audit lines. Idempotent; call inside the transaction that records where it was said."""
+    for consents in _conflict_free_rounds(said):
+        columns = _columns(consents)
+        await db.execute(_STORE_SAID, *columns)
+        stored = [consents[row["place"] - 1] for row in await db.fetch(_STORED, *columns)]
+        await add_lines(db, [audit_line(one.org_id, one.customer_id, one._asdict()) for one in stored])
 
 
-def _turns(words: Iterable[Word]) -> list[list[Word]]:
-    """In the order of their times, "no" last, and in each turn every consent once."""
-    turns: list[list[Word]] = []
-    seen: dict[tuple[UUID, str], int] = {}
-    for word in sorted(set(words), key=lambda w: (w.at, not w.allowed, w.org_id, w.customer_id, w.category)):
-        turn = seen.get((word.customer_id, word.category), -1) + 1
-        seen[word.customer_id, word.category] = turn
-        if turn == len(turns):
-            turns.append([])
-        turns[turn].append(word)
-    return turns
+def _conflict_free_rounds(said: Iterable[SaidConsent]) -> list[list[SaidConsent]]:
+    """In the order of their times, "no" last; no round names a consent twice."""
+    rounds: list[list[SaidConsent]] = []
+    last_round: dict[tuple[UUID, str], int] = {}
+    for one in sorted(set(said), key=lambda c: (c.at, not c.allowed, c.org_id, c.customer_id, c.category)):
+        number = last_round.get((one.customer_id, one.category), -1) + 1
+        last_round[one.customer_id, one.category] = number
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(one)
+    return rounds
 
 
-# A repeat of what stands keeps what it would give back, and whether it was told: our own changes come back on the topic.
+# Our own changes come back on the topic. A repeat of what is stored changes nothing, neither what START would give back nor whether it was published.
 _SET = """
 insert into consents as c (org_id, customer_id, category, allowed, at, source, cause)
 select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[]) order by 2, 3
@@ -100,7 +96,7 @@ on conflict (customer_id, category) do update
 """
 
 
-class Told(NamedTuple):
+class DirectoryConsent(NamedTuple):
     """A consent as the directory tells it. ``source`` and ``cause`` are None where the platform says so by itself."""
 
     org_id: str
@@ -112,45 +108,28 @@ class Told(NamedTuple):
     cause: str | None
 
 
-async def set_consents(db: "Db", rows: Sequence[Told]) -> None:
-    """Store consents of the directory, without a trail. Each (customer, category) is named once."""
+async def set_consents(db: Connection, rows: Sequence[DirectoryConsent]) -> None:
+    """Store consents of the directory, without audit lines. Each (customer, category) is named once."""
     if rows:
         await db.execute(_SET, *_columns(rows))
 
 
-Line = tuple[str, UUID, str, dict[str, Any], datetime, str]
-"""Org, customer, action, detail, at, source key."""
+def audit_line(org_id: str, customer_id: UUID, said: Mapping[str, Any]) -> AuditLine:
+    """The line for a consent of ``customer_id``. ``said`` may name the customer by an earlier id.
 
-
-def trail(org_id: str, customer_id: UUID, said: Mapping[str, Any]) -> Line:
-    """The line of ``audit_log`` for a consent of ``customer_id``, who may have been told under an earlier id.
-
-    Its key names what was said: a redelivery, or our own change coming back, adds no second line.
+    The line's key names what was said, so our own change that comes back on the topic adds no second line.
     """
     detail = {name: said[name] for name in ("category", "allowed")}
     detail |= {name: value for name in ("source", "cause") if (value := said.get(name)) is not None}
     at: datetime = said["at"]
     key = f"consent:{org_id}:{said['customer_id']}:{said['category']}:{at.isoformat()}:{said['allowed']}"
-    return org_id, customer_id, "consent", detail, at, key
+    return AuditLine(org_id, customer_id, "consent", detail, at, key)
 
 
-_AUDIT = """
-insert into audit_log (org_id, customer_id, action, detail, at, source_key)
-select * from unnest($1::text[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::text[])
-on conflict (source_key) do nothing
-"""
-
-
-async def audit(db: "Db", lines: Sequence[Line]) -> None:
-    """Add these lines, each once."""
-    if lines:
-        await db.execute(_AUDIT, *_columns(lines))
-
-
-_UNTOLD = """
+_UNPUBLISHED = """
 select org_id, customer_id, category, allowed, at, source, cause from consents where not published order by at limit $1
 """
-_MARK_TOLD = """
+_MARK_PUBLISHED = """
 update consents c
    set published = true
   from unnest($1::text[], $2::uuid[], $3::text[], $4::timestamptz[]) as u (org_id, customer_id, category, at)
@@ -158,27 +137,19 @@ update consents c
 """
 
 
-async def untold(db: "Db", limit: int) -> list[ConsentChanged]:
-    """What customers said and nobody was told yet, the oldest first."""
-    return [ConsentChanged(**row) for row in await db.fetch(_UNTOLD, limit)]
+async def unpublished(db: Connection, limit: int) -> list[ConsentChanged]:
+    """What customers said and was not published yet, the oldest first."""
+    return [ConsentChanged(**row) for row in await db.fetch(_UNPUBLISHED, limit)]
 
 
-async def mark_told(db: "Db", changes: Sequence[ConsentChanged]) -> None:
-    """These were told; what was said since then is not."""
+async def mark_published(db: Connection, changes: Sequence[ConsentChanged]) -> None:
+    """These were published. A consent that was said since then is another row and stays unpublished."""
     if changes:
-        await db.execute(_MARK_TOLD, *_columns([(c.org_id, c.customer_id, c.category, c.at) for c in changes]))
-
-
-class Stopped(NamedTuple):
-    """The provider would not deliver marketing in this conversation, because the customer has stopped it there."""
-
-    org_id: str
-    conversation_id: UUID
-    at: datetime
+        await db.execute(_MARK_PUBLISHED, *_columns([(c.org_id, c.customer_id, c.category, c.at) for c in changes]))
 
 
 _CUSTOMERS_OF = """
-select c.org_id, c.customer_id, max(u.at)
+select c.org_id, c.customer_id, max(u.at) as at
   from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as u (org_id, conversation_id, at)
   left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
   join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
@@ -186,31 +157,36 @@ select c.org_id, c.customer_id, max(u.at)
 """
 
 
-async def refused_marketing(db: "Db", refusals: Sequence[Stopped]) -> None:
-    """Marketing is off for these customers, as of then. Idempotent."""
+async def refuse_marketing(db: Connection, refusals: Sequence[MarketingStopped]) -> None:
+    """Marketing is off for these customers since then. Idempotent."""
     if refusals:
         await stay(db, {(one.org_id, one.conversation_id) for one in refusals})
-        found = await db.fetch(_CUSTOMERS_OF, *_columns(refusals))
-        await hear(db, [Word(row[0], row[1], "marketing", False, row[2], "whatsapp", "refusal") for row in found])  # noqa: FBT003 -- a column
+        customers = await db.fetch(_CUSTOMERS_OF, *_columns(refusals))
+        await store_said(
+            db,
+            [SaidConsent(**row, category="marketing", allowed=False, source="whatsapp", cause="refusal") for row in customers],
+        )
 
 
-# Former holders too: what somebody said before they gave a number up was theirs to say.
+# Former holders too: what was said before a number was given up was its holder's to say.
 _HOLDERS = """
-select u.place, n.org_id,
+select u.place, u.kind, n.org_id,
        coalesce(
            (select i.customer_id from customer_identities i
-             where i.org_id = n.org_id and i.kind = u.kind and i.value = any(string_to_array(u.names, ' ')) and i.since <= u.at limit 1),
+             where i.org_id = n.org_id and i.kind = u.kind and i.value = any(string_to_array(u.names, ' '))
+               and i.since <= u.at limit 1),
            (select f.customer_id from former_identities f
              where f.org_id = n.org_id and f.kind = u.kind and f.value = any(string_to_array(u.names, ' '))
                and f.since <= u.at and u.at < f.until
              order by f.until limit 1)) as customer_id
-  from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::int[]) as u (phone_number_id, kind, names, at, place)
+  from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) with ordinality
+    as u (phone_number_id, kind, names, at, place)
   join whatsapp_numbers n on n.phone_number_id = u.phone_number_id and n.org_id is not null
 """
 
 
-class Person(NamedTuple):
-    """Somebody as Meta names them towards a business number, at that time."""
+class ConsentGiver(NamedTuple):
+    """The person whom Meta names by these ids, towards a business number, at that time."""
 
     phone_number_id: str
     wa_id: str | None
@@ -218,28 +194,31 @@ class Person(NamedTuple):
     at: datetime
 
 
-async def holders(db: "Db", people: Sequence[Person]) -> list[tuple[str, UUID] | None]:
-    """Org and customer of each, in order; None for whom nobody knows. A BSUID says more than a number."""
-    rows: list[tuple[str, str, str, datetime, int]] = []
-    for place, person in enumerate(people):
-        lines = [] if person.wa_id is None else spellings(f"+{person.wa_id}")
+async def find_givers(db: Connection, givers: Sequence[ConsentGiver]) -> list[tuple[str, UUID] | None]:
+    """Organisation and customer of each, in order; None for an unknown one. A BSUID says more than a number."""
+    rows: list[tuple[str, str, str, datetime]] = []
+    giver_of: list[int] = []
+    for place, giver in enumerate(givers):
+        lines = [] if giver.wa_id is None else spellings(f"+{giver.wa_id}")
         names = {
-            "bsuid": [] if person.bsuid is None else [person.bsuid],
+            "bsuid": [] if giver.bsuid is None else [giver.bsuid],
             "wa_id": [line[1:] for line in lines],
             "phone": list(lines),
         }
-        rows += [
-            (person.phone_number_id, kind, " ".join(told), person.at, place) for kind, told in names.items() if told
-        ]
+        for kind, values in names.items():
+            if values:
+                rows.append((giver.phone_number_id, kind, " ".join(values), giver.at))
+                giver_of.append(place)
     if not rows:
-        return [None] * len(people)
-    columns = _columns([(*row[:4], n) for n, row in enumerate(rows)])
-    found: dict[int, dict[str, tuple[str, UUID]]] = {}
-    for n, org_id, customer_id in await db.fetch(_HOLDERS, *columns):
-        if customer_id is not None:
-            found.setdefault(rows[n][4], {})[rows[n][1]] = (org_id, customer_id)
-    ranked = [found.get(place, {}) for place in range(len(people))]
-    return [one.get("bsuid") or one.get("wa_id") or one.get("phone") for one in ranked]
+        return [None] * len(givers)
+    found: dict[tuple[int, str], tuple[str, UUID]] = {}
+    for row in await db.fetch(_HOLDERS, *_columns(rows)):
+        if row["customer_id"] is not None:
+            found[giver_of[row["place"] - 1], row["kind"]] = (row["org_id"], row["customer_id"])
+    return [
+        found.get((place, "bsuid")) or found.get((place, "wa_id")) or found.get((place, "phone"))
+        for place in range(len(givers))
+    ]
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -14,10 +14,14 @@ from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
 from libs.common.accounts.rows import EVERY_ACCOUNT, Key
-from libs.common.directory.address_marks import MarkChannel, Sign
-from libs.common.directory.consents import Stopped
-from libs.common.directory.recipient_faults import Unreached
-from libs.common.directory.templates import Used
+from libs.common.directory.reports import (
+    MarkChannel,
+    MarketingStopped,
+    SentTemplate,
+    SignOfLife,
+    TemplateFailure,
+    Unreached,
+)
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, RefusalReason
 from libs.common.faults import (
     AccountFault,
@@ -116,13 +120,13 @@ class Folded:
     refused: list[tuple[str, UUID, datetime]] = field(default_factory=list)
     """Conversations whose free-form sends, made at that time, Meta refused because the window was closed."""
     unreached: list[Unreached] = field(default_factory=list)
-    signs: list[Sign] = field(default_factory=list)
-    gone: list[tuple[Used, str, datetime]] = field(default_factory=list)
-    stale: list[tuple[Used, str, datetime]] = field(default_factory=list)
+    signs: list[SignOfLife] = field(default_factory=list)
+    gone: list[TemplateFailure] = field(default_factory=list)
+    stale: list[TemplateFailure] = field(default_factory=list)
     troubles: dict[tuple[Provider, str, AccountScope], AccountTrouble] = field(default_factory=dict)
     """Of each account that of the latest call."""
     pricing: list[Pricing] = field(default_factory=list)
-    stopped: list[Stopped] = field(default_factory=list)
+    stopped: list[MarketingStopped] = field(default_factory=list)
     proofs: dict[Provider, set[Key]] = field(default_factory=dict)
     """Sends that came out of an account that is in order."""
 
@@ -144,7 +148,7 @@ class Folded:
             self.proofs.setdefault(status.provider, set()).add(match.send)
         if status.status in _ARRIVED and match.address is not None:
             channel: MarkChannel = "whatsapp" if status.provider == "meta" else "sms"
-            self.signs.append(Sign(match.org_id, channel, match.address, status.at))
+            self.signs.append(SignOfLife(match.org_id, channel, match.address, status.at))
 
     def _keep(self, conversation_id: UUID, match: Match, status: ProviderStatus) -> None:
         """What is true whatever becomes of the message: its price, and that the customer has stopped marketing."""
@@ -161,7 +165,7 @@ class Folded:
         if price is not None:
             self.pricing.append(price)
         if status.status == "failed" and stops_marketing(meta.fault_of(status.code)):
-            self.stopped.append(Stopped(match.org_id, conversation_id, status.at))
+            self.stopped.append(MarketingStopped(match.org_id, conversation_id, status.at))
 
     def conclude(self, messages: dict[tuple[str, UUID], LockedMessage]) -> None:
         """After the last status: who reached the customer after all is not decided again."""
@@ -182,7 +186,7 @@ class Folded:
         called_at = match.called_at or status.at
         used = None
         if match.route == "template" and match.account and match.template and match.language:
-            used = Used(match.org_id, match.account, match.template, match.language)
+            used = SentTemplate(match.org_id, match.account, match.template, match.language)
         match fault:
             case _ if not _waits(message, match):
                 pass

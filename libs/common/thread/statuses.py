@@ -21,10 +21,9 @@ from libs.common import metrics
 from libs.common.accounts import pauses
 from libs.common.db.locks import PROVIDER_IDS, lock
 from libs.common.db.pool import Connection
-from libs.common.directory.address_marks import clear
-from libs.common.directory.consents import refused_marketing
-from libs.common.directory.recipient_faults import remember
-from libs.common.directory.template_failures import keep_told
+from libs.common.directory.address_marks import clear, record_unreached
+from libs.common.directory import templates
+from libs.common.directory.consents import refuse_marketing
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import read_callback
 from libs.common.thread import refusals
@@ -263,11 +262,11 @@ async def _settle(db: Connection, pairs: Sequence[tuple[Match, ProviderStatus]],
 
 async def _tell_others(db: Connection, folded: Folded, now: datetime) -> None:
     """What the statuses say about addresses, templates and accounts. Pauses come last: they are locked after everything else."""
-    await remember(db, folded.unreached)
+    await record_unreached(db, folded.unreached)
     await keep_pricing(db, folded.pricing)
-    await refused_marketing(db, folded.stopped)
+    await refuse_marketing(db, folded.stopped)
     await clear(db, folded.signs)
-    await keep_told(db, folded.gone, folded.stale)
+    await templates.record_failures(db, folded.gone, folded.stale)
     for provider, sends in sorted(folded.proofs.items()):
         await pauses.proven(db, provider, sends)
     for provider, account, scope, called_at, code in sorted(folded.troubles.values()):

@@ -1,14 +1,16 @@
 """The customers of the directory: who they are, and which phone they have.
 
 Rule 1: the directory's word is news where it changes. A phone that it merely repeats is none: the customer may have given it up meanwhile.
-Rule 2: whoever is known at a phone by their messages alone is the customer whom the directory names for it. Two customers of the directory are
-        never made one: a phone that they share stays with the first, until the first is told with another.
+Rule 2: a person who is known at a phone by their messages alone becomes the customer whom the directory names for it. Two customers of the
+        directory are never made one: a phone that they share stays with the first, until the first is told with another.
 Rule 3: a corrected phone is the customer's from then on. What Meta never confirmed of the old one is theirs no more; where they write from it
         themselves, they go on doing so. The links that went to the old one end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.directory.identities import finish, open_register
@@ -16,15 +18,35 @@ from libs.common.directory.identity_changes import change as change_of
 from libs.common.directory.identity_history import Person
 from libs.common.directory.identity_queries import load_sharing
 from libs.common.directory.identity_register import Register
+from libs.common.directory.organisations import RefusedChange
 from libs.common.directory.phone_claims import claim, give_up, inherit
 from libs.common.events.directory import CustomerUpserted
 from libs.common.phone import canonical, same_line
 from libs.common.sanitize import sanitize
-from services.ingest.claims import Refused
 
 
-async def tell_customers(db: Connection, changes: Sequence[tuple[int, CustomerUpserted]]) -> list[Refused]:
-    """Store the customers, one after the other; another organisation's are left as they are. Call inside a transaction."""
+class CustomerId(NamedTuple):
+    """A customer, found under an id that may be an alias."""
+
+    org_id: str
+    customer_id: UUID
+
+
+_FIND = """
+select u.asked, c.org_id, c.customer_id
+  from unnest($1::uuid[]) as u (asked)
+  left join customer_aliases a on a.alias = u.asked
+  join customers c on c.customer_id = coalesce(a.customer_id, u.asked)
+"""
+
+
+async def find_customers(db: Connection, customer_ids: Sequence[UUID]) -> Mapping[UUID, CustomerId]:
+    """Who these ids are. This goes over all tenants, so that a change of another organisation's customer can be refused."""
+    return {row["asked"]: CustomerId(row["org_id"], row["customer_id"]) for row in await db.fetch(_FIND, customer_ids)}
+
+
+async def store_customers(db: Connection, changes: Sequence[tuple[int, CustomerUpserted]]) -> list[RefusedChange]:
+    """Store the customers, one after the other; another organisation's stay as they are. Call inside a transaction."""
     if not changes:
         return []
     phones = {(c.org_id, "phone", canonical(c.phone)) for _, c in changes if c.phone}
@@ -32,30 +54,31 @@ async def tell_customers(db: Connection, changes: Sequence[tuple[int, CustomerUp
     await load_sharing(
         db, register, {(org_id, line) for org_id, kind, line in [*phones, *register.histories] if kind == "phone"}
     )
-    refused: list[Refused] = []
+    refused: list[RefusedChange] = []
     for index, change in changes:
         person = register.people.get(change.customer_id)
         if person is None:
             person = register.people[change.customer_id] = Person(change.org_id, "directory", change.customer_id)
         if person.org_id != change.org_id:
-            refused.append(Refused(index, "customer_of_another_org", "customer_id belongs to another organisation"))
+            detail = "customer_id belongs to another organisation"
+            refused.append(RefusedChange(index, "customer_of_another_org", detail))
         elif person.now.upserted_at is None or person.now.upserted_at <= change.at:
-            _tell(register, person.now, change)
+            _apply(register, person.now, change)
             inherit(register)
     cuts = [cut for notice in sorted(register.notices, key=lambda n: n.at) for cut in change_of(register, notice)[1]]
     await finish(db, register, cuts)
     return refused
 
 
-def _tell(register: Register, person: Person, change: CustomerUpserted) -> None:
-    told = change.model_fields_set
+def _apply(register: Register, person: Person, change: CustomerUpserted) -> None:
+    named = change.model_fields_set
     person.origin, person.upserted_at = "directory", change.at
-    if "name" in told:
+    if "name" in named:
         person.name = None if change.name is None else sanitize(change.name)
-    if "phone" not in told:
+    if "phone" not in named:
         return
     before, person.told_phone = person.told_phone, change.phone
-    if _news(before, change.phone):
+    if _is_news(before, change.phone):
         _correct(register, person, change.phone, change.at)
     elif change.phone is not None and person.phone is not None and same_line(person.phone, change.phone):
         person.reach_at(change.phone, person.phone_at or change.at)  # as the directory spells it
@@ -63,7 +86,7 @@ def _tell(register: Register, person: Person, change: CustomerUpserted) -> None:
         claim(register, person, change.phone, change.at)
 
 
-def _news(before: str | None, phone: str | None) -> bool:
+def _is_news(before: str | None, phone: str | None) -> bool:
     if before is None or phone is None:
         return before != phone
     return not same_line(before, phone)

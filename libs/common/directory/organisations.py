@@ -1,0 +1,142 @@
+"""Organisations, their SMS numbers and their credit.
+
+Rule 1: an SMS number belongs to one organisation. Another organisation's claim is refused as ``number_of_another_org``, until the owner
+        tells itself with another number or none.
+Rule 2: the changes of a batch count one after the other. A change counts only where it is not older than what is stored.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from libs.common.db.pool import Connection
+from libs.common.directory.audit import AuditLine, add_lines
+from libs.common.events.directory import OrgCredit, OrgUpserted
+from libs.common.sanitize import sanitize
+
+OF_ANOTHER_ORG = "number_of_another_org"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedChange:
+    """The change at ``index`` of its batch was not applied; ``reason`` is a static code."""
+
+    index: int
+    reason: str
+    detail: str
+
+
+class _SmsNumber(NamedTuple):
+    """An organisation's SMS number, as of the newest change that was applied."""
+
+    org_id: str
+    number: str | None
+    at: datetime
+
+
+_UPSERT = """
+insert into orgs as o (org_id, name, sms_number, sms_active, portal_host, policy, upserted_at)
+select *
+  from unnest($1::text[], $2::text[], $3::text[], $4::bool[], $5::text[], $6::jsonb[], $7::timestamptz[])
+ order by 1
+on conflict (org_id) do update
+   set name = excluded.name, sms_number = excluded.sms_number, sms_active = excluded.sms_active,
+       portal_host = excluded.portal_host, policy = excluded.policy, upserted_at = excluded.upserted_at
+ where o.upserted_at <= excluded.upserted_at
+"""
+
+# The organisations that are told, and those that have a number that is claimed.
+_SMS_NUMBERS = """
+select org_id, sms_number as number, upserted_at as at from orgs where org_id = any($1::text[])
+union
+select org_id, sms_number, upserted_at from orgs where sms_number = any($2::text[])
+"""
+
+# Two organisations may exchange their numbers in one batch, so both give theirs up first.
+_CLEAR_SMS_NUMBERS = "update orgs set sms_number = null where org_id = any($1::text[])"
+
+_KNOWN = "select org_id from orgs where org_id = any($1::text[])"
+
+_SET_CREDIT = """
+update orgs o
+   set credit_exhausted = u.exhausted, credit_at = u.at
+  from unnest($1::text[], $2::bool[], $3::timestamptz[]) as u (org_id, exhausted, at)
+ where o.org_id = u.org_id and (o.credit_at is null or o.credit_at <= u.at)
+"""
+
+
+async def store_orgs(db: Connection, changes: Sequence[tuple[int, OrgUpserted]]) -> list[RefusedChange]:
+    """Store the organisations. Nothing is stored of one that claims another's SMS number."""
+    if not changes:
+        return []
+    org_ids = sorted({change.org_id for _, change in changes})
+    claimed = sorted({change.sms_number for _, change in changes if change.sms_number is not None})
+    numbers = _SmsNumbers(_SmsNumber(**row) for row in await db.fetch(_SMS_NUMBERS, org_ids, claimed))
+    refused: list[RefusedChange] = []
+    newest: dict[str, OrgUpserted] = {}
+    for index, change in changes:
+        match numbers.claim(change):
+            case "taken":
+                refused.append(RefusedChange(index, OF_ANOTHER_ORG, "sms_number belongs to another organisation"))
+            case "applies":
+                newest[change.org_id] = change
+            case "stale":
+                continue
+    if newest:
+        await db.execute(_CLEAR_SMS_NUMBERS, sorted(newest))
+        await db.execute(_UPSERT, *_columns([_row(change) for change in newest.values()]))
+    return refused
+
+
+async def known_orgs(db: Connection, org_ids: Sequence[str]) -> set[str]:
+    """Those of these organisations that are stored."""
+    return {row["org_id"] for row in await db.fetch(_KNOWN, org_ids)}
+
+
+async def store_credit(db: Connection, changes: Sequence[OrgCredit]) -> None:
+    """Store the newest word on each organisation's credit, and a line in the audit log for every word."""
+    newest: dict[str, OrgCredit] = {}
+    for change in changes:
+        before = newest.get(change.org_id)
+        if before is None or before.at <= change.at:
+            newest[change.org_id] = change
+    if newest:
+        await db.execute(_SET_CREDIT, *_columns([(c.org_id, c.exhausted, c.at) for _, c in sorted(newest.items())]))
+    await add_lines(db, [_credit_line(change) for change in changes])
+
+
+class _SmsNumbers:
+    """Which organisation has which SMS number, as one change after the other leaves it."""
+
+    def __init__(self, stored: Iterable[_SmsNumber]) -> None:
+        self._by_org = {one.org_id: one for one in stored}
+        self._owners = {one.number: one.org_id for one in self._by_org.values() if one.number is not None}
+
+    def claim(self, change: OrgUpserted) -> Literal["taken", "stale", "applies"]:
+        """What becomes of the change. Where it applies, its number counts from now on."""
+        before = self._by_org.get(change.org_id)
+        if change.sms_number is not None and self._owners.get(change.sms_number, change.org_id) != change.org_id:
+            return "taken"
+        if before is not None and before.at > change.at:
+            return "stale"
+        if before is not None and before.number is not None:
+            del self._owners[before.number]
+        if change.sms_number is not None:
+            self._owners[change.sms_number] = change.org_id
+        self._by_org[change.org_id] = _SmsNumber(change.org_id, change.sms_number, change.at)
+        return "applies"
+
+
+def _row(org: OrgUpserted) -> tuple[Any, ...]:
+    texts = sanitize(org.name), org.sms_number, org.sms_active, sanitize(org.portal_host)
+    return org.org_id, *texts, sanitize(org.policy), org.at
+
+
+def _credit_line(change: OrgCredit) -> AuditLine:
+    key = f"credit:{change.org_id}:{change.at.isoformat()}:{change.exhausted}"
+    return AuditLine(change.org_id, None, "credit", {"exhausted": change.exhausted}, change.at, key)
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
