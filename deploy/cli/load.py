@@ -20,9 +20,9 @@ from libs.common.events.directory import (
     OrgCredit,
     OrgUpserted,
 )
+from libs.common.sanitize import sanitize
 from libs.common.settings import PostgresSettings
 from libs.common.settings import load as load_settings
-from libs.common.sanitize import sanitize
 
 Place = tuple[str | int, ...]
 COMMAND_SECONDS = 60.0  # a file may hold a whole platform; nobody waits behind it

@@ -18,9 +18,13 @@ RecipientMark = Literal["unreachable", "no_phone", "sms_opted_out", "marketing_s
 
 @dataclass(frozen=True, slots=True)
 class AccountFault:
-    """The account is not in order (payment, lock, token, sender): messages wait until people have mended it. ``scope``: what it cannot send."""
+    """The account is not in order (payment, lock, token, sender): messages wait until people have mended it.
+
+    ``scope``: what it cannot send. ``every_sender``: no sender of the provider's account can send; else the sender alone cannot.
+    """
 
     scope: AccountScope = "all"
+    every_sender: bool = False
 
 
 @dataclass(frozen=True, slots=True)

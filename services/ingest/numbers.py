@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from libs.common.db.pool import Pool
+from libs.common.directory.reports import TemplateNews
 from libs.common.kafka.records import Received, Reject
 from libs.common.logging import get_logger
 from libs.common.tally import Tally, Told
 from services.ingest import queries
-from libs.common.directory.reports import TemplateNews
 from services.ingest.understood import (
     CustomerCall,
     CustomerMessage,

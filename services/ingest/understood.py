@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from libs.common.thread.statuses import ProviderStatus
 from libs.common.directory.reports import TemplateNews
+from libs.common.thread.statuses import ProviderStatus
 
 
 class Sender(NamedTuple):

@@ -26,7 +26,7 @@ from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOU
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
-from libs.common.thread.statuses import Effects, receive_statuses
+from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.window import Window
 from services.ingest import (
     consent,
@@ -271,16 +271,16 @@ def _inbound(
     return Record(INBOUND_MESSAGES, conversation.encode(), orjson.dumps(value, option=orjson.OPT_UTC_Z))
 
 
-async def _apply(statuses: Sequence[Received[MessageStatus]], deps: Deps) -> Effects:
+async def _apply(statuses: Sequence[Received[MessageStatus]], deps: Deps) -> StatusEvents:
     """Fold the statuses into the thread."""
     if not statuses:
-        return Effects()
+        return StatusEvents()
     async with deps.pool.acquire() as db, db.transaction():
         await recipients.learn(db, [one.value for one in statuses], deps.now())
         return await receive_statuses(db, [one.value.status for one in statuses], deps.now())
 
 
-def _tell(effects: Effects) -> list[Record]:
+def _tell(effects: StatusEvents) -> list[Record]:
     told: list[Record] = []
     for update in effects.updates:
         metrics.count("transom_statuses_total", channel=update.channel or "none", status=update.status)

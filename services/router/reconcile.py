@@ -29,8 +29,7 @@ from libs.common.logging import get_logger
 from libs.common.sending import queries as sends
 from libs.common.thread import refusals
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
-from libs.common.thread.messages import lock_messages, told
-from libs.common.thread.statuses import LocalFailure, fail_locally
+from libs.common.thread.messages import LocalFailure, delivery_update, fail_locally, lock_messages
 from services.router import reconcile_queries as queries
 from services.router.loose_ends import (
     HEARD_WITHIN,
@@ -197,7 +196,9 @@ class Reconciler:
             return
         async with self.deps.pool.acquire() as db, db.transaction():
             messages = await lock_messages(db, {(end.org_id, end.message_id) for end in ends})
-        updates: list[DeliveryUpdate] = [update for one in messages.values() if (update := told(one)) is not None]
+        updates: list[DeliveryUpdate] = [
+            update for one in messages.values() if (update := delivery_update(one)) is not None
+        ]
         await tell(self.deps, [update_of(update) for update in updates])
 
     async def _decide(self, waiting: Sequence[OutboundRefused]) -> None:

@@ -22,7 +22,7 @@ from libs.common.kafka.records import Received
 from libs.common.kafka.records import Reject as DeadLetter
 from libs.common.logging import get_logger
 from libs.common.thread import refusals
-from libs.common.thread.statuses import LocalFailure, fail_locally
+from libs.common.thread.messages import LocalFailure, fail_locally
 from services.router import queries
 from services.router.outcome import Case
 from services.router.present import Event, Standing, present

@@ -32,8 +32,10 @@ from libs.common.ids import bridge_message_id
 from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, Returned
 from libs.common.sending.rows import News, SendRow, Settled
+from libs.common.sending.status_effects import store_provider_ids
 from libs.common.thread.message_status import PROVIDER_REFUSED, UNKNOWN_OUTCOME
-from libs.common.thread.statuses import LocalFailure, ProviderId, fail_locally, store_provider_ids
+from libs.common.thread.messages import LocalFailure, fail_locally
+from libs.common.thread.statuses import ProviderId
 from services.sms_bridge import queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, told_message
 from services.sms_bridge.compose import Composed

@@ -21,7 +21,8 @@ from libs.common.ids import callback_data
 from libs.common.logging import get_logger
 from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
 from libs.common.sending.rows import SendRow
-from libs.common.thread.statuses import ProviderStatus, receive_statuses
+from libs.common.sending.status_effects import receive_statuses
+from libs.common.thread.statuses import ProviderStatus
 from services.sms_bridge import queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge
 from services.sms_bridge.compose import Composed

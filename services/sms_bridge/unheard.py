@@ -16,8 +16,10 @@ from libs.common.db.pool import Pool
 from libs.common.errors import Transient
 from libs.common.logging import get_logger
 from libs.common.sending.queries import keep_news
+from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
-from libs.common.thread.statuses import Effects, LocalFailure, ProviderStatus, fail_locally, receive_statuses
+from libs.common.thread.messages import LocalFailure, fail_locally
+from libs.common.thread.statuses import ProviderStatus
 from services.sms_bridge import queries
 from services.sms_bridge.providers import Fate, SmsProvider
 
@@ -92,7 +94,7 @@ async def _apply(pool: Pool, heard: Sequence[_Heard], now: datetime) -> None:
     async with pool.acquire() as db, db.transaction():
         # the rows of sends are locked before the messages, as everywhere
         await keep_news(db, [(key, {"refusals": [], "rungs": [str(one.message_id)]}) for key, one in told.items()])
-        effects = await receive_statuses(db, statuses, now) if statuses else Effects()
+        effects = await receive_statuses(db, statuses, now) if statuses else StatusEvents()
         await fail_locally(db, lost)
         for refusal in effects.refusals:
             key = (refusal.org_id, refusal.intent_id, refusal.attempt)

@@ -11,8 +11,8 @@ from libs.common.accounts.cover_queries import cover
 from libs.common.accounts.rows import Key, ProviderName
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory import templates
-from libs.common.directory.addressing import Address
 from libs.common.directory.address_marks import record_unreached
+from libs.common.directory.addressing import Address
 from libs.common.directory.consents import refuse_marketing
 from libs.common.directory.reports import MarketingStopped, SentTemplate, TemplateFailure, Unreached
 from libs.common.errors import Transient
@@ -23,14 +23,9 @@ from libs.common.ids import callback_data
 from libs.common.providers.meta import fault_of
 from libs.common.sending.outcomes import Absent, Evidence, NotYet, Refused, Returned, SendOutcome, Unclear, Verdict
 from libs.common.sending.rows import Claim, News, SendRow, Settled
-from libs.common.thread.statuses import (
-    Effects,
-    LocalFailure,
-    ProviderId,
-    fail_locally,
-    keep_provider_ids,
-    store_provider_ids,
-)
+from libs.common.sending.status_effects import StatusEvents, store_provider_ids
+from libs.common.thread.messages import LocalFailure, fail_locally
+from libs.common.thread.statuses import ProviderId, keep_provider_ids
 from libs.common.thread.windows import refuse_windows
 from libs.common.window import DOUBT_WAIT
 from services.whatsapp_sender import queries
@@ -252,8 +247,8 @@ def _refusal(row: SendRow, final: Returned, now: datetime) -> OutboundRefused:
     )
 
 
-def _news(rows: Sequence[SendRow], effects: Effects) -> dict[Key, News]:
-    """Effects by row; what belongs to none of them (a wamid that Meta gave twice) is told with the first."""
+def _news(rows: Sequence[SendRow], effects: StatusEvents) -> dict[Key, News]:
+    """StatusEvents by row; what belongs to none of them (a wamid that Meta gave twice) is told with the first."""
     news = {row.key: News() for row in rows}
     keys = {(row.org_id, row.message_id): row.key for row in rows}
     for update in effects.updates:

@@ -9,7 +9,8 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.sending.line import Line
-from libs.common.thread.statuses import Effects, ProviderStatus, receive_statuses
+from libs.common.sending.status_effects import StatusEvents, receive_statuses
+from libs.common.thread.statuses import ProviderStatus
 from services.whatsapp_sender.gate import Ready
 from tests.support.sending import ORG, Conversation, Garage, Told, accept, again, kim
 
@@ -26,7 +27,7 @@ async def sent(line: Line[Ready], garage: Garage, command: WhatsappCommand) -> s
     return str(found["provider_id"])
 
 
-async def hears(garage: Garage, wamid: str, *told: str | tuple[str, str], after: timedelta = SECOND) -> Effects:
+async def hears(garage: Garage, wamid: str, *told: str | tuple[str, str], after: timedelta = SECOND) -> StatusEvents:
     """Meta's statuses of a message, in this order; a failure is told by its code."""
     statuses = [
         ProviderStatus(

@@ -19,15 +19,9 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merge_slices import move_some
 from libs.common.kafka import parked_queries as parked
 from libs.common.sending import queries as sends
+from libs.common.sending.status_effects import receive_statuses, store_provider_ids
 from libs.common.thread import refusals
-from libs.common.thread.statuses import (
-    ProviderId,
-    ProviderStatus,
-    forget_early,
-    forget_nameless,
-    receive_statuses,
-    store_provider_ids,
-)
+from libs.common.thread.statuses import ProviderId, ProviderStatus, forget_early, forget_nameless
 from services.ingest.queries import forget_links
 from services.router import reconcile_queries
 from services.sms_bridge import queries as sms_queries

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
+from libs.common.directory import changes as directory_changes
 from libs.common.errors import Transient
 from libs.common.events.directory import (
     ConsentChanged,
@@ -23,7 +24,6 @@ from libs.common.events.directory import (
     OrgUpserted,
 )
 from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES
-from libs.common.directory import changes as directory_changes
 from services.ingest import queries
 from services.ingest.understood import Sender
 from tests.support.databases import somebody_waits

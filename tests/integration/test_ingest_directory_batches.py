@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from libs.common.db.pool import Connection, Pool, open_pool
+from libs.common.directory.changes import apply
 from libs.common.events.directory import (
     ConsentChanged,
     CustomerUpserted,
@@ -19,7 +20,6 @@ from libs.common.events.directory import (
     OrgCredit,
     OrgUpserted,
 )
-from libs.common.directory.changes import apply
 from tests.support.examples import examples
 from tests.support.ingest import ORG, tell_org
 

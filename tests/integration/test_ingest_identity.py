@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
-from libs.common.events.directory import ConsentChanged, CustomerUpserted, DirectoryChange
 from libs.common.directory import changes as directory_changes
+from libs.common.events.directory import ConsentChanged, CustomerUpserted, DirectoryChange
 from services.ingest import identify, meta, queries
 from services.ingest.identify import Changed, Wanted
 from services.ingest.understand import understand

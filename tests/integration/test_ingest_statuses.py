@@ -11,9 +11,8 @@ import pytest_asyncio
 
 from libs.common.clock import utc_now
 from libs.common.db.pool import Pool, open_pool
-from libs.common.directory.address_marks import mark
+from libs.common.directory.address_marks import mark, record_unreached
 from libs.common.directory.reports import Mark, Unreached
-from libs.common.directory.address_marks import record_unreached
 from libs.common.errors import Transient
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_REFUSED, WEBHOOKS
 from libs.common.faults import RecipientFault
@@ -21,7 +20,8 @@ from libs.common.ids import callback_data
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
-from libs.common.thread.statuses import ProviderId, store_provider_ids
+from libs.common.sending.status_effects import store_provider_ids
+from libs.common.thread.statuses import ProviderId
 from services.ingest import meta, twilio, worker
 from services.ingest.numbers import Gate
 from services.ingest.understand import understand

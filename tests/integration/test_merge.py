@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import Connection, Pool, open_pool
+from libs.common.directory.address_marks import record_unreached
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merge_slices import move_some
 from libs.common.directory.reports import Unreached
-from libs.common.directory.address_marks import record_unreached
 from libs.common.faults import RecipientFault
 from libs.common.providers import twilio
 from libs.common.thread.messages import lock_messages

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from libs.common.db.pool import Pool, open_pool
+from libs.common.directory.changes import apply
 from libs.common.directory.identities import Binding, bind
 from libs.common.events.directory import CustomerUpserted
-from libs.common.directory.changes import apply
 from services.ingest import identify, queries
 from services.ingest.identify import Changed, Wanted
 from services.ingest.understood import Sender

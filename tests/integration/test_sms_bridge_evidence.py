@@ -22,8 +22,9 @@ from libs.common.sending import queries as sends
 from libs.common.sending.applying import TELLING, apply
 from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Accepted
+from libs.common.sending.status_effects import receive_statuses
 from libs.common.sending.transitions import settle
-from libs.common.thread.statuses import ProviderStatus, receive_statuses
+from libs.common.thread.statuses import ProviderStatus
 from services.sms_bridge.carrier import SmsCarrier
 from services.sms_bridge.providers import Listed
 from services.sms_bridge.providers.twilio import Twilio

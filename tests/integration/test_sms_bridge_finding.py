@@ -10,7 +10,8 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id, callback_data
-from libs.common.thread.statuses import ProviderStatus, receive_statuses
+from libs.common.sending.status_effects import receive_statuses
+from libs.common.thread.statuses import ProviderStatus
 from tests.support.bridging import GRACE, LINK_KEY, ORG, TIMINGS, Bridging
 from tests.support.sandbox import TWILIO_SID
 

@@ -9,7 +9,8 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.accounts.rows import EVERY_ACCOUNT
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id, callback_data
-from libs.common.thread.statuses import Effects, ProviderStatus, receive_statuses
+from libs.common.sending.status_effects import StatusEvents, receive_statuses
+from libs.common.thread.statuses import ProviderStatus
 from tests.support.bridging import SMS_NUMBER, Bridging
 from tests.support.sandbox import CUSTOMER, TWILIO_SID
 
@@ -23,7 +24,7 @@ async def sent(world: Bridging, sandbox: SandboxClient, **changes: Any) -> tuple
     return command, (await sandbox.sms())[-1]["sid"]
 
 
-async def late(world: Bridging, sid: str, status: str, code: str | None = None) -> Effects:
+async def late(world: Bridging, sid: str, status: str, code: str | None = None) -> StatusEvents:
     told = ProviderStatus("sms", TWILIO_SID, sid, status, world.clock(), code)
     async with world.pool.acquire() as db, db.transaction():
         return await receive_statuses(db, [told], world.clock())

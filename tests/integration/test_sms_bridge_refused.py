@@ -9,7 +9,8 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate, SmsCommand
 from libs.common.ids import bridge_message_id, callback_data, callback_without_org
-from libs.common.thread.statuses import ProviderStatus, receive_statuses
+from libs.common.sending.status_effects import receive_statuses
+from libs.common.thread.statuses import ProviderStatus
 from tests.support.bridging import GRACE, ORG, SMS_NUMBER, TIMINGS, Bridging
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID
 

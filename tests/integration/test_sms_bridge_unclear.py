@@ -13,7 +13,8 @@ from libs.common.bridge.link_codes import LinkCodes
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import callback_data
 from libs.common.phone import digits
-from libs.common.thread.statuses import ProviderStatus, receive_statuses
+from libs.common.sending.status_effects import receive_statuses
+from libs.common.thread.statuses import ProviderStatus
 from tests.support.bridging import (
     GRACE,
     ORG,

@@ -8,7 +8,8 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id
-from libs.common.thread.statuses import ProviderStatus, receive_statuses
+from libs.common.sending.status_effects import receive_statuses
+from libs.common.thread.statuses import ProviderStatus
 from services.sms_bridge.unheard import follow
 from tests.support.bridging import ORG, Bridging
 from tests.support.sandbox import TWILIO_SID

@@ -11,17 +11,9 @@ import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
 from libs.common.ids import bridge_message_id, callback_data
-from libs.common.thread.statuses import (
-    Effects,
-    LocalFailure,
-    ProviderId,
-    ProviderStatus,
-    fail_locally,
-    forget_early,
-    keep_provider_ids,
-    receive_statuses,
-    store_provider_ids,
-)
+from libs.common.sending.status_effects import StatusEvents, receive_statuses, store_provider_ids
+from libs.common.thread.messages import LocalFailure, fail_locally
+from libs.common.thread.statuses import ProviderId, ProviderStatus, forget_early, keep_provider_ids
 from services.ingest.forget import forget
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -88,12 +80,12 @@ def a_status(status: str, wamid: str = "wamid.1", *, after: int = 0, **more: Any
     return ProviderStatus(provider_id=wamid, status=status, at=T0 + timedelta(seconds=after), **fields)
 
 
-async def receive(pool: Pool, *statuses: ProviderStatus) -> Effects:
+async def receive(pool: Pool, *statuses: ProviderStatus) -> StatusEvents:
     async with pool.acquire() as db, db.transaction():
         return await receive_statuses(db, statuses, T0)
 
 
-async def store(pool: Pool, *ids: ProviderId) -> Effects:
+async def store(pool: Pool, *ids: ProviderId) -> StatusEvents:
     async with pool.acquire() as db, db.transaction():
         return await store_provider_ids(db, ids, T0)
 
@@ -103,7 +95,7 @@ async def value(pool: Pool, query: str, *args: Any) -> Any:
         return await db.fetchval(query, *args)
 
 
-def rungs(effects: Effects) -> list[tuple[str, int]]:
+def rungs(effects: StatusEvents) -> list[tuple[str, int]]:
     return [(update.status, update.seq) for update in effects.updates]
 
 
@@ -236,7 +228,7 @@ async def test_a_status_of_a_bridge_that_is_not_in_its_thread_yet_waits_for_it(p
         await keep_provider_ids(db, [ours], T0)
         await db.execute("insert into bridge_slots values ($1, 'acme', $2, 'infinity')", CONVERSATION, original)
     failed = a_status("failed", "SM1", provider="sms", account="AC1", code="30003")
-    assert await receive(pool, failed) == Effects()
+    assert await receive(pool, failed) == StatusEvents()
     await a_message(pool, message_id=bridge, channel="sms", notification_type="bridge", parent_id=original)
     effects = await store(pool, ours)
     assert [(update.message_id, update.status) for update in effects.updates] == [(bridge, "failed")]

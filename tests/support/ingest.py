@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from deploy.local.servers.ports import free_port
 from libs.common.db.pool import Connection, Pool, open_pool
+from libs.common.directory.changes import apply
 from libs.common.events.base import Event
 from libs.common.events.directory import DirectoryChange, NumberUpserted, OrgUpserted
 from libs.common.events.topics import (
@@ -27,7 +28,6 @@ from libs.common.events.topics import (
     Topic,
 )
 from libs.common.service import Service
-from libs.common.directory.changes import apply
 from services.ingest import app
 from services.ingest.settings import IngestSettings
 from tests.support.topics import OwnTopics

@@ -4,7 +4,8 @@ from uuid import UUID, uuid4
 
 from libs.common.clock import utc_now
 from libs.common.db.pool import Pool
-from libs.common.thread.statuses import ProviderId, store_provider_ids
+from libs.common.sending.status_effects import store_provider_ids
+from libs.common.thread.statuses import ProviderId
 from tests.support.ingest import ORG
 from tests.support.webhooks import NUMBER
 

@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from libs.common.db.pool import Pool
+from libs.common.directory import changes as changes_of_directory
 from libs.common.directory.identities import Binding, bind
 from libs.common.events.directory import CustomerUpserted, DirectoryChange
-from libs.common.directory import changes as changes_of_directory
 from services.ingest import identify, queries
 from services.ingest.identify import Changed, Wanted
 from services.ingest.understood import Sender

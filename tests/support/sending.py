@@ -22,7 +22,8 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Timings
-from libs.common.thread.statuses import ProviderStatus, receive_statuses
+from libs.common.sending.status_effects import receive_statuses
+from libs.common.thread.statuses import ProviderStatus
 from services.whatsapp_sender.carrier import WhatsappCarrier
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.graph import open_graph

@@ -94,9 +94,7 @@ async def _store_consents(db: Connection, changes: Sequence[Numbered[ConsentChan
         for c in newest
     ]
     await consents.set_consents(db, rows)
-    await add_lines(
-        db, [consents.audit_line(c.org_id, found[c.customer_id].customer_id, c.model_dump()) for c in ours]
-    )
+    await add_lines(db, [consents.audit_line(c.org_id, found[c.customer_id].customer_id, c.model_dump()) for c in ours])
     return refused
 
 

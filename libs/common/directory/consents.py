@@ -164,7 +164,10 @@ async def refuse_marketing(db: Connection, refusals: Sequence[MarketingStopped])
         customers = await db.fetch(_CUSTOMERS_OF, *_columns(refusals))
         await store_said(
             db,
-            [SaidConsent(**row, category="marketing", allowed=False, source="whatsapp", cause="refusal") for row in customers],
+            [
+                SaidConsent(**row, category="marketing", allowed=False, source="whatsapp", cause="refusal")
+                for row in customers
+            ],
         )
 
 

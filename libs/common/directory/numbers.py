@@ -118,9 +118,7 @@ def _one_per_org(changes: Sequence[NumberChange]) -> list[list[NumberChange]]:
     return parts
 
 
-def _applied(
-    stored: dict[str, _Number], changes: Sequence[NumberChange]
-) -> tuple[list[_Number], list[RefusedChange]]:
+def _applied(stored: dict[str, _Number], changes: Sequence[NumberChange]) -> tuple[list[_Number], list[RefusedChange]]:
     """The numbers as these changes leave them, and the changes that are refused (rules 1 and 2)."""
     rows: dict[str, _Number] = {}
     refused: list[RefusedChange] = []

@@ -23,7 +23,6 @@ from libs.common.faults import (
     WindowClosed,
 )
 
-WINDOW_CLOSED: Final = "131047"
 INVALID_PARAMETER: Final = "100"
 WRONG_NUMBER_ID: Final = "33"
 """As the subcode of 100: the phone number id does not exist, or the token may not see it."""

@@ -41,20 +41,17 @@ _BLOCKED = RecipientFault("no_phone", timedelta(days=30))
 _NO_PHONE = RecipientFault("no_phone", timedelta(days=90))
 _STOPPED = RecipientFault("sms_opted_out", timedelta(days=365))
 
-_SENDER = frozenset(
-    {
-        # no number of this account, not for SMS, not verified, missing; of another channel
-        *(21212, 21264, 21267, 21603, 21606, 21607, 21659, 21660, 21661, 21664, 21910, 63007),
-        # the Messaging Service: none, empty, not usable
-        *(21701, 21702, 21703, 21704, 21705),
-    }
+_SENDER = (
+    # no number of this account, not for SMS, not verified, missing; of another channel
+    *(21212, 21264, 21267, 21603, 21606, 21607, 21659, 21660, 21661, 21664, 21910, 63007),
+    # the Messaging Service: none, empty, not usable
+    *(21701, 21702, 21703, 21704, 21705),
 )
 _ACCOUNT = (
     # not active, suspended (30002: while the message was queued), credentials, permissions, no such account
     *(10001, 10002, 20003, 20005, 20006, 20008, 20403, 20404, 30002, 70051, 90010),
     # our settings: callback address, validity period
     *(21609, 90007),
-    *_SENDER,
 )
 _NO_ROOM = (21730, 30001, 30017, 30022, 30023, 30026)
 """Under maintenance, queue overflow, congestion and limits of a carrier."""
@@ -78,7 +75,8 @@ _CONTENT = (
 )
 
 FAULTS: Final[dict[int, Fault]] = {
-    **dict.fromkeys(_ACCOUNT, AccountFault()),
+    **dict.fromkeys(_ACCOUNT, AccountFault(every_sender=True)),
+    **dict.fromkeys(_SENDER, AccountFault()),
     **dict.fromkeys((14107, 20429, 21611), Throttled("account")),  # too many requests; the sender's queue is full
     **dict.fromkeys(_NO_ROOM, TransientFault(certain=True)),
     21610: _STOPPED,  # replied STOP to this sender
@@ -102,11 +100,6 @@ def is_of_creation(code: str | int | None) -> bool:
     """Whether a record that failed with this code was never taken: Twilio keeps a record of what it refused, too, and lists it."""
     number = _number(code)
     return number is not None and (number < _FIRST_LATE or number == 63007)  # noqa: PLR2004 -- a channel's code
-
-
-def is_of_sender(code: str | int | None) -> bool:
-    """Whether this fault of an account is of the one sender; others of the account can send."""
-    return _number(code) in _SENDER
 
 
 def fault_of(code: str | int | None) -> Fault:

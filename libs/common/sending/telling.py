@@ -23,7 +23,7 @@ from libs.common.sending import queries as sends
 from libs.common.sending.applying import TELLING
 from libs.common.sending.aside import Aside, halving
 from libs.common.sending.rows import News, SendRow
-from libs.common.thread.messages import lock_messages, told
+from libs.common.thread.messages import delivery_update, lock_messages
 
 log = get_logger()
 
@@ -102,7 +102,7 @@ class Teller:
     async def _tell_rows(self, rows: Sequence[SendRow]) -> None:
         async with self._pool.acquire() as db, db.transaction():
             messages = await lock_messages(db, {(row.org_id, m) for row in rows for m in _rungs(row)})
-            updates = {key: told(message) for key, message in messages.items()}
+            updates = {key: delivery_update(message) for key, message in messages.items()}
         records = []
         for row in rows:
             rungs = [updates.get((row.org_id, message_id)) for message_id in _rungs(row)]

@@ -1,14 +1,15 @@
-"""Outbound messages and where they stand: locked in one order, folded by ``libs.common.thread.message_status``, written back in one round trip."""
+"""Outbound messages and their statuses: locked in one order, advanced by ``libs.common.thread.message_status``, written back in one round trip."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, get_args
 from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.errors import Permanent
 from libs.common.events.outbound import Channel, DeliveryUpdate
-from libs.common.thread.message_status import MessageState, Status
+from libs.common.thread.message_status import Failed, MessageState, Status, advance
 
 Key = tuple[str, UUID]
 """org_id, message_id"""
@@ -16,9 +17,9 @@ Key = tuple[str, UUID]
 
 @dataclass(slots=True)
 class LockedMessage:
-    """An outbound message whose row this transaction holds; ``state`` is replaced while statuses are folded.
+    """An outbound message whose row this transaction has locked. ``state`` is replaced as statuses are applied; ``written`` is the row's.
 
-    ``conversation_id`` is the conversation as it is now, where the message was written under one that is merged.
+    ``conversation_id`` is the standing conversation: the message may have been written under one that was merged since.
     """
 
     org_id: str
@@ -56,7 +57,7 @@ update messages m
 async def lock_messages(db: Connection, keys: set[Key]) -> dict[Key, LockedMessage]:
     """The outbound messages of ``keys``, their rows locked in key order so that two transactions cannot wait for each other.
 
-    Raises Permanent (``unknown_value``) where one stands as only a later release understands: whoever asked for many asks again for less.
+    Raises Permanent (``unknown_value``) where one has a status or a channel of a later release. The caller bisects its batch to find it.
     """
     if not keys:
         return {}
@@ -88,8 +89,31 @@ async def write_states(db: Connection, messages: Iterable[LockedMessage]) -> Non
     await db.execute(_WRITE_STATES, *(list(column) for column in zip(*rows, strict=True)))
 
 
-def told(message: LockedMessage) -> DeliveryUpdate | None:
-    """What to tell about a message: its latest rung; None while it is pending, which is not told. A failure that was disproved is history."""
+@dataclass(frozen=True, slots=True)
+class LocalFailure:
+    """We end this message ourselves: ``reason`` as in the contract."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    reason: str
+    code: str | None
+    at: datetime
+
+
+async def fail_locally(db: Connection, failures: Sequence[LocalFailure]) -> list[DeliveryUpdate]:
+    """End messages as failed. Returns the newest status of each, so that a repeat publishes the same again."""
+    messages = await lock_messages(db, {(f.org_id, f.message_id) for f in failures})
+    for failure in failures:
+        message = messages.get((failure.org_id, failure.message_id))
+        if message is not None:
+            message.state = advance(message.state, Failed(failure.attempt, failure.reason, failure.code, failure.at))
+    await write_states(db, messages.values())
+    return [update for message in messages.values() if (update := delivery_update(message)) is not None]
+
+
+def delivery_update(message: LockedMessage) -> DeliveryUpdate | None:
+    """The update that publishes a message's newest status; None while it is pending. A failure that was disproved is not published."""
     state = message.state
     if state.status == "pending" or state.at is None:
         return None

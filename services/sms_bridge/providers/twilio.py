@@ -19,7 +19,7 @@ from libs.common.addresses import segment
 from libs.common.answers import read_answer
 from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
-from libs.common.providers.twilio import STATUSES, fault_of, is_of_creation, is_of_sender
+from libs.common.providers.twilio import STATUSES, fault_of, is_of_creation
 from libs.common.sending.outcomes import MENDING, Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import Fate, ListAway, Listed, OutgoingSms
 from services.sms_bridge.shown import may_be
@@ -240,8 +240,8 @@ def _not_processed(status: int, code: str | None, retry_after: str | None) -> Se
     if status == HTTPStatus.TOO_MANY_REQUESTS or isinstance(fault, Throttled):
         return RetryLater("account", _BREATHER, said, after=_seconds(retry_after))
     match fault:
-        case AccountFault():
-            return RetryLater("account" if is_of_sender(code) else "provider", MENDING, said, fault=True)
+        case AccountFault(every_sender=every_sender):
+            return RetryLater("provider" if every_sender else "account", MENDING, said, fault=True)
         case TransientFault(certain=True):
             return RetryLater("message", _PAUSE, said, limit=_PATIENCE)
         case UnknownFault() if status in _CLOSED_DOORS:

@@ -15,14 +15,12 @@ from libs.common.faults import (
     TransientFault,
     UnknownFault,
 )
-from libs.common.providers.twilio import FAULTS, fault_of, is_of_creation, is_of_sender
+from libs.common.providers.twilio import FAULTS, fault_of, is_of_creation
 
 DAY = timedelta(days=1)
 CLASSES: list[tuple[Fault, list[int]]] = [
-    (
-        AccountFault(),
-        [10001, 20003, 20006, 20403, 20404, 70051, 30002, 21212, 21606, 21659, 21660, 21661, 21702, 21705],
-    ),
+    (AccountFault(every_sender=True), [10001, 20003, 20006, 20403, 20404, 70051, 30002]),
+    (AccountFault(), [21212, 21606, 21659, 21660, 21661, 21702, 21703, 21705]),
     (RecipientFault("no_phone", 90 * DAY), [21211, 21214, 21614, 21635, 21265, 21268, 30005, 30006]),
     (RecipientFault("no_phone", 30 * DAY), [30004, 30450]),
     (RecipientFault("unreachable", DAY), [30003, 30036]),
@@ -65,8 +63,3 @@ def test_what_is_nearly_a_code_raises_nothing(code: str) -> None:
 )
 def test_codes_of_the_rest_api_are_of_creation(code: str | None, creation: bool) -> None:  # noqa: FBT001 -- a table of cases
     assert is_of_creation(code) == creation
-
-
-def test_a_senders_fault_is_not_the_whole_accounts() -> None:
-    assert [is_of_sender(code) for code in (21660, 21703, 20003, 30002, None)] == [True, True, False, False, False]
-    assert all(fault_of(code) == AccountFault() for code in FAULTS if is_of_sender(code))

@@ -1,0 +1,250 @@
+"""What statuses of providers change: the messages they feed, and what concerns others.
+
+Rule 1: a failure that another route or another try may mend does not end its message. It becomes a refusal, and the router decides again.
+Rule 2: what a failure says of others (window, address, template, account) counts from the time of the send. It is kept only while the message
+waits for this attempt: a repeated or late failure may have been mended since.
+Rule 3: a message that reached the customer is not decided again, whatever was reported before.
+Rule 4: a bridge SMS that fails after its acceptance has used the slot of its conversation. The original message keeps its reason; the bridge's
+own message shows what became of the SMS.
+
+Matching, early statuses and the status machine: ``libs.common.thread``. Whose fault a code is: ``libs.common.providers``.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple, get_args
+from uuid import UUID
+
+from libs.common.accounts import pauses
+from libs.common.accounts.rows import EVERY_ACCOUNT
+from libs.common.db.pool import Connection
+from libs.common.directory import templates
+from libs.common.directory.address_marks import clear, record_unreached
+from libs.common.directory.consents import refuse_marketing
+from libs.common.directory.reports import (
+    MarkChannel,
+    MarketingStopped,
+    SentTemplate,
+    SignOfLife,
+    TemplateFailure,
+    Unreached,
+)
+from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, RefusalReason
+from libs.common.faults import (
+    AccountFault,
+    AccountScope,
+    RecipientFault,
+    TemplateGone,
+    TemplateNeedsSync,
+    TransientFault,
+    WindowClosed,
+    stops_marketing,
+    way_on,
+)
+from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
+from libs.common.thread import refusals
+from libs.common.thread.message_status import DeliveryStatus, Failed, Reached, advance
+from libs.common.thread.messages import LockedMessage, delivery_update, lock_messages, write_states
+from libs.common.thread.statuses import (
+    Matched,
+    MatchedSend,
+    Provider,
+    ProviderId,
+    ProviderStatus,
+    SendKey,
+    match_statuses,
+    take_early_statuses,
+)
+from libs.common.thread.windows import refuse_windows
+
+_UNSETTLED = frozenset({"pending", "sent"})
+_ARRIVED = frozenset({"delivered", "read"})
+
+
+@dataclass(slots=True)
+class StatusEvents:
+    """What to publish after the commit."""
+
+    updates: list[DeliveryUpdate] = field(default_factory=list)
+    refusals: list[OutboundRefused] = field(default_factory=list)
+
+
+async def receive_statuses(db: Connection, statuses: Sequence[ProviderStatus], now: datetime) -> StatusEvents:
+    """Apply the statuses whose sends are known, and keep the others. Call inside a transaction; publish after its commit."""
+    return await _apply(db, await match_statuses(db, statuses, now), now)
+
+
+async def store_provider_ids(db: Connection, ids: Sequence[ProviderId], now: datetime) -> StatusEvents:
+    """Store the ids that our sends got and apply the statuses that arrived before. Call inside a transaction; publish after its commit."""
+    return await _apply(db, await take_early_statuses(db, ids, now), now)
+
+
+class AccountTrouble(NamedTuple):
+    """An account that was not in order when a send was called, as a late status says."""
+
+    provider: Provider
+    account: str
+    scope: AccountScope
+    called_at: datetime
+    code: str
+
+
+@dataclass(slots=True)
+class StatusEffects:
+    """What a batch of statuses comes to. Pure: ``_apply`` writes it."""
+
+    events: StatusEvents = field(default_factory=StatusEvents)
+    closed_windows: list[tuple[str, UUID, datetime]] = field(default_factory=list)
+    """Conversations whose free-form sends, made at that time, Meta refused because the window was closed."""
+    unreached: list[Unreached] = field(default_factory=list)
+    signs: list[SignOfLife] = field(default_factory=list)
+    gone: list[TemplateFailure] = field(default_factory=list)
+    stale: list[TemplateFailure] = field(default_factory=list)
+    troubles: dict[tuple[Provider, str, AccountScope], AccountTrouble] = field(default_factory=dict)
+    """Of each account the trouble of its latest call."""
+    pricing: list[Pricing] = field(default_factory=list)
+    stopped: list[MarketingStopped] = field(default_factory=list)
+    proofs: dict[Provider, set[SendKey]] = field(default_factory=dict)
+    """Sends that prove their account to be in order."""
+
+    def add(self, message: LockedMessage, conversation_id: UUID, send: MatchedSend, status: ProviderStatus) -> None:
+        """Take in one status, and advance its message."""
+        self._note_price(send, status)
+        if status.status == "failed":
+            if stops_marketing(status.fault):
+                self.stopped.append(MarketingStopped(send.org_id, conversation_id, status.at))
+            waits = _waits(message, send)
+            if waits:
+                self._note_fault(conversation_id, send, status)
+            if (reason := _refusal_reason(send, status)) is not None:
+                if waits:
+                    self.events.refusals.append(_refusal(conversation_id, send, status, reason))
+                return
+            message.state = advance(message.state, Failed(send.attempt, "provider_refused", status.code, status.at))
+        else:
+            self.proofs.setdefault(status.provider, set()).add(send.send)
+            if status.status in get_args(DeliveryStatus):
+                reached = Reached(send.attempt, status.status, status.at)  # type: ignore[arg-type]  # narrowed by get_args
+                message.state = advance(message.state, reached)
+        if (update := delivery_update(message)) is not None:
+            self.events.updates.append(update)
+        if status.status in _ARRIVED and send.address is not None:
+            self.signs.append(SignOfLife(send.org_id, _channel(status), send.address, status.at))
+
+    def conclude(self, messages: dict[tuple[str, UUID], LockedMessage]) -> None:
+        """After the last status: drop the refusals of messages that reached the customer."""
+        self.events.refusals = [
+            refusal
+            for refusal in self.events.refusals
+            if messages[refusal.org_id, refusal.intent_id].state.status not in _ARRIVED
+        ]
+
+    def _note_price(self, send: MatchedSend, status: ProviderStatus) -> None:
+        price = pricing_of(
+            status.item,
+            org_id=send.org_id,
+            message_id=send.message_id,
+            provider_id=status.provider_id,
+            attempt=send.attempt,
+            at=status.at,
+        )
+        if price is not None:
+            self.pricing.append(price)
+
+    def _note_fault(self, conversation_id: UUID, send: MatchedSend, status: ProviderStatus) -> None:
+        """Note what a failure says about others."""
+        code = status.code or ""
+        called_at = send.called_at or status.at
+        used = None
+        if send.route == "template" and send.sender and send.template and send.language:
+            used = SentTemplate(send.org_id, send.sender, send.template, send.language)
+        match status.fault:
+            case WindowClosed() if send.route != "template":
+                self.closed_windows.append((send.org_id, conversation_id, called_at))
+            case AccountFault(scope, every_sender) if send.sender is not None:
+                account = EVERY_ACCOUNT if every_sender else send.sender
+                trouble = AccountTrouble(status.provider, account, scope, called_at, code)
+                self.troubles[trouble[:3]] = max(self.troubles.get(trouble[:3], trouble), trouble)
+            case TemplateGone(template_status) if used is not None:
+                self.gone.append((used, template_status, max(status.at, called_at)))
+            case TemplateNeedsSync() if used is not None:
+                self.stale.append((used, code, max(status.at, called_at)))
+            case RecipientFault() as fault if send.address is not None:
+                self.unreached.append(
+                    Unreached(
+                        org_id=send.org_id,
+                        conversation_id=conversation_id,
+                        channel=_channel(status),
+                        address=send.address,
+                        fault=fault,
+                        code=code,
+                        source="status",
+                        at=status.at,
+                    )
+                )
+            case _:
+                pass
+
+
+def _channel(status: ProviderStatus) -> MarkChannel:
+    return "whatsapp" if status.provider == "meta" else "sms"
+
+
+def _waits(message: LockedMessage, send: MatchedSend) -> bool:
+    """Whether the message waits for this attempt."""
+    return message.state.status in _UNSETTLED and message.state.attempt == send.attempt
+
+
+def _refusal_reason(send: MatchedSend, status: ProviderStatus) -> RefusalReason | None:
+    """Why the message is decided again; None where it fails with the code.
+
+    An SMS in plain text is decided again only when its account is well, or once more. A bridge is not: it has used its slot.
+    """
+    fault = status.fault
+    if _channel(status) == "sms" and (send.route == "bridge" or not isinstance(fault, AccountFault | TransientFault)):
+        return None
+    return way_on(fault, template=send.route == "template")
+
+
+def _refusal(
+    conversation_id: UUID, send: MatchedSend, status: ProviderStatus, reason: RefusalReason
+) -> OutboundRefused:
+    return OutboundRefused(
+        intent_id=send.send_id,
+        attempt=send.attempt,
+        org_id=send.org_id,
+        conversation_id=conversation_id,
+        reason=reason,
+        provider_code=status.code,
+        at=status.at,
+    )
+
+
+async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> StatusEvents:
+    effects = StatusEffects()
+    if not (pairs := list(matched)):
+        return effects.events
+    messages = await lock_messages(db, {(send.org_id, send.message_id) for send, _ in pairs})
+    for send, status in pairs:
+        message = messages.get((send.org_id, send.message_id))
+        if message is not None and message.conversation_id is not None:
+            effects.add(message, message.conversation_id, send, status)
+    effects.conclude(messages)
+    await write_states(db, messages.values())
+    await refuse_windows(db, effects.closed_windows)
+    await record_unreached(db, effects.unreached)
+    await keep_pricing(db, effects.pricing)
+    await refuse_marketing(db, effects.stopped)
+    await clear(db, effects.signs)
+    await templates.record_failures(db, effects.gone, effects.stale)
+    await _pause_accounts(db, effects, now)  # pauses are locked after everything else
+    await refusals.keep(db, effects.events.refusals, now)
+    return effects.events
+
+
+async def _pause_accounts(db: Connection, effects: StatusEffects, now: datetime) -> None:
+    for provider, sends in sorted(effects.proofs.items()):
+        await pauses.proven(db, provider, sends)
+    for provider, account, scope, called_at, code in sorted(effects.troubles.values()):
+        await pauses.rest_account(db, provider, account, code, now, proof="status", scope=scope, called_at=called_at)
