@@ -13,11 +13,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.pool import Connection, Pool
-from libs.common.directory import conversations
-from libs.common.directory.conversations import Address
 from libs.common.directory.identities import STALE, Notice, Resolved, Sighting, Source, end_links_of, resolve
 from libs.common.errors import Transient
 from libs.common.phone import canonical
+from libs.common.thread import conversations
+from libs.common.thread.conversations import Address
 from services.ingest import queries
 from services.ingest.queries import Found
 from services.ingest.understood import Sender

@@ -23,7 +23,6 @@ from libs.common.bridge.slot import Slot
 from libs.common.countries import country_of
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import record_unreached
-from libs.common.directory.conversations import stay
 from libs.common.directory.reports import MarkSource, Unreached
 from libs.common.events.outbound import OutboundRefused
 from libs.common.faults import RecipientFault
@@ -33,6 +32,7 @@ from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, Returned
 from libs.common.sending.rows import News, SendRow, Settled
 from libs.common.sending.status_effects import store_provider_ids
+from libs.common.thread.conversations import stay
 from libs.common.thread.message_status import PROVIDER_REFUSED, UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
 from libs.common.thread.statuses import ProviderId

@@ -11,16 +11,16 @@ import pytest_asyncio
 from libs.common.accounts import cover_queries as cover
 from libs.common.accounts import pauses
 from libs.common.db.pool import Pool, open_pool
-from libs.common.directory import consents, conversations
+from libs.common.directory import consents
 from libs.common.directory.address_marks import purge_marks
-from libs.common.directory.conversations import Strange
 from libs.common.directory.identity_queries import forget_notices
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merge_slices import move_some
 from libs.common.kafka import parked_queries as parked
 from libs.common.sending import queries as sends
 from libs.common.sending.status_effects import receive_statuses, store_provider_ids
-from libs.common.thread import refusals
+from libs.common.thread import conversations, refusals
+from libs.common.thread.conversations import Strange
 from libs.common.thread.statuses import ProviderId, ProviderStatus, forget_early, forget_nameless
 from services.ingest.queries import forget_links
 from services.router import reconcile_queries

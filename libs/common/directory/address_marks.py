@@ -18,9 +18,9 @@ from datetime import datetime
 from typing import Any
 
 from libs.common.db.pool import Connection
-from libs.common.directory.conversations import stay
 from libs.common.directory.reports import Mark, SignOfLife, Unreached
 from libs.common.phone import canonical, spellings
+from libs.common.thread.conversations import stay
 
 _MARK = """
 insert into address_marks as m (org_id, channel, address, reason, code, source, at, until)

@@ -13,10 +13,10 @@ from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.directory.audit import AuditLine, add_lines
-from libs.common.directory.conversations import stay
 from libs.common.directory.reports import MarketingStopped
 from libs.common.events.directory import ConsentCategory, ConsentChanged
 from libs.common.phone import spellings
+from libs.common.thread.conversations import stay
 
 Cause = Literal["keyword", "preferences", "refusal"]
 KEYWORD: Cause = "keyword"

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from libs.common.db.locks import IDENTITIES, lock
-from libs.common.directory import conversations, identity_changes, phone_claims
-from libs.common.directory.conversations import Address, Strange
+from libs.common.directory import identity_changes, phone_claims
 from libs.common.directory.identity_history import Origin, Person, Source
 from libs.common.directory.identity_queries import (
     end_links,
@@ -29,6 +28,8 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.errors import Transient
 from libs.common.ids import identity_lock
 from libs.common.phone import canonical, from_wa_id, spellings
+from libs.common.thread import conversations
+from libs.common.thread.conversations import Address, Strange
 
 if TYPE_CHECKING:
     import asyncpg
