@@ -286,6 +286,17 @@ SETTINGS = settings(
     cuts=[],
     slices=[],
 )  # the directory tells late of a number that was given up meanwhile
+@example(
+    steps=[
+        (1, "writes", 0, NUMBERS[1]),
+        (1, "is listed", 0, NUMBERS[1]),
+        (1, "moves", 0, NUMBERS[0]),
+        (0, "writes", 0, NUMBERS[1]),
+    ],
+    order=[3, 1],
+    cuts=[2],
+    slices=[],
+)  # who writes from the number later is heard before the directory, and all that was before comes last
 async def test_every_message_stands_in_one_thread_and_every_thread_is_one_persons(
     pool: Pool, *, modern: bool, steps: Any, order: list[int], cuts: list[int], slices: list[int]
 ) -> None:

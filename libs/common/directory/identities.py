@@ -162,6 +162,7 @@ async def open_register(db: "Connection", ids: Iterable[Id], customers: Iterable
 
 async def finish(db: "Connection", register: Register, cuts: Sequence[Cut] = ()) -> None:
     """Write all that changed, and what follows from it for merged, parted and moved customers."""
+    cuts = [*register.cuts, *cuts]
     if register.freed:
         await load_sharing(db, register, {(one.person.org_id, one.line) for one in register.freed})
         phone_claims.inherit(register)

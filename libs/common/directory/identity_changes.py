@@ -143,7 +143,7 @@ def _cut(register: Register, person: Person, held: Holding, at: datetime, theirs
     )
     if held.bsuid in strange:
         held.bsuid = None
-    return Cut(person, line, at, theirs, strange)
+    return Cut(person, line, at, strange)
 
 
 def _came_later(register: Register, org_id: str, bsuid: str, at: datetime) -> bool:

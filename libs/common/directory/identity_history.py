@@ -8,7 +8,7 @@ Law 3: a BSUID is never given to another person: whoever had it last has it for 
 
 from bisect import insort
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -173,3 +173,13 @@ class History:
             self.holdings.remove(holding)
             self.dropped.append(holding)
         return True
+
+    def divide(self, holding: Holding, at: datetime, person: Person) -> Holding:
+        """From ``at`` on, when it was first seen, it was this person's: what Meta said of it is of them."""
+        if at <= holding.since:
+            holding.person = person
+            return holding
+        tail = replace(holding, person=person, since=at, source="message", stored=None, former_id=None)
+        holding.until, holding.ended_by, holding.bsuid, holding.seen = at, "message", None, None
+        self.holdings.insert(self.holdings.index(holding) + 1, tail)
+        return tail

@@ -91,15 +91,11 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """``person`` gave ``line`` up at ``at``, later than some of it was seen: what came from it after that is a stranger's.
-
-    ``theirs``: BSUIDs that are the person's all the same.
-    """
+    """``person`` gave ``line`` up at ``at``, later than some of it was seen: what came from it after that is a stranger's, as are these BSUIDs."""
 
     person: Person
     line: str
     at: datetime
-    theirs: tuple[str, ...]
     strange: tuple[str, ...]
 
 
@@ -126,6 +122,7 @@ class Register:
         self.touched: dict[int, Person] = {}
         self.moves: list[Moved] = []
         self.freed: list[Freed] = []
+        self.cuts: list[Cut] = []
 
     # ── what is known ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,6 +164,8 @@ class Register:
         org_id, line, bsuid = seen.org_id, seen.line, seen.bsuid
         known = self.of_bsuid(org_id, bsuid)
         holding = self.of_line(org_id, line, seen.at)
+        if holding is not None and seen.source != "stale" and self.is_guess(holding, bsuid, seen.at):
+            self.retract(holding)
         at_line = None if holding is None or self.another(holding, bsuid) else holding.owner
         if seen.source == "stale":
             return known or at_line or self._first_seen(seen, holding)
@@ -211,6 +210,38 @@ class Register:
         if bsuid is None or holding.bsuid is None or holding.bsuid == bsuid:
             return False
         return self.of_bsuid(holding.org_id, bsuid) is not holding.owner
+
+    def is_guess(self, holding: Holding | None, bsuid: str | None, at: datetime) -> bool:
+        """Whether at ``at``, between the directory's word and the first sign of life, the line was with whoever this BSUID is, and not with who was seen."""
+        if (
+            holding is None
+            or holding.source != "directory"
+            or holding.seen is None
+            or not holding.since <= at < holding.seen
+        ):
+            return False
+        return self.another(holding, bsuid)
+
+    def retract(self, holding: Holding) -> None:
+        """Whoever was seen on the line is not the customer whom the directory had named before: the two are parted."""
+        line, customer, first = canonical(holding.value), holding.owner, holding.seen or holding.since
+        stranger = Person(customer.org_id, "inbound")
+        self.fresh.append(stranger)
+        strange = [
+            h
+            for h in self.held_by(customer)
+            if h.kind == "bsuid" and (h.value == holding.bsuid or (h.line == line and h.since >= first))
+        ]
+        tail = self.history((holding.org_id, "phone", line)).divide(holding, first, stranger)
+        self.know(tail, tail.bsuid)
+        for one in strange:
+            one.person = stranger
+        if tail.until is None:
+            stranger.reach_at(line)
+        self.lost(holding)
+        self.touch(stranger)
+        since = min([first, *(one.since for one in strange)]) - INSTANT
+        self.cuts.append(Cut(customer, line, since, tuple(one.value for one in strange)))
 
     def _meant(self, seen: Sighting, holding: Holding | None) -> Person | None:
         """The customer we wrote to, unless the ids are known to be somebody else's."""

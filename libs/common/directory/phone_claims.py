@@ -7,7 +7,7 @@ Law 3: the word counts since its own time: a number that was given up after that
 
 from datetime import datetime
 
-from libs.common.directory.identity_history import History, Person
+from libs.common.directory.identity_history import History, Holding, Person
 from libs.common.directory.identity_register import Freed, Register, never
 from libs.common.phone import canonical, same_line
 
@@ -21,6 +21,7 @@ def claim(register: Register, person: Person, number: str, at: datetime) -> None
         _claim_past(register, history, person, at)
     elif current is not None and current.owner is not person and not current.owner.listed:
         register.join(current.owner, person)
+        _begins(history, current, at)
     elif current is not None and current.owner is not person:
         told = current.owner.told_phone or current.owner.phone
         if told is None or not same_line(told, number):
@@ -83,12 +84,24 @@ def _given_up_since(register: Register, history: History, at: datetime) -> bool:
         return False
     if last.until is not None:
         return last.until > at and last.ended_by == "notice"
-    return register.passed_on(history.org_id, history.value)(at, last.since)
+    return last.since > at and (
+        last.source == "notice" or register.passed_on(history.org_id, history.value)(at, last.since)
+    )
+
+
+def _begins(history: History, current: Holding, at: datetime) -> None:
+    """They have it since the directory says so. Who was seen there later is believed to be them, until something else is told of the time between."""
+    before = history.holdings[-2].until if len(history.holdings) > 1 else None
+    since = at if before is None else max(at, before)
+    if since < current.since:
+        current.since, current.source = since, "directory"
 
 
 def _claim_past(register: Register, history: History, person: Person, at: datetime) -> None:
     """It was theirs then, and is not any more: whoever had it then is this customer, and it is no address."""
-    passed_on = register.passed_on(history.org_id, history.value)
+    last, passed_on = history.last, register.passed_on(history.org_id, history.value)
+    if last is not None and last.owner is person and last.since > at and last.source != "notice":
+        register.retract(last)  # taken for the customer because nothing was known of the time between
     had = history.at(at, passed_on)
     if had is None:
         had, _ = history.take(person, at, "directory", passed_on)
