@@ -13,8 +13,6 @@ from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
-from libs.common.phone import canonical
-
 _BRIDGE = UUID("8a1d7c52-52f5-5f1b-9f5e-0f6c7a54b001")
 _CALLBACK = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([1-9][0-9]{0,5})(?::([A-Za-z0-9_-]{8}))?")
 
@@ -55,15 +53,3 @@ def read_callback(told: str | None) -> Callback | None:
 def _mark(org_id: str, message_id: UUID) -> str:
     digest = hmac.digest(message_id.bytes, org_id.encode(), sha256)
     return urlsafe_b64encode(digest[:6]).decode()
-
-
-def identity_lock(org_id: str, kind: str, value: str) -> str:
-    """The name of the advisory lock under which one identity is settled: whoever hears from a number and whoever writes to it make one customer.
-
-    All numbers of a line have the same lock, whether told as ``wa_id`` or as ``phone``.
-    """
-    return (
-        f"identity:{org_id}:bsuid:{value}"
-        if kind == "bsuid"
-        else f"identity:{org_id}:phone:{canonical('+' + value.removeprefix('+'))}"
-    )

@@ -1,53 +1,22 @@
-"""First contacts: a customer and a conversation for whoever is written to before they wrote.
-
-A number belongs to whoever has its line, under any spelling. It is settled alone (``IDENTITIES``), as ingest does.
-"""
+"""First contacts: a customer and a conversation for a phone number that an intent is the first to write to."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.pool import Connection
-from libs.common.ids import identity_lock
-from libs.common.phone import canonical
-
-_NEW_CUSTOMERS = """
-with named as materialized (
-    select distinct on (org_id, line) org_id, line, phone
-      from unnest($1::text[], $2::text[], $3::text[]) as u (org_id, line, phone)
-     order by org_id, line
-), fresh as (
-    insert into customer_identities (org_id, kind, value, customer_id, since, source)
-    select org_id, 'phone', line, uuidv7(), $4, 'intent' from named
-    on conflict do nothing
-    returning org_id, value, customer_id
-)
-insert into customers (customer_id, org_id, phone, origin)
-select f.customer_id, f.org_id, n.phone, 'outbound' from fresh f join named n on n.org_id = f.org_id and n.line = f.value
-"""
-
-_NEW_CONVERSATIONS = """
-insert into conversations (org_id, customer_id, phone_number_id)
-select distinct u.org_id, coalesce(u.customer_id, i.customer_id), u.number
-  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) as u (org_id, number, line, customer_id)
-  left join customer_identities i on i.org_id = u.org_id and i.kind = 'phone' and i.value = u.line
- order by 2, 3
-on conflict (phone_number_id, customer_id) do nothing
-"""
-
-_CONTACTED = """
-select c.conversation_id, c.customer_id
-  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[]) with ordinality as u (org_id, number, line, customer_id, ord)
-  left join customer_identities i on i.org_id = u.org_id and i.kind = 'phone' and i.value = u.line
-  join conversations c on c.org_id = u.org_id and c.phone_number_id = u.number and c.customer_id = coalesce(u.customer_id, i.customer_id)
- order by u.ord
-"""
+from libs.common.directory.identities import Sighting, resolve
+from libs.common.errors import Transient
+from libs.common.thread import conversations
+from libs.common.thread.conversations import Address
 
 
 class Contact(NamedTuple):
-    """Somebody to be written to for the first time from this number; ``customer_id`` where the directory knows them."""
+    """A phone number that is written to for the first time from this business number.
+
+    ``customer_id`` is None where the directory does not know them.
+    """
 
     org_id: str
     phone_number_id: str
@@ -56,17 +25,24 @@ class Contact(NamedTuple):
 
 
 async def open_conversations(db: Connection, contacts: Sequence[Contact], now: datetime) -> list[tuple[UUID, UUID]]:
-    """Conversation and customer of each contact, in order; created where they are missing. At most four round trips.
+    """Conversation and customer of each contact, in order; created where they are missing. Call inside a transaction.
 
-    A number is whoever's has its line.
+    A number is its line's holder's, under any spelling.
     """
-    strangers = [contact for contact in contacts if contact.customer_id is None]
-    if strangers:
-        # whoever writes to a number and whoever hears from it first make one customer, not two
-        await lock(db, IDENTITIES, {identity_lock(c.org_id, "phone", c.phone) for c in strangers})
-        people = [(c.org_id, canonical(c.phone), c.phone) for c in strangers]
-        await db.execute(_NEW_CUSTOMERS, *zip(*people, strict=True), now)
-    lines = [contact._replace(phone=canonical(contact.phone)) for contact in contacts]
-    columns = list(zip(*lines, strict=True))
-    await db.execute(_NEW_CONVERSATIONS, *columns)
-    return [(row[0], row[1]) for row in await db.fetch(_CONTACTED, *columns)]
+    unknown = [c for c in contacts if c.customer_id is None]
+    sightings = [Sighting(c.org_id, c.phone, None, None, now, "intent", origin="outbound") for c in unknown]
+    resolved = iter(await resolve(db, sightings, now) if sightings else [])
+    wanted: list[tuple[str, UUID, str]] = []
+    for contact in contacts:
+        customer_id = contact.customer_id or next(resolved).customer_id
+        if customer_id is None:
+            raise RuntimeError("an intent's number has no customer")
+        wanted.append((contact.org_id, customer_id, contact.phone_number_id))
+    await conversations.ensure(db, [Address(*one) for one in sorted(set(wanted))])
+    threads = await conversations.find(db, wanted)
+    opened: list[tuple[UUID, UUID]] = []
+    for (_, customer_id, _), thread in zip(wanted, threads, strict=True):
+        if thread is None:
+            raise Transient("a customer was merged meanwhile")
+        opened.append((thread.conversation_id, customer_id))
+    return opened

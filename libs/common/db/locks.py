@@ -19,7 +19,7 @@ BUCKETS: Final = 64
 PROVIDER_IDS: Final = 1
 """Names are ``provider:account:provider_id``: whoever keeps a status that belongs to nothing yet, and whoever stores a provider id."""
 IDENTITIES: Final = 2
-"""Names are those of ``ids.identity_lock``, and customers: whoever settles who is who."""
+"""Names are identities and customers: one transaction at a time resolves them (``libs.common.directory.identities``)."""
 
 CLAIMS: Final = 3
 """Names are ``sms:`` and an SMS number, ``number:`` and a phone_number_id: which organisation has it."""

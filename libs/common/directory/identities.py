@@ -26,7 +26,6 @@ from libs.common.directory.identity_queries import (
 from libs.common.directory.identity_register import Cut, Id, Notice, Register, Sighting
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.errors import Transient
-from libs.common.ids import identity_lock
 from libs.common.phone import canonical, from_wa_id, spellings
 from libs.common.thread import conversations
 from libs.common.thread.conversations import Address, Strange
@@ -150,7 +149,7 @@ async def open_register(db: "Connection", ids: Iterable[Id], customers: Iterable
     while more := await notices_of(db, named) - notices:  # a notice leads to ids that other notices may name
         notices |= more
         named |= {i for notice in more for i in notice.ids}
-    names = {identity_lock(*i) for i in named} | {f"customer:{customer_id}" for customer_id in customers}
+    names = {_lock_name(*i) for i in named} | {f"customer:{customer_id}" for customer_id in customers}
     await lock(db, IDENTITIES, names)
     register = Register()
     register.notices |= await notices_of(db, named)
@@ -158,6 +157,11 @@ async def open_register(db: "Connection", ids: Iterable[Id], customers: Iterable
         raise Transient("a notice came meanwhile")
     await load(db, register, named, customers)
     return register
+
+
+def _lock_name(org_id: str, kind: str, value: str) -> str:
+    """All numbers of a line have one name: a message from a number and an intent to it create one customer."""
+    return f"identity:{org_id}:{kind}:{canonical(value) if kind == 'phone' else value}"
 
 
 async def finish(db: "Connection", register: Register, cuts: Sequence[Cut] = ()) -> None:

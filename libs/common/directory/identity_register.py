@@ -169,6 +169,8 @@ class Register:
         at_line = None if holding is None or self.another(holding, bsuid) else holding.owner
         if seen.source == "stale":
             return known or at_line or self._first_seen(seen, holding)
+        if seen.source == "intent" and at_line is not None:
+            return at_line
         if known is not None and at_line is not None:
             who: Person | None = self.join(known, at_line) or known
         else:
@@ -254,8 +256,11 @@ class Register:
         return person.now
 
     def _new(self, seen: Sighting, holding: Holding | None) -> Person | None:
-        """Somebody new. Of somebody we wrote to nothing is made, unless the line is certainly not anymore of who had it."""
-        if seen.origin is None or (seen.origin == "outbound" and holding is None):
+        """A new person, if one may be made.
+
+        What is said of a message of ours makes none, unless the line is certainly not anymore of the one who had it. An intent makes one.
+        """
+        if seen.origin is None or (seen.origin == "outbound" and seen.source != "intent" and holding is None):
             return None
         person = Person(seen.org_id, seen.origin, name=seen.name)
         self.fresh.append(person)

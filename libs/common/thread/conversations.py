@@ -201,9 +201,8 @@ update conversations c
 async def ensure(db: "Connection", addresses: Sequence[Address]) -> None:
     """One conversation per (business number, customer), with the newest ids of the customer. Each pair is named once."""
     if addresses:
-        columns = _columns(addresses)
-        await db.execute(_ENSURE, *columns)
-        await db.execute(_READDRESS, *columns)
+        await db.execute(_ENSURE, *_columns(addresses))
+    await readdress(db, [address for address in addresses if address.wa_id or address.bsuid])
 
 
 async def readdress(db: "Connection", addresses: Sequence[Address]) -> None:
