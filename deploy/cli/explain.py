@@ -1,16 +1,16 @@
 """``transom explain``: everything that happened to an intent, in the order in which it happened.
 
-Law: what is printed is plain text of one line. Markup, control characters and turned text of whoever wrote it do nothing to the terminal, and ids
-that hold a number (a wamid does) are shown as a digest.
+Rule 1: every printed line is plain text. Markup, control characters and bidirectional formats in stored text have no
+        effect on the terminal.
+Rule 2: a provider id that holds a phone number, as a wamid does, is printed as a digest.
+Rule 3: the text of the message is not printed. The inbox shows it to staff who may read it.
 
-The facts, decisions, attempts, provider answers and statuses stand in Postgres, and so does what of it lies in a
-dead-letter topic; nothing is asked of Kafka. The message's text is not shown: who
-may read it has the inbox.
+Facts, decisions, attempts, provider answers, statuses and dead letters are read from PostgreSQL. Kafka is not asked.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ import click
 import orjson
 
 from deploy.cli import queries
+from deploy.cli.queries import Charge, DecisionRow, LooseEnd, Message, ProviderId, Refusal, Send
 from libs.common.db.pool import Connection, open_pool
 from libs.common.db.schema import require_schema
 from libs.common.errors import ConfigurationError
@@ -32,160 +33,155 @@ from services.router.record import unpack
 Line = tuple[datetime, str, str]
 _EVENT_WIDTH = 20
 _END_OF_SECOND = timedelta(milliseconds=999)
-Row = asyncpg.Record
+_PRIVATE = frozenset({"content", "to", "phone", "wa_id", "bsuid", "name", "parameters", "header", "buttons"})
+_NUMBER_ID = re.compile(r"[0-9]{5,20}")  # an id of Meta's; a phone number begins with a plus
 
 
 async def explain_intent(intent_id: UUID) -> None:
-    """Print the story of an intent. Raises ConfigurationError when no such intent is recorded, or the schema is not ours."""
-    settings = load(PostgresSettings)
-    async with open_pool(settings.postgres_dsn.get_secret_value(), application_name="transom-explain", size=1) as pool:
+    """Print the story of an intent.
+
+    Raises ConfigurationError when the intent is not recorded, or when the schema is not that of this release.
+    """
+    dsn = load(PostgresSettings).postgres_dsn.get_secret_value()
+    async with open_pool(dsn, application_name="transom-explain", size=1) as pool:
         await require_schema(pool)
         async with pool.acquire() as db:
             messages = await queries.messages_of(db, intent_id)
-            orgs = sorted({message["org_id"] for message in messages} | set(await orgs_of(db, intent_id)))
+            orgs = sorted({message.org_id for message in messages} | set(await orgs_of(db, intent_id)))
             if not orgs:
                 raise ConfigurationError(
                     f"no intent {intent_id} is recorded: has the router consumed it, and is the id right?"
                 )
             for org_id in orgs:
-                own = [message for message in messages if message["org_id"] == org_id]
+                own = [message for message in messages if message.org_id == org_id]
                 await _print_story(db, org_id, intent_id, own)
 
 
-async def _print_story(db: Connection, org_id: str, intent_id: UUID, messages: list[asyncpg.Record]) -> None:
+async def _print_story(db: Connection, org_id: str, intent_id: UUID, messages: Sequence[Message]) -> None:
     decisions = await queries.decisions_of(db, org_id, intent_id)
-    # Of what happened at the same instant, the first here comes first.
-    lines = [line for message in messages for line in _arrival_lines(message)]
-    lines += [_decision_line(decision) for decision in decisions]
-    lines += [line for message in messages for line in _status_lines(message)]
-    for send in await queries.sends_of(db, org_id, intent_id):
-        lines += _send_lines(send)
-    for found in await queries.provider_ids_of(db, org_id, intent_id):
-        kept = "" if found["applied"] else " (came after its claim was lost: evidence only)"
-        what = f"attempt {found['attempt']} is {provider_id(found['provider_id'])} at {found['provider']}{kept}"
-        lines.append((found["recorded_at"], "provider answered", what))
-    for charge in await queries.charges_of(db, org_id, [message["message_id"] for message in messages]):
-        price = (
-            "no rate card covers the day"
-            if charge["price"] is None
-            else f"{charge['price'].normalize():f} {charge['currency']}"
-        )
-        what = f"{charge['channel']} {charge['category']}, {charge['segments'] or 1} segment(s): {price}"
-        lines.append((charge["at"], "charged", what))
-    lines += [_parked_line(found) for found in await parked_of(db, org_id, intent_id)]
-    lines += [_loose_line(end) for end in await queries.loose_ends_of(db, org_id, intent_id)]
-    lines += [_waiting_line(kept) for kept in await queries.refusals_of(db, org_id, intent_id)]
+    charges = await queries.charges_of(db, org_id, [message.message_id for message in messages])
+    # The sort keeps this order among lines of the same instant.
+    lines = [
+        *(line for message in messages for line in _arrival_lines(message)),
+        *map(_decision_line, decisions),
+        *(line for message in messages for line in _status_lines(message)),
+        *(line for send in await queries.sends_of(db, org_id, intent_id) for line in _send_lines(send)),
+        *map(_answer_line, await queries.provider_ids_of(db, org_id, intent_id)),
+        *map(_charge_line, charges),
+        *map(_parked_line, await parked_of(db, org_id, intent_id)),
+        *map(_loose_end_line, await queries.loose_ends_of(db, org_id, intent_id)),
+        *map(_refusal_line, await queries.refusals_of(db, org_id, intent_id)),
+    ]
     click.echo(f"intent {intent_id} of org {printable(org_id)}")
-    for line in sorted(lines, key=lambda line: line[0]):
-        click.echo(_text(line))
+    for at, event, what in sorted(lines, key=lambda line: line[0]):
+        when = click.style(f"{at.isoformat(timespec='milliseconds')}  ", dim=True)
+        click.echo(when + click.style(f"{printable(event):<{_EVENT_WIDTH}}  ", bold=True) + scrub(what))
     for decision in decisions:
-        click.echo(f"facts of attempt {decision['attempt']}:")
-        click.echo(_facts(decision["record"]))
+        click.echo(f"facts of attempt {decision.attempt}:")
+        click.echo(_facts(decision.record))
 
 
-def _name(message: Row) -> str:
-    return "bridge SMS" if message["notification_type"] == "bridge" else "message"
-
-
-def _arrival_lines(message: Row) -> list[Line]:
-    told = f"{message['kind']} by {message['actor'] or 'Transom'} on {message['channel']}, now {message['status']}"
+def _arrival_lines(message: Message) -> list[Line]:
+    state = f"{message.kind} by {message.actor or 'Transom'} on {message.channel}, now {message.status}"
     return [
-        (message["occurred_at"], f"{_name(message)} created", f"conversation {message['conversation_id']}"),
-        (message["received_at"], f"{_name(message)} taken in", told),
+        (message.occurred_at, f"{_name(message)} created", f"conversation {message.conversation_id}"),
+        (message.received_at, f"{_name(message)} taken in", state),
     ]
 
 
-def _status_lines(message: Row) -> list[Line]:
-    lines: list[Line] = []
-    for status in ("sent", "delivered", "read", "failed"):
-        if message[f"{status}_at"] is not None:
-            why = " ".join(str(part) for part in (message["reason"], message["provider_code"]) if part)
-            # Meta tells whole seconds, and what it tells came after what we did in that second.
-            at = message[f"{status}_at"]
-            lines.append(
-                (
-                    at if at.microsecond else at + _END_OF_SECOND,
-                    f"{_name(message)} {status}",
-                    why if status == "failed" else "",
-                )
-            )
+def _status_lines(message: Message) -> list[Line]:
+    times = {
+        "sent": message.sent_at,
+        "delivered": message.delivered_at,
+        "read": message.read_at,
+        "failed": message.failed_at,
+    }
+    why = " ".join(part for part in (message.reason, message.provider_code) if part)
+    return [
+        (_shown_at(at), f"{_name(message)} {status}", why if status == "failed" else "")
+        for status, at in times.items()
+        if at is not None
+    ]
+
+
+def _name(message: Message) -> str:
+    return "bridge SMS" if message.notification_type == "bridge" else "message"
+
+
+def _shown_at(at: datetime) -> datetime:
+    """Meta's times are whole seconds. A status is shown after what Transom did within that second."""
+    return at if at.microsecond else at + _END_OF_SECOND
+
+
+def _decision_line(decision: DecisionRow) -> Line:
+    channel = f" on {decision.channel}" if decision.channel else ""
+    holder = f", the slot is held by {decision.slot_holder}" if decision.slot_holder else ""
+    what = f"attempt {decision.attempt}: {decision.route}{channel}, because {decision.reason}{holder}"
+    return decision.decided_at, "decided", what
+
+
+def _send_lines(send: Send) -> list[Line]:
+    number = f"attempt {send.attempt}"
+    lines: list[Line] = [(send.created_at, "queued to send", f"{number} by {send.provider}")]
+    if send.claimed_at is not None:
+        lines.append((send.claimed_at, "claimed", f"{number}, {send.tries} call(s), {send.resends} resend(s)"))
+    if send.unknown_since is not None:
+        lines.append((send.unknown_since, "outcome unknown", number))
+    outcome = "" if send.outcome is None else f": {orjson.dumps(send.outcome).decode()}"
+    if send.settled_at is not None:
+        lines.append((send.settled_at, f"send {send.state}", f"{number}{outcome}"))
+    elif send.state != "claimed":
+        lines.append((send.due_at, f"send {send.state}", f"{number}, due then{outcome}"))
     return lines
 
 
-def _decision_line(decision: Row) -> Line:
-    channel = f" on {decision['channel']}" if decision["channel"] else ""
-    holder = f", the slot is held by {decision['slot_holder']}" if decision["slot_holder"] else ""
-    what = f"attempt {decision['attempt']}: {decision['route']}{channel}, because {decision['reason']}{holder}"
-    return decision["decided_at"], "decided", what
+def _answer_line(answer: ProviderId) -> Line:
+    kept = "" if answer.applied else " (came after its claim was lost: evidence only)"
+    what = f"attempt {answer.attempt} is {provider_id(answer.provider_id)} at {answer.provider}{kept}"
+    return answer.recorded_at, "provider answered", what
 
 
-def _send_lines(send: Row) -> list[Line]:
-    number = f"attempt {send['attempt']}"
-    lines: list[Line] = [(send["created_at"], "queued to send", f"{number} by {send['provider']}")]
-    if send["claimed_at"] is not None:
-        lines.append((send["claimed_at"], "claimed", f"{number}, {send['tries']} call(s), {send['resends']} resend(s)"))
-    if send["unknown_since"] is not None:
-        lines.append((send["unknown_since"], "outcome unknown", number))
-    outcome = "" if send["outcome"] is None else f": {orjson.dumps(send['outcome']).decode()}"
-    if send["settled_at"] is not None:
-        lines.append((send["settled_at"], f"send {send['state']}", f"{number}{outcome}"))
-    elif send["state"] != "claimed":
-        lines.append((send["due_at"], f"send {send['state']}", f"{number}, due then{outcome}"))
-    return lines
+def _charge_line(charge: Charge) -> Line:
+    price = "no rate card covers the day" if charge.price is None else f"{charge.price.normalize():f} {charge.currency}"
+    return charge.at, "charged", f"{charge.channel} {charge.category}, {charge.segments or 1} segment(s): {price}"
 
 
-def _parked_line(found: Row) -> Line:
-    what = f"{found['records']} record(s) of {found['topic']} as {found['reason']}"
-    what += f", of type {found['event_type']}" if found["event_type"] else ""
-    return found["last_at"], "parked", f"{what}; `transom replay --dlq {found['topic']}` feeds them through"
+def _parked_line(parked: asyncpg.Record) -> Line:
+    what = f"{parked['records']} record(s) of {parked['topic']} as {parked['reason']}"
+    what += f", of type {parked['event_type']}" if parked["event_type"] else ""
+    return parked["last_at"], "parked", f"{what}; `transom replay --dlq {parked['topic']}` feeds them through"
 
 
-def _loose_line(end: Row) -> Line:
-    number = f"attempt {end['attempt']} is followed up, {end['tries']} time(s) so far"
-    return (
-        end["due_at"],
-        "next look",
-        f"{number}; without a send it ends at {end['deadline'].isoformat(timespec='seconds')}",
-    )
+def _loose_end_line(end: LooseEnd) -> Line:
+    number = f"attempt {end.attempt} is followed up, {end.tries} time(s) so far"
+    return end.due_at, "next look", f"{number}; without a send it ends at {end.deadline.isoformat(timespec='seconds')}"
 
 
-def _waiting_line(kept: Row) -> Line:
-    return (
-        kept["waits_since"],
-        "refused",
-        f"attempt {kept['attempt']}, because {kept['reason']}; the router has not decided yet",
-    )
+def _refusal_line(refusal: Refusal) -> Line:
+    what = f"attempt {refusal.attempt}, because {refusal.reason}; the router has not decided yet"
+    return refusal.waits_since, "refused", what
 
 
 def _facts(record: Mapping[str, Any]) -> str:
-    """Everything that was decided on, defaults written out, without what the message says and to whom."""
+    """The facts of a decision with their defaults, in ASCII; what the message says, and to whom, is left out."""
     _, facts, now = unpack(record)
-    told = {"decided_at": now, "facts": facts._asdict(), "intent": record.get("intent") or record["bad"]}
-    return json.dumps(_quiet(orjson.loads(orjson.dumps(told, default=str))), indent=2)  # ASCII only
-
-
-_PRIVATE = frozenset({"content", "to", "phone", "wa_id", "bsuid", "name", "parameters", "header", "buttons"})
-
-
-_NUMBER_ID = re.compile(r"[0-9]{5,20}")  # Meta's ids; a phone number has its plus
+    shown = {"decided_at": now, "facts": facts._asdict(), "intent": record.get("intent") or record["bad"]}
+    return json.dumps(_quiet(orjson.loads(orjson.dumps(shown, default=str))), indent=2)
 
 
 def _quiet(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {
-            key: {"kind": inner["kind"]}
-            if key == "content" and isinstance(inner, Mapping) and "kind" in inner
-            else "…"
-            if key in _PRIVATE and inner is not None
-            else _quiet(inner)
-            for key, inner in value.items()
-        }  # fmt: skip -- one line per case
-    if isinstance(value, list):
-        return [_quiet(inner) for inner in value]
-    return scrub(value) if isinstance(value, str) and not _NUMBER_ID.fullmatch(value) else value
+    match value:
+        case Mapping():
+            return {key: _quiet_field(key, inner) for key, inner in value.items()}
+        case list():
+            return [_quiet(inner) for inner in value]
+        case str() if not _NUMBER_ID.fullmatch(value):
+            return scrub(value)
+        case _:
+            return value
 
 
-def _text(line: Line) -> str:
-    at, event, what = line
-    when = click.style(f"{at.isoformat(timespec='milliseconds')}  ", dim=True)
-    return when + click.style(f"{printable(event):<{_EVENT_WIDTH}}  ", bold=True) + scrub(what)
+def _quiet_field(key: str, value: Any) -> Any:
+    if key == "content" and isinstance(value, Mapping) and "kind" in value:
+        return {"kind": value["kind"]}
+    return "…" if key in _PRIVATE and value is not None else _quiet(value)

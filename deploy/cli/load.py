@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from deploy.cli import queries
 from deploy.cli.load_format import Loaded, read
 from deploy.cli.one_machine import SANDBOX_URL, register
 from libs.common.db.pool import Connection, open_pool
@@ -21,6 +20,7 @@ from libs.common.events.directory import (
     OrgUpserted,
 )
 from libs.common.sanitize import sanitize
+from libs.common.sending.rate_card import Rate, upsert_rates
 from libs.common.settings import PostgresSettings
 from libs.common.settings import load as load_settings
 
@@ -60,10 +60,10 @@ async def _apply(db: Connection, loaded: Loaded, now: datetime) -> None:
     for refused in await changes.apply(db, [change for _, change in told]):
         raise loaded.fault(told[refused.index][0], refused.detail)
     await templates.upsert(db, list(_templates(loaded, now)))
-    await queries.upsert_rates(
+    await upsert_rates(
         db,
         [
-            (rate.from_, rate.channel, rate.category, rate.country, rate.currency, rate.price)
+            Rate(rate.from_, rate.channel, rate.category, rate.country, rate.currency, rate.price)
             for rate in loaded.content.rate_card
         ],
     )

@@ -1,89 +1,196 @@
-"""The statements of the ``transom`` command."""
+"""What ``transom explain`` reads. Every row is a named tuple of the columns that its statement selects."""
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
-
-import asyncpg
 
 from libs.common.db.pool import Connection
 from libs.common.ids import bridge_message_id
 
+RowT = TypeVar("RowT")
+
+
+class Message(NamedTuple):
+    """An outbound message. ``conversation_id`` is the one that its conversation was merged into, if it was."""
+
+    org_id: str
+    message_id: UUID
+    conversation_id: UUID | None
+    channel: str
+    kind: str
+    actor: str | None
+    notification_type: str | None
+    status: str
+    reason: str | None
+    provider_code: str | None
+    occurred_at: datetime
+    received_at: datetime
+    sent_at: datetime | None
+    delivered_at: datetime | None
+    read_at: datetime | None
+    failed_at: datetime | None
+
+
 _MESSAGES = """
-select m.org_id, m.message_id, coalesce(a.conversation_id, m.conversation_id) as conversation_id, m.channel, m.kind, m.actor,
-       m.notification_type, m.sequence, m.status, m.reason, m.provider_code, m.seq, m.attempt,
-       m.occurred_at, m.received_at, m.sent_at, m.delivered_at, m.read_at, m.failed_at
+select m.org_id, m.message_id, coalesce(a.conversation_id, m.conversation_id) as conversation_id, m.channel, m.kind,
+       m.actor, m.notification_type, m.status, m.reason, m.provider_code, m.occurred_at, m.received_at,
+       m.sent_at, m.delivered_at, m.read_at, m.failed_at
   from messages m
   left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
  where m.message_id = any($1::uuid[]) and m.direction = 'out'
  order by m.sequence
 """
-_DECISIONS = "select * from decisions where org_id = $1 and intent_id = $2 order by attempt"
-_SENDS = "select * from sends where org_id = $1 and message_id = $2 order by attempt"
+
+
+async def messages_of(db: Connection, intent_id: UUID) -> list[Message]:
+    """The message of an intent and its bridge SMS, in every organisation that used the id."""
+    return await _rows(db, Message, _MESSAGES, [intent_id, bridge_message_id(intent_id)])
+
+
+class DecisionRow(NamedTuple):
+    """A decision; ``record`` is what it was taken on."""
+
+    attempt: int
+    route: str
+    channel: str | None
+    reason: str
+    slot_holder: UUID | None
+    record: dict[str, Any]
+    decided_at: datetime
+
+
+_DECISIONS = """
+select attempt, route, channel, reason, slot_holder, record, decided_at
+  from decisions
+ where org_id = $1 and intent_id = $2
+ order by attempt
+"""
+
+
+async def decisions_of(db: Connection, org_id: str, intent_id: UUID) -> list[DecisionRow]:
+    """The decisions on an intent, by attempt."""
+    return await _rows(db, DecisionRow, _DECISIONS, org_id, intent_id)
+
+
+class Send(NamedTuple):
+    """A row of the senders' table."""
+
+    attempt: int
+    provider: str
+    state: str
+    tries: int
+    resends: int
+    outcome: dict[str, Any] | None
+    created_at: datetime
+    claimed_at: datetime | None
+    unknown_since: datetime | None
+    due_at: datetime
+    settled_at: datetime | None
+
+
+_SENDS = """
+select attempt, provider, state, tries, resends, outcome, created_at, claimed_at, unknown_since, due_at, settled_at
+  from sends
+ where org_id = $1 and message_id = $2
+ order by attempt
+"""
+
+
+async def sends_of(db: Connection, org_id: str, intent_id: UUID) -> list[Send]:
+    """The sends of an intent, by attempt."""
+    return await _rows(db, Send, _SENDS, org_id, intent_id)
+
+
+class ProviderId(NamedTuple):
+    """An id that a provider gave a send. It is not ``applied`` when it came after the claim was lost."""
+
+    provider: str
+    provider_id: str
+    attempt: int
+    applied: bool
+    recorded_at: datetime
+
+
 _PROVIDER_IDS = """
 select provider, provider_id, attempt, applied, recorded_at
-  from provider_ids where org_id = $1 and send_id = $2
+  from provider_ids
+ where org_id = $1 and send_id = $2
  order by recorded_at
 """
-_CHARGES = "select * from charges where org_id = $1 and message_id = any($2::uuid[])"
 
 
-_LOOSE_ENDS = (
-    "select attempt, tries, due_at, deadline from loose_ends where org_id = $1 and message_id = $2 order by attempt"
-)
+async def provider_ids_of(db: Connection, org_id: str, intent_id: UUID) -> list[ProviderId]:
+    """The ids that providers gave the sends of an intent."""
+    return await _rows(db, ProviderId, _PROVIDER_IDS, org_id, intent_id)
+
+
+class Charge(NamedTuple):
+    """What a message cost; without a price no rate card covers the day."""
+
+    channel: str
+    category: str
+    segments: int | None
+    currency: str | None
+    price: Decimal | None
+    at: datetime
+
+
+_CHARGES = """
+select channel, category, segments, currency, price, at
+  from charges
+ where org_id = $1 and message_id = any($2::uuid[])
+"""
+
+
+async def charges_of(db: Connection, org_id: str, message_ids: Sequence[UUID]) -> list[Charge]:
+    """What these messages cost."""
+    return await _rows(db, Charge, _CHARGES, org_id, list(message_ids))
+
+
+class LooseEnd(NamedTuple):
+    """A decision from which nothing followed in time; the router looks again at ``due_at``."""
+
+    attempt: int
+    tries: int
+    due_at: datetime
+    deadline: datetime
+
+
+_LOOSE_ENDS = """
+select attempt, tries, due_at, deadline
+  from loose_ends
+ where org_id = $1 and message_id = $2
+ order by attempt
+"""
+
+
+async def loose_ends_of(db: Connection, org_id: str, intent_id: UUID) -> list[LooseEnd]:
+    """The decisions on an intent that the router follows up."""
+    return await _rows(db, LooseEnd, _LOOSE_ENDS, org_id, intent_id)
+
+
+class Refusal(NamedTuple):
+    """A refusal that the router has not decided on yet."""
+
+    attempt: int
+    reason: str
+    waits_since: datetime
+
+
 _REFUSALS = """
-select attempt, event ->> 'reason' as reason, waits_since from refusals where org_id = $1 and intent_id = $2 order by attempt
+select attempt, event ->> 'reason' as reason, waits_since
+  from refusals
+ where org_id = $1 and intent_id = $2
+ order by attempt
 """
 
 
-async def loose_ends_of(db: Connection, org_id: str, intent_id: UUID) -> list[asyncpg.Record]:
-    """What the router follows up of an intent, because nothing followed from it in time."""
-    return await db.fetch(_LOOSE_ENDS, org_id, intent_id)
+async def refusals_of(db: Connection, org_id: str, intent_id: UUID) -> list[Refusal]:
+    """The refusals of an intent that wait for the router."""
+    return await _rows(db, Refusal, _REFUSALS, org_id, intent_id)
 
 
-async def refusals_of(db: Connection, org_id: str, intent_id: UUID) -> list[asyncpg.Record]:
-    """Refusals of an intent that the router has not decided on."""
-    return await db.fetch(_REFUSALS, org_id, intent_id)
-
-
-async def messages_of(db: Connection, intent_id: UUID) -> list[asyncpg.Record]:
-    """The message of an intent and its bridge, in every org that used the id."""
-    return await db.fetch(_MESSAGES, [intent_id, bridge_message_id(intent_id)])
-
-
-async def decisions_of(db: Connection, org_id: str, intent_id: UUID) -> list[asyncpg.Record]:
-    """The decisions on an intent, by attempt."""
-    return await db.fetch(_DECISIONS, org_id, intent_id)
-
-
-async def sends_of(db: Connection, org_id: str, intent_id: UUID) -> list[asyncpg.Record]:
-    """The sends of an intent, by attempt."""
-    return await db.fetch(_SENDS, org_id, intent_id)
-
-
-async def provider_ids_of(db: Connection, org_id: str, intent_id: UUID) -> list[asyncpg.Record]:
-    """What providers called the sends of an intent."""
-    return await db.fetch(_PROVIDER_IDS, org_id, intent_id)
-
-
-async def charges_of(db: Connection, org_id: str, message_ids: Sequence[UUID]) -> list[asyncpg.Record]:
-    """What messages cost."""
-    return await db.fetch(_CHARGES, org_id, list(message_ids))
-
-
-_UPSERT_RATES = """
-insert into rate_card (valid_from, channel, category, country, currency, price)
-select * from unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::numeric[])
-on conflict (channel, category, country, currency, valid_from) do update set price = excluded.price
-"""
-
-
-async def upsert_rates(db: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """From which day, channel, category, country, currency, price. Each (channel, category, country, currency, day) once."""
-    if rows:
-        await db.execute(_UPSERT_RATES, *_columns(rows))
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """Rows as columns, for ``unnest``."""
-    return [list(column) for column in zip(*rows, strict=True)]
+async def _rows(db: Connection, row: type[RowT], statement: str, *arguments: object) -> list[RowT]:
+    return [row(**record) for record in await db.fetch(statement, *arguments)]
