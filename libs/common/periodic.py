@@ -12,6 +12,9 @@ from libs.common.retryable import is_retryable
 
 log = get_logger()
 
+Task = tuple[timedelta, Callable[[], Awaitable[object]]]
+"""The time between two rounds, and one round."""
+
 _LONGEST_WAIT = timedelta(seconds=30)
 STUCK_AFTER = 60.0
 

@@ -164,6 +164,10 @@ class PostgresSettings(Settings):
     postgres_timeout_seconds: PositiveFloat = 2.0
 
 
+class WorkerSettings(ServiceSettings, ConsumerSettings, PostgresSettings):
+    """What every service has that reads Kafka and keeps rows."""
+
+
 class RedisSettings(Settings):
     redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
 
@@ -287,6 +291,10 @@ class PortalSettings(Settings):
     portal_url: BaseUrl | None = None
     portal_link_keys: RequiredSecret
     portal_link_seconds: PositiveFloat = 604800.0
+
+    @property
+    def portal_link_life(self) -> timedelta:
+        return timedelta(seconds=self.portal_link_seconds)
 
 
 def load(settings: Callable[[], SettingsT]) -> SettingsT:

@@ -11,7 +11,7 @@ These are bare ASGI applications: at this place every microsecond is paid per we
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from urllib.parse import parse_qs
 
@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libs.common import metrics
-from libs.common.clock import Clock
+from libs.common.clock import Clock, utc_now
 from libs.common.errors import Permanent, Transient
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.producer import Record
@@ -56,6 +56,20 @@ class Answer:
     outcome: str
     items: int = 0
     unread: bool = False
+
+
+PATIENCE_SECONDS = 3.0
+"""How long a provider may wait for Kafka before it gets 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeConfig:
+    """What the edge verifies requests with. Without ``public_url`` or a Twilio token every callback of Twilio is refused."""
+
+    meta_secrets: tuple[bytes, ...] = field(repr=False)
+    verify_token: bytes = field(repr=False)
+    twilio_tokens: tuple[bytes, ...] = field(repr=False)
+    public_url: str | None
 
 
 class MetaEdge:
@@ -182,9 +196,16 @@ class TwilioEdge:
         return (self._public_url or "") + target.decode("latin-1")
 
 
-def at_paths(meta_edge: MetaEdge, twilio_edge: TwilioEdge) -> dict[str, ASGIApp]:
-    """Ingest's own applications, by exact path; with a slash behind it too, as people paste them. Providers do not follow redirects."""
-    apps: dict[str, ASGIApp] = {"/webhooks/meta": meta_edge, "/webhooks/twilio/status": twilio_edge}
+def edge_apps(config: EdgeConfig, producer: Together, served: Served, now: Clock = utc_now) -> dict[str, ASGIApp]:
+    """Ingest's own applications by exact path, also with a slash behind it. Providers do not follow redirects."""
+    apps: dict[str, ASGIApp] = {
+        "/webhooks/meta": MetaEdge(
+            secrets=config.meta_secrets, verify_token=config.verify_token, producer=producer, now=now, served=served
+        ),
+        "/webhooks/twilio/status": TwilioEdge(
+            tokens=config.twilio_tokens, public_url=config.public_url, producer=producer, now=now
+        ),
+    }
     return apps | {f"{path}/": app for path, app in apps.items()}
 
 

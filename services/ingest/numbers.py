@@ -14,6 +14,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal
 
 from libs.common.db.pool import Pool
@@ -34,6 +35,8 @@ from services.ingest.understood import (
 )
 
 log = get_logger()
+
+TELL_EVERY = timedelta(seconds=5)
 
 Reason = Literal["unknown_number", "waba_mismatch"]
 _DETAILS: dict[Reason, str] = {

@@ -6,9 +6,9 @@ from an earlier try. A redelivery tells the same again under the same ids.
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from uuid import UUID
 
 import orjson
@@ -26,6 +26,7 @@ from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOU
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
+from libs.common.open_service import OpenService
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.window import Window
 from services.ingest import (
@@ -39,6 +40,8 @@ from services.ingest import (
 )
 from services.ingest.identify import Changed, Place, Wanted
 from services.ingest.numbers import Gate
+from services.ingest.precedence import Precedence
+from services.ingest.understand import understand
 from services.ingest.understood import (
     CustomerCall,
     CustomerMessage,
@@ -55,7 +58,10 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What the worker works with. ``window`` is WINDOW_SECONDS, ``doubt`` WINDOW_DOUBT_SECONDS."""
+    """What the worker works with.
+
+    ``window`` is WINDOW_SECONDS, ``doubt`` WINDOW_DOUBT_SECONDS, ``reaction_opens`` REACTION_OPENS_WINDOW.
+    """
 
     pool: Pool
     producer: Producer
@@ -63,6 +69,27 @@ class Deps:
     doubt: timedelta
     now: Clock
     gate: Gate
+    precedence: Precedence = field(default_factory=Precedence)
+    reaction_opens: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        opened: OpenService,
+        window: timedelta,
+        doubt: timedelta,
+        precedence: Precedence,
+        *,
+        reaction_opens: bool,
+    ) -> Self:
+        """On the servers of the service."""
+        pool = opened.pool
+        return cls(pool, opened.producer, window, doubt, pool.now, Gate(pool), precedence, reaction_opens)
+
+
+def read_webhook(record: RawRecord, deps: Deps) -> Understood:
+    """What a record of ``webhooks.v1`` says. Raises Undecodable."""
+    return understand(record.value, reaction_opens=deps.reaction_opens)
 
 
 class _Item(NamedTuple):
@@ -75,6 +102,7 @@ class _Item(NamedTuple):
 
 async def on_webhooks(batch: Sequence[Received[Understood]], deps: Deps) -> list[Reject]:
     """Store what customers said and how far our messages came; tell what stands recorded. Returns what is for no number of ours."""
+    await deps.precedence.give_way(len(batch))
     refused = await deps.gate.refuse(batch)
     strangers = {(one.record.partition, one.record.offset) for one in refused}
     ours = [one for one in batch if (one.record.partition, one.record.offset) not in strangers]

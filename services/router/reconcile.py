@@ -26,6 +26,7 @@ from libs.common.events.topics import OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_W
 from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.logging import get_logger
+from libs.common.periodic import Task
 from libs.common.sending import queries as sends
 from libs.common.thread import refusals
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
@@ -67,24 +68,20 @@ class Reconciler:
     after: timedelta
 
     @property
-    def period(self) -> timedelta:
-        """Between two rounds."""
-        return self.after / 12
-
-    @property
-    def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """By name; one that is slow or fails holds up none of the others."""
+    def tasks(self) -> Mapping[str, Task]:
+        """By name. A task that is slow or fails holds up no other."""
+        period = self.after / 12
         return {
-            "unsent": self.find_unsent,
-            "unheard": self.find_unheard,
-            "overdue": self.find_overdue,
-            "loose_ends": self.follow,
-            "refusals": self.decide,
+            "reconcile.unsent": (period, self.find_unsent),
+            "reconcile.unheard": (period, self.find_unheard),
+            "reconcile.overdue": (period, self.find_overdue),
+            "reconcile.loose_ends": (period, self.follow),
+            "reconcile.refusals": (period, self.decide),
         }
 
     async def round(self) -> None:
         """All of it, one after the other."""
-        for task in self.tasks.values():
+        for _period, task in self.tasks.values():
             await task()
 
     async def find_unsent(self) -> None:

@@ -1,23 +1,7 @@
-"""What the router is told by the environment."""
+"""What the router reads from the environment."""
 
-from libs.common.settings import (
-    BridgeSettings,
-    ConsumerSettings,
-    PostgresSettings,
-    ReconcileSettings,
-    RedisSettings,
-    ServiceSettings,
-    WindowSettings,
-)
+from libs.common.settings import BridgeSettings, ReconcileSettings, RedisSettings, WindowSettings, WorkerSettings
 
 
-class RouterSettings(
-    ServiceSettings,
-    ConsumerSettings,
-    PostgresSettings,
-    RedisSettings,
-    WindowSettings,
-    BridgeSettings,
-    ReconcileSettings,
-):
+class RouterSettings(WorkerSettings, RedisSettings, WindowSettings, BridgeSettings, ReconcileSettings):
     """The router's settings."""

@@ -6,23 +6,19 @@ from pydantic import model_validator
 
 from libs.common.settings import (
     BridgeSettings,
-    ConsumerSettings,
     PortalSettings,
-    PostgresSettings,
     PublicUrlSettings,
     RedisSettings,
     SendSettings,
-    ServiceSettings,
     SmsSettings,
     TwilioSettings,
     WindowSettings,
+    WorkerSettings,
 )
 
 
 class SmsBridgeSettings(
-    ServiceSettings,
-    ConsumerSettings,
-    PostgresSettings,
+    WorkerSettings,
     RedisSettings,
     WindowSettings,
     BridgeSettings,

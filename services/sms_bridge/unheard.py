@@ -15,6 +15,7 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.errors import Transient
 from libs.common.logging import get_logger
+from libs.common.periodic import Task
 from libs.common.sending.queries import keep_news
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
@@ -32,6 +33,11 @@ _LOOKS_AT_ONCE = 8
 
 _Heard = tuple[queries.Unheard, Fate | None]
 """What the provider says of it; None: it is pending no more, and nobody needs to ask."""
+
+
+def task(pool: Pool, provider: SmsProvider) -> Task:
+    """``follow`` as a periodic task."""
+    return PERIOD, lambda: follow(pool, provider, pool.now)
 
 
 async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:

@@ -1,24 +1,37 @@
-"""Commands from ``outbound.sms.v1`` become rows; everything else happens to the rows (``libs.common.sending``)."""
+"""Commands become rows; everything else happens to the rows (``libs.common.sending``)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from libs.common.events.outbound import SmsCommand
+from libs.common.kafka.records import Received
 from libs.common.sanitize import sanitize
+from libs.common.sending.line import Line
 from libs.common.sending.rows import NewSend
+from services.sms_bridge.providers import OutgoingSms
 
 
-def as_sends(commands: Sequence[SmsCommand]) -> list[NewSend]:
-    """One row per command. The org's own number is what is throttled together."""
-    return [
-        NewSend(
-            org_id=command.org_id,
-            message_id=command.message_id,
-            attempt=command.attempt,
-            conversation_id=command.conversation_id,
-            sequence=command.sequence,
-            account=command.from_number,
-            command=sanitize(command.model_dump(mode="json")),
-            expires_at=command.expires_at,
-        )
-        for command in commands
-    ]
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What the handler works with."""
+
+    line: Line[OutgoingSms]
+
+
+async def on_commands(batch: Sequence[Received[SmsCommand]], deps: Deps) -> None:
+    """Store each command once. A command that comes again finds its row."""
+    await deps.line.accept([new_send(received.value) for received in batch])
+
+
+def new_send(command: SmsCommand) -> NewSend:
+    """The row that a command becomes. The organisation's own number throttles as one."""
+    return NewSend(
+        org_id=command.org_id,
+        message_id=command.message_id,
+        attempt=command.attempt,
+        conversation_id=command.conversation_id,
+        sequence=command.sequence,
+        account=command.from_number,
+        command=sanitize(command.model_dump(mode="json")),
+        expires_at=command.expires_at,
+    )

@@ -1,16 +1,12 @@
 """What the WhatsApp sender is configured with; see deploy/env.example."""
 
 from libs.common.settings import (
-    ConsumerSettings,
     GraphSettings,
-    PostgresSettings,
     SendSettings,
-    ServiceSettings,
     WindowSettings,
+    WorkerSettings,
 )
 
 
-class WhatsappSenderSettings(
-    ServiceSettings, ConsumerSettings, PostgresSettings, WindowSettings, SendSettings, GraphSettings
-):
+class WhatsappSenderSettings(WorkerSettings, WindowSettings, SendSettings, GraphSettings):
     """The system user's token is required; a number may carry its own."""

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from libs.common.events.base import misfit
 from libs.common.events.outbound import WhatsappCommand
-from libs.common.kafka.records import RawRecord
+from libs.common.kafka.records import RawRecord, Received
 from libs.common.sanitize import sanitize
 from libs.common.sending.line import Line
 from libs.common.sending.rows import NewSend
@@ -32,9 +32,9 @@ def decode_command(record: RawRecord) -> WhatsappCommand:
     return command
 
 
-async def on_commands(commands: Sequence[WhatsappCommand], deps: Deps) -> None:
-    """Store each command once; a redelivered one finds its row."""
-    await deps.line.accept([new_send(command) for command in commands])
+async def on_commands(batch: Sequence[Received[WhatsappCommand]], deps: Deps) -> None:
+    """Store each command once. A command that comes again finds its row."""
+    await deps.line.accept([new_send(received.value) for received in batch])
 
 
 def new_send(command: WhatsappCommand) -> NewSend:

@@ -7,6 +7,7 @@ import hmac
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -17,7 +18,6 @@ from aiokafka import AIOKafkaConsumer
 from starlette.applications import Starlette
 
 from deploy.local.servers.kafka import KafkaServer
-from libs.common.clock import utc_now
 from libs.common.db.pool import open_pool
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.events.topics import WEBHOOKS
@@ -43,18 +43,12 @@ FORM = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": "delivered", 
 async def an_edge(connection: KafkaConnection, served: Served | None = None) -> AsyncIterator[httpx.AsyncClient]:
     async with Producer(connection, delivery_timeout=3.0) as producer:
         together = Together(producer)
-        meta = edge.MetaEdge(
-            secrets=SECRETS,
-            verify_token=VERIFY_TOKEN.encode(),
-            producer=together,
-            now=utc_now,
-            served=served or Served(),
-        )
-        twilio = edge.TwilioEdge(tokens=[b"old", TWILIO_TOKEN], public_url=PUBLIC_URL, producer=together, now=utc_now)
-        transport = httpx.ASGITransport(Direct(edge.at_paths(meta, twilio), Starlette()))
+        config = edge.EdgeConfig(tuple(SECRETS), VERIFY_TOKEN.encode(), (b"old", TWILIO_TOKEN), PUBLIC_URL)
+        apps: dict[str, Any] = edge.edge_apps(config, together, served or Served())
+        transport = httpx.ASGITransport(Direct(apps, Starlette()))
         async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=20) as http:
             yield http
-        await eventually(lambda: not _untold(meta._refusals) | _untold(twilio._refusals), "every refusal is told")
+        await eventually(lambda: not any(_untold(app._refusals) for app in apps.values()), "every refusal is told")
 
 
 def _untold(refusals: Seldom) -> set[str]:

@@ -31,7 +31,7 @@ from services.sms_bridge.carrier import SmsCarrier
 from services.sms_bridge.providers import OutgoingSms
 from services.sms_bridge.providers.twilio import Twilio
 from services.sms_bridge.settle import Terms
-from services.sms_bridge.worker import as_sends
+from services.sms_bridge.worker import new_send
 from tests.support.clocks import HeldClock
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
 
@@ -134,7 +134,7 @@ class Bridging:
 
     async def accept(self, *commands: SmsCommand) -> None:
         """The commands arrive."""
-        await self.line.accept(as_sends(commands))
+        await self.line.accept([new_send(command) for command in commands])
 
     async def send(self, *commands: SmsCommand) -> int:
         """The commands arrive, and what is due is sent once; how many provider calls that took."""

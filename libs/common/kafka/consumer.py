@@ -32,6 +32,7 @@ from libs.common.kafka.partitions import STOP_BASE, Partitions
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.stalls import STALLED_AFTER
 from libs.common.kafka.subscription import Remember, Subscription
+from libs.common.kafka.topology import Publisher, declare_publishers, declare_subscriber
 from libs.common.logging import get_logger
 from libs.common.periodic import run_periodically
 
@@ -83,6 +84,7 @@ class BatchConsumer:
         producer: Producer,
         now: Clock,
         remember: Remember | None = None,
+        publishers: Sequence[Publisher] = (),
         dlq_run_limit: int = 100,
         stop_base: timedelta = STOP_BASE,
         stalled_after: float = STALLED_AFTER,
@@ -96,6 +98,7 @@ class BatchConsumer:
         ``group``: each subscription's consumer group is ``<prefix><group>.<topic>``. ``instance_id``: static membership, unique per replica
         and stable over its restarts. ``producer`` writes dead letters; it must be started and outlive this consumer. ``remember`` leaves a
         trace of them elsewhere.
+        ``publishers`` are declared on the broker for its document; ``producer`` publishes.
         ``session_timeout``: after how many seconds of silence a killed replica's partitions move. ``start_patience``: how many seconds ``start``
         waits for the brokers and the topics, which are an error then, and for places in the groups, which are waited for beside it then.
         ``drain``: what ``stop`` may take, as part of the service's stop.
@@ -117,6 +120,7 @@ class BatchConsumer:
             logger=_log,
             apply_types=False,
         )
+        declare_publishers(self._broker, publishers, connection.name)
         self._runners: list[BatchRunner[Any]] = []
         self._subscribers: list[BatchSubscriber] = []
         for subscription in subscriptions:
@@ -124,9 +128,11 @@ class BatchConsumer:
             partitions = Partitions(subscription.topic.name, source_topic, now, dlq_run_limit, stop_base=stop_base)
             partitions.stalls.after = partitions.group_watch.stalls.after = stalled_after
             runner = BatchRunner(subscription, partitions, producer, service, now, remember)
-            subscriber = self._broker.subscriber(
+            subscriber = declare_subscriber(
+                self._broker,
                 source_topic,
-                batch=True,
+                runner.on_batch,
+                subscription.event,
                 batch_timeout_ms=POLL_MS,
                 max_records=subscription.max_records,
                 group_id=connection.name(f"{group}.{subscription.topic.name}"),
@@ -139,7 +145,6 @@ class BatchConsumer:
                 session_timeout_ms=int(session_timeout * 1000),
                 **_CONSUMER_OPTIONS,
             )
-            subscriber(runner.on_batch)
             partitions.find_consumer = partial(getattr, subscriber, "consumer")
             self._runners.append(runner)
             self._subscribers.append(subscriber)

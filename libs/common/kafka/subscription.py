@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from libs.common.events.topics import Topic
 from libs.common.kafka.batch_processor import DeadLetter
@@ -31,3 +31,5 @@ class Subscription(Generic[T]):
     handle: Handle[T]
     max_records: int = 500
     side_by_side: int = 1
+    event: Any = None
+    """What a record holds, for the document that the broker makes."""

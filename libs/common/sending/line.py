@@ -1,7 +1,8 @@
 """A line of sending: dispatcher, recorder, teller and sweeper of one provider, started and ended together."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Generic, Self
 
 from libs.common.accounts.rows import EVERY_ACCOUNT
@@ -9,6 +10,7 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.drain import CALLS, FLUSHING, RECORDS, TELLING, Drain
 from libs.common.kafka.producer import Producer
+from libs.common.open_service import OpenService
 from libs.common.periodic import StallDetector, run_periodically
 from libs.common.sending import queries as sends
 from libs.common.sending.applying import Applied
@@ -143,3 +145,18 @@ class Line(Generic[PreparedT]):
 
     async def _ends(self, name: str, seconds: float) -> None:
         await asyncio.wait({self._tasks[name]}, timeout=seconds)
+
+
+@asynccontextmanager
+async def open_line(
+    opened: OpenService, carrier: Carrier[PreparedT], timings: Timings, concurrency: int
+) -> AsyncIterator[Line[PreparedT]]:
+    """A line on the servers of a service runs inside the block; the service ends with it if it fails. ``concurrency``: calls under way at once."""
+    pool, service = opened.pool, opened.service
+    async with (
+        Line(
+            carrier, pool, opened.producer, timings, now=pool.now, concurrency=concurrency, drain=service.drain
+        ) as line,
+        service.background(line.watch()),
+    ):
+        yield line

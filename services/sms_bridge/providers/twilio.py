@@ -6,6 +6,7 @@ you get a 500 and you retry, it is possible to receive multiple messages".
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -25,6 +26,7 @@ from services.sms_bridge.providers import Fate, ListAway, Listed, OutgoingSms
 from services.sms_bridge.shown import may_be
 
 _API = "/2010-04-01"
+_CALLBACK_PATH = "/webhooks/twilio/status"
 _CONNECT_SHARE = 0.3
 _PAGE_SIZE = 1000
 _PAGE_LIMIT = 16 * 1024 * 1024  # a thousand messages of 10 segments each, and all that is said about them
@@ -94,6 +96,28 @@ def refusal(code: str | None) -> Refused | RetryLater | None:
         return None
     answered = _not_processed(HTTPStatus.BAD_REQUEST, code, None)
     return answered if isinstance(answered, Refused | RetryLater) else None
+
+
+@asynccontextmanager
+async def open_twilio(
+    *,
+    base_url: str,
+    account_sid: str,
+    auth_token: str,
+    public_url: str | None,
+    timeout_seconds: float,
+    connections: int,
+) -> AsyncIterator["Twilio"]:
+    """Twilio with its connections, closed on leaving. Without ``public_url`` no status callback is asked for."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections)) as http:
+        yield Twilio(
+            http,
+            base_url=base_url,
+            account_sid=account_sid,
+            auth_token=auth_token,
+            status_callback=None if public_url is None else public_url + _CALLBACK_PATH,
+            timeout_seconds=timeout_seconds,
+        )
 
 
 class Twilio:

@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from libs.common.errors import ConfigurationError, Transient
-from services.ingest.app import is_away
+from services.ingest.beside import is_away
 
 
 def caused(error: Exception, *causes: Exception) -> Exception:

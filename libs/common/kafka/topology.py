@@ -1,0 +1,119 @@
+"""What a service reads and writes: subscribers and publishers, declared with their events on a FastStream broker.
+
+A service declares one ``Topology``. ``BatchConsumer`` runs its subscribers, and ``asyncapi`` writes it as a document.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any, Generic, TypeVar
+
+from faststream.kafka import KafkaBroker
+from faststream.kafka.subscriber.usecase import BatchSubscriber
+from faststream.specification import AsyncAPI
+
+from libs.common.events.base import Event
+from libs.common.events.topics import Topic
+from libs.common.kafka.records import RawRecord, Received, Reject
+from libs.common.kafka.subscription import Subscription
+
+T = TypeVar("T")
+DepsT = TypeVar("DepsT")
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber(Generic[T, DepsT]):
+    """A topic that a service reads, the events in it, and the handler of a batch.
+
+    ``decode`` turns a record into what the handler gets; without it that is ``event.decode``. ``handle`` and ``decode``
+    keep the promises of ``Subscription``. ``side_by_side``: see there.
+    """
+
+    topic: Topic
+    event: Any
+    handle: Callable[[Sequence[Received[T]], DepsT], Awaitable[Sequence[Reject] | None]]
+    decode: Callable[[RawRecord, DepsT], T] | None = None
+    side_by_side: int = 1
+
+    def subscription(self, deps: DepsT, max_records: int) -> Subscription[T]:
+        """This subscriber with what its handler works with."""
+        decode, handle = self.decode, self.handle
+        return Subscription(
+            self.topic,
+            (lambda record: self.event.decode(record.value)) if decode is None else lambda record: decode(record, deps),
+            lambda batch: handle(batch, deps),
+            max_records,
+            self.side_by_side,
+            self.event,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """A topic that a service writes, and the events that it puts there."""
+
+    topic: Topic
+    events: tuple[type[Event], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology(Generic[DepsT]):
+    """Everything that one service reads and writes. ``service`` is its name, and that of its consumer groups."""
+
+    service: str
+    summary: str
+    subscribers: tuple[Subscriber[Any, DepsT], ...]
+    publishers: tuple[Publisher, ...]
+
+    def subscriptions(self, deps: DepsT, max_records: int) -> list[Subscription[Any]]:
+        """What a consumer runs; ``max_records`` is the largest batch."""
+        return [subscriber.subscription(deps, max_records) for subscriber in self.subscribers]
+
+
+def declare_subscriber(
+    broker: KafkaBroker, topic: str, handle: Callable[[Any], Awaitable[None]], event: Any, **options: Any
+) -> BatchSubscriber:
+    """Put a batch subscriber on the broker. Its document shows ``event``: the content of each record of a batch."""
+
+    async def on_batch(batch: Any) -> None:
+        await handle(batch)
+
+    on_batch.__annotations__ = {"batch": event}
+    subscriber: BatchSubscriber = broker.subscriber(topic, batch=True, **options)
+    subscriber(on_batch)
+    return subscriber
+
+
+def declare_publishers(broker: KafkaBroker, publishers: Sequence[Publisher], name: Callable[[str], str]) -> None:
+    """Put publishers on the broker; ``name`` gives a topic its prefix."""
+    for publisher in publishers:
+        for event in publisher.events:
+            broker.publisher(name(publisher.topic.name), schema=event, title=f"{publisher.topic.name}:{event.TYPE}")
+
+
+def asyncapi(topology: Topology[Any]) -> dict[str, Any]:
+    """The AsyncAPI 3.0 document that FastStream makes of a topology. Topic names are without the configured prefix."""
+    broker = KafkaBroker("localhost:9092", apply_types=False, description="TRANSOM_KAFKA_BOOTSTRAP")
+    for subscriber in topology.subscribers:
+        declare_subscriber(
+            broker,
+            subscriber.topic.name,
+            partial(_unused, subscriber.topic),
+            subscriber.event,
+            title=subscriber.topic.name,
+        )
+    declare_publishers(broker, topology.publishers, str)
+    document = AsyncAPI(
+        broker,
+        title=f"Transom {topology.service}",
+        version=version("transom"),
+        description=topology.summary,
+        license={"name": "Apache-2.0"},
+        schema_version="3.0.0",
+    )
+    return dict(document.to_specification().to_jsonable())
+
+
+async def _unused(topic: Topic, _batch: Any) -> None:
+    raise NotImplementedError(f"{topic.name} is declared here, not read")

@@ -1,0 +1,103 @@
+"""What every service opens first: PostgreSQL with the schema of this build, a producer, and the consumer of its topology."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from libs.common.clock import utc_now
+from libs.common.db.pool import Pool, open_pool
+from libs.common.db.schema import require_schema, schema_check
+from libs.common.errors import Transient
+from libs.common.kafka.consumer import BatchConsumer
+from libs.common.kafka.parked import Traces
+from libs.common.kafka.producer import Producer
+from libs.common.kafka.topology import Topology
+from libs.common.periodic import Task, run_periodically
+from libs.common.service import Service
+from libs.common.settings import ConsumerSettings, WorkerSettings
+from libs.common.web import Check
+
+DepsT = TypeVar("DepsT")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenService:
+    """A service and its servers, as long as ``open_service`` lasts."""
+
+    service: Service
+    settings: WorkerSettings
+    pool: Pool
+    producer: Producer
+
+    @asynccontextmanager
+    async def consumer(self, topology: Topology[DepsT], deps: DepsT) -> AsyncIterator[BatchConsumer]:
+        """The subscribers of the topology run inside the block, and drain as it ends."""
+        consumer = BatchConsumer(
+            self.settings.kafka_connection(f"transom-{self.service.name}"),
+            group=topology.service,
+            service=topology.service,
+            producer=self.producer,
+            now=utc_now,
+            remember=Traces(self.pool),
+            dlq_run_limit=self.settings.dlq_run_limit,
+            instance_id=self.settings.instance,
+            drain=self.service.drain,
+            subscriptions=topology.subscriptions(deps, self.settings.batch_records),
+            publishers=topology.publishers,
+        )
+        async with consumer, self.service.background(consumer.watch()):
+            yield consumer
+
+    @asynccontextmanager
+    async def periodic(self, tasks: Mapping[str, Task]) -> AsyncIterator[None]:
+        """The tasks run inside the block, each by itself; their names are for the log."""
+        async with AsyncExitStack() as running:
+            for name, (period, task) in tasks.items():
+                await running.enter_async_context(self.service.background(run_periodically(name, period, task)))
+            yield
+
+    def checks(self, consumer: BatchConsumer, **others: Callable[[], str | None]) -> Mapping[str, Check]:
+        """What readiness asks. ``others`` return why they are not ready, or None."""
+
+        async def kafka() -> None:
+            if (reason := consumer.unready() or await self.producer.unready()) is not None:
+                raise Transient(reason)
+
+        return {"postgres": schema_check(self.pool), "kafka": kafka} | {
+            name: ready(unready) for name, unready in others.items()
+        }
+
+
+def ready(unready: Callable[[], str | None]) -> Check:
+    """A check of what says why it is not ready."""
+
+    async def check() -> None:
+        if (reason := unready()) is not None:
+            raise Transient(reason)
+
+    return check
+
+
+def open_producer(settings: ConsumerSettings, service: Service, delivery_timeout: float = 10.0) -> Producer:
+    """The producer of this service, to be entered. The brokers know it by the service's name."""
+    return Producer(
+        settings.kafka_connection(f"transom-{service.name}"), delivery_timeout=delivery_timeout, drain=service.drain
+    )
+
+
+@asynccontextmanager
+async def open_service(settings: WorkerSettings, service: Service) -> AsyncIterator[OpenService]:
+    """The servers are there inside the block. Raises ConfigurationError: one line that says which is not, and how to mend it."""
+    async with (
+        open_pool(
+            settings.postgres_dsn.get_secret_value(),
+            application_name=f"transom-{service.name}",
+            size=settings.postgres_pool_size,
+            command_seconds=settings.postgres_timeout_seconds,
+            drain=service.drain,
+        ) as pool,
+        open_producer(settings, service) as producer,
+    ):
+        await require_schema(pool)
+        yield OpenService(service, settings, pool, producer)

@@ -1,0 +1,36 @@
+"""What ingest reads and writes. The edge writes ``webhooks.v1``; the worker reads it, and writes the rest."""
+
+from libs.common.events.directory import (
+    ConsentChanged,
+    DirectoryChange,
+    decode_directory_change,
+)
+from libs.common.events.inbound import InboundMessage, MetaWebhook, TwilioStatusWebhook
+from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.events.topics import (
+    DELIVERY_UPDATES,
+    DIRECTORY_CHANGES,
+    INBOUND_MESSAGES,
+    OUTBOUND_REFUSED,
+    WEBHOOKS,
+)
+from libs.common.kafka.topology import Publisher, Subscriber, Topology
+from services.ingest.worker import Deps, on_changes, on_webhooks, read_webhook
+
+TOPOLOGY: Topology[Deps] = Topology(
+    "ingest",
+    "Takes webhooks of the providers, stores what customers said, and publishes it.",
+    subscribers=(
+        Subscriber(WEBHOOKS, MetaWebhook | TwilioStatusWebhook, on_webhooks, read_webhook, side_by_side=2),
+        Subscriber(
+            DIRECTORY_CHANGES, DirectoryChange, on_changes, lambda record, _deps: decode_directory_change(record.value)
+        ),
+    ),
+    publishers=(
+        Publisher(WEBHOOKS, (MetaWebhook, TwilioStatusWebhook)),
+        Publisher(INBOUND_MESSAGES, (InboundMessage,)),
+        Publisher(DELIVERY_UPDATES, (DeliveryUpdate,)),
+        Publisher(OUTBOUND_REFUSED, (OutboundRefused,)),
+        Publisher(DIRECTORY_CHANGES, (ConsentChanged,)),
+    ),
+)
