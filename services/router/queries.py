@@ -213,11 +213,11 @@ with given as materialized (
     select *
       from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[],
                   $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::timestamptz[], $20::text[])
-           as u (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_, slot_holder, record,
+           as u (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state, slot_holder, record,
                  command, message_channel, kind, actor, user_id, sequence, status, failure, occurred_at, content)
 ), decided as (
-    insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_, slot_holder, record, command, decided_at)
-    select org_id, intent_id, attempt, conversation_id, route, channel, reason, window_::json, slot_holder, record::json, command::json, $21
+    insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state, slot_holder, record, command, decided_at)
+    select org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state::json, slot_holder, record::json, command::json, $21
       from given
      order by org_id, intent_id -- two routers that record the same intents wait in the same order
     on conflict do nothing
@@ -269,7 +269,7 @@ async def record_again(db: Connection, rows: Sequence[Outcome], now: datetime) -
 
 
 _STANDING = """
-select d.org_id, d.intent_id, d.attempt, coalesce(a.conversation_id, d.conversation_id), d.route, d.channel, d.reason, d.window_::text,
+select d.org_id, d.intent_id, d.attempt, coalesce(a.conversation_id, d.conversation_id), d.route, d.channel, d.reason, d.window_state::text,
        d.command::text, d.decided_at,
        m.channel, m.seq, m.status, case m.status when 'failed' then m.reason end, case m.status when 'failed' then m.provider_code end,
        case m.status when 'sent' then m.sent_at when 'delivered' then m.delivered_at when 'read' then m.read_at when 'failed' then m.failed_at end

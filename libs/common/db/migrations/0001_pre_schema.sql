@@ -360,7 +360,7 @@ create table decisions (
     route           text        not null check (route in ('session', 'template', 'bridge', 'silent', 'rejected')),
     channel         text        check (channel in ('whatsapp', 'sms', 'portal')),
     reason          text        not null,
-    window_         json,                                   -- as published: opened_at, closes_at, open
+    window_state    json,                                   -- as published: opened_at, closes_at, open
     slot_holder     uuid,                                   -- of bridge_already_sent: the intent that held the slot
     record          json        not null,                   -- versioned: all that decide() needs to decide again
     command         json,                                   -- the sender's command, published again as it stands here
