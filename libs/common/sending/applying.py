@@ -66,7 +66,9 @@ async def apply(db: Connection, carrier: Carrier[PreparedT], steps: Sequence[Ste
 
 def _lets_go(step: Step) -> bool:
     """Whether the row holds back younger ones no more, or from now on only for a time."""
-    return step.final is not None or (step.before.blocks_until is None and step.after.blocks_until is not None)
+    return step.final is not None or (
+        step.before.blocks_order_until is None and step.after.blocks_order_until is not None
+    )
 
 
 def _settled(steps: Iterable[Step]) -> list[Settled]:

@@ -10,7 +10,7 @@ before a flood, or not at all) makes it read the table. Of an ``exists`` the ord
 _OLDER = """
         o.org_id = s.org_id and o.sequence <= s.sequence and (o.sequence, o.attempt) < (s.sequence, s.attempt)
     and o.state in ('pending', 'claimed', 'unknown')
-    and (o.blocks_until is null or o.blocks_until > $2)
+    and (o.blocks_order_until is null or o.blocks_order_until > $2)
     and (o.provider = s.provider or o.created_at > $2 - $3::interval)
     and not (o.template and not s.template and o.state = 'pending' and exists (
             select from pauses q

@@ -15,7 +15,7 @@ from libs.common.sending.holding import HOLDS, IS_HELD
 from libs.common.sending.rows import Candidate, NewSend, SendRow
 
 _COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.account, s.template, s.command, s.state, s.due_at, s.expires_at, s.created_at,
-       s.blocks_until, s.tries, s.resends, s.claim_id, s.claimed_at, s.lease_until, s.unknown_since, s.outcome, s.link_hash, s.text_hash,
+       s.blocks_order_until, s.tries, s.resends, s.claim_id, s.claimed_at, s.lease_until, s.unknown_since, s.outcome, s.link_hash, s.text_hash,
        s.settled_at, s.published"""
 
 _STORE = """
@@ -103,13 +103,13 @@ with held as materialized (
      cross join lateral (
            select case when o.provider <> s.provider then o.created_at + $3::interval
                        when o.template and not s.template then $2::timestamptz + $3::interval
-                       else coalesce(o.blocks_until, 'infinity') end as until
+                       else coalesce(o.blocks_order_until, 'infinity') end as until
              from sends o
             where {HOLDS}
             order by o.sequence
             limit 1
               for share of o skip locked) b
-     where s.blocks_until is null
+     where s.blocks_order_until is null
 )
 update sends s
    set behind_until = h.until
@@ -163,13 +163,13 @@ returning s.account
 
 _WRITE = """
 update sends s
-   set state = u.state, due_at = u.due_at, blocks_until = u.blocks_until, tries = u.tries, resends = u.resends, claim_id = u.claim_id,
+   set state = u.state, due_at = u.due_at, blocks_order_until = u.blocks_order_until, tries = u.tries, resends = u.resends, claim_id = u.claim_id,
        claimed_at = u.claimed_at, lease_until = u.lease_until, unknown_since = u.unknown_since, outcome = u.outcome,
        link_hash = u.link_hash, text_hash = u.text_hash, settled_at = u.settled_at, published = u.published
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::int[],
               $10::int[], $11::uuid[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::jsonb[], $16::bytea[],
               $17::bytea[], $18::timestamptz[], $19::bool[])
-    as u (org_id, message_id, attempt, was, held_by, state, due_at, blocks_until, tries, resends, claim_id,
+    as u (org_id, message_id, attempt, was, held_by, state, due_at, blocks_order_until, tries, resends, claim_id,
           claimed_at, lease_until, unknown_since, outcome, link_hash, text_hash, settled_at, published)
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
    and s.state = u.was and s.claim_id is not distinct from u.held_by
@@ -311,7 +311,7 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> d
     rows = [
         (
             *(b.org_id, b.message_id, b.attempt, b.state, b.claim_id),
-            *(a.state, a.due_at, a.blocks_until, a.tries, a.resends, a.claim_id, a.claimed_at, a.lease_until),
+            *(a.state, a.due_at, a.blocks_order_until, a.tries, a.resends, a.claim_id, a.claimed_at, a.lease_until),
             *(a.unknown_since, a.outcome, a.link_hash, a.text_hash, a.settled_at, a.published),
         )
         for b, a in sorted(changes, key=lambda change: change[0].key)

@@ -51,7 +51,7 @@ class SendRow:
     expires_at: datetime
     created_at: datetime
     template: bool = False
-    blocks_until: datetime | None = None
+    blocks_order_until: datetime | None = None
     tries: int = 0
     resends: int = 0
     claim_id: UUID | None = None

@@ -163,7 +163,7 @@ def _as_before(row: SendRow, now: datetime, timings: Timings, *, holds_for_all: 
     return replace(
         row,
         state="pending",
-        blocks_until=row.blocks_until if holds_for_all else row.blocks_until or now + timings.blocks,
+        blocks_order_until=row.blocks_order_until if holds_for_all else row.blocks_order_until or now + timings.blocks,
         claim_id=None,
         lease_until=None,
     )
@@ -176,7 +176,7 @@ def unknown(row: SendRow, code: str, now: datetime, timings: Timings) -> SendRow
         state="unknown",
         due_at=now,
         unknown_since=now,
-        blocks_until=row.blocks_until or (row.claimed_at or now) + timings.blocks,
+        blocks_order_until=row.blocks_order_until or (row.claimed_at or now) + timings.blocks,
         outcome={**(row.outcome or {}), "answer": "unknown", "code": code},
     )
 

@@ -457,7 +457,7 @@ create table sends (
                     check (state in ('pending', 'claimed', 'unknown', 'accepted', 'refused', 'failed')),
     due_at          timestamptz not null,                   -- pending: not before; unknown: the next look for evidence
     expires_at      timestamptz not null,                   -- the deadline of the message
-    blocks_until    timestamptz,                            -- unsettled, it holds back younger rows of its conversation
+    blocks_order_until timestamptz,                         -- unsettled, it holds back younger rows of its conversation
                                                             -- until then; null: until it is settled
     behind_until    timestamptz,                            -- pending behind an older row: not looked at until that row
                                                             -- moves, or until then; 'infinity': only its move counts

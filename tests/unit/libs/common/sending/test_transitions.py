@@ -121,7 +121,7 @@ def test_only_a_wait_that_holds_for_the_whole_conversation_blocks_it_without_end
     after = answer(a_row(state="claimed"), outcome, NOW, timings=TIMINGS, jitter=no_jitter).after
     endless = isinstance(outcome, RetryLater) and outcome.scope in {"pair", "account", "provider"}
     if after.state in {"pending", "unknown"}:
-        assert after.blocks_until == (None if endless else NOW + TIMINGS.blocks)
+        assert after.blocks_order_until == (None if endless else NOW + TIMINGS.blocks)
 
 
 @given(st.lists(OUTCOMES, min_size=1, max_size=6))
@@ -131,8 +131,8 @@ def test_a_row_blocks_younger_ones_for_a_minute_in_all_not_a_minute_each_time(ou
         step = answer(row, outcome, now, timings=TIMINGS, jitter=no_jitter)
         if step.after.state != "pending":
             return
-        first = first or step.after.blocks_until
-        assert step.after.blocks_until == first
+        first = first or step.after.blocks_order_until
+        assert step.after.blocks_order_until == first
         now = max(now + SECOND, step.after.due_at)
         row = claim(step.after, Go(None), CLAIM, now, TIMINGS)
 
@@ -323,7 +323,7 @@ def test_what_a_late_status_said_no_answer_takes_back() -> None:
 def test_an_account_that_is_not_in_order_uses_up_no_try_of_its_messages() -> None:
     row = a_row(state="claimed")
     after = answer(row, FAULT, NOW, timings=TIMINGS, jitter=no_jitter).after
-    assert (row.tries, after.tries, after.state, after.blocks_until) == (1, 0, "pending", None)
+    assert (row.tries, after.tries, after.state, after.blocks_order_until) == (1, 0, "pending", None)
 
 
 def test_a_fault_of_the_providers_account_rests_all_accounts() -> None:
