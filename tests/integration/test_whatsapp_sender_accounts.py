@@ -172,7 +172,7 @@ async def test_a_row_that_is_kept_from_being_looked_at_is_freed_whoever_moves_th
             await sends.keep_behind(claimer, "meta", FLOODED, garage.now(), MINUTE)
             return {
                 row["message_id"]
-                for row in await claimer.fetch("select message_id from sends where behind_until is not null")
+                for row in await claimer.fetch("select message_id from sends where deferred_until is not null")
             }
 
         async with mover.transaction():

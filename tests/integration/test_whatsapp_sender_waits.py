@@ -49,11 +49,11 @@ async def test_many_rows_behind_a_waiting_one_are_looked_at_once_and_again_when_
     assert await garage.states(first, passing) == ["pending", "accepted"]
     rows = [await garage.row(one) for one in behind]
     assert [(row["due_at"], row["tries"]) for row in rows] == [(due, 0)] * 39
-    assert all(row["behind_until"] is not None for row in rows)
+    assert all(row["deferred_until"] is not None for row in rows)
 
     garage.now.forward(timedelta(seconds=5))
     await line.claim_once()
-    [freed] = await garage.fetch("select message_id from sends where state = 'pending' and behind_until is null")
+    [freed] = await garage.fetch("select message_id from sends where state = 'pending' and deferred_until is null")
     assert freed["message_id"] == behind[0].message_id
     for _ in behind:
         await line.claim_once()

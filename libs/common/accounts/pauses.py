@@ -128,7 +128,7 @@ update pauses p
  where p.provider = d.provider and p.account = d.account and p.scope = d.scope
 returning p.account, p.scope, p.reason, p.since,
           (select s.org_id from sends s
-            where s.provider = p.provider and s.account = p.account and s.state = 'pending' and s.behind_until is null
+            where s.provider = p.provider and s.account = p.account and s.state = 'pending' and s.deferred_until is null
             order by s.template, s.due_at limit 1) as org_id
 """
 

@@ -41,7 +41,7 @@ with held as materialized (
        for no key update skip locked
 )
 update sends s
-   set conversation_id = $3, behind_until = null
+   set conversation_id = $3, deferred_until = null
   from held h
  where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
 returning 1
@@ -80,7 +80,7 @@ with free as materialized (
        and exists (select from conversation_aliases a where a.alias = c.conversation_id and a.conversation_id = $3)
 ), sent as (
     update sends s
-       set conversation_id = $3, behind_until = null
+       set conversation_id = $3, deferred_until = null
       from free f
      where s.org_id = $1 and s.message_id = f.message_id
        and exists (select from conversation_aliases a where a.alias = s.conversation_id and a.conversation_id = $3)

@@ -50,7 +50,7 @@ select {_COLUMNS}, {IS_HELD} as held, p.over, p.alone
        select *
          from sends s
         where s.provider = $1 and s.account = a.account and s.template = l.template
-          and s.state = 'pending' and s.behind_until is null and s.due_at <= $2
+          and s.state = 'pending' and s.deferred_until is null and s.due_at <= $2
         order by s.due_at
         limit a.budget
           for update skip locked) s
@@ -61,11 +61,11 @@ select {_COLUMNS}, {IS_HELD} as held, p.over, p.alone
 _ACCOUNTS = f"""
 with recursive accounts as (
     (select s.account, 1 as number from sends s
-      where s.provider = $1 and s.account > $3 and s.state = 'pending' and s.behind_until is null
+      where s.provider = $1 and s.account > $3 and s.state = 'pending' and s.deferred_until is null
       order by s.account limit 1)
     union all
     select (select s.account from sends s
-             where s.provider = $1 and s.account > a.account and s.state = 'pending' and s.behind_until is null
+             where s.provider = $1 and s.account > a.account and s.state = 'pending' and s.deferred_until is null
              order by s.account limit 1), a.number + 1
       from accounts a
      where a.account is not null and a.number < $4
@@ -77,7 +77,7 @@ select a.account,
                   and exists (
                       select from sends s
                        where s.provider = $1 and s.account = a.account and s.template = l.template
-                         and s.state = 'pending' and s.behind_until is null and s.due_at <= $2
+                         and s.state = 'pending' and s.deferred_until is null and s.due_at <= $2
                        order by s.due_at limit 1 offset 0)
                 offset 0) as ready
   from accounts a
@@ -96,7 +96,7 @@ with held as materialized (
            select *
              from sends s
             where s.provider = $1 and s.account = $4 and s.template = l.template
-              and s.state = 'pending' and s.behind_until is null and s.due_at <= $2
+              and s.state = 'pending' and s.deferred_until is null and s.due_at <= $2
             order by s.due_at
             limit $5
               for update skip locked) s
@@ -112,7 +112,7 @@ with held as materialized (
      where s.blocks_order_until is null
 )
 update sends s
-   set behind_until = h.until
+   set deferred_until = h.until
   from held h
  where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
 returning 1
@@ -128,7 +128,7 @@ with first as materialized (
            select b.org_id, b.message_id, b.attempt
              from sends b
             where b.provider = p.provider and b.org_id = c.org_id and b.conversation_id = c.conversation_id
-              and b.state = 'pending' and b.behind_until is not null
+              and b.state = 'pending' and b.deferred_until is not null
             order by b.sequence, b.attempt
             limit 1) f
 ), held as materialized (
@@ -139,7 +139,7 @@ with first as materialized (
        for no key update of s
 )
 update sends s
-   set behind_until = null
+   set deferred_until = null
   from held h
  where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
 returning s.provider, s.account
@@ -149,13 +149,13 @@ _FREE_IN_TIME = """
 with over as materialized (
     select s.org_id, s.message_id, s.attempt
       from sends s
-     where s.provider = $1 and s.state = 'pending' and s.behind_until <= $2
-     order by s.behind_until
+     where s.provider = $1 and s.state = 'pending' and s.deferred_until <= $2
+     order by s.deferred_until
      limit $3
        for update skip locked
 )
 update sends s
-   set behind_until = null
+   set deferred_until = null
   from over o
  where s.org_id = o.org_id and s.message_id = o.message_id and s.attempt = o.attempt
 returning s.account

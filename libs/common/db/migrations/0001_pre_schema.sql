@@ -459,7 +459,7 @@ create table sends (
     expires_at      timestamptz not null,                   -- the deadline of the message
     blocks_order_until timestamptz,                         -- unsettled, it holds back younger rows of its conversation
                                                             -- until then; null: until it is settled
-    behind_until    timestamptz,                            -- pending behind an older row: not looked at until that row
+    deferred_until  timestamptz,                            -- pending behind an older row: not looked at until that row
                                                             -- moves, or until then; 'infinity': only its move counts
     tries           integer     not null default 0,         -- provider calls begun
     resends         integer     not null default 0,         -- calls begun after an unknown outcome; at most one
@@ -476,12 +476,13 @@ create table sends (
     created_at      timestamptz not null,
     primary key (org_id, message_id, attempt)
 );
--- Claims go by lane: an account's templates, or everything else of it. A row with behind_until is not in this index.
+-- Claims go by lane: an account's templates, or everything else of it. A row with deferred_until is not in this index.
 create index sends_ready on sends (provider, account, template, due_at)
-    where state = 'pending' and behind_until is null;
-create index sends_behind on sends (provider, conversation_id, sequence, attempt)
-    where state = 'pending' and behind_until is not null;
-create index sends_behind_until on sends (provider, behind_until) where state = 'pending' and behind_until is not null;
+    where state = 'pending' and deferred_until is null;
+create index sends_deferred on sends (provider, conversation_id, sequence, attempt)
+    where state = 'pending' and deferred_until is not null;
+create index sends_deferred_until on sends (provider, deferred_until)
+    where state = 'pending' and deferred_until is not null;
 create index sends_overdue on sends (provider, expires_at) where state = 'pending';
 create index sends_in_flight on sends (provider, lease_until) where state = 'claimed';
 create index sends_unknown on sends (provider, due_at) where state = 'unknown';
