@@ -77,7 +77,7 @@ def _apply(register: Register, person: Person, change: CustomerUpserted) -> None
         person.name = None if change.name is None else sanitize(change.name)
     if "phone" not in named:
         return
-    before, person.told_phone = person.told_phone, change.phone
+    before, person.directory_phone = person.directory_phone, change.phone
     if _is_news(before, change.phone):
         _correct(register, person, change.phone, change.at)
     elif change.phone is not None and person.phone is not None and same_line(person.phone, change.phone):

@@ -24,7 +24,7 @@ Kind = Literal["phone", "bsuid", "wa_id"]
 class Person:
     """A customer while it is settled who is who. ``customer_id`` is None until it is stored; ``became`` is who it turned out to be.
 
-    ``phone``: where SMS go. ``told_phone``: what the directory told last, ``phone_at``: since when it tells ``phone``.
+    ``phone``: where SMS go. ``directory_phone``: what the directory told last, ``phone_at``: since when it tells ``phone``.
     """
 
     org_id: str
@@ -32,7 +32,7 @@ class Person:
     customer_id: UUID | None = None
     name: str | None = None
     phone: str | None = None
-    told_phone: str | None = None
+    directory_phone: str | None = None
     upserted_at: datetime | None = None
     phone_at: datetime | None = None
     became: "Person | None" = None
@@ -54,7 +54,7 @@ class Person:
     @property
     def row(self) -> "tuple[object, ...]":
         """What their row says."""
-        return self.name, self.phone, self.told_phone, self.origin, self.upserted_at, self.phone_at
+        return self.name, self.phone, self.directory_phone, self.origin, self.upserted_at, self.phone_at
 
     def reach_at(self, phone: str | None, told_at: datetime | None = None) -> None:
         """They have this phone; ``told_at``: since when the directory says so."""

@@ -62,7 +62,7 @@ with owners as (
       from unnest($4::uuid[]) as m (customer_id)
       left join customer_aliases a on a.alias = m.customer_id
 )
-select c.org_id, c.customer_id, c.origin, c.name, c.phone, c.told_phone, c.upserted_at, c.phone_at
+select c.org_id, c.customer_id, c.origin, c.name, c.phone, c.directory_phone, c.upserted_at, c.phone_at
   from customers c
  where c.customer_id = any (array(select customer_id from owners))
  order by c.customer_id
@@ -108,19 +108,19 @@ _CREATE = """
 with made as materialized (
     select coalesce(u.customer_id, uuidv7()) as id, u.*
       from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[]) with ordinality
-        as u (customer_id, org_id, name, phone, told_phone, origin, upserted_at, phone_at, place)
+        as u (customer_id, org_id, name, phone, directory_phone, origin, upserted_at, phone_at, place)
 ), stored as (
-    insert into customers (customer_id, org_id, name, phone, told_phone, origin, upserted_at, phone_at)
-    select id, org_id, name, phone, told_phone, origin, upserted_at, phone_at from made order by id
+    insert into customers (customer_id, org_id, name, phone, directory_phone, origin, upserted_at, phone_at)
+    select id, org_id, name, phone, directory_phone, origin, upserted_at, phone_at from made order by id
 )
 select id from made order by place
 """
 
 _CHANGE = """
 update customers c
-   set name = u.name, phone = u.phone, told_phone = u.told_phone, origin = u.origin, upserted_at = u.upserted_at, phone_at = u.phone_at
+   set name = u.name, phone = u.phone, directory_phone = u.directory_phone, origin = u.origin, upserted_at = u.upserted_at, phone_at = u.phone_at
   from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[])
-    as u (customer_id, org_id, name, phone, told_phone, origin, upserted_at, phone_at)
+    as u (customer_id, org_id, name, phone, directory_phone, origin, upserted_at, phone_at)
  where c.customer_id = u.customer_id and c.org_id = u.org_id
 """
 
@@ -216,8 +216,8 @@ async def load_sharing(db: "Connection", register: Register, lines: Iterable[tup
 
 def _take_people(register: Register, rows: Iterable[Any]) -> None:
     for row in rows:
-        org_id, customer_id, origin, name, phone, told_phone, upserted_at, phone_at = row
-        person = Person(org_id, origin, customer_id, name, phone, told_phone, upserted_at, phone_at)
+        org_id, customer_id, origin, name, phone, directory_phone, upserted_at, phone_at = row
+        person = Person(org_id, origin, customer_id, name, phone, directory_phone, upserted_at, phone_at)
         person.stored = person.row
         register.people.setdefault(customer_id, person)
 
@@ -332,7 +332,7 @@ def _customer(person: Person) -> tuple[Any, ...]:
         person.org_id,
         person.name,
         person.phone,
-        person.told_phone,
+        person.directory_phone,
         person.origin,
         person.upserted_at,
         person.phone_at,

@@ -23,7 +23,7 @@ def claim(register: Register, person: Person, number: str, at: datetime) -> None
         register.join(current.owner, person)
         _begins(history, current, at)
     elif current is not None and current.owner is not person:
-        told = current.owner.told_phone or current.owner.phone
+        told = current.owner.directory_phone or current.owner.phone
         if told is None or not same_line(told, number):
             since = max(at, current.since)
             register.ended(history, current, since, "directory")

@@ -44,8 +44,7 @@ create table customers (
     name        text,
     phone       text,                                       -- E.164; null where the customer is known by a BSUID alone
     phone_at    timestamptz,                                -- since when the directory gives this phone
-    told_phone  text,                                       -- the phone that the directory gave last
-    phone_dead  text,
+    directory_phone text,                                   -- the phone that the directory gave last
     origin      text        not null check (origin in ('directory', 'inbound', 'outbound')),
     upserted_at timestamptz                                 -- "at" of the newest customer.upserted.v1; null: not listed
 );
@@ -142,7 +141,7 @@ create table address_marks (
     address text        not null,                           -- E.164 or a BSUID; a wa_id stands here with a plus
     reason  text        not null check (reason in ('unreachable', 'no_phone', 'sms_opted_out')),
     code    text,                                           -- the provider's code, where it gave one
-    source  text        not null check (source in ('answer', 'status', 'list', 'before')),
+    source  text        not null check (source in ('answer', 'status', 'list')),
     at      timestamptz not null,                           -- when the provider said it
     until   timestamptz not null,                           -- the mark counts until then, and is deleted later
     primary key (org_id, channel, address, reason)

@@ -102,12 +102,12 @@ def test_a_chain_of_notices_that_comes_backwards_leads_to_one_person() -> None:
 def test_a_customer_of_the_directory_is_adopted_with_a_phone_and_never_joined_with_another() -> None:
     register = Register()
     kim, pat = listed(register, 1), listed(register, 2)
-    kim.told_phone = pat.told_phone = OLD
+    kim.directory_phone = pat.directory_phone = OLD
     claim(register, kim, OLD, at(0))
     claim(register, pat, OLD, at(1))
     assert register.see(seen(2, OLD, B1)) is kim
     assert register.join(kim, pat) is None
-    kim.told_phone = NEW
+    kim.directory_phone = NEW
     claim(register, pat, OLD, at(3))
     assert register.see(seen(4, OLD)) is pat
     assert register.see(seen(4, None, B1)) is kim
@@ -117,7 +117,7 @@ def test_a_line_that_is_given_up_goes_to_whoever_shares_it_by_the_directorys_wor
     register = Register()
     kim, pat = listed(register, 1), listed(register, 2)
     for person, hour in ((kim, 0), (pat, 1)):
-        person.told_phone = OLD
+        person.directory_phone = OLD
         person.reach_at(OLD, at(hour))
         claim(register, person, OLD, at(hour))
     register.see(seen(2, OLD, B1))
