@@ -70,7 +70,7 @@ select 'meta', account, 'id ' || n, org_id, message_id, message_id, 1, now()
   from (select *, row_number() over () as n from sends where state = 'accepted' and provider = 'meta' limit $1::int) s
 """,
     """
-insert into pauses (provider, account, scope, until_at, reason, kind, proof, said_at)
+insert into pauses (provider, account, scope, until_at, reason, kind, proof, logged_at)
 select 'meta', 'account ' || n, 'all', now() + interval '1 hour', '131042', case when n % 2 = 0 then 'fault' else 'throttle' end, 'answer',
        case when n % 4 = 0 then now() - interval '1 hour' end
   from generate_series(1, $1::int) n

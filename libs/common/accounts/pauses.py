@@ -117,13 +117,13 @@ _SAY = """
 with due as materialized (
     select p.provider, p.account, p.scope
       from pauses p
-     where p.provider = $1 and p.kind = 'fault' and coalesce(p.said_at, '-infinity') <= $2::timestamptz - interval '1 minute'
-     order by coalesce(p.said_at, '-infinity')
+     where p.provider = $1 and p.kind = 'fault' and coalesce(p.logged_at, '-infinity') <= $2::timestamptz - interval '1 minute'
+     order by coalesce(p.logged_at, '-infinity')
      limit $3
        for update skip locked
 )
 update pauses p
-   set said_at = $2::timestamptz
+   set logged_at = $2::timestamptz
   from due d
  where p.provider = d.provider and p.account = d.account and p.scope = d.scope
 returning p.account, p.scope, p.reason, p.since,

@@ -520,10 +520,10 @@ create table pauses (
     until_at  timestamptz not null,
     tries     integer     not null default 1,               -- pauses in a row, for the back-off
     probed_at timestamptz,                                  -- the call that tries it out; null: none since it grew last
-    said_at   timestamptz,                                  -- when it was logged last
+    logged_at   timestamptz,                                  -- when it was logged last
     primary key (provider, account, scope)
 );
-create index pauses_to_say on pauses (provider, coalesce(said_at, '-infinity')) where kind = 'fault';
+create index pauses_to_log on pauses (provider, coalesce(logged_at, '-infinity')) where kind = 'fault';
 create index pauses_for_proof on pauses (provider) where kind = 'fault' and proof = 'status';
 
 -- The latest call by which a late status ended a fault of an account. What is said afterwards of earlier calls pauses
