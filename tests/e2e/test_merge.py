@@ -42,7 +42,7 @@ select org_id, message_id, 1, conversation_id, 'session', 'window_open', '{}', r
 """
 _SENDS = """
 insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at,
-                   settled_at, told)
+                   settled_at, published)
 select org_id, message_id, 1, 'meta', conversation_id, sequence, $2, '{}', 'accepted', received_at, received_at, received_at, received_at, true
   from messages where conversation_id = $1::uuid and direction = 'out'
 """

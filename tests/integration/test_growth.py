@@ -39,7 +39,7 @@ META, SMS = "106400000000777", "+447700900555"
 _WAITING = (
     """
 insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at,
-                   claim_id, claimed_at, lease_until, unknown_since, settled_at, deferred_until, outcome, told)
+                   claim_id, claimed_at, lease_until, unknown_since, settled_at, deferred_until, outcome, published)
 select 'acme', uuidv7(), 1, p, uuidv7(), n, case when n % 10 = 0 then 'account ' || n else a end, '{"to": "+447700900999"}', state,
        now() - interval '2 hours', now() - interval '1 hour', now() - interval '2 hours',
        case state when 'claimed' then uuidv7() end, case when state in ('claimed', 'unknown') then now() - interval '1 hour' end,

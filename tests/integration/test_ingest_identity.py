@@ -97,7 +97,7 @@ async def test_workers_that_race_for_a_new_customer_end_with_one(pool: Pool) -> 
 async def test_a_customer_has_one_conversation_per_business_number(pool: Pool) -> None:
     async with pool.acquire() as db:
         await db.execute(
-            "insert into whatsapp_numbers values ($1, 'acme', '206400000000001', '+447700900124', null, now())",
+            "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at) values ($1, 'acme', '206400000000001', '+447700900124', null, now())",
             OTHER_NUMBER,
         )
     assert await met(pool, BOTH) != await met(pool, BOTH, number=OTHER_NUMBER)

@@ -31,7 +31,7 @@ _PEOPLE = """
 create function pg_temp.id(what text, n int) returns uuid return md5(what || n)::uuid;
 
 insert into orgs (org_id, name, upserted_at) values ('acme', 'AcmeMotors', now());
-insert into whatsapp_numbers values ('106400000000001', 'acme', '206400000000001', '+447700900123', null, now());
+insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at) values ('106400000000001', 'acme', '206400000000001', '+447700900123', null, now());
 
 create temp table people as select n from generate_series(1, 100) as n;
 

@@ -132,7 +132,7 @@ async def a_neighbour(world: Bridging) -> SmsCommand:
         OTHER_NUMBER,
     )
     await world.execute(
-        "insert into whatsapp_numbers values ($1, $2, '206400000000002', '+447700900124', null, now())",
+        "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at) values ($1, $2, '206400000000002', '+447700900124', null, now())",
         NUMBER_ID + "9",
         OTHER_ORG,
     )

@@ -28,7 +28,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
         async with pool.acquire() as db:
             await db.execute("insert into orgs (org_id, name, upserted_at) values ('acme', 'Acme', $1)", T0)
             await db.execute(
-                "insert into whatsapp_numbers values ($1, 'acme', '206400000000001', '+447700900123', null, $2)",
+                "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at) values ($1, 'acme', '206400000000001', '+447700900123', null, $2)",
                 NUMBER,
                 T0,
             )

@@ -69,7 +69,7 @@ class Bridging:
             long_ago,
         )  # fmt: skip -- one statement
         await self.execute(
-            "insert into whatsapp_numbers values ($1, $2, '206400000000001', $3, null, $4)",
+            "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at) values ($1, $2, '206400000000001', $3, null, $4)",
             NUMBER_ID,
             ORG,
             WHATSAPP_NUMBER,
