@@ -15,7 +15,6 @@ import pytest
 import pytest_asyncio
 
 from libs.common.db.migrate import migrate
-from libs.common.events.asyncapi import EVENTS_OF
 from libs.common.events.base import Event
 from libs.common.events.directory import NumberRemoved
 from libs.common.events.topics import DIRECTORY_CHANGES, Topic
@@ -29,6 +28,7 @@ from tests.support.sandbox import ROOT
 from tests.support.servers import Kind, RunServers
 from tests.support.system import CONSUMED, SERVICES, Servers, System
 from tests.support.topics import OwnTopics
+from tests.support.topologies import EVENTS_OF
 
 SENT, SILENT = ("failed", "window_expired_bridge_sent"), ("failed", "window_expired_bridge_already_sent")
 HOUR = 3600

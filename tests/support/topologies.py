@@ -1,0 +1,26 @@
+"""Which events stand in which topic, as the services declare it."""
+
+from collections import defaultdict
+from typing import Any, get_args
+
+from deploy.cli.asyncapi import TOPOLOGIES
+from libs.common.events.base import Event
+from libs.common.events.topics import Topic
+
+
+def _declared() -> dict[Topic, tuple[type[Event], ...]]:
+    found: dict[Topic, dict[type[Event], None]] = defaultdict(dict)
+    for topology in TOPOLOGIES:
+        for publisher in topology.publishers:
+            found[publisher.topic] |= dict.fromkeys(publisher.events)
+        for subscriber in topology.subscribers:
+            found[subscriber.topic] |= dict.fromkeys(events_in(subscriber.event))
+    return {topic: tuple(events) for topic, events in found.items()}
+
+
+def events_in(declared: Any) -> tuple[type[Event], ...]:
+    """The events of a union, or the one event."""
+    return get_args(declared) or (declared,)
+
+
+EVENTS_OF = _declared()
