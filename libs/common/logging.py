@@ -3,10 +3,10 @@
 Rule 1: ``event`` is a static dotted name (``intent.decided``); what varies are fields, and the fields are those of ``log_schema.json``.
 Rule 2: every line passes ``redact``, also those of libraries, also exceptions; a slip in a caller leaks nothing.
 Rule 3: lines of libraries come as event ``library.log``; their access logs are off.
-Rule 4: a line written in a turn of the event loop leaves the process at the end of that turn, with the others of it; every other line, and
-        from a warning upwards each, leaves at once. Whoever is killed loses no more than the turn that was not over.
+Rule 4: lines of level info and below that are logged in one turn of the event loop are written together when the turn ends. All other
+        lines are written at once. A killed process loses at most the lines of its last turn.
 
-A line costs every record of every batch, hence the short way from the call to the bytes.
+Every record of every batch costs a line, so the path from the call to the bytes is short. Only public names of structlog are used.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from libs.common.redact import describe, redact, scrub
 Format = Literal["json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
 
-# Their messages speak of brokers, sockets and tasks. Of every other library only the place is logged: nobody knows what it quotes.
+# Their messages name brokers, sockets and tasks. Of other libraries only the place is logged, for a message may quote a payload.
 _SPEAKING_LIBRARIES = ("aiokafka", "uvicorn", "asyncio", "aiohttp")
 _MESSAGE_LIMIT = 300
 
@@ -45,7 +45,7 @@ def configure(
     """Send every line of this process, ours and the libraries', to ``stream`` (standard output unless given)."""
     out = stream or sys.stdout.buffer
     number = logging.getLevelNamesMapping()[level.upper()]
-    own = stream is not None  # a stream of one's own is a test's: it reads at once, and the next test has another
+    own = stream is not None  # only a test gives a stream: it reads at once, and the next test gives another one
     lines = _Lines(out, at_once=own)
     structlog.configure(
         processors=[_exceptions, redact, _stamp(service, version), _renderer(fmt)],
@@ -54,7 +54,7 @@ def configure(
         cache_logger_on_first_use=not own,
     )
     if not own:
-        atexit.register(lines.leave)
+        atexit.register(lines.flush)
     root = logging.getLogger()
     root.handlers = [_IntoStructlog()]
     root.setLevel(max(number, logging.INFO))
@@ -66,23 +66,27 @@ def configure(
 
 
 def _logger_class(level: int) -> type[FilteringBoundLogger]:
-    """What structlog makes; ``info``, which is called per record, goes straight through the processors."""
+    """The class of structlog's loggers. ``info`` is called per record and skips structlog's own call chain."""
     usual: Any = structlog.make_filtering_bound_logger(level)
     if level > logging.INFO:
         return cast(type[FilteringBoundLogger], usual)
 
-    class Short(usual):  # type: ignore[misc] # made at run time
+    class DirectInfo(usual):  # type: ignore[misc] # made at run time
+        def __init__(self, logger: Any, processors: list[Any], context: dict[str, Any]) -> None:
+            super().__init__(logger, processors, context)
+            self.target, self.steps = logger, processors
+
         def info(self, event: str, **fields: Any) -> None:
             fields["event"] = event
-            for processor in self._processors:
-                fields = processor(self._logger, "info", fields)
-            self._logger.info(fields)
+            for step in self.steps:
+                fields = step(self.target, "info", fields)
+            self.target.info(fields)
 
-    return cast(type[FilteringBoundLogger], Short)
+    return cast(type[FilteringBoundLogger], DirectInfo)
 
 
 class _Lines:
-    """Where finished lines go: into ``out``, one write for all that a turn of the event loop has to say."""
+    """Writes finished lines to ``out``: one write for all lines of a turn of the event loop."""
 
     def __init__(self, out: BinaryIO, *, at_once: bool) -> None:
         self._out = out
@@ -92,28 +96,28 @@ class _Lines:
         self._writing = False
 
     def info(self, line: bytes) -> None:
-        """It may wait for the end of this turn."""
-        loop = None if self._at_once else asyncio._get_running_loop()  # noqa: SLF001 -- documented, and raises nothing
+        """Write the line when this turn of the event loop ends."""
+        loop = None if self._at_once else _running_loop()
         waiting = self._waiting
         waiting.append(line)
         if loop is None or loop.is_closed():
-            self.leave()
+            self.flush()
         elif len(waiting) == 1:
-            loop.call_soon(self.leave)
+            loop.call_soon(self.flush)
 
     def warning(self, line: bytes) -> None:
-        """It leaves now, and what waited before it."""
+        """Write the line now, behind the waiting ones."""
         self._waiting.append(line)
-        self.leave()
+        self.flush()
 
     debug = info
     error = critical = warning
 
-    def leave(self) -> None:
-        """Write what waits."""
+    def flush(self) -> None:
+        """Write the waiting lines."""
         with self._lock:
             if self._writing:
-                return  # the collector came by, and somebody's finaliser has a word to say: it is next
+                return  # a finaliser logged while the garbage collector ran inside this write: the loop below takes its line
             self._writing = True
             try:
                 while self._waiting:
@@ -124,15 +128,22 @@ class _Lines:
                 self._writing = False
 
 
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def _stamp(service: str, version: str) -> Processor:
-    told = 0
+    last = 0
     second = ""
 
     def stamp(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        nonlocal told, second
+        nonlocal last, second
         now = utc_now()
-        if (this := int(now.timestamp())) != told:
-            told, second = this, now.strftime("%Y-%m-%dT%H:%M:%S")
+        if (this := int(now.timestamp())) != last:
+            last, second = this, now.strftime("%Y-%m-%dT%H:%M:%S")
         event["timestamp"] = f"{second}.{now.microsecond // 1000:03d}Z"
         event["level"] = "error" if method in ("exception", "critical") else method
         event["service"] = service
@@ -157,9 +168,7 @@ def _renderer(fmt: Format) -> Processor:
 def _dumps(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(event, default=_named, option=orjson.OPT_NON_STR_KEYS)
-    except (
-        TypeError
-    ):  # a lone surrogate, an enormous number: rare, and no reason to lose the line or the message it tells of
+    except TypeError:  # a lone surrogate or an enormous number: rare, and no reason to lose the line
         return json.dumps(event, default=_named, skipkeys=True).encode()
 
 
@@ -168,7 +177,7 @@ def _named(value: Any) -> str:
 
 
 def _exceptions(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """``exc_info`` becomes ``exception``: what, where, and of the words only those that cannot quote a payload."""
+    """Replace ``exc_info`` by ``exception``: type, place, and only those words of the message that cannot quote a payload."""
     if "exc_info" not in event:
         return event
     exc_info = event.pop("exc_info")
@@ -184,7 +193,7 @@ def _exceptions(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> 
 
 
 class _IntoStructlog(logging.Handler):
-    """Where the standard library's logging ends: in the same stream, in the same form, redacted."""
+    """Sends records of the standard library's logging to the same stream, in the same form, redacted."""
 
     def emit(self, record: logging.LogRecord) -> None:
         fields: dict[str, Any] = {"logger": record.name, "line": f"{record.module}:{record.lineno}"}
