@@ -14,8 +14,8 @@ from faststream.kafka.annotations import KafkaMessage
 from deploy.local.servers.kafka import KafkaServer
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.lenient import SteadyConsumer
 from libs.common.kafka.producer import Producer
+from libs.common.kafka.rewinding_consumer import RewindingConsumer
 from libs.common.kafka.topics import declare
 from tests.support.consuming import Bench, Handled
 from tests.support.topics import OwnTopics
@@ -83,7 +83,7 @@ async def test_when_reading_raises_nothing_that_was_taken_in_the_same_breath_is_
         return raw
 
     first, second = (TopicPartition(two_partitions, partition) for partition in range(2))
-    async with SteadyConsumer(
+    async with RewindingConsumer(
         bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest", value_deserializer=value
     ) as consumer:
         consumer.assign([first, second])
@@ -93,7 +93,7 @@ async def test_when_reading_raises_nothing_that_was_taken_in_the_same_breath_is_
         await eventually(lambda: consumer.highwater(second), "the second partition is fetched, behind the first")
         with pytest.raises(ValueError, match="unpacked"):
             await consumer.getmany(timeout_ms=1000)
-        assert consumer.failing.cause == "ValueError"
+        assert consumer.failures.cause == "ValueError"
         raising.clear()
         seen: list[str] = []
         async with asyncio.timeout(30):

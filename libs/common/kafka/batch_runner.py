@@ -26,9 +26,8 @@ from libs.common.kafka.batch_processor import STATEMENT_TOO_SLOW, BatchProcessor
 from libs.common.kafka.dead_letter import publish_letters, shapes_of
 from libs.common.kafka.partitions import Partitions, RawBatch, firsts
 from libs.common.kafka.producer import Producer
-from libs.common.kafka.records import RawRecord, Received, Reject, check_headers
-from libs.common.kafka.skipped import Skipped
-from libs.common.kafka.spells import Spell
+from libs.common.kafka.records import RawRecord, Received, Reject, Skipped, check_headers
+from libs.common.kafka.rewinding_consumer import FailureStreak
 from libs.common.kafka.stalls import describe
 from libs.common.kafka.subscription import Remember, Subscription
 from libs.common.logging import get_logger
@@ -322,10 +321,10 @@ class BatchRunner(Generic[T]):
     def _why(self) -> str:
         return self._cause or (STATEMENT_TOO_SLOW if self.partitions.open_offsets else "")
 
-    def _unreadable(self, now: float) -> Spell | None:
+    def _unreadable(self, now: float) -> FailureStreak | None:
         """What makes reading fail for too long, or None."""
         consumer = self.partitions.consumer
-        return None if consumer is None or consumer.failing.seconds(now) < UNREADABLE_AFTER else consumer.failing
+        return None if consumer is None or consumer.failures.seconds(now) < UNREADABLE_AFTER else consumer.failures
 
     def unready(self, now: float, *, but_away: bool = False) -> str | None:
         """Why this runner needs somebody's attention, or None. ``now`` is the event loop's time.

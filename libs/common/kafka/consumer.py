@@ -23,13 +23,15 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from libs.common.clock import Clock
 from libs.common.drain import BATCHES, LEAVING, Drain
 from libs.common.errors import ConfigurationError
+from libs.common.kafka import aiokafka_patches
+from libs.common.kafka.aiokafka_patches import FencedError, hang_up
 from libs.common.kafka.batch_runner import REPORT_INTERVAL, BatchRunner
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.lenient import SteadyConsumer, allow_stray_header_keys
+from libs.common.kafka.faststream_patches import use_consumer
 from libs.common.kafka.log_throttle import throttle_aiokafka_logs
-from libs.common.kafka.membership import FencedError, let_the_last_one_have_the_place
 from libs.common.kafka.partitions import STOP_BASE, Partitions
 from libs.common.kafka.producer import Producer
+from libs.common.kafka.rewinding_consumer import RewindingConsumer
 from libs.common.kafka.stalls import STALLED_AFTER
 from libs.common.kafka.subscription import Remember, Subscription
 from libs.common.kafka.topology import Publisher, declare_publishers, declare_subscriber
@@ -158,14 +160,11 @@ class BatchConsumer:
 
     async def start(self) -> None:
         """Join the groups, or begin to. Raises ConfigurationError when the brokers cannot be reached in time, or know no such topics."""
-        allow_stray_header_keys()
-        let_the_last_one_have_the_place()
+        aiokafka_patches.install()
         throttle_aiokafka_logs()
         await self._broker.connect()
         self._failed = asyncio.get_running_loop().create_future()
-        self._broker.config.broker_config.builder = partial(
-            SteadyConsumer, fail=self._fail, **self._connection.client_options()
-        )
+        use_consumer(self._broker, partial(RewindingConsumer, fail=self._fail, **self._connection.client_options()))
         self._joining = [asyncio.create_task(subscriber.start()) for subscriber in self._subscribers]
         try:
             done, _ = await asyncio.wait(
@@ -228,7 +227,7 @@ class BatchConsumer:
         leaving = asyncio.create_task(self._broker.stop())
         await asyncio.wait({leaving}, timeout=patience)
         if not leaving.done():
-            hanging_up = [s.consumer._client.close() for s in self._subscribers if s.consumer is not None]  # noqa: SLF001 -- no public way
+            hanging_up = [hang_up(s.consumer) for s in self._subscribers if s.consumer is not None]
             ends = {leaving, *self._joining, *(asyncio.ensure_future(each) for each in hanging_up)}
             await asyncio.wait(ends, timeout=HANG_UP_SECONDS)  # whoever waited for an answer learns that none comes
         if not leaving.done():
@@ -325,8 +324,9 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has
 
 
 def _require_topic(subscriber: BatchSubscriber) -> None:
-    """Raises TimeoutError unless it has found the brokers and, on them, its topic, and joins or has joined its group."""
-    if subscriber.consumer is None or subscriber.consumer._coordinator is None:  # noqa: SLF001 -- no public way
+    """Raises TimeoutError unless it has found the brokers and, on them, its topics."""
+    consumer = subscriber.consumer
+    if consumer is None or not all(map(consumer.partitions_for_topic, subscriber.topic_names)):
         raise TimeoutError
 
 

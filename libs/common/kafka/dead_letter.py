@@ -16,8 +16,7 @@ from libs.common.errors import Permanent
 from libs.common.events.topics import Topic
 from libs.common.kafka.batch_processor import DeadLetter
 from libs.common.kafka.producer import Producer, Record
-from libs.common.kafka.records import Headers
-from libs.common.kafka.skipped import Skipped
+from libs.common.kafka.records import Headers, Skipped
 
 REPLAYED = "replayed_"
 """How the headers begin that a replay adds."""

@@ -1,7 +1,7 @@
 """What a handler sees of Kafka."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from libs.common.errors import Unreadable
 
@@ -46,6 +46,27 @@ class Reject(NamedTuple):
     reason: str
     detail: str = ""
     stops: bool = False
+
+
+class Skipped(bytes):
+    """The value of a record that stands for a whole batch that was not read: why, and which offsets it had. It is empty."""
+
+    reason: str
+    first: int
+    last: int
+
+    @classmethod
+    def of(cls, reason: str, first: int, last: int) -> Self:
+        """``reason``: ``batch_too_large`` or ``batch_unreadable``."""
+        skipped = cls()
+        skipped.reason, skipped.first, skipped.last = reason, first, last
+        return skipped
+
+    @property
+    def detail(self) -> str:
+        """In words."""
+        what = "inflate beyond what is read" if self.reason == "batch_too_large" else "cannot be inflated"
+        return f"offsets {self.first} to {self.last} are one compressed batch, which was skipped: they {what}"
 
 
 Decode = Callable[[RawRecord], T]

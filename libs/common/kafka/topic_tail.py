@@ -13,8 +13,8 @@ from typing import Generic, Self, TypeVar
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from libs.common.events.topics import Topic
+from libs.common.kafka import aiokafka_patches
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.lenient import allow_stray_header_keys
 from libs.common.kafka.records import RawRecord
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class TopicTail(Generic[T]):
         *,
         offsets: Mapping[tuple[str, int], int] | None = None,
     ) -> None:
-        allow_stray_header_keys()
+        aiokafka_patches.install()
         self._decode = decode
         self._offsets = offsets
         self._bare = {connection.name(topic.name): topic.name for topic in topics}

@@ -13,9 +13,9 @@ from libs.common.errors import Transient
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.batch_runner import REPORT_INTERVAL, UNREADABLE_AFTER, BatchRunner
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.lenient import SteadyConsumer
 from libs.common.kafka.partitions import Partitions
 from libs.common.kafka.producer import Producer
+from libs.common.kafka.rewinding_consumer import RewindingConsumer
 from libs.common.kafka.stalls import STALLED_AFTER
 from libs.common.kafka.subscription import Subscription
 from tests.support.consuming import Handled, text
@@ -23,13 +23,13 @@ from tests.support.logs import LogLines
 
 
 @pytest_asyncio.fixture
-async def consumer() -> AsyncIterator[SteadyConsumer]:
-    consumer = SteadyConsumer(bootstrap_servers="127.0.0.1:1")
+async def consumer() -> AsyncIterator[RewindingConsumer]:
+    consumer = RewindingConsumer(bootstrap_servers="127.0.0.1:1")
     yield consumer
     await consumer.stop()
 
 
-def a_lane(handled: Handled, consumer: SteadyConsumer | None = None) -> BatchRunner[str]:
+def a_lane(handled: Handled, consumer: RewindingConsumer | None = None) -> BatchRunner[str]:
     partitions = Partitions(WEBHOOKS.name, WEBHOOKS.name, utc_now, 100, lambda: consumer)
     producer = Producer(KafkaConnection("127.0.0.1:1"))
     return BatchRunner(Subscription(WEBHOOKS, text, handled), partitions, producer, "test", utc_now)
@@ -143,16 +143,16 @@ async def test_new_trouble_after_partitions_went_elsewhere_is_told_as_new(log_li
 
 
 async def test_what_cannot_be_read_for_too_long_makes_unready_and_is_told(
-    consumer: SteadyConsumer, log_lines: LogLines
+    consumer: RewindingConsumer, log_lines: LogLines
 ) -> None:
     runner = a_lane(Handled(), consumer)
     began = asyncio.get_running_loop().time()
-    consumer.failing.happened(began, "UnsupportedCodecError")
+    consumer.failures.failed(began, "UnsupportedCodecError")
     runner.report(began + 1)
     assert runner.unready(began + 1) is None
     now = began + UNREADABLE_AFTER + 1
-    consumer.failing.happened(began + UNREADABLE_AFTER / 2, "UnsupportedCodecError")
-    consumer.failing.happened(now, "UnsupportedCodecError")
+    consumer.failures.failed(began + UNREADABLE_AFTER / 2, "UnsupportedCodecError")
+    consumer.failures.failed(now, "UnsupportedCodecError")
     runner.report(now)
     assert runner.unready(now) == "webhooks.v1: cannot be read for 61 s (UnsupportedCodecError)"
     [line] = log_lines.of("consumer.failing")

@@ -1,0 +1,82 @@
+"""The consumer that FastStream reads with."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from libs.common.kafka.aiokafka_patches import FencedError, positions_of
+from libs.common.kafka.partitions import InFlight
+
+QUIET_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class FailureStreak:
+    """Failures with successes in between: one partition cannot be read and fails now and then, while the others go on.
+
+    Times are those of the event loop. A streak is over ``QUIET_SECONDS`` after its last failure.
+    """
+
+    cause: str = ""
+    _since: float = 0.0
+    _last: float | None = None
+
+    def failed(self, at: float, cause: str) -> None:
+        """Add a failure."""
+        if self._last is None or at - self._last > QUIET_SECONDS:
+            self._since = at
+        self._last, self.cause = at, cause
+
+    def seconds(self, now: float) -> float:
+        """How long the streak has lasted; 0 when it is over."""
+        return 0.0 if self._last is None or now - self._last > QUIET_SECONDS else now - self._since
+
+
+class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
+    """A consumer that skips no record when ``getmany`` raises, and reads no partition that is ``in_flight``.
+
+    aiokafka moves on behind the records that a failing ``getmany`` had already taken from other partitions. Here every partition goes back to where it
+    was, whatever the reason (a checksum, for instance), and ``failures`` says for how long reading has failed.
+    """
+
+    in_flight: InFlight | None = None
+
+    def __init__(self, *topics: str, fail: Callable[[BaseException], None] = lambda _: None, **options: Any) -> None:
+        """``fail`` is called when another process has taken the place in the group."""
+        super().__init__(*topics, **options)
+        self.fail = fail
+        self.failures = FailureStreak()
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
+        while self.in_flight is not None and self.in_flight.partitions:
+            free = [each for each in self.assignment() if each.partition not in self.in_flight.partitions]
+            found = await self.read_or_rewind(*free, timeout_ms=0, max_records=max_records) if free else {}
+            if found:
+                return found
+            await self.in_flight.change(timeout_ms / 1000)
+        return await self.read_or_rewind(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+
+    async def read_or_rewind(
+        self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None
+    ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
+        """What aiokafka's ``getmany`` returns. When it raises, the assigned partitions are read again from where they were."""
+        before = positions_of(self)
+        try:
+            found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = await super().getmany(
+                *partitions, timeout_ms=timeout_ms, max_records=max_records
+            )
+        except Exception as error:
+            if isinstance(error, FencedError):
+                self.fail(error)
+            self.failures.failed(asyncio.get_running_loop().time(), type(error).__name__)
+            ours = self.assignment()
+            for partition, position in before.items():
+                if partition in ours:
+                    self.seek(partition, position)
+            raise
+        return found
