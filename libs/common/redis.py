@@ -1,10 +1,10 @@
-"""Redis as something that may be away: calls are quick or ``UNAVAILABLE``, never slow and never an exception for being away.
+"""A Redis client for a server that may be away: a call returns quickly or is ``UNAVAILABLE``. It raises nothing for an absent server.
 
-Rule 1: no call takes longer than a quarter of a second, and the client never retries by itself: after a lost reply a repeated command
-could answer the opposite of the first.
-Rule 2: after two failures in a row the breaker opens. While it is open every call is ``UNAVAILABLE`` at once, and a probe beside them looks
-every second whether the server is back: no caller pays for looking.
-Rule 3: whoever calls has another truth to go by; Redis is a first gate and a shared counter, never a record.
+Rule 1: no call takes longer than a quarter of a second, and the client never retries by itself. After a lost reply a repeated command could
+answer the opposite of the first.
+Rule 2: after two failures in a row the breaker opens. While it is open every call is ``UNAVAILABLE`` at once. A probe in the background pings the
+server every second, so that no caller waits for it.
+Rule 3: Redis is a gate and a shared counter, never a record. A caller goes on without it.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ UNAVAILABLE: Final = Unavailable.UNAVAILABLE
 
 
 class Redis:
-    """A client that answers at once or says ``UNAVAILABLE``. Build it with ``open_redis``."""
+    """A client with a time limit and a breaker. Build it with ``open_redis``."""
 
     def __init__(self, client: "redis.asyncio.Redis", *, probe_seconds: float = _PROBE_SECONDS) -> None:
         self._client = client
@@ -69,14 +69,14 @@ class Redis:
 
     @property
     def is_open(self) -> bool:
-        """Whether the breaker is open, so that calls are not even tried."""
+        """Whether the breaker is open: calls are not sent."""
         return self._probe is not None
 
     async def pipeline(self, build: Callable[[Pipeline], object]) -> list[Any] | Unavailable:
         """Send what ``build`` puts into the pipeline in one round trip; the replies in order (text is str), or ``UNAVAILABLE``.
 
-        ``UNAVAILABLE`` says nothing about whether the commands took effect. It is also said when the server refuses one of them (what it may do is
-        checked at the start, but rights and keys can change under a running service): loudly, and without opening the breaker.
+        ``UNAVAILABLE`` says nothing about whether the commands took effect. It is also returned when the server refuses one of them, with a warning
+        and without opening the breaker. Rights are checked at the start, but they can change under a running service.
         """
         if self._probe is not None:
             return UNAVAILABLE
@@ -97,7 +97,7 @@ class Redis:
         return replies
 
     async def check(self) -> None:
-        """Return when the server answers now; for those who want to know, not for readiness: nothing depends on Redis."""
+        """Return when the server answers now. It is no part of readiness, because no service depends on Redis."""
         async with asyncio.timeout(CALL_SECONDS):
             await self._client.ping()
 
@@ -134,7 +134,7 @@ class Redis:
 async def open_redis(
     url: str, *, client_name: str = "transom", probe_seconds: float = _PROBE_SECONDS
 ) -> AsyncIterator[Redis]:
-    """Open a client, having reached the server once and tried what is asked of it. Raises ConfigurationError when that fails."""
+    """Open a client after reaching the server and trying the commands of the gate once. Raises ConfigurationError when that fails."""
     try:
         client = redis.asyncio.Redis.from_url(
             url,
@@ -163,7 +163,7 @@ _UNABLE = "redis at TRANSOM_REDIS_URL refuses SET … NX GET or EVAL ({}): use R
 
 
 async def _reach(client: "redis.asyncio.Redis") -> None:
-    """Ping with some patience: a start may coincide with a busy machine, and only a start may wait."""
+    """Ping for up to two seconds: the machine may be busy at a start. No later call waits so long."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _START_SECONDS
     while True:
@@ -178,7 +178,7 @@ async def _reach(client: "redis.asyncio.Redis") -> None:
 
 
 async def _try_out(client: "redis.asyncio.Redis") -> None:
-    """The commands of the bridge's gate, once, on a key of nobody's: an old server or a missing right shows now, not with the first bridge."""
+    """Send the commands of the bridge's gate once, on an unused key, so that an old server or a missing right shows at the start."""
     key = f"bridge:start:{uuid4()}"
     try:
         async with client.pipeline(transaction=False) as pipe:
@@ -189,7 +189,7 @@ async def _try_out(client: "redis.asyncio.Redis") -> None:
         if not _is_trouble(error):
             raise ConfigurationError(_UNABLE.format(type(error).__name__)) from error
     except (RedisError, OSError, TimeoutError):
-        return  # gone since the ping: a running service bears that too
+        return  # gone since the ping: a running service goes on without it, too
 
 
 def _is_trouble(error: RedisError) -> bool:

@@ -20,13 +20,17 @@ from services.router.record import dumps, pack, stored
 
 @dataclass(slots=True)
 class Case:
-    """One attempt of one intent, to be decided. ``facts`` are completed while gates are asked; ``sequence`` orders the thread."""
+    """One attempt of one intent, to be decided. ``facts`` are completed while gates are asked; ``sequence`` orders the thread.
+
+    ``known_holder``: the intent that held the conversation's bridge slot when the facts were read.
+    """
 
     intent: Intent | BadIntent
     facts: Facts
     attempt: int
     sequence: int
     refused: OutboundRefused | None = None
+    known_holder: UUID | None = None
 
     @property
     def key(self) -> tuple[str, UUID]:

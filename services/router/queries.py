@@ -32,7 +32,9 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
        c.last_inbound_channel, c.last_inbound_at, k.customer_id, k.phone, s.no_phone_until,
        case when p.sms_consented_at >= s.stopped_at then null else s.stopped_until end,
        w.contacted, p.whatsapp, p.sms, p.sms_consented_at is not null, p.marketing,
-       t.status, t.category, t.parameter_format, t.body, u.ord, c.wa_id_at, c.bsuid_at, k.phone_at, r.marked, p.stopped
+       t.status, t.category, t.parameter_format, t.body, u.ord, c.wa_id_at, c.bsuid_at, k.phone_at, r.marked, p.stopped,
+       (select b.intent_id from bridge_slots b
+         where b.org_id = u.org_id and b.conversation_id = c.conversation_id and b.held_until > $9) as slot_holder
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
        with ordinality as u (org_id, intent_id, attempt, conversation_id, number, line, template, language, ord)
   left join lateral (
@@ -112,20 +114,24 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """``decided``: this attempt is decided already, and what stands recorded counts. ``sequence`` is a fresh one."""
+    """``decided``: this attempt is decided already, and what stands recorded counts. ``sequence`` is a fresh one.
+
+    ``slot_holder``: the intent whose bridge held the conversation's slot at that moment.
+    """
 
     decided: bool
     sequence: int
     facts: Facts
+    slot_holder: UUID | None
 
 
-async def facts_for(db: Connection, questions: Sequence[Question], rule: WindowRule) -> list[Answer]:
+async def facts_for(db: Connection, questions: Sequence[Question], rule: WindowRule, now: datetime) -> list[Answer]:
     """The facts of each question, in order, from one snapshot. Sequences grow in the order of the questions."""
-    rows = await db.fetch(_FACTS, *zip(*map(_asked, questions), strict=True))
+    rows = await db.fetch(_FACTS, *zip(*map(_asked, questions), strict=True), now)
     rows.sort(key=lambda row: row["ord"])
     sequences = sorted(row[2] for row in rows)
     return [
-        Answer(row[0], sequence, _facts(row, question, rule))
+        Answer(row[0], sequence, _facts(row, question, rule), row["slot_holder"])
         for row, question, sequence in zip(rows, questions, sequences, strict=True)
     ]
 
@@ -152,7 +158,7 @@ def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
     (_, taken, _, org_name, credit, sms_number, sms_active, portal_host, number, display, conversation_id, wa_id, bsuid,
      last_customer_at, refused_at, first_refused_at, last_refused_at, last_channel, last_at, customer_id, phone, no_phone_until, stopped_until,
      contacted, whatsapp, sms, sms_explicit, marketing,
-     status, category, parameter_format, body, _, wa_id_at, bsuid_at, phone_at, marked, stopped) = row  # fmt: skip
+     status, category, parameter_format, body, _, wa_id_at, bsuid_at, phone_at, marked, stopped, _) = row  # fmt: skip
     named = _named(intent)
     if named is not None and (phone is None or not same_line(named, phone)):
         phone, phone_at = named, None
@@ -215,10 +221,17 @@ with given as materialized (
                   $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::timestamptz[], $20::text[])
            as u (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state, slot_holder, record,
                  command, message_channel, kind, actor, user_id, sequence, status, failure, occurred_at, content)
+), holding as materialized ( -- who gives this slot back waits for this decision, and then finds it among those that the slot silenced
+    select s.conversation_id, s.intent_id
+      from bridge_slots s
+     where s.conversation_id in (select conversation_id from given where slot_holder is not null)
+     order by s.conversation_id
+       for key share of s
 ), decided as (
     insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state, slot_holder, record, command, decided_at)
     select org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state::json, slot_holder, record::json, command::json, $21
       from given
+     where slot_holder is null or (conversation_id, slot_holder) in (select conversation_id, intent_id from holding)
      order by org_id, intent_id -- two routers that record the same intents wait in the same order
     on conflict do nothing
     returning org_id, intent_id

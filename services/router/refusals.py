@@ -89,14 +89,14 @@ async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) ->
                 unknown.append(DeadLetter(received.record, "unknown_message", "no intent has this id"))
         pairs = {_next(r.value): (r.value, locked[r.value.org_id, r.value.intent_id]) for r in reversed(known)}
         courses = {key: course(*pair, now) for key, pair in pairs.items()}
-        cases = await _cases(db, [pair for key, pair in pairs.items() if courses[key] == "decide"], deps)
-        decided, aligned = await decide_and_record(db, cases, deps, now, again=True)
+        cases = await _cases(db, [pair for key, pair in pairs.items() if courses[key] == "decide"], deps, now)
+        decided, stale = await decide_and_record(db, cases, deps, now, again=True)
         found |= {(*s.key, s.attempt): s for s in decided.values()}
         repeated = [key for key, what in courses.items() if what == "repeat"]
         found |= {(*s.key, s.attempt): s for s in await queries.standing(db, repeated)}
         ended = [_end(refusal, now) for key, (refusal, _) in pairs.items() if courses[key] == "end"]
         updates = {(u.org_id, u.message_id): u for u in await fail_locally(db, ended)} if ended else {}
-    await deps.redis_gate.sync(*aligned)
+    await deps.redis_gate.sync(held=stale)
     events: dict[tuple[str, UUID, int], list[Event]] = {}
     for received in known:
         refusal, key = received.value, _next(received.value)
@@ -120,12 +120,14 @@ async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) ->
     return unknown
 
 
-async def _cases(db: Connection, pairs: Sequence[tuple[OutboundRefused, Refused]], deps: Deps) -> list[Case]:
+async def _cases(
+    db: Connection, pairs: Sequence[tuple[OutboundRefused, Refused]], deps: Deps, now: datetime
+) -> list[Case]:
     """The next attempts to be decided, on facts read afresh, keeping the messages' places in their threads."""
     if not pairs:
         return []
     questions = [Question(intent_of(message.record), message.attempt + 1) for _, message in pairs]
-    answers = await queries.facts_for(db, questions, deps.rule)
+    answers = await queries.facts_for(db, questions, deps.rule, now)
     cases = []
     for (refusal, message), question, answer in zip(pairs, questions, answers, strict=True):
         facts = answer.facts._replace(
@@ -134,7 +136,7 @@ async def _cases(db: Connection, pairs: Sequence[tuple[OutboundRefused, Refused]
         if refusal.reason == "window_open":
             # the bridge's gate judges without margin: with it the message would bounce between the two until the window closes
             facts = facts._replace(margin=timedelta(0))
-        cases.append(Case(question.intent, facts, message.attempt + 1, message.sequence, refusal))
+        cases.append(Case(question.intent, facts, message.attempt + 1, message.sequence, refusal, answer.slot_holder))
     return cases
 
 

@@ -1,12 +1,18 @@
 """Handles batches of intents and of refusals: read the facts, decide, record once, tell what stands recorded.
 
-Round trips, whatever the size of the batch: two to Postgres (facts; decisions and messages in one statement, which is its own transaction). Where an
-intent would be a bridge, one to Redis and four more to Postgres (begin, conversations, slots, commit); where a contact is the first, up to six more; where
-an intent was decided before, one more (what stands). A batch of refusals costs one more (its messages locked) and a begin and a commit.
+Round trips, whatever the size of the batch: two to PostgreSQL (facts; decisions and messages in one statement, which is its own transaction).
+Further ones are made
+
+- where an intent would be a bridge: one to Redis; and, unless Redis refuses every such intent of the batch (``libs.common.bridge.slot``), four to
+  PostgreSQL (begin, conversations, slots, commit);
+- where a contact is the first: up to six;
+- where an intent was decided before: one (what stands);
+- in a batch of refusals: three (begin, its messages locked, commit).
 
 Rule 1: what is published was committed before, and comes from what stands recorded, now or from an earlier try.
 Rule 2: the same intent id twice in a batch is one message: the first counts, and it is told once.
-Rule 3: whoever loses a race for an intent after slots or conversations were touched undoes all of it and reads again.
+Rule 3: a batch that loses a race for an intent after slots or conversations were touched is undone and read again. The same holds for an intent that
+        Redis refused, where the holder gives its slot back meanwhile.
 """
 
 from collections import Counter
@@ -18,6 +24,7 @@ from datetime import datetime, timedelta
 from libs.common import metrics
 from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.redis_gate import RedisGate
+from libs.common.bridge.slot import Slot, refused_by_redis, stale_in_redis
 from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
 from libs.common.errors import Transient
@@ -27,12 +34,12 @@ from libs.common.kafka.records import RawRecord, Received
 from libs.common.logging import get_logger
 from libs.common.phone import normalise
 from services.router import contacts, queries
+from services.router.bridging import apply_holders, bridge_requests, known_holders
 from services.router.contacts import Contact
 from services.router.decide import Decision, Rejected, decide
 from services.router.outcome import Case, outcome
 from services.router.present import Event, Standing, just_recorded, present
 from services.router.queries import Key, Question, WindowRule
-from services.router.slots import Alignment, alignment, judged, wanted
 
 log = get_logger()
 
@@ -68,17 +75,17 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
         arrived.setdefault((received.value.org_id, received.value.intent_id), received)
     questions = [Question(received.value, 1) for received in arrived.values()]
     async with deps.pool.acquire() as db:
-        answers = await queries.facts_for(db, questions, deps.rule)
         now = deps.now()
+        answers = await queries.facts_for(db, questions, deps.rule, now)
         fresh = [
-            Case(question.intent.bounded(now), answer.facts, 1, answer.sequence)
+            Case(question.intent.bounded(now), answer.facts, 1, answer.sequence, known_holder=answer.slot_holder)
             for question, answer in zip(questions, answers, strict=True)
             if not answer.decided
         ]
-        found, aligned = await decide_and_record(db, fresh, deps, now)
+        found, stale = await decide_and_record(db, fresh, deps, now)
         missing = [(*key, 1) for key in arrived if key not in found]
         found |= {s.key: s for s in await queries.standing(db, missing)}
-    await deps.redis_gate.sync(*aligned)
+    await deps.redis_gate.sync(held=stale)
     await tell(deps, (event for key in arrived for event in present(found[key])))
     for key, received in arrived.items():
         log_decision(found[key], received.record, now, _fault_of(received.value))
@@ -86,37 +93,41 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
 
 async def decide_and_record(
     db: Connection, cases: Sequence[Case], deps: Deps, now: datetime, *, again: bool = False
-) -> tuple[dict[Key, Standing], Alignment]:
-    """Decide these cases, and record those that nobody else has recorded; what was recorded, and how Redis must follow after the commit.
+) -> tuple[dict[Key, Standing], list[Slot]]:
+    """Decide these cases, and record those that are not recorded yet.
 
+    Returns what was recorded, and the slots that Redis must be set to after the commit.
     ``again``: the cases are later attempts, and the caller's transaction holds their messages.
     """
     if not cases:
-        return {}, Alignment()
+        return {}, []
     decisions = [decide(case.intent, case.facts, now) for case in cases]
-    asked = wanted(cases, decisions)
-    redis = await deps.redis_gate.acquire(asked)
+    requests = bridge_requests(cases, decisions)
+    redis_holders = await deps.redis_gate.acquire(requests)
+    holders = refused_by_redis(requests, redis_holders, known_holders(cases))
     strangers = [case for case, decision in zip(cases, decisions, strict=True) if _is_stranger(case, decision)]
-    aligned = Alignment()
+    locking = bool(strangers) or len(holders) < len(requests)
     async with AsyncExitStack() as transaction:
-        if (asked or strangers) and not again:
+        if locking and not again:
             await transaction.enter_async_context(db.transaction())
         if strangers:
             await _open_conversations(db, strangers, now)
-        if asked:
-            if not await slot_queries.hold_conversations(db, asked):
+            requests = bridge_requests(cases, decisions)
+        if len(holders) < len(requests):
+            # all of them, also what Redis refused: one statement locks the slots of a batch in their order
+            if not await slot_queries.hold_conversations(db, requests):
                 raise Transient("a conversation was merged meanwhile")
-            holders = await slot_queries.take(db, asked, now)
-            decisions = judged(cases, decisions, holders, now)
-            aligned = alignment(asked, redis, holders)
+            holders = await slot_queries.take(db, requests, now)
+        decisions = apply_holders(cases, decisions, holders, now)
         rows = [outcome(case, decision, now) for case, decision in zip(cases, decisions, strict=True)]
         seqs = await (queries.record_again if again else queries.record_first)(db, rows, now)
-        if len(seqs) < len(rows) and (asked or strangers or again):
-            raise Transient("another router decides the same intents at this moment")
+        lost = [row for row in rows if row[:2] not in seqs]
+        if lost and (locking or again or any(row.slot_holder is not None for row in lost)):
+            raise Transient("another router decides the same intents, or a bridge slot is given back, at this moment")
     found = {row[:2]: just_recorded(row, seqs[row[:2]], now) for row in rows if row[:2] in seqs}
     for (route, reason), number in Counter((s.route, s.reason) for s in found.values()).items():
         metrics.count("transom_decisions_total", number, route=route, reason=reason)
-    return found, aligned
+    return found, stale_in_redis(requests, redis_holders, holders)
 
 
 async def tell(deps: Deps, events: Iterable[Event]) -> None:

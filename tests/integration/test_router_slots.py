@@ -9,14 +9,25 @@ import orjson
 import pytest
 import redis.asyncio
 
+from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.redis_gate import redis_key
+from libs.common.bridge.slot import Slot
 from libs.common.events.outbound import OutboundDecision, SmsCommand, WhatsappCommand
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
-from tests.support.router import Garage, Router, Told, a_router, stored
+from services.router import queries
+from services.router.outcome import Case
+from services.router.worker import decide_and_record
+from tests.support.databases import somebody_waits
+from tests.support.router import NOW, Garage, Router, Told, a_router, as_received, statements_of, stored
 from tests.support.topics import OwnTopics
 
 pytestmark = pytest.mark.usefixtures("log_lines")
+
+REFUSED_BY_REDIS = 2
+"""Statements of a batch whose bridges Redis refuses: the facts, the decisions."""
+ASKED_OF_POSTGRES = 6
+"""Of any other batch with a bridge: begin, conversations, slots and commit beside these."""
 
 
 async def test_an_open_window_makes_a_session_and_a_whatsapp_command(router: Router) -> None:
@@ -75,19 +86,6 @@ async def test_two_intents_for_one_closed_conversation_in_one_batch_make_one_bri
     assert (str(slot["intent_id"]), slot["unsent"]) == (first["intent_id"], True)
 
 
-async def test_of_two_racing_routers_one_bridges(
-    router: Router, kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str
-) -> None:
-    garage = await stored(router, Garage.closed())
-    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
-    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.told) as rival:
-        for _ in range(5):
-            await asyncio.gather(*(one.handle(garage.intent()) for one in (router, rival) for _ in range(3)))
-    told = await router.told.new()
-    assert len(told["outbound.sms.v1"]) == 1
-    assert Counter(d["route"] for d in told["outbound.decisions.v1"]) == {"bridge": 1, "silent": 29}
-
-
 async def test_racing_routers_decide_the_same_intent_once_and_tell_the_same(
     router: Router, kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str
 ) -> None:
@@ -111,8 +109,11 @@ async def test_redis_wiped_between_two_intents_still_makes_one_bridge(router: Ro
         told = await router.decide(second)
         assert len(told["outbound.sms.v1"]) == 1
         assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "silent"]
-        # what Redis gave away by mistake was taken back
-        assert await plain.get(redis_key(garage.conversation_id)) is None
+        # Redis knows the holder again, so that it refuses the next one
+        assert await plain.get(redis_key(garage.conversation_id)) == first["intent_id"]
+        async with statements_of(router) as sent:
+            await router.handle(garage.intent())
+        assert len(sent) == REFUSED_BY_REDIS
 
 
 async def test_a_slot_that_redis_alone_calls_taken_is_free(router: Router, redis_url: str) -> None:
@@ -135,17 +136,97 @@ async def test_our_own_id_in_redis_after_a_lost_reply_is_ours(router: Router, re
         assert await plain.get(redis_key(garage.conversation_id)) == intent["intent_id"]
 
 
-async def test_without_redis_postgres_alone_keeps_it_to_one_bridge(
+async def test_of_fifty_racing_intents_one_bridges_and_what_redis_refuses_asks_postgres_for_no_slot(
+    router: Router, kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str
+) -> None:
+    garage = await stored(router, Garage.closed())
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    async with (
+        open_redis(redis_url) as redis,
+        a_router(connection, database, redis, router.told) as rival,
+        statements_of(router, rival) as sent,
+    ):
+        await _race(garage, router, rival)
+        first_race = len(sent)
+        for _ in range(4):
+            await _race(garage, router, rival)
+    told = await router.told.new()
+    assert len(told["outbound.sms.v1"]) == 1
+    assert Counter(d["route"] for d in told["outbound.decisions.v1"]) == {"bridge": 1, "silent": 49}
+    assert first_race <= 2 * ASKED_OF_POSTGRES
+    assert len(sent) - first_race == 8 * REFUSED_BY_REDIS
+    assert not [s for s in sent[first_race:] if "insert into bridge_slots" in s or "BEGIN" in s]
+
+
+async def test_without_redis_fifty_racing_intents_ask_postgres_for_every_batch(
     kafka_bootstrap: str, topics: OwnTopics, database: str, own_valkey: Any, router_told: Told
 ) -> None:
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
     async with (
-        open_redis(own_valkey.address, probe_seconds=60) as gate,
-        a_router(connection, database, gate, router_told) as router,
+        open_redis(own_valkey.address, probe_seconds=60) as redis,
+        a_router(connection, database, redis, router_told) as router,
+        a_router(connection, database, redis, router_told) as rival,
+        statements_of(router, rival) as sent,
     ):
         garage = await stored(router, Garage.closed())
         own_valkey.kill()
-        for _ in range(4):
-            await router.handle(garage.intent())
-    seen = await router_told.new()
-    assert [d["route"] for d in seen["outbound.decisions.v1"]] == ["bridge", "silent", "silent", "silent"]
+        sent.clear()
+        for _ in range(5):
+            await _race(garage, router, rival)
+    told = await router_told.new()
+    assert len(told["outbound.sms.v1"]) == 1
+    assert Counter(d["route"] for d in told["outbound.decisions.v1"]) == {"bridge": 1, "silent": 49}
+    assert len(sent) == 10 * ASKED_OF_POSTGRES
+
+
+async def _race(garage: Garage, *routers: Router) -> None:
+    """One batch of five intents for each router, at the same time."""
+    await asyncio.gather(*(router.handle(*(garage.intent() for _ in range(5))) for router in routers))
+
+
+async def test_a_slot_that_is_given_back_while_redis_still_refuses_goes_to_the_intent(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    holder, intent = garage.intent(), garage.intent()
+    await router.handle(holder)
+    async with router.pool.acquire() as db, db.transaction():
+        await slot_queries.release(db, [_slot(garage, holder)])
+        deciding = asyncio.create_task(router.handle(intent))
+        await somebody_waits(db)
+    await deciding
+    told = await router.told.new()
+    assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "bridge"]
+
+
+async def test_an_intent_that_redis_refuses_is_seen_by_who_gives_the_slot_back(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    holder, intent = garage.intent(), garage.intent()
+    await router.handle(holder)
+
+    async def give_back() -> list[slot_queries.Silenced]:
+        async with router.pool.acquire() as db, db.transaction():
+            await slot_queries.release(db, [_slot(garage, holder)])
+            return await slot_queries.newest_silenced(db, [_slot(garage, holder)])
+
+    [received] = as_received([intent])
+    async with router.pool.acquire() as db, db.transaction():
+        [answer] = await queries.facts_for(db, [queries.Question(received.value, 1)], router.deps.rule, NOW)
+        case = Case(received.value, answer.facts, 1, answer.sequence, known_holder=answer.slot_holder)
+        await decide_and_record(db, [case], router.deps, NOW)
+        giving_back = asyncio.create_task(give_back())
+        await somebody_waits(db)
+    assert [str(silenced.intent_id) for silenced in await giving_back] == [intent["intent_id"]]
+
+
+def _slot(garage: Garage, intent: dict[str, Any]) -> Slot:
+    return Slot(garage.org_id, garage.conversation_id, UUID(intent["intent_id"]))
+
+
+async def test_a_first_contact_that_bridges_holds_the_slot_of_its_new_conversation(router: Router) -> None:
+    known = await stored(router, Garage.closed())
+    garage = Garage(org_id=known.org_id, customer_id=uuid4(), phone=None, sms_number=known.sms_number)
+    await stored(router, garage)
+    first, second, third = (garage.first_contact(known.phone or "") for _ in range(3))
+    told = await router.decide(first, second)
+    told_later = await router.decide(third)
+    assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "silent"]
+    assert [d["route"] for d in told_later["outbound.decisions.v1"]] == ["silent"]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,6 +34,7 @@ from tests.support.records import a_record
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
+POOL_SIZE = 4
 OUTPUTS = (OUTBOUND_DECISIONS, OUTBOUND_WHATSAPP, OUTBOUND_SMS, DELIVERY_UPDATES)
 
 
@@ -242,7 +243,7 @@ async def a_router(
     connection: KafkaConnection, dsn: str, redis: Redis, told: Told, *, margin: timedelta = timedelta(seconds=30)
 ) -> AsyncIterator[Router]:
     async with (
-        open_pool(dsn, application_name="test", size=4, command_seconds=10) as pool,
+        open_pool(dsn, application_name="test", size=POOL_SIZE, command_seconds=10) as pool,
         Producer(connection) as producer,
     ):
         yield Router(
@@ -257,6 +258,26 @@ async def a_router(
             ),
             told,
         )
+
+
+@asynccontextmanager
+async def statements_of(*routers: Router) -> AsyncIterator[list[str]]:
+    """The statements that these routers send to PostgreSQL from now on, each a round trip.
+
+    Left out are questions for the server's time, and what asyncpg asks about types at a connection's first use of them.
+    """
+    sent: list[str] = []
+
+    def note(statement: Any) -> None:
+        if not any(word in statement.query for word in ("clock_timestamp", "typeinfo_tree", "current_setting")):
+            sent.append(statement.query)
+
+    async with AsyncExitStack() as taken:
+        for router in routers:
+            for _ in range(POOL_SIZE):
+                connection = await taken.enter_async_context(router.pool.acquire())
+                connection.add_query_logger(note)
+    yield sent
 
 
 @asynccontextmanager

@@ -1,8 +1,8 @@
-"""Second gate of the bridge slot: the row in ``bridge_slots``. It has the last word (``libs.common.bridge.redis_gate`` is the first gate).
+"""The rows of bridge slots. PostgreSQL decides who holds a slot; Redis is asked before it (``libs.common.bridge.redis_gate``).
 
-A slot is held while ``held_until`` is in the future: ``infinity`` until the provider has accepted the bridge, then the hold from that moment.
-Every statement locks the rows it touches in the order of conversation ids, also those that stay as they are: a slot that is given back
-while somebody is being silenced by it waits for that decision, so ``newest_silenced`` sees it.
+Rule 1: a slot is held while ``held_until`` is in the future: ``infinity`` until the provider has accepted the bridge, then the hold from that moment.
+Rule 2: every statement locks the rows it touches in the order of conversation ids, also rows that it leaves as they are.
+Rule 3: a release waits for the decisions that the slot is silencing at that moment, so ``newest_silenced`` finds them.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,7 +13,7 @@ from uuid import UUID
 from libs.common.bridge.slot import Slot
 from libs.common.db.pool import Connection
 
-# An update even where nothing changes: it takes the lock, and it returns the holder as it stands after waiting for that lock.
+# The update is made even where it changes nothing: it takes the lock, and returns the holder as of the moment when the lock was free.
 _TAKE = """
 insert into bridge_slots as s (conversation_id, org_id, intent_id, held_until)
 select conversation_id, org_id, intent_id, 'infinity'::timestamptz
@@ -37,7 +37,7 @@ _ACCEPT = """
 with ours as (
     select s.conversation_id, u.accepted_at
       from unnest($1::text[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as u (org_id, conversation_id, intent_id, accepted_at)
-      join bridge_slots s on s.conversation_id = u.conversation_id and s.org_id = u.org_id and s.intent_id = u.intent_id
+      join bridge_slots s using (org_id, conversation_id, intent_id)
      order by s.conversation_id
        for update of s
 )
@@ -51,7 +51,7 @@ _RELEASE = """
 with ours as (
     select s.conversation_id
       from unnest($1::text[], $2::uuid[], $3::uuid[]) as u (org_id, conversation_id, intent_id)
-      join bridge_slots s on s.conversation_id = u.conversation_id and s.org_id = u.org_id and s.intent_id = u.intent_id
+      join bridge_slots s using (org_id, conversation_id, intent_id)
      order by s.conversation_id
        for update of s
 )
@@ -63,19 +63,20 @@ returning s.org_id, s.conversation_id, s.intent_id
 
 # A decision may still stand under the id of a conversation that became part of this one.
 _NEWEST_SILENCED = """
-select distinct on (d.slot_holder, u.conversation_id) d.org_id, u.conversation_id, d.intent_id, d.attempt, d.slot_holder
+select distinct on (d.slot_holder, u.conversation_id) d.org_id, u.conversation_id, d.intent_id, d.attempt, d.slot_holder as holder
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as u (org_id, conversation_id, intent_id)
   join decisions d on d.slot_holder = u.intent_id and d.org_id = u.org_id
   join messages m on m.org_id = d.org_id and m.message_id = d.intent_id
  where d.reason = 'bridge_already_sent'
    and (d.conversation_id = u.conversation_id
-        or exists (select from conversation_aliases a where a.alias = d.conversation_id and a.conversation_id = u.conversation_id))
+        or exists (select from conversation_aliases a
+                    where a.alias = d.conversation_id and a.conversation_id = u.conversation_id))
  order by d.slot_holder, u.conversation_id, m.sequence desc, d.intent_id, d.attempt desc
 """
 
 
 class Silenced(NamedTuple):
-    """An intent whose attempt ``attempt`` was silenced because ``holder``'s bridge held the slot."""
+    """An intent whose attempt ``attempt`` is silent because the bridge of ``holder`` held the slot."""
 
     org_id: str
     conversation_id: UUID
@@ -84,48 +85,51 @@ class Silenced(NamedTuple):
     holder: UUID
 
 
-async def hold_conversations(db: Connection, wanted: Collection[Slot]) -> bool:
-    """Whether all these conversations stand, and will until the transaction ends; else one has become part of another meanwhile.
+async def hold_conversations(db: Connection, requests: Collection[Slot]) -> bool:
+    """Lock these conversations until the transaction ends. False: one of them has become part of another conversation meanwhile.
 
-    Ask before ``take``: a slot taken under an id that is about to become an alias would be left behind, and hold back nobody.
+    Call it before ``take``: a slot under an id that becomes an alias would be left behind and refuse no intent.
     """
-    found = await db.fetch(_STAND, [s.org_id for s in wanted], [s.conversation_id for s in wanted])
-    return len(found) == len(wanted)
+    found = await db.fetch(_STAND, [s.org_id for s in requests], [s.conversation_id for s in requests])
+    return len(found) == len(requests)
 
 
-async def take(db: Connection, wanted: Collection[Slot], now: datetime) -> dict[UUID, UUID]:
-    """Take the slots that are free; by conversation, the intent that holds it afterwards (the asker's own id: ours).
+async def take(db: Connection, requests: Collection[Slot], now: datetime) -> dict[UUID, UUID]:
+    """Take the slots that are free. Returns, by conversation, the intent that holds the slot afterwards.
 
-    ``wanted`` names each conversation once. Belongs into the transaction that records the decision.
+    ``requests`` name each conversation once. Call it in the transaction that records the decision.
     """
-    if not wanted:
+    if not requests:
         return {}
-    rows = await db.fetch(_TAKE, *_columns(wanted), now)
+    rows = await db.fetch(_TAKE, *_columns(requests), now)
     return {row["conversation_id"]: row["intent_id"] for row in rows}
 
 
 async def accept(db: Connection, accepted: Sequence[tuple[Slot, datetime]], hold: timedelta) -> None:
-    """The provider accepted these bridges at that time: the hold runs from then. Slots that are not theirs, or were accepted before, stay."""
+    """The provider accepted these bridges at that time, and the hold runs from then. A slot of another intent, or accepted before, stays as it is."""
     if accepted:
         await db.execute(_ACCEPT, *_columns([slot for slot, _ in accepted]), [at for _, at in accepted], hold)
 
 
 async def release(db: Connection, slots: Collection[Slot]) -> list[Slot]:
-    """Give these slots back, where they are still theirs; the slots that were. After the commit: ``RedisGate.sync(released=…)`` with all of ``slots``."""
-    if not slots:
-        return []
-    return [Slot(*row) for row in await db.fetch(_RELEASE, *_columns(slots))]
+    """Give these slots back where they still belong to these intents. Returns those that did.
 
-
-async def newest_silenced(db: Connection, slots: Collection[Slot]) -> list[Silenced]:
-    """For each slot given back the newest intent that it had silenced: tell the router ``slot_freed`` for it.
-
-    Call it after ``release`` in the same transaction, as a statement of its own, so that it sees decisions that ``release`` waited for. A repeat
-    names the same attempt of the same intent, also once the router has decided it again: whoever tells it twice tells the same.
+    After the commit call ``RedisGate.sync(released=…)`` with all of ``slots``.
     """
     if not slots:
         return []
-    return [Silenced(*row) for row in await db.fetch(_NEWEST_SILENCED, *_columns(slots))]
+    return [Slot(**row) for row in await db.fetch(_RELEASE, *_columns(slots))]
+
+
+async def newest_silenced(db: Connection, slots: Collection[Slot]) -> list[Silenced]:
+    """For each slot given back, the newest intent that it had silenced. The router gets ``slot_freed`` for it.
+
+    Call it after ``release`` in the same transaction, as a statement of its own, so that it sees decisions that ``release`` waited for. A repeat
+    names the same attempt of the same intent, also once the router has decided it again, so publishing it twice is idempotent.
+    """
+    if not slots:
+        return []
+    return [Silenced(**row) for row in await db.fetch(_NEWEST_SILENCED, *_columns(slots))]
 
 
 def _columns(slots: Collection[Slot]) -> tuple[list[str], list[UUID], list[UUID]]:

@@ -1,9 +1,8 @@
-"""First gate of the bridge slot: one bridge SMS per conversation in any 24 hours, asked of Redis.
+"""The gate of bridge slots in Redis: ``SET bridge:{conversation} {intent} NX GET PX``. What its answer means is said in ``libs.common.bridge.slot``.
 
-Rule 1: Redis is quick, not true. The row in ``bridge_slots`` (``libs.common.bridge.queries``) has the last word both ways: "taken" is believed only
-        when Postgres agrees, and a slot is ours only when Postgres has given it to us.
-Rule 2: the answer nil *or our own id* means ours; a retry after a lost reply is still ours.
-Rule 3: nothing here raises because Redis is away, and nothing is ever deleted but what carries the id it is thought to carry.
+Rule 1: nil *or the asker's own id* means that the asker holds the slot: a retry after a lost reply still holds it.
+Rule 2: Redis follows PostgreSQL (``libs.common.bridge.queries``): after each commit it is set to what was committed.
+Rule 3: nothing here raises while Redis is unavailable. A key is deleted only while it carries the id that is given back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,12 @@ _DELETE_IF_OURS = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.ca
 
 
 def redis_key(conversation_id: UUID) -> str:
-    """Where Redis keeps the slot of a conversation; the value is the intent id as text."""
+    """The key of a conversation's slot. The value is the intent id as text."""
     return f"bridge:{conversation_id}"
 
 
 class RedisGate:
-    """The gate in Redis; ``hold`` is BRIDGE_HOLD_SECONDS. Every method is one round trip for any number of slots."""
+    """``hold`` is BRIDGE_HOLD_SECONDS, the expiry of a key. Every method is one round trip for any number of slots."""
 
     def __init__(self, redis: Redis, hold: timedelta) -> None:
         self._redis = redis
@@ -32,9 +31,9 @@ class RedisGate:
         self._hold_ms = max(1, round(hold.total_seconds() * 1000))
 
     async def acquire(self, requests: Sequence[Slot]) -> Mapping[UUID, UUID | None]:
-        """By conversation: the intent that holds it now (the asker's own id: ours), or None where Redis cannot say.
+        """By conversation, the intent that holds the slot now, or None where Redis is unavailable.
 
-        ``requests`` name each conversation once. What was free is ours afterwards for the whole hold.
+        ``requests`` name each conversation once. A slot that was free belongs to the asker afterwards, for the whole hold.
         """
         if not requests:
             return {}
@@ -52,10 +51,9 @@ class RedisGate:
         }
 
     async def sync(self, held: Sequence[Slot] = (), released: Sequence[Slot] = ()) -> None:
-        """Bring Redis in line with what Postgres has committed; does nothing while Redis is away.
+        """Set Redis to what PostgreSQL has committed. Does nothing while Redis is unavailable.
 
-        ``held``: these hold their slots, and the whole hold runs from now (also: the provider accepted the bridge).
-        ``released``: these hold their slots no more (refused by Postgres, given back); deleted only where Redis still names them.
+        ``held``: these intents hold their slots, and the whole hold runs from now. ``released``: these have given theirs back.
         """
         if not held and not released:
             return
@@ -72,5 +70,5 @@ class RedisGate:
 def _holder(reply: object) -> UUID | None:
     try:
         return UUID(str(reply))
-    except ValueError:  # somebody else's value under our key: Redis cannot say
+    except ValueError:  # a value that the gate did not write
         return None
