@@ -38,4 +38,3 @@ async def test_commands_lost_while_the_senders_were_away_go_once_and_those_of_no
     await system.quiet()
     assert (len(await kim.whatsapps()), len(await lee.texts()), len(await eve.texts())) == (1, 1, 1)
     assert [line["intent_id"] for line in system.lines("router") if line["event"] == "send.published_again"]
-    await system.services["router"].stop()  # the next test has one that waits as long as ever

@@ -28,6 +28,8 @@ class ServiceProcess:
         self.name, self.log, self.port = name, log, free_port()
         self._env, self._watchdog = env, watchdog
         self._process: subprocess.Popen[bytes] | None = None
+        self.settings: Mapping[str, str] = {}
+        """Those that it was started with last."""
 
     @property
     def url(self) -> str:
@@ -41,6 +43,7 @@ class ServiceProcess:
         skewed = [sys.executable, "-m", "tests.support.skewed", str(self.ahead)]
         transom = skewed if self.ahead else command_of(self.code)
         command = [*transom, "run", self.name, "--port", str(self.port)]
+        self.settings = dict(env)
         self._process = self._watchdog.spawn(
             command, output=self.log, env={**self._env, **env}, base=environment(), cwd=self.code
         )

@@ -92,6 +92,8 @@ class System:
         self.told = Listener(servers.kafka_bootstrap, servers.topic_prefix)
         self.private: set[str] = {APP_SECRET, VERIFY_TOKEN, GRAPH_TOKEN, TWILIO_TOKEN, LINK_KEY}
         """Words that no log line may hold, such as stand in none by chance; whoever makes a customer or a text adds to them."""
+        self._rules: dict[str, Any] = {}
+        """How the providers behave at the start."""
         self._producer: AIOKafkaProducer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._open = AsyncExitStack()
@@ -109,6 +111,7 @@ class System:
             ]
             opening.enter_context(launched("--port", str(self._sandbox_port), *options))
             await opening.enter_async_context(self.sandbox)
+            self._rules = await self.sandbox.configure()
             await opening.enter_async_context(self.told)
             self._producer = AIOKafkaProducer(
                 bootstrap_servers=self.servers.kafka_bootstrap,
@@ -154,16 +157,22 @@ class System:
         await asyncio.gather(*(self.services[name].ready() for name in names))
 
     async def mend(self) -> None:
-        """What an earlier test left behind: services that do not run, replicas, faults, webhooks held back."""
+        """What an earlier test left behind: replicas, services that do not run or have other settings, faults, other rules of the
+        providers, webhooks held back.
+
+        All of it: whether a test holds must not depend on which tests came before it.
+        """
         for name in [name for name in self.services if name not in SERVICES]:
             if self.services[name].runs:
                 await self.services[name].stop()
             del self.services[name]
-        await self.start(*(name for name in SERVICES if not self.services[name].runs))
+        others = [service for service in self.services.values() if service.runs and service.settings != self.env]
+        await asyncio.gather(*(service.stop() for service in others))
         await self.sandbox.clear_faults()
+        await self.sandbox.configure(**self._rules)
+        await self.start(*(name for name in SERVICES if not self.services[name].runs))
         await self.sandbox.release_webhooks()
         await self.sandbox.retry_webhooks()
-        await self.sandbox.configure(shuffle=0, repeat=0, batch=0, day_seconds=DAY, reengagement="late", webhooks=True)
 
     def _process(self, service: str, name: str) -> ServiceProcess:
         return ServiceProcess(service, self.folder / f"{name}.log", self.env, self._watchdog)
