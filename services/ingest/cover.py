@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from libs.common.accounts import cover_queries as cover
-from libs.common.accounts.cover import RefusalKind
-from libs.common.accounts.cover_queries import Known
 from libs.common.clock import steady
 from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.drain import BATCHES
 from libs.common.errors import ConfigurationError, TransomError
 from libs.common.logging import get_logger
 from libs.common.retryable import is_retryable
+from libs.common.sending import coverage_queries as coverage
+from libs.common.sending.coverage import RefusalKind
+from libs.common.sending.coverage_queries import Known
 from libs.common.service import Service
 from services.ingest.refusals import Refusals, Stretch
 
@@ -101,14 +101,14 @@ class Served:
         """Store what is known. First the time is asked: all that happened before is in what is read afterwards."""
         if self._since is None:
             return
-        until = await cover.instant(db)
+        until = await coverage.instant(db)
         self.looks()
         now = self.ticks()
         for open_since in [*self._under_way.values(), *([] if self._left is None else [self._left])]:
             until = min(until, until - timedelta(seconds=now - open_since))
         told = self._refusals.unstored()
         known = Known(self.edge_id, _ago(self._since, now), None if self._last_post is None else _ago(self._last_post, now), [_aged(one, now) for one in told])  # fmt: skip
-        await cover.tell(db, known, until, leaves=self._left is not None and not self._under_way)
+        await coverage.tell(db, known, until, leaves=self._left is not None and not self._under_way)
         self._refusals.stored(told)
 
     @asynccontextmanager
@@ -206,8 +206,8 @@ async def _pause(ends: asyncio.Event, seconds: float) -> None:
             await ends.wait()
 
 
-def _aged(one: Stretch, now: float) -> cover.Refusals:
-    return cover.Refusals(one.number, one.kind, one.reason, _ago(one.began, now), _ago(one.ended, now), one.times)
+def _aged(one: Stretch, now: float) -> coverage.Refusals:
+    return coverage.Refusals(one.number, one.kind, one.reason, _ago(one.began, now), _ago(one.ended, now), one.times)
 
 
 def _ago(at: float, now: float) -> timedelta:

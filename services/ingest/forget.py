@@ -10,7 +10,6 @@ twice or late.
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from libs.common.accounts.cover_queries import forget_edges, forget_refusals, forget_resends
 from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
@@ -19,6 +18,7 @@ from libs.common.directory.identity_queries import forget_notices
 from libs.common.events.topics import OUTBOUND_INTENTS
 from libs.common.kafka.parked_queries import forget_parked
 from libs.common.retryable import is_statement_timeout
+from libs.common.sending.coverage_queries import forget_edges, forget_refusals, forget_resends
 from libs.common.thread.statuses import forget_early, forget_nameless
 from services.ingest.queries import forget_links
 

@@ -7,7 +7,7 @@ beyond ``MOST`` stretches the two oldest of a kind become one. A stretch says mo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from libs.common.accounts.cover import RefusalKind
+from libs.common.sending.coverage import RefusalKind
 
 JOIN = 60.0
 MOST = 64

@@ -6,7 +6,6 @@ The gate composes the text, because the code of its link must be stored before t
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from libs.common.accounts.rows import Key, ProviderName
 from libs.common.bridge.link_codes import LinkCode, LinkCodes
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.db.pool import Connection, Pool
@@ -15,6 +14,7 @@ from libs.common.gsm7 import economical
 from libs.common.ids import callback_data
 from libs.common.logging import get_logger
 from libs.common.sending.outcomes import Denied, Evidence, Found, Go, NotYet, Refused, SendOutcome, Verdict
+from libs.common.sending.pauses import Key, ProviderName
 from libs.common.sending.rows import Claim, News, SendRow, Settled
 from libs.common.thread.statuses import keep_provider_ids
 from services.sms_bridge import queries, sweep

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from libs.common.accounts.rows import Key
 from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
+from libs.common.sending.pauses import Key
 from services.sms_bridge.providers import Listed
 from services.sms_bridge.shown import is_line, may_be
 

@@ -6,11 +6,11 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from libs.common.accounts.rows import Key
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import SMS_MARKS
 from libs.common.ids import callback_data, callback_without_org
 from libs.common.sanitize import sanitize
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import SendRow
 from libs.common.sms_reach import SmsReach, is_allowed
 from libs.common.thread.statuses import ProviderId

@@ -7,12 +7,12 @@ had proved the contrary. From that moment it is as after an outage of the list: 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from libs.common.accounts import cover_queries as cover
-from libs.common.accounts import rounds
-from libs.common.accounts.rows import Key
 from libs.common.db.pool import Connection, Pool
 from libs.common.logging import get_logger
+from libs.common.sending import coverage_queries as coverage
+from libs.common.sending import resend_rounds
 from libs.common.sending.outcomes import Absent, Evidence, Found, Unclear
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import SendRow
 
 log = get_logger()
@@ -36,7 +36,7 @@ class Releases:
         if not again and not found:
             return dict(evidence)
         async with self._pool.acquire() as db, db.transaction():
-            late = await cover.given_up(db, "sms", found)
+            late = await coverage.given_up(db, "sms", found)
             released = await self._some(db, again, late, now) if again or late else []
         if late:
             log.warning("resends.stopped", dependency="sms", times=len(late), reason="accepted_late")
@@ -44,11 +44,11 @@ class Releases:
 
     async def _some(self, db: Connection, again: Sequence[Key], late: Collection[Key], now: datetime) -> Sequence[Key]:
         """Which of those that may be made ``again`` go now; that they may is kept of all."""
-        before = await cover.standing_round(db, "sms")
-        round_, taken = rounds.at(before, now, pace=self._pace, rest=self._rest).take(len(again))
+        before = await coverage.standing_round(db, "sms")
+        round_, taken = resend_rounds.at(before, now, pace=self._pace, rest=self._rest).take(len(again))
         if late:
-            await cover.turned_out_late(db, late)
-            round_, taken = rounds.stopped(now), 0
-        await cover.keep_round(db, "sms", round_)
-        await cover.released(db, "sms", again, now)
+            await coverage.turned_out_late(db, late)
+            round_, taken = resend_rounds.stopped(now), 0
+        await coverage.keep_round(db, "sms", round_)
+        await coverage.released(db, "sms", again, now)
         return again[:taken]

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from libs.common.accounts.rows import Key
 from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.link_codes import MASKED_CODE
 from libs.common.bridge.slot import Slot
@@ -30,6 +29,7 @@ from libs.common.gsm7 import economical, segments
 from libs.common.ids import bridge_message_id
 from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, Returned
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import News, SendRow, Settled
 from libs.common.sending.status_effects import store_provider_ids
 from libs.common.thread.conversations import stay

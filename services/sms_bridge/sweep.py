@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from libs.common.accounts.rows import Key
 from libs.common.bridge.link_codes import CODE_LENGTH, MASKED_CODE, LinkCodes
 from libs.common.db.pool import Pool
 from libs.common.errors import Transient
@@ -20,6 +19,7 @@ from libs.common.gsm7 import economical
 from libs.common.ids import callback_data
 from libs.common.logging import get_logger
 from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import SendRow
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.statuses import ProviderStatus

@@ -3,9 +3,9 @@
 import sys
 from datetime import timedelta
 
-from libs.common.accounts.cover import Waits
 from libs.common.events.topics import WEBHOOKS
 from libs.common.open_service import open_service
+from libs.common.sending.coverage import Waits
 from libs.common.sending.line import open_line
 from libs.common.sending.outcomes import Timings
 from libs.common.service import Service, run_service

@@ -6,9 +6,6 @@ from itertools import islice
 
 from pydantic import TypeAdapter, ValidationError
 
-from libs.common.accounts.cover import Waits, quiet
-from libs.common.accounts.cover_queries import cover
-from libs.common.accounts.rows import Key, ProviderName
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory import templates
 from libs.common.directory.address_marks import record_unreached
@@ -21,7 +18,10 @@ from libs.common.events.outbound import Channel, OutboundRefused, WhatsappComman
 from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, stops_marketing
 from libs.common.ids import callback_data
 from libs.common.providers.meta import fault_of
+from libs.common.sending.coverage import Waits, quiet
+from libs.common.sending.coverage_queries import cover
 from libs.common.sending.outcomes import Absent, Evidence, NotYet, Refused, Returned, SendOutcome, Unclear, Verdict
+from libs.common.sending.pauses import Key, ProviderName
 from libs.common.sending.rows import Claim, News, SendRow, Settled
 from libs.common.sending.status_effects import StatusEvents, store_provider_ids
 from libs.common.thread.messages import LocalFailure, fail_locally

@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from libs.common.accounts.cover import CaughtUp
-from libs.common.accounts.rows import Key
 from libs.common.db.pool import Connection
 from libs.common.directory.addressing import Known
 from libs.common.events.topics import WEBHOOKS
 from libs.common.ids import callback_data, callback_without_org
 from libs.common.phone import canonical
+from libs.common.sending.coverage import CaughtUp
 from libs.common.sending.outcomes import Accepted
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import SendRow
 from libs.common.window import Window
 from services.whatsapp_sender.gate import Facts

@@ -10,12 +10,12 @@ tries again after minutes: then the next round waits for as long as silence does
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from libs.common.accounts import cover_queries as cover
-from libs.common.accounts import rounds
-from libs.common.accounts.cover import Quiet, Waits
-from libs.common.accounts.rows import Key
 from libs.common.db.pool import Connection, Pool
 from libs.common.logging import get_logger
+from libs.common.sending import coverage_queries as coverage
+from libs.common.sending import resend_rounds
+from libs.common.sending.coverage import Quiet, Waits
+from libs.common.sending.pauses import Key
 from services.whatsapp_sender import queries
 
 log = get_logger()
@@ -40,17 +40,17 @@ class Releases:
         if not again and not late:
             return ()
         async with self._pool.acquire() as db, db.transaction():
-            before = await cover.standing_round(db, "meta")
+            before = await coverage.standing_round(db, "meta")
             since = None if quiet is None else quiet.since
-            open_now = rounds.at(before, now, pace=self._pace(again, quiet), rest=self._waits.view, since=since)
+            open_now = resend_rounds.at(before, now, pace=self._pace(again, quiet), rest=self._waits.view, since=since)
             round_, taken = open_now.take(len(again))
             released = list(again)[:taken]
             found = {*late, *(await self._turned_out(db, now) if taken else ())}
             if found:
-                await cover.turned_out_late(db, found)
-                round_, released = rounds.stopped(now), []
-            await cover.keep_round(db, "meta", round_)
-            await cover.released(db, "meta", released, now)
+                await coverage.turned_out_late(db, found)
+                round_, released = resend_rounds.stopped(now), []
+            await coverage.keep_round(db, "meta", round_)
+            await coverage.released(db, "meta", released, now)
         if found:
             log.warning("resends.stopped", dependency="meta", times=len(found), reason="accepted_late")
         return released
@@ -61,7 +61,7 @@ class Releases:
 
     async def _turned_out(self, db: Connection, now: datetime) -> set[Key]:
         """Of those released lately the ones whose first call is now known to have been accepted."""
-        lately = await cover.lately_released(db, "meta", now - 2 * self._waits.view, _LOOKED_AT)
+        lately = await coverage.lately_released(db, "meta", now - 2 * self._waits.view, _LOOKED_AT)
         seen = await queries.evidence(db, [(one.key, one.account) for one in lately])
         ids = {one.key: len(seen[one.key].ids) if one.key in seen else 0 for one in lately}
         return {one.key for one in lately if ids[one.key] > one.called_again}

@@ -1,7 +1,7 @@
 """What silence proves. Pure.
 
 Meta cannot be asked about a message; its statuses tell, and they come through ingest. So silence about a send proves something only when it lasted
-for the whole grace since the send was claimed, and every status could have come in that time (``libs.common.accounts.cover``).
+for the whole grace since the send was claimed, and every status could have come in that time (``libs.common.sending.coverage``).
 
 A send has one call more at most. While Meta answers nobody, that call would be lost like the first: it is kept until Meta answers again.
 """
@@ -9,7 +9,7 @@ A send has one call more at most. While Meta answers nobody, that call would be 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from libs.common.accounts.cover import Quiet
+from libs.common.sending.coverage import Quiet
 from libs.common.sending.outcomes import Absent, Accepted, Evidence, Found, RetryLater, SendOutcome, Unclear, Unknown
 
 SILENT_AFTER = 5

@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from libs.common.accounts.rounds import FEW
+from libs.common.sending.resend_rounds import FEW
 from tests.support.garages import Customer, a_garage
 from tests.support.system import System
 

@@ -8,8 +8,6 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from libs.common.accounts import cover_queries as cover
-from libs.common.accounts import pauses
 from libs.common.db.pool import Pool, open_pool
 from libs.common.directory import consents
 from libs.common.directory.address_marks import purge_marks
@@ -17,6 +15,8 @@ from libs.common.directory.identity_queries import forget_notices
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merge_slices import move_some
 from libs.common.kafka import parked_queries as parked
+from libs.common.sending import coverage_queries as coverage
+from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.status_effects import receive_statuses, store_provider_ids
 from libs.common.thread import conversations, refusals
@@ -163,14 +163,14 @@ async def _reconciled(db: Any) -> None:
 
 
 async def _paused(db: Any) -> None:
-    await pauses.to_say(db, "meta", now())
-    await pauses.alone(db, "meta", [f"account {n}" for n in range(TAKEN)], now())
-    await pauses.proven(db, "meta", [(ORG, uuid4(), 1) for _ in range(TAKEN)])
+    await pause_queries.take_due_for_log(db, "meta", now())
+    await pause_queries.lock_unresponsive(db, "meta", [f"account {n}" for n in range(TAKEN)], now())
+    await pause_queries.prove(db, "meta", [(ORG, uuid4(), 1) for _ in range(TAKEN)])
 
 
 async def _covered(db: Any) -> None:
-    await cover.cover(db, "meta", now() - DAY)
-    await cover.lately_released(db, "meta", now() - DAY, TAKEN)
+    await coverage.cover(db, "meta", now() - DAY)
+    await coverage.lately_released(db, "meta", now() - DAY, TAKEN)
 
 
 WORKS: dict[str, Work] = {
@@ -197,9 +197,9 @@ WORKS: dict[str, Work] = {
     "forget links": lambda db: forget_links(db, now() - DAY, TAKEN),
     "forget marks": lambda db: purge_marks(db, now() - DAY, TAKEN),
     "forget parked records": lambda db: parked.forget_parked(db, now() - DAY, TAKEN),
-    "forget edges": lambda db: cover.forget_edges(db, now() - DAY, TAKEN),
-    "forget refusals": lambda db: cover.forget_refusals(db, now() - DAY, TAKEN),
-    "forget resends": lambda db: cover.forget_resends(db, now() - DAY, TAKEN),
+    "forget edges": lambda db: coverage.forget_edges(db, now() - DAY, TAKEN),
+    "forget refusals": lambda db: coverage.forget_refusals(db, now() - DAY, TAKEN),
+    "forget resends": lambda db: coverage.forget_resends(db, now() - DAY, TAKEN),
 }
 
 

@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from libs.common.accounts import cover_queries as db_cover
-from libs.common.accounts.cover import CaughtUp, Cover, Quiet, Waits, quiet
-from libs.common.accounts.cover_queries import cover, instant
 from libs.common.db.pool import Pool, open_pool
 from libs.common.errors import Transient
+from libs.common.sending import coverage_queries as db_cover
+from libs.common.sending.coverage import CaughtUp, Cover, Quiet, Waits, quiet
+from libs.common.sending.coverage_queries import cover, instant
 from services.ingest.cover import STOOD_STILL, UNREADY, Served
 from services.ingest.forget import KEPT, forget
 from tests.support.ingest import SECRETS, Ingest, now

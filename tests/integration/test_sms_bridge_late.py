@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.accounts.rows import EVERY_ACCOUNT
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id, callback_data
+from libs.common.sending.pauses import EVERY_ACCOUNT
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.statuses import ProviderStatus
 from tests.support.bridging import SMS_NUMBER, Bridging

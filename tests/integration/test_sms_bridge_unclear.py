@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.accounts.rounds import FEW
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import callback_data
 from libs.common.phone import digits
+from libs.common.sending.resend_rounds import FEW
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.statuses import ProviderStatus
 from tests.support.bridging import (

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.accounts import pauses
+from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
@@ -116,10 +116,10 @@ async def test_whose_an_account_at_rest_is_shows_one_row_however_many_wait_for_o
     await flood(garage, 20_000)
     await flood(garage, 3, account=NUMBER_ID)
     async with garage.pool.acquire() as db:
-        await pauses.rest_account(db, "meta", NUMBER_ID, "131042", garage.now(), proof="answer")
-    assert await looked_at(garage, pauses._SAY, "meta", garage.now(), 100) <= 1
+        await pause_queries.pause_account(db, "meta", NUMBER_ID, "131042", garage.now(), proof="answer")
+    assert await looked_at(garage, pause_queries._TAKE_DUE_FOR_LOG, "meta", garage.now(), 100) <= 1
     async with garage.pool.acquire() as db:
-        [rest] = await pauses.to_say(db, "meta", garage.now() + MINUTE)
+        [rest] = await pause_queries.take_due_for_log(db, "meta", garage.now() + MINUTE)
     assert (rest.account, rest.org_id) == (NUMBER_ID, "globex")
 
 

@@ -10,12 +10,12 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.accounts.rounds import FEW
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.events.topics import WEBHOOKS
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
+from libs.common.sending.resend_rounds import FEW
 from services.whatsapp_sender.gate import Ready
 from tests.support.sending import DAY, SETTLING, TIMINGS, WAITS, Garage, a_sender, accept, kim
 from tests.support.topics import OwnTopics

@@ -14,12 +14,12 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.accounts.cover import Waits
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, WEBHOOKS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
+from libs.common.sending.coverage import Waits
 from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Timings
 from libs.common.sending.status_effects import receive_statuses

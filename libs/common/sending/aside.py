@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from libs.common.accounts.rows import Key
 from libs.common.backoff import backoff
 from libs.common.bisection import Bisection, Faulty, TooSlow
 from libs.common.logging import get_logger
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import SendRow
 from libs.common.slow_suspects import SlowSuspects
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from libs.common.accounts.rows import Key, ProviderName
 from libs.common.db.pool import Connection
 from libs.common.events.outbound import Channel
 from libs.common.sending.outcomes import Evidence, PreparedT, SendOutcome, Verdict
+from libs.common.sending.pauses import Key, ProviderName
 from libs.common.sending.rows import Claim, News, SendRow, Settled
 
 

@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 from typing import Generic, assert_never
 from uuid import uuid4
 
-from libs.common.accounts import pauses
-from libs.common.accounts.rows import Key
 from libs.common.backoff import backoff
 from libs.common.db.pool import Connection
+from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import Found, Go, NotYet, PreparedT, Refused, Returned, Timings
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import Candidate, Claim, SendRow, Step
 from libs.common.sending.transitions import PROBE_GAP, Admission, admit, claim, later, settle
 
@@ -75,7 +75,7 @@ async def claim_due(
     if not found:
         return Round([], Applied())
     lone = {account for candidate in found for account, _scope in candidate.alone}
-    ours = await pauses.alone(db, carrier.provider, lone, now) if lone else set()
+    ours = await pause_queries.lock_unresponsive(db, carrier.provider, lone, now) if lone else set()
     admission = admit(found, now, budgets, ours)
     full = _full(found, scan)
     kept = await _keep_behind(db, carrier, admission, full, now=now, timings=timings)
@@ -109,7 +109,7 @@ async def claim_due(
     # who tries out next waits for these calls; one that went to nobody (the gate ended its row) is made up for at once
     gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
     for keys, until in ((admission.probes.keys() - ours, now + gap), (went & ours, now + timings.lease)):
-        await pauses.probe(db, carrier.provider, keys, until, now)
+        await pause_queries.defer_probe(db, carrier.provider, keys, until, now)
         round_.waits += [(until, account) for account, _scope in keys]
     round_.more |= {row.account for row, probes in admission.judged if probes & (ours - went)}
     return round_

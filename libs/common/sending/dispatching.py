@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Generic
 
-from libs.common.accounts.rows import EVERY_ACCOUNT, Key
 from libs.common.backoff import backoff
 from libs.common.bisection import AdaptiveBatchSize, Bisection, Faulty, TooSlow
 from libs.common.clock import Clock
@@ -26,6 +25,7 @@ from libs.common.sending.aside import Aside
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.claiming import Choice, claim_due, due, put_off
 from libs.common.sending.outcomes import Curve, PreparedT, RetryLater, SendOutcome, Timings, Unknown
+from libs.common.sending.pauses import EVERY_ACCOUNT, Key
 from libs.common.sending.recording import Recorder
 from libs.common.sending.rows import Claim, SendRow
 from libs.common.sending.turns import Turns

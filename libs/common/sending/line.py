@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Generic, Self
 
-from libs.common.accounts.rows import EVERY_ACCOUNT
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.drain import CALLS, FLUSHING, RECORDS, TELLING, Drain
@@ -18,6 +17,7 @@ from libs.common.sending.carrier import Carrier
 from libs.common.sending.dispatching import Dispatcher
 from libs.common.sending.narrating import narrate
 from libs.common.sending.outcomes import PreparedT, Timings
+from libs.common.sending.pauses import EVERY_ACCOUNT
 from libs.common.sending.recording import Recorded, Recorder
 from libs.common.sending.rows import NewSend
 from libs.common.sending.sweeping import COUNT_EVERY, ROW_TASKS, Sweeper

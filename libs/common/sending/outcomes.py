@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Generic, Literal, TypeVar
 
-from libs.common.accounts.rows import FAULT_REST, FAULT_REST_GROWTH, FAULT_REST_LONGEST
 from libs.common.events.outbound import RefusalReason
+from libs.common.sending.pauses import FAULT_PAUSE, FAULT_PAUSE_GROWTH, FAULT_PAUSE_LONGEST
 
 PreparedT = TypeVar("PreparedT")
 
@@ -27,7 +27,7 @@ class Curve:
     cap: timedelta
 
 
-MENDING = Curve(FAULT_REST, FAULT_REST_GROWTH, FAULT_REST_LONGEST)
+MENDING = Curve(FAULT_PAUSE, FAULT_PAUSE_GROWTH, FAULT_PAUSE_LONGEST)
 """How long an account rests that people must mend, before the next call tries it out."""
 
 

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from libs.common.accounts.rows import EVERY_ACCOUNT, Key, ProviderName
 from libs.common.db.pool import Connection
 from libs.common.sending.holding import HOLDS, IS_HELD
+from libs.common.sending.pauses import EVERY_ACCOUNT, Key, ProviderName
 from libs.common.sending.rows import Candidate, NewSend, SendRow
 
 _COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.account, s.template, s.command, s.state, s.due_at, s.expires_at, s.created_at,

@@ -9,17 +9,17 @@ from datetime import timedelta
 from typing import Generic, assert_never
 from uuid import UUID
 
-from libs.common.accounts import pauses
-from libs.common.accounts.rows import Key, Pause
 from libs.common.backoff import backoff
 from libs.common.bisection import Bisection, Faulty, Passed, TooSlow
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.logging import get_logger
 from libs.common.periodic import StallDetector
+from libs.common.sending import pause_queries
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.carrier import Carrier
 from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
+from libs.common.sending.pauses import Key, Pause
 from libs.common.sending.rows import Claim
 from libs.common.sending.silence import Runs, cause
 from libs.common.sending.transitions import Recovery, answer, pause_key, pauses_after
@@ -153,7 +153,7 @@ class Recorder(Generic[PreparedT]):
         asking = {account for one in batch for account in _pauses_of(one)}
         async with self._pool.acquire() as db, db.transaction():
             await self._carrier.heard(db, [(one.claim, one.outcome) for one in batch], now)
-            standing = await pauses.pauses(db, provider, asking) if asking else {}
+            standing = await pause_queries.lock(db, provider, asking) if asking else {}
             causes = [(one.claim, cause(one.claim, one.outcome, standing, opens=one.opens)) for one in batch]
             retries = [(claim.row, claim.probes, retry) for claim, retry in causes if retry is not None]
             new = pauses_after(retries, standing, now, random.random)
@@ -162,12 +162,12 @@ class Recorder(Generic[PreparedT]):
                 recovery.hear(one.claim.probes, one.outcome, standing)
             steps = [answer(o.claim.row, o.outcome, now, timings=self._timings, jitter=random.random) for o in batch]
             applied = await apply(db, self._carrier, steps, now)
-            await pauses.rest(db, provider, list(new.values()))
+            await pause_queries.pause(db, provider, list(new.values()))
             over = recovery.over - new.keys()
-            await pauses.wake(db, provider, over)
-            await pauses.try_again(db, provider, recovery.again - new.keys(), now)
+            await pause_queries.clear(db, provider, over)
+            await pause_queries.probe_now(db, provider, recovery.again - new.keys(), now)
             proof_until = now + self._timings.proof
-            await pauses.probe(db, provider, recovery.unproved - new.keys(), proof_until, now)
+            await pause_queries.defer_probe(db, provider, recovery.unproved - new.keys(), proof_until, now)
         for at, pause in new.items():
             if at not in standing:
                 log.warning("breaker.opened", dependency=provider, reason=pause.reason)

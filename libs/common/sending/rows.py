@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any, Generic, Literal
 from uuid import UUID
 
-from libs.common.accounts.rows import Key, PauseKey
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Returned
+from libs.common.sending.pauses import Key, PauseKey
 
 State = Literal["pending", "claimed", "unknown", "accepted", "refused", "failed"]
 

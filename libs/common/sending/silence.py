@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from libs.common.accounts.rows import UNANSWERED, Key, Pause, PauseKey
 from libs.common.sending.outcomes import Accepted, Curve, PreparedT, RetryLater, SendOutcome, Unknown
+from libs.common.sending.pauses import UNANSWERED, Key, Pause, PauseKey
 from libs.common.sending.rows import Claim, SendRow
 
 RUN = 5

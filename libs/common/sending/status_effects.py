@@ -16,8 +16,6 @@ from datetime import datetime
 from typing import NamedTuple, get_args
 from uuid import UUID
 
-from libs.common.accounts import pauses
-from libs.common.accounts.rows import EVERY_ACCOUNT
 from libs.common.db.pool import Connection
 from libs.common.directory import templates
 from libs.common.directory.address_marks import clear, record_unreached
@@ -42,6 +40,8 @@ from libs.common.faults import (
     stops_marketing,
     way_on,
 )
+from libs.common.sending import pause_queries
+from libs.common.sending.pauses import EVERY_ACCOUNT
 from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
 from libs.common.thread import refusals
 from libs.common.thread.message_status import DeliveryStatus, Failed, Reached, advance
@@ -245,6 +245,8 @@ async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> S
 
 async def _pause_accounts(db: Connection, effects: StatusEffects, now: datetime) -> None:
     for provider, sends in sorted(effects.proofs.items()):
-        await pauses.proven(db, provider, sends)
+        await pause_queries.prove(db, provider, sends)
     for provider, account, scope, called_at, code in sorted(effects.troubles.values()):
-        await pauses.rest_account(db, provider, account, code, now, proof="status", scope=scope, called_at=called_at)
+        await pause_queries.pause_account(
+            db, provider, account, code, now, proof="status", scope=scope, called_at=called_at
+        )

@@ -9,13 +9,13 @@ from datetime import datetime
 from functools import partial
 from typing import Generic
 
-from libs.common.accounts import pauses
 from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.logging import get_logger
 from libs.common.metrics import gauge
 from libs.common.retryable import is_retryable, is_statement_timeout
+from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.applying import Applied, apply
 from libs.common.sending.aside import Aside, halving
@@ -119,7 +119,7 @@ class Sweeper(Generic[PreparedT]):
     async def say_rests(self) -> None:
         """An account that people must mend is said to be at rest, once a minute by whoever comes first."""
         async with self._pool.acquire() as db:
-            rests = await pauses.to_say(db, self._carrier.provider, self._now())
+            rests = await pause_queries.take_due_for_log(db, self._carrier.provider, self._now())
         for rest in rests:
             whose = {"org_id": rest.org_id} if rest.org_id is not None else {}
             if self._carrier.provider == "meta":  # an SMS account is a phone number

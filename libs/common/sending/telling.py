@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from libs.common.accounts.rows import Key, ProviderName
 from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
@@ -22,6 +21,7 @@ from libs.common.retryable import is_retryable
 from libs.common.sending import queries as sends
 from libs.common.sending.applying import TELLING
 from libs.common.sending.aside import Aside, halving
+from libs.common.sending.pauses import Key, ProviderName
 from libs.common.sending.rows import News, SendRow
 from libs.common.thread.messages import delivery_update, lock_messages
 

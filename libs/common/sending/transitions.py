@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from libs.common.accounts.rows import EVERY_ACCOUNT, UNANSWERED, Key, Pause, PauseKey, PauseKind
 from libs.common.backoff import backoff
 from libs.common.sending.outcomes import (
     Absent,
@@ -35,6 +34,7 @@ from libs.common.sending.outcomes import (
     Unclear,
     Unknown,
 )
+from libs.common.sending.pauses import EVERY_ACCOUNT, UNANSWERED, Key, Pause, PauseKey, PauseKind
 from libs.common.sending.rows import Candidate, Final, SendRow, State, Step
 
 Jitter = Callable[[], float]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.accounts.cover import RefusalKind
+from libs.common.sending.coverage import RefusalKind
 from services.ingest.refusals import JOIN, MOST, Refusals
 
 

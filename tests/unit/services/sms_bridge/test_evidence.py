@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.accounts.rows import Key
 from libs.common.sending.outcomes import MENDING, Absent, Accepted, Denied, Found, Refused, RetryLater, Unclear
+from libs.common.sending.pauses import Key
 from services.sms_bridge.evidence import SKEW, Lost, Silence, weigh
 from services.sms_bridge.providers import Listed
 

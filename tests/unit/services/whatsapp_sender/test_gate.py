@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from libs.common.accounts.cover import Quiet, Waits
 from libs.common.directory.addressing import Address, Known
 from libs.common.events.outbound import RefusalReason
+from libs.common.sending.coverage import Quiet, Waits
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,

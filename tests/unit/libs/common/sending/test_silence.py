@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.accounts.rows import UNANSWERED, Pause, PauseKey, PauseKind
 from libs.common.sending.outcomes import Accepted, Curve, Go, Refused, RetryLater, SendOutcome, Timings, Unknown
+from libs.common.sending.pauses import UNANSWERED, Pause, PauseKey, PauseKind
 from libs.common.sending.rows import Candidate, Claim, SendRow
 from libs.common.sending.silence import LAST_CALL_LOST, RUN, SILENT, Runs, cause
 from libs.common.sending.transitions import PROBES, admit, claim, pauses_after

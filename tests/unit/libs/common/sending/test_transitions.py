@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.accounts.rows import EVERY_ACCOUNT, Pause, PauseKey, PauseKind, PauseProof
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,
@@ -25,6 +24,7 @@ from libs.common.sending.outcomes import (
     Unclear,
     Unknown,
 )
+from libs.common.sending.pauses import EVERY_ACCOUNT, Pause, PauseKey, PauseKind, PauseProof
 from libs.common.sending.rows import Candidate, SendRow, State
 from libs.common.sending.transitions import (
     PROBE_GAP,

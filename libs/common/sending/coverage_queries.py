@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from libs.common.accounts.cover import Cover, Edge, RefusalKind
-from libs.common.accounts.rounds import Round
-from libs.common.accounts.rows import Key, ProviderName
 from libs.common.db.pool import Connection
+from libs.common.sending.coverage import Cover, Edge, RefusalKind
+from libs.common.sending.pauses import Key, ProviderName
+from libs.common.sending.resend_rounds import Round
 
 _EDGES_MOST = 1000
 

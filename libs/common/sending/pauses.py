@@ -15,11 +15,11 @@ EVERY_ACCOUNT = "*"
 """The account of a pause that holds for all accounts of its provider."""
 Key = tuple[str, UUID, int]
 """org_id, message_id, attempt"""
-FAULT_REST = timedelta(seconds=10)
+FAULT_PAUSE = timedelta(seconds=10)
 """How long an account that people must mend rests before a call tries it out, at first."""
-FAULT_REST_GROWTH = 1.05
+FAULT_PAUSE_GROWTH = 1.05
 """Each try that meets the fault again makes the rest so much longer: a minute after a quarter of an hour."""
-FAULT_REST_LONGEST = timedelta(minutes=3)
+FAULT_PAUSE_LONGEST = timedelta(minutes=3)
 """Reached after an hour."""
 UNANSWERED = "unanswered"
 """The reason of a pause whose account answered nothing: each try may cost a message a call, so one at a time is made."""

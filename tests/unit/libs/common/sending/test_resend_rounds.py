@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from libs.common.accounts.rounds import FEW, MOST, Round, at, stopped
+from libs.common.sending.resend_rounds import FEW, MOST, Round, at, stopped
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
 PACE, REST = timedelta(seconds=30), timedelta(seconds=330)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.accounts.cover import CaughtUp, Cover, Edge, Waits, quiet
+from libs.common.sending.coverage import CaughtUp, Cover, Edge, Waits, quiet
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

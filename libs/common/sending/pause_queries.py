@@ -1,18 +1,19 @@
 """The statements about ``pauses``: accounts that must rest, for all replicas. They belong to a provider and name no tenant.
 
 Three kinds of pauses: a throttle; an account that answers nothing; a fault that people must mend (payment, lock, token). The last two are tried
-out by one call at a time, over all replicas. What was learned from a late status is proved by a late status alone: ``proven``.
+out by one call at a time, over all replicas. What was learned from a late status is proved by a late status alone: ``prove``.
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from libs.common.accounts.rows import (
+from libs.common.db.pool import Connection
+from libs.common.sending.pauses import (
     EVERY_ACCOUNT,
-    FAULT_REST,
-    FAULT_REST_GROWTH,
-    FAULT_REST_LONGEST,
+    FAULT_PAUSE,
+    FAULT_PAUSE_GROWTH,
+    FAULT_PAUSE_LONGEST,
     Key,
     Pause,
     PauseKey,
@@ -20,11 +21,10 @@ from libs.common.accounts.rows import (
     PauseScope,
     ProviderName,
 )
-from libs.common.db.pool import Connection
 
 _COLUMNS = "account, scope, until_at, tries, reason, kind, proof, since"
 
-_PAUSES = f"""
+_LOCK = f"""
 select {_COLUMNS} from pauses where provider = $1 and account = any($2::text[])
  order by account, scope
    for update
@@ -32,7 +32,7 @@ select {_COLUMNS} from pauses where provider = $1 and account = any($2::text[])
 
 # A fault stands until it is proved to be mended, whatever else is answered meanwhile. The end that was put off for a
 # call that tried it out counts no more once that is answered: whoever writes has read the pause and knows other ends.
-_REST = """
+_PAUSE = """
 insert into pauses as p (provider, account, scope, until_at, tries, reason, kind, proof, since)
 select $1, u.* from unnest($2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::timestamptz[]) as u
 on conflict (provider, account, scope) do update
@@ -46,7 +46,7 @@ on conflict (provider, account, scope) do update
 
 # Many messages fail late for one reason: together they cause one pause. It grows once for each call that tried it out.
 # What is told of a call from before that one, or from before one that proved the account well, says nothing new.
-_REST_ACCOUNT = """
+_PAUSE_ACCOUNT = """
 insert into pauses as p (provider, account, scope, until_at, tries, reason, kind, proof, since)
 select $1, $2, $3, $4::timestamptz + $6::interval, 1, $5, 'fault', $8, $4
  where not exists (select from account_proofs f
@@ -68,7 +68,7 @@ on conflict (provider, account, scope) do update
 
 _ASK_FOR_PROOF = "select exists (select from pauses where provider = $1 and kind = 'fault' and proof = 'status')"
 
-_PROVEN = """
+_PROVE = """
 with ended as (
     delete from pauses p
      using unnest($2::text[], $3::uuid[], $4::int[]) as u (org_id, message_id, attempt)
@@ -86,34 +86,34 @@ with ended as (
 select account from ended
 """
 
-_PROBE = """
+_DEFER_PROBE = """
 update pauses p
    set until_at = $4, probed_at = coalesce(p.probed_at, $5)
   from unnest($2::text[], $3::text[]) as u (account, scope)
  where p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at < $4
 """
 
-_TRY_AGAIN = """
+_PROBE_NOW = """
 update pauses p
    set until_at = $4, probed_at = null
   from unnest($2::text[], $3::text[]) as u (account, scope)
  where p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at > $4
 """
 
-_ALONE = """
+_LOCK_UNRESPONSIVE = """
 select account, scope from pauses
  where provider = $1 and account = any($2::text[]) and kind in ('silence', 'fault') and until_at <= $3
    for update skip locked
 """
 
-_WAKE = """
+_CLEAR = """
 delete from pauses p
  using unnest($2::text[], $3::text[]) as u (account, scope)
  where p.provider = $1 and p.account = u.account and p.scope = u.scope
 """
 
 # Of the rows that wait one says whose the account is: the first in the order of their index, however many rows were settled before.
-_SAY = """
+_TAKE_DUE_FOR_LOG = """
 with due as materialized (
     select p.provider, p.account, p.scope
       from pauses p
@@ -133,7 +133,7 @@ returning p.account, p.scope, p.reason, p.since,
 """
 
 
-class Rest(NamedTuple):
+class PausedAccount(NamedTuple):
     """An account that people must mend. ``org_id``: whose it is, as far as something waits for it."""
 
     account: str
@@ -143,7 +143,7 @@ class Rest(NamedTuple):
     org_id: str | None
 
 
-async def rest_account(
+async def pause_account(
     db: Connection,
     provider: ProviderName,
     account: str,
@@ -161,11 +161,11 @@ async def rest_account(
     repeat while nobody has tried it out changes nothing, nor does a call from before the account was proved well. Call
     inside a transaction, and last in it.
     """
-    curve = FAULT_REST, FAULT_REST_LONGEST, proof, FAULT_REST_GROWTH
-    await db.execute(_REST_ACCOUNT, provider, account, scope, now, reason, *curve, called_at or now)
+    curve = FAULT_PAUSE, FAULT_PAUSE_LONGEST, proof, FAULT_PAUSE_GROWTH
+    await db.execute(_PAUSE_ACCOUNT, provider, account, scope, now, reason, *curve, called_at or now)
 
 
-async def proven(db: Connection, provider: ProviderName, sends: Iterable[Key]) -> list[str]:
+async def prove(db: Connection, provider: ProviderName, sends: Iterable[Key]) -> list[str]:
     """These sends were said to be sent, delivered or read: accounts at rest for want of that are well, where the call was made since.
 
     ``sends`` are keys of rows (for a bridge its send's). Costs one look where no account waits for such a proof. Returns the accounts.
@@ -173,57 +173,61 @@ async def proven(db: Connection, provider: ProviderName, sends: Iterable[Key]) -
     keys = sorted(set(sends))
     if not keys or not await db.fetchval(_ASK_FOR_PROOF, provider):
         return []
-    found = await db.fetch(_PROVEN, provider, *_columns(keys), EVERY_ACCOUNT)
+    found = await db.fetch(_PROVE, provider, *_columns(keys), EVERY_ACCOUNT)
     return sorted({row["account"] for row in found})
 
 
-async def pauses(db: Connection, provider: ProviderName, accounts: Iterable[str]) -> dict[PauseKey, Pause]:
+async def lock(db: Connection, provider: ProviderName, accounts: Iterable[str]) -> dict[PauseKey, Pause]:
     """The pauses of these accounts, over or not, locked."""
-    found = await db.fetch(_PAUSES, provider, sorted(accounts))
+    found = await db.fetch(_LOCK, provider, sorted(accounts))
     return {(r["account"], r["scope"]): Pause(*r) for r in found}
 
 
-async def rest(db: Connection, provider: ProviderName, new: Sequence[Pause]) -> None:
+async def pause(db: Connection, provider: ProviderName, new: Sequence[Pause]) -> None:
     """Let accounts rest; a longer pause that stands already wins."""
     rows = [
         (p.account, p.scope, p.until, p.tries, p.reason, p.kind, p.proof, p.since)
         for p in sorted(new, key=lambda p: (p.account, p.scope))
     ]
     if rows:
-        await db.execute(_REST, provider, *_columns(rows))
+        await db.execute(_PAUSE, provider, *_columns(rows))
 
 
-async def probe(
+async def defer_probe(
     db: Connection, provider: ProviderName, probed: Iterable[PauseKey], until: datetime, now: datetime
 ) -> None:
     """Calls try out these pauses, which are over: the next may try after ``until``."""
     rows = sorted(probed)
     if rows:
-        await db.execute(_PROBE, provider, *_columns(rows), until, now)
+        await db.execute(_DEFER_PROBE, provider, *_columns(rows), until, now)
 
 
-async def try_again(db: Connection, provider: ProviderName, probed: Iterable[PauseKey], now: datetime) -> None:
+async def probe_now(db: Connection, provider: ProviderName, probed: Iterable[PauseKey], now: datetime) -> None:
     """The calls that tried out these pauses said nothing of them: the next may try at once."""
     rows = sorted(probed)
     if rows:
-        await db.execute(_TRY_AGAIN, provider, *_columns(rows), now)
+        await db.execute(_PROBE_NOW, provider, *_columns(rows), now)
 
 
-async def alone(db: Connection, provider: ProviderName, accounts: Iterable[str], now: datetime) -> set[PauseKey]:
+async def lock_unresponsive(
+    db: Connection, provider: ProviderName, accounts: Iterable[str], now: datetime
+) -> set[PauseKey]:
     """Of these accounts the pauses that one call at a time tries out, and that may be tried now, by us; locked until the commit."""
-    return {(r["account"], r["scope"]) for r in await db.fetch(_ALONE, provider, sorted(accounts), now)}
+    return {(r["account"], r["scope"]) for r in await db.fetch(_LOCK_UNRESPONSIVE, provider, sorted(accounts), now)}
 
 
-async def wake(db: Connection, provider: ProviderName, awake: Iterable[PauseKey]) -> None:
+async def clear(db: Connection, provider: ProviderName, awake: Iterable[PauseKey]) -> None:
     """End pauses: a call went through."""
     rows = sorted(awake)
     if rows:
-        await db.execute(_WAKE, provider, *_columns(rows))
+        await db.execute(_CLEAR, provider, *_columns(rows))
 
 
-async def to_say(db: Connection, provider: ProviderName, now: datetime, limit: int = 100) -> list[Rest]:
+async def take_due_for_log(
+    db: Connection, provider: ProviderName, now: datetime, limit: int = 100
+) -> list[PausedAccount]:
     """Accounts at rest with a fault that were not said to be for a minute, the longest silent first; each is given to one who asks."""
-    return [Rest(*r) for r in await db.fetch(_SAY, provider, now, limit)]
+    return [PausedAccount(*r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, provider, now, limit)]
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:
