@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import timedelta
 
 from deploy.cli.partitions import Say, add_partitions
-from libs.common.db.migrate import Tell, migrate, pending
+from libs.common.db.migrate import migrate, pending
 from libs.common.db.schema import Phase
 from libs.common.events.access import acls
 from libs.common.events.topics import TOPICS
@@ -13,10 +13,10 @@ from libs.common.settings import KafkaSettings, PostgresSettings
 from libs.common.settings import load as load_settings
 
 
-async def apply_migrations(phase: Phase | None, tell: Tell) -> str:
-    """Apply what is pending, of ``phase`` alone if one is named; returns what is to be done next, for a person."""
+async def apply_migrations(phase: Phase | None, say: Say) -> str:
+    """Apply the pending migrations, or only those of ``phase``. Returns what the operator must do next."""
     dsn = load_settings(PostgresSettings).postgres_dsn.get_secret_value()
-    await migrate(dsn, phase=phase, tell=tell)
+    await migrate(dsn, phase=phase, tell=say)
     left = await pending(dsn)
     if not left:
         return "the schema is up to date"
@@ -24,7 +24,7 @@ async def apply_migrations(phase: Phase | None, tell: Tell) -> str:
 
 
 def acl_commands(user_prefix: str) -> list[str]:
-    """The declared access as commands for a shell; the brokers are not asked."""
+    """The declared access as shell commands. The brokers are not asked."""
     settings = load_settings(KafkaSettings)
     declared = acls(settings.topic_prefix, user_prefix)
     return [acl.command(settings.kafka_bootstrap) for acl in declared]
@@ -39,7 +39,10 @@ async def create_topics(
     ignored: Collection[str],
     say: Say,
 ) -> None:
-    """Create what is missing, say a line per topic for a person, and give those more partitions that have fewer than were asked for."""
+    """Create the topics that are missing and say a line per topic.
+
+    With ``partitions``, topics that have fewer get more once everything is read and stopped (see ``add_partitions``).
+    """
     connection = load_settings(KafkaSettings).kafka_connection("transom-topics")
     declared = await declare(
         connection,

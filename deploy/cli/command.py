@@ -1,4 +1,4 @@
-"""The ``transom`` command. Everything it does lives in a module of its own, imported when it is asked for."""
+"""The ``transom`` command. Each subcommand has a module of its own, which is imported when the subcommand runs."""
 
 import asyncio
 import importlib
@@ -30,7 +30,7 @@ T = TypeVar("T")
 def main() -> None:
     """Keep WhatsApp conversations alive when the 24-hour customer service window closes."""
     hear_interrupts()
-    # What a library complains of is raised as well, in words for a person; a service sets up its own log and loses nothing.
+    # A library's warnings would repeat what the command prints as an error. A service configures its own logging.
     logging.getLogger().addHandler(logging.NullHandler())
 
 
@@ -72,7 +72,7 @@ def run(service: str, port: int | None, role: str | None) -> None:
     "--phase",
     type=click.Choice(["pre", "post"]),
     default=None,
-    help="Only what comes before the code of this release (pre) or after it (post). Both otherwise: for a stopped system.",
+    help="Only what comes before this release's code (pre) or after it (post). Without it both, for a stopped system.",
 )
 def migrate(phase: Literal["pre", "post"] | None) -> None:
     """Apply the database migrations that are pending, while services run. Idempotent."""
@@ -86,12 +86,13 @@ def migrate(phase: Literal["pre", "post"] | None) -> None:
     "--partitions",
     type=click.IntRange(1),
     default=None,
-    help="For every topic, instead of the declared number. Topics that exist with fewer get more, once everything is read and stopped.",
+    help="For every topic, instead of the declared number. An existing topic with fewer gets more, once all is read"
+    " and stopped.",
 )
 @click.option(
-    "--wait", type=click.FloatRange(0), default=600, show_default=True, help="For how many seconds to wait for that."
+    "--wait", type=click.FloatRange(0), default=600, show_default=True, help="How many seconds to wait for that moment."
 )
-@click.option("--ignore-group", multiple=True, help="A consumer group that reads no more, and does not count.")
+@click.option("--ignore-group", multiple=True, help="A consumer group that is not used any more and does not count.")
 @click.option(
     "--retention-hours", type=click.IntRange(1), default=None, help="For every topic, instead of the declared time."
 )
@@ -108,7 +109,7 @@ def topics(
     acls: bool,
     user_prefix: str,
 ) -> None:
-    """Create the topics as declared, or add partitions. Idempotent; what differs otherwise is named and left as it is."""
+    """Create the topics as declared, or add partitions. Idempotent. Other differences are named and stay."""
     from deploy.cli.admin import acl_commands, create_topics  # noqa: PLC0415 -- see migrate
 
     if acls:
@@ -129,15 +130,15 @@ def load(file: Path) -> None:
 
 
 @main.command()
-@click.option("--dlq", is_flag=True, required=True, help="Dead letters are what is fed through.")
+@click.option("--dlq", is_flag=True, required=True, help="Replay dead letters; nothing else can be replayed.")
 @click.argument("topic", required=False)
 @click.option("--topic", "named", default=None, help="Whose dead letters, as the argument.  [default: webhooks.v1]")
 @click.option("--reason", default=None, help="Only letters of this reason: unknown_number, waba_mismatch, …")
 @click.option("--number", default=None, help="Only letters of this phone_number_id.")
 @click.option(
-    "--limit", type=click.IntRange(1), default=None, help="At most so many; the next run goes on behind them."
+    "--limit", type=click.IntRange(1), default=None, help="Replay at most this many. The next run continues after them."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done.")
 def replay(
     *,
     dlq: bool,
@@ -148,10 +149,10 @@ def replay(
     limit: int | None,
     dry_run: bool,
 ) -> None:
-    """Feed dead letters through again, once what they died of is mended; safe, because effects happen once."""
+    """Publish dead letters again, once their cause is fixed. Repeating it is safe: effects happen once."""
     from deploy.cli.replay import Selection, replay_letters, topic_named  # noqa: PLC0415 -- see migrate
 
-    _ = dlq  # nothing else can be replayed yet, and it is said all the same
+    _ = dlq  # required, so that the command line says what is replayed
 
     def work() -> list[str]:
         selection = Selection(topic_named(topic or named or "webhooks.v1"), reason, number)
@@ -164,14 +165,14 @@ def replay(
 @main.command()
 @click.argument("intent_id", type=click.UUID)
 def explain(intent_id: UUID) -> None:
-    """Tell everything that happened to an intent: facts, decisions, attempts, provider answers, statuses."""
+    """Print everything that happened to an intent: facts, decisions, attempts, provider answers, statuses."""
     from deploy.cli.explain import explain_intent  # noqa: PLC0415 -- see migrate
 
     _or_exit(lambda: asyncio.run(explain_intent(intent_id)))
 
 
 def _or_exit(work: Callable[[], T]) -> T:
-    """Do it; expected trouble is one line on stderr and exit code 2."""
+    """Do the work. An expected error is one line on stderr and exit code 2."""
     try:
         return work()
     except TransomError as trouble:

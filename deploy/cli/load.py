@@ -1,4 +1,4 @@
-"""``transom load``: a garage from a file, through the same statements that ``directory.changes.v1`` takes. All or nothing."""
+"""``transom load``: organisations from a file, by the code that applies ``directory.changes.v1``. All or nothing."""
 
 import os
 from collections.abc import Iterator
@@ -25,40 +25,47 @@ from libs.common.settings import PostgresSettings
 from libs.common.settings import load as load_settings
 
 Place = tuple[str | int, ...]
-COMMAND_SECONDS = 60.0  # a file may hold a whole platform; nobody waits behind it
+COMMAND_SECONDS = 60.0  # a file may hold every organisation of the platform
 
 
 async def load_file(path: Path) -> str:
-    """Load into the database of the environment, and tell the sandbox if the environment names one.
+    """Load into the database of the environment, and register with the sandbox if the environment names one.
 
-    Returns a sentence about what the file held. Raises ConfigurationError.
+    Returns a sentence about the file's content. Raises ConfigurationError.
     """
     dsn = load_settings(PostgresSettings).postgres_dsn.get_secret_value()
-    told = await load_into(dsn, path)
+    loaded = await load_into(dsn, path)
     if sandbox := os.environ.get(SANDBOX_URL):
         await register(sandbox, dsn)
-        told += "; the sandbox knows numbers and templates"
-    return told
+        loaded += "; the sandbox knows numbers and templates"
+    return loaded
 
 
 async def load_into(dsn: str, path: Path) -> str:
-    """Load into the database at ``dsn``. Raises ConfigurationError naming line and field, or the migrations that are missing; nothing is changed then."""
+    """Load into the database at ``dsn``, or change nothing and raise ConfigurationError.
+
+    The error names line and field, or the migrations that are missing.
+    """
     loaded = read(path)
     async with open_pool(dsn, application_name="transom-load", size=1, command_seconds=COMMAND_SECONDS) as pool:
         await require_schema(pool)
         async with pool.acquire() as db, db.transaction():
             await _apply(db, loaded, pool.now())
     orgs = loaded.content.orgs
-    return (
-        f"loaded {len(orgs)} orgs, {sum(len(o.numbers) for o in orgs)} numbers, {sum(len(o.customers) for o in orgs)} customers,"
-        f" {sum(len(o.templates) for o in orgs)} templates, {len(loaded.content.rate_card)} prices"
-    )
+    counts = {
+        "orgs": len(orgs),
+        "numbers": sum(len(org.numbers) for org in orgs),
+        "customers": sum(len(org.customers) for org in orgs),
+        "templates": sum(len(org.templates) for org in orgs),
+        "prices": len(loaded.content.rate_card),
+    }
+    return f"loaded {', '.join(f'{count} {name}' for name, count in counts.items())}"
 
 
 async def _apply(db: Connection, loaded: Loaded, now: datetime) -> None:
-    told = list(_changes(loaded, now))
-    for refused in await changes.apply(db, [change for _, change in told]):
-        raise loaded.fault(told[refused.index][0], refused.detail)
+    placed = list(_changes(loaded, now))
+    for refused in await changes.apply(db, [change for _, change in placed]):
+        raise loaded.fault(placed[refused.index][0], refused.detail)
     await templates.upsert(db, list(_templates(loaded, now)))
     await upsert_rates(
         db,

@@ -1,6 +1,6 @@
-"""The load file: YAML that is held against its format, every fault with its line and field.
+"""The load file: YAML that is checked against its format. Every fault has its line and field.
 
-Nothing here touches a server. Unknown fields are faults too: a misspelt ``sms_activ`` would otherwise leave a garage without bridges.
+No server is asked. Unknown fields are faults: a misspelt ``sms_activ`` would leave an organisation without bridges.
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ class TemplateEntry(_Entry):
 
 
 class OrgEntry(_Entry):
-    """A garage with everything that belongs to it."""
+    """An organisation with everything that belongs to it."""
 
     org_id: OrgId
     name: Annotated[str, Field(min_length=1)]
@@ -91,7 +91,7 @@ class LoadFile(_Entry):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A file that is right in itself, and the place of everything in it."""
+    """A file without faults in itself, and the line of everything in it."""
 
     path: Path
     content: LoadFile
@@ -111,7 +111,7 @@ def read(path: Path) -> Loaded:
 
 
 class _Loader(yaml.SafeLoader):
-    """Dates stay text until their field asks for a date: YAML's own reading of 2026-13-01 is an error without a place."""
+    """Keeps dates as text for their field to parse. YAML's own error for 2026-13-01 would have no line number."""
 
 
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _loader, node: str(node.value))
@@ -144,7 +144,7 @@ def _read(path: Path) -> Loaded:
 
 
 def _keys_once(path: Path, node: yaml.Node) -> None:
-    """YAML would let the last of two equal keys win without a word."""
+    """Refuse duplicate keys. YAML itself would take the last of them silently."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -160,7 +160,7 @@ def _keys_once(path: Path, node: yaml.Node) -> None:
 
 
 def _hold_together(loaded: Loaded) -> None:
-    """What no single field can tell: the same thing twice, and templates without a WABA to belong to."""
+    """Faults that no single field shows: duplicates, and templates without a WABA."""
     seen: dict[tuple[str, ...], tuple[str | int, ...]] = {}
     for identity, place in _identities(loaded.content):
         first = seen.setdefault(identity, place)
@@ -174,7 +174,7 @@ def _hold_together(loaded: Loaded) -> None:
 
 
 def _identities(content: LoadFile) -> Iterator[tuple[tuple[str, ...], tuple[str | int, ...]]]:
-    """What may stand in the file once only, each with its place. A template stands in every WABA of its org."""
+    """What the file may name only once, each with its place. A template belongs to every WABA of its organisation."""
     for o, org in enumerate(content.orgs):
         yield ("org", org.org_id), ("orgs", o, "org_id")
         for n, number in enumerate(org.numbers):
@@ -195,12 +195,12 @@ def _identities(content: LoadFile) -> Iterator[tuple[tuple[str, ...], tuple[str 
 
 
 def _faults(path: Path, lines: dict[tuple[str | int, ...], int], error: ValidationError) -> ConfigurationError:
-    told = [
+    faults = [
         f"{path}:{_line(lines, fault['loc'])}: {_field(fault['loc'])}: {_plain(fault)}"
         for fault in error.errors(include_input=False, include_url=False)
     ]
-    more = [f"… and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
-    return ConfigurationError("\n".join(told[:_SHOWN] + more))
+    more = [f"… and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+    return ConfigurationError("\n".join(faults[:_SHOWN] + more))
 
 
 def _plain(fault: ErrorDetails) -> str:
@@ -228,7 +228,7 @@ def _places(node: yaml.Node, place: tuple[str | int, ...]) -> Iterator[tuple[tup
 
 
 def _line(lines: dict[tuple[str | int, ...], int], place: Sequence[str | int]) -> int:
-    """The line of the place, or of the nearest thing around it that stands in the file."""
+    """The line of the place, or of the nearest entry around it that the file has."""
     steps = tuple(place)
     while steps and steps not in lines:
         steps = steps[:-1]

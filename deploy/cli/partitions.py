@@ -1,7 +1,10 @@
-"""``transom topics --partitions N`` for topics that exist: more partitions, in a moment in which nothing waits and nobody writes.
+"""``transom topics --partitions N`` for existing topics: add partitions while no record is unread and none is written.
 
-The command waits for that moment, says what it waits for, adds, and says how to go on; ``growing`` has the rules. Until it adds, it has changed
-nothing; while it adds, each topic is a step of its own, and a run that was interrupted is simply run again.
+The rules are in ``libs.common.kafka.partition_growth``. The procedure:
+
+1. Wait until every group has read everything and every service is stopped; say what is missing.
+2. Add partitions topic by topic. Nothing was changed before. An interrupted run can be repeated.
+3. Say what to start again.
 """
 
 import asyncio
@@ -13,9 +16,9 @@ from libs.common.kafka.partition_growth import Brokers, Look
 
 LOOK_EVERY = 1.0
 QUIET_SECONDS = 2.0
-"""So long nothing may have been written before partitions are added."""
+"""Nothing may be written for this time before partitions are added."""
 _STOPPING_ORDER = ("whatsapp-sender", "sms-bridge", "router", "ingest")
-"""Who hears from whom: a service that is stopped before the one that reads its last words leaves nothing unread."""
+"""Each service is stopped before those that read what it publishes, so that nothing stays unread."""
 
 Say = Callable[[str], None]
 
@@ -23,7 +26,10 @@ Say = Callable[[str], None]
 async def add_partitions(
     connection: KafkaConnection, partitions: int, *, wait: float, ignored: Collection[str] = (), say: Say
 ) -> None:
-    """Give every declared topic that has fewer so many. Raises ConfigurationError, with nothing changed, when ``wait`` seconds bring no such moment."""
+    """Give every declared topic at least this many partitions.
+
+    Raises ConfigurationError, with nothing changed, when no safe moment comes within ``wait`` seconds.
+    """
     async with Brokers.at(connection) as brokers:
         topics = await brokers.fewer_than(partitions)
         if not topics:
@@ -38,16 +44,16 @@ async def add_partitions(
             say(
                 f"beware  {name}: {records} records came while it grew; the order of their conversations is not certain"
             )
-        say("go on   start the services, then whoever writes from outside")
+        say("go on   start the services, then the producers outside")
 
 
 async def _still(
     brokers: Brokers, topics: Mapping[str, int], *, wait: float, ignored: Collection[str], say: Say
 ) -> Look:
-    """Wait until the topics have stood still for a moment, everything read and every service stopped."""
+    """Wait until everything is read, every service is stopped, and nothing was written for ``QUIET_SECONDS``."""
     clock = asyncio.get_running_loop().time
     begun = since = clock()
-    told, before = "", None
+    said, before = "", None
     while True:
         look = await brokers.look(topics, ignored=ignored)
         now = clock()
@@ -60,17 +66,19 @@ async def _still(
         if hindrance is None and now - since >= QUIET_SECONDS:
             return look
         patience = wait if hindrance else max(wait, QUIET_SECONDS + 2 * LOOK_EVERY)
-        hindrance = hindrance or (f"somebody writes {', '.join(moved)}" if moved else "looks whether anybody writes")
+        hindrance = hindrance or (
+            f"records are written to {', '.join(moved)}" if moved else "looks whether records are written"
+        )
         if now - begun >= patience:
             raise ConfigurationError(f"no partitions were added: {hindrance}")
-        if hindrance != told:
+        if hindrance != said:
             say(f"waits   {hindrance}")
-            told = hindrance
+            said = hindrance
         await asyncio.sleep(LOOK_EVERY)
 
 
 def _hindrance(look: Look) -> str | None:
-    """What must happen first, for a person; None when partitions may be added."""
+    """What the operator must do first; None when partitions may be added."""
     if look.unread:
         return "; ".join(
             f"{one.records} records of {one.topic} are unread by {one.group}"

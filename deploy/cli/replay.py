@@ -1,12 +1,12 @@
-"""``transom replay --dlq``: feed dead letters through again, once what they died of is mended.
+"""``transom replay --dlq``: publish dead letters again, once their cause is fixed.
 
-Rule 1: a letter's own key, value and headers go to the topic that it came from; headers beside them say that it is a replay. What stands in the
-        value stays, so a webhook is judged by its provider's time and by its first receipt, as if it had been understood then.
-Rule 2: at least once. Letters are acknowledged by Kafka before they are remembered as done; an interrupted run may repeat the last of them,
-        which changes nothing, because every handler recognises what it has seen.
-Rule 3: a selection (topic, reason, number) remembers how far it came, as the offsets of a consumer group. A wider selection's word counts for a
-        narrower one. A letter that dies again is a new letter.
-Rule 4: the end of the dead-letter topic is the one at the start of the run; letters of one key stay in their order.
+Rule 1: a letter's own key, value and headers go to the topic that it came from. Further headers mark it as a replay.
+        The value is unchanged, so a webhook keeps its provider's time and the time of its first receipt.
+Rule 2: at least once. An offset is committed after Kafka has acknowledged the records. An interrupted run may publish
+        its last records again, which has no effect: every handler is idempotent.
+Rule 3: a selection (topic, reason, number) keeps its position as the offsets of a consumer group. The position of a
+        wider selection counts for a narrower one. A letter that fails again is a new letter.
+Rule 4: a run ends where the dead-letter topic ended when the run began. Letters of one key stay in their order.
 """
 
 from collections import Counter
@@ -40,53 +40,53 @@ Letter: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which letters: of ``topic``, with this reason, of this business number; None takes all."""
+    """Which letters to replay: of ``topic``, with this reason, of this business number. None selects all."""
 
     topic: Topic
     reason: str | None = None
     number: str | None = None
 
     def groups(self, connection: KafkaConnection) -> list[str]:
-        """The consumer groups whose offsets count: this selection's own first, then those of wider ones."""
+        """The consumer groups whose offsets count: that of this selection first, then those of wider ones."""
         wider = [(self.reason, self.number), (self.reason, None), (None, None)]
         names = dict.fromkeys(".".join(part for part in (self.topic.name, *pair) if part) for pair in wider)
         return [connection.name(f"replay.{name}") for name in names]
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What a run did. ``others``: letters that were not selected, by reason."""
+class Summary:
+    """What a run did. ``others`` counts the letters that were not selected, by reason."""
 
     letters: int = 0
     replayed: int = 0
     lost: int = 0
-    """Selected, but without the record's value, or with one that came compressed and is larger than a record may be."""
+    """Selected, but the value is missing, or it was compressed and is larger than a record may be."""
     numbers: Counter[str] = field(default_factory=Counter)
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Of what is fed through: by reason, and the event's type."""
+    """Of the replayed letters: by reason and event type."""
     others: Counter[str] = field(default_factory=Counter)
 
     def lines(self, selection: Selection, *, dry: bool, stopped: bool) -> list[str]:
-        """For a person."""
+        """The summary in lines for the operator."""
         did = "would be fed through again" if dry else "fed through again"
-        told = [f"{selection.topic.dlq.name}: {self.letters} letters read, {self.replayed} {did}"]
-        told += [f"  {count} {reason}{name}" for (reason, name), count in self.kinds.most_common(_MOST_NAMED)]
+        lines = [f"{selection.topic.dlq.name}: {self.letters} letters read, {self.replayed} {did}"]
+        lines += [f"  {count} {reason}{name}" for (reason, name), count in self.kinds.most_common(_MOST_NAMED)]
         named = self.numbers.most_common(_MOST_NAMED)
-        told += [f"  {count} of number {number}" for number, count in named]
+        lines += [f"  {count} of number {number}" for number, count in named]
         if len(self.numbers) > len(named):
-            told.append(f"  and of {len(self.numbers) - len(named)} numbers more")
-        told += [f"  {count} left where they are: {reason}" for reason, count in self.others.most_common()]
+            lines.append(f"  and of {len(self.numbers) - len(named)} numbers more")
+        lines += [f"  {count} left where they are: {reason}" for reason, count in self.others.most_common()]
         if self.lost:
-            told.append(
+            lines.append(
                 f"  {self.lost} cannot be fed through again: their value is too large, or was too large to be kept"
             )
         if stopped:
-            told.append("  the limit was reached; the next run goes on from here")
-        return told
+            lines.append("  the limit was reached; the next run goes on from here")
+        return lines
 
 
 async def replay_letters(selection: Selection, *, dry: bool, limit: int | None) -> list[str]:
-    """Feed through what is selected, by the settings of the environment; what was done, in lines for a person."""
+    """Replay the selection on the brokers of the environment. Returns what was done, in lines for the operator."""
     return await replay(
         load_settings(KafkaSettings).kafka_connection("transom-replay"), selection, dry=dry, limit=limit
     )
@@ -94,7 +94,7 @@ async def replay_letters(selection: Selection, *, dry: bool, limit: int | None) 
 
 async def replay(connection: KafkaConnection, selection: Selection, *, dry: bool, limit: int | None) -> list[str]:
     """As ``replay_letters``, on these brokers. Raises ConfigurationError where they cannot be used."""
-    outcome = Outcome()
+    summary = Summary()
     stopped, silent = False, 0
     async with _reading(connection, selection) as consumer, Producer(connection) as producer:
         ends: dict[TopicPartition, int] = await consumer.end_offsets(list(consumer.assignment()))
@@ -109,17 +109,17 @@ async def replay(connection: KafkaConnection, selection: Selection, *, dry: bool
                         f"the brokers give no more of {selection.topic.dlq.name}; the next run goes on from here"
                     )
                 letters = [letter for letter in found.get(place, ()) if letter.offset < end]
-                room = None if limit is None else limit - outcome.replayed
-                records, done = _chosen(letters, selection, connection, outcome, room)
+                room = None if limit is None else limit - summary.replayed
+                records, done = _chosen(letters, selection, connection, summary, room)
                 stopped = done < len(letters)
                 if done and not dry:
                     await producer.publish(records)
                     await consumer.commit({place: letters[done - 1].offset + 1})
-    return outcome.lines(selection, dry=dry, stopped=stopped)
+    return summary.lines(selection, dry=dry, stopped=stopped)
 
 
 def _chosen(
-    letters: Sequence[Letter], selection: Selection, connection: KafkaConnection, outcome: Outcome, room: int | None
+    letters: Sequence[Letter], selection: Selection, connection: KafkaConnection, summary: Summary, room: int | None
 ) -> tuple[list[Record], int]:
     """The records to publish, at most ``room``, and how many letters are done with them."""
     records: list[Record] = []
@@ -131,30 +131,30 @@ def _chosen(
         if (selection.reason is not None and reason != selection.reason) or (
             selection.number is not None and number != selection.number
         ):
-            outcome.others[reason] += 1
+            summary.others[reason] += 1
         elif original is None or not (record := _replayed(letter, original, selection, connection)).fits():
-            outcome.lost += 1
+            summary.lost += 1
         elif room is not None and len(records) >= room:
             return records, done
         else:
             records.append(record)
-            outcome.replayed += 1
-            outcome.kinds[reason, "" if (name := named_type(value)) is None else f", of type {name}"] += 1
+            summary.replayed += 1
+            summary.kinds[reason, "" if (name := named_type(value)) is None else f", of type {name}"] += 1
             if number is not None:
-                outcome.numbers[number] += 1
-        outcome.letters += 1
+                summary.numbers[number] += 1
+        summary.letters += 1
     return records, len(letters)
 
 
 def _replayed(letter: Letter, original: Original, selection: Selection, connection: KafkaConnection) -> Record:
     place = f"{connection.name(selection.topic.dlq.name)} {letter.partition} {letter.offset}"
-    told = ((f"{REPLAYED}from", place.encode()), (f"{REPLAYED}reason", original.reason.encode()))
-    return Record(selection.topic, original.key, original.value, (*original.headers, *told))
+    marks = ((f"{REPLAYED}from", place.encode()), (f"{REPLAYED}reason", original.reason.encode()))
+    return Record(selection.topic, original.key, original.value, (*original.headers, *marks))
 
 
 def _reason(letter: Letter) -> str:
-    told = dict(letter.headers).get("reason")  # the last of its name is ours
-    return "no letter of ours" if told is None else told.decode(errors="replace")
+    reason = dict(letter.headers).get("reason")  # the last header of this name is Transom's
+    return "no letter of ours" if reason is None else reason.decode(errors="replace")
 
 
 def _read(value: bytes | None) -> Any:
@@ -171,7 +171,7 @@ def _number(found: Any) -> str | None:
 
 @asynccontextmanager
 async def _reading(connection: KafkaConnection, selection: Selection) -> AsyncIterator[AIOKafkaConsumer]:
-    """A reader of the dead-letter topic that stands where the selection's last run ended."""
+    """A consumer of the dead-letter topic, positioned where the last run of the selection ended."""
     name = connection.name(selection.topic.dlq.name)
     groups = selection.groups(connection)
     consumer = AIOKafkaConsumer(

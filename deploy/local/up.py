@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from deploy.cli.interrupts import interrupt_on_signals
 from deploy.cli.one_machine import SANDBOX_URL
 from deploy.local.environment import (
     INSTANCE,
@@ -132,20 +132,6 @@ def run_up(folder: Path, port_base: int | None) -> None:
             running.hold()
     except KeyboardInterrupt:
         console.print("stopped")
-
-
-def interrupt_on_signals() -> None:
-    """Let every polite signal end this process as Ctrl-C does, also where a shell started it in its background with SIGINT ignored.
-
-    ``nohup`` is heard: what it has ignored stays so.
-    """
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
 
 
 async def _prepare(env: Mapping[str, str]) -> None:

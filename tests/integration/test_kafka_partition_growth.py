@@ -147,7 +147,7 @@ async def test_while_somebody_writes_nothing_grows(
         told = await refusal(connection, [])
     finally:
         writing.cancel()
-    assert told.endswith(f"somebody writes {connection.name(OUTBOUND_DECISIONS.name)}")
+    assert told.endswith(f"records are written to {connection.name(OUTBOUND_DECISIONS.name)}")
     assert await counts(connection, kafka_admin, OUTBOUND_DECISIONS) == [FEW]
 
 

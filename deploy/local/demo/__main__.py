@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.text import Text
 
+from deploy.cli.interrupts import interrupt_on_signals
 from deploy.cli.load import load_into
 from deploy.cli.one_machine import SANDBOX_URL
 from deploy.local.demo.garage import Garage
@@ -24,7 +25,7 @@ from deploy.local.demo.topic_watcher import StoryError, TopicWatcher
 from deploy.local.environment import kafka_connection, without_password
 from deploy.local.register import register
 from deploy.local.sandbox.client import SandboxClient, SandboxError
-from deploy.local.up import Running, interrupt_on_signals, system
+from deploy.local.up import Running, system
 from libs.common.errors import ConfigurationError, TransomError
 from libs.common.kafka.producer import Producer
 
