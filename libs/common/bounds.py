@@ -105,7 +105,7 @@ class Door:
 
     def refused(self, reason: str) -> None:
         """Count, and tell."""
-        metrics.count("transom_http_refused_total", reason=reason)
+        metrics.HTTP_REFUSED.labels(reason=reason).inc()
         self._seldom.happened(reason, lambda times: log.warning("http.refused", reason=reason, times=times))
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -112,7 +112,7 @@ class Redis:
     def _failed(self) -> None:
         self._failures += 1
         if self._failures >= _FAILURES_TO_OPEN and self._probe is None:
-            metrics.gauge("transom_breaker_open", 1, dependency="redis")
+            metrics.BREAKER_OPEN.labels(dependency="redis").set(1)
             log.warning("breaker.opened", dependency="redis")
             self._probe = asyncio.create_task(self._probe_loop())
 
@@ -126,7 +126,7 @@ class Redis:
             break
         self._failures = 0
         self._probe = None
-        metrics.gauge("transom_breaker_open", 0, dependency="redis")
+        metrics.BREAKER_OPEN.labels(dependency="redis").set(0)
         log.info("breaker.closed", dependency="redis")
 
 

@@ -56,7 +56,7 @@ async def hear_preferences(pool: Pool, preferences: Sequence[CustomerPreference]
             ],
         )
     if strangers := known.count(None):
-        metrics.count("transom_webhooks_ignored_total", strangers, kind="user_preferences")
+        metrics.WEBHOOKS_IGNORED.labels(kind="user_preferences").inc(strangers)
 
 
 async def tell(pool: Pool, producer: Producer) -> None:

@@ -248,7 +248,7 @@ def _refused(refusals: Seldom, source: str, status: int, reason: str, **more: ob
 
 
 def _tell(refusals: Seldom, source: str, answer: Answer, began: float) -> None:
-    metrics.count("transom_webhooks_total", source=source, status=str(answer.status))
+    metrics.WEBHOOKS.labels(source=source, status=str(answer.status)).inc()
     duration = round((perf_counter() - began) * 1000, 1)
     if answer.status == 200:  # noqa: PLR2004 -- OK
         log.info("webhook.received", source=source, status=200, items=answer.items, duration_ms=duration)

@@ -146,7 +146,7 @@ def _sorted_out(
             case CustomerPreference() | TemplateNews():
                 continue
             case NotForUs(kind):
-                metrics.count("transom_webhooks_ignored_total", kind=kind)
+                metrics.WEBHOOKS_IGNORED.labels(kind=kind).inc()
                 log.debug("webhook.received", source="meta", outcome="ignored", kind=kind)
     return items, statuses, group
 
@@ -159,7 +159,7 @@ async def _placed(items: Sequence[_Item], deps: Deps) -> list[tuple[_Item, Place
         if item.did is not None and place is not None:
             placed.append((item, place))
         elif item.did is not None:
-            metrics.count("transom_webhooks_ignored_total", kind="notice")
+            metrics.WEBHOOKS_IGNORED.labels(kind="notice").inc()
             log.debug("webhook.received", source="meta", outcome="ignored", kind="notice")
     return placed
 
@@ -311,7 +311,7 @@ async def _apply(statuses: Sequence[Received[MessageStatus]], deps: Deps) -> Sta
 def _tell(effects: StatusEvents) -> list[Record]:
     told: list[Record] = []
     for update in effects.updates:
-        metrics.count("transom_statuses_total", channel=update.channel or "none", status=update.status)
+        metrics.STATUSES.labels(channel=update.channel or "none", status=update.status).inc()
         log.info(
             "status.applied",
             org_id=update.org_id,

@@ -156,7 +156,7 @@ class Reconciler:
         if not ends:
             return
         await self.deps.producer.publish([Record(*_command(end)) for end in ends])
-        metrics.count("transom_reconciled_total", len(ends), outcome="published")
+        metrics.RECONCILED.labels(outcome="published").inc(len(ends))
         for end in ends:
             _say("send.published_again", end, due=end.deadline)
 
@@ -179,7 +179,7 @@ class Reconciler:
             freed = [_slot_freed(silenced, now) for silenced in await slot_queries.newest_silenced(db, released)]
             await refusals.keep(db, freed, now)
         await self.deps.redis_gate.sync(held=kept, released=back)
-        metrics.count("transom_reconciled_total", len(ours), outcome="ended")
+        metrics.RECONCILED.labels(outcome="ended").inc(len(ours))
         for end, what in ours:
             _say("send.failed", end, reason=what.reason)
         await self._tell([end for end, _what in ours])
@@ -204,7 +204,7 @@ class Reconciler:
             return
         records = [Received(refusal, _record(refusal)) for refusal in waiting]
         unknown = {rejected.record for rejected in await on_refusals(records, self.deps)}
-        metrics.count("transom_reconciled_total", len(waiting), outcome="decided")
+        metrics.RECONCILED.labels(outcome="decided").inc(len(waiting))
         strangers = [r.value for r in records if r.record in unknown]
         async with self.deps.pool.acquire() as db:
             await refusals.forget(db, {(r.org_id, r.intent_id, r.attempt) for r in strangers})

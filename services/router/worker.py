@@ -126,7 +126,7 @@ async def decide_and_record(
             raise Transient("another router decides the same intents, or a bridge slot is given back, at this moment")
     found = {row[:2]: just_recorded(row, seqs[row[:2]], now) for row in rows if row[:2] in seqs}
     for (route, reason), number in Counter((s.route, s.reason) for s in found.values()).items():
-        metrics.count("transom_decisions_total", number, route=route, reason=reason)
+        metrics.DECISIONS.labels(route=route, reason=reason).inc(number)
     return found, stale_in_redis(requests, redis_holders, holders)
 
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from libs.common import metrics
 from libs.common.errors import Permanent, Transient, Undecodable
-from libs.common.kafka import metrics
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import RawRecord, Received, Reject

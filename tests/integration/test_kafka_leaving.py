@@ -5,10 +5,10 @@ import signal
 import sys
 from pathlib import Path
 
+from libs.common import metrics
 from libs.common.clock import utc_now
 from libs.common.errors import Transient
 from libs.common.events.topics import DIRECTORY_CHANGES, WEBHOOKS
-from libs.common.kafka import metrics
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.producer import Record
 from libs.common.kafka.subscription import Subscription
@@ -158,7 +158,7 @@ async def test_a_record_handled_by_a_killed_process_comes_again(bench: Bench, ka
 async def test_what_is_done_is_counted(bench: Bench) -> None:
     def counted() -> tuple[float, float]:
         dead = metrics.DEAD_LETTERED.labels("webhooks.v1", "not_utf8")
-        return metrics.HANDLED.labels("webhooks.v1")._value.get(), dead._value.get()
+        return metrics.RECORDS_HANDLED.labels("webhooks.v1")._value.get(), dead._value.get()
 
     before = counted()
     await bench.put("a", b"\xff", "b")

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from aiokafka import AIOKafkaConsumer
 
+from libs.common import metrics
 from libs.common.errors import Transient
 from libs.common.events.topics import WEBHOOKS
-from libs.common.kafka import metrics
 from libs.common.kafka.consumer import BatchConsumer
 from tests.support.consuming import GROUP, Bench, Handled
 from tests.support.waiting import eventually

@@ -51,7 +51,7 @@ async def hang_up(reader: AIOKafkaConsumer) -> None:
 
 
 def fail_batches(producer: AIOKafkaProducer, reason: str) -> None:
-    """Fail all batches that are not acknowledged. Without this a stop waits until they expire."""
+    """Fail all batches that are not acknowledged. An idempotent producer retries for ever, and its stop waits for that."""
     producer._message_accumulator.fail_all(KafkaError(reason))
 
 

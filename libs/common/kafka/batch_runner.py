@@ -17,11 +17,11 @@ from typing import Generic, TypeVar
 
 from aiokafka import ConsumerRecord
 
+from libs.common import metrics
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
 from libs.common.errors import Permanent, Transient, TransomError, Unreadable
 from libs.common.events.base import named_type, read_json_object
-from libs.common.kafka import metrics
 from libs.common.kafka.batch_processor import STATEMENT_TOO_SLOW, BatchProcessor, BatchResult, DeadLetter, Entry
 from libs.common.kafka.dead_letter import publish_letters, shapes_of
 from libs.common.kafka.partitions import Partitions, RawBatch, firsts
@@ -131,7 +131,7 @@ class BatchRunner(Generic[T]):
         partitions.stalls.wait_at(begun, asyncio.get_running_loop().time())
         result = await self._processor.process([self._understand(raw) for raw in batch], partitions.runs)
         if result.splits:
-            metrics.ISOLATIONS.labels(topic).inc()
+            metrics.BATCH_ISOLATIONS.labels(topic).inc()
         if result.dead:
             try:
                 await self._dead_letter(result.dead)
@@ -247,7 +247,7 @@ class BatchRunner(Generic[T]):
         self._trouble += 1
         cause = type(error).__name__
         self._away = not is_statement_timeout(error)
-        metrics.RETRIES.labels(self.subscription.topic.name, cause).inc()
+        metrics.BATCH_RETRIES.labels(self.subscription.topic.name, cause).inc()
         if cause != self._cause:
             self._cause = cause
             log.warning(

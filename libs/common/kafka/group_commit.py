@@ -3,7 +3,7 @@
 Rule 1: each partition has at most one batch in flight. Records that come meanwhile gather in the next batch, so a lone record never waits for others.
 Rule 2: what is published in one turn of the event loop travels together.
 Rule 3: a full batch waits until the one in flight has ended, and the publish that has more records waits with it. This bounds memory.
-Rule 4: sequence numbers, retries and the expiry of a batch are aiokafka's.
+Rule 4: sequence numbers and retries are aiokafka's. It retries a batch until the brokers take or refuse it.
 
 aiokafka's ``send`` waits for metadata, lists the topic's partitions, measures the record and makes a future, record by record: four times the cost.
 """

@@ -13,9 +13,9 @@ from datetime import timedelta
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from libs.common import metrics
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
-from libs.common.kafka import metrics
 from libs.common.kafka.stalls import GroupWatch, Stalls
 from libs.common.logging import get_logger
 
@@ -192,7 +192,7 @@ class Partitions:
             if self.consumer is not None and place in self.consumer.assignment():
                 self.consumer.resume(place)
             log.info("consumer.resumed", topic=self.topic, partition=partition, offset=offset)
-        metrics.STOPPED.labels(self.topic).set(len(self.stopped))
+        metrics.PARTITIONS_STOPPED.labels(self.topic).set(len(self.stopped))
 
     def log_stopped(self) -> None:
         """One line per stopped partition."""
@@ -281,7 +281,7 @@ class Partitions:
         """Count what is done, and remember how far it came."""
         begun = firsts(batch)
         done = [raw for raw in batch if raw.offset < next_offsets.get(raw.partition, begun[raw.partition])]
-        metrics.HANDLED.labels(self.topic).inc(len(done))
+        metrics.RECORDS_HANDLED.labels(self.topic).inc(len(done))
         left = {p: self.open_offsets.get(p, next_offsets.get(p, first)) for p, first in begun.items()}
         self.processed |= left
         ends = {raw.partition: raw.offset + 1 for raw in batch}
@@ -341,7 +341,7 @@ class Partitions:
             return None
 
     def _hold(self) -> None:
-        metrics.STOPPED.labels(self.topic).set(len(self.stopped))
+        metrics.PARTITIONS_STOPPED.labels(self.topic).set(len(self.stopped))
         if self.consumer is not None:
             held = {self._on_broker(partition) for partition in self.stopped}
             self.consumer.pause(*(held & self.consumer.assignment()))

@@ -18,6 +18,7 @@ from typing import Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from libs.common import metrics
 from libs.common.drain import FLUSHING, HANGING_UP, Drain
 from libs.common.errors import ConfigurationError, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
@@ -25,7 +26,6 @@ from libs.common.kafka.aiokafka_patches import fail_batches
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.group_commit import GroupCommit
 from libs.common.kafka.log_throttle import throttle_aiokafka_logs
-from libs.common.kafka.metrics import PUBLISH_FAILURES, PUBLISH_SECONDS, PUBLISHED
 from libs.common.kafka.records import Headers
 
 FLUSH_SECONDS = 5.0  # of a producer that no service drains
@@ -133,13 +133,13 @@ class Producer:
                     ],
                 )
         except (KafkaError, OSError, TimeoutError) as error:
-            PUBLISH_FAILURES.labels(type(error).__name__).inc()
+            metrics.PUBLISH_FAILURES.labels(type(error).__name__).inc()
             if batches is self._batches:  # else it was replaced meanwhile, and its failure says nothing of the new one
                 self._judge(error)
             raise self._failure(error) from error
-        PUBLISH_SECONDS.observe(loop.time() - began)
+        metrics.PUBLISH_SECONDS.observe(loop.time() - began)
         for topic, count in counts.items():
-            PUBLISHED.labels(topic).inc(count)
+            metrics.RECORDS_PUBLISHED.labels(topic).inc(count)
 
     async def partitions(self, topic: Topic) -> int:
         """How many partitions the brokers say that a topic has now, at most ``METADATA_SECONDS`` after they were asked; 0 where it is not there.

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Generic
 
+from libs.common import metrics
 from libs.common.backoff import backoff
 from libs.common.bisection import AdaptiveBatchSize, Bisection, Faulty, TooSlow
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.logging import get_logger
-from libs.common.metrics import observe
 from libs.common.periodic import StallDetector, run_periodically
 from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.sending import queries as sends
@@ -225,7 +225,7 @@ class Dispatcher(Generic[PreparedT]):
             except Exception:  # a bug: whether the request left is not known
                 log.exception("task.failed", task="send", message_id=str(claim.row.message_id))
                 outcome = Unknown("fault")
-            observe("transom_send_seconds", loop.time() - began, channel=self._carrier.channel)
+            metrics.SEND_SECONDS.labels(channel=self._carrier.channel).observe(loop.time() - began)
         self._recorder.add(claim, outcome)
 
     async def _trouble(self, error: Exception, failures: int) -> bool:

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, get_args
 
+from libs.common import metrics
 from libs.common.events.outbound import Channel, Route
 from libs.common.logging import get_logger
-from libs.common.metrics import count
 from libs.common.sending.outcomes import Refused, Returned
 from libs.common.sending.rows import Step
 
@@ -42,4 +42,4 @@ def narrate(channel: Channel, steps: Iterable[Step], now: datetime) -> None:
                 log.info("send.deferred", reason=code, due_at=row.due_at.isoformat(), **fields)
             case None:
                 continue
-        count("transom_sends_total", channel=channel, outcome=row.state if row.state != "pending" else "deferred")
+        metrics.SENDS.labels(channel=channel, outcome=row.state if row.state != "pending" else "deferred").inc()

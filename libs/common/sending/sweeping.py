@@ -9,11 +9,11 @@ from datetime import datetime
 from functools import partial
 from typing import Generic
 
+from libs.common import metrics
 from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.logging import get_logger
-from libs.common.metrics import gauge
 from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
@@ -137,7 +137,7 @@ class Sweeper(Generic[PreparedT]):
         """How many rows wait."""
         async with self._pool.acquire() as db:
             waiting = await sends.waiting(db, self._carrier.provider)
-        gauge("transom_sends_waiting", waiting, channel=self._carrier.channel)
+        metrics.SENDS_WAITING.labels(channel=self._carrier.channel).set(waiting)
 
     async def _move(
         self,

@@ -190,7 +190,7 @@ async def match_statuses(db: Connection, statuses: Sequence[ProviderStatus], now
             columns = [(*s.id, s.status, s.code, s.callback, s.item, s.at) for s in early]
             await db.execute(_KEEP, *_columns(columns), now)
     for provider, others in Counter(s.provider for s in statuses if s.id not in found and s.id not in missing).items():
-        metrics.count("transom_statuses_of_others_total", others, provider=provider)
+        metrics.STATUSES_OF_OTHERS.labels(provider=provider).inc(others)
     return [(found[s.id], s) for s in statuses if s.id in found]
 
 
