@@ -12,11 +12,11 @@ from libs.common.sending.line import open_line
 from libs.common.sending.outcomes import Timings
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
-from services.sms_bridge import unheard
+from services.sms_bridge import unconfirmed
 from services.sms_bridge.carrier import SmsCarrier
+from services.sms_bridge.effects import BridgeConfig
 from services.sms_bridge.providers.twilio import open_twilio
 from services.sms_bridge.settings import SmsBridgeSettings
-from services.sms_bridge.settle import Terms
 from services.sms_bridge.topology import TOPOLOGY
 from services.sms_bridge.worker import Deps
 
@@ -40,7 +40,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             connections=CALLS_AT_ONCE,
         ) as provider,
     ):
-        terms = Terms(
+        config = BridgeConfig(
             settings.window_length, settings.window_doubt, hold, settings.portal_link_life, settings.portal_url
         )
         gate, codes = RedisGate(redis, hold), LinkCodes(secrets_in(settings.portal_link_keys), secrets.choice)
@@ -49,14 +49,14 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             pool=opened.pool,
             redis_gate=gate,
             link_codes=codes,
-            terms=terms,
+            config=config,
             grace=grace,
             settling=settings.send_settling,
         )
         timings = Timings(timeout=timeout, lease=settings.send_lease, grace=grace, look=_LOOK)
         async with (
             open_line(opened, carrier, timings, CALLS_AT_ONCE) as line,
-            opened.periodic({"sms_unheard": unheard.task(opened.pool, provider)}),
+            opened.periodic({"sms_unconfirmed": unconfirmed.task(opened.pool, provider)}),
             opened.consumer(TOPOLOGY, Deps(line)) as consumer,
         ):
             await service.serve(checks=opened.checks(consumer, sending=line.unready))

@@ -17,13 +17,13 @@ from libs.common.sending.outcomes import Denied, Evidence, Found, Go, NotYet, Re
 from libs.common.sending.pauses import Key, ProviderName
 from libs.common.sending.rows import Claim, News, SendRow, Settled
 from libs.common.thread.statuses import keep_provider_ids
-from services.sms_bridge import queries, sweep
-from services.sms_bridge.command import bridge_text, command_of, is_bridge, named_line, told_message
+from services.sms_bridge import queries, search
+from services.sms_bridge.command import bridge_text, command_of, is_bridge, named_line, status_message_id
 from services.sms_bridge.compose import Unwritable
-from services.sms_bridge.gate import Facts, objection
+from services.sms_bridge.effects import BridgeConfig, provider_ids, settle, slot_outcomes
+from services.sms_bridge.gate import GateFacts, refusal_reason
 from services.sms_bridge.providers import OutgoingSms, SmsProvider
-from services.sms_bridge.releasing import Releases
-from services.sms_bridge.settle import Terms, provider_ids, settle, slots_after
+from services.sms_bridge.resend_rounds import ResendRounds
 
 log = get_logger()
 
@@ -44,7 +44,7 @@ class SmsCarrier:
         pool: Pool,
         redis_gate: RedisGate,
         link_codes: LinkCodes,
-        terms: Terms,
+        config: BridgeConfig,
         grace: timedelta,
         settling: timedelta,
     ) -> None:
@@ -52,19 +52,19 @@ class SmsCarrier:
         self._pool = pool
         self._redis_gate = redis_gate
         self._link_codes = link_codes
-        self._terms = terms
-        self._search = sweep.Search(link_codes, terms.portal_host, grace, settling)
-        self._releases = Releases(pool, grace=grace, settling=settling)
+        self._config = config
+        self._search = search.Search(link_codes, config.portal_host, grace, settling)
+        self._releases = ResendRounds(pool, grace=grace, settling=settling)
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
         """Ask the gate again on fresh facts; what may pass gets its text and, for a bridge, a fresh link."""
-        came_late = await queries.heard_of(db, self._sms.account, [row for row in rows if row.resends])
+        came_late = await queries.ids_of_sends(db, self._sms.account, [row for row in rows if row.resends])
         asked = [(row.org_id, row.conversation_id, row.message_id, named_line(row)) for row in rows]
-        facts = await queries.facts_of(db, asked, (self._terms.window_length, self._terms.window_doubt), now)
+        facts = await queries.facts_of(db, asked, (self._config.window_length, self._config.window_doubt), now)
         verdicts: dict[Key, Verdict[OutgoingSms]] = {}
-        links: list[queries.Link] = []
+        links: list[queries.PortalLink] = []
         for row, known in zip(rows, facts, strict=True):
-            match came_late.get(row.key) and sweep.heard(came_late[row.key], self._sms):
+            match came_late.get(row.key) and search.known_evidence(came_late[row.key], self._sms):
                 case Found() as found:
                     verdicts[row.key] = found
                     continue
@@ -74,10 +74,12 @@ class SmsCarrier:
             link = self._link_codes.fresh()
             verdict = verdicts[row.key] = self._verdict(row, known, link, now)
             if isinstance(verdict, Go) and verdict.link_hash is not None:
-                links.append(queries.Link(verdict.link_hash, row.org_id, row.conversation_id, told_message(row)))
+                links.append(
+                    queries.PortalLink(verdict.link_hash, row.org_id, row.conversation_id, status_message_id(row))
+                )
         # a row that waits after a throttle has a link from its last claim, whose SMS certainly never left
         unsent = [(row.org_id, row.link_hash) for row in rows if row.link_hash is not None and row.resends == 0]
-        await queries.replace_links(db, links, unsent, expires_at=now + self._terms.link_life, now=now)
+        await queries.replace_links(db, links, unsent, expires_at=now + self._config.link_life, now=now)
         return verdicts
 
     async def call(self, claim: Claim[OutgoingSms]) -> SendOutcome:
@@ -90,8 +92,8 @@ class SmsCarrier:
         """Nothing: an SMS provider knows its recipients by the numbers we gave it."""
 
     async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
-        """See ``services.sms_bridge.settle``."""
-        return await settle(db, settled, now, self._terms)
+        """See ``services.sms_bridge.effects``."""
+        return await settle(db, settled, now, self._config)
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
         """An SMS that was accepted after its claim was lost: ``seek`` finds its id."""
@@ -99,13 +101,13 @@ class SmsCarrier:
         await keep_provider_ids(db, ids, now)
 
     async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
-        """See ``services.sms_bridge.sweep``; of those that may be sent once more a few at a time are called absent, see ``Releases``."""
-        return await self._releases.keep(rows, await sweep.seek(self._pool, self._sms, self._search, rows, now), now)
+        """See ``services.sms_bridge.search``; of those that may be sent once more a few at a time are called absent, see ``ResendRounds``."""
+        return await self._releases.keep(rows, await search.seek(self._pool, self._sms, self._search, rows, now), now)
 
     async def committed(self, settled: Sequence[Settled]) -> None:
         """Bring Redis in line with the slots in Postgres, and say which bridges are on their way."""
-        after = slots_after(settled)
-        await self._redis_gate.sync(held=after.kept, released=after.back)
+        outcomes = slot_outcomes(settled)
+        await self._redis_gate.sync(held=outcomes.held, released=outcomes.released)
         for one in settled:
             if isinstance(one.final, tuple) and is_bridge(one.row):
                 log.info(
@@ -113,16 +115,16 @@ class SmsCarrier:
                     org_id=one.row.org_id,
                     conversation_id=str(one.row.conversation_id),
                     intent_id=str(one.row.message_id),
-                    message_id=str(told_message(one.row)),
+                    message_id=str(status_message_id(one.row)),
                     attempt=one.row.attempt,
                 )
 
-    def _verdict(self, row: SendRow, facts: Facts | None, link: LinkCode, now: datetime) -> Verdict[OutgoingSms]:
+    def _verdict(self, row: SendRow, facts: GateFacts | None, link: LinkCode, now: datetime) -> Verdict[OutgoingSms]:
         command = command_of(row)
         if command is None:
             return NotYet("unknown_value")
         bridge = command.route == "bridge"
-        against = objection(
+        against = refusal_reason(
             bridge=bridge, sender=command.from_number, to=command.to, facts=facts, now=now, named=command.named
         )
         if against is not None:
@@ -133,7 +135,7 @@ class SmsCarrier:
                 if command.text
                 else _unsendable(row, "empty_text")
             )
-        text = bridge_text(command, self._terms.portal_host, link.code)
+        text = bridge_text(command, self._config.portal_host, link.code)
         if isinstance(text, Unwritable):
             return _unsendable(row, text.why)
         return self._go(row, command, text.text, now, link)

@@ -29,7 +29,7 @@ def is_bridge(row: SendRow) -> bool:
     return row.command.get("route") == "bridge"
 
 
-def told_message(row: SendRow) -> UUID:
+def status_message_id(row: SendRow) -> UUID:
     """The message whose status the provider's callbacks feed: the bridge's own, or the message itself."""
     return bridge_message_id(row.message_id) if is_bridge(row) else row.message_id
 

@@ -23,15 +23,15 @@ from datetime import datetime, timedelta
 
 from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
 from libs.common.sending.pauses import Key
-from services.sms_bridge.providers import Listed
-from services.sms_bridge.shown import is_line, may_be
+from services.sms_bridge.providers import ListedSms
+from services.sms_bridge.shown import may_show_number, shows_number
 
 SKEW = timedelta(seconds=60)
 """How far the provider's clock may be behind ours."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostSend:
     """A send whose answer was lost.
 
     ``since``: records of its calls are not older. ``called_at``: its last call. ``before``: how many calls it had before that one, whose
@@ -53,68 +53,68 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class AbsenceRule:
     """What a list proves that shows nothing: something once the ``grace`` is over, since the call and ``settled_at``, when an outage has settled."""
 
     now: datetime
     grace: timedelta
     settled_at: datetime | None = None
 
-    def proves(self, lost: Lost) -> bool:
+    def proves(self, lost: LostSend) -> bool:
         begun = lost.called_at if self.settled_at is None else max(lost.called_at, self.settled_at)
         return self.now - begun >= self.grace
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Resolution:
     """What is known of a send, and by which record."""
 
     evidence: Evidence
-    record: Listed | None = None
+    record: ListedSms | None = None
 
 
-def weigh(
-    sends: Sequence[Lost],
-    listed: Iterable[Listed],
+def resolve(
+    sends: Sequence[LostSend],
+    listed: Iterable[ListedSms],
     taken: Iterable[str],
-    silence: Silence,
+    silence: AbsenceRule,
     *,
     account: str,
-    busy: bool = False,
-) -> dict[Key, Seen]:
+    in_flight: bool = False,
+) -> dict[Key, Resolution]:
     """What the list says of each send, oldest call first. ``taken`` are ids of other sends; ``account`` scopes the ids.
 
-    ``busy``: a call between these numbers is under way, so a record may be of that one; only a text that is one call's alone is proof then.
+    ``in_flight``: a call between these numbers is under way, so a record may be of that one; only a text that is one call's alone is proof then.
     """
     known = set(taken)
     left = [
         record for record in reversed(list(listed)) if record.provider_id is None or record.provider_id not in known
     ]
-    seen: dict[Key, Seen] = {}
+    seen: dict[Key, Resolution] = {}
     ordered = sorted(sends, key=lambda lost: (lost.called_at, lost.key))
-    for fits in (_is_of_one_call,) if busy else (_is_of_call, _is_of_send):
+    for fits in (_is_of_one_call,) if in_flight else (_is_of_call, _is_of_send):
         for lost in ordered:
             if lost.key not in seen and (record := _taken(lost, left, fits)) is not None:
                 left.remove(record)
-                seen[lost.key] = Seen(Found((Accepted(account, str(record.provider_id)),)), record)
+                seen[lost.key] = Resolution(Found((Accepted(account, str(record.provider_id)),)), record)
     for lost in ordered:
-        if busy and not lost.unique:
+        if in_flight and not lost.unique:
             continue
         if lost.key not in seen and (record := _refused(lost, left)) is not None and record.refusal is not None:
             left.remove(record)
-            seen[lost.key] = Seen(Denied(record.refusal), record)
+            seen[lost.key] = Resolution(Denied(record.refusal), record)
     for lost in ordered:
         if lost.key not in seen:
-            clear = not busy and silence.proves(lost) and not any(_may_be_of(record, lost) for record in left)
-            seen[lost.key] = Seen(Absent() if clear else Unclear())
+            clear = not in_flight and silence.proves(lost) and not any(_may_be_of(record, lost) for record in left)
+            seen[lost.key] = Resolution(Absent() if clear else Unclear())
     return seen
 
 
-def _taken(lost: Lost, left: Sequence[Listed], fits: Callable[[Listed, Lost], bool]) -> Listed | None:
+def _taken(lost: LostSend, left: Sequence[ListedSms], fits: Callable[[ListedSms, LostSend], bool]) -> ListedSms | None:
     return next((r for r in left if r.refusal is None and r.provider_id is not None and fits(r, lost)), None)
 
 
-def _refused(lost: Lost, left: Sequence[Listed]) -> Listed | None:
+def _refused(lost: LostSend, left: Sequence[ListedSms]) -> ListedSms | None:
     """The record of the last call's refusal: by a digest that is its own alone, else one more than there were calls before it.
 
     In the second case nothing else may be of the call: another program, or an earlier send of ours, may have been refused with the same words.
@@ -129,25 +129,29 @@ def _refused(lost: Lost, left: Sequence[Listed]) -> Listed | None:
     return refused[-1]
 
 
-def _is_of_one_call(record: Listed, lost: Lost) -> bool:
+def _is_of_one_call(record: ListedSms, lost: LostSend) -> bool:
     return lost.unique and _is_of_call(record, lost)
 
 
-def _is_of_call(record: Listed, lost: Lost) -> bool:
+def _is_of_call(record: ListedSms, lost: LostSend) -> bool:
     if record.text is None or not _may_be_of(record, lost):
         return False
     return lost.is_text(record.text) and (lost.unique or _shows_numbers(record, lost))
 
 
-def _is_of_send(record: Listed, lost: Lost) -> bool:
+def _is_of_send(record: ListedSms, lost: LostSend) -> bool:
     if record.text is None or not _may_be_of(record, lost) or not _shows_numbers(record, lost):
         return False
     return lost.is_text(record.text) or lost.has_words(record.text)
 
 
-def _may_be_of(record: Listed, lost: Lost) -> bool:
-    return record.created_at >= lost.since - SKEW and may_be(record.sender, lost.sender) and may_be(record.to, lost.to)
+def _may_be_of(record: ListedSms, lost: LostSend) -> bool:
+    return (
+        record.created_at >= lost.since - SKEW
+        and may_show_number(record.sender, lost.sender)
+        and may_show_number(record.to, lost.to)
+    )
 
 
-def _shows_numbers(record: Listed, lost: Lost) -> bool:
-    return is_line(record.sender, lost.sender) and is_line(record.to, lost.to)
+def _shows_numbers(record: ListedSms, lost: LostSend) -> bool:
+    return shows_number(record.sender, lost.sender) and shows_number(record.to, lost.to)

@@ -19,7 +19,7 @@ from libs.common.window import Window
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class GateFacts:
     """What the database says in the claim's transaction."""
 
     window: Window
@@ -33,8 +33,8 @@ class Facts:
     """Whether the message turned out to have reached the customer by an earlier attempt."""
 
 
-def objection(
-    *, bridge: bool, sender: str, to: str, facts: Facts | None, now: datetime, named: bool = False
+def refusal_reason(
+    *, bridge: bool, sender: str, to: str, facts: GateFacts | None, now: datetime, named: bool = False
 ) -> Returned | Refused | None:
     """Why this SMS may not go; None when it may. ``facts`` is None when the conversation is there no more. ``named``: the intent itself named ``to``."""
     if facts is None:
@@ -54,7 +54,7 @@ def objection(
     return None if reason is None else Refused(None, f"{closed_by}_{reason}")
 
 
-def _reason(*, bridge: bool, sender: str, facts: Facts, now: datetime) -> str | None:
+def _reason(*, bridge: bool, sender: str, facts: GateFacts, now: datetime) -> str | None:
     if (reason := obstacle(facts.reach, now)) is not None:
         return reason
     if facts.reach.number != sender:

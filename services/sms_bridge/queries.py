@@ -15,7 +15,7 @@ from libs.common.sending.rows import SendRow
 from libs.common.sms_reach import SmsReach, is_allowed
 from libs.common.thread.statuses import ProviderId
 from libs.common.window import Window
-from services.sms_bridge.gate import Facts
+from services.sms_bridge.gate import GateFacts
 
 # A conversation that was merged into another one is asked for under its old id.
 _FACTS = f"""
@@ -102,7 +102,7 @@ select a.org_id, a.alias, a.conversation_id
 # An id is known from an answer that came late, or from a status that echoes the send's reference and went between the same numbers, as far as
 # they are shown: an account may have customers' numbers masked. (The reference of the release before names no organisation.) "offset 0": each send is
 # looked up by its keys, whatever the planner believes of tables that grow.
-_HEARD_OF = """
+_IDS_OF_SENDS = """
 select u.org_id, u.send_id, u.attempt, p.account, p.provider_id, null as status, null as code
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
  cross join lateral (
@@ -126,24 +126,24 @@ select provider_id from provider_ids where provider = 'sms' and account = $1 and
 """
 
 
-_UNDER_WAY = """
+_CALLS_IN_FLIGHT = """
 select distinct s.account, s.command ->> 'to'
   from sends s
  where s.provider = 'sms' and s.state = 'claimed' and s.account = any($1::text[])
 """
 
-_LIST_WAS_AWAY = """
+_RECORD_LATEST_LIST_OUTAGE = """
 insert into sms_list_outages as o (account, last_at) values ($1, $2)
 on conflict (account) do update set last_at = excluded.last_at where o.last_at < excluded.last_at
 """
 
-_LIST_OUTAGE = """
+_LATEST_LIST_OUTAGE = """
 select greatest((select last_at from sms_list_outages where account = $1), (select late_at from resend_rounds where provider = 'sms'))
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class PortalLink:
     """A magic link as it is stored: the keyed hash of its code, and where it leads."""
 
     code_hash: bytes
@@ -177,8 +177,8 @@ class Charge:
     country: str
 
 
-_KEEP_UNHEARD = """
-insert into unheard_sms (account, provider_id, org_id, message_id, send_id, attempt, accepted_at, due_at)
+_ADD_UNCONFIRMED = """
+insert into unconfirmed_sms (account, provider_id, org_id, message_id, send_id, attempt, accepted_at, due_at)
 select u.*, $7::timestamptz, $7::timestamptz + interval '15 minutes'
   from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::int[])
     as u (account, provider_id, org_id, message_id, send_id, attempt)
@@ -186,15 +186,15 @@ on conflict do nothing
 """
 
 # Asked after a quarter of an hour, an hour, five (no SMS is valid for longer) and a day.
-_TAKE_UNHEARD = """
+_TAKE_UNCONFIRMED = """
 with due as materialized (
-    select h.account, h.provider_id from unheard_sms h
+    select h.account, h.provider_id from unconfirmed_sms h
      where h.account = $1 and h.due_at <= $2::timestamptz
      order by h.due_at
      limit $3
        for update skip locked
 ), taken as (
-    update unheard_sms h
+    update unconfirmed_sms h
        set due_at = greatest($2::timestamptz + interval '5 minutes', h.accepted_at + case when $2::timestamptz < h.accepted_at + interval '1 hour' then interval '1 hour'
                     when $2::timestamptz < h.accepted_at + interval '5 hours' then interval '5 hours' else interval '24 hours' end)
       from due d
@@ -207,13 +207,13 @@ select t.account, t.provider_id, t.org_id, t.message_id, t.send_id, t.attempt, t
   from taken t
 """
 
-_FORGET_UNHEARD = """
-delete from unheard_sms h using unnest($1::text[], $2::text[]) as u (account, provider_id)
+_REMOVE_UNCONFIRMED = """
+delete from unconfirmed_sms h using unnest($1::text[], $2::text[]) as u (account, provider_id)
  where h.account = u.account and h.provider_id = u.provider_id
 """
 
 
-class Unheard(NamedTuple):
+class Unconfirmed(NamedTuple):
     """An SMS that the provider took at ``accepted_at``; ``pending``: nothing has been heard of it since."""
 
     account: str
@@ -226,7 +226,7 @@ class Unheard(NamedTuple):
     pending: bool
 
 
-class Heard(NamedTuple):
+class KnownId(NamedTuple):
     """An id of a send; ``status`` and ``code`` of a status that came before the id was stored, in our words, else None."""
 
     account: str
@@ -240,17 +240,17 @@ async def facts_of(
     messages: Sequence[tuple[str, UUID, UUID, str | None]],
     window: tuple[timedelta, timedelta],
     now: datetime,
-) -> list[Facts | None]:
+) -> list[GateFacts | None]:
     """What stands of each (org_id, conversation_id, message_id, named) now, in their order; None where there is no such conversation.
 
     ``named``: the line of the number that the intent itself named.
 
     ``window``: its length, and how long after a message a refusal by Meta is doubtful.
     """
-    facts: list[Facts | None] = [None] * len(messages)
+    facts: list[GateFacts | None] = [None] * len(messages)
     *asked, named = _columns(messages) if messages else ([], [], [], [])
     for row in await db.fetch(_FACTS, *asked, now, named):
-        facts[row["n"] - 1] = Facts(
+        facts[row["n"] - 1] = GateFacts(
             window=Window(
                 row["last_customer_at"], *window, row["refused_at"], row["first_refused_at"], row["last_refused_at"]
             ),
@@ -278,7 +278,12 @@ async def merged(db: Connection, conversations: Collection[tuple[str, UUID]]) ->
 
 
 async def replace_links(
-    db: Connection, links: Sequence[Link], unsent: Sequence[tuple[str, bytes]], *, expires_at: datetime, now: datetime
+    db: Connection,
+    links: Sequence[PortalLink],
+    unsent: Sequence[tuple[str, bytes]],
+    *,
+    expires_at: datetime,
+    now: datetime,
 ) -> None:
     """Store the links of this claim; ``unsent`` are (org_id, hash) of those whose SMS certainly never left: they lead nowhere."""
     if unsent:
@@ -308,9 +313,9 @@ async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: d
         await db.execute(_CHARGE, *_columns(rows), day, now)
 
 
-async def heard_of(db: Connection, account: str, sends: Sequence[SendRow]) -> dict[Key, list[Heard]]:
+async def ids_of_sends(db: Connection, account: str, sends: Sequence[SendRow]) -> dict[Key, list[KnownId]]:
     """Every id that these sends are known to have got, with what its early statuses say."""
-    found: dict[Key, list[Heard]] = {}
+    found: dict[Key, list[KnownId]] = {}
     if not sends:
         return found
     rows = [
@@ -323,26 +328,26 @@ async def heard_of(db: Connection, account: str, sends: Sequence[SendRow]) -> di
         )
         for s in sorted(sends, key=lambda s: s.key)
     ]
-    for row in await db.fetch(_HEARD_OF, *_columns(rows), account):
-        found.setdefault((row[0], row[1], row[2]), []).append(Heard(*row[3:]))
+    for row in await db.fetch(_IDS_OF_SENDS, *_columns(rows), account):
+        found.setdefault((row[0], row[1], row[2]), []).append(KnownId(*row[3:]))
     return found
 
 
-async def keep_unheard(db: Connection, ids: Sequence[ProviderId], now: datetime) -> None:
+async def add_unconfirmed(db: Connection, ids: Sequence[ProviderId], now: datetime) -> None:
     """These were accepted now: ask after them when nothing is heard."""
     if ids:
         rows = [(i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt) for i in ids]
-        await db.execute(_KEEP_UNHEARD, *_columns(rows), now)
+        await db.execute(_ADD_UNCONFIRMED, *_columns(rows), now)
 
 
-async def take_unheard(db: Connection, account: str, now: datetime, limit: int) -> list[Unheard]:
+async def take_unconfirmed(db: Connection, account: str, now: datetime, limit: int) -> list[Unconfirmed]:
     """SMS that are due to be asked after; taking them puts off their next time, so that nobody asks twice."""
-    return [Unheard(*row) for row in await db.fetch(_TAKE_UNHEARD, account, now, limit)]
+    return [Unconfirmed(*row) for row in await db.fetch(_TAKE_UNCONFIRMED, account, now, limit)]
 
 
-async def forget_unheard(db: Connection, ids: Sequence[tuple[str, str]]) -> None:
+async def remove_unconfirmed(db: Connection, ids: Sequence[tuple[str, str]]) -> None:
     """No one needs to ask after these any more."""
-    await db.execute(_FORGET_UNHEARD, *_columns(ids))
+    await db.execute(_REMOVE_UNCONFIRMED, *_columns(ids))
 
 
 async def known_ids(db: Connection, account: str, provider_ids: Collection[str]) -> set[str]:
@@ -350,19 +355,19 @@ async def known_ids(db: Connection, account: str, provider_ids: Collection[str])
     return {row[0] for row in await db.fetch(_KNOWN_IDS, account, sorted(provider_ids))}
 
 
-async def under_way(db: Connection, senders: Collection[str]) -> set[tuple[str, str]]:
+async def calls_in_flight(db: Connection, senders: Collection[str]) -> set[tuple[str, str]]:
     """(sender, recipient) of calls of these senders that are under way now: what they get is nobody's in the list yet."""
-    return {(row[0], row[1] or "") for row in await db.fetch(_UNDER_WAY, sorted(senders))}
+    return {(row[0], row[1] or "") for row in await db.fetch(_CALLS_IN_FLIGHT, sorted(senders))}
 
 
-async def list_was_away(db: Connection, account: str, now: datetime) -> None:
+async def record_list_outage(db: Connection, account: str, now: datetime) -> None:
     """The provider's list could not be read now."""
-    await db.execute(_LIST_WAS_AWAY, account, now)
+    await db.execute(_RECORD_LATEST_LIST_OUTAGE, account, now)
 
 
-async def list_outage(db: Connection, account: str) -> datetime | None:
+async def latest_list_outage(db: Connection, account: str) -> datetime | None:
     """When the provider's list could last not be read, or was last found to be late; None: never, as far as is known."""
-    last: datetime | None = await db.fetchval(_LIST_OUTAGE, account)
+    last: datetime | None = await db.fetchval(_LATEST_LIST_OUTAGE, account)
     return last
 
 

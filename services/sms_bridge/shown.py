@@ -6,14 +6,14 @@ A provider may mask a number, leave it out, or write the same line as it is dial
 from libs.common.phone import same_line, spellings
 
 
-def is_line(shown: str | None, number: str) -> bool:
+def shows_number(shown: str | None, number: str) -> bool:
     """Whether a number as it is shown is this one for certain. One that is left out is the one that was asked for."""
     return not shown or shown == number or same_line(shown, number)
 
 
-def may_be(shown: str | None, number: str) -> bool:
+def may_show_number(shown: str | None, number: str) -> bool:
     """Whether it may be this one: it is, or it is missing or masked and what is left of it agrees."""
-    if is_line(shown, number):
+    if shows_number(shown, number):
         return True
     if not shown or ":" in shown:  # an address of another channel
         return False

@@ -95,7 +95,7 @@ insert into portal_links (code_hash, org_id, conversation_id, message_id, expire
 select sha256(n::text::bytea), 'acme', uuidv7(), uuidv7(), now() - interval '9 days', now() - interval '10 days' from generate_series(1, $1::int) n
 """,
     """
-insert into unheard_sms (account, provider_id, org_id, message_id, send_id, attempt, accepted_at, due_at)
+insert into unconfirmed_sms (account, provider_id, org_id, message_id, send_id, attempt, accepted_at, due_at)
 select case when n % 2 = 0 then 'AC1' else 'AC2' end, 'unheard ' || n, 'acme', uuidv7(), uuidv7(), 1, now() - interval '1 hour',
        now() - interval '1 minute' * (n % 2 + 1)
   from generate_series(1, $1::int) n
@@ -137,7 +137,7 @@ async def _evidence(db: Any) -> None:
     rows = await sends.take_unknown(db, "meta", now(), TAKEN, soonest=MINUTE, latest=MINUTE)
     await whatsapp_queries.evidence(db, [(row.key, row.account) for row in rows])
     rows = await sends.take_unknown(db, "sms", now(), TAKEN, soonest=MINUTE, latest=MINUTE)
-    await sms_queries.heard_of(db, "AC1", rows)
+    await sms_queries.ids_of_sends(db, "AC1", rows)
 
 
 async def _news(db: Any) -> None:
@@ -189,7 +189,7 @@ WORKS: dict[str, Work] = {
     "reconcile": _reconciled,
     "cover": _covered,
     "consents": lambda db: consents.unpublished(db, TAKEN),
-    "unheard": lambda db: sms_queries.take_unheard(db, "AC1", now(), TAKEN),
+    "unheard": lambda db: sms_queries.take_unconfirmed(db, "AC1", now(), TAKEN),
     "merges": lambda db: move_some(db, TAKEN),
     "forget early statuses": lambda db: forget_early(db, now() - DAY, TAKEN),
     "forget nameless statuses": lambda db: forget_nameless(db, now() - DAY, TAKEN),

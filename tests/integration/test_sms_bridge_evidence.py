@@ -26,9 +26,9 @@ from libs.common.sending.status_effects import receive_statuses
 from libs.common.sending.transitions import settle
 from libs.common.thread.statuses import ProviderStatus
 from services.sms_bridge.carrier import SmsCarrier
-from services.sms_bridge.providers import Listed
+from services.sms_bridge.effects import BridgeConfig
+from services.sms_bridge.providers import ListedSms
 from services.sms_bridge.providers.twilio import Twilio
-from services.sms_bridge.settle import Terms
 from tests.support.bridging import (
     GRACE,
     HOLD,
@@ -314,7 +314,7 @@ class SilentTwilio(Twilio):
         super().__init__(http, **settings)
         self.asked = asyncio.Event()
 
-    async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
+    async def list_sent(self, *, sender: str, to: str, since: datetime) -> Sequence[ListedSms]:
         self.asked.set()
         await asyncio.Event().wait()
         return []
@@ -344,7 +344,7 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
             pool=world.pool,
             redis_gate=world.redis_gate,
             link_codes=LinkCodes([LINK_KEY], secrets.choice),
-            terms=Terms(timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, None),
+            config=BridgeConfig(timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, None),
             grace=GRACE,
             settling=SETTLING,
         )

@@ -60,7 +60,7 @@ async def test_the_list_is_read_to_its_end_whatever_the_page(
     for text in texts:
         await provider.send(an_sms(text))
     await provider.send(an_sms("to somebody else", to="+447700900555"))
-    listed = await provider.listed(sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE)
+    listed = await provider.list_sent(sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE)
     assert [sms.text for sms in listed] == texts[::-1]
     assert {sms.provider_id for sms in listed} < {sms["sid"] for sms in await sandbox.sms()}
 
@@ -68,7 +68,7 @@ async def test_the_list_is_read_to_its_end_whatever_the_page(
 async def test_what_is_queued_and_not_sent_yet_is_listed(twilio: MakeTwilio, sandbox: SandboxClient) -> None:
     await sandbox.configure(sent_after=3600)
     await twilio().send(an_sms("queued"))
-    [queued] = await twilio().listed(sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE)
+    [queued] = await twilio().list_sent(sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE)
     assert queued.text == "queued"
 
 
@@ -77,8 +77,8 @@ async def test_a_list_without_end_is_enough_once_it_is_too_old(twilio: MakeTwili
     for n in range(21):
         await provider.send(an_sms(f"text {n}"))
     with pytest.raises(Transient):
-        await provider.listed(sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE)
-    assert await provider.listed(sender=SENDER, to=CUSTOMER, since=utc_now() + timedelta(hours=1)) == []
+        await provider.list_sent(sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE)
+    assert await provider.list_sent(sender=SENDER, to=CUSTOMER, since=utc_now() + timedelta(hours=1)) == []
 
 
 @pytest.mark.parametrize("page_size", [1, 1000])
@@ -90,17 +90,17 @@ async def test_what_is_shown_with_another_number_is_found_by_its_sender(
     for text, to in (("ours", CUSTOMER), ("a neighbour's", "+447711000555"), ("another's", CUSTOMER[:-4] + "0000")):
         await provider.send(an_sms(text, to=to))
     since = utc_now() - MINUTE
-    assert await provider.listed(sender=SENDER, to=CUSTOMER, since=since) == []
-    found = await provider.listed_otherwise(sender=SENDER, to=[CUSTOMER], since=since)
+    assert await provider.list_sent(sender=SENDER, to=CUSTOMER, since=since) == []
+    found = await provider.list_obscured(sender=SENDER, to=[CUSTOMER], since=since)
     assert [sms.text for sms in found] == ["another's", "ours"]
     later = utc_now() + timedelta(hours=1)
-    assert await provider.listed_otherwise(sender=SENDER, to=[CUSTOMER], since=later) == []
+    assert await provider.list_obscured(sender=SENDER, to=[CUSTOMER], since=later) == []
 
 
 async def test_what_was_sent_long_before_is_not_listed(twilio: MakeTwilio) -> None:
     provider = twilio()
     await provider.send(an_sms())
-    assert await provider.listed(sender=SENDER, to=CUSTOMER, since=utc_now() + timedelta(hours=1)) == []
+    assert await provider.list_sent(sender=SENDER, to=CUSTOMER, since=utc_now() + timedelta(hours=1)) == []
 
 
 @pytest.mark.parametrize("mode", ["server_error", "stall", "drop_answer", "reset"])
@@ -133,6 +133,6 @@ async def test_half_a_list_is_no_list(twilio: MakeTwilio, sandbox: SandboxClient
     await twilio().send(an_sms())
     await sandbox.fault("twilio", mode, endpoint="list", seconds=60, calls=1)
     with pytest.raises(Transient):
-        await twilio(timeout_seconds=1.0 if mode == "stall" else 20.0).listed(
+        await twilio(timeout_seconds=1.0 if mode == "stall" else 20.0).list_sent(
             sender=SENDER, to=CUSTOMER, since=utc_now() - MINUTE
         )

@@ -28,9 +28,9 @@ from libs.common.redis import open_redis
 from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Timings
 from services.sms_bridge.carrier import SmsCarrier
+from services.sms_bridge.effects import BridgeConfig
 from services.sms_bridge.providers import OutgoingSms
 from services.sms_bridge.providers.twilio import Twilio
-from services.sms_bridge.settle import Terms
 from services.sms_bridge.worker import new_send
 from tests.support.clocks import HeldClock
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
@@ -268,7 +268,9 @@ async def bridging(
                 pool=pool,
                 redis_gate=redis_gate,
                 link_codes=LinkCodes([LINK_KEY, b"older-key"], secrets.choice),
-                terms=Terms(timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, "https://portal.example"),
+                config=BridgeConfig(
+                    timedelta(hours=24), timedelta(minutes=5), HOLD, LINK_LIFE, "https://portal.example"
+                ),
                 grace=GRACE,
                 settling=SETTLING,
             )

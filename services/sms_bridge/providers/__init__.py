@@ -31,7 +31,7 @@ class OutgoingSms:
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class RecordedStatus:
     """What became of a message that was taken: as our status, None while it is on its way or nobody knows.
 
     ``code`` is that of a failure.
@@ -42,7 +42,7 @@ class Fate:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedSms:
     """A message that the provider has on record. A bridge's text holds its code: it is compared and forgotten.
 
     ``provider_id``, ``text`` and the numbers are as the record shows them: masked, changed, or None where it shows none.
@@ -56,10 +56,10 @@ class Listed:
     sender: str | None = field(default=None, repr=False)
     to: str | None = field(default=None, repr=False)
     refusal: Refused | RetryLater | None = None
-    fate: Fate = Fate(None)
+    status: RecordedStatus = RecordedStatus(None)
 
 
-class ListAway(Transient):
+class ListUnavailable(Transient):
     """The provider's list cannot be read now. What it leaves out afterwards proves nothing until it has settled."""
 
 
@@ -73,16 +73,16 @@ class SmsProvider(Protocol):
     async def send(self, sms: OutgoingSms) -> SendOutcome:
         """Send once and say what became of it."""
 
-    async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
+    async def list_sent(self, *, sender: str, to: str, since: datetime) -> Sequence[ListedSms]:
         """Everything on record from ``sender`` to ``to`` since then, sent, not yet, or refused, and perhaps a little before, newest first.
 
-        Raises Transient, ``ListAway`` where the list itself is away.
+        Raises Transient, ``ListUnavailable`` where the list itself is away.
         """
 
-    async def listed_otherwise(self, *, sender: str, to: Collection[str], since: datetime) -> Sequence[Listed]:
+    async def list_obscured(self, *, sender: str, to: Collection[str], since: datetime) -> Sequence[ListedSms]:
         """What ``listed`` may not find: records of ``sender`` since then whose recipient is shown as none of ``to``, and may be one. Raises as that."""
 
-    async def fate(self, provider_id: str) -> Fate:
+    async def recorded_status(self, provider_id: str) -> RecordedStatus:
         """What the provider has on record of a message that it took. Raises Transient."""
 
     def refusal(self, code: str | None) -> Refused | RetryLater | None:

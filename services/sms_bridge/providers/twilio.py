@@ -22,8 +22,8 @@ from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
 from libs.common.providers.twilio import STATUSES, fault_of, is_of_creation
 from libs.common.sending.outcomes import MENDING, Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
-from services.sms_bridge.providers import Fate, ListAway, Listed, OutgoingSms
-from services.sms_bridge.shown import may_be
+from services.sms_bridge.providers import ListedSms, ListUnavailable, OutgoingSms, RecordedStatus
+from services.sms_bridge.shown import may_show_number
 
 _API = "/2010-04-01"
 _CALLBACK_PATH = "/webhooks/twilio/status"
@@ -34,13 +34,13 @@ _PAGES_MOST = 20
 _SKEW = timedelta(minutes=5)
 _LONGEST_VALIDITY = timedelta(seconds=36_000)
 
-_CLOSED_DOORS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN})
+AUTH_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN})
 
 _ENDED = frozenset({"failed", "undelivered", "canceled"})
 
-_BREATHER = Curve(timedelta(seconds=1), 2.0, timedelta(minutes=1))
-_PAUSE = Curve(timedelta(seconds=15), 2.0, timedelta(minutes=5))
-_PATIENCE = 5
+THROTTLE = Curve(timedelta(seconds=1), 2.0, timedelta(minutes=1))
+MESSAGE_PAUSE = Curve(timedelta(seconds=15), 2.0, timedelta(minutes=5))
+_TRANSIENT_LIMIT = 5
 
 
 def classify(account: str, status: int, body: Mapping[str, object], retry_after: str | None = None) -> SendOutcome:
@@ -58,23 +58,23 @@ def classify(account: str, status: int, body: Mapping[str, object], retry_after:
             return Unknown(said, answered=bool(body))
         case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             if code is None and status != HTTPStatus.TOO_MANY_REQUESTS:
-                return RetryLater("message", _PAUSE, said, answered=bool(body))
+                return RetryLater("message", MESSAGE_PAUSE, said, answered=bool(body))
             return _not_processed(status, code, retry_after)
         case _:
             return Unknown(said, answered=bool(body))
 
 
-def read_list(body: Mapping[str, Any]) -> tuple[list[Listed], str | None]:
+def read_list(body: Mapping[str, Any]) -> tuple[list[ListedSms], str | None]:
     """The messages of one page and the address of the next. Whatever stands there is on record, also what shows no id, text or date.
 
-    Raises ``ListAway`` for a page that names no record where one stands, or another host for the next page.
+    Raises ``ListUnavailable`` for a page that names no record where one stands, or another host for the next page.
     """
     found = []
     for item in body.get("messages") or ():
         if not isinstance(item, dict):
-            raise ListAway("the SMS provider's list has something else among its records")
+            raise ListUnavailable("the SMS provider's list has something else among its records")
         found.append(
-            Listed(
+            ListedSms(
                 _text(item, "sid") or None,
                 _text(item, "body"),
                 _rfc2822(_text(item, "date_created") or ""),
@@ -87,7 +87,7 @@ def read_list(body: Mapping[str, Any]) -> tuple[list[Listed], str | None]:
     following = body.get("next_page_uri")
     if following is None or (isinstance(following, str) and following.startswith("/")):
         return found, following
-    raise ListAway("the SMS provider's list goes on where it cannot be followed")
+    raise ListUnavailable("the SMS provider's list goes on where it cannot be followed")
 
 
 def refusal(code: str | None) -> Refused | RetryLater | None:
@@ -178,41 +178,41 @@ class Twilio:
                     response.headers.get("Retry-After"),
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            return RetryLater("account", _BREATHER, "never_left")
+            return RetryLater("account", THROTTLE, "never_left")
         except (TimeoutError, aiohttp.ClientError, OSError):
             return Unknown("no_answer")
 
-    async def listed(self, *, sender: str, to: str, since: datetime) -> Sequence[Listed]:
+    async def list_sent(self, *, sender: str, to: str, since: datetime) -> Sequence[ListedSms]:
         """What Twilio has on record from ``sender`` to ``to``, newest first, page by page; raises Transient when it does not say it all.
 
         No filter by date: the list knows ``DateSent`` alone, which a message that is still queued does not have. The list is sorted by it,
         and where such a message stands in that order is not said, so the list is read to its end. Of one that is longer than anything two
         numbers have to say to each other enough is read when its last page is all too old.
         """
-        found: list[Listed] = []
+        found: list[ListedSms] = []
         pages = 0
         async for page in self._pages({"From": sender, "To": to}):
-            found += [sms for sms in page if not _is_over(sms, since)]
+            found += [sms for sms in page if not _is_too_old(sms, since)]
             pages += 1
-            if pages == _PAGES_MOST and page and all(_is_over(sms, since) for sms in page):
+            if pages == _PAGES_MOST and page and all(_is_too_old(sms, since) for sms in page):
                 break
         return found
 
-    async def listed_otherwise(self, *, sender: str, to: Collection[str], since: datetime) -> Sequence[Listed]:
+    async def list_obscured(self, *, sender: str, to: Collection[str], since: datetime) -> Sequence[ListedSms]:
         """Records of ``sender`` that a question for ``to`` may not find, since then, newest first; raises as ``listed``.
 
         Twilio masks numbers for a whole account (phone number redaction) or for one message, and writes a line as it is dialled elsewhere. Whether
         it then finds a record by the number that we wrote is not said. A sender may have very many messages, so the first page that is all
         too old ends the reading.
         """
-        asked, found = frozenset(to), list[Listed]()
+        asked, found = frozenset(to), list[ListedSms]()
         async for page in self._pages({"From": sender}):
-            if page and all(_is_over(sms, since) for sms in page):
+            if page and all(_is_too_old(sms, since) for sms in page):
                 break
-            found += [sms for sms in page if not _is_over(sms, since) and sms.to not in asked]
-        return [sms for sms in found if any(may_be(sms.to, number) for number in asked)]
+            found += [sms for sms in page if not _is_too_old(sms, since) and sms.to not in asked]
+        return [sms for sms in found if any(may_show_number(sms.to, number) for number in asked)]
 
-    async def _pages(self, query: Mapping[str, str]) -> AsyncIterator[Sequence[Listed]]:
+    async def _pages(self, query: Mapping[str, str]) -> AsyncIterator[Sequence[ListedSms]]:
         path, asked = self._messages, dict(query) | {"PageSize": str(self._page_size)}
         for _ in range(_PAGES_MOST):
             page, following = read_list(await self._get(path, asked or None))
@@ -222,7 +222,7 @@ class Twilio:
             path, asked = following, {}
         raise Transient("the SMS provider's list has no end")
 
-    async def fate(self, provider_id: str) -> Fate:
+    async def recorded_status(self, provider_id: str) -> RecordedStatus:
         """What Twilio has on record of a message; raises Transient. One that is there no more is a fate that nobody knows."""
         path = f"{self._account}/Messages/{segment(provider_id)}.json"
         try:
@@ -236,7 +236,7 @@ class Twilio:
             case HTTPStatus.OK, {"status": str()}:
                 return _fate_of(body)
             case HTTPStatus.NOT_FOUND, {"code": _}:
-                return Fate(None)
+                return RecordedStatus(None)
             case _:
                 raise Transient(f"the SMS provider's record answered {response.status}")
 
@@ -251,10 +251,10 @@ class Twilio:
             ) as response:
                 body = _json_object(await read_answer(response, _PAGE_LIMIT))
                 if response.status != HTTPStatus.OK or not isinstance(body.get("messages"), list):
-                    raise ListAway(f"the SMS provider's list answered {response.status}")
+                    raise ListUnavailable(f"the SMS provider's list answered {response.status}")
                 return body
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise ListAway("the SMS provider's list cannot be read") from error
+            raise ListUnavailable("the SMS provider's list cannot be read") from error
 
 
 def _not_processed(status: int, code: str | None, retry_after: str | None) -> SendOutcome:
@@ -262,13 +262,13 @@ def _not_processed(status: int, code: str | None, retry_after: str | None) -> Se
     said = code or str(status)
     fault = fault_of(code)
     if status == HTTPStatus.TOO_MANY_REQUESTS or isinstance(fault, Throttled):
-        return RetryLater("account", _BREATHER, said, after=_seconds(retry_after))
+        return RetryLater("account", THROTTLE, said, after=_seconds(retry_after))
     match fault:
         case AccountFault(every_sender=every_sender):
             return RetryLater("provider" if every_sender else "account", MENDING, said, fault=True)
         case TransientFault(certain=True):
-            return RetryLater("message", _PAUSE, said, limit=_PATIENCE)
-        case UnknownFault() if status in _CLOSED_DOORS:
+            return RetryLater("message", MESSAGE_PAUSE, said, limit=_TRANSIENT_LIMIT)
+        case UnknownFault() if status in AUTH_STATUSES:
             return RetryLater("provider", MENDING, said, fault=True)
         case _:
             return Refused(said)
@@ -278,12 +278,12 @@ def _refusal_of(item: Mapping[str, object]) -> Refused | RetryLater | None:
     return refusal(_code({"code": item.get("error_code")})) if item.get("status") in _ENDED else None
 
 
-def _fate_of(item: Mapping[str, object]) -> Fate:
+def _fate_of(item: Mapping[str, object]) -> RecordedStatus:
     status = STATUSES.get(str(item.get("status")))
-    return Fate(status, _code({"code": item.get("error_code")}) if status == "failed" else None)
+    return RecordedStatus(status, _code({"code": item.get("error_code")}) if status == "failed" else None)
 
 
-def _is_over(sms: Listed, since: datetime) -> bool:
+def _is_too_old(sms: ListedSms, since: datetime) -> bool:
     return sms.created_at < since - _SKEW
 
 

@@ -593,7 +593,7 @@ create index resends_by_age on resends (provider, released_at);
 
 -- SMS that a provider accepted and whose end is unknown: callbacks get lost. A row that is due is asked after at the
 -- provider. It goes when its message has moved, at the latest when it is given up.
-create table unheard_sms (
+create table unconfirmed_sms (
     account     text        not null,                       -- the account sid, as in provider_ids
     provider_id text        not null,
     org_id      text        not null,
@@ -604,7 +604,7 @@ create table unheard_sms (
     due_at      timestamptz not null,
     primary key (account, provider_id)
 );
-create index unheard_sms_due_of_account on unheard_sms (account, due_at);
+create index unconfirmed_sms_due_of_account on unconfirmed_sms (account, due_at);
 
 -- When the message list of an SMS account could last not be read. What the list does not show proves nothing until it
 -- has been readable for a while: after an outage it may be late.

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from libs.common.sending.outcomes import MENDING, Absent, Accepted, Denied, Found, Refused, RetryLater, Unclear
 from libs.common.sending.pauses import Key
-from services.sms_bridge.evidence import SKEW, Lost, Silence, weigh
-from services.sms_bridge.providers import Listed
+from services.sms_bridge.evidence import SKEW, AbsenceRule, LostSend, resolve
+from services.sms_bridge.providers import ListedSms
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 GRACE, SETTLING = timedelta(minutes=15), timedelta(minutes=5)
@@ -22,9 +22,9 @@ SENDER, TO, ACCOUNT = "+447700900001", "+447700900999", "AC1"
 WORDS = "AcmeMotors: Update for you. Portal: tflow.link/"
 TEXT = WORDS + "abc12345"
 STOPPED = Refused("21610")
-OVER = Silence(NOW, GRACE)
+OVER = AbsenceRule(NOW, GRACE)
 
-Disguise = Callable[[Listed], Listed]
+Disguise = Callable[[ListedSms], ListedSms]
 DISGUISES: dict[str, Disguise] = {
     "as it is": lambda sms: sms,
     "body masked": lambda sms: replace(sms, text="[Redacted]"),
@@ -45,9 +45,9 @@ PROOF = {"as it is", "date unreadable", "provider's clock behind", "recipient mi
 """Under these the text is the very text, between the numbers that were asked for."""
 
 
-def lost(text: str = TEXT, *, n: int = 1, unique: bool = True, before: int = 0) -> Lost:
+def lost(text: str = TEXT, *, n: int = 1, unique: bool = True, before: int = 0) -> LostSend:
     key: Key = ("acme", UUID(int=n), 1)
-    return Lost(
+    return LostSend(
         key=key,
         sender=SENDER,
         to=TO,
@@ -60,16 +60,16 @@ def lost(text: str = TEXT, *, n: int = 1, unique: bool = True, before: int = 0) 
     )
 
 
-def listed(text: str | None = TEXT, sid: str | None = "SM1", **changes: Any) -> Listed:
-    sms = Listed(sid, text, CALLED, SENDER, TO)
+def listed(text: str | None = TEXT, sid: str | None = "SM1", **changes: Any) -> ListedSms:
+    sms = ListedSms(sid, text, CALLED, SENDER, TO)
     return replace(sms, **changes)
 
 
-def others(of: Lost) -> st.SearchStrategy[list[Listed]]:
+def others(of: LostSend) -> st.SearchStrategy[list[ListedSms]]:
     """Records of other senders' making, between any numbers, at any time."""
     return st.lists(
         st.builds(
-            Listed,
+            ListedSms,
             st.uuids().map(lambda one: f"SM{one.hex}"),
             st.sampled_from(["Your invoice", "", None, "OK", WORDS + "zzzzzzzz", TEXT + "!"]),
             st.sampled_from([CALLED - timedelta(hours=1), CALLED, NOW]),
@@ -91,7 +91,7 @@ def test_a_call_whose_record_is_there_in_whatever_form_is_never_absent(
     record = DISGUISES[disguise](listed())
     around = [one for one in data.draw(others(ours)) if unique or not ours.has_words(one.text or "")]
     at = data.draw(st.integers(0, len(around)))
-    seen = weigh([ours], [*around[:at], record, *around[at:]], set(), OVER, account=ACCOUNT)[ours.key]
+    seen = resolve([ours], [*around[:at], record, *around[at:]], set(), OVER, account=ACCOUNT)[ours.key]
     if disguise in PROOF:
         assert seen.evidence == Found((Accepted(ACCOUNT, "SM1"),))
         assert seen.record == record
@@ -102,7 +102,7 @@ def test_a_call_whose_record_is_there_in_whatever_form_is_never_absent(
 @given(data=st.data())
 def test_a_text_that_is_not_the_very_text_is_never_proof(data: st.DataObject) -> None:
     ours = lost("Your Golf is ready.", unique=False)
-    seen = weigh([ours], data.draw(others(ours)), set(), OVER, account=ACCOUNT)[ours.key]
+    seen = resolve([ours], data.draw(others(ours)), set(), OVER, account=ACCOUNT)[ours.key]
     assert isinstance(seen.evidence, Absent | Unclear)
 
 
@@ -118,7 +118,7 @@ def test_absent_is_what_nothing_speaks_against_and_no_less(data: st.DataObject) 
         or one.to == "+447700900555"
         for one in records
     )
-    seen = weigh([ours], records, taken, OVER, account=ACCOUNT)[ours.key]
+    seen = resolve([ours], records, taken, OVER, account=ACCOUNT)[ours.key]
     assert isinstance(seen.evidence, Absent) == clear
 
 
@@ -129,7 +129,7 @@ def test_a_record_is_the_evidence_of_one_send(kinds: list[str], sends: int) -> N
         listed(None if kind == "masked" else "OK", f"SM{n}", refusal=STOPPED if kind == "refused" else None)
         for n, kind in enumerate(kinds)
     ]
-    seen = weigh(same, records, set(), OVER, account=ACCOUNT)
+    seen = resolve(same, records, set(), OVER, account=ACCOUNT)
     assert set(seen) == {one.key for one in same}
     found = [one.record.provider_id for one in seen.values() if one.record is not None]
     assert len(found) == len(set(found))
@@ -154,42 +154,42 @@ def test_silence_counts_from_the_call_and_from_the_end_of_an_outage(
     since_call: timedelta, settled: timedelta | None, *, absent: bool
 ) -> None:
     ours = replace(lost(), called_at=NOW - since_call)
-    silence = Silence(NOW, GRACE, None if settled is None else NOW - settled)
-    seen = weigh([ours], [], set(), silence, account=ACCOUNT)[ours.key]
+    silence = AbsenceRule(NOW, GRACE, None if settled is None else NOW - settled)
+    seen = resolve([ours], [], set(), silence, account=ACCOUNT)[ours.key]
     assert isinstance(seen.evidence, Absent if absent else Unclear)
 
 
 def test_a_refused_creation_with_the_very_text_is_the_answer_that_got_lost() -> None:
     for ours in (lost(), lost(unique=False)):
-        seen = weigh([ours], [listed(refusal=STOPPED)], set(), OVER, account=ACCOUNT)[ours.key]
+        seen = resolve([ours], [listed(refusal=STOPPED)], set(), OVER, account=ACCOUNT)[ours.key]
         assert seen.evidence == Denied(STOPPED)
 
 
 def test_a_refused_creation_with_another_text_says_nothing() -> None:
-    seen = weigh([lost()], [listed("[Redacted]", refusal=STOPPED)], set(), OVER, account=ACCOUNT)
+    seen = resolve([lost()], [listed("[Redacted]", refusal=STOPPED)], set(), OVER, account=ACCOUNT)
     assert [one.evidence for one in seen.values()] == [Unclear()]
 
 
 def test_an_earlier_calls_refusal_is_not_the_last_calls() -> None:
     earlier, last = listed(refusal=STOPPED), listed(sid="SM2", refusal=STOPPED)
     plain = lost(unique=False, before=1)
-    assert weigh([plain], [earlier], set(), OVER, account=ACCOUNT)[plain.key].evidence == Unclear()
-    assert weigh([plain], [last, earlier], set(), OVER, account=ACCOUNT)[plain.key].record == last
+    assert resolve([plain], [earlier], set(), OVER, account=ACCOUNT)[plain.key].evidence == Unclear()
+    assert resolve([plain], [last, earlier], set(), OVER, account=ACCOUNT)[plain.key].record == last
     bridge = lost(before=1)  # its calls differ by the codes of their links
     other = replace(earlier, text=WORDS + "zzzzzzzz")
-    assert weigh([bridge], [other], set(), OVER, account=ACCOUNT)[bridge.key].evidence == Unclear()
-    assert weigh([bridge], [last, other], set(), OVER, account=ACCOUNT)[bridge.key].record == last
+    assert resolve([bridge], [other], set(), OVER, account=ACCOUNT)[bridge.key].evidence == Unclear()
+    assert resolve([bridge], [last, other], set(), OVER, account=ACCOUNT)[bridge.key].record == last
 
 
 def test_a_key_that_was_taken_away_takes_no_evidence_along() -> None:
     ours = replace(lost(), is_text=lambda _text: False)
-    seen = weigh([ours], [listed()], set(), OVER, account=ACCOUNT)[ours.key]
+    seen = resolve([ours], [listed()], set(), OVER, account=ACCOUNT)[ours.key]
     assert seen.evidence == Found((Accepted(ACCOUNT, "SM1"),))
 
 
 def test_the_very_text_goes_to_the_call_that_it_is_of() -> None:
     older, newer = lost(WORDS + "zzzzzzzz", n=1), lost(TEXT, n=2)
-    seen = weigh([older, newer], [listed()], set(), OVER, account=ACCOUNT)
+    seen = resolve([older, newer], [listed()], set(), OVER, account=ACCOUNT)
     assert seen[newer.key].record == listed()
     assert isinstance(seen[older.key].evidence, Absent)
 
@@ -197,10 +197,10 @@ def test_the_very_text_goes_to_the_call_that_it_is_of() -> None:
 def test_a_bridge_is_known_by_its_code_where_its_number_is_masked_and_plain_text_is_not() -> None:
     masked = listed(to="+44770090XXXX")
     for ours, proof in ((lost(), Found((Accepted(ACCOUNT, "SM1"),))), (lost(unique=False), Unclear())):
-        assert weigh([ours], [masked], set(), OVER, account=ACCOUNT)[ours.key].evidence == proof
+        assert resolve([ours], [masked], set(), OVER, account=ACCOUNT)[ours.key].evidence == proof
 
 
 def test_while_another_call_is_under_way_only_a_text_of_one_call_is_proof() -> None:
     for ours, proof in ((lost(), Found((Accepted(ACCOUNT, "SM1"),))), (lost(unique=False), Unclear())):
-        assert weigh([ours], [listed()], set(), OVER, account=ACCOUNT, busy=True)[ours.key].evidence == proof
-        assert weigh([ours], [], set(), OVER, account=ACCOUNT, busy=True)[ours.key].evidence == Unclear()
+        assert resolve([ours], [listed()], set(), OVER, account=ACCOUNT, in_flight=True)[ours.key].evidence == proof
+        assert resolve([ours], [], set(), OVER, account=ACCOUNT, in_flight=True)[ours.key].evidence == Unclear()

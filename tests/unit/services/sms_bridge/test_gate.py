@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from libs.common.sending.outcomes import Refused, Returned
 from libs.common.sms_reach import SmsReach
 from libs.common.window import Window
-from services.sms_bridge.gate import Facts, objection
+from services.sms_bridge.gate import GateFacts, refusal_reason
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
 SENDER, TO = "+447700900001", "+447700900999"
 
 
-def facts(*, last: timedelta | None = timedelta(hours=25), refused: timedelta | None = None) -> Facts:
-    return Facts(
+def facts(*, last: timedelta | None = timedelta(hours=25), refused: timedelta | None = None) -> GateFacts:
+    return GateFacts(
         window=Window(
             None if last is None else NOW - last,
             DAY,
@@ -41,18 +41,18 @@ def facts(*, last: timedelta | None = timedelta(hours=25), refused: timedelta | 
     )
 
 
-def but(**changes: Any) -> Facts:
+def but(**changes: Any) -> GateFacts:
     """The same customer, with other facts about their phone."""
     known = facts()
     return replace(known, reach=replace(known.reach, **changes))
 
 
-def bridge(known: Facts | None) -> Returned | Refused | None:
-    return objection(bridge=True, sender=SENDER, to=TO, facts=known, now=NOW)
+def bridge(known: GateFacts | None) -> Returned | Refused | None:
+    return refusal_reason(bridge=True, sender=SENDER, to=TO, facts=known, now=NOW)
 
 
-def plain(known: Facts | None) -> Returned | Refused | None:
-    return objection(bridge=False, sender=SENDER, to=TO, facts=known, now=NOW)
+def plain(known: GateFacts | None) -> Returned | Refused | None:
+    return refusal_reason(bridge=False, sender=SENDER, to=TO, facts=known, now=NOW)
 
 
 def test_nothing_stands_against_a_bridge_whose_window_is_closed() -> None:
@@ -91,7 +91,7 @@ def test_an_open_window_is_no_way_for_a_customer_without_whatsapp() -> None:
         (None, "sms_unavailable"),
     ],
 )
-def test_what_was_withdrawn_stands_against_every_sms(known: Facts | None, reason: str) -> None:
+def test_what_was_withdrawn_stands_against_every_sms(known: GateFacts | None, reason: str) -> None:
     assert bridge(known) == plain(known) == Refused(None, f"window_expired_{reason}")
 
 
@@ -107,14 +107,16 @@ def test_a_mark_that_is_over_stands_against_nothing() -> None:
 
 def test_another_spelling_of_the_number_is_the_same_line() -> None:
     known = but(phone="+5511987654321")
-    assert objection(bridge=False, sender=SENDER, to="+551187654321", facts=known, now=NOW) is None
+    assert refusal_reason(bridge=False, sender=SENDER, to="+551187654321", facts=known, now=NOW) is None
 
 
 def test_a_number_that_moved_while_the_sms_waited_goes_back_to_the_router() -> None:
     for known in (but(phone="+447700900555"), but(phone="+447700900555", no_phone_until=NOW + DAY)):
         assert plain(known) == bridge(known) == Returned("address_changed")
     gone = but(phone=None)
-    assert objection(bridge=False, sender=SENDER, to=TO, facts=gone, now=NOW, named=True) == Returned("address_changed")
+    assert refusal_reason(bridge=False, sender=SENDER, to=TO, facts=gone, now=NOW, named=True) == Returned(
+        "address_changed"
+    )
 
 
 def test_plain_text_asks_neither_window_nor_whatsapp() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from libs.common.faults import RecipientFault
 from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, RetryLater, SendOutcome, Unknown
-from services.sms_bridge.providers import ListAway
+from services.sms_bridge.providers import ListUnavailable
 from services.sms_bridge.providers.twilio import classify, read_list, refusal
 from tests.support.recordings import recording, recordings
 
@@ -18,12 +18,12 @@ ACCOUNT = "AC" + "0" * 32
 SID = "SM5f0c1a2b3c4d5e6f708192a3b4c5d6e7"
 
 Meaning = str
-"""In one word: ``sent``; ``busy`` (the sender rests shortly); ``sender`` and ``account`` (people must mend it); ``on the way`` (a proxy said it, and this
+"""In one word: ``sent``; ``in_flight`` (the sender rests shortly); ``sender`` and ``account`` (people must mend it); ``on the way`` (a proxy said it, and this
 message waits); ``refused``; ``unknown``."""
 
 
 WAITS = {
-    ("account", False): "busy",
+    ("account", False): "in_flight",
     ("account", True): "sender",
     ("provider", True): "account",
     ("message", False): "on the way",
@@ -50,7 +50,7 @@ RECORDED: dict[str, Meaning] = {
     "a_text_of_two_segments_is_counted": "sent",
     "one_emoji_makes_a_text_unicode": "sent",
     "a_messaging_service_chooses_the_sender_later": "sent",
-    "the_account_sends_too_fast": "busy",
+    "the_account_sends_too_fast": "in_flight",
     "the_body_is_missing": "refused",
     "the_body_is_too_long": "refused",
     "the_callback_is_not_a_public_address": "account",
@@ -98,7 +98,7 @@ def test_a_refusal_that_lies_with_the_recipient_is_known_by_its_code(code: int) 
         (21705, "sender"),
         *[(code, "sender") for code in (21659, 21660, 21661, 21702, 21264, 63007)],
         *[(code, "account") for code in (30002, 10001, 20006, 70051)],
-        (21611, "busy"),
+        (21611, "in_flight"),
     ],
 )
 def test_other_refusals_are_the_texts_or_the_senders(code: int, meaning: Meaning) -> None:
@@ -123,7 +123,7 @@ def test_what_twilio_had_no_room_for_is_tried_again_a_few_times() -> None:
     [
         *[(status, "on the way") for status in (302, 400, 401, 403, 404, 407, 418)],
         (408, "unknown"),
-        (429, "busy"),
+        (429, "in_flight"),
         (200, "unknown"),
         (201, "unknown"),
         (500, "unknown"),
@@ -205,7 +205,7 @@ def test_a_date_without_a_zone_is_utc() -> None:
 def test_a_page_that_cannot_be_read_to_its_end_is_no_list_and_a_foreign_address_is_not_followed(
     body: dict[str, Any],
 ) -> None:
-    with pytest.raises(ListAway):
+    with pytest.raises(ListUnavailable):
         read_list(body)
 
 

@@ -37,12 +37,12 @@ from libs.common.thread.message_status import PROVIDER_REFUSED, UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
 from libs.common.thread.statuses import ProviderId
 from services.sms_bridge import queries
-from services.sms_bridge.command import bridge_text, command_of, is_bridge, told_message
+from services.sms_bridge.command import bridge_text, command_of, is_bridge, status_message_id
 from services.sms_bridge.compose import Composed
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class BridgeConfig:
     """What the settings say: how long a slot is held, how long a link lives, where portals of organisations without one of their own are."""
 
     window_length: timedelta
@@ -53,51 +53,51 @@ class Terms:
 
 
 @dataclass(slots=True)
-class SlotsAfter:
+class SlotOutcomes:
     """Bridge slots once these sends have ended: ``kept`` hold from now on, ``back`` are free, ``retry`` among them after a failure."""
 
-    kept: list[Slot] = field(default_factory=list)
-    back: list[Slot] = field(default_factory=list)
-    retry: list[Slot] = field(default_factory=list)
+    held: list[Slot] = field(default_factory=list)
+    released: list[Slot] = field(default_factory=list)
+    retried: list[Slot] = field(default_factory=list)
 
 
-def slots_after(settled: Sequence[Settled]) -> SlotsAfter:
+def slot_outcomes(settled: Sequence[Settled]) -> SlotOutcomes:
     """What becomes of the slots of these sends."""
-    after = SlotsAfter()
+    outcomes = SlotOutcomes()
     for one in settled:
         if not is_bridge(one.row):
             continue
         slot = Slot(one.row.org_id, one.row.conversation_id, one.row.message_id)
         match one.final:
             case Returned():
-                after.back.append(slot)
+                outcomes.released.append(slot)
             case Refused(_, reason) if reason != UNKNOWN_OUTCOME:
-                after.back.append(slot)
-                after.retry.append(slot)
+                outcomes.released.append(slot)
+                outcomes.retried.append(slot)
             case _:
-                after.kept.append(slot)
-    return after
+                outcomes.held.append(slot)
+    return outcomes
 
 
-async def settle(db: Connection, settled: Sequence[Settled], now: datetime, terms: Terms) -> dict[Key, News]:
+async def settle(db: Connection, settled: Sequence[Settled], now: datetime, config: BridgeConfig) -> dict[Key, News]:
     """Record what follows, in the transaction that ends the sends; returns what is to be told of each."""
     settled = await _where_they_are(db, settled)
     news = {one.row.key: News() for one in settled}
     teller = {(one.row.org_id, told): news[one.row.key] for one in settled for told in _messages_of(one.row)}
     accepted = [(one.row, one.final) for one in settled if isinstance(one.final, tuple)]
 
-    await queries.write_bridges(db, [b for row, _ in accepted if (b := _bridge_message(row, terms)) is not None], now)
+    await queries.write_bridges(db, [b for row, _ in accepted if (b := _bridge_message(row, config)) is not None], now)
     taken = [i for row, ids in accepted for i in provider_ids(row, ids)]
     effects = await store_provider_ids(db, taken, now)
-    await queries.keep_unheard(db, taken, now)
+    await queries.add_unconfirmed(db, taken, now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
     unreached = [u for one in settled if (u := _unreached(one, now)) is not None]
     await stay(db, {(one.org_id, one.conversation_id) for one in unreached})
 
-    after = slots_after(settled)
-    await slot_queries.accept(db, [(slot, now) for slot in after.kept], terms.hold)
-    released = await slot_queries.release(db, after.back)
-    freed = [slot for slot in released if slot in set(after.retry)]
+    outcomes = slot_outcomes(settled)
+    await slot_queries.accept(db, [(slot, now) for slot in outcomes.held], config.hold)
+    released = await slot_queries.release(db, outcomes.released)
+    freed = [slot for slot in released if slot in set(outcomes.retried)]
     silenced = await slot_queries.newest_silenced(db, freed)
     await record_unreached(db, unreached)
     await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
@@ -125,7 +125,7 @@ def provider_ids(row: SendRow, ids: Sequence[Accepted]) -> list[ProviderId]:
             account=got.account,
             provider_id=got.provider_id,
             org_id=row.org_id,
-            message_id=told_message(row),
+            message_id=status_message_id(row),
             send_id=row.message_id,
             attempt=row.attempt,
         )
@@ -145,14 +145,14 @@ async def _where_they_are(db: Connection, settled: Sequence[Settled]) -> list[Se
 
 
 def _messages_of(row: SendRow) -> set[UUID]:
-    return {row.message_id, told_message(row)}
+    return {row.message_id, status_message_id(row)}
 
 
-def _bridge_message(row: SendRow, terms: Terms) -> queries.BridgeMessage | None:
+def _bridge_message(row: SendRow, config: BridgeConfig) -> queries.BridgeMessage | None:
     command = command_of(row)
     if command is None or command.route != "bridge":
         return None
-    text = bridge_text(command, terms.portal_host, MASKED_CODE)
+    text = bridge_text(command, config.portal_host, MASKED_CODE)
     return queries.BridgeMessage(
         org_id=row.org_id,
         message_id=bridge_message_id(row.message_id),
@@ -199,7 +199,7 @@ def _charge(row: SendRow, ids: Sequence[Accepted]) -> queries.Charge:
     parts = 1 if is_bridge(row) else segments(economical(str(row.command.get("text") or "")))
     return queries.Charge(
         org_id=row.org_id,
-        message_id=told_message(row),
+        message_id=status_message_id(row),
         attempt=row.attempt,
         conversation_id=row.conversation_id,
         segments=parts * max(1, len(ids)),

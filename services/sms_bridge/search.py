@@ -26,8 +26,8 @@ from libs.common.thread.statuses import ProviderStatus
 from services.sms_bridge import queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge
 from services.sms_bridge.compose import Composed
-from services.sms_bridge.evidence import Lost, Seen, Silence, weigh
-from services.sms_bridge.providers import ListAway, Listed, SmsProvider
+from services.sms_bridge.evidence import AbsenceRule, LostSend, Resolution, resolve
+from services.sms_bridge.providers import ListedSms, ListUnavailable, SmsProvider
 
 log = get_logger()
 
@@ -41,7 +41,7 @@ AskedT = TypeVar("AskedT", str, Pair)
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is needed to find our texts again, and when a list's silence proves something: see ``evidence.Silence``."""
+    """What is needed to find our texts again, and when a list's silence proves something: see ``evidence.AbsenceRule``."""
 
     link_codes: LinkCodes
     portal_host: str | None
@@ -54,9 +54,9 @@ async def seek(
 ) -> dict[Key, Evidence]:
     """What is known of each send; a row that is missing is as unclear as before."""
     async with pool.acquire() as db:
-        late = await queries.heard_of(db, provider.account, rows)
-    evidence: dict[Key, Evidence] = {key: heard(ids, provider) for key, ids in late.items()}
-    sought = {row.key: (row, lost_of(row, search)) for row in rows if row.key not in evidence}
+        late = await queries.ids_of_sends(db, provider.account, rows)
+    evidence: dict[Key, Evidence] = {key: known_evidence(ids, provider) for key, ids in late.items()}
+    sought = {row.key: (row, lost_send(row, search)) for row in rows if row.key not in evidence}
     theirs = {one.provider_id for found in late.values() for one in found}
     seen = await _look(pool, provider, [lost for _row, lost in sought.values()], theirs=theirs, now=now, search=search)
     fates = [told for key, one in seen.items() for told in _told_by(one, sought[key][0], provider, now)]
@@ -66,11 +66,11 @@ async def seek(
     return evidence | {key: one.evidence for key, one in seen.items()}
 
 
-def lost_of(row: SendRow, search: Search) -> Lost:
+def lost_send(row: SendRow, search: Search) -> LostSend:
     """What is looked for in the list. The words of a text are written anew from its command, and may differ by now: then its digest tells."""
     called_at = row.claimed_at or row.created_at
     before = row.resends + int((row.outcome or {}).get("refusals", 0))
-    return Lost(
+    return LostSend(
         key=row.key,
         sender=row.account,
         to=str(row.command.get("to") or ""),
@@ -83,7 +83,7 @@ def lost_of(row: SendRow, search: Search) -> Lost:
     )
 
 
-def heard(ids: Sequence[queries.Heard], provider: SmsProvider) -> Found | Denied:
+def known_evidence(ids: Sequence[queries.KnownId], provider: SmsProvider) -> Found | Denied:
     """What the ids come to that a send is known to have got: accepted, unless all that is known of them is that creation was refused."""
     taken = {(one.account, one.provider_id) for one in ids if one.status != "failed"}
     refused = [no for one in ids if one.status == "failed" and (no := provider.refusal(one.code)) is not None]
@@ -98,33 +98,33 @@ def heard(ids: Sequence[queries.Heard], provider: SmsProvider) -> Found | Denied
 async def _look(
     pool: Pool,
     provider: SmsProvider,
-    sends: Sequence[Lost],
+    sends: Sequence[LostSend],
     *,
     theirs: Collection[str],
     now: datetime,
     search: Search,
-) -> dict[Key, Seen]:
+) -> dict[Key, Resolution]:
     """What the list says of these sends; those whose list cannot be read are left out. ``theirs`` are ids of other sends."""
-    pairs: dict[Pair, list[Lost]] = {}
+    pairs: dict[Pair, list[LostSend]] = {}
     for lost in sends:
         pairs.setdefault((lost.sender, lost.to), []).append(lost)
     if not pairs:
         return {}
     since = {pair: min(lost.since for lost in asked) for pair, asked in pairs.items()}
-    lists, away = await _read(since, lambda pair, at: provider.listed(sender=pair[0], to=pair[1], since=at))
+    lists, away = await _read(since, lambda pair, at: provider.list_sent(sender=pair[0], to=pair[1], since=at))
     async with pool.acquire() as db:
         if away:
-            await queries.list_was_away(db, provider.account, now)
-        outage = await queries.list_outage(db, provider.account)
+            await queries.record_list_outage(db, provider.account, now)
+        outage = await queries.latest_list_outage(db, provider.account)
         # asked before the ids: a call that ends in between is known by its id
-        busy = await queries.under_way(db, {sender for sender, _to in pairs})
+        in_flight = await queries.calls_in_flight(db, {sender for sender, _to in pairs})
         ids = {record.provider_id for listed in lists.values() for record in listed if record.provider_id}
         taken = await queries.known_ids(db, provider.account, ids) if ids else set()
     taken.update(theirs)
-    silence = Silence(now, search.grace, None if outage is None else outage + search.settling)
+    silence = AbsenceRule(now, search.grace, None if outage is None else outage + search.settling)
 
-    def weighed(pair: Pair, listed: Sequence[Listed]) -> dict[Key, Seen]:
-        return weigh(pairs[pair], listed, taken, silence, account=provider.account, busy=pair in busy)
+    def weighed(pair: Pair, listed: Sequence[ListedSms]) -> dict[Key, Resolution]:
+        return resolve(pairs[pair], listed, taken, silence, account=provider.account, in_flight=pair in in_flight)
 
     seen = {key: one for pair, listed in lists.items() for key, one in weighed(pair, listed).items()}
     silent = [pair for pair in lists if any(isinstance(seen[lost.key].evidence, Absent) for lost in pairs[pair])]
@@ -134,36 +134,38 @@ async def _look(
         oldest[sender] = min(since[sender, to], oldest.get(sender, now))
         asked.setdefault(sender, set()).add(to)
     others, away = await _read(
-        oldest, lambda sender, at: provider.listed_otherwise(sender=sender, to=asked[sender], since=at)
+        oldest, lambda sender, at: provider.list_obscured(sender=sender, to=asked[sender], since=at)
     )
     ids = {record.provider_id for listed in others.values() for record in listed if record.provider_id}
     if away or ids:
         async with pool.acquire() as db:
             if away:
-                await queries.list_was_away(db, provider.account, now)
+                await queries.record_list_outage(db, provider.account, now)
             taken |= await queries.known_ids(db, provider.account, ids)
     for pair in silent:
         if pair[0] in others:
             seen |= weighed(pair, _merged(lists[pair], others[pair[0]]))
         else:
-            seen |= {lost.key: Seen(Unclear()) for lost in pairs[pair] if isinstance(seen[lost.key].evidence, Absent)}
+            seen |= {
+                lost.key: Resolution(Unclear()) for lost in pairs[pair] if isinstance(seen[lost.key].evidence, Absent)
+            }
     return seen
 
 
 async def _read(
-    since: Mapping[AskedT, datetime], ask: Callable[[AskedT, datetime], Awaitable[Sequence[Listed]]]
-) -> tuple[dict[AskedT, Sequence[Listed]], bool]:
+    since: Mapping[AskedT, datetime], ask: Callable[[AskedT, datetime], Awaitable[Sequence[ListedSms]]]
+) -> tuple[dict[AskedT, Sequence[ListedSms]], bool]:
     """The lists that could be read, and whether the list is away: more could not be read than could. A single failure speaks of itself alone."""
     few = asyncio.Semaphore(_LISTS_AT_ONCE)
     failures = 0
 
-    async def read(of: AskedT) -> Sequence[Listed] | None:
+    async def read(of: AskedT) -> Sequence[ListedSms] | None:
         nonlocal failures
         async with few:
             try:
                 return await ask(of, since[of])
             except Transient as error:
-                failures += isinstance(error, ListAway)
+                failures += isinstance(error, ListUnavailable)
                 log.warning("task.retried", task="sms_evidence", exc_info=error)
                 return None
 
@@ -172,21 +174,28 @@ async def _read(
     return found, failures > len(found)
 
 
-def _merged(listed: Sequence[Listed], others: Sequence[Listed]) -> list[Listed]:
+def _merged(listed: Sequence[ListedSms], others: Sequence[ListedSms]) -> list[ListedSms]:
     """Both, newest first, each record once; one without an id is kept, whatever else is there."""
     known = {record.provider_id for record in listed if record.provider_id is not None}
     more = [record for record in others if record.provider_id is None or record.provider_id not in known]
     return sorted([*listed, *more], key=lambda record: record.created_at, reverse=True)
 
 
-def _told_by(seen: Seen, row: SendRow, provider: SmsProvider, now: datetime) -> list[ProviderStatus]:
+def _told_by(seen: Resolution, row: SendRow, provider: SmsProvider, now: datetime) -> list[ProviderStatus]:
     """What a record says of an SMS that was taken, as a callback of that send would."""
     sms = seen.record
-    if sms is None or sms.provider_id is None or sms.refusal is not None or sms.fate.status is None:
+    if sms is None or sms.provider_id is None or sms.refusal is not None or sms.status.status is None:
         return []
     parties = {"From": row.account, "To": row.command.get("to")}
     told = ProviderStatus(
-        "sms", provider.account, sms.provider_id, sms.fate.status, now, sms.fate.code, callback_data(*row.key), parties
+        "sms",
+        provider.account,
+        sms.provider_id,
+        sms.status.status,
+        now,
+        sms.status.code,
+        callback_data(*row.key),
+        parties,
     )
     return [told]
 

@@ -10,7 +10,7 @@ from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.statuses import ProviderStatus
-from services.sms_bridge.unheard import follow
+from services.sms_bridge.unconfirmed import follow
 from tests.support.bridging import ORG, Bridging
 from tests.support.sandbox import TWILIO_SID
 
@@ -55,7 +55,7 @@ async def test_what_became_of_an_sms_is_asked_when_nobody_tells(
     assert (bridge_message_id(command.message_id), *told) in ends(updates)
     assert (command.message_id, "failed", "window_expired_bridge_sent", None) in ends(updates)
     assert (await world.slot())[0] is not None
-    assert await world.value("select count(*) from unheard_sms") == 0
+    assert await world.value("select count(*) from unconfirmed_sms") == 0
 
 
 async def test_an_sms_of_which_was_heard_is_not_asked_after(world: Bridging, sandbox: SandboxClient) -> None:
@@ -67,7 +67,7 @@ async def test_an_sms_of_which_was_heard_is_not_asked_after(world: Bridging, san
         )
     await ask(world, QUARTER)
     assert await looks(sandbox) == 0
-    assert await world.value("select count(*) from unheard_sms") == 0
+    assert await world.value("select count(*) from unconfirmed_sms") == 0
 
 
 async def test_what_nobody_knows_a_day_later_ends_so_and_is_asked_ever_more_rarely(
@@ -84,7 +84,7 @@ async def test_what_nobody_knows_a_day_later_ends_so_and_is_asked_ever_more_rare
     await ask(world)
     updates, _ = await world.told()
     assert (bridge_message_id(command.message_id), "failed", "unknown_outcome", None) in ends(updates)
-    assert (await looks(sandbox), await world.value("select count(*) from unheard_sms")) == (4, 0)
+    assert (await looks(sandbox), await world.value("select count(*) from unconfirmed_sms")) == (4, 0)
 
 
 async def test_a_provider_that_cannot_be_asked_is_asked_again(world: Bridging, sandbox: SandboxClient) -> None:

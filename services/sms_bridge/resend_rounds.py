@@ -18,7 +18,7 @@ from libs.common.sending.rows import SendRow
 log = get_logger()
 
 
-class Releases:
+class ResendRounds:
     """The rounds of SMS, and which sends silence has given up; both stand in the database, so any replica finds out that one was late."""
 
     def __init__(self, pool: Pool, *, grace: timedelta, settling: timedelta) -> None:

@@ -22,7 +22,7 @@ from libs.common.thread.message_status import UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
 from libs.common.thread.statuses import ProviderStatus
 from services.sms_bridge import queries
-from services.sms_bridge.providers import Fate, SmsProvider
+from services.sms_bridge.providers import RecordedStatus, SmsProvider
 
 log = get_logger()
 
@@ -31,7 +31,7 @@ GIVEN_UP_AFTER = timedelta(hours=24)
 _AT_ONCE = 100
 _LOOKS_AT_ONCE = 8
 
-_Heard = tuple[queries.Unheard, Fate | None]
+_Heard = tuple[queries.Unconfirmed, RecordedStatus | None]
 """What the provider says of it; None: it is pending no more, and nobody needs to ask."""
 
 
@@ -44,7 +44,7 @@ async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
     """Ask after every SMS that is due to be asked after."""
     while True:
         async with pool.acquire() as db:
-            due = await queries.take_unheard(db, provider.account, now(), _AT_ONCE)
+            due = await queries.take_unconfirmed(db, provider.account, now(), _AT_ONCE)
         moved = [one for one in due if not one.pending]
         pending = [one for one in due if one.pending]
         fates = await _fates(provider, pending)
@@ -56,16 +56,16 @@ async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
             return
 
 
-async def _fates(provider: SmsProvider, pending: Sequence[queries.Unheard]) -> list[Fate | None]:
+async def _fates(provider: SmsProvider, pending: Sequence[queries.Unconfirmed]) -> list[RecordedStatus | None]:
     """What the provider says of each; None where it cannot be asked now."""
     few = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
-    async def look(one: queries.Unheard) -> Fate | None:
+    async def look(one: queries.Unconfirmed) -> RecordedStatus | None:
         async with few:
             try:
-                return await provider.fate(one.provider_id)
+                return await provider.recorded_status(one.provider_id)
             except Transient as error:
-                log.warning("task.retried", task="sms_unheard", exc_info=error)
+                log.warning("task.retried", task="sms_unconfirmed", exc_info=error)
                 return None
 
     return await asyncio.gather(*map(look, pending))
@@ -75,7 +75,7 @@ def _set_aside(heard: _Heard, error: Exception) -> None:
     one, _fate = heard
     log.error(
         "row.set_aside",
-        task="sms_unheard",
+        task="sms_unconfirmed",
         org_id=one.org_id,
         message_id=str(one.message_id),
         attempt=one.attempt,
@@ -107,4 +107,4 @@ async def _apply(pool: Pool, heard: Sequence[_Heard], now: datetime) -> None:
             if (asked_of := told.get(key)) is not None:
                 news = {"refusals": [refusal.model_dump(mode="json")], "rungs": [str(asked_of.message_id)]}
                 await keep_news(db, [(key, news)])
-        await queries.forget_unheard(db, [(one.account, one.provider_id) for one in over])
+        await queries.remove_unconfirmed(db, [(one.account, one.provider_id) for one in over])
