@@ -17,7 +17,7 @@ from libs.common.sending.outcomes import Denied, Evidence, Found, Go, NotYet, Re
 from libs.common.sending.pauses import Key, ProviderName
 from libs.common.sending.rows import Claim, News, SendRow, Settled
 from libs.common.thread.statuses import keep_provider_ids
-from services.sms_bridge import queries, search
+from services.sms_bridge import evidence_queries, queries, search
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, named_line, status_message_id
 from services.sms_bridge.compose import Unwritable
 from services.sms_bridge.effects import BridgeConfig, provider_ids, settle, slot_outcomes
@@ -58,7 +58,7 @@ class SmsCarrier:
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
         """Ask the gate again on fresh facts; what may pass gets its text and, for a bridge, a fresh link."""
-        came_late = await queries.ids_of_sends(db, self._sms.account, [row for row in rows if row.resends])
+        came_late = await evidence_queries.ids_of_sends(db, self._sms.account, [row for row in rows if row.resends])
         asked = [(row.org_id, row.conversation_id, row.message_id, named_line(row)) for row in rows]
         facts = await queries.facts_of(db, asked, (self._config.window_length, self._config.window_doubt), now)
         verdicts: dict[Key, Verdict[OutgoingSms]] = {}

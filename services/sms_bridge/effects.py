@@ -36,7 +36,7 @@ from libs.common.thread.conversations import stay
 from libs.common.thread.message_status import PROVIDER_REFUSED, UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
 from libs.common.thread.statuses import ProviderId
-from services.sms_bridge import queries
+from services.sms_bridge import evidence_queries, queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, status_message_id
 from services.sms_bridge.compose import Composed
 
@@ -89,7 +89,7 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, conf
     await queries.write_bridges(db, [b for row, _ in accepted if (b := _bridge_message(row, config)) is not None], now)
     taken = [i for row, ids in accepted for i in provider_ids(row, ids)]
     effects = await store_provider_ids(db, taken, now)
-    await queries.add_unconfirmed(db, taken, now)
+    await evidence_queries.add_unconfirmed(db, taken, now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
     unreached = [u for one in settled if (u := _unreached(one, now)) is not None]
     await stay(db, {(one.org_id, one.conversation_id) for one in unreached})

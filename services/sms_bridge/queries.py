@@ -1,27 +1,25 @@
-"""The statements of the SMS bridge. All of them work on many rows of many tenants at once, and each names the tenant of every row."""
+"""The SQL of the gate and of the effects of an SMS. Every statement takes a whole batch and names the tenant of each row."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import SMS_MARKS
-from libs.common.ids import callback_data, callback_without_org
 from libs.common.sanitize import sanitize
-from libs.common.sending.pauses import Key
-from libs.common.sending.rows import SendRow
 from libs.common.sms_reach import SmsReach, is_allowed
-from libs.common.thread.statuses import ProviderId
 from libs.common.window import Window
 from services.sms_bridge.gate import GateFacts
 
-# A conversation that was merged into another one is asked for under its old id.
+# A conversation that was merged into another one may be named by its old id.
 _FACTS = f"""
-select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at, t.phone, o.sms_active, o.sms_number, m.no_phone_until,
+select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at, t.phone, o.sms_active,
+       o.sms_number, m.no_phone_until,
        case when p.consented_at >= m.stopped_at then null else m.stopped_until end as stopped_until,
-       p.allowed as sms_allowed, p.address as sms_stopped, p.consented_at is not null as sms_explicit, w.contacted is true as contacted,
+       p.allowed as sms_allowed, p.address as sms_stopped, p.consented_at is not null as sms_explicit,
+       w.contacted is true as contacted,
        coalesce((select n.allowed from consents n
                   where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'whatsapp'), true) as whatsapp_allowed,
        exists (select from bridge_slots b
@@ -79,7 +77,7 @@ select u.org_id, u.message_id, u.conversation_id, 'out', 'sms', u.account, 'text
 on conflict (org_id, message_id) do nothing
 """
 
-# A country's own price wins over the price for anywhere; of several dates the newest that has come; the same currency every time.
+# A country's own price wins over the price for any country. Of several dates the newest that is not in the future counts.
 _CHARGE = """
 insert into charges (org_id, message_id, attempt, conversation_id, channel, category, segments, currency, price, at)
 select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', 'sms', u.segments, r.currency, r.price * u.segments, $8
@@ -99,52 +97,10 @@ select a.org_id, a.alias, a.conversation_id
   join conversation_aliases a on a.org_id = u.org_id and a.alias = u.alias
 """
 
-# An id is known from an answer that came late, or from a status that echoes the send's reference and went between the same numbers, as far as
-# they are shown: an account may have customers' numbers masked. (The reference of the release before names no organisation.) "offset 0": each send is
-# looked up by its keys, whatever the planner believes of tables that grow.
-_IDS_OF_SENDS = """
-select u.org_id, u.send_id, u.attempt, p.account, p.provider_id, null as status, null as code
-  from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
- cross join lateral (
-       select p.account, p.provider_id from provider_ids p
-        where p.org_id = u.org_id and p.send_id = u.send_id and p.attempt = u.attempt and p.provider = 'sms' offset 0) p
-union
-select u.org_id, u.send_id, u.attempt, e.account, e.provider_id, e.status, e.code
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[])
-    as u (org_id, send_id, attempt, callback, without_org, sender, recipient)
- cross join lateral (
-       select e.* from early_statuses e where e.callback in (u.callback, u.without_org) offset 0) e
- where e.provider = 'sms' and e.account = $8
-   and coalesce(e.item ->> 'From', u.sender) = u.sender
-   and (coalesce(e.item ->> 'To', u.recipient) = u.recipient or (e.callback = u.callback and e.item ->> 'To' !~ '^[+]?[0-9]+$'))
- order by provider_id
-"""
-
-# Asked of the provider's whole account: a message id is looked up to see whether it is anybody's, its owner is not told.
-_KNOWN_IDS = """
-select provider_id from provider_ids where provider = 'sms' and account = $1 and provider_id = any($2::text[])
-"""
-
-
-_CALLS_IN_FLIGHT = """
-select distinct s.account, s.command ->> 'to'
-  from sends s
- where s.provider = 'sms' and s.state = 'claimed' and s.account = any($1::text[])
-"""
-
-_RECORD_LATEST_LIST_OUTAGE = """
-insert into sms_list_outages as o (account, last_at) values ($1, $2)
-on conflict (account) do update set last_at = excluded.last_at where o.last_at < excluded.last_at
-"""
-
-_LATEST_LIST_OUTAGE = """
-select greatest((select last_at from sms_list_outages where account = $1), (select late_at from resend_rounds where provider = 'sms'))
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class PortalLink:
-    """A magic link as it is stored: the keyed hash of its code, and where it leads."""
+    """A magic link as it is stored: the keyed hash of its code, and the message that it leads to."""
 
     code_hash: bytes
     org_id: str
@@ -154,7 +110,7 @@ class PortalLink:
 
 @dataclass(frozen=True, slots=True)
 class BridgeMessage:
-    """The bridge SMS as a message of its own; ``masked`` is its text without the code, ``account`` the org's own number."""
+    """The bridge SMS as a message of its own. ``masked``: its text without the code; ``account``: the organisation's SMS number."""
 
     org_id: str
     message_id: UUID
@@ -167,7 +123,7 @@ class BridgeMessage:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What an accepted SMS costs: ``segments`` times the price in ``country`` on that day."""
+    """The cost of an accepted SMS: ``segments`` times the price in ``country`` on that day."""
 
     org_id: str
     message_id: UUID
@@ -175,64 +131,6 @@ class Charge:
     conversation_id: UUID
     segments: int
     country: str
-
-
-_ADD_UNCONFIRMED = """
-insert into unconfirmed_sms (account, provider_id, org_id, message_id, send_id, attempt, accepted_at, due_at)
-select u.*, $7::timestamptz, $7::timestamptz + interval '15 minutes'
-  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::int[])
-    as u (account, provider_id, org_id, message_id, send_id, attempt)
-on conflict do nothing
-"""
-
-# Asked after a quarter of an hour, an hour, five (no SMS is valid for longer) and a day.
-_TAKE_UNCONFIRMED = """
-with due as materialized (
-    select h.account, h.provider_id from unconfirmed_sms h
-     where h.account = $1 and h.due_at <= $2::timestamptz
-     order by h.due_at
-     limit $3
-       for update skip locked
-), taken as (
-    update unconfirmed_sms h
-       set due_at = greatest($2::timestamptz + interval '5 minutes', h.accepted_at + case when $2::timestamptz < h.accepted_at + interval '1 hour' then interval '1 hour'
-                    when $2::timestamptz < h.accepted_at + interval '5 hours' then interval '5 hours' else interval '24 hours' end)
-      from due d
-     where h.account = d.account and h.provider_id = d.provider_id
-    returning h.*
-)
-select t.account, t.provider_id, t.org_id, t.message_id, t.send_id, t.attempt, t.accepted_at,
-       exists (select from messages m
-                where m.org_id = t.org_id and m.message_id = t.message_id and m.attempt = t.attempt and m.status = 'pending' offset 0)
-  from taken t
-"""
-
-_REMOVE_UNCONFIRMED = """
-delete from unconfirmed_sms h using unnest($1::text[], $2::text[]) as u (account, provider_id)
- where h.account = u.account and h.provider_id = u.provider_id
-"""
-
-
-class Unconfirmed(NamedTuple):
-    """An SMS that the provider took at ``accepted_at``; ``pending``: nothing has been heard of it since."""
-
-    account: str
-    provider_id: str
-    org_id: str
-    message_id: UUID
-    send_id: UUID
-    attempt: int
-    accepted_at: datetime
-    pending: bool
-
-
-class KnownId(NamedTuple):
-    """An id of a send; ``status`` and ``code`` of a status that came before the id was stored, in our words, else None."""
-
-    account: str
-    provider_id: str
-    status: str | None
-    code: str | None
 
 
 async def facts_of(
@@ -273,8 +171,9 @@ async def facts_of(
 
 
 async def merged(db: Connection, conversations: Collection[tuple[str, UUID]]) -> dict[tuple[str, UUID], UUID]:
-    """The conversations among these (org_id, conversation_id) that became part of another one, and of which."""
-    return {(row[0], row[1]): row[2] for row in await db.fetch(_MERGED, *_columns(sorted(conversations)))}
+    """By (org_id, conversation_id), the conversation that it became part of. The others are left out."""
+    rows = await db.fetch(_MERGED, *_columns(sorted(conversations)))
+    return {(row["org_id"], row["alias"]): row["conversation_id"] for row in rows}
 
 
 async def replace_links(
@@ -285,7 +184,7 @@ async def replace_links(
     expires_at: datetime,
     now: datetime,
 ) -> None:
-    """Store the links of this claim; ``unsent`` are (org_id, hash) of those whose SMS certainly never left: they lead nowhere."""
+    """Store the links of this claim, and delete the ``unsent`` ones (org_id, hash), whose SMS certainly never left."""
     if unsent:
         await db.execute(_DROP_LINKS, *_columns(unsent))
     if links:
@@ -294,7 +193,7 @@ async def replace_links(
 
 
 async def write_bridges(db: Connection, bridges: Sequence[BridgeMessage], now: datetime) -> None:
-    """Put the bridges into their threads; one that is there already (a resend) stays as it is."""
+    """Put the bridges into their threads. A bridge that is there already, because of a resend, stays as it is."""
     if bridges:
         rows = [
             (
@@ -307,68 +206,10 @@ async def write_bridges(db: Connection, bridges: Sequence[BridgeMessage], now: d
 
 
 async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: datetime) -> None:
-    """Record what was bought; without a price where no rate card covers the country and day."""
+    """Record what was bought, without a price where no rate card covers the country and day."""
     if charges:
         rows = [(c.org_id, c.message_id, c.attempt, c.conversation_id, c.segments, c.country) for c in charges]
         await db.execute(_CHARGE, *_columns(rows), day, now)
-
-
-async def ids_of_sends(db: Connection, account: str, sends: Sequence[SendRow]) -> dict[Key, list[KnownId]]:
-    """Every id that these sends are known to have got, with what its early statuses say."""
-    found: dict[Key, list[KnownId]] = {}
-    if not sends:
-        return found
-    rows = [
-        (
-            *s.key,
-            callback_data(*s.key),
-            callback_without_org(s.message_id, s.attempt),
-            s.account,
-            str(s.command.get("to") or ""),
-        )
-        for s in sorted(sends, key=lambda s: s.key)
-    ]
-    for row in await db.fetch(_IDS_OF_SENDS, *_columns(rows), account):
-        found.setdefault((row[0], row[1], row[2]), []).append(KnownId(*row[3:]))
-    return found
-
-
-async def add_unconfirmed(db: Connection, ids: Sequence[ProviderId], now: datetime) -> None:
-    """These were accepted now: ask after them when nothing is heard."""
-    if ids:
-        rows = [(i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt) for i in ids]
-        await db.execute(_ADD_UNCONFIRMED, *_columns(rows), now)
-
-
-async def take_unconfirmed(db: Connection, account: str, now: datetime, limit: int) -> list[Unconfirmed]:
-    """SMS that are due to be asked after; taking them puts off their next time, so that nobody asks twice."""
-    return [Unconfirmed(*row) for row in await db.fetch(_TAKE_UNCONFIRMED, account, now, limit)]
-
-
-async def remove_unconfirmed(db: Connection, ids: Sequence[tuple[str, str]]) -> None:
-    """No one needs to ask after these any more."""
-    await db.execute(_REMOVE_UNCONFIRMED, *_columns(ids))
-
-
-async def known_ids(db: Connection, account: str, provider_ids: Collection[str]) -> set[str]:
-    """Which of these ids belong to a send of ours already."""
-    return {row[0] for row in await db.fetch(_KNOWN_IDS, account, sorted(provider_ids))}
-
-
-async def calls_in_flight(db: Connection, senders: Collection[str]) -> set[tuple[str, str]]:
-    """(sender, recipient) of calls of these senders that are under way now: what they get is nobody's in the list yet."""
-    return {(row[0], row[1] or "") for row in await db.fetch(_CALLS_IN_FLIGHT, sorted(senders))}
-
-
-async def record_list_outage(db: Connection, account: str, now: datetime) -> None:
-    """The provider's list could not be read now."""
-    await db.execute(_RECORD_LATEST_LIST_OUTAGE, account, now)
-
-
-async def latest_list_outage(db: Connection, account: str) -> datetime | None:
-    """When the provider's list could last not be read, or was last found to be late; None: never, as far as is known."""
-    last: datetime | None = await db.fetchval(_LATEST_LIST_OUTAGE, account)
-    return last
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

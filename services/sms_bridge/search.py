@@ -23,7 +23,7 @@ from libs.common.sending.pauses import Key
 from libs.common.sending.rows import SendRow
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.statuses import ProviderStatus
-from services.sms_bridge import queries
+from services.sms_bridge import evidence_queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge
 from services.sms_bridge.compose import Composed
 from services.sms_bridge.evidence import AbsenceRule, LostSend, Resolution, resolve
@@ -54,7 +54,7 @@ async def seek(
 ) -> dict[Key, Evidence]:
     """What is known of each send; a row that is missing is as unclear as before."""
     async with pool.acquire() as db:
-        late = await queries.ids_of_sends(db, provider.account, rows)
+        late = await evidence_queries.ids_of_sends(db, provider.account, rows)
     evidence: dict[Key, Evidence] = {key: known_evidence(ids, provider) for key, ids in late.items()}
     sought = {row.key: (row, lost_send(row, search)) for row in rows if row.key not in evidence}
     theirs = {one.provider_id for found in late.values() for one in found}
@@ -83,7 +83,7 @@ def lost_send(row: SendRow, search: Search) -> LostSend:
     )
 
 
-def known_evidence(ids: Sequence[queries.KnownId], provider: SmsProvider) -> Found | Denied:
+def known_evidence(ids: Sequence[evidence_queries.KnownId], provider: SmsProvider) -> Found | Denied:
     """What the ids come to that a send is known to have got: accepted, unless all that is known of them is that creation was refused."""
     taken = {(one.account, one.provider_id) for one in ids if one.status != "failed"}
     refused = [no for one in ids if one.status == "failed" and (no := provider.refusal(one.code)) is not None]
@@ -114,12 +114,12 @@ async def _look(
     lists, away = await _read(since, lambda pair, at: provider.list_sent(sender=pair[0], to=pair[1], since=at))
     async with pool.acquire() as db:
         if away:
-            await queries.record_list_outage(db, provider.account, now)
-        outage = await queries.latest_list_outage(db, provider.account)
+            await evidence_queries.record_list_outage(db, provider.account, now)
+        outage = await evidence_queries.latest_list_outage(db, provider.account)
         # asked before the ids: a call that ends in between is known by its id
-        in_flight = await queries.calls_in_flight(db, {sender for sender, _to in pairs})
+        in_flight = await evidence_queries.calls_in_flight(db, {sender for sender, _to in pairs})
         ids = {record.provider_id for listed in lists.values() for record in listed if record.provider_id}
-        taken = await queries.known_ids(db, provider.account, ids) if ids else set()
+        taken = await evidence_queries.known_ids(db, provider.account, ids) if ids else set()
     taken.update(theirs)
     silence = AbsenceRule(now, search.grace, None if outage is None else outage + search.settling)
 
@@ -140,8 +140,8 @@ async def _look(
     if away or ids:
         async with pool.acquire() as db:
             if away:
-                await queries.record_list_outage(db, provider.account, now)
-            taken |= await queries.known_ids(db, provider.account, ids)
+                await evidence_queries.record_list_outage(db, provider.account, now)
+            taken |= await evidence_queries.known_ids(db, provider.account, ids)
     for pair in silent:
         if pair[0] in others:
             seen |= weighed(pair, _merged(lists[pair], others[pair[0]]))

@@ -21,7 +21,7 @@ from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
 from libs.common.thread.statuses import ProviderStatus
-from services.sms_bridge import queries
+from services.sms_bridge import evidence_queries
 from services.sms_bridge.providers import RecordedStatus, SmsProvider
 
 log = get_logger()
@@ -31,7 +31,7 @@ GIVEN_UP_AFTER = timedelta(hours=24)
 _AT_ONCE = 100
 _LOOKS_AT_ONCE = 8
 
-_Heard = tuple[queries.Unconfirmed, RecordedStatus | None]
+_Heard = tuple[evidence_queries.Unconfirmed, RecordedStatus | None]
 """What the provider says of it; None: it is pending no more, and nobody needs to ask."""
 
 
@@ -44,7 +44,7 @@ async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
     """Ask after every SMS that is due to be asked after."""
     while True:
         async with pool.acquire() as db:
-            due = await queries.take_unconfirmed(db, provider.account, now(), _AT_ONCE)
+            due = await evidence_queries.take_unconfirmed(db, provider.account, now(), _AT_ONCE)
         moved = [one for one in due if not one.pending]
         pending = [one for one in due if one.pending]
         fates = await _fates(provider, pending)
@@ -56,11 +56,11 @@ async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
             return
 
 
-async def _fates(provider: SmsProvider, pending: Sequence[queries.Unconfirmed]) -> list[RecordedStatus | None]:
+async def _fates(provider: SmsProvider, pending: Sequence[evidence_queries.Unconfirmed]) -> list[RecordedStatus | None]:
     """What the provider says of each; None where it cannot be asked now."""
     few = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
-    async def look(one: queries.Unconfirmed) -> RecordedStatus | None:
+    async def look(one: evidence_queries.Unconfirmed) -> RecordedStatus | None:
         async with few:
             try:
                 return await provider.recorded_status(one.provider_id)
@@ -107,4 +107,4 @@ async def _apply(pool: Pool, heard: Sequence[_Heard], now: datetime) -> None:
             if (asked_of := told.get(key)) is not None:
                 news = {"refusals": [refusal.model_dump(mode="json")], "rungs": [str(asked_of.message_id)]}
                 await keep_news(db, [(key, news)])
-        await queries.remove_unconfirmed(db, [(one.account, one.provider_id) for one in over])
+        await evidence_queries.remove_unconfirmed(db, [(one.account, one.provider_id) for one in over])

@@ -24,7 +24,7 @@ from libs.common.thread.conversations import Strange
 from libs.common.thread.statuses import ProviderId, ProviderStatus, forget_early, forget_nameless
 from services.ingest.queries import forget_links
 from services.router import reconcile_queries
-from services.sms_bridge import queries as sms_queries
+from services.sms_bridge import evidence_queries as sms_queries
 from services.whatsapp_sender import queries as whatsapp_queries
 from tests.support.explaining import Explaining
 from tests.support.ingest import ORG, now, tell_org

@@ -1,0 +1,178 @@
+"""The statements that find out what became of an SMS, and those on SMS whose outcome is not confirmed yet."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from libs.common.db.pool import Connection
+from libs.common.ids import callback_data, callback_without_org
+from libs.common.sending.pauses import Key
+from libs.common.sending.rows import SendRow
+from libs.common.thread.statuses import ProviderId
+
+# An id is known from an answer that came late, or from a status that echoes the reference of the send. That status must be of the same two numbers,
+# as far as they are shown: an account may mask the numbers of customers. (The reference of the release before names no organisation.)
+# "offset 0": each send is looked up by its keys, whatever the planner estimates for tables that grow.
+_IDS_OF_SENDS = """
+select u.org_id, u.send_id, u.attempt, p.account, p.provider_id, null as status, null as code
+  from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
+ cross join lateral (
+       select p.account, p.provider_id from provider_ids p
+        where p.org_id = u.org_id and p.send_id = u.send_id and p.attempt = u.attempt and p.provider = 'sms' offset 0) p
+union
+select u.org_id, u.send_id, u.attempt, e.account, e.provider_id, e.status, e.code
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[])
+    as u (org_id, send_id, attempt, callback, without_org, sender, recipient)
+ cross join lateral (
+       select e.* from early_statuses e where e.callback in (u.callback, u.without_org) offset 0) e
+ where e.provider = 'sms' and e.account = $8
+   and coalesce(e.item ->> 'From', u.sender) = u.sender
+   and (coalesce(e.item ->> 'To', u.recipient) = u.recipient
+        or (e.callback = u.callback and e.item ->> 'To' !~ '^[+]?[0-9]+$'))
+ order by provider_id
+"""
+
+# This statement names no tenant: a provider's account is shared by tenants, and only whether an id is known leaves it.
+_KNOWN_IDS = """
+select provider_id from provider_ids where provider = 'sms' and account = $1 and provider_id = any($2::text[])
+"""
+
+_CALLS_IN_FLIGHT = """
+select distinct s.account as sender, coalesce(s.command ->> 'to', '') as recipient
+  from sends s
+ where s.provider = 'sms' and s.state = 'claimed' and s.account = any($1::text[])
+"""
+
+_RECORD_LIST_OUTAGE = """
+insert into sms_list_outages as o (account, last_at) values ($1, $2)
+on conflict (account) do update set last_at = excluded.last_at where o.last_at < excluded.last_at
+"""
+
+_LATEST_LIST_OUTAGE = """
+select greatest((select last_at from sms_list_outages where account = $1),
+                (select late_at from resend_rounds where provider = 'sms'))
+"""
+
+_ADD_UNCONFIRMED = """
+insert into unconfirmed_sms (account, provider_id, org_id, message_id, send_id, attempt, accepted_at, due_at)
+select u.*, $7::timestamptz, $7::timestamptz + interval '15 minutes'
+  from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::int[])
+    as u (account, provider_id, org_id, message_id, send_id, attempt)
+on conflict do nothing
+"""
+
+# The provider is asked after 15 minutes, an hour, five hours (no SMS is valid for longer) and a day.
+_TAKE_UNCONFIRMED = """
+with due as materialized (
+    select h.account, h.provider_id from unconfirmed_sms h
+     where h.account = $1 and h.due_at <= $2::timestamptz
+     order by h.due_at
+     limit $3
+       for update skip locked
+), taken as (
+    update unconfirmed_sms h
+       set due_at = greatest($2::timestamptz + interval '5 minutes', h.accepted_at + case
+                        when $2::timestamptz < h.accepted_at + interval '1 hour' then interval '1 hour'
+                        when $2::timestamptz < h.accepted_at + interval '5 hours' then interval '5 hours'
+                        else interval '24 hours' end)
+      from due d
+     where h.account = d.account and h.provider_id = d.provider_id
+    returning h.*
+)
+select t.account, t.provider_id, t.org_id, t.message_id, t.send_id, t.attempt, t.accepted_at,
+       exists (select from messages m
+                where m.org_id = t.org_id and m.message_id = t.message_id and m.attempt = t.attempt
+                  and m.status = 'pending' offset 0) as pending
+  from taken t
+"""
+
+_REMOVE_UNCONFIRMED = """
+delete from unconfirmed_sms h using unnest($1::text[], $2::text[]) as u (account, provider_id)
+ where h.account = u.account and h.provider_id = u.provider_id
+"""
+
+
+class Unconfirmed(NamedTuple):
+    """An SMS that the provider accepted at ``accepted_at``. ``pending``: no status of it has come since."""
+
+    account: str
+    provider_id: str
+    org_id: str
+    message_id: UUID
+    send_id: UUID
+    attempt: int
+    accepted_at: datetime
+    pending: bool
+
+
+class KnownId(NamedTuple):
+    """A provider's id of a send. ``status`` and ``code`` are those of a status that came before the id was stored, in our words, else None."""
+
+    account: str
+    provider_id: str
+    status: str | None
+    code: str | None
+
+
+async def ids_of_sends(db: Connection, account: str, sends: Sequence[SendRow]) -> dict[Key, list[KnownId]]:
+    """Every id that these sends are known to have, with what its early statuses say."""
+    found: dict[Key, list[KnownId]] = {}
+    if not sends:
+        return found
+    rows = [
+        (
+            *s.key,
+            callback_data(*s.key),
+            callback_without_org(s.message_id, s.attempt),
+            s.account,
+            str(s.command.get("to") or ""),
+        )
+        for s in sorted(sends, key=lambda s: s.key)
+    ]
+    for row in await db.fetch(_IDS_OF_SENDS, *_columns(rows), account):
+        known = KnownId(row["account"], row["provider_id"], row["status"], row["code"])
+        found.setdefault((row["org_id"], row["send_id"], row["attempt"]), []).append(known)
+    return found
+
+
+async def known_ids(db: Connection, account: str, provider_ids: Collection[str]) -> set[str]:
+    """Which of these ids are stored for a send already."""
+    return {row["provider_id"] for row in await db.fetch(_KNOWN_IDS, account, sorted(provider_ids))}
+
+
+async def calls_in_flight(db: Connection, senders: Collection[str]) -> set[tuple[str, str]]:
+    """(sender, recipient) of the calls of these senders that are in flight: their records may be in the list, and their ids are not stored yet."""
+    return {(row["sender"], row["recipient"]) for row in await db.fetch(_CALLS_IN_FLIGHT, sorted(senders))}
+
+
+async def record_list_outage(db: Connection, account: str, now: datetime) -> None:
+    """Record that the provider's list cannot be read now."""
+    await db.execute(_RECORD_LIST_OUTAGE, account, now)
+
+
+async def latest_list_outage(db: Connection, account: str) -> datetime | None:
+    """When the provider's list could last not be read, or last proved to be late. None: never."""
+    last: datetime | None = await db.fetchval(_LATEST_LIST_OUTAGE, account)
+    return last
+
+
+async def add_unconfirmed(db: Connection, ids: Sequence[ProviderId], now: datetime) -> None:
+    """Record that these were accepted now, so that the provider is asked when no status comes."""
+    if ids:
+        rows = [(i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt) for i in ids]
+        await db.execute(_ADD_UNCONFIRMED, *_columns(rows), now)
+
+
+async def take_unconfirmed(db: Connection, account: str, now: datetime, limit: int) -> list[Unconfirmed]:
+    """The SMS that are due. Taking them sets their next time, so that no other replica asks for them as well."""
+    return [Unconfirmed(**row) for row in await db.fetch(_TAKE_UNCONFIRMED, account, now, limit)]
+
+
+async def remove_unconfirmed(db: Connection, ids: Sequence[tuple[str, str]]) -> None:
+    """Their outcome is known, or given up."""
+    await db.execute(_REMOVE_UNCONFIRMED, *_columns(ids))
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
