@@ -1,12 +1,14 @@
-"""The alphabet of one cheap SMS segment: GSM 03.38, how any text is brought into it, and how many segments a text costs. Pure.
+"""GSM 03.38, the alphabet of SMS: how any text is brought into it, and how many segments a text costs. Pure.
 
 Rule 1: every character of the basic table costs one septet, of the extension table two (an escape goes before it).
 Rule 2: one character outside both makes the whole message UCS-2: 70 characters in a segment instead of 160.
-Rule 3: ``transliterate`` never fails and never leaves a character that Rule 2 is about; what has no Latin form is dropped.
-Rule 4: ``economical`` changes marks alone, and only where that makes the whole text GSM-7: what somebody wrote is never spelt anew.
+Rule 3: ``transliterate`` never fails, and its result is GSM-7. A character without a Latin form is dropped.
+Rule 4: ``economical`` changes punctuation and spaces alone, and only where that makes the whole text GSM-7. No letter is
+        changed.
 
-Why our own small map instead of a library: Unidecode is GPL, anyascii spells emoji and CJK out as guesses (`:car:`, Mandarin readings of
-Japanese names), and both would flatten é, ü and ñ, which GSM-7 carries as they are. Unicode's own decompositions and names do most of the work.
+Why our own small map instead of a library: Unidecode is GPL, anyascii spells emoji and CJK out as guesses (`:car:`,
+Mandarin readings of Japanese names), and both would flatten é, ü and ñ, which GSM-7 carries as they are. Unicode's own
+decompositions and names do most of the work.
 
 Source: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
 """
@@ -32,7 +34,7 @@ PART_UNITS = 67
 _EXTENSION_COST = 2
 _PRINTABLE_BASIC = BASIC - {"\n", "\r"}
 
-# What Unicode does not decompose to what a reader expects.
+# Characters that Unicode decomposes to something else than a reader expects, or not at all.
 _SPECIAL = {
     **dict.fromkeys("‘’‚‛‹›`´′ʹʻʼʽ", "'"),
     **dict.fromkeys("“”„‟«»″", '"'),
@@ -42,7 +44,7 @@ _SPECIAL = {
     **dict(re.findall(r"(\S)=(\S+)", "ı=i œ=oe Œ=OE ẞ=SS þ=th Þ=Th ð=d Ð=D ŋ=ng Ŋ=Ng ə=e Ə=E ĸ=k")),
 }
 
-# GSM-7 carries the ten Greek capitals that have no Latin twin: Greek is written in capitals, as handsets have always done it.
+# GSM-7 has the ten Greek capitals that look like no Latin letter, so Greek is written in capitals, as handsets do.
 _GREEK = dict(zip("αβγδεζηθικλμνξοπρσςτυφχψω", "ABΓΔEZHΘIKΛMNΞOΠPΣΣTYΦXΨΩ", strict=True))
 
 _CYRILLIC = dict(
@@ -61,7 +63,7 @@ _TABLE: dict[str, str] = (
     | {letter.upper(): written for letter, written in _GREEK.items()}
 )
 
-# Marks that word processors and phones put in unasked; the plain form says the same.
+# Punctuation that word processors and phones insert by themselves, and its plain form.
 _PLAIN = str.maketrans(
     {char: plain for char, plain in _SPECIAL.items() if plain in ("'", '"', "-", "...")}
     | dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u202f", " ")
@@ -78,7 +80,10 @@ def fits(text: str) -> bool:
 
 
 def septets(text: str) -> int:
-    """What the text costs. Raises ValueError for a text that does not fit the alphabet (the character is not named: it may be private)."""
+    """The number of septets that the text takes.
+
+    Raises ValueError for a text outside the alphabet. The character is not named, because it may be private.
+    """
     if not fits(text):
         raise ValueError("the text holds a character outside GSM-7")
     return sum(_EXTENSION_COST if char in EXTENSION else 1 for char in text)
@@ -95,7 +100,7 @@ def segments(text: str) -> int:
 
 
 def economical(text: str) -> str:
-    """The text as it is sent: typographic quotes, dashes, dots and spaces in their plain form where that alone brings it into GSM-7, else as it is."""
+    """The text as it is sent: with plain quotes, dashes, dots and spaces where that alone makes it GSM-7, else as it is."""
     if fits(text):
         return text
     plain = text.translate(_PLAIN)
@@ -103,7 +108,7 @@ def economical(text: str) -> str:
 
 
 def transliterate(text: str) -> str:
-    """The text in GSM-7's printable characters, on one line: white space of any kind becomes single spaces, none at either end."""
+    """The text in GSM-7's printable characters, on one line, with single spaces and none at either end."""
     composed = _SPACES.sub(" ", unicodedata.normalize("NFC", text))
     return _SPACES.sub(" ", "".join(map(_in_gsm7, composed))).strip(" ")
 
@@ -144,7 +149,7 @@ def _in_gsm7(char: str) -> str:
 
 
 def _simply(char: str) -> str | None:
-    """The Latin form of one character, by the table and by what Unicode knows of it; None when neither says anything."""
+    """The Latin form of one character, by the table, else by Unicode's data; None when neither has one."""
     if (written := _TABLE.get(char)) is not None:
         return written
     match unicodedata.category(char):
@@ -159,7 +164,7 @@ def _simply(char: str) -> str | None:
 
 
 def _by_name(char: str) -> str | None:
-    """``L`` for LATIN CAPITAL LETTER L WITH STROKE; None for a letter whose name tells no Latin one, or that Unicode decomposes."""
+    """``L`` for LATIN CAPITAL LETTER L WITH STROKE; None without such a name, or where Unicode decomposes the letter."""
     if unicodedata.decomposition(char):
         return None
     found = _LATIN.match(unicodedata.name(char, ""))

@@ -1,9 +1,9 @@
-"""A Redis client for a server that may be away: a call returns quickly or is ``UNAVAILABLE``. It raises nothing for an absent server.
+"""A Redis client that a service can do without: a call returns quickly, or is ``UNAVAILABLE`` and raises nothing.
 
-Rule 1: no call takes longer than a quarter of a second, and the client never retries by itself. After a lost reply a repeated command could
-answer the opposite of the first.
-Rule 2: after two failures in a row the breaker opens. While it is open every call is ``UNAVAILABLE`` at once. A probe in the background pings the
-server every second, so that no caller waits for it.
+Rule 1: no call takes longer than a quarter of a second, and the client never retries by itself. After a lost reply a
+        repeated command could answer the opposite of the first.
+Rule 2: after two failures in a row the breaker opens. While it is open every call is ``UNAVAILABLE`` at once. A probe
+        in the background pings the server every second, so that no caller waits for it.
 Rule 3: Redis is a gate and a shared counter, never a record. A caller goes on without it.
 """
 
@@ -73,10 +73,11 @@ class Redis:
         return self._probe is not None
 
     async def pipeline(self, build: Callable[[Pipeline], object]) -> list[Any] | Unavailable:
-        """Send what ``build`` puts into the pipeline in one round trip; the replies in order (text is str), or ``UNAVAILABLE``.
+        """Send what ``build`` puts into the pipeline, in one round trip. Returns the replies in order (text is str).
 
-        ``UNAVAILABLE`` says nothing about whether the commands took effect. It is also returned when the server refuses one of them, with a warning
-        and without opening the breaker. Rights are checked at the start, but they can change under a running service.
+        Where the server is away it returns ``UNAVAILABLE``, which says nothing about whether the commands took effect.
+        It is also returned when the server refuses one of them, with a warning and without opening the breaker. Rights
+        are checked at the start, but they can change under a running service.
         """
         if self._probe is not None:
             return UNAVAILABLE
@@ -134,7 +135,10 @@ class Redis:
 async def open_redis(
     url: str, *, client_name: str = "transom", probe_seconds: float = _PROBE_SECONDS
 ) -> AsyncIterator[Redis]:
-    """Open a client after reaching the server and trying the commands of the gate once. Raises ConfigurationError when that fails."""
+    """Open a client after reaching the server and trying the commands of the gate once.
+
+    Raises ConfigurationError when that fails.
+    """
     try:
         client = redis.asyncio.Redis.from_url(
             url,
@@ -159,7 +163,10 @@ async def open_redis(
 
 
 _UNREACHABLE = "redis cannot be used ({}): start it, or set TRANSOM_REDIS_URL to where it listens"
-_UNABLE = "redis at TRANSOM_REDIS_URL refuses SET … NX GET or EVAL ({}): use Redis 7 or newer, or Valkey, and allow both on bridge:*"
+_UNABLE = (
+    "redis at TRANSOM_REDIS_URL refuses SET … NX GET or EVAL ({}): "
+    "use Redis 7 or newer, or Valkey, and allow both on bridge:*"
+)
 
 
 async def _reach(client: "redis.asyncio.Redis") -> None:
@@ -178,7 +185,7 @@ async def _reach(client: "redis.asyncio.Redis") -> None:
 
 
 async def _try_out(client: "redis.asyncio.Redis") -> None:
-    """Send the commands of the bridge's gate once, on an unused key, so that an old server or a missing right shows at the start."""
+    """Send the commands of the bridge's gate once, on an unused key: an old server or a missing right shows at the start."""
     key = f"bridge:start:{uuid4()}"
     try:
         async with client.pipeline(transaction=False) as pipe:

@@ -1,6 +1,7 @@
 """Which intents ask for a bridge slot, and what its holder makes of their decisions. Pure.
 
-Only an intent whose decision would be *bridge* asks, at most one per conversation and batch: the first. The answer holds for the others as well.
+Only an intent whose decision would be *bridge* asks, at most one per conversation and batch: the first. The answer
+holds for the others as well.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,7 @@
 """The SMS side of the sending core: gate, call, what follows, and evidence, each in its own module; here they meet.
 
-The gate composes the text, because the code of its link must be stored before the SMS leaves: a customer may tap faster than we commit.
+The gate composes the text, because the code of its link must be stored before the SMS leaves: a customer may tap faster
+than we commit.
 """
 
 from collections.abc import Mapping, Sequence

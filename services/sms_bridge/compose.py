@@ -1,8 +1,10 @@
 """The text of the bridge SMS. Pure.
 
-Law 1: one GSM-7 segment, 160 septets, whatever the organisation is called: the name is transliterated, then shortened, then left out.
+Law 1: one GSM-7 segment, 160 septets, whatever the organisation is called: the name is transliterated, then shortened,
+        then left out.
 Law 2: a link is never shortened, and nothing is written after it that a phone could take for a part of it.
-Law 3: whoever reads the thread sees the text with the code masked; the code itself leaves this process in the SMS alone.
+Law 3: whoever reads the thread sees the text with the code masked; the code itself leaves this process in the SMS
+        alone.
 """
 
 import re
@@ -41,9 +43,9 @@ class Unwritable:
 def compose(*, org_name: str, whatsapp_number: str, portal_host: str, code: str) -> Composed | Unwritable:
     """``{org}: Update for you. WhatsApp: wa.me/{digits} Portal: {host}/{code}``, at most 160 septets.
 
-    ``whatsapp_number`` is the business number in E.164; ``portal_host`` may come with a scheme and a slash at its end, both are left out.
-    A name of which nothing can be written, or for which no room is left, goes out without its colon. Unwritable when the number or
-    the host is no such thing, or when the host alone is longer than a segment allows.
+    ``whatsapp_number`` is the business number in E.164; ``portal_host`` may come with a scheme and a slash at its end,
+    both are left out. A name of which nothing can be written, or for which no room is left, goes out without its colon.
+    Unwritable when the number or the host is no such thing, or when the host alone is longer than a segment allows.
     """
     number = digits(whatsapp_number)
     if not _WA_ME.fullmatch(number):

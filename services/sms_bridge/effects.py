@@ -54,7 +54,7 @@ class BridgeConfig:
 
 @dataclass(slots=True)
 class SlotOutcomes:
-    """Bridge slots once these sends have ended: ``kept`` hold from now on, ``back`` are free, ``retry`` among them after a failure."""
+    """Bridge slots once these sends have ended: held from now on, given back, and those given back after a failure."""
 
     held: list[Slot] = field(default_factory=list)
     released: list[Slot] = field(default_factory=list)

@@ -10,10 +10,11 @@
 | nothing, and since the call or the end of the list's last outage the grace is not over | unclear |
 | nothing, otherwise | absent |
 
-Rule 1: only the very text is proof. Twilio can mask texts and numbers, write its own words before them, write characters otherwise and shorten
-        links, and other programs may send between the same two numbers. None of that shows that our SMS was not taken.
-Rule 2: a bridge's text is its own alone, by the code of its link: under a key that is still known, its digest says of which call it is. A key that
-        was taken away takes no evidence along: the words around the code are known.
+Rule 1: only the very text is proof. Twilio can mask texts and numbers, write its own words before them, write
+        characters otherwise and shorten links, and other programs may send between the same two numbers. None of that
+        shows that our SMS was not taken.
+Rule 2: a bridge's text is its own alone, by the code of its link: under a key that is still known, its digest says of
+        which call it is. A key that was taken away takes no evidence along: the words around the code are known.
 Rule 3: a record is the evidence of one send; one that was taken goes before one that was refused.
 """
 
@@ -34,8 +35,8 @@ SKEW = timedelta(seconds=60)
 class LostSend:
     """A send whose answer was lost.
 
-    ``since``: records of its calls are not older. ``called_at``: its last call. ``before``: how many calls it had before that one, whose
-    refusals may have records as well.
+    ``since``: records of its calls are not older. ``called_at``: its last call. ``before``: how many calls it had
+    before that one, whose refusals may have records as well.
     """
 
     key: Key
@@ -84,7 +85,8 @@ def resolve(
 ) -> dict[Key, Resolution]:
     """What the list says of each send, oldest call first. ``taken`` are ids of other sends; ``account`` scopes the ids.
 
-    ``in_flight``: a call between these numbers is under way, so a record may be of that one; only a text that is one call's alone is proof then.
+    ``in_flight``: a call between these numbers is under way, so a record may be of that one; only a text that is one
+    call's alone is proof then.
     """
     known = set(taken)
     left = [
@@ -117,7 +119,8 @@ def _taken(lost: LostSend, left: Sequence[ListedSms], fits: Callable[[ListedSms,
 def _refused(lost: LostSend, left: Sequence[ListedSms]) -> ListedSms | None:
     """The record of the last call's refusal: by a digest that is its own alone, else one more than there were calls before it.
 
-    In the second case nothing else may be of the call: another program, or an earlier send of ours, may have been refused with the same words.
+    In the second case nothing else may be of the call: another program, or an earlier send of ours, may have been
+    refused with the same words.
     """
     if lost.unique:
         own = next((r for r in left if r.refusal is not None and _is_of_call(r, lost)), None)

@@ -11,9 +11,10 @@ from libs.common.sending.pauses import Key
 from libs.common.sending.rows import SendRow
 from libs.common.thread.statuses import ProviderId
 
-# An id is known from an answer that came late, or from a status that echoes the reference of the send. That status must be of the same two numbers,
-# as far as they are shown: an account may mask the numbers of customers. (The reference of the release before names no organisation.)
-# "offset 0": each send is looked up by its keys, whatever the planner estimates for tables that grow.
+# An id is known from an answer that came late, or from a status that echoes the reference of the send. That status must
+# be of the same two numbers, as far as they are shown: an account may mask the numbers of customers. (The reference of
+# the release before names no organisation.) "offset 0": each send is looked up by its keys, whatever the planner
+# estimates for tables that grow.
 _IDS_OF_SENDS = """
 select u.org_id, u.send_id, u.attempt, p.account, p.provider_id, null as status, null as code
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
@@ -107,7 +108,10 @@ class Unconfirmed(NamedTuple):
 
 
 class KnownId(NamedTuple):
-    """A provider's id of a send. ``status`` and ``code`` are those of a status that came before the id was stored, in our words, else None."""
+    """A provider's id of a send.
+
+    ``status`` and ``code`` are those of a status that came before the id was stored, in our words, else None.
+    """
 
     account: str
     provider_id: str

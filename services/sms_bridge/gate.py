@@ -1,12 +1,14 @@
 """Whether an SMS may still go, asked once more in the claim: queues take time. Pure.
 
-Rule 1: a bridge that is not needed any more goes back to the router: the window is open (no margin here), WhatsApp is allowed, and nothing says
-        that it does not reach the customer. What turned out to have arrived needs none.
-Rule 2: a message that may not go by SMS any more ends with the reason that the decision table has for it (rows 9, 12 and 13), for the bridge
-        and for plain text on the SMS channel alike. The rule is one (``libs.common.sms_reach``), its facts are read afresh.
-Rule 3: a bridge may go only while no other one holds its conversation's slot: two customers who turned out to be one had a slot each.
-Rule 4: only the number that the router decided for is written to; a number that is the customer's no more may be a stranger's. Where they have
-        another one now, the router decides anew.
+Rule 1: a bridge that is not needed any more goes back to the router: the window is open (no margin here), WhatsApp is
+        allowed, and nothing says that it does not reach the customer. What turned out to have arrived needs none.
+Rule 2: a message that may not go by SMS any more ends with the reason that the decision table has for it (rows 9, 12
+        and 13), for the bridge and for plain text on the SMS channel alike. The rule is one
+        (``libs.common.sms_reach``), its facts are read afresh.
+Rule 3: a bridge may go only while no other one holds its conversation's slot: two customers who turned out to be one
+        had a slot each.
+Rule 4: only the number that the router decided for is written to; a number that is the customer's no more may be a
+        stranger's. Where they have another one now, the router decides anew.
 """
 
 from dataclasses import dataclass
@@ -36,7 +38,10 @@ class GateFacts:
 def refusal_reason(
     *, bridge: bool, sender: str, to: str, facts: GateFacts | None, now: datetime, named: bool = False
 ) -> Returned | Refused | None:
-    """Why this SMS may not go; None when it may. ``facts`` is None when the conversation is there no more. ``named``: the intent itself named ``to``."""
+    """Why this SMS may not go; None when it may.
+
+    ``facts`` is None when the conversation is there no more. ``named``: the intent itself named ``to``.
+    """
     if facts is None:
         return Refused(None, "window_expired_sms_unavailable")
     if facts.arrived:

@@ -1,4 +1,7 @@
-"""The SQL of the gate and of the effects of an SMS. Every statement takes a whole batch and names the tenant of each row."""
+"""The SQL of the gate and of the effects of an SMS.
+
+Every statement takes a whole batch and names the tenant of each row.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -77,7 +80,8 @@ select u.org_id, u.message_id, u.conversation_id, 'out', 'sms', u.account, 'text
 on conflict (org_id, message_id) do nothing
 """
 
-# A country's own price wins over the price for any country. Of several dates the newest that is not in the future counts.
+# A country's own price wins over the price for any country. Of several dates the newest that is not in the future
+# counts.
 _CHARGE = """
 insert into charges (org_id, message_id, attempt, conversation_id, channel, category, segments, currency, price, at)
 select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', 'sms', u.segments, r.currency, r.price * u.segments, $8
@@ -110,7 +114,10 @@ class PortalLink:
 
 @dataclass(frozen=True, slots=True)
 class BridgeMessage:
-    """The bridge SMS as a message of its own. ``masked``: its text without the code; ``account``: the organisation's SMS number."""
+    """The bridge SMS as a message of its own.
+
+    ``masked``: its text without the code; ``account``: the organisation's SMS number.
+    """
 
     org_id: str
     message_id: UUID

@@ -1,7 +1,8 @@
 """Second calls of SMS are released a few at a time, over all replicas, and stop at the first record that the list shows late.
 
-A list may be late by more than was waited for, without having failed. Then some of those that wait for their turn are found in it after silence
-had proved the contrary. From that moment it is as after an outage of the list: settling, grace, and a few again.
+A list may be late by more than was waited for, without having failed. Then some of those that wait for their turn are
+found in it after silence had proved the contrary. From that moment it is as after an outage of the list: settling,
+grace, and a few again.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -1,8 +1,9 @@
 """Evidence for an SMS whose answer was lost: ids that came late, statuses that echo its reference, then the provider's own list.
 
-What the list proves is said in ``evidence``. Here it is read, once for each pair of numbers and, before its silence proves anything, once for
-each sender: a record whose recipient is shown otherwise may be missing from the answer to a question for that recipient. When the list is away, that is
-kept for all replicas. What became of an SMS that is found is kept as if a callback had told it, until the send is settled.
+What the list proves is said in ``evidence``. Here it is read, once for each pair of numbers and, before its silence
+proves anything, once for each sender: a record whose recipient is shown otherwise may be missing from the answer to a
+question for that recipient. When the list is away, that is kept for all replicas. What became of an SMS that is found
+is kept as if a callback had told it, until the send is settled.
 """
 
 import asyncio
@@ -67,7 +68,10 @@ async def seek(
 
 
 def lost_send(row: SendRow, search: Search) -> LostSend:
-    """What is looked for in the list. The words of a text are written anew from its command, and may differ by now: then its digest tells."""
+    """What is looked for in the list.
+
+    The words of a text are written anew from its command, and may differ by now: then its digest tells.
+    """
     called_at = row.claimed_at or row.created_at
     before = row.resends + int((row.outcome or {}).get("refusals", 0))
     return LostSend(
@@ -104,7 +108,10 @@ async def _look(
     now: datetime,
     search: Search,
 ) -> dict[Key, Resolution]:
-    """What the list says of these sends; those whose list cannot be read are left out. ``theirs`` are ids of other sends."""
+    """What the list says of these sends; those whose list cannot be read are left out.
+
+    ``theirs`` are ids of other sends.
+    """
     pairs: dict[Pair, list[LostSend]] = {}
     for lost in sends:
         pairs.setdefault((lost.sender, lost.to), []).append(lost)
@@ -155,7 +162,10 @@ async def _look(
 async def _read(
     since: Mapping[AskedT, datetime], ask: Callable[[AskedT, datetime], Awaitable[Sequence[ListedSms]]]
 ) -> tuple[dict[AskedT, Sequence[ListedSms]], bool]:
-    """The lists that could be read, and whether the list is away: more could not be read than could. A single failure speaks of itself alone."""
+    """The lists that could be read, and whether the list is away: more could not be read than could.
+
+    A single failure speaks of itself alone.
+    """
     few = asyncio.Semaphore(_LISTS_AT_ONCE)
     failures = 0
 
@@ -201,7 +211,10 @@ def _told_by(seen: Resolution, row: SendRow, provider: SmsProvider, now: datetim
 
 
 def _words_of(row: SendRow, portal_host: str | None) -> Callable[[str], bool]:
-    """Whether a text says what this send says, whatever the code of its link is. What cannot be written any more is said by nothing."""
+    """Whether a text says what this send says, whatever the code of its link is.
+
+    What cannot be written any more is said by nothing.
+    """
     command = command_of(row)
     if command is None:
         return lambda _text: False

@@ -1,6 +1,7 @@
 """Numbers as an SMS provider shows them. Pure.
 
-A provider may mask a number, leave it out, or write the same line as it is dialled elsewhere (Mexico's 1, Argentina's 9, Brazil's ninth digit).
+A provider may mask a number, leave it out, or write the same line as it is dialled elsewhere (Mexico's 1, Argentina's
+9, Brazil's ninth digit).
 """
 
 from libs.common.phone import same_line, spellings

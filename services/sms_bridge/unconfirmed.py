@@ -1,8 +1,9 @@
 """SMS of which nothing is heard: the provider took them, and no callback says what became of them. The provider itself is asked.
 
-A callback can get lost, none is asked for without PUBLIC_URL, and of some messages none is ever sent. A message that is pending still when
-it is due is looked up, ever more rarely; what the record says is applied as a callback would be. What nobody knows a day later ends as
-``unknown_outcome``. What is to be told stands in the row of ``sends``, and the sweeper tells it.
+A callback can get lost, none is asked for without PUBLIC_URL, and of some messages none is ever sent. A message that is
+pending still when it is due is looked up, ever more rarely; what the record says is applied as a callback would be.
+What nobody knows a day later ends as ``unknown_outcome``. What is to be told stands in the row of ``sends``, and the
+sweeper tells it.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""The bridge: the slot of a conversation (type and rule, its gate in Redis, its rows in PostgreSQL) and the codes of magic links."""
+"""The bridge: the slot of a conversation (type and rule, gate in Redis, rows in PostgreSQL), and codes of links."""

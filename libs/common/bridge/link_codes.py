@@ -1,10 +1,11 @@
 """The code of a magic link. It is made here and stored nowhere. Pure; randomness is an argument.
 
-A code has 8 characters of base62, which are 47 bits: short enough for an SMS, and too many to guess within a link's life at any rate that a portal
-answers. The database holds the HMAC of a code, under a key that is not in the database, so a copy of the tables opens no conversation.
+A code has 8 characters of base62, which are 47 bits: short enough for an SMS, and too many to guess within a link's
+life at any rate that a portal answers. The database holds the HMAC of a code, under a key that is not in the database,
+so a copy of the tables opens no conversation.
 
-The thread keeps the text around the code with the code masked. The fingerprint of the whole text is therefore an HMAC too: with a plain digest,
-a reader of the tables could try all 62^8 codes in an afternoon.
+The thread keeps the text around the code with the code masked. The fingerprint of the whole text is therefore an HMAC
+too: with a plain digest, a reader of the tables could try all 62^8 codes in an afternoon.
 """
 
 import hashlib
@@ -28,9 +29,9 @@ class LinkCode:
 
 
 class LinkCodes:
-    """Makes codes under the first of ``keys`` (PORTAL_LINK_KEYS), which is the newest; the portal accepts the older ones as well.
+    """Makes codes under the first of ``keys`` (PORTAL_LINK_KEYS), which is the newest.
 
-    ``choose`` draws one character from the system's CSPRNG (``secrets.choice``), each equally likely.
+    The portal accepts the older keys as well. ``choose`` draws one character from the system's CSPRNG (``secrets.choice``), each equally likely.
     """
 
     def __init__(self, keys: Sequence[bytes], choose: Callable[[str], str]) -> None:
@@ -47,7 +48,7 @@ class LinkCodes:
         return fingerprint(text, self._keys[0])
 
     def fingerprints(self, text: str) -> frozenset[bytes]:
-        """Every digest that may be stored of this text: it may have been claimed under a key that is no longer the newest."""
+        """Every digest that may be stored of this text: its send may have been claimed under an older key."""
         return frozenset(fingerprint(text, key) for key in self._keys)
 
 
@@ -57,5 +58,8 @@ def code_hash(code: str, key: bytes) -> bytes:
 
 
 def fingerprint(text: str, key: bytes) -> bytes:
-    """HMAC-SHA256 of a text under one of the link keys. It never equals the hash of a code, even for a text that is a code."""
+    """HMAC-SHA256 of a text under one of the link keys.
+
+    It never equals the hash of a code, even for a text that is a code.
+    """
     return hmac.digest(key, b"text\0" + text.encode(), hashlib.sha256)

@@ -1,7 +1,8 @@
-"""The rows of bridge slots. PostgreSQL decides who holds a slot; Redis is asked before it (``libs.common.bridge.redis_gate``).
+"""The rows of bridge slots. PostgreSQL decides who holds a slot; ``redis_gate`` is asked before it.
 
-Rule 1: a slot is held while ``held_until`` is in the future: ``infinity`` until the provider has accepted the bridge, then the hold from that moment.
-Rule 2: every statement locks the rows it touches in the order of conversation ids, also rows that it leaves as they are.
+Rule 1: a slot is held while ``held_until`` is in the future: ``infinity`` until the provider has accepted the bridge,
+        then the hold from that moment.
+Rule 2: every statement locks the rows it touches in the order of conversation ids, also rows that it does not change.
 Rule 3: a release waits for the decisions that the slot is silencing at that moment, so ``newest_silenced`` finds them.
 """
 
@@ -13,15 +14,18 @@ from uuid import UUID
 from libs.common.bridge.slot import Slot
 from libs.common.db.pool import Connection
 
-# The update is made even where it changes nothing: it takes the lock, and returns the holder as of the moment when the lock was free.
+# The update is made even where it changes nothing: it takes the lock, and returns the holder as of the moment when the
+# lock was free.
 _TAKE = """
 insert into bridge_slots as s (conversation_id, org_id, intent_id, held_until)
 select conversation_id, org_id, intent_id, 'infinity'::timestamptz
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as u (org_id, conversation_id, intent_id)
  order by conversation_id
 on conflict (conversation_id) do update
-   set intent_id = case when s.held_until <= $4 and s.org_id = excluded.org_id then excluded.intent_id else s.intent_id end,
-       held_until = case when s.held_until <= $4 and s.org_id = excluded.org_id then excluded.held_until else s.held_until end
+   set intent_id = case when s.held_until <= $4 and s.org_id = excluded.org_id
+                        then excluded.intent_id else s.intent_id end,
+       held_until = case when s.held_until <= $4 and s.org_id = excluded.org_id
+                         then excluded.held_until else s.held_until end
 returning conversation_id, intent_id
 """
 
@@ -36,7 +40,8 @@ select c.conversation_id
 _ACCEPT = """
 with ours as (
     select s.conversation_id, u.accepted_at
-      from unnest($1::text[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as u (org_id, conversation_id, intent_id, accepted_at)
+      from unnest($1::text[], $2::uuid[], $3::uuid[], $4::timestamptz[])
+        as u (org_id, conversation_id, intent_id, accepted_at)
       join bridge_slots s using (org_id, conversation_id, intent_id)
      order by s.conversation_id
        for update of s
@@ -63,7 +68,8 @@ returning s.org_id, s.conversation_id, s.intent_id
 
 # A decision may still stand under the id of a conversation that became part of this one.
 _NEWEST_SILENCED = """
-select distinct on (d.slot_holder, u.conversation_id) d.org_id, u.conversation_id, d.intent_id, d.attempt, d.slot_holder as holder
+select distinct on (d.slot_holder, u.conversation_id)
+       d.org_id, u.conversation_id, d.intent_id, d.attempt, d.slot_holder as holder
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as u (org_id, conversation_id, intent_id)
   join decisions d on d.slot_holder = u.intent_id and d.org_id = u.org_id
   join messages m on m.org_id = d.org_id and m.message_id = d.intent_id
@@ -86,7 +92,7 @@ class Silenced(NamedTuple):
 
 
 async def hold_conversations(db: Connection, requests: Collection[Slot]) -> bool:
-    """Lock these conversations until the transaction ends. False: one of them has become part of another conversation meanwhile.
+    """Lock these conversations until the transaction ends. False: one of them has been merged into another meanwhile.
 
     Call it before ``take``: a slot under an id that becomes an alias would be left behind and refuse no intent.
     """
@@ -106,7 +112,10 @@ async def take(db: Connection, requests: Collection[Slot], now: datetime) -> dic
 
 
 async def accept(db: Connection, accepted: Sequence[tuple[Slot, datetime]], hold: timedelta) -> None:
-    """The provider accepted these bridges at that time, and the hold runs from then. A slot of another intent, or accepted before, stays as it is."""
+    """The provider accepted these bridges at that time, and the hold runs from then.
+
+    A slot of another intent, or accepted before, stays as it is.
+    """
     if accepted:
         await db.execute(_ACCEPT, *_columns([slot for slot, _ in accepted]), [at for _, at in accepted], hold)
 
@@ -124,8 +133,9 @@ async def release(db: Connection, slots: Collection[Slot]) -> list[Slot]:
 async def newest_silenced(db: Connection, slots: Collection[Slot]) -> list[Silenced]:
     """For each slot given back, the newest intent that it had silenced. The router gets ``slot_freed`` for it.
 
-    Call it after ``release`` in the same transaction, as a statement of its own, so that it sees decisions that ``release`` waited for. A repeat
-    names the same attempt of the same intent, also once the router has decided it again, so publishing it twice is idempotent.
+    Call it after ``release`` in the same transaction, as a statement of its own, so that it sees decisions that
+    ``release`` waited for. A repeat names the same attempt of the same intent, also once the router has decided it
+    again, so publishing it twice is idempotent.
     """
     if not slots:
         return []

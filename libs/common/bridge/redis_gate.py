@@ -1,8 +1,8 @@
-"""The gate of bridge slots in Redis: ``SET bridge:{conversation} {intent} NX GET PX``. What its answer means is said in ``libs.common.bridge.slot``.
+"""The gate of bridge slots in Redis: ``SET bridge:{conversation} {intent} NX GET PX``; ``slot`` says what follows.
 
 Rule 1: nil *or the asker's own id* means that the asker holds the slot: a retry after a lost reply still holds it.
 Rule 2: Redis follows PostgreSQL (``libs.common.bridge.queries``): after each commit it is set to what was committed.
-Rule 3: nothing here raises while Redis is unavailable. A key is deleted only while it carries the id that is given back.
+Rule 3: nothing here raises while Redis is unavailable. A key is deleted only while it has the id that is given back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,8 @@ class RedisGate:
     async def acquire(self, requests: Sequence[Slot]) -> Mapping[UUID, UUID | None]:
         """By conversation, the intent that holds the slot now, or None where Redis is unavailable.
 
-        ``requests`` name each conversation once. A slot that was free belongs to the asker afterwards, for the whole hold.
+        ``requests`` name each conversation once. A slot that was free belongs to the asker afterwards, for the whole
+        hold.
         """
         if not requests:
             return {}
@@ -53,7 +54,8 @@ class RedisGate:
     async def sync(self, held: Sequence[Slot] = (), released: Sequence[Slot] = ()) -> None:
         """Set Redis to what PostgreSQL has committed. Does nothing while Redis is unavailable.
 
-        ``held``: these intents hold their slots, and the whole hold runs from now. ``released``: these have given theirs back.
+        ``held``: these intents hold their slots, and the whole hold runs from now. ``released``: these have given
+        theirs back.
         """
         if not held and not released:
             return

@@ -5,7 +5,7 @@ Redis and PostgreSQL both name a holder. What a request for a slot comes to:
 | Redis | the facts, read from PostgreSQL before | the request |
 | --- | --- | --- |
 | held by another intent | held by the same one | refused: PostgreSQL is not asked again |
-| held by another intent | free, or held by a third | PostgreSQL decides: the key outlived its row, or the row came or went since |
+| held by another intent | free, or held by a third | PostgreSQL decides: the key or the facts are out of date |
 | free, or held by this intent | anything | PostgreSQL decides: Redis may have lost its keys |
 | unavailable | anything | PostgreSQL decides |
 """
@@ -38,6 +38,9 @@ def refused_by_redis(requests: Sequence[Slot], redis_holders: Holders, known_hol
 
 
 def stale_in_redis(requests: Sequence[Slot], redis_holders: Holders, holders: Mapping[UUID, UUID]) -> list[Slot]:
-    """The slots as PostgreSQL has them, where Redis names another holder or was not asked. Where it was unavailable it is left alone."""
+    """The slots as PostgreSQL has them, where Redis names another holder or was not asked.
+
+    Where it was unavailable it is left alone.
+    """
     held = [request._replace(intent_id=holders[request.conversation_id]) for request in requests]
     return [slot for slot in held if redis_holders.get(slot.conversation_id, slot) not in (None, slot.intent_id)]

@@ -1,10 +1,11 @@
-"""Twilio's error codes: one table, for answers to a send, for statuses that come later and for what its list shows. Pure.
+"""Twilio's error codes in one table: for answers to a send, for later statuses and for records in its list. Pure.
 
-Only the code counts, and Twilio advises not to rest on single ones: it splits and renames them (in July 2024 21211, 21212, 21606 and 21614 became
-a dozen). So a code that is not here is an ``UnknownFault``. An answer is then read by its HTTP status (``services.sms_bridge.providers.twilio``),
-and a status fails its message with the code.
+Only the code counts, and Twilio advises not to rest on single ones: it splits and renames them (in July 2024 21211,
+21212, 21606 and 21614 became a dozen). So a code that is not here is an ``UnknownFault``. An answer is then read by its
+HTTP status (``services.sms_bridge.providers.twilio``), and a status fails its message with the code.
 
-Source: https://www.twilio.com/docs/api/errors; https://www.twilio.com/en-us/changelog/updates-to-the-error-code-dictionary-to-clarify-number-validatio
+Source: https://www.twilio.com/docs/api/errors;
+https://www.twilio.com/en-us/changelog/updates-to-the-error-code-dictionary-to-clarify-number-validatio
 """
 
 from datetime import timedelta
@@ -30,13 +31,17 @@ STATUSES: Final = {
     "failed": "failed",
     "canceled": "failed",
 }
-"""Our status for each of Twilio's. Accepted, scheduled, queued, sending and the like mean nothing that a thread shows."""
+"""Our status for each of Twilio's.
 
-# How long a mark lasts without a sign of life: a wrong one costs silence, a missing one a price and a failure with every message.
+Accepted, scheduled, queued, sending and the like mean nothing that a thread shows.
+"""
+
+# How long a mark lasts without a message of the customer. A wrong mark costs a message, a missing one costs the price of
+# a failure with every message.
 _DAY = timedelta(days=1)
 _OUT_OF_REACH = RecipientFault("unreachable", _DAY)
 _NO_ROUTE = RecipientFault("no_phone", _DAY)
-"""No SMS of this sender to that number as things are set up: looked at anew every day, somebody may have changed it."""
+"""This sender reaches no such number as the account is set up. It is tried again every day, because that may change."""
 _BLOCKED = RecipientFault("no_phone", timedelta(days=30))
 _NO_PHONE = RecipientFault("no_phone", timedelta(days=90))
 _STOPPED = RecipientFault("sms_opted_out", timedelta(days=365))
@@ -85,7 +90,8 @@ FAULTS: Final[dict[int, Fault]] = {
     **dict.fromkeys((30003, 30036), _OUT_OF_REACH),  # switched off or without coverage, also beyond the validity period
     **dict.fromkeys(_OTHER_SENDER_WANTED, _NO_ROUTE),
     **dict.fromkeys(_CONTENT, ContentFault()),
-    # Nobody knows whether it arrived: the carrier's "unknown", and no answer of a carrier in time. In no class, so that no SMS is bought again.
+    # It may have arrived: the operator's "unknown", and an operator that did not answer in time. They have no class, so
+    # that no SMS is bought again.
     30008: UnknownFault(),
     30410: UnknownFault(),
 }
@@ -93,11 +99,11 @@ FAULTS: Final[dict[int, Fault]] = {
 
 
 _FIRST_LATE = 30000
-"""Codes below it are of the REST API: the message was refused when it was to be created. Those from it on are of delivery."""
+"""Lower codes are of the REST API: the message was refused when it was to be created. The others are of delivery."""
 
 
 def is_of_creation(code: str | int | None) -> bool:
-    """Whether a record that failed with this code was never taken: Twilio keeps a record of what it refused, too, and lists it."""
+    """Whether this is the code of a refused creation: Twilio keeps and lists a record of what it refused, too."""
     number = _number(code)
     return number is not None and (number < _FIRST_LATE or number == 63007)  # noqa: PLR2004 -- a channel's code
 

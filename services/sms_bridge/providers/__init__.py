@@ -1,10 +1,13 @@
 """What an SMS provider is to the bridge: one contract, one module per provider.
 
-Law 1: ``send`` is one HTTP request and never a second one; no provider's send is idempotent. Every outcome is a value, nothing is raised.
-Law 2: ``Unknown`` is said whenever the provider may have taken the message. ``RetryLater`` and ``Refused`` only when it certainly has not.
-Law 3: ``listed`` is the evidence: what the provider itself has on record. It says all of it or raises Transient; half a list proves nothing.
-        What it cannot read of a record it leaves open: that record may be anybody's.
-Law 4: a record is no acceptance yet: providers keep records of what they refused, too. It is read with its status and error.
+Law 1: ``send`` is one HTTP request and never a second one; no provider's send is idempotent. Every outcome is a value,
+        nothing is raised.
+Law 2: ``Unknown`` is said whenever the provider may have taken the message. ``RetryLater`` and ``Refused`` only when it
+        certainly has not.
+Law 3: ``listed`` is the evidence: what the provider itself has on record. It says all of it or raises Transient; half a
+        list proves nothing. What it cannot read of a record it leaves open: that record may be anybody's.
+Law 4: a record is no acceptance yet: providers keep records of what they refused, too. It is read with its status and
+        error.
 """
 
 from collections.abc import Collection, Sequence
@@ -45,9 +48,9 @@ class RecordedStatus:
 class ListedSms:
     """A message that the provider has on record. A bridge's text holds its code: it is compared and forgotten.
 
-    ``provider_id``, ``text`` and the numbers are as the record shows them: masked, changed, or None where it shows none.
-    ``refusal``: what the provider said when it refused to take the message; None where it took it, and ``fate`` says what
-    became of it since.
+    ``provider_id``, ``text`` and the numbers are as the record shows them: masked, changed, or None where it shows
+    none. ``refusal``: what the provider said when it refused to take the message; None where it took it, and ``fate``
+    says what became of it since.
     """
 
     provider_id: str | None

@@ -1,8 +1,8 @@
 """Twilio's Messages resource: send, and the list that is asked when an answer got lost.
 
-What an answer means is ``classify``, pure; every answer ever seen is a file in ``tests/data/twilio``.
-Source: https://www.twilio.com/docs/messaging/api/message-resource and https://www.twilio.com/docs/api/errors. Sending is not idempotent there: "if
-you get a 500 and you retry, it is possible to receive multiple messages".
+What an answer means is ``classify``, pure; every answer ever seen is a file in ``tests/data/twilio``. Source:
+https://www.twilio.com/docs/messaging/api/message-resource and https://www.twilio.com/docs/api/errors. Sending is not
+idempotent there: "if you get a 500 and you retry, it is possible to receive multiple messages".
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -46,8 +46,9 @@ _TRANSIENT_LIMIT = 5
 def classify(account: str, status: int, body: Mapping[str, object], retry_after: str | None = None) -> SendOutcome:
     """What Twilio's answer to a send means. ``body`` is the JSON object, or empty when it was none.
 
-    A refusal is final for this message; whose fault it is, is known by its code (``libs.common.providers.twilio``). A refusal without a code of
-    Twilio's did not come from Twilio, but from something on the way: perhaps for this message alone, so this one waits.
+    A refusal is final for this message; whose fault it is, is known by its code (``libs.common.providers.twilio``). A
+    refusal without a code of Twilio's did not come from Twilio, but from something on the way: perhaps for this message
+    alone, so this one waits.
     """
     code = _code(body)
     said = code or str(status)
@@ -154,7 +155,10 @@ class Twilio:
         return refusal(code)
 
     async def send(self, sms: OutgoingSms) -> SendOutcome:
-        """Send once. A connection that was never made is simply later; whatever goes wrong after that is ``Unknown``."""
+        """Send once.
+
+        A connection that was never made is simply later; whatever goes wrong after that is ``Unknown``.
+        """
         form = {
             "From": sms.sender,
             "To": sms.to,
@@ -185,9 +189,10 @@ class Twilio:
     async def list_sent(self, *, sender: str, to: str, since: datetime) -> Sequence[ListedSms]:
         """What Twilio has on record from ``sender`` to ``to``, newest first, page by page; raises Transient when it does not say it all.
 
-        No filter by date: the list knows ``DateSent`` alone, which a message that is still queued does not have. The list is sorted by it,
-        and where such a message stands in that order is not said, so the list is read to its end. Of one that is longer than anything two
-        numbers have to say to each other enough is read when its last page is all too old.
+        No filter by date: the list knows ``DateSent`` alone, which a message that is still queued does not have. The
+        list is sorted by it, and where such a message stands in that order is not said, so the list is read to its end.
+        Of one that is longer than anything two numbers have to say to each other enough is read when its last page is
+        all too old.
         """
         found: list[ListedSms] = []
         pages = 0
@@ -201,9 +206,9 @@ class Twilio:
     async def list_obscured(self, *, sender: str, to: Collection[str], since: datetime) -> Sequence[ListedSms]:
         """Records of ``sender`` that a question for ``to`` may not find, since then, newest first; raises as ``listed``.
 
-        Twilio masks numbers for a whole account (phone number redaction) or for one message, and writes a line as it is dialled elsewhere. Whether
-        it then finds a record by the number that we wrote is not said. A sender may have very many messages, so the first page that is all
-        too old ends the reading.
+        Twilio masks numbers for a whole account (phone number redaction) or for one message, and writes a line as it is
+        dialled elsewhere. Whether it then finds a record by the number that we wrote is not said. A sender may have
+        very many messages, so the first page that is all too old ends the reading.
         """
         asked, found = frozenset(to), list[ListedSms]()
         async for page in self._pages({"From": sender}):
@@ -223,7 +228,10 @@ class Twilio:
         raise Transient("the SMS provider's list has no end")
 
     async def recorded_status(self, provider_id: str) -> RecordedStatus:
-        """What Twilio has on record of a message; raises Transient. One that is there no more is a fate that nobody knows."""
+        """What Twilio has on record of a message; raises Transient.
+
+        One that is there no more is a fate that nobody knows.
+        """
         path = f"{self._account}/Messages/{segment(provider_id)}.json"
         try:
             async with self._http.get(
@@ -258,7 +266,11 @@ class Twilio:
 
 
 def _not_processed(status: int, code: str | None, retry_after: str | None) -> SendOutcome:
-    """A 4xx. What the table does not know goes by the status: with 401, 402 and 403 the account is not in order, with others the message is."""
+    """A 4xx.
+
+    What the table does not know goes by the status: with 401, 402 and 403 the account is not in order, with others the
+    message is.
+    """
     said = code or str(status)
     fault = fault_of(code)
     if status == HTTPStatus.TOO_MANY_REQUESTS or isinstance(fault, Throttled):
