@@ -17,7 +17,7 @@ import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.cli.interrupts import hear_interrupts
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError
 from deploy.local.servers.kafka import KafkaServer
 from deploy.local.servers.postgres import PostgresServer
 from deploy.local.servers.server import Server

@@ -24,13 +24,13 @@ _OF_A_PROVIDER = {
     "TRANSOM_GRAPH_BASE_URL": ("TRANSOM_WHATSAPP_TOKEN", "TRANSOM_META_APP_SECRETS"),
     "TRANSOM_TWILIO_BASE_URL": ("TRANSOM_TWILIO_ACCOUNT_SID", "TRANSOM_TWILIO_AUTH_TOKENS"),
 }
-"""What the sandbox takes from us, but a real provider knows already."""
+"""What is generated for the sandbox, but must be given for a real provider."""
 SERVICE_PORTS = ("ingest", "router", "whatsapp-sender", "sms-bridge")
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the sandbox and the services listen, and where the portal will."""
+    """The ports of the sandbox and the services, and the future one of the portal."""
 
     sandbox: int
     services: Mapping[str, int]
@@ -38,7 +38,7 @@ class Ports:
 
     @classmethod
     def choose(cls, base: int | None) -> "Ports":
-        """The ports after those of the servers; free ones without a base. Raises ConfigurationError when one is taken."""
+        """The ports after those of the servers, or free ones. Raises ConfigurationError when one is taken."""
         count = len(SERVICE_PORTS) + 2
         ports = [free_port() if base is None else base + _SERVERS + index for index in range(count)]
         if taken := [str(port) for port in ports if not is_free(port)]:
@@ -47,7 +47,7 @@ class Ports:
 
 
 def address_of(service: str) -> str:
-    """The variable that holds a service's address."""
+    """The name of the variable with a service's address."""
     return f"{PREFIX}{service.upper().replace('-', '_')}_URL"
 
 
@@ -56,8 +56,8 @@ def environment(
 ) -> dict[str, str]:
     """Every ``TRANSOM_*`` variable of the run.
 
-    What is ``given`` wins, but not over where our own processes listen; then the secrets ``remembered`` from an earlier run, then a
-    fresh secret.
+    A ``given`` variable wins, except for the addresses of the run's own processes. Secrets that are not given are those
+    ``remembered`` from an earlier run, or fresh ones.
     """
     sandbox = f"http://{LOOPBACK}:{ports.sandbox}"
 
@@ -91,7 +91,7 @@ def environment(
 
 
 def of_service(service: str, env: Mapping[str, str]) -> dict[str, str]:
-    """The environment of one service: where ``/metrics`` has a port of its own, each has another one, by their order."""
+    """The environment of one service. If ``/metrics`` has a port of its own, the next service gets the next port."""
     host, colon, port = env.get(ADMIN_PORT, "").rpartition(":")
     if not (port.isascii() and port.isdecimal() and int(port)):
         return dict(env)
@@ -99,9 +99,10 @@ def of_service(service: str, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def wishes(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The ``TRANSOM_*`` variables that somebody set for this run, empty ones aside.
+    """The non-empty ``TRANSOM_*`` variables that the user set for this run.
 
-    A shell that sourced the file of an earlier run on ``folder`` has that run's addresses; nobody wished for those, and they are dead.
+    A shell that sourced the file of an earlier run on ``folder`` has that run's addresses. They are stale, so they do
+    not count.
     """
     ours = {address_of(service) for service in SERVICE_PORTS} | {SANDBOX_URL}
     stale = _lines(folder, given=False)
@@ -113,21 +114,18 @@ def wishes(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def surroundings(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a process is given of ``environ`` beside its own settings.
-
-    No ``TRANSOM_*``: one that nobody wished for would be a setting all the same.
-    """
+    """``environ`` without ``TRANSOM_*``: a process gets its settings separately, and a stray variable would be one."""
     return {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
 
 
 def kafka_connection(env: Mapping[str, str], client_id: str) -> KafkaConnection:
-    """How to reach the brokers of a run, credentials included."""
+    """The connection to the brokers of a run, with credentials."""
     given = {name: env[PREFIX + name.upper()] for name in KafkaSettings.model_fields if PREFIX + name.upper() in env}
     return KafkaSettings.model_validate(given).kafka_connection(client_id)
 
 
 def without_password(address: str) -> str:
-    """The address as it may be shown: stars stand where a password stood."""
+    """The address with stars instead of its password."""
     head, at, rest = address.rpartition("@")
     scheme, _, who = head.partition("://")
     query = re.sub(r"(?i)([?&]password=)[^&]*", r"\1***", rest)
@@ -135,15 +133,15 @@ def without_password(address: str) -> str:
 
 
 def remembered(folder: Path) -> dict[str, str]:
-    """What an earlier run on this folder wrote; its secrets stay, so that links and signatures made then are good now."""
+    """The variables of an earlier run on this folder. Its secrets stay, so that its links and signatures stay valid."""
     return _lines(folder)
 
 
 def write(folder: Path, found: Mapping[str, str], given: Collection[str] = ()) -> Path:
-    """Write the file that any shell can source, with a mark on what was ``given``; it holds secrets, so only its owner may read it."""
+    """Write the file that a shell can source, with a mark on what was ``given``. Only its owner can read it."""
     path = folder / FILE_NAME
     fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)  # whoever could read that one could read this
+    fresh.unlink(missing_ok=True)  # an old file may have other modes, which a rewrite would keep
     fresh.touch(mode=0o600)
     lines = (
         f"export {name}={shlex.quote(value)}{_GIVEN if name in given else ''}\n"
@@ -155,7 +153,7 @@ def write(folder: Path, found: Mapping[str, str], given: Collection[str] = ()) -
 
 
 def _lines(folder: Path, *, given: bool = True) -> dict[str, str]:
-    """The variables of the file; without ``given`` only those that the run made up itself."""
+    """The variables of the file; without ``given`` only the generated ones."""
     try:
         lines = (folder / FILE_NAME).read_text().splitlines()
     except FileNotFoundError:

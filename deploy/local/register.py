@@ -1,6 +1,6 @@
-"""Tell the sandbox, which plays Meta, the numbers and templates that stand in the database: Meta would know them.
+"""Register the numbers and templates of the database with the sandbox, as Meta knows a business's own.
 
-It keeps them in memory only. So they are told when the sandbox starts and whenever a file was loaded.
+The sandbox keeps them in memory only. So they are registered when it starts, and whenever a file was loaded.
 """
 
 import aiohttp

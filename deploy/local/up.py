@@ -1,7 +1,8 @@
 """``transom up``: the whole system on this machine, in the foreground.
 
-The order is the order of need: servers, schema and topics, providers, services, the ready line. Whatever ends this process, nothing
-that it started runs on: Ctrl-C drains the services first, a kill leaves it to the watchdog.
+It starts servers, schema and topics, providers and services in this order, and prints the ready line. However this
+process ends, nothing that it started runs on. After Ctrl-C the services drain first; after a kill the watchdog ends
+them.
 """
 
 import asyncio
@@ -36,9 +37,9 @@ from deploy.local.environment import (
     wishes,
     write,
 )
-from deploy.local.follow import following, fresh_log, last_line
+from deploy.local.process_logs import following, fresh_log, last_line
 from deploy.local.register import register
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError
 from deploy.local.servers.local_servers import Given, LocalServers
 from deploy.local.servers.private import private_folder
 from deploy.local.watchdog import Watchdog, Watched, end
@@ -49,14 +50,14 @@ from libs.common.service import HARD_SECONDS
 from libs.common.settings import HttpSettings
 
 READY_SECONDS = 45.0
-_MORE_SECONDS = 1.0  # than a service takes to stop, whatever hangs
+_MORE_SECONDS = 1.0  # on top of the time that a service takes to stop
 _POLL = 0.1
 _HTTP_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A system that is up. ``env`` is what its clients need; ``processes`` by name, the sandbox among them."""
+    """A system that is up. ``env`` holds what its clients need; the sandbox is one of the ``processes``."""
 
     env: Mapping[str, str]
     env_file: Path
@@ -65,7 +66,7 @@ class Running:
     servers: LocalServers
 
     def hold(self) -> NoReturn:
-        """Stay until a signal. Raises ConfigurationError when a process has ended although nobody asked it to."""
+        """Wait until a signal. Raises ConfigurationError when a process ends by itself."""
         while True:
             for name, process in self.processes.items():
                 if (code := process.poll()) is not None:
@@ -85,9 +86,9 @@ def system(
 ) -> Iterator[Running]:
     """A system that is ready inside the ``with`` and gone after it.
 
-    ``given`` are ``TRANSOM_*`` variables that win over ours (without it, those of the environment); servers given there are used
-    instead. Without ``lasting`` the folder was made for this run alone: its servers never wait for the disk, and it is removed if the
-    run is killed. Raises ConfigurationError in one line.
+    ``given`` holds ``TRANSOM_*`` variables that override the generated ones; by default it is the environment. Servers
+    that it names are used instead of local ones. Without ``lasting`` the folder was made for this run alone. Then no
+    server waits for the disk, and the folder is removed if the run is killed. Raises ConfigurationError in one line.
     """
     folder = folder.absolute()
     given = wishes(os.environ if given is None else given, folder)
@@ -121,14 +122,14 @@ def system(
 
 
 def run_up(folder: Path, port_base: int | None) -> None:
-    """Run until Ctrl-C or SIGTERM. Raises ConfigurationError when something ended that should not have."""
+    """Run until Ctrl-C or SIGTERM. Raises ConfigurationError when a process ends by itself."""
     console = Console(stderr=True)
     interrupt_on_signals()
     try:
         with ExitStack() as last, system(folder, port_base=port_base, console=console) as running:
             sys.stdout.write(f"ready: addresses are in {running.env_file} (source it), logs in {running.logs}\n")
             sys.stdout.flush()
-            last.enter_context(following(running.logs))  # left after the system is down: its last words are copied too
+            last.enter_context(following(running.logs))  # closed after the system, so that the last lines are copied
             running.hold()
     except KeyboardInterrupt:
         console.print("stopped")
@@ -140,9 +141,9 @@ async def _prepare(env: Mapping[str, str]) -> None:
 
 
 def _instance(folder: Path) -> str:
-    """The name of this folder's run, which is one at a time: after a restart its services have their places in their groups at once.
+    """The static group membership of the services on this folder: after a restart they get their partitions at once.
 
-    It is told to them alone. Whoever sources the folder's addresses and starts one more replica must not take their places.
+    It is not in the file of addresses: a further replica that a user starts must not take their place in the group.
     """
     return f"up-{hashlib.sha256(f'{platform.node()} {folder}'.encode()).hexdigest()[:16]}"
 
@@ -169,7 +170,7 @@ def _spawn(
 
 
 def _sandbox_options(env: Mapping[str, str]) -> dict[str, str]:
-    """As variables: a command line can be read by everybody on the machine, and some of these are secrets."""
+    """The options as variables: every user of the machine can read a command line, and some options are secrets."""
     public = env["TRANSOM_PUBLIC_URL"]
     options = {
         "webhook-url": f"{public}/webhooks/meta",
@@ -206,14 +207,14 @@ def _ready_url(env: Mapping[str, str], name: str) -> str:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 -- an address of ours
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 -- an address of this run
             return bool(answer.status == _HTTP_OK)
     except (urllib.error.URLError, OSError, HTTPException):
         return False
 
 
 def _drain_seconds(env: Mapping[str, str]) -> float:
-    """For how long a service may be stopping before it is killed."""
+    """How long a service may take to stop before it is killed."""
     budget = env.get("TRANSOM_DRAIN_SECONDS") or HttpSettings.model_fields["drain_seconds"].default
     return float(budget) + HARD_SECONDS + _MORE_SECONDS
 

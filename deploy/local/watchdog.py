@@ -1,13 +1,13 @@
-"""Nothing runs on: a small process that outlives its parent only to end what the parent started.
+"""A small process that outlives its parent only to end the processes that the parent started.
 
-Law 1: it learns of its parent's end from the pipe between them, which the system closes however the parent dies.
-Law 2: a process is known by its pid *and* the moment it started, never by its name; pids come round again.
-Law 3: what was started but not yet registered when the parent died is known by a token in its environment.
-Law 4: everything is asked first, then killed, children included; ``ASK_SECONDS``, ``KILL_SECONDS`` and ``SWEEP_SECONDS`` follow each
-other, eight seconds in all.
-Law 5: a folder that was made for a run which was then killed goes last; a run that ends in order sees to its folders itself.
+Law 1: a pipe connects the two. The system closes it however the parent ends, and the watchdog reads the end of file.
+Law 2: a process is identified by its pid *and* its start time, never by its name, because pids are used again.
+Law 3: a process that was started but not registered when the parent died is found by a token in its environment.
+Law 4: every process is asked to end first, then killed with its children. ``ASK_SECONDS``, ``KILL_SECONDS`` and
+       ``SWEEP_SECONDS`` follow each other, eight seconds in all.
+Law 5: the scratch folders of a killed run are removed last. A run that ends in order removes its folders itself.
 
-This file runs as a script of its own (the watchdog must start at once), so it imports nothing of the project.
+This file runs as a script of its own, because the watchdog must start at once. So it imports nothing of the project.
 """
 
 import contextlib
@@ -34,12 +34,12 @@ SWEEP_SECONDS = 2.0
 _STARTED_TOLERANCE = 1.0  # seconds; the boot time that psutil adds may be off by a clock adjustment
 _PRIVATE_FILE, _PRIVATE_UMASK = 0o600, 0o077
 _POLL = 0.05
-_LOOK_AGAIN = 0.5  # whoever is killed may have started another meanwhile
+_LOOK_AGAIN = 0.5  # a process may have started another before it was killed
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A process to end: ``started`` in seconds since the epoch as psutil tells it, ``stop_signal`` its polite end."""
+    """A process to end. ``started`` is psutil's, in seconds since the epoch; ``stop_signal`` asks it to end."""
 
     pid: int
     started: float
@@ -61,7 +61,7 @@ class Watched:
 
 
 def _gone(process: psutil.Process) -> bool:
-    """A zombie counts as gone: it holds nothing any more, and not every container has an init that buries it."""
+    """A zombie counts as gone: it holds nothing any more, and not every container has an init that reaps it."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -83,9 +83,10 @@ def send(processes: Iterable[psutil.Process], number: int) -> None:
 
 
 def end(watched: Iterable[Watched], ask_seconds: float = ASK_SECONDS) -> None:
-    """Ask every process for its end, wait ``ask_seconds`` for all of them together, then kill them with their children.
+    """Ask every process to end, wait ``ask_seconds`` for all of them together, then kill them with their children.
 
-    Returns when nothing of it lives, or ``KILL_SECONDS`` after the kill. A paused process is woken, or it could not hear the question.
+    Returns when none is left, or ``KILL_SECONDS`` after the kill. A paused process is continued, or it would not get
+    the signal.
     """
     roots = [(process, one.stop_signal) for one in watched if (process := one.process()) is not None]
     members = [member for process, _ in roots for member in tree(process)]
@@ -95,9 +96,7 @@ def end(watched: Iterable[Watched], ask_seconds: float = ASK_SECONDS) -> None:
     if ask_seconds > 0:
         _wait_gone([process for process, _ in roots], ask_seconds)
     members += [member for process, _ in roots for member in tree(process) if member not in members]
-    left = [
-        member for member in members if not _gone(member)
-    ]  # a child its parent did not take along has had its chance
+    left = [member for member in members if not _gone(member)]  # children that their parent did not end are among them
     send(left, signal.SIGKILL)
     _wait_gone(left, KILL_SECONDS)
 
@@ -112,7 +111,7 @@ def _wait_gone(processes: Sequence[psutil.Process], seconds: float) -> bool:
 
 
 def bearers(token: str) -> list[psutil.Process]:
-    """All living processes that carry ``token`` in their environment, but not this one."""
+    """All living processes with ``token`` in their environment, except this one."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -159,10 +158,10 @@ class Watchdog:
         base: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a process that cannot outlive this run; its output is added to the file ``output``. No other user can read what it writes.
+        """Start a process that cannot outlive this run. Its output is appended to the private file ``output``.
 
-        ``env`` is added to ``base``, which is this process's environment unless given. The process has a session of its own: Ctrl-C does not reach
-        it, whoever spawned it decides about its end.
+        ``env`` is added to ``base``, by default the environment of this process. The process has a session of its own:
+        Ctrl-C does not reach it, and the caller decides when it ends.
         """
         with os.fdopen(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _PRIVATE_FILE), "ab") as log:
             process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
@@ -180,18 +179,18 @@ class Watchdog:
         return process
 
     def watch(self, watched: Watched) -> None:
-        """Have a process ended with this run that somebody else started."""
-        self._tell({"watch": asdict(watched)})
+        """End with this run a process that was started elsewhere."""
+        self._write({"watch": asdict(watched)})
 
     def forget(self, pid: int) -> None:
-        self._tell({"forget": pid})
+        self._write({"forget": pid})
 
     def scratch(self, folder: Path) -> None:
-        """Have a folder removed if this run is killed; only one that was made for this run alone."""
-        self._tell({"scratch": str(folder.absolute())})
+        """Remove the folder if this run is killed. It must have been made for this run alone."""
+        self._write({"scratch": str(folder.absolute())})
 
     def close(self) -> None:
-        """End everything still watched and the watchdog itself; returns when that is done."""
+        """End every process that is still watched, then the watchdog; returns when that is done."""
         with self._lock:
             if self._process.stdin is not None and not self._process.stdin.closed:
                 with contextlib.suppress(BrokenPipeError):
@@ -199,7 +198,7 @@ class Watchdog:
                     self._process.stdin.close()
         self._process.wait()
 
-    def _tell(self, line: Mapping[str, object]) -> None:
+    def _write(self, line: Mapping[str, object]) -> None:
         with self._lock:
             if self._process.stdin is None or self._process.stdin.closed:
                 raise RuntimeError("the watchdog is closed")
@@ -208,7 +207,7 @@ class Watchdog:
 
 
 def main(token: str, lines: Iterable[str]) -> None:
-    """The watchdog's own life: remember what it is told until the pipe closes, then end all of it."""
+    """Run the watchdog: collect the registrations until the pipe closes, then end every process among them."""
     scratch: list[str] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from deploy.cli.interrupts import hear_interrupts
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError
 from deploy.local.servers.local_servers import Given, LocalServers
 from libs.common.errors import TransomError
 from tests.bench import seed, table

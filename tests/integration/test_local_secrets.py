@@ -15,7 +15,7 @@ import psutil
 import pytest
 import redis
 
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError
 from deploy.local.servers.local_servers import LocalServers
 from deploy.local.servers.place import place_of, remove_place
 from deploy.local.servers.ports import LOOPBACK

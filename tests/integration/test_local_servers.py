@@ -17,8 +17,7 @@ import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from deploy.local.servers import jars, kafka_probe
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError, jars, kafka_probe
 from deploy.local.servers.kafka import KafkaServer
 from deploy.local.servers.local_servers import Given, LocalServers
 from deploy.local.servers.ports import LOOPBACK, free_port, is_free

@@ -19,8 +19,7 @@ from pathlib import Path
 import asyncpg
 import redis
 
-from deploy.local.servers import kafka_probe
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError, kafka_probe
 from deploy.local.servers.kafka import KafkaServer
 from deploy.local.servers.postgres import ROLE, PostgresServer
 from deploy.local.servers.server import Server

@@ -1,1 +1,1 @@
-"""``make demo``: the story of one conversation over the edge of its window, played on the real servers and watched from outside."""
+"""``make demo``: one conversation before and after its window closes, on real servers, observed from outside."""

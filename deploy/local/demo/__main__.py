@@ -1,4 +1,4 @@
-"""``python -m deploy.local.demo [--keep]``: start everything, play the story, tell it, stop everything."""
+"""``python -m deploy.local.demo [--keep]``: start everything, play the story, print each step, stop everything."""
 
 import asyncio
 import logging
@@ -30,24 +30,25 @@ from libs.common.errors import ConfigurationError, TransomError
 from libs.common.kafka.producer import Producer
 
 SHORT_DAY = {
-    # From the customer's message to the decision on the reply it must stay open, less the second that Meta's whole seconds
-    # may cost: on a slow machine, with everything just started, that takes some of them.
+    # Long enough for the decision on the reply, also on a slow machine right after the start. Meta's whole seconds
+    # may take one second of it.
     "TRANSOM_WINDOW_SECONDS": "15",
-    # Longer than the patience of all steps from the bridge to the last silent reply; yet a Redis that was given forgets the demo soon.
+    # Longer than the time limits of all steps from the bridge to the last silent reply, and yet short: a Redis that was
+    # given soon deletes the demo's slots.
     "TRANSOM_BRIDGE_HOLD_SECONDS": "120",
 }
 WHO_WIDTH = 10
 
 
 class Timeline:
-    """What happened, line by line as it was observed."""
+    """Prints each step when it was observed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._began = time.monotonic()
 
-    def tell(self, who: str, what: str) -> None:
-        """One line; a template for ``Story.tell``."""
+    def report(self, who: str, what: str) -> None:
+        """Print one line; see ``Story.report``."""
         line = Text(f"{time.monotonic() - self._began:6.1f} s  ", style="dim")
         line.append(f"{who:<{WHO_WIDTH}}", style="bold")
         line.append(what)
@@ -55,10 +56,12 @@ class Timeline:
 
 
 def main() -> int:
-    """0 only if every step of the story was observed; 1 if one was not, 2 if the system could not be brought up, 130 after Ctrl-C."""
+    """0 if every step was observed, 1 if one was not, 2 if the system could not be started, 130 after Ctrl-C."""
     keep = "--keep" in sys.argv[1:]
     console = Console(highlight=False)
-    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # its trouble becomes ours, and one line
+    logging.getLogger("aiokafka").addHandler(
+        logging.NullHandler()
+    )  # its errors are raised too, and printed in one line
     interrupt_on_signals()
     folder = Path(tempfile.mkdtemp(prefix="transom-demo-"))
     try:
@@ -88,7 +91,7 @@ def _one_line(trouble: Exception) -> str:
 
 async def _play(running: Running, folder: Path, timeline: Timeline) -> None:
     env, garage = running.env, Garage()
-    timeline.tell("servers", _what_runs(env))
+    timeline.report("servers", _what_runs(env))
     await load_into(env["TRANSOM_POSTGRES_DSN"], garage.write(folder / "garage.yaml"))
     await register(env[SANDBOX_URL], env["TRANSOM_POSTGRES_DSN"])
     kafka = kafka_connection(env, "transom-demo")
@@ -100,7 +103,7 @@ async def _play(running: Running, folder: Path, timeline: Timeline) -> None:
         shaken = await sandbox.verify_webhook()
         if not shaken["verified"]:
             raise StoryError(f"ingest did not answer Meta's handshake: {shaken}")
-        await Story(garage, watcher, producer, sandbox, timeline.tell).play()
+        await Story(garage, watcher, producer, sandbox, timeline.report).play()
 
 
 def _what_runs(env: Mapping[str, str]) -> str:

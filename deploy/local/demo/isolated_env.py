@@ -1,4 +1,4 @@
-"""An environment for the demo on servers that run already: a topic prefix and a database of its own, removed afterwards.
+"""The demo on servers that run already: a topic prefix and a database of its own, which are removed afterwards.
 
 A shared database would mean shared work: the demo's senders would send another system's messages to the sandbox.
 """
@@ -26,7 +26,7 @@ _CONNECT_SECONDS = 5.0
 def isolated_env(environ: Mapping[str, str], console: Console) -> Iterator[dict[str, str]]:
     """The variables of ``environ`` that say where the servers are, with the demo's own prefix and database in them.
 
-    Leave it when the system is down. What cannot be removed is named on ``console``. Raises ConfigurationError in one line.
+    Leave the block when the system is down. What cannot be removed is printed. Raises ConfigurationError.
     """
     given = {name: value for name, value in environ.items() if name.startswith(_OF_SERVERS) and value}
     name = f"transom_demo_{secrets.token_hex(4)}"
@@ -64,7 +64,8 @@ async def _create(dsn: str, name: str) -> None:
         await queries.create_database(db, name)
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConfigurationError(
-            "the demo makes a database of its own, and the user of TRANSOM_POSTGRES_DSN may not: give it CREATEDB, or unset the variable"
+            "the demo creates a database of its own, which the user of TRANSOM_POSTGRES_DSN may not do:"
+            " give it CREATEDB, or unset the variable"
         ) from error
     finally:
         await db.close()

@@ -1,4 +1,4 @@
-"""The story, step by step. Every step is a claim of the product, and is told only after it was observed from outside."""
+"""The story, step by step. Every step is a claim of the product; it is printed after it was observed from outside."""
 
 import asyncio
 import re
@@ -19,19 +19,19 @@ from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOU
 from libs.common.kafka.producer import Producer, Record
 
 ONE_SEGMENT = 160
-Tell = Callable[[str, str], None]
-"""tell(who, what) adds a line to the timeline."""
+Report = Callable[[str, str], None]
+"""report(who, what) adds a line to the timeline."""
 
 
 @dataclass(slots=True)
 class Story:
-    """One run. ``play`` raises StoryError at the first step that does not come true."""
+    """One run. ``play`` raises StoryError at the first step that does not happen."""
 
     garage: Garage
     watcher: TopicWatcher
     producer: Producer
     sandbox: SandboxClient
-    tell: Tell
+    report: Report
     conversation_id: str = ""
 
     async def play(self) -> None:
@@ -55,8 +55,8 @@ class Story:
         )
         _hold(told["content"] == {"kind": "text", "text": text}, "the inbound message carries the customer's words")
         _hold(told["window"]["open"], "the customer's message opens the window")
-        self.tell("customer", f"“{text}” on WhatsApp")
-        self.tell("window", f"open until {_clock(told['window']['closes_at'])}" + (", again" if before else ""))
+        self.report("customer", f"“{text}” on WhatsApp")
+        self.report("window", f"open until {_clock(told['window']['closes_at'])}" + (", again" if before else ""))
         return told
 
     async def _session(self, text: str, until: str) -> None:
@@ -68,14 +68,14 @@ class Story:
             self.sandbox.messages, lambda m: str(m["callback"]).startswith(f"{intent_id}:1"), "the message"
         )
         _hold(sent["body"]["text"]["body"] == text, "Meta got the reply word for word")
-        self.tell("AI agent", f"“{text}” → session message, {until}")
+        self.report("AI agent", f"“{text}” → session message, {until}")
 
     async def _window_expires(self, closes_at: datetime) -> None:
         wait = (closes_at - utc_now()).total_seconds()
         await asyncio.sleep(max(wait, 0) + 0.2)
         metas = await self.sandbox.window(self.garage.phone_number_id, CUSTOMER_PHONE)
         _hold(metas["closes_at"] is not None and metas["closes_at"] <= utc_now().timestamp(), "Meta sees it closed too")
-        self.tell("window", f"expired at {_clock(closes_at.isoformat())}, the sandbox's day is short")
+        self.report("window", f"expired at {_clock(closes_at.isoformat())}, the sandbox's day is short")
 
     async def _bridge(self, text: str) -> None:
         intent_id = await self._intend("ai", {"kind": "text", "text": text})
@@ -94,15 +94,15 @@ class Story:
         )
         await self._status(intent_id, "failed", reason="window_expired_bridge_sent")
         await self._sms_count(1)
-        self.tell("AI agent", f"“{text}” → one bridge SMS instead ({septets} of {ONE_SEGMENT} septets)")
-        self.tell("SMS", _masked(body))
+        self.report("AI agent", f"“{text}” → one bridge SMS instead ({septets} of {ONE_SEGMENT} septets)")
+        self.report("SMS", _masked(body))
 
     async def _silent(self, text: str) -> None:
         intent_id = await self._intend("ai", {"kind": "text", "text": text})
         await self._decided(intent_id, "silent", "bridge_already_sent")
         await self._status(intent_id, "failed", reason="window_expired_bridge_already_sent")
         await self._sms_count(1)
-        self.tell("AI agent", f"“{text}” → silent, in the inbox: a bridge was sent already")
+        self.report("AI agent", f"“{text}” → silent, in the inbox: a bridge was sent already")
 
     async def _template(self) -> None:
         parameters = {"customer_name": "Kim", "appointment_time": "10:30"}
@@ -116,11 +116,11 @@ class Story:
         decision = await self._decided(intent_id, "template", "template_requested")
         _hold(not decision["window"]["open"], "the window is closed when the template goes")
         await self._status(intent_id, "delivered", at_least=True)
-        self.tell("staff", f"template {TEMPLATE['name']}, delivered")
+        self.report("staff", f"template {TEMPLATE['name']}, delivered")
         again = await self._intend("ai", {"kind": "text", "text": "One more thing."})
         decision = await self._decided(again, "silent", "bridge_already_sent")
         _hold(not decision["window"]["open"], "a template does not open the window")
-        self.tell("window", "still closed: only a customer opens it")
+        self.report("window", "still closed: only a customer opens it")
 
     async def _intend(self, actor: str, content: Mapping[str, Any]) -> str:
         intent_id = str(uuid4())
@@ -149,7 +149,7 @@ class Story:
         return decision
 
     async def _status(self, message_id: str, status: str, *, reason: str | None = None, at_least: bool = False) -> None:
-        """``at_least``: a later rung tells the earlier ones as well, for Meta may leave them out."""
+        """``at_least`` accepts a later status too, because Meta may leave out earlier ones."""
         ladder = ("sent", "delivered", "read")
         fine = ladder[ladder.index(status) :] if at_least else (status,)
         update = await self.watcher.wait_for(

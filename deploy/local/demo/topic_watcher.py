@@ -1,4 +1,4 @@
-"""Reads the public topics as any other client would, and waits for what the story says must happen."""
+"""Reads the public topics as any other client does, and waits for the events that the story expects."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ _BRIEF = ("intent_id", "message_id", "attempt", "route", "status", "reason", "pr
 
 
 class StoryError(Exception):
-    """Something that the story promises did not happen. The message says what was expected and what was seen instead."""
+    """A step of the story did not happen. The message says what was expected and what was seen instead."""
 
 
 class TopicWatcher:

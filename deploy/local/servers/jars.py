@@ -1,7 +1,7 @@
-"""Apache Kafka's jars: resolved and fetched once per user, held against their SHA-256 at every start.
+"""Apache Kafka's jars: resolved and fetched once per user, and checked against their SHA-256 at every start.
 
-``kafka/jgo.toml`` names what the broker is made of, jgo resolves it (in Python; neither Maven nor a system Java is
-asked), ``kafka/jars.sha256`` says which files that must come to, in the order of the class path.
+``kafka/jgo.toml`` names what the broker is made of. jgo resolves it in Python, without Maven and without a system Java.
+``kafka/jars.sha256`` lists the files that must result, in the order of the class path.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from jgo.maven import Artifact, MavenContext, PythonResolver
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError
 
 _HERE = Path(__file__).resolve().parent.parent / "kafka"
 SPEC = _HERE / "jgo.toml"
@@ -33,18 +33,18 @@ _INSTEAD = "to use a broker that runs already, set TRANSOM_KAFKA_BOOTSTRAP=host:
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where this user's jars lie, shared by all checkouts; another set of pins has another folder."""
+    """The folder of this user's jars, shared by all checkouts. Each set of pins has its own."""
     base = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "transom" / "kafka" / hashlib.sha256(PINS.read_bytes()).hexdigest()[:12]
 
 
 def pins() -> dict[str, str]:
-    """File name to SHA-256, in class path order."""
+    """SHA-256 by file name, in the order of the class path."""
     return {name: digest for digest, name in (line.split() for line in PINS.read_text().splitlines())}
 
 
 def class_path(folder: Path | None = None, console: Console | None = None) -> str:
-    """The class path of a verified set of jars, fetched first where one is missing or not what it should be.
+    """The class path of a verified set of jars. Missing and wrong files are fetched first.
 
     Raises ServerError in one line when they cannot be had.
     """
@@ -67,14 +67,14 @@ def _fits(path: Path, digest: str) -> bool:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time fetches; the lock goes with the process, however that ends."""
+    """One process fetches at a time; the system releases the lock when the process ends."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _fetch(folder: Path, wanted: Mapping[str, str], console: Console) -> None:
-    """Bring every missing jar; what an interrupted run brought whole is kept."""
+    """Fetch every missing jar; complete files of an interrupted run are kept."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("Apache Kafka, first use: resolving", total=None)
@@ -101,7 +101,7 @@ def _fetch(folder: Path, wanted: Mapping[str, str], console: Console) -> None:
 
 
 def _resolve(repository: Path) -> dict[str, Artifact]:
-    """File name to artifact for all the spec comes to. The repository starts empty: jgo would believe half a file."""
+    """The artifacts of the spec by file name. The repository starts empty: jgo would trust an incomplete file."""
     shutil.rmtree(repository, ignore_errors=True)
     logging.getLogger("jgo").setLevel(logging.ERROR)
     spec = EnvironmentSpec.load(SPEC)
@@ -132,7 +132,7 @@ def _short(error: Exception) -> str:
 
 
 def _write_pins() -> None:
-    """Resolve and download everything anew and write what came as the new pins."""
+    """Resolve and download everything again, and write the results as the new pins."""
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(_AT_ONCE) as pool:
         artifacts = _resolve(Path(scratch))
         digests = pool.map(lambda one: hashlib.sha256(_download(one).read_bytes()).hexdigest(), artifacts.values())

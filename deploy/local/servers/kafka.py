@@ -16,7 +16,7 @@ from deploy.local.watchdog import Watchdog
 
 _LARGEST_RECORD = 4 * 1024 * 1024
 
-# A serial collector and a small heap: one broker for one developer. The wheel's Java has no JMX agent to speak of.
+# A serial collector and a small heap: one broker for one developer.
 _JAVA_OPTIONS = (
     *("-XX:+UseSerialGC", "-Xms64m", "-Xmx384m", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData"),
     *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"),
@@ -52,7 +52,7 @@ class KafkaServer(Server):
         return self.port, self.controller_port
 
     def fetch(self) -> None:
-        """Have the jars; on first use that takes about half a minute and shows a progress bar."""
+        """Fetch the jars. The first use takes about half a minute and shows a progress bar."""
         if not self._class_path:
             self._class_path = class_path(console=self._console)
 
@@ -61,7 +61,7 @@ class KafkaServer(Server):
         if (self.folder / "data").exists():
             self._configure(self.folder / "data")
             return
-        # Formatted under another name and renamed when whole, so that half a format is never taken for one.
+        # Formatted under another name and renamed when complete: an interrupted start leaves no broken folder.
         half = fresh_folder(self.folder, "data.new-")
         self._configure(half)
         self.run_to_end(
@@ -127,5 +127,5 @@ class KafkaServer(Server):
 
 
 def _cluster_id() -> str:
-    """Kafka's form of a UUID: 16 random bytes in 22 characters, the first of which may not look like an option."""
+    """Kafka's form of a UUID: 16 random bytes in 22 characters. The first must not look like an option."""
     return "T" + base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")[1:]

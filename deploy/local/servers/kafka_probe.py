@@ -1,4 +1,4 @@
-"""Two questions to a broker over a bare socket, for when there is no client and no event loop yet.
+"""Two requests to a broker over a bare socket, for code that has neither a client nor an event loop.
 
 Field layouts: the Kafka protocol guide, https://kafka.apache.org/protocol (Metadata v1, ApiVersions v3).
 """
@@ -18,7 +18,7 @@ _RELEASES = {25: "4.0", 27: "4.1", 29: "4.2", 30: "4.3", 33: "4.4"}
 
 
 def serves(host: str, port: int) -> bool:
-    """Whether the broker takes part in its cluster: it answers, and it counts itself among the brokers."""
+    """Whether the broker takes part in its cluster: it answers, and its metadata lists a broker."""
     try:
         answer = _Reader(_ask(host, port, _METADATA, 1, _header(_METADATA, 1) + struct.pack(">i", 0)))
     except (OSError, ValueError):
@@ -27,9 +27,9 @@ def serves(host: str, port: int) -> bool:
 
 
 def version(host: str, port: int) -> str:
-    """The broker's release as its cluster's ``metadata.version`` tells it (a broker does not tell its own).
+    """The broker's release, derived from its cluster's ``metadata.version``; a broker does not report its own.
 
-    Raises OSError when it does not answer and ValueError when the answer makes no sense.
+    Raises OSError when the broker does not answer, and ValueError when the answer is malformed.
     """
     name, release = b"transom", b"1"
     body = b"\0" + bytes([len(name) + 1]) + name + bytes([len(release) + 1]) + release + b"\0"
@@ -42,7 +42,7 @@ def version(host: str, port: int) -> str:
     answer.take(4)
     level = answer.finalized_features().get("metadata.version")
     if level is None:
-        raise ValueError("the broker tells no metadata.version")
+        raise ValueError("the broker reports no metadata.version")
     known = max((at for at in _RELEASES if at <= level), default=None)
     return f"{_RELEASES[known] if known else '3.x'} (metadata.version {level})"
 
@@ -100,7 +100,7 @@ class _Reader:
             self.take(self.varint())
 
     def finalized_features(self) -> dict[str, int]:
-        """Feature name to the level the cluster is at, from the answer's tagged fields."""
+        """The level of each feature of the cluster, from the answer's tagged fields."""
         for _ in range(self.varint()):
             tag, size = self.varint(), self.varint()
             if tag != _FINALIZED_FEATURES:

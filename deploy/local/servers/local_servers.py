@@ -1,7 +1,7 @@
 """The three servers of one machine, started and stopped together.
 
-``LocalServers`` is what ``transom up`` and the demo hold: a data folder that one run at a time may use, a watchdog that
-lets nothing outlive the run, and the addresses. A server given by its address is used instead of one of ours.
+``LocalServers`` has the data folder, which one run at a time may use, the addresses of the servers, and the watchdog.
+A server that is given by its address is used instead of a local one.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Self
 
 from rich.console import Console
 
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError
 from deploy.local.servers.kafka import KafkaServer
 from deploy.local.servers.ports import is_free
 from deploy.local.servers.postgres import PostgresServer
@@ -36,7 +36,7 @@ class Servers:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Servers that run already and are used instead of ours; None means ours."""
+    """Servers that run already and are used instead of local ones; None means a local one."""
 
     kafka_bootstrap: str | None = None
     postgres_dsn: str | None = None
@@ -53,12 +53,12 @@ class Given:
 
 
 class LocalServers:
-    """A context manager: the servers run inside it, and ``addresses`` tells where.
+    """A context manager: the servers run inside it, at ``addresses``.
 
-    ``port_base``: Kafka takes it, its controller the next, PostgreSQL and Valkey the two after; None takes free ports.
-    ``durable=False`` never waits for the disk. Raises ServerError in one line for a person. ``watchdog`` takes further
-    processes of the same run: its ``spawn`` starts what may not outlive it. ``scratch`` is a folder that was made for this
-    run alone and is removed if the run is killed. ``rights``: see PostgresServer.
+    ``port_base`` is Kafka's port; its controller, PostgreSQL and Valkey take the next three. None takes free ports.
+    ``durable=False`` never waits for the disk. ``watchdog`` spawns further processes that must not outlive the run.
+    ``scratch`` is a folder that was made for this run alone; it is removed if the run is killed. ``rights``: see
+    PostgresServer. Raises ServerError in one line.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class LocalServers:
         self.stop()
 
     def start(self) -> Servers:
-        """Start what is not given, all at once. A failure stops what had started."""
+        """Start the servers that are not given, at the same time. A failure stops those that had started."""
         with contextlib.ExitStack() as starting:
             self._take_folder()
             starting.enter_context(self._lock())
@@ -122,7 +122,7 @@ class LocalServers:
                 starting.callback(remove_all, servers)
             starting.callback(stop_all, servers)
             if self.kafka is not None:
-                self.kafka.fetch()  # here, where Ctrl-C arrives, and not in a thread
+                self.kafka.fetch()  # in the main thread, which Ctrl-C interrupts
             start_all(servers)
             self._running = starting.pop_all()
         self._addresses = Servers(
@@ -133,7 +133,7 @@ class LocalServers:
         return self._addresses
 
     def stop(self) -> None:
-        """Stop everything, further processes of the watchdog's included; returns when nothing of it runs."""
+        """Stop the servers and the other processes of the watchdog; returns when none is left."""
         self._running.close()
         self._addresses = None
 
@@ -166,9 +166,9 @@ class LocalServers:
         return wanted
 
     def _take_folder(self) -> None:
-        """Make the folder, or tighten one of an earlier run; what somebody else made for other things too stays as it is.
+        """Make the folder, or set the mode of one that an earlier run made. Other folders keep their mode.
 
-        For root it can be passed through, for PostgreSQL runs as another user; whatever lies in it is private by itself.
+        If root made it, other users can pass through it, because PostgreSQL runs as another user.
         """
         ours = not self.folder.exists() or (self.folder / "lock").exists() or self.scratch == self.folder
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ class LocalServers:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        """One run at a time per folder. The lock goes with this process, however it ends."""
+        """One run at a time per folder. The system releases the lock when this process ends."""
         path = self.folder / "lock"
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE), "a+") as lock:
             try:
@@ -193,7 +193,7 @@ class LocalServers:
 
 
 def start_all(servers: Sequence[Server]) -> None:
-    """Start all at once. The first failure, or Ctrl-C, calls the others off and is raised when they are."""
+    """Start all at the same time. The first failure, or Ctrl-C, cancels the others and is raised after that."""
     if not servers:
         return
     with ThreadPoolExecutor(len(servers)) as pool:
@@ -207,14 +207,14 @@ def start_all(servers: Sequence[Server]) -> None:
 
 
 def stop_all(servers: Sequence[Server]) -> None:
-    """Stop all at once; those that do not run are none the worse for it."""
+    """Stop all at the same time. Those that do not run may be among them."""
     if servers:
         with ThreadPoolExecutor(len(servers)) as pool:
             list(pool.map(lambda server: server.stop(), servers))
 
 
 def remove_all(servers: Sequence[Server]) -> None:
-    """Remove what they keep; none of them runs."""
+    """Remove the files of these servers, none of which runs."""
     for server in servers:
         server.remove()
 

@@ -3,7 +3,7 @@
 import random
 import socket
 
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError
 
 LOOPBACK = "127.0.0.1"
 
@@ -11,7 +11,7 @@ LOOPBACK = "127.0.0.1"
 # for a while must find its port free when it comes back.
 _LOWEST, _HIGHEST = 20_000, 32_000
 _TRIES = 200
-_chosen: set[int] = set()  # by this process; whoever asked for one may not listen on it yet
+_chosen: set[int] = set()  # by this process; a chosen port may not be in use yet
 
 
 def is_free(port: int) -> bool:
@@ -25,7 +25,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port nobody listens on now, and never the same twice. Chosen at random, so that two runs rarely want the same one."""
+    """A port on which nothing listens, never the same twice. It is random, so that two runs rarely choose the same."""
     choose = random.SystemRandom()
     for _ in range(_TRIES):
         port = choose.randrange(_LOWEST, _HIGHEST)

