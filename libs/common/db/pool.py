@@ -11,23 +11,21 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
 import orjson
 
 from libs.common.clock import DatabaseClock, utc_now
+from libs.common.db import asyncpg_patches
 from libs.common.db.errors import transient_db
 from libs.common.drain import Drain
 from libs.common.errors import ConfigurationError, Transient
 from libs.common.logging import get_logger
 from libs.common.seldom import Seldom
 
-if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record]
-else:  # generic in the stubs only
-    Connection = asyncpg.Connection
+Connection = asyncpg_patches.Connection
 
 CONNECT_SECONDS = 1.5
 _CLOSE_SECONDS = 2.0
@@ -111,7 +109,7 @@ async def open_pool(
             max_size=size,
             timeout=CONNECT_SECONDS,
             command_timeout=command_seconds,
-            connection_class=_Connection,
+            connection_class=asyncpg_patches.ExpendableConnection,
             init=prepare,
             max_inactive_connection_lifetime=300.0,
             server_settings={
@@ -159,20 +157,6 @@ def _cancelled(error: BaseException) -> asyncio.CancelledError | None:
     while isinstance(cause, asyncpg.InterfaceError):
         cause = cause.__context__
     return cause if isinstance(cause, asyncio.CancelledError) else None
-
-
-class _Connection(Connection):
-    __slots__ = ("cut_short",)
-
-    cut_short: bool  # a command timed out or was cancelled; set only then
-
-    def _cancel_current_command(self, *_waiters: Any) -> None:
-        self.cut_short = True
-        # soon, not now: asyncpg is about to tell the waiting caller, and both must not tell it
-        asyncio.get_running_loop().call_soon(self.terminate)
-
-    def get_reset_query(self) -> str:
-        return ""
 
 
 async def _prepare(connection: Any) -> None:

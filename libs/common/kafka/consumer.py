@@ -32,7 +32,7 @@ from libs.common.kafka.log_throttle import throttle_aiokafka_logs
 from libs.common.kafka.partitions import STOP_BASE, Partitions
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.rewinding_consumer import RewindingConsumer
-from libs.common.kafka.stalls import STALLED_AFTER
+from libs.common.kafka.stalls import STALLED_AFTER, GroupWatch, Stalls
 from libs.common.kafka.subscription import Remember, Subscription
 from libs.common.kafka.topology import Publisher, declare_publishers, declare_subscriber
 from libs.common.logging import get_logger
@@ -127,8 +127,15 @@ class BatchConsumer:
         self._subscribers: list[BatchSubscriber] = []
         for subscription in subscriptions:
             source_topic = connection.name(subscription.topic.name)
-            partitions = Partitions(subscription.topic.name, source_topic, now, dlq_run_limit, stop_base=stop_base)
-            partitions.stalls.after = partitions.group_watch.stalls.after = stalled_after
+            partitions = Partitions(
+                subscription.topic.name,
+                source_topic,
+                now,
+                dlq_run_limit,
+                stop_base=stop_base,
+                stalls=Stalls(stalled_after),
+                group_watch=GroupWatch(Stalls(stalled_after)),
+            )
             runner = BatchRunner(subscription, partitions, producer, service, now, remember)
             subscriber = declare_subscriber(
                 self._broker,

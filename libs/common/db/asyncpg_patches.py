@@ -1,0 +1,27 @@
+"""The one private name of asyncpg that is replaced. docs/decisions/0003 and 0008 have the reasons, and the test that notices a change."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:  # generic in the stubs only
+    Connection = asyncpg.Connection
+
+
+class ExpendableConnection(Connection):
+    """A connection that ends with a command that was cancelled or timed out. asyncpg would ask the server to cancel it, and might wait for ever."""
+
+    __slots__ = ("cut_short",)
+
+    cut_short: bool  # a command timed out or was cancelled; set only then
+
+    def _cancel_current_command(self, *_waiters: Any) -> None:
+        self.cut_short = True
+        # soon, not now: asyncpg is about to resolve the caller's future, and only one of both may
+        asyncio.get_running_loop().call_soon(self.terminate)
+
+    def get_reset_query(self) -> str:
+        return ""
