@@ -58,7 +58,7 @@ def _adder(parser: argparse.ArgumentParser) -> Callable[[str, str, str], None]:
 
 
 def on_file(path: str) -> OnFile:
-    """Numbers and templates of a start file; both at the top or under ``orgs[]``, where a template belongs to the org's accounts."""
+    """Numbers and templates of a start file, at the top or under ``orgs[]``. A template is in its org's accounts."""
     if not path:
         return OnFile()
     data: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}

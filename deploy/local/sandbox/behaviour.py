@@ -1,4 +1,4 @@
-"""How the providers behave: set at start, changed while running by ``PATCH /_control/config``."""
+"""The providers' behaviour: set at start, changed at run time by ``PATCH /_control/config``."""
 
 from typing import Annotated, Literal
 
@@ -11,8 +11,8 @@ Seconds = Annotated[float, Field(ge=0)]
 class Behaviour(BaseModel):
     """One frozen set of rules; a change replaces the whole.
 
-    Chances of 0 and 1 are deterministic. ``shuffle=1`` always sends the statuses of a message in reverse,
-    ``repeat=1`` always sends each webhook twice, ``batch=1`` always waits ``batch_wait`` for company.
+    Chances of 0 and 1 are deterministic. ``shuffle=1`` always sends the statuses of a message in reverse, and
+    ``repeat=1`` sends each webhook twice. ``batch=1`` always waits ``batch_wait`` for further updates.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,7 +26,7 @@ class Behaviour(BaseModel):
     webhooks: bool = True
     """False: an immediate provider, which answers at once and never reports a status."""
     reengagement: Literal["late", "sync"] = "late"
-    """A free-form message out of the window: 200 and a failed status later, or 131047 in the answer."""
+    """A free-form message outside the window: 200 and a failed status later, or 131047 in the answer."""
     reaction_opens_window: bool = False
     """Meta does not say whether a reaction does."""
     read_receipts: bool = True
@@ -45,19 +45,19 @@ class Behaviour(BaseModel):
     """Seconds of Meta's before a webhook is tried again; doubled each time up to ``retry_most``, for seven days."""
     retry_most: Annotated[float, Field(gt=0)] = 6 * 3600
     pace: Annotated[float, Field(gt=0)] = 1
-    """So many seconds of a provider's pass in one of ours between two tries of a webhook. 60: a minute takes a second."""
+    """Provider's seconds per second of ours between two tries of a webhook. With 60 a minute takes a second."""
     sms_trial: bool = False
     """Twilio writes a trial account's words before every text."""
     sms_smart_encoding: bool = False
-    """Curly quotes, long dashes and the like go out as plain ones, and stand so in the record."""
+    """Curly quotes, long dashes and the like are replaced by plain ones, in the record too."""
     sms_short_links: bool = False
-    """Links are shortened, and stand so in the record."""
+    """Links are shortened, in the record too."""
     sms_redact_bodies: bool = False
     """Message body redaction: what was sent or refused shows no text."""
     sms_redact_numbers: bool = False
-    """Phone number redaction: it shows no last four digits of the customer's number, and is not found by the whole number."""
+    """Phone number redaction: the last four digits are masked, and the whole number finds nothing."""
     sms_list_lag: Seconds = 0
-    """Seconds until a message, taken or refused, stands in the list. It is found by its sid at once."""
+    """Seconds until the list has a message, accepted or refused. Its sid finds it at once."""
     seed: int = 7
 
     def changed(self, **fields: object) -> "Behaviour":

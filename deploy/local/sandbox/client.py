@@ -20,7 +20,7 @@ class SandboxError(Exception):
 
 
 class SandboxClient:
-    """Plays customers, causes trouble, and tells what the providers saw.
+    """Plays customers, causes faults, and returns what the providers saw.
 
     An async context manager; ``url`` is the address of the ready line. Times are unix seconds.
     """
@@ -72,7 +72,7 @@ class SandboxClient:
         )
 
     async def customer_registered(self, phone: str, wa_id: str, *, hidden: bool = False) -> None:
-        """WhatsApp knows whoever dials ``phone`` as ``wa_id``; ``hidden``: its answers name the user id instead."""
+        """WhatsApp has the account ``wa_id`` behind ``phone``; ``hidden``: its answers name the user id instead."""
         await self._call("POST", "customer/registered", {"phone": phone, "wa_id": wa_id, "hidden": hidden})
 
     async def customer_calls(self, phone_number_id: str, phone: str, *, age: float = 0.0) -> Json:
@@ -82,11 +82,11 @@ class SandboxClient:
         )
 
     async def customer_texts(self, phone: str, to: str, text: str) -> Json:
-        """A customer's SMS; STOP and its like opt him out. Answers ``{sid}``."""
+        """A customer's SMS; STOP and its like opt them out. Answers ``{sid}``."""
         return await self._call("POST", "customer/texts", {"phone": phone, "to": to, "text": text})
 
     async def meta_change(self, phone_number_id: str, value: Json, *, field: str = "messages") -> None:
-        """Any other update: a change with this field and value."""
+        """Any other update of Meta's: a change with this field and value."""
         await self._call("POST", "meta/change", {"phone_number_id": phone_number_id, "field": field, "value": value})
 
     async def verify_webhook(self, verify_token: str | None = None) -> Json:
@@ -113,7 +113,7 @@ class SandboxClient:
         chance: float = 1.0,
         spares: int = 0,
     ) -> int:
-        """Set a fault for the next ``calls`` requests, or until cleared; see ``Fault`` for the modes. Answers its id."""
+        """Set a fault for the next ``calls`` requests, or until it is cleared; see ``Fault``. Answers its id."""
         fault = Fault(
             provider=provider,
             mode=mode,
@@ -141,14 +141,14 @@ class SandboxClient:
         await self._call("PUT", f"sms/recipients/{phone}", {"state": state})
 
     async def calls(self, *, after: int = 0) -> list[Json]:
-        """Every request to a provider's endpoint with what became of it.
+        """Every request to a provider's endpoint, with its outcome.
 
         ``n, at, provider, endpoint, number, to, http_status`` (null: no answer was given), ``code, fault, subject``.
         """
         return await self._records("calls", after)
 
     async def messages(self, *, after: int = 0) -> list[Json]:
-        """WhatsApp messages Meta accepted, and so sent, whatever the caller was told.
+        """WhatsApp messages that Meta accepted, and so sent, whatever the caller got as an answer.
 
         ``n, at, phone_number_id, wamid, to, wa_id, user_id, type, callback, window_open, failure, body``.
         """
@@ -159,7 +159,7 @@ class SandboxClient:
         return await self._records("sms", after)
 
     async def webhooks(self, *, after: int = 0) -> list[Json]:
-        """Webhooks posted; one webhook is one body, whatever number of attempts it took.
+        """Webhooks posted. One webhook is one body, whatever the number of attempts.
 
         ``n, at, provider, url, items[{kind, subject, status}], body, attempts[{at, status, error}], delivered``.
         """
@@ -170,7 +170,7 @@ class SandboxClient:
         await self._call("POST", "webhooks/hold")
 
     async def release_webhooks(self, order: Order = "as_held", *, times: int = 1, together: bool = False) -> int:
-        """Let them go: in the order held, reversed or shuffled, each ``times`` times, Meta's ``together`` in one POST.
+        """Post them in the order held, reversed or shuffled, each ``times`` times, Meta's ``together`` in one POST.
 
         Answers how many were held.
         """
@@ -181,11 +181,11 @@ class SandboxClient:
         )
 
     async def retry_webhooks(self) -> int:
-        """Meta tries now what it would try after a pause; answers how many webhooks that are."""
+        """Let Meta retry at once what pauses before a retry; answers how many webhooks that are."""
         return int((await self._call("POST", "webhooks/retry"))["tried"])
 
     async def outstanding(self) -> Json:
-        """``{under_way, waiting, held, lost, flowing}``; ``waiting``: of those under way, until they are tried again."""
+        """``{under_way, waiting, held, lost, flowing}``; ``waiting`` counts those that pause before a retry."""
         return await self._call("GET", "webhooks/outstanding")
 
     async def settled(self, seconds: float = 10.0) -> None:

@@ -1,4 +1,4 @@
-"""The sandbox's own wall clock: a provider does not ask its customer what time it is."""
+"""The sandbox's own wall clock: a provider does not use the clock of its customer."""
 
 import time
 from datetime import UTC, datetime
@@ -15,5 +15,5 @@ def utc(seconds: float) -> datetime:
 
 
 def ours(seconds: float, pace: float) -> float:
-    """How long a provider's ``seconds`` take here, where so many of them pass in one of ours."""
+    """How long a provider's ``seconds`` take here, where ``pace`` of them pass in one of ours."""
     return seconds / pace

@@ -1,9 +1,12 @@
-"""The control API, JSON under ``/_control``: what tests, demo and bench use to play customers and to cause trouble.
+"""The control API, JSON under ``/_control``: tests, demo and bench play customers and cause faults with it.
 
-Every answer is JSON; a request that is not understood is answered 400 with ``{"error": sentence}``.
+Every answer is JSON. A request that is not understood gets 400 with ``{"error": sentence}``.
 
-A web page in a developer's browser can reach the loopback address too, so whatever a page could send is refused (``guard``): a page's requests
-name its origin, bodies that need no preflight are no JSON, and a name that somebody else's DNS points here is no name of ours.
+A web page in a developer's browser can reach the loopback address too. ``guard`` refuses what a page could send:
+
+- a request with an ``Origin``, which every cross-origin POST of a page has;
+- a body that is not declared as JSON: a page needs a preflight to declare it, which is refused;
+- a Host that is not a loopback address, such as a foreign name that resolves to one.
 """
 
 import hmac
@@ -29,11 +32,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LIMIT = 1000
 PREFIX = "/_control/"
 _OF_FORMS = {"text/plain", "application/x-www-form-urlencoded", "multipart/form-data"}
-_NO_PAGE = {"none", "same-origin"}  # typed into the address bar, or asked by a page of our own
+_NO_PAGE = {"none", "same-origin"}  # typed into the address bar, or requested by a page of the same origin
 
 
 class Release(BaseModel):
-    """How webhooks that were held go out: see ``WebhookSender.release``."""
+    """How held webhooks are released: see ``WebhookSender.release``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,7 +47,7 @@ class Release(BaseModel):
 
 @web.middleware
 async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a control call got wrong into a 400 with a sentence."""
+    """Answer a faulty control call with 400 and a sentence."""
     try:
         return await handler(request)
     except ValidationError as wrong:
@@ -65,7 +68,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             return web.json_response({"error": "host: a loopback address is wanted"}, status=403)
         if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in _NO_PAGE:
             return web.json_response({"error": "origin: web pages may not call this"}, status=403)
-        # the types that a page may send without asking are refused without a body too: a reset has none
+        # a page may send these types without a preflight; they are refused also without a body, as in a reset
         if request.content_type in _OF_FORMS or (request.body_exists and request.content_type != "application/json"):
             return web.json_response({"error": "content-type: application/json is wanted"}, status=415)
     return await handler(request)
@@ -132,7 +135,7 @@ class Control:
     async def _configure(self, request: web.Request) -> web.Response:
         fields = await request.json()
         if not isinstance(fields, dict):
-            raise ValueError("an object of settings is wanted")  # noqa: TRY004  answered as 400 like every other mistake
+            raise ValueError("an object of settings is wanted")  # noqa: TRY004  becomes a 400
         self._world.behaviour = self._world.behaviour.changed(**fields)
         if "seed" in fields:
             self._world.rng.seed(self._world.behaviour.seed)
@@ -178,7 +181,7 @@ class Control:
             status, body = await self._world.webhook_sender.fetch(self._world.behaviour.webhook_url, params)
         except (aiohttp.ClientError, TimeoutError) as trouble:
             return web.json_response({"verified": False, "status": None, "error": type(trouble).__name__})
-        verified = status == 200 and hmac.compare_digest(body.encode(), challenge.encode())  # noqa: PLR2004  exactly 200
+        verified = (status, hmac.compare_digest(body.encode(), challenge.encode())) == (200, True)
         return web.json_response({"verified": verified, "status": status, "error": None})
 
     async def _window(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Who the customers are and which windows they have opened, as Meta knows it. No I/O; callers pass the time.
+"""The customers and the windows that they have opened, as Meta knows them. No I/O; callers pass the time.
 
 Rule 1: a person is known by a business-scoped id; a phone number leads to one, always the same.
 Rule 2: a window belongs to (business number, person) and is opened by the person alone.
@@ -14,7 +14,7 @@ from deploy.local.sandbox.numbers import country
 K = TypeVar("K")
 V = TypeVar("V")
 CEILING = 200_000
-"""Customers and windows kept; the ones untouched for longest are forgotten."""
+"""How many customers and windows are kept; those unused for longest are dropped."""
 
 
 class Customers:
@@ -31,15 +31,15 @@ class Customers:
         _remember(self._names, bsuid, name)
 
     def name_of(self, bsuid: str) -> str:
-        """As last shown."""
+        """The profile name that was shown last."""
         return self._names.get(bsuid, "Customer")
 
     def introduce(self, wa_id: str, bsuid: str) -> None:
-        """From now on this number is this person."""
+        """Assign this number to this person."""
         _remember(self._bsuids, wa_id, bsuid)
 
     def register(self, dialled: str, wa_id: str, *, hidden: bool) -> None:
-        """Whoever dials this number reaches the account of ``wa_id``; ``hidden``: answers name it by its user id alone."""
+        """Messages to this number reach the account ``wa_id``; ``hidden``: answers name it by its user id alone."""
         _remember(self._registered, dialled, wa_id)
         _remember(self._hidden, wa_id, hidden)
 

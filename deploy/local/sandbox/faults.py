@@ -1,4 +1,4 @@
-"""Trouble on demand: which requests meet which fault, and how a fault looks on the wire."""
+"""Faults on demand: which requests they strike, and how they look on the wire."""
 
 import asyncio
 import random
@@ -28,7 +28,7 @@ class Fault(BaseModel):
     - ``drop_answer``: sent, then the connection closes without an answer.
     - ``reset``: the connection is reset before anything is processed.
     - ``server_error``: the provider's own error, JSON, with ``http_status`` (500); sent only if ``sent``.
-    - ``page``: the error page of something on the way, HTML, with ``http_status`` (502); sent only if ``sent``.
+    - ``page``: the HTML error page of a proxy, with ``http_status`` (502); sent only if ``sent``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +45,7 @@ class Fault(BaseModel):
     calls: Annotated[int, Field(gt=0)] | None = None
     """How many requests it strikes; None: every one until it is cleared."""
     spares: Annotated[int, Field(ge=0)] = 0
-    """How many requests that match it lets pass first: with 1, a list's first page is read and its second is not."""
+    """How many matching requests pass first. With 1 the first page of a list is read, and the second is not."""
     chance: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
@@ -104,9 +104,9 @@ async def act_out(  # noqa: PLR0911  one arm per mode
     process: Callable[[int | None], Answer],
     refuse: Callable[[int | None, int | None], Answer],
 ) -> tuple[Answer, bool]:
-    """Meet a request with its fault.
+    """Answer a request as its fault demands.
 
-    ``process(late_code)`` does the work and says the honest answer; ``refuse(code, http_status)`` builds an error.
+    ``process(late_code)`` does the work and returns the true answer; ``refuse(code, http_status)`` builds an error.
     Returns the answer, and whether it may be written: false once the connection was closed.
     """
     if fault is None:

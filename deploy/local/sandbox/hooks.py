@@ -1,4 +1,4 @@
-"""What the providers post, before it is posted: payloads of one webhook each, and how Meta packs several into one POST. No I/O."""
+"""The payloads of webhooks, one update each, and how Meta packs several into one POST. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

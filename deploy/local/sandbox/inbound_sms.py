@@ -1,4 +1,4 @@
-"""What customers do to us by SMS: the control call ``customer texts``, and what Twilio does by itself with STOP."""
+"""What customers do by SMS: the control call ``customer texts``, and Twilio's own handling of STOP."""
 
 import secrets
 
@@ -14,7 +14,7 @@ START = frozenset({"START", "YES", "UNSTOP"})
 
 
 class CustomerTexts(BaseModel):
-    """A customer's SMS to one of the business's numbers; the keywords opt him out or in at Twilio."""
+    """A customer's SMS to one of the business's numbers. The keywords opt them out or in at Twilio."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,7 +24,7 @@ class CustomerTexts(BaseModel):
 
 
 def texts(world: World, ask: CustomerTexts) -> Json:
-    """Do it; answers ``{sid}``."""
+    """Send the SMS; answers ``{sid}``."""
     word, sid = ask.text.strip().upper(), "SM" + secrets.token_hex(16)
     if word in STOP:
         world.sms_recipients[ask.phone] = "opted_out"

@@ -1,4 +1,4 @@
-"""What customers do to us through Meta: the control calls ``customer writes`` and ``customer calls``, and any raw change."""
+"""What customers do through Meta: the control calls ``customer writes`` and ``customer calls``, and any raw change."""
 
 import hashlib
 import secrets
@@ -15,8 +15,8 @@ from deploy.local.sandbox.templates import Number
 from deploy.local.sandbox.world import World
 
 Kind = Literal[
-    "text", "image", "video", "audio", "document", "sticker", "location", "contacts", "button", "button_reply", "list_reply",
-    "reaction", "order", "unsupported", "system", "raw",
+    "text", "image", "video", "audio", "document", "sticker", "location", "contacts", "button", "button_reply",
+    "list_reply", "reaction", "order", "unsupported", "system", "raw",
 ]  # fmt: skip
 MEDIA = {
     "image": "image/jpeg",
@@ -32,9 +32,9 @@ NOT_OPENING = {"reaction", "system", "edit", "revoke"}
 class CustomerWrites(BaseModel):
     """A customer sends something to a business number; it opens the window unless its kind does not.
 
-    ``phone`` or ``bsuid`` or both say who; ``hide_phone`` keeps the number out of the webhook. ``content`` is merged
-    over what the sandbox would send for the kind (the object under the message's type), and for ``raw`` it *is* the
-    message, merged over ``{from, id, timestamp}``. ``at`` (unix seconds) or ``age`` (seconds ago) date the message.
+    ``phone`` or ``bsuid`` or both name the customer; ``hide_phone`` keeps the number out of the webhook. ``content`` is
+    merged over the default content of the kind, the object under the message's type. For ``raw`` it is the message
+    itself, merged over ``{from, id, timestamp}``. ``at`` (unix seconds) or ``age`` (seconds ago) dates the message.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,7 +56,10 @@ class CustomerWrites(BaseModel):
 
 
 class CustomerRegistered(BaseModel):
-    """WhatsApp knows whoever dials ``phone`` as ``wa_id``: the number of before a change of plan. ``hidden``: answers name the user id instead."""
+    """WhatsApp has the account ``wa_id`` behind ``phone``, which may be spelled differently, as in Brazil.
+
+    ``hidden``: answers name the user id instead.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,7 +89,7 @@ class CustomerCalls(BaseModel):
 
 
 def writes(world: World, ask: CustomerWrites) -> Json:
-    """Do it; answers ``{wamid, timestamp, user_id, wa_id}``. Raises ``ValueError`` when nobody is said to write."""
+    """Send the message; answers ``{wamid, timestamp, user_id, wa_id}``. Raises ``ValueError`` without a customer."""
     number = world.number(ask.phone_number_id) or Number(phone_number_id=ask.phone_number_id)
     person = _person(world, ask.phone, ask.bsuid, ask.name, hide=ask.hide_phone)
     at = int(ask.at if ask.at is not None else unix_now() - ask.age)
@@ -106,12 +109,12 @@ def writes(world: World, ask: CustomerWrites) -> Json:
 
 
 def registered(world: World, ask: CustomerRegistered) -> None:
-    """From now on messages to the phone reach that account."""
+    """Let messages to the phone reach that account."""
     world.customers.register(ask.phone.lstrip("+"), ask.wa_id.lstrip("+"), hidden=ask.hidden)
 
 
 def calls(world: World, ask: CustomerCalls) -> Json:
-    """A call that nobody answers: ``connect`` and ``terminate``."""
+    """A call that is not answered: ``connect`` and ``terminate``."""
     number = world.number(ask.phone_number_id) or Number(phone_number_id=ask.phone_number_id)
     person = _person(world, ask.phone, None, "Kim", hide=False)
     at = int(unix_now() - ask.age)
@@ -137,7 +140,7 @@ def calls(world: World, ask: CustomerCalls) -> Json:
 
 
 def raw(world: World, ask: RawChange) -> Json:
-    """Send the change as it is; nothing opens."""
+    """Post the change as it is. It opens no window."""
     number = world.number(ask.phone_number_id) or Number(phone_number_id=ask.phone_number_id)
     world.webhook_sender.chain(
         [(0.0, change(number, world.webhook_url(number), ask.field, "raw", ask.value, field=ask.field))]
@@ -181,7 +184,7 @@ def _content(ask: CustomerWrites) -> Json:
 
 
 def _plain(kind: str, text: str) -> Json:
-    """What a customer would send of this kind if nothing more is said; media unless it is one of the others."""
+    """The default content of a kind; media unless the kind is one of the others."""
     plain: dict[str, Json] = {
         "text": {"body": text},
         "location": {"latitude": 51.5007, "longitude": -0.1246, "name": "Westminster Bridge", "address": "London SE1"},

@@ -1,4 +1,4 @@
-"""What the providers remember of what was asked of them and what they posted; the newest records only."""
+"""The requests that the providers got and the webhooks that they posted; the newest records only."""
 
 from collections import deque
 from itertools import count, islice
@@ -9,7 +9,7 @@ KEPT = 20_000
 
 
 class Shelf:
-    """Records numbered from 1 on, the newest ``kept`` of them; ``total`` counts all there ever were."""
+    """Records numbered from 1, the newest ``kept`` of them. ``total`` counts all that were ever added."""
 
     def __init__(self, kept: int) -> None:
         self._records: deque[Json] = deque(maxlen=kept)
@@ -17,7 +17,7 @@ class Shelf:
         self.total = 0
 
     def add(self, record: Json) -> Json:
-        """Keep a record; gives it ``n``. The record may be completed later by whoever holds it."""
+        """Add a record and number it (``n``). The caller may complete it later."""
         record["n"] = self.total = next(self._numbers)
         self._records.append(record)
         return record
@@ -37,8 +37,9 @@ class Shelf:
 class Ledger:
     """Five shelves.
 
-    ``calls``: every request to a provider's endpoint with what became of it. ``messages`` and ``sms``: what the
-    providers accepted, and so sent, whatever the caller was told. ``refused_sms``: what Twilio refused and lists all the same. ``webhooks``: what was posted, with the answers.
+    ``calls``: every request to a provider's endpoint, with its outcome. ``messages`` and ``sms``: what the providers
+    accepted, and so sent, whatever the caller got as an answer. ``refused_sms``: what Twilio refused and yet lists.
+    ``webhooks``: what was posted, with the answers.
     """
 
     def __init__(self, kept: int) -> None:

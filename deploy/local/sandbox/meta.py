@@ -32,7 +32,7 @@ def new_wamid(user: str) -> str:
 
 
 class MetaApi:
-    """Judges sends, keeps the windows, reports statuses."""
+    """Judges sends by Meta's rules and the windows, and plans their statuses."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -42,7 +42,7 @@ class MetaApi:
         return [web.post(r"/{version:v\d+\.0}/{number_id}/messages", self.on_send)]
 
     async def on_send(self, request: web.Request) -> web.Response:
-        """One send, met with the fault that is due."""
+        """One send, with the fault that is set for it."""
         world, number_id = self._world, request.match_info["number_id"]
         raw = await request.read()
         try:
@@ -60,7 +60,7 @@ class MetaApi:
             usual = THROTTLED if mode == "throttle" else FAILED if http is None or http >= FAILED_HTTP else STRANGE
             return refusal(code or usual, http=http)
 
-        calls = world.ledger.calls  # a reset while this call is held up leaves it in the past it belongs to
+        calls = world.ledger.calls  # after a reset during this call, its record belongs to the old ledger
         answer, alive = await act_out(fault, request, process, refuse)
         callback = body.get("biz_opaque_callback_data") if isinstance(body, dict) else None
         calls.add(
@@ -80,7 +80,7 @@ class MetaApi:
         return response(answer, alive=alive)
 
     def _process(self, authorization: str, number_id: str, body: Any, late_code: int | None) -> Answer:
-        """Accept or refuse; an accepted message is in the ledger and its statuses are under way."""
+        """Accept or refuse. An accepted message is in the ledger, and its statuses are scheduled."""
         number = self._world.number(number_id)
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():

@@ -1,4 +1,4 @@
-"""Meta's error codes, in the two coats they wear: an answer's ``error`` and a webhook's ``errors[]``. No I/O."""
+"""Meta's error codes in their two forms: an answer's ``error`` and a webhook's ``errors[]``. No I/O."""
 
 import secrets
 from typing import NamedTuple
@@ -69,7 +69,7 @@ KNOWN: dict[int, Known] = {
 
 
 def known(code: int) -> Known:
-    """What is known of a code; a code the table lacks is an unexplained bad request."""
+    """The entry of a code. A code that the table lacks is a bad request without details."""
     return KNOWN.get(code, Known(400, "Unknown error", "No further details."))
 
 
@@ -100,8 +100,9 @@ def unauthorised(code: int) -> Answer:
 def no_such_object(object_id: str) -> Answer:
     """100 with subcode 33: the number does not exist or the token may not see it."""
     message = (
-        f"Unsupported post request. Object with ID '{object_id}' does not exist, cannot be loaded due to missing permissions, "
-        "or does not support this operation. Please read the Graph API documentation at https://developers.facebook.com/docs/graph-api"
+        f"Unsupported post request. Object with ID '{object_id}' does not exist, cannot be loaded due to missing"
+        " permissions, or does not support this operation. Please read the Graph API documentation at"
+        " https://developers.facebook.com/docs/graph-api"
     )
     error: Json = {"message": message, "type": "GraphMethodException", "code": 100, "error_subcode": 33}
     return Answer(400, {"error": error | {"fbtrace_id": "A" + secrets.token_urlsafe(16)}}, 100)

@@ -1,4 +1,4 @@
-"""What Meta thinks of the body of a send, before it looks at windows. No I/O.
+"""Meta's rules for the body of a send, apart from the window. No I/O.
 
 ``judge`` answers with the message it understood, or with the refusal the Graph API gives.
 """
@@ -16,13 +16,15 @@ from deploy.local.sandbox.templates import Number, Templates
 BSUID = re.compile(r"[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}")
 TEXT_MOST, CAPTION_MOST, CALLBACK_MOST, CONTACTS_MOST = 4096, 1024, 512, 257
 BUTTONS_MOST, BUTTON_TITLE_MOST, ROWS_MOST = 3, 20, 10
-INTERACTIVE = {"button", "list", "cta_url", "location_request_message", "flow", "product", "product_list", "catalog_message",
-               "address_message", "voice_call", "call_permission_request", "request_contact_info"}  # fmt: skip
+INTERACTIVE = {
+    "button", "list", "cta_url", "location_request_message", "flow", "product", "product_list", "catalog_message",
+    "address_message", "voice_call", "call_permission_request", "request_contact_info",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A message Meta is willing to look at."""
+    """A message whose body Meta accepts."""
 
     input: str
     """The recipient exactly as the caller wrote it."""

@@ -1,4 +1,4 @@
-"""The words the sandbox's modules share. No I/O."""
+"""Types that the sandbox's modules share. No I/O."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a provider says to a request: an HTTP status and a JSON body."""
+    """A provider's answer to a request: an HTTP status and a JSON body."""
 
     status: int
     body: Json
@@ -18,4 +18,4 @@ class Answer:
     subject: str | None = None
     """The wamid or the message sid, when something was sent."""
     page: bool = False
-    """It is no JSON, but the error page of something on the way."""
+    """It is not JSON, but the HTML error page of a proxy."""

@@ -1,4 +1,4 @@
-"""How many segments an SMS has, counted the operator's way (3GPP TS 23.038). No I/O."""
+"""How many segments an SMS has, by 3GPP TS 23.038. No I/O."""
 
 BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§"

@@ -1,4 +1,4 @@
-"""Wires the sandbox and runs it until it is told to stop."""
+"""Wires the sandbox and runs it until a signal."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ def application(world: World) -> web.Application:
 
 
 async def serve(world: World, host: str, port: int, *, parent: int | None) -> None:
-    """Serve until SIGTERM or SIGINT, or until the process ``parent`` is not ours any more; port 0 takes a free one.
+    """Serve until SIGTERM or SIGINT, or until the process ``parent`` has ended; port 0 takes a free one.
 
     Prints one line when it listens: ``sandbox ready on http://host:port``.
     """
@@ -53,10 +53,10 @@ async def serve(world: World, host: str, port: int, *, parent: int | None) -> No
 
 
 async def _parent_gone(parent: int, stop: asyncio.Event) -> None:
-    """Stop when whoever started us is no more: an orphan is given another parent.
+    """Stop when the parent process has ended: an orphan gets another parent.
 
-    The pid is told and not asked for: by the time this runs it may be an orphan already.
+    The pid is an option, because this process may be an orphan already when it starts.
     """
-    while os.getppid() == parent:  # noqa: ASYNC110  nobody tells a process that its parent died
+    while os.getppid() == parent:  # noqa: ASYNC110  there is no event for the end of a parent
         await asyncio.sleep(WATCH_SECONDS)
     stop.set()

@@ -1,4 +1,4 @@
-"""The templates and business numbers Meta has on file, and whether a template message fits its template. No I/O."""
+"""The templates and business numbers that Meta knows, and Meta's check of template messages. No I/O."""
 
 import re
 from typing import Any
@@ -108,7 +108,8 @@ def _misfit(template: Template, part: str, given: list[Json]) -> Answer | None: 
     if len(given) != len(variables):
         return refusal(
             132000,
-            f"{part}: number of localizable_params ({len(given)}) does not match the expected number of params ({len(variables)})",
+            f"{part}: number of localizable_params ({len(given)})"
+            f" does not match the expected number of params ({len(variables)})",
         )
     for parameter in given:
         if parameter.get("type") not in ("text", "currency", "date_time"):

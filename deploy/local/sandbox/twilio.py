@@ -30,7 +30,7 @@ Work = Callable[[int | None], Answer]
 
 
 class TwilioApi:
-    """Sends texts, never the same way twice: a repeated request is another message."""
+    """Sends texts. A repeated request is another message."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -77,7 +77,7 @@ class TwilioApi:
         def process(late_code: int | None) -> Answer:
             return work(late_code) if self._authorised(request) else refusal(20003)
 
-        calls = world.ledger.calls  # a reset while this call is held up leaves it in the past it belongs to
+        calls = world.ledger.calls  # after a reset during this call, its record belongs to the old ledger
         answer, alive = await act_out(fault, request, process, refuse)
         record: Json = {"at": unix_now(), "provider": "twilio", "endpoint": endpoint, "number": sender, "to": to}
         record |= {
@@ -118,7 +118,7 @@ class TwilioApi:
         return Answer(201, created, subject=sid)
 
     def _record_refusal(self, form: dict[str, str], answer: Answer) -> None:
-        """A refused creation has a record too, and no callback ever tells of it."""
+        """Record a refused creation. Twilio lists it too, and posts no callback about it."""
         if answer.status != 400:  # noqa: PLR2004  only what Twilio understood and refused
             return
         now, sid = unix_now(), "SM" + secrets.token_hex(16)
@@ -135,7 +135,7 @@ class TwilioApi:
         return sorted(both, key=lambda record: -record["at"])
 
     def _travel(self, message: Json, text: Text, late_code: int | None, now: float) -> None:
-        """Let the message reach its end (the list shows it when it is sent) and its callbacks set out."""
+        """Set the final state of the message, which the list shows when it is sent, and schedule its callbacks."""
         rules = self._world.behaviour
         if not rules.webhooks:
             return
@@ -175,7 +175,7 @@ class TwilioApi:
         return message | unsent | {"date_updated": message["date_created"]}
 
     def _list(self, request: web.Request) -> Answer:
-        """A ``DateSent`` filter leaves out what is not sent yet: it has no such date. ``To`` is compared with what is shown."""
+        """A ``DateSent`` filter leaves out what is not sent yet. ``To`` is compared with the number as it is shown."""
         query = request.query
         try:
             size = min(PAGE_MOST, max(1, int(query.get("PageSize", PAGE))))

@@ -1,4 +1,4 @@
-"""What Twilio thinks of a send, and the shape of its message resource. No I/O."""
+"""Twilio's rules for a send, and the shape of its message resource. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from deploy.local.sandbox.segments import segments
 
 BODY_MOST = 1600
 VALIDITY_MOST = 36000
+SENDER_ID_MOST = 11
 PRICE = 0.04
 
 MESSAGES: dict[int, tuple[int, str]] = {
@@ -75,7 +76,8 @@ def judge(form: Mapping[str, str], recipients: Mapping[str, str]) -> Text | Answ
 def _wrong(form: Mapping[str, str], to: str, sender: str, service: str, body: str) -> int | None:
     """The code of the first thing wrong with the form itself."""
     period, callback = form.get("ValidityPeriod"), form.get("StatusCallback")
-    alphanumeric = len(sender) <= 11 and sender.replace(" ", "").isalnum() and any(c.isalpha() for c in sender)  # noqa: PLR2004  sender id
+    letters_and_digits = sender.replace(" ", "").isalnum() and any(map(str.isalpha, sender))
+    alphanumeric = letters_and_digits and len(sender) <= SENDER_ID_MOST
     checks = (
         (not to, 21604),
         (not is_e164(to), 21211),

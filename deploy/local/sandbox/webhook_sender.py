@@ -16,7 +16,7 @@ from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.signing import meta_json, meta_signature, twilio_signature
 
 OUTSTANDING_MOST = 50_000
-"""Chains and retries alive at once; what comes on top is lost, and counted."""
+"""The most chains and retries at the same time; any more are lost and counted."""
 AT_ONCE = 64
 PATIENCE = aiohttp.ClientTimeout(total=10)
 SECONDS_OF_RETRIES = 7 * 86400
@@ -27,7 +27,7 @@ Order = Literal["as_held", "reversed", "shuffled"]
 
 
 class WebhookSender:
-    """Carries hooks; knows the secrets they are signed with, and nothing of what they mean."""
+    """Posts webhooks; knows the secrets that sign them, and nothing of their meaning."""
 
     def __init__(
         self, behaviour: Callable[[], Behaviour], app_secret: str, twilio_token: str, rng: random.Random
@@ -41,12 +41,12 @@ class WebhookSender:
         self._again = asyncio.Event()
         self._waiting = 0
         self._held: list[Hook] = []
-        self._parcel: list[Hook] = []
+        self._batch: list[Hook] = []
         self.shelf = Shelf(0)
         self.lost = 0
 
     async def open(self) -> None:
-        """Begin; must run inside the event loop that carries the webhooks."""
+        """Open the HTTP client, inside the event loop that posts the webhooks."""
         self._session = aiohttp.ClientSession(timeout=PATIENCE, connector=aiohttp.TCPConnector(limit=AT_ONCE))
 
     async def close(self) -> None:
@@ -56,18 +56,18 @@ class WebhookSender:
             await self._session.close()
 
     async def forget(self) -> None:
-        """Drop everything outstanding and held, and let webhooks flow."""
+        """Drop everything outstanding and held, and post webhooks again."""
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._held.clear()
-        self._parcel.clear()
+        self._batch.clear()
         self._flowing.set()
         self.lost = 0
 
     def outstanding(self) -> Json:
-        """How much is under way (chains, retries, parcels), how much of it waits to be tried again, how much is held, how much was lost."""
+        """Counts: under way (chains, retries, batches), of these waiting for a retry, held, and lost."""
         return {
             "under_way": len(self._tasks),
             "waiting": self._waiting,
@@ -77,9 +77,9 @@ class WebhookSender:
         }
 
     def chain(self, steps: Sequence[tuple[float, Hook]]) -> None:
-        """Bring hooks one after the other, each ``delay`` seconds after the one before was answered.
+        """Post webhooks one after the other, each ``delay`` seconds after the one before was answered.
 
-        This is where the order is shuffled and hooks are repeated, as the behaviour says.
+        The order is shuffled and webhooks are repeated here, as the behaviour says.
         """
         rules = self._behaviour()
         if not rules.webhooks:
@@ -97,11 +97,11 @@ class WebhookSender:
         self._spawn(self._walk([(delay, hook) for delay, hook in plan if hook.url]))
 
     def hold(self) -> None:
-        """Keep every webhook and every retry back from now on."""
+        """Hold every webhook and every retry back."""
         self._flowing.clear()
 
     def release(self, order: Order = "as_held", *, times: int = 1, together: bool = False) -> int:
-        """Let webhooks flow again; those held go first, one after the other, or Meta's together in one POST.
+        """Post webhooks again. Those that were held go first, one after the other, or Meta's together in one POST.
 
         Returns how many were held.
         """
@@ -112,17 +112,17 @@ class WebhookSender:
         elif order == "shuffled":
             self._rng.shuffle(hooks)
         self._flowing.set()
-        parcels = [[hook] for hook in hooks]
+        batches = [[hook] for hook in hooks]
         if together:
-            parcels = [
+            batches = [
                 *_by_url([hook for hook in hooks if hook.provider == "meta"]),
                 *([hook] for hook in hooks if hook.provider != "meta"),
             ]
-        self._spawn(self._post_all([parcel for parcel in parcels for _ in range(times)]))
+        self._spawn(self._post_all([batch for batch in batches for _ in range(times)]))
         return count
 
     def try_again(self) -> int:
-        """Try all that waits for its next try now, whatever its pause; returns how many that are."""
+        """Retry at once everything that waits for a retry; returns how many that are."""
         again, self._again = self._again, asyncio.Event()
         again.set()
         return self._waiting
@@ -153,23 +153,23 @@ class WebhookSender:
                 else:
                     self.lost += 1
             elif hook.provider == "meta" and rules.batch and self._rng.random() < rules.batch:
-                if not self._parcel:
-                    self._spawn(self._post_parcel(rules.batch_wait))
-                self._parcel.append(hook)
+                if not self._batch:
+                    self._spawn(self._post_batch(rules.batch_wait))
+                self._batch.append(hook)
             else:
                 await self._post([hook])
 
-    async def _post_parcel(self, wait: float) -> None:
+    async def _post_batch(self, wait: float) -> None:
         await asyncio.sleep(wait)
-        hooks, self._parcel = self._parcel, []
+        hooks, self._batch = self._batch, []
         if self._flowing.is_set():
             await self._post_all(_by_url(hooks))
         else:
             self._held.extend(hooks)
 
-    async def _post_all(self, parcels: Sequence[Sequence[Hook]]) -> None:
-        for parcel in parcels:
-            await self._post(parcel)
+    async def _post_all(self, batches: Sequence[Sequence[Hook]]) -> None:
+        for batch in batches:
+            await self._post(batch)
 
     async def _post(self, hooks: Sequence[Hook]) -> None:
         """One POST and, when it fails, its retries in the background."""
@@ -192,7 +192,7 @@ class WebhookSender:
             self._spawn(self._retry(first, raw, headers, record))
 
     async def _retry(self, hook: Hook, raw: bytes, headers: dict[str, str], record: Json) -> None:
-        """Meta: after growing pauses for seven days. Twilio: once more, when nobody answered. All in compressed time."""
+        """Meta retries with growing pauses for seven days, Twilio once, if there was no answer. Time is compressed."""
         rules = self._behaviour()
         if hook.provider == "twilio":
             if record["attempts"][-1]["status"] is None:
@@ -208,7 +208,7 @@ class WebhookSender:
             pause = min(pause * 2, self._behaviour().retry_most)
 
     async def _pause(self, seconds: float, record: Json) -> None:
-        """So long by the provider's time, or until all are tried again."""
+        """Wait so long by the provider's time, or until ``try_again``."""
         here = ours(seconds, self._behaviour().pace)
         record["again_at"], self._waiting = unix_now() + here, self._waiting + 1
         try:
@@ -234,7 +234,10 @@ class WebhookSender:
             error = type(trouble).__name__
         if len(record["attempts"]) < 100:  # noqa: PLR2004  a week of tries must not fill the ledger
             record["attempts"].append({"at": unix_now(), "status": status, "error": error})
-        record["delivered"] = status == OK if record["provider"] == "meta" else status is not None and status < 300  # noqa: PLR2004  2xx
+        if record["provider"] == "meta":
+            record["delivered"] = status == OK
+        else:
+            record["delivered"] = status is not None and status < 300  # noqa: PLR2004  2xx
 
     def _sealed(self, hook: Hook, body: Json) -> tuple[bytes, dict[str, str]]:
         if hook.provider == "meta":
@@ -251,7 +254,7 @@ class WebhookSender:
 
 
 def _by_url(hooks: Sequence[Hook]) -> list[list[Hook]]:
-    parcels: dict[str, list[Hook]] = {}
+    batches: dict[str, list[Hook]] = {}
     for hook in hooks:
-        parcels.setdefault(hook.url, []).append(hook)
-    return list(parcels.values())
+        batches.setdefault(hook.url, []).append(hook)
+    return list(batches.values())

@@ -1,4 +1,4 @@
-"""Everything the sandbox knows at one moment; ``reset`` makes it as it was at the start."""
+"""The state of the sandbox; ``reset`` makes it as it was at the start."""
 
 import random
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class OnFile:
-    """What stands registered when the sandbox starts."""
+    """What is registered when the sandbox starts."""
 
     numbers: tuple[Number, ...] = ()
     templates: tuple[Template, ...] = ()
@@ -32,7 +32,7 @@ class OnFile:
 
 @dataclass
 class World:
-    """The state of both providers. Without a registered number every number id is one (a bench needs no registry)."""
+    """The state of both providers. If no number is registered, every number id counts as one, for the bench."""
 
     keys: Keys
     start: Behaviour
@@ -62,7 +62,7 @@ class World:
         self.sms_recipients: dict[str, str] = {}
 
     async def reset(self) -> None:
-        """Forget everything since the start, outstanding webhooks included."""
+        """Drop everything since the start, outstanding webhooks included."""
         await self.webhook_sender.forget()
         self._begin()
 
