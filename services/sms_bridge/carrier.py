@@ -1,7 +1,7 @@
-"""The SMS side of the sending core: gate, call, what follows, and evidence, each in its own module; here they meet.
+"""The adapter between the sending core and an SMS provider. Gate, effects and evidence are modules of their own.
 
-The gate composes the text, because the code of its link must be stored before the SMS leaves: a customer may tap faster
-than we commit.
+The gate composes the text, because the code of its link is stored before the SMS leaves. A customer may open the link
+before the send is recorded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ from services.sms_bridge.resend_rounds import ResendRounds
 log = get_logger()
 
 _LONGEST_VALIDITY = timedelta(hours=4)
-"""An SMS that comes hours after its reason only confuses: a phone that is off so long does not get it."""
+"""A phone that is off for longer does not get the SMS: hours after its reason it would only confuse."""
 
 
 class SmsCarrier:
-    """Sends rows of provider ``sms``: bridges, and plain text where the router decided for SMS."""
+    """Sends bridges, and plain text where the router decided for SMS."""
 
     provider: ProviderName = "sms"
     channel: Channel = "sms"
@@ -54,18 +54,18 @@ class SmsCarrier:
         self._redis_gate = redis_gate
         self._link_codes = link_codes
         self._config = config
-        self._search = search.Search(link_codes, config.portal_host, grace, settling)
-        self._releases = ResendRounds(pool, grace=grace, settling=settling)
+        self._search = search.SearchConfig(link_codes, config.portal_host, grace, settling)
+        self._resend_rounds = ResendRounds(pool, grace=grace, settling=settling)
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
-        """Ask the gate again on fresh facts; what may pass gets its text and, for a bridge, a fresh link."""
-        came_late = await evidence_queries.ids_of_sends(db, self._sms.account, [row for row in rows if row.resends])
+        """Ask the gate on fresh facts. What passes gets its text and, for a bridge, a fresh link."""
+        known_ids = await evidence_queries.ids_of_sends(db, self._sms.account, [row for row in rows if row.resends])
         asked = [(row.org_id, row.conversation_id, row.message_id, named_line(row)) for row in rows]
         facts = await queries.facts_of(db, asked, (self._config.window_length, self._config.window_doubt), now)
         verdicts: dict[Key, Verdict[OutgoingSms]] = {}
         links: list[queries.PortalLink] = []
         for row, known in zip(rows, facts, strict=True):
-            match came_late.get(row.key) and search.known_evidence(came_late[row.key], self._sms):
+            match known_ids.get(row.key) and search.known_evidence(known_ids[row.key], self._sms):
                 case Found() as found:
                     verdicts[row.key] = found
                     continue
@@ -78,7 +78,7 @@ class SmsCarrier:
                 links.append(
                     queries.PortalLink(verdict.link_hash, row.org_id, row.conversation_id, status_message_id(row))
                 )
-        # a row that waits after a throttle has a link from its last claim, whose SMS certainly never left
+        # a row that was throttled has a link from its last claim, whose SMS certainly never left
         unsent = [(row.org_id, row.link_hash) for row in rows if row.link_hash is not None and row.resends == 0]
         await queries.replace_links(db, links, unsent, expires_at=now + self._config.link_life, now=now)
         return verdicts
@@ -90,23 +90,25 @@ class SmsCarrier:
     async def heard(
         self, db: Connection, answers: Sequence[tuple[Claim[OutgoingSms], SendOutcome]], now: datetime
     ) -> None:
-        """Nothing: an SMS provider knows its recipients by the numbers we gave it."""
+        """Do nothing: an SMS provider's answer names the recipient as we did."""
 
     async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
         """See ``services.sms_bridge.effects``."""
         return await settle(db, settled, now, self._config)
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
-        """An SMS that was accepted after its claim was lost: ``seek`` finds its id."""
+        """Store the ids of SMS that were accepted after their claim was lost, for ``seek``."""
         ids = [i for one in late if isinstance(one.final, tuple) for i in provider_ids(one.row, one.final)]
         await keep_provider_ids(db, ids, now)
 
     async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
-        """See ``services.sms_bridge.search``; of those that may be sent once more a few at a time are called absent, see ``ResendRounds``."""
-        return await self._releases.keep(rows, await search.seek(self._pool, self._sms, self._search, rows, now), now)
+        """See ``search``; ``ResendRounds`` lets a few at a time be sent once more."""
+        return await self._resend_rounds.hold_back(
+            rows, await search.seek(self._pool, self._sms, self._search, rows, now), now
+        )
 
     async def committed(self, settled: Sequence[Settled]) -> None:
-        """Bring Redis in line with the slots in Postgres, and say which bridges are on their way."""
+        """Set Redis to the slots in PostgreSQL, and log the bridges that were sent."""
         outcomes = slot_outcomes(settled)
         await self._redis_gate.sync(held=outcomes.held, released=outcomes.released)
         for one in settled:
@@ -125,11 +127,11 @@ class SmsCarrier:
         if command is None:
             return NotYet("unknown_value")
         bridge = command.route == "bridge"
-        against = refusal_reason(
+        refused = refusal_reason(
             bridge=bridge, sender=command.from_number, to=command.to, facts=facts, now=now, named=command.named
         )
-        if against is not None:
-            return against
+        if refused is not None:
+            return refused
         if not bridge:
             return (
                 self._go(row, command, economical(command.text), now)
@@ -155,7 +157,7 @@ class SmsCarrier:
 
 
 def _unsendable(row: SendRow, why: str) -> Refused:
-    """No provider has seen it, so there is no code of one: why it cannot go is for the log."""
+    """The refusal of an SMS that cannot be written. There is no provider's code; the log has the reason."""
     log.error(
         "send.refused",
         org_id=row.org_id,

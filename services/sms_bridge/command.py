@@ -1,4 +1,4 @@
-"""A row of the sending core, read as what it asks of us. Pure."""
+"""The command in a row of ``sends``, and what follows from it. Pure."""
 
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from services.sms_bridge.compose import Composed, Unwritable, compose
 
 
 def command_of(row: SendRow) -> SmsCommand | None:
-    """The command that the row keeps; None when it cannot be read (it was written by another version of us)."""
+    """The command of the row. None: another release wrote it, and this one cannot read it."""
     try:
         return SmsCommand.model_validate(row.command)
     except ValidationError:
@@ -20,7 +20,7 @@ def command_of(row: SendRow) -> SmsCommand | None:
 
 
 def named_line(row: SendRow) -> str | None:
-    """The line of the number that the intent itself named."""
+    """The number that the intent itself named, in its canonical form; None when it named none."""
     to = row.command.get("to")
     return canonical(to) if row.command.get("named") and isinstance(to, str) else None
 
@@ -30,12 +30,12 @@ def is_bridge(row: SendRow) -> bool:
 
 
 def status_message_id(row: SendRow) -> UUID:
-    """The message whose status the provider's callbacks feed: the bridge's own, or the message itself."""
+    """The message whose status the provider's callbacks report: the bridge, or the message itself."""
     return bridge_message_id(row.message_id) if is_bridge(row) else row.message_id
 
 
 def bridge_text(command: SmsCommand, portal_host: str | None, code: str) -> Composed | Unwritable:
-    """The bridge SMS of a command; ``portal_host`` is for organisations that have none of their own."""
+    """The bridge SMS of a command. ``portal_host`` is for organisations without one of their own."""
     return compose(
         org_name=command.org_name or "",
         whatsapp_number=command.whatsapp_number or "",

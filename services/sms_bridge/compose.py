@@ -1,10 +1,9 @@
 """The text of the bridge SMS. Pure.
 
-Law 1: one GSM-7 segment, 160 septets, whatever the organisation is called: the name is transliterated, then shortened,
-        then left out.
-Law 2: a link is never shortened, and nothing is written after it that a phone could take for a part of it.
-Law 3: whoever reads the thread sees the text with the code masked; the code itself leaves this process in the SMS
-        alone.
+Law 1: it is one GSM-7 segment of 160 septets for any name of an organisation. The name is transliterated, then
+        shortened, then left out.
+Law 2: a link is never shortened, and no character follows it that a phone could take for a part of it.
+Law 3: the thread keeps the text with the code masked. The code itself leaves this process in the SMS alone.
 """
 
 import re
@@ -16,7 +15,7 @@ from libs.common.phone import digits
 
 _SEPARATOR = ": "
 
-# A host name or address with an optional port and path, in the characters that links are made of and GSM-7 carries.
+# A host name or address with an optional port and path, in characters of links that GSM-7 has.
 _HOST = re.compile(
     r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*)"
     r"(?::[0-9]{1,5})?(?:/[A-Za-z0-9_-]+)*"
@@ -27,7 +26,7 @@ _WA_ME = re.compile(r"[1-9][0-9]{6,14}")
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """What goes out, and what the thread keeps of it."""
+    """The text that is sent, and the masked one that the thread keeps."""
 
     text: str
     masked: str
@@ -35,7 +34,7 @@ class Composed:
 
 @dataclass(frozen=True, slots=True)
 class Unwritable:
-    """No bridge can be written for this organisation; ``why`` is a static code: nothing was sent, and a retry cannot mend it."""
+    """No bridge can be written for this organisation, now or later. ``why`` is a static code."""
 
     why: str
 
@@ -43,9 +42,9 @@ class Unwritable:
 def compose(*, org_name: str, whatsapp_number: str, portal_host: str, code: str) -> Composed | Unwritable:
     """``{org}: Update for you. WhatsApp: wa.me/{digits} Portal: {host}/{code}``, at most 160 septets.
 
-    ``whatsapp_number`` is the business number in E.164; ``portal_host`` may come with a scheme and a slash at its end,
-    both are left out. A name of which nothing can be written, or for which no room is left, goes out without its colon.
-    Unwritable when the number or the host is no such thing, or when the host alone is longer than a segment allows.
+    ``whatsapp_number`` is the business number in E.164. A scheme and a final slash of ``portal_host`` are left out. A
+    name that cannot be written, or has no room, is left out with its colon. Unwritable: the number is no number, the
+    host is no host, or the host is too long for the segment.
     """
     number = digits(whatsapp_number)
     if not _WA_ME.fullmatch(number):
@@ -63,7 +62,7 @@ def compose(*, org_name: str, whatsapp_number: str, portal_host: str, code: str)
 
 
 def _bare(portal_host: str) -> str | None:
-    """The host as it stands in a link, international names in their ASCII form; None when it is no host."""
+    """The host as a link has it, an international name in its ASCII form. None: it is no host."""
     bare = _SCHEME.sub("", portal_host.strip(), count=1).rstrip("/")
     if not bare.isascii():
         try:

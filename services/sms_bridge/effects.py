@@ -1,14 +1,15 @@
-"""What follows from the end of an SMS: for the message that asked, for the bridge, its slot, the recipient, and the money.
+"""The effects of the end of an SMS: on the original message, the bridge, its slot, the recipient and the charges.
 
 | the send | the original of a bridge | the slot |
 | --- | --- | --- |
-| accepted | failed, ``window_expired_bridge_sent``: its text never went | held for the whole hold from now, whatever becomes of the SMS |
-| refused by the provider, or unwritable | failed, ``window_expired_bridge_failed`` | given back; the newest intent it had silenced goes to the router |
-| refused by our gate, too late | failed, with that reason | the same |
-| back to the router: the window is open | as it was: pending | given back |
+| accepted | failed, ``window_expired_bridge_sent`` | held for the whole hold from now, whatever becomes of the SMS |
+| refused by the provider, unwritable | failed, ``window_expired_bridge_failed`` | given back; ``slot_freed`` (below) |
+| refused by the gate | failed, with its reason | given back; ``slot_freed`` |
+| back to the router: the window is open | stays pending | given back |
 | of unknown outcome to the end | failed, ``unknown_outcome`` | held for the whole hold from now: it may have arrived |
 
-Plain text on the SMS channel has no slot and no bridge: it is the message itself that is pending, or failed.
+``slot_freed``: the newest intent that the slot had silenced goes to the router. Plain text on the SMS channel has no
+slot and no bridge: the message itself is pending, or failed.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ from services.sms_bridge.compose import Composed
 
 @dataclass(frozen=True, slots=True)
 class BridgeConfig:
-    """What the settings say: how long a slot is held, how long a link lives, where portals of organisations without one of their own are."""
+    """The settings of a bridge. ``portal_host`` is for organisations without one of their own."""
 
     window_length: timedelta
     window_doubt: timedelta
@@ -62,7 +63,7 @@ class SlotOutcomes:
 
 
 def slot_outcomes(settled: Sequence[Settled]) -> SlotOutcomes:
-    """What becomes of the slots of these sends."""
+    """The slots of these sends after their end."""
     outcomes = SlotOutcomes()
     for one in settled:
         if not is_bridge(one.row):
@@ -80,10 +81,12 @@ def slot_outcomes(settled: Sequence[Settled]) -> SlotOutcomes:
 
 
 async def settle(db: Connection, settled: Sequence[Settled], now: datetime, config: BridgeConfig) -> dict[Key, News]:
-    """Record what follows, in the transaction that ends the sends; returns what is to be told of each."""
-    settled = await _where_they_are(db, settled)
+    """Record the effects in the transaction that ends the sends. Returns the events to publish for each."""
+    settled = await _in_their_conversations(db, settled)
     news = {one.row.key: News() for one in settled}
-    teller = {(one.row.org_id, told): news[one.row.key] for one in settled for told in _messages_of(one.row)}
+    events = {
+        (one.row.org_id, message_id): news[one.row.key] for one in settled for message_id in _messages_of(one.row)
+    }
     accepted = [(one.row, one.final) for one in settled if isinstance(one.final, tuple)]
 
     await queries.write_bridges(db, [b for row, _ in accepted if (b := _bridge_message(row, config)) is not None], now)
@@ -103,9 +106,9 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, conf
     await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 
     for update in [*effects.updates, *updates]:
-        teller[update.org_id, update.message_id].updates.append(update)
-    for refusal in effects.refusals:  # a status that came before its id said that plain text is to be decided again
-        teller[refusal.org_id, refusal.intent_id].refusals.append(refusal)
+        events[update.org_id, update.message_id].updates.append(update)
+    for refusal in effects.refusals:  # a status that came before its id says that plain text is to be decided again
+        events[refusal.org_id, refusal.intent_id].refusals.append(refusal)
     for row, _ in accepted:
         if is_bridge(row):
             news[row.key].rungs.add(bridge_message_id(row.message_id))
@@ -113,12 +116,12 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, conf
         if isinstance(one.final, Returned):
             news[one.row.key].refusals.append(_returned(one.row, one.final, now))
     for silent in silenced:
-        teller[silent.org_id, silent.holder].refusals.append(_slot_freed(silent, now))
+        events[silent.org_id, silent.holder].refusals.append(_slot_freed(silent, now))
     return news
 
 
 def provider_ids(row: SendRow, ids: Sequence[Accepted]) -> list[ProviderId]:
-    """The ids that a send got, for the message whose status they feed."""
+    """The provider's ids of a send, for the message whose status they feed."""
     return [
         ProviderId(
             provider="sms",
@@ -133,8 +136,8 @@ def provider_ids(row: SendRow, ids: Sequence[Accepted]) -> list[ProviderId]:
     ]
 
 
-async def _where_they_are(db: Connection, settled: Sequence[Settled]) -> list[Settled]:
-    """The same ends in the conversations as they are now: one may have become part of another while its SMS was under way."""
+async def _in_their_conversations(db: Connection, settled: Sequence[Settled]) -> list[Settled]:
+    """The same sends under their present conversations: one may have been merged into another meanwhile."""
     moved = await queries.merged(db, {(one.row.org_id, one.row.conversation_id) for one in settled})
     return [
         replace(one, row=replace(one.row, conversation_id=moved[at]))
@@ -170,8 +173,9 @@ def _failure(one: Settled, now: datetime) -> LocalFailure | None:
         case Returned():
             return None
         case Refused(code, reason):
-            told = f"{_closed_by(row)}_bridge_failed" if bridge and reason == PROVIDER_REFUSED else reason
-            return LocalFailure(row.org_id, row.message_id, row.attempt, told, code, now)
+            if bridge and reason == PROVIDER_REFUSED:
+                reason = f"{_closed_by(row)}_bridge_failed"
+            return LocalFailure(row.org_id, row.message_id, row.attempt, reason, code, now)
         case _:
             if not bridge:
                 return None
@@ -179,7 +183,7 @@ def _failure(one: Settled, now: datetime) -> LocalFailure | None:
 
 
 def _closed_by(row: SendRow) -> str:
-    """Why the original did not go by WhatsApp."""
+    """Why the original was not sent by WhatsApp."""
     command = command_of(row)
     return "window_expired" if command is None or command.reason is None else command.reason
 
@@ -195,7 +199,7 @@ def _unreached(one: Settled, now: datetime) -> Unreached | None:
 
 
 def _charge(row: SendRow, ids: Sequence[Accepted]) -> queries.Charge:
-    """Every id is a message that was bought; a bridge is one segment by its composer's law."""
+    """Each id is a message that was bought. A bridge is one segment (``compose``)."""
     parts = 1 if is_bridge(row) else segments(economical(str(row.command.get("text") or "")))
     return queries.Charge(
         org_id=row.org_id,

@@ -1,21 +1,21 @@
-"""What the provider's list says of sends whose answer was lost. Pure.
+"""What the provider's list proves about sends whose answer was lost. Pure.
 
 | in the list since the call, between its numbers, of no other send of ours | so the call |
 | --- | --- |
 | its very text, taken | was accepted, under that id |
-| its very text, refused at its creation, and no earlier call's refusal | was refused: this is the answer that got lost |
-| any other record: text masked, changed, empty or somebody else's; no id; a number masked that may be the call's | unclear |
-| its very text, but plain, while another call between the numbers is under way, whose text may be the same | unclear |
-| nothing, but the list was not read to its end, or not with masked numbers | unclear |
-| nothing, and since the call or the end of the list's last outage the grace is not over | unclear |
-| nothing, otherwise | absent |
+| its very text, refused at its creation, and not the refusal of an earlier call | was refused with the lost answer |
+| any other record: text masked, changed, empty or another; no id; a masked number that may be the call's | is unclear |
+| its very text, not a bridge's, while another call between the numbers is in flight | is unclear |
+| nothing, but the list was not read to its end, or not with masked numbers | is unclear |
+| nothing, but the grace since the call, or since the list's latest outage, is not over | is unclear |
+| nothing, otherwise | was not accepted |
 
 Rule 1: only the very text is proof. Twilio can mask texts and numbers, write its own words before them, write
         characters otherwise and shorten links, and other programs may send between the same two numbers. None of that
         shows that our SMS was not taken.
-Rule 2: a bridge's text is its own alone, by the code of its link: under a key that is still known, its digest says of
-        which call it is. A key that was taken away takes no evidence along: the words around the code are known.
-Rule 3: a record is the evidence of one send; one that was taken goes before one that was refused.
+Rule 2: the text of a bridge is unique, because of the code of its link. The fingerprint says of which call it is, as
+        long as its key is known. Without the key the words around the code are compared.
+Rule 3: a record is the evidence of one send. A record that was taken is matched before one that was refused.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +24,7 @@ from datetime import datetime, timedelta
 
 from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
 from libs.common.sending.pauses import Key
-from services.sms_bridge.providers import ListedSms
-from services.sms_bridge.shown import may_show_number, shows_number
+from services.sms_bridge.providers import ListedSms, may_show_number, shows_number
 
 SKEW = timedelta(seconds=60)
 """How far the provider's clock may be behind ours."""
@@ -35,8 +34,8 @@ SKEW = timedelta(seconds=60)
 class LostSend:
     """A send whose answer was lost.
 
-    ``since``: records of its calls are not older. ``called_at``: its last call. ``before``: how many calls it had
-    before that one, whose refusals may have records as well.
+    ``since``: no record of its calls is older. ``called_at``: its latest call. ``before``: the number of calls before
+    that one, whose refusals may have records as well.
     """
 
     key: Key
@@ -45,17 +44,17 @@ class LostSend:
     since: datetime
     called_at: datetime
     is_text: Callable[[str], bool]
-    """Whether it is the very text of the last call, by its digest."""
+    """Whether this is the very text of the latest call, by its fingerprint."""
     has_words: Callable[[str], bool]
-    """Whether it says the same but for the code of a link."""
+    """Whether this text differs at most by the code of a link."""
     unique: bool
-    """Whether no other call can have that digest."""
+    """Whether no other call can have this fingerprint."""
     before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class AbsenceRule:
-    """What a list proves that shows nothing: something once the ``grace`` is over, since the call and ``settled_at``, when an outage has settled."""
+    """When an empty list proves something: ``grace`` after the call, and after ``settled_at``, the end of an outage."""
 
     now: datetime
     grace: timedelta
@@ -68,7 +67,7 @@ class AbsenceRule:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What is known of a send, and by which record."""
+    """What is known of a send, and the record that shows it."""
 
     evidence: Evidence
     record: ListedSms | None = None
@@ -78,38 +77,38 @@ def resolve(
     sends: Sequence[LostSend],
     listed: Iterable[ListedSms],
     taken: Iterable[str],
-    silence: AbsenceRule,
+    absence: AbsenceRule,
     *,
     account: str,
     in_flight: bool = False,
 ) -> dict[Key, Resolution]:
-    """What the list says of each send, oldest call first. ``taken`` are ids of other sends; ``account`` scopes the ids.
+    """What the list proves about each send, oldest call first.
 
-    ``in_flight``: a call between these numbers is under way, so a record may be of that one; only a text that is one
-    call's alone is proof then.
+    ``taken`` are ids of other sends; ``account`` scopes the ids. ``in_flight``: another call between these numbers is
+    in flight and a record may be of that one. Then only a unique text is proof.
     """
     known = set(taken)
     left = [
         record for record in reversed(list(listed)) if record.provider_id is None or record.provider_id not in known
     ]
-    seen: dict[Key, Resolution] = {}
+    found: dict[Key, Resolution] = {}
     ordered = sorted(sends, key=lambda lost: (lost.called_at, lost.key))
     for fits in (_is_of_one_call,) if in_flight else (_is_of_call, _is_of_send):
         for lost in ordered:
-            if lost.key not in seen and (record := _taken(lost, left, fits)) is not None:
+            if lost.key not in found and (record := _taken(lost, left, fits)) is not None:
                 left.remove(record)
-                seen[lost.key] = Resolution(Found((Accepted(account, str(record.provider_id)),)), record)
+                found[lost.key] = Resolution(Found((Accepted(account, str(record.provider_id)),)), record)
     for lost in ordered:
         if in_flight and not lost.unique:
             continue
-        if lost.key not in seen and (record := _refused(lost, left)) is not None and record.refusal is not None:
+        if lost.key not in found and (record := _refused(lost, left)) is not None and record.refusal is not None:
             left.remove(record)
-            seen[lost.key] = Resolution(Denied(record.refusal), record)
+            found[lost.key] = Resolution(Denied(record.refusal), record)
     for lost in ordered:
-        if lost.key not in seen:
-            clear = not in_flight and silence.proves(lost) and not any(_may_be_of(record, lost) for record in left)
-            seen[lost.key] = Resolution(Absent() if clear else Unclear())
-    return seen
+        if lost.key not in found:
+            clear = not in_flight and absence.proves(lost) and not any(_may_be_of(record, lost) for record in left)
+            found[lost.key] = Resolution(Absent() if clear else Unclear())
+    return found
 
 
 def _taken(lost: LostSend, left: Sequence[ListedSms], fits: Callable[[ListedSms, LostSend], bool]) -> ListedSms | None:
@@ -117,9 +116,9 @@ def _taken(lost: LostSend, left: Sequence[ListedSms], fits: Callable[[ListedSms,
 
 
 def _refused(lost: LostSend, left: Sequence[ListedSms]) -> ListedSms | None:
-    """The record of the last call's refusal: by a digest that is its own alone, else one more than there were calls before it.
+    """The record of the latest call's refusal: the one with a unique text, else one more than there were calls before.
 
-    In the second case nothing else may be of the call: another program, or an earlier send of ours, may have been
+    In the second case no other record may be of the call: another program, or an earlier send of ours, may have been
     refused with the same words.
     """
     if lost.unique:

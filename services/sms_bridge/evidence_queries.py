@@ -146,7 +146,7 @@ async def known_ids(db: Connection, account: str, provider_ids: Collection[str])
 
 
 async def calls_in_flight(db: Connection, senders: Collection[str]) -> set[tuple[str, str]]:
-    """(sender, recipient) of the calls of these senders that are in flight: their records may be in the list, and their ids are not stored yet."""
+    """(sender, recipient) of the calls of these senders that are in flight: their ids are not stored yet."""
     return {(row["sender"], row["recipient"]) for row in await db.fetch(_CALLS_IN_FLIGHT, sorted(senders))}
 
 

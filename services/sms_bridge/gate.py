@@ -1,14 +1,13 @@
-"""Whether an SMS may still go, asked once more in the claim: queues take time. Pure.
+"""Whether an SMS may still be sent, asked in the claim because facts change between decision and send. Pure.
 
-Rule 1: a bridge that is not needed any more goes back to the router: the window is open (no margin here), WhatsApp is
-        allowed, and nothing says that it does not reach the customer. What turned out to have arrived needs none.
-Rule 2: a message that may not go by SMS any more ends with the reason that the decision table has for it (rows 9, 12
-        and 13), for the bridge and for plain text on the SMS channel alike. The rule is one
-        (``libs.common.sms_reach``), its facts are read afresh.
-Rule 3: a bridge may go only while no other one holds its conversation's slot: two customers who turned out to be one
-        had a slot each.
-Rule 4: only the number that the router decided for is written to; a number that is the customer's no more may be a
-        stranger's. Where they have another one now, the router decides anew.
+Rule 1: a bridge that is no longer needed goes back to the router: the window is open (without a margin), WhatsApp is
+        allowed, and the address is not marked. A message that has arrived by an earlier attempt needs no bridge.
+Rule 2: a message that may no longer be sent by SMS ends with the reason of the decision table (rows 9, 12 and 13). That
+        holds for bridges and for plain text. The rule is ``libs.common.sms_reach``, on fresh facts.
+Rule 3: a bridge is sent only while no other bridge holds the slot of its conversation. Two customers who turn out to be
+        one had a slot each.
+Rule 4: only the number that the router decided for is written to, because a former number may be another person's.
+        Where the customer has another number now, the router decides again.
 """
 
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from libs.common.window import Window
 
 @dataclass(frozen=True, slots=True)
 class GateFacts:
-    """What the database says in the claim's transaction."""
+    """What is stored, as read in the claim's transaction."""
 
     window: Window
     whatsapp_allowed: bool
@@ -30,17 +29,17 @@ class GateFacts:
     slot_taken: bool
     """Whether another message's bridge holds the slot of the conversation."""
     unreachable: bool = False
-    """Whether the customer's address is marked: nothing arrives there by WhatsApp, open window or not."""
+    """Whether the customer's address is marked: no WhatsApp message arrives there, even in an open window."""
     arrived: bool = False
-    """Whether the message turned out to have reached the customer by an earlier attempt."""
+    """Whether the message has reached the customer by an earlier attempt."""
 
 
 def refusal_reason(
     *, bridge: bool, sender: str, to: str, facts: GateFacts | None, now: datetime, named: bool = False
 ) -> Returned | Refused | None:
-    """Why this SMS may not go; None when it may.
+    """Why this SMS may not be sent; None when it may.
 
-    ``facts`` is None when the conversation is there no more. ``named``: the intent itself named ``to``.
+    ``facts`` is None when the conversation no longer exists. ``named``: the intent itself named ``to``.
     """
     if facts is None:
         return Refused(None, "window_expired_sms_unavailable")

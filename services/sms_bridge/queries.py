@@ -24,7 +24,8 @@ select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused
        p.allowed as sms_allowed, p.address as sms_stopped, p.consented_at is not null as sms_explicit,
        w.contacted is true as contacted,
        coalesce((select n.allowed from consents n
-                  where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'whatsapp'), true) as whatsapp_allowed,
+                  where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'whatsapp'), true)
+           as whatsapp_allowed,
        exists (select from bridge_slots b
                 where b.org_id = u.org_id and b.conversation_id = c.conversation_id
                   and b.intent_id <> u.message_id and b.held_until > $4) as slot_taken,
@@ -32,16 +33,19 @@ select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused
                 where x.org_id = u.org_id and x.channel = 'whatsapp' and x.until > $4
                   and x.address = any (array[t.phone, '+' || c.wa_id, c.bsuid])) as unreachable,
        exists (select from messages x
-                where x.org_id = u.org_id and x.message_id = u.message_id and x.status in ('delivered', 'read')) as arrived
-  from unnest($1::text[], $2::uuid[], $3::uuid[], $5::text[]) with ordinality as u (org_id, conversation_id, message_id, named, n)
+                where x.org_id = u.org_id and x.message_id = u.message_id
+                  and x.status in ('delivered', 'read')) as arrived
+  from unnest($1::text[], $2::uuid[], $3::uuid[], $5::text[])
+       with ordinality as u (org_id, conversation_id, message_id, named, n)
   left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
   join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
   join customers k on k.org_id = u.org_id and k.customer_id = c.customer_id
   join orgs o on o.org_id = u.org_id
-  cross join lateral ( -- a number that the intent named counts while it is one of the customer's, whichever they have besides
+  cross join lateral ( -- a number that the intent named counts while it is one of the customer's numbers
        select case when u.named is null
                      or not exists (select from customer_identities i
-                                     where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.named and i.customer_id = k.customer_id)
+                                     where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.named
+                                       and i.customer_id = k.customer_id)
                    then k.phone else u.named end as phone offset 0
        ) t
   left join lateral ({SMS_MARKS.format(org_id="u.org_id", phone="t.phone")}) m on true
@@ -52,7 +56,8 @@ select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused
        ) p on true
   left join lateral (
        select true as contacted from conversations x
-        where x.customer_id = k.customer_id and x.org_id = u.org_id and (x.last_customer_at is not null or x.last_inbound_at is not null)
+        where x.customer_id = k.customer_id and x.org_id = u.org_id
+          and (x.last_customer_at is not null or x.last_inbound_at is not null)
         limit 1
        ) w on true
 """  # noqa: S608 -- constants
@@ -71,8 +76,8 @@ select u.code_hash, u.org_id, coalesce(a.conversation_id, u.conversation_id), u.
 """
 
 _WRITE_BRIDGES = """
-insert into messages (org_id, message_id, conversation_id, direction, channel, account, kind, content, ai_generated, notification_type,
-                      parent_id, status, attempt, occurred_at, received_at)
+insert into messages (org_id, message_id, conversation_id, direction, channel, account, kind, content, ai_generated,
+                      notification_type, parent_id, status, attempt, occurred_at, received_at)
 select u.org_id, u.message_id, u.conversation_id, 'out', 'sms', u.account, 'text', u.content, false, 'bridge',
        u.parent_id, 'pending', u.attempt, $8, $8
   from unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::jsonb[], $6::uuid[], $7::int[])
@@ -84,7 +89,8 @@ on conflict (org_id, message_id) do nothing
 # counts.
 _CHARGE = """
 insert into charges (org_id, message_id, attempt, conversation_id, channel, category, segments, currency, price, at)
-select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', 'sms', u.segments, r.currency, r.price * u.segments, $8
+select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', 'sms', u.segments, r.currency,
+       r.price * u.segments, $8
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::int[], $6::text[])
     as u (org_id, message_id, attempt, conversation_id, segments, country)
   left join lateral (
@@ -146,11 +152,10 @@ async def facts_of(
     window: tuple[timedelta, timedelta],
     now: datetime,
 ) -> list[GateFacts | None]:
-    """What stands of each (org_id, conversation_id, message_id, named) now, in their order; None where there is no such conversation.
+    """The facts of each (org_id, conversation_id, message_id, named), in order. None: there is no such conversation.
 
-    ``named``: the line of the number that the intent itself named.
-
-    ``window``: its length, and how long after a message a refusal by Meta is doubtful.
+    ``named``: the number that the intent itself named. ``window``: its length, and how long after a message of the
+    customer a refusal by Meta is doubtful.
     """
     facts: list[GateFacts | None] = [None] * len(messages)
     *asked, named = _columns(messages) if messages else ([], [], [], [])

@@ -1,8 +1,8 @@
-"""Second calls of SMS are released a few at a time, over all replicas, and stop at the first record that the list shows late.
+"""Second calls of SMS are released in rounds, over all replicas, and stop at the first record that the list shows late.
 
-A list may be late by more than was waited for, without having failed. Then some of those that wait for their turn are
-found in it after silence had proved the contrary. From that moment it is as after an outage of the list: settling,
-grace, and a few again.
+A list may be later than the grace without having failed. Then some of the sends that wait for a round are found in it,
+although it had proved that they were not accepted. That counts as an outage of the list: settling, grace, and the
+rounds begin anew.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,17 +20,17 @@ log = get_logger()
 
 
 class ResendRounds:
-    """The rounds of SMS, and which sends silence has given up; both stand in the database, so any replica finds out that one was late."""
+    """The rounds of SMS. They and the sends that were given up stand in the database, for all replicas."""
 
     def __init__(self, pool: Pool, *, grace: timedelta, settling: timedelta) -> None:
         self._pool = pool
         self._pace = settling
         self._rest = settling + grace
 
-    async def keep(
+    async def hold_back(
         self, rows: Sequence[SendRow], evidence: Mapping[Key, Evidence], now: datetime
     ) -> dict[Key, Evidence]:
-        """The evidence about these rows, with those unclear that must wait until they may be sent once more."""
+        """The same evidence, with those rows unclear that must wait for a round before they are sent once more."""
         once = [row for row in rows if row.resends == 0]
         found = [row.key for row in once if isinstance(evidence.get(row.key), Found)]
         again = [row.key for row in once if now < row.expires_at and isinstance(evidence.get(row.key), Absent)]
@@ -38,13 +38,15 @@ class ResendRounds:
             return dict(evidence)
         async with self._pool.acquire() as db, db.transaction():
             late = await coverage.given_up(db, "sms", found)
-            released = await self._some(db, again, late, now) if again or late else []
+            released = await self._release(db, again, late, now) if again or late else []
         if late:
             log.warning("resends.stopped", dependency="sms", times=len(late), reason="accepted_late")
         return {**evidence, **{key: Unclear() for key in again if key not in released}}
 
-    async def _some(self, db: Connection, again: Sequence[Key], late: Collection[Key], now: datetime) -> Sequence[Key]:
-        """Which of those that may be made ``again`` go now; that they may is kept of all."""
+    async def _release(
+        self, db: Connection, again: Sequence[Key], late: Collection[Key], now: datetime
+    ) -> Sequence[Key]:
+        """The sends of ``again`` that this round has room for. All of them are stored as given up."""
         before = await coverage.standing_round(db, "sms")
         round_, taken = resend_rounds.at(before, now, pace=self._pace, rest=self._rest).take(len(again))
         if late:

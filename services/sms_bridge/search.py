@@ -1,9 +1,9 @@
-"""Evidence for an SMS whose answer was lost: ids that came late, statuses that echo its reference, then the provider's own list.
+"""The search for an SMS whose answer was lost: late ids, statuses with its reference, then the provider's list.
 
-What the list proves is said in ``evidence``. Here it is read, once for each pair of numbers and, before its silence
-proves anything, once for each sender: a record whose recipient is shown otherwise may be missing from the answer to a
-question for that recipient. When the list is away, that is kept for all replicas. What became of an SMS that is found
-is kept as if a callback had told it, until the send is settled.
+``evidence`` decides what the list proves. Here the list is read, once for each pair of numbers. Before an empty list
+proves anything, it is read once more for each sender: a record that shows its recipient masked may not be found by the
+recipient's number. An outage of the list is stored for all replicas. The status of an SMS that is found is stored as if
+a callback had brought it.
 """
 
 import asyncio
@@ -41,8 +41,8 @@ AskedT = TypeVar("AskedT", str, Pair)
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """What is needed to find our texts again, and when a list's silence proves something: see ``evidence.AbsenceRule``."""
+class SearchConfig:
+    """What our texts are recognised by, and when an empty list proves something (``evidence.AbsenceRule``)."""
 
     link_codes: LinkCodes
     portal_host: str | None
@@ -51,26 +51,29 @@ class Search:
 
 
 async def seek(
-    pool: Pool, provider: SmsProvider, search: Search, rows: Sequence[SendRow], now: datetime
+    pool: Pool, provider: SmsProvider, config: SearchConfig, rows: Sequence[SendRow], now: datetime
 ) -> dict[Key, Evidence]:
-    """What is known of each send; a row that is missing is as unclear as before."""
+    """The evidence about each send. A row without evidence is left out."""
     async with pool.acquire() as db:
         late = await evidence_queries.ids_of_sends(db, provider.account, rows)
     evidence: dict[Key, Evidence] = {key: known_evidence(ids, provider) for key, ids in late.items()}
-    sought = {row.key: (row, lost_send(row, search)) for row in rows if row.key not in evidence}
-    theirs = {one.provider_id for found in late.values() for one in found}
-    seen = await _look(pool, provider, [lost for _row, lost in sought.values()], theirs=theirs, now=now, search=search)
-    fates = [told for key, one in seen.items() for told in _told_by(one, sought[key][0], provider, now)]
-    if fates:
+    sought = {row.key: (row, lost_send(row, config)) for row in rows if row.key not in evidence}
+    other_ids = {one.provider_id for found in late.values() for one in found}
+    found = await _search_lists(
+        pool, provider, [lost for _row, lost in sought.values()], other_ids=other_ids, now=now, config=config
+    )
+    statuses = [told for key, one in found.items() for told in _statuses_of(one, sought[key][0], provider, now)]
+    if statuses:
         async with pool.acquire() as db, db.transaction():
-            await receive_statuses(db, fates, now)
-    return evidence | {key: one.evidence for key, one in seen.items()}
+            await receive_statuses(db, statuses, now)
+    return evidence | {key: one.evidence for key, one in found.items()}
 
 
-def lost_send(row: SendRow, search: Search) -> LostSend:
+def lost_send(row: SendRow, config: SearchConfig) -> LostSend:
     """What is looked for in the list.
 
-    The words of a text are written anew from its command, and may differ by now: then its digest tells.
+    The words are composed again from the command. They may differ from the text by now; then its fingerprint is
+    compared.
     """
     called_at = row.claimed_at or row.created_at
     before = row.resends + int((row.outcome or {}).get("refusals", 0))
@@ -80,38 +83,33 @@ def lost_send(row: SendRow, search: Search) -> LostSend:
         to=str(row.command.get("to") or ""),
         since=row.created_at if before else called_at,
         called_at=called_at,
-        is_text=lambda text: row.text_hash in search.link_codes.fingerprints(text),
-        has_words=_words_of(row, search.portal_host),
+        is_text=lambda text: row.text_hash in config.link_codes.fingerprints(text),
+        has_words=_words_of(row, config.portal_host),
         unique=is_bridge(row),
         before=before,
     )
 
 
 def known_evidence(ids: Sequence[evidence_queries.KnownId], provider: SmsProvider) -> Found | Denied:
-    """What the ids come to that a send is known to have got: accepted, unless all that is known of them is that creation was refused."""
-    taken = {(one.account, one.provider_id) for one in ids if one.status != "failed"}
-    refused = [no for one in ids if one.status == "failed" and (no := provider.refusal(one.code)) is not None]
-    taken |= {
-        (one.account, one.provider_id) for one in ids if one.status == "failed" and provider.refusal(one.code) is None
-    }
+    """The evidence of the ids that a send is known to have: accepted, unless each of them is of a refused creation."""
+    refusals = {one: provider.refusal(one.code) if one.status == "failed" else None for one in ids}
+    taken = sorted({(one.account, one.provider_id) for one, refusal in refusals.items() if refusal is None})
+    refused = [refusal for refusal in refusals.values() if refusal is not None]
     if not taken and refused:
         return Denied(refused[0])
-    return Found(tuple(Accepted(*one) for one in sorted(taken)))
+    return Found(tuple(Accepted(account, provider_id) for account, provider_id in taken))
 
 
-async def _look(
+async def _search_lists(
     pool: Pool,
     provider: SmsProvider,
     sends: Sequence[LostSend],
     *,
-    theirs: Collection[str],
+    other_ids: Collection[str],
     now: datetime,
-    search: Search,
+    config: SearchConfig,
 ) -> dict[Key, Resolution]:
-    """What the list says of these sends; those whose list cannot be read are left out.
-
-    ``theirs`` are ids of other sends.
-    """
+    """What the lists prove about these sends. Sends whose list cannot be read are left out."""
     pairs: dict[Pair, list[LostSend]] = {}
     for lost in sends:
         pairs.setdefault((lost.sender, lost.to), []).append(lost)
@@ -123,18 +121,18 @@ async def _look(
         if away:
             await evidence_queries.record_list_outage(db, provider.account, now)
         outage = await evidence_queries.latest_list_outage(db, provider.account)
-        # asked before the ids: a call that ends in between is known by its id
+        # read before the ids: a call that ends in between is known by its id
         in_flight = await evidence_queries.calls_in_flight(db, {sender for sender, _to in pairs})
         ids = {record.provider_id for listed in lists.values() for record in listed if record.provider_id}
         taken = await evidence_queries.known_ids(db, provider.account, ids) if ids else set()
-    taken.update(theirs)
-    silence = AbsenceRule(now, search.grace, None if outage is None else outage + search.settling)
+    taken.update(other_ids)
+    absence = AbsenceRule(now, config.grace, None if outage is None else outage + config.settling)
 
-    def weighed(pair: Pair, listed: Sequence[ListedSms]) -> dict[Key, Resolution]:
-        return resolve(pairs[pair], listed, taken, silence, account=provider.account, in_flight=pair in in_flight)
+    def resolved(pair: Pair, listed: Sequence[ListedSms]) -> dict[Key, Resolution]:
+        return resolve(pairs[pair], listed, taken, absence, account=provider.account, in_flight=pair in in_flight)
 
-    seen = {key: one for pair, listed in lists.items() for key, one in weighed(pair, listed).items()}
-    silent = [pair for pair in lists if any(isinstance(seen[lost.key].evidence, Absent) for lost in pairs[pair])]
+    found = {key: one for pair, listed in lists.items() for key, one in resolved(pair, listed).items()}
+    silent = [pair for pair in lists if any(isinstance(found[lost.key].evidence, Absent) for lost in pairs[pair])]
     oldest: dict[str, datetime] = {}
     asked: dict[str, set[str]] = {}
     for sender, to in silent:
@@ -151,21 +149,18 @@ async def _look(
             taken |= await evidence_queries.known_ids(db, provider.account, ids)
     for pair in silent:
         if pair[0] in others:
-            seen |= weighed(pair, _merged(lists[pair], others[pair[0]]))
+            found |= resolved(pair, _merged(lists[pair], others[pair[0]]))
         else:
-            seen |= {
-                lost.key: Resolution(Unclear()) for lost in pairs[pair] if isinstance(seen[lost.key].evidence, Absent)
+            found |= {
+                lost.key: Resolution(Unclear()) for lost in pairs[pair] if isinstance(found[lost.key].evidence, Absent)
             }
-    return seen
+    return found
 
 
 async def _read(
     since: Mapping[AskedT, datetime], ask: Callable[[AskedT, datetime], Awaitable[Sequence[ListedSms]]]
 ) -> tuple[dict[AskedT, Sequence[ListedSms]], bool]:
-    """The lists that could be read, and whether the list is away: more could not be read than could.
-
-    A single failure speaks of itself alone.
-    """
+    """The lists that could be read, and whether the provider's list is away: more of them failed than were read."""
     few = asyncio.Semaphore(_LISTS_AT_ONCE)
     failures = 0
 
@@ -185,15 +180,15 @@ async def _read(
 
 
 def _merged(listed: Sequence[ListedSms], others: Sequence[ListedSms]) -> list[ListedSms]:
-    """Both, newest first, each record once; one without an id is kept, whatever else is there."""
+    """Both, newest first, each record once. Every record without an id is kept."""
     known = {record.provider_id for record in listed if record.provider_id is not None}
     more = [record for record in others if record.provider_id is None or record.provider_id not in known]
     return sorted([*listed, *more], key=lambda record: record.created_at, reverse=True)
 
 
-def _told_by(seen: Resolution, row: SendRow, provider: SmsProvider, now: datetime) -> list[ProviderStatus]:
-    """What a record says of an SMS that was taken, as a callback of that send would."""
-    sms = seen.record
+def _statuses_of(found: Resolution, row: SendRow, provider: SmsProvider, now: datetime) -> list[ProviderStatus]:
+    """The status on record of an SMS that was taken, as a callback of its send would bring it."""
+    sms = found.record
     if sms is None or sms.provider_id is None or sms.refusal is not None or sms.status.status is None:
         return []
     parties = {"From": row.account, "To": row.command.get("to")}
@@ -211,9 +206,9 @@ def _told_by(seen: Resolution, row: SendRow, provider: SmsProvider, now: datetim
 
 
 def _words_of(row: SendRow, portal_host: str | None) -> Callable[[str], bool]:
-    """Whether a text says what this send says, whatever the code of its link is.
+    """Whether a text has the words of this send, whatever the code of its link is.
 
-    What cannot be written any more is said by nothing.
+    No text has them where the command can no longer be composed.
     """
     command = command_of(row)
     if command is None:

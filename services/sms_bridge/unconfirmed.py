@@ -1,9 +1,9 @@
-"""SMS of which nothing is heard: the provider took them, and no callback says what became of them. The provider itself is asked.
+"""SMS whose outcome is not confirmed: the provider took them, and no status came. The provider is asked for it.
 
-A callback can get lost, none is asked for without PUBLIC_URL, and of some messages none is ever sent. A message that is
-pending still when it is due is looked up, ever more rarely; what the record says is applied as a callback would be.
-What nobody knows a day later ends as ``unknown_outcome``. What is to be told stands in the row of ``sends``, and the
-sweeper tells it.
+A callback can get lost, without PUBLIC_URL none is asked for, and some messages never have one. A message that is still
+pending when it is due is looked up, ever more rarely. A status on record is applied as a callback would be. A message
+without one ends as ``unknown_outcome`` after a day. The events are kept in the row of ``sends``, and the sweeper
+publishes them.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ GIVEN_UP_AFTER = timedelta(hours=24)
 _AT_ONCE = 100
 _LOOKS_AT_ONCE = 8
 
-_Heard = tuple[evidence_queries.Unconfirmed, RecordedStatus | None]
-"""What the provider says of it; None: it is pending no more, and nobody needs to ask."""
+_Answer = tuple[evidence_queries.Unconfirmed, RecordedStatus | None]
+"""An SMS and its status on record. None: it is no longer pending, so the provider is not asked."""
 
 
 def task(pool: Pool, provider: SmsProvider) -> Task:
@@ -42,23 +42,25 @@ def task(pool: Pool, provider: SmsProvider) -> Task:
 
 
 async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
-    """Ask after every SMS that is due to be asked after."""
+    """Ask the provider for every SMS that is due."""
     while True:
         async with pool.acquire() as db:
             due = await evidence_queries.take_unconfirmed(db, provider.account, now(), _AT_ONCE)
         moved = [one for one in due if not one.pending]
         pending = [one for one in due if one.pending]
-        fates = await _fates(provider, pending)
-        heard: list[_Heard] = [(one, None) for one in moved]
-        heard += [(one, fate) for one, fate in zip(pending, fates, strict=True) if fate]
+        statuses = await _statuses(provider, pending)
+        answers: list[_Answer] = [(one, None) for one in moved]
+        answers += [(one, status) for one, status in zip(pending, statuses, strict=True) if status]
         apply = partial(_apply, pool, now=now())
-        await run_bisected(heard, apply, key=lambda one: one[0].provider_id, failed=_set_aside)
+        await run_bisected(answers, apply, key=lambda one: one[0].provider_id, failed=_set_aside)
         if len(due) < _AT_ONCE:
             return
 
 
-async def _fates(provider: SmsProvider, pending: Sequence[evidence_queries.Unconfirmed]) -> list[RecordedStatus | None]:
-    """What the provider says of each; None where it cannot be asked now."""
+async def _statuses(
+    provider: SmsProvider, pending: Sequence[evidence_queries.Unconfirmed]
+) -> list[RecordedStatus | None]:
+    """The status on record of each; None where the provider cannot be asked now."""
     few = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
     async def look(one: evidence_queries.Unconfirmed) -> RecordedStatus | None:
@@ -72,8 +74,8 @@ async def _fates(provider: SmsProvider, pending: Sequence[evidence_queries.Uncon
     return await asyncio.gather(*map(look, pending))
 
 
-def _set_aside(heard: _Heard, error: Exception) -> None:
-    one, _fate = heard
+def _set_aside(answer: _Answer, error: Exception) -> None:
+    one, _recorded = answer
     log.error(
         "row.set_aside",
         task="sms_unconfirmed",
@@ -84,28 +86,28 @@ def _set_aside(heard: _Heard, error: Exception) -> None:
     )
 
 
-async def _apply(pool: Pool, heard: Sequence[_Heard], now: datetime) -> None:
+async def _apply(pool: Pool, answers: Sequence[_Answer], now: datetime) -> None:
     statuses, lost, over = [], [], []
-    for one, fate in heard:
-        if fate is None:
+    for one, recorded in answers:
+        if recorded is None:
             over.append(one)
-        elif fate.status is not None:
-            statuses.append(ProviderStatus("sms", one.account, one.provider_id, fate.status, now, fate.code))
+        elif recorded.status is not None:
+            statuses.append(ProviderStatus("sms", one.account, one.provider_id, recorded.status, now, recorded.code))
             over.append(one)
         elif now - one.accepted_at >= GIVEN_UP_AFTER:
             lost.append(LocalFailure(one.org_id, one.message_id, one.attempt, UNKNOWN_OUTCOME, None, now))
             over.append(one)
     if not over:
         return
-    told = {(one.org_id, one.send_id, one.attempt): one for one in over if one.pending}
+    by_key = {(one.org_id, one.send_id, one.attempt): one for one in over if one.pending}
     async with pool.acquire() as db, db.transaction():
-        # the rows of sends are locked before the messages, as everywhere
-        await keep_news(db, [(key, {"refusals": [], "rungs": [str(one.message_id)]}) for key, one in told.items()])
+        # lock order: rows of sends before messages
+        await keep_news(db, [(key, {"refusals": [], "rungs": [str(one.message_id)]}) for key, one in by_key.items()])
         effects = await receive_statuses(db, statuses, now) if statuses else StatusEvents()
         await fail_locally(db, lost)
         for refusal in effects.refusals:
             key = (refusal.org_id, refusal.intent_id, refusal.attempt)
-            if (asked_of := told.get(key)) is not None:
-                news = {"refusals": [refusal.model_dump(mode="json")], "rungs": [str(asked_of.message_id)]}
+            if (asked := by_key.get(key)) is not None:
+                news = {"refusals": [refusal.model_dump(mode="json")], "rungs": [str(asked.message_id)]}
                 await keep_news(db, [(key, news)])
         await evidence_queries.remove_unconfirmed(db, [(one.account, one.provider_id) for one in over])

@@ -1,13 +1,13 @@
-"""What an SMS provider is to the bridge: one contract, one module per provider.
+"""The contract between the bridge and an SMS provider. Each provider is one module of this package.
 
-Law 1: ``send`` is one HTTP request and never a second one; no provider's send is idempotent. Every outcome is a value,
-        nothing is raised.
-Law 2: ``Unknown`` is said whenever the provider may have taken the message. ``RetryLater`` and ``Refused`` only when it
-        certainly has not.
-Law 3: ``listed`` is the evidence: what the provider itself has on record. It says all of it or raises Transient; half a
-        list proves nothing. What it cannot read of a record it leaves open: that record may be anybody's.
-Law 4: a record is no acceptance yet: providers keep records of what they refused, too. It is read with its status and
-        error.
+Law 1: ``send`` is one HTTP request and never a second one, because no provider's send is idempotent. Every outcome is a
+        value; nothing is raised.
+Law 2: ``Unknown`` is returned whenever the provider may have taken the message. ``RetryLater`` and ``Refused`` are
+        returned only when it certainly has not.
+Law 3: the provider's list is the evidence of a call. It is read to its end, or Transient is raised: half a list proves
+        nothing. What cannot be read of a record is left open, because that record may be of any send.
+Law 4: a record alone is no acceptance. Providers also keep records of what they refused, so a record is read with its
+        status and error.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,14 +16,15 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from libs.common.errors import Transient
+from libs.common.phone import same_line, spellings
 from libs.common.sending.outcomes import Refused, RetryLater, SendOutcome
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingSms:
-    """One SMS. ``sender`` and ``to`` in E.164; the provider drops it when it could not be delivered within ``validity``.
+    """One SMS. ``sender`` and ``to`` are in E.164; ``reference`` comes back with every status of it.
 
-    ``reference`` comes back with every status, whatever became of the answer.
+    The provider drops the SMS when it cannot be delivered within ``validity``.
     """
 
     sender: str
@@ -35,9 +36,9 @@ class OutgoingSms:
 
 @dataclass(frozen=True, slots=True)
 class RecordedStatus:
-    """What became of a message that was taken: as our status, None while it is on its way or nobody knows.
+    """The status of a message that was taken, as ours, and the code of a failure.
 
-    ``code`` is that of a failure.
+    ``status`` is None while the message is on its way, and where the provider does not know.
     """
 
     status: str | None
@@ -46,11 +47,10 @@ class RecordedStatus:
 
 @dataclass(frozen=True, slots=True)
 class ListedSms:
-    """A message that the provider has on record. A bridge's text holds its code: it is compared and forgotten.
+    """A record in the provider's list. The text of a bridge holds its code: it is compared and not kept.
 
     ``provider_id``, ``text`` and the numbers are as the record shows them: masked, changed, or None where it shows
-    none. ``refusal``: what the provider said when it refused to take the message; None where it took it, and ``fate``
-    says what became of it since.
+    none. ``refusal``: the outcome of a creation that was refused. None: the message was taken and has ``status``.
     """
 
     provider_id: str | None
@@ -63,7 +63,7 @@ class ListedSms:
 
 
 class ListUnavailable(Transient):
-    """The provider's list cannot be read now. What it leaves out afterwards proves nothing until it has settled."""
+    """The provider's list cannot be read now. What is missing in it afterwards proves nothing until it has settled."""
 
 
 class SmsProvider(Protocol):
@@ -71,22 +71,46 @@ class SmsProvider(Protocol):
 
     @property
     def account(self) -> str:
-        """What scopes this provider's message ids, as its status callbacks name it."""
+        """The account that scopes the provider's message ids, as its status callbacks name it."""
 
     async def send(self, sms: OutgoingSms) -> SendOutcome:
-        """Send once and say what became of it."""
+        """Send once."""
 
     async def list_sent(self, *, sender: str, to: str, since: datetime) -> Sequence[ListedSms]:
-        """Everything on record from ``sender`` to ``to`` since then, sent, not yet, or refused, and perhaps a little before, newest first.
+        """Every record from ``sender`` to ``to`` since then, newest first, also of what is queued or was refused.
 
-        Raises Transient, ``ListUnavailable`` where the list itself is away.
+        May include records of shortly before. Raises Transient, and ``ListUnavailable`` where the list itself is away.
         """
 
     async def list_obscured(self, *, sender: str, to: Collection[str], since: datetime) -> Sequence[ListedSms]:
-        """What ``listed`` may not find: records of ``sender`` since then whose recipient is shown as none of ``to``, and may be one. Raises as that."""
+        """Records of ``sender`` since then whose recipient is shown as none of ``to``, and may be one of them.
+
+        ``list_sent`` may miss these. Raises as it does.
+        """
 
     async def recorded_status(self, provider_id: str) -> RecordedStatus:
-        """What the provider has on record of a message that it took. Raises Transient."""
+        """The status on record of a message that the provider took. Raises Transient."""
 
     def refusal(self, code: str | None) -> Refused | RetryLater | None:
-        """What a message that failed with this code was answered, if it was refused when it was to be created; None: it was taken."""
+        """The outcome of a creation that failed with this code. None: the code is of a message that was taken."""
+
+
+def shows_number(shown: str | None, number: str) -> bool:
+    """Whether a record with ``shown`` is certainly of ``number``. A record without a number is of the one asked for.
+
+    Providers write some lines as they are dialled elsewhere: Mexico's 1, Argentina's 9, Brazil's ninth digit.
+    """
+    return not shown or shown == number or same_line(shown, number)
+
+
+def may_show_number(shown: str | None, number: str) -> bool:
+    """Whether a record with ``shown`` may be of ``number``: it is, or it is masked and the visible digits agree."""
+    if shows_number(shown, number):
+        return True
+    if not shown or ":" in shown:  # an address of another channel
+        return False
+    bare = shown.removeprefix("+")
+    visible = next((at for at, char in enumerate(bare) if not char.isdigit()), len(bare))
+    if visible == len(bare) or not number.removeprefix("+").isdigit():
+        return False
+    return any(spelling.removeprefix("+").startswith(bare[:visible]) for spelling in spellings(number))

@@ -1,8 +1,9 @@
-"""Twilio's Messages resource: send, and the list that is asked when an answer got lost.
+"""Twilio's Messages resource: sending, and the list that shows what became of a call whose answer was lost.
 
-What an answer means is ``classify``, pure; every answer ever seen is a file in ``tests/data/twilio``. Source:
-https://www.twilio.com/docs/messaging/api/message-resource and https://www.twilio.com/docs/api/errors. Sending is not
-idempotent there: "if you get a 500 and you retry, it is possible to receive multiple messages".
+``classify`` reads an answer and is pure. Every answer ever seen is a file in ``tests/data/twilio``. Sending is not
+idempotent: "if you get a 500 and you retry, it is possible to receive multiple messages".
+
+Source: https://www.twilio.com/docs/messaging/api/message-resource and https://www.twilio.com/docs/api/errors.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -22,77 +23,75 @@ from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
 from libs.common.providers.twilio import STATUSES, fault_of, is_of_creation
 from libs.common.sending.outcomes import MENDING, Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
-from services.sms_bridge.providers import ListedSms, ListUnavailable, OutgoingSms, RecordedStatus
-from services.sms_bridge.shown import may_show_number
+from services.sms_bridge.providers import ListedSms, ListUnavailable, OutgoingSms, RecordedStatus, may_show_number
 
 _API = "/2010-04-01"
 _CALLBACK_PATH = "/webhooks/twilio/status"
 _CONNECT_SHARE = 0.3
 _PAGE_SIZE = 1000
-_PAGE_LIMIT = 16 * 1024 * 1024  # a thousand messages of 10 segments each, and all that is said about them
-_PAGES_MOST = 20
+_PAGE_LIMIT = 16 * 1024 * 1024  # a thousand records of messages of 10 segments
+_MOST_PAGES = 20
 _SKEW = timedelta(minutes=5)
 _LONGEST_VALIDITY = timedelta(seconds=36_000)
 
-AUTH_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN})
+_AUTH_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN})
 
-_ENDED = frozenset({"failed", "undelivered", "canceled"})
+_FAILED = frozenset({"failed", "undelivered", "canceled"})
 
-THROTTLE = Curve(timedelta(seconds=1), 2.0, timedelta(minutes=1))
-MESSAGE_PAUSE = Curve(timedelta(seconds=15), 2.0, timedelta(minutes=5))
+_THROTTLE = Curve(timedelta(seconds=1), 2.0, timedelta(minutes=1))
+_MESSAGE_RETRY = Curve(timedelta(seconds=15), 2.0, timedelta(minutes=5))
 _TRANSIENT_LIMIT = 5
 
 
 def classify(account: str, status: int, body: Mapping[str, object], retry_after: str | None = None) -> SendOutcome:
-    """What Twilio's answer to a send means. ``body`` is the JSON object, or empty when it was none.
+    """The outcome of a send by Twilio's answer. ``body`` is the JSON object, or empty where there is none.
 
-    A refusal is final for this message; whose fault it is, is known by its code (``libs.common.providers.twilio``). A
-    refusal without a code of Twilio's did not come from Twilio, but from something on the way: perhaps for this message
-    alone, so this one waits.
+    A refusal is final for this message; its code says whose fault it is (``libs.common.providers.twilio``). A refusal
+    without such a code came from a proxy on the way. It may concern this message alone, so only this message waits.
     """
     code = _code(body)
-    said = code or str(status)
+    reason = code or str(status)
     match status:
         case HTTPStatus.CREATED if isinstance(sid := body.get("sid"), str) and sid:
             return Accepted(account, sid)
         case HTTPStatus.REQUEST_TIMEOUT:
-            return Unknown(said, answered=bool(body))
+            return Unknown(reason, answered=bool(body))
         case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             if code is None and status != HTTPStatus.TOO_MANY_REQUESTS:
-                return RetryLater("message", MESSAGE_PAUSE, said, answered=bool(body))
+                return RetryLater("message", _MESSAGE_RETRY, reason, answered=bool(body))
             return _not_processed(status, code, retry_after)
         case _:
-            return Unknown(said, answered=bool(body))
+            return Unknown(reason, answered=bool(body))
 
 
 def read_list(body: Mapping[str, Any]) -> tuple[list[ListedSms], str | None]:
-    """The messages of one page and the address of the next. Whatever stands there is on record, also what shows no id, text or date.
+    """The records of one page, also those without an id, text or date, and the path of the next page.
 
-    Raises ``ListUnavailable`` for a page that names no record where one stands, or another host for the next page.
+    Raises ``ListUnavailable`` where an entry is no record, or the next page is on another host.
     """
     found = []
     for item in body.get("messages") or ():
         if not isinstance(item, dict):
-            raise ListUnavailable("the SMS provider's list has something else among its records")
+            raise ListUnavailable("the SMS provider's list has an entry that is no record")
         found.append(
             ListedSms(
-                _text(item, "sid") or None,
-                _text(item, "body"),
-                _rfc2822(_text(item, "date_created") or ""),
-                _text(item, "from"),
-                _text(item, "to"),
-                _refusal_of(item),
-                _fate_of(item),
+                provider_id=_text(item, "sid") or None,
+                text=_text(item, "body"),
+                created_at=_rfc2822(_text(item, "date_created") or ""),
+                sender=_text(item, "from"),
+                to=_text(item, "to"),
+                refusal=_refusal_of(item),
+                status=_status_of(item),
             )
         )
     following = body.get("next_page_uri")
     if following is None or (isinstance(following, str) and following.startswith("/")):
         return found, following
-    raise ListUnavailable("the SMS provider's list goes on where it cannot be followed")
+    raise ListUnavailable("the SMS provider's list goes on at an address that is no path")
 
 
 def refusal(code: str | None) -> Refused | RetryLater | None:
-    """What was answered to a creation that failed with this code; None when the code is of a message that was taken."""
+    """The outcome of a creation that failed with this code. None: the code is of a message that was taken."""
     if not is_of_creation(code):
         return None
     answered = _not_processed(HTTPStatus.BAD_REQUEST, code, None)
@@ -109,7 +108,7 @@ async def open_twilio(
     timeout_seconds: float,
     connections: int,
 ) -> AsyncIterator["Twilio"]:
-    """Twilio with its connections, closed on leaving. Without ``public_url`` no status callback is asked for."""
+    """Twilio with its connections. Without ``public_url`` no status callback is asked for."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections)) as http:
         yield Twilio(
             http,
@@ -122,7 +121,7 @@ async def open_twilio(
 
 
 class Twilio:
-    """One account, spoken to through one pool of connections that the caller owns."""
+    """One account of Twilio. The caller owns ``http``."""
 
     def __init__(
         self,
@@ -155,10 +154,7 @@ class Twilio:
         return refusal(code)
 
     async def send(self, sms: OutgoingSms) -> SendOutcome:
-        """Send once.
-
-        A connection that was never made is simply later; whatever goes wrong after that is ``Unknown``.
-        """
+        """Send once. Without a connection the outcome is ``RetryLater``; any later failure is ``Unknown``."""
         form = {
             "From": sms.sender,
             "To": sms.to,
@@ -182,33 +178,32 @@ class Twilio:
                     response.headers.get("Retry-After"),
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            return RetryLater("account", THROTTLE, "never_left")
+            return RetryLater("account", _THROTTLE, "never_left")
         except (TimeoutError, aiohttp.ClientError, OSError):
             return Unknown("no_answer")
 
     async def list_sent(self, *, sender: str, to: str, since: datetime) -> Sequence[ListedSms]:
-        """What Twilio has on record from ``sender`` to ``to``, newest first, page by page; raises Transient when it does not say it all.
+        """See ``SmsProvider.list_sent``. Raises Transient when the list cannot be read to its end.
 
-        No filter by date: the list knows ``DateSent`` alone, which a message that is still queued does not have. The
-        list is sorted by it, and where such a message stands in that order is not said, so the list is read to its end.
-        Of one that is longer than anything two numbers have to say to each other enough is read when its last page is
-        all too old.
+        There is no filter by date. Twilio can filter and sort by ``DateSent`` alone, which a queued message does not
+        have, and it does not document where such a message is sorted. So every page is read, up to the limit of pages.
+        At the limit it is enough that all records of the last page are too old.
         """
         found: list[ListedSms] = []
         pages = 0
         async for page in self._pages({"From": sender, "To": to}):
             found += [sms for sms in page if not _is_too_old(sms, since)]
             pages += 1
-            if pages == _PAGES_MOST and page and all(_is_too_old(sms, since) for sms in page):
+            if pages == _MOST_PAGES and page and all(_is_too_old(sms, since) for sms in page):
                 break
         return found
 
     async def list_obscured(self, *, sender: str, to: Collection[str], since: datetime) -> Sequence[ListedSms]:
-        """Records of ``sender`` that a question for ``to`` may not find, since then, newest first; raises as ``listed``.
+        """See ``SmsProvider.list_obscured``.
 
-        Twilio masks numbers for a whole account (phone number redaction) or for one message, and writes a line as it is
-        dialled elsewhere. Whether it then finds a record by the number that we wrote is not said. A sender may have
-        very many messages, so the first page that is all too old ends the reading.
+        Twilio can mask numbers, for a whole account (phone number redaction) or for one message, and writes some lines
+        as they are dialled elsewhere. It does not document whether a record is then found by the number that was sent.
+        A sender may have very many messages, so the first page with records that are all too old is the last one read.
         """
         asked, found = frozenset(to), list[ListedSms]()
         async for page in self._pages({"From": sender}):
@@ -219,7 +214,7 @@ class Twilio:
 
     async def _pages(self, query: Mapping[str, str]) -> AsyncIterator[Sequence[ListedSms]]:
         path, asked = self._messages, dict(query) | {"PageSize": str(self._page_size)}
-        for _ in range(_PAGES_MOST):
+        for _ in range(_MOST_PAGES):
             page, following = read_list(await self._get(path, asked or None))
             yield page
             if following is None:
@@ -228,10 +223,7 @@ class Twilio:
         raise Transient("the SMS provider's list has no end")
 
     async def recorded_status(self, provider_id: str) -> RecordedStatus:
-        """What Twilio has on record of a message; raises Transient.
-
-        One that is there no more is a fate that nobody knows.
-        """
+        """See ``SmsProvider.recorded_status``. The status of a message without a record is None."""
         path = f"{self._account}/Messages/{segment(provider_id)}.json"
         try:
             async with self._http.get(
@@ -242,7 +234,7 @@ class Twilio:
             raise Transient("the SMS provider's record cannot be read") from error
         match response.status, body:
             case HTTPStatus.OK, {"status": str()}:
-                return _fate_of(body)
+                return _status_of(body)
             case HTTPStatus.NOT_FOUND, {"code": _}:
                 return RecordedStatus(None)
             case _:
@@ -266,31 +258,27 @@ class Twilio:
 
 
 def _not_processed(status: int, code: str | None, retry_after: str | None) -> SendOutcome:
-    """A 4xx.
-
-    What the table does not know goes by the status: with 401, 402 and 403 the account is not in order, with others the
-    message is.
-    """
-    said = code or str(status)
+    """The outcome of a 4xx. With an unknown code the status decides: 401, 402 and 403 are faults of the account."""
+    reason = code or str(status)
     fault = fault_of(code)
     if status == HTTPStatus.TOO_MANY_REQUESTS or isinstance(fault, Throttled):
-        return RetryLater("account", THROTTLE, said, after=_seconds(retry_after))
+        return RetryLater("account", _THROTTLE, reason, after=_seconds(retry_after))
     match fault:
         case AccountFault(every_sender=every_sender):
-            return RetryLater("provider" if every_sender else "account", MENDING, said, fault=True)
+            return RetryLater("provider" if every_sender else "account", MENDING, reason, fault=True)
         case TransientFault(certain=True):
-            return RetryLater("message", MESSAGE_PAUSE, said, limit=_TRANSIENT_LIMIT)
-        case UnknownFault() if status in AUTH_STATUSES:
-            return RetryLater("provider", MENDING, said, fault=True)
+            return RetryLater("message", _MESSAGE_RETRY, reason, limit=_TRANSIENT_LIMIT)
+        case UnknownFault() if status in _AUTH_STATUSES:
+            return RetryLater("provider", MENDING, reason, fault=True)
         case _:
-            return Refused(said)
+            return Refused(reason)
 
 
 def _refusal_of(item: Mapping[str, object]) -> Refused | RetryLater | None:
-    return refusal(_code({"code": item.get("error_code")})) if item.get("status") in _ENDED else None
+    return refusal(_code({"code": item.get("error_code")})) if item.get("status") in _FAILED else None
 
 
-def _fate_of(item: Mapping[str, object]) -> RecordedStatus:
+def _status_of(item: Mapping[str, object]) -> RecordedStatus:
     status = STATUSES.get(str(item.get("status")))
     return RecordedStatus(status, _code({"code": item.get("error_code")}) if status == "failed" else None)
 
@@ -333,7 +321,7 @@ def _seconds(retry_after: str | None) -> timedelta | None:
 
 
 def _rfc2822(text: str) -> datetime:
-    """The date, or the end of time when it cannot be read: evidence is not lost to an odd date."""
+    """The date, or the latest possible one where it cannot be read: a record with an odd date stays evidence."""
     try:
         date = parsedate_to_datetime(text)
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC)

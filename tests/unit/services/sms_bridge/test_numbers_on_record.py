@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.sms_bridge.shown import may_show_number, shows_number
+from services.sms_bridge.providers import may_show_number, shows_number
 
 TO = "+447700900999"
 
