@@ -1,4 +1,4 @@
-"""Both gates of the bridge slot, on the real servers."""
+"""The gate in Redis and the rows of the bridge slot, on real servers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 @pytest_asyncio.fixture
-async def first_gate(redis_url: str) -> AsyncIterator[RedisGate]:
+async def gate(redis_url: str) -> AsyncIterator[RedisGate]:
     async with open_redis(redis_url) as opened:
         yield RedisGate(opened, HOLD)
 
@@ -43,54 +43,50 @@ async def plain_redis(redis_url: str) -> "AsyncIterator[redis.asyncio.Redis]":
 
 
 async def test_a_free_slot_is_ours_in_redis_and_for_the_whole_hold(
-    first_gate: RedisGate, plain_redis: "redis.asyncio.Redis"
+    gate: RedisGate, plain_redis: "redis.asyncio.Redis"
 ) -> None:
     slot = a_slot()
-    assert await first_gate.acquire([slot]) == {slot.conversation_id: slot.intent_id}
+    assert await gate.acquire([slot]) == {slot.conversation_id: slot.intent_id}
     left = await plain_redis.pttl(redis_key(slot.conversation_id))
     assert HOLD - timedelta(minutes=1) < timedelta(milliseconds=left) <= HOLD
 
 
-async def test_asking_again_after_a_lost_reply_is_still_ours(first_gate: RedisGate) -> None:
+async def test_asking_again_after_a_lost_reply_is_still_ours(gate: RedisGate) -> None:
     slot = a_slot()
-    await first_gate.acquire([slot])
-    assert await first_gate.acquire([slot]) == {slot.conversation_id: slot.intent_id}
+    await gate.acquire([slot])
+    assert await gate.acquire([slot]) == {slot.conversation_id: slot.intent_id}
 
 
-async def test_a_slot_that_another_intent_holds_in_redis_names_its_holder(first_gate: RedisGate) -> None:
+async def test_a_slot_that_another_intent_holds_in_redis_names_its_holder(gate: RedisGate) -> None:
     first = a_slot()
     second = a_slot(first.conversation_id)
     other = a_slot()
-    await first_gate.acquire([first])
-    assert await first_gate.acquire([second, other]) == {
+    await gate.acquire([first])
+    assert await gate.acquire([second, other]) == {
         first.conversation_id: first.intent_id,
         other.conversation_id: other.intent_id,
     }
 
 
-async def test_a_foreign_value_under_the_key_says_nothing(
-    first_gate: RedisGate, plain_redis: "redis.asyncio.Redis"
-) -> None:
+async def test_a_foreign_value_under_the_key_says_nothing(gate: RedisGate, plain_redis: "redis.asyncio.Redis") -> None:
     slot = a_slot()
     await plain_redis.set(redis_key(slot.conversation_id), "not an id")
-    assert await first_gate.acquire([slot]) == {slot.conversation_id: None}
+    assert await gate.acquire([slot]) == {slot.conversation_id: None}
 
 
-async def test_only_our_own_id_is_deleted_from_redis(first_gate: RedisGate, plain_redis: "redis.asyncio.Redis") -> None:
+async def test_only_our_own_id_is_deleted_from_redis(gate: RedisGate, plain_redis: "redis.asyncio.Redis") -> None:
     mine, theirs = a_slot(), a_slot()
-    await first_gate.acquire([mine, theirs])
-    await first_gate.sync(released=[mine, a_slot(theirs.conversation_id)])
+    await gate.acquire([mine, theirs])
+    await gate.sync(released=[mine, a_slot(theirs.conversation_id)])
     assert await plain_redis.get(redis_key(mine.conversation_id)) is None
     assert await plain_redis.get(redis_key(theirs.conversation_id)) == str(theirs.intent_id)
 
 
-async def test_alignment_writes_the_holder_whoever_stood_there(
-    first_gate: RedisGate, plain_redis: "redis.asyncio.Redis"
-) -> None:
+async def test_sync_writes_the_holder_over_any_other(gate: RedisGate, plain_redis: "redis.asyncio.Redis") -> None:
     stale = a_slot()
     holder = a_slot(stale.conversation_id)
-    await first_gate.acquire([stale])
-    await first_gate.sync(held=[holder])
+    await gate.acquire([stale])
+    await gate.sync(held=[holder])
     assert await plain_redis.get(redis_key(holder.conversation_id)) == str(holder.intent_id)
 
 
@@ -149,7 +145,7 @@ async def test_of_racing_transactions_exactly_one_gets_the_slot(pool: Pool, race
     assert sum(mine == holder for mine, holder in outcomes) == 1
 
 
-async def test_giving_back_waits_for_whoever_is_being_silenced_and_then_names_it(pool: Pool) -> None:
+async def test_a_release_waits_for_the_intent_that_is_being_silenced_and_then_names_it(pool: Pool) -> None:
     holder = a_slot()
     silenced = a_slot(holder.conversation_id)
     async with pool.acquire() as db:
