@@ -297,6 +297,30 @@ SETTINGS = settings(
     cuts=[2],
     slices=[],
 )  # who writes from the number later is heard before the directory, and all that was before comes last
+@example(
+    steps=[
+        (1, "writes", 2, NUMBERS[1]),
+        (1, "moves", 1, NUMBERS[0]),
+        (0, "writes", 2, NUMBERS[1]),
+        (0, "moves", 1, NUMBERS[2]),
+        (0, "writes", 2, NUMBERS[2]),
+    ],
+    order=[0, 2, 3, 4],
+    cuts=[1, 1, 1, 1],
+    slices=[],
+)  # who came to the number has left it, too, when it is told that it had been given up before
+@example(
+    steps=[
+        (0, "writes", 0, NUMBERS[2]),
+        (1, "is listed", 0, NUMBERS[1]),
+        (1, "moves", 0, NUMBERS[0]),
+        (0, "moves", 0, NUMBERS[1]),
+        (1, "writes", 0, NUMBERS[0]),
+    ],
+    order=[0, 1, 3],
+    cuts=[1, 1, 1],
+    slices=[],
+)  # who came to the number, with words of before, is taken for whom the directory had named there
 async def test_every_message_stands_in_one_thread_and_every_thread_is_one_persons(
     pool: Pool, *, modern: bool, steps: Any, order: list[int], cuts: list[int], slices: list[int]
 ) -> None:

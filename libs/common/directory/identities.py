@@ -12,6 +12,7 @@ from uuid import UUID
 
 from libs.common.db.locks import IDENTITIES, lock
 from libs.common.directory import identity_changes, phone_claims
+from libs.common.directory.identity_facts import Cut, Id, Notice, Sighting
 from libs.common.directory.identity_history import Origin, Person, Source
 from libs.common.directory.identity_queries import (
     end_links,
@@ -23,7 +24,7 @@ from libs.common.directory.identity_queries import (
     write_customers,
     write_identities,
 )
-from libs.common.directory.identity_register import Cut, Id, Notice, Register, Sighting
+from libs.common.directory.identity_register import Register
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.errors import Transient
 from libs.common.phone import canonical, from_wa_id, spellings
@@ -166,7 +167,7 @@ def _lock_name(org_id: str, kind: str, value: str) -> str:
 
 async def finish(db: "Connection", register: Register, cuts: Sequence[Cut] = ()) -> None:
     """Write all that changed, and what follows from it for merged, parted and moved customers."""
-    cuts = [*register.cuts, *cuts]
+    cuts = [cut for cut in (*register.cuts, *cuts) if cut.stranger is None or cut.stranger.now is not cut.person.now]
     if register.freed:
         await load_sharing(db, register, {(one.person.org_id, one.line) for one in register.freed})
         phone_claims.inherit(register)
@@ -199,13 +200,13 @@ async def _strangers(
     messages = await conversations.strange(db, _asked(register, cut))
     if messages:
         return [(min(at for _, _, at, _ in messages), messages)]
-    return [(cut.at, [])] if cut.strange else []
+    return [(cut.at, [])] if cut.strange and cut.stranger is None else []
 
 
 def _asked(register: Register, cut: Cut) -> Strange:
     ids = {p.customer_id for p in register.people.values() if p.now is cut.person.now and p.customer_id is not None}
     wa_ids = [number.removeprefix("+") for number in spellings(cut.line)]
-    return Strange(cut.person.org_id, sorted(ids), wa_ids, list(cut.strange), cut.at)
+    return Strange(cut.person.org_id, sorted(ids), wa_ids, list(cut.strange), cut.at, cut.until)
 
 
 async def _split(db: "Connection", stranger: Person, messages: list[tuple[UUID, UUID, datetime, str]]) -> None:

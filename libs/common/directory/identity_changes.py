@@ -7,10 +7,13 @@ Law 3: the same notice said again changes nothing, so that it may be said whenev
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
-from libs.common.directory.identity_history import Holding, Person
-from libs.common.directory.identity_register import INSTANT, Cut, Moved, Notice, Register, Sighting
+from libs.common.directory.identity_facts import INSTANT, Cut, Moved, Notice, Sighting
+from libs.common.directory.identity_history import History, Holding, Person
+from libs.common.directory.identity_register import Register
+from libs.common.directory.strangers import hand_over, mover
 from libs.common.phone import canonical
 
 
@@ -75,6 +78,8 @@ def part(register: Register, cut: Cut, first: datetime) -> Person:
     """Whoever wrote from a line after it was given up, since ``first``, is somebody else: who."""
     org_id = cut.person.org_id
     history = register.history((org_id, "phone", cut.line))
+    if cut.stranger is not None:
+        return _known_stranger(register, history, cut, cut.stranger.now, first)
     holding = history.at(first, register.passed_on(org_id, cut.line))
     stranger = None if holding is None or holding.owner is cut.person.now else holding.owner
     for bsuid in cut.strange:
@@ -94,6 +99,12 @@ def part(register: Register, cut: Cut, first: datetime) -> Person:
     return stranger
 
 
+def _known_stranger(register: Register, history: History, cut: Cut, stranger: Person, first: datetime) -> Person:
+    if cut.until is None or first <= cut.until:
+        history.take(stranger, first, "message", register.passed_on(stranger.org_id, cut.line))
+    return stranger
+
+
 def _end(register: Register, person: Person, notice: Notice) -> list[Cut]:
     """End what the person had until the notice."""
     org_id, old_line, old_bsuid, new_line, new_bsuid, at, new_number = notice
@@ -110,9 +121,14 @@ def _end(register: Register, person: Person, notice: Notice) -> list[Cut]:
         named = line == old_line or (held.bsuid is not None and held.bsuid == old_bsuid)
         if named or (old_line is None and held.bsuid is None and held.seen is not None):
             held.since = min(held.since, at - INSTANT)  # written in the very second of the notice: theirs still
-            ended = register.ended(register.history((org_id, "phone", line)), held, at, "notice")
-            changed |= ended
-            cuts += [_cut(register, person, held, at, theirs)] if ended else []
+            until, moved_on = held.until, mover(register, held, notice)
+            history = register.history((org_id, "phone", line))
+            if register.ended(history, held, at, "notice"):
+                changed = True
+                cut = _cut(register, person, held, at, theirs)
+                if moved_on and until is not None:
+                    _move_on(register, history, cut, until)
+                cuts.append(replace(cut, until=until))
     for held in mine:
         if (
             held.kind == "bsuid"
@@ -131,6 +147,15 @@ def _end(register: Register, person: Person, notice: Notice) -> list[Cut]:
         wa_id = None if new_line is None else (new_number or new_line).removeprefix("+")
         register.moves.append(Moved(person, at, wa_id, new_bsuid))
     return cuts
+
+
+def _move_on(register: Register, history: History, cut: Cut, until: datetime) -> None:
+    """Whoever moved from the line at ``until``, after the person had given it up, is the stranger: they are where that one went."""
+    stranger = Person(cut.person.org_id, "inbound")
+    register.fresh.append(stranger)
+    theirs = history.insert(Holding(history.org_id, "phone", history.value, stranger, until - INSTANT, "message"))
+    theirs.until, theirs.ended_by = until, "notice"
+    hand_over(register, cut.person, stranger, [theirs], cut.strange)
 
 
 def _cut(register: Register, person: Person, held: Holding, at: datetime, theirs: tuple[str, ...]) -> Cut:
@@ -171,12 +196,7 @@ def _begin(register: Register, person: Person, notice: Notice, line: str) -> tup
         later.since, later.source = at, "notice"
         holding = later
     else:
-        holding, cut_short = history.take(person, at, "notice", passed_on)
-        if cut_short is not None:
-            register.lost(cut_short)
-            cut = _cut(register, cut_short.owner, cut_short, at, ())
-            _give(register, org_id, cut.strange, person)
-            cuts.append(cut)
+        holding, cuts = _take_line(register, person, notice, history)
     holding.seen = at if holding.seen is None else min(holding.seen, at)
     if holding.bsuid is None and new_bsuid is not None:
         register.know(holding, new_bsuid)
@@ -185,6 +205,23 @@ def _begin(register: Register, person: Person, notice: Notice, line: str) -> tup
             person.reach_at(notice.new_number or line)
         register.spell(person, (notice.new_number or line).removeprefix("+"), line, holding)
     return person, cuts
+
+
+def _take_line(register: Register, person: Person, notice: Notice, history: History) -> tuple[Holding, list[Cut]]:
+    """The person's holding since the notice. What whoever had the line before seemed to do there afterwards, the person did."""
+    there = history.covering(notice.at)
+    moved_on = there is not None and mover(register, there, notice)
+    holding, cut_short = history.take(
+        person, notice.at, "notice", register.passed_on(notice.org_id, canonical(history.value))
+    )
+    if cut_short is None:
+        return holding, []
+    if moved_on:
+        hand_over(register, cut_short.owner, person, [holding])
+    register.lost(cut_short)
+    cut = _cut(register, cut_short.owner, cut_short, notice.at, ())
+    _give(register, notice.org_id, cut.strange, person)
+    return holding, [cut]
 
 
 def _give(register: Register, org_id: str, bsuids: Iterable[str], person: Person) -> None:

@@ -161,8 +161,11 @@ class History:
         made = Holding(self.org_id, self.kind, self.value, person, at, source, until=end)
         if end is not None:
             made.ended_by = later.source if later is not None and later.since == end else source
-        insort(self.holdings, made, key=lambda h: h.since)
-        return made, covering
+        return self.insert(made), covering
+
+    def insert(self, holding: Holding) -> Holding:
+        insort(self.holdings, holding, key=lambda h: h.since)
+        return holding
 
     def end(self, holding: Holding, at: datetime, source: Source) -> bool:
         """It is not theirs from ``at`` on; whether that is new."""

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from libs.common.directory.identity_facts import Id, Notice
 from libs.common.directory.identity_history import Holding, Person
-from libs.common.directory.identity_register import Id, Notice, Register
+from libs.common.directory.identity_register import Register
 from libs.common.errors import Transient
 from libs.common.phone import canonical, spellings
 

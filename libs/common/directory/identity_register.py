@@ -10,102 +10,14 @@ Law 6: what is older than Meta's seven days finds its person and binds nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
-from typing import NamedTuple
 from uuid import UUID
 
-from libs.common.directory.identity_history import History, Holding, Origin, Person, Source
+from libs.common.directory.identity_facts import Cut, Freed, Id, Moved, Notice, Sighting
+from libs.common.directory.identity_history import History, Holding, Person, Source
+from libs.common.directory.strangers import hand_over
 from libs.common.phone import canonical, same_line
-
-INSTANT = timedelta(microseconds=1)
-Id = tuple[str, str, str]
-"""Organisation, kind, value; of a phone its canonical number."""
-
-
-class Sighting(NamedTuple):
-    """These ids are one person at ``at``. ``number``: E.164 as it was told, ``wa_id``: as Meta spells it. ``meant``: the customer we wrote to.
-
-    ``origin``: what a customer is made as where nobody is found; None makes none.
-    """
-
-    org_id: str
-    number: str | None
-    wa_id: str | None
-    bsuid: str | None
-    at: datetime
-    source: Source
-    name: str | None = None
-    meant: UUID | None = None
-    origin: Origin | None = None
-    also: str | None = None
-    """Another number under which Meta has the same person (digits): as a rule a spelling of the same line."""
-    sent_to: str | None = None
-    """The line to which we had sent what this was told of."""
-
-    @property
-    def line(self) -> str | None:
-        return None if self.number is None else canonical(self.number)
-
-    @property
-    def ids(self) -> list[Id]:
-        found = _ids(self.org_id, self.line, self.bsuid)
-        others = {self.sent_to, self.also_line} - {self.line}
-        return found + [(self.org_id, "phone", line) for line in others if line is not None]
-
-    @property
-    def also_line(self) -> str | None:
-        return None if self.also is None else canonical(f"+{self.also}")
-
-
-class Notice(NamedTuple):
-    """Whoever had the old ids has the new ones since ``at``. Lines are canonical numbers; what is not told is None."""
-
-    org_id: str
-    old_line: str | None
-    old_bsuid: str | None
-    new_line: str | None
-    new_bsuid: str | None
-    at: datetime
-    new_number: str | None = None
-    """The new line as Meta spelled it."""
-
-    @property
-    def ids(self) -> list[Id]:
-        return [
-            *_ids(self.org_id, self.old_line, self.old_bsuid),
-            *_ids(self.org_id, self.new_line, self.new_bsuid),
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A person has other ids since ``at``: their conversations have no address but the new one, and their windows count as closed."""
-
-    person: Person
-    at: datetime
-    wa_id: str | None
-    bsuid: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """``person`` gave ``line`` up at ``at``, later than some of it was seen: what came from it after that is a stranger's, as are these BSUIDs."""
-
-    person: Person
-    line: str
-    at: datetime
-    strange: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Freed:
-    """``person`` has ``line`` no more since ``at``, or has another one instead by the directory's word."""
-
-    person: Person
-    line: str
-    at: datetime
 
 
 class Register:
@@ -229,21 +141,10 @@ class Register:
         line, customer, first = canonical(holding.value), holding.owner, holding.seen or holding.since
         stranger = Person(customer.org_id, "inbound")
         self.fresh.append(stranger)
-        strange = [
-            h
-            for h in self.held_by(customer)
-            if h.kind == "bsuid" and (h.value == holding.bsuid or (h.line == line and h.since >= first))
-        ]
         tail = self.history((holding.org_id, "phone", line)).divide(holding, first, stranger)
         self.know(tail, tail.bsuid)
-        for one in strange:
-            one.person = stranger
-        if tail.until is None:
-            stranger.reach_at(line)
+        hand_over(self, customer, stranger, [tail])
         self.lost(holding)
-        self.touch(stranger)
-        since = min([first, *(one.since for one in strange)]) - INSTANT
-        self.cuts.append(Cut(customer, line, since, tuple(one.value for one in strange)))
 
     def _meant(self, seen: Sighting, holding: Holding | None) -> Person | None:
         """The customer we wrote to, unless the ids are known to be somebody else's."""
@@ -308,9 +209,13 @@ class Register:
 
     def _bind_line(self, who: Person, line: str, bsuid: str | None, seen: Sighting) -> None:
         history = self.history((who.org_id, "phone", line))
+        there = history.covering(seen.at)
+        moved_on = None if there is None or there.ended_by != "notice" else there.until
         holding, cut_short = history.take(who, seen.at, seen.source, self.passed_on(who.org_id, line))
         if cut_short is not None:
             self.lost(cut_short)
+            if moved_on is not None and holding.until == moved_on:
+                hand_over(self, cut_short.owner, who, [holding])
         if seen.source not in ("directory", "intent"):
             holding.seen = seen.at if holding.seen is None else min(holding.seen, seen.at)
         if bsuid is not None and holding.bsuid is None:
@@ -364,8 +269,3 @@ class Register:
 
 def never(_after: datetime, _until: datetime) -> bool:
     return False
-
-
-def _ids(org_id: str, line: str | None, bsuid: str | None) -> list[Id]:
-    told = (("phone", line), ("bsuid", bsuid))
-    return [(org_id, kind, value) for kind, value in told if value is not None]

@@ -7,8 +7,9 @@ Law 3: the word counts since its own time: a number that was given up after that
 
 from datetime import datetime
 
+from libs.common.directory.identity_facts import Freed
 from libs.common.directory.identity_history import History, Holding, Person
-from libs.common.directory.identity_register import Freed, Register, never
+from libs.common.directory.identity_register import Register, never
 from libs.common.phone import canonical, same_line
 
 

@@ -119,13 +119,14 @@ update conversations c
 
 
 class Strange(NamedTuple):
-    """Messages in a customer's threads that came by ``wa_ids`` (or by ``bsuids``, of nobody else) after ``at``."""
+    """Messages in a customer's threads after ``at`` that came by ``bsuids``, or by ``wa_ids`` alone and not after ``until``."""
 
     org_id: str
     customers: list[UUID]
     wa_ids: list[str]
     bsuids: list[str]
     at: datetime
+    until: datetime | None = None
 
 
 # Also among what is still being moved into these threads. A thread is read from its end, as far as anything can have been written after that time: a
@@ -146,13 +147,13 @@ with recursive threads as (
     select p.conversation_id, p.phone_number_id, p.stood_in, n.lowest, n.again
       from pages p
      cross join lateral (
-           select min(r.sequence) as lowest, count(*) = $6 and bool_or(r.stored_at is null or r.stored_at > $5::timestamptz - interval '10 minutes') as again
+           select min(r.sequence) as lowest, count(*) = $7 and bool_or(r.stored_at is null or r.stored_at > $5::timestamptz - interval '10 minutes') as again
              from (select m.sequence,
                           case m.direction when 'in' then uuid_extract_timestamp(m.message_id) else m.received_at end as stored_at
                      from messages m
                     where m.conversation_id = p.stood_in and m.org_id = $1 and m.sequence < p.lowest
                     order by m.sequence desc
-                    limit $6) r) n
+                    limit $7) r) n
      where p.again and n.lowest is not null
 ), late as (
     select conversation_id, phone_number_id, stood_in, min(lowest) as lowest from pages group by 1, 2, 3
@@ -164,8 +165,8 @@ select m.message_id, l.conversation_id, m.occurred_at, l.phone_number_id
          from messages m
         where m.conversation_id = l.stood_in and m.org_id = $1 and m.sequence >= l.lowest
           and m.direction = 'in' and m.channel = 'whatsapp' and m.occurred_at > $5
-          and case when m.from_wa_id is null then m.from_bsuid = any($4::text[])
-                   else m.from_wa_id = any($3::text[]) and (m.from_bsuid is null or m.from_bsuid = any($4::text[])) end
+          and case when m.from_bsuid is null then m.from_wa_id = any($3::text[]) and m.occurred_at <= coalesce($6, 'infinity'::timestamptz)
+                   else m.from_bsuid = any($4::text[]) end
        offset 0) m
  order by m.message_id
 """

@@ -6,8 +6,9 @@ from uuid import UUID
 import pytest
 
 from libs.common.directory.identity_changes import change
+from libs.common.directory.identity_facts import Notice, Sighting
 from libs.common.directory.identity_history import Person
-from libs.common.directory.identity_register import Notice, Register, Sighting
+from libs.common.directory.identity_register import Register
 from libs.common.directory.phone_claims import claim, inherit
 
 ORG = "acme"

@@ -1,0 +1,107 @@
+"""What is told of people and their identities, and what follows from it for whoever had them."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from libs.common.directory.identity_history import Origin, Person, Source
+from libs.common.phone import canonical
+
+INSTANT = timedelta(microseconds=1)
+Id = tuple[str, str, str]
+"""Organisation, kind, value; of a phone its canonical number."""
+
+
+class Sighting(NamedTuple):
+    """These ids are one person at ``at``. ``number``: E.164 as it was told, ``wa_id``: as Meta spells it. ``meant``: the customer we wrote to.
+
+    ``origin``: what a customer is made as where nobody is found; None makes none.
+    """
+
+    org_id: str
+    number: str | None
+    wa_id: str | None
+    bsuid: str | None
+    at: datetime
+    source: Source
+    name: str | None = None
+    meant: UUID | None = None
+    origin: Origin | None = None
+    also: str | None = None
+    """Another number under which Meta has the same person (digits): as a rule a spelling of the same line."""
+    sent_to: str | None = None
+    """The line to which we had sent what this was told of."""
+
+    @property
+    def line(self) -> str | None:
+        return None if self.number is None else canonical(self.number)
+
+    @property
+    def ids(self) -> list[Id]:
+        found = _ids(self.org_id, self.line, self.bsuid)
+        others = {self.sent_to, self.also_line} - {self.line}
+        return found + [(self.org_id, "phone", line) for line in others if line is not None]
+
+    @property
+    def also_line(self) -> str | None:
+        return None if self.also is None else canonical(f"+{self.also}")
+
+
+class Notice(NamedTuple):
+    """Whoever had the old ids has the new ones since ``at``. Lines are canonical numbers; what is not told is None."""
+
+    org_id: str
+    old_line: str | None
+    old_bsuid: str | None
+    new_line: str | None
+    new_bsuid: str | None
+    at: datetime
+    new_number: str | None = None
+    """The new line as Meta spelled it."""
+
+    @property
+    def ids(self) -> list[Id]:
+        return [
+            *_ids(self.org_id, self.old_line, self.old_bsuid),
+            *_ids(self.org_id, self.new_line, self.new_bsuid),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A person has other ids since ``at``: their conversations have no address but the new one, and their windows count as closed."""
+
+    person: Person
+    at: datetime
+    wa_id: str | None
+    bsuid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """``person`` gave ``line`` up at ``at``, later than some of it was seen: what came from it after that is a stranger's, as are these BSUIDs.
+
+    ``stranger``: who, where that is known already. ``until``: when the stranger gave it up.
+    """
+
+    person: Person
+    line: str
+    at: datetime
+    strange: tuple[str, ...]
+    stranger: Person | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """``person`` has ``line`` no more since ``at``, or has another one instead by the directory's word."""
+
+    person: Person
+    line: str
+    at: datetime
+
+
+def _ids(org_id: str, line: str | None, bsuid: str | None) -> list[Id]:
+    told = (("phone", line), ("bsuid", bsuid))
+    return [(org_id, kind, value) for kind, value in told if value is not None]

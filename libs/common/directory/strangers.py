@@ -1,0 +1,148 @@
+"""What was taken for one person's, and is somebody else's: all that followed from it is the other one's too. Pure, on a loaded register.
+
+Law 1: what was learned on a line while the stranger had it, and the line to which they moved from there, are theirs; so is whatever is known by a BSUID
+       of theirs, before and after.
+Law 2: what they wrote goes with them (``Cut``): by a BSUID all of it, by a number alone what came while they had it.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from libs.common.directory.identity_facts import INSTANT, Cut, Id, Notice
+from libs.common.directory.identity_history import History, Holding, Person
+from libs.common.phone import canonical
+
+
+class Known(Protocol):
+    """What is asked of the register."""
+
+    notices: set[Notice]
+    cuts: list[Cut]
+
+    def history(self, identity: Id) -> History: ...
+
+    def held_by(self, person: Person) -> list[Holding]: ...
+
+    def of_bsuid(self, org_id: str, bsuid: str | None) -> Person | None: ...
+
+    def touch(self, person: Person) -> None: ...
+
+
+def hand_over(
+    register: Known, person: Person, stranger: Person, lines: Iterable[Holding], bsuids: Iterable[str] = ()
+) -> None:
+    """These lines and BSUIDs were the stranger's, who had been taken for the person."""
+    parting = _Parting(register, person, stranger)
+    for line in lines:
+        parting.line(line)
+    for bsuid in bsuids:
+        parting.bsuid(bsuid)
+    parting.follow()
+
+
+def mover(register: Known, held: Holding, notice: Notice) -> bool:
+    """Whether somebody moved from the line after this notice, by another change than the same told again."""
+    if held.until is None or held.until <= notice.at or held.ended_by != "notice":
+        return False
+    line = canonical(held.value)
+    return any(
+        n.org_id == held.org_id and n.at == held.until and n.old_line == line and n.new_line != notice.new_line
+        for n in register.notices
+    )
+
+
+class _Parting:
+    def __init__(self, register: Known, person: Person, stranger: Person) -> None:
+        self._register, self._person, self._stranger = register, person, stranger
+        self._lines: dict[int, Holding] = {}
+        self._bsuids: dict[str, None] = {}
+        self._open: list[Holding | str] = []
+
+    def line(self, holding: Holding) -> None:
+        if id(holding) not in self._lines:
+            self._lines[id(holding)] = holding
+            self._open.append(holding)
+
+    def bsuid(self, value: str | None) -> None:
+        if value is not None and value not in self._bsuids and self._is_persons(value):
+            self._bsuids[value] = None
+            self._open.append(value)
+
+    def follow(self) -> None:
+        """Give the stranger all that follows, and say what is to be looked for among messages."""
+        register, stranger, person = self._register, self._stranger, self._person
+        while self._open:
+            one = self._open.pop()
+            if isinstance(one, str):
+                self._follow_bsuid(one)
+            else:
+                self._follow_line(one)
+        strange = tuple(self._bsuids)
+        for holding in self._lines.values():
+            line = canonical(holding.value)
+            if holding.until is None and stranger.phone is None:
+                stranger.reach_at(person.phone if _is_at(person, line) else line)
+            if _is_at(person, line) and register.history((person.org_id, "phone", line)).current is holding:
+                person.reach_at(None)
+            register.cuts.append(Cut(person, line, holding.since - INSTANT, strange, stranger, holding.until))
+        if self._bsuids and self._lines:
+            histories = [register.history((person.org_id, "bsuid", value)) for value in self._bsuids]
+            first = min(h.since for history in histories for h in history.holdings) - INSTANT
+            line = canonical(next(iter(self._lines.values())).value)
+            register.cuts.append(Cut(person, line, first, strange, stranger, first))
+        register.touch(person)
+        register.touch(stranger)
+
+    def _follow_line(self, holding: Holding) -> None:
+        holding.person = self._stranger
+        line = canonical(holding.value)
+        self.bsuid(holding.bsuid)
+        for held in self._register.held_by(self._person):
+            learned = held.kind == "bsuid" and held.line == line and held.since >= holding.since
+            if learned and (holding.until is None or held.since < holding.until):
+                self.bsuid(held.value)
+        for notice in self._notices():
+            if notice.old_line == line and notice.at == holding.until:
+                self._came(notice)
+            if notice.new_line == line and notice.at == holding.since:
+                self._left(notice)
+
+    def _follow_bsuid(self, value: str) -> None:
+        for held in self._register.held_by(self._person):
+            if held.kind == "phone" and held.bsuid == value:
+                self.line(held)
+        for held in self._register.history((self._person.org_id, "bsuid", value)).holdings:
+            held.person = self._stranger
+        for notice in self._notices():
+            if notice.old_bsuid == value:
+                self._came(notice)
+            if notice.new_bsuid == value:
+                self._left(notice)
+
+    def _came(self, notice: Notice) -> None:
+        """To what the notice says the stranger came."""
+        self.bsuid(notice.new_bsuid)
+        for held in self._at_line(notice.new_line):
+            if held.since == notice.at:
+                self.line(held)
+
+    def _left(self, notice: Notice) -> None:
+        """From where the notice says the stranger came."""
+        self.bsuid(notice.old_bsuid)
+        for held in self._at_line(notice.old_line):
+            if held.until == notice.at:
+                self.line(held)
+
+    def _at_line(self, line: str | None) -> list[Holding]:
+        history = None if line is None else self._register.history((self._person.org_id, "phone", line))
+        return [] if history is None else [h for h in history.holdings if h.owner is self._person]
+
+    def _notices(self) -> list[Notice]:
+        return [n for n in self._register.notices if n.org_id == self._person.org_id]
+
+    def _is_persons(self, bsuid: str) -> bool:
+        return self._register.of_bsuid(self._person.org_id, bsuid) is self._person
+
+
+def _is_at(person: Person, line: str) -> bool:
+    return person.phone is not None and canonical(person.phone) == line
