@@ -351,3 +351,40 @@ async def test_where_meta_tells_all_that_it_may_tell_everybody_has_one_thread(
     wrote = {str(one.person) for one in world.events if isinstance(one, Said)}
     found = sorted(row["people"] for row in await garage.rows(_THREADS))
     assert found == [[person] for person in sorted(wrote)], world.events
+
+
+_CUSTOMERS = """
+select array_agg(distinct m.content ->> 'text')
+  from messages m join conversations c on c.conversation_id = m.conversation_id
+ where m.org_id = $1
+   and c.customer_id in ($2, (select a.customer_id from customer_aliases a where a.alias = $2))
+"""
+_BEFORE = [
+    (0, "writes", 0, NUMBERS[1]),
+    (0, "moves", 0, NUMBERS[0]),
+    (1, "is listed", 0, NUMBERS[1]),
+    (1, "writes", 0, NUMBERS[1]),
+    (0, "writes", 0, NUMBERS[0]),
+]
+_AFTER = [
+    (1, "writes", 0, NUMBERS[1]),
+    (1, "is listed", 0, NUMBERS[1]),
+    (1, "moves", 0, NUMBERS[0]),
+    (0, "writes", 0, NUMBERS[1]),
+    (1, "writes", 0, NUMBERS[0]),
+]
+
+
+@pytest.mark.parametrize("form", [0, 1])
+@pytest.mark.parametrize(
+    ("steps", "first"), [(_BEFORE, [0, 2]), (_BEFORE, [2, 0]), (_AFTER, [3, 1]), (_AFTER, [1, 3]), (_AFTER, [3, 1, 0])]
+)
+async def test_a_customer_of_the_directory_is_whoever_had_the_number_then(
+    pool: Pool, *, form: int, steps: list[tuple[int, str, int, str]], first: list[int]
+) -> None:
+    world = World(modern=False)
+    for person, what, _, number in steps:
+        world.does(person, what, 2 * form if what == "writes" else form, number)
+    garage = await in_every_order(pool, world, first, [1] * 9, [])
+    async with pool.acquire() as db:
+        assert await db.fetchval(_CUSTOMERS, garage.org_id, world.listed[1]) in (None, ["1"])

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from libs.common.directory import phone_claims
 from libs.common.directory.identity_facts import INSTANT, Cut, Moved, Notice, Sighting
 from libs.common.directory.identity_history import History, Holding, Person
 from libs.common.directory.identity_register import Register
@@ -23,6 +24,8 @@ def change(register: Register, notice: Notice) -> tuple[Person | None, list[Cut]
     org_id, old_line, old_bsuid, new_line, _, at, _ = notice
     if (again := _changed_already(register, notice)) is not None:
         return _new_bsuid(register, again, notice), []
+    for line in (old_line, new_line) if old_line != new_line else ():
+        phone_claims.part_from_before(register, notice, line)
     if old_line is not None and old_bsuid is not None and old_line != new_line and not _left(register, notice):
         register.see(Sighting(org_id, old_line, None, old_bsuid, at - INSTANT, "message"))
     person = register.of_bsuid(org_id, old_bsuid)

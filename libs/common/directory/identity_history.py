@@ -186,3 +186,10 @@ class History:
         holding.until, holding.ended_by, holding.bsuid, holding.seen = at, "message", None, None
         self.holdings.insert(self.holdings.index(holding) + 1, tail)
         return tail
+
+    def split(self, holding: Holding, at: datetime, person: Person) -> Holding:
+        """From ``at`` on it is this person's by the directory's word; what Meta said of it is of who had it before."""
+        tail = replace(holding, person=person, since=at, source="directory", bsuid=None, seen=None, stored=None)
+        tail.former_id = None
+        holding.until, holding.ended_by = at, "directory"
+        return self.insert(tail)

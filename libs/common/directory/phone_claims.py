@@ -7,9 +7,10 @@ Law 3: the word counts since its own time: a number that was given up after that
 
 from datetime import datetime
 
-from libs.common.directory.identity_facts import Freed
+from libs.common.directory.identity_facts import Freed, Notice
 from libs.common.directory.identity_history import History, Holding, Person
 from libs.common.directory.identity_register import Register, never
+from libs.common.directory.strangers import hand_over
 from libs.common.phone import canonical, same_line
 
 
@@ -33,6 +34,34 @@ def claim(register: Register, person: Person, number: str, at: datetime) -> None
         last = history.last
         since = at if last is None or last.until is None else max(at, last.until)
         history.take(person, since, "directory", never)
+
+
+def part_from_before(register: Register, notice: Notice, line: str | None) -> None:
+    """Whoever had the line before the notice, and not when the directory named its customer, is not the customer they were taken for."""
+    if line is None:
+        return
+    history = register.history((notice.org_id, "phone", line))
+    had = history.before(notice.at)
+    if had is None or had.seen is None or had.seen >= notice.at:
+        return
+    customer, told = had.owner, had.owner.phone_at
+    if (
+        not _is_told(customer, line)
+        or told is None
+        or told < notice.at
+        or (had.until is not None and had.until <= told)
+    ):
+        return
+    since = told if line == notice.old_line else notice.at
+    stranger = Person(customer.org_id, "inbound")
+    register.fresh.append(stranger)
+    learned = register.history((notice.org_id, "bsuid", had.bsuid or "")).last
+    theirs = history.split(had, since, customer)
+    had.person = stranger
+    if learned is not None and learned.since >= since:  # by whom the line was not known before
+        had.bsuid = None
+        register.know(theirs, learned.value)
+    hand_over(register, customer, stranger, [had])
 
 
 def give_up(register: Register, person: Person, number: str, at: datetime) -> None:
@@ -74,8 +103,11 @@ def _inherit(register: Register, freed: Freed) -> None:
 
 def _tells(person: Person, freed: Freed) -> bool:
     """Whether the line is this person's phone by the directory's word."""
-    listed = person.listed and person.org_id == freed.person.org_id
-    return listed and person.phone is not None and canonical(person.phone) == freed.line
+    return person.org_id == freed.person.org_id and _is_told(person, freed.line)
+
+
+def _is_told(person: Person, line: str) -> bool:
+    return person.listed and person.phone is not None and canonical(person.phone) == line
 
 
 def _given_up_since(register: Register, history: History, at: datetime) -> bool:
