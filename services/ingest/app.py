@@ -9,12 +9,12 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.open_service import OpenService, open_producer, open_service
 from libs.common.service import Service, run_service
 from services.ingest.beside import Beside, Role
+from services.ingest.coalescing_producer import CoalescingProducer
 from services.ingest.cover import Served
 from services.ingest.edge import PATIENCE_SECONDS, edge_apps
 from services.ingest.precedence import Precedence
 from services.ingest.settings import IngestSettings
 from services.ingest.tasks import tasks_of
-from services.ingest.together import Together
 from services.ingest.topology import TOPOLOGY
 from services.ingest.worker import Deps
 
@@ -26,12 +26,12 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
             await service.serve(checks=opened.checks(consumer))
         return
     async with open_producer(settings, service, delivery_timeout=PATIENCE_SECONDS) as producer:
-        together, served = Together(producer), Served()
-        worker = None if role == "edge" else partial(_worker, settings, service, Precedence(together))
+        coalescing, served = CoalescingProducer(producer), Served()
+        worker = None if role == "edge" else partial(_worker, settings, service, Precedence(coalescing))
         service.turned_away = served.refused
         dsn, seconds = settings.postgres_dsn.get_secret_value(), settings.postgres_timeout_seconds
         async with Beside(worker, producer, service) as beside, served.told(dsn, seconds, service, beside.ready):
-            apps = edge_apps(settings.edge, together, served)
+            apps = edge_apps(settings.edge, coalescing, served)
             await service.serve(checks={"kafka": beside.ready}, direct=apps)  # without PostgreSQL webhooks are taken
 
 

@@ -1,11 +1,11 @@
-"""What customers say in WhatsApp about marketing, and telling it.
+"""What customers say in WhatsApp about marketing, and its publication.
 
 Rule 1: a typed STOP and WhatsApp's own switch speak of marketing alone. Whether the garage may write at all is another consent.
-Rule 2: the switch of somebody whom nobody knows changes nothing: marketing is off for them already.
-Rule 3: what was heard is told by one process at a time, from what stands recorded.
+Rule 2: the switch of an unknown customer changes nothing: marketing is off for them already.
+Rule 3: one process at a time publishes what was stored, from what is recorded.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from libs.common import metrics
@@ -16,54 +16,49 @@ from libs.common.directory.consents import KEYWORD, ConsentGiver, SaidConsent
 from libs.common.events.topics import DIRECTORY_CHANGES
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
-from services.ingest.queries import Entry, Standing
-from services.ingest.understood import CustomerPreference
+from services.ingest.items import CustomerPreference
+from services.ingest.queries import StoredMessage
 
 log = get_logger()
 
-TELL_EVERY = timedelta(milliseconds=500)
+PUBLISH_EVERY = timedelta(milliseconds=500)
 _AT_ONCE = 500
 
 
-def has_keyword(entries: Iterable[Entry]) -> bool:
-    """Whether one of these messages is a keyword."""
-    return any(entry.content is not None and "keyword" in entry.content for entry in entries)
-
-
-async def hear_keywords(db: Connection, entries: Sequence[Entry], standing: Sequence[Standing]) -> None:
+async def store_keywords(db: Connection, messages: Sequence[StoredMessage]) -> None:
     """Store what the keywords among these messages ask for. Call inside the transaction that stores the messages."""
     await consents.store_said(
         db,
         [
-            SaidConsent(entry.org_id, one.customer_id, "marketing", keyword == "start", entry.at, "whatsapp", KEYWORD)
-            for entry, one in zip(entries, standing, strict=True)
-            if entry.content is not None and (keyword := entry.content.get("keyword")) is not None
+            SaidConsent(one.org_id, one.customer_id, "marketing", keyword == "start", one.at, "whatsapp", KEYWORD)
+            for one in messages
+            if one.customer_id is not None and (keyword := one.content.get("keyword")) is not None
         ],
     )
 
 
-async def hear_preferences(pool: Pool, preferences: Sequence[CustomerPreference]) -> None:
+async def store_preferences(pool: Pool, preferences: Sequence[CustomerPreference]) -> None:
     """Store what customers switched."""
-    people = [ConsentGiver(p.phone_number_id, *p.sender.ids, p.at) for p in preferences]
+    givers = [ConsentGiver(one.phone_number_id, *one.sender.ids, one.at) for one in preferences]
     async with pool.acquire() as db, db.transaction():
-        known = await consents.find_givers(db, people)
+        customers = await consents.find_givers(db, givers)
         await consents.store_said(
             db,
             [
-                SaidConsent(*whose, "marketing", preference.marketing, preference.at, "whatsapp", "preferences")
-                for whose, preference in zip(known, preferences, strict=True)
-                if whose is not None
+                SaidConsent(*customer, "marketing", one.marketing, one.at, "whatsapp", "preferences")
+                for customer, one in zip(customers, preferences, strict=True)
+                if customer is not None
             ],
         )
-    if strangers := known.count(None):
-        metrics.WEBHOOKS_IGNORED.labels(kind="user_preferences").inc(strangers)
+    if unknown := customers.count(None):
+        metrics.WEBHOOKS_IGNORED.labels(kind="user_preferences").inc(unknown)
 
 
-async def tell(pool: Pool, producer: Producer) -> None:
-    """Publish what customers said and nobody was told yet."""
+async def publish(pool: Pool, producer: Producer) -> None:
+    """Publish what customers said and was not published yet."""
     async with pool.acquire() as db, db.transaction():
         if not await try_alone(db, "consents.tell"):
-            return  # another replica is at it
+            return  # another replica publishes
         changes = await consents.unpublished(db, _AT_ONCE)
         await producer.publish(
             [Record(DIRECTORY_CHANGES, change.org_id.encode(), change.encode()) for change in changes]

@@ -1,12 +1,12 @@
-"""Where providers knock: verify, split, hand over to Kafka, answer. Nothing else, and no database.
+"""The HTTP edge for providers' webhooks: verify, split, publish to Kafka, answer. Nothing else, and no database.
 
-Rule 1: 200 means that every item is acknowledged by Kafka; anything less and the provider tries again for days.
-Rule 2: what is signed is taken, whether or not anybody understands it; what is not signed leaves nothing behind.
-Rule 3: one line per webhook taken, of what is refused one a second for each reason, and nothing of its content in it.
+Rule 1: 200 means that every item is acknowledged by Kafka. After any other answer the provider tries again for days.
+Rule 2: what is signed is taken, whether or not it can be parsed. What is not signed leaves nothing behind.
+Rule 3: one log line per webhook taken; of refused ones one a second for each reason. Nothing of the content is in it.
 Rule 4: without a header that has the form of a signature nothing of the body is read, and the connection is closed.
-Rule 5: of Meta's POSTs the edge remembers which it took last and which it refused (``cover.py``): silence proves nothing for that time.
+Rule 5: the edge records which of Meta's POSTs it took last and which it refused (``cover.py``). Silence proves nothing for that time.
 
-These are bare ASGI applications: at this place every microsecond is paid per webhook.
+These are bare ASGI applications, because every microsecond here is paid per webhook.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from libs.common.logging import get_logger
 from libs.common.seldom import Seldom
 from libs.common.web import problem
 from services.ingest import meta, twilio
+from services.ingest.coalescing_producer import CoalescingProducer
 from services.ingest.cover import Served
 from services.ingest.signature import (
     is_meta_signature,
@@ -35,7 +36,6 @@ from services.ingest.signature import (
     signed_by_meta,
     signed_by_twilio,
 )
-from services.ingest.together import Together
 
 log = get_logger()
 
@@ -50,7 +50,7 @@ _DIGITS = 20  # of a length; Python refuses to read numbers of thousands of digi
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, and why, for the log. ``unread``: the body was left where it is, and the connection goes with it."""
+    """An HTTP answer, and why, for the log. ``unread``: the body was not read, and the connection is closed."""
 
     status: int
     outcome: str
@@ -73,10 +73,10 @@ class EdgeConfig:
 
 
 class MetaEdge:
-    """``GET /webhooks/meta``: the handshake. ``POST /webhooks/meta``: signed webhooks."""
+    """``GET /webhooks/meta``: the verification challenge. ``POST /webhooks/meta``: signed webhooks."""
 
     def __init__(
-        self, *, secrets: Sequence[bytes], verify_token: bytes, producer: Together, now: Clock, served: Served
+        self, *, secrets: Sequence[bytes], verify_token: bytes, producer: CoalescingProducer, now: Clock, served: Served
     ) -> None:
         self._served = served
         self._secrets = secrets
@@ -91,20 +91,20 @@ class MetaEdge:
             case "POST":
                 began = perf_counter()
                 try:
-                    answer = await self._take(scope, receive)
+                    answer = await self._accept(scope, receive)
                 except BaseException as error:  # a bug, or a stop that cannot wait
                     self._served.refused("failed" if isinstance(error, Exception) else "cut_short")
                     raise
-                _tell(self._refusals, "meta", answer, began)
+                _log(self._refusals, "meta", answer, began)
                 await _answer(answer, send, _OK, b"text/plain")
             case "GET":
-                await self._shake_hands(scope)(scope, receive, send)
-            case "HEAD":  # whoever watches whether the address is there
+                await self._verify_challenge(scope)(scope, receive, send)
+            case "HEAD":  # a monitor asks whether the address is there
                 await Response()(scope, receive, send)
             case _:
                 await _not_allowed(self._refusals, "meta", "GET, HEAD, POST")(scope, receive, send)
 
-    def _shake_hands(self, scope: Scope) -> Response:
+    def _verify_challenge(self, scope: Scope) -> Response:
         """200 and the raw challenge as text when the token is ours, else 403."""
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True, errors="replace")
         token, challenge = _last(query, "hub.verify_token"), _last(query, "hub.challenge")
@@ -114,16 +114,16 @@ class MetaEdge:
         _refused(self._refusals, "meta", 403, "handshake")
         return problem(403, "forbidden")
 
-    async def _take(self, scope: Scope, receive: Receive) -> Answer:
+    async def _accept(self, scope: Scope, receive: Receive) -> Answer:
         signature = _header(scope, b"x-hub-signature-256")
         if not is_meta_signature(signature):
             return Answer(403, "bad_signature", unread=True)
-        answer = await self._take_signed(scope, receive, signature or b"")
+        answer = await self._accept_signed(scope, receive, signature or b"")
         if answer.status not in {200, 503}:
             self._served.refused(answer.outcome, "doubtful")
         return answer
 
-    async def _take_signed(self, scope: Scope, receive: Receive, signature: bytes) -> Answer:
+    async def _accept_signed(self, scope: Scope, receive: Receive, signature: bytes) -> Answer:
         body = await _read(scope, receive, META_LIMIT)
         if isinstance(body, Answer):
             return body
@@ -132,18 +132,18 @@ class MetaEdge:
         now = self._now()
         try:
             large = len(body) > SPLIT_IN_PLACE  # others are answered meanwhile
-            pieces = await asyncio.to_thread(meta.read, body, now) if large else meta.read(body, now)
+            records = await asyncio.to_thread(meta.read, body, now) if large else meta.read(body, now)
         except meta.NotJsonError:
             return Answer(400, "not_json")
         try:
-            return await self._hand_over(pieces)
+            return await self._publish(records)
         except Permanent:  # an item that grew beyond a record
-            return await self._hand_over([await asyncio.to_thread(meta.whole, body, now, "too_large")])
+            return await self._publish([await asyncio.to_thread(meta.whole, body, now, "too_large")])
 
-    async def _hand_over(self, pieces: Sequence[meta.SplitRecord]) -> Answer:
+    async def _publish(self, records: Sequence[meta.SplitRecord]) -> Answer:
         ticket = self._served.takes()
         try:
-            answer = await _hand_over(self._producer, [Record(WEBHOOKS, piece.key, piece.value) for piece in pieces])
+            answer = await _publish(self._producer, [Record(WEBHOOKS, *record) for record in records])
             if answer.status != 200:  # noqa: PLR2004 -- OK
                 self._served.refused(answer.outcome)
             return answer
@@ -154,7 +154,9 @@ class MetaEdge:
 class TwilioEdge:
     """``POST /webhooks/twilio/status``: what became of an SMS. Signed over PUBLIC_URL, path and query, never over the Host header."""
 
-    def __init__(self, *, tokens: Sequence[bytes], public_url: str | None, producer: Together, now: Clock) -> None:
+    def __init__(
+        self, *, tokens: Sequence[bytes], public_url: str | None, producer: CoalescingProducer, now: Clock
+    ) -> None:
         """Without a token or a public URL nothing can be verified, and everything is refused."""
         self._tokens = tokens
         self._public_url = public_url
@@ -168,11 +170,11 @@ class TwilioEdge:
             await _not_allowed(self._refusals, "twilio", "POST")(scope, receive, send)
             return
         began = perf_counter()
-        answer = await self._take(scope, receive)
-        _tell(self._refusals, "twilio", answer, began)
+        answer = await self._accept(scope, receive)
+        _log(self._refusals, "twilio", answer, began)
         await _answer(answer, send, b"<Response/>", b"text/xml")
 
-    async def _take(self, scope: Scope, receive: Receive) -> Answer:
+    async def _accept(self, scope: Scope, receive: Receive) -> Answer:
         signature = _header(scope, b"x-twilio-signature")
         if self._public_url is None or not is_twilio_signature(signature):
             return Answer(403, "bad_signature" if self._public_url else "not_configured", unread=True)
@@ -187,7 +189,7 @@ class TwilioEdge:
             return Answer(403, "bad_form")
         query = parse_qs(text, errors="replace")
         key, value = twilio.status_record(form, self._now(), _last(query, "ref"))
-        return await _hand_over(self._producer, [Record(WEBHOOKS, key, value)])
+        return await _publish(self._producer, [Record(WEBHOOKS, key, value)])
 
     def _url(self, scope: Scope) -> str:
         path: bytes = scope.get("raw_path") or scope["path"].encode()
@@ -196,7 +198,9 @@ class TwilioEdge:
         return (self._public_url or "") + target.decode("latin-1")
 
 
-def edge_apps(config: EdgeConfig, producer: Together, served: Served, now: Clock = utc_now) -> dict[str, ASGIApp]:
+def edge_apps(
+    config: EdgeConfig, producer: CoalescingProducer, served: Served, now: Clock = utc_now
+) -> dict[str, ASGIApp]:
     """Ingest's own applications by exact path, also with a slash behind it. Providers do not follow redirects."""
     apps: dict[str, ASGIApp] = {
         "/webhooks/meta": MetaEdge(
@@ -226,7 +230,7 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes | bytearray
     return body if message["type"] == "http.request" else Answer(400, "ended_early")
 
 
-async def _hand_over(producer: Together, records: Sequence[Record]) -> Answer:
+async def _publish(producer: CoalescingProducer, records: Sequence[Record]) -> Answer:
     """Raises Permanent when a record is too large for its topic."""
     try:
         await producer.publish(records)
@@ -247,7 +251,7 @@ def _refused(refusals: Seldom, source: str, status: int, reason: str, **more: ob
     )
 
 
-def _tell(refusals: Seldom, source: str, answer: Answer, began: float) -> None:
+def _log(refusals: Seldom, source: str, answer: Answer, began: float) -> None:
     metrics.WEBHOOKS.labels(source=source, status=str(answer.status)).inc()
     duration = round((perf_counter() - began) * 1000, 1)
     if answer.status == 200:  # noqa: PLR2004 -- OK

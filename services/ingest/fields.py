@@ -1,19 +1,32 @@
-"""The fields of Meta's items that say who, where and when, read one by one. Pure.
+"""The fields of Meta's items that say who, where and when. Pure.
 
-What an item cannot do without raises Undecodable with a reason; everything else is None where it cannot be read.
+What an item cannot do without raises Undecodable with a reason. Everything else is None where it cannot be read.
+
+Which card of ``contacts[]`` belongs to a message, a call or a status (``Cards``):
+
+Rule 1: a card belongs to an item by its id, BSUID before number, whichever number of the line it names; never by its position.
+Rule 2: where there is one card and one item, the card is the item's, whatever number it names.
+Rule 3: a card that names another BSUID than the item is another person's. A number on two cards with different BSUIDs says nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from libs.common import phone
 from libs.common.errors import Undecodable
+from libs.common.phone import canonical
 from libs.common.window import customer_instant
-from services.ingest.understood import Sender
+from services.ingest.items import Sender
 
 MAX_ID = 512
 MAX_NAME = 1_000
+CONTACT_REQUEST = "contact_request"
+
+Card = dict[str, Any]
+
+_BSUIDS = ("from_user_id", "recipient_user_id")
+_NUMBERS = ("from", "recipient_id")
 
 
 def read_received_at(value: object) -> datetime:
@@ -58,19 +71,19 @@ def sender_of(item: Mapping[str, Any], contact: object) -> Sender:
 def person_of(item: Mapping[str, Any], contact: object, *, number: str, bsuid: str) -> Sender | None:
     """The ids in the item's own fields first, completed by its card."""
     card: Mapping[str, Any] = contact if isinstance(contact, dict) else {}
-    told, on_card = wa_id_of(item.get(number)), wa_id_of(card.get("wa_id"))
+    in_item, on_card = wa_id_of(item.get(number)), wa_id_of(card.get("wa_id"))
     user = user_id_of(item.get(bsuid)) or user_id_of(card.get("user_id"))
-    if user is None and told is None:
+    if user is None and in_item is None:
         user = user_id_of(item.get(number))  # seen in the wild: the BSUID under the name of the number
-    if told is None and on_card is None and user is None:
+    if in_item is None and on_card is None and user is None:
         return None
     profile = card.get("profile")
     name = profile.get("name") if isinstance(profile, dict) else None
     return Sender(
-        wa_id=told or on_card,
+        wa_id=in_item or on_card,
         bsuid=user,
         name=name[:MAX_NAME] if isinstance(name, str) and name else None,
-        also=on_card if told is not None and on_card != told else None,
+        also=on_card if in_item is not None and on_card != in_item else None,
     )
 
 
@@ -90,11 +103,11 @@ def user_id_of(value: object) -> str | None:
 
 
 def instant_of(item: Mapping[str, Any], received_at: datetime) -> datetime:
-    told = item.get("timestamp")
-    if isinstance(told, bool) or not isinstance(told, str | int | float):
+    timestamp = item.get("timestamp")
+    if isinstance(timestamp, bool) or not isinstance(timestamp, str | int | float):
         raise Undecodable("bad_timestamp", "the item has no timestamp")
     try:
-        seconds = float(told)
+        seconds = float(timestamp)
         if seconds <= 0:
             raise Undecodable("bad_timestamp", "the item's timestamp is not after 1970")
         return customer_instant(seconds, received_at)
@@ -108,3 +121,75 @@ def code_of(errors: object) -> str | None:
             return str(code)[:20]
         case _:
             return None
+
+
+class Cards:
+    """The cards beside ``items`` messages, calls and statuses. They are read once, so the work grows with their number alone."""
+
+    def __init__(self, contacts: object, items: int) -> None:
+        listed = contacts if isinstance(contacts, list) else []
+        people = [card for card in listed if isinstance(card, dict)]
+        self._only = people[0] if len(people) == len(listed) == items == 1 else None
+        self._by_bsuid = _index((_text(card.get("user_id")), card) for card in people)
+        self._by_line = _index((_line(card.get("wa_id")), card) for card in people)
+
+    def of(self, item: object) -> Card | None:
+        """The card of this item, or None."""
+        if not isinstance(item, dict):
+            return None
+        # seen in the wild: the BSUID under the name of the number
+        bsuids = [found for name in (*_BSUIDS, *_NUMBERS) if (found := _text(item.get(name)))]
+        lines = [found for name in _NUMBERS if (found := _line(item.get(name)))]
+        for one in bsuids:
+            if one in self._by_bsuid:
+                return self._by_bsuid[one]
+        card = next((self._by_line[one] for one in lines if one in self._by_line), self._only)
+        return None if card is None or _of_another(card, item) else card
+
+
+def _of_another(card: Card, item: Mapping[str, Any]) -> bool:
+    """Both name a BSUID, and it is not the same one: that would have been found."""
+    return bool(_text(card.get("user_id")) and any(_text(item.get(name)) for name in _BSUIDS))
+
+
+def _index(cards: Iterable[tuple[str | None, Card]]) -> dict[str, Card]:
+    found: dict[str, Card] = {}
+    unclear: set[str] = set()
+    for key, card in cards:
+        if key is not None and _text(found.setdefault(key, card).get("user_id")) != _text(card.get("user_id")):
+            unclear.add(key)
+    return {key: card for key, card in found.items() if key not in unclear}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _line(value: object) -> str | None:
+    digits = wa_id_of(value)
+    return None if digits is None else canonical(f"+{digits}")
+
+
+def own_number(message: Mapping[str, Any]) -> str | None:
+    """The number (E.164) that the customer shared on request as their own, or None.
+
+    Meta sends it as a message of type ``contacts`` whose ``origin`` is ``contact_request``. A card that a customer picked or forwarded has
+    another origin, or none, and is another person's. Cards that do not clearly name one line say nothing.
+    """
+    match message:
+        case {"type": "contacts", "contacts": [{"phones": [*phones], **card}]}:
+            if message.get("origin", card.get("origin")) != CONTACT_REQUEST:
+                return None
+        case _:
+            return None
+    cards = [one for one in phones if isinstance(one, dict)]
+    found = [number for one in cards if (number := _of_meta(one.get("wa_id")))]
+    found = found or [
+        number for one in cards if (number := phone.normalise(one.get("phone")) or _of_meta(one.get("phone")))
+    ]
+    return found[0] if len({canonical(number) for number in found}) == 1 else None
+
+
+def _of_meta(value: object) -> str | None:
+    """Digits without a plus, as Meta writes numbers."""
+    return phone.from_wa_id(value.removeprefix("+")) if isinstance(value, str) else None

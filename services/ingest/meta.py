@@ -2,31 +2,30 @@
 
 Rule 1: any signed JSON becomes at least one record; what cannot be read here is a record too, and the worker says why it is dead.
 Rule 2: an item stays as Meta wrote it; the parts of its surroundings that the worker needs stand beside it.
-Rule 3: every item takes its card of ``contacts[]`` along (``services.ingest.cards``).
+Rule 3: every item takes its card of ``contacts[]`` along (``fields.Cards``).
 Rule 4: a body becomes at most ``MAX_RECORDS`` records and grows to at most ``MAX_GROWTH`` times its size; otherwise it stays whole. Meta puts at
         most 1,000 updates into a webhook.
 Rule 5: the work grows with the body, not with products of its parts.
 Rule 6: how deeply a body may be nested does not depend on the stack of the moment: what the quick reader and writer leave to Python's own is read and
         written to ``nesting.DEEPEST`` levels.
 
-The records are ``MetaWebhook`` (libs/common/events/inbound.py), written as plain JSON because this is the way of every webhook.
+A record is the key and the value of a ``MetaWebhook``.
 """
 
 import base64
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import orjson
 
 from libs.common.events.inbound import MetaWebhook
 from libs.common.nesting import DEEPEST, is_deeper, text_is_deeper
 from libs.common.sanitize import sanitize
-from services.ingest import template_news
-from services.ingest.cards import Cards
+from services.ingest.fields import Cards
+from services.ingest.notices import TEMPLATE_CATEGORY, TEMPLATE_STATUS
 
 WHATSAPP = "whatsapp_business_account"
 
@@ -49,7 +48,7 @@ class UnreadableError(ValueError):
 
     reason: Reason = "unreadable"
 
-    def __init__(self, rest: Sequence["SplitRecord"] = ()) -> None:
+    def __init__(self, rest: "Sequence[SplitRecord]" = ()) -> None:
         super().__init__()
         self.rest = rest
 
@@ -60,12 +59,8 @@ class TooManyItemsError(UnreadableError):
     reason = "too_many_items"
 
 
-@dataclass(frozen=True, slots=True)
-class SplitRecord:
-    """Key and value of one record of ``webhooks.v1``."""
-
-    key: bytes
-    value: bytes
+SplitRecord = tuple[bytes, bytes]
+"""Key and value of one record of ``webhooks.v1``."""
 
 
 def parse(body: bytes | bytearray) -> Any:
@@ -96,19 +91,19 @@ def split(webhook: Any, received_at: datetime, size: int = 0) -> list[SplitRecor
     records: list[SplitRecord] = []
     left = max(_ANY_GROWTH, MAX_GROWTH * size)
     unreadable = False
-    for piece in _pieces(webhook):
+    for fields in _items(webhook):
         try:
-            record = _record(at, piece)
+            record = _record(at, fields)
         except UnreadableError:
             unreadable = True
             continue
-        left -= len(record.value)
+        left -= len(record[1])
         if left < 0 or len(records) == MAX_RECORDS:
             raise TooManyItemsError
         records.append(record)
     if unreadable:
         raise UnreadableError(records)
-    return records or [_record(at, ("body", None, None, None, webhook, None))]
+    return records or [_record(at, _body(webhook))]
 
 
 def read(body: bytes | bytearray, received_at: datetime) -> list[SplitRecord]:
@@ -122,24 +117,48 @@ def read(body: bytes | bytearray, received_at: datetime) -> list[SplitRecord]:
 def whole(body: bytes | bytearray, received_at: datetime, reason: Reason) -> SplitRecord:
     """The body as it came, in one record, because of ``reason``. Compressed, so that it always fits."""
     packed = {"zlib_base64": base64.b64encode(zlib.compress(body)).decode(), "reason": reason}
-    return _record(received_at.isoformat(), ("body", None, None, None, packed, None))
+    return _record(received_at.isoformat(), _body(packed))
 
 
-Piece = tuple[ItemKind, str | None, str | None, str | None, Any, Any]
-"""kind, WABA id, field, phone number id, item, contact."""
+class _Fields(TypedDict):
+    """The fields of a ``MetaWebhook`` that differ between the items of a body."""
+
+    item_kind: ItemKind
+    waba_id: str | None
+    field: str | None
+    phone_number_id: str | None
+    item: Any
+    contact: Any
 
 
-def _pieces(webhook: Any) -> Iterator[Piece]:
+def _fields(
+    item_kind: ItemKind, waba_id: str | None, field: str | None, number: str | None, item: Any, *, contact: Any = None
+) -> _Fields:
+    return {
+        "item_kind": item_kind,
+        "waba_id": waba_id,
+        "field": field,
+        "phone_number_id": number,
+        "item": item,
+        "contact": contact,
+    }
+
+
+def _body(item: Any) -> _Fields:
+    return _fields("body", None, None, None, item)
+
+
+def _items(webhook: Any) -> Iterator[_Fields]:
     entries = (
         webhook.get("entry") if isinstance(webhook, dict) and webhook.get("object", WHATSAPP) == WHATSAPP else None
     )
     if not isinstance(entries, list):
-        yield "body", None, None, None, webhook, None
+        yield _body(webhook)
         return
     for entry in entries:
         changes = entry.get("changes") if isinstance(entry, dict) else None
         if not isinstance(changes, list) or not changes:
-            yield "body", None, None, None, entry, None
+            yield _body(entry)
             continue
         waba_id = _text(entry.get("id"))
         for change in changes:
@@ -150,40 +169,39 @@ def _pieces(webhook: Any) -> Iterator[Piece]:
                 # the field's own name, or where one example of Meta's has it: beside the list of changes
                 yield from _of_change(waba_id, _text(change.get("field")) or _text(entry.get("field")), value)
             else:
-                yield "body", waba_id, None, None, change, None
+                yield _fields("body", waba_id, None, None, change)
 
 
-# Changes that tell no time of their own: an older one must not be taken for news.
-_DATED = frozenset({template_news.STATUS, template_news.CATEGORY})
+# Changes that have no time of their own. An older one must not be taken for news.
+_DATED = frozenset({TEMPLATE_STATUS, TEMPLATE_CATEGORY})
 
 
-def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) -> Iterator[Piece]:
+def _of_change(waba_id: str | None, field: str | None, value: dict[str, Any]) -> Iterator[_Fields]:
     metadata = value.get("metadata")
     number = _text(metadata.get("phone_number_id")) if isinstance(metadata, dict) else None
     inner = value.get("standby") if field == "standby" else value
     if lists := _ONE_BY_ONE.get(field or ""):
-        items = [(name, item) for name in lists for item in _items(value, name)]
+        items = [(name, item) for name in lists for item in _listed(value, name)]
         cards = Cards(value.get("contacts"), len(items))
         for name, item in items:
-            yield "change", waba_id, field, number, {name: [item]}, cards.of(_as_a_status(item))
+            yield _fields("change", waba_id, field, number, {name: [item]}, contact=cards.of(_as_a_status(item)))
         if not items:
-            yield "change", waba_id, field, number, value, None
+            yield _fields("change", waba_id, field, number, value)
         return
     if field not in ("messages", "standby") or not isinstance(inner, dict):
-        yield "change", waba_id, field, number, value, None
+        yield _fields("change", waba_id, field, number, value)
         return
-    messages, statuses = _items(inner, "messages"), _items(inner, "statuses")
-    understood = bool(messages or statuses)
+    messages, statuses = _listed(inner, "messages"), _listed(inner, "statuses")
     cards = Cards(inner.get("contacts"), len(messages) + len(statuses))
     for message in messages:
-        yield "message", waba_id, field, number, message, cards.of(message)
+        yield _fields("message", waba_id, field, number, message, contact=cards.of(message))
     for status in statuses:
-        yield "status", waba_id, field, number, status, cards.of(status)
+        yield _fields("status", waba_id, field, number, status, contact=cards.of(status))
     rest = {name: part for name, part in inner.items() if name in ("errors", "message_echoes") and part}
-    if not understood:
-        yield "change", waba_id, field, number, value, None
+    if not (messages or statuses):
+        yield _fields("change", waba_id, field, number, value)
     elif rest:
-        yield "change", waba_id, field, number, rest, None
+        yield _fields("change", waba_id, field, number, rest)
 
 
 # Changes whose value is a list of things about one customer each.
@@ -200,8 +218,8 @@ def _customer_of(item: Mapping[str, Any]) -> tuple[Any, Any]:
         return item.get("to"), item.get("to_user_id")
     for number, bsuid in (("from", "from_user_id"), ("recipient_id", "recipient_user_id"), ("wa_id", "user_id")):
         if item.get(number) or item.get(bsuid):
-            told = item.get(bsuid)
-            return item.get(number), told.get("previous") if isinstance(told, dict) else told
+            user_id = item.get(bsuid)
+            return item.get(number), user_id.get("previous") if isinstance(user_id, dict) else user_id
     return None, None
 
 
@@ -213,50 +231,40 @@ def _as_a_status(item: Any) -> Any:
     return {"recipient_id": number, "recipient_user_id": bsuid}
 
 
-def _items(value: Mapping[str, Any], name: str) -> Sequence[Any]:
+def _listed(value: Mapping[str, Any], name: str) -> Sequence[Any]:
     found = value.get(name)
     return found if isinstance(found, list) else ()
 
 
-def _record(at: str, piece: Piece) -> SplitRecord:
-    kind, waba_id, field, number, item, contact = piece
-    value = {
-        "type": MetaWebhook.TYPE,
-        "received_at": at,
-        "waba_id": waba_id,
-        "field": field,
-        "phone_number_id": number,
-        "item_kind": kind,
-        "item": item,
-        "contact": contact,
-    }
-    encoded = _encode(value)
-    return SplitRecord(_key(number, waba_id, item, encoded), encoded)
+def _record(at: str, fields: _Fields) -> SplitRecord:
+    value = _encode(at, fields)
+    return _key(fields["phone_number_id"], fields["waba_id"], fields["item"], value), value
 
 
-def _key(number: str | None, waba_id: str | None, item: Any, encoded: bytes) -> bytes:
-    """Business number and customer, so that one customer's items stay in order; what names nobody goes anywhere, the same to the same place."""
+def _key(number: str | None, waba_id: str | None, item: Any, value: bytes) -> bytes:
+    """Business number and customer, so that one customer's items stay in order. An item that names no customer has a key of its own."""
     customer = None
     if isinstance(item, dict):
         inner = next((part[0] for part in item.values() if isinstance(part, list) and len(part) == 1), None)
-        told = _customer_of(item if _customer_of(item) != (None, None) or not isinstance(inner, dict) else inner)
-        customer = _text(told[0]) or _text(told[1])
+        ids = _customer_of(item if _customer_of(item) != (None, None) or not isinstance(inner, dict) else inner)
+        customer = _text(ids[0]) or _text(ids[1])
         if customer is None:
             system = item.get("system")  # the notice of a new user id may name the customer by the one before alone
             customer = _text(system.get("previous_user_id")) if isinstance(system, dict) else None
     if not (number or waba_id or customer):
-        return f":{zlib.crc32(encoded):08x}".encode()
+        return f":{zlib.crc32(value):08x}".encode()
     return f"{number or waba_id or ''}:{customer or ''}".encode(errors="replace")
 
 
-def _encode(value: Any) -> bytes:
+def _encode(at: str, fields: _Fields) -> bytes:
     try:
-        return orjson.dumps(value)
+        return MetaWebhook.encode_fields(received_at=at, **fields)
     except TypeError:  # nested deeply, or a whole number beyond 64 bits, which only the slower reader lets through
         pass
-    if is_deeper(value, DEEPEST):
+    if is_deeper(fields, DEEPEST):
         raise UnreadableError
     try:
+        value = {"type": MetaWebhook.TYPE, "received_at": at, **fields}
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:  # as above, or a number that is none
         raise UnreadableError from None

@@ -1,17 +1,36 @@
-"""Notices of Meta's system about a customer: another number, another BSUID, a number that may be in other hands. No I/O.
+"""Meta's notices about customers' ids and about templates. Pure.
 
-Rule 1: ids come from the fields that name them; what is missing there is read from the text, whose last two ids are the old one and the new.
+About ids: another number, another BSUID, a number that may be in other hands.
+
+Rule 1: ids come from the fields that name them. What is missing there is read from the text, whose last two ids are the old one and the new.
 Rule 2: where the sender is named by the new id already, the old one is in the text alone.
-Rule 3: what cannot be read is unknown, never guessed: an old number that is not told is ended by the BSUID that went with it.
+Rule 3: what cannot be read is unknown, never guessed. An old number that is not named is ended by the BSUID that went with it.
+
+About templates: words come in either case, and a word that is not known here changes nothing, because Meta invents new ones.
+Source: https://developers.facebook.com/docs/whatsapp/business-management-api/webhooks/components.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
 
+from libs.common.directory.reports import TemplateNews
 from libs.common.phone import same_line
 from services.ingest.fields import user_id_of, wa_id_of
-from services.ingest.understood import Sender
+from services.ingest.items import Sender
+
+TEMPLATE_STATUS = "message_template_status_update"
+TEMPLATE_CATEGORY = "template_category_update"
+
+_APPROVED = frozenset({"APPROVED", "REINSTATED", "UNPAUSED", "UNPAUSE", "UNARCHIVED"})
+_NOT_SENDABLE = frozenset(
+    {
+        *("PENDING", "REJECTED", "PAUSED", "DISABLED", "IN_APPEAL", "LIMIT_EXCEEDED", "ARCHIVED"),
+        *("PENDING_DELETION", "DELETED", "LOCKED"),
+    }
+)  # FLAGGED is a warning: the template can be used
+_CATEGORIES = frozenset({"UTILITY", "MARKETING", "AUTHENTICATION"})
 
 _CHANGES = frozenset({"user_changed_number", "customer_changed_number", "user_changed_user_id"})
 _ALARMS = frozenset({"customer_identity_changed", "user_identity_changed"})
@@ -19,16 +38,16 @@ _BSUID = re.compile(r"(?<![\w.])[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}(?!\w)", r
 _NUMBER = re.compile(r"(?<![\w.])\+?([1-9][0-9]{6,14})(?!\w)", re.ASCII)
 
 
-class Told(NamedTuple):
-    """Whoever was ``before`` is ``now``; ``alarm``: nothing changed but, perhaps, the person."""
+class IdNotice(NamedTuple):
+    """The person behind ``before`` has the ids ``now``; ``alarm``: nothing changed but, perhaps, the person."""
 
     before: Sender
     now: Sender
     alarm: bool
 
 
-def understand(item: Mapping[str, Any], card: object) -> Told:
-    """Who a message of the system's is about."""
+def read_id_notice(item: Mapping[str, Any], card: object) -> IdNotice:
+    """Whom a message of the system is about."""
     found = item.get("system")
     system: Mapping[str, Any] = found if isinstance(found, dict) else {}
     contact: Mapping[str, Any] = card if isinstance(card, dict) else {}
@@ -38,7 +57,7 @@ def understand(item: Mapping[str, Any], card: object) -> Told:
     if bsuid is None and number is None:
         bsuid = user_id_of(item.get("from"))  # seen in the wild: the BSUID under the name of the number
     if kind not in _CHANGES:
-        return Told(Sender(number, bsuid), Sender(None, None), kind in _ALARMS)
+        return IdNotice(Sender(number, bsuid), Sender(None, None), kind in _ALARMS)
     text = system.get("body")
     body = text if isinstance(text, str) else ""
     new_number = wa_id_of(system.get("wa_id")) or wa_id_of(system.get("new_wa_id"))
@@ -46,13 +65,13 @@ def understand(item: Mapping[str, Any], card: object) -> Told:
     old_number, new_number = _pair(_NUMBER.findall(body), number, new_number, _same_number)
     old = user_id_of(system.get("previous_user_id")) or bsuid
     old_bsuid, new_bsuid = _pair(_BSUID.findall(body), old, user_id_of(system.get("user_id")), str.__eq__)
-    return Told(Sender(old_number, old_bsuid), Sender(new_number, new_bsuid), alarm=False)
+    return IdNotice(Sender(old_number, old_bsuid), Sender(new_number, new_bsuid), alarm=False)
 
 
 def _pair(
     in_text: list[str], old: str | None, new: str | None, same: Callable[[str, str], bool]
 ) -> tuple[str | None, str | None]:
-    """The old id and the new; the text completes what the fields do not tell, where it does not contradict them."""
+    """The old id and the new; the text completes what the fields do not name, where it does not contradict them."""
     if old is not None and new is not None and same(old, new):
         old = None
     first, last = in_text[-2:] if len(in_text) > 1 else ("", "")
@@ -67,3 +86,42 @@ def _pair(
 
 def _same_number(one: str, other: str) -> bool:
     return same_line(f"+{one}", f"+{other}")
+
+
+def read_template_news(
+    waba_id: str | None, field: str, item: Mapping[str, Any], received_at: datetime
+) -> TemplateNews | None:
+    """The news in a webhook; None where it changes nothing."""
+    name, language = item.get("message_template_name"), item.get("message_template_language")
+    if waba_id is None or not isinstance(name, str) or not isinstance(language, str):
+        return None
+    kind: Literal["status", "category"] = "status" if field == TEMPLATE_STATUS else "category"
+    word = _status(item) if kind == "status" else _category(item)
+    return None if word is None else TemplateNews(waba_id, name, language, kind, word, _at(item, received_at))
+
+
+def _status(item: Mapping[str, Any]) -> str | None:
+    info = item.get("other_info")
+    title = _upper(info.get("title")) if isinstance(info, dict) else None
+    event = _upper(item.get("event"))
+    if event in _APPROVED or title in _APPROVED:
+        return "APPROVED"
+    return event if event in _NOT_SENDABLE else None
+
+
+def _category(item: Mapping[str, Any]) -> str | None:
+    """A notice of what will change (``correct_category``) names no new category yet."""
+    word = _upper(item.get("new_category"))
+    return word if word in _CATEGORIES else None
+
+
+def _upper(value: object) -> str | None:
+    return value.strip().upper() if isinstance(value, str) else None
+
+
+def _at(item: Mapping[str, Any], received_at: datetime) -> datetime:
+    """Meta's time of the news, never later than its receipt: a wrong clock of theirs must not outlive what we learn ourselves."""
+    at = item.get("entry_time")
+    if isinstance(at, bool) or not isinstance(at, int | float) or not 0 < at < received_at.timestamp():
+        return received_at
+    return datetime.fromtimestamp(at, tz=UTC)

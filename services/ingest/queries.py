@@ -1,97 +1,81 @@
-"""Every statement of ingest but those of the directory. Arrays go through ``unnest``: one batch is one round trip."""
+"""The statements of ingest's messages. Arrays go through ``unnest``: one batch is one round trip."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.errors import Transient
+from libs.common.phone import canonical, from_wa_id
+from services.ingest.items import CustomerCall, CustomerMessage, GroupMessage, IdentityChange, Sender
+
+# ── Messages ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Found(NamedTuple):
-    """What is known of a sender. ``org_id`` None: the business number is nobody's."""
-
-    org_id: str | None
-    phone_number_id: str | None
-    """Under which the number's conversations are: it may have moved."""
-    by_wa_id: UUID | None
-    since: datetime | None
-    """Since when the customer has the wa_id."""
-    by_bsuid: UUID | None
-    conversation_id: UUID | None
-    wa_id: str | None
-    bsuid: str | None
-    settled: int | None
-    """How often who is behind the conversation was settled anew."""
-
-
-class Entry(NamedTuple):
-    """A message (or, without ``provider_id``, a call) for a conversation. ``settled``: as it was when the conversation was found."""
+class Place(NamedTuple):
+    """Where an item belongs. ``settled``: how often it had been resolved anew who is behind the conversation when it was found."""
 
     org_id: str
     conversation_id: UUID
     settled: int
-    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message as it is recorded, by this try or by an earlier one (``fresh`` False); of a call only what it did to the window.
+
+    ``opened_before`` and ``opened_at``: when the customer last opened the window, before this batch and after it. The times of refusals are
+    those of the conversation. A message of a group has neither; its ``customer_id`` is None where its writer is unknown.
+    """
+
+    org_id: str
+    conversation_id: UUID
+    customer_id: UUID | None
+    message_id: UUID | None
     provider_id: str | None
-    kind: str | None
-    content: dict[str, Any] | None
+    content: dict[str, Any]
     reply_to: str | None
     at: datetime
-    received_at: datetime | None
-    opens: bool
-    wa_id: str | None = None
-    """Of whom it came, by WhatsApp's ids."""
-    bsuid: str | None = None
+    received_at: datetime
+    fresh: bool
+    group_id: str | None = None
+    opened_before: datetime | None = None
+    opened_at: datetime | None = None
+    refused_at: datetime | None = None
+    first_refused_at: datetime | None = None
+    last_refused_at: datetime | None = None
 
 
-class Standing(NamedTuple):
-    """What stands recorded for an entry. ``message_id`` is None when it stood before (ask ``recorded``) or for a call."""
+_MESSAGE = ("message_id", "conversation_id", "content", "reply_to", "at", "received_at")
+_WINDOW = ("opened_before", "opened_at", "refused_at", "first_refused_at", "last_refused_at")
 
-    conversation_id: UUID | None
-    customer_id: UUID
-    opened_before: datetime | None
-    opened_at: datetime | None
-    refused_at: datetime | None
-    first_refused_at: datetime | None
-    last_refused_at: datetime | None
-    message_id: UUID | None
+_INCOMING = {
+    "org_id": "text",
+    "conversation_id": "uuid",
+    "settled": "bigint",
+    "account": "text",
+    "provider_id": "text",
+    "kind": "text",
+    "content": "jsonb",
+    "reply_to": "text",
+    "at": "timestamptz",
+    "received_at": "timestamptz",
+    "opens": "bool",
+    "wa_id": "text",
+    "bsuid": "text",
+}
+"""The columns of ``incoming``: the statement and its values are both built from this list."""
 
-
-# "offset 0": each sender is looked up by key. A hash of a whole table may look cheap while the table is small, and it grows.
-_FIND = """
-select n.org_id, n.phone_number_id, w.customer_id, w.since, b.customer_id, c.conversation_id, c.wa_id, c.bsuid, c.settled
-  from unnest($1::text[], $2::text[], $3::text[]) with ordinality as s (phone_number_id, wa_id, bsuid, place)
-  left join lateral (
-       select n.org_id, coalesce(n.replaced_by, n.phone_number_id) as phone_number_id
-         from whatsapp_numbers n where n.phone_number_id = s.phone_number_id offset 0
-       ) n on true
-  left join lateral (
-       select i.customer_id, i.since from customer_identities i where i.org_id = n.org_id and i.kind = 'wa_id' and i.value = s.wa_id offset 0
-       ) w on true
-  left join lateral (
-       select i.customer_id from customer_identities i where i.org_id = n.org_id and i.kind = 'bsuid' and i.value = s.bsuid offset 0
-       ) b on true
-  left join lateral (
-       select c.conversation_id, c.wa_id, c.bsuid, c.settled from conversations c
-        where c.org_id = n.org_id and c.phone_number_id = n.phone_number_id and c.customer_id = coalesce(w.customer_id, b.customer_id) offset 0
-       ) c on true
- order by s.place
-"""
-
-
-async def find(db: Connection, senders: Sequence[tuple[str, str | None, str | None]]) -> list[Found]:
-    """Business number, wa_id, BSUID → organisation, customers, conversation, in the order given."""
-    return [Found(*row) for row in await db.fetch(_FIND, *_columns(senders))]
-
-
-# One write per conversation: the update that moves the window is also the lock that keeps the conversation from being merged away. It is fed in
-# the order of ids. The window moves by greatest(), whoever comes first. Where somebody settled meanwhile who is behind the conversation, the lock is
-# waited for and nothing is stored: the sender may be somebody else by now.
-_RECORD = """
+# One write per conversation: the update that moves the window is also the lock that keeps the conversation from being merged away. Rows are locked
+# in the order of ids. The window moves by greatest(), in whatever order messages come. Where it was resolved anew meanwhile who is behind the
+# conversation, the lock is waited for and nothing is stored: the sender may be another person by now.
+_STORE = f"""
 with incoming as materialized (
-    select * from unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::text[], $9::timestamptz[],
-                         $10::timestamptz[], $11::bool[], $12::text[], $13::text[]) with ordinality
-               as i (org_id, conversation_id, settled, account, provider_id, kind, content, reply_to, at, received_at, opens, wa_id, bsuid, place)
+    select *
+      from unnest({", ".join(f"${n}::{type_}[]" for n, type_ in enumerate(_INCOMING.values(), 1))}) with ordinality
+        as i ({", ".join(_INCOMING)}, place)
 ), newest as materialized (
     select i.org_id, i.conversation_id, min(i.settled) as settled, max(i.at) filter (where i.opens) as customer_at,
            max(i.at) filter (where i.opens and i.provider_id is not null) as inbound_at,
@@ -115,10 +99,10 @@ with incoming as materialized (
            old.last_customer_at as opened_before,
            new.last_customer_at as opened_at
 ), fresh as (
-    insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, reply_to, status, occurred_at,
-                          received_at, from_wa_id, from_bsuid)
-    select i.org_id, i.conversation_id, 'in', 'whatsapp', i.account, i.provider_id, i.kind, i.content, i.reply_to, 'received', i.at,
-           i.received_at, i.wa_id, i.bsuid
+    insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, reply_to, status,
+                          occurred_at, received_at, from_wa_id, from_bsuid)
+    select i.org_id, i.conversation_id, 'in', 'whatsapp', i.account, i.provider_id, i.kind, i.content, i.reply_to, 'received',
+           i.at, i.received_at, i.wa_id, i.bsuid
       from incoming i
       join held h on h.conversation_id = i.conversation_id and h.org_id = i.org_id
      where i.provider_id is not null
@@ -126,57 +110,165 @@ with incoming as materialized (
     on conflict (account, provider_id) where direction = 'in' do nothing
     returning account, provider_id, message_id
 )
-select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.refused_at, h.first_refused_at, h.last_refused_at, f.message_id
+select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.refused_at, h.first_refused_at, h.last_refused_at,
+       f.message_id
   from incoming i
   left join held h on h.conversation_id = i.conversation_id and h.org_id = i.org_id
   left join fresh f on f.account = i.account and f.provider_id = i.provider_id
  order by i.place
-"""
+"""  # noqa: S608 -- the columns are named above
 
-
-async def record(db: Connection, entries: Sequence[Entry]) -> list[Standing]:
-    """Store the messages once, move the windows, and say what stands, in the order given. Each provider id is named once.
-
-    ``conversation_id`` is None where the conversation is gone (merged into another meanwhile) or was settled anew: nothing was stored of that entry.
-    """
-    return [Standing(*row) for row in await db.fetch(_RECORD, *_columns(entries))]
-
-
-class Recorded(NamedTuple):
-    """A message that stood already, as it was stored then; in the conversation as it is now."""
-
-    message_id: UUID
-    org_id: str
-    conversation_id: UUID
-    content: dict[str, Any]
-    reply_to: str | None
-    at: datetime
-    received_at: datetime
-
-
-_RECORDED = """
-select m.account, m.provider_id, m.message_id, m.org_id, coalesce(a.conversation_id, m.conversation_id), m.content, m.reply_to,
-       m.occurred_at, m.received_at
+# As an earlier try stored it; in the conversation as it is now.
+_STORED = """
+select m.account, m.provider_id, m.message_id, coalesce(a.conversation_id, m.conversation_id) as conversation_id, m.content,
+       m.reply_to, m.occurred_at as at, m.received_at
   from unnest($1::text[], $2::text[], $3::text[]) as i (org_id, account, provider_id)
   join messages m on m.account = i.account and m.provider_id = i.provider_id and m.direction = 'in' and m.org_id = i.org_id
   left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
 """
 
 
-async def recorded(db: Connection, ids: Sequence[tuple[str, str, str]]) -> Mapping[tuple[str, str], Recorded]:
-    """(org, business number, wamid) → by number and wamid what an earlier try stored."""
-    return {(row[0], row[1]): Recorded(*row[2:]) for row in await db.fetch(_RECORDED, *_columns(ids))}
+async def store_messages(
+    db: Connection, placed: Sequence[tuple[CustomerMessage | CustomerCall | IdentityChange, Place]]
+) -> list[StoredMessage]:
+    """Store each message once and move the windows; what is recorded, in the order given. Each provider id is named once.
+
+    Of a change of identity its notice is the message. Raises Transient where a conversation was merged away or resolved anew since its place
+    was found; then the caller's transaction is rolled back.
+    """
+    incoming = [_incoming(item, place) for item, place in placed]
+    rows = await db.fetch(_STORE, *([row[name] for row in incoming] for name in _INCOMING))
+    if any(row["conversation_id"] is None for row in rows):
+        raise Transient("who is behind a conversation was resolved anew meanwhile")
+    repeated = [
+        (one["org_id"], one["account"], one["provider_id"])
+        for one, row in zip(incoming, rows, strict=True)
+        if row["message_id"] is None and one["provider_id"] is not None
+    ]
+    found = await db.fetch(_STORED, *_columns(repeated)) if repeated else []
+    earlier = {(row["account"], row["provider_id"]): dict(row) for row in found}
+    stored: list[StoredMessage] = []
+    for one, row in zip(incoming, rows, strict=True):
+        fresh = row["message_id"] is not None or one["provider_id"] is None
+        source = one | {"message_id": row["message_id"]} if fresh else earlier.get((one["account"], one["provider_id"]))
+        if source is None:
+            raise Transient("another worker is storing the same message")
+        stored.append(
+            StoredMessage(
+                org_id=one["org_id"],
+                customer_id=row["customer_id"],
+                provider_id=one["provider_id"],
+                fresh=fresh,
+                **{name: source[name] for name in _MESSAGE},
+                **{name: row[name] for name in _WINDOW},
+            )
+        )
+    return stored
 
 
-_WABAS = "select phone_number_id, waba_id from whatsapp_numbers where phone_number_id = any($1::text[]) and org_id is not null"
+def _incoming(item: CustomerMessage | CustomerCall | IdentityChange, place: Place) -> dict[str, Any]:
+    """A row of ``_INCOMING``. A notice of the system has no sender, so it confirms no address."""
+    message = item.notice if isinstance(item, IdentityChange) else item
+    if message is None:
+        raise ValueError("a change of identity without a notice is no message")
+    wa_id, bsuid = (None, None) if isinstance(item, IdentityChange) else item.sender.ids
+    row: dict[str, Any] = {
+        **place._asdict(),
+        "account": item.phone_number_id,
+        "at": item.at,
+        "received_at": item.received_at,
+        "wa_id": wa_id,
+        "bsuid": bsuid,
+    }
+    if isinstance(message, CustomerCall):
+        return row | {"provider_id": None, "kind": None, "content": {}, "reply_to": None, "opens": True}
+    return row | {
+        "provider_id": message.provider_id,
+        "kind": message.content["kind"],
+        "content": message.content,
+        "reply_to": message.reply_to,
+        "opens": message.opens,
+    }
+
+
+_WABAS = """
+select phone_number_id, waba_id from whatsapp_numbers where phone_number_id = any($1::text[]) and org_id is not null
+"""
 
 
 async def wabas(db: Connection, numbers: Sequence[str]) -> Mapping[str, str]:
-    """Those of these business numbers that are somebody's, and the WhatsApp Business Account of each."""
-    return {row[0]: row[1] for row in await db.fetch(_WABAS, numbers)}
+    """The WhatsApp Business Account of each of these business numbers that belongs to an organisation."""
+    return {row["phone_number_id"]: row["waba_id"] for row in await db.fetch(_WABAS, numbers)}
 
 
-# ── Progress ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Groups ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# A thread is there before its messages, and stays; a thread that is stored already is not written again.
+_GROUP_THREADS = """
+insert into group_threads (org_id, phone_number_id, group_id)
+select n.org_id, n.phone_number_id, u.group_id
+  from (select distinct number, group_id from unnest($1::text[], $2::text[]) as u (number, group_id)
+         order by number, group_id) u
+  join whatsapp_numbers n on n.phone_number_id = u.number
+on conflict (org_id, phone_number_id, group_id) do nothing
+"""
+
+_STORE_OF_GROUPS = """
+insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, reply_to, status,
+                      occurred_at, received_at, from_wa_id, from_bsuid)
+select g.org_id, g.conversation_id, 'in', 'whatsapp', u.number, u.provider_id, u.kind, u.content, u.reply_to, 'received',
+       u.at, u.received_at, u.wa_id, u.bsuid
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::text[], $7::timestamptz[], $8::timestamptz[],
+              $9::text[], $10::text[]) with ordinality
+    as u (number, group_id, provider_id, kind, content, reply_to, at, received_at, wa_id, bsuid, place)
+  join whatsapp_numbers n on n.phone_number_id = u.number
+  join group_threads g on g.org_id = n.org_id and g.phone_number_id = u.number and g.group_id = u.group_id
+ order by u.place
+on conflict (account, provider_id) where direction = 'in' do nothing
+returning account, provider_id
+"""
+
+_STORED_OF_GROUPS = """
+select m.account, m.provider_id, m.org_id, m.message_id, m.conversation_id, m.content, m.reply_to, m.occurred_at as at,
+       m.received_at, g.group_id, coalesce(b.customer_id, w.customer_id) as customer_id
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as u (number, provider_id, line, bsuid)
+  join whatsapp_numbers n on n.phone_number_id = u.number
+  join messages m on m.account = u.number and m.provider_id = u.provider_id and m.direction = 'in' and m.org_id = n.org_id
+  left join group_threads g on g.org_id = m.org_id and g.conversation_id = m.conversation_id
+  left join customer_identities b on b.org_id = m.org_id and b.kind = 'bsuid' and b.value = u.bsuid
+  left join customer_identities w on w.org_id = m.org_id and w.kind = 'phone' and w.value = u.line and w.since <= m.occurred_at
+   and (u.bsuid is null or w.bsuid is null or w.bsuid = u.bsuid) -- else another person has the line by now
+"""
+
+
+async def store_of_groups(db: Connection, messages: Sequence[GroupMessage]) -> list[StoredMessage]:
+    """Store each message of a group once; what is recorded, in the order given. Each provider id is named once."""
+    await db.execute(_GROUP_THREADS, *_columns([(one.phone_number_id, one.group_id) for one in messages]))
+    rows = [
+        (
+            *(one.phone_number_id, one.group_id, one.provider_id, one.content["kind"], one.content, one.reply_to),
+            *(one.at, one.received_at, *one.sender.ids),
+        )
+        for one in messages
+    ]
+    fresh = {tuple(row) for row in await db.fetch(_STORE_OF_GROUPS, *_columns(rows))}
+    keys = [(one.phone_number_id, one.provider_id, _line(one.sender), one.sender.bsuid) for one in messages]
+    found: dict[tuple[str, str], StoredMessage] = {}
+    for row in await db.fetch(_STORED_OF_GROUPS, *_columns(keys)):
+        fields = dict(row)
+        key = fields.pop("account"), fields["provider_id"]
+        found[key] = StoredMessage(**fields, fresh=key in fresh)
+    if any((one.phone_number_id, one.provider_id) not in found for one in messages):
+        raise Transient("a business number was taken out of the directory meanwhile")
+    return [found[one.phone_number_id, one.provider_id] for one in messages]
+
+
+def _line(sender: Sender) -> str | None:
+    number = from_wa_id(sender.wa_id)
+    return None if number is None else canonical(number)
+
+
+# ── Watermarks and links ────────────────────────────────────────────────────────────────────────────────────────────
 
 _CAUGHT_UP = """
 insert into progress as p (topic, partition, caught_up_at, since)
@@ -187,24 +279,23 @@ on conflict (topic, partition) do update
 """
 
 
-async def caught_up(db: Connection, topic: str, partitions: Sequence[int], now: datetime, gap: Any) -> None:
-    """Nothing waits in these partitions as of ``now``; a silence longer than ``gap`` since the last time begins a new stretch."""
+async def caught_up(db: Connection, topic: str, partitions: Sequence[int], now: datetime, gap: timedelta) -> None:
+    """These partitions have no backlog as of ``now``. A gap longer than ``gap`` since the last time begins a new stretch."""
     await db.execute(_CAUGHT_UP, topic, partitions, now, gap)
 
 
-# ── Links ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 # of every organisation: age alone decides
-_FORGET_LINKS = """
+_PURGE_LINKS = """
 delete from portal_links
- where ctid = any (array(select l.ctid from portal_links l where l.expires_at < $1 order by l.expires_at limit $2 for update skip locked))
+ where ctid = any (array(select l.ctid from portal_links l
+                          where l.expires_at < $1 order by l.expires_at limit $2 for update skip locked))
 returning 1
 """
 
 
-async def forget_links(db: Connection, expired_before: datetime, limit: int) -> int:
+async def purge_links(db: Connection, expired_before: datetime, limit: int) -> int:
     """Delete up to ``limit`` of the links that had expired then; returns how many there were."""
-    return len(await db.fetch(_FORGET_LINKS, expired_before, limit))
+    return len(await db.fetch(_PURGE_LINKS, expired_before, limit))
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from libs.common.directory import merge_slices
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.periodic import Task
-from services.ingest import consent, forget, merges, numbers, progress
+from services.ingest import consent, number_gate, purge, watermark
 from services.ingest.worker import Deps
 
 
@@ -12,9 +13,9 @@ def tasks_of(deps: Deps, consumer: BatchConsumer) -> Mapping[str, Task]:
     """The periodic tasks, by the name that the log shows."""
     pool = deps.pool
     return {
-        "progress": (progress.PERIOD, lambda: progress.renew(pool, consumer, pool.now)),
-        "strangers": (numbers.TELL_EVERY, deps.gate.tell),
-        "consents": (consent.TELL_EVERY, lambda: consent.tell(pool, deps.producer)),
-        "merges": (merges.PERIOD, merges.Mover(pool).move),
-        "forget": (forget.PERIOD, lambda: forget.forget(pool, pool.now)),
+        "progress": (watermark.PERIOD, lambda: watermark.renew(pool, consumer, pool.now)),
+        "strangers": (number_gate.LOG_EVERY, deps.gate.log),
+        "consents": (consent.PUBLISH_EVERY, lambda: consent.publish(pool, deps.producer)),
+        "merges": (merge_slices.PERIOD, merge_slices.SliceMover(pool).move),
+        "forget": (purge.PERIOD, lambda: purge.purge(pool, pool.now)),
     }

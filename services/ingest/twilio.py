@@ -1,4 +1,4 @@
-"""Twilio's status callbacks. No I/O.
+"""Twilio's status callbacks. Pure.
 
 They are unordered and repeatable, and carry no time of their own: the time of receipt stands in for it.
 """
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from libs.common.errors import Undecodable
 from libs.common.events.inbound import TwilioStatusWebhook
 from libs.common.providers.twilio import STATUSES
-from libs.common.thread.statuses import ProviderStatus
+from libs.common.thread.provider_status import ProviderStatus
 
 MAX_FIELDS = 200
 MAX_REF = 80
@@ -68,8 +68,8 @@ def status_record(
     return fields.get("MessageSid", "").encode(), webhook.encode()
 
 
-def understand_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
-    """The status, or None for one that tells nothing. Raises Undecodable when it names no message, account or status, or a field is none."""
+def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
+    """The status, or None for one that says nothing. Raises Undecodable when it names no message, account or status, or a field is none."""
     form = webhook.form
     if any(not shape.fullmatch(form.get(name, "")) for name, shape in _SHAPES.items()):
         raise Undecodable("bad_status", "a field holds what it cannot hold, or too much")

@@ -21,7 +21,7 @@ from libs.common.sending.queries import keep_news
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
-from libs.common.thread.statuses import ProviderStatus
+from libs.common.thread.provider_status import ProviderStatus
 from services.sms_bridge import evidence_queries
 from services.sms_bridge.providers import RecordedStatus, SmsProvider
 

@@ -10,7 +10,7 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.sending.line import Line
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
-from libs.common.thread.statuses import ProviderStatus
+from libs.common.thread.provider_status import ProviderStatus
 from services.whatsapp_sender.gate import Ready
 from tests.support.sending import ORG, Conversation, Garage, Told, accept, again, kim
 

@@ -11,7 +11,7 @@ import pytest_asyncio
 from libs.common.db.pool import Pool, open_pool
 from libs.common.directory import consents
 from libs.common.directory.address_marks import purge_marks
-from libs.common.directory.identity_queries import forget_notices
+from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merge_slices import move_some
 from libs.common.kafka import parked_queries as parked
@@ -21,8 +21,9 @@ from libs.common.sending import queries as sends
 from libs.common.sending.status_effects import receive_statuses, store_provider_ids
 from libs.common.thread import conversations, refusals
 from libs.common.thread.conversations import Strange
-from libs.common.thread.statuses import ProviderId, ProviderStatus, forget_early, forget_nameless
-from services.ingest.queries import forget_links
+from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.statuses import ProviderId, forget_early, forget_nameless
+from services.ingest.queries import purge_links
 from services.router import reconcile_queries
 from services.sms_bridge import evidence_queries as sms_queries
 from services.whatsapp_sender import queries as whatsapp_queries
@@ -193,8 +194,8 @@ WORKS: dict[str, Work] = {
     "merges": lambda db: move_some(db, TAKEN),
     "forget early statuses": lambda db: forget_early(db, now() - DAY, TAKEN),
     "forget nameless statuses": lambda db: forget_nameless(db, now() - DAY, TAKEN),
-    "forget notices": lambda db: forget_notices(db, now() - DAY, TAKEN),
-    "forget links": lambda db: forget_links(db, now() - DAY, TAKEN),
+    "forget notices": lambda db: purge_notices(db, now() - DAY, TAKEN),
+    "forget links": lambda db: purge_links(db, now() - DAY, TAKEN),
     "forget marks": lambda db: purge_marks(db, now() - DAY, TAKEN),
     "forget parked records": lambda db: parked.forget_parked(db, now() - DAY, TAKEN),
     "forget edges": lambda db: coverage.forget_edges(db, now() - DAY, TAKEN),

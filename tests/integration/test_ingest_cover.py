@@ -16,7 +16,7 @@ from libs.common.sending import coverage_queries as db_cover
 from libs.common.sending.coverage import CaughtUp, Cover, Quiet, Waits, quiet
 from libs.common.sending.coverage_queries import cover, instant
 from services.ingest.cover import STOOD_STILL, UNREADY, Served
-from services.ingest.forget import KEPT, forget
+from services.ingest.purge import KEPT, purge
 from tests.support.ingest import SECRETS, Ingest, now
 from tests.support.waiting import eventually_true
 from tests.support.webhooks import a_message, as_body, of_messages, sign
@@ -155,10 +155,10 @@ async def test_old_rows_are_forgotten(served: Served, pool: Pool) -> None:
     served.refused("kafka_away")
     served.refused("bad_signature", "doubtful")
     await tells(served, pool)
-    await forget(pool, pool.now)
+    await purge(pool, pool.now)
     assert len((await stored(pool)).edges) == 1
     later = pool.now() + KEPT
-    await forget(pool, lambda: later)
+    await purge(pool, lambda: later)
     assert (await stored(pool)) == Cover([])
 
 
@@ -194,7 +194,7 @@ async def test_however_much_was_refused_and_restarted_the_question_is_answered_a
             assert max(read) <= 1, plan
             assert "Removed" not in plan, plan
         later = at + timedelta(days=9)
-        await forget(pool, lambda: later)
+        await purge(pool, lambda: later)
         assert await rows(pool, "select from webhook_refusals limit 1") == []
 
 

@@ -25,7 +25,8 @@ from libs.common.events.directory import (
 )
 from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES
 from services.ingest import queries
-from services.ingest.understood import Sender
+from services.ingest.identity_queries import find_senders
+from services.ingest.items import Sender
 from tests.support.databases import somebody_waits
 from tests.support.ingest import ORG, Ingest, now, tell_org
 from tests.support.people import People
@@ -187,7 +188,7 @@ async def test_a_number_given_up_is_nobodys_until_another_organisation_tells_it(
     assert await apply(pool, a_change(NumberRemoved, after=2), a_change(NumberUpserted, after=1)) == []
     async with pool.acquire() as db:
         assert await queries.wabas(db, [NUMBER]) == {}
-        assert [one.org_id for one in await queries.find(db, [(NUMBER, "447700900999", None)])] == [None]
+        assert [one.org_id for one in await find_senders(db, [(NUMBER, "447700900999", None)])] == [None]
     assert await apply(pool, a_change(NumberUpserted, **theirs, after=3)) == []
     (number,) = await rows(pool, "select org_id, token from whatsapp_numbers")
     assert (number["org_id"], number["token"]) == ("other", None)

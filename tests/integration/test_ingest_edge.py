@@ -27,8 +27,8 @@ from libs.common.kafka.topics import declare
 from libs.common.seldom import Seldom
 from libs.common.web import Direct
 from services.ingest import edge
+from services.ingest.coalescing_producer import CoalescingProducer
 from services.ingest.cover import Served
-from services.ingest.together import Together
 from tests.support.ingest import PUBLIC_URL, SECRETS, TWILIO_TOKEN, VERIFY_TOKEN, now, watching
 from tests.support.logs import LogLines
 from tests.support.topics import OwnTopics
@@ -42,9 +42,9 @@ FORM = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": "delivered", 
 @asynccontextmanager
 async def an_edge(connection: KafkaConnection, served: Served | None = None) -> AsyncIterator[httpx.AsyncClient]:
     async with Producer(connection, delivery_timeout=3.0) as producer:
-        together = Together(producer)
+        coalescing = CoalescingProducer(producer)
         config = edge.EdgeConfig(tuple(SECRETS), VERIFY_TOKEN.encode(), (b"old", TWILIO_TOKEN), PUBLIC_URL)
-        apps: dict[str, Any] = edge.edge_apps(config, together, served or Served())
+        apps: dict[str, Any] = edge.edge_apps(config, coalescing, served or Served())
         transport = httpx.ASGITransport(Direct(apps, Starlette()))
         async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=20) as http:
             yield http

@@ -11,12 +11,13 @@ import pytest_asyncio
 from libs.common.db.pool import Pool, open_pool
 from libs.common.directory import changes as directory_changes
 from libs.common.events.directory import ConsentChanged, CustomerUpserted, DirectoryChange
-from services.ingest import identify, meta, queries
-from services.ingest.identify import Changed, Wanted
-from services.ingest.understand import understand
-from services.ingest.understood import CustomerMessage, IdentityChange, Sender
+from services.ingest import identity, meta, queries
+from services.ingest.identity import IdentityRequest
+from services.ingest.items import CustomerMessage, IdentityChange, Sender
+from services.ingest.parse import parse
 from tests.support.ingest import ORG, now, tell_org
 from tests.support.merges import all_moved
+from tests.support.people import a_text
 from tests.support.webhooks import BSUID, NUMBER, WA_ID, a_contact, a_message, of_messages
 
 OTHER_NUMBER = "106400000000002"
@@ -38,25 +39,14 @@ async def met(
     conversation: UUID | None = None
     for sender in senders:
         when = at or now()
-        one = Wanted("", number, sender, when, when)
-        asked = one if moved is None else Changed("", number, sender, moved, when, when)
-        (place,) = await identify.places(pool, [asked], now())
+        said = a_text(sender, when, number=number)
+        notice = said._replace(opens=False)
+        item = said if moved is None else IdentityChange(number, sender, moved, when, when, notice)
+        (place,) = await identity.places(pool, [item], now())
         assert place is not None
         conversation = place.conversation_id
         async with pool.acquire() as db:
-            entry = queries.Entry(
-                *place,
-                number,
-                f"wamid.{uuid4()}",
-                "text",
-                {"kind": "text", "text": "x"},
-                None,
-                when,
-                when,
-                moved is None,
-                *sender.ids,
-            )  # fmt: skip -- one line of a table
-            await queries.record(db, [entry])
+            await queries.store_messages(db, [(item, place)])
     assert conversation is not None
     return conversation
 
@@ -78,18 +68,18 @@ def listed(customer_id: UUID, phone: str | None = f"+{WA_ID}", **more: Any) -> C
 
 
 async def test_workers_that_race_for_a_new_customer_end_with_one(pool: Pool) -> None:
-    wanted = [Wanted(ORG, NUMBER, sender, now(), now()) for sender in (BOTH, BY_NUMBER, BY_BSUID)] * 4
+    requests = [IdentityRequest(ORG, NUMBER, a_text(sender, now())) for sender in (BOTH, BY_NUMBER, BY_BSUID)] * 4
 
-    async def settle(one: Wanted) -> None:
+    async def resolve(request: IdentityRequest) -> None:
         async with pool.acquire() as db, db.transaction():
-            await identify.settle(db, [one], now())
+            await identity.resolve(db, [request], now())
 
-    await settle(wanted[0])
-    await asyncio.gather(*(settle(one) for one in wanted))
+    await resolve(requests[0])
+    await asyncio.gather(*(resolve(request) for request in requests))
     assert len(await rows(pool, "select * from customers")) == 1
     assert len(await rows(pool, "select * from conversations")) == 1
-    stranger = Wanted(ORG, NUMBER, Sender("447700900555", "GB.555"), now(), now())
-    await asyncio.gather(*(settle(stranger) for _ in range(6)))
+    stranger = IdentityRequest(ORG, NUMBER, a_text(Sender("447700900555", "GB.555"), now()))
+    await asyncio.gather(*(resolve(stranger) for _ in range(6)))
     assert len(await rows(pool, "select * from customers")) == 2
     assert len(await rows(pool, "select * from conversations")) == 2
 
@@ -216,11 +206,11 @@ async def test_a_changed_number_goes_on_in_the_same_conversation_with_the_window
     system = {"type": "user_changed_number", "wa_id": "447700900111", "user_id": "GB.new", "body": "changed"}
     notice = a_message(at, type="system", system=system, text=None)
     (record,) = meta.split(of_messages(notice, contacts=[]), at)
-    change = understand(record.value, reaction_opens=False)
+    change = parse(record[1], reaction_opens=False)
     assert isinstance(change, IdentityChange)
     assert change.notice is not None
     assert not change.notice.opens
-    assert await met(pool, change.before, at=at, moved=change.now) == conversation
+    assert await met(pool, change.sender, at=at, moved=change.now) == conversation
     (row,) = await rows(pool, "select * from conversations")
     assert (row["wa_id"], row["bsuid"], row["refused_at"]) == ("447700900111", "GB.new", at)
     assert [r["phone"] for r in await rows(pool, "select phone from customers")] == ["+447700900111"]
@@ -239,9 +229,9 @@ async def test_a_changed_user_id_goes_on_in_the_same_conversation_though_no_numb
     system = {"type": "user_changed_user_id", "previous_user_id": "GB.old", "user_id": "GB.new", "body": "changed"}
     notice = a_message(at, None, **{"from": None}, type="system", system=system, from_user_id="GB.new")
     (record,) = meta.split(of_messages(notice, contacts=[]), at)
-    change = understand(record.value, reaction_opens=False)
+    change = parse(record[1], reaction_opens=False)
     assert isinstance(change, IdentityChange)
-    assert await met(pool, change.before, at=at, moved=change.now) == conversation
+    assert await met(pool, change.sender, at=at, moved=change.now) == conversation
     assert await met(pool, Sender(None, "GB.new"), at=at + timedelta(seconds=5)) == conversation
 
 
@@ -252,9 +242,9 @@ async def test_the_contact_is_matched_by_id_and_not_by_place(pool: Pool) -> None
         a_message(now(), "no number", **{"from": None, "from_user_id": "GB.222"}),
         a_message(now(), "BSUID as number", **{"from": "GB.333"}),
     ]
-    understood = [
-        understand(record.value, reaction_opens=False)
+    parsed = [
+        parse(record[1], reaction_opens=False)
         for record in meta.split(of_messages(*messages, contacts=contacts), datetime.now(UTC))
     ]
-    senders = [one.sender for one in understood if isinstance(one, CustomerMessage)]
+    senders = [one.sender for one in parsed if isinstance(one, CustomerMessage)]
     assert senders == [BOTH, Sender("447700900222", "GB.222", "Pat"), Sender(None, "GB.333", None)]

@@ -11,12 +11,12 @@ import pytest_asyncio
 from libs.common.db.pool import open_pool
 from libs.common.errors import Transient
 from libs.common.events.topics import INBOUND_MESSAGES
-from services.ingest import identify, queries
-from services.ingest.identify import Wanted
-from services.ingest.understood import Sender
+from services.ingest import identity, queries
+from services.ingest.items import CustomerMessage, Sender
+from services.ingest.queries import Place
 from tests.support.databases import somebody_waits
 from tests.support.ingest import ORG, Ingest, now, tell_org
-from tests.support.people import NOBODY, People
+from tests.support.people import NOBODY, People, a_text
 from tests.support.webhooks import NUMBER, WA_ID, a_message, a_value, a_webhook, of_messages
 
 OLD, NEW = "447700900111", "447700900222"
@@ -340,32 +340,31 @@ async def test_an_address_is_as_new_as_the_last_message_that_named_it(people: Pe
 # ── Somebody is settled while a message is on its way into the thread ───────────────────────────────────────────────────────────
 
 
-async def found(people: People, sender: Sender) -> queries.Entry:
+async def found(people: People, sender: Sender) -> tuple[CustomerMessage, Place]:
     """A message whose thread was found, and that is not stored yet."""
-    at = people.at(2)
-    (place,) = await identify.places(people.pool, [Wanted("", NUMBER, sender, at, at)], now())
+    message = a_text(sender, people.at(2))
+    (place,) = await identity.places(people.pool, [message], now())
     assert place is not None
-    said = {"kind": "text", "text": "x"}
-    return queries.Entry(*place, NUMBER, f"wamid.{uuid4()}", "text", said, None, at, at, True, *sender.ids)  # noqa: FBT003 -- a row
+    return message, place
 
 
 async def test_a_message_is_not_stored_where_a_notice_was_faster(people: People) -> None:
     kims = await people.writes(0, Sender(OLD, None))
-    entry = await found(people, Sender(OLD, None))
+    message = await found(people, Sender(OLD, None))
     await people.changes(1, Sender(OLD, None), Sender(NEW, None))
     async with people.pool.acquire() as db:
-        (standing,) = await queries.record(db, [entry])
-    assert (standing.conversation_id, standing.message_id) == (None, None)
+        with pytest.raises(Transient):
+            await queries.store_messages(db, [message])
     assert (await people.who(kims))["messages"] == 1
     assert await people.writes(2, Sender(OLD, None)) != kims
 
 
 async def test_a_message_that_was_being_stored_when_a_notice_came_is_parted_all_the_same(people: People) -> None:
     kims = await people.writes(0, Sender(OLD, None))
-    entry = await found(people, Sender(OLD, None))
+    message = await found(people, Sender(OLD, None))
     async with people.pool.acquire() as db:
         async with db.transaction():
-            await queries.record(db, [entry])
+            await queries.store_messages(db, [message])
             notice = asyncio.create_task(people.changes(1, Sender(OLD, None), Sender(NEW, None)))
             await somebody_waits(db)
         with pytest.raises(Transient):

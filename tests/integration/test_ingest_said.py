@@ -7,7 +7,7 @@ import pytest
 
 from libs.common.events.inbound import InboundMessage
 from libs.common.events.topics import INBOUND_MESSAGES
-from services.ingest import translate
+from services.ingest import content as contents
 from tests.support.ingest import Ingest, now
 from tests.support.recordings import recording, recordings
 from tests.support.webhooks import a_message, of_messages
@@ -31,9 +31,9 @@ async def test_all_that_was_said_is_stored_and_told_and_told_the_same_again(inge
     }
     assert stored.keys() == messages.keys()
     for one in told:
-        content, beside = translate.told(translate.stored(messages[one["provider_id"]]))
+        content, beside = contents.published(contents.stored(messages[one["provider_id"]]))
         assert one["content"] == content
-        assert {name: one[name] for name in translate.BESIDE if name in one} == beside
+        assert {name: one[name] for name in contents.BESIDE if name in one} == beside
         assert stored[one["provider_id"]] == content | beside
         InboundMessage.model_validate(one)
     assert len({one["message_id"] for one in told}) == len(messages)

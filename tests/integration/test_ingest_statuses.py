@@ -23,9 +23,9 @@ from libs.common.kafka.records import Received
 from libs.common.sending.status_effects import store_provider_ids
 from libs.common.thread.statuses import ProviderId
 from services.ingest import meta, twilio, worker
-from services.ingest.numbers import Gate
-from services.ingest.understand import understand
-from services.ingest.understood import Understood
+from services.ingest.items import Item
+from services.ingest.number_gate import NumberGate
+from services.ingest.parse import parse
 from tests.support.ingest import DAY, DOUBT, ORG, Ingest, now, tell_org, watching
 from tests.support.logs import LogLines
 from tests.support.records import a_record
@@ -163,13 +163,13 @@ async def deps(database: str, kafka_bootstrap: str, topics: OwnTopics) -> AsyncI
     ):
         async with pool.acquire() as db:
             await tell_org(db)
-        yield worker.Deps(pool, producer, DAY, DOUBT, utc_now, Gate(pool))
+        yield worker.Deps(pool, producer, DAY, DOUBT, utc_now, NumberGate(pool))
 
 
-def received(*records: meta.SplitRecord | tuple[bytes, bytes]) -> list[Received[Understood]]:
-    values = [record.value if isinstance(record, meta.SplitRecord) else record[1] for record in records]
+def received(*records: tuple[bytes, bytes]) -> list[Received[Item]]:
+    values = [value for _, value in records]
     return [
-        Received(understand(value, reaction_opens=False), a_record(value, offset=offset))
+        Received(parse(value, reaction_opens=False), a_record(value, offset=offset))
         for offset, value in enumerate(values)
     ]
 

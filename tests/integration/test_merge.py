@@ -12,13 +12,12 @@ import pytest_asyncio
 from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.directory.address_marks import record_unreached
 from libs.common.directory.merge import Merge, merge_customers
-from libs.common.directory.merge_slices import move_some
+from libs.common.directory.merge_slices import MOST, SliceMover, move_some
 from libs.common.directory.reports import Unreached
 from libs.common.faults import RecipientFault
 from libs.common.providers import twilio
 from libs.common.thread.messages import lock_messages
 from libs.common.thread.windows import refuse_windows
-from services.ingest import merges
 from tests.support.databases import somebody_waits
 from tests.support.merges import all_moved
 
@@ -167,7 +166,7 @@ async def test_a_slice_that_meets_the_limit_of_a_statement_is_followed_by_smalle
     pool: Pool, database: str
 ) -> None:
     async with open_pool(database, application_name="test", size=1, command_seconds=0.5) as hurried:
-        mover = merges.Mover(hurried)
+        mover = SliceMover(hurried)
         async with pool.acquire() as db, pool.acquire() as slow:
             async with db.transaction():
                 await merge(db)
@@ -175,7 +174,7 @@ async def test_a_slice_that_meets_the_limit_of_a_statement_is_followed_by_smalle
                 await slow.execute("lock table charges in share mode")
                 with pytest.raises((asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)):
                     await mover.move()
-            assert mover.size == merges.MOST // 2
+            assert mover.size == MOST // 2
             await mover.move()
             assert await where_it_stands(db, await an_id(db, "message", LOSER)) == await an_id(
                 db, "conversation", WINNER
@@ -183,7 +182,7 @@ async def test_a_slice_that_meets_the_limit_of_a_statement_is_followed_by_smalle
 
 
 async def test_a_merge_that_fails_holds_up_none_of_the_others(pool: Pool) -> None:
-    mover = merges.Mover(pool)
+    mover = SliceMover(pool)
     async with pool.acquire() as db:
         for loser, winner in ((1, 2), (3, 4)):
             async with db.transaction():

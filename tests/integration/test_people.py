@@ -16,12 +16,13 @@ from libs.common.db.pool import Pool, open_pool
 from libs.common.directory.changes import apply
 from libs.common.directory.identities import Binding, bind
 from libs.common.events.directory import CustomerUpserted
-from services.ingest import identify, queries
-from services.ingest.identify import Changed, Wanted
-from services.ingest.understood import Sender
+from services.ingest import identity, queries
+from services.ingest.items import CustomerMessage, IdentityChange, Sender
+from services.ingest.queries import Place
 from tests.support.examples import examples
 from tests.support.ingest import tell_org
 from tests.support.merges import a_slice, all_moved
+from tests.support.people import a_text
 
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 NUMBERS = ("447700900111", "447700900222", "5511990000001")
@@ -184,36 +185,20 @@ class Garage:
                         pass
 
     async def takes(self, items: Sequence[Said | Notice]) -> None:
-        asked: list[Wanted | Changed] = [
-            Wanted("", self.number, one.sender, one.at, one.at)
+        parsed: list[CustomerMessage | IdentityChange] = [
+            a_text(one.sender, one.at, number=self.number, wamid=one.wamid, text=str(one.person))
             if isinstance(one, Said)
-            else Changed("", self.number, one.before, one.now, one.at, one.at)
+            else IdentityChange(self.number, one.before, one.now, one.at, one.at)
             for one in items
         ]
-        places = await identify.places(self.pool, asked, START)
-        entries: dict[str, queries.Entry] = {}
-        for one, place in zip(items, places, strict=True):
-            if isinstance(one, Said):
+        messages: dict[str, tuple[CustomerMessage, Place]] = {}
+        for one, place in zip(parsed, await identity.places(self.pool, parsed, START), strict=True):
+            if isinstance(one, CustomerMessage):
                 assert place is not None
-                entries.setdefault(
-                    one.wamid,
-                    queries.Entry(
-                        *place,
-                        account=self.number,
-                        provider_id=one.wamid,
-                        kind="text",
-                        content={"kind": "text", "text": str(one.person)},
-                        reply_to=None,
-                        at=one.at,
-                        received_at=one.at,
-                        opens=True,
-                        wa_id=one.sender.wa_id,
-                        bsuid=one.sender.bsuid,
-                    ),
-                )
-        if entries:
+                messages.setdefault(one.provider_id, (one, place))
+        if messages:
             async with self.pool.acquire() as db:
-                await queries.record(db, list(entries.values()))
+                await queries.store_messages(db, list(messages.values()))
 
     async def rows(self, query: str) -> list[Any]:
         async with self.pool.acquire() as db:

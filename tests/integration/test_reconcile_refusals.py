@@ -10,7 +10,8 @@ from libs.common.errors import Transient
 from libs.common.events.outbound import OutboundRefused
 from libs.common.sending.status_effects import receive_statuses, store_provider_ids
 from libs.common.thread import refusals
-from libs.common.thread.statuses import ProviderId, ProviderStatus
+from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.statuses import ProviderId
 from services.router.reconcile import Reconciler
 from tests.support.reconciling import AFTER, HOUR, arrives, lost, nothing, reconciled
 from tests.support.router import NOW, Garage, Router, stored

@@ -14,7 +14,7 @@ from libs.common.ids import callback_data
 from libs.common.phone import digits
 from libs.common.sending.resend_rounds import FEW
 from libs.common.sending.status_effects import receive_statuses
-from libs.common.thread.statuses import ProviderStatus
+from libs.common.thread.provider_status import ProviderStatus
 from tests.support.bridging import (
     GRACE,
     ORG,

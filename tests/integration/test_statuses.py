@@ -13,8 +13,9 @@ from libs.common.db.pool import Pool, open_pool
 from libs.common.ids import bridge_message_id, callback_data
 from libs.common.sending.status_effects import StatusEvents, receive_statuses, store_provider_ids
 from libs.common.thread.messages import LocalFailure, fail_locally
-from libs.common.thread.statuses import ProviderId, ProviderStatus, forget_early, keep_provider_ids
-from services.ingest.forget import forget
+from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.statuses import ProviderId, forget_early, keep_provider_ids
+from services.ingest.purge import purge
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
 NUMBER, PHONE = "106400000000001", "+447700900999"
@@ -165,9 +166,9 @@ async def test_a_status_without_callback_data_waits_for_the_answer_of_a_call_und
 async def test_a_status_without_callback_data_is_forgotten_after_an_hour(pool: Pool) -> None:
     await a_call_under_way(pool, await a_message(pool))
     await receive(pool, a_status("sent", callback=None), a_status("sent", "wamid.2"))
-    await forget(pool, lambda: T0 + timedelta(minutes=59))
+    await purge(pool, lambda: T0 + timedelta(minutes=59))
     assert await value(pool, "select count(*) from early_statuses") == 2
-    await forget(pool, lambda: T0 + timedelta(minutes=61))
+    await purge(pool, lambda: T0 + timedelta(minutes=61))
     assert await value(pool, "select provider_id from early_statuses") == "wamid.2"
 
 
@@ -187,7 +188,7 @@ async def test_links_are_forgotten_a_day_after_they_expired(pool: Pool) -> None:
                 for days in (-1, 0, 1, 2, 3)
             ],
         )
-    await forget(pool, lambda: T0)
+    await purge(pool, lambda: T0)
     assert await value(pool, "select array_agg(code_hash order by code_hash) from portal_links") == [
         b"hash-1",
         b"hash0",
@@ -357,7 +358,7 @@ async def test_a_status_that_found_no_send_in_eight_days_is_forgotten(pool: Pool
     async with pool.acquire() as db, db.transaction():
         await receive_statuses(db, old, T0 - timedelta(days=8, seconds=1))
         await receive_statuses(db, [a_status("sent", "wamid.new")], T0 - timedelta(days=8))
-    await forget(pool, lambda: T0)
+    await purge(pool, lambda: T0)
     assert await value(pool, "select array_agg(provider_id) from early_statuses") == ["wamid.new"]
     async with pool.acquire() as db:  # the bound of one statement
         assert [await forget_early(db, T0, limit=1), await forget_early(db, T0, limit=1)] == [1, 0]

@@ -14,7 +14,7 @@ from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
 from libs.common.sending.line import Line
 from libs.common.sending.status_effects import receive_statuses
-from libs.common.thread.statuses import ProviderStatus
+from libs.common.thread.provider_status import ProviderStatus
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import new_send
 from tests.support.sandbox import HookInbox

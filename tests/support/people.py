@@ -10,14 +10,29 @@ from libs.common.db.pool import Pool
 from libs.common.directory import changes as changes_of_directory
 from libs.common.directory.identities import Binding, bind
 from libs.common.events.directory import CustomerUpserted, DirectoryChange
-from services.ingest import identify, queries
-from services.ingest.identify import Changed, Wanted
-from services.ingest.understood import Sender
+from services.ingest import identity, queries
+from services.ingest.items import CustomerMessage, IdentityChange, Sender
 from tests.support.ingest import ORG
 from tests.support.webhooks import NUMBER
 
 NOBODY = Sender(None, None)
 HOUR = timedelta(hours=1)
+
+
+def a_text(
+    sender: Sender,
+    at: datetime,
+    *,
+    number: str = NUMBER,
+    received_at: datetime | None = None,
+    wamid: str | None = None,
+    text: str = "x",
+) -> CustomerMessage:
+    """A text of a customer, parsed."""
+    content = {"kind": "text", "text": text}
+    return CustomerMessage(
+        number, sender, wamid or f"wamid.{uuid4()}", content, None, at, received_at or at, opens=True
+    )
 
 
 @dataclass
@@ -33,24 +48,11 @@ class People:
     async def writes(self, hour: float, sender: Sender, *, received: float | None = None, number: str = NUMBER) -> UUID:
         """Somebody writes; the conversation in which it stands."""
         at = self.at(hour)
-        wanted = Wanted("", number, sender, at, at if received is None else self.at(received))
-        (place,) = await identify.places(self.pool, [wanted], datetime.now(UTC))
+        message = a_text(sender, at, number=number, received_at=None if received is None else self.at(received))
+        (place,) = await identity.places(self.pool, [message], datetime.now(UTC))
         assert place is not None
-        entry = queries.Entry(
-            *place,
-            account=number,
-            provider_id=f"wamid.{uuid4()}",
-            kind="text",
-            content={"kind": "text", "text": "x"},
-            reply_to=None,
-            at=at,
-            received_at=at,
-            opens=True,
-            wa_id=sender.wa_id,
-            bsuid=sender.bsuid,
-        )
         async with self.pool.acquire() as db:
-            await queries.record(db, [entry])
+            await queries.store_messages(db, [(message, place)])
         return place.conversation_id
 
     async def changes(
@@ -58,8 +60,9 @@ class People:
     ) -> UUID | None:
         """A notice says so; the conversation in which it stands."""
         at = self.at(hour)
-        one = Changed("", NUMBER, before, now, at, at if received is None else self.at(received), alarm)
-        (place,) = await identify.places(self.pool, [one], datetime.now(UTC))
+        received_at = at if received is None else self.at(received)
+        change = IdentityChange(NUMBER, before, now, at, received_at, alarm=alarm)
+        (place,) = await identity.places(self.pool, [change], datetime.now(UTC))
         return None if place is None else place.conversation_id
 
     async def is_listed(self, hour: float, customer_id: UUID, phone: str | None, name: str = "Kim") -> None:

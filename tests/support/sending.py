@@ -23,7 +23,7 @@ from libs.common.sending.coverage import Waits
 from libs.common.sending.line import Line
 from libs.common.sending.outcomes import Timings
 from libs.common.sending.status_effects import receive_statuses
-from libs.common.thread.statuses import ProviderStatus
+from libs.common.thread.provider_status import ProviderStatus
 from services.whatsapp_sender.carrier import WhatsappCarrier
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.graph import open_graph

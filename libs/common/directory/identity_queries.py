@@ -41,7 +41,7 @@ select u.*, $8 from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::t
 on conflict do nothing
 """
 
-_FORGET = """
+_PURGE = """
 delete from identity_notices
  where ctid = any (array(select n.ctid from identity_notices n where n.received_at < $1 order by n.received_at limit $2 for update skip locked))
 returning 1
@@ -183,9 +183,9 @@ async def keep_notices(db: "Connection", notices: Iterable[Notice], now: datetim
         await db.execute(_KEEP_NOTICES, *_columns(rows, 7), now)
 
 
-async def forget_notices(db: "Connection", received_before: datetime, limit: int) -> int:
+async def purge_notices(db: "Connection", received_before: datetime, limit: int) -> int:
     """Delete up to ``limit`` of the notices that were received then; returns how many there were."""
-    return len(await db.fetch(_FORGET, received_before, limit))
+    return len(await db.fetch(_PURGE, received_before, limit))
 
 
 async def load(db: "Connection", register: Register, ids: Iterable[Id], customers: Iterable[UUID] = ()) -> None:

@@ -10,14 +10,24 @@ Law 4: whoever read the old id before the merge may write under it after: a merg
        can be left.
 """
 
+import asyncio
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-if TYPE_CHECKING:
-    import asyncpg
+from libs.common.db.pool import Connection, Pool
+from libs.common.logging import get_logger
+from libs.common.retryable import is_retryable, is_statement_timeout
 
-    Connection = asyncpg.Connection[asyncpg.Record]
+log = get_logger()
+
+PERIOD = timedelta(seconds=1)
+MOST = 500
+"""Rows of a slice, at most."""
+PUT_OFF = timedelta(minutes=1)
+_LONG, _SHORT = 0.2, 0.1
+"""Seconds: a slice that took longer is followed by smaller ones, one that took less by larger ones."""
 
 # The alias says whereto as well, also where the release before merged on and knew nothing of this table.
 _TAKE = """
@@ -143,7 +153,7 @@ class _Merge(NamedTuple):
     looks: int
 
 
-async def move_some(db: "Connection", limit: int) -> Slice | None:
+async def move_some(db: Connection, limit: int) -> Slice | None:
     """Move up to ``limit`` messages, and as many sends, of the merge whose turn it is; None where nothing is due. Call inside a transaction."""
     row = await db.fetchrow(_TAKE)
     if row is None:
@@ -169,12 +179,12 @@ async def move_some(db: "Connection", limit: int) -> Slice | None:
     return Slice(merge.org_id, merge.winner, total, complete=merge.looks == 0)
 
 
-async def put_off(db: "Connection", wait: timedelta) -> None:
+async def put_off(db: Connection, wait: timedelta) -> None:
     """Let the others go before the merge whose turn it is: it failed. Where another replica has it, the next one may wait for nothing."""
     await db.execute(_PUT_OFF, wait)
 
 
-async def _move(db: "Connection", merge: _Merge, messages: list[UUID]) -> set[UUID]:
+async def _move(db: Connection, merge: _Merge, messages: list[UUID]) -> set[UUID]:
     """Move these messages; returns those that were. One that somebody holds, or of which somebody holds a send, stays."""
     if not messages:
         return set()
@@ -183,3 +193,48 @@ async def _move(db: "Connection", merge: _Merge, messages: list[UUID]) -> set[UU
     held = {message_id for message_id, _ in sends - free}
     wanted = [message_id for message_id in messages if message_id not in held]
     return {r[0] for r in await db.fetch(_MOVE, merge.org_id, merge.loser, merge.winner, wanted)}
+
+
+@dataclass(slots=True)
+class SliceMover:
+    """``size``: how many rows the next slice takes."""
+
+    pool: Pool
+    size: int = MOST
+
+    async def move(self) -> None:
+        """Move all that is due. Raises Transient trouble after it has made the next slice smaller, and what ends the smallest one."""
+        clock = asyncio.get_running_loop()
+        while True:
+            began = clock.time()
+            try:
+                async with self.pool.acquire() as db, db.transaction():
+                    done = await move_some(db, self.size)
+            except Exception as error:
+                await self._after(error)
+                raise
+            if done is None:
+                return
+            if done.complete:
+                log.info(
+                    "conversation.merged",
+                    org_id=done.org_id,
+                    conversation_id=str(done.conversation_id),
+                    records=done.moved,
+                )
+            took = clock.time() - began
+            if took > _LONG:
+                self._smaller()
+            elif took < _SHORT:
+                self.size = min(MOST, 2 * self.size)
+            await asyncio.sleep(took)
+
+    async def _after(self, error: Exception) -> None:
+        if not is_retryable(error) or (self.size == 1 and is_statement_timeout(error)):
+            async with self.pool.acquire() as db:
+                await put_off(db, PUT_OFF)
+        else:  # a statement that was too slow, if it was not the server that is away
+            self._smaller()
+
+    def _smaller(self) -> None:
+        self.size = max(1, self.size // 2)

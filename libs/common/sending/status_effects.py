@@ -46,16 +46,8 @@ from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
 from libs.common.thread import refusals
 from libs.common.thread.message_status import DeliveryStatus, Failed, Reached, advance
 from libs.common.thread.messages import LockedMessage, delivery_update, lock_messages, write_states
-from libs.common.thread.statuses import (
-    Matched,
-    MatchedSend,
-    Provider,
-    ProviderId,
-    ProviderStatus,
-    SendKey,
-    match_statuses,
-    take_early_statuses,
-)
+from libs.common.thread.provider_status import Provider, ProviderStatus
+from libs.common.thread.statuses import Matched, MatchedSend, ProviderId, SendKey, match_statuses, take_early_statuses
 from libs.common.thread.windows import refuse_windows
 
 _UNSETTLED = frozenset({"pending", "sent"})

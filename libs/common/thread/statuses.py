@@ -12,47 +12,19 @@ What matched statuses mean for messages and for others: ``libs.common.sending.st
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from libs.common import metrics
 from libs.common.db.locks import PROVIDER_IDS, lock
 from libs.common.db.pool import Connection
-from libs.common.faults import Fault
 from libs.common.ids import read_callback
-from libs.common.providers import fault_of
+from libs.common.thread.provider_status import Provider, ProviderStatus
 
-Provider = Literal["meta", "sms"]
 SendKey = tuple[str, UUID, int]
 """org_id, send_id, attempt"""
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderStatus:
-    """One status as its provider reported it. ``status`` is a word of ours; a word that is no ``DeliveryStatus`` moves no message.
-
-    ``account`` scopes ``provider_id``: phone_number_id at Meta, the account sid at Twilio. ``at`` is the provider's clock.
-    """
-
-    provider: Provider
-    account: str
-    provider_id: str
-    status: str
-    at: datetime
-    code: str | None = None
-    callback: str | None = None
-    item: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def id(self) -> tuple[str, str, str]:
-        return self.provider, self.account, self.provider_id
-
-    @property
-    def fault(self) -> Fault:
-        """What ``code`` means, by its provider's table."""
-        return fault_of(self.provider, self.code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,8 @@ def test_the_request_is_signed_over_exactly_its_body() -> None:
 def test_a_prepared_record_is_what_the_edge_makes_of_the_webhook() -> None:
     [split] = meta.split(orjson.loads(traffic.webhook(7, "wamid.7", AT)), AT)
     key, value = traffic.webhook_record(7, "wamid.7", AT)
-    assert split.key == key
-    assert MetaWebhook.decode(split.value) == MetaWebhook.decode(value)
+    assert split[0] == key
+    assert MetaWebhook.decode(split[1]) == MetaWebhook.decode(value)
 
 
 def test_intents_and_commands_are_events_of_the_contract() -> None:

@@ -63,7 +63,7 @@ NEARLY = st.fixed_dictionaries(
 
 
 def split(webhook: Any) -> list[MetaWebhook]:
-    return [MetaWebhook.decode(record.value) for record in meta.split(webhook, AT, 10**7)]
+    return [MetaWebhook.decode(record[1]) for record in meta.split(webhook, AT, 10**7)]
 
 
 def test_messages_and_statuses_become_one_record_each_in_their_order() -> None:
@@ -80,7 +80,7 @@ def test_messages_and_statuses_become_one_record_each_in_their_order() -> None:
 def test_the_key_is_business_number_and_customer() -> None:
     webhook = of_messages(a_message(AT), a_message(AT, **{"from": None, "from_user_id": "GB.1"}, text="x"))
     webhook["entry"][0]["changes"][0]["value"]["statuses"] = [a_status("w", "sent", AT)]
-    keys = [record.key.decode() for record in meta.split(webhook, AT, 10**7)]
+    keys = [record[0].decode() for record in meta.split(webhook, AT, 10**7)]
     assert keys == [f"{NUMBER}:{WA_ID}", f"{NUMBER}:GB.1", f"{NUMBER}:{WA_ID}"]
 
 
@@ -175,8 +175,8 @@ def test_each_call_is_a_change_of_its_own() -> None:
 def test_each_new_user_id_is_a_change_of_its_own() -> None:
     updates = [{"user_id": {"previous": f"GB.{n}", "current": f"GB.{n}9"}, "timestamp": "1"} for n in (1, 2)]
     records = meta.split(a_webhook(a_value(user_id_update=updates), field="user_id_update"), AT)
-    assert [json.loads(record.value)["item"] for record in records] == [{"user_id_update": [one]} for one in updates]
-    assert [record.key for record in records] == [f"{NUMBER}:GB.{n}".encode() for n in (1, 2)]
+    assert [json.loads(record[1])["item"] for record in records] == [{"user_id_update": [one]} for one in updates]
+    assert [record[0] for record in records] == [f"{NUMBER}:GB.{n}".encode() for n in (1, 2)]
 
 
 def test_errors_beside_messages_are_not_lost() -> None:
@@ -191,7 +191,7 @@ def test_any_json_becomes_at_least_one_record_that_can_be_read(webhook: Any) -> 
     records = meta.split(meta.parse(body), AT)
     assert records
     for record in records:
-        MetaWebhook.decode(record.value)
+        MetaWebhook.decode(record[1])
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"NaN", b"[Infinity]", b"\xff", b"{} {}", "\ufeff{}".encode()])
@@ -216,7 +216,7 @@ def test_half_a_surrogate_pair_is_read_as_a_replacement() -> None:
 def test_a_body_that_cannot_be_read_and_written_again_is_kept_as_it_came(body: bytes) -> None:
     with pytest.raises(meta.UnreadableError):
         meta.split(meta.parse(body), AT)
-    kept = MetaWebhook.decode(meta.whole(body, AT, "unreadable").value)
+    kept = MetaWebhook.decode(meta.whole(body, AT, "unreadable")[1])
     assert kept.item_kind == "body"
     assert zlib.decompress(base64.b64decode(kept.item["zlib_base64"])) == body
 
@@ -314,7 +314,7 @@ def test_items_beside_one_that_is_nested_too_deeply_go_on_and_the_body_stays_too
     deep = json.loads("[" * 400 + "]" * 400)
     one, other = a_message(AT, "1"), a_message(AT, "3")
     body = as_body(of_messages(one, a_message(AT, "2", deep=deep), other))
-    records = [MetaWebhook.decode(record.value) for record in meta.read(body, AT)]
+    records = [MetaWebhook.decode(record[1]) for record in meta.read(body, AT)]
     assert [record.item_kind for record in records] == ["message", "message", "body"]
     assert [record.item for record in records[:2]] == [one, other]
     assert zlib.decompress(base64.b64decode(records[2].item["zlib_base64"])) == body
@@ -323,8 +323,8 @@ def test_items_beside_one_that_is_nested_too_deeply_go_on_and_the_body_stays_too
 def kept_whole(body: bytes) -> str:
     """The reason for which the one record holds all of the body."""
     (record,) = meta.read(body, AT)
-    assert len(record.value) < len(body)
-    item = MetaWebhook.decode(record.value).item
+    assert len(record[1]) < len(body)
+    item = MetaWebhook.decode(record[1]).item
     assert zlib.decompress(base64.b64decode(item["zlib_base64"])) == body
     return str(item["reason"])
 
@@ -344,7 +344,7 @@ def test_a_body_that_would_grow_to_a_multiple_of_itself_stays_whole() -> None:
 
 def test_what_names_nobody_is_spread_and_the_same_goes_to_the_same_place() -> None:
     (body,) = meta.read(b'{"entry": []}', AT)[:1]
-    keys = [record.key for record in meta.split([{"n": n} for n in range(50)], AT)]
-    keys += [meta.split({"n": n}, AT)[0].key for n in range(50)]
+    keys = [record[0] for record in meta.split([{"n": n} for n in range(50)], AT)]
+    keys += [meta.split({"n": n}, AT)[0][0] for n in range(50)]
     assert len(set(keys)) > 40
-    assert meta.read(b'{"entry": []}', AT)[0].key == body.key
+    assert meta.read(b'{"entry": []}', AT)[0][0] == body[0]

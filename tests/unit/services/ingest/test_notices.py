@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from services.ingest.notices import understand
-from services.ingest.understood import Sender
+from services.ingest.items import Sender
+from services.ingest.notices import read_id_notice
 
 OLD, NEW = "447700900111", "447700900222"
 B1, B2 = "GB.13000000000000000001", "GB.ENT.13000000000000000002"
@@ -14,7 +14,7 @@ NOTHING = Sender(None, None)
 
 def notice(sender: str | None = None, card: Any = None, kind: str = "user_changed_number", **system: Any) -> Any:
     item = {"type": "system", "system": {"type": kind, **system}} | ({"from": sender} if sender else {})
-    return understand(item, card)
+    return read_id_notice(item, card)
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_only_a_notice_of_other_hands_is_an_alarm() -> None:
     "system", [None, [], "text", {"type": 5}, {"type": "user_changed_number", "body": 7, "wa_id": {}}]
 )
 def test_odd_notices_say_nothing(system: Any) -> None:
-    assert understand({"type": "system", "system": system}, None) == (NOTHING, NOTHING, False)
+    assert read_id_notice({"type": "system", "system": system}, None) == (NOTHING, NOTHING, False)

@@ -8,27 +8,27 @@ from time import perf_counter
 from typing import cast
 
 from libs.common.kafka.producer import Producer
+from services.ingest.coalescing_producer import CoalescingProducer
 from services.ingest.precedence import QUEUE, WEBHOOKS_PER_RECORD, Precedence, occupied
-from services.ingest.together import Together
 
 FOR_EVER = 3600.0
 LONG = int(1_000_000 * QUEUE)
 """Long enough in the mean also where the test loses the processor between two readings of one look."""
 
 
-def an_edge(waits: int = LONG) -> Together:
+def an_edge(waits: int = LONG) -> CoalescingProducer:
     """An edge that so many requests wait at."""
-    return Together(cast("Producer", None), _waits=waits)
+    return CoalescingProducer(cast("Producer", None), _waits=waits)
 
 
-def first(edge: Together, *, longest: float = FOR_EVER, busy: bool = True) -> Precedence:
+def first(edge: CoalescingProducer, *, longest: float = FOR_EVER, busy: bool = True) -> Precedence:
     """Its precedence on an event loop that has no time to spare, or that has."""
     seconds = count(step=3600 if busy else 0)  # of work between two looks
     return Precedence(edge, longest_seconds=longest, occupied=lambda: next(seconds))
 
 
 @asynccontextmanager
-async def taking(edge: Together) -> AsyncIterator[None]:
+async def taking(edge: CoalescingProducer) -> AsyncIterator[None]:
     """The edge takes webhooks all the time."""
 
     async def take() -> None:
@@ -63,7 +63,7 @@ async def test_it_goes_on_when_the_queue_is_gone() -> None:
     waiting = asyncio.create_task(first(edge).give_way(10))
     await asyncio.sleep(0.1)
     assert not waiting.done()
-    edge._waiting_are(0)
+    edge._count_waits(0)
     await waiting
 
 

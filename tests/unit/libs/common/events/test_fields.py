@@ -9,7 +9,7 @@ import pytest
 from libs.common.errors import Undecodable
 from libs.common.events.directory import decode_directory_change
 from libs.common.events.intents import decode_intent
-from services.ingest.understand import understand
+from services.ingest.parse import parse
 
 NUMBER: dict[str, Any] = {
     "type": "number.upserted.v1",
@@ -77,5 +77,5 @@ def test_a_time_that_no_table_holds_is_a_fault_of_its_field(at: str) -> None:
     assert (refused.value.reason, refused.value.stops) == ("bad_fields", False)
     webhook = {"type": "webhook.meta.v1", "item_kind": "message", "item": {}, "received_at": at}
     with pytest.raises(Undecodable) as refused:
-        understand(orjson.dumps(webhook), reaction_opens=False)
+        parse(orjson.dumps(webhook), reaction_opens=False)
     assert (refused.value.reason, refused.value.detail) == ("bad_fields", "received_at is no time with a zone")

@@ -1,7 +1,7 @@
-"""A record of ``webhooks.v1``, understood. No I/O.
+"""A record of ``webhooks.v1``, parsed. Pure.
 
-Every record is one of: a customer's message, a customer's call, a status, a change of a customer's identity (with the notice that tells it), or
-something known that is not for us. What is none of these raises Undecodable with a reason: it is a dead letter, never a guess.
+Every record is one of: a customer's message, call or preference, a status, a change of a customer's identity, news of a template, or something
+known that is ignored. What is none of these raises Undecodable with a reason: it is a dead letter, never a guess.
 """
 
 from collections.abc import Mapping
@@ -15,73 +15,52 @@ from libs.common.events.base import event_type, misfit, read_json_object
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.nesting import is_deeper
 from libs.common.sanitize import sanitize
-from libs.common.thread.statuses import ProviderStatus
-from services.ingest import notices, sharing, template_news, translate, twilio
+from libs.common.thread.provider_status import ProviderStatus
+from services.ingest import content, notices, twilio
 from services.ingest.fields import (
     MAX_ID,
     business_number,
     code_of,
     instant_of,
     item_id,
+    own_number,
     person_of,
     read_received_at,
     sender_of,
     user_id_of,
     waba_of,
 )
-from services.ingest.understood import (
+from services.ingest.items import (
     CustomerCall,
     CustomerMessage,
     CustomerPreference,
     GroupMessage,
     IdentityChange,
+    Ignored,
+    Item,
     MessageStatus,
-    NotForUs,
     Sender,
-    Understood,
 )
 
-MAX_DEPTH = 64  # what is understood is stored and told as JSON again, and not every writer and reader of that goes as deep as this one
+MAX_DEPTH = 64  # what is parsed becomes JSON again, and not every writer and reader of that goes as deep as this one
 
-# Fields of Meta's that tell nothing about a thread or a window yet. Echoes and history are outside the window rules by Meta's own word.
-NOT_FOR_US = frozenset(
-    [
-        "account_alerts",
-        "account_review_update",
-        "account_settings_update",
-        "account_update",
-        "automatic_events",
-        "business_capability_update",
-        "business_status_update",
-        "business_username_update",
-        "flows",
-        "group_lifecycle_update",
-        "group_participants_update",
-        "group_settings_update",
-        "group_status_update",
-        "history",
-        "message_echoes",
-        "message_template_components_update",
-        "message_template_quality_update",
-        "messaging_handovers",
-        "partner_solutions",
-        "payment_configuration_update",
-        "phone_number_name_update",
-        "phone_number_quality_update",
-        "security",
-        "smb_app_state_sync",
-        "smb_message_echoes",
-        "standby",
-        "template_correct_category_detection",
-        "tracking_events",
-        "user_id_update",
-        "user_preferences",
-    ]
+# Fields of Meta's that say nothing about a thread or a window yet. Echoes and history are outside the window rules by Meta's own word.
+IGNORED_FIELDS = frozenset(
+    {
+        *("account_alerts", "account_review_update", "account_settings_update", "account_update"),
+        *("automatic_events", "business_capability_update", "business_status_update", "business_username_update"),
+        *("flows", "group_lifecycle_update", "group_participants_update", "group_settings_update"),
+        *("group_status_update", "history", "message_echoes", "message_template_components_update"),
+        *("message_template_quality_update", "messaging_handovers", "partner_solutions"),
+        *("payment_configuration_update", "phone_number_name_update", "phone_number_quality_update", "security"),
+        *("smb_app_state_sync", "smb_message_echoes", "standby", "template_correct_category_detection"),
+        *("tracking_events", "user_id_update", "user_preferences"),
+    }
 )
 _STATUSES = frozenset({"sent", "delivered", "read", "failed"})
 
 
-def understand(value: bytes | None, *, reaction_opens: bool) -> Understood:
+def parse(value: bytes | None, *, reaction_opens: bool) -> Item:
     """What the record's value says. Raises Undecodable."""
     found = read_json_object(value)
     if value is not None and value.count(b"[") + value.count(b"{") > MAX_DEPTH and is_deeper(found, MAX_DEPTH):
@@ -96,13 +75,13 @@ def understand(value: bytes | None, *, reaction_opens: bool) -> Understood:
                 webhook = TwilioStatusWebhook.model_validate(sanitize(found))
             except ValidationError as error:
                 raise misfit(error) from None
-            status = twilio.understand_status(webhook)
-            return NotForUs("status") if status is None else MessageStatus(None, status)
+            status = twilio.parse_status(webhook)
+            return Ignored("status") if status is None else MessageStatus(None, status)
         case _:
             raise Undecodable("unknown_type", "field type names no webhook that is known here")
 
 
-def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Understood:
+def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Item:
     received_at = read_received_at(webhook.get("received_at"))
     item = webhook.get("item")
     kind = webhook.get("item_kind")
@@ -153,13 +132,13 @@ def _message(
         phone_number_id=business_number(webhook),
         sender=sender_of(item, webhook.get("contact")),
         provider_id=item_id(item),
-        content=translate.stored(item),
-        reply_to=translate.reply_to(item),
+        content=content.stored(item),
+        reply_to=content.reply_to(item),
         at=instant_of(item, received_at),
         received_at=received_at,
-        opens=translate.opens_window(item, reaction_opens=reaction_opens),
+        opens=content.opens_window(item, reaction_opens=reaction_opens),
         waba_id=waba_of(webhook),
-        shared=sharing.own_number(item),
+        shared=own_number(item),
     )
 
 
@@ -172,8 +151,8 @@ def _group_message(webhook: Mapping[str, Any], item: dict[str, Any], received_at
         group_id=group_id,
         sender=sender_of(item, webhook.get("contact")),
         provider_id=item_id(item),
-        content=translate.stored(item),
-        reply_to=translate.reply_to(item),
+        content=content.stored(item),
+        reply_to=content.reply_to(item),
         at=instant_of(item, received_at),
         received_at=received_at,
         waba_id=waba_of(webhook),
@@ -181,28 +160,25 @@ def _group_message(webhook: Mapping[str, Any], item: dict[str, Any], received_at
 
 
 def _notice(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> IdentityChange:
-    """A message of the system's: who changed, and into whom (``notices``)."""
-    told = notices.understand(item, webhook.get("contact"))
-    before, now = told.before, told.now
+    """A message of the system: whose ids changed, and into which (``notices``)."""
+    before, now, alarm = notices.read_id_notice(item, webhook.get("contact"))
     if before.ids == now.ids == (None, None):
         raise Undecodable("no_sender", "the item names no customer")
     notice = CustomerMessage(
         phone_number_id=business_number(webhook),
         sender=before,
         provider_id=item_id(item),
-        content=translate.content_of(item),
-        reply_to=translate.reply_to(item),
+        content=content.content_of(item),
+        reply_to=content.reply_to(item),
         at=instant_of(item, received_at),
         received_at=received_at,
         opens=False,
     )
-    return IdentityChange(
-        notice.phone_number_id, before, now, notice.at, received_at, notice, told.alarm, waba_of(webhook)
-    )
+    return IdentityChange(notice.phone_number_id, before, now, notice.at, received_at, notice, alarm, waba_of(webhook))
 
 
-def _user_id_update(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:
-    """Meta names this field and lets nobody subscribe to it; the number that it may tell is not said to be the old one or the new."""
+def _user_id_update(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Item:
+    """Meta names this field and lets nobody subscribe to it. Whether its number is the old one or the new one is not documented."""
     match item.get("user_id_update"):
         case [{"user_id": {"previous": str(before), "current": str(now)}} as update] if user_id_of(
             before
@@ -212,10 +188,10 @@ def _user_id_update(webhook: Mapping[str, Any], item: dict[str, Any], received_a
                 number, Sender(None, before), Sender(None, now), at, received_at, None, waba_id=waba_of(webhook)
             )
         case _:
-            return NotForUs("user_id_update")
+            return Ignored("user_id_update")
 
 
-def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:
+def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Item:
     number = business_number(webhook)
     status = item.get("status")
     if not isinstance(status, str) or not status:
@@ -223,7 +199,7 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
     if item.get("type") == "call":
         return _call_status(webhook, item, received_at)
     if status not in _STATUSES or item.get("recipient_type") == "group":
-        return NotForUs("status")
+        return Ignored("status")
     callback = item.get("biz_opaque_callback_data")
     return MessageStatus(
         number,
@@ -242,7 +218,7 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
     )
 
 
-def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Understood:  # noqa: PLR0911 -- one return per field
+def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Item:  # noqa: PLR0911 -- one return per field
     field = webhook.get("field")
     match field, item:
         case "calls", {"calls": [dict(call)]}:
@@ -252,24 +228,24 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
         case "user_preferences", {"user_preferences": [dict(preference)]}:
             return _preference(webhook, preference, received_at)
         case "messages", {"errors": [_, *_]}:
-            return NotForUs("errors")
-        case template_news.STATUS | template_news.CATEGORY, _:
-            return template_news.read(waba_of(webhook), field, item, received_at) or NotForUs(field)
+            return Ignored("errors")
+        case notices.TEMPLATE_STATUS | notices.TEMPLATE_CATEGORY, _:
+            return notices.read_template_news(waba_of(webhook), field, item, received_at) or Ignored(field)
         case None, {"event": str()}:
-            return NotForUs("account_update")  # an example of Meta's has lost the name of its field
-        case str(), _ if field in NOT_FOR_US:
-            return NotForUs(field)
+            return Ignored("account_update")  # an example of Meta's has lost the name of its field
+        case str(), _ if field in IGNORED_FIELDS:
+            return Ignored(field)
         case str(), _ if field in ("messages", "calls"):
             raise Undecodable("bad_change", "neither messages nor statuses nor errors can be read in it")
         case _:
             raise Undecodable("unknown_field", "the webhook's field is not known here")
 
 
-def _call(webhook: Mapping[str, Any], call: Mapping[str, Any], received_at: datetime) -> Understood:
+def _call(webhook: Mapping[str, Any], call: Mapping[str, Any], received_at: datetime) -> Item:
     """A customer's call opens the window, answered or not; a call of the business when the customer took it.
 
     Its ``connect`` is no such proof: it comes when Meta's side is ready, before the customer's phone rings. Only a call that was taken has a
-    ``start_time``, told when it ended.
+    ``start_time``, in the webhook of its end.
     """
     match call:
         case {"direction": "USER_INITIATED", "event": "connect"}:
@@ -281,13 +257,13 @@ def _call(webhook: Mapping[str, Any], call: Mapping[str, Any], received_at: date
         case {"direction": "BUSINESS_INITIATED", "event": "accept" | "accepted"}:
             at = instant_of(call, received_at)
         case _:
-            return NotForUs("call")
+            return Ignored("call")
     return _opened(webhook, call, at, received_at, number="to", bsuid="to_user_id")
 
 
-def _call_status(webhook: Mapping[str, Any], status: Mapping[str, Any], received_at: datetime) -> Understood:
+def _call_status(webhook: Mapping[str, Any], status: Mapping[str, Any], received_at: datetime) -> Item:
     if str(status.get("status")).upper() != "ACCEPTED":
-        return NotForUs("call")  # it rings, or was rejected
+        return Ignored("call")  # it rings, or was rejected
     return _opened(
         webhook, status, instant_of(status, received_at), received_at, number="recipient_id", bsuid="recipient_user_id"
     )
@@ -305,10 +281,10 @@ def _opened(
 _SWITCHES = {"stop": False, "resume": True, "signup": True}
 
 
-def _preference(webhook: Mapping[str, Any], preference: Mapping[str, Any], received_at: datetime) -> Understood:
+def _preference(webhook: Mapping[str, Any], preference: Mapping[str, Any], received_at: datetime) -> Item:
     marketing = _SWITCHES.get(str(preference.get("value")))
     if preference.get("category") != "marketing_messages" or marketing is None:
-        return NotForUs("user_preferences")
+        return Ignored("user_preferences")
     customer = person_of(preference, webhook.get("contact"), number="wa_id", bsuid="user_id")
     if customer is None:
         raise Undecodable("no_sender", "the preference names no customer")

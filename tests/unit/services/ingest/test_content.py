@@ -12,9 +12,10 @@ from pydantic import TypeAdapter
 
 from libs.common.events.content import InContent
 from libs.common.events.inbound import InboundMessage
-from services.ingest import meta, translate
-from services.ingest.understand import understand
-from services.ingest.understood import CustomerMessage
+from services.ingest import content as contents
+from services.ingest import meta
+from services.ingest.items import CustomerMessage
+from services.ingest.parse import parse
 from tests.support.recordings import recording, recordings
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -32,7 +33,7 @@ def the_message(folder: str, name: str) -> tuple[dict[str, Any], CustomerMessage
     webhook = recording(folder, name)
     (record,) = meta.split(webhook, AT)
     (said,) = webhook["entry"][0]["changes"][0]["value"].get("messages") or [{}]
-    found = understand(record.value, reaction_opens=False)
+    found = parse(record[1], reaction_opens=False)
     assert isinstance(found, CustomerMessage)
     return said, found
 
@@ -55,14 +56,14 @@ def words(value: Any, name: str = "") -> Iterator[str]:
 @pytest.mark.parametrize(("folder", "name"), [one for one in EVERYTHING if one[1] != "a_customer_calls"])
 def test_nothing_that_a_customer_said_is_lost(folder: str, name: str) -> None:
     said, message = the_message(folder, name)
-    content, beside = translate.told(message.content)
+    content, beside = contents.published(message.content)
     CONTENT.validate_python(content)
     there = set(words(message.content)) | {str(message.reply_to)}
     parts = [part for key, part in said.items() if key not in ENVELOPE]
     context = {key: part for key, part in said.get("context", {}).items() if key not in ("from", "id")}
     missing = {word for word in words([*parts, context]) if word not in there and not any(word in one for one in there)}
     assert missing == set()
-    assert content.keys().isdisjoint(translate.BESIDE)
+    assert content.keys().isdisjoint(contents.BESIDE)
     assert content | beside == message.content
 
 
@@ -107,7 +108,7 @@ SAID: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(("name", "content", "beside"), SAID)
 def test_it_is_told_in_the_words_of_the_contract(name: str, content: dict[str, Any], beside: dict[str, Any]) -> None:
     _, message = the_message("meta/said", name)
-    told, stands_beside = translate.told(message.content)
+    told, stands_beside = contents.published(message.content)
     assert told.items() >= content.items()
     assert stands_beside == beside
 
@@ -122,7 +123,7 @@ def test_an_order_has_its_lines_as_they_were_ordered() -> None:
 )
 def test_the_ad_that_led_to_a_message_is_told_whole(name: str) -> None:
     said, message = the_message("meta/said", name)
-    assert translate.told(message.content)[1] == {"referral": said["referral"]}
+    assert contents.published(message.content)[1] == {"referral": said["referral"]}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_the_ad_that_led_to_a_message_is_told_whole(name: str) -> None:
 )
 def test_the_answer_to_a_form_may_be_json_of_any_type(answer: Any, told: str) -> None:
     inner = {"type": "nfm_reply", "nfm_reply": {"name": "flow", "response_json": answer}}
-    content = translate.stored({"type": "interactive", "interactive": inner})
+    content = contents.stored({"type": "interactive", "interactive": inner})
     assert content["reply"]["response"] == told
     CONTENT.validate_python(content)
 
@@ -170,7 +171,7 @@ KINDS = (
     st.sampled_from(KINDS), JSON, st.dictionaries(st.sampled_from(("referral", "context", "errors", "origin")), JSON)
 )
 def test_whatever_it_holds_it_is_stored_and_told_by_the_contract(kind: str, inner: Any, more: dict[str, Any]) -> None:
-    content, beside = translate.told(translate.stored({"type": kind, kind: inner} | more))
+    content, beside = contents.published(contents.stored({"type": kind, kind: inner} | more))
     CONTENT.validate_python(content)
     fields: dict[str, Any] = InboundMessage.model_fields
     assert beside.keys() <= fields.keys()

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from services.ingest.sharing import own_number
+from services.ingest.fields import own_number
 
 KIM = {"phone": "+447700900777", "wa_id": "447700900777"}
 

@@ -1,10 +1,10 @@
 """What Meta's messages hold, in the words of ``inbound.messages.v1``. Pure.
 
-Rule 1: nothing that the customer said is lost: what is unknown, incomplete or of no content kind of ours arrives as ``unsupported`` under Meta's
-        own type, with Meta's own object as ``raw``. What was said beside the content (an ad, a product, that it was forwarded) is stored with it and
-        told beside it (``BESIDE``).
-Rule 2: only a customer's own message opens the window (``opens_window``): notices of the system, edits, revocations, automatic answers
-        and group messages do not; a reaction does where the setting says so, because Meta does not say.
+Rule 1: nothing that the customer said is lost. What is unknown, incomplete or of no content kind of ours becomes ``unsupported`` under Meta's
+        own type, with Meta's own object as ``raw``. What was said beside the content (an ad, a product, that it was forwarded) is stored in it
+        and published beside it (``BESIDE``).
+Rule 2: only a customer's own message opens the window (``opens_window``). Notices of the system, edits, revocations, automatic answers
+        and group messages do not. A reaction does where the setting says so, because Meta does not say.
 """
 
 import json
@@ -27,7 +27,7 @@ Content = dict[str, Any]
 
 
 BESIDE = ("referral", "forwarded", "frequently_forwarded", "referred_product", "voice", "keyword")
-"""What is stored in the content of a message and told beside it. No content has fields of these names."""
+"""What is stored in the content of a message and published beside it. No content has fields of these names."""
 
 
 def stored(message: Mapping[str, Any]) -> Content:
@@ -36,8 +36,8 @@ def stored(message: Mapping[str, Any]) -> Content:
     return content | beside(message, content)
 
 
-def told(content: Mapping[str, Any]) -> tuple[Content, Content]:
-    """A stored content as it is told: the content itself, and what stands beside it."""
+def published(content: Mapping[str, Any]) -> tuple[Content, Content]:
+    """A stored content as it is published: the content itself, and what stands beside it."""
     if content.keys().isdisjoint(BESIDE):
         return dict(content), {}
     return (
@@ -72,11 +72,11 @@ def beside(message: Mapping[str, Any], content: Content) -> Content:
 def content_of(message: Mapping[str, Any]) -> Content:
     """One of the inbound contents of ``libs.common.events.content``, as plain JSON."""
     kind = type_of(message)
-    translate = _CONTENTS.get(kind)
+    read = _CONTENTS.get(kind)
     inner = message.get(kind)
-    if translate is None or not inner or (kind in _FILES and message.get("errors")):
+    if read is None or not inner or (kind in _FILES and message.get("errors")):
         return _unsupported(kind, message)  # of a file that failed at Meta the errors say why; its caption stays
-    content = translate(kind, inner)
+    content = read(kind, inner)
     if content is not None and kind == "contacts" and isinstance(origin := message.get("origin"), str):
         content["origin"] = origin
     return content or _unsupported(kind, message)
@@ -117,12 +117,12 @@ def type_of(message: Mapping[str, Any]) -> str:
 def _unsupported(kind: str, message: Mapping[str, Any]) -> Content:
     if kind == "unsupported":
         match message.get("unsupported"):
-            case {"type": str(told)} if told:
-                kind = told[:MAX_TYPE]
+            case {"type": str(inner_type)} if inner_type:
+                kind = inner_type[:MAX_TYPE]
     content: Content = {"kind": "unsupported", "type": kind}
     errors = message.get("errors")
-    if isinstance(errors, list) and (told_errors := [error for error in errors if isinstance(error, dict)]):
-        content["errors"] = told_errors
+    if isinstance(errors, list) and (objects := [error for error in errors if isinstance(error, dict)]):
+        content["errors"] = objects
     raw = message.get(type_of(message))
     for place in (raw, message.get(kind), message):
         if isinstance(place, dict) and isinstance(caption := place.get("caption"), str) and caption:

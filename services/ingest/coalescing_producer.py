@@ -1,7 +1,6 @@
-"""Requests that arrive together are published together.
+"""Requests that arrive in one turn of the event loop are published as one batch.
 
-Each request waits for the acknowledgement of its own records and of those it happened to travel with. What arrives in one turn of the event
-loop makes one batch, so a lone request waits for nobody.
+Each request waits for the acknowledgement of its batch. A lone request waits for no other.
 """
 
 import asyncio
@@ -16,18 +15,18 @@ _Waiting = tuple[Sequence[Record], "asyncio.Future[None]"]
 
 
 @dataclass(slots=True)
-class Together:
+class CoalescingProducer:
     """In front of a producer that others may use as well."""
 
     producer: Producer
     _waiting: list[_Waiting] = field(default_factory=list)
-    _under_way: set["asyncio.Task[None]"] = field(default_factory=set)
+    _in_flight: set["asyncio.Task[None]"] = field(default_factory=set)
     taken: int = 0
     """Requests that were acknowledged so far."""
     _waits: int = 0
     _queued: float = 0.0
     _since: float = field(default_factory=perf_counter)
-    """Requests that wait for their acknowledgement now, what they and others have waited until then, and when that was."""
+    """Requests that wait for their acknowledgement now, the seconds that all have waited until then, and when that was."""
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Return when all are acknowledged. Raises Transient or Permanent, as the producer does."""
@@ -35,26 +34,26 @@ class Together:
         acknowledged: asyncio.Future[None] = loop.create_future()
         self._waiting.append((records, acknowledged))
         if len(self._waiting) == 1:
-            loop.call_soon(self._leave)
-        self._waiting_are(self._waits + 1)
+            loop.call_soon(self._flush)
+        self._count_waits(self._waits + 1)
         try:
             await acknowledged
             self.taken += 1
         finally:
-            self._waiting_are(self._waits - 1)
+            self._count_waits(self._waits - 1)
 
     def queued(self) -> float:
         """The seconds that all requests together have waited for their acknowledgement so far; each second adds as many as wait."""
         return self._queued + self._waits * (perf_counter() - self._since)
 
-    def _waiting_are(self, count: int) -> None:
+    def _count_waits(self, count: int) -> None:
         self._queued, self._since, self._waits = self.queued(), perf_counter(), count
 
-    def _leave(self) -> None:
+    def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         task = asyncio.create_task(self._publish(waiting))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
 
     async def _publish(self, waiting: Sequence[_Waiting]) -> None:
         failure: BaseException | None = None
@@ -68,14 +67,14 @@ class Together:
         except TransomError as error:
             failure = error
         except BaseException as error:
-            _settle(waiting, error)
+            _acknowledge(waiting, error)
             raise
-        _settle(waiting, failure)
+        _acknowledge(waiting, failure)
 
 
-def _settle(waiting: Sequence[_Waiting], failure: BaseException | None) -> None:
+def _acknowledge(waiting: Sequence[_Waiting], failure: BaseException | None) -> None:
     for _, acknowledged in waiting:
-        if acknowledged.done():  # whoever asked is gone
+        if acknowledged.done():  # the request was cut short
             continue
         if failure is None:
             acknowledged.set_result(None)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from libs.common.directory.reports import TemplateNews
-from libs.common.thread.statuses import ProviderStatus
+from libs.common.thread.provider_status import ProviderStatus
 
 
 class Sender(NamedTuple):
@@ -22,7 +22,7 @@ class Sender(NamedTuple):
 
 
 class CustomerMessage(NamedTuple):
-    """A message to store and to tell. ``opens``: it starts the customer's window anew. ``waba_id``: whose number Meta says it is."""
+    """A message to store and to publish. ``opens``: it starts the customer's window anew. ``waba_id``: whose number Meta says it is."""
 
     phone_number_id: str
     sender: Sender
@@ -37,8 +37,7 @@ class CustomerMessage(NamedTuple):
     """The customer's own number (E.164), given on request."""
 
 
-@dataclass(frozen=True, slots=True)
-class GroupMessage:
+class GroupMessage(NamedTuple):
     """A customer's message to a group that the business number is in."""
 
     phone_number_id: str
@@ -54,7 +53,7 @@ class GroupMessage:
 
 @dataclass(frozen=True, slots=True)
 class CustomerCall:
-    """The customer called, answered or not, or took a call of the business: the window opens, the thread has nothing to show."""
+    """The customer called, answered or not, or took a call of the business. The window opens; the thread shows nothing."""
 
     phone_number_id: str
     sender: Sender
@@ -76,24 +75,24 @@ class CustomerPreference:
 
 @dataclass(frozen=True, slots=True)
 class IdentityChange:
-    """A notice of the system: whoever was ``before`` is ``now``, which may say nothing. ``notice``, where it is a message, goes into the thread.
+    """A notice of the system: the person behind ``sender`` has the ids ``now``, which may say nothing.
 
-    ``alarm``: the number may be in other hands, though nothing of it changed.
+    ``notice``: the message for the thread, where the notice is one. ``alarm``: the number may be in other hands, though nothing of it changed.
     """
 
     phone_number_id: str
-    before: Sender
+    sender: Sender
     now: Sender
     at: datetime
     received_at: datetime
-    notice: CustomerMessage | None
+    notice: CustomerMessage | None = None
     alarm: bool = False
     waba_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MessageStatus:
-    """How far a message of ours came, and whom it reached as far as that was told.
+    """How far a message of ours came, and whom it reached as far as Meta says so.
 
     ``phone_number_id`` is None for a provider whose accounts are no numbers.
     """
@@ -105,13 +104,13 @@ class MessageStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class NotForUs:
+class Ignored:
     """Known, counted, and of no effect."""
 
     kind: str
 
 
-Understood = (
+Item = (
     CustomerMessage
     | GroupMessage
     | CustomerCall
@@ -119,5 +118,5 @@ Understood = (
     | IdentityChange
     | MessageStatus
     | TemplateNews
-    | NotForUs
+    | Ignored
 )

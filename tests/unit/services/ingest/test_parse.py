@@ -13,17 +13,17 @@ from pydantic import TypeAdapter
 from libs.common.errors import Undecodable
 from libs.common.events.content import InContent
 from services.ingest import meta, twilio
-from services.ingest.understand import understand
-from services.ingest.understood import (
+from services.ingest.items import (
     CustomerCall,
     CustomerMessage,
     GroupMessage,
     IdentityChange,
+    Ignored,
+    Item,
     MessageStatus,
-    NotForUs,
     Sender,
-    Understood,
 )
+from services.ingest.parse import parse
 from tests.support.recordings import recording, recordings
 from tests.support.webhooks import NUMBER, WA_ID, a_contact, a_message, a_status, a_value, a_webhook, of_messages
 
@@ -31,8 +31,8 @@ AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 CONTENT: TypeAdapter[Any] = TypeAdapter(InContent)
 
 
-def all_of(webhook: Any, *, reaction_opens: bool = False) -> list[Understood]:
-    return [understand(record.value, reaction_opens=reaction_opens) for record in meta.split(webhook, AT)]
+def all_of(webhook: Any, *, reaction_opens: bool = False) -> list[Item]:
+    return [parse(record[1], reaction_opens=reaction_opens) for record in meta.split(webhook, AT)]
 
 
 def the_message(**more: Any) -> CustomerMessage:
@@ -241,7 +241,7 @@ def test_what_is_nested_as_far_as_anybody_could_want_and_numbers_of_any_size_are
 )
 def test_what_is_known_and_not_for_us_is_counted(webhook: Any) -> None:
     (one,) = all_of(webhook)
-    assert isinstance(one, NotForUs)
+    assert isinstance(one, Ignored)
 
 
 def test_a_status_carries_code_and_callback() -> None:
@@ -271,7 +271,7 @@ def test_a_new_number_or_user_id_is_a_change_of_identity(system: Any, now: Sende
     (one,) = all_of(of_messages(a_message(AT, None, type="system", system=system)))
     assert isinstance(one, IdentityChange)
     assert one.notice is not None
-    assert (one.now, one.before.wa_id, one.notice.opens, one.alarm) == (now, WA_ID, False, False)
+    assert (one.now, one.sender.wa_id, one.notice.opens, one.alarm) == (now, WA_ID, False, False)
 
 
 def test_a_new_user_id_is_the_customers_whom_the_notice_names_by_the_one_before_alone() -> None:
@@ -279,9 +279,9 @@ def test_a_new_user_id_is_the_customers_whom_the_notice_names_by_the_one_before_
     webhook = of_messages(a_message(AT, None, **{"from": None}, type="system", system=system), contacts=[])
     (one,) = all_of(webhook)
     assert isinstance(one, IdentityChange)
-    assert (one.before, one.now) == (Sender(None, "GB.1"), Sender(None, "GB.2"))
+    assert (one.sender, one.now) == (Sender(None, "GB.1"), Sender(None, "GB.2"))
     (record,) = meta.split(webhook, AT)
-    assert record.key == f"{NUMBER}:GB.1".encode()
+    assert record[0] == f"{NUMBER}:GB.1".encode()
 
 
 @pytest.mark.parametrize("kind", ["text", "system", "reaction"])
@@ -305,7 +305,7 @@ def test_a_number_that_may_be_in_other_hands_is_an_alarm_and_nobodys_message() -
     system = {"type": "customer_identity_changed", "body": "User identity changed"}
     (one,) = all_of(of_messages(a_message(AT, None, type="system", system=system)))
     assert isinstance(one, IdentityChange)
-    assert (one.before.wa_id, one.now.ids, one.alarm) == (WA_ID, (None, None), True)
+    assert (one.sender.wa_id, one.now.ids, one.alarm) == (WA_ID, (None, None), True)
     assert one.notice is not None
     assert (one.notice.content["kind"], one.notice.content["type"], one.notice.opens) == (
         "unsupported",
@@ -333,10 +333,10 @@ def test_a_message_from_the_future_counts_as_now_and_an_old_one_stays_old() -> N
 def test_twilios_words_are_rungs_of_our_ladder(told: str, status: str | None) -> None:
     form = {"MessageSid": ["SM1"], "AccountSid": ["AC1"], "MessageStatus": [told], "ErrorCode": ["30003"]}
     key, value = twilio.status_record(form, AT, "m1:1")
-    one = understand(value, reaction_opens=False)
+    one = parse(value, reaction_opens=False)
     assert key == b"SM1"
     if status is None:
-        assert isinstance(one, NotForUs)
+        assert isinstance(one, Ignored)
     else:
         assert isinstance(one, MessageStatus)
         assert (one.phone_number_id, one.status.status, one.status.code, one.status.at) == (None, status, "30003", AT)
@@ -356,9 +356,9 @@ CALLBACK = {
 }
 
 
-def understood_status(form: dict[str, str], ref: str | None = None) -> Understood:
+def understood_status(form: dict[str, str], ref: str | None = None) -> Item:
     _, value = twilio.status_record({name: [told] for name, told in form.items()}, AT, ref)
-    return understand(value, reaction_opens=False)
+    return parse(value, reaction_opens=False)
 
 
 def test_a_callback_is_read_whatever_twilio_adds_to_it() -> None:
@@ -407,7 +407,7 @@ def test_a_form_that_names_a_field_twice_is_none_of_twilios(body: bytes) -> None
 @given(st.dictionaries(st.sampled_from(["type", "received_at", "item_kind", "item", "field", "phone_number_id", "contact", "form"]), st.sampled_from([None, 1, "", "x", [], {}, [1], {"calls": [{}]}, "webhook.meta.v1", "webhook.twilio_status.v1", "message", "status", "change", "messages", "calls", "2026-11-22T10:00:00Z", {"id": "a", "timestamp": 5, "from": {}}]), max_size=8))  # fmt: skip
 def test_nothing_in_a_record_raises_anything_but_a_reason(record: dict[str, Any]) -> None:
     with suppress(Undecodable):
-        understand(orjson.dumps(record), reaction_opens=False)
+        parse(orjson.dumps(record), reaction_opens=False)
 
 
 def test_a_sender_keeps_the_number_on_the_card_beside_that_of_the_message() -> None:
@@ -439,7 +439,7 @@ def test_a_status_says_whom_the_message_reached(told: dict[str, Any], contacts: 
 @pytest.mark.parametrize(("reason", "told"), [("too_many_items", "too_many_items"), ("unreadable", "not_a_webhook")])
 def test_a_body_that_stayed_whole_is_a_dead_letter_that_says_why(reason: meta.Reason, told: str) -> None:
     with pytest.raises(Undecodable) as refused:
-        understand(meta.whole(b"[]", AT, reason).value, reaction_opens=False)
+        parse(meta.whole(b"[]", AT, reason)[1], reaction_opens=False)
     assert refused.value.reason == told
 
 

@@ -1,0 +1,163 @@
+"""Identity → customer → conversation.
+
+Rule 1: two workers that meet the same new customer end with one customer and one conversation. Each holds the locks of the ids that it resolves.
+Rule 2: what is known and as new as what is known costs one look-up by key. Everything new is resolved by the directory
+        (``libs.common.directory.identities``), and so is whose an id was at an older time.
+Rule 3: a notice of the system makes no customer and no conversation. Of a known customer it stands in their thread, where there is one.
+Rule 4: what is older than Meta's seven days finds its customer and changes no identity.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from libs.common.db.pool import Connection, Pool
+from libs.common.directory import identities
+from libs.common.directory.identities import STALE, Notice, Resolved, Sighting, Source, end_links_of
+from libs.common.errors import Transient
+from libs.common.phone import canonical
+from libs.common.thread import conversations
+from libs.common.thread.conversations import Address
+from services.ingest.identity_queries import SenderRow, find_senders
+from services.ingest.items import CustomerCall, CustomerMessage, IdentityChange
+from services.ingest.queries import Place
+
+_ROUNDS = 4
+
+Placeable = CustomerMessage | CustomerCall | IdentityChange
+
+
+class IdentityRequest(NamedTuple):
+    """An item whose customer is to be resolved. ``phone_number_id``: under which its number's conversations are."""
+
+    org_id: str
+    phone_number_id: str
+    item: Placeable
+
+
+def is_known(row: SenderRow, item: Placeable) -> bool:
+    """Whether every id of the sender leads to one conversation that is reached by these ids, and did so when they were seen."""
+    wa_id, bsuid = item.sender.ids
+    return (
+        row.conversation_id is not None
+        and (wa_id is None or (row.by_wa_id is not None and row.wa_id == wa_id))
+        and (row.since is None or row.since <= item.at)
+        and (bsuid is None or (row.by_bsuid is not None and row.bsuid == bsuid))
+        and (wa_id is None or bsuid is None or row.by_wa_id == row.by_bsuid)
+    )
+
+
+async def places(pool: Pool, items: Sequence[Placeable], now: datetime) -> list[Place | None]:
+    """Where each item belongs, in the order given. None: a notice of a customer who has no thread, or is unknown.
+
+    What one item changes may concern another, so items without a place are looked up again.
+    """
+    placed: dict[int, Place | None] = {}
+    async with pool.acquire() as db:
+        for _ in range(_ROUNDS):
+            left = {n: item for n, item in enumerate(items) if n not in placed}
+            if not left:
+                return [placed[n] for n in range(len(items))]
+            senders = list(dict.fromkeys((item.phone_number_id, *item.sender.ids) for item in left.values()))
+            rows = dict(zip(senders, await find_senders(db, senders), strict=True))
+            unknown: dict[int, IdentityRequest] = {}
+            for n, item in left.items():
+                row = rows[item.phone_number_id, *item.sender.ids]
+                if row.org_id is None or row.phone_number_id is None:
+                    raise Transient("a business number was taken out of the directory meanwhile")
+                if isinstance(item, IdentityChange) or not is_known(row, item):
+                    unknown[n] = IdentityRequest(row.org_id, row.phone_number_id, item)
+                elif row.conversation_id is not None and row.settled is not None:
+                    placed[n] = Place(row.org_id, row.conversation_id, row.settled)
+            if not unknown:
+                return [placed[n] for n in range(len(items))]
+            placed = {n: place for n, place in placed.items() if n not in left}
+            async with db.transaction():
+                resolved = await resolve(db, list(unknown.values()), now)
+                placed = await _refreshed(db, placed) | dict(zip(unknown, resolved, strict=True))
+    raise Transient("identities change all the time")
+
+
+async def resolve(db: Connection, requests: Sequence[IdentityRequest], now: datetime) -> list[Place | None]:
+    """Make every sender known, and every change of identity true. Call inside a transaction of its own."""
+    resolved = await identities.resolve(db, [_seen(request) for request in requests], now)
+    await conversations.ensure(db, _addresses(requests, resolved))
+    alarmed = [
+        (request.org_id, who.customer_id, request.item.at)
+        for request, who in zip(requests, resolved, strict=True)
+        if isinstance(request.item, IdentityChange)
+        and request.item.alarm
+        and who.customer_id is not None
+        and not _stale(request.item)
+    ]
+    await end_links_of(db, [(org_id, customer_id) for org_id, customer_id, _ in alarmed])
+    await conversations.close_windows(db, alarmed)
+    known = [
+        (n, request, who.customer_id)
+        for n, (request, who) in enumerate(zip(requests, resolved, strict=True))
+        if who.customer_id is not None
+    ]
+    threads = await conversations.find(
+        db, [(request.org_id, customer_id, request.phone_number_id) for _, request, customer_id in known]
+    )
+    found: list[Place | None] = [None] * len(requests)
+    for (n, request, _), thread in zip(known, threads, strict=True):
+        found[n] = None if thread is None else Place(request.org_id, thread.conversation_id, thread.settled)
+    return found
+
+
+async def _refreshed(db: Connection, placed: dict[int, Place | None]) -> dict[int, Place | None]:
+    """The same places as of now: what this call resolved itself outdates none of them."""
+    known = {n: place for n, place in placed.items() if place is not None}
+    settled = await conversations.settled(db, [(place.org_id, place.conversation_id) for place in known.values()])
+    return placed | {
+        n: place if count is None else place._replace(settled=count)
+        for (n, place), count in zip(known.items(), settled, strict=True)
+    }
+
+
+def _seen(request: IdentityRequest) -> Sighting | Notice:
+    org_id, _, item = request
+    wa_id, bsuid = item.sender.ids
+    number = _number(wa_id)
+    if not isinstance(item, IdentityChange):
+        source: Source = "stale" if _stale(item) else "message"
+        name, also = item.sender.name, item.sender.also
+        return Sighting(org_id, number, wa_id, bsuid, item.at, source, name=name, origin="inbound", also=also)
+    if item.alarm or _stale(item) or item.now.ids == (None, None):  # only whose ids they are is asked: nothing is bound
+        return Sighting(org_id, number, wa_id, bsuid, item.at, "stale")
+    new = _number(item.now.wa_id)
+    return Notice(org_id, _line(number), bsuid, _line(new), item.now.bsuid, item.at, new)
+
+
+def _stale(item: Placeable) -> bool:
+    return item.received_at - item.at > STALE
+
+
+def _number(wa_id: str | None) -> str | None:
+    return None if wa_id is None else f"+{wa_id}"
+
+
+def _line(number: str | None) -> str | None:
+    return None if number is None else canonical(number)
+
+
+def _addresses(requests: Sequence[IdentityRequest], resolved: Sequence[Resolved]) -> list[Address]:
+    """Per customer and business number the newest word on how to reach them. A notice has one only for conversations of messages here."""
+    newest: dict[tuple[str, str], Address] = {}
+    for request, who in zip(requests, resolved, strict=True):
+        if isinstance(request.item, IdentityChange):
+            continue
+        if who.customer_id is None:
+            raise RuntimeError("a message has no customer")
+        key = str(who.customer_id), request.phone_number_id
+        newest[key] = Address(request.org_id, who.customer_id, request.phone_number_id)
+    for request, who in sorted(zip(requests, resolved, strict=True), key=lambda pair: pair[0].item.at):
+        own = str(who.customer_id), request.phone_number_id
+        of_customer = [key for key in newest if key[0] == own[0]]
+        for key in of_customer if isinstance(request.item, IdentityChange) else [own]:
+            if who.wa_id is not None:
+                newest[key] = newest[key]._replace(wa_id=who.wa_id, wa_id_at=request.item.at)
+            if who.bsuid is not None:
+                newest[key] = newest[key]._replace(bsuid=who.bsuid, bsuid_at=request.item.at)
+    return [newest[key] for key in sorted(newest)]

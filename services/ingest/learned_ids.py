@@ -1,0 +1,120 @@
+"""Ids that Meta names beside those a message came by. They are bound before senders are looked for and statuses are applied.
+
+From messages (``learn_from_messages``):
+
+Rule 1: a number shared on request is the sender's own (``fields.own_number``).
+Rule 2: a reply to a message of ours by a BSUID that is unknown comes from the customer whom that message was meant for, unless they are known by
+        another BSUID. Only the recipient has the message to reply to.
+Rule 3: what is older than Meta's seven days binds nothing.
+
+From statuses (``learn_from_statuses``), which name whom our messages reached:
+
+Rule 4: what the conversation is reached by already is no news; a batch without news costs one look-up by key.
+Rule 5: a status belongs to a send by its provider id, or, before that is stored, by the callback data that it echoes.
+Rule 6: a failure that names a number alone says nothing: Meta repeats what we gave it.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from libs.common.db.pool import Connection, Pool
+from libs.common.directory.identities import STALE, Binding, bind
+from libs.common.ids import read_callback
+from services.ingest.identity_queries import SentTo, orgs_of, replied_to, sent_to
+from services.ingest.items import CustomerMessage, MessageStatus, Sender
+
+
+async def learn_from_messages(pool: Pool, messages: Iterable[CustomerMessage], now: datetime) -> None:
+    """Bind the ids that these messages name. A batch in which none shares a number or replies by a BSUID alone costs nothing."""
+    by_bsuid = [
+        one for one in messages if one.sender.wa_id is None and one.sender.bsuid and one.received_at - one.at <= STALE
+    ]
+    shared = [one for one in by_bsuid if one.shared]
+    replies = [one for one in by_bsuid if one.reply_to]
+    if not shared and not replies:
+        return
+    async with pool.acquire() as db:
+        bindings = [*await _shared(db, shared), *await _replied(db, replies)]
+        if bindings:
+            async with db.transaction():
+                await bind(db, bindings, now)
+
+
+async def _shared(db: Connection, messages: Sequence[CustomerMessage]) -> list[Binding]:
+    if not messages:
+        return []
+    orgs = await orgs_of(db, sorted({one.phone_number_id for one in messages}))
+    return [
+        Binding(
+            org_id=orgs[one.phone_number_id],
+            phone_number_id=one.phone_number_id,
+            customer_id=None,
+            wa_id=None,
+            bsuid=one.sender.bsuid,
+            phone=one.shared,
+            at=one.at,
+            source="shared",
+        )
+        for one in messages
+        if one.phone_number_id in orgs
+    ]
+
+
+async def _replied(db: Connection, messages: Sequence[CustomerMessage]) -> list[Binding]:
+    if not messages:
+        return []
+    customers = await replied_to(db, [(one.phone_number_id, one.reply_to, one.sender.bsuid) for one in messages])
+    return [
+        Binding(
+            org_id=customer[0],
+            phone_number_id=one.phone_number_id,
+            customer_id=customer[1],
+            wa_id=None,
+            bsuid=one.sender.bsuid,
+            phone=None,
+            at=one.at,
+            source="message",
+        )
+        for one, customer in zip(messages, customers, strict=True)
+        if customer is not None
+    ]
+
+
+async def learn_from_statuses(db: Connection, statuses: Sequence[MessageStatus], now: datetime) -> None:
+    """Bind the ids that these statuses name. Call in a transaction that holds no locks yet."""
+    naming = [
+        (one.status, one.recipient)
+        for one in statuses
+        if one.recipient is not None and _names_recipient(one.status.status, one.recipient)
+    ]
+    if not naming:
+        return
+    sends = []
+    for status, _ in naming:
+        callback = read_callback(status.callback)
+        named = (None, None) if callback is None else (callback.message_id, callback.attempt)
+        sends.append((status.account, status.provider_id, *named))
+    bindings = [
+        Binding(
+            org_id=send.org_id,
+            phone_number_id=send.phone_number_id,
+            customer_id=send.customer_id,
+            wa_id=recipient.wa_id,
+            bsuid=recipient.bsuid,
+            phone=send.sent_to,
+            at=status.at,
+            source="status",
+        )
+        for (status, recipient), send in zip(naming, await sent_to(db, sends), strict=True)
+        if send.org_id is not None and send.customer_id is not None and _is_news(recipient, send)
+    ]
+    if bindings:
+        await bind(db, list(dict.fromkeys(bindings)), now)
+
+
+def _names_recipient(status: str, recipient: Sender) -> bool:
+    return status != "failed" or recipient.bsuid is not None
+
+
+def _is_news(recipient: Sender, send: SentTo) -> bool:
+    return recipient.wa_id not in (None, send.wa_id) or recipient.bsuid not in (None, send.bsuid)
