@@ -8,6 +8,8 @@ import pytest
 
 from libs.common.directory.address_marks import clear, mark
 from libs.common.directory.reports import Mark, MarkReason, SignOfLife
+from libs.common.events.directory import NumberUpserted
+from tests.support import world
 from tests.support.router import NOW, Garage, Router, stored
 
 pytestmark = pytest.mark.usefixtures("log_lines")
@@ -66,19 +68,16 @@ async def test_a_stranger_named_by_a_first_contact_gets_none(router: Router) -> 
 async def test_who_wrote_to_another_number_of_the_organisation_has_written(router: Router) -> None:
     garage = await stored(router, Garage.closed())
     other, conversation = "106400000000777", uuid4()
-    await router.rows(
-        """insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, upserted_at)
-           values ($1, $2, '206400000000777', '+447700900124', now())""",
-        other,
-        garage.org_id,
-    )
-    await router.rows(
-        """insert into conversations (conversation_id, org_id, customer_id, phone_number_id)
-           select $1, org_id, customer_id, $2 from customers where org_id = $3""",
-        conversation,
-        other,
-        garage.org_id,
-    )
+    async with router.pool.acquire() as db:
+        number = NumberUpserted(
+            org_id=garage.org_id,
+            at=world.LONG_AGO,
+            phone_number_id=other,
+            waba_id="206400000000777",
+            display_number="+447700900124",
+        )
+        await world.tell(db, number)
+        await world.a_conversation(db, garage.org_id, conversation, garage.customer_id, other)
     assert await answered(router, garage.intent(conversation_id=str(conversation))) == ("bridge", "window_expired")
 
 

@@ -29,6 +29,7 @@ from services.sms_bridge.carrier import SmsCarrier
 from services.sms_bridge.effects import BridgeConfig
 from services.sms_bridge.providers import ListedSms
 from services.sms_bridge.providers.twilio import Twilio
+from tests.support import world as seeds
 from tests.support.bridging import (
     GRACE,
     HOLD,
@@ -262,19 +263,9 @@ async def test_redis_away_changes_nothing_but_redis(world: Bridging, sandbox: Sa
 async def merge(world: Bridging) -> UUID:
     """The customer turns out to be another one, who has a conversation with the same number; returns that conversation."""
     customer_id, conversation_id = uuid4(), uuid4()
-    await world.execute(
-        "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'directory')",
-        customer_id,
-        ORG,
-        CUSTOMER,
-    )
-    await world.execute(
-        "insert into conversations (conversation_id, org_id, customer_id, phone_number_id) values ($1, $2, $3, $4)",
-        conversation_id,
-        ORG,
-        customer_id,
-        NUMBER_ID,
-    )
+    async with world.pool.acquire() as db:
+        await seeds.a_customer(db, ORG, customer_id, None)
+        await seeds.a_conversation(db, ORG, conversation_id, customer_id, NUMBER_ID)
     async with world.pool.acquire() as db, db.transaction():
         await merge_customers(db, [Merge(ORG, world.customer_id, customer_id)])
     return conversation_id

@@ -11,6 +11,7 @@ from libs.common.events.outbound import DeliveryUpdate, SmsCommand
 from libs.common.ids import bridge_message_id, callback_data, callback_without_org
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
+from tests.support import world as seeds
 from tests.support.bridging import GRACE, ORG, SMS_NUMBER, TIMINGS, Bridging
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID
 
@@ -126,29 +127,11 @@ async def a_neighbour(world: Bridging) -> SmsCommand:
     """Another organisation on the same Twilio account uses the same intent id for a text of its own."""
     theirs = await world.decided(route="session", text="Bravo")
     conversation, customer = uuid4(), uuid4()
-    await world.execute(
-        "insert into orgs (org_id, name, sms_number, sms_active, upserted_at) values ($1, 'Bravo', $2, true, now())",
-        OTHER_ORG,
-        OTHER_NUMBER,
-    )
-    await world.execute(
-        "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at) values ($1, $2, '206400000000002', '+447700900124', null, now())",
-        NUMBER_ID + "9",
-        OTHER_ORG,
-    )
-    await world.execute(
-        "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'inbound')",
-        customer,
-        OTHER_ORG,
-        OTHER_CUSTOMER,
-    )
-    await world.execute(
-        "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, last_customer_at) values ($1, $2, $3, $4, now())",
-        conversation,
-        OTHER_ORG,
-        customer,
-        NUMBER_ID + "9",
-    )
+    async with world.pool.acquire() as db:
+        number = NUMBER_ID + "9"
+        await seeds.an_org(db, OTHER_ORG, number, waba="206400000000002", sms_number=OTHER_NUMBER)
+        await seeds.a_customer(db, OTHER_ORG, customer, OTHER_CUSTOMER)
+        await seeds.a_conversation(db, OTHER_ORG, conversation, customer, number, last_customer_at=world.clock())
     await world.execute(
         """insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, status, occurred_at, received_at)
            values ($1, $2, $3, 'out', 'sms', 'text', '{}', 'ai', 'pending', now(), now())""",

@@ -186,7 +186,7 @@ async def test_an_answer_that_the_customer_stopped_marketing_is_a_consent(
     await line.claim_once()
     [consent] = await garage.fetch("select category, allowed, source, cause, published from consents")
     assert tuple(consent) == ("marketing", False, "whatsapp", "refusal", False)
-    [trail] = await garage.fetch("select customer_id, action from audit_log")
+    [trail] = await garage.fetch("select customer_id, action from audit_log where action = 'consent'")
     assert tuple(trail) == (customer.customer_id, "consent")
 
 

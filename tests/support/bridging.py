@@ -32,6 +32,7 @@ from services.sms_bridge.effects import BridgeConfig
 from services.sms_bridge.providers import OutgoingSms
 from services.sms_bridge.providers.twilio import Twilio
 from services.sms_bridge.worker import new_send
+from tests.support import world as seeds
 from tests.support.clocks import HeldClock
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
 
@@ -62,35 +63,11 @@ class Bridging:
     async def seed(self) -> None:
         """The garage, its number and customer; the window closed an hour ago; an SMS costs 4 pence here since long ago."""
         long_ago = self.clock() - timedelta(days=60)
-        await self.execute(
-            "insert into orgs (org_id, name, sms_number, sms_active, portal_host, upserted_at) values ($1, 'AcmeMotors', $2, true, 'tflow.link', $3)",
-            ORG,
-            SMS_NUMBER,
-            long_ago,
-        )  # fmt: skip -- one statement
-        await self.execute(
-            "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at) values ($1, $2, '206400000000001', $3, null, $4)",
-            NUMBER_ID,
-            ORG,
-            WHATSAPP_NUMBER,
-            long_ago,
-        )
-        await self.execute(
-            "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'inbound')",
-            self.customer_id,
-            ORG,
-            CUSTOMER,
-        )
-        await self.execute(
-            """insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, last_customer_at)
-               values ($1, $2, $3, $4, $5, $6)""",
-            self.conversation_id,
-            ORG,
-            self.customer_id,
-            NUMBER_ID,
-            CUSTOMER[1:],
-            self.clock() - timedelta(hours=25),
-        )
+        async with self.pool.acquire() as db:
+            await seeds.an_org(db, ORG, NUMBER_ID, sms_number=SMS_NUMBER, display_number=WHATSAPP_NUMBER)
+            await seeds.a_customer(db, ORG, self.customer_id, CUSTOMER)
+            columns = {"wa_id": CUSTOMER[1:], "last_customer_at": self.clock() - timedelta(hours=25)}
+            await seeds.a_conversation(db, ORG, self.conversation_id, self.customer_id, NUMBER_ID, **columns)
         await self.execute(
             "insert into rate_card values ($1, 'sms', 'sms', 'GB', 'GBP', 0.04), ($2, 'sms', 'sms', 'GB', 'GBP', 0.05)",
             long_ago.date(),
@@ -285,13 +262,8 @@ async def bridging(
 async def to_somebody_else(world: Bridging, number: int) -> SmsCommand:
     """Plain text to a customer of his own."""
     world.conversation_id, customer_id, phone = uuid4(), uuid4(), f"+44770090{number:04d}"
-    await world.execute(
-        "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'inbound')",
-        customer_id, ORG, phone,
-    )  # fmt: skip
-    await world.execute(
-        "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, last_customer_at)"
-        " values ($1, $2, $3, $4, $5, $6)",
-        world.conversation_id, ORG, customer_id, NUMBER_ID, phone[1:], world.clock() - timedelta(hours=25),
-    )  # fmt: skip
+    async with world.pool.acquire() as db:
+        await seeds.a_customer(db, ORG, customer_id, phone)
+        columns = {"wa_id": phone[1:], "last_customer_at": world.clock() - timedelta(hours=25)}
+        await seeds.a_conversation(db, ORG, world.conversation_id, customer_id, NUMBER_ID, **columns)
     return await world.decided(route="session", text=f"Your car number {number} is ready.", to=phone)

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.db.pool import Pool, open_pool
 from libs.common.errors import Transient
+from libs.common.events.directory import ConsentCategory
 from libs.common.events.outbound import OutboundRefused
 from libs.common.events.topics import (
     DELIVERY_UPDATES,
@@ -30,6 +31,7 @@ from libs.common.kafka.records import Received, Reject
 from libs.common.redis import Redis
 from services.router.refusals import on_refusals
 from services.router.worker import Deps, on_intents, read_intent
+from tests.support import world
 from tests.support.records import a_record
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -58,7 +60,7 @@ class Garage:
     last_inbound_channel: str | None = "whatsapp"
     credit_exhausted: bool | None = None
     sms_active: bool = True
-    consents: Mapping[str, bool] = field(default_factory=dict)
+    consents: Mapping[ConsentCategory, bool] = field(default_factory=dict)
 
     @classmethod
     def closed(cls, **changes: Any) -> "Garage":
@@ -66,52 +68,28 @@ class Garage:
         return cls(**{"last_customer_at": NOW - 2 * DAY} | changes)
 
     async def store(self, db: asyncpg.Connection) -> None:
-        await db.execute(
-            "insert into orgs (org_id, name, sms_number, sms_active, portal_host, credit_exhausted, upserted_at)"
-            " values ($1, 'AcmeMotors', $2, $3, 'tflow.link', $4, now()) on conflict (org_id) do nothing",
-            *(self.org_id, self.sms_number, self.sms_active, self.credit_exhausted),
+        await world.an_org(
+            db,
+            self.org_id,
+            self.number,
+            waba=waba_of(self.number),
+            sms_number=self.sms_number,
+            sms_active=self.sms_active,
+            credit_exhausted=self.credit_exhausted,
         )
-        await db.execute(
-            "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, upserted_at)"
-            " values ($1, $2, $3, '+447700900123', now()) on conflict do nothing",
-            *(self.number, self.org_id, waba_of(self.number)),
-        )
-        await db.execute(
-            "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'directory')",
-            *(self.customer_id, self.org_id, self.phone),
-        )
-        if self.phone is not None:
-            await db.execute(
-                "insert into customer_identities (org_id, kind, value, customer_id) values ($1, 'phone', $2, $3)",
-                *(self.org_id, self.phone, self.customer_id),
-            )
-        await db.execute(
-            "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, last_customer_at, refused_at,"
-            " last_inbound_channel, last_inbound_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $6)",
-            *(self.conversation_id, self.org_id, self.customer_id, self.number, self.phone and self.phone[1:]),
-            *(self.last_customer_at, self.refused_at, self.last_inbound_channel),
-        )
-        for category, allowed in self.consents.items():
-            await db.execute(
-                "insert into consents (org_id, customer_id, category, allowed, at) values ($1, $2, $3, $4, now())",
-                *(self.org_id, self.customer_id, category, allowed),
-            )
+        await world.a_customer(db, self.org_id, self.customer_id, self.phone, self.consents)
+        columns = {
+            "wa_id": self.phone and self.phone[1:],
+            "last_customer_at": self.last_customer_at,
+            "refused_at": self.refused_at,
+            "last_inbound_channel": self.last_inbound_channel,
+            "last_inbound_at": self.last_customer_at,
+        }
+        await world.a_conversation(db, self.org_id, self.conversation_id, self.customer_id, self.number, **columns)
 
     async def store_template(self, db: asyncpg.Connection, **changes: Any) -> None:
-        template = {
-            "name": "car_ready",
-            "language": "en_GB",
-            "category": "UTILITY",
-            "parameter_format": "NAMED",
-            "status": "APPROVED",
-            "body": "Hi {{customer_name}}, your car is ready.",
-        } | changes
-        await db.execute(
-            "insert into templates (org_id, waba_id, name, language, category, parameter_format, status, body, updated_at)"
-            " values ($1, $2, $3, $4, $5, $6, $7, $8, now())"
-            " on conflict (org_id, waba_id, name, language) do update set status = excluded.status",
-            *(self.org_id, waba_of(self.number), *template.values()),
-        )
+        template = {"parameter_format": "NAMED", "body": "Hi {{customer_name}}, your car is ready."} | changes
+        await world.a_template(db, self.org_id, waba_of(self.number), **template)
 
     def intent(self, **changes: Any) -> dict[str, Any]:
         """An AI's text for the customer's conversation, as JSON fields."""

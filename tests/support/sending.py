@@ -28,6 +28,7 @@ from services.whatsapp_sender.carrier import WhatsappCarrier
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.graph import open_graph
 from services.whatsapp_sender.worker import new_send
+from tests.support import world
 from tests.support.clocks import HeldClock
 from tests.support.sandbox import GRAPH_TOKEN, NUMBER_ID, HookInbox
 from tests.support.topics import OwnTopics
@@ -61,36 +62,20 @@ class Garage:
 
     async def set_up(self) -> None:
         async with self.pool.acquire() as db:
-            await db.execute("insert into orgs (org_id, name, upserted_at) values ($1, 'AcmeMotors', now())", ORG)
-            await db.execute(
-                "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, upserted_at)"
-                " values ($1, $2, $3, '+447700900123', now())",
-                self.number, ORG, WABA,
-            )  # fmt: skip
+            await world.an_org(db, ORG, self.number, waba=WABA)
 
     async def conversation(self, *, wrote_ago: timedelta = timedelta(minutes=10)) -> Conversation:
         customer_id, conversation_id = uuid4(), uuid4()
         async with self.pool.acquire() as db:
-            at = self.now()
             phone = f"+4477009{await db.fetchval('select 10000 + count(*) from customers'):05d}"
-            await db.execute(
-                "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'inbound')",
-                customer_id, ORG, phone,
-            )  # fmt: skip
-            await db.execute(
-                "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, last_customer_at)"
-                " values ($1, $2, $3, $4, $5, $6)",
-                conversation_id, ORG, customer_id, self.number, phone[1:], at - wrote_ago,
-            )  # fmt: skip
+            await world.a_customer(db, ORG, customer_id, phone)
+            columns = {"wa_id": phone[1:], "last_customer_at": self.now() - wrote_ago}
+            await world.a_conversation(db, ORG, conversation_id, customer_id, self.number, **columns)
         return Conversation(conversation_id, customer_id, phone)
 
     async def template(self, name: str = "car_ready", *, category: str = "UTILITY", status: str = "APPROVED") -> None:
         async with self.pool.acquire() as db:
-            await db.execute(
-                "insert into templates (org_id, waba_id, name, language, category, parameter_format, status, body, updated_at)"
-                " values ($1, $2, $3, 'en_GB', $4, 'POSITIONAL', $5, 'Your {{1}} is ready.', now())",
-                ORG, WABA, name, category, status,
-            )  # fmt: skip
+            await world.a_template(db, ORG, WABA, name=name, category=category, status=status)
 
     async def command(self, to: Conversation, *, text: str = "Your Golf is ready.", template: str | None = None, expires_in: timedelta | None = None) -> WhatsappCommand:  # fmt: skip
         """A command and its message in the thread, as the router leaves them."""

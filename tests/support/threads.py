@@ -9,6 +9,7 @@ from libs.common.db.pool import Connection
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.sending import queries as sends
 from libs.common.sending.rows import NewSend
+from tests.support import world
 from tests.support.ingest import ORG, now
 from tests.support.webhooks import NUMBER
 
@@ -36,13 +37,8 @@ class Threads:
     async def opened(self, count: int) -> None:
         for _ in range(count):
             customer, conversation = uuid4(), uuid4()
-            await self.db.execute(
-                "insert into customers (customer_id, org_id, origin) values ($1, $2, 'inbound')", customer, ORG
-            )
-            await self.db.execute(
-                "insert into conversations (conversation_id, org_id, customer_id, phone_number_id) values ($1, $2, $3, $4)",
-                *(conversation, ORG, customer, NUMBER),
-            )
+            await world.a_customer(self.db, ORG, customer, None)
+            await world.a_conversation(self.db, ORG, conversation, customer, NUMBER)
             self.customers.append(customer)
             self.conversations.append(conversation)
 
