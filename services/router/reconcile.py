@@ -19,7 +19,6 @@ from pydantic import ValidationError
 from libs.common import metrics
 from libs.common.bisection import run_bisected
 from libs.common.bridge import queries as slot_queries
-from libs.common.bridge.queries import Silenced
 from libs.common.bridge.slot import Slot
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import OUTBOUND_REFUSED, OUTBOUND_SMS, OUTBOUND_WHATSAPP
@@ -176,7 +175,7 @@ class Reconciler:
             back = [slot for slot, what in held if what.reason != UNKNOWN_OUTCOME]
             await slot_queries.accept(db, [(slot, now) for slot in kept], self.deps.redis_gate.hold)
             released = await slot_queries.release(db, back)
-            freed = [_slot_freed(silenced, now) for silenced in await slot_queries.newest_silenced(db, released)]
+            freed = [silenced.freed(now) for silenced in await slot_queries.newest_silenced(db, released)]
             await refusals.keep(db, freed, now)
         await self.deps.redis_gate.sync(held=kept, released=back)
         metrics.RECONCILED.labels(outcome="ended").inc(len(ours))
@@ -265,17 +264,6 @@ def _refusal(end: LooseEnd, what: Refuse, now: datetime) -> OutboundRefused:
     }
     return OutboundRefused.model_validate(
         fields | {"org_id": end.org_id, "intent_id": end.message_id, "attempt": end.attempt}
-    )
-
-
-def _slot_freed(silenced: Silenced, now: datetime) -> OutboundRefused:
-    return OutboundRefused(
-        intent_id=silenced.intent_id,
-        attempt=silenced.attempt,
-        org_id=silenced.org_id,
-        conversation_id=silenced.conversation_id,
-        reason="slot_freed",
-        at=now,
     )
 
 

@@ -116,7 +116,7 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, conf
         if isinstance(one.final, Returned):
             news[one.row.key].refusals.append(_returned(one.row, one.final, now))
     for silent in silenced:
-        events[silent.org_id, silent.holder].refusals.append(_slot_freed(silent, now))
+        events[silent.org_id, silent.holder].refusals.append(silent.freed(now))
     return news
 
 
@@ -219,16 +219,5 @@ def _returned(row: SendRow, final: Returned, now: datetime) -> OutboundRefused:
         conversation_id=row.conversation_id,
         reason=final.reason,
         provider_code=final.code,
-        at=now,
-    )
-
-
-def _slot_freed(silent: slot_queries.Silenced, now: datetime) -> OutboundRefused:
-    return OutboundRefused(
-        intent_id=silent.intent_id,
-        attempt=silent.attempt,
-        org_id=silent.org_id,
-        conversation_id=silent.conversation_id,
-        reason="slot_freed",
         at=now,
     )

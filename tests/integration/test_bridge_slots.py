@@ -11,7 +11,7 @@ import redis.asyncio
 
 from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.redis_gate import RedisGate, redis_key
-from libs.common.bridge.slot import Slot
+from libs.common.bridge.slot import Silenced, Slot
 from libs.common.db.pool import Pool, open_pool
 from libs.common.redis import open_redis
 from tests.support.databases import somebody_waits
@@ -155,7 +155,7 @@ async def test_a_release_waits_for_the_intent_that_is_being_silenced_and_then_na
         async with db.transaction():
             await slot_queries.take(db, [silenced], NOW)
 
-            async def give_back() -> list[slot_queries.Silenced]:
+            async def give_back() -> list[Silenced]:
                 async with other.transaction():
                     await slot_queries.release(other, [holder])
                     return await slot_queries.newest_silenced(other, [holder])
@@ -174,6 +174,4 @@ async def test_a_release_waits_for_the_intent_that_is_being_silenced_and_then_na
                 *("acme", silenced.intent_id, silenced.conversation_id, NOW),
             )
         found = await giving_back
-    assert found == [
-        slot_queries.Silenced("acme", holder.conversation_id, silenced.intent_id, attempt=1, holder=holder.intent_id)
-    ]
+    assert found == [Silenced("acme", holder.conversation_id, silenced.intent_id, attempt=1, holder=holder.intent_id)]

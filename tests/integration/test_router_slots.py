@@ -11,7 +11,7 @@ import redis.asyncio
 
 from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.redis_gate import redis_key
-from libs.common.bridge.slot import Slot
+from libs.common.bridge.slot import Silenced, Slot
 from libs.common.events.outbound import OutboundDecision, SmsCommand, WhatsappCommand
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
@@ -202,7 +202,7 @@ async def test_an_intent_that_redis_refuses_is_seen_by_who_gives_the_slot_back(r
     holder, intent = garage.intent(), garage.intent()
     await router.handle(holder)
 
-    async def give_back() -> list[slot_queries.Silenced]:
+    async def give_back() -> list[Silenced]:
         async with router.pool.acquire() as db, db.transaction():
             await slot_queries.release(db, [_slot(garage, holder)])
             return await slot_queries.newest_silenced(db, [_slot(garage, holder)])

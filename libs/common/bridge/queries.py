@@ -8,10 +8,9 @@ Rule 3: a release waits for the decisions that the slot is silencing at that mom
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 from uuid import UUID
 
-from libs.common.bridge.slot import Slot
+from libs.common.bridge.slot import Silenced, Slot
 from libs.common.db.pool import Connection
 
 # The update is made even where it changes nothing: it takes the lock, and returns the holder as of the moment when the
@@ -79,16 +78,6 @@ select distinct on (d.slot_holder, u.conversation_id)
                     where a.alias = d.conversation_id and a.conversation_id = u.conversation_id))
  order by d.slot_holder, u.conversation_id, m.sequence desc, d.intent_id, d.attempt desc
 """
-
-
-class Silenced(NamedTuple):
-    """An intent whose attempt ``attempt`` is silent because the bridge of ``holder`` held the slot."""
-
-    org_id: str
-    conversation_id: UUID
-    intent_id: UUID
-    attempt: int
-    holder: UUID
 
 
 async def hold_conversations(db: Connection, requests: Collection[Slot]) -> bool:

@@ -11,8 +11,11 @@ Redis and PostgreSQL both name a holder. What a request for a slot comes to:
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
+
+from libs.common.events.outbound import OutboundRefused
 
 
 class Slot(NamedTuple):
@@ -21,6 +24,27 @@ class Slot(NamedTuple):
     org_id: str
     conversation_id: UUID
     intent_id: UUID
+
+
+class Silenced(NamedTuple):
+    """An intent whose attempt ``attempt`` is silent because the bridge of ``holder`` held the slot."""
+
+    org_id: str
+    conversation_id: UUID
+    intent_id: UUID
+    attempt: int
+    holder: UUID
+
+    def freed(self, now: datetime) -> OutboundRefused:
+        """The event by which the router decides the intent again: its slot is free."""
+        return OutboundRefused(
+            intent_id=self.intent_id,
+            attempt=self.attempt,
+            org_id=self.org_id,
+            conversation_id=self.conversation_id,
+            reason="slot_freed",
+            at=now,
+        )
 
 
 Holders = Mapping[UUID, UUID | None]
