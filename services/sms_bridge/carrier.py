@@ -19,7 +19,7 @@ from libs.common.sending.pauses import Key, ProviderName
 from libs.common.sending.rows import Claim, News, SendRow, Settled
 from libs.common.thread.statuses import keep_provider_ids
 from services.sms_bridge import evidence_queries, queries, search
-from services.sms_bridge.command import bridge_text, command_of, is_bridge, named_line, status_message_id
+from services.sms_bridge.command import bridge_text, command_of, is_bridge, status_message_id
 from services.sms_bridge.compose import Unwritable
 from services.sms_bridge.effects import BridgeConfig, provider_ids, settle, slot_outcomes
 from services.sms_bridge.gate import GateFacts, refusal_reason
@@ -60,8 +60,9 @@ class SmsCarrier:
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
         """Ask the gate on fresh facts. What passes gets its text and, for a bridge, a fresh link."""
         known_ids = await evidence_queries.ids_of_sends(db, self._sms.account, [row for row in rows if row.resends])
-        asked = [(row.org_id, row.conversation_id, row.message_id, named_line(row)) for row in rows]
-        facts = await queries.facts_of(db, asked, (self._config.window_length, self._config.window_doubt), now)
+        facts = await queries.facts_of(
+            db, rows, window_length=self._config.window_length, window_doubt=self._config.window_doubt, now=now
+        )
         verdicts: dict[Key, Verdict[OutgoingSms]] = {}
         links: list[queries.PortalLink] = []
         for row, known in zip(rows, facts, strict=True):

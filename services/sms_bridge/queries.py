@@ -12,8 +12,10 @@ from uuid import UUID
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import SMS_MARKS
 from libs.common.sanitize import sanitize
+from libs.common.sending.rows import SendRow
 from libs.common.sms_reach import SmsReach, is_allowed
 from libs.common.window import Window
+from services.sms_bridge.command import named_line
 from services.sms_bridge.gate import GateFacts
 
 # A conversation that was merged into another one may be named by its old id.
@@ -147,22 +149,20 @@ class Charge:
 
 
 async def facts_of(
-    db: Connection,
-    messages: Sequence[tuple[str, UUID, UUID, str | None]],
-    window: tuple[timedelta, timedelta],
-    now: datetime,
+    db: Connection, sends: Sequence[SendRow], *, window_length: timedelta, window_doubt: timedelta, now: datetime
 ) -> list[GateFacts | None]:
-    """The facts of each (org_id, conversation_id, message_id, named), in order. None: there is no such conversation.
-
-    ``named``: the number that the intent itself named. ``window``: its length, and how long after a message of the
-    customer a refusal by Meta is doubtful.
-    """
-    facts: list[GateFacts | None] = [None] * len(messages)
-    *asked, named = _columns(messages) if messages else ([], [], [], [])
-    for row in await db.fetch(_FACTS, *asked, now, named):
+    """The facts of each send, in order. None: its conversation no longer exists."""
+    facts: list[GateFacts | None] = [None] * len(sends)
+    asked = [s.org_id for s in sends], [s.conversation_id for s in sends], [s.message_id for s in sends]
+    for row in await db.fetch(_FACTS, *asked, now, [named_line(s) for s in sends]):
         facts[row["n"] - 1] = GateFacts(
             window=Window(
-                row["last_customer_at"], *window, row["refused_at"], row["first_refused_at"], row["last_refused_at"]
+                last_customer_at=row["last_customer_at"],
+                length=window_length,
+                doubt=window_doubt,
+                refused_at=row["refused_at"],
+                first_refused_at=row["first_refused_at"],
+                last_refused_at=row["last_refused_at"],
             ),
             whatsapp_allowed=row["whatsapp_allowed"],
             reach=SmsReach(
