@@ -75,7 +75,7 @@ _SPACES = re.compile(r"\s+")
 
 
 def fits(text: str) -> bool:
-    """Whether every character of the text stands in one of the two tables."""
+    """Whether every character of the text is in one of the two tables."""
     return all(char in BASIC or char in EXTENSION for char in text)
 
 

@@ -20,7 +20,7 @@ log = get_logger()
 
 
 class ResendRounds:
-    """The rounds of SMS. They and the sends that were given up stand in the database, for all replicas."""
+    """The rounds of SMS. They and the sends that were given up are stored, for all replicas."""
 
     def __init__(self, pool: Pool, *, grace: timedelta, settling: timedelta) -> None:
         self._pool = pool

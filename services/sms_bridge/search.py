@@ -62,7 +62,7 @@ async def seek(
     found = await _search_lists(
         pool, provider, [lost for _row, lost in sought.values()], other_ids=other_ids, now=now, config=config
     )
-    statuses = [told for key, one in found.items() for told in _statuses_of(one, sought[key][0], provider, now)]
+    statuses = [status for key, one in found.items() for status in _statuses_of(one, sought[key][0], provider, now)]
     if statuses:
         async with pool.acquire() as db, db.transaction():
             await receive_statuses(db, statuses, now)
@@ -192,7 +192,7 @@ def _statuses_of(found: Resolution, row: SendRow, provider: SmsProvider, now: da
     if sms is None or sms.provider_id is None or sms.refusal is not None or sms.status.status is None:
         return []
     parties = {"From": row.account, "To": row.command.get("to")}
-    told = ProviderStatus(
+    status = ProviderStatus(
         "sms",
         provider.account,
         sms.provider_id,
@@ -202,7 +202,7 @@ def _statuses_of(found: Resolution, row: SendRow, provider: SmsProvider, now: da
         callback_data(*row.key),
         parties,
     )
-    return [told]
+    return [status]
 
 
 def _words_of(row: SendRow, portal_host: str | None) -> Callable[[str], bool]:

@@ -114,7 +114,7 @@ async def test_the_hold_runs_from_the_providers_acceptance(pool: Pool) -> None:
         await slot_queries.accept(db, [(first, accepted_at)], HOLD)
         await slot_queries.accept(
             db, [(first, accepted_at + timedelta(hours=1))], HOLD
-        )  # told twice: the first time counts
+        )  # a repeat: the first time counts
         just_before = accepted_at + HOLD - timedelta(microseconds=1)
         assert await slot_queries.take(db, [second], just_before) == {first.conversation_id: first.intent_id}
         assert await slot_queries.take(db, [second], accepted_at + HOLD) == {first.conversation_id: second.intent_id}

@@ -1,4 +1,4 @@
-"""Sessions, and one bridge per conversation whoever races for it, on the real servers."""
+"""Sessions, and one bridge per conversation however many intents race for it, on real servers."""
 
 import asyncio
 from collections import Counter

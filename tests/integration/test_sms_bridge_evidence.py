@@ -59,7 +59,7 @@ async def test_an_sms_that_went_although_the_answer_was_lost_is_found_and_not_se
     await world.send(command)
     assert (await world.send_row(command))["state"] == "unknown"
     await world.sweep()
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_sent", None)]
     assert (await world.send_row(command))["state"] == "accepted"
     assert (await world.message(bridge_message_id(command.message_id)))["status"] == "pending"
@@ -73,11 +73,11 @@ async def test_an_sms_that_went_although_the_answer_was_lost_is_found_and_not_se
 
 
 @pytest.mark.parametrize(
-    ("recipient", "told"),
+    ("recipient", "published"),
     [("fine", ("delivered", None, None)), ("unreachable", ("failed", "provider_refused", "30003"))],
 )
 async def test_a_record_in_the_list_says_what_became_of_the_sms(
-    world: Bridging, sandbox: SandboxClient, recipient: Any, told: tuple[str, str | None, str | None]
+    world: Bridging, sandbox: SandboxClient, recipient: Any, published: tuple[str, str | None, str | None]
 ) -> None:
     await sandbox.configure(sent_after=0)
     await sandbox.sms_recipient(CUSTOMER, recipient)
@@ -85,10 +85,10 @@ async def test_a_record_in_the_list_says_what_became_of_the_sms(
     command = await world.decided()
     await world.send(command)
     await world.sweep()
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert set(ends(updates)) == {
         (command.message_id, "failed", "window_expired_bridge_sent", None),
-        (bridge_message_id(command.message_id), *told),
+        (bridge_message_id(command.message_id), *published),
     }
     assert (await world.slot())[0] is not None
 
@@ -121,7 +121,7 @@ async def test_an_outcome_that_stays_unknown_ends_so_and_keeps_the_slot(
     await world.sweep(GRACE + timedelta(seconds=1))
     await world.send()
     await world.sweep(GRACE + timedelta(seconds=1))
-    updates, refusals = await world.told()
+    updates, refusals = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "unknown_outcome", None)]
     assert silenced not in [refusal.intent_id for refusal in refusals]
     held_until, holder = await world.slot()
@@ -183,7 +183,7 @@ async def test_what_was_recorded_and_not_told_is_told_by_the_sweeper(world: Brid
     await world.send(command)
     await world.execute("update sends set published = false")
     await world.sweep(TELLING + timedelta(seconds=1))
-    updates, refusals = await world.told()
+    updates, refusals = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_failed", "21610")] * 2
     assert {update.seq for update in updates} == {1}
     assert [refusal.intent_id for refusal in refusals] == [newest, newest]
@@ -216,7 +216,7 @@ async def test_a_status_that_overtook_the_answer_is_applied_with_it(world: Bridg
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [early], world.clock())
     await world.sweep()
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert set(ends(updates)) == {
         (bridge_message_id(command.message_id), "delivered", None, None),
         (command.message_id, "failed", "window_expired_bridge_sent", None),
@@ -247,7 +247,7 @@ async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_keep
     assert held_until is not None
     assert abs(held_until - (world.clock() + HOLD)) < timedelta(minutes=1)
     assert holder == str(command.message_id)
-    _, refusals = await world.told()
+    _, refusals = await world.published()
     assert refusals == []
 
 
@@ -261,7 +261,7 @@ async def test_redis_away_changes_nothing_but_redis(world: Bridging, sandbox: Sa
 
 
 async def merge(world: Bridging) -> UUID:
-    """The customer turns out to be another one, who has a conversation with the same number; returns that conversation."""
+    """The customer turns out to be another one, with a conversation of the same number. Returns that conversation."""
     customer_id, conversation_id = uuid4(), uuid4()
     async with world.pool.acquire() as db:
         await seeds.a_customer(db, ORG, customer_id, None)
@@ -293,7 +293,7 @@ async def test_two_conversations_that_became_one_get_one_bridge(world: Bridging,
     await world.send(first)
     late = await world.decided(conversation_id=await merge(world))
     await world.send(late)
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert ends(updates)[-1] == (late.message_id, "failed", "window_expired_bridge_already_sent", None)
     assert len(await sandbox.sms()) == 1
 

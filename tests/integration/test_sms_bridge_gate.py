@@ -33,9 +33,9 @@ async def test_what_was_withdrawn_meanwhile_counts(world: Bridging, sandbox: San
     command = await world.decided()
     await world.execute(GATE[reason], ORG, world.customer_id)
     assert await world.send(command) == 0
-    updates, _ = await world.told()
-    told = reason if reason == "whatsapp_consent_off" else f"window_expired_{reason}"
-    assert ends(updates) == [(command.message_id, "failed", told, None)]
+    updates, _ = await world.published()
+    expected = reason if reason == "whatsapp_consent_off" else f"window_expired_{reason}"
+    assert ends(updates) == [(command.message_id, "failed", expected, None)]
     assert await world.slot() == (None, None)
     assert await sandbox.sms() == []
 
@@ -55,7 +55,7 @@ async def test_a_stop_holds_for_its_line_under_every_spelling(world: Bridging, s
     )
     command = await world.decided(to="+5511987654321")
     assert await world.send(command) == 0
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_sms_opted_out", None)]
     assert await sandbox.sms() == []
 
@@ -65,7 +65,7 @@ async def test_the_same_gate_stands_before_plain_text(world: Bridging, sandbox: 
     command = await world.decided(route="session", text="Hello")
     await world.execute(GATE[reason], ORG, world.customer_id)
     assert await world.send(command) == 0
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert ends(updates) == [(command.message_id, "failed", f"window_expired_{reason}", None)]
     assert await sandbox.sms() == []
 
@@ -77,7 +77,7 @@ async def test_what_no_provider_saw_is_refused_without_a_providers_code(
     await world.accept(command)
     await world.execute("update sends set command = jsonb_set(command, '{text}', '\"\"')")
     assert await world.send() == 0
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "provider_refused", None)]
     [line] = log_lines.of("send.refused")
     assert (line["message_id"], line["reason"]) == (str(command.message_id), "empty_text")
@@ -92,7 +92,7 @@ async def test_a_row_that_another_release_stored_waits_for_one_that_reads_it_and
     await world.execute("""update sends set command = command || '{"route": "carrier_pigeon"}'""")
     assert await world.send() == 0
     assert await world.send() == 0
-    assert (await world.told())[0] == []
+    assert (await world.published())[0] == []
     [line] = log_lines.of("row.set_aside")
     assert (line["level"], line["reason"], line["records"]) == ("error", "unknown_value", 1)
     await world.execute("""update sends set command = command || '{"route": "session"}'""")  # a release that knows it
@@ -107,7 +107,7 @@ async def test_a_customer_who_wrote_meanwhile_is_answered_where_he_wrote(
     command = await world.decided()
     await world.execute("update conversations set last_customer_at = $1", world.clock())
     assert await world.send(command) == 0
-    updates, refusals = await world.told()
+    updates, refusals = await world.published()
     assert updates == []
     assert [(r.intent_id, r.attempt, r.reason) for r in refusals] == [(command.message_id, 1, "window_open")]
     kept = await world.value("select event ->> 'reason' from refusals where intent_id = $1", command.message_id)
@@ -121,7 +121,7 @@ async def test_a_command_past_its_deadline_ends_and_frees_the_slot(world: Bridgi
     command = await world.decided(expires_at=world.clock() + timedelta(seconds=10))
     await world.accept(command)
     await world.sweep(timedelta(seconds=11))
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "intent_expired", None)]
     assert await world.slot() == (None, None)
     assert await sandbox.sms() == []
@@ -155,7 +155,7 @@ async def test_wrong_credentials_make_messages_wait_and_fail_none(world: Bridgin
     command = await world.decided()
     await world.send(command)
     assert (await world.send_row(command))["state"] == "pending"
-    assert await world.told() == ([], [])
+    assert await world.published() == ([], [])
     world.clock.forward(timedelta(minutes=15))
     await world.send()
     assert len(await sandbox.sms()) == 1

@@ -25,9 +25,9 @@ async def sent(world: Bridging, sandbox: SandboxClient, **changes: Any) -> tuple
 
 
 async def late(world: Bridging, sid: str, status: str, code: str | None = None) -> StatusEvents:
-    told = ProviderStatus("sms", TWILIO_SID, sid, status, world.clock(), code)
+    late = ProviderStatus("sms", TWILIO_SID, sid, status, world.clock(), code)
     async with world.pool.acquire() as db, db.transaction():
-        return await receive_statuses(db, [told], world.clock())
+        return await receive_statuses(db, [late], world.clock())
 
 
 async def resting(world: Bridging) -> list[tuple[str, str, str]]:
@@ -70,7 +70,7 @@ async def test_plain_text_is_decided_again_also_where_its_status_overtook_the_an
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [early], world.clock())
     await world.sweep()
-    updates, refusals = await world.told()
+    updates, refusals = await world.published()
     assert updates == []
     assert [(r.intent_id, r.reason, r.provider_code) for r in refusals] == [(command.message_id, reason, code)]
 

@@ -37,7 +37,7 @@ async def test_a_record_of_a_refused_creation_is_no_acceptance(
     await world.send(command)
     assert (await world.send_row(command))["state"] == "unknown"
     await world.sweep()
-    updates, refusals = await world.told()
+    updates, refusals = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_failed", code)]
     assert [(r.intent_id, r.reason) for r in refusals] == [(newest, "slot_freed")]
     assert await world.slot() == (None, None)
@@ -61,7 +61,7 @@ async def test_plain_text_whose_creation_was_refused_says_whose_refusal_it_was(
     command = await world.decided(route="session", text="Your Golf is ready.")
     await world.send(command)
     await world.sweep()
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "provider_refused", "21614")]
 
 
@@ -96,7 +96,7 @@ async def test_a_sender_that_was_refused_makes_the_message_wait_and_uses_up_no_c
     await world.sweep()
     row = await world.send_row(command)
     assert (row["state"], row["resends"]) == ("pending", 0)
-    assert await world.told() == ([], [])
+    assert await world.published() == ([], [])
     world.clock.forward(timedelta(minutes=1))
     assert await world.send() == 1
     assert (await world.send_row(command))["state"] == "accepted"
@@ -118,7 +118,7 @@ async def test_a_refusal_that_a_status_tells_before_the_second_send_ends_it(
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [late], world.clock())
     assert await world.send() == 0
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_failed", "21610")]
     assert await world.slot() == (None, None)
 

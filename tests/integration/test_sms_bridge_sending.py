@@ -68,7 +68,7 @@ async def test_a_bridge_goes_out_once_and_takes_the_original_with_it(
     assert (original["status"], original["reason"]) == ("failed", "window_expired_bridge_sent")
     assert original["content"] == {"kind": "text", "text": "Your Golf is ready."}
 
-    updates, refusals = await world.told()
+    updates, refusals = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_sent", None)]
     assert refusals == []
     row = await world.send_row(command)
@@ -132,7 +132,7 @@ async def test_plain_text_is_the_message_itself(world: Bridging, sandbox: Sandbo
     assert await bodies(sandbox) == [command.text]
     assert (await world.message(command.message_id))["status"] == "pending"
     assert await world.message(bridge_message_id(command.message_id)) == {}
-    assert await world.told() == ([], [])
+    assert await world.published() == ([], [])
     charge = await world.row("select message_id, segments, price from charges where org_id = $1", ORG)
     assert tuple(charge) == (command.message_id, 2, Decimal("0.08"))
 
@@ -147,7 +147,7 @@ async def test_a_definite_failure_gives_the_slot_back_and_marks_the_recipient(
     await world.send(command)
 
     assert await world.slot() == (None, None)
-    updates, refusals = await world.told()
+    updates, refusals = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_failed", code)]
     assert [(r.intent_id, r.attempt, r.reason) for r in refusals] == [(newest, 1, "slot_freed")]
     assert older != newest
@@ -215,7 +215,7 @@ async def test_a_failure_that_is_nobodys_marks_nobody(world: Bridging, sandbox: 
     await sandbox.sms_recipient(CUSTOMER, "region_blocked")
     command = await world.decided()
     await world.send(command)
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_failed", "21408")]
     assert await world.value("select count(*) from address_marks") == 0
     assert await world.value("select count(*) from consents") == 0
@@ -225,7 +225,7 @@ async def test_plain_text_that_is_refused_says_whose_refusal_it_was(world: Bridg
     await sandbox.sms_recipient(CUSTOMER, "opted_out")
     command = await world.decided(route="session", text="Hello")
     await world.send(command)
-    updates, refusals = await world.told()
+    updates, refusals = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "provider_refused", "21610")]
     assert refusals == []
 
@@ -235,7 +235,7 @@ async def test_an_organisation_without_a_usable_portal_host_is_refused_and_nothi
 ) -> None:
     command = await world.decided(portal_host="a" * 60 + "." + "b" * 60)
     await world.send(command)
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_failed", None)]
     assert await world.slot() == (None, None)
     assert await sandbox.sms() == []

@@ -116,15 +116,15 @@ async def publish(kafka: KafkaConnection, *values: bytes) -> None:
 
 
 async def settled(world: Bridging, command: SmsCommand, sandbox: SandboxClient) -> str:
-    """The state in which the send ended, once that was told."""
+    """The state in which the send ended, once its events were published."""
 
-    async def told() -> bool:
+    async def published() -> bool:
         row = await world.row(
             "select state from sends where message_id = $1 and settled_at is not null and published", command.message_id
         )
         return row is not None
 
-    await sandbox.until(told, 40)
+    await sandbox.until(published, 40)
     return str((await world.send_row(command))["state"])
 
 
@@ -143,7 +143,7 @@ async def test_a_command_becomes_an_sms_and_bad_neighbours_become_dead_letters(
         assert await settled(world, command, sandbox) == "accepted"
         assert bridge.ends() == 0
     assert len(await sandbox.sms()) == 1
-    updates, refusals = await world.told()
+    updates, refusals = await world.published()
     assert [(u.message_id, u.reason) for u in updates] == [(command.message_id, "window_expired_bridge_sent")]
     assert refusals == []
     lines = validated(log.read_bytes())

@@ -76,7 +76,7 @@ async def test_what_stays_unclear_ends_so_and_keeps_the_slot(world: Bridging, sa
     await sandbox.configure(sms_redact_bodies=True)
     command = await lose(world, sandbox, expires_at=world.clock() + timedelta(hours=1))
     await world.sweep(timedelta(hours=1) + TIMINGS.patience + TIMINGS.look)
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert [(u.message_id, u.status, u.reason) for u in updates] == [(command.message_id, "failed", "unknown_outcome")]
     assert (await world.slot())[1] == str(command.message_id)
     assert len(await sandbox.sms()) == 1

@@ -1,4 +1,4 @@
-"""SMS of which no callback tells: they are asked after at the provider, and none stays pending for ever. On real servers."""
+"""SMS without a callback: the provider is asked for their status, and none stays pending for ever. On real servers."""
 
 from datetime import timedelta
 from typing import Any
@@ -22,7 +22,7 @@ def ends(updates: list[DeliveryUpdate]) -> set[tuple[Any, str, str | None, str |
 
 
 async def ask(world: Bridging, after: timedelta = timedelta(0)) -> None:
-    """Time passes, then whoever is due is asked after, and what came of it is told."""
+    """Time passes, then the provider is asked for every SMS that is due, and the events are published."""
     world.clock.forward(after)
     await follow(world.pool, world.carrier._sms, world.clock)
     await world.sweep(timedelta(0))
@@ -33,7 +33,7 @@ async def looks(sandbox: SandboxClient) -> int:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "published"),
     [
         (None, ("delivered", None, None)),
         (30007, ("failed", "provider_refused", "30007")),
@@ -41,7 +41,7 @@ async def looks(sandbox: SandboxClient) -> int:
     ],
 )
 async def test_what_became_of_an_sms_is_asked_when_nobody_tells(
-    world: Bridging, sandbox: SandboxClient, code: int | None, told: tuple[str, str | None, str | None]
+    world: Bridging, sandbox: SandboxClient, code: int | None, published: tuple[str, str | None, str | None]
 ) -> None:
     await sandbox.configure(sent_after=0)
     if code is not None:
@@ -51,8 +51,8 @@ async def test_what_became_of_an_sms_is_asked_when_nobody_tells(
     await ask(world, QUARTER - timedelta(seconds=1))
     assert await looks(sandbox) == 0
     await ask(world, timedelta(seconds=1))
-    updates, _ = await world.told()
-    assert (bridge_message_id(command.message_id), *told) in ends(updates)
+    updates, _ = await world.published()
+    assert (bridge_message_id(command.message_id), *published) in ends(updates)
     assert (command.message_id, "failed", "window_expired_bridge_sent", None) in ends(updates)
     assert (await world.slot())[0] is not None
     assert await world.value("select count(*) from unconfirmed_sms") == 0
@@ -82,7 +82,7 @@ async def test_what_nobody_knows_a_day_later_ends_so_and_is_asked_ever_more_rare
     assert (await world.message(bridge_message_id(command.message_id)))["status"] == "pending"
     assert await looks(sandbox) == 3
     await ask(world)
-    updates, _ = await world.told()
+    updates, _ = await world.published()
     assert (bridge_message_id(command.message_id), "failed", "unknown_outcome", None) in ends(updates)
     assert (await looks(sandbox), await world.value("select count(*) from unconfirmed_sms")) == (4, 0)
 

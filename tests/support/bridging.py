@@ -1,7 +1,7 @@
 """A garage whose customer's window has closed, and the SMS bridge on real servers, moved step by step.
 
 ``Bridging.decided()`` leaves what the router leaves when it has decided for a bridge: the pending message, the decision, the slot on
-both sides; ``send()`` and ``sweep()`` are single steps of the sending line, ``told()`` reads what was published.
+both sides; ``send()`` and ``sweep()`` are single steps of the sending line, ``published()`` reads the topics.
 """
 
 import secrets
@@ -128,7 +128,7 @@ class Bridging:
         self.clock.forward(after)
         await self.line.sweep_once()
 
-    async def told(self) -> tuple[list[DeliveryUpdate], list[OutboundRefused]]:
+    async def published(self) -> tuple[list[DeliveryUpdate], list[OutboundRefused]]:
         """Everything published so far."""
         updates = [DeliveryUpdate.decode(value) for value in await self._values(DELIVERY_UPDATES)]
         refusals = [OutboundRefused.decode(value) for value in await self._values(OUTBOUND_REFUSED)]

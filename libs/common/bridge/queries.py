@@ -65,7 +65,7 @@ delete from bridge_slots s
 returning s.org_id, s.conversation_id, s.intent_id
 """
 
-# A decision may still stand under the id of a conversation that became part of this one.
+# A decision may still have the id of a conversation that was merged into this one.
 _NEWEST_SILENCED = """
 select distinct on (d.slot_holder, u.conversation_id)
        d.org_id, u.conversation_id, d.intent_id, d.attempt, d.slot_holder as holder
