@@ -79,6 +79,8 @@ class World:
     numbers: dict[int, str] = field(default_factory=dict)
     bsuids: dict[int, str] = field(default_factory=dict)
     listed: dict[int, UUID] = field(default_factory=dict)
+    shown: set[str] = field(default_factory=set)
+    """BSUIDs that Meta names together with the number that goes with them."""
     clock: int = 0
     made: int = 0
 
@@ -106,8 +108,11 @@ class World:
             self.settle(person, number)
         match what:
             case "writes":
+                if form != 1:
+                    self.shown.add(self.bsuids[person])
                 self.events.append(Said(person, self.sender(person, form), self.now(), f"wamid.{uuid4()}"))
             case "is reached":
+                self.shown.add(self.bsuids[person])
                 self.events.append(Reached(self.sender(person, 0), self.now()))
             case "is linked":
                 self.events.append(Linked(person))
@@ -118,12 +123,13 @@ class World:
                 before = self.sender(person, 0)
                 self.settle(person, number)
                 self.tells(person, before, self.sender(person, 0), form)
-            case "leaves" if self.modern and person not in self.listed:
+            case "leaves" if self.modern and person not in self.listed and self.bsuids[person] in self.shown:
                 del self.numbers[person], self.bsuids[person]  # who takes the number is seen by the BSUID alone
 
     def tells(self, person: int, before: Sender, now: Sender, form: int) -> None:
         at = self.now()
         if form == 0 or (person in self.listed and form == 3):
+            self.shown.add(self.bsuids[person])
             self.events.append(Notice(before, now, at))
         elif form == 1 or not self.modern or person in self.listed:
             self.events.append(Notice(Sender(before.wa_id, None), Sender(now.wa_id, None), at))
@@ -306,6 +312,18 @@ SETTINGS = settings(
     cuts=[1, 1, 1],
     slices=[],
 )  # who came to the number, with words of before, is taken for whom the directory had named there
+@example(
+    steps=[
+        (1, "writes", 0, NUMBERS[1]),
+        (1, "moves", 1, NUMBERS[0]),
+        (1, "writes", 0, NUMBERS[0]),
+        (1, "leaves", 0, NUMBERS[0]),
+        (0, "writes", 0, NUMBERS[0]),
+    ],
+    order=[0, 1, 3],
+    cuts=[1, 1, 1],
+    slices=[],
+)  # a notice names no BSUID, and the first that is seen on the new number is of who took it next
 async def test_every_message_stands_in_one_thread_and_every_thread_is_one_persons(
     pool: Pool, *, modern: bool, steps: Any, order: list[int], cuts: list[int], slices: list[int]
 ) -> None:

@@ -182,8 +182,10 @@ class History:
         if at <= holding.since:
             holding.person = person
             return holding
-        tail = replace(holding, person=person, since=at, source="message", stored=None, former_id=None)
-        holding.until, holding.ended_by, holding.bsuid, holding.seen = at, "message", None, None
+        tail = replace(holding, person=person, since=at, source="message", seen=at, stored=None, former_id=None)
+        holding.until, holding.ended_by, holding.bsuid = at, "message", None
+        if holding.seen is not None and holding.seen >= at:
+            holding.seen = None
         self.holdings.insert(self.holdings.index(holding) + 1, tail)
         return tail
 

@@ -76,8 +76,9 @@ class Register:
         org_id, line, bsuid = seen.org_id, seen.line, seen.bsuid
         known = self.of_bsuid(org_id, bsuid)
         holding = self.of_line(org_id, line, seen.at)
-        if holding is not None and seen.source != "stale" and self.is_guess(holding, bsuid, seen.at):
-            self.retract(holding)
+        first = None if seen.source == "stale" else self._guessed(holding, bsuid, seen.at)
+        if holding is not None and first is not None:
+            self.retract(holding, first)
         at_line = None if holding is None or self.another(holding, bsuid) else holding.owner
         if seen.source == "stale":
             return known or at_line or self._first_seen(seen, holding)
@@ -125,25 +126,22 @@ class Register:
             return False
         return self.of_bsuid(holding.org_id, bsuid) is not holding.owner
 
-    def is_guess(self, holding: Holding | None, bsuid: str | None, at: datetime) -> bool:
-        """Whether at ``at``, between the directory's word and the first sign of life, the line was with whoever this BSUID is, and not with who was seen."""
-        if (
-            holding is None
-            or holding.source != "directory"
-            or holding.seen is None
-            or not holding.since <= at < holding.seen
-        ):
-            return False
-        return self.another(holding, bsuid)
+    def _guessed(self, holding: Holding | None, bsuid: str | None, at: datetime) -> datetime | None:
+        """Since when whoever the line is known by now was seen there, where this BSUID shows that it was somebody else's at ``at``, before that."""
+        if holding is None or holding.bsuid is None or not self.another(holding, bsuid):
+            return None
+        known = self.history((holding.org_id, "bsuid", holding.bsuid)).last
+        first = max(known.since if known is not None else holding.since, holding.seen or holding.since)
+        return first if holding.since <= at < first else None
 
-    def retract(self, holding: Holding) -> None:
-        """Whoever was seen on the line is not the customer whom the directory had named before: the two are parted."""
-        line, customer, first = canonical(holding.value), holding.owner, holding.seen or holding.since
-        stranger = Person(customer.org_id, "inbound")
+    def retract(self, holding: Holding, first: datetime) -> None:
+        """Whoever was seen on the line since then is not who had it before: the two are parted."""
+        line, person = canonical(holding.value), holding.owner
+        stranger = Person(person.org_id, "inbound")
         self.fresh.append(stranger)
         tail = self.history((holding.org_id, "phone", line)).divide(holding, first, stranger)
         self.know(tail, tail.bsuid)
-        hand_over(self, customer, stranger, [tail])
+        hand_over(self, person, stranger, [tail])
         self.lost(holding)
 
     def _meant(self, seen: Sighting, holding: Holding | None) -> Person | None:

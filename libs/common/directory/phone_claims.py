@@ -134,7 +134,7 @@ def _claim_past(register: Register, history: History, person: Person, at: dateti
     """It was theirs then, and is not any more: whoever had it then is this customer, and it is no address."""
     last, passed_on = history.last, register.passed_on(history.org_id, history.value)
     if last is not None and last.owner is person and last.since > at and last.source != "notice":
-        register.retract(last)  # taken for the customer because nothing was known of the time between
+        register.retract(last, last.since)  # taken for the customer because nothing was known of the time between
     had = history.at(at, passed_on)
     if had is None:
         had, _ = history.take(person, at, "directory", passed_on)

@@ -155,3 +155,36 @@ def test_nothing_is_bound_that_is_older_than_seven_days() -> None:
     found = register.of_line(ORG, NEW, at(2))
     assert found is not None
     assert found.owner is pat
+
+
+def test_who_is_seen_after_the_directorys_word_is_not_its_customer_where_the_number_changed_hands_in_between() -> None:
+    register = Register()
+    register.see(seen(9, OLD, "GB.9"))
+    kim = listed(register)
+    kim.reach_at(OLD, at(4))
+    claim(register, kim, OLD, at(4))
+    assert register.see(seen(10, OLD, "GB.9")) is kim
+    change(register, changed(5, OLD, NEW, B1, B2))
+    stranger, now = register.see(seen(10, OLD, "GB.9")), register.see(seen(10, NEW, B2))
+    assert stranger is not None
+    assert now is not None
+    assert stranger.now is not now.now is kim
+
+
+def test_who_came_to_a_number_and_left_it_is_where_they_went_when_it_is_told_that_it_had_been_given_up_before() -> None:
+    register = Register()
+    kim = register.see(seen(0, OLD))
+    change(register, changed(8, OLD, BRAZIL))
+    change(register, changed(5, OLD, NEW))
+    assert register.see(seen(9, NEW)) is kim
+    pat = register.see(seen(9, BRAZIL))
+    assert pat is register.see(seen(6, OLD)) is not kim
+
+
+def test_the_first_user_id_on_a_new_number_is_the_persons_unless_an_earlier_one_is_heard_of_late() -> None:
+    register = Register()
+    kim = register.see(seen(0, OLD, B1))
+    change(register, changed(5, OLD, NEW))
+    assert register.see(seen(9, NEW, "GB.9")) is kim
+    assert register.see(seen(7, NEW, B2)) is kim
+    assert register.see(seen(10, NEW, "GB.9")) is not kim
