@@ -1,7 +1,7 @@
 """The country of a phone number, as rate cards name it: ISO 3166-1 alpha-2. Pure.
 
-Calling codes do not overlap, so the longest that fits is the right one. What shares a code is told apart where prices differ much (the North
-American plan, Kazakhstan); where they do not, the largest country stands for its neighbours (Guernsey for GB: +44 is GB).
+Calling codes do not overlap, so the longest that fits is the right one. Countries that share a code are distinguished where prices differ much
+(the North American plan, Kazakhstan). Elsewhere the largest country stands for its neighbours: +44 is GB, also for Guernsey.
 Source: ITU-T E.164 Annex, and NANPA for the area codes of +1.
 """
 
@@ -39,7 +39,7 @@ ANYWHERE = "*"
 
 
 def country_of(phone: str) -> str:
-    """The country of an E.164 number, ``*`` when its calling code is none of a country (satellites, free-phone)."""
+    """The country of an E.164 number; ``*`` when its calling code belongs to no country (satellites, free-phone)."""
     number = phone.removeprefix("+")
     for length in range(_LONGEST, 0, -1):
         if (country := _CODES.get(number[:length])) is not None:

@@ -1,9 +1,9 @@
-"""Ids that follow from other ids, so that a redelivery finds what the first try made. Pure.
+"""Ids that are derived from other ids, so that a redelivery finds what the first try made. Pure.
 
 An outbound message's id *is* its intent's id. Everything that Transom adds to a message derives its id from it.
 
-Intent ids are the producers' own, so two organisations may use the same one. What goes to a provider and comes back as evidence therefore names the
-organisation too: as a mark of eight characters, which tells nobody its name.
+Producers choose intent ids, so two organisations may use the same one. Callback data, which a provider returns as evidence, therefore names the
+organisation too: as a mark of eight characters that does not reveal its name.
 """
 
 import hmac
@@ -23,7 +23,7 @@ def bridge_message_id(intent_id: UUID) -> UUID:
 
 
 class Callback(NamedTuple):
-    """What a send's callback data says. ``mark`` is None in the form of the releases before, which named no organisation."""
+    """What a send's callback data says. ``mark`` is None in the form of earlier releases, which named no organisation."""
 
     message_id: UUID
     attempt: int
@@ -40,13 +40,13 @@ def callback_data(org_id: str, message_id: UUID, attempt: int) -> str:
 
 
 def callback_without_org(message_id: UUID, attempt: int) -> str:
-    """The form of the releases before: sends of theirs are still on the way when a new release starts."""
+    """The form of earlier releases: their sends are still on the way when a new release starts."""
     return f"{message_id}:{attempt}"
 
 
-def read_callback(told: str | None) -> Callback | None:
+def read_callback(data: str | None) -> Callback | None:
     """Callback data of ours, in either form; None for what another system put there."""
-    found = _CALLBACK.fullmatch(told or "")
+    found = _CALLBACK.fullmatch(data or "")
     return None if found is None else Callback(UUID(found[1]), int(found[2]), found[3])
 
 

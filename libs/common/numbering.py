@@ -1,11 +1,11 @@
 """One telephone line and the numbers under which it is known. Pure.
 
-Countries have changed their numbering plans, and WhatsApp keeps many accounts under the number that they were opened with. So a person and Meta
-may name the same line differently, both rightly.
+Countries have changed their numbering plans, and WhatsApp keeps many accounts under the number that they were opened with. So a customer and
+Meta may name the same line by different numbers, and both are right.
 
 Law 1: a line has one canonical number; every number of it has the same, and it is its own.
-Law 2: two lines never share one. A rule stands here only where the old number certainly became the new one, and nobody else's.
-Law 3: a number is not valid or invalid here. What belongs to no rule is its own only spelling.
+Law 2: two lines never share one. A rule stands here only where the old number certainly became the new one, and no other line's.
+Law 3: no number is invalid here. A number without a rule is its own only spelling.
 
 Old numbers of fixed lines are left out where the plan gave them to several operators (Ivory Coast).
 """
@@ -18,7 +18,7 @@ import phonenumbers
 
 
 class _Rule(NamedTuple):
-    """``other`` numbers of a line became ``canonical`` ones, digit by digit: ``ours`` and ``theirs`` are templates for the way there and back."""
+    """``other`` numbers of a line became ``canonical`` ones; ``ours`` and ``theirs`` are the templates for the way there and back."""
 
     other: re.Pattern[str]
     ours: str
@@ -58,7 +58,7 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
     "+52": (_rule(r"\+521([2-9]\d{9})", r"+52\g<1>", r"\+52([2-9]\d{9})", r"+521\g<1>"),),
     # The 9 marks a mobile called from abroad; area code and number are ten digits with it and without.
     "+54": (_rule(r"\+549([1-3]\d{9})", r"+54\g<1>", r"\+54([1-3]\d{9})", r"+549\g<1>"),),
-    # Ivory Coast, January 2021: ten digits instead of eight. The second digit of a mobile number told its operator.
+    # Ivory Coast, January 2021: ten digits instead of eight. The second digit of a mobile number named its operator.
     "+225": (
         _prefixed("225", "01", r"[04-9][123]\d{6}|[4-9]0\d{6}"),
         _prefixed("225", "05", r"[04-9][456]\d{6}"),
@@ -80,7 +80,7 @@ _ARGENTINE_LOCAL = re.compile(r"\+54[1-3]\d{11}", re.ASCII)
 
 @lru_cache(maxsize=1 << 16)
 def canonical(e164: str) -> str:
-    """The number under which the line of this one (E.164, plus sign) is matched. Total: what is no number is returned as it is."""
+    """The number under which the line of this one (E.164, plus sign) is matched. A text that is no number is returned as it is."""
     code = _CODES.match(e164)
     if code is None:
         return e164
@@ -106,7 +106,7 @@ def spellings(e164: str) -> tuple[str, ...]:
 
 
 def dialled(e164: str) -> str:
-    """The number under which a telephone network finds the line: today's plan. Of Argentina's two both are."""
+    """The number under which a telephone network finds the line today. In Argentina both numbers of a line work."""
     return e164 if e164.startswith("+54") else canonical(e164)
 
 
@@ -116,7 +116,7 @@ def same_line(one: str, other: str) -> bool:
 
 
 def _without_the_15(e164: str) -> str:
-    """Where the area code ends only the plan can tell."""
+    """Only the numbering plan says where the area code ends."""
     try:
         national = phonenumbers.parse(e164).national_number
     except phonenumbers.NumberParseException:

@@ -1,12 +1,12 @@
 """Phone numbers as Transom keeps them: E.164 with the plus sign. Pure.
 
-Rule 1: a *possible* number is enough. Which numbers are in use changes by the week, and the ranges of examples and tests are none of them.
-Rule 2: what people and programs put around a number is forgiven (``_DROPPED``, ``tel:``, a trunk 0 in brackets, a leading 00, other scripts'
-        digits). A letter is not: a vanity number, or an extension, which is a desk behind a switchboard and reached by no message.
-Rule 3: a number stays as its owner gave it. Whether two numbers are one line is asked of ``canonical``, for every match.
+Rule 1: a *possible* number is enough. Which numbers are in use changes by the week, and numbers for examples and tests are never in use.
+Rule 2: what people and programs put around a number is forgiven: ``_DROPPED``, ``tel:``, a trunk 0 in brackets, a leading 00, digits of
+        other scripts. A letter is not: it makes a vanity number, or an extension behind a switchboard, which no message reaches.
+Rule 3: a number stays as its owner gave it. Every match of two numbers goes by ``canonical``, the one number of a line.
 
-Meta's ``wa_id`` is the same number without the plus; ``wa.me`` links want the digits alone. A send to Meta without the plus would get the business
-number's country code put before it and may reach a stranger.
+Meta's ``wa_id`` is the same number without the plus. ``wa.me`` links want the digits alone. A send to Meta without the plus would get the
+business number's country code put before it and may reach a stranger.
 """
 
 import re
@@ -23,18 +23,19 @@ __all__ = ["canonical", "dialled", "digits", "from_wa_id", "normalise", "same_li
 MAX_RAW = 200
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _TEL = re.compile(r"\W*tel:", re.IGNORECASE)
-_TRUNK = re.compile(r"\(0\)")  # "+44 (0)7700 …": what is dialled at home only
+_TRUNK = re.compile(r"\(0\)")  # "+44 (0)7700 …": dialled at home only
 _FILLERS = "\u034f\u115f\u1160\u2800\u3164\uffa0"  # invisible, though Unicode calls them letters and marks
-_SIGNS = "./·\u2024\uff0e\u30fb\uff0f\u2212\u02d7\u2043\u30fc\uff70\u00a8"  # dots, slashes, and what looks like a dash and is called otherwise
+# dots, slashes, and signs that look like a dash and have another name
+_SIGNS = "./·\u2024\uff0e\u30fb\uff0f\u2212\u02d7\u2043\u30fc\uff70\u00a8"
 _DROPPED = frozenset({"Cf", "Zs", "Zl", "Zp", "Pd"})  # invisible, spaces, dashes
 _OPENING, _CLOSING = "([\uff08\uff3b", ")]\uff09\uff3d"
 _PLUS = "+\uff0b\ufe62"
 
 
 def normalise(raw: object, region: str | None = None) -> str | None:
-    """``+447700900999`` from however it was written; None when it is no possible international number.
+    """``+447700900999`` from any way of writing it; None when it is no possible international number.
 
-    ``region`` (ISO 3166-1 alpha-2) is where a number without a country code is at home; without it there is no such number.
+    ``region`` (ISO 3166-1 alpha-2) is the country of a number without a country code. Without a region such a number is None.
     """
     if not isinstance(raw, str) or len(raw) > MAX_RAW:
         return None
@@ -42,7 +43,7 @@ def normalise(raw: object, region: str | None = None) -> str | None:
 
 
 def from_wa_id(wa_id: object) -> str | None:
-    """The phone number behind a ``wa_id`` (digits without a plus); None for a BSUID or anything else. Meta's word is not doubted."""
+    """The phone number of a ``wa_id`` (digits without a plus); None for a BSUID or anything else. Meta's numbers are not checked further."""
     if not isinstance(wa_id, str) or not wa_id.isascii() or not wa_id.isdigit():
         return None
     return f"+{wa_id}" if _E164.fullmatch(f"+{wa_id}") else None
@@ -80,7 +81,7 @@ def _of_uri(raw: str) -> str:
 
 
 def _bare(raw: str) -> str | None:
-    """Digits, a plus at the start, and brackets; None when anything else stands in it that is not merely decoration."""
+    """Digits, a plus at the start, and brackets; None when the text holds anything else that is no decoration."""
     kept: list[str] = []
     for character in raw.strip("'\"\u2018\u2019\u201c\u201d\u00b4` \t\r\n"):
         if "0" <= character <= "9":
@@ -116,7 +117,7 @@ def _read(bare: str, region: str | None) -> str | None:
     if not _E164.fullmatch(e164):
         return None
     if e164 != bare and (again := _read(e164, None)) != e164:
-        return again  # more trunk zeros than one: what is kept must be read again as itself
+        return again  # more trunk zeros than one: a stored number must be read again as itself
     if phonenumbers.is_possible_number_with_reason(found) == phonenumbers.ValidationResult.IS_POSSIBLE:
         return e164
     return e164 if canonical(e164) != e164 else None  # a number of the plan before

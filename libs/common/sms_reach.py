@@ -1,10 +1,11 @@
-"""Whether an SMS may go to a customer: one rule, asked by the router when it decides and by the bridge when it sends. Pure.
+"""Whether an SMS may go to a customer. The router asks when it decides, the SMS bridge when it sends. Pure.
 
-Rule 1: it holds for every SMS, bridges and plain text, whoever asked for it.
-Rule 2: nobody gets an SMS who has neither written to the organisation (on any channel, to any of its numbers) nor consented to SMS by a word
-        of their own. That SMS is allowed by default is no such word.
+Rule 1: the rules hold for every SMS, bridge or plain text, whatever asked for it.
+Rule 2: a customer gets an SMS only if they have written to the organisation (on any channel, to any of its numbers) or consented to SMS
+        explicitly. That SMS is allowed by default is no explicit consent.
 Rule 3: an SMS has at most three segments, in the form in which it is sent.
-Rule 4: satellites, premium, shared-cost and free-phone numbers and codes of no country get none: nobody lives there, and each costs a multiple.
+Rule 4: no SMS goes to satellite, premium, shared-cost and free-phone numbers, nor to codes of no country. No customer is reached there, and each
+        costs a multiple.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ MOST_SEGMENTS = 3
 
 SmsObstacle = Literal["no_phone", "sms_opted_out", "sms_unavailable", "never_contacted", "country_not_allowed"]
 
-_NOBODYS = frozenset(
+_IMPERSONAL = frozenset(
     {
         PhoneNumberType.PREMIUM_RATE,
         PhoneNumberType.SHARED_COST,
@@ -38,8 +39,8 @@ _NOBODYS = frozenset(
 class SmsReach:
     """What is known of a customer and their organisation, as far as an SMS is concerned.
 
-    ``no_phone_until`` and ``stopped_until``: the phone is marked until then. ``allowed`` is the consent with its default, ``explicit`` whether it
-    was given by a word of its own.
+    ``no_phone_until`` and ``stopped_until``: the phone is marked until then. ``allowed`` is the consent with its default; ``explicit``: it was
+    given explicitly.
     """
 
     phone: str | None
@@ -54,15 +55,15 @@ class SmsReach:
 
 def obstacle(reach: SmsReach, now: datetime) -> SmsObstacle | None:
     """Why no SMS may go, the first reason that holds; None when one may."""
-    if reach.phone is None or _stands(reach.no_phone_until, now):
+    if reach.phone is None or _is_ahead(reach.no_phone_until, now):
         return "no_phone"
-    if not reach.allowed or _stands(reach.stopped_until, now):
+    if not reach.allowed or _is_ahead(reach.stopped_until, now):
         return "sms_opted_out"
     if not reach.active or reach.number is None:
         return "sms_unavailable"
     if not (reach.contacted or reach.explicit):
         return "never_contacted"
-    return None if is_somebodys(reach.phone) else "country_not_allowed"
+    return None if may_be_personal(reach.phone) else "country_not_allowed"
 
 
 def is_allowed(phone: str | None, *, consent: bool | None, stopped: str | None) -> bool:
@@ -79,15 +80,15 @@ def too_long(text: str) -> bool:
 
 
 @lru_cache(maxsize=1 << 14)
-def is_somebodys(phone: str) -> bool:
+def may_be_personal(phone: str) -> bool:
     """Whether an E.164 number may be a person's in some country."""
     if country_of(phone) == ANYWHERE:
         return False
     try:
-        return phonenumbers.number_type(phonenumbers.parse(phone)) not in _NOBODYS
+        return phonenumbers.number_type(phonenumbers.parse(phone)) not in _IMPERSONAL
     except phonenumbers.NumberParseException:
         return False
 
 
-def _stands(until: datetime | None, now: datetime) -> bool:
+def _is_ahead(until: datetime | None, now: datetime) -> bool:
     return until is not None and now < until

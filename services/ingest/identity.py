@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory import identities
-from libs.common.directory.identities import STALE, Notice, Resolved, Sighting, Source, end_links_of
+from libs.common.directory.identities import STALE, Notice, Resolved, Sighting, Source, end_links
 from libs.common.errors import Transient
 from libs.common.phone import canonical
 from libs.common.thread import conversations
-from libs.common.thread.conversations import Address
+from libs.common.thread.conversations import ConversationAddress
 from services.ingest.identity_queries import SenderRow, find_senders
 from services.ingest.items import CustomerCall, CustomerMessage, IdentityChange
 from services.ingest.queries import Place
@@ -90,7 +90,7 @@ async def resolve(db: Connection, requests: Sequence[IdentityRequest], now: date
         and who.customer_id is not None
         and not _stale(request.item)
     ]
-    await end_links_of(db, [(org_id, customer_id) for org_id, customer_id, _ in alarmed])
+    await end_links(db, [(org_id, customer_id) for org_id, customer_id, _ in alarmed])
     await conversations.close_windows(db, alarmed)
     known = [
         (n, request, who.customer_id)
@@ -142,16 +142,16 @@ def _line(number: str | None) -> str | None:
     return None if number is None else canonical(number)
 
 
-def _addresses(requests: Sequence[IdentityRequest], resolved: Sequence[Resolved]) -> list[Address]:
+def _addresses(requests: Sequence[IdentityRequest], resolved: Sequence[Resolved]) -> list[ConversationAddress]:
     """Per customer and business number the newest word on how to reach them. A notice has one only for conversations of messages here."""
-    newest: dict[tuple[str, str], Address] = {}
+    newest: dict[tuple[str, str], ConversationAddress] = {}
     for request, who in zip(requests, resolved, strict=True):
         if isinstance(request.item, IdentityChange):
             continue
         if who.customer_id is None:
             raise RuntimeError("a message has no customer")
         key = str(who.customer_id), request.phone_number_id
-        newest[key] = Address(request.org_id, who.customer_id, request.phone_number_id)
+        newest[key] = ConversationAddress(request.org_id, who.customer_id, request.phone_number_id)
     for request, who in sorted(zip(requests, resolved, strict=True), key=lambda pair: pair[0].item.at):
         own = str(who.customer_id), request.phone_number_id
         of_customer = [key for key in newest if key[0] == own[0]]

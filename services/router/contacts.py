@@ -9,7 +9,7 @@ from libs.common.db.pool import Connection
 from libs.common.directory.identities import Sighting, resolve
 from libs.common.errors import Transient
 from libs.common.thread import conversations
-from libs.common.thread.conversations import Address
+from libs.common.thread.conversations import ConversationAddress
 
 
 class Contact(NamedTuple):
@@ -38,7 +38,7 @@ async def open_conversations(db: Connection, contacts: Sequence[Contact], now: d
         if customer_id is None:
             raise RuntimeError("an intent's number has no customer")
         wanted.append((contact.org_id, customer_id, contact.phone_number_id))
-    await conversations.ensure(db, [Address(*one) for one in sorted(set(wanted))])
+    await conversations.ensure(db, [ConversationAddress(*one) for one in sorted(set(wanted))])
     threads = await conversations.find(db, wanted)
     opened: list[tuple[UUID, UUID]] = []
     for (_, customer_id, _), thread in zip(wanted, threads, strict=True):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from libs.common.directory.addressing import Known
+from libs.common.directory.addressing import KnownAddresses
 from libs.common.events.outbound import Channel
 from libs.common.sms_reach import SmsReach
 from libs.common.window import DOUBT_WAIT, Window
@@ -97,8 +97,8 @@ class Facts(NamedTuple):
     """When the first attempt was decided; None while this is the first."""
 
     @property
-    def addresses(self) -> Known:
-        return Known(self.phone, self.phone_at, self.wa_id, self.wa_id_at, self.bsuid, self.bsuid_at)
+    def addresses(self) -> KnownAddresses:
+        return KnownAddresses(self.phone, self.phone_at, self.wa_id, self.wa_id_at, self.bsuid, self.bsuid_at)
 
     @property
     def window(self) -> Window:

@@ -9,7 +9,7 @@ import orjson
 
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import SMS_MARKS
-from libs.common.directory.addressing import Address, Known, address_of
+from libs.common.directory.addressing import KnownAddresses, WhatsAppAddress, address_of
 from libs.common.errors import Permanent
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
@@ -162,7 +162,7 @@ def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
     named = _named(intent)
     if named is not None and (phone is None or not same_line(named, phone)):
         phone, phone_at = named, None
-    known = Known(phone, phone_at, wa_id, wa_id_at, bsuid, bsuid_at)
+    known = KnownAddresses(phone, phone_at, wa_id, wa_id_at, bsuid, bsuid_at)
     marked_at, marked_until = _mark(marked or (), address_of(known, named))
     return Facts(
         window_length=rule.length,
@@ -204,7 +204,7 @@ def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
 
 
 def _mark(
-    marked: Iterable[tuple[str, datetime, datetime]], goes_to: Address
+    marked: Iterable[tuple[str, datetime, datetime]], goes_to: WhatsAppAddress
 ) -> tuple[datetime | None, datetime | None]:
     """Since and until when the address that Meta would take is marked; of a line any spelling."""
     to = goes_to.to or goes_to.recipient

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory import templates
 from libs.common.directory.address_marks import record_unreached
-from libs.common.directory.addressing import Address
+from libs.common.directory.addressing import WhatsAppAddress
 from libs.common.directory.consents import refuse_marketing
 from libs.common.directory.reports import MarketingStopped, SentTemplate, TemplateFailure, Unreached
 from libs.common.errors import Transient
@@ -210,9 +210,9 @@ def _route(row: SendRow) -> str:
     return str(row.command.get("route"))
 
 
-def _address(row: SendRow) -> Address:
+def _address(row: SendRow) -> WhatsAppAddress:
     """Empty: a customer whose number was taken away, and who has no user id, can be written to no more."""
-    return Address(row.command.get("to"), row.command.get("recipient"))
+    return WhatsAppAddress(row.command.get("to"), row.command.get("recipient"))
 
 
 def _used(row: SendRow) -> SentTemplate | None:

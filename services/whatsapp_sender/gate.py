@@ -9,7 +9,7 @@ Rule 4: what was decided before its address was marked as out of reach does not 
 from dataclasses import dataclass
 from datetime import datetime
 
-from libs.common.directory.addressing import Address, Known, moved
+from libs.common.directory.addressing import KnownAddresses, WhatsAppAddress, moved
 from libs.common.events.outbound import RefusalReason
 from libs.common.sending.outcomes import Accepted, Found, Go, Refused, Returned, Verdict
 from libs.common.window import Window
@@ -25,7 +25,7 @@ class Facts:
     """
 
     number_is_ours: bool
-    known: Known
+    known: KnownAddresses
     token: str | None
     window: Window
     whatsapp_allowed: bool
@@ -52,7 +52,7 @@ class Ready:
     """When the send was made whose refusal by Meta this one shall confirm or disprove."""
 
 
-def judge(route: str, address: Address, facts: Facts, now: datetime) -> Verdict[Ready]:
+def judge(route: str, address: WhatsAppAddress, facts: Facts, now: datetime) -> Verdict[Ready]:
     """The verdict on one row; ``route`` (session or template) and ``address`` are the command's."""
     if facts.seen:
         return Found(facts.seen)
@@ -67,7 +67,7 @@ def judge(route: str, address: Address, facts: Facts, now: datetime) -> Verdict[
     return Go(Ready(facts.token, facts.window.last_customer_at, known.wa_id, known.bsuid, facts.window.doubtful_since))
 
 
-def _objection(route: str, address: Address, facts: Facts, now: datetime) -> RefusalReason | None:
+def _objection(route: str, address: WhatsAppAddress, facts: Facts, now: datetime) -> RefusalReason | None:
     named = facts.to_is_theirs is not None
     if facts.to_is_theirs is False or moved(facts.known, to=address.to, recipient=address.recipient, named=named):
         return "address_changed"

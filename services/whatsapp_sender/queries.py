@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.db.pool import Connection
-from libs.common.directory.addressing import Known
+from libs.common.directory.addressing import KnownAddresses
 from libs.common.events.topics import WEBHOOKS
 from libs.common.ids import callback_data, callback_without_org
 from libs.common.phone import canonical
@@ -91,7 +91,7 @@ async def facts(
     return {
         rows[r["n"] - 1].key: Facts(
             number_is_ours=r["number_is_ours"],
-            known=Known(r["phone"], r["phone_at"], r["wa_id"], r["wa_id_at"], r["bsuid"], r["bsuid_at"]),
+            known=KnownAddresses(r["phone"], r["phone_at"], r["wa_id"], r["wa_id_at"], r["bsuid"], r["bsuid_at"]),
             to_is_theirs=r["to_is_theirs"],
             token=r["token"],
             window=Window(r["last_customer_at"], *window, r["refused_at"], r["first_refused_at"], r["last_refused_at"]),

@@ -1,9 +1,10 @@
 """To which address a customer's message goes. Pure.
 
 Rule 1: the number that an intent names in ``to`` is the address.
-Rule 2: else the number that was confirmed last: by the customer, who wrote from it, or by the directory, which changed it.
-Rule 3: Meta takes ``to`` where both stand, so no number is given to it that was confirmed before the BSUID was: it may be a stranger's by now.
-Rule 4: of two spellings of one line WhatsApp gets its own, everybody else the directory's.
+Rule 2: without one it is the number that was confirmed last: by the customer, who wrote from it, or by the directory, which changed it.
+Rule 3: Meta sends to ``to`` where a request has a number and a BSUID. A number that was confirmed before the BSUID is left out, because it may be
+        another person's by now.
+Rule 4: of two spellings of one line WhatsApp gets its own; every other channel gets the directory's.
 """
 
 from datetime import datetime
@@ -12,11 +13,11 @@ from typing import NamedTuple
 from libs.common.phone import from_wa_id, same_line
 
 
-class Known(NamedTuple):
-    """What is known of a customer's addresses, each with the time when it was confirmed last (None: before all others)."""
+class KnownAddresses(NamedTuple):
+    """What is known of a customer's addresses, each with the time of its last confirmation (None: before all others)."""
 
     phone: str | None = None
-    """E.164, as the directory or the first message told it."""
+    """E.164, as the directory or the first message spelled it."""
     phone_at: datetime | None = None
     wa_id: str | None = None
     wa_id_at: datetime | None = None
@@ -45,34 +46,34 @@ class Known(NamedTuple):
         return self.phone_at is not None and (self.wa_id_at is None or self.phone_at > self.wa_id_at)
 
 
-class Address(NamedTuple):
-    """For Meta: ``to`` in E.164, ``recipient`` a BSUID. Both None: there is no way by WhatsApp."""
+class WhatsAppAddress(NamedTuple):
+    """For Meta: ``to`` in E.164, ``recipient`` a BSUID. Both None: the customer cannot be reached by WhatsApp."""
 
     to: str | None
     recipient: str | None
 
 
-def address_of(known: Known, named: str | None = None) -> Address:
+def address_of(known: KnownAddresses, named: str | None = None) -> WhatsAppAddress:
     """The address of a WhatsApp message; ``named`` is the number in the intent's ``to``, E.164."""
     number = known.number
     if named is not None:
-        return Address(named, known.bsuid if _with_its_bsuid(known, named) else None)
+        return WhatsAppAddress(named, known.bsuid if _with_its_bsuid(known, named) else None)
     if known.bsuid is not None and known.bsuid_at is not None and _before(known.number_at, known.bsuid_at):
-        return Address(None, known.bsuid)
+        return WhatsAppAddress(None, known.bsuid)
     if number is None:
-        return Address(None, known.bsuid)
-    return Address(number, known.bsuid if _with_its_bsuid(known, number) else None)
+        return WhatsAppAddress(None, known.bsuid)
+    return WhatsAppAddress(number, known.bsuid if _with_its_bsuid(known, number) else None)
 
 
-def moved(known: Known, *, to: str | None, recipient: str | None, named: bool) -> bool:
-    """Whether an address that was decided on is the customer's no more. A number that was ``named`` is judged by whose it is, not here."""
+def moved(known: KnownAddresses, *, to: str | None, recipient: str | None, named: bool) -> bool:
+    """Whether the address of a decision is no longer the customer's. For a number that was ``named`` it matters who has its line, not this."""
     if to is not None:
         return not named and (known.number is None or not same_line(to, known.number))
     return recipient is not None and recipient != known.bsuid
 
 
-def _with_its_bsuid(known: Known, number: str) -> bool:
-    """Whether the BSUID is known to belong to whoever has this number: WhatsApp told them together."""
+def _with_its_bsuid(known: KnownAddresses, number: str) -> bool:
+    """Whether the BSUID is known to belong to the holder of this number, because WhatsApp named them together."""
     wa_number = from_wa_id(known.wa_id)
     return wa_number is None or same_line(number, wa_number)
 

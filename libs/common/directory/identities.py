@@ -7,16 +7,16 @@ messages and notices through ``resolve``; both follow the register (docs/archite
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.locks import IDENTITIES, lock
+from libs.common.db.pool import Connection
 from libs.common.directory import identity_changes, phone_claims
 from libs.common.directory.identity_facts import Cut, Id, Notice, Sighting
 from libs.common.directory.identity_history import Origin, Person, Source
 from libs.common.directory.identity_queries import (
     end_links,
-    end_links_of,
     keep_notices,
     load,
     load_sharing,
@@ -29,12 +29,7 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.errors import Transient
 from libs.common.phone import canonical, from_wa_id, spellings
 from libs.common.thread import conversations
-from libs.common.thread.conversations import Address, Strange
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    Connection = asyncpg.Connection[asyncpg.Record]
+from libs.common.thread.conversations import ConversationAddress, Strange
 
 STALE = timedelta(days=7)
 """How long Meta tries to deliver a webhook: what is older changes nothing of who is who."""
@@ -47,7 +42,7 @@ __all__ = [
     "Sighting",
     "Source",
     "bind",
-    "end_links_of",
+    "end_links",
     "finish",
     "open_register",
     "resolve",
@@ -80,7 +75,7 @@ class Resolved(NamedTuple):
     bsuid: str | None
 
 
-async def bind(db: "Connection", bindings: Sequence[Binding], now: datetime) -> None:
+async def bind(db: Connection, bindings: Sequence[Binding], now: datetime) -> None:
     """Make it so that these ids lead to one customer each. Idempotent, and the same in any order; what is older than seven days has no effect.
 
     Call in a transaction that holds no messages, sends or conversations yet: customers may be merged, which locks them in its own order.
@@ -89,11 +84,11 @@ async def bind(db: "Connection", bindings: Sequence[Binding], now: datetime) -> 
     if not useful:
         return
     found = await resolve(db, [_sighting(one) for one in useful], now)
-    addresses: dict[tuple[str, str], Address] = {}
+    addresses: dict[tuple[str, str], ConversationAddress] = {}
     for one, who in sorted(zip(useful, found, strict=True), key=lambda pair: pair[0].at):
         if one.phone_number_id is not None and who.customer_id is not None and (who.wa_id or who.bsuid):
             key = (str(who.customer_id), one.phone_number_id)
-            before = addresses.get(key, Address(one.org_id, who.customer_id, one.phone_number_id))
+            before = addresses.get(key, ConversationAddress(one.org_id, who.customer_id, one.phone_number_id))
             if who.wa_id is not None:
                 before = before._replace(wa_id=who.wa_id, wa_id_at=one.at)
             if who.bsuid is not None:
@@ -114,7 +109,7 @@ def _sighting(one: Binding) -> Sighting:
     )
 
 
-async def resolve(db: "Connection", told: Sequence[Sighting | Notice], now: datetime) -> list[Resolved]:
+async def resolve(db: Connection, told: Sequence[Sighting | Notice], now: datetime) -> list[Resolved]:
     """Whose each of these is, in the order given; for a notice: who changed. All that follows is done. Call inside a transaction.
 
     Raises Transient where somebody else settles the same at this moment.
@@ -144,7 +139,7 @@ async def resolve(db: "Connection", told: Sequence[Sighting | Notice], now: date
     return [_resolved(register, one, found[place]) for place, one in enumerate(told)]
 
 
-async def open_register(db: "Connection", ids: Iterable[Id], customers: Iterable[UUID] = ()) -> Register:
+async def open_register(db: Connection, ids: Iterable[Id], customers: Iterable[UUID] = ()) -> Register:
     """The register with these identities and customers, and with every notice that concerns them; nobody else settles them until the end."""
     named, notices = set(ids), set[Notice]()
     while more := await notices_of(db, named) - notices:  # a notice leads to ids that other notices may name
@@ -165,7 +160,7 @@ def _lock_name(org_id: str, kind: str, value: str) -> str:
     return f"identity:{org_id}:{kind}:{canonical(value) if kind == 'phone' else value}"
 
 
-async def finish(db: "Connection", register: Register, cuts: Sequence[Cut] = ()) -> None:
+async def finish(db: Connection, register: Register, cuts: Sequence[Cut] = ()) -> None:
     """Write all that changed, and what follows from it for merged, parted and moved customers."""
     cuts = [cut for cut in (*register.cuts, *cuts) if cut.stranger is None or cut.stranger.now is not cut.person.now]
     if register.freed:
@@ -177,7 +172,8 @@ async def finish(db: "Connection", register: Register, cuts: Sequence[Cut] = ())
         for first, messages in await _strangers(db, register, cut)
     ]
     await write_customers(db, [*register.people.values(), *register.fresh])
-    await end_links(db, register.touched.values())
+    touched = register.touched.values()
+    await end_links(db, [(p.org_id, p.customer_id) for p in touched if p.customer_id is not None])
     merges = {
         Merge(loser.org_id, loser.customer_id, loser.now.customer_id)
         for loser, _ in register.joins
@@ -194,7 +190,7 @@ async def finish(db: "Connection", register: Register, cuts: Sequence[Cut] = ())
 
 
 async def _strangers(
-    db: "Connection", register: Register, cut: Cut
+    db: Connection, register: Register, cut: Cut
 ) -> list[tuple[datetime, list[tuple[UUID, UUID, datetime, str]]]]:
     """What a stranger wrote in the threads of whoever had given the line up."""
     messages = await conversations.strange(db, _asked(register, cut))
@@ -209,15 +205,15 @@ def _asked(register: Register, cut: Cut) -> Strange:
     return Strange(cut.person.org_id, sorted(ids), wa_ids, list(cut.strange), cut.at, cut.until)
 
 
-async def _split(db: "Connection", stranger: Person, messages: list[tuple[UUID, UUID, datetime, str]]) -> None:
+async def _split(db: Connection, stranger: Person, messages: list[tuple[UUID, UUID, datetime, str]]) -> None:
     if messages and stranger.customer_id is not None:
         who, org_id = stranger.customer_id, stranger.org_id
         numbers = sorted({number for _, _, _, number in messages})
-        await conversations.ensure(db, [Address(org_id, who, number) for number in numbers])
+        await conversations.ensure(db, [ConversationAddress(org_id, who, number) for number in numbers])
         await conversations.split(db, org_id, who, messages)
 
 
-async def _follow(db: "Connection", register: Register) -> None:
+async def _follow(db: Connection, register: Register) -> None:
     """No conversation is reached by what is not its customer's; whoever moved is reached by the new ids, with the window closed."""
     own: dict[UUID, tuple[str, UUID, datetime | None, str | None, str | None]] = {}
     for person in register.touched.values():

@@ -88,6 +88,11 @@ class Holding:
         return self.person.now
 
     @property
+    def customer_id(self) -> UUID | None:
+        """The owner's id; None until they are stored."""
+        return self.owner.customer_id
+
+    @property
     def row(self) -> "tuple[object, ...]":
         """What its row says, but for whose it is by a merge."""
         return self.person, self.since, self.until, self.source, self.line, self.bsuid, self.seen

@@ -1,61 +1,68 @@
-"""The register's rows: what of it is read, locked, and written back when it changed. Every statement takes a whole batch."""
+"""The rows of the identity register: read and locked, and written back where they changed. Every statement takes a whole batch.
+
+``write_customers`` is the only place that creates customers.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
+from libs.common.db.pool import Connection
 from libs.common.directory.identity_facts import Id, Notice
 from libs.common.directory.identity_history import Holding, Person
 from libs.common.directory.identity_register import Register
 from libs.common.errors import Transient
 from libs.common.phone import canonical, spellings
 
-if TYPE_CHECKING:
-    import asyncpg
-
-    Connection = asyncpg.Connection[asyncpg.Record]
-
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-"""Since when an identity is held that was known before times were."""
+"""Since when an identity is held that was stored before times were."""
 
 _NOTICES = """
 select distinct n.org_id, n.old_line, n.old_bsuid, n.new_line, n.new_bsuid, n.at, n.new_number
   from unnest($1::text[], $2::text[], $3::text[]) as u (org_id, kind, value)
   cross join lateral (
-       select * from identity_notices n where u.kind = 'phone' and n.org_id = u.org_id and n.old_line = u.value and n.old_line <> ''
+       select * from identity_notices n
+        where u.kind = 'phone' and n.org_id = u.org_id and n.old_line = u.value and n.old_line <> ''
        union all
-       select * from identity_notices n where u.kind = 'phone' and n.org_id = u.org_id and n.new_line = u.value and n.new_line <> ''
+       select * from identity_notices n
+        where u.kind = 'phone' and n.org_id = u.org_id and n.new_line = u.value and n.new_line <> ''
        union all
-       select * from identity_notices n where u.kind = 'bsuid' and n.org_id = u.org_id and n.old_bsuid = u.value and n.old_bsuid <> ''
+       select * from identity_notices n
+        where u.kind = 'bsuid' and n.org_id = u.org_id and n.old_bsuid = u.value and n.old_bsuid <> ''
        union all
-       select * from identity_notices n where u.kind = 'bsuid' and n.org_id = u.org_id and n.new_bsuid = u.value and n.new_bsuid <> ''
+       select * from identity_notices n
+        where u.kind = 'bsuid' and n.org_id = u.org_id and n.new_bsuid = u.value and n.new_bsuid <> ''
        offset 0
        ) n
 """
 
 _KEEP_NOTICES = """
 insert into identity_notices (org_id, old_line, old_bsuid, new_line, new_bsuid, at, new_number, received_at)
-select u.*, $8 from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[]) as u
+select u.*, $8
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[]) as u
 on conflict do nothing
 """
 
 _PURGE = """
 delete from identity_notices
- where ctid = any (array(select n.ctid from identity_notices n where n.received_at < $1 order by n.received_at limit $2 for update skip locked))
+ where ctid = any (array(select n.ctid from identity_notices n
+                          where n.received_at < $1 order by n.received_at limit $2 for update skip locked))
 returning 1
 """
 
-# "offset 0": each identity is looked up by its key, present and past; a hash of a whole table may look cheap while the table is small, and it grows.
+# "offset 0": each identity is looked up by its key, present and past. A hash of a whole table may look cheap while the table is small, and it grows.
 _OWNERS = """
 with owners as (
     select i.customer_id
       from unnest($1::text[], $2::text[], $3::text[]) as u (org_id, kind, value)
       cross join lateral (
-           select i.customer_id from customer_identities i where i.org_id = u.org_id and i.kind = u.kind and i.value = u.value
+           select i.customer_id from customer_identities i
+            where i.org_id = u.org_id and i.kind = u.kind and i.value = u.value
            union all
-           select f.customer_id from former_identities f where f.org_id = u.org_id and f.kind = u.kind and f.value = u.value
+           select f.customer_id from former_identities f
+            where f.org_id = u.org_id and f.kind = u.kind and f.value = u.value
            offset 0
            ) i
     union all
@@ -70,12 +77,13 @@ select c.org_id, c.customer_id, c.origin, c.name, c.phone, c.directory_phone, c.
    for update of c
 """
 
-# Those of the directory whose phone it is, whoever has the line.
+# The directory's customers whose phone it is, whether or not they have the line.
 _SHARING = """
 select c.customer_id
   from unnest($1::text[], $2::text[]) as u (org_id, phone)
   cross join lateral (
-       select c.customer_id from customers c where c.org_id = u.org_id and c.phone = u.phone and c.origin = 'directory' limit 10 offset 0
+       select c.customer_id from customers c
+        where c.org_id = u.org_id and c.phone = u.phone and c.origin = 'directory' limit 10 offset 0
        ) c
 """
 
@@ -83,9 +91,11 @@ _ALIASES = "select alias, customer_id from customer_aliases where alias = any($1
 
 _ROWS = """
 with theirs as (
-    select i.org_id, i.kind, i.value from customer_identities i where i.customer_id = any($4::uuid[]) and i.kind <> 'wa_id'
+    select i.org_id, i.kind, i.value from customer_identities i
+     where i.customer_id = any($4::uuid[]) and i.kind <> 'wa_id'
     union
-    select f.org_id, f.kind, f.value from former_identities f where f.customer_id = any($4::uuid[]) and f.kind <> 'wa_id'
+    select f.org_id, f.kind, f.value from former_identities f
+     where f.customer_id = any($4::uuid[]) and f.kind <> 'wa_id'
     union
     select * from unnest($1::text[], $2::text[], $3::text[])
 )
@@ -96,7 +106,8 @@ select r.*
               null::text as ended_by, null::bigint as former_id
          from customer_identities i where i.org_id = t.org_id and i.kind = t.kind and i.value = t.value
        union all
-       select f.org_id, f.kind, f.value, f.customer_id, f.since, f.until, f.source, f.line, f.bsuid, f.seen, f.ended_by, f.former_id
+       select f.org_id, f.kind, f.value, f.customer_id, f.since, f.until, f.source, f.line, f.bsuid, f.seen,
+              f.ended_by, f.former_id
          from former_identities f where f.org_id = t.org_id and f.kind = t.kind and f.value = t.value
        offset 0
        ) r
@@ -108,7 +119,8 @@ select i.org_id, i.kind, i.value, i.customer_id, i.since, null, i.source, i.line
 _CREATE = """
 with made as materialized (
     select coalesce(u.customer_id, uuidv7()) as id, u.*
-      from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[]) with ordinality
+      from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+                  $8::timestamptz[]) with ordinality
         as u (customer_id, org_id, name, phone, directory_phone, origin, upserted_at, phone_at, place)
 ), stored as (
     insert into customers (customer_id, org_id, name, phone, directory_phone, origin, upserted_at, phone_at)
@@ -119,8 +131,10 @@ select id from made order by place
 
 _CHANGE = """
 update customers c
-   set name = u.name, phone = u.phone, directory_phone = u.directory_phone, origin = u.origin, upserted_at = u.upserted_at, phone_at = u.phone_at
-  from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[])
+   set name = u.name, phone = u.phone, directory_phone = u.directory_phone, origin = u.origin,
+       upserted_at = u.upserted_at, phone_at = u.phone_at
+  from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+              $8::timestamptz[])
     as u (customer_id, org_id, name, phone, directory_phone, origin, upserted_at, phone_at)
  where c.customer_id = u.customer_id and c.org_id = u.org_id
 """
@@ -144,7 +158,8 @@ _DROP_FORMER = (
 
 _ADD_CURRENT = """
 insert into customer_identities (org_id, kind, value, customer_id, since, source, line, bsuid, seen)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
+select * from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
+                     $9::timestamptz[])
  order by 1, 2, 3
 on conflict (org_id, kind, value) do nothing
 returning 1
@@ -152,94 +167,91 @@ returning 1
 
 _ADD_FORMER = """
 insert into former_identities (org_id, kind, value, customer_id, since, source, line, bsuid, seen, until, ended_by)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
-                     $10::timestamptz[], $11::text[])
+select * from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
+                     $9::timestamptz[], $10::timestamptz[], $11::text[])
 """
 
 
-async def notices_of(db: "Connection", ids: Iterable[Id]) -> set[Notice]:
-    """The notices that name any of these ids."""
-    rows = await db.fetch(_NOTICES, *_columns(sorted(ids), 3))
-    return {Notice(r[0], r[1] or None, r[2] or None, r[3] or None, r[4] or None, r[5], r[6] or None) for r in rows}
+# The orders of the columns in the statements above.
+_NOTICE = ("org_id", "old_line", "old_bsuid", "new_line", "new_bsuid", "at", "new_number")
+_CUSTOMER = ("customer_id", "org_id", "name", "phone", "directory_phone", "origin", "upserted_at", "phone_at")
+_IDENTITY = ("org_id", "kind", "value", "customer_id", "since", "source", "line", "bsuid", "seen")
 
 
-async def keep_notices(db: "Connection", notices: Iterable[Notice], now: datetime) -> None:
-    """Keep these for whoever turns out to be meant; again the same changes nothing."""
-    rows = sorted(
-        {
-            (
-                n.org_id,
-                n.old_line or "",
-                n.old_bsuid or "",
-                n.new_line or "",
-                n.new_bsuid or "",
-                n.at,
-                n.new_number or "",
-            )
-            for n in notices
-        }
-    )
+async def notices_of(db: Connection, ids: Iterable[Id]) -> set[Notice]:
+    """The notices that name any of these ids. An empty text is an id that is not named."""
+    return {_notice(row) for row in await db.fetch(_NOTICES, *_id_columns(ids))}
+
+
+def _notice(row: Any) -> Notice:
+    fields: dict[str, Any] = {name: value or None for name, value in row.items()}
+    return Notice(**fields)
+
+
+async def keep_notices(db: Connection, notices: Iterable[Notice], now: datetime) -> None:
+    """Keep these until the customer whom they mean is known; again the same changes nothing."""
+    rows = sorted({tuple(getattr(notice, name) or "" for name in _NOTICE) for notice in notices})
     if rows:
-        await db.execute(_KEEP_NOTICES, *_columns(rows, 7), now)
+        await db.execute(_KEEP_NOTICES, *(list(column) for column in zip(*rows, strict=True)), now)
 
 
-async def purge_notices(db: "Connection", received_before: datetime, limit: int) -> int:
-    """Delete up to ``limit`` of the notices that were received then; returns how many there were."""
+async def purge_notices(db: Connection, received_before: datetime, limit: int) -> int:
+    """Delete up to ``limit`` of the notices that were received before then; returns how many there were."""
     return len(await db.fetch(_PURGE, received_before, limit))
 
 
-async def load(db: "Connection", register: Register, ids: Iterable[Id], customers: Iterable[UUID] = ()) -> None:
-    """Bring into the register who has and had these identities, and all that these people and ``customers`` have; their rows are locked."""
-    named = sorted({spelled for identity in ids for spelled in _spelled(identity)})
-    meant = sorted(set(customers))
-    found = await db.fetch(_OWNERS, *_columns(named, 3), meant)
-    _take_people(register, found)
-    if meant:
-        for row in await db.fetch(_ALIASES, meant):
-            if row[1] in register.people:
-                register.people[row[0]] = register.people[row[1]]
-    rows = await db.fetch(_ROWS, *_columns(named, 3), [row[1] for row in found])
-    if strangers := sorted({row[3] for row in rows} - register.people.keys()):
-        _take_people(register, await db.fetch(_OWNERS, [], [], [], strangers))
-    for row in sorted(rows, key=lambda r: (r[4], r[5] is None, r[2])):
-        if row[3] in register.people:
-            _take_row(register, row)
+async def load(db: Connection, register: Register, ids: Iterable[Id], customers: Iterable[UUID] = ()) -> None:
+    """Load who has and had these identities, and everything that these people and ``customers`` have. Their rows are locked."""
+    columns = _id_columns({spelling for identity in ids for spelling in _spellings(identity)})
+    asked = sorted(set(customers))
+    owners = await db.fetch(_OWNERS, *columns, asked)
+    _add_people(register, owners)
+    if asked:
+        for row in await db.fetch(_ALIASES, asked):
+            if row["customer_id"] in register.people:
+                register.people[row["alias"]] = register.people[row["customer_id"]]
+    rows = await db.fetch(_ROWS, *columns, [row["customer_id"] for row in owners])
+    if others := sorted({row["customer_id"] for row in rows} - register.people.keys()):
+        _add_people(register, await db.fetch(_OWNERS, [], [], [], others))
+    for row in sorted(rows, key=lambda r: (r["since"], r["until"] is None, r["value"])):
+        if row["customer_id"] in register.people:
+            _add_holding(register, row)
     _complete(register)
 
 
-async def load_sharing(db: "Connection", register: Register, lines: Iterable[tuple[str, str]]) -> None:
-    """The same for the directory's customers who have one of these lines (organisation, number) as their phone, whoever has the line itself."""
-    asked = sorted({(org_id, number) for org_id, line in lines for number in spellings(line)})
-    found = {row[0] for row in await db.fetch(_SHARING, *_columns(asked, 2))}
-    if unknown := sorted(found - register.people.keys()):
-        _take_people(register, await db.fetch(_OWNERS, [], [], [], unknown))
+async def load_sharing(db: Connection, register: Register, lines: Iterable[tuple[str, str]]) -> None:
+    """Load the directory's customers who have one of these lines (organisation, number) as their phone, whoever has the line itself."""
+    phones = sorted({(org_id, number) for org_id, line in lines for number in spellings(line)})
+    columns = [org_id for org_id, _ in phones], [number for _, number in phones]
+    found = {row["customer_id"] for row in await db.fetch(_SHARING, *columns)}
+    if others := sorted(found - register.people.keys()):
+        _add_people(register, await db.fetch(_OWNERS, [], [], [], others))
 
 
-def _take_people(register: Register, rows: Iterable[Any]) -> None:
+def _add_people(register: Register, rows: Iterable[Any]) -> None:
     for row in rows:
-        org_id, customer_id, origin, name, phone, directory_phone, upserted_at, phone_at = row
-        person = Person(org_id, origin, customer_id, name, phone, directory_phone, upserted_at, phone_at)
+        person = Person(**row)
         person.stored = person.row
-        register.people.setdefault(customer_id, person)
+        register.people.setdefault(row["customer_id"], person)
 
 
-def _take_row(register: Register, row: Any) -> None:
-    org_id, kind, value, customer_id, since, until, source, line, bsuid, seen, ended_by, former_id = row
-    holding = Holding(
-        org_id, kind, value, register.people[customer_id], since, source, line, bsuid, seen, until, ended_by, former_id
-    )
+def _add_holding(register: Register, row: Any) -> None:
+    fields = dict(row)
+    person = register.people[fields.pop("customer_id")]
+    holding = Holding(**fields, person=person)
     holding.stored = holding.row
-    if kind == "wa_id":
-        if until is None:
-            register.spelled[org_id, value] = holding
+    if holding.kind == "wa_id":
+        if holding.until is None:
+            register.spelled[holding.org_id, holding.value] = holding
         return
-    register.history((org_id, kind, canonical(value) if kind == "phone" else value)).holdings.append(holding)
-    if bsuid is not None:
-        register.know(holding, bsuid)
+    value = canonical(holding.value) if holding.kind == "phone" else holding.value
+    register.history((holding.org_id, holding.kind, value)).holdings.append(holding)
+    if holding.bsuid is not None:
+        register.know(holding, holding.bsuid)
 
 
 def _complete(register: Register) -> None:
-    """What was known before times were: a number in WhatsApp's spelling was seen there, by the BSUID of whoever has it."""
+    """Complete what was stored before times were: a number in WhatsApp's spelling was seen there, by the BSUID of its holder."""
     for (org_id, wa_id), spelled in register.spelled.items():
         spelled.line = spelled.line or canonical(f"+{wa_id}")
         if spelled.since != BEGINNING:
@@ -253,40 +265,38 @@ def _complete(register: Register) -> None:
         if current is not None and current.owner is spelled.owner and current.since == BEGINNING:
             current.seen = BEGINNING
             if current.bsuid is None:
-                told = [h for h in register.held_by(current.owner) if h.kind == "bsuid" and h.since == BEGINNING]
-                register.know(current, told[0].value if len(told) == 1 else None)
+                bsuids = [h for h in register.held_by(current.owner) if h.kind == "bsuid" and h.since == BEGINNING]
+                register.know(current, bsuids[0].value if len(bsuids) == 1 else None)
 
 
-async def write_customers(db: "Connection", people: Iterable[Person]) -> None:
-    """Make the new ones, change the others."""
-    everybody = {id(person): person for person in people}.values()
-    if fresh := [p for p in everybody if p.stored is None and p.became is None]:
-        made = await db.fetch(_CREATE, *_columns([_customer(p) for p in fresh], 8))
-        for person, row in zip(fresh, made, strict=True):
-            person.customer_id = row[0]
-    changed = {str(p.customer_id): p for p in everybody if p.stored is not None and p.stored != p.row}
+async def write_customers(db: Connection, people: Iterable[Person]) -> None:
+    """Create the customers that are new, and change the others."""
+    everyone = {id(person): person for person in people}.values()
+    if fresh := [p for p in everyone if p.stored is None and p.became is None]:
+        created = await db.fetch(_CREATE, *_columns(fresh, _CUSTOMER))
+        for person, row in zip(fresh, created, strict=True):
+            person.customer_id = row["id"]
+    changed = {str(p.customer_id): p for p in everyone if p.stored is not None and p.stored != p.row}
     if changed:
-        await db.execute(_CHANGE, *_columns([_customer(changed[key]) for key in sorted(changed)], 8))
+        await db.execute(_CHANGE, *_columns([changed[key] for key in sorted(changed)], _CUSTOMER))
 
 
-async def end_links(db: "Connection", people: Iterable[Person]) -> None:
-    """No link that was sent to these people leads anywhere any more."""
-    await end_links_of(db, [(p.org_id, p.customer_id) for p in people if p.customer_id is not None])
+async def end_links(db: Connection, customers: Iterable[tuple[str, UUID]]) -> None:
+    """Delete every link that was sent to these customers (organisation, customer)."""
+    if rows := sorted(set(customers), key=str):
+        await db.execute(_END_LINKS, [org_id for org_id, _ in rows], [customer_id for _, customer_id in rows])
 
 
-async def end_links_of(db: "Connection", customers: Sequence[tuple[str, UUID]]) -> None:
-    """The same for customers of an organisation by their ids."""
-    if customers:
-        await db.execute(_END_LINKS, *_columns(sorted(set(customers), key=str), 2))
+async def write_identities(db: Connection, register: Register) -> None:
+    """Write whose the identities are and were, after all customers are written and merged.
 
-
-async def write_identities(db: "Connection", register: Register) -> None:
-    """Write whose the identities are and were. Call when all customers are written and merged. Raises Transient where somebody was faster."""
+    Raises Transient where another transaction has taken one of them.
+    """
     drop_current: list[Id] = []
     drop_former: list[int] = []
     current: list[Holding] = []
     former: list[Holding] = []
-    for holding, stays in _of_lines(register):
+    for holding, stays in _holdings(register):
         if holding.stored is not None and holding.stored == holding.row and stays:
             continue
         if holding.stored is not None and holding.former_id is None:
@@ -296,17 +306,18 @@ async def write_identities(db: "Connection", register: Register) -> None:
         if stays:
             (current if holding.until is None else former).append(holding)
     if drop_current:
-        await db.execute(_DROP_CURRENT, *_columns(sorted(drop_current), 3))
+        await db.execute(_DROP_CURRENT, *_id_columns(drop_current))
     if drop_former:
         await db.execute(_DROP_FORMER, sorted(drop_former))
-    if current and len(await db.fetch(_ADD_CURRENT, *_columns([_identity(h) for h in current], 9))) != len(current):
+    if current and len(await db.fetch(_ADD_CURRENT, *_columns(current, _IDENTITY))) != len(current):
         raise Transient("an identity was taken meanwhile")
     if former:
-        await db.execute(_ADD_FORMER, *_columns([(*_identity(h), h.until, h.ended_by or h.source) for h in former], 11))
+        ended_by = [holding.ended_by or holding.source for holding in former]
+        await db.execute(_ADD_FORMER, *_columns(former, (*_IDENTITY, "until")), ended_by)
 
 
-def _of_lines(register: Register) -> Iterator[tuple[Holding, bool]]:
-    """Every holding, and whether it stays. WhatsApp's spelling of a line goes with the line."""
+def _holdings(register: Register) -> Iterator[tuple[Holding, bool]]:
+    """Every holding, and whether it is to be stored. WhatsApp's spelling of a line goes with the line."""
     for history in register.histories.values():
         yield from ((holding, False) for holding in history.dropped)
         yield from ((holding, True) for holding in history.holdings)
@@ -327,34 +338,7 @@ def _of_lines(register: Register) -> Iterator[tuple[Holding, bool]]:
             yield spelled, spelled.since < last
 
 
-def _customer(person: Person) -> tuple[Any, ...]:
-    return (
-        person.customer_id,
-        person.org_id,
-        person.name,
-        person.phone,
-        person.directory_phone,
-        person.origin,
-        person.upserted_at,
-        person.phone_at,
-    )  # fmt: skip -- one row
-
-
-def _identity(holding: Holding) -> tuple[Any, ...]:
-    return (
-        holding.org_id,
-        holding.kind,
-        holding.value,
-        holding.owner.customer_id,
-        holding.since,
-        holding.source,
-        holding.line,
-        holding.bsuid,
-        holding.seen,
-    )  # fmt: skip -- one row
-
-
-def _spelled(identity: Id) -> Iterator[Id]:
+def _spellings(identity: Id) -> Iterator[Id]:
     """An identity under every key that may lead to it."""
     org_id, kind, value = identity
     if kind != "phone":
@@ -365,5 +349,11 @@ def _spelled(identity: Id) -> Iterator[Id]:
         yield org_id, "wa_id", number.removeprefix("+")
 
 
-def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
-    return [[row[place] for row in rows] for place in range(width)]
+def _id_columns(ids: Iterable[Id]) -> list[list[str]]:
+    rows = sorted(ids)
+    return [[row[place] for row in rows] for place in range(3)]
+
+
+def _columns(rows: Sequence[Person | Holding], names: Sequence[str]) -> list[list[Any]]:
+    """These attributes of the rows, in this order, as columns for ``unnest``."""
+    return [[getattr(row, name) for row in rows] for name in names]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 
-class Address(NamedTuple):
+class ConversationAddress(NamedTuple):
     """How a customer is reached through a business number: by ids that are theirs now, each with the time when it was told."""
 
     org_id: str
@@ -199,14 +199,14 @@ update conversations c
 """
 
 
-async def ensure(db: "Connection", addresses: Sequence[Address]) -> None:
+async def ensure(db: "Connection", addresses: Sequence[ConversationAddress]) -> None:
     """One conversation per (business number, customer), with the newest ids of the customer. Each pair is named once."""
     if addresses:
         await db.execute(_ENSURE, *_columns(addresses))
     await readdress(db, [address for address in addresses if address.wa_id or address.bsuid])
 
 
-async def readdress(db: "Connection", addresses: Sequence[Address]) -> None:
+async def readdress(db: "Connection", addresses: Sequence[ConversationAddress]) -> None:
     """The same for conversations that there are; none is made."""
     if addresses:
         await db.execute(_READDRESS, *_columns(addresses))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from libs.common.directory.addressing import Address, Known
+from libs.common.directory.addressing import KnownAddresses, WhatsAppAddress
 from libs.common.events.outbound import RefusalReason
 from libs.common.sending.coverage import Quiet, Waits
 from libs.common.sending.outcomes import (
@@ -28,10 +28,10 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
 DOUBT = timedelta(minutes=5)
 GRACE = timedelta(seconds=30)
-TO = Address("+447700900999", None)
+TO = WhatsAppAddress("+447700900999", None)
 OPEN = Facts(
     number_is_ours=True,
-    known=Known(phone="+447700900999", wa_id="447700900999"),
+    known=KnownAddresses(phone="+447700900999", wa_id="447700900999"),
     token=None,
     window=Window(NOW - timedelta(hours=1), DAY, DOUBT),
     whatsapp_allowed=True,
@@ -92,23 +92,23 @@ def test_a_number_that_is_not_the_tenants_sends_nothing() -> None:
 @pytest.mark.parametrize("facts", [OPEN, APPROVED])
 def test_an_address_that_is_not_the_customers_any_more_is_not_written_to(facts: Facts) -> None:
     route = "session" if facts is OPEN else "template"
-    moved = replace(facts, known=Known(phone="+447700900222", phone_at=NOW, wa_id="447700900999"))
-    given_up = replace(facts, known=Known(bsuid="GB.2"))
+    moved = replace(facts, known=KnownAddresses(phone="+447700900222", phone_at=NOW, wa_id="447700900999"))
+    given_up = replace(facts, known=KnownAddresses(bsuid="GB.2"))
     for changed in (moved, given_up):
         assert judge(route, TO, changed, NOW) == Returned("address_changed")
-    assert judge(route, Address(None, "GB.1"), given_up, NOW) == Returned("address_changed")
-    assert isinstance(judge(route, Address(None, "GB.2"), given_up, NOW), Go)
+    assert judge(route, WhatsAppAddress(None, "GB.1"), given_up, NOW) == Returned("address_changed")
+    assert isinstance(judge(route, WhatsAppAddress(None, "GB.2"), given_up, NOW), Go)
 
 
 def test_a_number_that_the_intent_named_goes_while_it_is_one_of_the_customers() -> None:
-    named = replace(OPEN, known=Known(phone="+447700900222", phone_at=NOW), to_is_theirs=True)
+    named = replace(OPEN, known=KnownAddresses(phone="+447700900222", phone_at=NOW), to_is_theirs=True)
     assert isinstance(judge("session", TO, named, NOW), Go)
     assert judge("session", TO, replace(named, to_is_theirs=False), NOW) == Returned("address_changed")
 
 
 def test_another_number_of_the_same_line_is_the_same_address() -> None:
-    known = replace(OPEN, known=Known(phone="+5511990000001", wa_id="551190000001"))
-    assert isinstance(judge("session", Address("+5511990000001", None), known, NOW), Go)
+    known = replace(OPEN, known=KnownAddresses(phone="+5511990000001", wa_id="551190000001"))
+    assert isinstance(judge("session", WhatsAppAddress("+5511990000001", None), known, NOW), Go)
 
 
 def test_a_number_may_carry_its_own_token() -> None:

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from libs.common.directory.addressing import Address, Known, address_of, moved
+from libs.common.directory.addressing import KnownAddresses, WhatsAppAddress, address_of, moved
 
 YEAR_AGO = datetime(2025, 11, 22, 10, tzinfo=UTC)
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -10,46 +10,46 @@ LATER = NOW + timedelta(hours=1)
 BSUID = "GB.13000000000000000004"
 
 
-def known(**fields: object) -> Known:
+def known(**fields: object) -> KnownAddresses:
     """Somebody who wrote a moment ago, by number and user id."""
     told = {"phone": "+447700900111", "wa_id": "447700900111", "wa_id_at": NOW, "bsuid": BSUID, "bsuid_at": NOW}
-    return Known(**(told | fields))  # type: ignore[arg-type]  # fields of Known
+    return KnownAddresses(**(told | fields))  # type: ignore[arg-type]  # fields of KnownAddresses
 
 
 @pytest.mark.parametrize(
     ("who", "address"),
     [
-        (known(), Address("+447700900111", BSUID)),
-        (known(bsuid=None), Address("+447700900111", None)),
-        (known(phone=None, wa_id=None), Address(None, BSUID)),
-        (known(wa_id=None, bsuid=None), Address("+447700900111", None)),
-        (Known(), Address(None, None)),
+        (known(), WhatsAppAddress("+447700900111", BSUID)),
+        (known(bsuid=None), WhatsAppAddress("+447700900111", None)),
+        (known(phone=None, wa_id=None), WhatsAppAddress(None, BSUID)),
+        (known(wa_id=None, bsuid=None), WhatsAppAddress("+447700900111", None)),
+        (KnownAddresses(), WhatsAppAddress(None, None)),
     ],
 )
-def test_what_is_known_together_goes_out_together(who: Known, address: Address) -> None:
+def test_what_is_known_together_goes_out_together(who: KnownAddresses, address: WhatsAppAddress) -> None:
     assert address_of(who) == address
 
 
 def test_whoever_wrote_by_user_id_since_is_written_to_by_it_alone() -> None:
-    assert address_of(known(wa_id_at=YEAR_AGO)) == Address(None, BSUID)
-    assert address_of(known(wa_id_at=None)) == Address(None, BSUID)
-    assert address_of(known(wa_id_at=YEAR_AGO, phone_at=LATER)) == Address("+447700900111", BSUID)
+    assert address_of(known(wa_id_at=YEAR_AGO)) == WhatsAppAddress(None, BSUID)
+    assert address_of(known(wa_id_at=None)) == WhatsAppAddress(None, BSUID)
+    assert address_of(known(wa_id_at=YEAR_AGO, phone_at=LATER)) == WhatsAppAddress("+447700900111", BSUID)
 
 
 def test_a_phone_that_the_directory_corrected_is_the_address_from_then_on() -> None:
     corrected = known(phone="+447700900222", phone_at=LATER)
-    assert address_of(corrected) == Address("+447700900222", None)
+    assert address_of(corrected) == WhatsAppAddress("+447700900222", None)
     assert address_of(corrected._replace(wa_id_at=LATER + timedelta(hours=1))).to == "+447700900111"
 
 
 def test_whatsapp_gets_its_own_spelling_of_the_line() -> None:
     ana = known(phone="+5511990000001", phone_at=LATER, wa_id="551190000001", bsuid=None)
-    assert address_of(ana) == Address("+551190000001", None)
+    assert address_of(ana) == WhatsAppAddress("+551190000001", None)
 
 
 def test_the_number_that_an_intent_names_is_the_address() -> None:
-    assert address_of(known(), "+447700900111") == Address("+447700900111", BSUID)
-    assert address_of(known(), "+447700900333") == Address("+447700900333", None)
+    assert address_of(known(), "+447700900111") == WhatsAppAddress("+447700900111", BSUID)
+    assert address_of(known(), "+447700900333") == WhatsAppAddress("+447700900333", None)
     assert address_of(known(wa_id_at=YEAR_AGO), "+447700900111").to == "+447700900111"
 
 
