@@ -30,7 +30,7 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
         worker = None if role == "edge" else partial(_worker, settings, service, Precedence(coalescing))
         service.turned_away = served.refused
         dsn, seconds = settings.postgres_dsn.get_secret_value(), settings.postgres_timeout_seconds
-        async with Beside(worker, producer, service) as beside, served.told(dsn, seconds, service, beside.ready):
+        async with Beside(worker, producer, service) as beside, served.stored(dsn, seconds, service, beside.ready):
             apps = edge_apps(settings.edge, coalescing, served)
             await service.serve(checks={"kafka": beside.ready}, direct=apps)  # without PostgreSQL webhooks are taken
 

@@ -141,14 +141,14 @@ class MetaEdge:
             return await self._publish([await asyncio.to_thread(meta.whole, body, now, "too_large")])
 
     async def _publish(self, records: Sequence[meta.SplitRecord]) -> Answer:
-        ticket = self._served.takes()
+        ticket = self._served.begin_publish()
         try:
             answer = await _publish(self._producer, [Record(WEBHOOKS, *record) for record in records])
             if answer.status != 200:  # noqa: PLR2004 -- OK
                 self._served.refused(answer.outcome)
             return answer
         finally:
-            self._served.took(ticket)
+            self._served.end_publish(ticket)
 
 
 class TwilioEdge:

@@ -1,7 +1,7 @@
-"""What one edge refused, as stretches of time. In memory and bounded: what cannot be stored now is kept, and told later. Pure.
+"""What one edge refused, as stretches of time, in bounded memory until they are stored. Pure.
 
-Instants are steady seconds. Refusals of a kind within ``JOIN`` of each other are one stretch, so that a storm is one row and not thousands;
-beyond ``MOST`` stretches the two oldest of a kind become one. A stretch says more than was refused, never less.
+Times are steady seconds. Refusals of a kind within ``JOIN`` of each other are one stretch, so that a storm is one row and not thousands. Beyond
+``MOST`` stretches the two oldest of a kind become one. A stretch covers more than was refused, never less.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class Refusals:
     _count: int = 0
 
     def happened(self, kind: RefusalKind, reason: str, at: float, *, since: float | None = None) -> None:
-        """One more, at ``at``; or all the time ``since`` then."""
+        """One more refusal at ``at``; with ``since``, refusals from then until ``at``."""
         began = at if since is None else since
         last = self._stretches.get(self._latest.get(kind, -1))
         if last is not None and began - last.ended <= JOIN:
@@ -53,9 +53,9 @@ class Refusals:
         """What is to be stored, oldest first."""
         return [one for number, one in self._stretches.items() if self._stored.get(number) != one]
 
-    def stored(self, told: Sequence[Stretch]) -> None:
-        """These stand stored as they are here; what can grow no more is forgotten."""
-        self._stored |= {one.number: one for one in told}
+    def stored(self, stretches: Sequence[Stretch]) -> None:
+        """These are stored as they are here. Those that can no longer grow are dropped."""
+        self._stored |= {one.number: one for one in stretches}
         latest = set(self._latest.values())
         for number in [n for n, one in self._stored.items() if n not in latest and self._stretches.get(n) == one]:
             del self._stretches[number], self._stored[number]

@@ -1,8 +1,8 @@
-"""Is it really Meta, is it really Twilio? Pure.
+"""Verification of Meta's and Twilio's signatures. Pure.
 
 Rule 1: signatures are computed over the raw bytes; a body that was parsed and written again has another digest.
-Rule 2: whatever stands in the header, the answer is yes or no, never an exception.
-Rule 3: comparison takes constant time, and every secret is tried, so that the time tells nothing.
+Rule 2: whatever the header holds, the answer is yes or no, never an exception.
+Rule 3: comparison takes constant time, and every secret is tried, so that the time reveals nothing.
 """
 
 import base64
@@ -18,12 +18,12 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 def is_meta_signature(header: bytes | None) -> bool:
-    """Whether the header has the form of one: known before the body is read, and before anything is computed."""
+    """Whether the header has the form of a signature. This is known before the body is read and before anything is computed."""
     return header is not None and _META_FORM.fullmatch(header) is not None
 
 
 def is_twilio_signature(header: bytes | None) -> bool:
-    """Whether the header has the form of one: the base64 of 20 bytes."""
+    """Whether the header has the form of a signature: the base64 of 20 bytes."""
     return header is not None and _TWILIO_FORM.fullmatch(header) is not None
 
 
@@ -43,7 +43,7 @@ def signed_by_twilio(
 ) -> bool:
     """Whether ``X-Twilio-Signature`` is the base64 HMAC-SHA1 of the URL and the form under one of the auth tokens.
 
-    ``url`` is the one that Twilio was given, with its query. ``form`` holds every value of every field, blank ones too; fields are signed
+    ``url`` is the one that Twilio was given, with its query. ``form`` holds every value of every field, blank ones too. Fields are signed
     sorted by name, the values of one field without duplicates and sorted. Twilio signs with or without the port, so both are tried.
     """
     if header is None:
@@ -58,7 +58,7 @@ def signed_by_twilio(
 
 
 def same_token(given: str | None, expected: bytes) -> bool:
-    """Whether the handshake's token is ours."""
+    """Whether the token of a verification request is ours."""
     return given is not None and hmac.compare_digest(given.encode(errors="surrogatepass"), expected)
 
 

@@ -24,17 +24,17 @@ _SHAPES = {
     **dict.fromkeys(("From", "To"), re.compile(r"[^\x00-\x1f]{0,40}")),
     "RawDlrDoneDate": re.compile(r"[0-9]{0,20}"),
 }
-"""The fields that are used, and what they may hold. Twilio signs names and values without anything between them: a callback that was captured can
-be cut into other fields under the same signature. No such piece has the shape of the field it would be part of."""
+"""The fields that are used, and what they may hold. Twilio signs names and values without separators, so a captured callback can be cut into other
+fields under the same signature. No such piece has the shape of the field it would be part of."""
 _KEPT = ("MessageStatus", "ErrorCode", "From", "To", "MessagingServiceSid", "RawDlrDoneDate")
-"""What is kept of a status that came first. The numbers are compared with those of the send that it is said to be of."""
+"""What is kept of a status that came before its send. The numbers are compared with those of the send that it names."""
 
 
 _FIELDS = ("AccountSid", "ErrorCode", "MessageSid", "MessageStatus", "SmsSid", "SmsStatus")
 
 
 def read_form(body: bytes | bytearray) -> dict[str, list[str]] | None:
-    """Every value of every field, blank ones too; None when it is no form of Twilio's, which names no field twice."""
+    """Every value of every field, blank ones too; None for a form that is not Twilio's, which names no field twice."""
     try:
         form = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="replace")
     except ValueError:
@@ -45,8 +45,8 @@ def read_form(body: bytes | bytearray) -> dict[str, list[str]] | None:
 def is_split_as_sent(query: str, form: Mapping[str, Sequence[str]]) -> bool:
     """Whether address and fields are divided as Twilio divided them.
 
-    What Twilio signs is address, names and values one after the other, without a mark between them. So a callback that somebody has seen could
-    be sent again with a field hidden in its neighbour, or in the address, under the same signature. Such a neighbour holds a field's name.
+    Twilio signs address, names and values one after the other, without separators. So a captured callback could be sent again with a field
+    hidden in its neighbour, or in the address, under the same signature. Such a neighbour holds a field's name.
     """
     texts = [
         query,
@@ -61,7 +61,7 @@ def status_record(
 ) -> tuple[bytes, bytes]:
     """Key (MessageSid) and value of one record of ``webhooks.v1``; ``ref`` is the one in the address that was called.
 
-    Fields that nobody uses are left out: Twilio adds new ones without notice.
+    Unused fields are left out: Twilio adds new ones without notice.
     """
     fields = {name: form[name][-1] for name in _SHAPES if form.get(name)}
     webhook = TwilioStatusWebhook(received_at=received_at, form=fields, ref=ref)

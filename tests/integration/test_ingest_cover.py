@@ -15,7 +15,7 @@ from libs.common.errors import Transient
 from libs.common.sending import coverage_queries as db_cover
 from libs.common.sending.coverage import CaughtUp, Cover, Quiet, Waits, quiet
 from libs.common.sending.coverage_queries import cover, instant
-from services.ingest.cover import STOOD_STILL, UNREADY, Served
+from services.ingest.cover import STALLED, UNREADY, Served
 from services.ingest.purge import KEPT, purge
 from tests.support.ingest import SECRETS, Ingest, now
 from tests.support.waiting import eventually_true
@@ -49,7 +49,7 @@ def ticks() -> Ticks:
 @pytest.fixture
 def served(ticks: Ticks) -> Served:
     found = Served(ticks)
-    found.begins()
+    found.begin()
     return found
 
 
@@ -67,7 +67,7 @@ async def tells(served: Served, pool: Pool, *, cut: bool = False) -> None:
     async with pool.acquire() as db:
         if cut:
             await db.close()
-        await served.tell(db)
+        await served.store(db)
 
 
 async def proven(pool: Pool) -> Quiet | None:
@@ -99,7 +99,7 @@ async def test_what_could_not_be_stored_is_kept_and_dated_when_it_happened(
         await tells(served, pool, cut=True)
     for _ in range(3600):
         ticks.at += 2
-        served.looks()
+        served.beat()
     await tells(served, pool)
     known = await stored(pool)
     assert known.refused_at is not None
@@ -113,23 +113,23 @@ async def test_what_could_not_be_stored_is_kept_and_dated_when_it_happened(
 async def test_nothing_is_said_of_the_time_in_which_a_post_is_on_its_way_to_kafka(
     served: Served, ticks: Ticks, pool: Pool
 ) -> None:
-    ticket = served.takes()
+    ticket = served.begin_publish()
     ticks.at += 3
     await tells(served, pool)
     async with pool.acquire() as db:
         assert await instant(db) - (await stored(pool)).edges[0].until >= timedelta(seconds=3)
-    served.took(ticket)
+    served.end_publish(ticket)
     asked = (await rows(pool, "select clock_timestamp()"))[0][0]
     await tells(served, pool)
     assert (await stored(pool)).edges[0].until >= asked
 
 
 async def test_a_process_that_stood_still_took_nothing_meanwhile(served: Served, ticks: Ticks, pool: Pool) -> None:
-    served.looks()
-    ticks.at += STOOD_STILL
-    served.looks()
+    served.beat()
+    ticks.at += STALLED
+    served.beat()
     assert (await stored(pool)).refused_at is None
-    ticks.at += STOOD_STILL + 60
+    ticks.at += STALLED + 60
     await tells(served, pool)  # before anything else of it ran
     [row] = await rows(pool, "select reason, ended_at - began_at as lasted from webhook_refusals")
     assert row["reason"] == "stood_still"

@@ -317,7 +317,7 @@ async def test_without_kafka_the_answer_is_503_and_remembered_and_200_again_afte
     await declare(connection, [WEBHOOKS], partitions=1)
     body = as_body(of_messages(a_message(now())))
     served = Served()
-    served.begins()
+    served.begin()
     async with an_edge(connection, served) as http:
         assert (await http.post(META, content=body, headers=signed(body))).status_code == 200
         await asyncio.to_thread(own_kafka.kill)
@@ -326,7 +326,7 @@ async def test_without_kafka_the_answer_is_503_and_remembered_and_200_again_afte
         assert "retry-after" in answer.headers
         assert "kafka_away" in {line["reason"] for line in log_lines.of("webhook.rejected")}
         async with open_pool(database, application_name="test", size=1) as pool, pool.acquire() as db:
-            await served.tell(db)
+            await served.store(db)
             [stored] = await db.fetch("select kind, reason, times from webhook_refusals")
         assert tuple(stored) == ("refused", "kafka_away", 1)
         await asyncio.to_thread(own_kafka.start)
