@@ -1,32 +1,31 @@
-"""Two customers turn out to be one: identities, consents and conversations move, and the ids given before stay as aliases.
+"""The merge of two customers who are one: identities, consents and conversations move, and the ids given before stay as aliases.
 
-Where both have a conversation with the same business number, the two become one: its window is the later of both, one bridge slot remains, and
-every id leads to it. That is effective with the commit, and costs the same however long the threads are. The rows of the thread follow in slices
-(``libs.common.directory.merge_slices``); until they have, readers resolve ids through ``conversation_aliases``, and the order of sends goes over both
-(``libs.common.sending.holding``). The links that lead to either end: whoever has one may be the wrong person for half of it. A conversation that merely
-gets another customer keeps its links.
-
-Call inside a transaction that has locked all these customers' rows. Nobody is both winner and loser. Nothing is waited for that a sender or a
-status holds while it waits for customers, conversations or consents (docs/architecture/data.md): conversations, slots, then consents.
+Rule 1: where both have a conversation with the same business number, the two become one. Its window is the later of both, one bridge slot
+        remains, and every id leads to it from the commit on. A merge costs the same however long the threads are.
+Rule 2: the rows of the thread follow in slices (``merge_slices``). Until they have, readers resolve ids through ``conversation_aliases``, and
+        the order of sends goes over both threads.
+Rule 3: the links that lead to either conversation end: the holder of one may be the wrong person for half of it. A conversation that merely
+        gets another customer keeps its links.
+Rule 4: locks are taken in this order (docs/architecture/data.md): conversations, slots, consents. The caller's transaction holds the rows of all
+        these customers. No customer is both winner and loser.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-if TYPE_CHECKING:
-    import asyncpg
+from libs.common.db.pool import Connection
 
 
 class Merge(NamedTuple):
-    """``loser`` is ``winner``, and from now on only an alias."""
+    """``loser`` becomes an alias of ``winner``."""
 
     org_id: str
     loser: UUID
     winner: UUID
 
 
-# All of them at once and in the order of everybody: which of them become one is known only later.
+# All of them at once, in the order of ids that every transaction keeps. Which of them become one is known only later.
 _HOLD = """
 select from conversations c
  where c.org_id = any($1::text[]) and c.customer_id = any($2::uuid[] || $3::uuid[])
@@ -89,7 +88,7 @@ update conversations w
  where w.conversation_id = l.winner and w.org_id = l.org_id
 """
 
-# One slot remains, the one held longest; there may have been two, because nobody knew that it was one customer.
+# One slot remains, the one held longest. There may be two, because it was not known that it was one customer.
 _MOVE_SLOTS = """
 with lost as (
     delete from bridge_slots s using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
@@ -116,8 +115,8 @@ update conversation_aliases t set conversation_id = m.winner
 """,
 )
 
-# Whatever is still being moved to the one that is merged away goes on to where that one goes. The update waits for a slice that is under way, so
-# nothing comes to the old one after this.
+# A thread that is still being moved into the loser is moved on into the winner. The update waits for a slice that is in flight, so nothing comes to
+# the loser after this.
 _REDIRECT = """
 update conversation_merges g set winner = m.winner
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
@@ -136,7 +135,11 @@ select m.loser, m.org_id, m.winner from unnest($1::text[], $2::uuid[], $3::uuid[
 on conflict (alias) do nothing
 """
 
-_DROP_CONVERSATIONS = "delete from conversations c using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner) where c.conversation_id = m.loser and c.org_id = m.org_id"
+_DROP_CONVERSATIONS = """
+delete from conversations c
+ using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+ where c.conversation_id = m.loser and c.org_id = m.org_id
+"""
 
 _MOVE_CONSENTS = """
 with lost as (
@@ -154,9 +157,21 @@ on conflict (customer_id, category) do update
 """
 
 _MOVE_IDENTITIES = (
-    "update former_identities i set customer_id = m.winner from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner) where i.customer_id = m.loser and i.org_id = m.org_id",
-    "update customer_identities i set customer_id = m.winner from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner) where i.customer_id = m.loser and i.org_id = m.org_id",
-    "update customer_aliases a set customer_id = m.winner from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner) where a.customer_id = m.loser and a.org_id = m.org_id",
+    """
+update former_identities i set customer_id = m.winner
+  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+ where i.customer_id = m.loser and i.org_id = m.org_id
+""",
+    """
+update customer_identities i set customer_id = m.winner
+  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+ where i.customer_id = m.loser and i.org_id = m.org_id
+""",
+    """
+update customer_aliases a set customer_id = m.winner
+  from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+ where a.customer_id = m.loser and a.org_id = m.org_id
+""",
 )
 
 _ALIAS_CUSTOMERS = """
@@ -177,17 +192,21 @@ select m.loser, m.org_id, m.winner from unnest($1::text[], $2::uuid[], $3::uuid[
 on conflict (alias) do nothing
 """
 
-_DROP_CUSTOMERS = "delete from customers c using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner) where c.customer_id = m.loser and c.org_id = m.org_id"
+_DROP_CUSTOMERS = """
+delete from customers c
+ using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+ where c.customer_id = m.loser and c.org_id = m.org_id
+"""
 
 
-async def merge_customers(db: "asyncpg.Connection[asyncpg.Record]", merges: Sequence[Merge]) -> None:
-    """Let every loser become its winner. What the winner has (name, phone, conversation) stays; what it lacks it gets."""
+async def merge_customers(db: Connection, merges: Sequence[Merge]) -> None:
+    """Merge every loser into its winner. What the winner has (name, phone, conversation) stays; what it lacks it gets."""
     if not merges:
         return
     customers = [list(column) for column in zip(*sorted(set(merges)), strict=True)]
     await db.execute(_HOLD, *customers)
     await db.execute(_MOVE_CONVERSATIONS, *customers)
-    pairs = [Merge(*row) for row in await db.fetch(_PAIRS, *customers)]
+    pairs = [Merge(**row) for row in await db.fetch(_PAIRS, *customers)]
     if pairs:
         await merge_conversations(db, pairs)
     for statement in _MOVE_IDENTITIES:
@@ -197,8 +216,8 @@ async def merge_customers(db: "asyncpg.Connection[asyncpg.Record]", merges: Sequ
     await db.execute(_DROP_CUSTOMERS, *customers)
 
 
-async def merge_conversations(db: "asyncpg.Connection[asyncpg.Record]", pairs: Sequence[Merge]) -> None:
-    """Let every losing conversation become its winner, which has the same customer; the rows of its thread follow later."""
+async def merge_conversations(db: Connection, pairs: Sequence[Merge]) -> None:
+    """Merge every losing conversation into its winner, which has the same customer; the rows of its thread follow later."""
     columns = [list(column) for column in zip(*pairs, strict=True)]
     await db.execute(_JOIN_WINDOWS, *columns)
     await db.execute(_MOVE_SLOTS, *columns)

@@ -1,13 +1,12 @@
-"""The rows of a thread that became part of another one, moved there a slice at a time while traffic flows.
+"""The rows of a merged thread, moved into the other thread a slice at a time while traffic flows. Every ingest worker runs ``SliceMover``.
 
-Law 1: a slice is one transaction of bounded size, and waits for no row: what somebody holds at this moment comes with a
-       later slice. So nobody waits for more than a slice, and no slice is part of a deadlock.
-Law 2: what is still to be moved is what stands under the old id. A slice that is done again, by whoever, moves nothing
-       twice; whoever dies between two slices leaves the rest to the next.
-Law 3: sends that are not settled are moved first, then messages from the newest to the oldest, each with its decisions,
-       sends and charges.
-Law 4: whoever read the old id before the merge may write under it after: a merge is looked at again until none of them
-       can be left.
+Law 1: a slice is one transaction of bounded size, and waits for no row. A row that another transaction holds comes with a later slice. So no
+       transaction waits for more than a slice, and no slice is part of a deadlock.
+Law 2: what stands under the old id is still to be moved. A repeated slice moves nothing twice, and a crash between two slices loses nothing.
+Law 3: sends without an outcome are moved first, then messages from the newest to the oldest, each with its decisions, sends and charges.
+Law 4: a transaction that read the old id before the merge may write under it afterwards. A merge is looked at again until none can be left.
+Law 5: a merge is with one worker at a time. A slice takes as many rows as a fraction of a statement's limit allows on this machine. After each
+       slice the task rests for as long as it took. A merge of which not even the smallest slice passes is put off, so the others go on.
 """
 
 import asyncio
@@ -29,10 +28,12 @@ PUT_OFF = timedelta(minutes=1)
 _LONG, _SHORT = 0.2, 0.1
 """Seconds: a slice that took longer is followed by smaller ones, one that took less by larger ones."""
 
-# The alias says whereto as well, also where the release before merged on and knew nothing of this table.
+# The alias names the winner as well, also where an earlier release merged on and did not know this table.
 _TAKE = """
 select g.loser, g.org_id,
-       coalesce((select a.conversation_id from conversation_aliases a where a.alias = g.loser and a.org_id = g.org_id), g.winner) as winner, g.since, g.below, g.moved, g.looks
+       coalesce((select a.conversation_id from conversation_aliases a where a.alias = g.loser and a.org_id = g.org_id),
+                g.winner) as winner,
+       g.since, g.below, g.moved, g.looks
   from conversation_merges g
  where g.due_at <= now()
  order by g.due_at
@@ -40,7 +41,7 @@ select g.loser, g.org_id,
    for update skip locked
 """
 
-# A row that stood behind another one is looked at again: what it stood behind may have been moved before it, and settled since.
+# A deferred row is looked at again: the row that it waits behind may have been moved before it, and may have its outcome by now.
 _SENDS = """
 with held as materialized (
     select s.org_id, s.message_id, s.attempt
@@ -66,10 +67,14 @@ select t.message_id, t.sequence
 """
 
 _SENDS_OF = """
-select s.message_id, s.attempt from unnest($2::uuid[]) as u (message_id) join sends s on s.org_id = $1 and s.message_id = u.message_id
+select s.message_id, s.attempt
+  from unnest($2::uuid[]) as u (message_id)
+  join sends s on s.org_id = $1 and s.message_id = u.message_id
 """
 
-# What belongs to a message may stand under another id on the way: a send is moved before its message.
+_FREE_SENDS_OF = _SENDS_OF + "   for no key update of s skip locked"
+
+# What belongs to a message may stand under another id meanwhile: a send is moved before its message.
 _MOVE = """
 with free as materialized (
     select t.message_id
@@ -129,13 +134,13 @@ _TOP = 2**63 - 1
 _LOOKS = (2.0, 60.0, 600.0)
 """Seconds from the last slice, and from each look, to the next look for what came late; after the last one the merge has ended."""
 _HELD_WAIT = 0.2
-"""Seconds until rows that somebody holds are tried again."""
+"""Seconds until rows that are held are tried again."""
 _LATE = 1_000_000
-"""A message that comes late took its sequence within so many of the merge: seconds before it is stored, at whatever rate."""
+"""A late message took its sequence at most so many after the merge: seconds before it is stored, at any rate of messages."""
 
 
 class Slice(NamedTuple):
-    """What a slice came to. ``moved``: messages, over all slices of this merge; ``complete``: this was the last slice, what follows are looks."""
+    """The result of a slice. ``moved``: messages, over all slices of this merge. ``complete``: the last slice; only looks follow."""
 
     org_id: str
     conversation_id: UUID
@@ -158,7 +163,7 @@ async def move_some(db: Connection, limit: int) -> Slice | None:
     row = await db.fetchrow(_TAKE)
     if row is None:
         return None
-    merge = _Merge(*row)
+    merge = _Merge(**row)
     ids = merge.org_id, merge.loser
     if len(await db.fetch(_SENDS, *ids, merge.winner, limit)) == limit:
         await db.execute(_GO_ON, *ids, merge.below, 0, merge.looks, 0.0)
@@ -180,19 +185,19 @@ async def move_some(db: Connection, limit: int) -> Slice | None:
 
 
 async def put_off(db: Connection, wait: timedelta) -> None:
-    """Let the others go before the merge whose turn it is: it failed. Where another replica has it, the next one may wait for nothing."""
+    """Put off the merge whose turn it is, because it failed. Where another replica has it by now, the next one is put off for nothing."""
     await db.execute(_PUT_OFF, wait)
 
 
 async def _move(db: Connection, merge: _Merge, messages: list[UUID]) -> set[UUID]:
-    """Move these messages; returns those that were. One that somebody holds, or of which somebody holds a send, stays."""
+    """Move these messages; returns those that were moved. A message stays if it is held, or a send of it."""
     if not messages:
         return set()
-    sends = {(r[0], r[1]) for r in await db.fetch(_SENDS_OF, merge.org_id, messages)}
-    free = {(r[0], r[1]) for r in await db.fetch(_SENDS_OF + " for no key update of s skip locked", merge.org_id, messages)}  # fmt: skip
+    sends = {tuple(row) for row in await db.fetch(_SENDS_OF, merge.org_id, messages)}
+    free = {tuple(row) for row in await db.fetch(_FREE_SENDS_OF, merge.org_id, messages)}
     held = {message_id for message_id, _ in sends - free}
     wanted = [message_id for message_id in messages if message_id not in held]
-    return {r[0] for r in await db.fetch(_MOVE, merge.org_id, merge.loser, merge.winner, wanted)}
+    return {row["message_id"] for row in await db.fetch(_MOVE, merge.org_id, merge.loser, merge.winner, wanted)}
 
 
 @dataclass(slots=True)
@@ -203,7 +208,7 @@ class SliceMover:
     size: int = MOST
 
     async def move(self) -> None:
-        """Move all that is due. Raises Transient trouble after it has made the next slice smaller, and what ends the smallest one."""
+        """Move all that is due. Errors are raised after the next slice was made smaller, or its merge put off."""
         clock = asyncio.get_running_loop()
         while True:
             began = clock.time()
@@ -233,7 +238,7 @@ class SliceMover:
         if not is_retryable(error) or (self.size == 1 and is_statement_timeout(error)):
             async with self.pool.acquire() as db:
                 await put_off(db, PUT_OFF)
-        else:  # a statement that was too slow, if it was not the server that is away
+        else:  # a statement was too slow, or the server is away
             self._smaller()
 
     def _smaller(self) -> None:
