@@ -2,8 +2,8 @@
 
 An outbound message's id *is* its intent's id. Everything that Transom adds to a message derives its id from it.
 
-Producers choose intent ids, so two organisations may use the same one. Callback data, which a provider returns as evidence, therefore names the
-organisation too: as a mark of eight characters that does not reveal its name.
+Producers choose intent ids, so two organisations may use the same one. Callback data, which a provider returns as
+evidence, therefore names the organisation too: as a mark of eight characters that does not reveal its name.
 """
 
 import hmac
@@ -23,7 +23,10 @@ def bridge_message_id(intent_id: UUID) -> UUID:
 
 
 class Callback(NamedTuple):
-    """What a send's callback data says. ``mark`` is None in the form of earlier releases, which named no organisation."""
+    """What a send's callback data says.
+
+    ``mark`` is None in the form of earlier releases, which named no organisation.
+    """
 
     message_id: UUID
     attempt: int
@@ -35,7 +38,10 @@ class Callback(NamedTuple):
 
 
 def callback_data(org_id: str, message_id: UUID, attempt: int) -> str:
-    """What a send carries to the provider, who echoes it in every status of that send: ``message_id:attempt:mark of the organisation``."""
+    """What a send carries to the provider, who echoes it in every status of that send.
+
+    ``message_id:attempt:mark of the organisation``.
+    """
     return f"{message_id}:{attempt}:{_mark(org_id, message_id)}"
 
 

@@ -1,10 +1,11 @@
 """One telephone line and the numbers under which it is known. Pure.
 
-Countries have changed their numbering plans, and WhatsApp keeps many accounts under the number that they were opened with. So a customer and
-Meta may name the same line by different numbers, and both are right.
+Countries have changed their numbering plans, and WhatsApp keeps many accounts under the number that they were opened
+with. So a customer and Meta may name the same line by different numbers, and both are right.
 
 Law 1: a line has one canonical number; every number of it has the same, and it is its own.
-Law 2: two lines never share one. A rule stands here only where the old number certainly became the new one, and no other line's.
+Law 2: two lines never share one. A rule stands here only where the old number certainly became the new one, and no
+        other line's.
 Law 3: no number is invalid here. A number without a rule is its own only spelling.
 
 Old numbers of fixed lines are left out where the plan gave them to several operators (Ivory Coast).
@@ -18,7 +19,7 @@ import phonenumbers
 
 
 class _Rule(NamedTuple):
-    """``other`` numbers of a line became ``canonical`` ones; ``ours`` and ``theirs`` are the templates for the way there and back."""
+    """``other`` numbers of a line became ``canonical`` ones; ``ours`` and ``theirs`` are the templates there and back."""
 
     other: re.Pattern[str]
     ours: str
@@ -52,7 +53,8 @@ _VIETNAM = {
 }  # fmt: skip
 
 _RULES: dict[str, tuple[_Rule, ...]] = {
-    # 2012 to 2016: mobile numbers got a 9 after the area code. Fixed lines, whose numbers begin with 2 to 5, stayed as they were.
+    # 2012 to 2016: mobile numbers got a 9 after the area code. Fixed lines, whose numbers begin with 2 to 5, stayed as
+    # they were.
     "+55": (_rule(r"\+55([1-9]{2})([6-9]\d{7})", r"+55\g<1>9\g<2>", r"\+55([1-9]{2})9([6-9]\d{7})", r"+55\g<1>\g<2>"),),
     # 2019: the 1 of mobiles called from abroad went.
     "+52": (_rule(r"\+521([2-9]\d{9})", r"+52\g<1>", r"\+52([2-9]\d{9})", r"+521\g<1>"),),
@@ -80,7 +82,10 @@ _ARGENTINE_LOCAL = re.compile(r"\+54[1-3]\d{11}", re.ASCII)
 
 @lru_cache(maxsize=1 << 16)
 def canonical(e164: str) -> str:
-    """The number under which the line of this one (E.164, plus sign) is matched. A text that is no number is returned as it is."""
+    """The number under which the line of this one (E.164, plus sign) is matched.
+
+    A text that is no number is returned as it is.
+    """
     code = _CODES.match(e164)
     if code is None:
         return e164

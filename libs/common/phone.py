@@ -1,12 +1,14 @@
 """Phone numbers as Transom keeps them: E.164 with the plus sign. Pure.
 
-Rule 1: a *possible* number is enough. Which numbers are in use changes by the week, and numbers for examples and tests are never in use.
-Rule 2: what people and programs put around a number is forgiven: ``_DROPPED``, ``tel:``, a trunk 0 in brackets, a leading 00, digits of
-        other scripts. A letter is not: it makes a vanity number, or an extension behind a switchboard, which no message reaches.
+Rule 1: a *possible* number is enough. Which numbers are in use changes by the week, and numbers for examples and tests
+        are never in use.
+Rule 2: what people and programs put around a number is forgiven: ``_DROPPED``, ``tel:``, a trunk 0 in brackets, a
+        leading 00, digits of other scripts. A letter is not: it makes a vanity number, or an extension behind a
+        switchboard, which no message reaches.
 Rule 3: a number stays as its owner gave it. Every match of two numbers goes by ``canonical``, the one number of a line.
 
-Meta's ``wa_id`` is the same number without the plus. ``wa.me`` links want the digits alone. A send to Meta without the plus would get the
-business number's country code put before it and may reach a stranger.
+Meta's ``wa_id`` is the same number without the plus. ``wa.me`` links want the digits alone. A send to Meta without the
+plus would get the business number's country code put before it and may reach a stranger.
 """
 
 import re
@@ -35,7 +37,8 @@ _PLUS = "+\uff0b\ufe62"
 def normalise(raw: object, region: str | None = None) -> str | None:
     """``+447700900999`` from any way of writing it; None when it is no possible international number.
 
-    ``region`` (ISO 3166-1 alpha-2) is the country of a number without a country code. Without a region such a number is None.
+    ``region`` (ISO 3166-1 alpha-2) is the country of a number without a country code. Without a region such a number is
+    None.
     """
     if not isinstance(raw, str) or len(raw) > MAX_RAW:
         return None
@@ -43,7 +46,10 @@ def normalise(raw: object, region: str | None = None) -> str | None:
 
 
 def from_wa_id(wa_id: object) -> str | None:
-    """The phone number of a ``wa_id`` (digits without a plus); None for a BSUID or anything else. Meta's numbers are not checked further."""
+    """The phone number of a ``wa_id`` (digits without a plus); None for a BSUID or anything else.
+
+    Meta's numbers are not checked further.
+    """
     if not isinstance(wa_id, str) or not wa_id.isascii() or not wa_id.isdigit():
         return None
     return f"+{wa_id}" if _E164.fullmatch(f"+{wa_id}") else None
@@ -68,7 +74,10 @@ def _normalise(raw: str, region: str | None) -> str | None:
 
 
 def _of_uri(raw: str) -> str:
-    """The number in a ``tel:`` URI (RFC 3966). An extension makes it unreadable; other parameters do not belong to the number."""
+    """The number in a ``tel:`` URI (RFC 3966).
+
+    An extension makes it unreadable; other parameters do not belong to the number.
+    """
     number, *parameters = unquote(raw.split(":", 1)[1]).split(";")
     for parameter in parameters:
         name, _, value = parameter.partition("=")

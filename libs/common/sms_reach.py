@@ -1,11 +1,11 @@
 """Whether an SMS may go to a customer. The router asks when it decides, the SMS bridge when it sends. Pure.
 
 Rule 1: the rules hold for every SMS, bridge or plain text, whatever asked for it.
-Rule 2: a customer gets an SMS only if they have written to the organisation (on any channel, to any of its numbers) or consented to SMS
-        explicitly. That SMS is allowed by default is no explicit consent.
+Rule 2: a customer gets an SMS only if they have written to the organisation (on any channel, to any of its numbers) or
+        consented to SMS explicitly. That SMS is allowed by default is no explicit consent.
 Rule 3: an SMS has at most three segments, in the form in which it is sent.
-Rule 4: no SMS goes to satellite, premium, shared-cost and free-phone numbers, nor to codes of no country. No customer is reached there, and each
-        costs a multiple.
+Rule 4: no SMS goes to satellite, premium, shared-cost and free-phone numbers, nor to codes of no country. No customer
+        is reached there, and each costs a multiple.
 """
 
 from dataclasses import dataclass
@@ -39,8 +39,8 @@ _IMPERSONAL = frozenset(
 class SmsReach:
     """What is known of a customer and their organisation, as far as an SMS is concerned.
 
-    ``no_phone_until`` and ``stopped_until``: the phone is marked until then. ``allowed`` is the consent with its default; ``explicit``: it was
-    given explicitly.
+    ``no_phone_until`` and ``stopped_until``: the phone is marked until then. ``allowed`` is the consent with its
+    default; ``explicit``: it was given explicitly.
     """
 
     phone: str | None
@@ -69,7 +69,8 @@ def obstacle(reach: SmsReach, now: datetime) -> SmsObstacle | None:
 def is_allowed(phone: str | None, *, consent: bool | None, stopped: str | None) -> bool:
     """Whether the consent for SMS allows one to ``phone``; None where none was given or withdrawn.
 
-    A STOP by SMS holds for the number that it came from (``stopped``), under every spelling, and for none that the customer has instead.
+    A STOP by SMS holds for the number that it came from (``stopped``), under every spelling, and for none that the
+    customer has instead.
     """
     return consent is not False or (stopped is not None and phone is not None and not same_line(stopped, phone))
 

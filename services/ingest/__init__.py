@@ -2,7 +2,8 @@
 
 A customer's message is at most five types on its way:
 
-1. ``MetaWebhook`` (``libs.common.events.inbound``): one item of a webhook, in a record of ``webhooks.v1``. ``meta`` splits, ``edge`` publishes.
+1. ``MetaWebhook`` (``libs.common.events.inbound``): one item of a webhook, in a record of ``webhooks.v1``. ``meta``
+   splits, ``edge`` publishes.
 2. ``items.CustomerMessage``: what the record says. ``parse`` reads it.
 3. ``queries.Place``: organisation and conversation. ``identity`` finds or creates the customer through the directory.
 4. ``queries.StoredMessage``: what is recorded of it and of its window. ``queries`` stores it.

@@ -24,7 +24,7 @@ OpenWorker = Callable[[], AbstractAsyncContextManager[tuple[object, BatchConsume
 
 
 class Beside:
-    """``async with Beside(…)``: the worker starts as soon as PostgreSQL is there, and drains after the block, when HTTP has ended.
+    """``async with Beside(…)``: the worker starts when PostgreSQL is there, and drains after the block, when HTTP ended.
 
     ``open_worker`` runs it inside its own block; None: the edge is alone. ``producer`` is the edge's.
     """
@@ -53,7 +53,10 @@ class Beside:
         await asyncio.wait({self._task}, timeout=self._service.drain.left(BESIDE))
 
     async def ready(self) -> None:
-        """Raise Transient where the edge, or the worker beside it, cannot work. That PostgreSQL is away is no reason."""
+        """Raise Transient where the edge, or the worker beside it, cannot work.
+
+        That PostgreSQL is away is no reason.
+        """
         if (reason := self._worker_unready() or await self._producer.unready()) is not None:
             raise Transient(reason)
 
@@ -85,7 +88,10 @@ class Beside:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether PostgreSQL could not be opened because it is away or slow, which time mends. A schema that is too old is not."""
+    """Whether PostgreSQL could not be opened because it is away or slow, which time mends.
+
+    A schema that is too old is not.
+    """
     cause = error.__cause__ if isinstance(error, ConfigurationError) else error
     if isinstance(cause, Transient):
         cause = cause.__cause__

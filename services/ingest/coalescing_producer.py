@@ -26,7 +26,7 @@ class CoalescingProducer:
     _waits: int = 0
     _queued: float = 0.0
     _since: float = field(default_factory=perf_counter)
-    """Requests that wait for their acknowledgement now, the seconds that all have waited until then, and when that was."""
+    """Requests that wait now; the seconds that all have waited up to ``_since``; and that time."""
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Return when all are acknowledged. Raises Transient or Permanent, as the producer does."""
@@ -43,7 +43,7 @@ class CoalescingProducer:
             self._count_waits(self._waits - 1)
 
     def queued(self) -> float:
-        """The seconds that all requests together have waited for their acknowledgement so far; each second adds as many as wait."""
+        """The seconds that all requests have waited for acknowledgement so far. Each second adds as many as wait."""
         return self._queued + self._waits * (perf_counter() - self._since)
 
     def _count_waits(self, count: int) -> None:

@@ -1,6 +1,7 @@
 """What customers say in WhatsApp about marketing, and its publication.
 
-Rule 1: a typed STOP and WhatsApp's own switch speak of marketing alone. Whether the garage may write at all is another consent.
+Rule 1: a typed STOP and WhatsApp's own switch speak of marketing alone. Whether the garage may write at all is another
+        consent.
 Rule 2: the switch of an unknown customer changes nothing: marketing is off for them already.
 Rule 3: one process at a time publishes what was stored, from what is recorded.
 """

@@ -1,10 +1,11 @@
 """What Meta's messages hold, in the words of ``inbound.messages.v1``. Pure.
 
-Rule 1: nothing that the customer said is lost. What is unknown, incomplete or of no content kind of ours becomes ``unsupported`` under Meta's
-        own type, with Meta's own object as ``raw``. What was said beside the content (an ad, a product, that it was forwarded) is stored in it
-        and published beside it (``BESIDE``).
-Rule 2: only a customer's own message opens the window (``opens_window``). Notices of the system, edits, revocations, automatic answers
-        and group messages do not. A reaction does where the setting says so, because Meta does not say.
+Rule 1: nothing that the customer said is lost. What is unknown, incomplete or of no content kind of ours becomes
+        ``unsupported`` under Meta's own type, with Meta's own object as ``raw``. What was said beside the content (an
+        ad, a product, that it was forwarded) is stored in it and published beside it (``BESIDE``).
+Rule 2: only a customer's own message opens the window (``opens_window``). Notices of the system, edits, revocations,
+        automatic answers and group messages do not. A reaction does where the setting says so, because Meta does not
+        say.
 """
 
 import json
@@ -47,7 +48,7 @@ def published(content: Mapping[str, Any]) -> tuple[Content, Content]:
 
 
 def beside(message: Mapping[str, Any], content: Content) -> Content:
-    """The ad that led to the message, the product it asks about, that it was forwarded or spoken, and whether it is a keyword."""
+    """The ad that led to the message, the product it asks about, whether it was forwarded or spoken or is a keyword."""
     found: Content = {}
     if isinstance(referral := message.get("referral"), dict) and referral:
         found["referral"] = referral

@@ -1,15 +1,17 @@
 """What an edge stores of itself for the senders: since when it serves, what it refused, when Meta last posted.
 
-Meta's silence about a send proves something only while its POSTs were taken. So every second the edge stores what it refused, and up to when that
-is complete. What it cannot store, because PostgreSQL is away, it keeps in memory and stores later. Until then no sender counts that time as covered.
+Meta's silence about a send proves something only while its POSTs were taken. So every second the edge stores what it
+refused, and up to when that is complete. What it cannot store, because PostgreSQL is away, it keeps in memory and
+stores later. Until then no sender counts that time as covered.
 
 ``refused`` is everything of ours that makes Meta try again:
 
 - Kafka does not acknowledge (503), a bug (500), a request that a stop cuts short, no room for a request (503);
 - a process that stalled, or an edge that is not ready, so that a load balancer sends it nothing.
 
-``doubtful`` is a request that is itself at fault, though it has the form of one of Meta's: cut short, too large, no JSON, a wrong signature.
-A wrong signature may be Meta's while its secret is changed, or a stranger's. Without a header that has the form of a signature nothing is counted.
+``doubtful`` is a request that is itself at fault, though it has the form of one of Meta's: cut short, too large, no
+JSON, a wrong signature. A wrong signature may be Meta's while its secret is changed, or a stranger's. Without a header
+that has the form of a signature nothing is counted.
 """
 
 import asyncio
@@ -46,7 +48,10 @@ LAST_STORE_SECONDS = 2.0
 
 @dataclass(slots=True)
 class Served:
-    """What one start of an edge serves. Times are those of ``ticks``: steady seconds, which go on while the machine sleeps."""
+    """What one start of an edge serves.
+
+    Times are those of ``ticks``: steady seconds, which go on while the machine sleeps.
+    """
 
     ticks: Callable[[], float] = steady
     edge_id: UUID = field(default_factory=uuid4)
@@ -74,7 +79,10 @@ class Served:
         self._refusals.happened(kind, reason, self.ticks(), since=since)
 
     def begin_publish(self) -> int:
-        """A signed POST is about to be published. Until ``end_publish`` it is in flight, and the time since then is not complete."""
+        """A signed POST is about to be published.
+
+        Until ``end_publish`` it is in flight, and the time since then is not complete.
+        """
         self._count += 1
         self._in_flight[self._count] = self._last_post = self.ticks()
         return self._count
@@ -118,7 +126,10 @@ class Served:
     async def stored(
         self, dsn: str, command_seconds: float, service: Service, ready: Callable[[], Awaitable[None]]
     ) -> AsyncIterator[None]:
-        """Inside the block what is known is stored every second while PostgreSQL is there. After it the edge is stored as left."""
+        """Inside the block what is known is stored every second while PostgreSQL is there.
+
+        After it the edge is stored as left.
+        """
         ends = asyncio.Event()
         tasks = [
             asyncio.create_task(self._store_always(dsn, command_seconds, ends)),
@@ -159,7 +170,10 @@ class Served:
             await asyncio.sleep(PERIOD / 4)
 
     async def _store_always(self, dsn: str, command_seconds: float, ends: asyncio.Event) -> None:
-        """Every failure is retried. An edge without PostgreSQL serves on, and logs once a minute that PostgreSQL is away."""
+        """Every failure is retried.
+
+        An edge without PostgreSQL serves on, and logs once a minute that PostgreSQL is away.
+        """
         failures = 0
         while not ends.is_set():
             try:

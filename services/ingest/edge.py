@@ -4,7 +4,8 @@ Rule 1: 200 means that every item is acknowledged by Kafka. After any other answ
 Rule 2: what is signed is taken, whether or not it can be parsed. What is not signed leaves nothing behind.
 Rule 3: one log line per webhook taken; of refused ones one a second for each reason. Nothing of the content is in it.
 Rule 4: without a header that has the form of a signature nothing of the body is read, and the connection is closed.
-Rule 5: the edge records which of Meta's POSTs it took last and which it refused (``cover.py``). Silence proves nothing for that time.
+Rule 5: the edge records which of Meta's POSTs it took last and which it refused (``cover.py``). Silence proves nothing
+        for that time.
 
 These are bare ASGI applications, because every microsecond here is paid per webhook.
 """
@@ -64,7 +65,10 @@ PATIENCE_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class EdgeConfig:
-    """What the edge verifies requests with. Without ``public_url`` or a Twilio token every callback of Twilio is refused."""
+    """What the edge verifies requests with.
+
+    Without ``public_url`` or a Twilio token every callback of Twilio is refused.
+    """
 
     meta_secrets: tuple[bytes, ...] = field(repr=False)
     verify_token: bytes = field(repr=False)
@@ -152,7 +156,10 @@ class MetaEdge:
 
 
 class TwilioEdge:
-    """``POST /webhooks/twilio/status``: what became of an SMS. Signed over PUBLIC_URL, path and query, never over the Host header."""
+    """``POST /webhooks/twilio/status``: what became of an SMS.
+
+    Signed over PUBLIC_URL, path and query, never over the Host header.
+    """
 
     def __init__(
         self, *, tokens: Sequence[bytes], public_url: str | None, producer: CoalescingProducer, now: Clock

@@ -4,9 +4,11 @@ What an item cannot do without raises Undecodable with a reason. Everything else
 
 Which card of ``contacts[]`` belongs to a message, a call or a status (``Cards``):
 
-Rule 1: a card belongs to an item by its id, BSUID before number, whichever number of the line it names; never by its position.
+Rule 1: a card belongs to an item by its id, BSUID before number, whichever number of the line it names; never by its
+        position.
 Rule 2: where there is one card and one item, the card is the item's, whatever number it names.
-Rule 3: a card that names another BSUID than the item is another person's. A number on two cards with different BSUIDs says nothing.
+Rule 3: a card that names another BSUID than the item is another person's. A number on two cards with different BSUIDs
+        says nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -124,7 +126,10 @@ def code_of(errors: object) -> str | None:
 
 
 class Cards:
-    """The cards beside ``items`` messages, calls and statuses. They are read once, so the work grows with their number alone."""
+    """The cards beside ``items`` messages, calls and statuses.
+
+    They are read once, so the work grows with their number alone.
+    """
 
     def __init__(self, contacts: object, items: int) -> None:
         listed = contacts if isinstance(contacts, list) else []
@@ -173,8 +178,9 @@ def _line(value: object) -> str | None:
 def own_number(message: Mapping[str, Any]) -> str | None:
     """The number (E.164) that the customer shared on request as their own, or None.
 
-    Meta sends it as a message of type ``contacts`` whose ``origin`` is ``contact_request``. A card that a customer picked or forwarded has
-    another origin, or none, and is another person's. Cards that do not clearly name one line say nothing.
+    Meta sends it as a message of type ``contacts`` whose ``origin`` is ``contact_request``. A card that a customer
+    picked or forwarded has another origin, or none, and is another person's. Cards that do not clearly name one line
+    say nothing.
     """
     match message:
         case {"type": "contacts", "contacts": [{"phones": [*phones], **card}]}:

@@ -1,9 +1,11 @@
 """Identity → customer → conversation.
 
-Rule 1: two workers that meet the same new customer end with one customer and one conversation. Each holds the locks of the ids that it resolves.
+Rule 1: two workers that meet the same new customer end with one customer and one conversation. Each holds the locks of
+        the ids that it resolves.
 Rule 2: what is known and as new as what is known costs one look-up by key. Everything new is resolved by the directory
         (``libs.common.directory.identities``), and so is whose an id was at an older time.
-Rule 3: a notice of the system makes no customer and no conversation. Of a known customer it stands in their thread, where there is one.
+Rule 3: a notice of the system makes no customer and no conversation. Of a known customer it stands in their thread,
+        where there is one.
 Rule 4: what is older than Meta's seven days finds its customer and changes no identity.
 """
 
@@ -36,7 +38,7 @@ class IdentityRequest(NamedTuple):
 
 
 def is_known(row: SenderRow, item: Placeable) -> bool:
-    """Whether every id of the sender leads to one conversation that is reached by these ids, and did so when they were seen."""
+    """Whether every id of the sender leads to one conversation that is reached by these ids, also when they were seen."""
     wa_id, bsuid = item.sender.ids
     return (
         row.conversation_id is not None
@@ -143,7 +145,10 @@ def _line(number: str | None) -> str | None:
 
 
 def _addresses(requests: Sequence[IdentityRequest], resolved: Sequence[Resolved]) -> list[ConversationAddress]:
-    """Per customer and business number the newest word on how to reach them. A notice has one only for conversations of messages here."""
+    """Per customer and business number the newest word on how to reach them.
+
+    A notice has one only for conversations of messages here.
+    """
     newest: dict[tuple[str, str], ConversationAddress] = {}
     for request, who in zip(requests, resolved, strict=True):
         if isinstance(request.item, IdentityChange):

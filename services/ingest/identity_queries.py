@@ -1,4 +1,7 @@
-"""The statements by which ingest finds out whose ids it was given. Arrays go through ``unnest``: one batch is one round trip."""
+"""The statements by which ingest finds out whose ids it was given.
+
+Arrays go through ``unnest``: one batch is one round trip.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,8 +14,8 @@ from libs.common.db.pool import Connection
 class SenderRow(NamedTuple):
     """What is stored of a sender. ``org_id`` None: the business number belongs to no organisation.
 
-    ``phone_number_id``: under which the number's conversations are, since it may have moved. ``since``: since when the customer has the wa_id.
-    ``settled``: how often it was resolved anew who is behind the conversation.
+    ``phone_number_id``: under which the number's conversations are, since it may have moved. ``since``: since when the
+    customer has the wa_id. ``settled``: how often it was resolved anew who is behind the conversation.
     """
 
     org_id: str | None
@@ -26,7 +29,8 @@ class SenderRow(NamedTuple):
     settled: int | None
 
 
-# "offset 0": each sender is looked up by key. A hash of a whole table may look cheap while the table is small, and it grows.
+# "offset 0": each sender is looked up by key. A hash of a whole table may look cheap while the table is small, and it
+# grows.
 _FIND_SENDERS = """
 select n.org_id, n.phone_number_id, w.customer_id as by_wa_id, w.since, b.customer_id as by_bsuid, c.conversation_id,
        c.wa_id, c.bsuid, c.settled
@@ -100,7 +104,7 @@ select n.org_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, s.sent_to
 
 
 async def sent_to(db: Connection, sends: Sequence[tuple[str, str, UUID | None, int | None]]) -> list[SentTo]:
-    """Account, provider id, message and attempt (from the callback data) of each status → whom its send was meant for."""
+    """Account, provider id, message and attempt (by callback data) of each status → whom its send was meant for."""
     return [SentTo(**row) for row in await db.fetch(_SENT_TO, *_columns(sends))]
 
 

@@ -9,7 +9,10 @@ from libs.common.thread.provider_status import ProviderStatus
 
 
 class Sender(NamedTuple):
-    """How Meta knows the customer: ``wa_id`` (digits), ``bsuid``, or both. ``also``: another number that Meta gave for the same person."""
+    """How Meta knows the customer.
+
+    ``wa_id`` (digits), ``bsuid``, or both. ``also``: another number that Meta gave for the same person.
+    """
 
     wa_id: str | None
     bsuid: str | None
@@ -22,7 +25,10 @@ class Sender(NamedTuple):
 
 
 class CustomerMessage(NamedTuple):
-    """A message to store and to publish. ``opens``: it starts the customer's window anew. ``waba_id``: whose number Meta says it is."""
+    """A message to store and to publish.
+
+    ``opens``: it starts the customer's window anew. ``waba_id``: whose number Meta says it is.
+    """
 
     phone_number_id: str
     sender: Sender
@@ -53,7 +59,10 @@ class GroupMessage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CustomerCall:
-    """The customer called, answered or not, or took a call of the business. The window opens; the thread shows nothing."""
+    """The customer called, answered or not, or took a call of the business.
+
+    The window opens; the thread shows nothing.
+    """
 
     phone_number_id: str
     sender: Sender
@@ -77,7 +86,8 @@ class CustomerPreference:
 class IdentityChange:
     """A notice of the system: the person behind ``sender`` has the ids ``now``, which may say nothing.
 
-    ``notice``: the message for the thread, where the notice is one. ``alarm``: the number may be in other hands, though nothing of it changed.
+    ``notice``: the message for the thread, where the notice is one. ``alarm``: the number may be in other hands, though
+    nothing of it changed.
     """
 
     phone_number_id: str

@@ -1,10 +1,12 @@
-"""Ids that Meta names beside those a message came by. They are bound before senders are looked for and statuses are applied.
+"""Ids that Meta names beside those a message came by.
+
+They are bound before senders are looked for and statuses are applied.
 
 From messages (``learn_from_messages``):
 
 Rule 1: a number shared on request is the sender's own (``fields.own_number``).
-Rule 2: a reply to a message of ours by a BSUID that is unknown comes from the customer whom that message was meant for, unless they are known by
-        another BSUID. Only the recipient has the message to reply to.
+Rule 2: a reply to a message of ours by a BSUID that is unknown comes from the customer whom that message was meant for,
+        unless they are known by another BSUID. Only the recipient has the message to reply to.
 Rule 3: what is older than Meta's seven days binds nothing.
 
 From statuses (``learn_from_statuses``), which name whom our messages reached:
@@ -25,7 +27,10 @@ from services.ingest.items import CustomerMessage, MessageStatus, Sender
 
 
 async def learn_from_messages(pool: Pool, messages: Iterable[CustomerMessage], now: datetime) -> None:
-    """Bind the ids that these messages name. A batch in which none shares a number or replies by a BSUID alone costs nothing."""
+    """Bind the ids that these messages name.
+
+    A batch in which none shares a number or replies by a BSUID alone costs nothing.
+    """
     by_bsuid = [
         one for one in messages if one.sender.wa_id is None and one.sender.bsuid and one.received_at - one.at <= STALE
     ]

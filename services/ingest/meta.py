@@ -1,13 +1,14 @@
 """A Meta webhook, split into one record per item. Pure.
 
-Rule 1: any signed JSON becomes at least one record; what cannot be read here is a record too, and the worker says why it is dead.
+Rule 1: any signed JSON becomes at least one record; what cannot be read here is a record too, and the worker says why
+        it is dead.
 Rule 2: an item stays as Meta wrote it; the parts of its surroundings that the worker needs stand beside it.
 Rule 3: every item takes its card of ``contacts[]`` along (``fields.Cards``).
-Rule 4: a body becomes at most ``MAX_RECORDS`` records and grows to at most ``MAX_GROWTH`` times its size; otherwise it stays whole. Meta puts at
-        most 1,000 updates into a webhook.
+Rule 4: a body becomes at most ``MAX_RECORDS`` records and grows to at most ``MAX_GROWTH`` times its size; otherwise it
+        stays whole. Meta puts at most 1,000 updates into a webhook.
 Rule 5: the work grows with the body, not with products of its parts.
-Rule 6: how deeply a body may be nested does not depend on the stack of the moment: what the quick reader and writer leave to Python's own is read and
-        written to ``nesting.DEEPEST`` levels.
+Rule 6: how deeply a body may be nested does not depend on the stack of the moment: what the quick reader and writer
+        leave to Python's own is read and written to ``nesting.DEEPEST`` levels.
 
 A record is the key and the value of a ``MetaWebhook``.
 """
@@ -44,7 +45,10 @@ class NotJsonError(ValueError):
 
 
 class UnreadableError(ValueError):
-    """The body is JSON, but nested too deeply, or with a number too long, to be read and written again. ``rest``: the records of its other items."""
+    """The body is JSON, but nested too deeply, or with a number too long, to be read and written again.
+
+    ``rest``: the records of its other items.
+    """
 
     reason: Reason = "unreadable"
 
@@ -83,7 +87,9 @@ def parse(body: bytes | bytearray) -> Any:
 
 
 def split(webhook: Any, received_at: datetime, size: int = 0) -> list[SplitRecord]:
-    """One record per message, status, call and other change; one record for whatever is no webhook. ``size``: bytes of the body, by which it may grow.
+    """One record per message, status, call and other change; one record for whatever is no webhook.
+
+    ``size``: bytes of the body, by which it may grow.
 
     Raises UnreadableError, or TooManyItemsError as soon as a bound is reached.
     """
@@ -107,7 +113,10 @@ def split(webhook: Any, received_at: datetime, size: int = 0) -> list[SplitRecor
 
 
 def read(body: bytes | bytearray, received_at: datetime) -> list[SplitRecord]:
-    """The records of a body, which stays whole where it cannot be split; items that can be read go on beside it. Raises NotJsonError."""
+    """The records of a body, which stays whole where it cannot be split; items that can be read go on beside it.
+
+    Raises NotJsonError.
+    """
     try:
         return split(parse(body), received_at, len(body))
     except UnreadableError as error:
@@ -213,7 +222,7 @@ _ONE_BY_ONE = {
 
 
 def _customer_of(item: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Number and BSUID of the customer: who is called where the business calls, else who calls, got it, or said what they prefer."""
+    """Number and BSUID of the customer: the one who is called, where the business calls; else the one the item names."""
     if item.get("direction") == "BUSINESS_INITIATED":
         return item.get("to"), item.get("to_user_id")
     for number, bsuid in (("from", "from_user_id"), ("recipient_id", "recipient_user_id"), ("wa_id", "user_id")):
@@ -242,7 +251,10 @@ def _record(at: str, fields: _Fields) -> SplitRecord:
 
 
 def _key(number: str | None, waba_id: str | None, item: Any, value: bytes) -> bytes:
-    """Business number and customer, so that one customer's items stay in order. An item that names no customer has a key of its own."""
+    """Business number and customer, so that one customer's items stay in order.
+
+    An item that names no customer has a key of its own.
+    """
     customer = None
     if isinstance(item, dict):
         inner = next((part[0] for part in item.values() if isinstance(part, list) and len(part) == 1), None)

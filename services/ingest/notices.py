@@ -2,12 +2,14 @@
 
 About ids: another number, another BSUID, a number that may be in other hands.
 
-Rule 1: ids come from the fields that name them. What is missing there is read from the text, whose last two ids are the old one and the new.
+Rule 1: ids come from the fields that name them. What is missing there is read from the text, whose last two ids are the
+        old one and the new.
 Rule 2: where the sender is named by the new id already, the old one is in the text alone.
-Rule 3: what cannot be read is unknown, never guessed. An old number that is not named is ended by the BSUID that went with it.
+Rule 3: what cannot be read is unknown, never guessed. An old number that is not named is ended by the BSUID that went
+        with it.
 
-About templates: words come in either case, and a word that is not known here changes nothing, because Meta invents new ones.
-Source: https://developers.facebook.com/docs/whatsapp/business-management-api/webhooks/components.
+About templates: words come in either case, and a word that is not known here changes nothing, because Meta invents new
+ones. Source: https://developers.facebook.com/docs/whatsapp/business-management-api/webhooks/components.
 """
 
 import re
@@ -120,7 +122,7 @@ def _upper(value: object) -> str | None:
 
 
 def _at(item: Mapping[str, Any], received_at: datetime) -> datetime:
-    """Meta's time of the news, never later than its receipt: a wrong clock of theirs must not outlive what we learn ourselves."""
+    """Meta's time of the news, never later than its receipt: a wrong clock must not outlive what we learn ourselves."""
     at = item.get("entry_time")
     if isinstance(at, bool) or not isinstance(at, int | float) or not 0 < at < received_at.timestamp():
         return received_at

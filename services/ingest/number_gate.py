@@ -1,11 +1,11 @@
 """The gate of Meta's webhooks: to which organisation the business number belongs.
 
 Rule 1: tenants never meet. A record for a number that no organisation has is a dead letter (``unknown_number``).
-Rule 2: a number belongs to its WhatsApp Business Account. A record that names another one than the directory is a dead letter too
-        (``waba_mismatch``): Meta moves numbers between accounts, and until the directory says so the account's owner may be another. A record
-        that names no account is judged by its number.
-Rule 3: such dead letters stop nothing. Each number is logged at once and then once a minute, with how many records there were. ``transom replay
-        --dlq`` feeds them through again when the directory has the number.
+Rule 2: a number belongs to its WhatsApp Business Account. A record that names another one than the directory is a dead
+        letter too (``waba_mismatch``): Meta moves numbers between accounts, and until the directory says so the
+        account's owner may be another. A record that names no account is judged by its number.
+Rule 3: such dead letters stop nothing. Each number is logged at once and then once a minute, with how many records
+        there were. ``transom replay --dlq`` feeds them through again when the directory has the number.
 
 The directory is asked for every batch, so a change of it counts for the next one.
 """

@@ -1,7 +1,8 @@
 """A record of ``webhooks.v1``, parsed. Pure.
 
-Every record is one of: a customer's message, call or preference, a status, a change of a customer's identity, news of a template, or something
-known that is ignored. What is none of these raises Undecodable with a reason: it is a dead letter, never a guess.
+Every record is one of: a customer's message, call or preference, a status, a change of a customer's identity, news of a
+template, or something known that is ignored. What is none of these raises Undecodable with a reason: it is a dead
+letter, never a guess.
 """
 
 from collections.abc import Mapping
@@ -44,7 +45,8 @@ from services.ingest.items import (
 
 MAX_DEPTH = 64  # what is parsed becomes JSON again, and not every writer and reader of that goes as deep as this one
 
-# Fields of Meta's that say nothing about a thread or a window yet. Echoes and history are outside the window rules by Meta's own word.
+# Fields of Meta's that say nothing about a thread or a window yet. Echoes and history are outside the window rules by
+# Meta's own word.
 IGNORED_FIELDS = frozenset(
     {
         *("account_alerts", "account_review_update", "account_settings_update", "account_update"),
@@ -178,7 +180,10 @@ def _notice(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
 
 
 def _user_id_update(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Item:
-    """Meta names this field and lets nobody subscribe to it. Whether its number is the old one or the new one is not documented."""
+    """Meta names this field and lets nobody subscribe to it.
+
+    Whether its number is the old one or the new one is not documented.
+    """
     match item.get("user_id_update"):
         case [{"user_id": {"previous": str(before), "current": str(now)}} as update] if user_id_of(
             before
@@ -244,8 +249,8 @@ def _change(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
 def _call(webhook: Mapping[str, Any], call: Mapping[str, Any], received_at: datetime) -> Item:
     """A customer's call opens the window, answered or not; a call of the business when the customer took it.
 
-    Its ``connect`` is no such proof: it comes when Meta's side is ready, before the customer's phone rings. Only a call that was taken has a
-    ``start_time``, in the webhook of its end.
+    Its ``connect`` is no such proof: it comes when Meta's side is ready, before the customer's phone rings. Only a call
+    that was taken has a ``start_time``, in the webhook of its end.
     """
     match call:
         case {"direction": "USER_INITIATED", "event": "connect"}:

@@ -1,10 +1,10 @@
 """The edge has precedence: while requests queue at it, the worker of the same process takes little.
 
-Both share one event loop. What the worker stores later is stored all the same. But a webhook that the edge does not take in time is refused, and
-comes again after minutes.
+Both share one event loop. What the worker stores later is stored all the same. But a webhook that the edge does not
+take in time is refused, and comes again after minutes.
 
-Rule 1: without a queue the worker never waits. A queue is what waits for Kafka's acknowledgement while the event loop has no time to spare.
-        Where it has time, the edge would not be any faster without the worker.
+Rule 1: without a queue the worker never waits. A queue is what waits for Kafka's acknowledgement while the event loop
+        has no time to spare. Where it has time, the edge would not be any faster without the worker.
 Rule 2: with a queue the worker takes one record for every ``WEBHOOKS_PER_RECORD`` that the edge takes, on any machine.
 Rule 3: no batch waits longer than ``LONGEST_SECONDS``, so the worker goes on however long the queue lasts.
 """
@@ -28,7 +28,7 @@ _SAMPLE_SECONDS = 0.05
 
 
 def occupied() -> float:
-    """Seconds for which this thread has run or has had to wait for a processor so far; where the system does not say, those for which it has run."""
+    """Seconds for which this thread has run or waited for a processor. Where the system does not say, only those it has run."""
     try:
         run, waited, *_ = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()
     except (OSError, ValueError):

@@ -15,7 +15,10 @@ from services.ingest.items import CustomerCall, CustomerMessage, GroupMessage, I
 
 
 class Place(NamedTuple):
-    """Where an item belongs. ``settled``: how often it had been resolved anew who is behind the conversation when it was found."""
+    """Where an item belongs.
+
+    ``settled``: how often it had been resolved anew who is behind the conversation when it was found.
+    """
 
     org_id: str
     conversation_id: UUID
@@ -24,10 +27,11 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message as it is recorded, by this try or by an earlier one (``fresh`` False); of a call only what it did to the window.
+    """A message as it is recorded, by this try or an earlier one (``fresh`` False); of a call its effect on the window.
 
-    ``opened_before`` and ``opened_at``: when the customer last opened the window, before this batch and after it. The times of refusals are
-    those of the conversation. A message of a group has neither; its ``customer_id`` is None where its writer is unknown.
+    ``opened_before`` and ``opened_at``: when the customer last opened the window, before this batch and after it. The
+    times of refusals are those of the conversation. A message of a group has neither; its ``customer_id`` is None where
+    its writer is unknown.
     """
 
     org_id: str
@@ -68,9 +72,10 @@ _INCOMING = {
 }
 """The columns of ``incoming``: the statement and its values are both built from this list."""
 
-# One write per conversation: the update that moves the window is also the lock that keeps the conversation from being merged away. Rows are locked
-# in the order of ids. The window moves by greatest(), in whatever order messages come. Where it was resolved anew meanwhile who is behind the
-# conversation, the lock is waited for and nothing is stored: the sender may be another person by now.
+# One write per conversation: the update that moves the window is also the lock that keeps the conversation from being
+# merged away. Rows are locked in the order of ids. The window moves by greatest(), in whatever order messages come.
+# Where it was resolved anew meanwhile who is behind the conversation, the lock is waited for and nothing is stored: the
+# sender may be another person by now.
 _STORE = f"""
 with incoming as materialized (
     select *
@@ -79,7 +84,8 @@ with incoming as materialized (
 ), newest as materialized (
     select i.org_id, i.conversation_id, min(i.settled) as settled, max(i.at) filter (where i.opens) as customer_at,
            max(i.at) filter (where i.opens and i.provider_id is not null) as inbound_at,
-           max(i.at) filter (where i.wa_id is not null) as wa_id_at, max(i.at) filter (where i.bsuid is not null) as bsuid_at,
+           max(i.at) filter (where i.wa_id is not null) as wa_id_at,
+           max(i.at) filter (where i.bsuid is not null) as bsuid_at,
            (array_agg(i.wa_id order by i.at desc) filter (where i.wa_id is not null))[1] as wa_id,
            (array_agg(i.bsuid order by i.at desc) filter (where i.bsuid is not null))[1] as bsuid
       from incoming i
@@ -99,10 +105,10 @@ with incoming as materialized (
            old.last_customer_at as opened_before,
            new.last_customer_at as opened_at
 ), fresh as (
-    insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, reply_to, status,
-                          occurred_at, received_at, from_wa_id, from_bsuid)
-    select i.org_id, i.conversation_id, 'in', 'whatsapp', i.account, i.provider_id, i.kind, i.content, i.reply_to, 'received',
-           i.at, i.received_at, i.wa_id, i.bsuid
+    insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, reply_to,
+                          status, occurred_at, received_at, from_wa_id, from_bsuid)
+    select i.org_id, i.conversation_id, 'in', 'whatsapp', i.account, i.provider_id, i.kind, i.content, i.reply_to,
+           'received', i.at, i.received_at, i.wa_id, i.bsuid
       from incoming i
       join held h on h.conversation_id = i.conversation_id and h.org_id = i.org_id
      where i.provider_id is not null
@@ -110,8 +116,8 @@ with incoming as materialized (
     on conflict (account, provider_id) where direction = 'in' do nothing
     returning account, provider_id, message_id
 )
-select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.refused_at, h.first_refused_at, h.last_refused_at,
-       f.message_id
+select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.refused_at, h.first_refused_at,
+       h.last_refused_at, f.message_id
   from incoming i
   left join held h on h.conversation_id = i.conversation_id and h.org_id = i.org_id
   left join fresh f on f.account = i.account and f.provider_id = i.provider_id
@@ -120,10 +126,11 @@ select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.refused
 
 # As an earlier try stored it; in the conversation as it is now.
 _STORED = """
-select m.account, m.provider_id, m.message_id, coalesce(a.conversation_id, m.conversation_id) as conversation_id, m.content,
-       m.reply_to, m.occurred_at as at, m.received_at
+select m.account, m.provider_id, m.message_id, coalesce(a.conversation_id, m.conversation_id) as conversation_id,
+       m.content, m.reply_to, m.occurred_at as at, m.received_at
   from unnest($1::text[], $2::text[], $3::text[]) as i (org_id, account, provider_id)
-  join messages m on m.account = i.account and m.provider_id = i.provider_id and m.direction = 'in' and m.org_id = i.org_id
+  join messages m on m.account = i.account and m.provider_id = i.provider_id and m.direction = 'in'
+                 and m.org_id = i.org_id
   left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
 """
 
@@ -131,10 +138,12 @@ select m.account, m.provider_id, m.message_id, coalesce(a.conversation_id, m.con
 async def store_messages(
     db: Connection, placed: Sequence[tuple[CustomerMessage | CustomerCall | IdentityChange, Place]]
 ) -> list[StoredMessage]:
-    """Store each message once and move the windows; what is recorded, in the order given. Each provider id is named once.
+    """Store each message once and move the windows; what is recorded, in the order given.
 
-    Of a change of identity its notice is the message. Raises Transient where a conversation was merged away or resolved anew since its place
-    was found; then the caller's transaction is rolled back.
+    Each provider id is named once.
+
+    Of a change of identity its notice is the message. Raises Transient where a conversation was merged away or resolved
+    anew since its place was found; then the caller's transaction is rolled back.
     """
     incoming = [_incoming(item, place) for item, place in placed]
     rows = await db.fetch(_STORE, *([row[name] for row in incoming] for name in _INCOMING))
@@ -214,12 +223,12 @@ on conflict (org_id, phone_number_id, group_id) do nothing
 """
 
 _STORE_OF_GROUPS = """
-insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, reply_to, status,
-                      occurred_at, received_at, from_wa_id, from_bsuid)
-select g.org_id, g.conversation_id, 'in', 'whatsapp', u.number, u.provider_id, u.kind, u.content, u.reply_to, 'received',
-       u.at, u.received_at, u.wa_id, u.bsuid
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::text[], $7::timestamptz[], $8::timestamptz[],
-              $9::text[], $10::text[]) with ordinality
+insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, reply_to,
+                      status, occurred_at, received_at, from_wa_id, from_bsuid)
+select g.org_id, g.conversation_id, 'in', 'whatsapp', u.number, u.provider_id, u.kind, u.content, u.reply_to,
+       'received', u.at, u.received_at, u.wa_id, u.bsuid
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::text[], $7::timestamptz[],
+              $8::timestamptz[], $9::text[], $10::text[]) with ordinality
     as u (number, group_id, provider_id, kind, content, reply_to, at, received_at, wa_id, bsuid, place)
   join whatsapp_numbers n on n.phone_number_id = u.number
   join group_threads g on g.org_id = n.org_id and g.phone_number_id = u.number and g.group_id = u.group_id
@@ -233,7 +242,8 @@ select m.account, m.provider_id, m.org_id, m.message_id, m.conversation_id, m.co
        m.received_at, g.group_id, coalesce(b.customer_id, w.customer_id) as customer_id
   from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as u (number, provider_id, line, bsuid)
   join whatsapp_numbers n on n.phone_number_id = u.number
-  join messages m on m.account = u.number and m.provider_id = u.provider_id and m.direction = 'in' and m.org_id = n.org_id
+  join messages m on m.account = u.number and m.provider_id = u.provider_id and m.direction = 'in'
+                 and m.org_id = n.org_id
   left join group_threads g on g.org_id = m.org_id and g.conversation_id = m.conversation_id
   left join customer_identities b on b.org_id = m.org_id and b.kind = 'bsuid' and b.value = u.bsuid
   left join customer_identities w on w.org_id = m.org_id and w.kind = 'phone' and w.value = u.line and w.since <= m.occurred_at
@@ -280,7 +290,10 @@ on conflict (topic, partition) do update
 
 
 async def caught_up(db: Connection, topic: str, partitions: Sequence[int], now: datetime, gap: timedelta) -> None:
-    """These partitions have no backlog as of ``now``. A gap longer than ``gap`` since the last time begins a new stretch."""
+    """These partitions have no backlog as of ``now``.
+
+    A gap longer than ``gap`` since the last time begins a new stretch.
+    """
     await db.execute(_CAUGHT_UP, topic, partitions, now, gap)
 
 

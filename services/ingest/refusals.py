@@ -1,7 +1,8 @@
 """What one edge refused, as stretches of time, in bounded memory until they are stored. Pure.
 
-Times are steady seconds. Refusals of a kind within ``JOIN`` of each other are one stretch, so that a storm is one row and not thousands. Beyond
-``MOST`` stretches the two oldest of a kind become one. A stretch covers more than was refused, never less.
+Times are steady seconds. Refusals of a kind within ``JOIN`` of each other are one stretch, so that a storm is one row
+and not thousands. Beyond ``MOST`` stretches the two oldest of a kind become one. A stretch covers more than was
+refused, never less.
 """
 
 from collections.abc import Mapping, Sequence

@@ -18,7 +18,10 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 def is_meta_signature(header: bytes | None) -> bool:
-    """Whether the header has the form of a signature. This is known before the body is read and before anything is computed."""
+    """Whether the header has the form of a signature.
+
+    This is known before the body is read and before anything is computed.
+    """
     return header is not None and _META_FORM.fullmatch(header) is not None
 
 
@@ -28,7 +31,7 @@ def is_twilio_signature(header: bytes | None) -> bool:
 
 
 def signed_by_meta(body: bytes | bytearray, header: bytes | None, secrets: Sequence[bytes]) -> bool:
-    """Whether ``X-Hub-Signature-256`` (``sha256=<hex>``) is the HMAC-SHA256 of the raw body under one of the app secrets."""
+    """Whether ``X-Hub-Signature-256`` (``sha256=<hex>``) is the raw body's HMAC-SHA256 under one of the app secrets."""
     if header is None or not header.startswith(_META_SCHEME):
         return False
     given = header[len(_META_SCHEME) :].lower()
@@ -43,8 +46,9 @@ def signed_by_twilio(
 ) -> bool:
     """Whether ``X-Twilio-Signature`` is the base64 HMAC-SHA1 of the URL and the form under one of the auth tokens.
 
-    ``url`` is the one that Twilio was given, with its query. ``form`` holds every value of every field, blank ones too. Fields are signed
-    sorted by name, the values of one field without duplicates and sorted. Twilio signs with or without the port, so both are tried.
+    ``url`` is the one that Twilio was given, with its query. ``form`` holds every value of every field, blank ones too.
+    Fields are signed sorted by name, the values of one field without duplicates and sorted. Twilio signs with or
+    without the port, so both are tried.
     """
     if header is None:
         return False

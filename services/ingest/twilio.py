@@ -24,7 +24,9 @@ _SHAPES = {
     **dict.fromkeys(("From", "To"), re.compile(r"[^\x00-\x1f]{0,40}")),
     "RawDlrDoneDate": re.compile(r"[0-9]{0,20}"),
 }
-"""The fields that are used, and what they may hold. Twilio signs names and values without separators, so a captured callback can be cut into other
+"""The fields that are used, and what they may hold.
+
+Twilio signs names and values without separators, so a captured callback can be cut into other
 fields under the same signature. No such piece has the shape of the field it would be part of."""
 _KEPT = ("MessageStatus", "ErrorCode", "From", "To", "MessagingServiceSid", "RawDlrDoneDate")
 """What is kept of a status that came before its send. The numbers are compared with those of the send that it names."""
@@ -45,8 +47,9 @@ def read_form(body: bytes | bytearray) -> dict[str, list[str]] | None:
 def is_split_as_sent(query: str, form: Mapping[str, Sequence[str]]) -> bool:
     """Whether address and fields are divided as Twilio divided them.
 
-    Twilio signs address, names and values one after the other, without separators. So a captured callback could be sent again with a field
-    hidden in its neighbour, or in the address, under the same signature. Such a neighbour holds a field's name.
+    Twilio signs address, names and values one after the other, without separators. So a captured callback could be sent
+    again with a field hidden in its neighbour, or in the address, under the same signature. Such a neighbour holds a
+    field's name.
     """
     texts = [
         query,
@@ -69,7 +72,10 @@ def status_record(
 
 
 def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
-    """The status, or None for one that says nothing. Raises Undecodable when it names no message, account or status, or a field is none."""
+    """The status, or None for one that says nothing.
+
+    Raises Undecodable when it names no message, account or status, or a field is none.
+    """
     form = webhook.form
     if any(not shape.fullmatch(form.get(name, "")) for name, shape in _SHAPES.items()):
         raise Undecodable("bad_status", "a field holds what it cannot hold, or too much")

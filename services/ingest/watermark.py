@@ -1,10 +1,12 @@
 """How far ingest has read each partition of ``webhooks.v1``, stored for the senders.
 
-A provider's silence about a send proves something only while no webhook waits here. So the row in ``progress`` of every assigned partition is
-renewed while nothing older than ``PATIENCE`` waits in it: all that was there so long ago is handled or dead-lettered. A record that is retried
-waits all the while. A gap between renewals longer than ``GAP`` begins a new stretch.
+A provider's silence about a send proves something only while no webhook waits here. So the row in ``progress`` of every
+assigned partition is renewed while nothing older than ``PATIENCE`` waits in it: all that was there so long ago is
+handled or dead-lettered. A record that is retried waits all the while. A gap between renewals longer than ``GAP``
+begins a new stretch.
 
-The clocks of two hosts are never compared. How long ago is measured by this process, and what is stored is the database's time.
+The clocks of two hosts are never compared. How long ago is measured by this process, and what is stored is the
+database's time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +27,7 @@ class Watermarks(Protocol):
     """What a consumer knows of a topic."""
 
     async def behind(self, topic: str) -> dict[int, float]:
-        """Per assigned partition, how many seconds ago the brokers named the latest end up to which everything is processed."""
+        """Per assigned partition, how many seconds ago the brokers named the end up to which everything is processed."""
 
 
 def caught_up(behind: Mapping[int, float]) -> Sequence[int]:

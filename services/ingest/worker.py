@@ -1,9 +1,9 @@
 """The batch handlers of ingest.
 
-Rule 1: nothing is published before thread and window are committed. What is published is what is recorded, by this try or by an earlier one,
-        so a redelivery publishes the same under the same ids.
-Rule 2: a message of a group is stored in the group's thread and nowhere else. No customer, window or address is touched by it, and an intent for
-        its conversation is rejected by the router (``unknown_conversation``).
+Rule 1: nothing is published before thread and window are committed. What is published is what is recorded, by this try
+        or by an earlier one, so a redelivery publishes the same under the same ids.
+Rule 2: a message of a group is stored in the group's thread and nowhere else. No customer, window or address is touched
+        by it, and an intent for its conversation is rejected by the router (``unknown_conversation``).
 """
 
 from collections.abc import Sequence
@@ -84,7 +84,10 @@ def read_webhook(record: RawRecord, deps: Deps) -> Item:
 
 
 async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Reject]:
-    """Store what customers said and how far our messages came, then publish it. Rejects what is for no number of ours."""
+    """Store what customers said and how far our messages came, then publish it.
+
+    Rejects what is for no number of ours.
+    """
     await deps.precedence.give_way(len(batch))
     rejects = await deps.gate.reject(batch)
     rejected = {(one.record.partition, one.record.offset) for one in rejects}

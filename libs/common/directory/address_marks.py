@@ -9,8 +9,10 @@
 
 Rule 1: a mark is of one address of one organisation. Another number of the same customer is not concerned.
 Rule 2: every mark has its end (``until``); how long it lasts is said with the fault (``libs.common.providers``).
-Rule 3: whatever is said later than a mark may end it; what happened before it does not. Of two marks of one kind the later said counts.
-Rule 4: one line may be known under several spellings: all are marked and all are cleared, so that any of them finds the mark by its key.
+Rule 3: whatever is said later than a mark may end it; what happened before it does not. Of two marks of one kind the
+        later said counts.
+Rule 4: one line may be known under several spellings: all are marked and all are cleared, so that any of them finds the
+        mark by its key.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,14 +26,17 @@ from libs.common.thread.conversations import stay
 
 _MARK = """
 insert into address_marks as m (org_id, channel, address, reason, code, source, at, until)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[])
+select *
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+              $8::timestamptz[])
 on conflict (org_id, channel, address, reason) do update
    set code = excluded.code, source = excluded.source, at = excluded.at, until = excluded.until
  where m.at < excluded.at
 """
 
-# Whoever is on WhatsApp has a phone that is switched on; that it takes SMS is shown by SMS alone. A STOP is no matter of reach. Meta tells seconds:
-# a sign within the second of the mark came after it, for one that came before has been seen before.
+# A sign on WhatsApp shows that the phone is switched on. Only SMS shows that it takes SMS. A STOP is no matter of
+# reach. Meta's times are whole seconds: a sign within the second of the mark came after it, because one that came
+# before was seen before.
 _CLEAR = """
 with ended as (
     select m.org_id, m.channel, m.address, m.reason
@@ -48,7 +53,8 @@ delete from address_marks m using ended e
 
 _PURGE = """
 delete from address_marks
- where ctid = any (array(select m.ctid from address_marks m where m.until <= $1 order by m.until limit $2 for update skip locked))
+ where ctid = any (array(select m.ctid from address_marks m
+                          where m.until <= $1 order by m.until limit $2 for update skip locked))
 returning 1
 """
 
@@ -59,14 +65,17 @@ select max(m.until) filter (where m.reason <> 'sms_opted_out') as no_phone_until
   from address_marks m
  where m.org_id = {org_id} and m.channel = 'sms' and m.address = {phone} offset 0
 """
-"""For a lateral join: how an E.164 number stands for SMS, always one row; ``{org_id}`` and ``{phone}`` are expressions of the outer query."""
+"""For a lateral join: the marks of an E.164 number for SMS, always one row.
+
+``{org_id}`` and ``{phone}`` are of the outer query.
+"""
 
 WHATSAPP_MARKS = """
 select max(m.until) as unreachable_until, max(m.at) as unreachable_at
   from address_marks m
  where m.org_id = {org_id} and m.channel = 'whatsapp' and m.address = any({addresses}) offset 0
 """
-"""For a lateral join: whether one of these addresses (E.164 with plus, BSUID; nulls do no harm) is marked for WhatsApp, always one row."""
+"""For a lateral join: the marks of these addresses (E.164, BSUID, nulls) for WhatsApp, always one row."""
 
 
 async def mark(db: Connection, marks: Iterable[Mark]) -> None:
@@ -100,9 +109,10 @@ def addresses_of(address: str) -> tuple[str, ...]:
     return spellings("+" + digits) if digits.isascii() and digits.isdigit() else (address,)
 
 
-# Only of a customer who has the number still: it says nothing of one who has moved on to another. An explicit word given later stands.
+# Only of a customer who has the number still: it says nothing of one who has moved on to another. An explicit word
+# given later stands.
 _OPT_OUTS = """
-with told as (
+with reported as (
     select distinct on (k.customer_id) k.org_id, k.customer_id, u.line, u.code, u.at
       from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
         as u (org_id, conversation_id, address, line, code, at)
@@ -112,9 +122,10 @@ with told as (
      order by k.customer_id, u.at desc
 ), changed as (
     insert into consents as c (org_id, customer_id, category, allowed, at, address, source, cause, published)
-    select org_id, customer_id, 'sms', false, at, line, 'sms', 'refusal', false from told
+    select org_id, customer_id, 'sms', false, at, line, 'sms', 'refusal', false from reported
     on conflict (customer_id, category) do update
-       set allowed = false, at = excluded.at, address = excluded.address, source = excluded.source, cause = excluded.cause, lifts = null, published = false
+       set allowed = false, at = excluded.at, address = excluded.address, source = excluded.source,
+           cause = excluded.cause, lifts = null, published = false
      where c.org_id = excluded.org_id and c.at < excluded.at
        and not (c.allowed is false and c.address is null) -- the customer's own word on every number says more
     returning c.org_id, c.customer_id, c.at
@@ -123,12 +134,12 @@ insert into audit_log (org_id, customer_id, action, detail, at, source_key)
 select t.org_id, t.customer_id, 'consent',
        jsonb_build_object('category', 'sms', 'allowed', false, 'source', 'sms_provider', 'code', t.code), t.at,
        'sms_provider:' || t.customer_id || ':' || t.at
-  from told t join changed c using (org_id, customer_id)
+  from reported t join changed c using (org_id, customer_id)
 on conflict (source_key) do nothing
 """
 
 
-# What is told late may have been disproved before: the customer has written or called since.
+# A late failure may have been disproved before: the customer has written or called since.
 _HEARD_SINCE = """
 select u.n
   from unnest($1::text[], $2::uuid[], $3::timestamptz[]) with ordinality as u (org_id, conversation_id, at, n)
@@ -141,7 +152,7 @@ select u.n
 async def record_unreached(db: Connection, failures: Iterable[Unreached]) -> None:
     """Mark the addresses of these failures, and withdraw consent where one was a STOP by SMS. Idempotent.
 
-    Nobody is marked as out of reach who has written or called after that was so.
+    A customer who has written or called since the failure is not marked as out of reach.
     """
     found = list(failures)
     doubtful = [one for one in found if one.fault.mark == "unreachable"]

@@ -1,9 +1,10 @@
 """To which address a customer's message goes. Pure.
 
 Rule 1: the number that an intent names in ``to`` is the address.
-Rule 2: without one it is the number that was confirmed last: by the customer, who wrote from it, or by the directory, which changed it.
-Rule 3: Meta sends to ``to`` where a request has a number and a BSUID. A number that was confirmed before the BSUID is left out, because it may be
-        another person's by now.
+Rule 2: without one it is the number that was confirmed last: by the customer, who wrote from it, or by the directory,
+        which changed it.
+Rule 3: Meta sends to ``to`` where a request has a number and a BSUID. A number that was confirmed before the BSUID is
+        left out, because it may be another person's by now.
 Rule 4: of two spellings of one line WhatsApp gets its own; every other channel gets the directory's.
 """
 
@@ -14,7 +15,7 @@ from libs.common.phone import from_wa_id, same_line
 
 
 class KnownAddresses(NamedTuple):
-    """What is known of a customer's addresses, each with the time of its last confirmation (None: before all others)."""
+    """What is known of a customer's addresses, each with its last confirmation (None: before all others)."""
 
     phone: str | None = None
     """E.164, as the directory or the first message spelled it."""
@@ -66,7 +67,10 @@ def address_of(known: KnownAddresses, named: str | None = None) -> WhatsAppAddre
 
 
 def moved(known: KnownAddresses, *, to: str | None, recipient: str | None, named: bool) -> bool:
-    """Whether the address of a decision is no longer the customer's. For a number that was ``named`` it matters who has its line, not this."""
+    """Whether the address of a decision is no longer the customer's.
+
+    For a number that was ``named`` it matters who has its line, not this.
+    """
     if to is not None:
         return not named and (known.number is None or not same_line(to, known.number))
     return recipient is not None and recipient != known.bsuid

@@ -1,14 +1,17 @@
-"""``directory.changes.v1``: organisations, numbers, customers, consent and credit as the platform tells them.
+"""``directory.changes.v1``: organisations, numbers, customers, consent and credit as the platform sends them.
 
-Rule 1: an older ``at`` never overwrites a newer one of the same type, entity and category; the same again changes nothing.
+Rule 1: an older ``at`` never overwrites a newer one of the same type, entity and category; the same again changes
+        nothing.
 Rule 2: a tenant's change reaches only what is the tenant's. Numbers and customers of another organisation are refused.
-Rule 3: a directory customer whose phone is known from a conversation becomes that customer (``customers``). Identity and conversations go
-        over, and the id given before stays an alias. Two customers of the directory are never made one.
-Rule 4: a change for an organisation or customer that was not told yet is refused, not waited for. The records of one organisation come in
-        order, so waiting would block a partition for something that may never come.
+Rule 3: a directory customer whose phone is known from a conversation becomes that customer (``customers``). Identity
+        and conversations go over, and the id given before stays an alias. Two customers of the directory are never made
+        one.
+Rule 4: a change for an organisation or customer that is unknown is refused, not waited for. The records of one
+        organisation come in order, so waiting would block a partition for something that may never come.
 
-``apply`` takes any number of changes, in any order of types: organisations come first, then numbers, credit, customers, consents. Within a type
-the outcome is that of one change after the other, however they are cut into batches. A batch takes a fixed number of round trips.
+``apply`` takes any number of changes, in any order of types: organisations come first, then numbers, credit, customers,
+consents. Within a type the outcome is that of one change after the other, however they are cut into batches. A batch
+takes a fixed number of round trips.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -99,7 +102,7 @@ async def _store_consents(db: Connection, changes: Sequence[Numbered[ConsentChan
 
 
 def _newest(changes: Iterable[ChangeT], entity: Callable[[ChangeT], object]) -> list[ChangeT]:
-    """Per entity the change with the newest ``at``, of equal ones the last; entities in the order in which they came."""
+    """Per entity the change with the newest ``at``, of equal ones the last. Entities keep their order."""
     newest: dict[object, ChangeT] = {}
     for change in changes:
         before = newest.get(entity(change))

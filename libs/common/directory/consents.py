@@ -1,9 +1,14 @@
-"""Consents, as customers give and withdraw them on a channel and as the directory tells them. Every change adds a line to ``audit_log``.
+"""Consents, as customers give and withdraw them on a channel and as the directory tells them.
 
-Rule 1: a consent holds by the time at which it was said; an older one never overwrites a newer one. Of two in the same second, "no" counts.
-Rule 2: what a customer says is stored as not published, in the transaction that records where it was said. A task of ingest publishes it
-        from there (``unpublished``). So a sender and ingest store it alike, and a crash in between loses nothing.
-Rule 3: the word START gives back what a typed STOP had taken, and no more: marketing is on again only where it was on before that STOP.
+Every change adds a line to ``audit_log``.
+
+Rule 1: a consent holds by the time at which it was said; an older one never overwrites a newer one. Of two in the same
+        second, "no" counts.
+Rule 2: what a customer says is stored as not published, in the transaction that records where it was said. A task of
+        ingest publishes it from there (``unpublished``). So a sender and ingest store it alike, and a crash in between
+        loses nothing.
+Rule 3: the word START gives back what a typed STOP had taken, and no more: marketing is on again only where it was on
+        before that STOP.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,13 +47,18 @@ with said as materialized (
     update consents c
        set allowed = true, at = s.at, source = s.source, cause = s.cause, lifts = null, published = false
       from said s
-     where s.cause = 'keyword' and s.allowed and c.org_id = s.org_id and c.customer_id = s.customer_id and c.category = s.category
+     where s.cause = 'keyword' and s.allowed
+       and c.org_id = s.org_id and c.customer_id = s.customer_id and c.category = s.category
        and not c.allowed and c.source = s.source and c.cause = 'keyword' and c.lifts and c.at < s.at
 )
 insert into consents as c (org_id, customer_id, category, allowed, at, source, cause, published)
-select org_id, customer_id, category, allowed, at, source, cause, false from said where not (cause = 'keyword' and allowed) order by 2, 3
+select org_id, customer_id, category, allowed, at, source, cause, false
+  from said
+ where not (cause = 'keyword' and allowed)
+ order by 2, 3
 on conflict (customer_id, category) do update
-   set allowed = excluded.allowed, at = excluded.at, source = excluded.source, cause = excluded.cause, published = false,
+   set allowed = excluded.allowed, at = excluded.at, source = excluded.source, cause = excluded.cause,
+       published = false,
        lifts = case when excluded.cause = 'keyword' then c.allowed or c.cause = 'keyword' and c.lifts end
  where c.org_id = excluded.org_id and (c.at < excluded.at or c.at = excluded.at and c.allowed and not excluded.allowed)
 """
@@ -63,7 +73,10 @@ select u.place
 
 
 async def store_said(db: Connection, said: Iterable[SaidConsent]) -> None:
-    """Store what was said, with its audit lines. Idempotent; call inside the transaction that records where it was said."""
+    """Store what was said, with its audit lines.
+
+    Idempotent; call inside the transaction that records where it was said.
+    """
     for consents in _conflict_free_rounds(said):
         columns = _columns(consents)
         await db.execute(_STORE_SAID, *columns)
@@ -84,15 +97,19 @@ def _conflict_free_rounds(said: Iterable[SaidConsent]) -> list[list[SaidConsent]
     return rounds
 
 
-# Our own changes come back on the topic. A repeat of what is stored changes nothing, neither what START would give back nor whether it was published.
+# Our own changes come back on the topic. A repeat of what is stored changes nothing, neither what START would give back
+# nor whether it was published.
 _SET = """
 insert into consents as c (org_id, customer_id, category, allowed, at, source, cause)
-select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[]) order by 2, 3
+select *
+  from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[])
+ order by 2, 3
 on conflict (customer_id, category) do update
-   set allowed = excluded.allowed, at = excluded.at, source = excluded.source, cause = excluded.cause, lifts = null, published = true,
-       address = null
+   set allowed = excluded.allowed, at = excluded.at, source = excluded.source, cause = excluded.cause, lifts = null,
+       published = true, address = null
  where c.org_id = excluded.org_id and c.at <= excluded.at
-   and (c.allowed, c.at, c.source, c.cause) is distinct from (excluded.allowed, excluded.at, excluded.source, excluded.cause)
+   and (c.allowed, c.at, c.source, c.cause)
+       is distinct from (excluded.allowed, excluded.at, excluded.source, excluded.cause)
 """
 
 

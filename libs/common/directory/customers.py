@@ -1,10 +1,12 @@
 """The customers of the directory: who they are, and which phone they have.
 
-Rule 1: the directory's word is news where it changes. A phone that it merely repeats is none: the customer may have given it up meanwhile.
-Rule 2: a person who is known at a phone by their messages alone becomes the customer whom the directory names for it. Two customers of the
-        directory are never made one: a phone that they share stays with the first, until the first is told with another.
-Rule 3: a corrected phone is the customer's from then on. What Meta never confirmed of the old one is theirs no more; where they write from it
-        themselves, they go on doing so. The links that went to the old one end.
+Rule 1: the directory's word is news where it changes. A phone that it merely repeats is none: the customer may have
+        given it up meanwhile.
+Rule 2: a person who is known at a phone by their messages alone becomes the customer whom the directory names for it.
+        Two customers of the directory are never made one: a phone that they share stays with the first, until the first
+        is told with another.
+Rule 3: a corrected phone is the customer's from then on. What Meta never confirmed of the old one is theirs no more;
+        where they write from it themselves, they go on doing so. The links that went to the old one end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +43,10 @@ select u.asked, c.org_id, c.customer_id
 
 
 async def find_customers(db: Connection, customer_ids: Sequence[UUID]) -> Mapping[UUID, CustomerId]:
-    """Who these ids are. This goes over all tenants, so that a change of another organisation's customer can be refused."""
+    """Who these ids are.
+
+    This goes over all tenants, so that a change of another organisation's customer can be refused.
+    """
     return {row["asked"]: CustomerId(row["org_id"], row["customer_id"]) for row in await db.fetch(_FIND, customer_ids)}
 
 

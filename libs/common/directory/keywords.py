@@ -1,8 +1,10 @@
 """Words by which a customer switches messages off and on. Pure.
 
-Rule 1: only a whole message is a keyword. Case, accents, width and whatever is no letter or digit around it do not matter; "please stop by" is none.
-Rule 2: the words of this file mean nothing else to a business that people write to. CANCEL, END, QUIT and YES stand in lists of SMS providers, but a
-        customer who is asked about an appointment says them too; they are no keywords on WhatsApp.
+Rule 1: only a whole message is a keyword. Case, accents, width and whatever is no letter or digit around it do not
+        matter; "please stop by" is none.
+Rule 2: the words of this file mean nothing else to a business that people write to. CANCEL, END, QUIT and YES stand in
+        lists of SMS providers, but a customer who is asked about an appointment says them too; they are no keywords on
+        WhatsApp.
 """
 
 import re

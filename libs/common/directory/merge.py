@@ -1,13 +1,14 @@
-"""The merge of two customers who are one: identities, consents and conversations move, and the ids given before stay as aliases.
+"""The merge of two customers who are one: identities, consents and conversations move, the loser's ids stay as aliases.
 
-Rule 1: where both have a conversation with the same business number, the two become one. Its window is the later of both, one bridge slot
-        remains, and every id leads to it from the commit on. A merge costs the same however long the threads are.
-Rule 2: the rows of the thread follow in slices (``merge_slices``). Until they have, readers resolve ids through ``conversation_aliases``, and
-        the order of sends goes over both threads.
-Rule 3: the links that lead to either conversation end: the holder of one may be the wrong person for half of it. A conversation that merely
-        gets another customer keeps its links.
-Rule 4: locks are taken in this order (docs/architecture/data.md): conversations, slots, consents. The caller's transaction holds the rows of all
-        these customers. No customer is both winner and loser.
+Rule 1: where both have a conversation with the same business number, the two become one. Its window is the later of
+        both, one bridge slot remains, and every id leads to it from the commit on. A merge costs the same however long
+        the threads are.
+Rule 2: the rows of the thread follow in slices (``merge_slices``). Until they have, readers resolve ids through
+        ``conversation_aliases``, and the order of sends goes over both threads.
+Rule 3: the links that lead to either conversation end: the holder of one may be the wrong person for half of it. A
+        conversation that merely gets another customer keeps its links.
+Rule 4: locks are taken in this order (docs/architecture/data.md): conversations, slots, consents. The caller's
+        transaction holds the rows of all these customers. No customer is both winner and loser.
 """
 
 from collections.abc import Sequence
@@ -33,14 +34,16 @@ select from conversations c
    for update
 """
 
-# Conversations of loser and winner with the same business number; of several losers each is a pair with the winner's. Where the winner has
-# none, the first loser's conversation becomes the winner's, which is why it is moved before pairs are looked for.
+# Conversations of loser and winner with the same business number; of several losers each is a pair with the winner's.
+# Where the winner has none, the first loser's conversation becomes the winner's, which is why it is moved before pairs
+# are looked for.
 _MOVE_CONVERSATIONS = """
 with movable as (
     select distinct on (m.winner, c.phone_number_id) c.conversation_id, m.winner, m.org_id
       from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
       join conversations c on c.customer_id = m.loser and c.org_id = m.org_id
-     where not exists (select from conversations w where w.customer_id = m.winner and w.phone_number_id = c.phone_number_id)
+     where not exists (select from conversations w
+                        where w.customer_id = m.winner and w.phone_number_id = c.phone_number_id)
      order by m.winner, c.phone_number_id, c.conversation_id
 )
 update conversations c
@@ -68,8 +71,10 @@ with held as (
            max(l.first_refused_at) as first_refused_at, max(l.last_refused_at) as last_refused_at,
            max(l.last_inbound_at) as last_inbound_at,
            (array_agg(l.last_inbound_channel order by l.last_inbound_at desc nulls last))[1] as last_inbound_channel,
-           (array_agg(l.wa_id order by l.last_customer_at desc nulls last) filter (where l.wa_id is not null))[1] as wa_id,
-           (array_agg(l.bsuid order by l.last_customer_at desc nulls last) filter (where l.bsuid is not null))[1] as bsuid
+           (array_agg(l.wa_id order by l.last_customer_at desc nulls last)
+              filter (where l.wa_id is not null))[1] as wa_id,
+           (array_agg(l.bsuid order by l.last_customer_at desc nulls last)
+              filter (where l.bsuid is not null))[1] as bsuid
       from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
       join held l on l.conversation_id = m.loser and l.org_id = m.org_id
      group by m.org_id, m.winner
@@ -80,7 +85,8 @@ update conversations w
        first_refused_at = greatest(w.first_refused_at, l.first_refused_at),
        last_refused_at = greatest(w.last_refused_at, l.last_refused_at),
        last_inbound_channel = case when w.last_inbound_at is null or l.last_inbound_at > w.last_inbound_at
-                                   then coalesce(l.last_inbound_channel, w.last_inbound_channel) else w.last_inbound_channel end,
+                                   then coalesce(l.last_inbound_channel, w.last_inbound_channel)
+                                   else w.last_inbound_channel end,
        last_inbound_at = greatest(w.last_inbound_at, l.last_inbound_at),
        wa_id = coalesce(w.wa_id, l.wa_id),
        bsuid = coalesce(w.bsuid, l.bsuid)
@@ -115,8 +121,8 @@ update conversation_aliases t set conversation_id = m.winner
 """,
 )
 
-# A thread that is still being moved into the loser is moved on into the winner. The update waits for a slice that is in flight, so nothing comes to
-# the loser after this.
+# A thread that is still being moved into the loser is moved on into the winner. The update waits for a slice that is in
+# flight, so nothing comes to the loser after this.
 _REDIRECT = """
 update conversation_merges g set winner = m.winner
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
@@ -151,8 +157,8 @@ insert into consents as c (org_id, customer_id, category, allowed, at, address, 
 select distinct on (winner, category) org_id, winner, category, allowed, at, address, source, cause, lifts, published
   from lost order by winner, category, at desc, allowed
 on conflict (customer_id, category) do update
-   set allowed = excluded.allowed, at = excluded.at, address = excluded.address, source = excluded.source, cause = excluded.cause,
-       lifts = excluded.lifts, published = excluded.published
+   set allowed = excluded.allowed, at = excluded.at, address = excluded.address, source = excluded.source,
+       cause = excluded.cause, lifts = excluded.lifts, published = excluded.published
  where c.org_id = excluded.org_id and c.at < excluded.at
 """
 
@@ -200,7 +206,10 @@ delete from customers c
 
 
 async def merge_customers(db: Connection, merges: Sequence[Merge]) -> None:
-    """Merge every loser into its winner. What the winner has (name, phone, conversation) stays; what it lacks it gets."""
+    """Merge every loser into its winner.
+
+    What the winner has (name, phone, conversation) stays; what it lacks it gets.
+    """
     if not merges:
         return
     customers = [list(column) for column in zip(*sorted(set(merges)), strict=True)]
@@ -217,7 +226,7 @@ async def merge_customers(db: Connection, merges: Sequence[Merge]) -> None:
 
 
 async def merge_conversations(db: Connection, pairs: Sequence[Merge]) -> None:
-    """Merge every losing conversation into its winner, which has the same customer; the rows of its thread follow later."""
+    """Merge every losing conversation into its winner, of the same customer; the rows of its thread follow later."""
     columns = [list(column) for column in zip(*pairs, strict=True)]
     await db.execute(_JOIN_WINDOWS, *columns)
     await db.execute(_MOVE_SLOTS, *columns)

@@ -1,12 +1,18 @@
-"""The rows of a merged thread, moved into the other thread a slice at a time while traffic flows. Every ingest worker runs ``SliceMover``.
+"""The rows of a merged thread, moved into the other thread a slice at a time while traffic flows.
 
-Law 1: a slice is one transaction of bounded size, and waits for no row. A row that another transaction holds comes with a later slice. So no
-       transaction waits for more than a slice, and no slice is part of a deadlock.
-Law 2: what stands under the old id is still to be moved. A repeated slice moves nothing twice, and a crash between two slices loses nothing.
-Law 3: sends without an outcome are moved first, then messages from the newest to the oldest, each with its decisions, sends and charges.
-Law 4: a transaction that read the old id before the merge may write under it afterwards. A merge is looked at again until none can be left.
-Law 5: a merge is with one worker at a time. A slice takes as many rows as a fraction of a statement's limit allows on this machine. After each
-       slice the task rests for as long as it took. A merge of which not even the smallest slice passes is put off, so the others go on.
+Every ingest worker runs ``SliceMover``.
+
+Law 1: a slice is one transaction of bounded size, and waits for no row. A row that another transaction holds comes with
+        a later slice. So no transaction waits for more than a slice, and no slice is part of a deadlock.
+Law 2: what stands under the old id is still to be moved. A repeated slice moves nothing twice, and a crash between two
+        slices loses nothing.
+Law 3: sends without an outcome are moved first, then messages from the newest to the oldest, each with its decisions,
+        sends and charges.
+Law 4: a transaction that read the old id before the merge may write under it afterwards. A merge is looked at again
+        until none can be left.
+Law 5: a merge is with one worker at a time. A slice takes as many rows as a fraction of a statement's limit allows on
+        this machine. After each slice the task rests for as long as it took. A merge of which not even the smallest
+        slice passes is put off, so the others go on.
 """
 
 import asyncio
@@ -41,7 +47,8 @@ select g.loser, g.org_id,
    for update skip locked
 """
 
-# A deferred row is looked at again: the row that it waits behind may have been moved before it, and may have its outcome by now.
+# A deferred row is looked at again: the row that it waits behind may have been moved before it, and may have its
+# outcome by now.
 _SENDS = """
 with held as materialized (
     select s.org_id, s.message_id, s.attempt
@@ -132,15 +139,18 @@ _END = "delete from conversation_merges where org_id = $1 and loser = $2"
 
 _TOP = 2**63 - 1
 _LOOKS = (2.0, 60.0, 600.0)
-"""Seconds from the last slice, and from each look, to the next look for what came late; after the last one the merge has ended."""
+"""Seconds from the last slice, and from each look, to the next look for late rows. After the last look the merge has ended."""
 _HELD_WAIT = 0.2
 """Seconds until rows that are held are tried again."""
 _LATE = 1_000_000
-"""A late message took its sequence at most so many after the merge: seconds before it is stored, at any rate of messages."""
+"""A late message took its sequence at most so many before the merge: seconds before it is stored, at any rate of messages."""
 
 
 class Slice(NamedTuple):
-    """The result of a slice. ``moved``: messages, over all slices of this merge. ``complete``: the last slice; only looks follow."""
+    """The result of a slice.
+
+    ``moved``: messages, over all slices of this merge. ``complete``: the last slice; only looks follow.
+    """
 
     org_id: str
     conversation_id: UUID
@@ -159,7 +169,10 @@ class _Merge(NamedTuple):
 
 
 async def move_some(db: Connection, limit: int) -> Slice | None:
-    """Move up to ``limit`` messages, and as many sends, of the merge whose turn it is; None where nothing is due. Call inside a transaction."""
+    """Move up to ``limit`` messages, and as many sends, of the merge whose turn it is; None where nothing is due.
+
+    Call inside a transaction.
+    """
     row = await db.fetchrow(_TAKE)
     if row is None:
         return None
@@ -185,7 +198,10 @@ async def move_some(db: Connection, limit: int) -> Slice | None:
 
 
 async def put_off(db: Connection, wait: timedelta) -> None:
-    """Put off the merge whose turn it is, because it failed. Where another replica has it by now, the next one is put off for nothing."""
+    """Put off the merge whose turn it is, because it failed.
+
+    Where another replica has it by now, the next one is put off for nothing.
+    """
     await db.execute(_PUT_OFF, wait)
 
 

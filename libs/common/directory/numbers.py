@@ -1,12 +1,14 @@
-"""WhatsApp business numbers: which organisation has which, and a number that moved to another WhatsApp Business Account (WABA).
+"""WhatsApp business numbers: whose they are, and where a number moved to another WhatsApp Business Account (WABA).
 
-Rule 1: a business number belongs to one organisation. Another organisation's claim is refused as ``number_of_another_org``, until the owner
-        gives the number up by ``number.removed.v1``.
-Rule 2: the changes of a batch count one after the other. A change counts only where it is not older than what is stored.
-Rule 3: Meta gives a number a new ``phone_number_id`` when it moves to another WABA. A display number is in one WABA at a time. So a number
-        that is told for the first time replaces another one of its organisation that has the same display number in another WABA.
-Rule 4: the conversations of a replaced number go on under the new id, with thread, window and bridge slot. What still comes under the old id
-        belongs to them.
+Rule 1: a business number belongs to one organisation. Another organisation's claim is refused as
+        ``number_of_another_org``, until the owner gives the number up by ``number.removed.v1``.
+Rule 2: the changes of a batch count one after the other. A change counts only where it is not older than what is
+        stored.
+Rule 3: Meta gives a number a new ``phone_number_id`` when it moves to another WABA. A display number is in one WABA at
+        a time. So a number that is told for the first time replaces another one of its organisation that has the same
+        display number in another WABA.
+Rule 4: the conversations of a replaced number go on under the new id, with thread, window and bridge slot. What still
+        comes under the old id belongs to them.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """Organisations, their SMS numbers and their credit.
 
-Rule 1: an SMS number belongs to one organisation. Another organisation's claim is refused as ``number_of_another_org``, until the owner
-        tells itself with another number or none.
-Rule 2: the changes of a batch count one after the other. A change counts only where it is not older than what is stored.
+Rule 1: an SMS number belongs to one organisation. Another organisation's claim is refused as ``number_of_another_org``,
+        until the owner tells itself with another number or none.
+Rule 2: the changes of a batch count one after the other. A change counts only where it is not older than what is
+        stored.
 """
 
 from collections.abc import Iterable, Sequence

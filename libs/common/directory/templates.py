@@ -1,7 +1,8 @@
-"""Our copies of Meta's templates, kept up to date by loads, by failures of sends, and by Meta's webhooks about templates.
+"""Our copies of Meta's templates, kept up to date by loads, failures of sends, and Meta's webhooks about templates.
 
 Rule 1: only templates that are stored here change; what Meta says of others has no effect.
-Rule 2: an older word never overwrites a newer one. Meta's times are whole seconds, so a word of the same second is as new.
+Rule 2: an older word never overwrites a newer one. Meta's times are whole seconds, so a word of the same second is as
+        new.
 Rule 3: a copy that does not suit Meta any more is ``stale``; it is sent on, and the next load makes it fresh.
 """
 
@@ -87,7 +88,10 @@ async def upsert(db: Connection, templates: Sequence[Template]) -> None:
 
 
 async def record_failures(db: Connection, gone: Iterable[TemplateFailure], stale: Iterable[TemplateFailure]) -> None:
-    """Meta refused sends: ``gone`` cannot be used any more, ``stale`` need a sync. Logs each that was in order before."""
+    """Meta refused sends.
+
+    ``gone`` cannot be used any more, ``stale`` need a sync. Logs each that was in order before.
+    """
     for row in await _record(db, _GONE, gone):
         log.warning("template.gone", org_id=row["org_id"], template=row["name"], language=row["language"])
     for row in await _record(db, _STALE, stale):
