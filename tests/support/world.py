@@ -19,7 +19,7 @@ from libs.common.events.directory import (
     OrgUpserted,
 )
 from libs.common.thread import conversations
-from libs.common.thread.conversations import Address
+from libs.common.thread.conversations import ConversationAddress
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -73,7 +73,7 @@ async def a_conversation(
     db: Connection, org_id: str, conversation_id: UUID, customer_id: UUID, number: str, **columns: Any
 ) -> None:
     """A conversation under an id of the test's own. ``columns`` say how far it has come."""
-    await conversations.ensure(db, [Address(org_id, customer_id, number)])
+    await conversations.ensure(db, [ConversationAddress(org_id, customer_id, number)])
     values = {"conversation_id": conversation_id} | columns
     assigned = ", ".join(f"{column} = ${place}" for place, column in enumerate(values, 4))
     await db.execute(
