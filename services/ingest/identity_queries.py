@@ -93,7 +93,7 @@ select n.org_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, s.sent_to
   left join lateral (
        select s.command ->> 'to' as sent_to from sends s
         where s.org_id = n.org_id and s.message_id = coalesce(p.send_id, u.message_id)
-          and s.attempt = coalesce(p.attempt, u.attempt) and s.provider = 'meta' offset 0
+          and s.attempt = coalesce(p.attempt, u.attempt) and s.channel = 'whatsapp' offset 0
        ) s on true
   left join lateral (
        select c.customer_id, c.phone_number_id, c.wa_id, c.bsuid from conversations c

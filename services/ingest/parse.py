@@ -209,6 +209,7 @@ def _status(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
     return MessageStatus(
         number,
         ProviderStatus(
+            channel="whatsapp",
             provider="meta",
             account=number,
             provider_id=item_id(item),

@@ -105,15 +105,15 @@ with incoming as materialized (
            old.last_customer_at as opened_before,
            new.last_customer_at as opened_at
 ), fresh as (
-    insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, reply_to,
-                          status, occurred_at, received_at, from_wa_id, from_bsuid)
-    select i.org_id, i.conversation_id, 'in', 'whatsapp', i.account, i.provider_id, i.kind, i.content, i.reply_to,
-           'received', i.at, i.received_at, i.wa_id, i.bsuid
+    insert into messages (org_id, conversation_id, direction, channel, provider, account, provider_id, kind, content,
+                          reply_to, status, occurred_at, received_at, from_wa_id, from_bsuid)
+    select i.org_id, i.conversation_id, 'in', 'whatsapp', 'meta', i.account, i.provider_id, i.kind, i.content,
+           i.reply_to, 'received', i.at, i.received_at, i.wa_id, i.bsuid
       from incoming i
       join held h on h.conversation_id = i.conversation_id and h.org_id = i.org_id
      where i.provider_id is not null
      order by i.place
-    on conflict (account, provider_id) where direction = 'in' do nothing
+    on conflict (provider, account, provider_id) where direction = 'in' do nothing
     returning account, provider_id, message_id
 )
 select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.refused_at, h.first_refused_at,
@@ -129,7 +129,7 @@ _STORED = """
 select m.account, m.provider_id, m.message_id, coalesce(a.conversation_id, m.conversation_id) as conversation_id,
        m.content, m.reply_to, m.occurred_at as at, m.received_at
   from unnest($1::text[], $2::text[], $3::text[]) as i (org_id, account, provider_id)
-  join messages m on m.account = i.account and m.provider_id = i.provider_id and m.direction = 'in'
+  join messages m on m.provider = 'meta' and m.account = i.account and m.provider_id = i.provider_id and m.direction = 'in'
                  and m.org_id = i.org_id
   left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
 """
@@ -223,17 +223,17 @@ on conflict (org_id, phone_number_id, group_id) do nothing
 """
 
 _STORE_OF_GROUPS = """
-insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, reply_to,
-                      status, occurred_at, received_at, from_wa_id, from_bsuid)
-select g.org_id, g.conversation_id, 'in', 'whatsapp', u.number, u.provider_id, u.kind, u.content, u.reply_to,
-       'received', u.at, u.received_at, u.wa_id, u.bsuid
+insert into messages (org_id, conversation_id, direction, channel, provider, account, provider_id, kind, content,
+                      reply_to, status, occurred_at, received_at, from_wa_id, from_bsuid)
+select g.org_id, g.conversation_id, 'in', 'whatsapp', 'meta', u.number, u.provider_id, u.kind, u.content,
+       u.reply_to, 'received', u.at, u.received_at, u.wa_id, u.bsuid
   from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[], $6::text[], $7::timestamptz[],
               $8::timestamptz[], $9::text[], $10::text[]) with ordinality
     as u (number, group_id, provider_id, kind, content, reply_to, at, received_at, wa_id, bsuid, place)
   join whatsapp_numbers n on n.phone_number_id = u.number
   join group_threads g on g.org_id = n.org_id and g.phone_number_id = u.number and g.group_id = u.group_id
  order by u.place
-on conflict (account, provider_id) where direction = 'in' do nothing
+on conflict (provider, account, provider_id) where direction = 'in' do nothing
 returning account, provider_id
 """
 
@@ -242,7 +242,7 @@ select m.account, m.provider_id, m.org_id, m.message_id, m.conversation_id, m.co
        m.received_at, g.group_id, coalesce(b.customer_id, w.customer_id) as customer_id
   from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as u (number, provider_id, line, bsuid)
   join whatsapp_numbers n on n.phone_number_id = u.number
-  join messages m on m.account = u.number and m.provider_id = u.provider_id and m.direction = 'in'
+  join messages m on m.provider = 'meta' and m.account = u.number and m.provider_id = u.provider_id and m.direction = 'in'
                  and m.org_id = n.org_id
   left join group_threads g on g.org_id = m.org_id and g.conversation_id = m.conversation_id
   left join customer_identities b on b.org_id = m.org_id and b.kind = 'bsuid' and b.value = u.bsuid

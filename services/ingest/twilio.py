@@ -90,7 +90,8 @@ def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
     if known is None:
         return None
     return ProviderStatus(
-        provider="sms",
+        channel="sms",
+        provider="twilio",
         account=account,
         provider_id=sid,
         status=known,

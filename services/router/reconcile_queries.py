@@ -50,11 +50,11 @@ _FIND = {
 _FIND_OVERDUE = """
 insert into loose_ends (org_id, message_id, attempt, deadline, due_at)
 select s.org_id, s.message_id, s.attempt, s.expires_at, $2
-  from (values ('meta'), ('sms')) as p (provider)
+  from (values ('whatsapp'), ('sms')) as p (channel)
  cross join lateral (
        select s.org_id, s.message_id, s.attempt, s.expires_at
          from sends s
-        where s.provider = p.provider and s.state = 'pending' and s.expires_at <= $1
+        where s.channel = p.channel and s.state = 'pending' and s.expires_at <= $1
         order by s.expires_at
         limit $3) s
 on conflict do nothing
@@ -89,12 +89,12 @@ select e.org_id, e.message_id, e.attempt, e.deadline, e.tries,
 
 # The place of a send that never was: a command that turns up later finds its row, and it is settled.
 _TAKE_PLACES = """
-insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, outcome,
+insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, state, due_at, expires_at, outcome,
                    settled_at, published, created_at)
-select u.org_id, u.message_id, u.attempt, u.provider, u.conversation_id, u.sequence, u.account, u.command::jsonb, 'failed', $9, u.expires_at,
+select u.org_id, u.message_id, u.attempt, u.channel, u.conversation_id, u.sequence, u.account, u.command::jsonb, 'failed', $9, u.expires_at,
        jsonb_build_object('answer', 'refused', 'code', null, 'reason', 'intent_expired'), $9, true, $9
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::text[], $10::timestamptz[])
-    as u (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, expires_at)
+    as u (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, expires_at)
 on conflict do nothing
 returning org_id, message_id, attempt
 """
@@ -177,7 +177,7 @@ async def take_places(db: Connection, ends: Sequence[LooseEnd], now: datetime) -
     rows = [
         (
             *e.key,
-            "sms" if e.channel == "sms" else "meta",
+            "sms" if e.channel == "sms" else "whatsapp",
             e.conversation_id,
             e.sequence,
             e.account or "",
@@ -193,7 +193,7 @@ async def take_places(db: Connection, ends: Sequence[LooseEnd], now: datetime) -
 
 
 async def find_overdue(db: Connection, before: datetime, now: datetime, limit: int) -> None:
-    """Rows of ``sends`` that still wait, though their deadline was before then, become loose ends: of each provider so many."""
+    """Rows of ``sends`` that still wait, though their deadline was before then, become loose ends: of each channel so many."""
     await db.fetch(_FIND_OVERDUE, before, now, limit)
 
 

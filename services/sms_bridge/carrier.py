@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 from libs.common.bridge.link_codes import LinkCode, LinkCodes
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.db.pool import Connection, Pool
-from libs.common.events.outbound import Channel, SmsCommand
+from libs.common.events.outbound import SmsCommand
 from libs.common.gsm7 import economical
 from libs.common.ids import callback_data
 from libs.common.logging import get_logger
+from libs.common.providers import Transport
 from libs.common.sending.outcomes import Denied, Evidence, Found, Go, NotYet, Refused, SendOutcome, Verdict
-from libs.common.sending.pauses import Key, ProviderName
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import Claim, News, SendRow, Settled
 from libs.common.thread.statuses import keep_provider_ids
 from services.sms_bridge import evidence_queries, queries, search
@@ -33,10 +34,7 @@ _LONGEST_VALIDITY = timedelta(hours=4)
 
 
 class SmsCarrier:
-    """Sends bridges, and plain text where the router decided for SMS."""
-
-    provider: ProviderName = "sms"
-    channel: Channel = "sms"
+    """Sends the rows of channel ``sms``: bridges, and plain text where the router decided for SMS."""
 
     def __init__(
         self,
@@ -50,16 +48,19 @@ class SmsCarrier:
         settling: timedelta,
     ) -> None:
         self._sms = provider
+        self.transport = Transport("sms", provider.name)
         self._pool = pool
         self._redis_gate = redis_gate
         self._link_codes = link_codes
         self._config = config
         self._search = search.SearchConfig(link_codes, config.portal_host, grace, settling)
-        self._resend_rounds = ResendRounds(pool, grace=grace, settling=settling)
+        self._resend_rounds = ResendRounds(pool, provider.name, grace=grace, settling=settling)
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
         """Ask the gate on fresh facts. What passes gets its text and, for a bridge, a fresh link."""
-        known_ids = await evidence_queries.ids_of_sends(db, self._sms.account, [row for row in rows if row.resends])
+        known_ids = await evidence_queries.ids_of_sends(
+            db, self._sms.name, self._sms.account, [row for row in rows if row.resends]
+        )
         facts = await queries.facts_of(
             db, rows, window_length=self._config.window_length, window_doubt=self._config.window_doubt, now=now
         )
@@ -95,11 +96,13 @@ class SmsCarrier:
 
     async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
         """See ``services.sms_bridge.effects``."""
-        return await settle(db, settled, now, self._config)
+        return await settle(db, settled, now, self._config, self._sms.name)
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
         """Store the ids of SMS that were accepted after their claim was lost, for ``seek``."""
-        ids = [i for one in late if isinstance(one.final, tuple) for i in provider_ids(one.row, one.final)]
+        ids = [
+            i for one in late if isinstance(one.final, tuple) for i in provider_ids(one.row, one.final, self._sms.name)
+        ]
         await keep_provider_ids(db, ids, now)
 
     async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:

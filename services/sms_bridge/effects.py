@@ -28,6 +28,7 @@ from libs.common.events.outbound import OutboundRefused
 from libs.common.faults import RecipientFault
 from libs.common.gsm7 import economical, segments
 from libs.common.ids import bridge_message_id
+from libs.common.providers import Provider
 from libs.common.providers.twilio import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, Returned
 from libs.common.sending.pauses import Key
@@ -80,7 +81,9 @@ def slot_outcomes(settled: Sequence[Settled]) -> SlotOutcomes:
     return outcomes
 
 
-async def settle(db: Connection, settled: Sequence[Settled], now: datetime, config: BridgeConfig) -> dict[Key, News]:
+async def settle(
+    db: Connection, settled: Sequence[Settled], now: datetime, config: BridgeConfig, provider: Provider
+) -> dict[Key, News]:
     """Record the effects in the transaction that ends the sends. Returns the events to publish for each."""
     settled = await _in_their_conversations(db, settled)
     news = {one.row.key: News() for one in settled}
@@ -90,7 +93,7 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, conf
     accepted = [(one.row, one.final) for one in settled if isinstance(one.final, tuple)]
 
     await queries.write_bridges(db, [b for row, _ in accepted if (b := _bridge_message(row, config)) is not None], now)
-    taken = [i for row, ids in accepted for i in provider_ids(row, ids)]
+    taken = [i for row, ids in accepted for i in provider_ids(row, ids, provider)]
     effects = await store_provider_ids(db, taken, now)
     await evidence_queries.add_unconfirmed(db, taken, now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
@@ -103,7 +106,7 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, conf
     freed = [slot for slot in released if slot in set(outcomes.retried)]
     silenced = await slot_queries.newest_silenced(db, freed)
     await record_unreached(db, unreached)
-    await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
+    await queries.charge(db, provider, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 
     for update in [*effects.updates, *updates]:
         events[update.org_id, update.message_id].updates.append(update)
@@ -120,11 +123,12 @@ async def settle(db: Connection, settled: Sequence[Settled], now: datetime, conf
     return news
 
 
-def provider_ids(row: SendRow, ids: Sequence[Accepted]) -> list[ProviderId]:
+def provider_ids(row: SendRow, ids: Sequence[Accepted], provider: Provider) -> list[ProviderId]:
     """The provider's ids of a send, for the message whose status they feed."""
     return [
         ProviderId(
-            provider="sms",
+            channel="sms",
+            provider=provider,
             account=got.account,
             provider_id=got.provider_id,
             org_id=row.org_id,

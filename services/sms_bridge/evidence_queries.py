@@ -7,6 +7,7 @@ from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.ids import callback_data, callback_without_org
+from libs.common.providers import Provider
 from libs.common.sending.pauses import Key
 from libs.common.sending.rows import SendRow
 from libs.common.thread.statuses import ProviderId
@@ -20,14 +21,14 @@ select u.org_id, u.send_id, u.attempt, p.account, p.provider_id, null as status,
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
  cross join lateral (
        select p.account, p.provider_id from provider_ids p
-        where p.org_id = u.org_id and p.send_id = u.send_id and p.attempt = u.attempt and p.provider = 'sms' offset 0) p
+        where p.org_id = u.org_id and p.send_id = u.send_id and p.attempt = u.attempt and p.provider = $9 offset 0) p
 union
 select u.org_id, u.send_id, u.attempt, e.account, e.provider_id, e.status, e.code
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[])
     as u (org_id, send_id, attempt, callback, without_org, sender, recipient)
  cross join lateral (
        select e.* from early_statuses e where e.callback in (u.callback, u.without_org) offset 0) e
- where e.provider = 'sms' and e.account = $8
+ where e.provider = $9 and e.account = $8
    and coalesce(e.item ->> 'From', u.sender) = u.sender
    and (coalesce(e.item ->> 'To', u.recipient) = u.recipient
         or (e.callback = u.callback and e.item ->> 'To' !~ '^[+]?[0-9]+$'))
@@ -36,13 +37,13 @@ select u.org_id, u.send_id, u.attempt, e.account, e.provider_id, e.status, e.cod
 
 # This statement names no tenant: a provider's account is shared by tenants, and only whether an id is known leaves it.
 _KNOWN_IDS = """
-select provider_id from provider_ids where provider = 'sms' and account = $1 and provider_id = any($2::text[])
+select provider_id from provider_ids where provider = $3 and account = $1 and provider_id = any($2::text[])
 """
 
 _CALLS_IN_FLIGHT = """
 select distinct s.account as sender, coalesce(s.command ->> 'to', '') as recipient
   from sends s
- where s.provider = 'sms' and s.state = 'claimed' and s.account = any($1::text[])
+ where s.channel = 'sms' and s.state = 'claimed' and s.account = any($1::text[])
 """
 
 _RECORD_LIST_OUTAGE = """
@@ -52,7 +53,7 @@ on conflict (account) do update set last_at = excluded.last_at where o.last_at <
 
 _LATEST_LIST_OUTAGE = """
 select greatest((select last_at from sms_list_outages where account = $1),
-                (select late_at from resend_rounds where provider = 'sms'))
+                (select late_at from resend_rounds where provider = $2))
 """
 
 _ADD_UNCONFIRMED = """
@@ -119,7 +120,9 @@ class KnownId(NamedTuple):
     code: str | None
 
 
-async def ids_of_sends(db: Connection, account: str, sends: Sequence[SendRow]) -> dict[Key, list[KnownId]]:
+async def ids_of_sends(
+    db: Connection, provider: Provider, account: str, sends: Sequence[SendRow]
+) -> dict[Key, list[KnownId]]:
     """Every id that these sends are known to have, with what its early statuses say."""
     found: dict[Key, list[KnownId]] = {}
     if not sends:
@@ -134,15 +137,15 @@ async def ids_of_sends(db: Connection, account: str, sends: Sequence[SendRow]) -
         )
         for s in sorted(sends, key=lambda s: s.key)
     ]
-    for row in await db.fetch(_IDS_OF_SENDS, *_columns(rows), account):
+    for row in await db.fetch(_IDS_OF_SENDS, *_columns(rows), account, provider):
         known = KnownId(row["account"], row["provider_id"], row["status"], row["code"])
         found.setdefault((row["org_id"], row["send_id"], row["attempt"]), []).append(known)
     return found
 
 
-async def known_ids(db: Connection, account: str, provider_ids: Collection[str]) -> set[str]:
+async def known_ids(db: Connection, provider: Provider, account: str, provider_ids: Collection[str]) -> set[str]:
     """Which of these ids are stored for a send already."""
-    return {row["provider_id"] for row in await db.fetch(_KNOWN_IDS, account, sorted(provider_ids))}
+    return {row["provider_id"] for row in await db.fetch(_KNOWN_IDS, account, sorted(provider_ids), provider)}
 
 
 async def calls_in_flight(db: Connection, senders: Collection[str]) -> set[tuple[str, str]]:
@@ -155,9 +158,9 @@ async def record_list_outage(db: Connection, account: str, now: datetime) -> Non
     await db.execute(_RECORD_LIST_OUTAGE, account, now)
 
 
-async def latest_list_outage(db: Connection, account: str) -> datetime | None:
+async def latest_list_outage(db: Connection, provider: Provider, account: str) -> datetime | None:
     """When the provider's list could last not be read, or last proved to be late. None: never."""
-    last: datetime | None = await db.fetchval(_LATEST_LIST_OUTAGE, account)
+    last: datetime | None = await db.fetchval(_LATEST_LIST_OUTAGE, account, provider)
     return last
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import SMS_MARKS
+from libs.common.providers import Provider
 from libs.common.sanitize import sanitize
 from libs.common.sending.rows import SendRow
 from libs.common.sms_reach import SmsReach, is_allowed
@@ -90,8 +91,8 @@ on conflict (org_id, message_id) do nothing
 # A country's own price wins over the price for any country. Of several dates the newest that is not in the future
 # counts.
 _CHARGE = """
-insert into charges (org_id, message_id, attempt, conversation_id, channel, category, segments, currency, price, at)
-select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', 'sms', u.segments, r.currency,
+insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, segments, currency, price, at)
+select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', $9, 'sms', u.segments, r.currency,
        r.price * u.segments, $8
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::int[], $6::text[])
     as u (org_id, message_id, attempt, conversation_id, segments, country)
@@ -217,11 +218,11 @@ async def write_bridges(db: Connection, bridges: Sequence[BridgeMessage], now: d
         await db.execute(_WRITE_BRIDGES, *_columns(rows), now)
 
 
-async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: datetime) -> None:
+async def charge(db: Connection, provider: Provider, charges: Sequence[Charge], *, day: date, now: datetime) -> None:
     """Record what was bought, without a price where no rate card covers the country and day."""
     if charges:
         rows = [(c.org_id, c.message_id, c.attempt, c.conversation_id, c.segments, c.country) for c in charges]
-        await db.execute(_CHARGE, *_columns(rows), day, now)
+        await db.execute(_CHARGE, *_columns(rows), day, now, provider)
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from libs.common.db.pool import Connection, Pool
 from libs.common.logging import get_logger
+from libs.common.providers import Provider
 from libs.common.sending import coverage_queries as coverage
 from libs.common.sending import resend_rounds
 from libs.common.sending.outcomes import Absent, Evidence, Found, Unclear
@@ -22,8 +23,9 @@ log = get_logger()
 class ResendRounds:
     """The rounds of SMS. They and the sends that were given up are stored, for all replicas."""
 
-    def __init__(self, pool: Pool, *, grace: timedelta, settling: timedelta) -> None:
+    def __init__(self, pool: Pool, provider: Provider, *, grace: timedelta, settling: timedelta) -> None:
         self._pool = pool
+        self._provider: Provider = provider
         self._pace = settling
         self._rest = settling + grace
 
@@ -37,21 +39,21 @@ class ResendRounds:
         if not again and not found:
             return dict(evidence)
         async with self._pool.acquire() as db, db.transaction():
-            late = await coverage.given_up(db, "sms", found)
+            late = await coverage.given_up(db, self._provider, found)
             released = await self._release(db, again, late, now) if again or late else []
         if late:
-            log.warning("resends.stopped", dependency="sms", times=len(late), reason="accepted_late")
+            log.warning("resends.stopped", dependency=self._provider, times=len(late), reason="accepted_late")
         return {**evidence, **{key: Unclear() for key in again if key not in released}}
 
     async def _release(
         self, db: Connection, again: Sequence[Key], late: Collection[Key], now: datetime
     ) -> Sequence[Key]:
         """The sends of ``again`` that this round has room for. All of them are stored as given up."""
-        before = await coverage.standing_round(db, "sms")
+        before = await coverage.standing_round(db, self._provider)
         round_, taken = resend_rounds.at(before, now, pace=self._pace, rest=self._rest).take(len(again))
         if late:
             await coverage.turned_out_late(db, late)
             round_, taken = resend_rounds.stopped(now), 0
-        await coverage.keep_round(db, "sms", round_)
-        await coverage.released(db, "sms", again, now)
+        await coverage.keep_round(db, self._provider, round_)
+        await coverage.released(db, self._provider, again, now)
         return again[:taken]

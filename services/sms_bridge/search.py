@@ -55,7 +55,7 @@ async def seek(
 ) -> dict[Key, Evidence]:
     """The evidence about each send. A row without evidence is left out."""
     async with pool.acquire() as db:
-        late = await evidence_queries.ids_of_sends(db, provider.account, rows)
+        late = await evidence_queries.ids_of_sends(db, provider.name, provider.account, rows)
     evidence: dict[Key, Evidence] = {key: known_evidence(ids, provider) for key, ids in late.items()}
     sought = {row.key: (row, lost_send(row, config)) for row in rows if row.key not in evidence}
     other_ids = {one.provider_id for found in late.values() for one in found}
@@ -120,11 +120,11 @@ async def _search_lists(
     async with pool.acquire() as db:
         if away:
             await evidence_queries.record_list_outage(db, provider.account, now)
-        outage = await evidence_queries.latest_list_outage(db, provider.account)
+        outage = await evidence_queries.latest_list_outage(db, provider.name, provider.account)
         # read before the ids: a call that ends in between is known by its id
         in_flight = await evidence_queries.calls_in_flight(db, {sender for sender, _to in pairs})
         ids = {record.provider_id for listed in lists.values() for record in listed if record.provider_id}
-        taken = await evidence_queries.known_ids(db, provider.account, ids) if ids else set()
+        taken = await evidence_queries.known_ids(db, provider.name, provider.account, ids) if ids else set()
     taken.update(other_ids)
     absence = AbsenceRule(now, config.grace, None if outage is None else outage + config.settling)
 
@@ -146,7 +146,7 @@ async def _search_lists(
         async with pool.acquire() as db:
             if away:
                 await evidence_queries.record_list_outage(db, provider.account, now)
-            taken |= await evidence_queries.known_ids(db, provider.account, ids)
+            taken |= await evidence_queries.known_ids(db, provider.name, provider.account, ids)
     for pair in silent:
         if pair[0] in others:
             found |= resolved(pair, _merged(lists[pair], others[pair[0]]))
@@ -194,6 +194,7 @@ def _statuses_of(found: Resolution, row: SendRow, provider: SmsProvider, now: da
     parties = {"From": row.account, "To": row.command.get("to")}
     status = ProviderStatus(
         "sms",
+        provider.name,
         provider.account,
         sms.provider_id,
         sms.status.status,

@@ -17,6 +17,7 @@ from libs.common.db.pool import Pool
 from libs.common.errors import Transient
 from libs.common.logging import get_logger
 from libs.common.periodic import Task
+from libs.common.providers import Provider
 from libs.common.sending.queries import keep_news
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
@@ -51,7 +52,7 @@ async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
         statuses = await _statuses(provider, pending)
         answers: list[_Answer] = [(one, None) for one in moved]
         answers += [(one, status) for one, status in zip(pending, statuses, strict=True) if status]
-        apply = partial(_apply, pool, now=now())
+        apply = partial(_apply, pool, provider.name, now=now())
         await run_bisected(answers, apply, key=lambda one: one[0].provider_id, failed=_set_aside)
         if len(due) < _AT_ONCE:
             return
@@ -86,13 +87,15 @@ def _set_aside(answer: _Answer, error: Exception) -> None:
     )
 
 
-async def _apply(pool: Pool, answers: Sequence[_Answer], now: datetime) -> None:
+async def _apply(pool: Pool, provider: Provider, answers: Sequence[_Answer], now: datetime) -> None:
     statuses, lost, over = [], [], []
     for one, recorded in answers:
         if recorded is None:
             over.append(one)
         elif recorded.status is not None:
-            statuses.append(ProviderStatus("sms", one.account, one.provider_id, recorded.status, now, recorded.code))
+            statuses.append(
+                ProviderStatus("sms", provider, one.account, one.provider_id, recorded.status, now, recorded.code)
+            )
             over.append(one)
         elif now - one.accepted_at >= GIVEN_UP_AFTER:
             lost.append(LocalFailure(one.org_id, one.message_id, one.attempt, UNKNOWN_OUTCOME, None, now))

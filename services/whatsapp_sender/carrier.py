@@ -14,14 +14,15 @@ from libs.common.directory.consents import refuse_marketing
 from libs.common.directory.reports import MarketingStopped, SentTemplate, TemplateFailure, Unreached
 from libs.common.errors import Transient
 from libs.common.events.content import OutContent
-from libs.common.events.outbound import Channel, OutboundRefused, WhatsappCommand
+from libs.common.events.outbound import OutboundRefused, WhatsappCommand
 from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, stops_marketing
 from libs.common.ids import callback_data
+from libs.common.providers import WHATSAPP_BY_META
 from libs.common.providers.meta import fault_of
 from libs.common.sending.coverage import Waits, quiet
 from libs.common.sending.coverage_queries import cover
 from libs.common.sending.outcomes import Absent, Evidence, NotYet, Refused, Returned, SendOutcome, Unclear, Verdict
-from libs.common.sending.pauses import Key, ProviderName
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import Claim, News, SendRow, Settled
 from libs.common.sending.status_effects import StatusEvents, store_provider_ids
 from libs.common.thread.messages import LocalFailure, fail_locally
@@ -43,8 +44,7 @@ CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
 class WhatsappCarrier:
     """``libs.common.sending.carrier.Carrier`` for Meta's WhatsApp Cloud API."""
 
-    provider: ProviderName = "meta"
-    channel: Channel = "whatsapp"
+    transport = WHATSAPP_BY_META
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class WhatsappCarrier:
         partitions = await self._known_partitions(now)
         async with self._pool.acquire() as db:
             # evidence last: what ingest stores between these reads is seen, not taken for silence
-            known = await cover(db, self.provider, now - self._waits.view)
+            known = await cover(db, self.transport.provider, now - self._waits.view)
             stretch = quiet(known, await queries.caught_up(db), partitions, self._waits, now)
             seen = await queries.evidence(db, [(row.key, row.account) for row in rows])
         evidence: dict[Key, Evidence] = {
@@ -226,7 +226,9 @@ def _ids(settled: Settled) -> list[ProviderId]:
     if not isinstance(settled.final, tuple):
         return []
     return [
-        ProviderId("meta", i.account, i.provider_id, row.org_id, row.message_id, row.message_id, row.attempt)
+        ProviderId(
+            "whatsapp", "meta", i.account, i.provider_id, row.org_id, row.message_id, row.message_id, row.attempt
+        )
         for i in settled.final
     ]
 

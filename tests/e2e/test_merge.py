@@ -41,9 +41,9 @@ select org_id, message_id, 1, conversation_id, 'session', 'window_open', '{}', r
   from messages where conversation_id = $1::uuid and direction = 'out'
 """
 _SENDS = """
-insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at,
+insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at,
                    settled_at, published)
-select org_id, message_id, 1, 'meta', conversation_id, sequence, $2, '{}', 'accepted', received_at, received_at, received_at, received_at, true
+select org_id, message_id, 1, 'whatsapp', 'meta', conversation_id, sequence, $2, '{}', 'accepted', received_at, received_at, received_at, received_at, true
   from messages where conversation_id = $1::uuid and direction = 'out'
 """
 _STANDS = """

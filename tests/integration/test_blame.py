@@ -31,6 +31,7 @@ async def hears(garage: Garage, wamid: str, *told: str | tuple[str, str], after:
     """Meta's statuses of a message, in this order; a failure is told by its code."""
     statuses = [
         ProviderStatus(
+            "whatsapp",
             "meta",
             garage.number,
             wamid,

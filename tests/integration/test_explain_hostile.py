@@ -29,13 +29,13 @@ async def stored(database: str, hostile: str) -> UUID:
             hostile, message_id, conversation, hostile, AT,
         )  # fmt: skip
         await db.execute(
-            "insert into provider_ids (provider, account, provider_id, org_id, message_id, send_id, attempt, recorded_at)"
-            " values ('meta', '106400000000001', $1, $2, $3, $3, 1, $4)",
+            "insert into provider_ids (channel, provider, account, provider_id, org_id, message_id, send_id, attempt, recorded_at)"
+            " values ('whatsapp', 'meta', '106400000000001', $1, $2, $3, $3, 1, $4)",
             WAMID, hostile, message_id, AT,
         )  # fmt: skip
         await db.execute(
-            "insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, outcome,"
-            " settled_at, created_at) values ($1, $2, 1, 'meta', $3, 1, '106400000000001', '{}', 'failed', $4, $4, $5, $4, $4)",
+            "insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, outcome,"
+            " settled_at, created_at) values ($1, $2, 1, 'whatsapp', 'meta', $3, 1, '106400000000001', '{}', 'failed', $4, $4, $5, $4, $4)",
             hostile, message_id, conversation, AT, {"code": hostile, "ids": [WAMID], "to": "+447700900999"},
         )  # fmt: skip
     finally:

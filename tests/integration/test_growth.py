@@ -15,6 +15,7 @@ from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merge_slices import move_some
 from libs.common.kafka import parked_queries as parked
+from libs.common.providers import SMS_BY_TWILIO, WHATSAPP_BY_META
 from libs.common.sending import coverage_queries as coverage
 from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
@@ -39,16 +40,16 @@ META, SMS = "106400000000777", "+447700900555"
 # So many rows ($1) in each place where rows wait: all of them due, most of them of one account.
 _WAITING = (
     """
-insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at,
+insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at,
                    claim_id, claimed_at, lease_until, unknown_since, settled_at, deferred_until, outcome, published)
-select 'acme', uuidv7(), 1, p, uuidv7(), n, case when n % 10 = 0 then 'account ' || n else a end, '{"to": "+447700900999"}', state,
+select 'acme', uuidv7(), 1, c, case when state <> 'pending' then p end, uuidv7(), n, case when n % 10 = 0 then 'account ' || n else a end, '{"to": "+447700900999"}', state,
        now() - interval '2 hours', now() - interval '1 hour', now() - interval '2 hours',
        case state when 'claimed' then uuidv7() end, case when state in ('claimed', 'unknown') then now() - interval '1 hour' end,
        case state when 'claimed' then now() - interval '1 hour' end, case state when 'unknown' then now() - interval '1 hour' end,
        case state when 'accepted' then now() - interval '1 hour' end,
        case kind when 'behind' then now() - interval '1 minute' end, '{}', false
   from (values ('pending', ''), ('pending', 'behind'), ('claimed', ''), ('unknown', ''), ('accepted', '')) as k (state, kind),
-       (values ('meta', '106400000000777', 4), ('sms', '+447700900555', 1)) as v (p, a, share), generate_series(1, $1::int * share / 5) n
+       (values ('whatsapp', 'meta', '106400000000777', 4), ('sms', 'twilio', '+447700900555', 1)) as v (c, p, a, share), generate_series(1, $1::int * share / 5) n
 """,
     """
 insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, sequence, occurred_at, received_at)
@@ -61,18 +62,18 @@ select org_id, message_id, 1, conversation_id, 'session', 'whatsapp', 'window_op
   from sends where state = 'unknown'
 """,
     """
-insert into early_statuses (provider, account, provider_id, status, callback, item, at, received_at)
-select p, a, 'early ' || n, 'sent', case when n % 2 = 0 then 'acme:' || uuidv7() || ':1' end, '{}', now() - interval '9 days', now() - interval '9 days'
-  from (values ('meta', '106400000000777'), ('sms', 'AC1')) as v (p, a), generate_series(1, $1::int) n
+insert into early_statuses (channel, provider, account, provider_id, status, callback, item, at, received_at)
+select c, p, a, 'early ' || n, 'sent', case when n % 2 = 0 then 'acme:' || uuidv7() || ':1' end, '{}', now() - interval '9 days', now() - interval '9 days'
+  from (values ('whatsapp', 'meta', '106400000000777'), ('sms', 'twilio', 'AC1')) as v (c, p, a), generate_series(1, $1::int) n
 """,
     """
-insert into provider_ids (provider, account, provider_id, org_id, message_id, send_id, attempt, recorded_at)
-select 'meta', account, 'id ' || n, org_id, message_id, message_id, 1, now()
+insert into provider_ids (channel, provider, account, provider_id, org_id, message_id, send_id, attempt, recorded_at)
+select 'whatsapp', 'meta', account, 'id ' || n, org_id, message_id, message_id, 1, now()
   from (select *, row_number() over () as n from sends where state = 'accepted' and provider = 'meta' limit $1::int) s
 """,
     """
-insert into pauses (provider, account, scope, until_at, reason, kind, proof, logged_at)
-select 'meta', 'account ' || n, 'all', now() + interval '1 hour', '131042', case when n % 2 = 0 then 'fault' else 'throttle' end, 'answer',
+insert into pauses (channel, provider, account, scope, until_at, reason, kind, proof, logged_at)
+select 'whatsapp', 'meta', 'account ' || n, 'all', now() + interval '1 hour', '131042', case when n % 2 = 0 then 'fault' else 'throttle' end, 'answer',
        case when n % 4 = 0 then now() - interval '1 hour' end
   from generate_series(1, $1::int) n
 """,
@@ -135,22 +136,25 @@ Work = Callable[[Any], Awaitable[Any]]
 
 
 async def _evidence(db: Any) -> None:
-    rows = await sends.take_unknown(db, "meta", now(), TAKEN, soonest=MINUTE, latest=MINUTE)
+    look = {"soonest": MINUTE, "latest": MINUTE, "abandoned": DAY}
+    rows = await sends.take_unknown(db, WHATSAPP_BY_META, now(), TAKEN, **look)
     await whatsapp_queries.evidence(db, [(row.key, row.account) for row in rows])
-    rows = await sends.take_unknown(db, "sms", now(), TAKEN, soonest=MINUTE, latest=MINUTE)
-    await sms_queries.ids_of_sends(db, "AC1", rows)
+    rows = await sends.take_unknown(db, SMS_BY_TWILIO, now(), TAKEN, **look)
+    await sms_queries.ids_of_sends(db, "twilio", "AC1", rows)
 
 
 async def _news(db: Any) -> None:
-    rows = await sends.take_untold(db, "meta", now(), TAKEN, now() + MINUTE)
+    rows = await sends.take_untold(db, "whatsapp", now(), TAKEN, now() + MINUTE)
     await sends.keep_news(db, [(row.key, {}) for row in rows])
     await sends.mark_told(db, [row.key for row in rows])
 
 
 async def _statuses(db: Any) -> None:
-    told = [ProviderStatus("meta", META, f"id {n}", "delivered", now(), None, None, {}) for n in range(1, TAKEN)]
+    told = [
+        ProviderStatus("whatsapp", "meta", META, f"id {n}", "delivered", now(), None, None, {}) for n in range(1, TAKEN)
+    ]
     await receive_statuses(db, told, now())
-    given = [ProviderId("meta", META, f"early {n}", ORG, uuid4(), uuid4(), 1) for n in range(1, TAKEN)]
+    given = [ProviderId("whatsapp", "meta", META, f"early {n}", ORG, uuid4(), uuid4(), 1) for n in range(1, TAKEN)]
     await store_provider_ids(db, given, now())
 
 
@@ -164,8 +168,8 @@ async def _reconciled(db: Any) -> None:
 
 
 async def _paused(db: Any) -> None:
-    await pause_queries.take_due_for_log(db, "meta", now())
-    await pause_queries.lock_unresponsive(db, "meta", [f"account {n}" for n in range(TAKEN)], now())
+    await pause_queries.take_due_for_log(db, WHATSAPP_BY_META, now())
+    await pause_queries.lock_unresponsive(db, WHATSAPP_BY_META, [f"account {n}" for n in range(TAKEN)], now())
     await pause_queries.prove(db, "meta", [(ORG, uuid4(), 1) for _ in range(TAKEN)])
 
 
@@ -175,16 +179,16 @@ async def _covered(db: Any) -> None:
 
 
 WORKS: dict[str, Work] = {
-    "claim": lambda db: sends.candidates(db, "meta", {META: TAKEN, "account 10": TAKEN}, now(), MINUTE),
-    "accounts": lambda db: sends.accounts_after(db, "meta", now(), "", TAKEN),
-    "keep behind": lambda db: sends.keep_behind(db, "meta", META, now(), MINUTE, limit=TAKEN),
+    "claim": lambda db: sends.candidates(db, WHATSAPP_BY_META, {META: TAKEN, "account 10": TAKEN}, now(), MINUTE),
+    "accounts": lambda db: sends.accounts_after(db, WHATSAPP_BY_META, now(), "", TAKEN),
+    "keep behind": lambda db: sends.keep_behind(db, "whatsapp", META, now(), MINUTE, limit=TAKEN),
     "free": lambda db: sends.free(db, [(ORG, uuid4()) for _ in range(TAKEN)]),
-    "free in time": lambda db: sends.free_in_time(db, "meta", now(), TAKEN),
-    "ended claims": lambda db: sends.ended_claims(db, "meta", now(), TAKEN),
-    "overdue": lambda db: sends.overdue(db, "meta", now(), TAKEN),
+    "free in time": lambda db: sends.free_in_time(db, "whatsapp", now(), TAKEN),
+    "ended claims": lambda db: sends.ended_claims(db, "whatsapp", now(), TAKEN),
+    "overdue": lambda db: sends.overdue(db, "whatsapp", now(), TAKEN),
     "unknown": _evidence,
     "untold": _news,
-    "waiting": lambda db: sends.waiting(db, "meta", TAKEN),
+    "waiting": lambda db: sends.waiting(db, "whatsapp", TAKEN),
     "pauses": _paused,
     "early statuses": _statuses,
     "reconcile": _reconciled,
@@ -237,15 +241,15 @@ async def test_what_is_done_all_the_time_reads_what_it_takes_however_much_waits(
 
 
 _THREAD = """
-insert into messages (org_id, message_id, conversation_id, direction, channel, account, provider_id, kind, content, status, occurred_at, received_at,
+insert into messages (org_id, message_id, conversation_id, direction, channel, provider, account, provider_id, kind, content, status, occurred_at, received_at,
                       from_wa_id)
-select 'acme', uuidv7(interval '-30 days' + n * interval '1 second'), $1::uuid, 'in', 'whatsapp', '106400000000777', 'wamid ' || n, 'text', '{}', 'received',
+select 'acme', uuidv7(interval '-30 days' + n * interval '1 second'), $1::uuid, 'in', 'whatsapp', 'meta', '106400000000777', 'wamid ' || n, 'text', '{}', 'received',
        now() - interval '30 days' + n * interval '1 second', now() - interval '30 days' + n * interval '1 second', '447700900999'
   from generate_series(1, $2::int) n
 """
 _QUEUE = """
-insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, due_at, expires_at, created_at)
-select 'acme', uuidv7(), 1, 'meta', $1::uuid, n, '106400000000777', '{}', now(), now() + interval '1 day', now() from generate_series(1, $2::int) n
+insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at, expires_at, created_at)
+select 'acme', uuidv7(), 1, 'whatsapp', $1::uuid, n, '106400000000777', '{}', now(), now() + interval '1 day', now() from generate_series(1, $2::int) n
 """
 
 

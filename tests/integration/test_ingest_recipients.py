@@ -39,7 +39,9 @@ async def written_to(ingest: Ingest, wamid: str, *, phone: str = PHONE) -> UUID:
             " values ($1, $2, $3, 'out', 'whatsapp', 'template', '{}', 'pending', now(), now())",
             ORG, message_id, conversation_id,
         )  # fmt: skip
-        await store_provider_ids(db, [ProviderId("meta", NUMBER, wamid, ORG, message_id, message_id, 1)], utc_now())
+        await store_provider_ids(
+            db, [ProviderId("whatsapp", "meta", NUMBER, wamid, ORG, message_id, message_id, 1)], utc_now()
+        )
     return conversation_id
 
 

@@ -51,7 +51,7 @@ async def sent(pool: Pool, conversation_id: UUID, wamid: str, message_id: UUID |
     message_id = message_id or uuid4()
     async with pool.acquire() as db, db.transaction():
         await db.execute(OUT, message_id, conversation_id, "whatsapp", None, None)
-        ours = ProviderId("meta", NUMBER, wamid, ORG, message_id, message_id, 1)
+        ours = ProviderId("whatsapp", "meta", NUMBER, wamid, ORG, message_id, message_id, 1)
         await store_provider_ids(db, [ours], utc_now())
     return message_id
 
@@ -233,7 +233,7 @@ async def a_bridge_on_its_way(deps: worker.Deps) -> tuple[UUID, UUID, UUID, UUID
         await db.execute(
             "insert into bridge_slots values ($1, 'acme', $2, now() + interval '1 day')", conversation, original
         )
-        ours = ProviderId("sms", "AC1", "SM1", ORG, bridge, original, 1)
+        ours = ProviderId("sms", "twilio", "AC1", "SM1", ORG, bridge, original, 1)
         await store_provider_ids(db, [ours], utc_now())
     return conversation, original, silenced, bridge
 

@@ -45,11 +45,11 @@ insert into messages (org_id, message_id, conversation_id, direction, channel, k
 select 'acme', pg_temp.id('message', n), pg_temp.id('conversation', n), 'out', 'whatsapp', 'text', '{}', 'pending', now(), now() from people;
 insert into decisions (org_id, intent_id, attempt, conversation_id, route, reason, record, decided_at)
 select 'acme', pg_temp.id('message', n), 1, pg_temp.id('conversation', n), 'bridge', 'window_expired', '{}', now() from people;
-insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
-select 'acme', pg_temp.id('message', n), 1, 'sms', pg_temp.id('conversation', n), n, '+447700900001', '{}', 'accepted', now(), now(), now() from people;
+insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
+select 'acme', pg_temp.id('message', n), 1, 'sms', 'twilio', pg_temp.id('conversation', n), n, '+447700900001', '{}', 'accepted', now(), now(), now() from people;
 insert into bridge_slots select pg_temp.id('conversation', n), 'acme', pg_temp.id('message', n), 'infinity' from people;
-insert into charges (org_id, message_id, attempt, conversation_id, channel, category, at)
-select 'acme', pg_temp.id('message', n), 1, pg_temp.id('conversation', n), 'sms', 'sms', now() from people;
+insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, at)
+select 'acme', pg_temp.id('message', n), 1, pg_temp.id('conversation', n), 'sms', 'twilio', 'sms', now() from people;
 insert into portal_links
 select sha256(n::text::bytea), 'acme', pg_temp.id('conversation', n), pg_temp.id('message', n), now(), now() from people;
 """

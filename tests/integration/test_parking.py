@@ -208,7 +208,7 @@ async def a_sender(
 
     async def store(batch: Sequence[Received[WhatsappCommand]]) -> None:
         async with router.pool.acquire() as db:
-            await sends.store(db, "meta", [new_send(one.value) for one in batch], NOW, NOW + DAY)
+            await sends.store(db, "whatsapp", [new_send(one.value) for one in batch], NOW, NOW + DAY)
         handled.extend(one.value for one in batch)
 
     consumer = BatchConsumer(

@@ -25,9 +25,9 @@ with ids as materialized (
     insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, sequence, status, seq, occurred_at, received_at)
     select $1, id, $2, 'out', 'whatsapp', 'text', '{}', n, 'delivered', 2, at, at from ids
 )
-insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, settled_at, published,
+insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, settled_at, published,
                    created_at)
-select $1, id, 1, 'meta', $2, n, '1', '{}', $6, at, at + interval '3 days', at, true, at from ids
+select $1, id, 1, 'whatsapp', 'meta', $2, n, '1', '{}', $6, at, at + interval '3 days', at, true, at from ids
 """
 
 

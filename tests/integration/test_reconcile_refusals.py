@@ -79,8 +79,10 @@ async def test_a_refusal_by_a_late_status_is_kept_until_it_is_decided_on(router:
     intent, told = await lost(router, garage)
     await arrives(router, told["outbound.whatsapp.v1"][0])
     message_id = UUID(intent["intent_id"])
-    wamid = ProviderId("meta", garage.number, "wamid.1", garage.org_id, message_id, message_id, 1)
-    failed = ProviderStatus("meta", garage.number, "wamid.1", "failed", NOW + timedelta(seconds=5), "131047")
+    wamid = ProviderId("whatsapp", "meta", garage.number, "wamid.1", garage.org_id, message_id, message_id, 1)
+    failed = ProviderStatus(
+        "whatsapp", "meta", garage.number, "wamid.1", "failed", NOW + timedelta(seconds=5), "131047"
+    )
     async with router.pool.acquire() as db, db.transaction():
         await router.rows(
             "update sends set state = 'accepted', claimed_at = $1, settled_at = $1, published = true", NOW

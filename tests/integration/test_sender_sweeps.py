@@ -49,7 +49,7 @@ async def test_a_row_whose_end_fails_holds_up_no_other(
     commands = [await garage.command(await kim(garage, sandbox), expires_in=timedelta(seconds=1)) for _ in range(5)]
     await accept(line, *commands)
     await garage.execute(
-        "insert into pauses (provider, account, scope, until_at, reason) values ('meta', $1, 'all', $2, '130429')",
+        "insert into pauses (channel, provider, account, scope, until_at, reason) values ('whatsapp', 'meta', $1, 'all', $2, '130429')",
         NUMBER_ID,
         garage.now() + timedelta(hours=1),
     )

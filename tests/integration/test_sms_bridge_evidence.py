@@ -18,6 +18,7 @@ from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id, callback_data
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
+from libs.common.providers import SMS_BY_TWILIO
 from libs.common.sending import queries as sends
 from libs.common.sending.applying import TELLING, apply
 from libs.common.sending.line import Line
@@ -195,7 +196,7 @@ async def test_a_late_failure_marks_the_bridge_and_the_original_keeps_its_reason
     command = await world.decided()
     await world.send(command)
     [sms] = await sandbox.sms()
-    late = ProviderStatus("sms", TWILIO_SID, sms["sid"], "failed", world.clock(), "30006")
+    late = ProviderStatus("sms", "twilio", TWILIO_SID, sms["sid"], "failed", world.clock(), "30006")
     async with world.pool.acquire() as db, db.transaction():
         effects = await receive_statuses(db, [late], world.clock())
     bridge_id = bridge_message_id(command.message_id)
@@ -212,7 +213,7 @@ async def test_a_status_that_overtook_the_answer_is_applied_with_it(world: Bridg
     await world.send(command)
     [sms] = await sandbox.sms()
     ref = callback_data(ORG, command.message_id, 1)
-    early = ProviderStatus("sms", TWILIO_SID, sms["sid"], "delivered", world.clock(), callback=ref)
+    early = ProviderStatus("sms", "twilio", TWILIO_SID, sms["sid"], "delivered", world.clock(), callback=ref)
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [early], world.clock())
     await world.sweep()
@@ -232,12 +233,14 @@ async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_keep
     await world.send(command)
     [sms] = await sandbox.sms()
     async with world.pool.acquire() as db, db.transaction():
-        [unknown] = await sends.take_unknown(db, "sms", world.clock(), 1, soonest=NOTHING, latest=NOTHING)
+        [unknown] = await sends.take_unknown(
+            db, SMS_BY_TWILIO, world.clock(), 1, soonest=NOTHING, latest=NOTHING, abandoned=timedelta(hours=1)
+        )
         answered = replace(unknown, state="claimed")  # what a process still believes that stood still beyond its lease
         step = settle(answered, (Accepted(TWILIO_SID, sms["sid"]),), world.clock())
         assert (await apply(db, world.carrier, [step], world.clock())).news == []
     ref = callback_data(ORG, command.message_id, 1)
-    failed = ProviderStatus("sms", TWILIO_SID, sms["sid"], "failed", world.clock(), "30003", callback=ref)
+    failed = ProviderStatus("sms", "twilio", TWILIO_SID, sms["sid"], "failed", world.clock(), "30003", callback=ref)
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [failed], world.clock())
 

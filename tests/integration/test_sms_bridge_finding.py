@@ -49,7 +49,13 @@ async def test_a_list_that_cannot_be_read_is_asked_for_ever_more_rarely(
 async def status(world: Bridging, of: SmsCommand, sid: str, account: str = TWILIO_SID) -> None:
     """A status callback that echoes the reference of a send."""
     sent = ProviderStatus(
-        "sms", account, sid, "sent", world.clock(), callback=callback_data(of.org_id, of.message_id, of.attempt)
+        "sms",
+        "twilio",
+        account,
+        sid,
+        "sent",
+        world.clock(),
+        callback=callback_data(of.org_id, of.message_id, of.attempt),
     )
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [sent], world.clock())

@@ -25,14 +25,14 @@ async def sent(world: Bridging, sandbox: SandboxClient, **changes: Any) -> tuple
 
 
 async def late(world: Bridging, sid: str, status: str, code: str | None = None) -> StatusEvents:
-    late = ProviderStatus("sms", TWILIO_SID, sid, status, world.clock(), code)
+    late = ProviderStatus("sms", "twilio", TWILIO_SID, sid, status, world.clock(), code)
     async with world.pool.acquire() as db, db.transaction():
         return await receive_statuses(db, [late], world.clock())
 
 
 async def resting(world: Bridging) -> list[tuple[str, str, str]]:
     async with world.pool.acquire() as db:
-        rows = await db.fetch("select account, reason, proof from pauses where provider = 'sms'")
+        rows = await db.fetch("select account, reason, proof from pauses where provider = 'twilio'")
     return [tuple(row) for row in rows]
 
 
@@ -66,7 +66,7 @@ async def test_plain_text_is_decided_again_also_where_its_status_overtook_the_an
     await world.send(command)
     [sms] = await sandbox.sms()
     ref = callback_data(command.org_id, command.message_id, 1)
-    early = ProviderStatus("sms", TWILIO_SID, sms["sid"], "failed", world.clock(), code, ref)
+    early = ProviderStatus("sms", "twilio", TWILIO_SID, sms["sid"], "failed", world.clock(), code, ref)
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [early], world.clock())
     await world.sweep()

@@ -88,7 +88,7 @@ async def test_a_sender_that_was_refused_makes_the_message_wait_and_uses_up_no_c
     command = await world.decided()
     await world.send(command)
     refused = ProviderStatus(
-        *("sms", TWILIO_SID, "SM-refused", "failed", world.clock(), "21660"),
+        *("sms", "twilio", TWILIO_SID, "SM-refused", "failed", world.clock(), "21660"),
         callback=callback_data(ORG, command.message_id, 1),
     )
     async with world.pool.acquire() as db, db.transaction():
@@ -111,7 +111,7 @@ async def test_a_refusal_that_a_status_tells_before_the_second_send_ends_it(
     await world.sweep(GRACE)
     assert (await world.send_row(command))["resends"] == 1
     late = ProviderStatus(
-        *("sms", TWILIO_SID, "SM-refused", "failed", world.clock(), "21610"),
+        *("sms", "twilio", TWILIO_SID, "SM-refused", "failed", world.clock(), "21610"),
         callback=callback_data(ORG, command.message_id, 1),
         item={"From": SMS_NUMBER, "To": CUSTOMER},
     )
@@ -167,7 +167,9 @@ async def test_two_organisations_with_one_intent_id_each_get_the_sms_that_is_the
     def status(of: SmsCommand) -> ProviderStatus:
         ref = callback_data(of.org_id, of.message_id, 1) if named else callback_without_org(of.message_id, 1)
         item = {"From": of.from_number, "To": of.to}
-        return ProviderStatus("sms", TWILIO_SID, sids[of.to], "delivered", world.clock(), callback=ref, item=item)
+        return ProviderStatus(
+            "sms", "twilio", TWILIO_SID, sids[of.to], "delivered", world.clock(), callback=ref, item=item
+        )
 
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(db, [status(theirs)], world.clock())

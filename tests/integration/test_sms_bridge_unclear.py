@@ -275,7 +275,7 @@ async def test_a_status_with_a_masked_number_is_heard_by_its_reference(world: Br
     await world.sweep(LONG)
     assert await state(world, command) == ("unknown", 0)
     delivered = ProviderStatus(
-        *("sms", TWILIO_SID, sms["sid"], "delivered", world.clock()),
+        *("sms", "twilio", TWILIO_SID, sms["sid"], "delivered", world.clock()),
         callback=callback_data(ORG, command.message_id, 1),
         item={"From": SMS_NUMBER, "To": MASKED},
     )

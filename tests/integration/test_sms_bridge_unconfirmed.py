@@ -63,7 +63,7 @@ async def test_an_sms_of_which_was_heard_is_not_asked_after(world: Bridging, san
     [sms] = await sandbox.sms()
     async with world.pool.acquire() as db, db.transaction():
         await receive_statuses(
-            db, [ProviderStatus("sms", TWILIO_SID, sms["sid"], "sent", world.clock())], world.clock()
+            db, [ProviderStatus("sms", "twilio", TWILIO_SID, sms["sid"], "sent", world.clock())], world.clock()
         )
     await ask(world, QUARTER)
     assert await looks(sandbox) == 0

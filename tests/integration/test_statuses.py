@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
 from libs.common.ids import bridge_message_id, callback_data
+from libs.common.providers import SMS_BY_TWILIO, WHATSAPP_BY_META
 from libs.common.sending.status_effects import StatusEvents, receive_statuses, store_provider_ids
 from libs.common.thread.messages import LocalFailure, fail_locally
 from libs.common.thread.provider_status import ProviderStatus
@@ -58,12 +59,17 @@ async def a_message(
 
 
 def an_id(message_id: UUID, wamid: str = "wamid.1", *, attempt: int = 1, **more: Any) -> ProviderId:
-    fields: dict[str, Any] = {"provider": "meta", "account": NUMBER, "send_id": message_id} | more
+    fields: dict[str, Any] = {
+        "channel": "whatsapp",
+        "provider": "meta",
+        "account": NUMBER,
+        "send_id": message_id,
+    } | more
     return ProviderId(provider_id=wamid, org_id="acme", message_id=message_id, attempt=attempt, **fields)
 
 
 def a_status(status: str, wamid: str = "wamid.1", *, after: int = 0, **more: Any) -> ProviderStatus:
-    fields: dict[str, Any] = {"provider": "meta", "account": NUMBER, "callback": OURS} | more
+    fields: dict[str, Any] = {"channel": "whatsapp", "provider": "meta", "account": NUMBER, "callback": OURS} | more
     return ProviderStatus(provider_id=wamid, status=status, at=T0 + timedelta(seconds=after), **fields)
 
 
@@ -111,8 +117,8 @@ async def test_a_status_that_came_first_is_kept_and_applied_when_the_id_is_store
 
 async def test_a_status_of_another_system_on_the_same_number_is_kept_nowhere(pool: Pool) -> None:
     others = [None, "", "order-7", "01932f70-11aa-7d2e-8f00-3b7c5d9e1a01", f"{OURS}:and more", "x" * 512]
-    for provider in ("meta", "sms"):
-        statuses = [a_status("sent", f"w{n}", callback=told, provider=provider) for n, told in enumerate(others)]
+    for by in (WHATSAPP_BY_META, SMS_BY_TWILIO):
+        statuses = [a_status("sent", f"w{n}", callback=told, **by._asdict()) for n, told in enumerate(others)]
         assert rungs(await receive(pool, *statuses)) == []
     assert await value(pool, "select count(*) from early_statuses") == 0
     message_id = await a_message(pool)  # what is ours needs no callback data once its id is stored
@@ -123,9 +129,9 @@ async def test_a_status_of_another_system_on_the_same_number_is_kept_nowhere(poo
 async def a_call_under_way(pool: Pool, message_id: UUID) -> None:
     async with pool.acquire() as db:
         await db.execute(
-            """insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at,
+            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at,
                                   expires_at, claim_id, claimed_at, lease_until, created_at)
-               values ('acme', $1, 1, 'meta', $2, 1, $3, '{}', 'claimed', $4, $4, $1, $4, $4, $4)""",
+               values ('acme', $1, 1, 'whatsapp', 'meta', $2, 1, $3, '{}', 'claimed', $4, $4, $1, $4, $4, $4)""",
             message_id,
             CONVERSATION,
             NUMBER,
@@ -210,11 +216,11 @@ async def test_a_status_that_comes_after_a_late_id_is_applied_where_the_message_
 async def test_a_status_of_a_bridge_that_is_not_in_its_thread_yet_waits_for_it(pool: Pool) -> None:
     original = await a_message(pool)
     bridge = bridge_message_id(original)
-    ours = an_id(bridge, "SM1", provider="sms", account="AC1", send_id=original)
+    ours = an_id(bridge, "SM1", channel="sms", provider="twilio", account="AC1", send_id=original)
     async with pool.acquire() as db, db.transaction():
         await keep_provider_ids(db, [ours], T0)
         await db.execute("insert into bridge_slots values ($1, 'acme', $2, 'infinity')", CONVERSATION, original)
-    failed = a_status("failed", "SM1", provider="sms", account="AC1", code="30003")
+    failed = a_status("failed", "SM1", channel="sms", provider="twilio", account="AC1", code="30003")
     assert await receive(pool, failed) == StatusEvents()
     await a_message(pool, message_id=bridge, channel="sms", notification_type="bridge", parent_id=original)
     effects = await store(pool, ours)
@@ -271,15 +277,15 @@ async def test_a_bridge_that_fails_late_keeps_its_slot_and_marks_the_recipient_a
     async with pool.acquire() as db:
         await db.execute("insert into bridge_slots values ($1, 'acme', $2, 'infinity')", CONVERSATION, original)
         await db.execute(
-            """insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
-               values ('acme', $1, 1, 'sms', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
+            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
+               values ('acme', $1, 1, 'sms', 'twilio', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
             original,
             CONVERSATION,
             {"to": PHONE},
             T0,
         )  # fmt: skip -- one statement
-    await store(pool, an_id(bridge, "SM1", provider="sms", account="AC1", send_id=original))
-    effects = await receive(pool, a_status("failed", "SM1", provider="sms", account="AC1", code=code))
+    await store(pool, an_id(bridge, "SM1", channel="sms", provider="twilio", account="AC1", send_id=original))
+    effects = await receive(pool, a_status("failed", "SM1", channel="sms", provider="twilio", account="AC1", code=code))
     assert [(u.message_id, u.status) for u in effects.updates] == [(bridge, "failed")]
     assert await value(pool, "select intent_id from bridge_slots") == original
     assert await value(pool, "select reason from address_marks where address = $1", PHONE) == reason
@@ -291,17 +297,17 @@ async def test_an_sms_that_arrived_is_a_sign_of_life(pool: Pool) -> None:
     message_id = await a_message(pool, channel="sms")
     async with pool.acquire() as db:
         await db.execute(
-            """insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
-               values ('acme', $1, 1, 'sms', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
+            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
+               values ('acme', $1, 1, 'sms', 'twilio', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
             message_id,
             CONVERSATION,
             {"to": PHONE},
             T0,
         )  # fmt: skip -- one statement
-    await store(pool, an_id(message_id, "SM1", provider="sms", account="AC1"))
-    await receive(pool, a_status("failed", "SM1", provider="sms", account="AC1", code="30003"))
+    await store(pool, an_id(message_id, "SM1", channel="sms", provider="twilio", account="AC1"))
+    await receive(pool, a_status("failed", "SM1", channel="sms", provider="twilio", account="AC1", code="30003"))
     assert await value(pool, "select count(*) from address_marks") == 1
-    await receive(pool, a_status("delivered", "SM1", after=1, provider="sms", account="AC1"))
+    await receive(pool, a_status("delivered", "SM1", after=1, channel="sms", provider="twilio", account="AC1"))
     assert await value(pool, "select count(*) from address_marks") == 0
 
 

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.providers import WHATSAPP_BY_META
 from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.line import Line
@@ -22,8 +23,8 @@ async def flood(garage: Garage, rows: int, *, account: str = FLOODED, conversati
     """So many rows of another tenant that are due, each in a conversation of its own unless it is said in which."""
     for first in range(1, rows + 1, 10_000):
         await garage.execute(
-        "insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, due_at, expires_at, created_at)"
-        " select 'globex', gen_random_uuid(), 1, 'meta', coalesce($4, gen_random_uuid()), n, $2, '{\"route\": \"session\"}', $3, $3::timestamptz + interval '1 day', $3"
+        "insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at, expires_at, created_at)"
+        " select 'globex', gen_random_uuid(), 1, 'whatsapp', coalesce($4, gen_random_uuid()), n, $2, '{\"route\": \"session\"}', $3, $3::timestamptz + interval '1 day', $3"
         "   from generate_series($5::int, least($1, $5 + 9999)) n",
         rows, account, garage.now(), conversation, first,
     )  # fmt: skip
@@ -31,7 +32,7 @@ async def flood(garage: Garage, rows: int, *, account: str = FLOODED, conversati
 
 async def rests(garage: Garage, account: str, *, scope: str = "all", for_: timedelta = timedelta(hours=1)) -> None:
     await garage.execute(
-        "insert into pauses (provider, account, scope, until_at, reason) values ('meta', $1, $2, $3, '130429')",
+        "insert into pauses (channel, provider, account, scope, until_at, reason) values ('whatsapp', 'meta', $1, $2, $3, '130429')",
         account, scope, garage.now() + for_,
     )  # fmt: skip
 
@@ -94,18 +95,18 @@ async def test_five_thousand_accounts_at_rest_are_stepped_over_a_bounded_number_
     line: Line[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.execute(
-        "insert into sends (org_id, message_id, attempt, provider, conversation_id, sequence, account, command, due_at, expires_at, created_at)"
-        " select 'globex', gen_random_uuid(), 1, 'meta', gen_random_uuid(), n, 'number ' || n % 5000, '{}', $1, $1::timestamptz + interval '1 day', $1"
+        "insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at, expires_at, created_at)"
+        " select 'globex', gen_random_uuid(), 1, 'whatsapp', gen_random_uuid(), n, 'number ' || n % 5000, '{}', $1, $1::timestamptz + interval '1 day', $1"
         "   from generate_series(1, 20000) n",
         garage.now(),
     )  # fmt: skip
     await garage.execute(
-        "insert into pauses (provider, account, scope, until_at, reason)"
-        " select 'meta', 'number ' || n, 'all', $1, '190' from generate_series(0, 4999) n",
+        "insert into pauses (channel, provider, account, scope, until_at, reason)"
+        " select 'whatsapp', 'meta', 'number ' || n, 'all', $1, '190' from generate_series(0, 4999) n",
         garage.now() + timedelta(hours=1),
     )  # fmt: skip
     now = garage.now()
-    assert await looked_at(garage, sends._ACCOUNTS, "meta", now, "", 500) <= 3 * 500
+    assert await looked_at(garage, sends._ACCOUNTS, "whatsapp", now, "", 500, "meta") <= 3 * 500
     lone = await garage.command(await kim(garage, sandbox))
     await accept(line, lone)
     assert await line.claim_once() == 1
@@ -116,10 +117,10 @@ async def test_whose_an_account_at_rest_is_shows_one_row_however_many_wait_for_o
     await flood(garage, 20_000)
     await flood(garage, 3, account=NUMBER_ID)
     async with garage.pool.acquire() as db:
-        await pause_queries.pause_account(db, "meta", NUMBER_ID, "131042", garage.now(), proof="answer")
-    assert await looked_at(garage, pause_queries._TAKE_DUE_FOR_LOG, "meta", garage.now(), 100) <= 1
+        await pause_queries.pause_account(db, WHATSAPP_BY_META, NUMBER_ID, "131042", garage.now(), proof="answer")
+    assert await looked_at(garage, pause_queries._TAKE_DUE_FOR_LOG, "meta", garage.now(), 100, "whatsapp") <= 1
     async with garage.pool.acquire() as db:
-        [rest] = await pause_queries.take_due_for_log(db, "meta", garage.now() + MINUTE)
+        [rest] = await pause_queries.take_due_for_log(db, WHATSAPP_BY_META, garage.now() + MINUTE)
     assert (rest.account, rest.org_id) == (NUMBER_ID, "globex")
 
 
@@ -129,7 +130,7 @@ async def test_whoever_looks_at_many_accounts_comes_to_each_of_them(garage: Gara
     await rests(garage, "number 3")
     found, after = [], ""
     async with garage.pool.acquire() as db:
-        while step := await sends.accounts_after(db, "meta", garage.now(), after, 2):
+        while step := await sends.accounts_after(db, WHATSAPP_BY_META, garage.now(), after, 2):
             found += step
             after = step[-1][0]
     assert found == [(f"number {n}", n != 3) for n in range(7)]
@@ -169,7 +170,7 @@ async def test_a_row_that_is_kept_from_being_looked_at_is_freed_whoever_moves_th
     async with garage.pool.acquire() as mover, garage.pool.acquire() as claimer:
 
         async def kept() -> set[UUID]:
-            await sends.keep_behind(claimer, "meta", FLOODED, garage.now(), MINUTE)
+            await sends.keep_behind(claimer, "whatsapp", FLOODED, garage.now(), MINUTE)
             return {
                 row["message_id"]
                 for row in await claimer.fetch("select message_id from sends where deferred_until is not null")

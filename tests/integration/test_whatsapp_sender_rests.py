@@ -6,6 +6,7 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.kafka.producer import Producer
+from libs.common.providers import WHATSAPP_BY_META
 from libs.common.sending import pause_queries
 from libs.common.sending.line import Line
 from services.whatsapp_sender.gate import Ready
@@ -22,7 +23,7 @@ async def test_a_pause_of_all_accounts_stops_all_and_one_call_tries_it_out(
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(6)]
     async with garage.pool.acquire() as db:
-        await pause_queries.pause_account(db, "meta", "*", "20003", garage.now(), proof="answer")
+        await pause_queries.pause_account(db, WHATSAPP_BY_META, "*", "20003", garage.now(), proof="answer")
     await accept(line, *commands)
     assert await line.claim_once() == 0
     garage.now.forward(timedelta(seconds=16))
@@ -36,9 +37,9 @@ async def test_an_account_that_people_must_mend_is_tried_out_by_one_call_at_a_ti
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(8)]
     async with garage.pool.acquire() as db:
-        await pause_queries.pause_account(db, "meta", NUMBER_ID, "131042", garage.now(), proof="status")
+        await pause_queries.pause_account(db, WHATSAPP_BY_META, NUMBER_ID, "131042", garage.now(), proof="status")
         for _ in range(300):  # all that were under way fail late
-            await pause_queries.pause_account(db, "meta", NUMBER_ID, "131042", garage.now(), proof="status")
+            await pause_queries.pause_account(db, WHATSAPP_BY_META, NUMBER_ID, "131042", garage.now(), proof="status")
     await accept(line, *commands)
     gaps = []
     for _ in range(4):
@@ -48,7 +49,7 @@ async def test_an_account_that_people_must_mend_is_tried_out_by_one_call_at_a_ti
         async with a_sender(garage, producer, sandbox.url) as replica:
             assert [await line.claim_once(), await replica.claim_once()] == [1, 0]
         async with garage.pool.acquire() as db:  # accepted, and failed late again
-            await pause_queries.pause_account(db, "meta", NUMBER_ID, "131042", garage.now(), proof="status")
+            await pause_queries.pause_account(db, WHATSAPP_BY_META, NUMBER_ID, "131042", garage.now(), proof="status")
     assert [round(gap.total_seconds(), 3) for gap in gaps] == [10, 10.5, 11.025, 11.576]
     assert sorted(await garage.states(*commands)) == ["accepted"] * 4 + ["pending"] * 4
     assert {row["tries"] for row in await garage.fetch("select tries from sends where state = 'pending'")} == {0}
@@ -90,7 +91,7 @@ async def test_what_a_late_status_said_only_a_status_of_a_later_call_takes_back(
     await line.claim_once()
     garage.now.forward(timedelta(seconds=1))
     async with garage.pool.acquire() as db:
-        await pause_queries.pause_account(db, "meta", NUMBER_ID, "131042", garage.now(), proof="status")
+        await pause_queries.pause_account(db, WHATSAPP_BY_META, NUMBER_ID, "131042", garage.now(), proof="status")
     garage.now.forward(timedelta(seconds=15))
     await accept(line, later)
     garage.now.forward(timedelta(milliseconds=1))

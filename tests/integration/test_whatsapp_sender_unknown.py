@@ -98,7 +98,7 @@ async def test_it_is_sent_once_more_and_then_given_up(
     later = garage.now() + timedelta(hours=3)
     own, strangers = callback_data(*new_send(command).key), callback_data("globex", command.message_id, 1)
     statuses = [
-        ProviderStatus("meta", garage.number, wamid, status, later, callback=callback)
+        ProviderStatus("whatsapp", "meta", garage.number, wamid, status, later, callback=callback)
         for wamid, status, callback in (("wamid.OTHER", "read", strangers), ("wamid.LATE", "delivered", own))
     ]
     async with garage.pool.acquire() as db, db.transaction():

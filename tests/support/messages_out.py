@@ -23,6 +23,6 @@ async def sent(
     message_id = message_id or uuid4()
     async with pool.acquire() as db, db.transaction():
         await db.execute(_OUT, ORG, message_id, conversation_id, kind)
-        ours = ProviderId("meta", NUMBER, wamid, ORG, message_id, message_id, 1)
+        ours = ProviderId("whatsapp", "meta", NUMBER, wamid, ORG, message_id, message_id, 1)
         await store_provider_ids(db, [ours], utc_now())
     return message_id

@@ -40,7 +40,7 @@ async def arrives(router: Router, command: Mapping[str, Any], at: datetime = NOW
         expires_at=None,
     )
     async with router.pool.acquire() as db:
-        await sends.store(db, "sms" if "from_number" in command else "meta", [new], at, at + DAY)
+        await sends.store(db, "sms" if "from_number" in command else "whatsapp", [new], at, at + DAY)
 
 
 async def send_states(router: Router) -> list[str]:

@@ -156,6 +156,7 @@ class Garage:
         """What ingest does with the statuses of Meta's webhooks."""
         statuses = [
             ProviderStatus(
+                channel="whatsapp",
                 provider="meta",
                 account=self.number,
                 provider_id=item["id"],

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from libs.common.db.pool import Connection
 from libs.common.directory.merge import Merge, merge_customers
+from libs.common.providers import WHATSAPP_BY_META
 from libs.common.sending import queries as sends
 from libs.common.sending.rows import NewSend
 from tests.support import world
@@ -63,7 +64,7 @@ class Threads:
         )
         command: dict[str, Any] = {}
         row = NewSend(ORG, message_id, 1, into, sequence, self.account, command, None)
-        await sends.store(self.db, "meta", [row], now(), now() + DAY)
+        await sends.store(self.db, "whatsapp", [row], now(), now() + DAY)
         self.waits[message_id] = (thread, sequence)
         self.written[message_id] = thread
 
@@ -80,7 +81,7 @@ class Threads:
         return {self.now_is(self.waits[message][0]): message for message in order}
 
     async def may_go(self) -> list[Any]:
-        found = await sends.candidates(self.db, "meta", {self.account: 100}, now() + MINUTE, MINUTE)
+        found = await sends.candidates(self.db, WHATSAPP_BY_META, {self.account: 100}, now() + MINUTE, MINUTE)
         return [one.row for one in found if not one.held]
 
     async def are_sent(self) -> bool:

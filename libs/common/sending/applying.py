@@ -56,7 +56,9 @@ async def apply(db: Connection, carrier: Carrier[PreparedT], steps: Sequence[Ste
         applied.news = [(rows[key], told) for key, told in news.items() if told]
         await sends.keep_news(db, [(row.key, _remembered(told)) for row, told in applied.news], now + TELLING)
     moved = {(s.after.org_id, written[s.after.key]) for s in applied.done if _lets_go(s)}
-    applied.freed = {account for provider, account in await sends.free(db, moved) if provider == carrier.provider}
+    applied.freed = {
+        account for channel, account in await sends.free(db, moved) if channel == carrier.transport.channel
+    }
     late = [late for late in _settled(applied.lost) if isinstance(late.final, tuple)]
     if late:
         await carrier.keep_evidence(db, late, now)

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Protocol
 
 from libs.common.db.pool import Connection
-from libs.common.events.outbound import Channel
+from libs.common.providers import Transport
 from libs.common.sending.outcomes import Evidence, PreparedT, SendOutcome, Verdict
-from libs.common.sending.pauses import Key, ProviderName
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import Claim, News, SendRow, Settled
 
 
@@ -18,8 +18,7 @@ class Carrier(Protocol[PreparedT]):
     speak to the network. Failures of PostgreSQL are left to escape.
     """
 
-    provider: ProviderName
-    channel: Channel
+    transport: Transport
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[PreparedT]]:
         """The gate: a verdict for every row, on facts read afresh in this transaction. Expiry and pauses have been looked at already.

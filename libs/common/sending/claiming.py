@@ -71,11 +71,11 @@ async def claim_due(
 ) -> Round[PreparedT]:
     """Claim rows that are due, of each account up to its budget. Call inside a transaction."""
     scan = _scan(budgets, choice)
-    found = choice.of(await sends.candidates(db, carrier.provider, scan, now, timings.blocks))
+    found = choice.of(await sends.candidates(db, carrier.transport, scan, now, timings.blocks))
     if not found:
         return Round([], Applied())
     lone = {account for candidate in found for account, _scope in candidate.alone}
-    ours = await pause_queries.lock_unresponsive(db, carrier.provider, lone, now) if lone else set()
+    ours = await pause_queries.lock_unresponsive(db, carrier.transport, lone, now) if lone else set()
     admission = admit(found, now, budgets, ours)
     full = _full(found, scan)
     kept = await _keep_behind(db, carrier, admission, full, now=now, timings=timings)
@@ -88,7 +88,7 @@ async def claim_due(
         verdict = verdicts[row.key]
         match verdict:
             case Go():
-                row_of_ours = claim(row, verdict, claim_id, now, timings)
+                row_of_ours = claim(row, verdict, claim_id, now, provider=carrier.transport.provider, timings=timings)
                 steps.append(Step(row, row_of_ours))
                 claims.append(Claim(row_of_ours, verdict.prepared, probes))
             case Found():
@@ -109,7 +109,7 @@ async def claim_due(
     # who tries out next waits for these calls; one that went to nobody (the gate ended its row) is made up for at once
     gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
     for keys, until in ((admission.probes.keys() - ours, now + gap), (went & ours, now + timings.lease)):
-        await pause_queries.defer_probe(db, carrier.provider, keys, until, now)
+        await pause_queries.defer_probe(db, carrier.transport, keys, until, now)
         round_.waits += [(until, account) for account, _scope in keys]
     round_.more |= {row.account for row, probes in admission.judged if probes & (ours - went)}
     return round_
@@ -127,7 +127,7 @@ async def due(
     """The rows that ``claim_due`` would claim if nothing stood against it."""
     left = Counter(budgets)
     rows = []
-    found = await sends.candidates(db, carrier.provider, _scan(budgets, choice), now, timings.blocks)
+    found = await sends.candidates(db, carrier.transport, _scan(budgets, choice), now, timings.blocks)
     for row in sorted((one.row for one in choice.of(found) if not one.held), key=lambda row: row.due_at):
         if left[row.account] > 0:
             left[row.account] -= 1
@@ -161,7 +161,7 @@ async def _keep_behind(
     for account, keys in admission.held.items():
         in_the_way = account in full and account not in used  # else the answers of those that went bring us here again
         if (len(keys) > _MANY_HELD or in_the_way) and await sends.keep_behind(
-            db, carrier.provider, account, now, timings.blocks
+            db, carrier.transport.channel, account, now, timings.blocks
         ):
             kept.add(account)
     return kept

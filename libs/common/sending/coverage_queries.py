@@ -9,8 +9,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.providers import Provider
 from libs.common.sending.coverage import Cover, Edge, RefusalKind
-from libs.common.sending.pauses import Key, ProviderName
+from libs.common.sending.pauses import Key
 from libs.common.sending.resend_rounds import Round
 
 _EDGES_MOST = 1000
@@ -87,9 +88,7 @@ returning 1
 """
 _FORGET_RESENDS = """
 delete from resends
- where ctid = any (array(select r.ctid from unnest(array['meta', 'sms']) as p (provider)
-                          cross join lateral (select r.ctid from resends r where r.provider = p.provider and r.released_at < $1
-                                               order by r.released_at limit $2) r))
+ where ctid = any (array(select r.ctid from resends r where r.released_at < $1 order by r.released_at limit $2))
 returning 1
 """
 
@@ -126,24 +125,24 @@ async def tell(db: Connection, known: Known, until: datetime, *, leaves: bool = 
     await db.execute(_TELL, known.edge_id, until, known.serves, leaves, known.last_post, *columns)
 
 
-async def cover(db: Connection, provider: ProviderName, since: datetime) -> Cover:
+async def cover(db: Connection, provider: Provider, since: datetime) -> Cover:
     """What is stored, of edges those that were heard of since then."""
     rest = await db.fetchrow(_COVER, provider, since)
     return Cover([Edge(*row) for row in await db.fetch(_EDGES, since, _EDGES_MOST)], *(rest or ()))
 
 
-async def standing_round(db: Connection, provider: ProviderName) -> Round | None:
+async def standing_round(db: Connection, provider: Provider) -> Round | None:
     """The latest round, locked until the commit; None where there was none yet."""
     row = await db.fetchrow(_ROUND, provider)
     return None if row is None or row["fresh"] else Round(*tuple(row)[:4])
 
 
-async def keep_round(db: Connection, provider: ProviderName, round_: Round) -> None:
+async def keep_round(db: Connection, provider: Provider, round_: Round) -> None:
     """Store the round that ``standing_round`` locked."""
     await db.execute(_KEEP_ROUND, provider, round_.opened_at, round_.size, round_.left_over, round_.late_at)
 
 
-async def released(db: Connection, provider: ProviderName, keys: Iterable[Key], now: datetime) -> None:
+async def released(db: Connection, provider: Provider, keys: Iterable[Key], now: datetime) -> None:
     """These may be made once more."""
     rows = sorted(keys)
     if rows:
@@ -158,13 +157,13 @@ class Released(NamedTuple):
     called_again: bool
 
 
-async def lately_released(db: Connection, provider: ProviderName, since: datetime, limit: int) -> list[Released]:
+async def lately_released(db: Connection, provider: Provider, since: datetime, limit: int) -> list[Released]:
     """The last that were released since then and have not turned out to be accepted before."""
     found = await db.fetch(_LATELY, provider, since, limit)
     return [Released((r[0], r[1], r[2]), r["account"], bool(r["called_again"])) for r in found]
 
 
-async def given_up(db: Connection, provider: ProviderName, keys: Iterable[Key]) -> set[Key]:
+async def given_up(db: Connection, provider: Provider, keys: Iterable[Key]) -> set[Key]:
     """Which of these silence had given up: kept by ``released``, and not found out before."""
     rows = sorted(keys)
     if not rows:

@@ -196,14 +196,18 @@ class Dispatcher(Generic[PreparedT]):
         for one in (*told, *self._strange.due(now)):
             if one is not None:
                 log.error(
-                    "row.set_aside", task="claim", reason=one.sample, records=one.count, channel=self._carrier.channel
+                    "row.set_aside",
+                    task="claim",
+                    reason=one.sample,
+                    records=one.count,
+                    channel=self._carrier.transport.channel,
                 )
 
     async def _look(self) -> None:
         """Find accounts with something due that nobody told us of; of very many some now, and the next ones next time."""
         async with self._pool.acquire() as db:
             found = await sends.accounts_after(
-                db, self._carrier.provider, self._now(), self._looked_to, _ACCOUNTS_AT_ONCE
+                db, self._carrier.transport, self._now(), self._looked_to, _ACCOUNTS_AT_ONCE
             )
         self._looked_to = found[-1][0] if len(found) == _ACCOUNTS_AT_ONCE else ""
         self.wake([account for account, ready in found if ready])
@@ -225,7 +229,7 @@ class Dispatcher(Generic[PreparedT]):
             except Exception:  # a bug: whether the request left is not known
                 log.exception("task.failed", task="send", message_id=str(claim.row.message_id))
                 outcome = Unknown("fault")
-            metrics.SEND_SECONDS.labels(channel=self._carrier.channel).observe(loop.time() - began)
+            metrics.SEND_SECONDS.labels(channel=self._carrier.transport.channel).observe(loop.time() - began)
         self._recorder.add(claim, outcome)
 
     async def _trouble(self, error: Exception, failures: int) -> bool:

@@ -1,7 +1,7 @@
 """Which row of ``sends`` holds another one back: parts of statements.
 
 ``s`` is the row that asks, ``$2`` the time, ``$3`` how long a row may hold back others for a reason that is not theirs. A row of
-the other provider does so for no longer, nor does a template of an account whose templates rest.
+the other channel does so for no longer, nor does a template of an account whose templates rest.
 
 Whoever asks must do so by the order of the index: then nothing the planner believes of the rows (it may know them from
 before a flood, or not at all) makes it read the table. Of an ``exists`` the order counts with "offset 0" alone.
@@ -11,10 +11,10 @@ _OLDER = """
         o.org_id = s.org_id and o.sequence <= s.sequence and (o.sequence, o.attempt) < (s.sequence, s.attempt)
     and o.state in ('pending', 'claimed', 'unknown')
     and (o.blocks_order_until is null or o.blocks_order_until > $2)
-    and (o.provider = s.provider or o.created_at > $2 - $3::interval)
+    and (o.channel = s.channel or o.created_at > $2 - $3::interval)
     and not (o.template and not s.template and o.state = 'pending' and exists (
             select from pauses q
-             where q.provider = o.provider and q.account in (o.account, '*') and q.scope = 'templates'
+             where q.channel = o.channel and q.account in (o.account, '*') and q.scope = 'templates'
                and greatest(q.since, o.created_at) <= $2 - $3::interval))
 """
 

@@ -49,7 +49,7 @@ class Line(Generic[PreparedT]):
         self._timings = timings
         self._now = now
         self._drain = drain
-        self._teller = Teller(pool, producer, carrier.provider, now=now)
+        self._teller = Teller(pool, producer, carrier.transport.channel, now=now)
         self._pulse = StallDetector()
         self._recorder = Recorder(carrier, pool, timings, now=now, recorded=self._recorded, pulse=self._pulse)
         self._dispatcher = Dispatcher(
@@ -69,7 +69,7 @@ class Line(Generic[PreparedT]):
         """Store commands as rows, once each, and send them at once. After this returns they are not forgotten any more."""
         now = self._now()
         async with self._pool.acquire() as db:
-            await sends.store(db, self._carrier.provider, commands, now, now + self._timings.lifetime)
+            await sends.store(db, self._carrier.transport.channel, commands, now, now + self._timings.lifetime)
         self._dispatcher.wake({command.account for command in commands})
 
     async def __aenter__(self) -> Self:
@@ -135,7 +135,7 @@ class Line(Generic[PreparedT]):
 
     def _ended(self, applied: Applied) -> None:
         """After a commit: say what happened, tell the news, and look at rows that may go now."""
-        narrate(self._carrier.channel, applied.done, self._now())
+        narrate(self._carrier.transport.channel, applied.done, self._now())
         self._teller.tell(applied.news)
         for step in applied.done:
             if step.after.state == "pending":

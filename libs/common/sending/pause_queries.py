@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from libs.common.db.pool import Connection
+from libs.common.providers import Provider, Transport
 from libs.common.sending.pauses import (
     EVERY_ACCOUNT,
     FAULT_PAUSE,
@@ -19,13 +20,12 @@ from libs.common.sending.pauses import (
     PauseKey,
     PauseProof,
     PauseScope,
-    ProviderName,
 )
 
 _COLUMNS = "account, scope, until_at, tries, reason, kind, proof, since"
 
 _LOCK = f"""
-select {_COLUMNS} from pauses where provider = $1 and account = any($2::text[])
+select {_COLUMNS} from pauses where channel = $3 and provider = $1 and account = any($2::text[])
  order by account, scope
    for update
 """  # noqa: S608 -- constants of this module
@@ -33,9 +33,9 @@ select {_COLUMNS} from pauses where provider = $1 and account = any($2::text[])
 # A fault stands until it is proved to be mended, whatever else is answered meanwhile. The end that was put off for a
 # call that tried it out counts no more once that is answered: whoever writes has read the pause and knows other ends.
 _PAUSE = """
-insert into pauses as p (provider, account, scope, until_at, tries, reason, kind, proof, since)
-select $1, u.* from unnest($2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::timestamptz[]) as u
-on conflict (provider, account, scope) do update
+insert into pauses as p (channel, provider, account, scope, until_at, tries, reason, kind, proof, since)
+select $10, $1, u.* from unnest($2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::timestamptz[]) as u
+on conflict (channel, account, provider, scope) do update
    set until_at = case when p.probed_at is null then greatest(p.until_at, excluded.until_at) else excluded.until_at end,
        tries = greatest(p.tries, excluded.tries), probed_at = null,
        kind = case when p.kind = 'fault' then p.kind else excluded.kind end,
@@ -47,11 +47,11 @@ on conflict (provider, account, scope) do update
 # Many messages fail late for one reason: together they cause one pause. It grows once for each call that tried it out.
 # What is told of a call from before that one, or from before one that proved the account well, says nothing new.
 _PAUSE_ACCOUNT = """
-insert into pauses as p (provider, account, scope, until_at, tries, reason, kind, proof, since)
-select $1, $2, $3, $4::timestamptz + $6::interval, 1, $5, 'fault', $8, $4
+insert into pauses as p (channel, provider, account, scope, until_at, tries, reason, kind, proof, since)
+select $11, $1, $2, $3, $4::timestamptz + $6::interval, 1, $5, 'fault', $8, $4
  where not exists (select from account_proofs f
                     where f.provider = $1 and f.account = $2 and f.scope = $3 and f.called_at >= $10)
-on conflict (provider, account, scope) do update
+on conflict (channel, account, provider, scope) do update
    set until_at = case when p.kind = 'fault' and (p.probed_at is null or p.probed_at > $10) then p.until_at
                        when p.kind = 'fault'
                        then $4::timestamptz + least($6::interval * power($9::float8, least(p.tries, 100)), $7::interval)
@@ -74,7 +74,7 @@ with ended as (
      using unnest($2::text[], $3::uuid[], $4::int[]) as u (org_id, message_id, attempt)
       join sends s using (org_id, message_id, attempt)
      where p.provider = $1 and p.kind = 'fault' and p.proof = 'status'
-       and s.provider = p.provider and s.claimed_at >= p.since
+       and s.channel = p.channel and s.provider = p.provider and s.claimed_at >= p.since
        and (p.account = s.account or p.account = $5)
        and (p.scope = 'all' or s.template)
     returning p.account, p.scope, s.claimed_at
@@ -90,34 +90,34 @@ _DEFER_PROBE = """
 update pauses p
    set until_at = $4, probed_at = coalesce(p.probed_at, $5)
   from unnest($2::text[], $3::text[]) as u (account, scope)
- where p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at < $4
+ where p.channel = $6 and p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at < $4
 """
 
 _PROBE_NOW = """
 update pauses p
    set until_at = $4, probed_at = null
   from unnest($2::text[], $3::text[]) as u (account, scope)
- where p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at > $4
+ where p.channel = $5 and p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at > $4
 """
 
 _LOCK_UNRESPONSIVE = """
 select account, scope from pauses
- where provider = $1 and account = any($2::text[]) and kind in ('silence', 'fault') and until_at <= $3
+ where channel = $4 and provider = $1 and account = any($2::text[]) and kind in ('silence', 'fault') and until_at <= $3
    for update skip locked
 """
 
 _CLEAR = """
 delete from pauses p
  using unnest($2::text[], $3::text[]) as u (account, scope)
- where p.provider = $1 and p.account = u.account and p.scope = u.scope
+ where p.channel = $4 and p.provider = $1 and p.account = u.account and p.scope = u.scope
 """
 
 # Of the rows that wait one says whose the account is: the first in the order of their index, however many rows were settled before.
 _TAKE_DUE_FOR_LOG = """
 with due as materialized (
-    select p.provider, p.account, p.scope
+    select p.channel, p.provider, p.account, p.scope
       from pauses p
-     where p.provider = $1 and p.kind = 'fault' and coalesce(p.logged_at, '-infinity') <= $2::timestamptz - interval '1 minute'
+     where p.channel = $4 and p.provider = $1 and p.kind = 'fault' and coalesce(p.logged_at, '-infinity') <= $2::timestamptz - interval '1 minute'
      order by coalesce(p.logged_at, '-infinity')
      limit $3
        for update skip locked
@@ -125,10 +125,10 @@ with due as materialized (
 update pauses p
    set logged_at = $2::timestamptz
   from due d
- where p.provider = d.provider and p.account = d.account and p.scope = d.scope
+ where p.channel = d.channel and p.provider = d.provider and p.account = d.account and p.scope = d.scope
 returning p.account, p.scope, p.reason, p.since,
           (select s.org_id from sends s
-            where s.provider = p.provider and s.account = p.account and s.state = 'pending' and s.deferred_until is null
+            where s.channel = p.channel and s.account = p.account and s.state = 'pending' and s.deferred_until is null
             order by s.template, s.due_at limit 1) as org_id
 """
 
@@ -145,7 +145,7 @@ class PausedAccount(NamedTuple):
 
 async def pause_account(
     db: Connection,
-    provider: ProviderName,
+    by: Transport,
     account: str,
     reason: str,
     now: datetime,
@@ -162,10 +162,10 @@ async def pause_account(
     inside a transaction, and last in it.
     """
     curve = FAULT_PAUSE, FAULT_PAUSE_LONGEST, proof, FAULT_PAUSE_GROWTH
-    await db.execute(_PAUSE_ACCOUNT, provider, account, scope, now, reason, *curve, called_at or now)
+    await db.execute(_PAUSE_ACCOUNT, by.provider, account, scope, now, reason, *curve, called_at or now, by.channel)
 
 
-async def prove(db: Connection, provider: ProviderName, sends: Iterable[Key]) -> list[str]:
+async def prove(db: Connection, provider: Provider, sends: Iterable[Key]) -> list[str]:
     """These sends were said to be sent, delivered or read: accounts at rest for want of that are well, where the call was made since.
 
     ``sends`` are keys of rows (for a bridge its send's). Costs one look where no account waits for such a proof. Returns the accounts.
@@ -177,57 +177,56 @@ async def prove(db: Connection, provider: ProviderName, sends: Iterable[Key]) ->
     return sorted({row["account"] for row in found})
 
 
-async def lock(db: Connection, provider: ProviderName, accounts: Iterable[str]) -> dict[PauseKey, Pause]:
+async def lock(db: Connection, by: Transport, accounts: Iterable[str]) -> dict[PauseKey, Pause]:
     """The pauses of these accounts, over or not, locked."""
-    found = await db.fetch(_LOCK, provider, sorted(accounts))
+    found = await db.fetch(_LOCK, by.provider, sorted(accounts), by.channel)
     return {(r["account"], r["scope"]): Pause(*r) for r in found}
 
 
-async def pause(db: Connection, provider: ProviderName, new: Sequence[Pause]) -> None:
+async def pause(db: Connection, by: Transport, new: Sequence[Pause]) -> None:
     """Let accounts rest; a longer pause that stands already wins."""
     rows = [
         (p.account, p.scope, p.until, p.tries, p.reason, p.kind, p.proof, p.since)
         for p in sorted(new, key=lambda p: (p.account, p.scope))
     ]
     if rows:
-        await db.execute(_PAUSE, provider, *_columns(rows))
+        await db.execute(_PAUSE, by.provider, *_columns(rows), by.channel)
 
 
 async def defer_probe(
-    db: Connection, provider: ProviderName, probed: Iterable[PauseKey], until: datetime, now: datetime
+    db: Connection, by: Transport, probed: Iterable[PauseKey], until: datetime, now: datetime
 ) -> None:
     """Calls try out these pauses, which are over: the next may try after ``until``."""
     rows = sorted(probed)
     if rows:
-        await db.execute(_DEFER_PROBE, provider, *_columns(rows), until, now)
+        await db.execute(_DEFER_PROBE, by.provider, *_columns(rows), until, now, by.channel)
 
 
-async def probe_now(db: Connection, provider: ProviderName, probed: Iterable[PauseKey], now: datetime) -> None:
+async def probe_now(db: Connection, by: Transport, probed: Iterable[PauseKey], now: datetime) -> None:
     """The calls that tried out these pauses said nothing of them: the next may try at once."""
     rows = sorted(probed)
     if rows:
-        await db.execute(_PROBE_NOW, provider, *_columns(rows), now)
+        await db.execute(_PROBE_NOW, by.provider, *_columns(rows), now, by.channel)
 
 
-async def lock_unresponsive(
-    db: Connection, provider: ProviderName, accounts: Iterable[str], now: datetime
-) -> set[PauseKey]:
+async def lock_unresponsive(db: Connection, by: Transport, accounts: Iterable[str], now: datetime) -> set[PauseKey]:
     """Of these accounts the pauses that one call at a time tries out, and that may be tried now, by us; locked until the commit."""
-    return {(r["account"], r["scope"]) for r in await db.fetch(_LOCK_UNRESPONSIVE, provider, sorted(accounts), now)}
+    return {
+        (r["account"], r["scope"])
+        for r in await db.fetch(_LOCK_UNRESPONSIVE, by.provider, sorted(accounts), now, by.channel)
+    }
 
 
-async def clear(db: Connection, provider: ProviderName, awake: Iterable[PauseKey]) -> None:
+async def clear(db: Connection, by: Transport, awake: Iterable[PauseKey]) -> None:
     """End pauses: a call went through."""
     rows = sorted(awake)
     if rows:
-        await db.execute(_CLEAR, provider, *_columns(rows))
+        await db.execute(_CLEAR, by.provider, *_columns(rows), by.channel)
 
 
-async def take_due_for_log(
-    db: Connection, provider: ProviderName, now: datetime, limit: int = 100
-) -> list[PausedAccount]:
+async def take_due_for_log(db: Connection, by: Transport, now: datetime, limit: int = 100) -> list[PausedAccount]:
     """Accounts at rest with a fault that were not said to be for a minute, the longest silent first; each is given to one who asks."""
-    return [PausedAccount(*r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, provider, now, limit)]
+    return [PausedAccount(*r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, by.provider, now, limit, by.channel)]
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:

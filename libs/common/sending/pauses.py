@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-ProviderName = Literal["meta", "sms"]
 PauseScope = Literal["all", "templates"]
 PauseKind = Literal["throttle", "silence", "fault"]
 PauseProof = Literal["answer", "status"]

@@ -10,16 +10,17 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.providers import PROVIDERS, ProviderChannel, Transport
 from libs.common.sending.holding import HOLDS, IS_HELD
-from libs.common.sending.pauses import EVERY_ACCOUNT, Key, ProviderName
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import Candidate, NewSend, SendRow
 
-_COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.account, s.template, s.command, s.state, s.due_at, s.expires_at, s.created_at,
+_COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.provider, s.account, s.template, s.command, s.state, s.due_at, s.expires_at, s.created_at,
        s.blocks_order_until, s.tries, s.resends, s.claim_id, s.claimed_at, s.lease_until, s.unknown_since, s.outcome, s.link_hash, s.text_hash,
        s.settled_at, s.published"""
 
 _STORE = """
-insert into sends (org_id, message_id, attempt, conversation_id, sequence, account, template, command, provider, created_at, due_at, expires_at)
+insert into sends (org_id, message_id, attempt, conversation_id, sequence, account, template, command, channel, created_at, due_at, expires_at)
 select u.org_id, u.message_id, u.attempt, coalesce(a.conversation_id, u.conversation_id), u.sequence, u.account, u.template, u.command, $11, $12,
        greatest($12, u.not_before), coalesce(u.expires_at, $13)
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::text[], $7::bool[], $8::jsonb[], $9::timestamptz[],
@@ -32,25 +33,26 @@ on conflict (org_id, message_id, attempt) do nothing
 """
 
 # A lane is an account's templates, or everything else of it. Lanes at rest are left out before their rows are looked at.
-_LANES = f"""
+_LANES = """
       cross join (values (false), (true)) as l (template)
       cross join lateral (
             select coalesce(bool_or(p.until_at > $2), false) as rests,
                    array_agg(array[p.account, p.scope]) as over,
                    array_agg(p.kind <> 'throttle') as alone
               from pauses p
-             where p.provider = $1 and p.account in (a.account, '{EVERY_ACCOUNT}') and (p.scope = 'all' or l.template)) p
-"""  # noqa: S608 -- constants of this module
+             where p.channel = $1 and p.provider = {provider} and p.account in (a.account, '*') and (p.scope = 'all' or l.template)) p
+"""
 
 _CANDIDATES = f"""
 select {_COLUMNS}, {IS_HELD} as held, p.over, p.alone
   from unnest($4::text[], $5::int[]) as a (account, budget)
- {_LANES}
+ {_LANES.format(provider="$6")}
  cross join lateral (
        select *
          from sends s
-        where s.provider = $1 and s.account = a.account and s.template = l.template
+        where s.channel = $1 and s.account = a.account and s.template = l.template
           and s.state = 'pending' and s.deferred_until is null and s.due_at <= $2
+          and (s.resends = 0 or s.provider = $6)
         order by s.due_at
         limit a.budget
           for update skip locked) s
@@ -61,23 +63,24 @@ select {_COLUMNS}, {IS_HELD} as held, p.over, p.alone
 _ACCOUNTS = f"""
 with recursive accounts as (
     (select s.account, 1 as number from sends s
-      where s.provider = $1 and s.account > $3 and s.state = 'pending' and s.deferred_until is null
+      where s.channel = $1 and s.account > $3 and s.state = 'pending' and s.deferred_until is null
       order by s.account limit 1)
     union all
     select (select s.account from sends s
-             where s.provider = $1 and s.account > a.account and s.state = 'pending' and s.deferred_until is null
+             where s.channel = $1 and s.account > a.account and s.state = 'pending' and s.deferred_until is null
              order by s.account limit 1), a.number + 1
       from accounts a
      where a.account is not null and a.number < $4
 )
 select a.account,
        exists (select from (select) as one
-                {_LANES}
+                {_LANES.format(provider="$5")}
                 where not p.rests
                   and exists (
                       select from sends s
-                       where s.provider = $1 and s.account = a.account and s.template = l.template
+                       where s.channel = $1 and s.account = a.account and s.template = l.template
                          and s.state = 'pending' and s.deferred_until is null and s.due_at <= $2
+                         and (s.resends = 0 or s.provider = $5)
                        order by s.due_at limit 1 offset 0)
                 offset 0) as ready
   from accounts a
@@ -95,13 +98,13 @@ with held as materialized (
      cross join lateral (
            select *
              from sends s
-            where s.provider = $1 and s.account = $4 and s.template = l.template
+            where s.channel = $1 and s.account = $4 and s.template = l.template
               and s.state = 'pending' and s.deferred_until is null and s.due_at <= $2
             order by s.due_at
             limit $5
               for update skip locked) s
      cross join lateral (
-           select case when o.provider <> s.provider then o.created_at + $3::interval
+           select case when o.channel <> s.channel then o.created_at + $3::interval
                        when o.template and not s.template then $2::timestamptz + $3::interval
                        else coalesce(o.blocks_order_until, 'infinity') end as until
              from sends o
@@ -118,16 +121,16 @@ update sends s
 returning 1
 """  # noqa: S608 -- constants of this module
 
-# The first row behind, of either provider; whether it may go the claim finds out.
+# The first row behind, of either channel; whether it may go the claim finds out.
 _FREE = """
 with first as materialized (
     select f.org_id, f.message_id, f.attempt
       from unnest($1::text[], $2::uuid[]) as c (org_id, conversation_id)
-     cross join (values ('meta'), ('sms')) as p (provider)
+     cross join (values ('whatsapp'), ('sms')) as p (channel)
      cross join lateral (
            select b.org_id, b.message_id, b.attempt
              from sends b
-            where b.provider = p.provider and b.org_id = c.org_id and b.conversation_id = c.conversation_id
+            where b.channel = p.channel and b.org_id = c.org_id and b.conversation_id = c.conversation_id
               and b.state = 'pending' and b.deferred_until is not null
             order by b.sequence, b.attempt
             limit 1) f
@@ -142,14 +145,14 @@ update sends s
    set deferred_until = null
   from held h
  where s.org_id = h.org_id and s.message_id = h.message_id and s.attempt = h.attempt
-returning s.provider, s.account
+returning s.channel, s.account
 """
 
 _FREE_IN_TIME = """
 with over as materialized (
     select s.org_id, s.message_id, s.attempt
       from sends s
-     where s.provider = $1 and s.state = 'pending' and s.deferred_until <= $2
+     where s.channel = $1 and s.state = 'pending' and s.deferred_until <= $2
      order by s.deferred_until
      limit $3
        for update skip locked
@@ -165,12 +168,12 @@ _WRITE = """
 update sends s
    set state = u.state, due_at = u.due_at, blocks_order_until = u.blocks_order_until, tries = u.tries, resends = u.resends, claim_id = u.claim_id,
        claimed_at = u.claimed_at, lease_until = u.lease_until, unknown_since = u.unknown_since, outcome = u.outcome,
-       link_hash = u.link_hash, text_hash = u.text_hash, settled_at = u.settled_at, published = u.published
+       link_hash = u.link_hash, text_hash = u.text_hash, settled_at = u.settled_at, published = u.published, provider = u.provider
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::int[],
               $10::int[], $11::uuid[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::jsonb[], $16::bytea[],
-              $17::bytea[], $18::timestamptz[], $19::bool[])
+              $17::bytea[], $18::timestamptz[], $19::bool[], $20::text[])
     as u (org_id, message_id, attempt, was, held_by, state, due_at, blocks_order_until, tries, resends, claim_id,
-          claimed_at, lease_until, unknown_since, outcome, link_hash, text_hash, settled_at, published)
+          claimed_at, lease_until, unknown_since, outcome, link_hash, text_hash, settled_at, published, provider)
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
    and s.state = u.was and s.claim_id is not distinct from u.held_by
 returning s.org_id, s.message_id, s.attempt, s.conversation_id
@@ -179,7 +182,7 @@ returning s.org_id, s.message_id, s.attempt, s.conversation_id
 _ENDED_CLAIMS = f"""
 select {_COLUMNS}
   from sends s
- where s.provider = $1 and s.state = 'claimed' and s.lease_until <= $2 and s.message_id <> all ($4::uuid[])
+ where s.channel = $1 and s.state = 'claimed' and s.lease_until <= $2 and s.message_id <> all ($4::uuid[])
  order by s.lease_until
  limit $3
    for update skip locked
@@ -188,7 +191,7 @@ select {_COLUMNS}
 _OVERDUE = f"""
 select {_COLUMNS}
   from sends s
- where s.provider = $1 and s.state = 'pending' and s.expires_at <= $2 and s.message_id <> all ($4::uuid[])
+ where s.channel = $1 and s.state = 'pending' and s.expires_at <= $2 and s.message_id <> all ($4::uuid[])
  order by s.expires_at
  limit $3
    for update skip locked
@@ -198,14 +201,17 @@ select {_COLUMNS}
 _TAKE_UNKNOWN = f"""
 with due as materialized (
     select t.org_id, t.message_id, t.attempt
-      from sends t
-     where t.provider = $1 and t.state = 'unknown' and t.due_at <= $2
-     order by t.due_at
-     limit $3
-       for update skip locked
+      from unnest($6::text[], $7::timestamptz[]) as p (provider, due_at)
+     cross join lateral (
+           select t.org_id, t.message_id, t.attempt
+             from sends t
+            where t.channel = $1 and t.provider = p.provider and t.state = 'unknown' and t.due_at <= p.due_at
+            order by t.due_at
+            limit $3
+              for update skip locked) t
 )
 update sends s
-   set due_at = $2 + greatest($4::interval, least($5::interval, ($2 - coalesce(s.unknown_since, $2)) / 20))
+   set due_at = $2::timestamptz + greatest($4::interval, least($5::interval, ($2 - coalesce(s.unknown_since, $2)) / 20))
   from due
  where s.org_id = due.org_id and s.message_id = due.message_id and s.attempt = due.attempt
 returning {_COLUMNS}
@@ -215,7 +221,7 @@ _TAKE_UNTOLD = f"""
 with due as materialized (
     select t.org_id, t.message_id, t.attempt
       from sends t
-     where t.provider = $1 and t.settled_at is not null and not t.published and (t.publishing_until is null or t.publishing_until <= $2)
+     where t.channel = $1 and t.settled_at is not null and not t.published and (t.publishing_until is null or t.publishing_until <= $2)
      order by t.settled_at
      limit $3
        for update skip locked
@@ -244,14 +250,14 @@ update sends s
 
 # State by state, each in the order of an index of its own, and of each no more than is of interest.
 _WAITING = """
-select (select count(*) from (select from sends s where s.provider = $1 and s.state = 'pending' order by s.expires_at limit $2) s)
-     + (select count(*) from (select from sends s where s.provider = $1 and s.state = 'claimed' order by s.lease_until limit $2) s)
-     + (select count(*) from (select from sends s where s.provider = $1 and s.state = 'unknown' order by s.due_at limit $2) s)
+select (select count(*) from (select from sends s where s.channel = $1 and s.state = 'pending' order by s.expires_at limit $2) s)
+     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'claimed' order by s.lease_until limit $2) s)
+     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'unknown' order by s.due_at limit $2) s)
 """
 
 
 async def store(
-    db: Connection, provider: ProviderName, sends: Sequence[NewSend], now: datetime, deadline: datetime
+    db: Connection, channel: ProviderChannel, sends: Sequence[NewSend], now: datetime, deadline: datetime
 ) -> None:
     """Store commands as rows that are due now; one that stands already is left as it is. ``deadline`` is for those that name none."""
     rows = [
@@ -262,43 +268,43 @@ async def store(
         for s in sorted(sends, key=lambda s: s.key)
     ]
     if rows:
-        await db.execute(_STORE, *_columns(rows), provider, now, deadline)
+        await db.execute(_STORE, *_columns(rows), channel, now, deadline)
 
 
 async def candidates(
-    db: Connection, provider: ProviderName, budgets: Mapping[str, int], now: datetime, holds: timedelta
+    db: Connection, by: Transport, budgets: Mapping[str, int], now: datetime, holds: timedelta
 ) -> list[Candidate]:
     """Of each account up to so many rows of a lane that are due, oldest first, locked; those locked elsewhere are passed over.
 
     Lanes at rest are left out. ``holds``: for how long a row may hold back others for a reason that is not theirs.
     """
-    found = await db.fetch(_CANDIDATES, provider, now, holds, list(budgets), list(budgets.values()))
+    found = await db.fetch(_CANDIDATES, by.channel, now, holds, list(budgets), list(budgets.values()), by.provider)
     return [_candidate(record) for record in found]
 
 
 async def accounts_after(
-    db: Connection, provider: ProviderName, now: datetime, after: str, limit: int
+    db: Connection, by: Transport, now: datetime, after: str, limit: int
 ) -> list[tuple[str, bool]]:
     """The next accounts by name that have rows which wait, and whether one of them is due in a lane that does not rest."""
-    return [(r["account"], r["ready"]) for r in await db.fetch(_ACCOUNTS, provider, now, after, limit)]
+    return [(r["account"], r["ready"]) for r in await db.fetch(_ACCOUNTS, by.channel, now, after, limit, by.provider)]
 
 
 async def keep_behind(
-    db: Connection, provider: ProviderName, account: str, now: datetime, holds: timedelta, *, limit: int = 500
+    db: Connection, channel: ProviderChannel, account: str, now: datetime, holds: timedelta, *, limit: int = 500
 ) -> int:
     """Of the first rows of the account that are due keep from being looked at those whose older row stands still; how many."""
-    return len(await db.fetch(_KEEP_BEHIND, provider, now, holds, account, limit))
+    return len(await db.fetch(_KEEP_BEHIND, channel, now, holds, account, limit))
 
 
-async def free(db: Connection, conversations: Iterable[tuple[str, UUID]]) -> set[tuple[ProviderName, str]]:
-    """Rows of these conversations moved: let the first one behind be looked at again. Returns the accounts of those, with their provider."""
+async def free(db: Connection, conversations: Iterable[tuple[str, UUID]]) -> set[tuple[ProviderChannel, str]]:
+    """Rows of these conversations moved: let the first one behind be looked at again. Returns the accounts of those, with their channel."""
     found = sorted(set(conversations))
-    return {(r["provider"], r["account"]) for r in await db.fetch(_FREE, *_columns(found))} if found else set()
+    return {(r["channel"], r["account"]) for r in await db.fetch(_FREE, *_columns(found))} if found else set()
 
 
-async def free_in_time(db: Connection, provider: ProviderName, now: datetime, limit: int) -> list[str]:
+async def free_in_time(db: Connection, channel: ProviderChannel, now: datetime, limit: int) -> list[str]:
     """Let rows be looked at again that were held back until now; their accounts, one for each row."""
-    return [r["account"] for r in await db.fetch(_FREE_IN_TIME, provider, now, limit)]
+    return [r["account"] for r in await db.fetch(_FREE_IN_TIME, channel, now, limit)]
 
 
 async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> dict[Key, UUID]:
@@ -312,7 +318,7 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> d
         (
             *(b.org_id, b.message_id, b.attempt, b.state, b.claim_id),
             *(a.state, a.due_at, a.blocks_order_until, a.tries, a.resends, a.claim_id, a.claimed_at, a.lease_until),
-            *(a.unknown_since, a.outcome, a.link_hash, a.text_hash, a.settled_at, a.published),
+            *(a.unknown_since, a.outcome, a.link_hash, a.text_hash, a.settled_at, a.published, a.provider),
         )
         for b, a in sorted(changes, key=lambda change: change[0].key)
     ]
@@ -320,34 +326,46 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> d
 
 
 async def ended_claims(
-    db: Connection, provider: ProviderName, now: datetime, limit: int, but: Iterable[Key] = ()
+    db: Connection, channel: ProviderChannel, now: datetime, limit: int, but: Iterable[Key] = ()
 ) -> list[SendRow]:
     """Claims whose lease is over, locked."""
-    return [_row(r) for r in await db.fetch(_ENDED_CLAIMS, provider, now, limit, [key[1] for key in but])]
+    return [_row(r) for r in await db.fetch(_ENDED_CLAIMS, channel, now, limit, [key[1] for key in but])]
 
 
 async def overdue(
-    db: Connection, provider: ProviderName, now: datetime, limit: int, but: Iterable[Key] = ()
+    db: Connection, channel: ProviderChannel, now: datetime, limit: int, but: Iterable[Key] = ()
 ) -> list[SendRow]:
     """Pending rows whose deadline has passed, locked."""
-    return [_row(r) for r in await db.fetch(_OVERDUE, provider, now, limit, [key[1] for key in but])]
+    return [_row(r) for r in await db.fetch(_OVERDUE, channel, now, limit, [key[1] for key in but])]
 
 
 async def take_unknown(
-    db: Connection, provider: ProviderName, now: datetime, limit: int, *, soonest: timedelta, latest: timedelta
+    db: Connection,
+    by: Transport,
+    now: datetime,
+    limit: int,
+    *,
+    soonest: timedelta,
+    latest: timedelta,
+    abandoned: timedelta,
 ) -> list[SendRow]:
-    """Sends of unknown outcome that are due to be looked at; taking them puts off their next look, so that nobody looks twice.
+    """Sends of unknown outcome that are due to be looked at. Taking them defers their next look, so that no two processes look at once.
 
-    The next one is ever further off, but at least ``soonest`` and at most ``latest``.
+    The next look is ever further off, but at least ``soonest`` and at most ``latest`` away. A send is looked at by processes that
+    use the provider which took it, because only that provider has evidence. Other processes take it when no such process has
+    looked for as long as ``abandoned``.
     """
-    return [_row(r) for r in await db.fetch(_TAKE_UNKNOWN, provider, now, limit, soonest, latest)]
+    others = [provider for provider in PROVIDERS if provider != by.provider]
+    due = [now, *(now - abandoned for _ in others)]
+    found = await db.fetch(_TAKE_UNKNOWN, by.channel, now, limit, soonest, latest, [by.provider, *others], due)
+    return [_row(record) for record in found]
 
 
 async def take_untold(
-    db: Connection, provider: ProviderName, now: datetime, limit: int, until: datetime
+    db: Connection, channel: ProviderChannel, now: datetime, limit: int, until: datetime
 ) -> list[SendRow]:
     """Settled rows that were not told and that nobody is telling; whoever takes them has them alone ``until`` then."""
-    return [_row(r) for r in await db.fetch(_TAKE_UNTOLD, provider, now, limit, until)]
+    return [_row(r) for r in await db.fetch(_TAKE_UNTOLD, channel, now, limit, until)]
 
 
 async def keep_news(db: Connection, news: Sequence[tuple[Key, dict[str, Any]]], until: datetime | None = None) -> None:
@@ -364,9 +382,9 @@ async def mark_told(db: Connection, keys: Iterable[Key]) -> None:
         await db.execute(_MARK_TOLD, *_columns(rows))
 
 
-async def waiting(db: Connection, provider: ProviderName, most: int = 10_000) -> int:
+async def waiting(db: Connection, channel: ProviderChannel, most: int = 10_000) -> int:
     """How many rows are not settled; of each state at most so many are counted."""
-    return int(await db.fetchval(_WAITING, provider, most) or 0)
+    return int(await db.fetchval(_WAITING, channel, most) or 0)
 
 
 def _row(record: Any) -> SendRow:

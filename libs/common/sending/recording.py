@@ -149,11 +149,11 @@ class Recorder(Generic[PreparedT]):
 
     async def _write(self, batch: Sequence[_Answer[PreparedT]]) -> Recorded:
         now = self._now()
-        provider = self._carrier.provider
+        transport = self._carrier.transport
         asking = {account for one in batch for account in _pauses_of(one)}
         async with self._pool.acquire() as db, db.transaction():
             await self._carrier.heard(db, [(one.claim, one.outcome) for one in batch], now)
-            standing = await pause_queries.lock(db, provider, asking) if asking else {}
+            standing = await pause_queries.lock(db, transport, asking) if asking else {}
             causes = [(one.claim, cause(one.claim, one.outcome, standing, opens=one.opens)) for one in batch]
             retries = [(claim.row, claim.probes, retry) for claim, retry in causes if retry is not None]
             new = pauses_after(retries, standing, now, random.random)
@@ -162,17 +162,17 @@ class Recorder(Generic[PreparedT]):
                 recovery.hear(one.claim.probes, one.outcome, standing)
             steps = [answer(o.claim.row, o.outcome, now, timings=self._timings, jitter=random.random) for o in batch]
             applied = await apply(db, self._carrier, steps, now)
-            await pause_queries.pause(db, provider, list(new.values()))
+            await pause_queries.pause(db, transport, list(new.values()))
             over = recovery.over - new.keys()
-            await pause_queries.clear(db, provider, over)
-            await pause_queries.probe_now(db, provider, recovery.again - new.keys(), now)
+            await pause_queries.clear(db, transport, over)
+            await pause_queries.probe_now(db, transport, recovery.again - new.keys(), now)
             proof_until = now + self._timings.proof
-            await pause_queries.defer_probe(db, provider, recovery.unproved - new.keys(), proof_until, now)
+            await pause_queries.defer_probe(db, transport, recovery.unproved - new.keys(), proof_until, now)
         for at, pause in new.items():
             if at not in standing:
-                log.warning("breaker.opened", dependency=provider, reason=pause.reason)
+                log.warning("breaker.opened", dependency=transport.provider, reason=pause.reason)
         for _at in over:
-            log.info("breaker.closed", dependency=provider)
+            log.info("breaker.closed", dependency=transport.provider)
         awake = {account for account, _scope in over | recovery.again}
         return Recorded(applied, _answers(batch), list(new.values()), awake)
 

@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal
 from uuid import UUID
 
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.providers import Provider
 from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Returned
 from libs.common.sending.pauses import Key, PauseKey
 
@@ -50,6 +51,7 @@ class SendRow:
     due_at: datetime
     expires_at: datetime
     created_at: datetime
+    provider: Provider | None = None
     template: bool = False
     blocks_order_until: datetime | None = None
     tries: int = 0

@@ -21,7 +21,6 @@ from libs.common.directory import templates
 from libs.common.directory.address_marks import clear, record_unreached
 from libs.common.directory.consents import refuse_marketing
 from libs.common.directory.reports import (
-    MarkChannel,
     MarketingStopped,
     SentTemplate,
     SignOfLife,
@@ -40,13 +39,14 @@ from libs.common.faults import (
     stops_marketing,
     way_on,
 )
+from libs.common.providers import Provider, ProviderChannel, Transport
 from libs.common.sending import pause_queries
 from libs.common.sending.pauses import EVERY_ACCOUNT
 from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
 from libs.common.thread import refusals
 from libs.common.thread.message_status import DeliveryStatus, Failed, Reached, advance
 from libs.common.thread.messages import LockedMessage, delivery_update, lock_messages, write_states
-from libs.common.thread.provider_status import Provider, ProviderStatus
+from libs.common.thread.provider_status import ProviderStatus
 from libs.common.thread.statuses import Matched, MatchedSend, ProviderId, SendKey, match_statuses, take_early_statuses
 from libs.common.thread.windows import refuse_windows
 
@@ -75,6 +75,7 @@ async def store_provider_ids(db: Connection, ids: Sequence[ProviderId], now: dat
 class AccountTrouble(NamedTuple):
     """An account that was not in order when a send was called, as a late status says."""
 
+    channel: ProviderChannel
     provider: Provider
     account: str
     scope: AccountScope
@@ -93,7 +94,7 @@ class StatusEffects:
     signs: list[SignOfLife] = field(default_factory=list)
     gone: list[TemplateFailure] = field(default_factory=list)
     stale: list[TemplateFailure] = field(default_factory=list)
-    troubles: dict[tuple[Provider, str, AccountScope], AccountTrouble] = field(default_factory=dict)
+    troubles: dict[tuple[ProviderChannel, Provider, str, AccountScope], AccountTrouble] = field(default_factory=dict)
     """Of each account the trouble of its latest call."""
     pricing: list[Pricing] = field(default_factory=list)
     stopped: list[MarketingStopped] = field(default_factory=list)
@@ -122,7 +123,7 @@ class StatusEffects:
         if (update := delivery_update(message)) is not None:
             self.events.updates.append(update)
         if status.status in _ARRIVED and send.address is not None:
-            self.signs.append(SignOfLife(send.org_id, _channel(status), send.address, status.at))
+            self.signs.append(SignOfLife(send.org_id, status.channel, send.address, status.at))
 
     def conclude(self, messages: dict[tuple[str, UUID], LockedMessage]) -> None:
         """After the last status: drop the refusals of messages that reached the customer."""
@@ -156,8 +157,8 @@ class StatusEffects:
                 self.closed_windows.append((send.org_id, conversation_id, called_at))
             case AccountFault(scope, every_sender) if send.sender is not None:
                 account = EVERY_ACCOUNT if every_sender else send.sender
-                trouble = AccountTrouble(status.provider, account, scope, called_at, code)
-                self.troubles[trouble[:3]] = max(self.troubles.get(trouble[:3], trouble), trouble)
+                trouble = AccountTrouble(status.channel, status.provider, account, scope, called_at, code)
+                self.troubles[trouble[:4]] = max(self.troubles.get(trouble[:4], trouble), trouble)
             case TemplateGone(template_status) if used is not None:
                 self.gone.append((used, template_status, max(status.at, called_at)))
             case TemplateNeedsSync() if used is not None:
@@ -167,7 +168,7 @@ class StatusEffects:
                     Unreached(
                         org_id=send.org_id,
                         conversation_id=conversation_id,
-                        channel=_channel(status),
+                        channel=status.channel,
                         address=send.address,
                         fault=fault,
                         code=code,
@@ -177,10 +178,6 @@ class StatusEffects:
                 )
             case _:
                 pass
-
-
-def _channel(status: ProviderStatus) -> MarkChannel:
-    return "whatsapp" if status.provider == "meta" else "sms"
 
 
 def _waits(message: LockedMessage, send: MatchedSend) -> bool:
@@ -194,7 +191,7 @@ def _refusal_reason(send: MatchedSend, status: ProviderStatus) -> RefusalReason 
     An SMS in plain text is decided again only when its account is well, or once more. A bridge is not: it has used its slot.
     """
     fault = status.fault
-    if _channel(status) == "sms" and (send.route == "bridge" or not isinstance(fault, AccountFault | TransientFault)):
+    if status.channel == "sms" and (send.route == "bridge" or not isinstance(fault, AccountFault | TransientFault)):
         return None
     return way_on(fault, template=send.route == "template")
 
@@ -238,7 +235,7 @@ async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> S
 async def _pause_accounts(db: Connection, effects: StatusEffects, now: datetime) -> None:
     for provider, sends in sorted(effects.proofs.items()):
         await pause_queries.prove(db, provider, sends)
-    for provider, account, scope, called_at, code in sorted(effects.troubles.values()):
+    for channel, provider, account, scope, called_at, code in sorted(effects.troubles.values()):
         await pause_queries.pause_account(
-            db, provider, account, code, now, proof="status", scope=scope, called_at=called_at
+            db, Transport(channel, provider), account, code, now, proof="status", scope=scope, called_at=called_at
         )

@@ -90,7 +90,7 @@ class Sweeper(Generic[PreparedT]):
         for _round in range(_ROUNDS):
             with self._portions["behind"].taken() as size:
                 async with self._pool.acquire() as db:
-                    freed = await sends.free_in_time(db, self._carrier.provider, self._now(), size)
+                    freed = await sends.free_in_time(db, self._carrier.transport.channel, self._now(), size)
             self._awake(freed)
             if len(freed) < size:
                 return
@@ -103,7 +103,13 @@ class Sweeper(Generic[PreparedT]):
             with self._portions["unknown"].taken() as size:
                 async with self._pool.acquire() as db:
                     rows = await sends.take_unknown(
-                        db, self._carrier.provider, now, size, soonest=self._timings.poll, latest=self._timings.look
+                        db,
+                        self._carrier.transport,
+                        now,
+                        size,
+                        soonest=self._timings.poll,
+                        latest=self._timings.look,
+                        abandoned=self._timings.patience,
                     )
             left_out = set(aside.keys(now))
             await halving([row for row in rows if row.key not in left_out], self._weigh, aside, now)
@@ -119,14 +125,14 @@ class Sweeper(Generic[PreparedT]):
     async def say_rests(self) -> None:
         """An account that people must mend is said to be at rest, once a minute by whoever comes first."""
         async with self._pool.acquire() as db:
-            rests = await pause_queries.take_due_for_log(db, self._carrier.provider, self._now())
+            rests = await pause_queries.take_due_for_log(db, self._carrier.transport, self._now())
         for rest in rests:
             whose = {"org_id": rest.org_id} if rest.org_id is not None else {}
-            if self._carrier.provider == "meta":  # an SMS account is a phone number
+            if self._carrier.transport.provider == "meta":  # an SMS account is a phone number
                 whose["phone_number_id"] = rest.account
             log.error(
                 "account.resting",
-                dependency=self._carrier.provider,
+                dependency=self._carrier.transport.provider,
                 reason=rest.scope,
                 provider_code=rest.reason,
                 detail=f"since {rest.since.isoformat(timespec='seconds')}",
@@ -136,8 +142,8 @@ class Sweeper(Generic[PreparedT]):
     async def count(self) -> None:
         """How many rows wait."""
         async with self._pool.acquire() as db:
-            waiting = await sends.waiting(db, self._carrier.provider)
-        metrics.SENDS_WAITING.labels(channel=self._carrier.channel).set(waiting)
+            waiting = await sends.waiting(db, self._carrier.transport.channel)
+        metrics.SENDS_WAITING.labels(channel=self._carrier.transport.channel).set(waiting)
 
     async def _move(
         self,
@@ -152,7 +158,7 @@ class Sweeper(Generic[PreparedT]):
             try:
                 async with self._pool.acquire() as db, db.transaction():
                     with portion.taken():
-                        rows = await find(db, self._carrier.provider, now, size, aside.keys(now))
+                        rows = await find(db, self._carrier.transport.channel, now, size, aside.keys(now))
                     sound = [row for row in rows if row.key not in aside.suspects]
                     if sound:
                         applied = await apply(db, self._carrier, [step(row, now) for row in sound], now)
@@ -175,7 +181,8 @@ class Sweeper(Generic[PreparedT]):
         await self._apply([step(row, now) for row in rows], now)
 
     async def _weigh(self, rows: Sequence[SendRow]) -> None:
-        evidence = await self._carrier.seek(rows, self._now())
+        ours = [row for row in rows if row.provider == self._carrier.transport.provider]
+        evidence = await self._carrier.seek(ours, self._now()) if ours else {}
         now = self._now()
         steps = [weigh(row, evidence.get(row.key, Unclear()), now, self._timings) for row in rows]
         await self._apply([step for step in steps if step is not None], now)

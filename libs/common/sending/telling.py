@@ -17,11 +17,12 @@ from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
+from libs.common.providers import ProviderChannel
 from libs.common.retryable import is_retryable
 from libs.common.sending import queries as sends
 from libs.common.sending.applying import TELLING
 from libs.common.sending.aside import Aside, halving
-from libs.common.sending.pauses import Key, ProviderName
+from libs.common.sending.pauses import Key
 from libs.common.sending.rows import News, SendRow
 from libs.common.thread.messages import delivery_update, lock_messages
 
@@ -45,10 +46,10 @@ class _Told:
 class Teller:
     """Publishes news in batches beside the sending; ``tell`` only hands over."""
 
-    def __init__(self, pool: Pool, producer: Producer, provider: ProviderName, *, now: Clock) -> None:
+    def __init__(self, pool: Pool, producer: Producer, channel: ProviderChannel, *, now: Clock) -> None:
         self._pool = pool
         self._producer = producer
-        self._provider: ProviderName = provider
+        self._channel: ProviderChannel = channel
         self._now = now
         self._aside = Aside("untold")
         self._portion = AdaptiveBatchSize(_AT_ONCE)
@@ -94,7 +95,7 @@ class Teller:
         now = self._now()
         with self._portion.taken() as size:
             async with self._pool.acquire() as db:
-                taken = await sends.take_untold(db, self._provider, now, size, now + TELLING)
+                taken = await sends.take_untold(db, self._channel, now, size, now + TELLING)
         left_out = set(self._aside.keys(now))
         await halving([row for row in taken if row.key not in left_out], self._tell_rows, self._aside, now)
         return len(taken) == size

@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.backoff import backoff
+from libs.common.providers import Provider
 from libs.common.sending.outcomes import (
     Absent,
     Accepted,
@@ -94,11 +95,14 @@ def _most_probes(key: PauseKey, candidate: Candidate, ours: Collection[PauseKey]
     return int(key in ours) if key in candidate.alone else PROBES
 
 
-def claim(row: SendRow, go: Go[PreparedT], claim_id: UUID, now: datetime, timings: Timings) -> SendRow:
-    """The row as ours until its lease ends."""
+def claim(
+    row: SendRow, go: Go[PreparedT], claim_id: UUID, now: datetime, *, provider: Provider, timings: Timings
+) -> SendRow:
+    """The row as ours until its lease ends. From now on it is known which provider takes it."""
     return replace(
         row,
         state="claimed",
+        provider=provider,
         claim_id=claim_id,
         claimed_at=now,
         lease_until=now + timings.lease,

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from libs.common.faults import Fault
-from libs.common.providers import fault_of
-
-Provider = Literal["meta", "sms"]
+from libs.common.providers import Provider, ProviderChannel, fault_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +15,7 @@ class ProviderStatus:
     ``account`` scopes ``provider_id``: phone_number_id at Meta, the account sid at Twilio. ``at`` is the provider's clock.
     """
 
+    channel: ProviderChannel
     provider: Provider
     account: str
     provider_id: str

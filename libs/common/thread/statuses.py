@@ -21,7 +21,8 @@ from libs.common import metrics
 from libs.common.db.locks import PROVIDER_IDS, lock
 from libs.common.db.pool import Connection
 from libs.common.ids import read_callback
-from libs.common.thread.provider_status import Provider, ProviderStatus
+from libs.common.providers import Provider, ProviderChannel
+from libs.common.thread.provider_status import ProviderStatus
 
 SendKey = tuple[str, UUID, int]
 """org_id, send_id, attempt"""
@@ -63,6 +64,7 @@ Matched = tuple[MatchedSend, ProviderStatus]
 class ProviderId:
     """A provider's id for one send. ``message_id``: the message whose status it feeds. ``send_id``: the row in sends. They differ for a bridge."""
 
+    channel: ProviderChannel
     provider: Provider
     account: str
     provider_id: str
@@ -87,16 +89,16 @@ select p.provider, p.account, p.provider_id, p.org_id, p.message_id, p.send_id, 
 """
 
 _KEEP = """
-insert into early_statuses (provider, account, provider_id, status, code, callback, item, at, received_at)
-select u.*, $9
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::timestamptz[]) as u
+insert into early_statuses (channel, provider, account, provider_id, status, code, callback, item, at, received_at)
+select u.*, $10
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::timestamptz[]) as u
 on conflict do nothing
 """
 
 _STORE = """
-insert into provider_ids (provider, account, provider_id, org_id, message_id, send_id, attempt, applied, recorded_at)
-select u.*, $8, $9
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::uuid[], $7::int[]) as u
+insert into provider_ids (channel, provider, account, provider_id, org_id, message_id, send_id, attempt, applied, recorded_at)
+select u.*, $9, $10
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::uuid[], $8::int[]) as u
 on conflict (provider, account, provider_id) do nothing
 """
 
@@ -104,7 +106,7 @@ _TAKE_KEPT = """
 delete from early_statuses e
  using unnest($1::text[], $2::text[], $3::text[]) as u (provider, account, provider_id)
  where (e.provider, e.account, e.provider_id) = (u.provider, u.account, u.provider_id)
-returning e.provider, e.account, e.provider_id, e.status, e.code, e.callback, e.item, e.at
+returning e.channel, e.provider, e.account, e.provider_id, e.status, e.code, e.callback, e.item, e.at
 """
 
 # These name a send of ours that does not exist: another installation on the same account made it, or a restored backup does not know it.
@@ -135,7 +137,7 @@ select u.provider_id, s.org_id, s.message_id, s.attempt, s.account
 
 _IN_FLIGHT = """
 select distinct s.account from sends s
- where s.provider = 'meta' and s.state = 'claimed' and s.lease_until > $2::timestamptz - interval '1 minute' and s.account = any($1::text[])
+ where s.channel = 'whatsapp' and s.state = 'claimed' and s.lease_until > $2::timestamptz - interval '1 minute' and s.account = any($1::text[])
 """
 
 
@@ -159,7 +161,7 @@ async def match_statuses(db: Connection, statuses: Sequence[ProviderStatus], now
             found |= await _find(db, missing)
         early = [s for s in statuses if s.id in missing and s.id not in found]
         if early:
-            columns = [(*s.id, s.status, s.code, s.callback, s.item, s.at) for s in early]
+            columns = [(s.channel, *s.id, s.status, s.code, s.callback, s.item, s.at) for s in early]
             await db.execute(_KEEP, *_columns(columns), now)
     for provider, others in Counter(s.provider for s in statuses if s.id not in found and s.id not in missing).items():
         metrics.STATUSES_OF_OTHERS.labels(provider=provider).inc(others)
@@ -213,6 +215,7 @@ async def _given_up(db: Connection, statuses: Sequence[ProviderStatus]) -> list[
     asked = [(*id_[1:], echo.message_id, echo.attempt) for id_, echo in sorted(named.items())]
     return [
         ProviderId(
+            channel="whatsapp",
             provider="meta",
             account=row["account"],
             provider_id=row["provider_id"],
@@ -227,7 +230,9 @@ async def _given_up(db: Connection, statuses: Sequence[ProviderStatus]) -> list[
 
 
 async def _store(db: Connection, ids: Sequence[ProviderId], now: datetime, *, applied: bool) -> None:
-    rows = [(i.provider, i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt) for i in ids]
+    rows = [
+        (i.channel, i.provider, i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt) for i in ids
+    ]
     await db.execute(_STORE, *_columns(rows), applied, now)
 
 

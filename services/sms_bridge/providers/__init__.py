@@ -17,6 +17,7 @@ from typing import Protocol
 
 from libs.common.errors import Transient
 from libs.common.phone import same_line, spellings
+from libs.common.providers import Provider
 from libs.common.sending.outcomes import Refused, RetryLater, SendOutcome
 
 
@@ -68,6 +69,10 @@ class ListUnavailable(Transient):
 
 class SmsProvider(Protocol):
     """A way to send SMS."""
+
+    @property
+    def name(self) -> Provider:
+        """What the provider is called where its claims, ids and pauses are stored."""
 
     @property
     def account(self) -> str:

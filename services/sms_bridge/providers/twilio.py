@@ -21,6 +21,7 @@ from libs.common.addresses import segment
 from libs.common.answers import read_answer
 from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
+from libs.common.providers import Provider
 from libs.common.providers.twilio import STATUSES, fault_of, is_of_creation
 from libs.common.sending.outcomes import MENDING, Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import ListedSms, ListUnavailable, OutgoingSms, RecordedStatus, may_show_number
@@ -143,6 +144,11 @@ class Twilio:
         self._callback = status_callback
         self._page_size = page_size
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, connect=timeout_seconds * _CONNECT_SHARE)
+
+    @property
+    def name(self) -> Provider:
+        """As stored."""
+        return "twilio"
 
     @property
     def account(self) -> str:

@@ -2,6 +2,7 @@
 --
 -- Every row of a tenant carries org_id, and every statement about one tenant's data names it.
 -- Ids that Transom makes are UUIDv7, so that rows of the same time lie together.
+-- channel is how a message goes (whatsapp, sms, portal); provider is who carries it (meta, twilio).
 -- "Provider's clock" marks a time that the provider gave. All other times are Transom's.
 
 
@@ -267,6 +268,7 @@ create table messages (
     conversation_id   uuid,                                 -- null: a rejected intent without a conversation
     direction         text        not null check (direction in ('in', 'out')),
     channel           text        not null check (channel in ('whatsapp', 'sms', 'portal')),
+    provider          text,                                 -- inbound: who brought it
     account           text,                                 -- inbound: phone_number_id or SMS number
     provider_id       text,                                 -- inbound: wamid or MessageSid; outbound: provider_ids
     from_wa_id        text,                                 -- inbound: the ids that the message came with: a late
@@ -294,7 +296,7 @@ create table messages (
     received_at       timestamptz not null,                 -- when Transom first had it
     primary key (org_id, message_id)
 );
-create unique index messages_inbound_once on messages (account, provider_id) where direction = 'in';
+create unique index messages_inbound_once on messages (provider, account, provider_id) where direction = 'in';
 create index messages_of_conversation on messages (conversation_id, sequence);
 
 
@@ -302,8 +304,9 @@ create index messages_of_conversation on messages (conversation_id, sequence);
 
 -- Every id that a provider gave a send. A status finds its attempt here.
 create table provider_ids (
-    provider    text        not null,                       -- 'meta' or 'sms'
-    account     text        not null,                       -- phone_number_id; for SMS the account sid
+    channel     text        not null check (channel in ('whatsapp', 'sms')),
+    provider    text        not null,
+    account     text        not null,                       -- phone_number_id at Meta, the account sid at Twilio
     provider_id text        not null,
     org_id      text        not null,
     message_id  uuid        not null,                       -- the message whose status it feeds (the bridge itself)
@@ -318,6 +321,7 @@ create index provider_ids_of_send on provider_ids (org_id, send_id, attempt);
 -- A status whose provider id or message is not stored yet. The transaction that settles the send applies it.
 -- It is kept for 8 days, without callback data for an hour. Both sides take the advisory lock PROVIDER_IDS first.
 create table early_statuses (
+    channel     text        not null check (channel in ('whatsapp', 'sms')),
     provider    text        not null,
     account     text        not null,
     provider_id text        not null,
@@ -446,7 +450,9 @@ create table sends (
     org_id          text        not null,
     message_id      uuid        not null,                   -- the message to be sent (of a bridge: the original's id)
     attempt         integer     not null,
-    provider        text        not null check (provider in ('meta', 'sms')),
+    channel         text        not null check (channel in ('whatsapp', 'sms')),
+    provider        text,                                   -- who took its latest claim: only evidence of that provider
+                                                            -- settles a lost answer; null: it was never claimed
     account         text        not null,                   -- phone_number_id; for SMS the organisation's own number
     template        boolean     not null default false,     -- a pause of scope 'templates' holds for it
     conversation_id uuid        not null,
@@ -471,22 +477,22 @@ create table sends (
     text_hash       bytea,                                  -- of an SMS: HMAC of its latest text, finds it in the list
     settled_at      timestamptz,
     published       boolean     not null default false,     -- settled, and its events are published
-    publishing_until timestamptz,                              -- the process that publishes its events has it until then
+    publishing_until timestamptz,                           -- the process that publishes its events has it until then
     created_at      timestamptz not null,
     primary key (org_id, message_id, attempt)
 );
 -- Claims go by lane: an account's templates, or everything else of it. A row with deferred_until is not in this index.
-create index sends_ready on sends (provider, account, template, due_at)
+create index sends_ready on sends (channel, account, template, due_at)
     where state = 'pending' and deferred_until is null;
-create index sends_deferred on sends (provider, conversation_id, sequence, attempt)
+create index sends_deferred on sends (channel, conversation_id, sequence, attempt)
     where state = 'pending' and deferred_until is not null;
-create index sends_deferred_until on sends (provider, deferred_until)
+create index sends_deferred_until on sends (channel, deferred_until)
     where state = 'pending' and deferred_until is not null;
-create index sends_overdue on sends (provider, expires_at) where state = 'pending';
-create index sends_in_flight on sends (provider, lease_until) where state = 'claimed';
-create index sends_unknown on sends (provider, due_at) where state = 'unknown';
+create index sends_overdue on sends (channel, expires_at) where state = 'pending';
+create index sends_in_flight on sends (channel, lease_until) where state = 'claimed';
+create index sends_unknown on sends (channel, provider, due_at) where state = 'unknown';
 create index sends_unsettled on sends (conversation_id, sequence) where state in ('pending', 'claimed', 'unknown');
-create index sends_unpublished on sends (provider, settled_at) where settled_at is not null and not published;
+create index sends_unpublished on sends (channel, settled_at) where settled_at is not null and not published;
 
 create table charges (
     org_id          text        not null,
@@ -494,6 +500,7 @@ create table charges (
     attempt         integer     not null,
     conversation_id uuid        not null,
     channel         text        not null,
+    provider        text        not null,
     category        text        not null,
     segments        integer,
     currency        text,                                   -- null: no rate card covers the day
@@ -509,6 +516,7 @@ create index charges_by_org on charges (org_id, at);
 -- Asked by every claim, shared by all replicas. A throttle ends by itself. An account that answers nothing ('silence'),
 -- or that people must mend ('fault'), is tried out by one call at a time. account '*' stands for all of a provider's.
 create table pauses (
+    channel   text        not null check (channel in ('whatsapp', 'sms')),
     provider  text        not null,
     account   text        not null,
     scope     text        not null check (scope in ('all', 'templates')),
@@ -521,15 +529,15 @@ create table pauses (
     tries     integer     not null default 1,               -- pauses in a row, for the back-off
     probed_at timestamptz,                                  -- the call that tries it out; null: none since it grew last
     logged_at   timestamptz,                                  -- when it was logged last
-    primary key (provider, account, scope)
+    primary key (channel, account, provider, scope)
 );
-create index pauses_to_log on pauses (provider, coalesce(logged_at, '-infinity')) where kind = 'fault';
+create index pauses_to_log on pauses (channel, provider, coalesce(logged_at, '-infinity')) where kind = 'fault';
 create index pauses_for_proof on pauses (provider) where kind = 'fault' and proof = 'status';
 
 -- The latest call by which a late status ended a fault of an account. What is said afterwards of earlier calls pauses
 -- it no more: Meta sends statuses in no order, and some twice.
 create table account_proofs (
-    provider  text        not null check (provider in ('meta', 'sms')),
+    provider  text        not null,
     account   text        not null,
     scope     text        not null check (scope in ('all', 'templates')),
     called_at timestamptz not null,
@@ -573,7 +581,7 @@ create index webhook_refusals_by_age on webhook_refusals (kind, ended_at);
 
 -- Second calls after lost answers are released in rounds, few at first, over all replicas of a sender.
 create table resend_rounds (
-    provider  text        primary key check (provider in ('meta', 'sms')),
+    provider  text        primary key,
     opened_at timestamptz not null,
     size      integer     not null,
     left_over integer     not null,                         -- how many of the round may still be released
@@ -581,7 +589,7 @@ create table resend_rounds (
 );
 
 create table resends (
-    provider    text        not null check (provider in ('meta', 'sms')),
+    provider    text        not null,
     org_id      text        not null,
     message_id  uuid        not null,
     attempt     integer     not null,
@@ -589,7 +597,7 @@ create table resends (
     late        boolean     not null default false,         -- the first call turned out to have been accepted
     primary key (org_id, message_id, attempt)
 );
-create index resends_by_age on resends (provider, released_at);
+create index resends_by_age on resends (released_at);
 
 -- SMS that a provider accepted and whose end is unknown: callbacks get lost. A row that is due is asked after at the
 -- provider. It goes when its message has moved, at the latest when it is given up.

@@ -42,7 +42,7 @@ def a_row(number: int = 1, *, resends: int = 0) -> SendRow:
 
 
 def a_claim(*probes: PauseKey) -> Claim[None]:
-    return Claim(claim(a_row(), Go(None), UUID(int=7), NOW, TIMINGS), None, frozenset(probes))
+    return Claim(claim(a_row(), Go(None), UUID(int=7), NOW, provider="meta", timings=TIMINGS), None, frozenset(probes))
 
 
 def resting(kind: PauseKind = "silence", *, tries: int = 1, until: datetime = NOW) -> dict[PauseKey, Pause]:

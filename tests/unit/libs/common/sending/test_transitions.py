@@ -62,7 +62,7 @@ def a_row(number: int = 1, *, state: State = "pending", account: str = "106", te
     )
     if state == "pending":
         return found
-    claimed = claim(found, Go(None), CLAIM, NOW, TIMINGS)
+    claimed = claim(found, Go(None), CLAIM, NOW, provider="meta", timings=TIMINGS)
     return claimed if state == "claimed" else unknown(claimed, "timeout", NOW, TIMINGS)
 
 
@@ -134,7 +134,7 @@ def test_a_row_blocks_younger_ones_for_a_minute_in_all_not_a_minute_each_time(ou
         first = first or step.after.blocks_order_until
         assert step.after.blocks_order_until == first
         now = max(now + SECOND, step.after.due_at)
-        row = claim(step.after, Go(None), CLAIM, now, TIMINGS)
+        row = claim(step.after, Go(None), CLAIM, now, provider="meta", timings=TIMINGS)
 
 
 MEDIA = RetryLater("message", CURVE, "131053", limit=3)
@@ -156,7 +156,7 @@ def test_a_message_is_refused_when_an_answer_has_come_as_often_as_it_may_whateve
             again = weigh(after, Absent(), NOW, TIMINGS)
             assert again is not None
             after = replace(again.after, resends=0)
-        row = claim(after, Go(None), CLAIM, NOW, TIMINGS)
+        row = claim(after, Go(None), CLAIM, NOW, provider="meta", timings=TIMINGS)
     assert finals[-1] == Refused("131053")
     assert set(finals[:-1]) <= {None}
 
