@@ -252,7 +252,7 @@ update sends s
 _WAITING = """
 select (select count(*) from (select from sends s where s.channel = $1 and s.state = 'pending' order by s.expires_at limit $2) s)
      + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'claimed' order by s.lease_until limit $2) s)
-     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'unknown' order by s.due_at limit $2) s)
+     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'unknown' order by s.provider, s.due_at limit $2) s)
 """
 
 
