@@ -114,4 +114,4 @@ async def test_a_member_with_a_name_that_starts_again_moves_no_partition_of_anot
 def moved(consumer: BatchConsumer) -> int:
     """How often its partitions were given out anew."""
     (runner,) = consumer._runners
-    return runner.partitions.assignment
+    return runner.partitions.generation

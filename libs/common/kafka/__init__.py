@@ -1,16 +1,29 @@
 """Kafka: one producer that awaits whole batches, one batch consumer that loses nothing, topics as declared.
 
-- ``connection``: how to reach the brokers, and the prefix before every name
-- ``producer``: publish a batch, acknowledged or Transient, within a bounded time
-- ``enqueue``: how records get to aiokafka cheaply
-- ``topics``: create what is declared, delete what a test made
-- ``consumer``: subscriptions, readiness, drain
-- ``runner``: one subscription: batch in, handled, dead letters out, offsets committed
+Reading:
+
+- ``topology``: what a service reads and writes, declared on FastStream
+- ``subscription``: a topic, its decoder and its handler
+- ``consumer``: the subscriptions of a service, readiness, drain
+- ``batch_runner``: one subscription: handle a batch, publish its dead letters, commit its offsets
+- ``batch_processor``: which records of a batch are handled, dead or retried; no Kafka in it
 - ``partitions``: commits, where reading goes on, which partitions are stopped
-- ``isolate``: one batch: who was handled, who is dead, how far each partition may be committed; no Kafka in it
-- ``dead_letter``: a dead letter on the wire
-- ``records``: what a handler sees
-- ``lenient``: header keys that are not UTF-8, and reading that fails
-- ``spells``: something that comes again and again, and since when
-- ``quiet``: aiokafka's complaints, once a minute
+- ``stalls``: partitions that make no progress
+- ``dead_letter``, ``parked``: a dead letter on the wire and in the log, and its trace in PostgreSQL
+- ``records``: what a handler gets
+- ``rewinding_consumer``: aiokafka's consumer, which skips no record when reading fails
+- ``inflate``: compressed batches within a bound
+- ``topic_tail``: follow a topic without a group
+
+Writing:
+
+- ``producer``: publish a batch: acknowledged or Transient, within a bounded time
+- ``group_commit``: whole batches for aiokafka
+
+Around both:
+
+- ``connection``: how to reach the brokers, and the prefix of every name
+- ``topics``, ``partition_growth``: create the declared topics; give them more partitions
+- ``aiokafka_patches``, ``faststream_patches``: all use of private names of these libraries
+- ``log_throttle``: aiokafka's log lines, once a minute each
 """

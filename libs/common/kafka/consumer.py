@@ -1,8 +1,8 @@
-"""The batch consumer: FastStream's batch subscribers, with decoding, failure policy and offsets in our own hands.
+"""The batch consumer: FastStream's batch subscribers, with our own decoding, failure policy and offsets.
 
-FastStream reads (`batch=True`), hands over and drains; acknowledgement is manual and never asked of it, its decoder does nothing, and what a
-batch becomes is decided by ``runner`` and ``isolate``. Each subscription has a consumer and a group of its own, so that one topic's trouble
-or rebalance leaves the other alone.
+FastStream reads (``batch=True``), hands over and drains. Acknowledgement is manual and never asked of it, and its decoder does
+nothing. ``batch_processor`` decides what becomes of a batch, ``batch_runner`` carries it out. Each subscription has a consumer and a
+group of its own, so that errors and rebalances of one topic do not touch another.
 """
 
 import asyncio
@@ -40,40 +40,40 @@ from libs.common.periodic import run_periodically
 
 log = get_logger()
 
-POLL_MS = 5  # FastStream waits it twice when a topic is idle
-REBALANCE_PATIENCE = (
-    4.0  # a batch in hand may finish and commit before its partitions go; less than the session timeout
-)
-START_PATIENCE = 10.0  # then a service answers HTTP, and goes on waiting for its place in the group
+POLL_MS = 5  # FastStream waits twice as long when a topic is idle
+REBALANCE_PATIENCE = 4.0  # for the batch in flight, before its partitions go; less than the session timeout
+START_PATIENCE = 10.0  # after this a service answers HTTP while it waits for its place in the group
 HANG_UP_SECONDS = 0.5
 DRAIN_SECONDS = 15.0  # of a consumer that no service drains
-COMMIT_AGAIN = timedelta(seconds=2)
-LAG_EVERY = timedelta(seconds=5)
-ATTEND_EVERY = timedelta(seconds=0.5)
+COMMIT_RETRY_INTERVAL = timedelta(seconds=2)
+LAG_INTERVAL = timedelta(seconds=5)
+RETRY_INTERVAL = timedelta(seconds=0.5)
 _CONSUMER_OPTIONS: dict[str, Any] = {
     "auto_offset_reset": "earliest",
     "isolation_level": "read_committed",
     "max_partition_fetch_bytes": 5 * 1024 * 1024,
     "fetch_max_bytes": 8 * 1024 * 1024,
-    "fetch_max_wait_ms": 100,  # a partition whose data was just taken waits for the fetch of the others under way
+    "fetch_max_wait_ms": 100,  # a partition that was just read waits so long for the fetch of the others
     "heartbeat_interval_ms": 2_000,
     "max_poll_interval_ms": 300_000,
 }
 
 _log = logging.getLogger("faststream.transom")
-_log.setLevel(logging.ERROR)  # below that it tells every batch, and that it will not create topics
+_log.setLevel(logging.ERROR)  # below that FastStream logs every batch, and that it creates no topics
 
 
 class BatchConsumer:
     """Runs subscriptions until stopped. ``async with`` starts it and drains it.
 
-    A member that was killed has its place until its session is over, and with it the others wait; several that were killed one after the other
-    make that several sessions. However long it takes, the consumer waits: ``unready()`` says so, and ``watch()`` raises when it is in vain.
+    A killed member keeps its place until its session is over, and the other members wait for that. Several killed members make
+    several sessions. The consumer waits however long it takes: ``unready()`` says so, and ``watch()`` raises when it is in vain.
 
-    Readiness: ``unready()``. After ``dlq_run_limit`` dead letters in a row, of those that stop (``errors.Permanent.stops``, bugs of ours), a
-    partition is paused where it stands and the others go on; ``unready`` names it and a line says so every minute. It is tried again by itself,
-    after ``stop_base`` at first and later at the pace of ``partitions.STOP_CAP``. ``unready`` also names a partition that has made no progress
-    for ``stalled_after`` seconds although records wait.
+    Readiness: ``unready()`` names
+
+    - a stopped partition. It stops after ``dlq_run_limit`` stopping dead letters in a row (``errors.Permanent.stops``, bugs of ours);
+      the others go on, and a line says so every minute. It is resumed by itself, first after ``stop_base``, later at the pace of
+      ``partitions.STOP_CAP``.
+    - a partition that has made no progress for ``stalled_after`` seconds although records wait.
     """
 
     def __init__(
@@ -97,13 +97,14 @@ class BatchConsumer:
     ) -> None:
         """Nothing is connected before ``start``.
 
-        ``group``: each subscription's consumer group is ``<prefix><group>.<topic>``. ``instance_id``: static membership, unique per replica
-        and stable over its restarts. ``producer`` writes dead letters; it must be started and outlive this consumer. ``remember`` leaves a
-        trace of them elsewhere.
-        ``publishers`` are declared on the broker for its document; ``producer`` publishes.
-        ``session_timeout``: after how many seconds of silence a killed replica's partitions move. ``start_patience``: how many seconds ``start``
-        waits for the brokers and the topics, which are an error then, and for places in the groups, which are waited for beside it then.
-        ``drain``: what ``stop`` may take, as part of the service's stop.
+        ``group``: each subscription's consumer group is ``<prefix><group>.<topic>``.
+        ``instance_id``: static membership, unique per replica and stable over its restarts.
+        ``producer``: writes dead letters; it must be started and outlive this consumer.
+        ``remember``: stores a trace of dead letters elsewhere.
+        ``session_timeout``: the partitions of a killed replica move after so many seconds of silence.
+        ``start_patience``: for so many seconds ``start`` waits for the brokers and the topics, and raises without them. Places in the
+        groups may come later.
+        ``drain``: the time that ``stop`` may take, as part of the service's stop.
         """
         self._connection = connection
         self._instance_id = instance_id
@@ -118,7 +119,7 @@ class BatchConsumer:
             client_id=connection.client_id,
             consumer_only=True,
             allow_auto_create_topics=False,
-            graceful_timeout=0.1,  # what is in hand was waited for before
+            graceful_timeout=0.1,  # the batches in flight were waited for before
             logger=_log,
             apply_types=False,
         )
@@ -166,7 +167,7 @@ class BatchConsumer:
         await self.stop()
 
     async def start(self) -> None:
-        """Join the groups, or begin to. Raises ConfigurationError when the brokers cannot be reached in time, or know no such topics."""
+        """Join the groups, or begin to. Raises ConfigurationError when the brokers are not reached in time or do not have the topics."""
         aiokafka_patches.install()
         throttle_aiokafka_logs()
         await self._broker.connect()
@@ -195,15 +196,18 @@ class BatchConsumer:
         self._tasks = [
             asyncio.create_task(run_periodically(name, period, task))
             for name, period, task in (
-                ("remind", timedelta(seconds=REPORT_INTERVAL), self._report),
-                ("attend", ATTEND_EVERY, self._attend),
-                ("commit", COMMIT_AGAIN, self._retry_commits),
-                ("lag", LAG_EVERY, self._measure_lag),
+                ("report", timedelta(seconds=REPORT_INTERVAL), self._report),
+                ("retry", RETRY_INTERVAL, self._retry),
+                ("commit", COMMIT_RETRY_INTERVAL, self._retry_commits),
+                ("lag", LAG_INTERVAL, self._measure_lag),
             )
         ]
 
-    async def stop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- how long the batch in hand may take
-        """Take no new batch, let the one in hand finish and commit (at most ``timeout`` seconds, else it comes again), leave the groups."""
+    async def stop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- how long the batches in flight may take
+        """Take no new batch, let those in flight finish and commit, and leave the groups.
+
+        Records of a batch that is not finished after ``timeout`` seconds are read again.
+        """
         drain = self._drain or Drain(DRAIN_SECONDS, asyncio.get_running_loop().time)
         drain.begin()
         self._running = False
@@ -222,13 +226,13 @@ class BatchConsumer:
             runner.end()
 
     async def watch(self) -> None:
-        """Return never; raise ConfigurationError when there is no place for us in a group, or when another process took it."""
+        """Never return. Raise ConfigurationError when a group has no place for us, or when another process took it."""
         if self._failed is not None:
             await asyncio.shield(self._failed)
         await asyncio.Event().wait()
 
     async def _leave_groups(self, patience: float) -> None:
-        """Whatever this does not get done in time, the brokers do when the session is over."""
+        """What is not done in time, the brokers do when the session is over."""
         for joining in self._joining:
             joining.cancel()
         leaving = asyncio.create_task(self._broker.stop())
@@ -236,7 +240,7 @@ class BatchConsumer:
         if not leaving.done():
             hanging_up = [hang_up(s.consumer) for s in self._subscribers if s.consumer is not None]
             ends = {leaving, *self._joining, *(asyncio.ensure_future(each) for each in hanging_up)}
-            await asyncio.wait(ends, timeout=HANG_UP_SECONDS)  # whoever waited for an answer learns that none comes
+            await asyncio.wait(ends, timeout=HANG_UP_SECONDS)  # requests under way fail now
         if not leaving.done():
             leaving.cancel()
             log.warning("consumer.left_behind", reason="timeout")
@@ -253,7 +257,7 @@ class BatchConsumer:
             log.error("consumer.fenced", reason="another process has joined under the same TRANSOM_INSTANCE")
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(self._failure(error))
-            self._failed.exception()  # somebody may watch or nobody
+            self._failed.exception()  # asyncio logs an exception that nothing reads, and ``watch`` may not be called
 
     def _failure(self, error: BaseException) -> BaseException:
         match error:
@@ -271,7 +275,7 @@ class BatchConsumer:
                 return error
 
     def _waiting(self) -> list[str]:
-        """Topics of the groups in which we have no place yet."""
+        """The topics in whose groups we have no place yet."""
         return [
             runner.subscription.topic.name
             for runner, joining in zip(self._runners, self._joining, strict=True)
@@ -279,7 +283,7 @@ class BatchConsumer:
         ]
 
     def unready(self, *, but_away: bool = False) -> str | None:
-        """Why this consumer cannot do its work, or None. ``but_away``: a server that its handlers need and that is away is no reason."""
+        """Why this consumer cannot do its work, or None. ``but_away``: a server of its handlers that is away is no reason."""
         if not self._running:
             return "kafka: the consumer is not running"
         if waiting := self._waiting():
@@ -291,9 +295,9 @@ class BatchConsumer:
         return "; ".join(reasons) or None
 
     async def behind(self, topic: str) -> dict[int, float]:
-        """Of a subscribed topic the partitions that are ours, and the age in seconds of the latest end of each up to which all is done.
+        """For each of our partitions of ``topic`` the age, in seconds, of its latest end that is processed.
 
-        Infinity: not known, or more waits than was there of late. Empty before the start and while partitions are given out anew.
+        It is infinite where no such end is known. The answer is empty before the start and during a rebalance.
         """
         runners = [runner for runner in self._runners if runner.subscription.topic.name == topic]
         return await runners[0].partitions.behind() if self._running and runners else {}
@@ -304,9 +308,9 @@ class BatchConsumer:
         for runner in self._runners:
             runner.report(asyncio.get_running_loop().time())
 
-    async def _attend(self) -> None:
+    async def _retry(self) -> None:
         for runner in self._runners:
-            runner.attend(asyncio.get_running_loop().time())
+            runner.retry(asyncio.get_running_loop().time())
 
     async def _retry_commits(self) -> None:
         await asyncio.gather(*(runner.partitions.retry_commits() for runner in self._runners))
@@ -316,7 +320,7 @@ class BatchConsumer:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
-    """Gives the batch in hand a moment to finish before its partitions go to somebody else."""
+    """Gives the batches in flight time to finish before their partitions go to another member."""
 
     def __init__(self, runner: BatchRunner[Any]) -> None:
         self._runner = runner
@@ -338,7 +342,7 @@ def _require_topic(subscriber: BatchSubscriber) -> None:
 
 
 async def _parse(records: "tuple[ConsumerRecord[bytes, bytes], ...]") -> KafkaMessage:
-    """FastStream's own parser decodes headers, and one that is not UTF-8 fails the whole batch."""
+    """Replaces FastStream's parser, which decodes headers: one that is not UTF-8 would fail the whole batch."""
     return KafkaMessage(body=b"", headers={}, raw_message=records, message_id="", consumer=FAKE_CONSUMER)
 
 

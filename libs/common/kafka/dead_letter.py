@@ -1,8 +1,13 @@
-"""A dead letter's shape on the wire: key and value untouched, the original headers, and where it came from and why.
+"""Dead letters: their shape on the wire, and their lines in the log.
 
-A limit on records counts what is sent, and a record may have been sent compressed: then its letter is larger than what came, and perhaps
-larger than its topic takes. A letter that is refused would hold up everything behind it, so it gets smaller until it fits: first the value is
-packed, then it is left out and told by its digest, at last key and headers go too.
+A letter has the record's key, value and headers, and headers of ours that say where it came from and why it died.
+
+A topic's limit counts the bytes that are sent, and a record may have been sent compressed. Its letter may then be larger than its
+topic takes. A refused letter would hold up everything behind it, so it shrinks until it fits:
+
+1. the value is packed;
+2. the value is left out, and a header has its digest;
+3. key and headers are left out too.
 """
 
 import asyncio
@@ -12,28 +17,38 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from libs.common.errors import Permanent
+from libs.common.errors import Permanent, Unreadable
+from libs.common.events.base import named_type, read_json_object
 from libs.common.events.topics import Topic
-from libs.common.kafka.batch_processor import DeadLetter
+from libs.common.kafka.batch_processor import STATEMENT_TOO_SLOW, DeadLetter
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import Headers, Skipped
+from libs.common.logging import get_logger
+from libs.common.tally import Tally
+
+log = get_logger()
 
 REPLAYED = "replayed_"
 """How the headers begin that a replay adds."""
 DETAIL_LIMIT = 500  # characters; a detail names fields, and a record may lack many
+DETAIL_IN_LOG = 200
+_OTHER_RELEASE = frozenset({"unknown_type", "unknown_value", "unknown_version"})
+"""Another release wrote the record. Somebody must roll out the release that knows it, or replay the letter."""
+_ERRORS = _OTHER_RELEASE | {"handler_failed", STATEMENT_TOO_SLOW, "batch_too_large", "batch_unreadable"}
+"""Reasons that are logged as errors; all others are warnings."""
 
 
 def shapes_of(
     letter: DeadLetter, *, topic: Topic, source_topic: str, failed_at: datetime, service: str
 ) -> Iterator[Record]:
-    r"""What may go to ``topic.dlq``, the whole first, each smaller than the one before; the last is below 3 KB whatever came.
+    r"""The shapes of a letter for ``topic.dlq``, the whole one first, each smaller than the one before, the last below 3 KB.
 
-    ``source_topic`` is the name on the broker. Original headers come first, ours last. A header key that is not UTF-8 cannot be written
-    again: its stray bytes appear as ``\xNN``.
+    ``source_topic`` is the name on the broker. Original headers come first, ours last. A header key that is not UTF-8 cannot be
+    written again: its stray bytes appear as ``\xNN``.
     """
     source = letter.record
     kept = tuple((_writable(key), value) for key, value in source.headers)
-    told = {
+    ours = {
         "reason": letter.reason,
         "detail": letter.detail[:DETAIL_LIMIT],
         "source_topic": source_topic,
@@ -44,20 +59,20 @@ def shapes_of(
         "service": service,
     }
     if isinstance(source.value, Skipped):
-        yield Record(topic.dlq, None, b"", (*kept, *_encoded(told | {"left_out": "value, key, headers"})))
+        yield Record(topic.dlq, None, b"", (*kept, *_encoded(ours | {"left_out": "value, key, headers"})))
         return
-    yield Record(topic.dlq, source.key, source.value, (*kept, *_encoded(told)))
+    yield Record(topic.dlq, source.key, source.value, (*kept, *_encoded(ours)))
     value = source.value or b""
-    told |= {"value_bytes": str(len(value)), "value_sha256": sha256(value).hexdigest()}
-    packed = _encoded(told | {"value_encoding": "gzip"})
+    ours |= {"value_bytes": str(len(value)), "value_sha256": sha256(value).hexdigest()}
+    packed = _encoded(ours | {"value_encoding": "gzip"})
     yield Record(topic.dlq, source.key, gzip.compress(value, mtime=0), (*kept, *packed))
-    yield Record(topic.dlq, source.key, b"", (*kept, *_encoded(told | {"left_out": "value"})))
-    yield Record(topic.dlq, None, b"", _encoded(told | {"left_out": "value, key, headers"}))
+    yield Record(topic.dlq, source.key, b"", (*kept, *_encoded(ours | {"left_out": "value"})))
+    yield Record(topic.dlq, None, b"", _encoded(ours | {"left_out": "value, key, headers"}))
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The record that a letter holds, and why it died. ``key``, ``value`` and ``headers`` are as they came."""
+    """The record that a letter holds, as it came, and why it died."""
 
     reason: str
     key: bytes | None
@@ -66,21 +81,21 @@ class Original:
 
 
 def original_of(key: bytes | None, value: bytes | None, headers: Headers) -> Original | None:
-    """What ``shapes_of`` made a letter of; None where its value was left out, or for what is no letter of ours.
+    """The record that ``shapes_of`` made a letter of. None when its value was left out, or when it is no letter of ours.
 
-    Of a replayed record that died again the headers of its replay are left out.
+    A replayed record that died again comes without the headers of its replay.
     """
     names = [name for name, _ in headers]
     if "reason" not in names:
         return None
     begin = len(names) - 1 - names[::-1].index("reason")
-    told = dict(headers[begin:])
-    if "left_out" in told:
+    ours = dict(headers[begin:])
+    if "left_out" in ours:
         return None
-    if told.get("value_encoding") == b"gzip":
+    if ours.get("value_encoding") == b"gzip":
         value = gzip.decompress(value or b"")
     kept = tuple((name, text) for name, text in headers[:begin] if not name.startswith(REPLAYED))
-    return Original((told["reason"] or b"").decode(errors="replace"), key, value, kept)
+    return Original((ours["reason"] or b"").decode(errors="replace"), key, value, kept)
 
 
 async def publish_letters(producer: Producer, letters: Sequence[Iterator[Record]]) -> None:
@@ -88,7 +103,7 @@ async def publish_letters(producer: Producer, letters: Sequence[Iterator[Record]
     records = [await _fitting(shapes) for shapes in letters]
     try:
         await producer.publish(records)
-    except Permanent:  # the brokers take less than is declared; some may lie there already, and lie there twice then
+    except Permanent:  # the brokers take less than is declared; letters that are stored already are then stored twice
         for record, smaller in zip(records, letters, strict=True):
             await _publish_shrinking(producer, record, smaller)
 
@@ -96,7 +111,7 @@ async def publish_letters(producer: Producer, letters: Sequence[Iterator[Record]
 async def _fitting(shapes: Iterator[Record]) -> Record:
     record = next(shapes)
     while not record.fits():
-        record = await asyncio.to_thread(next, shapes)  # packing megabytes takes its time
+        record = await asyncio.to_thread(next, shapes)  # packing megabytes takes time
     return record
 
 
@@ -113,9 +128,60 @@ async def _publish_shrinking(producer: Producer, record: Record, smaller: Iterat
             return
 
 
-def _encoded(told: dict[str, str]) -> Headers:
-    return tuple((key, value.encode(errors="backslashreplace")) for key, value in told.items())
+def _encoded(ours: dict[str, str]) -> Headers:
+    return tuple((key, value.encode(errors="backslashreplace")) for key, value in ours.items())
 
 
 def _writable(key: str) -> str:
     return key.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+class DeadLetterLog:
+    """Logs dead letters: the first of its kind at once, those that follow once a minute with their number.
+
+    A kind is a reason, for a bug also what was raised, for a record of another release also the event's type.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._letters = Tally[tuple[str, str], DeadLetter]()
+
+    def add(self, letter: DeadLetter, now: float) -> None:
+        """Log or count one letter."""
+        kind = letter.detail if letter.error is not None else _type_of_other_release(letter)
+        if (report := self._letters.add((letter.reason, kind), letter, now)) is not None:
+            self._log(report.sample, report.count)
+
+    def log_due(self, now: float) -> None:
+        """Log the kinds that were counted for a minute."""
+        for report in self._letters.due(now):
+            self._log(report.sample, report.count)
+
+    def end(self, now: float) -> None:
+        """Log all that was counted and not logged."""
+        for report in self._letters.rest(now):
+            self._log(report.sample, report.count)
+
+    def _log(self, letter: DeadLetter, count: int) -> None:
+        write = log.error if letter.reason in _ERRORS else log.warning
+        write(
+            "record.dead_lettered",
+            topic=self._topic,
+            partition=letter.record.partition,
+            offset=letter.record.offset,
+            reason=letter.reason,
+            detail=letter.detail[:DETAIL_IN_LOG],
+            attempt=letter.attempts,
+            records=count,
+            exc_info=letter.error,
+            **({"kind": kind} if (kind := _type_of_other_release(letter)) else {}),
+        )
+
+
+def _type_of_other_release(letter: DeadLetter) -> str:
+    if letter.reason not in _OTHER_RELEASE:
+        return ""
+    try:
+        return named_type(read_json_object(letter.record.value)) or ""
+    except Unreadable:
+        return ""

@@ -1,11 +1,13 @@
 """Records gathered by partition, and handed to aiokafka as whole batches (``create_batch``, ``send_batch``).
 
-Rule 1: each partition has at most one batch in flight. Records that come meanwhile gather in the next batch, so a lone record never waits for others.
-Rule 2: what is published in one turn of the event loop travels together.
+Rule 1: while a request is on its way records gather, and leave together when its answer comes. A lone record waits for nothing.
+        Where no answer comes within ``GATE_SECONDS`` they leave nevertheless: one partition never holds up another.
+Rule 2: each partition has at most one batch in flight, so its records keep their order.
 Rule 3: a full batch waits until the one in flight has ended, and the publish that has more records waits with it. This bounds memory.
 Rule 4: sequence numbers and retries are aiokafka's. It retries a batch until the brokers take or refuse it.
 
-aiokafka's ``send`` waits for metadata, lists the topic's partitions, measures the record and makes a future, record by record: four times the cost.
+aiokafka's ``send`` waits for metadata, lists the topic's partitions, measures the record and makes a future, record by record. That costs
+four times as much. A batch is closed when aiokafka gets it, so it gets none before it can send it.
 """
 
 import asyncio
@@ -20,6 +22,7 @@ from aiokafka.partitioner import murmur2
 
 from libs.common.kafka.records import Headers
 
+GATE_SECONDS = 0.1
 _NO_HEADERS: list[tuple[str, bytes | None]] = []
 
 Sendable = tuple[str, bytes | None, bytes | None, Headers]
@@ -58,8 +61,10 @@ class GroupCommit:
         self._gathering: dict[TopicPartition, _Batch] = {}
         self._in_flight: dict[TopicPartition, _Batch] = {}
         self._ready: list[TopicPartition] = []
-        """Their gathering batches are sent in the next turn of the event loop."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        """Partitions whose batch gathers, with none in flight."""
+        self._sending: asyncio.Task[None] | None = None
+        self._gate: asyncio.TimerHandle | None = None
+        """Closed while a request is believed to be on its way."""
 
     async def publish(self, topics: Iterable[str], records: Iterable[Sendable]) -> None:
         """Return when the brokers have acknowledged all records; ``topics`` are those of ``records``. Has no time limit of its own.
@@ -102,18 +107,18 @@ class GroupCommit:
     def _begin(self, place: TopicPartition) -> _Batch:
         batch = self._gathering[place] = _Batch(self.producer.create_batch())
         if place not in self._in_flight:
-            self._is_ready(place)
+            self._ready.append(place)
+            self._send_soon()
         return batch
 
-    def _is_ready(self, place: TopicPartition) -> None:
-        self._ready.append(place)
-        if len(self._ready) == 1:
-            task = asyncio.get_running_loop().create_task(self._send())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _send_soon(self) -> None:
+        """In the next turn of the event loop, unless a request is on its way."""
+        if self._gate is None and self._sending is None:
+            self._sending = asyncio.get_running_loop().create_task(self._send())
 
     async def _send(self) -> None:
-        ready, self._ready = self._ready, []
+        ready, self._ready, self._sending = self._ready, [], None
+        self._gate = asyncio.get_running_loop().call_later(GATE_SECONDS, self._open_gate)
         for place in ready:
             batch = self._in_flight[place] = self._gathering.pop(place)
             batch.builder.close()
@@ -130,10 +135,18 @@ class GroupCommit:
 
     def _ended(self, place: TopicPartition, batch: _Batch, failure: BaseException | None) -> None:
         del self._in_flight[place]
+        if place in self._gathering:
+            self._ready.append(place)
         for publish in batch.publishes:
             publish.ends(failure)
-        if place in self._gathering:
-            self._is_ready(place)
+        self._open_gate()
+
+    def _open_gate(self) -> None:
+        if self._gate is not None:
+            self._gate.cancel()
+            self._gate = None
+        if self._ready:
+            self._send_soon()
 
     def _with_leader(self, topic: str) -> list[TopicPartition]:
         available = self.producer.client.cluster.available_partitions_for_topic(topic) or ()
