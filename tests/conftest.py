@@ -24,7 +24,7 @@ from deploy.local.servers.server import Server
 from deploy.local.servers.valkey import ValkeyServer
 from tests.support import databases
 from tests.support.examples import load_profiles
-from tests.support.keyspaces import leased_database
+from tests.support.redis_leases import leased_database
 from tests.support.servers import GIVEN, Kind, RunServers
 from tests.support.topics import OwnTopics
 

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.e2e.field import Field
 from tests.support import databases
-from tests.support.keyspaces import leased_database
+from tests.support.redis_leases import leased_database
 from tests.support.servers import Kind, RunServers
 from tests.support.standin import StandIn
 from tests.support.system import Servers, System

@@ -10,10 +10,10 @@ from aiokafka import AIOKafkaProducer
 
 from libs.common.events.topics import DLQ_SUFFIX
 from tests.support.garages import LATE, a_garage
-from tests.support.listening import Heard
+from tests.support.raw_headers import send_stray_header
 from tests.support.sandbox import APP_SECRET
-from tests.support.stray import send_stray_header
 from tests.support.system import CONSUMED, DAY, System
+from tests.support.topic_records import Heard
 from tests.support.webhooks import a_message, as_body, of_messages, sign
 
 POISON = {

@@ -10,13 +10,13 @@ from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
-from tests.support.bridging import (
-    Bridging,
-    bridging,
-)
-from tests.support.consuming import Bench
+from tests.support.consumer_bench import Bench
 from tests.support.router import OUTPUTS, Router, Told, a_router, told_by
 from tests.support.sandbox import HookInbox
+from tests.support.sms_world import (
+    SmsWorld,
+    an_sms_world,
+)
 from tests.support.topics import OwnTopics
 
 PARTITIONS = 2
@@ -31,8 +31,8 @@ async def kafka_of_senders(kafka_bootstrap: str, topics: OwnTopics) -> KafkaConn
 @pytest_asyncio.fixture
 async def world(
     database: str, redis_url: str, kafka_of_senders: KafkaConnection, sandbox: SandboxClient, hook_inbox: HookInbox
-) -> AsyncIterator[Bridging]:
-    async with bridging(
+) -> AsyncIterator[SmsWorld]:
+    async with an_sms_world(
         dsn=database, redis_url=redis_url, kafka=kafka_of_senders, twilio_url=sandbox.url, public_url=hook_inbox.url
     ) as made:
         yield made

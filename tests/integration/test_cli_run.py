@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 
 from deploy.local.servers.ports import free_port
+from tests.support.child_guard import ends_with_us
 from tests.support.command import COMMAND, complaint, environment, transom
 from tests.support.logs import validated
-from tests.support.orphans import ends_with_us
 from tests.support.sandbox import ROOT
 from tests.support.topics import OwnTopics
 

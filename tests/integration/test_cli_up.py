@@ -19,8 +19,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.watchdog import TOKEN, bearers
+from tests.support.child_guard import ends_with_us
 from tests.support.command import COMMAND, complaint, environment, transom
-from tests.support.orphans import ends_with_us
 from tests.support.sandbox import ROOT
 from tests.support.waiting import eventually
 

@@ -14,10 +14,10 @@ from deploy.local.servers.ports import free_port
 from deploy.local.servers.postgres import PostgresServer
 from libs.common.db.migrate import migrate
 from libs.common.db.pool import open_pool
+from tests.support.child_guard import ends_with_us
 from tests.support.command import COMMAND
 from tests.support.ingest import SECRETS, VERIFY_TOKEN, now, tell_org
 from tests.support.logs import validated
-from tests.support.orphans import ends_with_us
 from tests.support.sandbox import ROOT
 from tests.support.topics import OwnTopics
 from tests.support.webhooks import a_message, as_body, of_messages, sign

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
-from tests.support.consuming import Bench, Handled, told
+from tests.support.consumer_bench import Bench, Handled, told
 from tests.support.logs import LogLines
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually

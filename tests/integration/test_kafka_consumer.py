@@ -11,9 +11,9 @@ from libs.common.errors import Permanent, Transient, Undecodable
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import RawRecord, Received, Reject
-from tests.support.consuming import Bench, Handled, told
+from tests.support.consumer_bench import Bench, Handled, told
 from tests.support.logs import LogLines
-from tests.support.stray import send_stray_header
+from tests.support.raw_headers import send_stray_header
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
 

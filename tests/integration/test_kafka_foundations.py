@@ -17,7 +17,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.rewinding_consumer import RewindingConsumer
 from libs.common.kafka.topics import declare
-from tests.support.consuming import Bench, Handled
+from tests.support.consumer_bench import Bench, Handled
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
 

@@ -12,8 +12,8 @@ from libs.common.events.topics import DIRECTORY_CHANGES, WEBHOOKS
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.producer import Record
 from libs.common.kafka.subscription import Subscription
-from tests.support.consuming import Bench, Handled, text
-from tests.support.orphans import ends_with_us
+from tests.support.child_guard import ends_with_us
+from tests.support.consumer_bench import Bench, Handled, text
 from tests.support.topics import OwnTopics
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 

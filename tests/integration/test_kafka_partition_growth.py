@@ -19,7 +19,7 @@ from libs.common.kafka.partition_growth import Brokers, own_groups
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.subscription import Subscription
 from libs.common.kafka.topics import declare
-from tests.support.consuming import Handled, text
+from tests.support.consumer_bench import Handled, text
 from tests.support.waiting import eventually
 
 FEW, MANY, KEYS = 2, 5, 24

@@ -11,7 +11,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from libs.common.drain import Drain
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.consumer import BatchConsumer
-from tests.support.consuming import GROUP, Bench, Handled
+from tests.support.consumer_bench import GROUP, Bench, Handled
 from tests.support.waiting import eventually
 
 LONG = 60.0

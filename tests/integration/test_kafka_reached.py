@@ -10,7 +10,7 @@ from libs.common import metrics
 from libs.common.errors import Transient
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.consumer import BatchConsumer
-from tests.support.consuming import GROUP, Bench, Handled
+from tests.support.consumer_bench import GROUP, Bench, Handled
 from tests.support.waiting import eventually
 
 

@@ -13,7 +13,7 @@ from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
-from tests.support.consuming import Bench, Handled, told
+from tests.support.consumer_bench import Bench, Handled, told
 from tests.support.logs import LogLines
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually

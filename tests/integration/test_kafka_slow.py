@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
 from libs.common.kafka.records import Received
-from tests.support.consuming import Bench, told
+from tests.support.consumer_bench import Bench, told
 from tests.support.logs import LogLines
 from tests.support.waiting import eventually
 

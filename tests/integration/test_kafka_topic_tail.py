@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from libs.common.kafka.records import RawRecord
 from libs.common.kafka.topic_tail import TopicTail
-from tests.support.consuming import Bench
+from tests.support.consumer_bench import Bench
 
 Seen = tuple[str, int, str]
 

@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
 from deploy.local.servers.ports import free_port
+from tests.support.child_guard import ends_with_us
 from tests.support.command import COMMAND, environment
-from tests.support.orphans import ends_with_us
 from tests.support.sandbox import ROOT
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually

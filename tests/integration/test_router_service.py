@@ -24,8 +24,8 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer, Record
 from libs.common.redis import open_redis
 from services.router.worker import on_intents
+from tests.support.child_guard import ends_with_us
 from tests.support.logs import validated
-from tests.support.orphans import ends_with_us
 from tests.support.router import DAY, Garage, Told, a_router, as_received, told_by
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually

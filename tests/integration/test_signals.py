@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import psutil
 
+from tests.support.child_guard import ends_with_us
 from tests.support.command import COMMAND, environment
-from tests.support.orphans import ends_with_us
 from tests.support.sandbox import ROOT
 from tests.support.signals import USUAL, ignoring
 from tests.support.waiting import DEADLINE_SECONDS, eventually

@@ -31,7 +31,8 @@ from services.sms_bridge.effects import BridgeConfig
 from services.sms_bridge.providers import ListedSms
 from services.sms_bridge.providers.twilio import Twilio
 from tests.support import world as seeds
-from tests.support.bridging import (
+from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
+from tests.support.sms_world import (
     GRACE,
     HOLD,
     LINK_KEY,
@@ -39,9 +40,8 @@ from tests.support.bridging import (
     ORG,
     SETTLING,
     TIMINGS,
-    Bridging,
+    SmsWorld,
 )
-from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
 
 NOTHING = timedelta(0)
 
@@ -52,7 +52,7 @@ def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str, str | None, str 
 
 @pytest.mark.parametrize("mode", ["server_error", "drop_answer", "stall"])
 async def test_an_sms_that_went_although_the_answer_was_lost_is_found_and_not_sent_again(
-    world: Bridging, sandbox: SandboxClient, mode: Any
+    world: SmsWorld, sandbox: SandboxClient, mode: Any
 ) -> None:
     await sandbox.configure(sent_after=3600)  # it is queued there
     await sandbox.fault("twilio", mode, sent=True, seconds=60, calls=1)
@@ -78,7 +78,7 @@ async def test_an_sms_that_went_although_the_answer_was_lost_is_found_and_not_se
     [("fine", ("delivered", None, None)), ("unreachable", ("failed", "provider_refused", "30003"))],
 )
 async def test_a_record_in_the_list_says_what_became_of_the_sms(
-    world: Bridging, sandbox: SandboxClient, recipient: Any, published: tuple[str, str | None, str | None]
+    world: SmsWorld, sandbox: SandboxClient, recipient: Any, published: tuple[str, str | None, str | None]
 ) -> None:
     await sandbox.configure(sent_after=0)
     await sandbox.sms_recipient(CUSTOMER, recipient)
@@ -95,7 +95,7 @@ async def test_a_record_in_the_list_says_what_became_of_the_sms(
 
 
 async def test_an_sms_that_never_went_is_sent_once_more_after_the_grace(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("twilio", "server_error", calls=1)
     command = await world.decided()
@@ -113,7 +113,7 @@ async def test_an_sms_that_never_went_is_sent_once_more_after_the_grace(
 
 
 async def test_an_outcome_that_stays_unknown_ends_so_and_keeps_the_slot(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("twilio", "server_error")
     command = await world.decided()
@@ -131,7 +131,7 @@ async def test_an_outcome_that_stays_unknown_ends_so_and_keeps_the_slot(
     assert holder == str(command.message_id)
 
 
-async def test_a_list_that_cannot_be_read_proves_nothing(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_list_that_cannot_be_read_proves_nothing(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.fault("twilio", "server_error", sent=True, calls=1)
     await sandbox.fault("twilio", "server_error", endpoint="list")
     command = await world.decided()
@@ -146,7 +146,7 @@ async def test_a_list_that_cannot_be_read_proves_nothing(world: Bridging, sandbo
 
 
 async def test_the_same_plain_text_twice_is_two_messages_for_the_evidence_too(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     first = await world.decided(route="session", text="OK")
     second = await world.decided(route="session", text="OK")
@@ -160,7 +160,7 @@ async def test_the_same_plain_text_twice_is_two_messages_for_the_evidence_too(
 
 
 async def test_a_worker_that_died_after_sending_leaves_a_claim_that_evidence_settles(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("twilio", "slow", seconds=0.5, calls=1)
     command = await world.decided()
@@ -177,7 +177,7 @@ async def test_a_worker_that_died_after_sending_leaves_a_claim_that_evidence_set
     assert len(await sandbox.sms()) == 1
 
 
-async def test_what_was_recorded_and_not_told_is_told_by_the_sweeper(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_what_was_recorded_and_not_told_is_told_by_the_sweeper(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.sms_recipient(CUSTOMER, "opted_out")
     command = await world.decided()
     newest = await world.silenced(command)
@@ -191,7 +191,7 @@ async def test_what_was_recorded_and_not_told_is_told_by_the_sweeper(world: Brid
 
 
 async def test_a_late_failure_marks_the_bridge_and_the_original_keeps_its_reason(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     command = await world.decided()
     await world.send(command)
@@ -207,7 +207,7 @@ async def test_a_late_failure_marks_the_bridge_and_the_original_keeps_its_reason
     assert tuple(mark) == (CUSTOMER, "no_phone", "30006", "status")
 
 
-async def test_a_status_that_overtook_the_answer_is_applied_with_it(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_status_that_overtook_the_answer_is_applied_with_it(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.fault("twilio", "server_error", sent=True, calls=1)
     command = await world.decided()
     await world.send(command)
@@ -225,7 +225,7 @@ async def test_a_status_that_overtook_the_answer_is_applied_with_it(world: Bridg
 
 
 async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_keeps_its_slot(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("twilio", "server_error", sent=True, calls=1)
     command = await world.decided()
@@ -254,7 +254,7 @@ async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_keep
     assert refusals == []
 
 
-async def test_redis_away_changes_nothing_but_redis(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_redis_away_changes_nothing_but_redis(world: SmsWorld, sandbox: SandboxClient) -> None:
     command = await world.decided()
     await world.redis.close()
     await world.send(command)
@@ -263,7 +263,7 @@ async def test_redis_away_changes_nothing_but_redis(world: Bridging, sandbox: Sa
     assert abs(held - (world.clock() + HOLD)) < timedelta(minutes=1)
 
 
-async def merge(world: Bridging) -> UUID:
+async def merge(world: SmsWorld) -> UUID:
     """The customer turns out to be another one, with a conversation of the same number. Returns that conversation."""
     customer_id, conversation_id = uuid4(), uuid4()
     async with world.pool.acquire() as db:
@@ -275,7 +275,7 @@ async def merge(world: Bridging) -> UUID:
 
 
 async def test_a_bridge_under_way_follows_its_conversation_into_another_one(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("twilio", "server_error", sent=True, calls=1)
     command = await world.decided()
@@ -291,7 +291,7 @@ async def test_a_bridge_under_way_follows_its_conversation_into_another_one(
     assert abs(held_until - (world.clock() + HOLD)) < timedelta(minutes=1)
 
 
-async def test_two_conversations_that_became_one_get_one_bridge(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_two_conversations_that_became_one_get_one_bridge(world: SmsWorld, sandbox: SandboxClient) -> None:
     first = await world.decided()
     await world.send(first)
     late = await world.decided(conversation_id=await merge(world))
@@ -315,7 +315,7 @@ class SilentTwilio(Twilio):
 
 
 async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweeping(
-    world: Bridging, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
+    world: SmsWorld, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
 ) -> None:
     lost = await world.decided(route="session", text="one")
     behind = await world.decided(route="session", text="two", expires_at=world.clock() + timedelta(minutes=1))

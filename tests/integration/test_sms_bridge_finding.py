@@ -12,11 +12,11 @@ from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id, callback_data
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
-from tests.support.bridging import GRACE, LINK_KEY, ORG, TIMINGS, Bridging
 from tests.support.sandbox import TWILIO_SID
+from tests.support.sms_world import GRACE, LINK_KEY, ORG, TIMINGS, SmsWorld
 
 
-async def test_what_is_stored_of_a_text_does_not_give_its_code_away(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_what_is_stored_of_a_text_does_not_give_its_code_away(world: SmsWorld, sandbox: SandboxClient) -> None:
     command = await world.decided()
     await world.send(command)
     [sms] = await sandbox.sms()
@@ -31,7 +31,7 @@ async def test_what_is_stored_of_a_text_does_not_give_its_code_away(world: Bridg
     [(0, TIMINGS.poll), (60, timedelta(seconds=3)), (300, timedelta(seconds=15)), (7200, TIMINGS.look)],
 )
 async def test_a_list_that_cannot_be_read_is_asked_for_ever_more_rarely(
-    world: Bridging, sandbox: SandboxClient, age: int, pause: timedelta
+    world: SmsWorld, sandbox: SandboxClient, age: int, pause: timedelta
 ) -> None:
     await sandbox.fault("twilio", "server_error")
     await sandbox.fault("twilio", "server_error", endpoint="list")
@@ -46,7 +46,7 @@ async def test_a_list_that_cannot_be_read_is_asked_for_ever_more_rarely(
     assert before + pause <= row["due_at"] <= before + pause + 2 * passed + (before - row["unknown_since"]) / 20
 
 
-async def status(world: Bridging, of: SmsCommand, sid: str, account: str = TWILIO_SID) -> None:
+async def status(world: SmsWorld, of: SmsCommand, sid: str, account: str = TWILIO_SID) -> None:
     """A status callback that echoes the reference of a send."""
     sent = ProviderStatus(
         "sms",
@@ -62,7 +62,7 @@ async def status(world: Bridging, of: SmsCommand, sid: str, account: str = TWILI
 
 
 async def test_a_status_that_echoes_the_reference_is_evidence_though_the_list_says_nothing(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("twilio", "server_error", sent=True, calls=1)
     await sandbox.fault("twilio", "server_error", endpoint="list")
@@ -80,7 +80,7 @@ async def test_a_status_that_echoes_the_reference_is_evidence_though_the_list_sa
 
 
 async def test_a_status_that_comes_before_the_second_send_keeps_it_from_going(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("twilio", "server_error", calls=1)
     command = await world.decided()
@@ -94,7 +94,7 @@ async def test_a_status_that_comes_before_the_second_send_keeps_it_from_going(
 
 
 async def test_an_sms_that_a_status_tells_apart_is_no_evidence_for_another_with_its_text(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     commands = [await world.decided(route="session", text="OK") for _ in range(2)]
     await sandbox.fault("twilio", "server_error", sent=True, calls=1)

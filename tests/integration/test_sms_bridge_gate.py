@@ -7,11 +7,11 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate
-from tests.support.bridging import (
-    ORG,
-    Bridging,
-)
 from tests.support.logs import LogLines
+from tests.support.sms_world import (
+    ORG,
+    SmsWorld,
+)
 
 
 def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str, str | None, str | None]]:
@@ -29,7 +29,7 @@ GATE = {
 
 
 @pytest.mark.parametrize("reason", list(GATE))
-async def test_what_was_withdrawn_meanwhile_counts(world: Bridging, sandbox: SandboxClient, reason: str) -> None:
+async def test_what_was_withdrawn_meanwhile_counts(world: SmsWorld, sandbox: SandboxClient, reason: str) -> None:
     command = await world.decided()
     await world.execute(GATE[reason], ORG, world.customer_id)
     assert await world.send(command) == 0
@@ -40,7 +40,7 @@ async def test_what_was_withdrawn_meanwhile_counts(world: Bridging, sandbox: San
     assert await sandbox.sms() == []
 
 
-async def test_a_stop_holds_for_its_line_under_every_spelling(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_stop_holds_for_its_line_under_every_spelling(world: SmsWorld, sandbox: SandboxClient) -> None:
     await world.execute(
         "update customers set phone = $3 where org_id = $1 and customer_id = $2",
         ORG,
@@ -61,7 +61,7 @@ async def test_a_stop_holds_for_its_line_under_every_spelling(world: Bridging, s
 
 
 @pytest.mark.parametrize("reason", ["sms_opted_out", "no_phone", "sms_unavailable"])
-async def test_the_same_gate_stands_before_plain_text(world: Bridging, sandbox: SandboxClient, reason: str) -> None:
+async def test_the_same_gate_stands_before_plain_text(world: SmsWorld, sandbox: SandboxClient, reason: str) -> None:
     command = await world.decided(route="session", text="Hello")
     await world.execute(GATE[reason], ORG, world.customer_id)
     assert await world.send(command) == 0
@@ -71,7 +71,7 @@ async def test_the_same_gate_stands_before_plain_text(world: Bridging, sandbox: 
 
 
 async def test_what_no_provider_saw_is_refused_without_a_providers_code(
-    world: Bridging, sandbox: SandboxClient, log_lines: LogLines
+    world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines
 ) -> None:
     command = await world.decided(route="session", text="Hello")
     await world.accept(command)
@@ -85,7 +85,7 @@ async def test_what_no_provider_saw_is_refused_without_a_providers_code(
 
 
 async def test_a_row_that_another_release_stored_waits_for_one_that_reads_it_and_its_neighbours_go(
-    world: Bridging, sandbox: SandboxClient, log_lines: LogLines
+    world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines
 ) -> None:
     command = await world.decided(route="session", text="Hello")
     await world.accept(command)
@@ -102,7 +102,7 @@ async def test_a_row_that_another_release_stored_waits_for_one_that_reads_it_and
 
 
 async def test_a_customer_who_wrote_meanwhile_is_answered_where_he_wrote(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     command = await world.decided()
     await world.execute("update conversations set last_customer_at = $1", world.clock())
@@ -117,7 +117,7 @@ async def test_a_customer_who_wrote_meanwhile_is_answered_where_he_wrote(
     assert await sandbox.sms() == []
 
 
-async def test_a_command_past_its_deadline_ends_and_frees_the_slot(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_command_past_its_deadline_ends_and_frees_the_slot(world: SmsWorld, sandbox: SandboxClient) -> None:
     command = await world.decided(expires_at=world.clock() + timedelta(seconds=10))
     await world.accept(command)
     await world.sweep(timedelta(seconds=11))
@@ -127,14 +127,14 @@ async def test_a_command_past_its_deadline_ends_and_frees_the_slot(world: Bridgi
     assert await sandbox.sms() == []
 
 
-async def test_a_command_told_twice_is_sent_once(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_command_told_twice_is_sent_once(world: SmsWorld, sandbox: SandboxClient) -> None:
     command = await world.decided()
     assert await world.send(command, command) == 1
     assert await world.send(command) == 0
     assert len(await sandbox.sms()) == 1
 
 
-async def test_a_throttled_account_waits_and_its_links_do_not_pile_up(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_throttled_account_waits_and_its_links_do_not_pile_up(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.fault("twilio", "throttle", calls=2)
     command = await world.decided()
     assert await world.send(command) == 1
@@ -150,7 +150,7 @@ async def test_a_throttled_account_waits_and_its_links_do_not_pile_up(world: Bri
     assert held_until is not None
 
 
-async def test_wrong_credentials_make_messages_wait_and_fail_none(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_wrong_credentials_make_messages_wait_and_fail_none(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.fault("twilio", "fail", code=20003, http_status=401, calls=1)
     command = await world.decided()
     await world.send(command)

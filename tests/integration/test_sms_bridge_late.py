@@ -11,26 +11,26 @@ from libs.common.ids import bridge_message_id, callback_data
 from libs.common.sending.pauses import EVERY_ACCOUNT
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
-from tests.support.bridging import SMS_NUMBER, Bridging
 from tests.support.sandbox import CUSTOMER, TWILIO_SID
+from tests.support.sms_world import SMS_NUMBER, SmsWorld
 
 SECOND = timedelta(seconds=1)
 
 
-async def sent(world: Bridging, sandbox: SandboxClient, **changes: Any) -> tuple[SmsCommand, str]:
+async def sent(world: SmsWorld, sandbox: SandboxClient, **changes: Any) -> tuple[SmsCommand, str]:
     """A command that Twilio has taken, and its id there."""
     command = await world.decided(**changes)
     await world.send(command)
     return command, (await sandbox.sms())[-1]["sid"]
 
 
-async def late(world: Bridging, sid: str, status: str, code: str | None = None) -> StatusEvents:
+async def late(world: SmsWorld, sid: str, status: str, code: str | None = None) -> StatusEvents:
     late = ProviderStatus("sms", "twilio", TWILIO_SID, sid, status, world.clock(), code)
     async with world.pool.acquire() as db, db.transaction():
         return await receive_statuses(db, [late], world.clock())
 
 
-async def resting(world: Bridging) -> list[tuple[str, str, str]]:
+async def resting(world: SmsWorld) -> list[tuple[str, str, str]]:
     async with world.pool.acquire() as db:
         rows = await db.fetch("select account, reason, proof from pauses where provider = 'twilio'")
     return [tuple(row) for row in rows]
@@ -46,7 +46,7 @@ async def resting(world: Bridging) -> list[tuple[str, str, str]]:
     ],
 )
 async def test_plain_text_that_a_late_status_burnt_is_decided_again(
-    world: Bridging, sandbox: SandboxClient, code: str, reason: str, rests: list[tuple[str, str, str]]
+    world: SmsWorld, sandbox: SandboxClient, code: str, reason: str, rests: list[tuple[str, str, str]]
 ) -> None:
     command, sid = await sent(world, sandbox, route="session", text="Hello")
     effects = await late(world, sid, "failed", code)
@@ -59,7 +59,7 @@ async def test_plain_text_that_a_late_status_burnt_is_decided_again(
 
 @pytest.mark.parametrize(("code", "reason"), [("30002", "account"), ("30001", "transient")])
 async def test_plain_text_is_decided_again_also_where_its_status_overtook_the_answer(
-    world: Bridging, sandbox: SandboxClient, code: str, reason: str
+    world: SmsWorld, sandbox: SandboxClient, code: str, reason: str
 ) -> None:
     await sandbox.fault("twilio", "server_error", sent=True, calls=1)
     command = await world.decided(route="session", text="Hello")
@@ -77,7 +77,7 @@ async def test_plain_text_is_decided_again_also_where_its_status_overtook_the_an
 
 @pytest.mark.parametrize("code", ["30002", "30001", "30003", "30007", "30008", "30410", "99999"])
 async def test_a_bridge_that_was_taken_is_never_bought_again_whatever_a_late_status_says(
-    world: Bridging, sandbox: SandboxClient, code: str
+    world: SmsWorld, sandbox: SandboxClient, code: str
 ) -> None:
     command, sid = await sent(world, sandbox)
     silenced = await world.silenced(command)
@@ -92,7 +92,7 @@ async def test_a_bridge_that_was_taken_is_never_bought_again_whatever_a_late_sta
 
 
 async def test_while_the_account_rests_messages_wait_and_one_that_goes_through_ends_it(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     _, sid = await sent(world, sandbox, route="session", text="first")
     await late(world, sid, "failed", "30002")
@@ -107,7 +107,7 @@ async def test_while_the_account_rests_messages_wait_and_one_that_goes_through_e
 
 @pytest.mark.parametrize("code", ["30008", "30410", "30003"])
 async def test_a_late_delivered_is_shown_and_clears_the_mark(
-    world: Bridging, sandbox: SandboxClient, code: str
+    world: SmsWorld, sandbox: SandboxClient, code: str
 ) -> None:
     command, sid = await sent(world, sandbox)
     await late(world, sid, "failed", code)

@@ -10,23 +10,23 @@ import pytest_asyncio
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.sending.silence import RUN
-from tests.support.bridging import Bridging, bridging, to_somebody_else
+from tests.support.sms_world import SmsWorld, an_sms_world, to_somebody_else
 from tests.support.topics import OwnTopics
 
 
 @pytest_asyncio.fixture
 async def world(
     database: str, redis_url: str, kafka_bootstrap: str, topics: OwnTopics, sandbox: SandboxClient
-) -> AsyncIterator[Bridging]:
+) -> AsyncIterator[SmsWorld]:
     await topics.create()
     kafka = KafkaConnection(kafka_bootstrap, topics.prefix)
-    async with bridging(
+    async with an_sms_world(
         dsn=database, redis_url=redis_url, kafka=kafka, twilio_url=sandbox.url, public_url=None
     ) as made:
         yield made
 
 
-async def test_an_outage_costs_no_sms_and_few_of_them_a_call(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_an_outage_costs_no_sms_and_few_of_them_a_call(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.fault("twilio", "page", http_status=503)
     await sandbox.fault("twilio", "page", endpoint="list", http_status=503)
     commands = []
@@ -57,7 +57,7 @@ async def test_an_outage_costs_no_sms_and_few_of_them_a_call(world: Bridging, sa
 
 @pytest.mark.parametrize(("mode", "http_status"), [("server_error", 500), ("page", 403)])
 async def test_what_is_said_of_one_message_harms_no_neighbour(
-    world: Bridging, sandbox: SandboxClient, mode: Any, http_status: int
+    world: SmsWorld, sandbox: SandboxClient, mode: Any, http_status: int
 ) -> None:
     harmed = await to_somebody_else(world, 100)
     await sandbox.fault("twilio", mode, http_status=http_status, to=harmed.to)

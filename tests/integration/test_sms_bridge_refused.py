@@ -12,8 +12,8 @@ from libs.common.ids import bridge_message_id, callback_data, callback_without_o
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
 from tests.support import world as seeds
-from tests.support.bridging import GRACE, ORG, SMS_NUMBER, TIMINGS, Bridging
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID
+from tests.support.sms_world import GRACE, ORG, SMS_NUMBER, TIMINGS, SmsWorld
 
 OTHER_ORG, OTHER_NUMBER, OTHER_CUSTOMER = "bravo", "+447700900002", "+447700900888"
 
@@ -27,7 +27,7 @@ def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str, str | None, str 
 )
 @pytest.mark.parametrize("mode", ["drop_answer", "stall"])
 async def test_a_record_of_a_refused_creation_is_no_acceptance(
-    world: Bridging, sandbox: SandboxClient, mode: Any, state: Any, mark: tuple[str, str]
+    world: SmsWorld, sandbox: SandboxClient, mode: Any, state: Any, mark: tuple[str, str]
 ) -> None:
     code, _ = mark
     await sandbox.sms_recipient(CUSTOMER, state)
@@ -54,7 +54,7 @@ async def test_a_record_of_a_refused_creation_is_no_acceptance(
 
 
 async def test_plain_text_whose_creation_was_refused_says_whose_refusal_it_was(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.sms_recipient(CUSTOMER, "landline")
     await sandbox.fault("twilio", "drop_answer", calls=1)
@@ -66,7 +66,7 @@ async def test_plain_text_whose_creation_was_refused_says_whose_refusal_it_was(
 
 
 async def test_a_text_that_was_taken_counts_before_the_same_text_that_was_refused(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.sms_recipient(CUSTOMER, "landline")
     refused = await world.decided(route="session", text="OK")
@@ -81,7 +81,7 @@ async def test_a_text_that_was_taken_counts_before_the_same_text_that_was_refuse
 
 
 async def test_a_sender_that_was_refused_makes_the_message_wait_and_uses_up_no_call(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("twilio", "server_error", endpoint="send", calls=1)
     await sandbox.fault("twilio", "server_error", endpoint="list")
@@ -103,7 +103,7 @@ async def test_a_sender_that_was_refused_makes_the_message_wait_and_uses_up_no_c
 
 
 async def test_a_refusal_that_a_status_tells_before_the_second_send_ends_it(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("twilio", "server_error", calls=1)
     command = await world.decided()
@@ -123,7 +123,7 @@ async def test_a_refusal_that_a_status_tells_before_the_second_send_ends_it(
     assert await world.slot() == (None, None)
 
 
-async def a_neighbour(world: Bridging) -> SmsCommand:
+async def a_neighbour(world: SmsWorld) -> SmsCommand:
     """Another organisation on the same Twilio account uses the same intent id for a text of its own."""
     theirs = await world.decided(route="session", text="Bravo")
     conversation, customer = uuid4(), uuid4()
@@ -151,7 +151,7 @@ async def a_neighbour(world: Bridging) -> SmsCommand:
 
 @pytest.mark.parametrize("named", [True, False])
 async def test_two_organisations_with_one_intent_id_each_get_the_sms_that_is_theirs(
-    world: Bridging,
+    world: SmsWorld,
     sandbox: SandboxClient,
     named: bool,  # noqa: FBT001 -- a table of cases: the reference with the organisation, and that of the release before
 ) -> None:

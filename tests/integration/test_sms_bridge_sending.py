@@ -11,16 +11,16 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.gsm7 import septets
 from libs.common.ids import bridge_message_id, callback_data
-from tests.support.bridging import (
+from tests.support.logs import LogLines
+from tests.support.sandbox import CUSTOMER, HookInbox
+from tests.support.sms_world import (
     HOLD,
     LINK_KEY,
     LINK_LIFE,
     ORG,
     SMS_NUMBER,
-    Bridging,
+    SmsWorld,
 )
-from tests.support.logs import LogLines
-from tests.support.sandbox import CUSTOMER, HookInbox
 
 PREFIX = "AcmeMotors: Update for you. WhatsApp: wa.me/447700900123 Portal: tflow.link/"
 
@@ -34,7 +34,7 @@ def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str, str | None, str 
 
 
 async def test_a_bridge_goes_out_once_and_takes_the_original_with_it(
-    world: Bridging, sandbox: SandboxClient, hook_inbox: HookInbox, log_lines: LogLines
+    world: SmsWorld, sandbox: SandboxClient, hook_inbox: HookInbox, log_lines: LogLines
 ) -> None:
     command = await world.decided()
     assert await world.send(command) == 1
@@ -78,7 +78,7 @@ async def test_a_bridge_goes_out_once_and_takes_the_original_with_it(
     assert text not in log_lines.raw
 
 
-async def test_the_link_is_stored_as_a_keyed_hash_alone(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_the_link_is_stored_as_a_keyed_hash_alone(world: SmsWorld, sandbox: SandboxClient) -> None:
     command = await world.decided()
     await world.send(command)
     code = (await bodies(sandbox))[0].removeprefix(PREFIX)
@@ -96,7 +96,7 @@ async def test_the_link_is_stored_as_a_keyed_hash_alone(world: Bridging, sandbox
     assert code not in everything
 
 
-async def test_the_hold_runs_from_the_acceptance_on_both_sides(world: Bridging) -> None:
+async def test_the_hold_runs_from_the_acceptance_on_both_sides(world: SmsWorld) -> None:
     command = await world.decided()
     world.clock.forward(timedelta(hours=3))
     await world.send(command)
@@ -106,7 +106,7 @@ async def test_the_hold_runs_from_the_acceptance_on_both_sides(world: Bridging) 
     assert holder == str(command.message_id)
 
 
-async def test_segments_and_the_price_of_the_day_are_charged(world: Bridging) -> None:
+async def test_segments_and_the_price_of_the_day_are_charged(world: SmsWorld) -> None:
     command = await world.decided()
     await world.send(command)
     charge = await world.row("select * from charges where org_id = $1", ORG)
@@ -118,7 +118,7 @@ async def test_segments_and_the_price_of_the_day_are_charged(world: Bridging) ->
     )
 
 
-async def test_without_a_rate_card_the_charge_has_no_price(world: Bridging) -> None:
+async def test_without_a_rate_card_the_charge_has_no_price(world: SmsWorld) -> None:
     await world.execute("delete from rate_card")
     command = await world.decided()
     await world.send(command)
@@ -126,7 +126,7 @@ async def test_without_a_rate_card_the_charge_has_no_price(world: Bridging) -> N
     assert tuple(charge) == (1, None, None)
 
 
-async def test_plain_text_is_the_message_itself(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_plain_text_is_the_message_itself(world: SmsWorld, sandbox: SandboxClient) -> None:
     command = await world.decided(route="session", text="Gern, bis 17:00! ✓" + "x" * 70)
     await world.send(command)
     assert await bodies(sandbox) == [command.text]
@@ -139,7 +139,7 @@ async def test_plain_text_is_the_message_itself(world: Bridging, sandbox: Sandbo
 
 @pytest.mark.parametrize(("state", "code"), [("opted_out", "21610"), ("landline", "21614")])
 async def test_a_definite_failure_gives_the_slot_back_and_marks_the_recipient(
-    world: Bridging, sandbox: SandboxClient, state: Any, code: str
+    world: SmsWorld, sandbox: SandboxClient, state: Any, code: str
 ) -> None:
     await sandbox.sms_recipient(CUSTOMER, state)
     command = await world.decided()
@@ -166,7 +166,7 @@ async def test_a_definite_failure_gives_the_slot_back_and_marks_the_recipient(
 
 @pytest.mark.parametrize(("state", "reason"), [("opted_out", "sms_opted_out"), ("landline", "no_phone")])
 async def test_the_number_a_customer_has_now_is_not_bound_by_what_was_said_of_the_one_before(
-    world: Bridging, sandbox: SandboxClient, state: Any, reason: str
+    world: SmsWorld, sandbox: SandboxClient, state: Any, reason: str
 ) -> None:
     await sandbox.sms_recipient(CUSTOMER, state)
     await world.send(await world.decided())
@@ -178,7 +178,7 @@ async def test_the_number_a_customer_has_now_is_not_bound_by_what_was_said_of_th
     assert [sms["message"]["to"] for sms in await sandbox.sms()] == ["+447700900998"]
 
 
-async def test_a_consent_given_after_a_stop_opens_the_way_again(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_consent_given_after_a_stop_opens_the_way_again(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.sms_recipient(CUSTOMER, "opted_out")
     await world.send(await world.decided())
     await sandbox.sms_recipient(CUSTOMER, "fine")
@@ -193,7 +193,7 @@ async def test_a_consent_given_after_a_stop_opens_the_way_again(world: Bridging,
     ("contacted", "consent", "calls"), [(True, None, 1), (False, None, 0), (False, True, 1), (False, False, 0)]
 )
 async def test_no_sms_goes_to_whoever_never_wrote_and_never_consented(
-    world: Bridging,
+    world: SmsWorld,
     sandbox: SandboxClient,
     contacted: bool,  # noqa: FBT001 -- a table of cases
     consent: bool | None,  # noqa: FBT001 -- a table of cases
@@ -211,7 +211,7 @@ async def test_no_sms_goes_to_whoever_never_wrote_and_never_consented(
             assert (await world.message(command.message_id))["reason"] == "window_expired_never_contacted"
 
 
-async def test_a_failure_that_is_nobodys_marks_nobody(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_failure_that_is_nobodys_marks_nobody(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.sms_recipient(CUSTOMER, "region_blocked")
     command = await world.decided()
     await world.send(command)
@@ -221,7 +221,7 @@ async def test_a_failure_that_is_nobodys_marks_nobody(world: Bridging, sandbox: 
     assert await world.value("select count(*) from consents") == 0
 
 
-async def test_plain_text_that_is_refused_says_whose_refusal_it_was(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_plain_text_that_is_refused_says_whose_refusal_it_was(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.sms_recipient(CUSTOMER, "opted_out")
     command = await world.decided(route="session", text="Hello")
     await world.send(command)
@@ -231,7 +231,7 @@ async def test_plain_text_that_is_refused_says_whose_refusal_it_was(world: Bridg
 
 
 async def test_an_organisation_without_a_usable_portal_host_is_refused_and_nothing_is_sent(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     command = await world.decided(portal_host="a" * 60 + "." + "b" * 60)
     await world.send(command)
@@ -242,6 +242,6 @@ async def test_an_organisation_without_a_usable_portal_host_is_refused_and_nothi
     assert await world.value("select count(*) from portal_links") == 0
 
 
-async def test_a_garage_without_its_own_portal_host_uses_ours(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_garage_without_its_own_portal_host_uses_ours(world: SmsWorld, sandbox: SandboxClient) -> None:
     await world.send(await world.decided(portal_host=None))
     assert "Portal: portal.example/" in (await bodies(sandbox))[0]

@@ -19,10 +19,10 @@ from libs.common.events.outbound import SmsCommand
 from libs.common.events.topics import OUTBOUND_SMS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer, Record
-from tests.support.bridging import Bridging, bridging
+from tests.support.child_guard import ends_with_us
 from tests.support.logs import validated
-from tests.support.orphans import ends_with_us
 from tests.support.sandbox import CUSTOMER, TWILIO_SID, TWILIO_TOKEN, HookInbox
+from tests.support.sms_world import SmsWorld, an_sms_world
 
 ROOT = Path(__file__).parents[2]
 PATIENT = {
@@ -80,9 +80,9 @@ def running(environment: dict[str, str], log: Path) -> Iterator[BridgeProcess]:
 @pytest_asyncio.fixture
 async def world(
     database: str, redis_url: str, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
-) -> AsyncIterator[Bridging]:
+) -> AsyncIterator[SmsWorld]:
     """The state around the process; its own line stays unused."""
-    async with bridging(
+    async with an_sms_world(
         dsn=database, redis_url=redis_url, kafka=kafka_of_senders, twilio_url=sandbox.url, public_url=None
     ) as made:
         yield made
@@ -115,7 +115,7 @@ async def publish(kafka: KafkaConnection, *values: bytes) -> None:
         await producer.publish([Record(OUTBOUND_SMS, b"key", value) for value in values])
 
 
-async def settled(world: Bridging, command: SmsCommand, sandbox: SandboxClient) -> str:
+async def settled(world: SmsWorld, command: SmsCommand, sandbox: SandboxClient) -> str:
     """The state in which the send ended, once its events were published."""
 
     async def published() -> bool:
@@ -129,7 +129,7 @@ async def settled(world: Bridging, command: SmsCommand, sandbox: SandboxClient) 
 
 
 async def test_a_command_becomes_an_sms_and_bad_neighbours_become_dead_letters(
-    world: Bridging,
+    world: SmsWorld,
     kafka_of_senders: KafkaConnection,
     sandbox: SandboxClient,
     environment: dict[str, str],
@@ -154,7 +154,7 @@ async def test_a_command_becomes_an_sms_and_bad_neighbours_become_dead_letters(
 
 @pytest.mark.parametrize("went", [True, False])
 async def test_a_kill_between_claim_and_result_costs_no_second_sms(
-    world: Bridging,
+    world: SmsWorld,
     kafka_of_senders: KafkaConnection,
     sandbox: SandboxClient,
     environment: dict[str, str],
@@ -186,7 +186,7 @@ async def test_a_kill_between_claim_and_result_costs_no_second_sms(
 
 
 async def test_a_throttled_message_waits_and_goes(
-    world: Bridging,
+    world: SmsWorld,
     kafka_of_senders: KafkaConnection,
     sandbox: SandboxClient,
     environment: dict[str, str],

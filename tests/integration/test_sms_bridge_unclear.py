@@ -15,17 +15,17 @@ from libs.common.phone import digits
 from libs.common.sending.resend_rounds import FEW
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
-from tests.support.bridging import (
+from tests.support.sandbox import CUSTOMER, TWILIO_SID, ProviderCaller
+from tests.support.sms_world import (
     GRACE,
     ORG,
     SETTLING,
     SMS_NUMBER,
     TIMINGS,
     WHATSAPP_NUMBER,
-    Bridging,
+    SmsWorld,
     to_somebody_else,
 )
-from tests.support.sandbox import CUSTOMER, TWILIO_SID, ProviderCaller
 
 MASKED = CUSTOMER[:-4] + "XXXX"
 LONG = 4 * GRACE
@@ -42,7 +42,7 @@ BY_ITS_CODE = ({"sms_redact_numbers": True}, {"sms_smart_encoding": True})
 """A bridge is plain ASCII, and its code says whose it is."""
 
 
-async def lose(world: Bridging, sandbox: SandboxClient, *, sent: bool = True, **changes: Any) -> Any:
+async def lose(world: SmsWorld, sandbox: SandboxClient, *, sent: bool = True, **changes: Any) -> Any:
     """A command is sent, and the answer is lost."""
     await sandbox.configure(sent_after=0)
     await sandbox.fault("twilio", "server_error", sent=sent, calls=1)
@@ -52,7 +52,7 @@ async def lose(world: Bridging, sandbox: SandboxClient, *, sent: bool = True, **
     return command
 
 
-async def state(world: Bridging, command: Any) -> tuple[str, int]:
+async def state(world: SmsWorld, command: Any) -> tuple[str, int]:
     row = await world.send_row(command)
     return row["state"], row["resends"]
 
@@ -60,7 +60,7 @@ async def state(world: Bridging, command: Any) -> tuple[str, int]:
 @pytest.mark.parametrize("rules", SHOWN, ids=str)
 @pytest.mark.parametrize("route", ["bridge", "session"])
 async def test_an_sms_that_the_list_shows_otherwise_is_not_sent_again(
-    world: Bridging, sandbox: SandboxClient, route: Any, rules: dict[str, bool]
+    world: SmsWorld, sandbox: SandboxClient, route: Any, rules: dict[str, bool]
 ) -> None:
     await sandbox.configure(**rules)
     command = await lose(world, sandbox, route=route, text=PLAIN if route == "session" else None)
@@ -72,7 +72,7 @@ async def test_an_sms_that_the_list_shows_otherwise_is_not_sent_again(
     assert len(await sandbox.sms()) == 1
 
 
-async def test_what_stays_unclear_ends_so_and_keeps_the_slot(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_what_stays_unclear_ends_so_and_keeps_the_slot(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.configure(sms_redact_bodies=True)
     command = await lose(world, sandbox, expires_at=world.clock() + timedelta(hours=1))
     await world.sweep(timedelta(hours=1) + TIMINGS.patience + TIMINGS.look)
@@ -83,7 +83,7 @@ async def test_what_stays_unclear_ends_so_and_keeps_the_slot(world: Bridging, sa
 
 
 async def test_an_sms_of_another_program_between_the_same_numbers_is_neither_proof_nor_nothing(
-    world: Bridging, sandbox: SandboxClient, providers: ProviderCaller
+    world: SmsWorld, sandbox: SandboxClient, providers: ProviderCaller
 ) -> None:
     command = await lose(world, sandbox, sent=False)
     await providers.sms({"From": SMS_NUMBER, "To": CUSTOMER, "Body": "Your invoice"})
@@ -92,7 +92,7 @@ async def test_an_sms_of_another_program_between_the_same_numbers_is_neither_pro
 
 
 async def test_sms_between_other_numbers_and_of_other_sends_speak_of_themselves(
-    world: Bridging, sandbox: SandboxClient, providers: ProviderCaller
+    world: SmsWorld, sandbox: SandboxClient, providers: ProviderCaller
 ) -> None:
     neighbour = await world.decided(route="session", text="Hello")
     await world.send(neighbour)
@@ -104,7 +104,7 @@ async def test_sms_between_other_numbers_and_of_other_sends_speak_of_themselves(
 
 
 async def test_a_masked_number_that_cannot_be_the_customers_hides_nothing(
-    world: Bridging, sandbox: SandboxClient, providers: ProviderCaller
+    world: SmsWorld, sandbox: SandboxClient, providers: ProviderCaller
 ) -> None:
     command = await lose(world, sandbox, sent=False)
     await sandbox.configure(sms_redact_numbers=True)
@@ -115,7 +115,7 @@ async def test_a_masked_number_that_cannot_be_the_customers_hides_nothing(
 
 @pytest.mark.parametrize("rules", [{"sms_redact_bodies": True}, {"sms_redact_numbers": True}], ids=str)
 async def test_a_refused_creation_that_is_masked_is_not_asked_for_again(
-    world: Bridging, sandbox: SandboxClient, rules: dict[str, bool]
+    world: SmsWorld, sandbox: SandboxClient, rules: dict[str, bool]
 ) -> None:
     await sandbox.configure(**rules)
     await sandbox.sms_recipient(CUSTOMER, "opted_out")
@@ -128,7 +128,7 @@ async def test_a_refused_creation_that_is_masked_is_not_asked_for_again(
 
 
 async def test_a_refusal_of_an_earlier_call_is_not_taken_for_that_of_the_last(
-    world: Bridging, sandbox: SandboxClient, providers: ProviderCaller
+    world: SmsWorld, sandbox: SandboxClient, providers: ProviderCaller
 ) -> None:
     await sandbox.fault("twilio", "fail", code=21606, calls=1)
     command = await world.decided(route="session", text="Your Golf is ready.")
@@ -145,7 +145,7 @@ async def test_a_refusal_of_an_earlier_call_is_not_taken_for_that_of_the_last(
 
 
 async def test_an_sms_of_a_call_under_way_is_no_evidence_for_an_earlier_one_with_its_text(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     first = await lose(world, sandbox, sent=False, route="session", text="OK")
     second = await world.decided(route="session", text="OK")
@@ -165,7 +165,7 @@ async def test_an_sms_of_a_call_under_way_is_no_evidence_for_an_earlier_one_with
 
 
 async def test_a_list_of_which_a_page_is_missing_proves_nothing(
-    world: Bridging, sandbox: SandboxClient, providers: ProviderCaller
+    world: SmsWorld, sandbox: SandboxClient, providers: ProviderCaller
 ) -> None:
     command = await lose(world, sandbox, sent=False)
     await sandbox.fault("twilio", "server_error", endpoint="list", spares=1)  # the sender's own records
@@ -175,7 +175,7 @@ async def test_a_list_of_which_a_page_is_missing_proves_nothing(
 
 
 async def test_after_an_outage_of_the_list_its_silence_counts_anew_once_it_has_settled(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     command = await lose(world, sandbox, sent=False)
     await sandbox.fault("twilio", "page", endpoint="list", http_status=503)
@@ -188,7 +188,7 @@ async def test_after_an_outage_of_the_list_its_silence_counts_anew_once_it_has_s
 
 
 async def test_one_list_that_cannot_be_read_puts_off_nobody_elses_silence(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     lost = await many_lost(world, sandbox, 3, sent=False)
     await sandbox.fault("twilio", "server_error", endpoint="list", to=lost[0].to)
@@ -197,7 +197,7 @@ async def test_one_list_that_cannot_be_read_puts_off_nobody_elses_silence(
 
 
 async def test_an_sms_that_the_list_shows_late_after_an_outage_is_not_sent_again(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.configure(sms_list_lag=3600)
     command = await lose(world, sandbox)
@@ -213,7 +213,7 @@ async def test_an_sms_that_the_list_shows_late_after_an_outage_is_not_sent_again
 
 
 async def many_lost(
-    world: Bridging, sandbox: SandboxClient, count: int, *, sent: bool, first: int = 100
+    world: SmsWorld, sandbox: SandboxClient, count: int, *, sent: bool, first: int = 100
 ) -> list[SmsCommand]:
     """SMS to as many customers, whose answers are lost."""
     await sandbox.configure(sent_after=0)
@@ -224,11 +224,11 @@ async def many_lost(
     return lost
 
 
-async def resent(world: Bridging, commands: list[SmsCommand]) -> int:
+async def resent(world: SmsWorld, commands: list[SmsCommand]) -> int:
     return sum([(await state(world, command))[1] for command in commands])
 
 
-async def test_second_calls_are_made_a_few_at_a_time(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_second_calls_are_made_a_few_at_a_time(world: SmsWorld, sandbox: SandboxClient) -> None:
     lost = await many_lost(world, sandbox, 3 * FEW, sent=False)
     await world.sweep(LONG)
     assert await resent(world, lost) == FEW
@@ -239,7 +239,7 @@ async def test_second_calls_are_made_a_few_at_a_time(world: Bridging, sandbox: S
 
 
 async def test_second_calls_stop_when_the_list_shows_late_what_it_did_not_show(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.configure(sms_list_lag=3600)
     lost = await many_lost(world, sandbox, 3 * FEW, sent=True)
@@ -257,7 +257,7 @@ async def test_second_calls_stop_when_the_list_shows_late_what_it_did_not_show(
     assert await resent(world, gone) == 1
 
 
-async def test_a_link_key_that_was_taken_away_takes_no_evidence_along(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_link_key_that_was_taken_away_takes_no_evidence_along(world: SmsWorld, sandbox: SandboxClient) -> None:
     command = await lose(world, sandbox)
     [sms] = await sandbox.sms()
     assert digits(WHATSAPP_NUMBER) in sms["message"]["body"]
@@ -268,7 +268,7 @@ async def test_a_link_key_that_was_taken_away_takes_no_evidence_along(world: Bri
     assert await state(world, command) == ("accepted", 0)
 
 
-async def test_a_status_with_a_masked_number_is_heard_by_its_reference(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_status_with_a_masked_number_is_heard_by_its_reference(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.configure(sms_redact_bodies=True, sms_redact_numbers=True)
     command = await lose(world, sandbox)
     [sms] = await sandbox.sms()

@@ -11,8 +11,8 @@ from libs.common.ids import bridge_message_id
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
 from services.sms_bridge.unconfirmed import follow
-from tests.support.bridging import ORG, Bridging
 from tests.support.sandbox import TWILIO_SID
+from tests.support.sms_world import ORG, SmsWorld
 
 QUARTER = timedelta(minutes=15)
 
@@ -21,7 +21,7 @@ def ends(updates: list[DeliveryUpdate]) -> set[tuple[Any, str, str | None, str |
     return {(u.message_id, u.status, u.reason, u.provider_code) for u in updates}
 
 
-async def ask(world: Bridging, after: timedelta = timedelta(0)) -> None:
+async def ask(world: SmsWorld, after: timedelta = timedelta(0)) -> None:
     """Time passes, then the provider is asked for every SMS that is due, and the events are published."""
     world.clock.forward(after)
     await follow(world.pool, world.carrier._sms, world.clock)
@@ -41,7 +41,7 @@ async def looks(sandbox: SandboxClient) -> int:
     ],
 )
 async def test_what_became_of_an_sms_is_asked_when_nobody_tells(
-    world: Bridging, sandbox: SandboxClient, code: int | None, published: tuple[str, str | None, str | None]
+    world: SmsWorld, sandbox: SandboxClient, code: int | None, published: tuple[str, str | None, str | None]
 ) -> None:
     await sandbox.configure(sent_after=0)
     if code is not None:
@@ -58,7 +58,7 @@ async def test_what_became_of_an_sms_is_asked_when_nobody_tells(
     assert await world.value("select count(*) from unconfirmed_sms") == 0
 
 
-async def test_an_sms_of_which_was_heard_is_not_asked_after(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_an_sms_of_which_was_heard_is_not_asked_after(world: SmsWorld, sandbox: SandboxClient) -> None:
     await world.send(await world.decided())
     [sms] = await sandbox.sms()
     async with world.pool.acquire() as db, db.transaction():
@@ -71,7 +71,7 @@ async def test_an_sms_of_which_was_heard_is_not_asked_after(world: Bridging, san
 
 
 async def test_what_nobody_knows_a_day_later_ends_so_and_is_asked_ever_more_rarely(
-    world: Bridging, sandbox: SandboxClient
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     await sandbox.configure(sent_after=10**6)  # queued for ever
     command = await world.decided()
@@ -87,7 +87,7 @@ async def test_what_nobody_knows_a_day_later_ends_so_and_is_asked_ever_more_rare
     assert (await looks(sandbox), await world.value("select count(*) from unconfirmed_sms")) == (4, 0)
 
 
-async def test_a_provider_that_cannot_be_asked_is_asked_again(world: Bridging, sandbox: SandboxClient) -> None:
+async def test_a_provider_that_cannot_be_asked_is_asked_again(world: SmsWorld, sandbox: SandboxClient) -> None:
     await sandbox.configure(sent_after=0)
     await sandbox.fault("twilio", "server_error", endpoint="fetch", calls=1)
     command = await world.decided(route="session", text="Hello")

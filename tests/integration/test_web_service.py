@@ -14,8 +14,8 @@ import pytest
 
 from deploy.local.servers.ports import free_port
 from deploy.local.servers.postgres import PostgresServer
+from tests.support.child_guard import ends_with_us
 from tests.support.logs import validated
-from tests.support.orphans import ends_with_us
 from tests.support.signals import ignoring
 
 APP = """

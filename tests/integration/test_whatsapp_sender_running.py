@@ -17,7 +17,7 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.topics import OUTBOUND_WHATSAPP
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer, Record
-from tests.support.orphans import ends_with_us
+from tests.support.child_guard import ends_with_us
 from tests.support.sandbox import GRAPH_TOKEN, HookInbox
 from tests.support.sending import TIMINGS, Garage, Told, a_sender, accept, kim, quicker, statuses_in
 from tests.support.waiting import eventually

@@ -11,7 +11,7 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
 from libs.common.kafka.subscription import Subscription
-from tests.support.consuming import GROUP, text
+from tests.support.consumer_bench import GROUP, text
 
 
 async def main(bootstrap: str, prefix: str) -> None:

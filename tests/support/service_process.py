@@ -11,8 +11,8 @@ import aiohttp
 from deploy.local.servers.ports import LOOPBACK, free_port
 from deploy.local.watchdog import Watchdog
 from tests.support.command import command_of, environment
-from tests.support.listening import PATIENCE_SECONDS
 from tests.support.sandbox import ROOT
+from tests.support.topic_records import PATIENCE_SECONDS
 
 ASK_SECONDS = 25.0
 

@@ -29,10 +29,10 @@ from libs.common.events.topics import (
     OUTBOUND_WHATSAPP,
     WEBHOOKS,
 )
-from tests.support.listening import PATIENCE_SECONDS, Listener
 from tests.support.logs import validated
 from tests.support.sandbox import APP_SECRET, GRAPH_TOKEN, ROOT, TWILIO_SID, TWILIO_TOKEN, VERIFY_TOKEN, launched
 from tests.support.service_process import ServiceProcess
+from tests.support.topic_records import PATIENCE_SECONDS, Listener
 
 SERVICES = ("ingest", "router", "whatsapp-sender", "sms-bridge")
 CONSUMED = {

@@ -1,6 +1,6 @@
 """A garage whose customer's window has closed, and the SMS bridge on real servers, moved step by step.
 
-``Bridging.decided()`` leaves what the router leaves when it has decided for a bridge: the pending message, the decision, the slot on
+``SmsWorld.decided()`` leaves what the router leaves when it has decided for a bridge: the pending message, the decision, the slot on
 both sides; ``send()`` and ``sweep()`` are single steps of the sending line, ``published()`` reads the topics.
 """
 
@@ -45,7 +45,7 @@ CALLBACK_PATH = "/webhooks/twilio/status"
 
 
 @dataclass
-class Bridging:
+class SmsWorld:
     """One garage, one customer, one conversation."""
 
     pool: Pool
@@ -219,9 +219,9 @@ class Bridging:
 
 
 @asynccontextmanager
-async def bridging(
+async def an_sms_world(
     *, dsn: str, redis_url: str, kafka: KafkaConnection, twilio_url: str, public_url: str | None
-) -> AsyncIterator[Bridging]:
+) -> AsyncIterator[SmsWorld]:
     """The bridge on these servers, in front of Twilio at ``twilio_url``; its callbacks go to ``public_url``."""
     clock = HeldClock()
     async with (
@@ -254,12 +254,12 @@ async def bridging(
             return carrier, Line(carrier, pool, producer, TIMINGS, now=clock)
 
         carrier, line = a_sender()
-        world = Bridging(pool, redis, kafka, redis_gate, line, carrier, clock, a_sender)
+        world = SmsWorld(pool, redis, kafka, redis_gate, line, carrier, clock, a_sender)
         await world.seed()
         yield world
 
 
-async def to_somebody_else(world: Bridging, number: int) -> SmsCommand:
+async def to_somebody_else(world: SmsWorld, number: int) -> SmsCommand:
     """Plain text to a customer of his own."""
     world.conversation_id, customer_id, phone = uuid4(), uuid4(), f"+44770090{number:04d}"
     async with world.pool.acquire() as db:
