@@ -16,7 +16,7 @@ from libs.common.sending.outcomes import Accepted, SendOutcome
 from services.sms_bridge.carrier import SmsCarrier
 from services.sms_bridge.effects import BridgeConfig
 from services.sms_bridge.providers import ListedSms, OutgoingSms, RecordedStatus
-from tests.support.bridging import GRACE, HOLD, LINK_KEY, LINK_LIFE, SETTLING, TIMINGS, Bridging, to_somebody_else
+from tests.support.sms_world import GRACE, HOLD, LINK_KEY, LINK_LIFE, SETTLING, TIMINGS, SmsWorld, to_somebody_else
 
 LONG = GRACE + SETTLING + timedelta(minutes=1)
 
@@ -49,7 +49,7 @@ class OtherProvider:
 
 @asynccontextmanager
 async def switched(
-    world: Bridging, kafka: KafkaConnection, provider: OtherProvider
+    world: SmsWorld, kafka: KafkaConnection, provider: OtherProvider
 ) -> AsyncIterator[Line[OutgoingSms]]:
     """A process of the bridge whose setting names the other provider. Its loops do not run."""
     carrier = SmsCarrier(
@@ -65,7 +65,7 @@ async def switched(
         yield Line(carrier, world.pool, producer, TIMINGS, now=world.clock)
 
 
-async def an_answer_is_lost(world: Bridging, sandbox: SandboxClient, *, sent: bool) -> Any:
+async def an_answer_is_lost(world: SmsWorld, sandbox: SandboxClient, *, sent: bool) -> Any:
     await sandbox.configure(sent_after=0)
     await sandbox.fault("twilio", "server_error", sent=sent, calls=1)
     command = await world.decided(route="session", text="Your Golf is ready.")
@@ -76,7 +76,7 @@ async def an_answer_is_lost(world: Bridging, sandbox: SandboxClient, *, sent: bo
 
 
 async def test_a_lost_answer_is_settled_by_the_provider_that_took_the_send(
-    world: Bridging, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
+    world: SmsWorld, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
 ) -> None:
     command = await an_answer_is_lost(world, sandbox, sent=True)
     other = OtherProvider()
@@ -97,7 +97,7 @@ async def test_a_lost_answer_is_settled_by_the_provider_that_took_the_send(
 
 
 async def test_a_send_whose_first_call_was_lost_is_called_again_by_the_same_provider(
-    world: Bridging, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
+    world: SmsWorld, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
 ) -> None:
     command = await an_answer_is_lost(world, sandbox, sent=False)
     await world.sweep(LONG)
@@ -112,7 +112,7 @@ async def test_a_send_whose_first_call_was_lost_is_called_again_by_the_same_prov
 
 
 async def test_without_a_process_that_asks_the_first_provider_the_send_ends_as_unknown(
-    world: Bridging, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
+    world: SmsWorld, kafka_of_senders: KafkaConnection, sandbox: SandboxClient
 ) -> None:
     command = await an_answer_is_lost(world, sandbox, sent=True)
     other = OtherProvider()
