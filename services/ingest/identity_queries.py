@@ -5,9 +5,10 @@ Arrays go through ``unnest``: one batch is one round trip.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 
 
@@ -58,7 +59,7 @@ select n.org_id, n.phone_number_id, w.customer_id as by_wa_id, w.since, b.custom
 
 async def find_senders(db: Connection, senders: Sequence[tuple[str, str | None, str | None]]) -> list[SenderRow]:
     """Business number, wa_id and BSUID of each → what is stored of them, in the order given."""
-    return [SenderRow(**row) for row in await db.fetch(_FIND_SENDERS, *_columns(senders))]
+    return [SenderRow(**row) for row in await db.fetch(_FIND_SENDERS, *as_columns(senders))]
 
 
 class SentTo(NamedTuple):
@@ -105,7 +106,7 @@ select n.org_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, s.sent_to
 
 async def sent_to(db: Connection, sends: Sequence[tuple[str, str, UUID | None, int | None]]) -> list[SentTo]:
     """Account, provider id, message and attempt (by callback data) of each status → whom its send was meant for."""
-    return [SentTo(**row) for row in await db.fetch(_SENT_TO, *_columns(sends))]
+    return [SentTo(**row) for row in await db.fetch(_SENT_TO, *as_columns(sends))]
 
 
 # "offset 0": each reply finds its message by key, whatever the size of the tables.
@@ -140,7 +141,7 @@ async def replied_to(
 
     None for a BSUID that is known already, and where no message of ours is found.
     """
-    rows = await db.fetch(_REPLIED_TO, *_columns(replies))
+    rows = await db.fetch(_REPLIED_TO, *as_columns(replies))
     return [None if row["customer_id"] is None else (row["org_id"], row["customer_id"]) for row in rows]
 
 
@@ -150,7 +151,3 @@ _ORGS = "select phone_number_id, org_id from whatsapp_numbers where phone_number
 async def orgs_of(db: Connection, numbers: Sequence[str]) -> Mapping[str, str]:
     """The organisation of each business number."""
     return {row["phone_number_id"]: row["org_id"] for row in await db.fetch(_ORGS, numbers)}
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.errors import Transient
 from libs.common.phone import canonical, from_wa_id
@@ -154,7 +155,7 @@ async def store_messages(
         for one, row in zip(incoming, rows, strict=True)
         if row["message_id"] is None and one["provider_id"] is not None
     ]
-    found = await db.fetch(_STORED, *_columns(repeated)) if repeated else []
+    found = await db.fetch(_STORED, *as_columns(repeated)) if repeated else []
     earlier = {(row["account"], row["provider_id"]): dict(row) for row in found}
     stored: list[StoredMessage] = []
     for one, row in zip(incoming, rows, strict=True):
@@ -253,7 +254,7 @@ select m.account, m.provider_id, m.org_id, m.message_id, m.conversation_id, m.co
 
 async def store_of_groups(db: Connection, messages: Sequence[GroupMessage]) -> list[StoredMessage]:
     """Store each message of a group once; what is recorded, in the order given. Each provider id is named once."""
-    await db.execute(_GROUP_THREADS, *_columns([(one.phone_number_id, one.group_id) for one in messages]))
+    await db.execute(_GROUP_THREADS, *as_columns([(one.phone_number_id, one.group_id) for one in messages]))
     rows = [
         (
             *(one.phone_number_id, one.group_id, one.provider_id, one.content["kind"], one.content, one.reply_to),
@@ -261,10 +262,10 @@ async def store_of_groups(db: Connection, messages: Sequence[GroupMessage]) -> l
         )
         for one in messages
     ]
-    fresh = {tuple(row) for row in await db.fetch(_STORE_OF_GROUPS, *_columns(rows))}
+    fresh = {tuple(row) for row in await db.fetch(_STORE_OF_GROUPS, *as_columns(rows))}
     keys = [(one.phone_number_id, one.provider_id, _line(one.sender), one.sender.bsuid) for one in messages]
     found: dict[tuple[str, str], StoredMessage] = {}
-    for row in await db.fetch(_STORED_OF_GROUPS, *_columns(keys)):
+    for row in await db.fetch(_STORED_OF_GROUPS, *as_columns(keys)):
         fields = dict(row)
         key = fields.pop("account"), fields["provider_id"]
         found[key] = StoredMessage(**fields, fresh=key in fresh)
@@ -309,7 +310,3 @@ returning 1
 async def purge_links(db: Connection, expired_before: datetime, limit: int) -> int:
     """Delete up to ``limit`` of the links that had expired then; returns how many there were."""
     return len(await db.fetch(_PURGE_LINKS, expired_before, limit))
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from services.router.loose_ends import Key, LooseEnd
 
@@ -168,7 +169,7 @@ async def take_due(db: Connection, now: datetime, limit: int, *, first: timedelt
 
 async def look(db: Connection, keys: Collection[Key]) -> list[LooseEnd]:
     """How these stand now."""
-    rows = await db.fetch(_LOOK, *_columns(sorted(keys)))
+    rows = await db.fetch(_LOOK, *as_columns(sorted(keys)))
     return [LooseEnd(**dict(row) | {"command": row["command"] and row["command"].encode()}) for row in rows]
 
 
@@ -188,7 +189,7 @@ async def take_places(db: Connection, ends: Sequence[LooseEnd], now: datetime) -
     ]
     if not rows:
         return set()
-    *columns, deadlines = _columns(rows)
+    *columns, deadlines = as_columns(rows)
     return {(r[0], r[1], r[2]) for r in await db.fetch(_TAKE_PLACES, *columns, now, deadlines)}
 
 
@@ -204,21 +205,17 @@ async def close(db: Connection, ends: Sequence[tuple[Key, str]], now: datetime) 
     """
     if not ends:
         return {}
-    rows = await db.fetch(_CLOSE, *_columns([(*key, reason) for key, reason in sorted(ends)]), now)
+    rows = await db.fetch(_CLOSE, *as_columns([(*key, reason) for key, reason in sorted(ends)]), now)
     return {(r[0], r[1], r[2]): r[3] for r in rows}
 
 
 async def put_off(db: Connection, until: Sequence[tuple[Key, datetime]]) -> None:
     """Look at these again then."""
     if until:
-        await db.execute(_PUT_OFF, *_columns([(*key, at) for key, at in sorted(until)]))
+        await db.execute(_PUT_OFF, *as_columns([(*key, at) for key, at in sorted(until)]))
 
 
 async def forget(db: Connection, keys: Collection[Key]) -> None:
     """These are loose no more."""
     if keys:
-        await db.execute(_FORGET, *_columns(sorted(keys)))
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+        await db.execute(_FORGET, *as_columns(sorted(keys)))

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.ids import callback_data, callback_without_org
 from libs.common.providers import Provider
@@ -137,7 +138,7 @@ async def ids_of_sends(
         )
         for s in sorted(sends, key=lambda s: s.key)
     ]
-    for row in await db.fetch(_IDS_OF_SENDS, *_columns(rows), account, provider):
+    for row in await db.fetch(_IDS_OF_SENDS, *as_columns(rows), account, provider):
         known = KnownId(row["account"], row["provider_id"], row["status"], row["code"])
         found.setdefault((row["org_id"], row["send_id"], row["attempt"]), []).append(known)
     return found
@@ -168,7 +169,7 @@ async def add_unconfirmed(db: Connection, ids: Sequence[ProviderId], now: dateti
     """Record that these were accepted now, so that the provider is asked when no status comes."""
     if ids:
         rows = [(i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt) for i in ids]
-        await db.execute(_ADD_UNCONFIRMED, *_columns(rows), now)
+        await db.execute(_ADD_UNCONFIRMED, *as_columns(rows), now)
 
 
 async def take_unconfirmed(db: Connection, account: str, now: datetime, limit: int) -> list[Unconfirmed]:
@@ -178,8 +179,4 @@ async def take_unconfirmed(db: Connection, account: str, now: datetime, limit: i
 
 async def remove_unconfirmed(db: Connection, ids: Sequence[tuple[str, str]]) -> None:
     """Their outcome is known, or given up."""
-    await db.execute(_REMOVE_UNCONFIRMED, *_columns(ids))
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+    await db.execute(_REMOVE_UNCONFIRMED, *as_columns(ids))

@@ -6,9 +6,9 @@ Every statement takes a whole batch and names the tenant of each row.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import SMS_MARKS
 from libs.common.providers import Provider
@@ -185,7 +185,7 @@ async def facts_of(
 
 async def merged(db: Connection, conversations: Collection[tuple[str, UUID]]) -> dict[tuple[str, UUID], UUID]:
     """By (org_id, conversation_id), the conversation that it became part of. The others are left out."""
-    rows = await db.fetch(_MERGED, *_columns(sorted(conversations)))
+    rows = await db.fetch(_MERGED, *as_columns(sorted(conversations)))
     return {(row["org_id"], row["alias"]): row["conversation_id"] for row in rows}
 
 
@@ -199,10 +199,10 @@ async def replace_links(
 ) -> None:
     """Store the links of this claim, and delete the ``unsent`` ones (org_id, hash), whose SMS certainly never left."""
     if unsent:
-        await db.execute(_DROP_LINKS, *_columns(unsent))
+        await db.execute(_DROP_LINKS, *as_columns(unsent))
     if links:
         rows = [(link.code_hash, link.org_id, link.conversation_id, link.message_id) for link in links]
-        await db.execute(_KEEP_LINKS, *_columns(rows), expires_at, now)
+        await db.execute(_KEEP_LINKS, *as_columns(rows), expires_at, now)
 
 
 async def write_bridges(db: Connection, bridges: Sequence[BridgeMessage], now: datetime) -> None:
@@ -215,15 +215,11 @@ async def write_bridges(db: Connection, bridges: Sequence[BridgeMessage], now: d
             )
             for b in sorted(bridges, key=lambda b: (b.org_id, b.message_id))
         ]
-        await db.execute(_WRITE_BRIDGES, *_columns(rows), now)
+        await db.execute(_WRITE_BRIDGES, *as_columns(rows), now)
 
 
 async def charge(db: Connection, provider: Provider, charges: Sequence[Charge], *, day: date, now: datetime) -> None:
     """Record what was bought, without a price where no rate card covers the country and day."""
     if charges:
         rows = [(c.org_id, c.message_id, c.attempt, c.conversation_id, c.segments, c.country) for c in charges]
-        await db.execute(_CHARGE, *_columns(rows), day, now, provider)
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+        await db.execute(_CHARGE, *as_columns(rows), day, now, provider)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.addressing import KnownAddresses
 from libs.common.events.topics import WEBHOOKS
@@ -87,7 +88,7 @@ async def facts(
         )
         for row in rows
     ]
-    found = await db.fetch(_FACTS, *_columns(asked), now)
+    found = await db.fetch(_FACTS, *as_columns(asked), now)
     return {
         rows[r["n"] - 1].key: Facts(
             number_is_ours=r["number_is_ours"],
@@ -118,7 +119,7 @@ select c.customer_id
 
 async def customers_of(db: Connection, conversations: Sequence[tuple[str, UUID]]) -> list[UUID | None]:
     """The customers of these (org_id, conversation_id), in order."""
-    return [row[0] for row in await db.fetch(_CUSTOMERS, *_columns(conversations))]
+    return [row[0] for row in await db.fetch(_CUSTOMERS, *as_columns(conversations))]
 
 
 async def evidence(db: Connection, sends: Sequence[tuple[Key, str]]) -> dict[Key, Seen]:
@@ -127,7 +128,7 @@ async def evidence(db: Connection, sends: Sequence[tuple[Key, str]]) -> dict[Key
         return {}
     asked = [(*key, account, callback_data(*key), callback_without_org(*key[1:])) for key, account in sends]
     found: dict[Key, Seen] = {}
-    for r in await db.fetch(_EVIDENCE, *_columns(asked)):
+    for r in await db.fetch(_EVIDENCE, *as_columns(asked)):
         key, id_ = (r["org_id"], r["message_id"], r["attempt"]), Accepted(r["account"], r["provider_id"])
         before = found.get(key)
         if before is None:
@@ -152,7 +153,3 @@ def template_of(row: SendRow) -> tuple[str | None, str | None]:
     """Name and language of the template that a row sends; None and None of a free-form message."""
     content: Mapping[str, Any] = row.command.get("content") or {}
     return (content.get("name"), content.get("language")) if content.get("kind") == "template" else (None, None)
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

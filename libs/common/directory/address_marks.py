@@ -15,10 +15,10 @@ Rule 4: one line may be known under several spellings: all are marked and all ar
         mark by its key.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.reports import Mark, SignOfLife, Unreached
 from libs.common.phone import canonical, spellings
@@ -85,7 +85,7 @@ async def mark(db: Connection, marks: Iterable[Mark]) -> None:
         for address in addresses_of(one.address):
             newest[one.org_id, one.channel, address, one.reason] = one._replace(address=address)
     if newest:
-        await db.execute(_MARK, *_columns([newest[key] for key in sorted(newest)]))
+        await db.execute(_MARK, *as_columns([newest[key] for key in sorted(newest)]))
 
 
 async def clear(db: Connection, signs: Iterable[SignOfLife]) -> None:
@@ -95,7 +95,7 @@ async def clear(db: Connection, signs: Iterable[SignOfLife]) -> None:
         for address in addresses_of(sign.address):
             latest[sign.org_id, sign.channel, address] = sign.at
     if latest:
-        await db.execute(_CLEAR, *_columns([(*key, at) for key, at in latest.items()]))
+        await db.execute(_CLEAR, *as_columns([(*key, at) for key, at in latest.items()]))
 
 
 async def purge_marks(db: Connection, over_since: datetime, limit: int) -> int:
@@ -157,7 +157,7 @@ async def record_unreached(db: Connection, failures: Iterable[Unreached]) -> Non
     found = list(failures)
     doubtful = [one for one in found if one.fault.mark == "unreachable"]
     if doubtful:
-        asked = _columns([(one.org_id, one.conversation_id, one.at) for one in doubtful])
+        asked = as_columns([(one.org_id, one.conversation_id, one.at) for one in doubtful])
         disproved = {id(doubtful[row["n"] - 1]) for row in await db.fetch(_HEARD_SINCE, *asked)}
         found = [one for one in found if id(one) not in disproved]
     marks = []
@@ -174,8 +174,4 @@ async def record_unreached(db: Connection, failures: Iterable[Unreached]) -> Non
         await stay(db, {(one[0], one[1]) for one in outs})
     await mark(db, marks)
     if outs:
-        await db.execute(_OPT_OUTS, *_columns(sorted(outs)))
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+        await db.execute(_OPT_OUTS, *as_columns(sorted(outs)))

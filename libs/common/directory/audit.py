@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 
 
@@ -29,4 +30,4 @@ on conflict (source_key) do nothing
 async def add_lines(db: Connection, lines: Sequence[AuditLine]) -> None:
     """Add these lines, each once."""
     if lines:
-        await db.execute(_ADD, *(list(column) for column in zip(*lines, strict=True)))
+        await db.execute(_ADD, *as_columns(lines))

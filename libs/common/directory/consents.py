@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.audit import AuditLine, add_lines
 from libs.common.directory.reports import MarketingStopped
@@ -78,7 +79,7 @@ async def store_said(db: Connection, said: Iterable[SaidConsent]) -> None:
     Idempotent; call inside the transaction that records where it was said.
     """
     for consents in _conflict_free_rounds(said):
-        columns = _columns(consents)
+        columns = as_columns(consents)
         await db.execute(_STORE_SAID, *columns)
         stored = [consents[row["place"] - 1] for row in await db.fetch(_STORED, *columns)]
         await add_lines(db, [audit_line(one.org_id, one.customer_id, one._asdict()) for one in stored])
@@ -128,7 +129,7 @@ class DirectoryConsent(NamedTuple):
 async def set_consents(db: Connection, rows: Sequence[DirectoryConsent]) -> None:
     """Store consents of the directory, without audit lines. Each (customer, category) is named once."""
     if rows:
-        await db.execute(_SET, *_columns(rows))
+        await db.execute(_SET, *as_columns(rows))
 
 
 def audit_line(org_id: str, customer_id: UUID, said: Mapping[str, Any]) -> AuditLine:
@@ -162,7 +163,7 @@ async def unpublished(db: Connection, limit: int) -> list[ConsentChanged]:
 async def mark_published(db: Connection, changes: Sequence[ConsentChanged]) -> None:
     """These were published. A consent that was said since then is another row and stays unpublished."""
     if changes:
-        await db.execute(_MARK_PUBLISHED, *_columns([(c.org_id, c.customer_id, c.category, c.at) for c in changes]))
+        await db.execute(_MARK_PUBLISHED, *as_columns([(c.org_id, c.customer_id, c.category, c.at) for c in changes]))
 
 
 _CUSTOMERS_OF = """
@@ -178,7 +179,7 @@ async def refuse_marketing(db: Connection, refusals: Sequence[MarketingStopped])
     """Marketing is off for these customers since then. Idempotent."""
     if refusals:
         await stay(db, {(one.org_id, one.conversation_id) for one in refusals})
-        customers = await db.fetch(_CUSTOMERS_OF, *_columns(refusals))
+        customers = await db.fetch(_CUSTOMERS_OF, *as_columns(refusals))
         await store_said(
             db,
             [
@@ -232,14 +233,10 @@ async def find_givers(db: Connection, givers: Sequence[ConsentGiver]) -> list[tu
     if not rows:
         return [None] * len(givers)
     found: dict[tuple[int, str], tuple[str, UUID]] = {}
-    for row in await db.fetch(_HOLDERS, *_columns(rows)):
+    for row in await db.fetch(_HOLDERS, *as_columns(rows)):
         if row["customer_id"] is not None:
             found[giver_of[row["place"] - 1], row["kind"]] = (row["org_id"], row["customer_id"])
     return [
         found.get((place, "bsuid")) or found.get((place, "wa_id")) or found.get((place, "phone"))
         for place in range(len(givers))
     ]
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.identity_facts import Id, Notice
 from libs.common.directory.identity_history import Holding, Person
@@ -192,7 +193,7 @@ async def keep_notices(db: Connection, notices: Iterable[Notice], now: datetime)
     """Keep these until the customer whom they mean is known; again the same changes nothing."""
     rows = sorted({tuple(getattr(notice, name) or "" for name in _NOTICE) for notice in notices})
     if rows:
-        await db.execute(_KEEP_NOTICES, *(list(column) for column in zip(*rows, strict=True)), now)
+        await db.execute(_KEEP_NOTICES, *as_columns(rows), now)
 
 
 async def purge_notices(db: Connection, received_before: datetime, limit: int) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 
 
@@ -212,7 +213,7 @@ async def merge_customers(db: Connection, merges: Sequence[Merge]) -> None:
     """
     if not merges:
         return
-    customers = [list(column) for column in zip(*sorted(set(merges)), strict=True)]
+    customers = as_columns(sorted(set(merges)))
     await db.execute(_HOLD, *customers)
     await db.execute(_MOVE_CONVERSATIONS, *customers)
     pairs = [Merge(**row) for row in await db.fetch(_PAIRS, *customers)]
@@ -227,7 +228,7 @@ async def merge_customers(db: Connection, merges: Sequence[Merge]) -> None:
 
 async def merge_conversations(db: Connection, pairs: Sequence[Merge]) -> None:
     """Merge every losing conversation into its winner, of the same customer; the rows of its thread follow later."""
-    columns = [list(column) for column in zip(*pairs, strict=True)]
+    columns = as_columns(pairs)
     await db.execute(_JOIN_WINDOWS, *columns)
     await db.execute(_MOVE_SLOTS, *columns)
     for statement in _MOVE_REST:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.merge import Merge, merge_conversations
 from libs.common.directory.organisations import OF_ANOTHER_ORG, RefusedChange
@@ -96,7 +97,7 @@ async def store_numbers(db: Connection, changes: Sequence[NumberChange]) -> list
         stored = {row["phone_number_id"]: _Number(**row) for row in await db.fetch(_NUMBERS, phone_number_ids)}
         rows, not_ours = _applied(stored, part)
         if rows:
-            await db.execute(_UPSERT, *(list(column) for column in zip(*rows, strict=True)))
+            await db.execute(_UPSERT, *as_columns(rows))
         for row in rows:
             if row.org_id is not None and _is_new(stored.get(row.phone_number_id), row):
                 await _replace(db, row.org_id, row)

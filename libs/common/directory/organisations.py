@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.audit import AuditLine, add_lines
 from libs.common.events.directory import OrgCredit, OrgUpserted
@@ -86,7 +87,7 @@ async def store_orgs(db: Connection, changes: Sequence[tuple[int, OrgUpserted]])
                 continue
     if newest:
         await db.execute(_CLEAR_SMS_NUMBERS, sorted(newest))
-        await db.execute(_UPSERT, *_columns([_row(change) for change in newest.values()]))
+        await db.execute(_UPSERT, *as_columns([_row(change) for change in newest.values()]))
     return refused
 
 
@@ -103,7 +104,7 @@ async def store_credit(db: Connection, changes: Sequence[OrgCredit]) -> None:
         if before is None or before.at <= change.at:
             newest[change.org_id] = change
     if newest:
-        await db.execute(_SET_CREDIT, *_columns([(c.org_id, c.exhausted, c.at) for _, c in sorted(newest.items())]))
+        await db.execute(_SET_CREDIT, *as_columns([(c.org_id, c.exhausted, c.at) for _, c in sorted(newest.items())]))
     await add_lines(db, [_credit_line(change) for change in changes])
 
 
@@ -137,7 +138,3 @@ def _row(org: OrgUpserted) -> tuple[Any, ...]:
 def _credit_line(change: OrgCredit) -> AuditLine:
     key = f"credit:{change.org_id}:{change.at.isoformat()}:{change.exhausted}"
     return AuditLine(change.org_id, None, "credit", {"exhausted": change.exhausted}, change.at, key)
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

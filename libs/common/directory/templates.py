@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.reports import TemplateFailure, TemplateNews
 from libs.common.logging import get_logger
@@ -84,7 +85,7 @@ _NEWS_OF = {"status": _NEWS.format(column="status"), "category": _NEWS.format(co
 async def upsert(db: Connection, templates: Sequence[Template]) -> None:
     """Store these templates. Each (organisation, WABA, name, language) is named once."""
     if templates:
-        await db.execute(_UPSERT, *_columns(templates))
+        await db.execute(_UPSERT, *as_columns(templates))
 
 
 async def record_failures(db: Connection, gone: Iterable[TemplateFailure], stale: Iterable[TemplateFailure]) -> None:
@@ -104,7 +105,7 @@ async def record_news(db: Connection, news: Sequence[TemplateNews]) -> None:
         of_kind = [one for one in news if one.kind == kind]
         newest = {(one.waba_id, one.name, one.language): one for one in sorted(of_kind, key=lambda one: one.at)}
         rows = [(*key, newest[key].word, newest[key].at) for key in sorted(newest)]
-        for row in await db.fetch(statement, *_columns(rows)) if rows else []:
+        for row in await db.fetch(statement, *as_columns(rows)) if rows else []:
             log.info(
                 "template.told",
                 org_id=row["org_id"],
@@ -119,8 +120,4 @@ async def _record(db: Connection, statement: str, failures: Iterable[TemplateFai
     """One row per template: of several words the last counts."""
     newest = {template: (word, at) for template, word, at in sorted(failures, key=lambda one: one[2])}
     rows = [(*template, *newest[template]) for template in sorted(newest)]
-    return await db.fetch(statement, *_columns(rows)) if rows else []
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+    return await db.fetch(statement, *as_columns(rows)) if rows else []

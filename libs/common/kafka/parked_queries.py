@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 
 
@@ -52,7 +53,7 @@ async def keep(db: Connection, parked: Collection[Parked], now: datetime) -> Non
     """Remember these."""
     rows = sorted({row[:3]: row for row in parked}.values())
     if rows:
-        await db.execute(_KEEP, *(list(column) for column in zip(*rows, strict=True)), now)
+        await db.execute(_KEEP, *as_columns(rows), now)
 
 
 async def parked_of(db: Connection, org_id: str, message_id: UUID) -> list[asyncpg.Record]:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.providers import Provider
 from libs.common.sending.coverage import Cover, Edge, RefusalKind
@@ -121,7 +122,7 @@ async def instant(db: Connection) -> datetime:
 
 async def tell(db: Connection, known: Known, until: datetime, *, leaves: bool = False) -> None:
     """Store what an edge knows; every refusal of its up to ``until`` (an ``instant``) is among it, or was stored before. ``leaves``: its farewell."""
-    columns = [list(column) for column in zip(*known.refusals, strict=True)] or [[], [], [], [], [], []]
+    columns = as_columns(known.refusals) or [[], [], [], [], [], []]
     await db.execute(_TELL, known.edge_id, until, known.serves, leaves, known.last_post, *columns)
 
 
@@ -146,7 +147,7 @@ async def released(db: Connection, provider: Provider, keys: Iterable[Key], now:
     """These may be made once more."""
     rows = sorted(keys)
     if rows:
-        await db.execute(_RELEASED, provider, *(list(column) for column in zip(*rows, strict=True)), now)
+        await db.execute(_RELEASED, provider, *as_columns(rows), now)
 
 
 class Released(NamedTuple):
@@ -168,7 +169,7 @@ async def given_up(db: Connection, provider: Provider, keys: Iterable[Key]) -> s
     rows = sorted(keys)
     if not rows:
         return set()
-    found = await db.fetch(_GIVEN_UP, provider, *(list(column) for column in zip(*rows, strict=True)))
+    found = await db.fetch(_GIVEN_UP, provider, *as_columns(rows))
     return {(row[0], row[1], row[2]) for row in found}
 
 
@@ -176,7 +177,7 @@ async def turned_out_late(db: Connection, keys: Iterable[Key]) -> None:
     """The first calls of these had been accepted after all; each is found out once."""
     rows = sorted(keys)
     if rows:
-        await db.execute(_LATE, *(list(column) for column in zip(*rows, strict=True)))
+        await db.execute(_LATE, *as_columns(rows))
 
 
 async def forget_edges(db: Connection, before: datetime, limit: int) -> int:

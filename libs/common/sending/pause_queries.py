@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.providers import Provider, Transport
 from libs.common.sending.pauses import (
@@ -173,7 +174,7 @@ async def prove(db: Connection, provider: Provider, sends: Iterable[Key]) -> lis
     keys = sorted(set(sends))
     if not keys or not await db.fetchval(_ASK_FOR_PROOF, provider):
         return []
-    found = await db.fetch(_PROVE, provider, *_columns(keys), EVERY_ACCOUNT)
+    found = await db.fetch(_PROVE, provider, *as_columns(keys), EVERY_ACCOUNT)
     return sorted({row["account"] for row in found})
 
 
@@ -190,7 +191,7 @@ async def pause(db: Connection, by: Transport, new: Sequence[Pause]) -> None:
         for p in sorted(new, key=lambda p: (p.account, p.scope))
     ]
     if rows:
-        await db.execute(_PAUSE, by.provider, *_columns(rows), by.channel)
+        await db.execute(_PAUSE, by.provider, *as_columns(rows), by.channel)
 
 
 async def defer_probe(
@@ -199,14 +200,14 @@ async def defer_probe(
     """Calls try out these pauses, which are over: the next may try after ``until``."""
     rows = sorted(probed)
     if rows:
-        await db.execute(_DEFER_PROBE, by.provider, *_columns(rows), until, now, by.channel)
+        await db.execute(_DEFER_PROBE, by.provider, *as_columns(rows), until, now, by.channel)
 
 
 async def probe_now(db: Connection, by: Transport, probed: Iterable[PauseKey], now: datetime) -> None:
     """The calls that tried out these pauses said nothing of them: the next may try at once."""
     rows = sorted(probed)
     if rows:
-        await db.execute(_PROBE_NOW, by.provider, *_columns(rows), now, by.channel)
+        await db.execute(_PROBE_NOW, by.provider, *as_columns(rows), now, by.channel)
 
 
 async def lock_unresponsive(db: Connection, by: Transport, accounts: Iterable[str], now: datetime) -> set[PauseKey]:
@@ -221,13 +222,9 @@ async def clear(db: Connection, by: Transport, awake: Iterable[PauseKey]) -> Non
     """End pauses: a call went through."""
     rows = sorted(awake)
     if rows:
-        await db.execute(_CLEAR, by.provider, *_columns(rows), by.channel)
+        await db.execute(_CLEAR, by.provider, *as_columns(rows), by.channel)
 
 
 async def take_due_for_log(db: Connection, by: Transport, now: datetime, limit: int = 100) -> list[PausedAccount]:
     """Accounts at rest with a fault that were not said to be for a minute, the longest silent first; each is given to one who asks."""
     return [PausedAccount(*r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, by.provider, now, limit, by.channel)]
-
-
-def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 
 _MAX_WORD = 100
@@ -74,7 +75,7 @@ async def keep_pricing(db: Connection, told: Iterable[Pricing]) -> None:
         newest[one.org_id, one.message_id, one.provider_id] = one
     if newest:
         rows = [newest[key] for key in sorted(newest)]
-        await db.execute(_KEEP, *(list(column) for column in zip(*rows, strict=True)))
+        await db.execute(_KEEP, *as_columns(rows))
 
 
 def _word(value: object) -> str | None:

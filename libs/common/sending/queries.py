@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.providers import PROVIDERS, ProviderChannel, Transport
 from libs.common.sending.holding import HOLDS, IS_HELD
@@ -268,7 +269,7 @@ async def store(
         for s in sorted(sends, key=lambda s: s.key)
     ]
     if rows:
-        await db.execute(_STORE, *_columns(rows), channel, now, deadline)
+        await db.execute(_STORE, *as_columns(rows), channel, now, deadline)
 
 
 async def candidates(
@@ -299,7 +300,7 @@ async def keep_behind(
 async def free(db: Connection, conversations: Iterable[tuple[str, UUID]]) -> set[tuple[ProviderChannel, str]]:
     """Rows of these conversations moved: let the first one behind be looked at again. Returns the accounts of those, with their channel."""
     found = sorted(set(conversations))
-    return {(r["channel"], r["account"]) for r in await db.fetch(_FREE, *_columns(found))} if found else set()
+    return {(r["channel"], r["account"]) for r in await db.fetch(_FREE, *as_columns(found))} if found else set()
 
 
 async def free_in_time(db: Connection, channel: ProviderChannel, now: datetime, limit: int) -> list[str]:
@@ -322,7 +323,7 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> d
         )
         for b, a in sorted(changes, key=lambda change: change[0].key)
     ]
-    return {(r[0], r[1], r[2]): r[3] for r in await db.fetch(_WRITE, *_columns(rows))}
+    return {(r[0], r[1], r[2]): r[3] for r in await db.fetch(_WRITE, *as_columns(rows))}
 
 
 async def ended_claims(
@@ -372,14 +373,14 @@ async def keep_news(db: Connection, news: Sequence[tuple[Key, dict[str, Any]]], 
     """Mark settled rows as not told yet, with what is needed to tell it: by us alone ``until`` then, or by whoever looks next."""
     rows = [(*key, what) for key, what in sorted(news, key=lambda item: item[0])]
     if rows:
-        await db.execute(_KEEP_NEWS, *_columns(rows), until)
+        await db.execute(_KEEP_NEWS, *as_columns(rows), until)
 
 
 async def mark_told(db: Connection, keys: Iterable[Key]) -> None:
     """Record that these rows were told."""
     rows = sorted(keys)
     if rows:
-        await db.execute(_MARK_TOLD, *_columns(rows))
+        await db.execute(_MARK_TOLD, *as_columns(rows))
 
 
 async def waiting(db: Connection, channel: ProviderChannel, most: int = 10_000) -> int:
@@ -395,7 +396,3 @@ def _candidate(record: Any) -> Candidate:
     over = [(account, scope) for account, scope in record["over"] or ()]
     lone = [key for key, alone in zip(over, record["alone"] or (), strict=True) if alone]
     return Candidate(_row(record), held=record["held"], over=frozenset(over), alone=frozenset(lone))
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

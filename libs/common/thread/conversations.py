@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.errors import Transient
 
 if TYPE_CHECKING:
@@ -202,14 +203,14 @@ update conversations c
 async def ensure(db: "Connection", addresses: Sequence[ConversationAddress]) -> None:
     """One conversation per (business number, customer), with the newest ids of the customer. Each pair is named once."""
     if addresses:
-        await db.execute(_ENSURE, *_columns(addresses))
+        await db.execute(_ENSURE, *as_columns(addresses))
     await readdress(db, [address for address in addresses if address.wa_id or address.bsuid])
 
 
 async def readdress(db: "Connection", addresses: Sequence[ConversationAddress]) -> None:
     """The same for conversations that there are; none is made."""
     if addresses:
-        await db.execute(_READDRESS, *_columns(addresses))
+        await db.execute(_READDRESS, *as_columns(addresses))
 
 
 class Thread(NamedTuple):
@@ -221,13 +222,13 @@ class Thread(NamedTuple):
 
 async def find(db: "Connection", wanted: Sequence[tuple[str, UUID, str]]) -> list[Thread | None]:
     """Organisation, customer, business number → the conversation, in the order given."""
-    rows = await db.fetch(_FIND, *_columns(wanted)) if wanted else []
+    rows = await db.fetch(_FIND, *as_columns(wanted)) if wanted else []
     return [None if row[0] is None else Thread(*row) for row in rows]
 
 
 async def settled(db: "Connection", threads: Sequence[tuple[str, UUID]]) -> list[int | None]:
     """Organisation, conversation → how often who is behind it was settled anew, in the order given; None where it is gone."""
-    return [row[0] for row in await db.fetch(_SETTLED, *_columns(threads))] if threads else []
+    return [row[0] for row in await db.fetch(_SETTLED, *as_columns(threads))] if threads else []
 
 
 async def stay(db: "Connection", asked: Iterable[tuple[str, UUID]]) -> None:
@@ -236,7 +237,7 @@ async def stay(db: "Connection", asked: Iterable[tuple[str, UUID]]) -> None:
     Locks conversations, so call before anything of bridge slots or consents is locked. Raises Transient where one becomes part of another just now.
     """
     rows = sorted(set(asked))
-    if rows and len(await db.fetch(_STAY, *_columns(rows))) != len(rows):
+    if rows and len(await db.fetch(_STAY, *as_columns(rows))) != len(rows):
         raise Transient("a conversation was merged meanwhile")
 
 
@@ -248,7 +249,7 @@ async def keep_own(
     Their conversations are locked in the order of their ids, and count as settled anew.
     """
     if people:
-        columns = _columns(people)
+        columns = as_columns(people)
         await db.execute(_HOLD, *columns[:2])
         await db.execute(_KEEP_OWN, *columns)
 
@@ -256,7 +257,7 @@ async def keep_own(
 async def close_windows(db: "Connection", closed: Sequence[tuple[str, UUID, datetime]]) -> None:
     """Organisation, customer, since when: their windows are closed until they write again."""
     if closed:
-        await db.execute(_CLOSE, *_columns(closed))
+        await db.execute(_CLOSE, *as_columns(closed))
 
 
 async def strange(db: "Connection", asked: Strange) -> list[tuple[UUID, UUID, datetime, str]]:
@@ -272,10 +273,6 @@ async def split(
     for _, _, at, number in messages:
         newest[number] = max(at, newest.get(number, at))
     moving = [(message_id, number) for message_id, _, _, number in messages]
-    await db.execute(_MOVE_MESSAGES, org_id, customer_id, *_columns(moving))
+    await db.execute(_MOVE_MESSAGES, org_id, customer_id, *as_columns(moving))
     left = sorted({conversation_id for _, conversation_id, _, _ in messages})
     await db.execute(_AFTER, org_id, customer_id, list(newest), list(newest.values()), left)
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, get_args
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.errors import Permanent
 from libs.common.events.outbound import Channel, DeliveryUpdate
@@ -86,7 +87,7 @@ async def write_states(db: Connection, messages: Iterable[LockedMessage]) -> Non
         )
         for m in moved
     ]  # fmt: skip -- the order of the statement's columns
-    await db.execute(_WRITE_STATES, *(list(column) for column in zip(*rows, strict=True)))
+    await db.execute(_WRITE_STATES, *as_columns(rows))
 
 
 @dataclass(frozen=True, slots=True)

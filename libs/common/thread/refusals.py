@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.events.outbound import OutboundRefused
 
@@ -43,19 +44,15 @@ async def keep(db: Connection, refusals: Iterable[OutboundRefused], since: datet
         key=lambda row: row[0],
     )
     if rows:
-        await db.execute(_KEEP, *_columns([(*key, event) for key, event in rows]), since)
+        await db.execute(_KEEP, *as_columns([(*key, event) for key, event in rows]), since)
 
 
 async def forget(db: Connection, keys: Collection[Key]) -> None:
     """These were decided on, and what was decided is told."""
     if keys:
-        await db.execute(_FORGET, *_columns(sorted(keys)))
+        await db.execute(_FORGET, *as_columns(sorted(keys)))
 
 
 async def take(db: Connection, waiting_since: datetime, now: datetime, limit: int) -> list[tuple[Key, dict[str, Any]]]:
     """Refusals, as events, that have waited since then or longer; nobody else takes them before they have waited as long again."""
     return [((r[0], r[1], r[2]), r[3]) for r in await db.fetch(_TAKE, waiting_since, now, limit)]
-
-
-def _columns(rows: Collection[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -11,13 +11,13 @@ What matched statuses mean for messages and for others: ``libs.common.sending.st
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from libs.common import metrics
+from libs.common.db.columns import as_columns
 from libs.common.db.locks import PROVIDER_IDS, lock
 from libs.common.db.pool import Connection
 from libs.common.ids import read_callback
@@ -162,7 +162,7 @@ async def match_statuses(db: Connection, statuses: Sequence[ProviderStatus], now
         early = [s for s in statuses if s.id in missing and s.id not in found]
         if early:
             columns = [(s.channel, *s.id, s.status, s.code, s.callback, s.item, s.at) for s in early]
-            await db.execute(_KEEP, *_columns(columns), now)
+            await db.execute(_KEEP, *as_columns(columns), now)
     for provider, others in Counter(s.provider for s in statuses if s.id not in found and s.id not in missing).items():
         metrics.STATUSES_OF_OTHERS.labels(provider=provider).inc(others)
     return [(found[s.id], s) for s in statuses if s.id in found]
@@ -175,7 +175,7 @@ async def take_early_statuses(db: Connection, ids: Sequence[ProviderId], now: da
     keys = sorted({(i.provider, i.account, i.provider_id) for i in ids})
     await _lock(db, keys)
     await _store(db, ids, now, applied=True)
-    kept = [ProviderStatus(**row) for row in await db.fetch(_TAKE_KEPT, *_columns(keys))]
+    kept = [ProviderStatus(**row) for row in await db.fetch(_TAKE_KEPT, *as_columns(keys))]
     found = await _find(db, {s.id for s in kept})
     return [(found[s.id], s) for s in sorted(kept, key=lambda s: s.at)]
 
@@ -200,7 +200,7 @@ async def _find(db: Connection, ids: set[tuple[str, str, str]]) -> dict[tuple[st
     if not ids:
         return {}
     found = {}
-    for row in await db.fetch(_FIND, *_columns(sorted(ids))):
+    for row in await db.fetch(_FIND, *as_columns(sorted(ids))):
         columns = dict(row)
         id_ = columns.pop("provider"), columns.pop("account"), columns.pop("provider_id")
         found[id_] = MatchedSend(**columns)
@@ -224,7 +224,7 @@ async def _given_up(db: Connection, statuses: Sequence[ProviderStatus]) -> list[
             send_id=row["message_id"],
             attempt=row["attempt"],
         )
-        for row in await db.fetch(_GIVEN_UP, *_columns(asked))
+        for row in await db.fetch(_GIVEN_UP, *as_columns(asked))
         if named["meta", row["account"], row["provider_id"]].is_of(row["org_id"])
     ]
 
@@ -233,12 +233,8 @@ async def _store(db: Connection, ids: Sequence[ProviderId], now: datetime, *, ap
     rows = [
         (i.channel, i.provider, i.account, i.provider_id, i.org_id, i.message_id, i.send_id, i.attempt) for i in ids
     ]
-    await db.execute(_STORE, *_columns(rows), applied, now)
+    await db.execute(_STORE, *as_columns(rows), applied, now)
 
 
 async def _lock(db: Connection, ids: Sequence[tuple[str, str, str]]) -> None:
     await lock(db, PROVIDER_IDS, [":".join(i) for i in ids])
-
-
-def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
