@@ -1,4 +1,4 @@
-"""Consents, as customers give and withdraw them on a channel and as the directory tells them.
+"""Consents, as customers give and withdraw them on a channel and as the directory sends them.
 
 Every change adds a line to ``audit_log``.
 
@@ -115,7 +115,7 @@ on conflict (customer_id, category) do update
 
 
 class DirectoryConsent(NamedTuple):
-    """A consent as the directory tells it. ``source`` and ``cause`` are None where the platform says so by itself."""
+    """A consent of the directory. ``source`` and ``cause`` are None where the platform names none."""
 
     org_id: str
     customer_id: UUID

@@ -3,8 +3,8 @@
 Rule 1: the directory's word is news where it changes. A phone that it merely repeats is none: the customer may have
         given it up meanwhile.
 Rule 2: a person who is known at a phone by their messages alone becomes the customer whom the directory names for it.
-        Two customers of the directory are never made one: a phone that they share stays with the first, until the first
-        is told with another.
+        Two customers of the directory are never made one. A phone that they share stays with the first, until the
+        directory gives the first another one.
 Rule 3: a corrected phone is the customer's from then on. What Meta never confirmed of the old one is theirs no more;
         where they write from it themselves, they go on doing so. The links that went to the old one end.
 """

@@ -1,7 +1,8 @@
-"""Who is who: ids that were told together belong to one customer, each from a time on and until a time.
+"""Which ids belong to which customer: each from a time on and until a time (docs/architecture/identities.md).
 
-``bind`` is for what Meta says of a customer without being written to by one: a Graph answer, a status, a number shared on request. Ingest settles
-messages and notices through ``resolve``; both follow the register (docs/architecture/identities.md).
+``resolve`` finds or creates the customers of messages, of intents' numbers and of notices. ``bind`` is for what Meta
+says of a customer beside their messages: a Graph answer, a status, a number shared on request. Both follow the
+register.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,7 @@ from libs.common.thread import conversations
 from libs.common.thread.conversations import ConversationAddress, Strange
 
 STALE = timedelta(days=7)
-"""How long Meta tries to deliver a webhook: what is older changes nothing of who is who."""
+"""How long Meta tries to deliver a webhook. What is older changes no identity."""
 
 __all__ = [
     "STALE",
@@ -51,10 +52,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """These ids are one person as of ``at``, by the word of ``source``; at least one of ``wa_id``, ``bsuid`` and ``phone`` is there.
+    """These ids are one person as of ``at``, by ``source``; one of ``wa_id``, ``bsuid`` and ``phone`` is named at least.
 
-    ``wa_id`` is digits, ``phone`` E.164. Of a message of ours ``phone`` is the number that it was sent to, and ``customer_id`` whom it was meant
-    for: they have what nobody else is known to have. ``phone_number_id`` is the business number it concerns, whose conversation gets the address.
+    ``wa_id`` is digits, ``phone`` E.164. Of a message of ours ``phone`` is the number that it was sent to, and
+    ``customer_id`` whom it was meant for: they get the ids that have no other holder. The conversation with
+    ``phone_number_id`` gets the address.
     """
 
     org_id: str
@@ -68,7 +70,10 @@ class Binding:
 
 
 class Resolved(NamedTuple):
-    """Whose ids they are; ``wa_id`` and ``bsuid`` (of a notice the new ones) only where they are theirs still. ``customer_id`` None: nobody's that is known."""
+    """Whose ids they are; ``customer_id`` is None where they have no known holder.
+
+    ``wa_id`` and ``bsuid`` (of a notice the new ones) are None where they are not the customer's any more.
+    """
 
     customer_id: UUID | None
     wa_id: str | None
@@ -76,9 +81,12 @@ class Resolved(NamedTuple):
 
 
 async def bind(db: Connection, bindings: Sequence[Binding], now: datetime) -> None:
-    """Make it so that these ids lead to one customer each. Idempotent, and the same in any order; what is older than seven days has no effect.
+    """Let these ids lead to one customer each.
 
-    Call in a transaction that holds no messages, sends or conversations yet: customers may be merged, which locks them in its own order.
+    Idempotent, and the same in any order. What is older than seven days has no effect.
+
+    Call in a transaction that holds no messages, sends or conversations yet: a merge of customers locks them in its own
+    order.
     """
     useful = [one for one in bindings if (one.wa_id or one.bsuid or one.phone) and now - one.at <= STALE]
     if not useful:
@@ -109,22 +117,25 @@ def _sighting(one: Binding) -> Sighting:
     )
 
 
-async def resolve(db: Connection, told: Sequence[Sighting | Notice], now: datetime) -> list[Resolved]:
-    """Whose each of these is, in the order given; for a notice: who changed. All that follows is done. Call inside a transaction.
+async def resolve(db: Connection, facts: Sequence[Sighting | Notice], now: datetime) -> list[Resolved]:
+    """Whose each of these is, in the order given; for a notice: who changed.
 
-    Raises Transient where somebody else settles the same at this moment.
+    Unknown customers are created where a sighting allows it.
+
+    Merges, parted threads and moved addresses are done in the same transaction, which the caller opens. Raises
+    Transient where another transaction resolves the same ids at this moment.
     """
-    meant = {one.meant for one in told if isinstance(one, Sighting) and one.meant is not None}
-    register = await open_register(db, {i for one in told for i in one.ids}, meant)
-    mine = [one for one in told if isinstance(one, Notice)]
+    meant = {one.meant for one in facts if isinstance(one, Sighting) and one.meant is not None}
+    register = await open_register(db, {i for one in facts for i in one.ids}, meant)
+    mine = [one for one in facts if isinstance(one, Notice)]
     await keep_notices(db, mine, now)
     kept = sorted(register.notices - set(mine), key=lambda n: n.at)
     register.notices |= set(mine)
     cuts: list[Cut] = []
     found: dict[int, Person | None] = {}
-    # of one second the notice comes first: whoever writes in it has the new ids already
+    # of one second the notice comes first: a message of that second has the new ids already
     for place, one in sorted(
-        [*enumerate(told), *((-1, n) for n in kept)], key=lambda p: (p[1].at, isinstance(p[1], Sighting))
+        [*enumerate(facts), *((-1, n) for n in kept)], key=lambda p: (p[1].at, isinstance(p[1], Sighting))
     ):
         if isinstance(one, Notice):
             found[place], ended = identity_changes.change(register, one)
@@ -134,13 +145,16 @@ async def resolve(db: Connection, told: Sequence[Sighting | Notice], now: dateti
     for notice in sorted(register.notices, key=lambda n: n.at):
         person, ended = identity_changes.change(register, notice)
         cuts += ended
-        found |= {place: person for place, one in enumerate(told) if one == notice and person is not None}
+        found |= {place: person for place, one in enumerate(facts) if one == notice and person is not None}
     await finish(db, register, cuts)
-    return [_resolved(register, one, found[place]) for place, one in enumerate(told)]
+    return [_resolved(register, one, found[place]) for place, one in enumerate(facts)]
 
 
 async def open_register(db: Connection, ids: Iterable[Id], customers: Iterable[UUID] = ()) -> Register:
-    """The register with these identities and customers, and with every notice that concerns them; nobody else settles them until the end."""
+    """The register with these identities and customers, and with every notice that concerns them.
+
+    They are locked until the end.
+    """
     named, notices = set(ids), set[Notice]()
     while more := await notices_of(db, named) - notices:  # a notice leads to ids that other notices may name
         notices |= more
@@ -161,7 +175,7 @@ def _lock_name(org_id: str, kind: str, value: str) -> str:
 
 
 async def finish(db: Connection, register: Register, cuts: Sequence[Cut] = ()) -> None:
-    """Write all that changed, and what follows from it for merged, parted and moved customers."""
+    """Write all that changed, and what follows for merged, parted and moved customers."""
     cuts = [cut for cut in (*register.cuts, *cuts) if cut.stranger is None or cut.stranger.now is not cut.person.now]
     if register.freed:
         await load_sharing(db, register, {(one.person.org_id, one.line) for one in register.freed})
@@ -192,7 +206,7 @@ async def finish(db: Connection, register: Register, cuts: Sequence[Cut] = ()) -
 async def _strangers(
     db: Connection, register: Register, cut: Cut
 ) -> list[tuple[datetime, list[tuple[UUID, UUID, datetime, str]]]]:
-    """What a stranger wrote in the threads of whoever had given the line up."""
+    """What a stranger wrote in the threads of the person who had given the line up."""
     messages = await conversations.strange(db, _asked(register, cut))
     if messages:
         return [(min(at for _, _, at, _ in messages), messages)]
@@ -214,7 +228,10 @@ async def _split(db: Connection, stranger: Person, messages: list[tuple[UUID, UU
 
 
 async def _follow(db: Connection, register: Register) -> None:
-    """No conversation is reached by what is not its customer's; whoever moved is reached by the new ids, with the window closed."""
+    """No conversation keeps an address that is not its customer's.
+
+    Moved customers get the new ids and a closed window.
+    """
     own: dict[UUID, tuple[str, UUID, datetime | None, str | None, str | None]] = {}
     for person in register.touched.values():
         if person.now.customer_id is not None:

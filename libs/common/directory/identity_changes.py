@@ -1,9 +1,11 @@
-"""Notices of Meta's system: somebody has another number or BSUID since a time. Pure, on a loaded register.
+"""Notices of Meta's system: a person has another number or BSUID since a time. Pure, on a loaded register.
 
-Law 1: the old ids end at the notice's own time, the new ones begin then; whoever had the new number before is somebody else.
-Law 2: what was seen under an id after it was given up is not the person's: it is cut off, and what was stored too early is parted.
-Law 3: the same notice said again changes nothing, so that it may be said whenever one of its ids turns out to be somebody's. The same change told
-       again under a later time changes nothing either: whoever has the old number by then is somebody else.
+Law 1: the old ids end at the notice's own time, and the new ones begin then. The holder of the new number before is
+        another person.
+Law 2: what was seen under an id after it was given up is not the person's. It is cut off, and what was stored too early
+        is parted.
+Law 3: a repeated notice changes nothing, so it may be applied whenever one of its ids turns out to have a holder. The
+        same change under a later time changes nothing either: the holder of the old number by then is another person.
 """
 
 from collections.abc import Iterable
@@ -19,7 +21,7 @@ from libs.common.phone import canonical
 
 
 def change(register: Register, notice: Notice) -> tuple[Person | None, list[Cut]]:
-    """Who changed, if anybody is known by the old ids, and what was ended later than it had been seen. Again the same changes nothing."""
+    """The person who changed, if the old ids have a holder, and what was ended after it had been seen. Idempotent."""
     register.notices.add(notice)
     org_id, old_line, old_bsuid, new_line, _, at, _ = notice
     if (again := _changed_already(register, notice)) is not None:
@@ -42,7 +44,7 @@ def change(register: Register, notice: Notice) -> tuple[Person | None, list[Cut]
 
 
 def _new_bsuid(register: Register, person: Person, notice: Notice) -> Person:
-    """The person has the new BSUID; whoever is known by it already is the same one."""
+    """The person has the new BSUID. A person who is known by it already is the same one."""
     owner = register.of_bsuid(notice.org_id, notice.new_bsuid)
     if owner is not None and owner is not person:
         person = register.join(person, owner) or person
@@ -52,10 +54,10 @@ def _new_bsuid(register: Register, person: Person, notice: Notice) -> Person:
 
 
 def _changed_already(register: Register, notice: Notice) -> Person | None:
-    """Whoever changed from this number to that one before, where neither changed hands since."""
+    """The person who changed from this number to that one before, where neither changed hands since."""
     org_id, old_line, old_bsuid, new_line, _, at, _ = notice
-    told = [n for n in register.notices if n.org_id == org_id and n.at < at and old_line in (n.old_line, n.new_line)]
-    last = max(told, key=lambda n: n.at, default=None)
+    earlier = [n for n in register.notices if n.org_id == org_id and n.at < at and old_line in (n.old_line, n.new_line)]
+    last = max(earlier, key=lambda n: n.at, default=None)
     if old_line is None or last is None or (last.old_line, last.new_line) != (old_line, new_line):
         return None
     if old_bsuid is not None and last.old_bsuid not in (None, old_bsuid):
@@ -78,7 +80,7 @@ def _left(register: Register, notice: Notice) -> bool:
 
 
 def part(register: Register, cut: Cut, first: datetime) -> Person:
-    """Whoever wrote from a line after it was given up, since ``first``, is somebody else: who."""
+    """The person who wrote from a line since ``first``, after it was given up."""
     org_id = cut.person.org_id
     history = register.history((org_id, "phone", cut.line))
     if cut.stranger is not None:
@@ -153,7 +155,7 @@ def _end(register: Register, person: Person, notice: Notice) -> list[Cut]:
 
 
 def _move_on(register: Register, history: History, cut: Cut, until: datetime) -> None:
-    """Whoever moved from the line at ``until``, after the person had given it up, is the stranger: they are where that one went."""
+    """The person who moved from the line at ``until``, after it was given up, is the stranger, where they went to as well."""
     stranger = Person(cut.person.org_id, "inbound")
     register.fresh.append(stranger)
     theirs = history.insert(Holding(history.org_id, "phone", history.value, stranger, until - INSTANT, "message"))
@@ -180,7 +182,10 @@ def _came_later(register: Register, org_id: str, bsuid: str, at: datetime) -> bo
 
 
 def _begin(register: Register, person: Person, notice: Notice, line: str) -> tuple[Person, list[Cut]]:
-    """The person has the line since the notice. Whoever had it before is somebody else, whoever is first seen there after it is the person."""
+    """The person has the line since the notice.
+
+    The holder before is another person. A person who is first seen there afterwards is the same one.
+    """
     org_id, new_bsuid, at = notice.org_id, notice.new_bsuid, notice.at
     history = register.history((org_id, "phone", line))
     passed_on = register.passed_on(org_id, line)
@@ -211,7 +216,7 @@ def _begin(register: Register, person: Person, notice: Notice, line: str) -> tup
 
 
 def _take_line(register: Register, person: Person, notice: Notice, history: History) -> tuple[Holding, list[Cut]]:
-    """The person's holding since the notice. What whoever had the line before seemed to do there afterwards, the person did."""
+    """The person's holding since the notice. What the holder before seemed to do there afterwards, the person did."""
     there = history.covering(notice.at)
     moved_on = there is not None and mover(register, there, notice)
     holding, cut_short = history.take(
@@ -234,7 +239,10 @@ def _give(register: Register, org_id: str, bsuids: Iterable[str], person: Person
 
 
 def _may_be(register: Register, there: Holding, person: Person) -> bool:
-    """Whether somebody whom only the directory knows at a line may be the one who comes there: who writes from elsewhere is not."""
+    """Whether a customer whom only the directory knows at a line may be the one who comes there.
+
+    One who writes from elsewhere is not.
+    """
     if there.seen is not None:
         return True
     return there.owner.listed and not person.listed and not _writes(register, there.owner)

@@ -1,4 +1,4 @@
-"""What is told of people and their identities, and what follows from it for whoever had them."""
+"""What messages and notices say of identities, and what follows for their holders. Pure data."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,9 +14,10 @@ Id = tuple[str, str, str]
 
 
 class Sighting(NamedTuple):
-    """These ids are one person at ``at``. ``number``: E.164 as it was told, ``wa_id``: as Meta spells it. ``meant``: the customer we wrote to.
+    """These ids are one person at ``at``.
 
-    ``origin``: what a customer is made as where nobody is found; None makes none.
+    ``number``: E.164 as it was named; ``wa_id``: as Meta spells it. ``meant``: the customer we wrote to. ``origin``: of
+    the customer that is created where none is found; None creates none.
     """
 
     org_id: str
@@ -31,7 +32,7 @@ class Sighting(NamedTuple):
     also: str | None = None
     """Another number under which Meta has the same person (digits): as a rule a spelling of the same line."""
     sent_to: str | None = None
-    """The line to which we had sent what this was told of."""
+    """The line to which the message was sent of which this is said."""
 
     @property
     def line(self) -> str | None:
@@ -49,7 +50,10 @@ class Sighting(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """Whoever had the old ids has the new ones since ``at``. Lines are canonical numbers; what is not told is None."""
+    """The holder of the old ids has the new ones since ``at``.
+
+    Lines are canonical numbers; an id that is not named is None.
+    """
 
     org_id: str
     old_line: str | None
@@ -70,7 +74,10 @@ class Notice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A person has other ids since ``at``: their conversations have no address but the new one, and their windows count as closed."""
+    """A person has other ids since ``at``.
+
+    Their conversations have only the new address, and their windows count as closed.
+    """
 
     person: Person
     at: datetime
@@ -80,9 +87,11 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """``person`` gave ``line`` up at ``at``, later than some of it was seen: what came from it after that is a stranger's, as are these BSUIDs.
+    """``person`` gave ``line`` up at ``at``, and messages from it came later.
 
-    ``stranger``: who, where that is known already. ``until``: when the stranger gave it up.
+    These messages and BSUIDs are a stranger's.
+
+    ``stranger``: the person, where that is known already. ``until``: when the stranger gave the line up.
     """
 
     person: Person
@@ -95,7 +104,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """``person`` has ``line`` no more since ``at``, or has another one instead by the directory's word."""
+    """``person`` no longer has ``line`` since ``at``, or has another one instead by the directory's word."""
 
     person: Person
     line: str
@@ -103,5 +112,5 @@ class Freed:
 
 
 def _ids(org_id: str, line: str | None, bsuid: str | None) -> list[Id]:
-    told = (("phone", line), ("bsuid", bsuid))
-    return [(org_id, kind, value) for kind, value in told if value is not None]
+    named = (("phone", line), ("bsuid", bsuid))
+    return [(org_id, kind, value) for kind, value in named if value is not None]

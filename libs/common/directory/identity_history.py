@@ -1,9 +1,9 @@
-"""Who had an identity when: the history of one telephone line or one BSUID. Pure.
+"""The history of an identity: who had a telephone line or a BSUID, and when. Pure.
 
-Law 1: at any time an identity is one person's or nobody's: the holdings of an identity do not overlap.
-Law 2: a holding that a notice began began then. Any other begins with what was seen first, so something older may still turn out to be of it, unless
-       a notice says that the line went from one to another in between.
-Law 3: a BSUID is never given to another person: whoever had it last has it for ever.
+Law 1: the holdings of an identity do not overlap. At any time it has one holder or none.
+Law 2: a holding that a notice began begins at the notice's time. Any other begins with what was seen first. So
+        something older may still belong to it, unless a notice says that the line changed hands in between.
+Law 3: a BSUID is never given to another person. Its last holder has it for ever.
 """
 
 from bisect import insort
@@ -14,7 +14,8 @@ from typing import Literal
 from uuid import UUID
 
 Source = Literal["message", "status", "answer", "notice", "directory", "shared", "intent", "stale"]
-"""Who said so. ``intent``: we wrote there first. ``stale``: a webhook older than Meta's seven days, which binds nothing that is anybody's."""
+"""Where an id comes from. ``intent``: we wrote there first. ``stale``: a webhook older than Meta's seven days, which
+takes no id from its holder."""
 
 Origin = Literal["directory", "inbound", "outbound"]
 Kind = Literal["phone", "bsuid", "wa_id"]
@@ -22,9 +23,10 @@ Kind = Literal["phone", "bsuid", "wa_id"]
 
 @dataclass(eq=False, slots=True)
 class Person:
-    """A customer while it is settled who is who. ``customer_id`` is None until it is stored; ``became`` is who it turned out to be.
+    """A customer while identities are resolved.
 
-    ``phone``: where SMS go. ``directory_phone``: what the directory told last, ``phone_at``: since when it tells ``phone``.
+    ``customer_id`` is None until the customer is stored. ``became``: the person whom this one was joined to. ``phone``:
+    where SMS go, by the directory since ``phone_at``. ``directory_phone``: the directory's last word.
     """
 
     org_id: str
@@ -40,7 +42,7 @@ class Person:
 
     @property
     def now(self) -> "Person":
-        """Who this is, after all that was joined."""
+        """The person whom this one is after all joins."""
         found = self
         while found.became is not None:
             found = found.became
@@ -53,20 +55,20 @@ class Person:
 
     @property
     def row(self) -> "tuple[object, ...]":
-        """What their row says."""
+        """The columns of their row that may change."""
         return self.name, self.phone, self.directory_phone, self.origin, self.upserted_at, self.phone_at
 
-    def reach_at(self, phone: str | None, told_at: datetime | None = None) -> None:
-        """They have this phone; ``told_at``: since when the directory says so."""
-        self.phone, self.phone_at = phone, told_at
+    def reach_at(self, phone: str | None, since: datetime | None = None) -> None:
+        """They have this phone; ``since``: since when the directory says so."""
+        self.phone, self.phone_at = phone, since
 
 
 @dataclass(eq=False, slots=True)
 class Holding:
     """``person`` has ``value`` from ``since`` on; ``until`` is None while they have it.
 
-    ``line``: of a BSUID or wa_id, the canonical number it was told with. ``bsuid``: of a phone, by which BSUID WhatsApp knows whoever has it.
-    ``seen``: since when Meta itself says so; None while only the directory or an intent does.
+    ``line``: of a BSUID or wa_id, the canonical number that was named with it. ``bsuid``: of a phone, the BSUID of its
+    holder. ``seen``: since when Meta itself says so; None while only the directory or an intent does.
     """
 
     org_id: str
@@ -94,7 +96,7 @@ class Holding:
 
     @property
     def row(self) -> "tuple[object, ...]":
-        """What its row says, but for whose it is by a merge."""
+        """The columns of its row that may change, except by a merge."""
         return self.person, self.since, self.until, self.source, self.line, self.bsuid, self.seen
 
 
@@ -110,13 +112,13 @@ class History:
 
     @property
     def current(self) -> Holding | None:
-        """Who has it."""
+        """The present holding."""
         last = self.holdings[-1] if self.holdings else None
         return last if last is not None and last.until is None else None
 
     @property
     def last(self) -> Holding | None:
-        """Who has it, or had it last."""
+        """The present holding, or the last one."""
         return self.holdings[-1] if self.holdings else None
 
     def covering(self, at: datetime) -> Holding | None:
@@ -124,7 +126,7 @@ class History:
         return next((h for h in self.holdings if h.since <= at and (h.until is None or at < h.until)), None)
 
     def before(self, at: datetime) -> Holding | None:
-        """Who had it until ``at``, or longer; of whoever was first seen in that very second it is believed too."""
+        """The holding that lasted until ``at`` or longer; else one that was first seen at ``at`` itself."""
         found = next((h for h in self.holdings if h.since < at and (h.until is None or at <= h.until)), None)
         return found or next((h for h in self.holdings if h.since == at and h.source != "notice"), None)
 
@@ -133,7 +135,10 @@ class History:
         return next((h for h in self.holdings if h.since > at), None)
 
     def at(self, at: datetime, passed_on: Callable[[datetime, datetime], bool]) -> Holding | None:
-        """Whose it was at ``at``, as far as known. ``passed_on`` says whether a notice tells that the line changed hands between two times."""
+        """The holding at ``at``, as far as known.
+
+        ``passed_on``: whether, by a notice, the line changed hands between two times.
+        """
         found = self.covering(at)
         if found is not None:
             return found
@@ -145,7 +150,10 @@ class History:
     def take(
         self, person: Person, at: datetime, source: Source, passed_on: Callable[[datetime, datetime], bool]
     ) -> tuple[Holding, Holding | None]:
-        """``person`` had it at ``at``: their holding, and the one of somebody else that this cut short."""
+        """``person`` had it at ``at``.
+
+        Returns their holding, and the holding of another person that this cuts short.
+        """
         covering = self.covering(at)
         if covering is not None and covering.owner is person:
             return covering, None
@@ -173,7 +181,7 @@ class History:
         return holding
 
     def end(self, holding: Holding, at: datetime, source: Source) -> bool:
-        """It is not theirs from ``at`` on; whether that is new."""
+        """The holding ends at ``at``. Returns whether that is new."""
         if holding not in self.holdings or (holding.until is not None and holding.until <= at):
             return False
         holding.until, holding.ended_by = at, source
@@ -183,7 +191,7 @@ class History:
         return True
 
     def divide(self, holding: Holding, at: datetime, person: Person) -> Holding:
-        """From ``at`` on, when it was first seen, it was this person's: what Meta said of it is of them."""
+        """From ``at`` on, when it was first seen, it was this person's. What Meta said of it concerns them."""
         if at <= holding.since:
             holding.person = person
             return holding
@@ -195,7 +203,10 @@ class History:
         return tail
 
     def split(self, holding: Holding, at: datetime, person: Person) -> Holding:
-        """From ``at`` on it is this person's by the directory's word; what Meta said of it is of who had it before."""
+        """From ``at`` on it is this person's by the directory's word.
+
+        What Meta said of it concerns the holder before.
+        """
         tail = replace(holding, person=person, since=at, source="directory", bsuid=None, seen=None, stored=None)
         tail.former_id = None
         holding.until, holding.ended_by = at, "directory"

@@ -1,4 +1,6 @@
-"""The rows of the identity register: read and locked, and written back where they changed. Every statement takes a whole batch.
+"""The rows of the identity register: read and locked, and written back where they changed.
+
+Every statement takes a whole batch.
 
 ``write_customers`` is the only place that creates customers.
 """
@@ -53,7 +55,8 @@ delete from identity_notices
 returning 1
 """
 
-# "offset 0": each identity is looked up by its key, present and past. A hash of a whole table may look cheap while the table is small, and it grows.
+# "offset 0": each identity is looked up by its key, present and past. A hash of a whole table may look cheap while the
+# table is small, and it grows.
 _OWNERS = """
 with owners as (
     select i.customer_id
@@ -202,7 +205,10 @@ async def purge_notices(db: Connection, received_before: datetime, limit: int) -
 
 
 async def load(db: Connection, register: Register, ids: Iterable[Id], customers: Iterable[UUID] = ()) -> None:
-    """Load who has and had these identities, and everything that these people and ``customers`` have. Their rows are locked."""
+    """Load who has and had these identities, and everything that these people and ``customers`` have.
+
+    Their rows are locked.
+    """
     columns = _id_columns({spelling for identity in ids for spelling in _spellings(identity)})
     asked = sorted(set(customers))
     owners = await db.fetch(_OWNERS, *columns, asked)
@@ -221,7 +227,7 @@ async def load(db: Connection, register: Register, ids: Iterable[Id], customers:
 
 
 async def load_sharing(db: Connection, register: Register, lines: Iterable[tuple[str, str]]) -> None:
-    """Load the directory's customers who have one of these lines (organisation, number) as their phone, whoever has the line itself."""
+    """Load the directory's customers who have one of these lines (organisation, number) as their phone."""
     phones = sorted({(org_id, number) for org_id, line in lines for number in spellings(line)})
     columns = [org_id for org_id, _ in phones], [number for _, number in phones]
     found = {row["customer_id"] for row in await db.fetch(_SHARING, *columns)}
@@ -252,7 +258,7 @@ def _add_holding(register: Register, row: Any) -> None:
 
 
 def _complete(register: Register) -> None:
-    """Complete what was stored before times were: a number in WhatsApp's spelling was seen there, by the BSUID of its holder."""
+    """Complete what was stored before times were: a number in WhatsApp's spelling was seen, by its holder's BSUID."""
     for (org_id, wa_id), spelled in register.spelled.items():
         spelled.line = spelled.line or canonical(f"+{wa_id}")
         if spelled.since != BEGINNING:

@@ -1,11 +1,17 @@
-"""Who is who: what Meta, the directory and we ourselves know of people, brought together. Pure: rows come in, changed rows go out.
+"""The identity register: which ids belong to which customer, by Meta, the directory and our own messages. Pure.
 
-Law 1: a BSUID is a person: it stays the same while they have their number, and is made anew when they take another. A line that shows another BSUID
-       than before has another owner, whether a notice came or not.
-Law 2: ids that are told together are one person, unless Law 1 says otherwise. Where they were two customers, the directory's stays, else the older.
-Law 3: two customers of the directory are never made one. The BSUID decides whose message it is, then who has the line.
-Law 4: a notice ends the old ids at its own time and begins the new ones. Whatever comes later but happened before still finds who had them then.
-Law 5: the order of arrival does not matter: notices are kept, and said again to whoever turns out to have had one of their ids.
+Rows come in, changed rows go out.
+
+Law 1: a BSUID is a person. It stays the same while they have their number, and Meta makes a new one when they take
+        another. A line that shows another BSUID than before has another holder, with a notice or without.
+Law 2: ids that are named together are one person, unless Law 1 says otherwise. Of two customers the directory's stays,
+        else the older.
+Law 3: two customers of the directory are never made one. The BSUID decides whose message it is, then the holder of the
+        line.
+Law 4: a notice ends the old ids at its own time and begins the new ones. What happened before and comes later still
+        finds the holder of that time.
+Law 5: the order of arrival does not matter. Notices are kept, and applied again when one of their ids turns out to have
+        had a holder.
 Law 6: what is older than Meta's seven days finds its person and binds nothing.
 """
 
@@ -21,7 +27,7 @@ from libs.common.phone import canonical, same_line
 
 
 class Register:
-    """The people and identities that a batch concerns. Load everything named first; afterwards write what changed."""
+    """The people and identities that a batch concerns. They are loaded first; what changed is written afterwards."""
 
     def __init__(self) -> None:
         self.people: dict[UUID, Person] = {}
@@ -56,7 +62,7 @@ class Register:
         return None if line is None else self.history((org_id, "phone", line)).at(at, self.passed_on(org_id, line))
 
     def held_by(self, person: Person) -> list[Holding]:
-        """Everything of these people that was loaded, present and past."""
+        """Every loaded holding of this person, present and past."""
         return [h for history in self.histories.values() for h in history.holdings if h.owner is person]
 
     def passed_on(self, org_id: str, line: str) -> Callable[[datetime, datetime], bool]:
@@ -64,15 +70,15 @@ class Register:
         return lambda after, until: any(after < at <= until for at in times)
 
     def know(self, holding: Holding, bsuid: str | None) -> None:
-        """WhatsApp knows whoever has this line by this BSUID."""
+        """WhatsApp knows the holder of this line by this BSUID."""
         holding.bsuid = bsuid
         if bsuid is not None:
             self.known_by.setdefault((holding.org_id, bsuid), []).append(holding)
 
-    # ── what is told ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what is said ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def see(self, seen: Sighting) -> Person | None:
-        """Whose ids these are; they are bound together."""
+        """Bind these ids together. Returns whose they are."""
         org_id, line, bsuid = seen.org_id, seen.line, seen.bsuid
         known = self.of_bsuid(org_id, bsuid)
         holding = self.of_line(org_id, line, seen.at)
@@ -100,7 +106,7 @@ class Register:
         return who
 
     def join(self, one: Person, other: Person) -> Person | None:
-        """One and the same customer from now on; None where both are the directory's: these stay two."""
+        """Make the two one customer. None where both are the directory's: these stay two."""
         one, other = one.now, other.now
         if one is other:
             return one
@@ -121,13 +127,13 @@ class Register:
     # ── how it is done ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def another(self, holding: Holding, bsuid: str | None) -> bool:
-        """Whether this BSUID shows that somebody else has the line (Law 1)."""
+        """Whether this BSUID shows that another person has the line (Law 1)."""
         if bsuid is None or holding.bsuid is None or holding.bsuid == bsuid:
             return False
         return self.of_bsuid(holding.org_id, bsuid) is not holding.owner
 
     def _guessed(self, holding: Holding | None, bsuid: str | None, at: datetime) -> datetime | None:
-        """Since when whoever the line is known by now was seen there, where this BSUID shows that it was somebody else's at ``at``, before that."""
+        """Since when the line's holder was seen, where this BSUID shows that another person had it at ``at``, before."""
         if holding is None or holding.bsuid is None or not self.another(holding, bsuid):
             return None
         known = self.history((holding.org_id, "bsuid", holding.bsuid)).last
@@ -135,7 +141,7 @@ class Register:
         return first if holding.since <= at < first else None
 
     def retract(self, holding: Holding, first: datetime) -> None:
-        """Whoever was seen on the line since then is not who had it before: the two are parted."""
+        """Part the person who was seen on the line since ``first`` from the one who had it before."""
         line, person = canonical(holding.value), holding.owner
         stranger = Person(person.org_id, "inbound")
         self.fresh.append(stranger)
@@ -145,7 +151,7 @@ class Register:
         self.lost(holding)
 
     def _meant(self, seen: Sighting, holding: Holding | None) -> Person | None:
-        """The customer we wrote to, unless the ids are known to be somebody else's."""
+        """The customer we wrote to, unless the ids are known to be another person's."""
         person = None if seen.meant is None else self.people.get(seen.meant)
         if person is None or holding is not None:
             return None
@@ -155,9 +161,9 @@ class Register:
         return person.now
 
     def _new(self, seen: Sighting, holding: Holding | None) -> Person | None:
-        """A new person, if one may be made.
+        """A new person, where one may be created.
 
-        What is said of a message of ours makes none, unless the line is certainly not anymore of the one who had it. An intent makes one.
+        An intent creates one. An answer or a status creates none, unless the line certainly changed hands.
         """
         if seen.origin is None or (seen.origin == "outbound" and seen.source != "intent" and holding is None):
             return None
@@ -166,7 +172,7 @@ class Register:
         return person
 
     def _first_seen(self, seen: Sighting, holding: Holding | None) -> Person | None:
-        """Somebody whom only an old webhook tells of: ids that are nobody's are theirs, and nobody loses any."""
+        """A person whom only an old webhook names. They get the ids that have no holder, and no holder loses one."""
         who = self._new(seen, holding)
         if who is not None and seen.bsuid is not None:
             self.bind_bsuid(who, seen.bsuid, seen.line, seen.at, "stale")
@@ -177,7 +183,7 @@ class Register:
         return who
 
     def _same_account(self, who: Person, seen: Sighting) -> Person:
-        """Meta names another number for an account than it was written to, or than its card says: both are one person's."""
+        """Meta names another number for an account than we wrote to, or than its card does: both are one person's."""
         org_id, line = seen.org_id, seen.line
         sent_to = None if seen.sent_to == line else self.of_line(org_id, seen.sent_to, seen.at)
         if sent_to is not None and not self.another(sent_to, seen.bsuid):
@@ -227,7 +233,7 @@ class Register:
                     self.spell(who, wa_id, line, holding)
 
     def _one_at_a_time(self, who: Person, bsuid: str) -> None:
-        """A BSUID is on one line at a time: where it was seen on a later one, the one before is given up."""
+        """A BSUID is on one line at a time. Where it was seen on a later line, the one before is given up."""
         lines = sorted(
             (h for h in self.known_by[who.org_id, bsuid] if h.owner is who and h.bsuid == bsuid), key=lambda h: h.since
         )
@@ -238,7 +244,7 @@ class Register:
                 )
 
     def spell(self, who: Person, wa_id: str, line: str, holding: Holding) -> None:
-        """WhatsApp knows whoever has the line by ``wa_id``."""
+        """WhatsApp knows the holder of the line by ``wa_id``."""
         known = self.spelled.get((who.org_id, wa_id))
         if known is None:
             self.spelled[who.org_id, wa_id] = Holding(
@@ -253,7 +259,7 @@ class Register:
         return True
 
     def lost(self, holding: Holding) -> None:
-        """Nothing goes to the number any more for the one who had it, and no link that went there leads anywhere."""
+        """Its holder is not reached at the number any more, and the links that went there end."""
         person = holding.owner
         if person.phone is not None and canonical(person.phone) == canonical(holding.value):
             current = self.history((holding.org_id, "phone", canonical(holding.value))).current

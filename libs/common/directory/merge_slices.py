@@ -139,11 +139,14 @@ _END = "delete from conversation_merges where org_id = $1 and loser = $2"
 
 _TOP = 2**63 - 1
 _LOOKS = (2.0, 60.0, 600.0)
-"""Seconds from the last slice, and from each look, to the next look for late rows. After the last look the merge has ended."""
+"""Seconds from the last slice, and from each look, to the next look for late rows.
+
+After the last look the merge has ended.
+"""
 _HELD_WAIT = 0.2
 """Seconds until rows that are held are tried again."""
 _LATE = 1_000_000
-"""A late message took its sequence at most so many before the merge: seconds before it is stored, at any rate of messages."""
+"""A late message took its sequence at most so many before the merge: seconds before it is stored, at any rate."""
 
 
 class Slice(NamedTuple):

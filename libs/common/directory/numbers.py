@@ -5,7 +5,7 @@ Rule 1: a business number belongs to one organisation. Another organisation's cl
 Rule 2: the changes of a batch count one after the other. A change counts only where it is not older than what is
         stored.
 Rule 3: Meta gives a number a new ``phone_number_id`` when it moves to another WABA. A display number is in one WABA at
-        a time. So a number that is told for the first time replaces another one of its organisation that has the same
+        a time. So a number that is new replaces another one of its organisation that has the same
         display number in another WABA.
 Rule 4: the conversations of a replaced number go on under the new id, with thread, window and bridge slot. What still
         comes under the old id belongs to them.
@@ -108,7 +108,7 @@ async def store_numbers(db: Connection, changes: Sequence[NumberChange]) -> list
 def _one_per_org(changes: Sequence[NumberChange]) -> list[list[NumberChange]]:
     """The changes in their order, in parts that name no organisation twice.
 
-    Whether a number replaces another one depends on what its organisation told before.
+    Whether a number replaces another one depends on the changes of its organisation before.
     """
     parts: list[list[NumberChange]] = []
     orgs: set[str] = set()
@@ -149,7 +149,7 @@ def _is_new(before: _Number | None, row: _Number) -> bool:
 
 
 async def _replace(db: Connection, org_id: str, row: _Number) -> None:
-    """Let a number that is told for the first time replace those with its display number (rules 3 and 4)."""
+    """Let a new number replace those with its display number (rules 3 and 4)."""
     numbers = list(spellings(row.display_number))
     for replaced in await db.fetch(_REPLACE, org_id, row.phone_number_id, row.waba_id, numbers):
         if replaced["phone_number_id"] != row.phone_number_id:

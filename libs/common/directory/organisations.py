@@ -1,7 +1,7 @@
 """Organisations, their SMS numbers and their credit.
 
 Rule 1: an SMS number belongs to one organisation. Another organisation's claim is refused as ``number_of_another_org``,
-        until the owner tells itself with another number or none.
+        until the owner's own change names another number or none.
 Rule 2: the changes of a batch count one after the other. A change counts only where it is not older than what is
         stored.
 """
@@ -48,7 +48,7 @@ on conflict (org_id) do update
  where o.upserted_at <= excluded.upserted_at
 """
 
-# The organisations that are told, and those that have a number that is claimed.
+# The organisations of these changes, and those that have a number that is claimed.
 _SMS_NUMBERS = """
 select org_id, sms_number as number, upserted_at as at from orgs where org_id = any($1::text[])
 union

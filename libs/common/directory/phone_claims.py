@@ -1,8 +1,10 @@
-"""The directory's word on which phone a customer has. Pure, on a loaded register.
+"""The directory's claims: which phone a customer has by the directory's word. Pure, on a loaded register.
 
-Law 1: whoever is known at the phone by their messages alone is the directory's customer for it; two of the directory's stay two.
-Law 2: a phone that two share stays with the first, until the directory tells the first with another, or they give it up: then it is the other's.
-Law 3: the word counts since its own time: a number that was given up after that is no address any more.
+Law 1: a person who is known at the phone by their messages alone is the directory's customer for it. Two customers of
+        the directory stay two.
+Law 2: a phone that two share stays with the first, until the directory gives the first another one, or the first gives
+        it up. Then it is the other's.
+Law 3: the word counts since its own time. A number that was given up after that is no address any more.
 """
 
 from datetime import datetime
@@ -25,8 +27,8 @@ def claim(register: Register, person: Person, number: str, at: datetime) -> None
         register.join(current.owner, person)
         _begins(history, current, at)
     elif current is not None and current.owner is not person:
-        told = current.owner.directory_phone or current.owner.phone
-        if told is None or not same_line(told, number):
+        listed = current.owner.directory_phone or current.owner.phone
+        if listed is None or not same_line(listed, number):
             since = max(at, current.since)
             register.ended(history, current, since, "directory")
             history.take(person, since, "directory", never)
@@ -37,22 +39,22 @@ def claim(register: Register, person: Person, number: str, at: datetime) -> None
 
 
 def part_from_before(register: Register, notice: Notice, line: str | None) -> None:
-    """Whoever had the line before the notice, and not when the directory named its customer, is not the customer they were taken for."""
+    """Part a person who had the line before the notice from the customer whom the directory named for it later."""
     if line is None:
         return
     history = register.history((notice.org_id, "phone", line))
     had = history.before(notice.at)
     if had is None or had.seen is None or had.seen >= notice.at:
         return
-    customer, told = had.owner, had.owner.phone_at
+    customer, named_at = had.owner, had.owner.phone_at
     if (
-        not _is_told(customer, line)
-        or told is None
-        or told < notice.at
-        or (had.until is not None and had.until <= told)
+        not _is_listed_at(customer, line)
+        or named_at is None
+        or named_at < notice.at
+        or (had.until is not None and had.until <= named_at)
     ):
         return
-    since = told if line == notice.old_line else notice.at
+    since = named_at if line == notice.old_line else notice.at
     stranger = Person(customer.org_id, "inbound")
     register.fresh.append(stranger)
     learned = register.history((notice.org_id, "bsuid", had.bsuid or "")).last
@@ -65,7 +67,10 @@ def part_from_before(register: Register, notice: Notice, line: str | None) -> No
 
 
 def give_up(register: Register, person: Person, number: str, at: datetime) -> None:
-    """The directory says that the customer has another number now: what Meta never confirmed is theirs no more."""
+    """The directory says that the customer has another number now.
+
+    A number that Meta never confirmed is theirs no more.
+    """
     history = register.history((person.org_id, "phone", canonical(number)))
     current = history.current
     if current is not None and current.owner is person:
@@ -76,19 +81,19 @@ def give_up(register: Register, person: Person, number: str, at: datetime) -> No
 
 
 def inherit(register: Register) -> None:
-    """What became free goes to whoever shares it; they are loaded."""
+    """Give lines that became free to the customers who share them, who are loaded."""
     freed, register.freed = register.freed, []
     for one in freed:
         _inherit(register, one)
 
 
 def _inherit(register: Register, freed: Freed) -> None:
-    """The line goes to whoever shares it by the directory's word: of several to the one who was told first."""
+    """Give the line to the customer who shares it by the directory's word; of several to the first."""
     history = register.history((freed.person.org_id, "phone", freed.line))
     current, leaver = history.current, freed.person.now
     if current is not None and current.owner is not leaver:
         return
-    others = [p for p in register.people.values() if p.now is p and p is not leaver and _tells(p, freed)]
+    others = [p for p in register.people.values() if p.now is p and p is not leaver and _shares(p, freed)]
     if not others:
         return
     heir = min(others, key=lambda person: (person.phone_at or freed.at, str(person.customer_id)))
@@ -101,17 +106,17 @@ def _inherit(register: Register, freed: Freed) -> None:
     history.take(heir, since, "directory", never)
 
 
-def _tells(person: Person, freed: Freed) -> bool:
+def _shares(person: Person, freed: Freed) -> bool:
     """Whether the line is this person's phone by the directory's word."""
-    return person.org_id == freed.person.org_id and _is_told(person, freed.line)
+    return person.org_id == freed.person.org_id and _is_listed_at(person, freed.line)
 
 
-def _is_told(person: Person, line: str) -> bool:
+def _is_listed_at(person: Person, line: str) -> bool:
     return person.listed and person.phone is not None and canonical(person.phone) == line
 
 
 def _given_up_since(register: Register, history: History, at: datetime) -> bool:
-    """Whether a notice tells that the line was given up after ``at``."""
+    """Whether, by a notice, the line was given up after ``at``."""
     last = history.last
     if last is None:
         return False
@@ -123,7 +128,10 @@ def _given_up_since(register: Register, history: History, at: datetime) -> bool:
 
 
 def _begins(history: History, current: Holding, at: datetime) -> None:
-    """They have it since the directory says so. Who was seen there later is believed to be them, until something else is told of the time between."""
+    """The holding begins with the directory's word.
+
+    The person seen there later is believed to be them, until shown otherwise.
+    """
     before = history.holdings[-2].until if len(history.holdings) > 1 else None
     since = at if before is None else max(at, before)
     if since < current.since:
@@ -131,7 +139,10 @@ def _begins(history: History, current: Holding, at: datetime) -> None:
 
 
 def _claim_past(register: Register, history: History, person: Person, at: datetime) -> None:
-    """It was theirs then, and is not any more: whoever had it then is this customer, and it is no address."""
+    """It was theirs then and is not any more.
+
+    The holder of that time is this customer, and the number is no address.
+    """
     last, passed_on = history.last, register.passed_on(history.org_id, history.value)
     if last is not None and last.owner is person and last.since > at and last.source != "notice":
         register.retract(last, last.since)  # taken for the customer because nothing was known of the time between

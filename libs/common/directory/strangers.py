@@ -1,7 +1,9 @@
-"""What was taken for one person's, and is somebody else's: all that followed from it is the other one's too. Pure, on a loaded register.
+"""Identities that were taken for one person's and are a stranger's, with all that followed from them.
 
-Law 1: what was learned on a line while the stranger had it, and the line to which they moved from there, are theirs; so is whatever is known by a BSUID
-       of theirs, before and after.
+Pure, on a loaded register.
+
+Law 1: what was learned on a line while the stranger had it is theirs, and so is the line to which they moved from
+        there. Whatever is known by a BSUID of theirs is theirs too, before and after.
 Law 2: what they wrote goes with them (``Cut``): by a BSUID all of it, by a number alone what came while they had it.
 """
 
@@ -13,7 +15,7 @@ from libs.common.directory.identity_history import History, Holding, Person
 from libs.common.phone import canonical
 
 
-class Known(Protocol):
+class LoadedRegister(Protocol):
     """What is asked of the register."""
 
     notices: set[Notice]
@@ -29,9 +31,9 @@ class Known(Protocol):
 
 
 def hand_over(
-    register: Known, person: Person, stranger: Person, lines: Iterable[Holding], bsuids: Iterable[str] = ()
+    register: LoadedRegister, person: Person, stranger: Person, lines: Iterable[Holding], bsuids: Iterable[str] = ()
 ) -> None:
-    """These lines and BSUIDs were the stranger's, who had been taken for the person."""
+    """Give these lines and BSUIDs to the stranger, who was taken for the person."""
     parting = _Parting(register, person, stranger)
     for line in lines:
         parting.line(line)
@@ -40,8 +42,8 @@ def hand_over(
     parting.follow()
 
 
-def mover(register: Known, held: Holding, notice: Notice) -> bool:
-    """Whether somebody moved from the line after this notice, by another change than the same told again."""
+def mover(register: LoadedRegister, held: Holding, notice: Notice) -> bool:
+    """Whether a person moved from the line after this notice, by another change than a repeat of the same one."""
     if held.until is None or held.until <= notice.at or held.ended_by != "notice":
         return False
     line = canonical(held.value)
@@ -52,7 +54,7 @@ def mover(register: Known, held: Holding, notice: Notice) -> bool:
 
 
 class _Parting:
-    def __init__(self, register: Known, person: Person, stranger: Person) -> None:
+    def __init__(self, register: LoadedRegister, person: Person, stranger: Person) -> None:
         self._register, self._person, self._stranger = register, person, stranger
         self._lines: dict[int, Holding] = {}
         self._bsuids: dict[str, None] = {}
@@ -69,7 +71,7 @@ class _Parting:
             self._open.append(value)
 
     def follow(self) -> None:
-        """Give the stranger all that follows, and say what is to be looked for among messages."""
+        """Give the stranger all that follows, and note what is to be found among messages."""
         register, stranger, person = self._register, self._stranger, self._person
         while self._open:
             one = self._open.pop()
@@ -120,14 +122,14 @@ class _Parting:
                 self._left(notice)
 
     def _came(self, notice: Notice) -> None:
-        """To what the notice says the stranger came."""
+        """The ids to which the stranger came by the notice are theirs."""
         self.bsuid(notice.new_bsuid)
         for held in self._at_line(notice.new_line):
             if held.since == notice.at:
                 self.line(held)
 
     def _left(self, notice: Notice) -> None:
-        """From where the notice says the stranger came."""
+        """The ids from which the stranger came by the notice are theirs."""
         self.bsuid(notice.old_bsuid)
         for held in self._at_line(notice.old_line):
             if held.until == notice.at:
