@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
-from deploy.local.sandbox.ledger import Shelf
+from deploy.local.sandbox.ledger import RecordLog
 from tests.support.sandbox import ROOT, launched
 
 COMMAND = [sys.executable, "-m", "deploy.local.sandbox"]
@@ -80,11 +80,11 @@ orgs:
 
 
 def test_a_shelf_keeps_the_newest_and_counts_all() -> None:
-    shelf = Shelf(3)
+    log = RecordLog(3)
     for i in range(10):
-        shelf.add({"i": i})
-    assert shelf.total == 10
-    assert [record["i"] for record in shelf.after(0, 100)] == [7, 8, 9]
-    assert [record["i"] for record in shelf.after(8, 100)] == [8, 9]
-    assert [record["i"] for record in shelf.after(8, 1)] == [8]
-    assert shelf.after(10, 100) == []
+        log.add({"i": i})
+    assert log.total == 10
+    assert [record["i"] for record in log.after(0, 100)] == [7, 8, 9]
+    assert [record["i"] for record in log.after(8, 100)] == [8, 9]
+    assert [record["i"] for record in log.after(8, 1)] == [8]
+    assert log.after(10, 100) == []

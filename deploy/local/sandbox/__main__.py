@@ -17,7 +17,7 @@ from deploy.local.sandbox.behaviour import Behaviour
 from deploy.local.sandbox.ledger import KEPT
 from deploy.local.sandbox.server import serve
 from deploy.local.sandbox.templates import Number, Template
-from deploy.local.sandbox.world import Keys, OnFile, World
+from deploy.local.sandbox.world import Registered, Secrets, World
 
 FLAGS = ("immediate",)
 
@@ -57,10 +57,10 @@ def _adder(parser: argparse.ArgumentParser) -> Callable[[str, str, str], None]:
     return add
 
 
-def on_file(path: str) -> OnFile:
+def read_registered(path: str) -> Registered:
     """Numbers and templates of a start file, at the top or under ``orgs[]``. A template is in its org's accounts."""
     if not path:
-        return OnFile()
+        return Registered()
     data: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     numbers = [Number.model_validate(item) for item in data.get("numbers", [])]
     templates = [Template.model_validate(item) for item in data.get("templates", [])]
@@ -72,7 +72,7 @@ def on_file(path: str) -> OnFile:
                 Template.model_validate(item | {"waba_id": account})
                 for account in sorted({number.waba_id for number in own})
             ]
-    return OnFile(tuple(numbers), tuple(templates))
+    return Registered(tuple(numbers), tuple(templates))
 
 
 def main() -> None:
@@ -89,12 +89,12 @@ def main() -> None:
             }
             | json.loads(given.config)
         )
-        registered = on_file(given.templates)
+        registered = read_registered(given.templates)
         port, kept, parent = int(given.port), int(given.keep), int(given.parent)
     except (ValidationError, ValueError, OSError, yaml.YAMLError, TypeError, AttributeError) as wrong:
         parser.error(" ".join(str(wrong).split()))
     tokens = frozenset(token for token in given.token.split(",") if token)
-    keys = Keys(given.app_secret, given.verify_token, tokens, given.twilio_sid, given.twilio_token)
+    keys = Secrets(given.app_secret, given.verify_token, tokens, given.twilio_sid, given.twilio_token)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve(World(keys, start, registered, kept), given.host, port, parent=parent))

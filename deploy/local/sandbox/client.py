@@ -193,7 +193,7 @@ class SandboxClient:
         await self.until(self._nothing_under_way, seconds)
 
     async def until(self, happened: Callable[[], Any], seconds: float = 10.0) -> Any:
-        """Ask an async question every 20 ms until its answer is true; answers it, raises ``TimeoutError``."""
+        """SendRequest an async question every 20 ms until its answer is true; answers it, raises ``TimeoutError``."""
         async with asyncio.timeout(seconds):
             while not (answer := await happened()):  # noqa: ASYNC110  the event is in another process
                 await asyncio.sleep(0.02)

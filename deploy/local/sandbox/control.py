@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deploy.local.sandbox import inbound_sms, inbound_whatsapp
 from deploy.local.sandbox.faults import Fault
-from deploy.local.sandbox.ledger import Shelf
+from deploy.local.sandbox.ledger import RecordLog
 from deploy.local.sandbox.templates import Number, Template
 from deploy.local.sandbox.twilio_rules import RECIPIENTS
 from deploy.local.sandbox.webhook_sender import Order
@@ -175,7 +175,7 @@ class Control:
         """Meta's handshake with the webhook URL: good when it answers 200 and exactly the challenge."""
         given = await request.json() if request.can_read_body else {}
         challenge = str(secrets.randbelow(10**10))
-        token = str(given.get("verify_token", self._world.keys.verify_token))
+        token = str(given.get("verify_token", self._world.secrets.verify_token))
         params = {"hub.mode": "subscribe", "hub.challenge": challenge, "hub.verify_token": token}
         try:
             status, body = await self._world.webhook_sender.fetch(self._world.behaviour.webhook_url, params)
@@ -218,9 +218,9 @@ class Control:
         """``?after=n&limit=m``: records numbered above n, oldest first."""
 
         async def show(request: web.Request) -> web.Response:
-            shelf: Shelf = getattr(self._world.ledger, name)
+            log: RecordLog = getattr(self._world.ledger, name)
             after, limit = int(request.query.get("after", 0)), int(request.query.get("limit", LIMIT))
-            return web.json_response({"total": shelf.total, "records": shelf.after(after, limit)})
+            return web.json_response({"total": log.total, "records": log.after(after, limit)})
 
         return show
 

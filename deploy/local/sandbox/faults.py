@@ -98,7 +98,7 @@ def _same(wanted: str | None, given: str | None) -> bool:
     return wanted is None or (given is not None and wanted.lstrip("+") == given.lstrip("+"))
 
 
-async def act_out(  # noqa: PLR0911  one arm per mode
+async def apply_fault(  # noqa: PLR0911  one arm per mode
     fault: Fault | None,
     request: web.Request,
     process: Callable[[int | None], Answer],

@@ -4,9 +4,9 @@ import secrets
 
 from pydantic import BaseModel, ConfigDict
 
-from deploy.local.sandbox.hooks import Hook
 from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.segments import segments
+from deploy.local.sandbox.webhooks import Webhook
 from deploy.local.sandbox.world import World
 
 STOP = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
@@ -41,11 +41,11 @@ def texts(world: World, ask: CustomerTexts) -> Json:
         "To": ask.to,
         "NumSegments": str(segments(ask.text)),
         "MessageSid": sid,
-        "AccountSid": world.keys.twilio_sid,
+        "AccountSid": world.secrets.twilio_sid,
         "From": ask.phone,
         "ApiVersion": "2010-04-01",
     }
     if word in STOP | START:
         form["OptOutType"] = "STOP" if word in STOP else "START"
-    world.webhook_sender.chain([(0.0, Hook("twilio", world.behaviour.sms_url, "sms", sid, None, form))])
+    world.webhook_sender.chain([(0.0, Webhook("twilio", world.behaviour.sms_url, "sms", sid, None, form))])
     return {"sid": sid}

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.local.sandbox.clock import unix_now
-from deploy.local.sandbox.hooks import Hook, Person, change, incoming
 from deploy.local.sandbox.meta import new_wamid
 from deploy.local.sandbox.meta_errors import webhook_error
 from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.templates import Number
+from deploy.local.sandbox.webhooks import Person, Webhook, change, incoming
 from deploy.local.sandbox.world import World
 
 Kind = Literal[
@@ -128,7 +128,7 @@ def calls(world: World, ask: CustomerCalls) -> Json:
         "timestamp": str(at),
     }
     base["direction"] = "USER_INITIATED"
-    steps: list[tuple[float, Hook]] = []
+    steps: list[tuple[float, Webhook]] = []
     for event, extra in (
         ("connect", {"session": {"sdp": "v=0", "sdp_type": "offer"}}),
         ("terminate", {"status": "FAILED"}),

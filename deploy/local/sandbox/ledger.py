@@ -8,7 +8,7 @@ from deploy.local.sandbox.schemas import Json
 KEPT = 20_000
 
 
-class Shelf:
+class RecordLog:
     """Records numbered from 1, the newest ``kept`` of them. ``total`` counts all that were ever added."""
 
     def __init__(self, kept: int) -> None:
@@ -35,7 +35,7 @@ class Shelf:
 
 
 class Ledger:
-    """Five shelves.
+    """Five logs.
 
     ``calls``: every request to a provider's endpoint, with its outcome. ``messages`` and ``sms``: what the providers
     accepted, and so sent, whatever the caller got as an answer. ``refused_sms``: what Twilio refused and yet lists.
@@ -43,4 +43,4 @@ class Ledger:
     """
 
     def __init__(self, kept: int) -> None:
-        self.calls, self.messages, self.sms, self.refused_sms, self.webhooks = (Shelf(kept) for _ in range(5))
+        self.calls, self.messages, self.sms, self.refused_sms, self.webhooks = (RecordLog(kept) for _ in range(5))

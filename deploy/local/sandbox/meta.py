@@ -10,12 +10,12 @@ from typing import Any
 from aiohttp import web
 
 from deploy.local.sandbox.clock import unix_now
-from deploy.local.sandbox.faults import act_out, response
-from deploy.local.sandbox.hooks import Hook, Person, meta_status
+from deploy.local.sandbox.faults import apply_fault, response
 from deploy.local.sandbox.meta_errors import no_such_object, refusal, unauthorised
-from deploy.local.sandbox.meta_rules import Ask, judge
+from deploy.local.sandbox.meta_rules import SendRequest, judge
 from deploy.local.sandbox.schemas import Answer, Json
 from deploy.local.sandbox.templates import Number
+from deploy.local.sandbox.webhooks import Person, Webhook, meta_status
 from deploy.local.sandbox.world import World
 
 REENGAGEMENT = 131047
@@ -61,7 +61,7 @@ class MetaApi:
             return refusal(code or usual, http=http)
 
         calls = world.ledger.calls  # after a reset during this call, its record belongs to the old ledger
-        answer, alive = await act_out(fault, request, process, refuse)
+        answer, alive = await apply_fault(fault, request, process, refuse)
         callback = body.get("biz_opaque_callback_data") if isinstance(body, dict) else None
         calls.add(
             {
@@ -85,7 +85,7 @@ class MetaApi:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             return unauthorised(104)
-        wanted = [*self._world.keys.graph_tokens, *([number.token] if number is not None and number.token else [])]
+        wanted = [*self._world.secrets.graph_tokens, *([number.token] if number is not None and number.token else [])]
         if not any(hmac.compare_digest(token.strip().encode(), good.encode()) for good in wanted):
             return unauthorised(190)
         if number is None:
@@ -98,7 +98,7 @@ class MetaApi:
             return refusal(100)
         return ask if isinstance(ask, Answer) else self._accept(number, ask, body, late_code)
 
-    def _accept(self, number: Number, ask: Ask, body: Json, late_code: int | None) -> Answer:
+    def _accept(self, number: Number, ask: SendRequest, body: Json, late_code: int | None) -> Answer:
         world, now = self._world, unix_now()
         rules = world.behaviour
         wa_id = None if ask.wa_id is None else world.customers.wa_id_of(ask.wa_id)
@@ -126,7 +126,9 @@ class MetaApi:
         )
         if rules.webhooks:
             world.webhook_sender.chain(
-                self._fate(number, ask, Person(wa_id, bsuid, world.customers.name_of(bsuid)), wamid, late_code)
+                self._planned_statuses(
+                    number, ask, Person(wa_id, bsuid, world.customers.name_of(bsuid)), wamid, late_code
+                )
             )
         who = {"user_id": bsuid} if wa_id is None or world.customers.hides(wa_id) else {"wa_id": wa_id}
         contact = {"input": ask.input, **who}
@@ -134,11 +136,13 @@ class MetaApi:
             200, {"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": wamid}]}, subject=wamid
         )
 
-    def _fate(self, number: Number, ask: Ask, person: Person, wamid: str, code: int | None) -> list[tuple[float, Hook]]:
+    def _planned_statuses(
+        self, number: Number, ask: SendRequest, person: Person, wamid: str, code: int | None
+    ) -> list[tuple[float, Webhook]]:
         """The statuses this message will have, with the delay before each."""
         rules, url, at = self._world.behaviour, self._world.webhook_url(number), unix_now()
 
-        def status(name: str, after: float, *, priced: bool = False, code: int | None = None) -> Hook:
+        def status(name: str, after: float, *, priced: bool = False, code: int | None = None) -> Webhook:
             return meta_status(
                 number, url, person, ask, wamid=wamid, status=name, at=int(at + after), priced=priced, code=code
             )

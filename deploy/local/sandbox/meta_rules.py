@@ -23,7 +23,7 @@ INTERACTIVE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SendRequest:
     """A message whose body Meta accepts."""
 
     input: str
@@ -36,7 +36,7 @@ class Ask:
     callback: str | None
 
 
-def judge(body: Any, number: Number, templates: Templates) -> Ask | Answer:  # noqa: PLR0911  one return per rule
+def judge(body: Any, number: Number, templates: Templates) -> SendRequest | Answer:  # noqa: PLR0911  one return per rule
     """Read a body as Meta does: product, recipient, type, then the content of that type."""
     if not isinstance(body, dict):
         return refusal(100, "The request body must be a JSON object.")
@@ -66,7 +66,7 @@ def judge(body: Any, number: Number, templates: Templates) -> Ask | Answer:  # n
         wrong = check(content)
         if wrong is not None:
             return wrong
-    return Ask(*recipient, kind, kind != "template", category, callback)
+    return SendRequest(*recipient, kind, kind != "template", category, callback)
 
 
 def _recipient(body: Json, number: Number) -> tuple[str, str | None, str | None] | Answer:

@@ -13,11 +13,11 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from deploy.local.sandbox.clock import unix_now, utc
-from deploy.local.sandbox.faults import Endpoint, act_out, response
-from deploy.local.sandbox.hooks import Hook
+from deploy.local.sandbox.faults import Endpoint, apply_fault, response
 from deploy.local.sandbox.schemas import Answer, Json
 from deploy.local.sandbox.twilio_rules import PRICE, Text, callback_form, judge, refusal, resource
 from deploy.local.sandbox.twilio_texts import as_sent, as_shown, masked_number
+from deploy.local.sandbox.webhooks import Webhook
 from deploy.local.sandbox.world import World
 
 THROTTLED, SERVER, UNREACHABLE = 20429, 20500, 30003
@@ -78,7 +78,7 @@ class TwilioApi:
             return work(late_code) if self._authorised(request) else refusal(20003)
 
         calls = world.ledger.calls  # after a reset during this call, its record belongs to the old ledger
-        answer, alive = await act_out(fault, request, process, refuse)
+        answer, alive = await apply_fault(fault, request, process, refuse)
         record: Json = {"at": unix_now(), "provider": "twilio", "endpoint": endpoint, "number": sender, "to": to}
         record |= {
             "http_status": answer.status if alive else None,
@@ -90,7 +90,7 @@ class TwilioApi:
         return response(answer, alive=alive)
 
     def _authorised(self, request: web.Request) -> bool:
-        keys = self._world.keys
+        keys = self._world.secrets
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         try:
             plain = base64.b64decode(given.strip(), validate=True)
@@ -109,12 +109,12 @@ class TwilioApi:
             late_code = UNREACHABLE
         text = replace(text, body=as_sent(text.body, world.behaviour))
         now, sid = unix_now(), "SM" + secrets.token_hex(16)
-        created = resource(world.keys.twilio_sid, sid, text, now)
+        created = resource(world.secrets.twilio_sid, sid, text, now)
         message = dict(created)
         world.ledger.sms.add(
             {"at": now, "sid": sid, "message": message, "callback": text.callback, "failure": late_code}
         )
-        self._travel(message, text, late_code, now)
+        self._deliver(message, text, late_code, now)
         return Answer(201, created, subject=sid)
 
     def _record_refusal(self, form: dict[str, str], answer: Answer) -> None:
@@ -124,7 +124,7 @@ class TwilioApi:
         now, sid = unix_now(), "SM" + secrets.token_hex(16)
         to, sender, service = form.get("To") or "", form.get("From"), form.get("MessagingServiceSid")
         body = as_sent(form.get("Body") or "", self._world.behaviour)
-        message = resource(self._world.keys.twilio_sid, sid, Text(to, sender, service, body, None), now)
+        message = resource(self._world.secrets.twilio_sid, sid, Text(to, sender, service, body, None), now)
         message |= {"status": "failed", "error_code": answer.code, "error_message": answer.body["message"]}
         self._world.ledger.refused_sms.add({"at": now, "sid": sid, "message": message})
 
@@ -134,7 +134,7 @@ class TwilioApi:
         both = [*ledger.sms.newest_first(), *ledger.refused_sms.newest_first()]
         return sorted(both, key=lambda record: -record["at"])
 
-    def _travel(self, message: Json, text: Text, late_code: int | None, now: float) -> None:
+    def _deliver(self, message: Json, text: Text, late_code: int | None, now: float) -> None:
         """Set the final state of the message, which the list shows when it is sent, and schedule its callbacks."""
         rules = self._world.behaviour
         if not rules.webhooks:
@@ -152,10 +152,10 @@ class TwilioApi:
         stages = ["queued", *middle, message["status"]]
         delays = [rules.sent_after / 2, *([rules.sent_after / 2] if middle else []), rules.delivered_after]
         shown = message | ({"to": masked_number(text.to)} if rules.sms_redact_numbers else {})
-        steps: list[tuple[float, Hook]] = []
+        steps: list[tuple[float, Webhook]] = []
         for stage, delay in zip(stages, delays, strict=True):
             steps.append(
-                (delay, Hook("twilio", text.callback, "status", message["sid"], stage, callback_form(shown, stage)))
+                (delay, Webhook("twilio", text.callback, "status", message["sid"], stage, callback_form(shown, stage)))
             )
         self._world.webhook_sender.chain(steps)
 

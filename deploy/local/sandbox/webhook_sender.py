@@ -10,10 +10,10 @@ import aiohttp
 
 from deploy.local.sandbox.behaviour import Behaviour
 from deploy.local.sandbox.clock import ours, unix_now
-from deploy.local.sandbox.hooks import Hook, pack
-from deploy.local.sandbox.ledger import Shelf
+from deploy.local.sandbox.ledger import RecordLog
 from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.signing import meta_json, meta_signature, twilio_signature
+from deploy.local.sandbox.webhooks import Webhook, pack
 
 OUTSTANDING_MOST = 50_000
 """The most chains and retries at the same time; any more are lost and counted."""
@@ -40,9 +40,9 @@ class WebhookSender:
         self._flowing.set()
         self._again = asyncio.Event()
         self._waiting = 0
-        self._held: list[Hook] = []
-        self._batch: list[Hook] = []
-        self.shelf = Shelf(0)
+        self._held: list[Webhook] = []
+        self._batch: list[Webhook] = []
+        self.log = RecordLog(0)
         self.lost = 0
 
     async def open(self) -> None:
@@ -76,7 +76,7 @@ class WebhookSender:
             "flowing": self._flowing.is_set(),
         }
 
-    def chain(self, steps: Sequence[tuple[float, Hook]]) -> None:
+    def chain(self, steps: Sequence[tuple[float, Webhook]]) -> None:
         """Post webhooks one after the other, each ``delay`` seconds after the one before was answered.
 
         The order is shuffled and webhooks are repeated here, as the behaviour says.
@@ -89,7 +89,7 @@ class WebhookSender:
             hooks.reverse()
             if rules.shuffle < 1:
                 self._rng.shuffle(hooks)
-        plan: list[tuple[float, Hook]] = []
+        plan: list[tuple[float, Webhook]] = []
         for delay, hook in zip(delays, hooks, strict=True):
             plan.append((delay, hook))
             if self._rng.random() < rules.repeat:
@@ -142,7 +142,7 @@ class WebhookSender:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _walk(self, plan: Sequence[tuple[float, Hook]]) -> None:
+    async def _walk(self, plan: Sequence[tuple[float, Webhook]]) -> None:
         for delay, hook in plan:
             if delay:
                 await asyncio.sleep(delay)
@@ -167,11 +167,11 @@ class WebhookSender:
         else:
             self._held.extend(hooks)
 
-    async def _post_all(self, batches: Sequence[Sequence[Hook]]) -> None:
+    async def _post_all(self, batches: Sequence[Sequence[Webhook]]) -> None:
         for batch in batches:
             await self._post(batch)
 
-    async def _post(self, hooks: Sequence[Hook]) -> None:
+    async def _post(self, hooks: Sequence[Webhook]) -> None:
         """One POST and, when it fails, its retries in the background."""
         first = hooks[0]
         body: Json = pack(hooks) if first.provider == "meta" else dict(first.payload)
@@ -185,13 +185,13 @@ class WebhookSender:
             "delivered": False,
             "again_at": None,
         }
-        self.shelf.add(record)
-        raw, headers = self._sealed(first, body)
+        self.log.add(record)
+        raw, headers = self._signed(first, body)
         await self._attempt(first.url, raw, headers, record)
         if not record["delivered"]:
             self._spawn(self._retry(first, raw, headers, record))
 
-    async def _retry(self, hook: Hook, raw: bytes, headers: dict[str, str], record: Json) -> None:
+    async def _retry(self, hook: Webhook, raw: bytes, headers: dict[str, str], record: Json) -> None:
         """Meta retries with growing pauses for seven days, Twilio once, if there was no answer. Time is compressed."""
         rules = self._behaviour()
         if hook.provider == "twilio":
@@ -239,7 +239,7 @@ class WebhookSender:
         else:
             record["delivered"] = status is not None and status < 300  # noqa: PLR2004  2xx
 
-    def _sealed(self, hook: Hook, body: Json) -> tuple[bytes, dict[str, str]]:
+    def _signed(self, hook: Webhook, body: Json) -> tuple[bytes, dict[str, str]]:
         if hook.provider == "meta":
             raw = meta_json(body)
             signed = {"Content-Type": "application/json", "X-Hub-Signature-256": meta_signature(self._app_secret, raw)}
@@ -253,8 +253,8 @@ class WebhookSender:
         }
 
 
-def _by_url(hooks: Sequence[Hook]) -> list[list[Hook]]:
-    batches: dict[str, list[Hook]] = {}
+def _by_url(hooks: Sequence[Webhook]) -> list[list[Webhook]]:
+    batches: dict[str, list[Webhook]] = {}
     for hook in hooks:
         batches.setdefault(hook.url, []).append(hook)
     return list(batches.values())

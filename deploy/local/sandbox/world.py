@@ -12,7 +12,7 @@ from deploy.local.sandbox.webhook_sender import WebhookSender
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class Secrets:
     """The secrets shared with the customer of the providers."""
 
     app_secret: str
@@ -23,7 +23,7 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class OnFile:
+class Registered:
     """What is registered when the sandbox starts."""
 
     numbers: tuple[Number, ...] = ()
@@ -34,18 +34,18 @@ class OnFile:
 class World:
     """The state of both providers. If no number is registered, every number id counts as one, for the bench."""
 
-    keys: Keys
+    secrets: Secrets
     start: Behaviour
-    on_file: OnFile
+    registered: Registered
     kept: int = KEPT
-    """How many records each shelf of the ledger keeps."""
+    """How many records each log of the ledger keeps."""
     webhook_sender: WebhookSender = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin as ``reset`` leaves it."""
         self.rng = random.Random(self.start.seed)  # noqa: S311  faults and disorder are drawn here, no secret is
         self.webhook_sender = WebhookSender(
-            lambda: self.behaviour, self.keys.app_secret, self.keys.twilio_token, self.rng
+            lambda: self.behaviour, self.secrets.app_secret, self.secrets.twilio_token, self.rng
         )
         self._begin()
 
@@ -53,11 +53,11 @@ class World:
         self.behaviour = self.start
         self.rng.seed(self.start.seed)
         self.ledger = Ledger(self.kept)
-        self.webhook_sender.shelf = self.ledger.webhooks
+        self.webhook_sender.log = self.ledger.webhooks
         self.customers, self.windows, self.faults = Customers(), Windows(), Faults(self.rng)
-        self.numbers = {number.phone_number_id: number for number in self.on_file.numbers}
+        self.numbers = {number.phone_number_id: number for number in self.registered.numbers}
         self.templates = Templates()
-        for template in self.on_file.templates:
+        for template in self.registered.templates:
             self.templates.put(template)
         self.sms_recipients: dict[str, str] = {}
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deploy.local.sandbox.meta_errors import webhook_error
-from deploy.local.sandbox.meta_rules import Ask
+from deploy.local.sandbox.meta_rules import SendRequest
 from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.templates import Number
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
+class Webhook:
     """One update on its way to the customer of the provider."""
 
     provider: Literal["meta", "twilio"]
@@ -49,14 +49,14 @@ def change(
     *,
     status: str | None = None,
     field: str = "messages",
-) -> Hook:
+) -> Webhook:
     """A Meta webhook about one of the business's numbers; ``value`` is completed with product and metadata."""
     metadata = {"display_phone_number": number.digits, "phone_number_id": number.phone_number_id}
     full = {"messaging_product": "whatsapp", "metadata": metadata} | value
-    return Hook("meta", url, kind, subject, status, {"waba_id": number.waba_id, "field": field, "value": full})
+    return Webhook("meta", url, kind, subject, status, {"waba_id": number.waba_id, "field": field, "value": full})
 
 
-def incoming(number: Number, url: str, person: Person, message: Json) -> Hook:
+def incoming(number: Number, url: str, person: Person, message: Json) -> Webhook:
     """What a customer did, as ``messages[]``; a system notice has no contacts."""
     contacts = {} if message["type"] == "system" else {"contacts": [person.contact]}
     return change(number, url, "message", message["id"], {**contacts, "messages": [message]})
@@ -66,14 +66,14 @@ def meta_status(
     number: Number,
     url: str,
     person: Person,
-    ask: Ask,
+    ask: SendRequest,
     *,
     wamid: str,
     status: str,
     at: int,
     priced: bool,
     code: int | None = None,
-) -> Hook:
+) -> Webhook:
     """A status of v24 or later: no ``conversation``; pricing where it is due; contacts unless it failed."""
     phone = {} if person.wa_id is None else {"recipient_id": person.wa_id}
     item: Json = {"id": wamid, "status": status, "timestamp": str(at), **phone, "recipient_user_id": person.bsuid}
@@ -87,7 +87,7 @@ def meta_status(
     return change(number, url, "status", wamid, {**contacts, "statuses": [item]}, status=status)
 
 
-def pack(hooks: Sequence[Hook]) -> Json:
+def pack(hooks: Sequence[Webhook]) -> Json:
     """One body for several Meta updates: an entry per account, a change per number, field and kind.
 
     Lists of one change are joined and its contacts are listed once each, so they match messages by id and by
