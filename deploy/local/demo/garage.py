@@ -48,15 +48,7 @@ class Garage:
             "customers": [{"customer_id": self.customer_id, "name": "Kim", "phone": CUSTOMER_PHONE}],
             "templates": [TEMPLATE],
         }
-        card = [
-            {
-                "from": "2026-10-01",
-                "channel": "sms",
-                "category": "sms",
-                "country": "GB",
-                "currency": "GBP",
-                "price": "0.04",
-            }
-        ]
+        price = {"from": "2026-10-01", "channel": "sms", "category": "sms", "country": "GB", "currency": "GBP"}
+        card = [price | {"price": "0.04"}]
         path.write_text(yaml.safe_dump({"orgs": [org], "rate_card": card}, sort_keys=False))
         return path

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 import aiohttp
 
-from deploy.local.sandbox.faults import Endpoint, Fault, Mode, Provider
+from deploy.local.sandbox.faults import Fault, Mode, Provider
 from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.webhook_sender import Order
 
@@ -97,37 +97,9 @@ class SandboxClient:
         """Meta's view of a window, by phone or business-scoped id: ``{user_id, closes_at}``, null if never opened."""
         return await self._call("GET", f"windows/{phone_number_id}/{who.lstrip('+')}")
 
-    async def fault(
-        self,
-        provider: Provider,
-        mode: Mode,
-        *,
-        endpoint: Endpoint = "send",
-        calls: int | None = None,
-        code: int | None = None,
-        http_status: int | None = None,
-        seconds: float = 5.0,
-        sent: bool = False,
-        number: str | None = None,
-        to: str | None = None,
-        chance: float = 1.0,
-        spares: int = 0,
-    ) -> int:
-        """Set a fault for the next ``calls`` requests, or until it is cleared; see ``Fault``. Answers its id."""
-        fault = Fault(
-            provider=provider,
-            mode=mode,
-            endpoint=endpoint,
-            number=number,
-            to=to,
-            code=code,
-            http_status=http_status,
-            seconds=seconds,
-            sent=sent,
-            calls=calls,
-            chance=chance,
-            spares=spares,
-        )
+    async def fault(self, provider: Provider, mode: Mode, **fields: Any) -> int:
+        """Set a fault for the next ``calls`` requests, or until it is cleared; ``Fault`` has the fields. Answers its id."""
+        fault = Fault(provider=provider, mode=mode, **fields)
         return int((await self._call("POST", "faults", fault.model_dump()))["id"])
 
     async def clear_faults(self, fault_id: int | None = None) -> None:

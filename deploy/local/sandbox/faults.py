@@ -10,7 +10,7 @@ from typing import Annotated, Literal, assert_never
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from deploy.local.sandbox.schemas import Answer
+from deploy.local.sandbox.schemas import Answer, Json
 
 Mode = Literal["fail", "fail_async", "throttle", "stall", "slow", "drop_answer", "reset", "server_error", "page"]
 Endpoint = Literal["send", "list", "fetch"]
@@ -137,6 +137,12 @@ async def apply_fault(  # noqa: PLR0911  one arm per mode
             return _hang_up(request, refuse(None, None))
         case _:
             assert_never(fault.mode)
+
+
+def outcome(answer: Answer, mode: Mode | None, *, alive: bool) -> Json:
+    """The outcome of a request, for its record in the ledger."""
+    status = answer.status if alive else None
+    return {"http_status": status, "code": answer.code, "fault": mode, "subject": answer.subject}
 
 
 def response(answer: Answer, *, alive: bool) -> web.Response:

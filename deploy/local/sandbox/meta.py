@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from deploy.local.sandbox.clock import unix_now
-from deploy.local.sandbox.faults import apply_fault, response
+from deploy.local.sandbox.faults import apply_fault, outcome, response
 from deploy.local.sandbox.meta_errors import no_such_object, refusal, unauthorised
 from deploy.local.sandbox.meta_rules import SendRequest, judge
 from deploy.local.sandbox.schemas import Answer, Json
@@ -63,20 +63,8 @@ class MetaApi:
         calls = world.ledger.calls  # after a reset during this call, its record belongs to the old ledger
         answer, alive = await apply_fault(fault, request, process, refuse)
         callback = body.get("biz_opaque_callback_data") if isinstance(body, dict) else None
-        calls.add(
-            {
-                "at": unix_now(),
-                "provider": "meta",
-                "endpoint": "send",
-                "number": number_id,
-                "to": to,
-                "callback": callback,
-                "http_status": answer.status if alive else None,
-                "code": answer.code,
-                "fault": mode,
-                "subject": answer.subject,
-            }
-        )
+        call: Json = {"at": unix_now(), "provider": "meta", "endpoint": "send", "number": number_id, "to": to}
+        calls.add(call | {"callback": callback} | outcome(answer, mode, alive=alive))
         return response(answer, alive=alive)
 
     def _process(self, authorization: str, number_id: str, body: Any, late_code: int | None) -> Answer:

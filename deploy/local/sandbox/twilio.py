@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from deploy.local.sandbox.clock import unix_now, utc
-from deploy.local.sandbox.faults import Endpoint, apply_fault, response
+from deploy.local.sandbox.faults import Endpoint, apply_fault, outcome, response
 from deploy.local.sandbox.schemas import Answer, Json
 from deploy.local.sandbox.twilio_rules import PRICE, Text, callback_form, judge, refusal, resource
 from deploy.local.sandbox.twilio_texts import as_sent, as_shown, masked_number
@@ -79,14 +79,8 @@ class TwilioApi:
 
         calls = world.ledger.calls  # after a reset during this call, its record belongs to the old ledger
         answer, alive = await apply_fault(fault, request, process, refuse)
-        record: Json = {"at": unix_now(), "provider": "twilio", "endpoint": endpoint, "number": sender, "to": to}
-        record |= {
-            "http_status": answer.status if alive else None,
-            "code": answer.code,
-            "fault": mode,
-            "subject": answer.subject,
-        }
-        calls.add(record)
+        call: Json = {"at": unix_now(), "provider": "twilio", "endpoint": endpoint, "number": sender, "to": to}
+        calls.add(call | outcome(answer, mode, alive=alive))
         return response(answer, alive=alive)
 
     def _authorised(self, request: web.Request) -> bool:
