@@ -1,4 +1,4 @@
-"""The sandbox as a process: starts with one line, stops when told, outlives nobody."""
+"""The sandbox as a process: it prints one line when it starts, stops on a signal, and does not outlive its parent."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""``transom run``: a service that cannot work ends at once, with exit code 2 and one line that says which and how to mend it."""
+"""``transom run``: a service that cannot work ends at once, with exit code 2 and one line that says what to do."""
 
 import asyncio
 import signal

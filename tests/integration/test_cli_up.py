@@ -1,4 +1,4 @@
-"""``transom up`` and the demo as processes: a ready line, addresses to source, and nothing that runs on, however they end."""
+"""``transom up`` and the demo as processes: a ready line, addresses to source, and no process that outlives them."""
 
 import asyncio
 import json
@@ -95,7 +95,7 @@ class Up:
 
 
 def ignoring(signals: Sequence[signal.Signals]) -> list[str]:
-    """The begin of a command line that runs the rest with these signals ignored, as ``nohup`` and a background job do."""
+    """The start of a command line that runs the rest with these signals ignored, as ``nohup`` and a background job."""
     ignore = "".join(f"trap '' {number.name.removeprefix('SIG')}; " for number in signals)
     return ["/bin/sh", "-c", f'{ignore}exec "$@"', "sh"] if signals else []
 
@@ -113,7 +113,8 @@ def up(folder: Path, ignored: Sequence[signal.Signals] = ()) -> Iterator[Up]:
 
 def sourced(folder: Path) -> Mapping[str, str]:
     """What a shell knows after it sourced the file."""
-    script = f". {shlex.quote(str(folder / FILE))} && {shlex.quote(sys.executable)} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
+    show = "import json, os; print(json.dumps(dict(os.environ)))"
+    script = f". {shlex.quote(str(folder / FILE))} && {shlex.join([sys.executable, '-c', show])}"
     told = subprocess.run(
         ["/bin/sh", "-c", script], env={"PATH": os.defpath}, check=True, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""The servers of ``deploy/local`` serve nobody but whoever started them: passwords, rights, capabilities, folders."""
+"""Only the user who starts the servers of ``deploy/local`` can use them: passwords, rights, capabilities, folders."""
 
 import asyncio
 import os
@@ -50,7 +50,10 @@ async def test_postgres_refuses_whoever_has_no_password(servers: LocalServers) -
 async def test_the_role_of_the_address_owns_its_database_and_is_no_superuser(servers: LocalServers) -> None:
     db = await asyncpg.connect(servers.addresses.postgres_dsn)
     try:
-        mine = "select rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls from pg_roles where rolname = current_user"
+        mine = (
+            "select rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls"
+            " from pg_roles where rolname = current_user"
+        )
         assert await db.fetchval(mine) is False
         assert await db.fetchval(
             "select pg_get_userbyid(datdba) = current_user from pg_database where datname = current_database()"

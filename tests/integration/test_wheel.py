@@ -1,4 +1,4 @@
-"""The wheel without extras runs every command of production: nothing that they import comes with ``local`` or ``dev``."""
+"""The wheel without extras runs every command of production, whose imports need neither ``local`` nor ``dev``."""
 
 import subprocess
 import sys
@@ -18,12 +18,14 @@ from tests.support.sandbox import ROOT
 
 GARAGE = """
 orgs:
-  - {org_id: acme, name: AcmeMotors, numbers: [{phone_number_id: "106400000000001", waba_id: "206400000000001", display_number: "+447700900123"}]}
+  - org_id: acme
+    name: AcmeMotors
+    numbers: [{phone_number_id: "106400000000001", waba_id: "206400000000001", display_number: "+447700900123"}]
 """
 
 
 def needed(requires: Sequence[str], extras: frozenset[str] = frozenset()) -> dict[str, Distribution]:
-    """The distributions, by name, that satisfy these requirements with these extras, from the environment of the tests."""
+    """The distributions, by name, that satisfy these requirements with these extras, from this environment."""
     found: dict[str, Distribution] = {}
     for requirement in map(Requirement, requires):
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in extras | {""}):
@@ -35,7 +37,7 @@ def needed(requires: Sequence[str], extras: frozenset[str] = frozenset()) -> dic
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``transom`` of the wheel in an environment of its own, beside what the wheel requires and nothing else."""
+    """``transom`` of the wheel in an environment that holds what the wheel requires and nothing else."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
@@ -55,7 +57,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def top_level(installed: Distribution) -> Iterator[Path]:
-    """What it has put into ``site-packages``."""
+    """The top-level entries of ``site-packages`` that belong to it."""
     for name in {path.parts[0] for path in installed.files or ()} - {".."}:
         yield Path(str(installed.locate_file(name)))
 

@@ -1,4 +1,4 @@
-"""The ``transom`` command as an operator runs it: a process of its own, with no ``TRANSOM_*`` variable but those given."""
+"""The ``transom`` command as an operator runs it: a process with no ``TRANSOM_*`` variables but the given ones."""
 
 import asyncio
 import os
