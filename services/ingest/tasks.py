@@ -1,21 +1,110 @@
-"""What an ingest worker does beside its batches, and how often."""
+"""What an ingest worker does beside its batches, and how often.
 
-from collections.abc import Mapping
+``renew_watermarks`` stores how far ingest has read each partition of ``webhooks.v1``. A provider's silence about a send
+proves something to a sender only while no webhook waits here. So the row in ``progress`` of every assigned partition is
+renewed while nothing older than ``PATIENCE`` waits in it: all that was there so long ago is handled or dead-lettered. A
+record that is retried waits all the while. A gap between renewals longer than ``GAP`` begins a new stretch. The clocks of
+two hosts are never compared: how long ago is measured by this process, and what is stored is the database's time.
 
+``purge`` deletes what is kept for a while, a portion at a time:
+
+| what | kept | because |
+| --- | --- | --- |
+| statuses whose send was never found | 8 days | Meta tries for 7 days, and a provider id is stored within minutes |
+| such statuses that name no send at all | 1 hour | they can only have waited for an answer |
+| notices of changed ids | 8 days | what was written before one comes within 7 days |
+| expired links of the portal | 1 day | until then people may ask why one does not open |
+| marks of addresses that are over | 1 day | |
+| parked records | as long as their dead letters | |
+| refusals of the edge, edges that are gone, resends | 8 days | people can see why a message went twice or late |
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from libs.common.bisection import AdaptiveBatchSize
+from libs.common.clock import Clock
+from libs.common.db.pool import Connection, Pool
 from libs.common.directory import merge_slices
+from libs.common.directory.address_marks import purge_marks
+from libs.common.directory.identity_queries import purge_notices
+from libs.common.events.topics import OUTBOUND_INTENTS, WEBHOOKS
 from libs.common.kafka.consumer import BatchConsumer
+from libs.common.kafka.parked_queries import forget_parked
 from libs.common.periodic import Task
-from services.ingest import consent, number_gate, purge, watermark
+from libs.common.retryable import is_statement_timeout
+from libs.common.sending.coverage_queries import forget_edges, forget_refusals, forget_resends
+from libs.common.thread.statuses import forget_early, forget_nameless
+from services.ingest import consent, number_gate, queries
+from services.ingest.queries import purge_links
 from services.ingest.worker import Deps
+
+PATIENCE = timedelta(seconds=2)
+GAP = timedelta(seconds=5)
+WATERMARK_PERIOD = timedelta(seconds=1)
+
+PURGE_PERIOD = timedelta(minutes=10)
+KEPT = timedelta(days=8)
+NAMELESS_KEPT = timedelta(hours=1)
+LINKS_KEPT = timedelta(days=1)
+MARKS_KEPT = timedelta(days=1)
+_AT_ONCE = 2000
 
 
 def tasks_of(deps: Deps, consumer: BatchConsumer) -> Mapping[str, Task]:
     """The periodic tasks, by the name that the log shows."""
     pool = deps.pool
     return {
-        "progress": (watermark.PERIOD, lambda: watermark.renew(pool, consumer, pool.now)),
+        "progress": (WATERMARK_PERIOD, lambda: renew_watermarks(pool, consumer, pool.now)),
         "strangers": (number_gate.LOG_EVERY, deps.gate.log),
         "consents": (consent.PUBLISH_EVERY, lambda: consent.publish(pool, deps.producer)),
         "merges": (merge_slices.PERIOD, merge_slices.SliceMover(pool).move),
-        "forget": (purge.PERIOD, lambda: purge.purge(pool, pool.now)),
+        "forget": (PURGE_PERIOD, lambda: purge(pool, pool.now)),
     }
+
+
+class Watermarks(Protocol):
+    """What a consumer knows of a topic."""
+
+    async def behind(self, topic: str) -> dict[int, float]:
+        """Per assigned partition, how many seconds ago the brokers named the end up to which everything is processed."""
+
+
+def caught_up(behind: Mapping[int, float]) -> Sequence[int]:
+    """The assigned partitions in which nothing old waits."""
+    return sorted(partition for partition, age in behind.items() if age <= PATIENCE.total_seconds())
+
+
+async def renew_watermarks(pool: Pool, watermarks: Watermarks, clock: Clock) -> None:
+    """Store which partitions are caught up now."""
+    if partitions := caught_up(await watermarks.behind(WEBHOOKS.name)):
+        async with pool.acquire() as db:
+            await queries.caught_up(db, WEBHOOKS.name, partitions, clock(), GAP)
+
+
+async def purge(pool: Pool, now: Clock) -> None:
+    """Delete all that is old enough."""
+    await _purge(pool, forget_early, now() - KEPT)
+    await _purge(pool, forget_nameless, now() - NAMELESS_KEPT)
+    await _purge(pool, purge_notices, now() - KEPT)
+    await _purge(pool, purge_links, now() - LINKS_KEPT)
+    await _purge(pool, purge_marks, now() - MARKS_KEPT)
+    await _purge(pool, forget_parked, now() - OUTBOUND_INTENTS.dlq.retention)
+    for some in (forget_edges, forget_refusals, forget_resends):
+        await _purge(pool, some, now() - KEPT)
+
+
+async def _purge(pool: Pool, some: Callable[[Connection, datetime, int], Awaitable[int]], before: datetime) -> None:
+    portion = AdaptiveBatchSize(_AT_ONCE)
+    while True:
+        try:
+            with portion.taken() as size:
+                async with pool.acquire() as db:
+                    gone = await some(db, before, size)
+        except Exception as error:
+            if not is_statement_timeout(error) or size == 1:
+                raise
+            continue  # fewer at once
+        if gone < size:
+            return

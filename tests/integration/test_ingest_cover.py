@@ -16,7 +16,7 @@ from libs.common.sending import coverage_queries as db_cover
 from libs.common.sending.coverage import CaughtUp, Cover, Quiet, Waits, quiet
 from libs.common.sending.coverage_queries import cover, instant
 from services.ingest.cover import STALLED, UNREADY, Served
-from services.ingest.purge import KEPT, purge
+from services.ingest.tasks import KEPT, purge
 from tests.support.ingest import SECRETS, Ingest, now
 from tests.support.waiting import eventually_true
 from tests.support.webhooks import a_message, as_body, of_messages, sign

@@ -16,7 +16,7 @@ from libs.common.sending.status_effects import StatusEvents, receive_statuses, s
 from libs.common.thread.messages import LocalFailure, fail_locally
 from libs.common.thread.provider_status import ProviderStatus
 from libs.common.thread.statuses import ProviderId, forget_early, keep_provider_ids
-from services.ingest.purge import purge
+from services.ingest.tasks import purge
 from tests.support import world
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 import math
 
-from services.ingest.watermark import PATIENCE, caught_up
+from services.ingest.tasks import PATIENCE, caught_up
 
 PATIENT = PATIENCE.total_seconds()
 
