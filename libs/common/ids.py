@@ -13,6 +13,9 @@ from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
+SendKey = tuple[str, UUID, int]
+"""The key of a row of ``sends``: org_id, message_id, attempt."""
+
 _BRIDGE = UUID("8a1d7c52-52f5-5f1b-9f5e-0f6c7a54b001")
 _CALLBACK = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([1-9][0-9]{0,5})(?::([A-Za-z0-9_-]{8}))?")
 

@@ -167,7 +167,7 @@ class Reconciler:
             done = await queries.take_places(db, [end for end, what in ended if what.send == "missing"], now)
             unsettled = [(end.key, what.reason) for end, what in ended if what.send == "unsettled"]
             closed = await queries.close(db, unsettled, now)
-            await sends.free(db, {(key[0], conversation_id) for key, conversation_id in closed.items()})
+            await sends.release_blocked(db, {(key[0], conversation_id) for key, conversation_id in closed.items()})
             ours = [(e, what) for e, what in ended if what.send == "settled" or e.key in done or e.key in closed]
             await fail_locally(db, [LocalFailure(*end.key, what.reason, what.code, now) for end, what in ours])
             held = [(slot, what) for end, what in ours if what.send != "settled" and (slot := _slot(end)) is not None]

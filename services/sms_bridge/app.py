@@ -8,12 +8,12 @@ from libs.common.bridge.link_codes import LinkCodes
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.open_service import open_service
 from libs.common.redis import open_redis
-from libs.common.sending.line import open_line
+from libs.common.sending.engine import open_engine
 from libs.common.sending.outcomes import Timings
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
 from services.sms_bridge import unconfirmed
-from services.sms_bridge.carrier import SmsCarrier
+from services.sms_bridge.adapter import SmsAdapter
 from services.sms_bridge.effects import BridgeConfig
 from services.sms_bridge.providers.twilio import open_twilio
 from services.sms_bridge.settings import SmsBridgeSettings
@@ -44,7 +44,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             settings.window_length, settings.window_doubt, hold, settings.portal_link_life, settings.portal_url
         )
         gate, codes = RedisGate(redis, hold), LinkCodes(secrets_in(settings.portal_link_keys), secrets.choice)
-        carrier = SmsCarrier(
+        adapter = SmsAdapter(
             provider=provider,
             pool=opened.pool,
             redis_gate=gate,
@@ -55,7 +55,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
         )
         timings = Timings(timeout=timeout, lease=settings.send_lease, grace=grace, look=_LOOK)
         async with (
-            open_line(opened, carrier, timings, CALLS_AT_ONCE) as line,
+            open_engine(opened, adapter, timings, CALLS_AT_ONCE) as line,
             opened.periodic({"sms_unconfirmed": unconfirmed.task(opened.pool, provider)}),
             opened.consumer(TOPOLOGY, Deps(line)) as consumer,
         ):

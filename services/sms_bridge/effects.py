@@ -27,12 +27,11 @@ from libs.common.directory.reports import MarkSource, Unreached
 from libs.common.events.outbound import OutboundRefused
 from libs.common.faults import RecipientFault
 from libs.common.gsm7 import economical, segments
-from libs.common.ids import bridge_message_id
+from libs.common.ids import SendKey, bridge_message_id
 from libs.common.providers import Provider
 from libs.common.providers.twilio import fault_of
-from libs.common.sending.outcomes import Accepted, Refused, Returned
-from libs.common.sending.pauses import Key
-from libs.common.sending.rows import News, SendRow, Settled
+from libs.common.sending.outcomes import Accepted, Refused, Rerouted
+from libs.common.sending.rows import PendingEvents, SendRow, Settled
 from libs.common.sending.status_effects import store_provider_ids
 from libs.common.thread.conversations import stay
 from libs.common.thread.message_status import PROVIDER_REFUSED, UNKNOWN_OUTCOME
@@ -71,7 +70,7 @@ def slot_outcomes(settled: Sequence[Settled]) -> SlotOutcomes:
             continue
         slot = Slot(one.row.org_id, one.row.conversation_id, one.row.message_id)
         match one.final:
-            case Returned():
+            case Rerouted():
                 outcomes.released.append(slot)
             case Refused(_, reason) if reason != UNKNOWN_OUTCOME:
                 outcomes.released.append(slot)
@@ -83,10 +82,10 @@ def slot_outcomes(settled: Sequence[Settled]) -> SlotOutcomes:
 
 async def settle(
     db: Connection, settled: Sequence[Settled], now: datetime, config: BridgeConfig, provider: Provider
-) -> dict[Key, News]:
+) -> dict[SendKey, PendingEvents]:
     """Record the effects in the transaction that ends the sends. Returns the events to publish for each."""
     settled = await _in_their_conversations(db, settled)
-    news = {one.row.key: News() for one in settled}
+    news = {one.row.key: PendingEvents() for one in settled}
     events = {
         (one.row.org_id, message_id): news[one.row.key] for one in settled for message_id in _messages_of(one.row)
     }
@@ -114,9 +113,9 @@ async def settle(
         events[refusal.org_id, refusal.intent_id].refusals.append(refusal)
     for row, _ in accepted:
         if is_bridge(row):
-            news[row.key].rungs.add(bridge_message_id(row.message_id))
+            news[row.key].message_ids.add(bridge_message_id(row.message_id))
     for one in settled:
-        if isinstance(one.final, Returned):
+        if isinstance(one.final, Rerouted):
             news[one.row.key].refusals.append(_returned(one.row, one.final, now))
     for silent in silenced:
         events[silent.org_id, silent.holder].refusals.append(silent.freed(now))
@@ -174,7 +173,7 @@ def _bridge_message(row: SendRow, config: BridgeConfig) -> queries.BridgeMessage
 def _failure(one: Settled, now: datetime) -> LocalFailure | None:
     row, bridge = one.row, is_bridge(one.row)
     match one.final:
-        case Returned():
+        case Rerouted():
             return None
         case Refused(code, reason):
             if bridge and reason == PROVIDER_REFUSED:
@@ -215,7 +214,7 @@ def _charge(row: SendRow, ids: Sequence[Accepted]) -> queries.Charge:
     )
 
 
-def _returned(row: SendRow, final: Returned, now: datetime) -> OutboundRefused:
+def _returned(row: SendRow, final: Rerouted, now: datetime) -> OutboundRefused:
     return OutboundRefused(
         intent_id=row.message_id,
         attempt=row.attempt,

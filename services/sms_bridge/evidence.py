@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
-from libs.common.sending.pauses import Key
+from libs.common.ids import SendKey
+from libs.common.sending.outcomes import Accepted, Confirmed, Denied, Evidence, Inconclusive, NotSent
 from services.sms_bridge.providers import ListedSms, may_show_number, shows_number
 
 SKEW = timedelta(seconds=60)
@@ -38,7 +38,7 @@ class LostSend:
     that one, whose refusals may have records as well.
     """
 
-    key: Key
+    key: SendKey
     sender: str
     to: str
     since: datetime
@@ -81,7 +81,7 @@ def resolve(
     *,
     account: str,
     in_flight: bool = False,
-) -> dict[Key, Resolution]:
+) -> dict[SendKey, Resolution]:
     """What the list proves about each send, oldest call first.
 
     ``taken`` are ids of other sends; ``account`` scopes the ids. ``in_flight``: another call between these numbers is
@@ -91,13 +91,13 @@ def resolve(
     left = [
         record for record in reversed(list(listed)) if record.provider_id is None or record.provider_id not in known
     ]
-    found: dict[Key, Resolution] = {}
+    found: dict[SendKey, Resolution] = {}
     ordered = sorted(sends, key=lambda lost: (lost.called_at, lost.key))
     for fits in (_is_of_one_call,) if in_flight else (_is_of_call, _is_of_send):
         for lost in ordered:
             if lost.key not in found and (record := _taken(lost, left, fits)) is not None:
                 left.remove(record)
-                found[lost.key] = Resolution(Found((Accepted(account, str(record.provider_id)),)), record)
+                found[lost.key] = Resolution(Confirmed((Accepted(account, str(record.provider_id)),)), record)
     for lost in ordered:
         if in_flight and not lost.unique:
             continue
@@ -107,7 +107,7 @@ def resolve(
     for lost in ordered:
         if lost.key not in found:
             clear = not in_flight and absence.proves(lost) and not any(_may_be_of(record, lost) for record in left)
-            found[lost.key] = Resolution(Absent() if clear else Unclear())
+            found[lost.key] = Resolution(NotSent() if clear else Inconclusive())
     return found
 
 

@@ -7,9 +7,8 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
-from libs.common.ids import callback_data, callback_without_org
+from libs.common.ids import SendKey, callback_data, callback_without_org
 from libs.common.providers import Provider
-from libs.common.sending.pauses import Key
 from libs.common.sending.rows import SendRow
 from libs.common.thread.statuses import ProviderId
 
@@ -123,9 +122,9 @@ class KnownId(NamedTuple):
 
 async def ids_of_sends(
     db: Connection, provider: Provider, account: str, sends: Sequence[SendRow]
-) -> dict[Key, list[KnownId]]:
+) -> dict[SendKey, list[KnownId]]:
     """Every id that these sends are known to have, with what its early statuses say."""
-    found: dict[Key, list[KnownId]] = {}
+    found: dict[SendKey, list[KnownId]] = {}
     if not sends:
         return found
     rows = [

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from libs.common.phone import same_line
-from libs.common.sending.outcomes import Refused, Returned
+from libs.common.sending.outcomes import Refused, Rerouted
 from libs.common.sms_reach import SmsReach, obstacle
 from libs.common.window import Window
 
@@ -36,7 +36,7 @@ class GateFacts:
 
 def refusal_reason(
     *, bridge: bool, sender: str, to: str, facts: GateFacts | None, now: datetime, named: bool = False
-) -> Returned | Refused | None:
+) -> Rerouted | Refused | None:
     """Why this SMS may not be sent; None when it may.
 
     ``facts`` is None when the conversation no longer exists. ``named``: the intent itself named ``to``.
@@ -47,12 +47,12 @@ def refusal_reason(
         return Refused(None, "already_delivered")
     is_open = facts.window.is_open(now)
     if bridge and facts.whatsapp_allowed and is_open and not facts.unreachable:
-        return Returned("window_open")
+        return Rerouted("window_open")
     if bridge and not facts.whatsapp_allowed:
         return Refused(None, "whatsapp_consent_off")
     phone = facts.reach.phone
     if (named and phone is None) or (phone is not None and not same_line(phone, to)):
-        return Returned("address_changed")
+        return Rerouted("address_changed")
     reason = _reason(bridge=bridge, sender=sender, facts=facts, now=now)
     closed_by = "whatsapp_unreachable" if is_open and facts.unreachable else "window_expired"
     return None if reason is None else Refused(None, f"{closed_by}_{reason}")

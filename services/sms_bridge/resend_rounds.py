@@ -9,12 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from libs.common.db.pool import Connection, Pool
+from libs.common.ids import SendKey
 from libs.common.logging import get_logger
 from libs.common.providers import Provider
 from libs.common.sending import coverage_queries as coverage
 from libs.common.sending import resend_rounds
-from libs.common.sending.outcomes import Absent, Evidence, Found, Unclear
-from libs.common.sending.pauses import Key
+from libs.common.sending.outcomes import Confirmed, Evidence, Inconclusive, NotSent
 from libs.common.sending.rows import SendRow
 
 log = get_logger()
@@ -30,12 +30,12 @@ class ResendRounds:
         self._rest = settling + grace
 
     async def hold_back(
-        self, rows: Sequence[SendRow], evidence: Mapping[Key, Evidence], now: datetime
-    ) -> dict[Key, Evidence]:
+        self, rows: Sequence[SendRow], evidence: Mapping[SendKey, Evidence], now: datetime
+    ) -> dict[SendKey, Evidence]:
         """The same evidence, with those rows unclear that must wait for a round before they are sent once more."""
         once = [row for row in rows if row.resends == 0]
-        found = [row.key for row in once if isinstance(evidence.get(row.key), Found)]
-        again = [row.key for row in once if now < row.expires_at and isinstance(evidence.get(row.key), Absent)]
+        found = [row.key for row in once if isinstance(evidence.get(row.key), Confirmed)]
+        again = [row.key for row in once if now < row.expires_at and isinstance(evidence.get(row.key), NotSent)]
         if not again and not found:
             return dict(evidence)
         async with self._pool.acquire() as db, db.transaction():
@@ -43,11 +43,11 @@ class ResendRounds:
             released = await self._release(db, again, late, now) if again or late else []
         if late:
             log.warning("resends.stopped", dependency=self._provider, times=len(late), reason="accepted_late")
-        return {**evidence, **{key: Unclear() for key in again if key not in released}}
+        return {**evidence, **{key: Inconclusive() for key in again if key not in released}}
 
     async def _release(
-        self, db: Connection, again: Sequence[Key], late: Collection[Key], now: datetime
-    ) -> Sequence[Key]:
+        self, db: Connection, again: Sequence[SendKey], late: Collection[SendKey], now: datetime
+    ) -> Sequence[SendKey]:
         """The sends of ``again`` that this round has room for. All of them are stored as given up."""
         before = await coverage.standing_round(db, self._provider)
         round_, taken = resend_rounds.at(before, now, pace=self._pace, rest=self._rest).take(len(again))

@@ -17,10 +17,9 @@ from libs.common.bridge.link_codes import CODE_LENGTH, MASKED_CODE, LinkCodes
 from libs.common.db.pool import Pool
 from libs.common.errors import Transient
 from libs.common.gsm7 import economical
-from libs.common.ids import callback_data
+from libs.common.ids import SendKey, callback_data
 from libs.common.logging import get_logger
-from libs.common.sending.outcomes import Absent, Accepted, Denied, Evidence, Found, Unclear
-from libs.common.sending.pauses import Key
+from libs.common.sending.outcomes import Accepted, Confirmed, Denied, Evidence, Inconclusive, NotSent
 from libs.common.sending.rows import SendRow
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
@@ -50,13 +49,13 @@ class SearchConfig:
     settling: timedelta
 
 
-async def seek(
+async def find_evidence(
     pool: Pool, provider: SmsProvider, config: SearchConfig, rows: Sequence[SendRow], now: datetime
-) -> dict[Key, Evidence]:
+) -> dict[SendKey, Evidence]:
     """The evidence about each send. A row without evidence is left out."""
     async with pool.acquire() as db:
         late = await evidence_queries.ids_of_sends(db, provider.name, provider.account, rows)
-    evidence: dict[Key, Evidence] = {key: known_evidence(ids, provider) for key, ids in late.items()}
+    evidence: dict[SendKey, Evidence] = {key: known_evidence(ids, provider) for key, ids in late.items()}
     sought = {row.key: (row, lost_send(row, config)) for row in rows if row.key not in evidence}
     other_ids = {one.provider_id for found in late.values() for one in found}
     found = await _search_lists(
@@ -90,14 +89,14 @@ def lost_send(row: SendRow, config: SearchConfig) -> LostSend:
     )
 
 
-def known_evidence(ids: Sequence[evidence_queries.KnownId], provider: SmsProvider) -> Found | Denied:
+def known_evidence(ids: Sequence[evidence_queries.KnownId], provider: SmsProvider) -> Confirmed | Denied:
     """The evidence of the ids that a send is known to have: accepted, unless each of them is of a refused creation."""
     refusals = {one: provider.refusal(one.code) if one.status == "failed" else None for one in ids}
     taken = sorted({(one.account, one.provider_id) for one, refusal in refusals.items() if refusal is None})
     refused = [refusal for refusal in refusals.values() if refusal is not None]
     if not taken and refused:
         return Denied(refused[0])
-    return Found(tuple(Accepted(account, provider_id) for account, provider_id in taken))
+    return Confirmed(tuple(Accepted(account, provider_id) for account, provider_id in taken))
 
 
 async def _search_lists(
@@ -108,7 +107,7 @@ async def _search_lists(
     other_ids: Collection[str],
     now: datetime,
     config: SearchConfig,
-) -> dict[Key, Resolution]:
+) -> dict[SendKey, Resolution]:
     """What the lists prove about these sends. Sends whose list cannot be read are left out."""
     pairs: dict[Pair, list[LostSend]] = {}
     for lost in sends:
@@ -128,11 +127,11 @@ async def _search_lists(
     taken.update(other_ids)
     absence = AbsenceRule(now, config.grace, None if outage is None else outage + config.settling)
 
-    def resolved(pair: Pair, listed: Sequence[ListedSms]) -> dict[Key, Resolution]:
+    def resolved(pair: Pair, listed: Sequence[ListedSms]) -> dict[SendKey, Resolution]:
         return resolve(pairs[pair], listed, taken, absence, account=provider.account, in_flight=pair in in_flight)
 
     found = {key: one for pair, listed in lists.items() for key, one in resolved(pair, listed).items()}
-    silent = [pair for pair in lists if any(isinstance(found[lost.key].evidence, Absent) for lost in pairs[pair])]
+    silent = [pair for pair in lists if any(isinstance(found[lost.key].evidence, NotSent) for lost in pairs[pair])]
     oldest: dict[str, datetime] = {}
     asked: dict[str, set[str]] = {}
     for sender, to in silent:
@@ -152,7 +151,9 @@ async def _search_lists(
             found |= resolved(pair, _merged(lists[pair], others[pair[0]]))
         else:
             found |= {
-                lost.key: Resolution(Unclear()) for lost in pairs[pair] if isinstance(found[lost.key].evidence, Absent)
+                lost.key: Resolution(Inconclusive())
+                for lost in pairs[pair]
+                if isinstance(found[lost.key].evidence, NotSent)
             }
     return found
 

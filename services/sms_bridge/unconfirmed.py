@@ -18,7 +18,7 @@ from libs.common.errors import Transient
 from libs.common.logging import get_logger
 from libs.common.periodic import Task
 from libs.common.providers import Provider
-from libs.common.sending.queries import keep_news
+from libs.common.sending.queries import keep_pending_events
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
@@ -105,12 +105,14 @@ async def _apply(pool: Pool, provider: Provider, answers: Sequence[_Answer], now
     by_key = {(one.org_id, one.send_id, one.attempt): one for one in over if one.pending}
     async with pool.acquire() as db, db.transaction():
         # lock order: rows of sends before messages
-        await keep_news(db, [(key, {"refusals": [], "rungs": [str(one.message_id)]}) for key, one in by_key.items()])
+        await keep_pending_events(
+            db, [(key, {"refusals": [], "message_ids": [str(one.message_id)]}) for key, one in by_key.items()]
+        )
         effects = await receive_statuses(db, statuses, now) if statuses else StatusEvents()
         await fail_locally(db, lost)
         for refusal in effects.refusals:
             key = (refusal.org_id, refusal.intent_id, refusal.attempt)
             if (asked := by_key.get(key)) is not None:
-                news = {"refusals": [refusal.model_dump(mode="json")], "rungs": [str(asked.message_id)]}
-                await keep_news(db, [(key, news)])
+                news = {"refusals": [refusal.model_dump(mode="json")], "message_ids": [str(asked.message_id)]}
+                await keep_pending_events(db, [(key, news)])
         await evidence_queries.remove_unconfirmed(db, [(one.account, one.provider_id) for one in over])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from libs.common.events.outbound import SmsCommand
 from libs.common.kafka.records import Received
 from libs.common.sanitize import sanitize
-from libs.common.sending.line import Line
+from libs.common.sending.engine import SendEngine
 from libs.common.sending.rows import NewSend
 from services.sms_bridge.providers import OutgoingSms
 
@@ -15,7 +15,7 @@ from services.sms_bridge.providers import OutgoingSms
 class Deps:
     """What the handler works with."""
 
-    line: Line[OutgoingSms]
+    line: SendEngine[OutgoingSms]
 
 
 async def on_commands(batch: Sequence[Received[SmsCommand]], deps: Deps) -> None:

@@ -6,10 +6,10 @@ from datetime import timedelta
 from libs.common.events.topics import WEBHOOKS
 from libs.common.open_service import open_service
 from libs.common.sending.coverage import Waits
-from libs.common.sending.line import open_line
+from libs.common.sending.engine import open_engine
 from libs.common.sending.outcomes import Timings
 from libs.common.service import Service, run_service
-from services.whatsapp_sender.carrier import WhatsappCarrier
+from services.whatsapp_sender.adapter import WhatsappAdapter
 from services.whatsapp_sender.graph import open_graph
 from services.whatsapp_sender.settings import WhatsappSenderSettings
 from services.whatsapp_sender.topology import TOPOLOGY
@@ -32,7 +32,7 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
             now=opened.pool.now,
         ) as graph,
     ):
-        carrier = WhatsappCarrier(
+        adapter = WhatsappAdapter(
             graph,
             opened.pool,
             window_length=settings.window_length,
@@ -42,7 +42,7 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
         )
         timings = Timings(timeout=timeout, lease=settings.send_lease, grace=settings.send_grace)
         async with (
-            open_line(opened, carrier, timings, CONCURRENCY) as line,
+            open_engine(opened, adapter, timings, CONCURRENCY) as line,
             opened.consumer(TOPOLOGY, Deps(line)) as consumer,
         ):
             await service.serve(checks=opened.checks(consumer, sending=line.unready))

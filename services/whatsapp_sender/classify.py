@@ -29,13 +29,22 @@ from libs.common.faults import (
 )
 from libs.common.phone import from_wa_id
 from libs.common.providers.meta import INVALID_PARAMETER, WRONG_NUMBER_ID, fault_of
-from libs.common.sending.outcomes import MENDING, Accepted, Curve, Refused, RetryLater, Returned, SendOutcome, Unknown
-from services.whatsapp_sender import pace
+from libs.common.sending.outcomes import (
+    MENDING,
+    Accepted,
+    BackoffPolicy,
+    Refused,
+    Rerouted,
+    RetryLater,
+    SendOutcome,
+    Unknown,
+)
+from services.whatsapp_sender import backoff_policies
 
 _MAX_ID = 512
-_CURVES: dict[str, Curve] = {
-    "131057": pace.MAINTENANCE,
-    **dict.fromkeys(("4", "17", "341", "613", "80007"), pace.CALL_LIMIT),
+_CURVES: dict[str, BackoffPolicy] = {
+    "131057": backoff_policies.MAINTENANCE,
+    **dict.fromkeys(("4", "17", "341", "613", "80007"), backoff_policies.CALL_LIMIT),
 }
 """How waits grow for codes of a class that has several."""
 
@@ -64,20 +73,20 @@ def classify(account: str, status: int, body: object, after: timedelta | None = 
 def _of(fault: Fault, code: str, after: timedelta | None, template: bool) -> SendOutcome:  # noqa: FBT001, PLR0911 -- one return per class
     match fault:
         case AccountFault("templates"):
-            return RetryLater("templates", pace.SPAM, code, after, fault=True)
+            return RetryLater("templates", backoff_policies.SPAM, code, after, fault=True)
         case AccountFault():
             return RetryLater("account", MENDING, code, after, fault=True)
         case Throttled("pair"):
-            return RetryLater("pair", pace.PAIR, code, after)
+            return RetryLater("pair", backoff_policies.PAIR, code, after)
         case Throttled():
-            return RetryLater("account", _CURVES.get(code, pace.THROUGHPUT), code, after)
+            return RetryLater("account", _CURVES.get(code, backoff_policies.THROUGHPUT), code, after)
         case TransientFault(certain=True):
-            return RetryLater("message", pace.MEDIA, code, after, pace.MEDIA_TRIES)
+            return RetryLater("message", backoff_policies.MEDIA, code, after, backoff_policies.MEDIA_TRIES)
         case TransientFault() | UnknownFault():
             return Unknown(code, answered=True)
         case WindowClosed() | TemplateGone() | TemplateNeedsSync() | RecipientFault() | ContentFault():
             reason = way_on(fault, template=template)
-            return Refused(code) if reason is None else Returned(reason, code)
+            return Refused(code) if reason is None else Rerouted(reason, code)
         case _:
             assert_never(fault)
 
@@ -89,7 +98,7 @@ def _unlisted(status: int, code: str, error: dict[str, object], after: timedelta
     if status == HTTPStatus.UNAUTHORIZED:
         return RetryLater("account", MENDING, code, after, fault=True)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return RetryLater("account", pace.THROUGHPUT, code, after)
+        return RetryLater("account", backoff_policies.THROUGHPUT, code, after)
     return Refused(code)
 
 
@@ -100,12 +109,12 @@ def _by_status(status: int, after: timedelta | None, *, answered: bool) -> SendO
     """
     said = str(status)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return RetryLater("account", pace.THROUGHPUT, said, after)
+        return RetryLater("account", backoff_policies.THROUGHPUT, said, after)
     if (
         HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR
         and status != HTTPStatus.REQUEST_TIMEOUT
     ):
-        return RetryLater("message", pace.STRAY, said, after, answered=answered)
+        return RetryLater("message", backoff_policies.STRAY, said, after, answered=answered)
     return Unknown(said, answered=answered)
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from libs.common.directory.addressing import KnownAddresses, WhatsAppAddress, moved
 from libs.common.events.outbound import RefusalReason
-from libs.common.sending.outcomes import Accepted, Found, Go, Refused, Returned, Verdict
+from libs.common.sending.outcomes import Accepted, Allowed, Confirmed, Refused, Rerouted, Verdict
 from libs.common.window import Window
 
 
@@ -55,16 +55,18 @@ class Ready:
 def judge(route: str, address: WhatsAppAddress, facts: Facts, now: datetime) -> Verdict[Ready]:
     """The verdict on one row; ``route`` (session or template) and ``address`` are the command's."""
     if facts.seen:
-        return Found(facts.seen)
+        return Confirmed(facts.seen)
     if facts.arrived:
         return Refused(None, "already_delivered")
     if not facts.number_is_ours:
         return Refused(None)
     objection = _objection(route, address, facts, now)
     if objection is not None:
-        return Returned(objection)
+        return Rerouted(objection)
     known = facts.known
-    return Go(Ready(facts.token, facts.window.last_customer_at, known.wa_id, known.bsuid, facts.window.doubtful_since))
+    return Allowed(
+        Ready(facts.token, facts.window.last_customer_at, known.wa_id, known.bsuid, facts.window.doubtful_since)
+    )
 
 
 def _objection(route: str, address: WhatsAppAddress, facts: Facts, now: datetime) -> RefusalReason | None:

@@ -16,8 +16,8 @@ from libs.common.addresses import segment
 from libs.common.answers import read_answer
 from libs.common.clock import Clock
 from libs.common.sending.outcomes import RetryLater, SendOutcome, Unknown
+from services.whatsapp_sender.backoff_policies import UNREACHABLE, asked_wait
 from services.whatsapp_sender.classify import classify
-from services.whatsapp_sender.pace import UNREACHABLE, asked_wait
 
 _CONNECT_SHARE = 0.5
 _KEEP_ALIVE_SECONDS = 30.0

@@ -9,15 +9,14 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.addressing import KnownAddresses
 from libs.common.events.topics import WEBHOOKS
-from libs.common.ids import callback_data, callback_without_org
+from libs.common.ids import SendKey, callback_data, callback_without_org
 from libs.common.phone import canonical
 from libs.common.sending.coverage import CaughtUp
 from libs.common.sending.outcomes import Accepted
-from libs.common.sending.pauses import Key
 from libs.common.sending.rows import SendRow
 from libs.common.window import Window
+from services.whatsapp_sender.evidence import Seen
 from services.whatsapp_sender.gate import Facts
-from services.whatsapp_sender.sweep import Seen
 
 # A conversation that was merged into another one is asked for under its old id. No session is decided for an address
 # that is marked, so any mark is newer; a template that was asked for may be.
@@ -75,9 +74,9 @@ async def facts(
     db: Connection,
     rows: Sequence[SendRow],
     window: tuple[timedelta, timedelta],
-    seen: Mapping[Key, Seen],
+    seen: Mapping[SendKey, Seen],
     now: datetime,
-) -> dict[Key, Facts]:
+) -> dict[SendKey, Facts]:
     """The gate's facts for every row, in one round trip. ``window``: its length, and how long after a message a refusal is doubtful."""
     asked = [
         (
@@ -122,12 +121,12 @@ async def customers_of(db: Connection, conversations: Sequence[tuple[str, UUID]]
     return [row[0] for row in await db.fetch(_CUSTOMERS, *as_columns(conversations))]
 
 
-async def evidence(db: Connection, sends: Sequence[tuple[Key, str]]) -> dict[Key, Seen]:
+async def evidence(db: Connection, sends: Sequence[tuple[SendKey, str]]) -> dict[SendKey, Seen]:
     """The wamids that these sends (with their accounts) got, as far as late answers and Meta's statuses tell."""
     if not sends:
         return {}
     asked = [(*key, account, callback_data(*key), callback_without_org(*key[1:])) for key, account in sends]
-    found: dict[Key, Seen] = {}
+    found: dict[SendKey, Seen] = {}
     for r in await db.fetch(_EVIDENCE, *as_columns(asked)):
         key, id_ = (r["org_id"], r["message_id"], r["attempt"]), Accepted(r["account"], r["provider_id"])
         before = found.get(key)

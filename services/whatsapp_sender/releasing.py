@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from libs.common.db.pool import Connection, Pool
+from libs.common.ids import SendKey
 from libs.common.logging import get_logger
 from libs.common.sending import coverage_queries as coverage
 from libs.common.sending import resend_rounds
 from libs.common.sending.coverage import Quiet, Waits
-from libs.common.sending.pauses import Key
 from services.whatsapp_sender import queries
 
 log = get_logger()
@@ -31,8 +31,8 @@ class Releases:
         self._waits = waits
 
     async def some(
-        self, again: Mapping[Key, datetime], late: Collection[Key], quiet: Quiet | None, now: datetime
-    ) -> Collection[Key]:
+        self, again: Mapping[SendKey, datetime], late: Collection[SendKey], quiet: Quiet | None, now: datetime
+    ) -> Collection[SendKey]:
         """Which of those that may be made ``again`` (when they were claimed; because it was ``quiet``) go now.
 
         ``late``: found to have been accepted when silence had proved the contrary.
@@ -55,11 +55,11 @@ class Releases:
             log.warning("resends.stopped", dependency="meta", times=len(found), reason="accepted_late")
         return released
 
-    def _pace(self, again: Mapping[Key, datetime], quiet: Quiet | None) -> timedelta:
+    def _pace(self, again: Mapping[SendKey, datetime], quiet: Quiet | None) -> timedelta:
         outlived = quiet is not None and any(quiet.interrupted(claimed_at) for claimed_at in again.values())
         return max(self._waits.grace, self._waits.settling) if outlived else self._waits.grace
 
-    async def _turned_out(self, db: Connection, now: datetime) -> set[Key]:
+    async def _turned_out(self, db: Connection, now: datetime) -> set[SendKey]:
         """Of those released lately the ones whose first call is now known to have been accepted."""
         lately = await coverage.lately_released(db, "meta", now - 2 * self._waits.view, _LOOKED_AT)
         seen = await queries.evidence(db, [(one.key, one.account) for one in lately])

@@ -9,9 +9,9 @@ from libs.common.events.base import misfit
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.sanitize import sanitize
-from libs.common.sending.line import Line
+from libs.common.sending.engine import SendEngine
 from libs.common.sending.rows import NewSend
-from services.whatsapp_sender.carrier import CONTENT
+from services.whatsapp_sender.adapter import CONTENT
 from services.whatsapp_sender.gate import Ready
 
 
@@ -19,7 +19,7 @@ from services.whatsapp_sender.gate import Ready
 class Deps:
     """What the handler works with."""
 
-    line: Line[Ready]
+    line: SendEngine[Ready]
 
 
 def decode_command(record: RawRecord) -> WhatsappCommand:

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import WhatsappCommand
-from libs.common.sending.line import Line
+from libs.common.sending.engine import SendEngine
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
 from services.whatsapp_sender.gate import Ready
@@ -17,7 +17,7 @@ from tests.support.sending import ORG, Conversation, Garage, Told, accept, again
 SECOND = timedelta(seconds=1)
 
 
-async def sent(line: Line[Ready], garage: Garage, command: WhatsappCommand) -> str:
+async def sent(line: SendEngine[Ready], garage: Garage, command: WhatsappCommand) -> str:
     """The wamid of a command that Meta has accepted."""
     await accept(line, command)
     assert await line.claim_once() == 1
@@ -71,7 +71,7 @@ async def to_closed(garage: Garage, sandbox: SandboxClient) -> tuple[Conversatio
 
 @pytest.mark.parametrize("code", ["131042", "131031", "368", "190"])
 async def test_an_account_out_of_order_that_says_so_afterwards_rests_until_a_status_proves_it_well(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, code: str
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str
 ) -> None:
     first = await garage.command(await kim(garage, sandbox))
     effects = await hears(garage, await sent(line, garage, first), failed(code))
@@ -97,7 +97,7 @@ async def test_an_account_out_of_order_that_says_so_afterwards_rests_until_a_sta
 
 
 async def test_what_is_told_again_or_of_earlier_calls_lets_an_account_that_is_well_rest_no_more(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     first, second, third = [await garage.command(await kim(garage, sandbox)) for _ in range(3)]
     burnt = [await sent(line, garage, command) for command in (first, second)]
@@ -120,7 +120,7 @@ async def test_what_is_told_again_or_of_earlier_calls_lets_an_account_that_is_we
 
 
 async def test_a_template_that_was_read_anew_is_not_stale_because_a_failure_is_told_twice(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     wamid = await sent(line, garage, command)
@@ -134,7 +134,7 @@ async def test_a_template_that_was_read_anew_is_not_stale_because_a_failure_is_t
 
 
 async def test_an_account_fault_of_the_templates_leaves_other_messages_alone(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     _, template = await to_closed(garage, sandbox)
     effects = await hears(garage, await sent(line, garage, template), failed("131048"))
@@ -147,7 +147,7 @@ async def test_an_account_fault_of_the_templates_leaves_other_messages_alone(
 
 @pytest.mark.parametrize(("code", "status"), [("132001", "DELETED"), ("132015", "PAUSED"), ("132016", "DISABLED")])
 async def test_a_template_that_is_gone_is_known_to_be_so_whether_an_answer_or_a_status_says_it(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, code: str, status: str
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str, status: str
 ) -> None:
     conversation, command = await to_closed(garage, sandbox)
     effects = await hears(garage, await sent(line, garage, command), failed(code))
@@ -161,7 +161,7 @@ async def test_a_template_that_is_gone_is_known_to_be_so_whether_an_answer_or_a_
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize("code", ["131008", "132000", "132005", "132007", "132012", "132018"])
 async def test_a_template_that_does_not_suit_meta_is_stale_and_others_go_on(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told, code: str, *, late: bool
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told, code: str, *, late: bool
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     if late:
@@ -181,7 +181,7 @@ async def test_a_template_that_does_not_suit_meta_is_stale_and_others_go_on(
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize("code", ["131026", "130403"])
 async def test_whom_whatsapp_does_not_reach_is_marked_with_reason_time_and_source(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told, code: str, *, late: bool
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told, code: str, *, late: bool
 ) -> None:
     conversation = await kim(garage, sandbox)
     command = await garage.command(conversation)
@@ -199,7 +199,7 @@ async def test_whom_whatsapp_does_not_reach_is_marked_with_reason_time_and_sourc
 
 @pytest.mark.parametrize("late", [True, False])
 async def test_what_waits_for_an_address_that_was_marked_meanwhile_does_not_buy_the_same_failure(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told, *, late: bool
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told, *, late: bool
 ) -> None:
     conversation = await kim(garage, sandbox)
     first, *waiting = [await garage.command(conversation) for _ in range(4)]
@@ -219,7 +219,7 @@ async def test_what_waits_for_an_address_that_was_marked_meanwhile_does_not_buy_
 
 
 async def test_a_template_that_was_asked_for_in_spite_of_a_mark_goes_and_one_from_before_it_does_not(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     _, first = await to_closed(garage, sandbox)
     second = first.model_copy(update={"message_id": uuid4(), "sequence": 100})
@@ -235,7 +235,7 @@ async def test_a_template_that_was_asked_for_in_spite_of_a_mark_goes_and_one_fro
 
 
 async def test_a_receipt_is_a_sign_of_life_and_ends_the_mark(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversation = await kim(garage, sandbox)
     wamids = [await sent(line, garage, await garage.command(conversation)) for _ in range(2)]
@@ -248,7 +248,7 @@ async def test_a_receipt_is_a_sign_of_life_and_ends_the_mark(
 
 @pytest.mark.parametrize("code", ["131049", "130472"])
 async def test_a_limit_on_marketing_for_one_user_marks_nobody(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, code: str
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     effects = await hears(garage, await sent(line, garage, command), failed(code))
@@ -259,7 +259,7 @@ async def test_a_limit_on_marketing_for_one_user_marks_nobody(
 
 @pytest.mark.parametrize("code", ["131051", "139999"])
 async def test_what_lies_with_the_content_or_is_not_known_fails_with_the_code(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, code: str
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     [update] = (await hears(garage, await sent(line, garage, command), failed(code))).updates
@@ -267,7 +267,7 @@ async def test_what_lies_with_the_content_or_is_not_known_fails_with_the_code(
 
 
 async def test_a_failure_that_is_certain_is_tried_again_and_never_one_that_arrived_after_all(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     wamid = await sent(line, garage, command)
@@ -279,7 +279,7 @@ async def test_a_failure_that_is_certain_is_tried_again_and_never_one_that_arriv
 
 
 async def test_a_second_try_does_not_go_out_once_the_first_turned_out_to_have_arrived(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     wamid = await sent(line, garage, command)
@@ -295,7 +295,7 @@ async def test_a_second_try_does_not_go_out_once_the_first_turned_out_to_have_ar
 
 
 async def test_131047_counts_from_the_send_whenever_its_status_is_told(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversation = await garage.conversation(wrote_ago=timedelta(hours=23))
     await sandbox.customer_writes(garage.number, conversation.phone)
@@ -313,7 +313,7 @@ async def test_131047_counts_from_the_send_whenever_its_status_is_told(
 
 
 async def test_131047_of_a_fallback_template_closes_no_window(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     await garage.execute("update messages set kind = 'text' where message_id = $1", command.message_id)
@@ -324,7 +324,7 @@ async def test_131047_of_a_fallback_template_closes_no_window(
 
 
 async def test_an_error_of_metas_own_for_one_template_stops_nobody_else(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.template()
     await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.")
@@ -342,7 +342,7 @@ async def test_an_error_of_metas_own_for_one_template_stops_nobody_else(
 
 @pytest.mark.parametrize("status", [403, 404, 302])
 async def test_an_error_page_for_one_message_puts_off_that_message_alone(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, status: int
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, status: int
 ) -> None:
     odd, other = [await garage.command(await kim(garage, sandbox)) for _ in range(2)]
     await sandbox.fault("meta", "page", http_status=status, to=odd.to, calls=3)

@@ -144,9 +144,9 @@ async def _evidence(db: Any) -> None:
 
 
 async def _news(db: Any) -> None:
-    rows = await sends.take_untold(db, "whatsapp", now(), TAKEN, now() + MINUTE)
-    await sends.keep_news(db, [(row.key, {}) for row in rows])
-    await sends.mark_told(db, [row.key for row in rows])
+    rows = await sends.take_unpublished(db, "whatsapp", now(), TAKEN, now() + MINUTE)
+    await sends.keep_pending_events(db, [(row.key, {}) for row in rows])
+    await sends.mark_published(db, [row.key for row in rows])
 
 
 async def _statuses(db: Any) -> None:
@@ -181,9 +181,9 @@ async def _covered(db: Any) -> None:
 WORKS: dict[str, Work] = {
     "claim": lambda db: sends.candidates(db, WHATSAPP_BY_META, {META: TAKEN, "account 10": TAKEN}, now(), MINUTE),
     "accounts": lambda db: sends.accounts_after(db, WHATSAPP_BY_META, now(), "", TAKEN),
-    "keep behind": lambda db: sends.keep_behind(db, "whatsapp", META, now(), MINUTE, limit=TAKEN),
-    "free": lambda db: sends.free(db, [(ORG, uuid4()) for _ in range(TAKEN)]),
-    "free in time": lambda db: sends.free_in_time(db, "whatsapp", now(), TAKEN),
+    "keep behind": lambda db: sends.defer_blocked(db, "whatsapp", META, now(), MINUTE, limit=TAKEN),
+    "free": lambda db: sends.release_blocked(db, [(ORG, uuid4()) for _ in range(TAKEN)]),
+    "free in time": lambda db: sends.release_due(db, "whatsapp", now(), TAKEN),
     "ended claims": lambda db: sends.ended_claims(db, "whatsapp", now(), TAKEN),
     "overdue": lambda db: sends.overdue(db, "whatsapp", now(), TAKEN),
     "unknown": _evidence,

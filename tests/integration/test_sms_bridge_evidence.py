@@ -20,13 +20,13 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.providers import SMS_BY_TWILIO
 from libs.common.sending import queries as sends
-from libs.common.sending.applying import TELLING, apply
-from libs.common.sending.line import Line
+from libs.common.sending.engine import SendEngine
 from libs.common.sending.outcomes import Accepted
+from libs.common.sending.persisting import TELLING, persist
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.sending.transitions import settle
 from libs.common.thread.provider_status import ProviderStatus
-from services.sms_bridge.carrier import SmsCarrier
+from services.sms_bridge.adapter import SmsAdapter
 from services.sms_bridge.effects import BridgeConfig
 from services.sms_bridge.providers import ListedSms
 from services.sms_bridge.providers.twilio import Twilio
@@ -238,7 +238,7 @@ async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_keep
         )
         answered = replace(unknown, state="claimed")  # what a process still believes that stood still beyond its lease
         step = settle(answered, (Accepted(TWILIO_SID, sms["sid"]),), world.clock())
-        assert (await apply(db, world.carrier, [step], world.clock())).news == []
+        assert (await persist(db, world.adapter, [step], world.clock())).news == []
     ref = callback_data(ORG, command.message_id, 1)
     failed = ProviderStatus("sms", "twilio", TWILIO_SID, sms["sid"], "failed", world.clock(), "30003", callback=ref)
     async with world.pool.acquire() as db, db.transaction():
@@ -333,7 +333,7 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
             status_callback=None,
             timeout_seconds=1,
         )
-        carrier = SmsCarrier(
+        adapter = SmsAdapter(
             provider=provider,
             pool=world.pool,
             redis_gate=world.redis_gate,
@@ -342,7 +342,7 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
             grace=GRACE,
             settling=SETTLING,
         )
-        async with Line(carrier, world.pool, producer, TIMINGS, now=world.clock):
+        async with SendEngine(adapter, world.pool, producer, TIMINGS, now=world.clock):
             await provider.asked.wait()
             world.clock.forward(timedelta(minutes=2))
 

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.sending.silence import RUN
+from libs.common.sending.breaker import RUN
 from tests.support.sms_world import SmsWorld, an_sms_world, to_somebody_else
 from tests.support.topics import OwnTopics
 

@@ -11,9 +11,9 @@ from libs.common.bridge.link_codes import LinkCodes
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.providers import Provider
-from libs.common.sending.line import Line
+from libs.common.sending.engine import SendEngine
 from libs.common.sending.outcomes import Accepted, SendOutcome
-from services.sms_bridge.carrier import SmsCarrier
+from services.sms_bridge.adapter import SmsAdapter
 from services.sms_bridge.effects import BridgeConfig
 from services.sms_bridge.providers import ListedSms, OutgoingSms, RecordedStatus
 from tests.support.sms_world import GRACE, HOLD, LINK_KEY, LINK_LIFE, SETTLING, TIMINGS, SmsWorld, to_somebody_else
@@ -50,9 +50,9 @@ class OtherProvider:
 @asynccontextmanager
 async def switched(
     world: SmsWorld, kafka: KafkaConnection, provider: OtherProvider
-) -> AsyncIterator[Line[OutgoingSms]]:
+) -> AsyncIterator[SendEngine[OutgoingSms]]:
     """A process of the bridge whose setting names the other provider. Its loops do not run."""
-    carrier = SmsCarrier(
+    adapter = SmsAdapter(
         provider=provider,
         pool=world.pool,
         redis_gate=world.redis_gate,
@@ -62,7 +62,7 @@ async def switched(
         settling=SETTLING,
     )
     async with Producer(kafka) as producer:
-        yield Line(carrier, world.pool, producer, TIMINGS, now=world.clock)
+        yield SendEngine(adapter, world.pool, producer, TIMINGS, now=world.clock)
 
 
 async def an_answer_is_lost(world: SmsWorld, sandbox: SandboxClient, *, sent: bool) -> Any:

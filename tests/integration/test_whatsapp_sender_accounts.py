@@ -10,7 +10,7 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.providers import WHATSAPP_BY_META
 from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
-from libs.common.sending.line import Line
+from libs.common.sending.engine import SendEngine
 from services.whatsapp_sender.gate import Ready
 from tests.support.sandbox import NUMBER_ID
 from tests.support.sending import TIMINGS, Garage, accept, kim
@@ -58,7 +58,7 @@ async def versions(garage: Garage, org_id: str) -> list[asyncpg.Record]:
 
 
 async def test_a_neighbours_message_goes_at_once_while_100_000_rows_wait_for_a_throttled_number(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     await flood(garage, 100_000)
     await rests(garage, FLOODED)
@@ -80,7 +80,7 @@ async def test_a_neighbours_message_goes_at_once_while_100_000_rows_wait_for_a_t
 
 
 async def test_a_busy_neighbour_leaves_a_lone_message_its_turn(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     await flood(garage, 5_000)
     lone = await garage.command(await kim(garage, sandbox))
@@ -92,7 +92,7 @@ async def test_a_busy_neighbour_leaves_a_lone_message_its_turn(
 
 
 async def test_five_thousand_accounts_at_rest_are_stepped_over_a_bounded_number_at_a_time(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.execute(
         "insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at, expires_at, created_at)"
@@ -138,7 +138,7 @@ async def test_whoever_looks_at_many_accounts_comes_to_each_of_them(garage: Gara
 
 @pytest.mark.proof
 async def test_fifty_thousand_rows_of_one_conversation_are_looked_at_once(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     chat = uuid4()
     await flood(garage, 50_000, account=NUMBER_ID, conversation=chat)
@@ -170,7 +170,7 @@ async def test_a_row_that_is_kept_from_being_looked_at_is_freed_whoever_moves_th
     async with garage.pool.acquire() as mover, garage.pool.acquire() as claimer:
 
         async def kept() -> set[UUID]:
-            await sends.keep_behind(claimer, "whatsapp", FLOODED, garage.now(), MINUTE)
+            await sends.defer_blocked(claimer, "whatsapp", FLOODED, garage.now(), MINUTE)
             return {
                 row["message_id"]
                 for row in await claimer.fetch("select message_id from sends where deferred_until is not null")
@@ -182,6 +182,6 @@ async def test_a_row_that_is_kept_from_being_looked_at_is_freed_whoever_moves_th
         assert await kept() == {third["message_id"]}  # nothing is before it any more
         await claimer.execute("update sends set state = 'pending' where message_id = $1", first["message_id"])
         assert await kept() == {second["message_id"], third["message_id"]}
-        assert await sends.free(mover, [("globex", chat)]) == {("meta", FLOODED)}
-        assert await sends.free(mover, [("globex", chat)]) == {("meta", FLOODED)}
-        assert await sends.free(mover, [("globex", chat)]) == set()
+        assert await sends.release_blocked(mover, [("globex", chat)]) == {("meta", FLOODED)}
+        assert await sends.release_blocked(mover, [("globex", chat)]) == {("meta", FLOODED)}
+        assert await sends.release_blocked(mover, [("globex", chat)]) == set()

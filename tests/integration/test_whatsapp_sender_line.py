@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.ids import callback_data
-from libs.common.sending.applying import TELLING
-from libs.common.sending.line import Line
+from libs.common.sending.engine import SendEngine
+from libs.common.sending.persisting import TELLING
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import decode_command
 from tests.support.logs import LogLines
@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 
 async def test_a_command_is_sent_once_and_its_wamid_is_kept(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told, log_lines: LogLines
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told, log_lines: LogLines
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await accept(line, command)
@@ -41,7 +41,7 @@ async def test_a_command_is_sent_once_and_its_wamid_is_kept(
 
 
 async def test_statuses_that_overtook_the_answer_are_told(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox, told: Told
 ) -> None:
     await sandbox.configure(webhook_url=hook_inbox.url)
     command = await garage.command(await kim(garage, sandbox))
@@ -59,7 +59,7 @@ async def test_statuses_that_overtook_the_answer_are_told(
 
 
 async def test_a_window_that_closed_in_the_queue_goes_back_to_the_router(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:
     command = await garage.command(await garage.conversation(wrote_ago=timedelta(hours=24)))
     await accept(line, command)
@@ -76,7 +76,7 @@ async def test_a_window_that_closed_in_the_queue_goes_back_to_the_router(
 
 
 async def test_a_customer_who_wrote_meanwhile_opens_the_gate(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversation = await kim(garage, sandbox)
     command = await garage.command(conversation)
@@ -88,7 +88,7 @@ async def test_a_customer_who_wrote_meanwhile_opens_the_gate(
 
 
 async def test_metas_word_on_a_closed_window_is_kept_and_told(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:
     conversation = await kim(garage, sandbox)
     command = await garage.command(conversation)
@@ -108,7 +108,7 @@ async def test_metas_word_on_a_closed_window_is_kept_and_told(
 
 
 async def test_metas_word_holds_even_where_the_customers_clock_is_ahead_of_ours(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversation = await garage.conversation(wrote_ago=timedelta(seconds=-50))
     command = await garage.command(conversation)
@@ -124,7 +124,7 @@ async def test_metas_word_holds_even_where_the_customers_clock_is_ahead_of_ours(
 
 
 async def test_consent_withdrawn_in_the_queue_goes_back_to_the_router(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:
     conversation = await kim(garage, sandbox)
     await garage.execute(
@@ -137,7 +137,7 @@ async def test_consent_withdrawn_in_the_queue_goes_back_to_the_router(
 
 
 async def test_a_template_goes_through_a_closed_window(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.template()
     await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.")
@@ -148,7 +148,7 @@ async def test_a_template_goes_through_a_closed_window(
 
 
 async def test_a_marketing_template_needs_consent_to_marketing(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:
     await garage.template("offer", category="MARKETING")
     await accept(line, await garage.command(await kim(garage, sandbox), template="offer"))
@@ -157,7 +157,7 @@ async def test_a_marketing_template_needs_consent_to_marketing(
 
 
 async def test_a_template_that_meta_calls_paused_is_paused_here_too(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:
     await garage.template()
     command = await garage.command(await kim(garage, sandbox), template="car_ready")
@@ -172,7 +172,7 @@ async def test_a_template_that_meta_calls_paused_is_paused_here_too(
 
 
 async def test_an_answer_that_the_customer_stopped_marketing_is_a_consent(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.template("summer", category="MARKETING")
     customer = await kim(garage, sandbox)
@@ -191,7 +191,7 @@ async def test_an_answer_that_the_customer_stopped_marketing_is_a_consent(
 
 
 async def test_a_refusal_for_good_ends_the_message(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "fail", code=131051, calls=1)
@@ -203,7 +203,7 @@ async def test_a_refusal_for_good_ends_the_message(
 
 
 async def test_a_customer_who_can_be_reached_no_more_ends_the_message(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:
     command = (await garage.command(await kim(garage, sandbox))).model_copy(update={"to": None})
     await accept(line, decode_command(a_record(command.encode())))
@@ -213,7 +213,7 @@ async def test_a_customer_who_can_be_reached_no_more_ends_the_message(
 
 
 async def test_a_message_that_waited_past_its_deadline_fails_unsent(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:
     conversation = await kim(garage, sandbox)
     first = await garage.command(conversation)
@@ -228,7 +228,7 @@ async def test_a_message_that_waited_past_its_deadline_fails_unsent(
 
 
 async def test_a_message_without_a_deadline_waits_for_a_day_at_most(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await accept(line, command)
@@ -238,7 +238,7 @@ async def test_a_message_without_a_deadline_waits_for_a_day_at_most(
 
 
 async def test_what_was_not_told_is_told_by_the_sweeper(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient, told: Told, kafka_bootstrap: str
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told, kafka_bootstrap: str
 ) -> None:
     failed = await garage.command(await kim(garage, sandbox))
     refused = await garage.command(await garage.conversation(wrote_ago=timedelta(days=2)))

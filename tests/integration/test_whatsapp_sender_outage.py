@@ -10,8 +10,8 @@ from deploy.local.sandbox.faults import Mode
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
-from libs.common.sending.line import Line
-from libs.common.sending.silence import RUN
+from libs.common.sending.breaker import RUN
+from libs.common.sending.engine import SendEngine
 from services.whatsapp_sender.gate import Ready
 from tests.support.sandbox import NUMBER_ID
 from tests.support.sending import TIMINGS, WABA, Conversation, Garage, a_sender, accept, kim, quicker
@@ -20,12 +20,12 @@ ANOTHER_NUMBER = "106400000000002"
 STEP = timedelta(seconds=15)
 
 
-async def send_all(line: Line[Ready]) -> None:
+async def send_all(line: SendEngine[Ready]) -> None:
     while await line.claim_once():
         pass
 
 
-async def time_passes(line: Line[Ready], garage: Garage, minutes: int) -> None:
+async def time_passes(line: SendEngine[Ready], garage: Garage, minutes: int) -> None:
     for _ in range(timedelta(minutes=minutes) // STEP):
         garage.now.forward(STEP)
         await garage.caught_up()
@@ -33,7 +33,7 @@ async def time_passes(line: Line[Ready], garage: Garage, minutes: int) -> None:
         await line.sweep_once()
 
 
-async def arrive(line: Line[Ready], garage: Garage, conversations: list[Conversation], number: int) -> list[WhatsappCommand]:  # fmt: skip
+async def arrive(line: SendEngine[Ready], garage: Garage, conversations: list[Conversation], number: int) -> list[WhatsappCommand]:  # fmt: skip
     """So many messages, one after the other, to one conversation after the other."""
     commands = []
     for n in range(number):
@@ -75,7 +75,7 @@ async def test_an_outage_costs_no_message_and_few_of_them_a_call(
     assert await garage.fetch("select from pauses") == []
 
 
-async def test_another_number_goes_on(line: Line[Ready], garage: Garage, sandbox: SandboxClient) -> None:
+async def test_another_number_goes_on(line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient) -> None:
     here = await kim(garage, sandbox)
     others = [await kim(garage, sandbox) for _ in range(RUN)]
     await sandbox.fault("meta", "page", http_status=503, number=NUMBER_ID)
@@ -93,7 +93,7 @@ async def test_another_number_goes_on(line: Line[Ready], garage: Garage, sandbox
 
 
 async def test_now_and_then_a_lost_answer_rests_nobody(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversations = [await kim(garage, sandbox) for _ in range(3 * RUN)]
     for n in range(3):
@@ -104,7 +104,7 @@ async def test_now_and_then_a_lost_answer_rests_nobody(
 
 
 async def test_one_call_at_a_time_tries_it_out_whoever_makes_it(
-    line: Line[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("meta", "page", http_status=503)
     await arrive(line, garage, [await kim(garage, sandbox) for _ in range(20)], 20)
@@ -122,7 +122,7 @@ async def test_one_call_at_a_time_tries_it_out_whoever_makes_it(
 
 
 async def test_a_message_that_the_gate_keeps_back_uses_up_no_try(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversations = [await kim(garage, sandbox) for _ in range(RUN + 4)]
     await sandbox.fault("meta", "page", http_status=503, calls=RUN)
@@ -138,7 +138,7 @@ async def test_a_message_that_the_gate_keeps_back_uses_up_no_try(
 
 
 async def test_whoever_may_not_be_sent_any_more_uses_up_no_try(
-    line: Line[Ready], garage: Garage, sandbox: SandboxClient
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     late = await garage.command(await kim(garage, sandbox), expires_in=TIMINGS.grace)
     waits = await garage.command(await kim(garage, sandbox))

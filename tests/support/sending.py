@@ -20,11 +20,11 @@ from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, WEBHOO
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.sending.coverage import Waits
-from libs.common.sending.line import Line
+from libs.common.sending.engine import SendEngine
 from libs.common.sending.outcomes import Timings
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
-from services.whatsapp_sender.carrier import WhatsappCarrier
+from services.whatsapp_sender.adapter import WhatsappAdapter
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.graph import open_graph
 from services.whatsapp_sender.worker import new_send
@@ -205,7 +205,7 @@ class Told:
 @asynccontextmanager
 async def a_sender(
     garage: Garage, producer: Producer, url: str, *, timings: Timings = TIMINGS, token: str = GRAPH_TOKEN, concurrency: int = 64
-) -> AsyncIterator[Line[Ready]]:  # fmt: skip
+) -> AsyncIterator[SendEngine[Ready]]:  # fmt: skip
     """A line of sending that is not started: a test makes its steps, or enters it."""
     async with open_graph(
         base_url=url,
@@ -215,7 +215,7 @@ async def a_sender(
         connections=concurrency,
         now=garage.now,
     ) as graph:
-        carrier = WhatsappCarrier(
+        adapter = WhatsappAdapter(
             graph,
             garage.pool,
             window_length=DAY,
@@ -223,10 +223,10 @@ async def a_sender(
             waits=Waits(timings.grace, SETTLING),
             partitions=lambda: producer.partitions(WEBHOOKS),
         )
-        yield Line(carrier, garage.pool, producer, timings, now=garage.now, concurrency=concurrency)
+        yield SendEngine(adapter, garage.pool, producer, timings, now=garage.now, concurrency=concurrency)
 
 
-async def accept(line: Line[Ready], *commands: WhatsappCommand) -> None:
+async def accept(line: SendEngine[Ready], *commands: WhatsappCommand) -> None:
     """Hand commands over as the worker does."""
     await line.accept([new_send(command) for command in commands])
 
@@ -280,7 +280,7 @@ async def producer(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Pro
 
 
 @pytest_asyncio.fixture
-async def line(garage: Garage, producer: Producer, sandbox: SandboxClient) -> AsyncIterator[Line[Ready]]:
+async def line(garage: Garage, producer: Producer, sandbox: SandboxClient) -> AsyncIterator[SendEngine[Ready]]:
     async with a_sender(garage, producer, sandbox.url) as found:
         yield found
 

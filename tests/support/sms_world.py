@@ -25,9 +25,9 @@ from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
-from libs.common.sending.line import Line
+from libs.common.sending.engine import SendEngine
 from libs.common.sending.outcomes import Timings
-from services.sms_bridge.carrier import SmsCarrier
+from services.sms_bridge.adapter import SmsAdapter
 from services.sms_bridge.effects import BridgeConfig
 from services.sms_bridge.providers import OutgoingSms
 from services.sms_bridge.providers.twilio import Twilio
@@ -52,10 +52,10 @@ class SmsWorld:
     redis: Any
     kafka: KafkaConnection
     redis_gate: RedisGate
-    line: Line[OutgoingSms]
-    carrier: SmsCarrier
+    line: SendEngine[OutgoingSms]
+    adapter: SmsAdapter
     clock: HeldClock
-    another: Callable[[], tuple[SmsCarrier, Line[OutgoingSms]]]
+    another: Callable[[], tuple[SmsAdapter, SendEngine[OutgoingSms]]]
     conversation_id: UUID = field(default_factory=uuid4)
     customer_id: UUID = field(default_factory=uuid4)
     sequence: int = 0
@@ -121,7 +121,7 @@ class SmsWorld:
 
     def goes_on_in_another_process(self) -> None:
         """What only a process remembers is forgotten."""
-        self.carrier, self.line = self.another()
+        self.adapter, self.line = self.another()
 
     async def sweep(self, after: timedelta = timedelta(0)) -> None:
         """Time passes, then one sweep."""
@@ -232,8 +232,8 @@ async def an_sms_world(
     ):
         redis_gate = RedisGate(redis, HOLD)
 
-        def a_sender() -> tuple[SmsCarrier, Line[OutgoingSms]]:
-            carrier = SmsCarrier(
+        def a_sender() -> tuple[SmsAdapter, SendEngine[OutgoingSms]]:
+            adapter = SmsAdapter(
                 provider=Twilio(
                     http,
                     base_url=twilio_url,
@@ -251,10 +251,10 @@ async def an_sms_world(
                 grace=GRACE,
                 settling=SETTLING,
             )
-            return carrier, Line(carrier, pool, producer, TIMINGS, now=clock)
+            return adapter, SendEngine(adapter, pool, producer, TIMINGS, now=clock)
 
-        carrier, line = a_sender()
-        world = SmsWorld(pool, redis, kafka, redis_gate, line, carrier, clock, a_sender)
+        adapter, line = a_sender()
+        world = SmsWorld(pool, redis, kafka, redis_gate, line, adapter, clock, a_sender)
         await world.seed()
         yield world
 

@@ -91,7 +91,7 @@ class Threads:
         for row in rows:
             assert nexts[self.now_is(self.waits[row.message_id][0])] == row.message_id
         stand = await sends.write(self.db, [(row, replace(row, state="accepted", settled_at=now())) for row in rows])
-        await sends.free(self.db, {(ORG, conversation_id) for conversation_id in stand.values()})
+        await sends.release_blocked(self.db, {(ORG, conversation_id) for conversation_id in stand.values()})
         for row in rows:
             del self.waits[row.message_id]
         return bool(rows)

@@ -10,17 +10,17 @@ from libs.common.db.pool import open_pool
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
-from libs.common.sending.line import Line
+from libs.common.sending.engine import SendEngine
 from libs.common.sending.outcomes import SendOutcome
 from libs.common.sending.rows import Claim
-from services.whatsapp_sender.carrier import WhatsappCarrier
+from services.whatsapp_sender.adapter import WhatsappAdapter
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.graph import open_graph
 from tests.support.sandbox import GRAPH_TOKEN
 from tests.support.sending import DAY, DOUBT, TIMINGS, WAITS
 
 
-class Mortal(WhatsappCarrier):
+class Mortal(WhatsappAdapter):
     """Dies with its claims in hand, before any call is made."""
 
     async def call(self, claim: Claim[Ready]) -> SendOutcome:
@@ -33,10 +33,10 @@ async def main(dsn: str, bootstrap: str, prefix: str, url: str, *how: str) -> No
         Producer(KafkaConnection(bootstrap, prefix)) as producer,
         open_graph(base_url=url, version="v26.0", token=GRAPH_TOKEN, timeout_seconds=30, connections=8, now=utc_now) as graph,
     ):  # fmt: skip
-        carrier = (Mortal if how else WhatsappCarrier)(
+        adapter = (Mortal if how else WhatsappAdapter)(
             graph, pool, window_length=DAY, window_doubt=DOUBT, waits=WAITS, partitions=partial(producer.partitions, WEBHOOKS)
         )  # fmt: skip
-        async with Line(carrier, pool, producer, TIMINGS, now=utc_now):
+        async with SendEngine(adapter, pool, producer, TIMINGS, now=utc_now):
             await asyncio.Event().wait()
 
 

@@ -14,13 +14,13 @@ from uuid import uuid4
 
 from libs.common.backoff import backoff
 from libs.common.db.pool import Connection
+from libs.common.ids import SendKey
 from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
-from libs.common.sending.applying import Applied, apply
-from libs.common.sending.carrier import Carrier
-from libs.common.sending.outcomes import Found, Go, NotYet, PreparedT, Refused, Returned, Timings
-from libs.common.sending.pauses import Key
-from libs.common.sending.rows import Candidate, Claim, SendRow, Step
+from libs.common.sending.adapter import ProviderAdapter
+from libs.common.sending.outcomes import Allowed, Confirmed, NotYet, PreparedT, Refused, Rerouted, Timings
+from libs.common.sending.persisting import Persisted, persist
+from libs.common.sending.rows import Candidate, Claim, SendRow, Transition
 from libs.common.sending.transitions import PROBE_GAP, Admission, admit, claim, later, settle
 
 _HELD = 32
@@ -38,7 +38,7 @@ class Round(Generic[PreparedT]):
     """One claim: what is to be sent now, what the gate ended, which accounts may have more due now, and when which are to be looked at."""
 
     claims: list[Claim[PreparedT]]
-    applied: Applied
+    applied: Persisted
     more: set[str] = field(default_factory=set)
     waits: list[tuple[datetime, str]] = field(default_factory=list)
     strange: Counter[str] = field(default_factory=Counter)
@@ -49,8 +49,8 @@ class Round(Generic[PreparedT]):
 class Choice:
     """Which of the rows that are due are to be claimed: those of ``only``, where it says so, and none of ``but``."""
 
-    but: Collection[Key] = ()
-    only: Collection[Key] | None = None
+    but: Collection[SendKey] = ()
+    only: Collection[SendKey] | None = None
 
     def of(self, found: Sequence[Candidate]) -> list[Candidate]:
         """Those of ``found`` that are chosen."""
@@ -62,7 +62,7 @@ ALL = Choice()
 
 async def claim_due(
     db: Connection,
-    carrier: Carrier[PreparedT],
+    adapter: ProviderAdapter[PreparedT],
     budgets: Mapping[str, int],
     now: datetime,
     timings: Timings,
@@ -71,15 +71,15 @@ async def claim_due(
 ) -> Round[PreparedT]:
     """Claim rows that are due, of each account up to its budget. Call inside a transaction."""
     scan = _scan(budgets, choice)
-    found = choice.of(await sends.candidates(db, carrier.transport, scan, now, timings.blocks))
+    found = choice.of(await sends.candidates(db, adapter.transport, scan, now, timings.blocks))
     if not found:
-        return Round([], Applied())
+        return Round([], Persisted())
     lone = {account for candidate in found for account, _scope in candidate.alone}
-    ours = await pause_queries.lock_unresponsive(db, carrier.transport, lone, now) if lone else set()
+    ours = await pause_queries.lock_unresponsive(db, adapter.transport, lone, now) if lone else set()
     admission = admit(found, now, budgets, ours)
     full = _full(found, scan)
-    kept = await _keep_behind(db, carrier, admission, full, now=now, timings=timings)
-    verdicts = await carrier.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
+    kept = await _defer_blocked(db, adapter, admission, full, now=now, timings=timings)
+    verdicts = await adapter.judge(db, [row for row, _ in admission.judged], now) if admission.judged else {}
     claim_id = uuid4()
     claims: list[Claim[PreparedT]] = []
     steps = admission.ended
@@ -87,29 +87,29 @@ async def claim_due(
     for row, probes in admission.judged:
         verdict = verdicts[row.key]
         match verdict:
-            case Go():
-                row_of_ours = claim(row, verdict, claim_id, now, provider=carrier.transport.provider, timings=timings)
-                steps.append(Step(row, row_of_ours))
+            case Allowed():
+                row_of_ours = claim(row, verdict, claim_id, now, provider=adapter.transport.provider, timings=timings)
+                steps.append(Transition(row, row_of_ours))
                 claims.append(Claim(row_of_ours, verdict.prepared, probes))
-            case Found():
+            case Confirmed():
                 steps.append(settle(row, verdict.ids, now))
-            case Returned() | Refused():
+            case Rerouted() | Refused():
                 steps.append(settle(row, verdict, now))
             case NotYet(code):
                 waits = later(row, now + _ANOTHER_RELEASE, now, timings, holds_for_all=False)
                 steps.append(
-                    Step(row, replace(waits, outcome={**(row.outcome or {}), "answer": "not_yet", "code": code}))
+                    Transition(row, replace(waits, outcome={**(row.outcome or {}), "answer": "not_yet", "code": code}))
                 )
                 strange[code] += 1
             case _:
                 assert_never(verdict)
-    applied = await apply(db, carrier, steps, now)
+    applied = await persist(db, adapter, steps, now)
     round_ = Round(claims, applied, strange=strange, more=_more(found, budgets, admission, full & kept))
     went = {key for claimed in claims for key in claimed.probes}
     # who tries out next waits for these calls; one that went to nobody (the gate ended its row) is made up for at once
     gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
     for keys, until in ((admission.probes.keys() - ours, now + gap), (went & ours, now + timings.lease)):
-        await pause_queries.defer_probe(db, carrier.transport, keys, until, now)
+        await pause_queries.defer_probe(db, adapter.transport, keys, until, now)
         round_.waits += [(until, account) for account, _scope in keys]
     round_.more |= {row.account for row, probes in admission.judged if probes & (ours - went)}
     return round_
@@ -117,7 +117,7 @@ async def claim_due(
 
 async def due(
     db: Connection,
-    carrier: Carrier[PreparedT],
+    adapter: ProviderAdapter[PreparedT],
     budgets: Mapping[str, int],
     now: datetime,
     timings: Timings,
@@ -127,7 +127,7 @@ async def due(
     """The rows that ``claim_due`` would claim if nothing stood against it."""
     left = Counter(budgets)
     rows = []
-    found = await sends.candidates(db, carrier.transport, _scan(budgets, choice), now, timings.blocks)
+    found = await sends.candidates(db, adapter.transport, _scan(budgets, choice), now, timings.blocks)
     for row in sorted((one.row for one in choice.of(found) if not one.held), key=lambda row: row.due_at):
         if left[row.account] > 0:
             left[row.account] -= 1
@@ -136,19 +136,19 @@ async def due(
 
 
 async def put_off(
-    db: Connection, carrier: Carrier[PreparedT], row: SendRow, now: datetime, timings: Timings
-) -> Sequence[Step]:
+    db: Connection, adapter: ProviderAdapter[PreparedT], row: SendRow, now: datetime, timings: Timings
+) -> Sequence[Transition]:
     """Put off a row of which claiming fails: those behind it must pass. Call inside a transaction."""
-    return (await apply(db, carrier, [Step(row, _put_off(row, now, timings))], now)).done
+    return (await persist(db, adapter, [Transition(row, _put_off(row, now, timings))], now)).done
 
 
 def _scan(budgets: Mapping[str, int], choice: Choice) -> dict[str, int]:
     return {account: budget + min(_HELD, budget // 4) + len(choice.but) for account, budget in budgets.items()}
 
 
-async def _keep_behind(
+async def _defer_blocked(
     db: Connection,
-    carrier: Carrier[PreparedT],
+    adapter: ProviderAdapter[PreparedT],
     admission: Admission,
     full: set[str],
     *,
@@ -160,8 +160,8 @@ async def _keep_behind(
     kept = set()
     for account, keys in admission.held.items():
         in_the_way = account in full and account not in used  # else the answers of those that went bring us here again
-        if (len(keys) > _MANY_HELD or in_the_way) and await sends.keep_behind(
-            db, carrier.transport.channel, account, now, timings.blocks
+        if (len(keys) > _MANY_HELD or in_the_way) and await sends.defer_blocked(
+            db, adapter.transport.channel, account, now, timings.blocks
         ):
             kept.add(account)
     return kept

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
+from libs.common.ids import SendKey
 from libs.common.providers import Provider
 from libs.common.sending.coverage import Cover, Edge, RefusalKind
-from libs.common.sending.pauses import Key
 from libs.common.sending.resend_rounds import Round
 
 _EDGES_MOST = 1000
@@ -143,7 +143,7 @@ async def keep_round(db: Connection, provider: Provider, round_: Round) -> None:
     await db.execute(_KEEP_ROUND, provider, round_.opened_at, round_.size, round_.left_over, round_.late_at)
 
 
-async def released(db: Connection, provider: Provider, keys: Iterable[Key], now: datetime) -> None:
+async def released(db: Connection, provider: Provider, keys: Iterable[SendKey], now: datetime) -> None:
     """These may be made once more."""
     rows = sorted(keys)
     if rows:
@@ -153,7 +153,7 @@ async def released(db: Connection, provider: Provider, keys: Iterable[Key], now:
 class Released(NamedTuple):
     """A send that was released. ``called_again``: its second call was begun."""
 
-    key: Key
+    key: SendKey
     account: str
     called_again: bool
 
@@ -164,7 +164,7 @@ async def lately_released(db: Connection, provider: Provider, since: datetime, l
     return [Released((r[0], r[1], r[2]), r["account"], bool(r["called_again"])) for r in found]
 
 
-async def given_up(db: Connection, provider: Provider, keys: Iterable[Key]) -> set[Key]:
+async def given_up(db: Connection, provider: Provider, keys: Iterable[SendKey]) -> set[SendKey]:
     """Which of these silence had given up: kept by ``released``, and not found out before."""
     rows = sorted(keys)
     if not rows:
@@ -173,7 +173,7 @@ async def given_up(db: Connection, provider: Provider, keys: Iterable[Key]) -> s
     return {(row[0], row[1], row[2]) for row in found}
 
 
-async def turned_out_late(db: Connection, keys: Iterable[Key]) -> None:
+async def turned_out_late(db: Connection, keys: Iterable[SendKey]) -> None:
     """The first calls of these had been accepted after all; each is found out once."""
     rows = sorted(keys)
     if rows:

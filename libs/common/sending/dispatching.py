@@ -16,16 +16,17 @@ from libs.common.backoff import backoff
 from libs.common.bisection import AdaptiveBatchSize, Bisection, Faulty, TooSlow
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
+from libs.common.ids import SendKey
 from libs.common.logging import get_logger
 from libs.common.periodic import StallDetector, run_periodically
 from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.sending import queries as sends
-from libs.common.sending.applying import Applied
-from libs.common.sending.aside import Aside
-from libs.common.sending.carrier import Carrier
+from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.claiming import Choice, claim_due, due, put_off
-from libs.common.sending.outcomes import Curve, PreparedT, RetryLater, SendOutcome, Timings, Unknown
-from libs.common.sending.pauses import EVERY_ACCOUNT, Key
+from libs.common.sending.outcomes import BackoffPolicy, PreparedT, RetryLater, SendOutcome, Timings, Unknown
+from libs.common.sending.pauses import EVERY_ACCOUNT
+from libs.common.sending.persisting import Persisted
+from libs.common.sending.quarantine import Quarantine
 from libs.common.sending.recording import Recorder
 from libs.common.sending.rows import Claim, SendRow
 from libs.common.sending.turns import Turns
@@ -39,7 +40,7 @@ _AROUND = 100
 """Among so many rows of its account that are due a row is looked for that is to be claimed alone."""
 _WAIT = timedelta(milliseconds=50)
 _LONGEST_WAIT = timedelta(seconds=2)
-_TOO_LATE = RetryLater("pair", Curve(timedelta(milliseconds=100), 2, timedelta(seconds=2)), "claim_too_old")
+_TOO_LATE = RetryLater("pair", BackoffPolicy(timedelta(milliseconds=100), 2, timedelta(seconds=2)), "claim_too_old")
 
 
 class Dispatcher(Generic[PreparedT]):
@@ -47,17 +48,17 @@ class Dispatcher(Generic[PreparedT]):
 
     def __init__(
         self,
-        carrier: Carrier[PreparedT],
+        adapter: ProviderAdapter[PreparedT],
         pool: Pool,
         recorder: Recorder[PreparedT],
         timings: Timings,
         *,
         now: Clock,
         concurrency: int,
-        ended: Callable[[Applied], None],
+        ended: Callable[[Persisted], None],
         pulse: StallDetector,
     ) -> None:
-        self._carrier = carrier
+        self._adapter = adapter
         self._pool = pool
         self._recorder = recorder
         self._timings = timings
@@ -69,8 +70,8 @@ class Dispatcher(Generic[PreparedT]):
         self._wake = asyncio.Event()
         self._looked_to = ""
         self._taken: list[str] = []
-        self._aside = Aside("claim")
-        self._suspected: dict[Key, SendRow] = {}
+        self._aside = Quarantine("claim")
+        self._suspected: dict[SendKey, SendRow] = {}
         """Rows that were too slow alone; they are claimed alone, when it is their time."""
         self._portion = AdaptiveBatchSize(_AT_ONCE)
         self._strange: Tally[str, str] = Tally()
@@ -146,7 +147,7 @@ class Dispatcher(Generic[PreparedT]):
             tell("task.retried" if is_retryable(error) else "task.failed", task="claim", exc_info=error)
             with self._portion.taken():
                 async with self._pool.acquire() as db:
-                    rows = await due(db, self._carrier, budgets, self._now(), self._timings, choice=choice)
+                    rows = await due(db, self._adapter, budgets, self._now(), self._timings, choice=choice)
             await self._apart(rows, budgets)
             self._turns.wake(budgets)
         else:
@@ -158,7 +159,7 @@ class Dispatcher(Generic[PreparedT]):
         """Claim of these accounts what is chosen, and begin the calls; returns how many."""
         began = self._loop_time()
         async with self._pool.acquire() as db, db.transaction():
-            found = await claim_due(db, self._carrier, budgets, self._now(), self._timings, choice=choice)
+            found = await claim_due(db, self._adapter, budgets, self._now(), self._timings, choice=choice)
         self._say_strange(found.strange)
         self._turns.opened(Counter(claim.row.account for claim in found.claims))
         for claim in found.claims:
@@ -170,7 +171,7 @@ class Dispatcher(Generic[PreparedT]):
             self._turns.wake_at(due_at, account)
         self._ended(found.applied)
         if found.applied.settled:
-            await self._carrier.committed(found.applied.settled)
+            await self._adapter.committed(found.applied.settled)
         return len(found.claims)
 
     async def _apart(self, rows: Sequence[SendRow], budgets: Mapping[str, int]) -> None:
@@ -180,7 +181,7 @@ class Dispatcher(Generic[PreparedT]):
             await self._claim(budgets, Choice(only={row.key for row in part}))
 
         suspects = self._aside.suspects
-        search = Bisection[SendRow, None, Key](claim, suspects, key=lambda row: row.key, line=lambda row: row.key)
+        search = Bisection[SendRow, None, SendKey](claim, suspects, key=lambda row: row.key, line=lambda row: row.key)
         async for found in search.run(rows):
             if isinstance(found, Faulty | TooSlow):
                 await self._set_aside(found.item, found.error)
@@ -200,14 +201,14 @@ class Dispatcher(Generic[PreparedT]):
                     task="claim",
                     reason=one.sample,
                     records=one.count,
-                    channel=self._carrier.transport.channel,
+                    channel=self._adapter.transport.channel,
                 )
 
     async def _look(self) -> None:
         """Find accounts with something due that nobody told us of; of very many some now, and the next ones next time."""
         async with self._pool.acquire() as db:
             found = await sends.accounts_after(
-                db, self._carrier.transport, self._now(), self._looked_to, _ACCOUNTS_AT_ONCE
+                db, self._adapter.transport, self._now(), self._looked_to, _ACCOUNTS_AT_ONCE
             )
         self._looked_to = found[-1][0] if len(found) == _ACCOUNTS_AT_ONCE else ""
         self.wake([account for account, ready in found if ready])
@@ -223,13 +224,13 @@ class Dispatcher(Generic[PreparedT]):
         else:
             try:
                 async with asyncio.timeout_at(lease):
-                    outcome = await self._carrier.call(claim)
+                    outcome = await self._adapter.call(claim)
             except TimeoutError:
                 outcome = Unknown("timeout")
             except Exception:  # a bug: whether the request left is not known
                 log.exception("task.failed", task="send", message_id=str(claim.row.message_id))
                 outcome = Unknown("fault")
-            metrics.SEND_SECONDS.labels(channel=self._carrier.transport.channel).observe(loop.time() - began)
+            metrics.SEND_SECONDS.labels(channel=self._adapter.transport.channel).observe(loop.time() - began)
         self._recorder.add(claim, outcome)
 
     async def _trouble(self, error: Exception, failures: int) -> bool:
@@ -249,8 +250,8 @@ class Dispatcher(Generic[PreparedT]):
         self._aside.put(row, error, now)
         try:
             async with self._pool.acquire() as db, db.transaction():
-                steps = await put_off(db, self._carrier, row, now, self._timings)
-            self._ended(Applied(done=list(steps)))
+                steps = await put_off(db, self._adapter, row, now, self._timings)
+            self._ended(Persisted(done=list(steps)))
         except Exception as again:  # it is left out here all the same
             log.warning("task.retried", task="set_aside", exc_info=again)
 

@@ -19,7 +19,7 @@ Scope = Literal["message", "pair", "account", "templates", "provider"]
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class BackoffPolicy:
     """How waits grow: ``base``, times ``factor`` with every try in a row, never above ``cap``."""
 
     base: timedelta
@@ -27,7 +27,7 @@ class Curve:
     cap: timedelta
 
 
-MENDING = Curve(FAULT_PAUSE, FAULT_PAUSE_GROWTH, FAULT_PAUSE_LONGEST)
+MENDING = BackoffPolicy(FAULT_PAUSE, FAULT_PAUSE_GROWTH, FAULT_PAUSE_LONGEST)
 """How long an account rests that people must mend, before the next call tries it out."""
 
 
@@ -57,7 +57,7 @@ class RetryLater:
     """
 
     scope: Scope
-    curve: Curve
+    curve: BackoffPolicy
     code: str
     after: timedelta | None = None
     limit: int | None = None
@@ -66,7 +66,7 @@ class RetryLater:
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class Rerouted:
     """Refused in a way that another route may mend: back to the router, which decides again."""
 
     reason: RefusalReason
@@ -92,11 +92,11 @@ class Unknown:
     answered: bool = False
 
 
-SendOutcome = Accepted | RetryLater | Returned | Refused | Unknown
+SendOutcome = Accepted | RetryLater | Rerouted | Refused | Unknown
 
 
 @dataclass(frozen=True, slots=True)
-class Go(Generic[PreparedT]):
+class Allowed(Generic[PreparedT]):
     """The gate lets it pass. ``prepared`` reaches the call; the hashes are stored with the claim."""
 
     prepared: PreparedT
@@ -105,7 +105,7 @@ class Go(Generic[PreparedT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Confirmed:
     """The call was accepted: under these ids (one, or two after a resend)."""
 
     ids: tuple[Accepted, ...]
@@ -119,16 +119,16 @@ class Denied:
 
 
 @dataclass(frozen=True, slots=True)
-class Absent:
+class NotSent:
     """The call was not accepted, as far as anybody can know: the grace is over, and what would show it has been looked at."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unclear:
+class Inconclusive:
     """Too early to tell, or what would show it cannot be asked now."""
 
 
-Evidence = Found | Denied | Absent | Unclear
+Evidence = Confirmed | Denied | NotSent | Inconclusive
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class NotYet:
     code: str
 
 
-Verdict = Go[PreparedT] | Found | Returned | Refused | NotYet
+Verdict = Allowed[PreparedT] | Confirmed | Rerouted | Refused | NotYet
 """What the gate says of one row: it may pass, has been accepted already (seen before a resend), goes back to the router, ends here, or is for another release."""
 
 

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
+from libs.common.ids import SendKey
 from libs.common.providers import Provider, Transport
 from libs.common.sending.pauses import (
     EVERY_ACCOUNT,
     FAULT_PAUSE,
     FAULT_PAUSE_GROWTH,
     FAULT_PAUSE_LONGEST,
-    Key,
     Pause,
     PauseKey,
     PauseProof,
@@ -166,7 +166,7 @@ async def pause_account(
     await db.execute(_PAUSE_ACCOUNT, by.provider, account, scope, now, reason, *curve, called_at or now, by.channel)
 
 
-async def prove(db: Connection, provider: Provider, sends: Iterable[Key]) -> list[str]:
+async def prove(db: Connection, provider: Provider, sends: Iterable[SendKey]) -> list[str]:
     """These sends were said to be sent, delivered or read: accounts at rest for want of that are well, where the call was made since.
 
     ``sends`` are keys of rows (for a bridge its send's). Costs one look where no account waits for such a proof. Returns the accounts.

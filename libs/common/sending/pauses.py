@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
-from uuid import UUID
 
 PauseScope = Literal["all", "templates"]
 PauseKind = Literal["throttle", "silence", "fault"]
@@ -12,8 +11,6 @@ PauseKey = tuple[str, PauseScope]
 """account, scope"""
 EVERY_ACCOUNT = "*"
 """The account of a pause that holds for all accounts of its provider."""
-Key = tuple[str, UUID, int]
-"""org_id, message_id, attempt"""
 FAULT_PAUSE = timedelta(seconds=10)
 """How long an account that people must mend rests before a call tries it out, at first."""
 FAULT_PAUSE_GROWTH = 1.05

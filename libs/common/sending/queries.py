@@ -11,9 +11,9 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
+from libs.common.ids import SendKey
 from libs.common.providers import PROVIDERS, ProviderChannel, Transport
-from libs.common.sending.holding import HOLDS, IS_HELD
-from libs.common.sending.pauses import Key
+from libs.common.sending.conversation_order import HOLDS, IS_HELD
 from libs.common.sending.rows import Candidate, NewSend, SendRow
 
 _COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.provider, s.account, s.template, s.command, s.state, s.due_at, s.expires_at, s.created_at,
@@ -92,7 +92,7 @@ select a.account,
 # Whoever moves the row that holds waits for this to be committed, and then frees what is behind it. What cannot be locked now is moving already.
 # A row that may hold back younger ones only for a time is left: no row stands behind it for good. (The update names no state: the rows are locked,
 # and a partial index must not look cheaper than the key.)
-_KEEP_BEHIND = f"""
+_DEFER_BLOCKED = f"""
 with held as materialized (
     select s.org_id, s.message_id, s.attempt, b.until
       from (values (false), (true)) as l (template)
@@ -123,7 +123,7 @@ returning 1
 """  # noqa: S608 -- constants of this module
 
 # The first row behind, of either channel; whether it may go the claim finds out.
-_FREE = """
+_RELEASE_BLOCKED = """
 with first as materialized (
     select f.org_id, f.message_id, f.attempt
       from unnest($1::text[], $2::uuid[]) as c (org_id, conversation_id)
@@ -149,7 +149,7 @@ update sends s
 returning s.channel, s.account
 """
 
-_FREE_IN_TIME = """
+_RELEASE_DUE = """
 with over as materialized (
     select s.org_id, s.message_id, s.attempt
       from sends s
@@ -218,7 +218,7 @@ update sends s
 returning {_COLUMNS}
 """  # noqa: S608 -- constants of this module
 
-_TAKE_UNTOLD = f"""
+_TAKE_UNPUBLISHED = f"""
 with due as materialized (
     select t.org_id, t.message_id, t.attempt
       from sends t
@@ -234,14 +234,14 @@ update sends s
 returning {_COLUMNS}
 """  # noqa: S608 -- constants of this module
 
-_KEEP_NEWS = """
+_KEEP_PENDING_EVENTS = """
 update sends s
    set published = false, publishing_until = $5, outcome = coalesce(s.outcome, '{}'::jsonb) || u.news
   from unnest($1::text[], $2::uuid[], $3::int[], $4::jsonb[]) as u (org_id, message_id, attempt, news)
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
 """
 
-_MARK_TOLD = """
+_MARK_PUBLISHED = """
 update sends s
    set published = true
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
@@ -290,25 +290,29 @@ async def accounts_after(
     return [(r["account"], r["ready"]) for r in await db.fetch(_ACCOUNTS, by.channel, now, after, limit, by.provider)]
 
 
-async def keep_behind(
+async def defer_blocked(
     db: Connection, channel: ProviderChannel, account: str, now: datetime, holds: timedelta, *, limit: int = 500
 ) -> int:
     """Of the first rows of the account that are due keep from being looked at those whose older row stands still; how many."""
-    return len(await db.fetch(_KEEP_BEHIND, channel, now, holds, account, limit))
+    return len(await db.fetch(_DEFER_BLOCKED, channel, now, holds, account, limit))
 
 
-async def free(db: Connection, conversations: Iterable[tuple[str, UUID]]) -> set[tuple[ProviderChannel, str]]:
+async def release_blocked(
+    db: Connection, conversations: Iterable[tuple[str, UUID]]
+) -> set[tuple[ProviderChannel, str]]:
     """Rows of these conversations moved: let the first one behind be looked at again. Returns the accounts of those, with their channel."""
     found = sorted(set(conversations))
-    return {(r["channel"], r["account"]) for r in await db.fetch(_FREE, *as_columns(found))} if found else set()
+    return (
+        {(r["channel"], r["account"]) for r in await db.fetch(_RELEASE_BLOCKED, *as_columns(found))} if found else set()
+    )
 
 
-async def free_in_time(db: Connection, channel: ProviderChannel, now: datetime, limit: int) -> list[str]:
+async def release_due(db: Connection, channel: ProviderChannel, now: datetime, limit: int) -> list[str]:
     """Let rows be looked at again that were held back until now; their accounts, one for each row."""
-    return [r["account"] for r in await db.fetch(_FREE_IN_TIME, channel, now, limit)]
+    return [r["account"] for r in await db.fetch(_RELEASE_DUE, channel, now, limit)]
 
 
-async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> dict[Key, UUID]:
+async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> dict[SendKey, UUID]:
     """Write rows (before, after) where they still stand as before: same state, same claim.
 
     Returns the keys that were written, with the conversation in which each stands now: it may have become part of another.
@@ -327,14 +331,14 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> d
 
 
 async def ended_claims(
-    db: Connection, channel: ProviderChannel, now: datetime, limit: int, but: Iterable[Key] = ()
+    db: Connection, channel: ProviderChannel, now: datetime, limit: int, but: Iterable[SendKey] = ()
 ) -> list[SendRow]:
     """Claims whose lease is over, locked."""
     return [_row(r) for r in await db.fetch(_ENDED_CLAIMS, channel, now, limit, [key[1] for key in but])]
 
 
 async def overdue(
-    db: Connection, channel: ProviderChannel, now: datetime, limit: int, but: Iterable[Key] = ()
+    db: Connection, channel: ProviderChannel, now: datetime, limit: int, but: Iterable[SendKey] = ()
 ) -> list[SendRow]:
     """Pending rows whose deadline has passed, locked."""
     return [_row(r) for r in await db.fetch(_OVERDUE, channel, now, limit, [key[1] for key in but])]
@@ -362,25 +366,27 @@ async def take_unknown(
     return [_row(record) for record in found]
 
 
-async def take_untold(
+async def take_unpublished(
     db: Connection, channel: ProviderChannel, now: datetime, limit: int, until: datetime
 ) -> list[SendRow]:
     """Settled rows that were not told and that nobody is telling; whoever takes them has them alone ``until`` then."""
-    return [_row(r) for r in await db.fetch(_TAKE_UNTOLD, channel, now, limit, until)]
+    return [_row(r) for r in await db.fetch(_TAKE_UNPUBLISHED, channel, now, limit, until)]
 
 
-async def keep_news(db: Connection, news: Sequence[tuple[Key, dict[str, Any]]], until: datetime | None = None) -> None:
+async def keep_pending_events(
+    db: Connection, news: Sequence[tuple[SendKey, dict[str, Any]]], until: datetime | None = None
+) -> None:
     """Mark settled rows as not told yet, with what is needed to tell it: by us alone ``until`` then, or by whoever looks next."""
     rows = [(*key, what) for key, what in sorted(news, key=lambda item: item[0])]
     if rows:
-        await db.execute(_KEEP_NEWS, *as_columns(rows), until)
+        await db.execute(_KEEP_PENDING_EVENTS, *as_columns(rows), until)
 
 
-async def mark_told(db: Connection, keys: Iterable[Key]) -> None:
+async def mark_published(db: Connection, keys: Iterable[SendKey]) -> None:
     """Record that these rows were told."""
     rows = sorted(keys)
     if rows:
-        await db.execute(_MARK_TOLD, *as_columns(rows))
+        await db.execute(_MARK_PUBLISHED, *as_columns(rows))
 
 
 async def waiting(db: Connection, channel: ProviderChannel, most: int = 10_000) -> int:

@@ -13,15 +13,16 @@ from libs.common.backoff import backoff
 from libs.common.bisection import Bisection, Faulty, Passed, TooSlow
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
+from libs.common.ids import SendKey
 from libs.common.logging import get_logger
 from libs.common.periodic import StallDetector
 from libs.common.sending import pause_queries
-from libs.common.sending.applying import Applied, apply
-from libs.common.sending.carrier import Carrier
+from libs.common.sending.adapter import ProviderAdapter
+from libs.common.sending.breaker import FailureCounter, pause_reason
 from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
-from libs.common.sending.pauses import Key, Pause
+from libs.common.sending.pauses import Pause
+from libs.common.sending.persisting import Persisted, persist
 from libs.common.sending.rows import Claim
-from libs.common.sending.silence import Runs, cause
 from libs.common.sending.transitions import Recovery, answer, pause_key, pauses_after
 from libs.common.slow_suspects import SlowSuspects
 
@@ -32,7 +33,7 @@ _WAIT = timedelta(milliseconds=50)
 _LONGEST_WAIT = timedelta(seconds=2)
 _SUSPECT_WAIT = 0.2
 
-_ClaimKey = tuple[Key, UUID | None]
+_ClaimKey = tuple[SendKey, UUID | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class _Answer(Generic[PreparedT]):
 class Recorded:
     """What came of a batch of answers: how many of which account are off the recorder's hands, which accounts rest, and which no more."""
 
-    applied: Applied
+    applied: Persisted
     answers: Counter[str]
     rests: list[Pause] = field(default_factory=list)
     awake: set[str] = field(default_factory=set)
@@ -59,7 +60,7 @@ class Recorder(Generic[PreparedT]):
 
     def __init__(
         self,
-        carrier: Carrier[PreparedT],
+        adapter: ProviderAdapter[PreparedT],
         pool: Pool,
         timings: Timings,
         *,
@@ -67,14 +68,14 @@ class Recorder(Generic[PreparedT]):
         recorded: Callable[[Recorded], None],
         pulse: StallDetector,
     ) -> None:
-        self._carrier = carrier
+        self._adapter = adapter
         self._pool = pool
         self._timings = timings
         self._now = now
         self._recorded = recorded
         self._pulse = pulse
         self._answers: list[_Answer[PreparedT]] = []
-        self._runs = Runs()
+        self._failures_in_a_row = FailureCounter()
         self._suspects = SlowSuspects[_ClaimKey]()
         self._failures = 0
         self._any = asyncio.Event()
@@ -82,7 +83,7 @@ class Recorder(Generic[PreparedT]):
 
     def add(self, claim: Claim[PreparedT], outcome: SendOutcome) -> None:
         """Record this answer soon."""
-        self._answers.append(_Answer(claim, outcome, self._runs.heard(claim.row, outcome)))
+        self._answers.append(_Answer(claim, outcome, self._failures_in_a_row.add(claim.row, outcome)))
         self._any.set()
 
     def end(self) -> None:
@@ -125,7 +126,7 @@ class Recorder(Generic[PreparedT]):
                 case Passed(answers, recorded):
                     self._recorded(recorded)
                     done = answers
-                    await self._carrier.committed(recorded.applied.settled)
+                    await self._adapter.committed(recorded.applied.settled)
                 case Faulty(one, error) | TooSlow(one, error):
                     row = one.claim.row
                     log.error(
@@ -136,7 +137,7 @@ class Recorder(Generic[PreparedT]):
                         attempt=row.attempt,
                         exc_info=error,
                     )
-                    self._recorded(Recorded(Applied(), _answers([one])))
+                    self._recorded(Recorded(Persisted(), _answers([one])))
                     done = [one]
                 case _:
                     assert_never(found)
@@ -149,19 +150,19 @@ class Recorder(Generic[PreparedT]):
 
     async def _write(self, batch: Sequence[_Answer[PreparedT]]) -> Recorded:
         now = self._now()
-        transport = self._carrier.transport
+        transport = self._adapter.transport
         asking = {account for one in batch for account in _pauses_of(one)}
         async with self._pool.acquire() as db, db.transaction():
-            await self._carrier.heard(db, [(one.claim, one.outcome) for one in batch], now)
+            await self._adapter.heard(db, [(one.claim, one.outcome) for one in batch], now)
             standing = await pause_queries.lock(db, transport, asking) if asking else {}
-            causes = [(one.claim, cause(one.claim, one.outcome, standing, opens=one.opens)) for one in batch]
+            causes = [(one.claim, pause_reason(one.claim, one.outcome, standing, opens=one.opens)) for one in batch]
             retries = [(claim.row, claim.probes, retry) for claim, retry in causes if retry is not None]
             new = pauses_after(retries, standing, now, random.random)
             recovery = Recovery()
             for one in batch:
                 recovery.hear(one.claim.probes, one.outcome, standing)
             steps = [answer(o.claim.row, o.outcome, now, timings=self._timings, jitter=random.random) for o in batch]
-            applied = await apply(db, self._carrier, steps, now)
+            applied = await persist(db, self._adapter, steps, now)
             await pause_queries.pause(db, transport, list(new.values()))
             over = recovery.over - new.keys()
             await pause_queries.clear(db, transport, over)

@@ -1,4 +1,4 @@
-"""The row of one send, its claim, its end and its news: what a carrier and the core hand each other. Pure data."""
+"""The row of one send, its claim, its end and its news: what a adapter and the core hand each other. Pure data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,9 +7,10 @@ from typing import Any, Generic, Literal
 from uuid import UUID
 
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.ids import SendKey
 from libs.common.providers import Provider
-from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Returned
-from libs.common.sending.pauses import Key, PauseKey
+from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Rerouted
+from libs.common.sending.pauses import PauseKey
 
 State = Literal["pending", "claimed", "unknown", "accepted", "refused", "failed"]
 
@@ -33,7 +34,7 @@ class NewSend:
     not_before: datetime | None = None
 
     @property
-    def key(self) -> Key:
+    def key(self) -> SendKey:
         return self.org_id, self.message_id, self.attempt
 
 
@@ -67,7 +68,7 @@ class SendRow:
     published: bool = False
 
     @property
-    def key(self) -> Key:
+    def key(self) -> SendKey:
         return self.org_id, self.message_id, self.attempt
 
 
@@ -87,7 +88,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Claim(Generic[PreparedT]):
-    """A row that is ours to send until its lease ends; ``prepared`` is what the carrier's gate handed over.
+    """A row that is ours to send until its lease ends; ``prepared`` is what the adapter's gate handed over.
 
     ``probes`` are the pauses whose end this call tries out.
     """
@@ -97,12 +98,12 @@ class Claim(Generic[PreparedT]):
     probes: frozenset[PauseKey] = frozenset()
 
 
-Final = tuple[Accepted, ...] | Returned | Refused
+Result = tuple[Accepted, ...] | Rerouted | Refused
 """How a send ended: accepted under these ids, back to the router, or failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Transition:
     """A row before and after. It is written only where the row still stands as ``before``: same state, same claim.
 
     ``final`` says how the send ended, when it did.
@@ -110,7 +111,7 @@ class Step:
 
     before: SendRow
     after: SendRow
-    final: Final | None = None
+    final: Result | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +119,19 @@ class Settled:
     """A row that ends in this transaction, and how. ``row.link_hash`` and ``row.text_hash`` are those of its latest send."""
 
     row: SendRow
-    final: Final
+    final: Result
 
 
 @dataclass(slots=True)
-class News:
+class PendingEvents:
     """What a transaction gives to tell about one row once it is committed.
 
-    ``rungs`` are the messages whose newest rung is to be told should the first telling be lost; the message itself counts always.
+    ``message_ids`` are the messages whose newest rung is to be told should the first telling be lost; the message itself counts always.
     """
 
     updates: list[DeliveryUpdate] = field(default_factory=list)
     refusals: list[OutboundRefused] = field(default_factory=list)
-    rungs: set[UUID] = field(default_factory=set)
+    message_ids: set[UUID] = field(default_factory=set)
 
     def __bool__(self) -> bool:
         return bool(self.updates or self.refusals)

@@ -39,6 +39,7 @@ from libs.common.faults import (
     stops_marketing,
     way_on,
 )
+from libs.common.ids import SendKey
 from libs.common.providers import Provider, ProviderChannel, Transport
 from libs.common.sending import pause_queries
 from libs.common.sending.pauses import EVERY_ACCOUNT
@@ -47,7 +48,7 @@ from libs.common.thread import refusals
 from libs.common.thread.message_status import DeliveryStatus, Failed, Reached, advance
 from libs.common.thread.messages import LockedMessage, delivery_update, lock_messages, write_states
 from libs.common.thread.provider_status import ProviderStatus
-from libs.common.thread.statuses import Matched, MatchedSend, ProviderId, SendKey, match_statuses, take_early_statuses
+from libs.common.thread.statuses import Matched, MatchedSend, ProviderId, match_statuses, take_early_statuses
 from libs.common.thread.windows import refuse_windows
 
 _UNSETTLED = frozenset({"pending", "sent"})

@@ -17,13 +17,13 @@ from libs.common.logging import get_logger
 from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
-from libs.common.sending.applying import Applied, apply
-from libs.common.sending.aside import Aside, halving
-from libs.common.sending.carrier import Carrier
-from libs.common.sending.outcomes import PreparedT, Timings, Unclear
-from libs.common.sending.rows import SendRow, Step
-from libs.common.sending.telling import Teller
-from libs.common.sending.transitions import expire, unknown, weigh
+from libs.common.sending.adapter import ProviderAdapter
+from libs.common.sending.outcomes import Inconclusive, PreparedT, Timings
+from libs.common.sending.persisting import Persisted, persist
+from libs.common.sending.publishing import Publisher
+from libs.common.sending.quarantine import Quarantine, halving
+from libs.common.sending.rows import SendRow, Transition
+from libs.common.sending.transitions import expire, resolve, unknown
 
 log = get_logger()
 
@@ -40,23 +40,23 @@ class Sweeper(Generic[PreparedT]):
 
     def __init__(
         self,
-        carrier: Carrier[PreparedT],
+        adapter: ProviderAdapter[PreparedT],
         pool: Pool,
-        teller: Teller,
+        teller: Publisher,
         timings: Timings,
         *,
         now: Clock,
-        ended: Callable[[Applied], None],
+        ended: Callable[[Persisted], None],
         awake: Callable[[Iterable[str]], None],
     ) -> None:
-        self._carrier = carrier
+        self._adapter = adapter
         self._pool = pool
-        self._teller = teller
+        self._publisher = teller
         self._timings = timings
         self._now = now
         self._ended = ended
         self._awake = awake
-        self._aside = {name: Aside(name) for name in ("claims", "overdue", "unknown")}
+        self._aside = {name: Quarantine(name) for name in ("claims", "overdue", "unknown")}
         self._portions = {name: AdaptiveBatchSize(_AT_ONCE) for name in (*self._aside, "behind")}
 
     @property
@@ -65,7 +65,7 @@ class Sweeper(Generic[PreparedT]):
         return {
             "claims": self.end_claims,
             "overdue": self.expire,
-            "unknown": self.seek,
+            "unknown": self.find_evidence,
             "behind": self.free,
             "untold": self.tell,
             "rests": self.say_rests,
@@ -79,7 +79,7 @@ class Sweeper(Generic[PreparedT]):
 
     async def end_claims(self) -> None:
         """A claim whose lease is over has an unknown outcome."""
-        await self._move("claims", sends.ended_claims, lambda row, now: Step(row, unknown(row, "lease_ended", now, self._timings)))  # fmt: skip
+        await self._move("claims", sends.ended_claims, lambda row, now: Transition(row, unknown(row, "lease_ended", now, self._timings)))  # fmt: skip
 
     async def expire(self) -> None:
         """A row that waited until its deadline fails, whatever it waited for."""
@@ -90,12 +90,12 @@ class Sweeper(Generic[PreparedT]):
         for _round in range(_ROUNDS):
             with self._portions["behind"].taken() as size:
                 async with self._pool.acquire() as db:
-                    freed = await sends.free_in_time(db, self._carrier.transport.channel, self._now(), size)
+                    freed = await sends.release_due(db, self._adapter.transport.channel, self._now(), size)
             self._awake(freed)
             if len(freed) < size:
                 return
 
-    async def seek(self) -> None:
+    async def find_evidence(self) -> None:
         """Evidence settles unknown outcomes. It is sought outside of any transaction: a provider may be asked."""
         aside = self._aside["unknown"]
         for _round in range(_ROUNDS):
@@ -104,7 +104,7 @@ class Sweeper(Generic[PreparedT]):
                 async with self._pool.acquire() as db:
                     rows = await sends.take_unknown(
                         db,
-                        self._carrier.transport,
+                        self._adapter.transport,
                         now,
                         size,
                         soonest=self._timings.poll,
@@ -112,27 +112,27 @@ class Sweeper(Generic[PreparedT]):
                         abandoned=self._timings.patience,
                     )
             left_out = set(aside.keys(now))
-            await halving([row for row in rows if row.key not in left_out], self._weigh, aside, now)
+            await halving([row for row in rows if row.key not in left_out], self._resolve, aside, now)
             if len(rows) < size:
                 return
 
     async def tell(self) -> None:
         """What is settled and was told by nobody is told from the rows."""
         for _round in range(_ROUNDS):
-            if not await self._teller.tell_untold():
+            if not await self._publisher.publish_pending():
                 return
 
     async def say_rests(self) -> None:
         """An account that people must mend is said to be at rest, once a minute by whoever comes first."""
         async with self._pool.acquire() as db:
-            rests = await pause_queries.take_due_for_log(db, self._carrier.transport, self._now())
+            rests = await pause_queries.take_due_for_log(db, self._adapter.transport, self._now())
         for rest in rests:
             whose = {"org_id": rest.org_id} if rest.org_id is not None else {}
-            if self._carrier.transport.provider == "meta":  # an SMS account is a phone number
+            if self._adapter.transport.provider == "meta":  # an SMS account is a phone number
                 whose["phone_number_id"] = rest.account
             log.error(
                 "account.resting",
-                dependency=self._carrier.transport.provider,
+                dependency=self._adapter.transport.provider,
                 reason=rest.scope,
                 provider_code=rest.reason,
                 detail=f"since {rest.since.isoformat(timespec='seconds')}",
@@ -142,26 +142,26 @@ class Sweeper(Generic[PreparedT]):
     async def count(self) -> None:
         """How many rows wait."""
         async with self._pool.acquire() as db:
-            waiting = await sends.waiting(db, self._carrier.transport.channel)
-        metrics.SENDS_WAITING.labels(channel=self._carrier.transport.channel).set(waiting)
+            waiting = await sends.waiting(db, self._adapter.transport.channel)
+        metrics.SENDS_WAITING.labels(channel=self._adapter.transport.channel).set(waiting)
 
     async def _move(
         self,
         task: str,
         find: Callable[..., Awaitable[list[SendRow]]],
-        step: Callable[[SendRow, datetime], Step],
+        step: Callable[[SendRow, datetime], Transition],
     ) -> None:
         aside, portion = self._aside[task], self._portions[task]
         for _round in range(_ROUNDS):
-            now, rows, applied = self._now(), list[SendRow](), Applied()
+            now, rows, applied = self._now(), list[SendRow](), Persisted()
             size = portion.size
             try:
                 async with self._pool.acquire() as db, db.transaction():
                     with portion.taken():
-                        rows = await find(db, self._carrier.transport.channel, now, size, aside.keys(now))
+                        rows = await find(db, self._adapter.transport.channel, now, size, aside.keys(now))
                     sound = [row for row in rows if row.key not in aside.suspects]
                     if sound:
-                        applied = await apply(db, self._carrier, [step(row, now) for row in sound], now)
+                        applied = await persist(db, self._adapter, [step(row, now) for row in sound], now)
             except Exception as error:
                 if not rows or (is_retryable(error) and not is_statement_timeout(error)):
                     raise
@@ -176,26 +176,26 @@ class Sweeper(Generic[PreparedT]):
                 return
 
     async def _move_some(
-        self, step: Callable[[SendRow, datetime], Step], now: datetime, rows: Sequence[SendRow]
+        self, step: Callable[[SendRow, datetime], Transition], now: datetime, rows: Sequence[SendRow]
     ) -> None:
         await self._apply([step(row, now) for row in rows], now)
 
-    async def _weigh(self, rows: Sequence[SendRow]) -> None:
-        ours = [row for row in rows if row.provider == self._carrier.transport.provider]
-        evidence = await self._carrier.seek(ours, self._now()) if ours else {}
+    async def _resolve(self, rows: Sequence[SendRow]) -> None:
+        ours = [row for row in rows if row.provider == self._adapter.transport.provider]
+        evidence = await self._adapter.find_evidence(ours, self._now()) if ours else {}
         now = self._now()
-        steps = [weigh(row, evidence.get(row.key, Unclear()), now, self._timings) for row in rows]
+        steps = [resolve(row, evidence.get(row.key, Inconclusive()), now, self._timings) for row in rows]
         await self._apply([step for step in steps if step is not None], now)
 
-    async def _apply(self, steps: Sequence[Step], now: datetime) -> None:
+    async def _apply(self, steps: Sequence[Transition], now: datetime) -> None:
         """Steps of rows that another replica has moved meanwhile come to nothing."""
         if not steps:
             return
         async with self._pool.acquire() as db, db.transaction():
-            applied = await apply(db, self._carrier, steps, now)
+            applied = await persist(db, self._adapter, steps, now)
         await self._after(applied)
 
-    async def _after(self, applied: Applied) -> None:
+    async def _after(self, applied: Persisted) -> None:
         self._ended(applied)
         if applied.settled:
-            await self._carrier.committed(applied.settled)
+            await self._adapter.committed(applied.settled)

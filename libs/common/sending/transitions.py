@@ -18,25 +18,26 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.backoff import backoff
+from libs.common.ids import SendKey
 from libs.common.providers import Provider
 from libs.common.sending.outcomes import (
-    Absent,
     Accepted,
+    Allowed,
+    Confirmed,
     Denied,
     Evidence,
-    Found,
-    Go,
+    Inconclusive,
+    NotSent,
     PreparedT,
     Refused,
+    Rerouted,
     RetryLater,
-    Returned,
     SendOutcome,
     Timings,
-    Unclear,
     Unknown,
 )
-from libs.common.sending.pauses import EVERY_ACCOUNT, UNANSWERED, Key, Pause, PauseKey, PauseKind
-from libs.common.sending.rows import Candidate, Final, SendRow, State, Step
+from libs.common.sending.pauses import EVERY_ACCOUNT, UNANSWERED, Pause, PauseKey, PauseKind
+from libs.common.sending.rows import Candidate, Result, SendRow, State, Transition
 
 Jitter = Callable[[], float]
 
@@ -54,10 +55,10 @@ class Admission:
     """What the core's own part of the gate says of the rows that are due."""
 
     judged: list[tuple[SendRow, frozenset[PauseKey]]] = field(default_factory=list)
-    """Rows for the carrier's gate, each with the pauses whose end its call would try out."""
-    ended: list[Step] = field(default_factory=list)
+    """Rows for the adapter's gate, each with the pauses whose end its call would try out."""
+    ended: list[Transition] = field(default_factory=list)
     """Rows whose deadline has passed."""
-    held: dict[str, list[Key]] = field(default_factory=dict)
+    held: dict[str, list[SendKey]] = field(default_factory=dict)
     """Rows behind an older one of their conversation, by account."""
     left: set[str] = field(default_factory=set)
     """Accounts with rows beyond their budget."""
@@ -68,7 +69,7 @@ class Admission:
 def admit(
     found: Iterable[Candidate], now: datetime, budgets: Mapping[str, int], ours: Collection[PauseKey] = ()
 ) -> Admission:
-    """Of each account as many rows as its budget says go on to the carrier's gate, oldest first; expired ones end, the others stay as they are.
+    """Of each account as many rows as its budget says go on to the adapter's gate, oldest first; expired ones end, the others stay as they are.
 
     A throttle that is over, but has not proved to be, lets ``PROBES`` calls pass. An account that answered nothing, or that people must mend,
     gets one call, from whoever may try it out (``ours``), and first from a row that has another call left.
@@ -96,7 +97,7 @@ def _most_probes(key: PauseKey, candidate: Candidate, ours: Collection[PauseKey]
 
 
 def claim(
-    row: SendRow, go: Go[PreparedT], claim_id: UUID, now: datetime, *, provider: Provider, timings: Timings
+    row: SendRow, go: Allowed[PreparedT], claim_id: UUID, now: datetime, *, provider: Provider, timings: Timings
 ) -> SendRow:
     """The row as ours until its lease ends. From now on it is known which provider takes it."""
     return replace(
@@ -112,15 +113,15 @@ def claim(
     )
 
 
-def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timings, jitter: Jitter) -> Step:
+def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timings, jitter: Jitter) -> Transition:
     """What an answer makes of a claimed row. Where its lane rests, that is said by the pause; the row keeps its place."""
     match outcome:
         case Accepted():
             return settle(row, (outcome,), now)
-        case Returned() | Refused():
+        case Rerouted() | Refused():
             return settle(row, outcome, now)
         case Unknown():
-            return Step(row, unknown(row, outcome.code, now, timings))
+            return Transition(row, unknown(row, outcome.code, now, timings))
         case RetryLater():
             answers = _answers(row, outcome)
             if outcome.limit is not None and answers["times"][outcome.code] >= outcome.limit:
@@ -128,8 +129,8 @@ def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timing
             noted = replace(row, outcome=answers, tries=row.tries - 1 if outcome.fault else row.tries)
             if pause_key(row, outcome) is None:
                 due = now + wait(outcome, row.tries, jitter)
-                return Step(row, later(noted, due, now, timings, holds_for_all=outcome.scope == "pair"))
-            return Step(row, _as_before(noted, now, timings, holds_for_all=outcome.scope != "templates"))
+                return Transition(row, later(noted, due, now, timings, holds_for_all=outcome.scope == "pair"))
+            return Transition(row, _as_before(noted, now, timings, holds_for_all=outcome.scope != "templates"))
 
 
 def _answers(row: SendRow, outcome: RetryLater) -> dict[str, Any]:
@@ -185,18 +186,18 @@ def unknown(row: SendRow, code: str, now: datetime, timings: Timings) -> SendRow
     )
 
 
-def weigh(row: SendRow, evidence: Evidence, now: datetime, timings: Timings) -> Step | None:
+def resolve(row: SendRow, evidence: Evidence, now: datetime, timings: Timings) -> Transition | None:
     """What evidence makes of a row of unknown outcome; None: look again later."""
     match evidence:
-        case Found():
+        case Confirmed():
             return settle(row, evidence.ids, now)
         case Denied():
             return _denied(row, evidence.outcome, now)
-        case Absent():
+        case NotSent():
             if row.resends == 0 and now < row.expires_at:
-                return Step(row, replace(_as_before_its_call(row), due_at=now, resends=1))
+                return Transition(row, replace(_as_before_its_call(row), due_at=now, resends=1))
             return settle(row, Refused(None, "unknown_outcome"), now)
-        case Unclear():
+        case Inconclusive():
             if now - timings.patience >= max(
                 row.expires_at, row.unknown_since or now
             ):  # a deadline may be the end of time
@@ -204,37 +205,37 @@ def weigh(row: SendRow, evidence: Evidence, now: datetime, timings: Timings) -> 
             return None
 
 
-def _denied(row: SendRow, outcome: Refused | RetryLater, now: datetime) -> Step:
+def _denied(row: SendRow, outcome: Refused | RetryLater, now: datetime) -> Transition:
     """Refused for good, or certainly not processed: then the same again, and no call of unknown outcome was used up."""
     match outcome:
         case Refused():
             return settle(row, outcome, now)
         case RetryLater():
             again = replace(_as_before_its_call(row), outcome=_answers(row, outcome))
-            return Step(row, replace(again, due_at=min(now + outcome.curve.base, row.expires_at)))
+            return Transition(row, replace(again, due_at=min(now + outcome.curve.base, row.expires_at)))
 
 
 def _as_before_its_call(row: SendRow) -> SendRow:
     return replace(row, state="pending", claim_id=None, lease_until=None, unknown_since=None)
 
 
-def expire(row: SendRow, now: datetime) -> Step:
+def expire(row: SendRow, now: datetime) -> Transition:
     """A pending row whose deadline has passed. If it waits to be sent once more, its first call may have been accepted all the same."""
     return settle(row, Refused(None, "unknown_outcome" if row.resends else "intent_expired"), now)
 
 
-def settle(row: SendRow, final: Final, now: datetime) -> Step:
+def settle(row: SendRow, final: Result, now: datetime) -> Transition:
     """The row at its end. It counts as told until it turns out that there is news."""
     state: State
     noted: dict[str, Any]
     match final:
-        case Returned():
+        case Rerouted():
             state, noted = "refused", {"answer": "returned", "code": final.code, "reason": final.reason}
         case Refused():
             state, noted = "failed", {"answer": "refused", "code": final.code, "reason": final.reason}
         case _:
             state, noted = "accepted", {"answer": "accepted"}
-    return Step(row, replace(row, state=state, outcome=noted, settled_at=now, published=True), final)
+    return Transition(row, replace(row, state=state, outcome=noted, settled_at=now, published=True), final)
 
 
 def pauses_after(
@@ -315,9 +316,9 @@ class Recovery:
                     self.unproved.add(key)
                 case Accepted():
                     self.over.add(key)
-                case Returned() | Refused() if fault:
+                case Rerouted() | Refused() if fault:
                     self.again.add(key)
-                case Returned() | Refused() if key[1] == "all":
+                case Rerouted() | Refused() if key[1] == "all":
                     self.over.add(key)
                 case Unknown(answered=True) if pause is not None and pause.kind == "silence":
                     self.over.add(key)  # whatever became of this message, the provider speaks again

@@ -20,12 +20,9 @@ from libs.common import metrics
 from libs.common.db.columns import as_columns
 from libs.common.db.locks import PROVIDER_IDS, lock
 from libs.common.db.pool import Connection
-from libs.common.ids import read_callback
+from libs.common.ids import SendKey, read_callback
 from libs.common.providers import Provider, ProviderChannel
 from libs.common.thread.provider_status import ProviderStatus
-
-SendKey = tuple[str, UUID, int]
-"""org_id, send_id, attempt"""
 
 
 @dataclass(frozen=True, slots=True)

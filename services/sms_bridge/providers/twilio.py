@@ -23,7 +23,7 @@ from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
 from libs.common.providers import Provider
 from libs.common.providers.twilio import STATUSES, fault_of, is_of_creation
-from libs.common.sending.outcomes import MENDING, Accepted, Curve, Refused, RetryLater, SendOutcome, Unknown
+from libs.common.sending.outcomes import MENDING, Accepted, BackoffPolicy, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import ListedSms, ListUnavailable, OutgoingSms, RecordedStatus, may_show_number
 
 _API = "/2010-04-01"
@@ -39,8 +39,8 @@ _AUTH_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED
 
 _FAILED = frozenset({"failed", "undelivered", "canceled"})
 
-_THROTTLE = Curve(timedelta(seconds=1), 2.0, timedelta(minutes=1))
-_MESSAGE_RETRY = Curve(timedelta(seconds=15), 2.0, timedelta(minutes=5))
+_THROTTLE = BackoffPolicy(timedelta(seconds=1), 2.0, timedelta(minutes=1))
+_MESSAGE_RETRY = BackoffPolicy(timedelta(seconds=15), 2.0, timedelta(minutes=5))
 _TRANSIENT_LIMIT = 5
 
 

@@ -10,8 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.sending.outcomes import MENDING, Absent, Accepted, Denied, Found, Refused, RetryLater, Unclear
-from libs.common.sending.pauses import Key
+from libs.common.ids import SendKey
+from libs.common.sending.outcomes import (
+    MENDING,
+    Accepted,
+    Confirmed,
+    Denied,
+    Inconclusive,
+    NotSent,
+    Refused,
+    RetryLater,
+)
 from services.sms_bridge.evidence import SKEW, AbsenceRule, LostSend, resolve
 from services.sms_bridge.providers import ListedSms
 
@@ -46,7 +55,7 @@ PROOF = {"as it is", "date unreadable", "provider's clock behind", "recipient mi
 
 
 def lost(text: str = TEXT, *, n: int = 1, unique: bool = True, before: int = 0) -> LostSend:
-    key: Key = ("acme", UUID(int=n), 1)
+    key: SendKey = ("acme", UUID(int=n), 1)
     return LostSend(
         key=key,
         sender=SENDER,
@@ -93,17 +102,17 @@ def test_a_call_whose_record_is_there_in_whatever_form_is_never_absent(
     at = data.draw(st.integers(0, len(around)))
     seen = resolve([ours], [*around[:at], record, *around[at:]], set(), OVER, account=ACCOUNT)[ours.key]
     if disguise in PROOF:
-        assert seen.evidence == Found((Accepted(ACCOUNT, "SM1"),))
+        assert seen.evidence == Confirmed((Accepted(ACCOUNT, "SM1"),))
         assert seen.record == record
     else:
-        assert not isinstance(seen.evidence, Absent | Denied)
+        assert not isinstance(seen.evidence, NotSent | Denied)
 
 
 @given(data=st.data())
 def test_a_text_that_is_not_the_very_text_is_never_proof(data: st.DataObject) -> None:
     ours = lost("Your Golf is ready.", unique=False)
     seen = resolve([ours], data.draw(others(ours)), set(), OVER, account=ACCOUNT)[ours.key]
-    assert isinstance(seen.evidence, Absent | Unclear)
+    assert isinstance(seen.evidence, NotSent | Inconclusive)
 
 
 @given(data=st.data())
@@ -119,7 +128,7 @@ def test_absent_is_what_nothing_speaks_against_and_no_less(data: st.DataObject) 
         for one in records
     )
     seen = resolve([ours], records, taken, OVER, account=ACCOUNT)[ours.key]
-    assert isinstance(seen.evidence, Absent) == clear
+    assert isinstance(seen.evidence, NotSent) == clear
 
 
 @given(st.lists(st.sampled_from(["taken", "refused", "masked"]), max_size=5), st.integers(1, 4))
@@ -133,9 +142,9 @@ def test_a_record_is_the_evidence_of_one_send(kinds: list[str], sends: int) -> N
     assert set(seen) == {one.key for one in same}
     found = [one.record.provider_id for one in seen.values() if one.record is not None]
     assert len(found) == len(set(found))
-    assert sum(isinstance(one.evidence, Found) for one in seen.values()) == min(sends, kinds.count("taken"))
+    assert sum(isinstance(one.evidence, Confirmed) for one in seen.values()) == min(sends, kinds.count("taken"))
     if "masked" in kinds:
-        assert not any(isinstance(one.evidence, Absent | Denied) for one in seen.values())
+        assert not any(isinstance(one.evidence, NotSent | Denied) for one in seen.values())
 
 
 @pytest.mark.parametrize(
@@ -156,7 +165,7 @@ def test_silence_counts_from_the_call_and_from_the_end_of_an_outage(
     ours = replace(lost(), called_at=NOW - since_call)
     silence = AbsenceRule(NOW, GRACE, None if settled is None else NOW - settled)
     seen = resolve([ours], [], set(), silence, account=ACCOUNT)[ours.key]
-    assert isinstance(seen.evidence, Absent if absent else Unclear)
+    assert isinstance(seen.evidence, NotSent if absent else Inconclusive)
 
 
 def test_a_refused_creation_with_the_very_text_is_the_answer_that_got_lost() -> None:
@@ -167,40 +176,40 @@ def test_a_refused_creation_with_the_very_text_is_the_answer_that_got_lost() -> 
 
 def test_a_refused_creation_with_another_text_says_nothing() -> None:
     seen = resolve([lost()], [listed("[Redacted]", refusal=STOPPED)], set(), OVER, account=ACCOUNT)
-    assert [one.evidence for one in seen.values()] == [Unclear()]
+    assert [one.evidence for one in seen.values()] == [Inconclusive()]
 
 
 def test_an_earlier_calls_refusal_is_not_the_last_calls() -> None:
     earlier, last = listed(refusal=STOPPED), listed(sid="SM2", refusal=STOPPED)
     plain = lost(unique=False, before=1)
-    assert resolve([plain], [earlier], set(), OVER, account=ACCOUNT)[plain.key].evidence == Unclear()
+    assert resolve([plain], [earlier], set(), OVER, account=ACCOUNT)[plain.key].evidence == Inconclusive()
     assert resolve([plain], [last, earlier], set(), OVER, account=ACCOUNT)[plain.key].record == last
     bridge = lost(before=1)  # its calls differ by the codes of their links
     other = replace(earlier, text=WORDS + "zzzzzzzz")
-    assert resolve([bridge], [other], set(), OVER, account=ACCOUNT)[bridge.key].evidence == Unclear()
+    assert resolve([bridge], [other], set(), OVER, account=ACCOUNT)[bridge.key].evidence == Inconclusive()
     assert resolve([bridge], [last, other], set(), OVER, account=ACCOUNT)[bridge.key].record == last
 
 
 def test_a_key_that_was_taken_away_takes_no_evidence_along() -> None:
     ours = replace(lost(), is_text=lambda _text: False)
     seen = resolve([ours], [listed()], set(), OVER, account=ACCOUNT)[ours.key]
-    assert seen.evidence == Found((Accepted(ACCOUNT, "SM1"),))
+    assert seen.evidence == Confirmed((Accepted(ACCOUNT, "SM1"),))
 
 
 def test_the_very_text_goes_to_the_call_that_it_is_of() -> None:
     older, newer = lost(WORDS + "zzzzzzzz", n=1), lost(TEXT, n=2)
     seen = resolve([older, newer], [listed()], set(), OVER, account=ACCOUNT)
     assert seen[newer.key].record == listed()
-    assert isinstance(seen[older.key].evidence, Absent)
+    assert isinstance(seen[older.key].evidence, NotSent)
 
 
 def test_a_bridge_is_known_by_its_code_where_its_number_is_masked_and_plain_text_is_not() -> None:
     masked = listed(to="+44770090XXXX")
-    for ours, proof in ((lost(), Found((Accepted(ACCOUNT, "SM1"),))), (lost(unique=False), Unclear())):
+    for ours, proof in ((lost(), Confirmed((Accepted(ACCOUNT, "SM1"),))), (lost(unique=False), Inconclusive())):
         assert resolve([ours], [masked], set(), OVER, account=ACCOUNT)[ours.key].evidence == proof
 
 
 def test_while_another_call_is_under_way_only_a_text_of_one_call_is_proof() -> None:
-    for ours, proof in ((lost(), Found((Accepted(ACCOUNT, "SM1"),))), (lost(unique=False), Unclear())):
+    for ours, proof in ((lost(), Confirmed((Accepted(ACCOUNT, "SM1"),))), (lost(unique=False), Inconclusive())):
         assert resolve([ours], [listed()], set(), OVER, account=ACCOUNT, in_flight=True)[ours.key].evidence == proof
-        assert resolve([ours], [], set(), OVER, account=ACCOUNT, in_flight=True)[ours.key].evidence == Unclear()
+        assert resolve([ours], [], set(), OVER, account=ACCOUNT, in_flight=True)[ours.key].evidence == Inconclusive()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.sending.outcomes import Refused, Returned
+from libs.common.sending.outcomes import Refused, Rerouted
 from libs.common.sms_reach import SmsReach
 from libs.common.window import Window
 from services.sms_bridge.gate import GateFacts, refusal_reason
@@ -47,11 +47,11 @@ def but(**changes: Any) -> GateFacts:
     return replace(known, reach=replace(known.reach, **changes))
 
 
-def bridge(known: GateFacts | None) -> Returned | Refused | None:
+def bridge(known: GateFacts | None) -> Rerouted | Refused | None:
     return refusal_reason(bridge=True, sender=SENDER, to=TO, facts=known, now=NOW)
 
 
-def plain(known: GateFacts | None) -> Returned | Refused | None:
+def plain(known: GateFacts | None) -> Rerouted | Refused | None:
     return refusal_reason(bridge=False, sender=SENDER, to=TO, facts=known, now=NOW)
 
 
@@ -65,7 +65,7 @@ def test_nothing_stands_against_a_bridge_whose_window_is_closed() -> None:
 def test_a_bridge_is_not_needed_while_the_window_is_open_to_its_last_instant(
     last: timedelta | None, *, is_open: bool
 ) -> None:
-    assert bridge(facts(last=last)) == (Returned("window_open") if is_open else None)
+    assert bridge(facts(last=last)) == (Rerouted("window_open") if is_open else None)
 
 
 def test_a_window_that_meta_refused_is_closed() -> None:
@@ -112,9 +112,9 @@ def test_another_spelling_of_the_number_is_the_same_line() -> None:
 
 def test_a_number_that_moved_while_the_sms_waited_goes_back_to_the_router() -> None:
     for known in (but(phone="+447700900555"), but(phone="+447700900555", no_phone_until=NOW + DAY)):
-        assert plain(known) == bridge(known) == Returned("address_changed")
+        assert plain(known) == bridge(known) == Rerouted("address_changed")
     gone = but(phone=None)
-    assert refusal_reason(bridge=False, sender=SENDER, to=TO, facts=gone, now=NOW, named=True) == Returned(
+    assert refusal_reason(bridge=False, sender=SENDER, to=TO, facts=gone, now=NOW, named=True) == Rerouted(
         "address_changed"
     )
 

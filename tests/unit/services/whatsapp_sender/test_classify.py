@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.sending.outcomes import MENDING, Accepted, Refused, RetryLater, Returned, SendOutcome, Unknown
-from services.whatsapp_sender import pace
+from libs.common.sending.outcomes import MENDING, Accepted, Refused, Rerouted, RetryLater, SendOutcome, Unknown
+from services.whatsapp_sender import backoff_policies
+from services.whatsapp_sender.backoff_policies import asked_wait
 from services.whatsapp_sender.classify import classify
-from services.whatsapp_sender.pace import asked_wait
 from tests.support.recordings import recording, recordings
 
 NUMBER = "106400000000001"
@@ -25,7 +25,7 @@ def mended(code: str, after: timedelta | None = None) -> RetryLater:
 
 
 def stray(code: str) -> RetryLater:
-    return RetryLater("message", pace.STRAY, code, answered=False)
+    return RetryLater("message", backoff_policies.STRAY, code, answered=False)
 
 
 def answered(code: str) -> Unknown:
@@ -33,7 +33,7 @@ def answered(code: str) -> Unknown:
 
 
 def busy(code: str, after: timedelta | None = None) -> RetryLater:
-    return RetryLater("account", pace.CALL_LIMIT, code, after)
+    return RetryLater("account", backoff_policies.CALL_LIMIT, code, after)
 
 
 MEANINGS: dict[str, SendOutcome] = {
@@ -41,56 +41,58 @@ MEANINGS: dict[str, SendOutcome] = {
     "a_template_is_held_for_quality": Accepted(NUMBER, WAMID),
     "a_hidden_number_is_accepted": Accepted(NUMBER, WAMID),
     # the window and templates: another way may go
-    "the_window_is_closed": Returned("window_closed", "131047"),
-    "the_details_are_in_spanish": Returned("window_closed", "131047"),
-    "the_template_does_not_exist": Returned("template_not_approved", "132001"),
-    "the_template_is_paused": Returned("template_not_approved", "132015"),
-    "the_template_is_disabled": Returned("template_not_approved", "132016"),
+    "the_window_is_closed": Rerouted("window_closed", "131047"),
+    "the_details_are_in_spanish": Rerouted("window_closed", "131047"),
+    "the_template_does_not_exist": Rerouted("template_not_approved", "132001"),
+    "the_template_is_paused": Rerouted("template_not_approved", "132015"),
+    "the_template_is_disabled": Rerouted("template_not_approved", "132016"),
     # the recipient
-    "the_message_is_undeliverable": Returned("unreachable", "131026"),
-    "the_business_blocked_the_user": Returned("unreachable", "130403"),
+    "the_message_is_undeliverable": Rerouted("unreachable", "131026"),
+    "the_business_blocked_the_user": Rerouted("unreachable", "130403"),
     "the_recipient_is_not_in_the_allowed_list": Refused("131030"),
     "the_sender_is_the_recipient": Refused("131021"),
-    "the_user_had_too_much_marketing": Returned("template_refused", "131049"),
-    "the_user_stopped_marketing": Returned("template_refused", "131050"),
-    "the_user_is_part_of_an_experiment": Returned("template_refused", "130472"),
-    "the_country_is_restricted": Returned("unreachable", "130497"),
+    "the_user_had_too_much_marketing": Rerouted("template_refused", "131049"),
+    "the_user_stopped_marketing": Rerouted("template_refused", "131050"),
+    "the_user_is_part_of_an_experiment": Rerouted("template_refused", "130472"),
+    "the_country_is_restricted": Rerouted("unreachable", "130497"),
     # the content
     "the_message_type_is_not_supported": Refused("131051"),
     "a_parameter_is_invalid": Refused("100"),
-    "a_required_parameter_is_missing": Returned("template_refused", "131008"),
+    "a_required_parameter_is_missing": Rerouted("template_refused", "131008"),
     "a_parameter_value_is_invalid": Refused("131009"),
     "the_error_data_is_a_string": Refused("131009"),
-    "the_number_of_template_parameters_is_wrong": Returned("template_refused", "132000"),
-    "the_template_text_became_too_long": Returned("template_refused", "132005"),
-    "the_template_breaks_a_character_policy": Returned("template_refused", "132007"),
-    "the_template_parameter_format_is_wrong": Returned("template_refused", "132012"),
-    "a_template_parameter_holds_a_newline": Returned("template_refused", "132018"),
+    "the_number_of_template_parameters_is_wrong": Rerouted("template_refused", "132000"),
+    "the_template_text_became_too_long": Rerouted("template_refused", "132005"),
+    "the_template_breaks_a_character_policy": Rerouted("template_refused", "132007"),
+    "the_template_parameter_format_is_wrong": Rerouted("template_refused", "132012"),
+    "a_template_parameter_holds_a_newline": Rerouted("template_refused", "132018"),
     "a_flow_is_blocked": Refused("132068"),
     "a_flow_is_throttled": Refused("132069"),
     "the_user_caused_a_generic_error": Refused("135000"),
-    "a_business_scoped_id_is_not_supported_here": Returned("template_refused", "131062"),
-    "marketing_templates_are_disabled": Returned("template_refused", "131063"),
+    "a_business_scoped_id_is_not_supported_here": Rerouted("template_refused", "131062"),
+    "marketing_templates_are_disabled": Rerouted("template_refused", "131063"),
     "the_identity_key_does_not_match": Refused("137000"),
-    "the_code_is_a_string": Returned("unreachable", "131026"),
-    "an_error_comes_with_success": Returned("unreachable", "131026"),
+    "the_code_is_a_string": Rerouted("unreachable", "131026"),
+    "an_error_comes_with_success": Rerouted("unreachable", "131026"),
     "a_code_that_nobody_knows_yet": Refused("139999"),
     # too fast
-    "the_pair_sends_too_fast": RetryLater("pair", pace.PAIR, "131056"),
-    "the_pair_limit_comes_as_too_many_requests": RetryLater("pair", pace.PAIR, "131056"),
-    "the_number_sends_too_fast": RetryLater("account", pace.THROUGHPUT, "130429"),
-    "the_throughput_limit_comes_as_a_bad_request": RetryLater("account", pace.THROUGHPUT, "130429"),
+    "the_pair_sends_too_fast": RetryLater("pair", backoff_policies.PAIR, "131056"),
+    "the_pair_limit_comes_as_too_many_requests": RetryLater("pair", backoff_policies.PAIR, "131056"),
+    "the_number_sends_too_fast": RetryLater("account", backoff_policies.THROUGHPUT, "130429"),
+    "the_throughput_limit_comes_as_a_bad_request": RetryLater("account", backoff_policies.THROUGHPUT, "130429"),
     "the_waba_made_too_many_calls": busy("80007"),
     "the_app_made_too_many_calls": busy("4"),
     "the_user_made_too_many_calls": busy("17"),
     "the_calls_exceed_a_custom_limit": busy("613"),
     "the_application_limit_is_reached": busy("341"),
     "the_call_limit_names_its_end": busy("80007", timedelta(minutes=19)),
-    "a_proxy_throttles": RetryLater("account", pace.THROUGHPUT, "429", timedelta(seconds=7)),
-    "the_account_is_in_maintenance": RetryLater("account", pace.MAINTENANCE, "131057"),
-    "the_media_could_not_be_fetched": RetryLater("message", pace.MEDIA, "131053", limit=pace.MEDIA_TRIES),
+    "a_proxy_throttles": RetryLater("account", backoff_policies.THROUGHPUT, "429", timedelta(seconds=7)),
+    "the_account_is_in_maintenance": RetryLater("account", backoff_policies.MAINTENANCE, "131057"),
+    "the_media_could_not_be_fetched": RetryLater(
+        "message", backoff_policies.MEDIA, "131053", limit=backoff_policies.MEDIA_TRIES
+    ),
     # people must mend the account
-    "the_number_hit_the_spam_limit": RetryLater("templates", pace.SPAM, "131048", fault=True),
+    "the_number_hit_the_spam_limit": RetryLater("templates", backoff_policies.SPAM, "131048", fault=True),
     "the_templates_were_wrongly_categorized": mended("131064"),
     "the_account_is_locked": mended("131031"),
     "the_account_is_blocked_for_policy": mended("368"),
@@ -109,7 +111,7 @@ MEANINGS: dict[str, SendOutcome] = {
     "the_business_number_does_not_exist": mended("100"),
     "the_display_name_is_not_approved": mended("131037"),
     "an_authorization_error_with_a_code_that_nobody_knows_yet": mended("139996"),
-    "the_code_is_missing": RetryLater("message", pace.STRAY, "400"),
+    "the_code_is_missing": RetryLater("message", backoff_policies.STRAY, "400"),
     "the_error_is_a_string": stray("400"),
     "a_proxy_forbids": stray("403"),
     "nobody_lives_at_this_address": stray("404"),
@@ -180,7 +182,7 @@ def test_the_code_counts_whatever_the_status_says() -> None:
     answer = recording("graph/answers", "the_window_is_closed")
     assert {
         classify(NUMBER, status, answer["body"], template=False) for status in (200, 400, 403, 404, 429, 500, 503)
-    } == {Returned("window_closed", "131047")}
+    } == {Rerouted("window_closed", "131047")}
 
 
 def test_an_answer_to_another_kind_of_message_than_was_sent_lies_with_the_message() -> None:
@@ -189,7 +191,7 @@ def test_an_answer_to_another_kind_of_message_than_was_sent_lies_with_the_messag
 
     assert answer(132015, template=False) == Refused("132015")
     assert answer(131008, template=False) == Refused("131008")
-    assert answer(131047, template=True) == Returned("template_refused", "131047")
+    assert answer(131047, template=True) == Rerouted("template_refused", "131047")
     assert answer(131049, template=False) == Refused("131049")
 
 
@@ -202,7 +204,7 @@ JSON = st.recursive(
 @given(st.integers(100, 599), JSON)
 def test_no_answer_breaks_the_reading(status: int, body: Any) -> None:
     outcome = classify(NUMBER, status, body, template=False)
-    assert isinstance(outcome, Accepted | RetryLater | Returned | Refused | Unknown)
+    assert isinstance(outcome, Accepted | RetryLater | Rerouted | Refused | Unknown)
     if isinstance(outcome, Accepted):
         assert 200 <= status < 300
         assert outcome.provider_id

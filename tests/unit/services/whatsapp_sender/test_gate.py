@@ -9,20 +9,20 @@ from libs.common.directory.addressing import KnownAddresses, WhatsAppAddress
 from libs.common.events.outbound import RefusalReason
 from libs.common.sending.coverage import Quiet, Waits
 from libs.common.sending.outcomes import (
-    Absent,
     Accepted,
-    Found,
-    Go,
+    Allowed,
+    Confirmed,
+    Inconclusive,
+    NotSent,
     Refused,
+    Rerouted,
     RetryLater,
-    Returned,
-    Unclear,
     Unknown,
 )
 from libs.common.window import Window
+from services.whatsapp_sender.backoff_policies import UNREACHABLE
+from services.whatsapp_sender.evidence import PROBE_EVERY, UNRESPONSIVE_AFTER, Seen, Silence, came_late, resolve
 from services.whatsapp_sender.gate import Facts, Ready, judge
-from services.whatsapp_sender.pace import UNREACHABLE
-from services.whatsapp_sender.sweep import PROBE_EVERY, SILENT_AFTER, Seen, Silence, came_late, weigh
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
@@ -41,26 +41,26 @@ APPROVED = replace(OPEN, template_status="APPROVED", template_category="UTILITY"
 
 
 def test_a_session_message_goes_while_the_window_is_open() -> None:
-    assert judge("session", TO, OPEN, NOW) == Go(Ready(None, NOW - timedelta(hours=1), "447700900999"))
+    assert judge("session", TO, OPEN, NOW) == Allowed(Ready(None, NOW - timedelta(hours=1), "447700900999"))
 
 
 def test_there_is_no_margin_here() -> None:
     last_instant = replace(OPEN, window=Window(NOW - DAY + timedelta(microseconds=1), DAY, DOUBT))
-    assert isinstance(judge("session", TO, last_instant, NOW), Go)
-    assert judge("session", TO, replace(OPEN, window=Window(NOW - DAY, DAY, DOUBT)), NOW) == Returned("window_closed")
+    assert isinstance(judge("session", TO, last_instant, NOW), Allowed)
+    assert judge("session", TO, replace(OPEN, window=Window(NOW - DAY, DAY, DOUBT)), NOW) == Rerouted("window_closed")
 
 
 def test_metas_refusal_closes_the_window_until_the_customer_writes() -> None:
     refused = replace(
         OPEN, window=Window(NOW - timedelta(hours=1), DAY, DOUBT, last_refused_at=NOW - timedelta(minutes=1))
     )
-    assert judge("session", TO, refused, NOW) == Returned("window_closed")
+    assert judge("session", TO, refused, NOW) == Rerouted("window_closed")
     wrote = replace(OPEN, window=Window(NOW, DAY, DOUBT, last_refused_at=NOW - timedelta(minutes=1)))
-    assert isinstance(judge("session", TO, wrote, NOW), Go)
+    assert isinstance(judge("session", TO, wrote, NOW), Allowed)
 
 
 def test_a_template_needs_no_window() -> None:
-    assert isinstance(judge("template", TO, replace(APPROVED, window=Window(None, DAY, DOUBT)), NOW), Go)
+    assert isinstance(judge("template", TO, replace(APPROVED, window=Window(None, DAY, DOUBT)), NOW), Allowed)
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_a_template_needs_no_window() -> None:
     ],
 )
 def test_what_stands_against_it_goes_back_to_the_router(route: str, facts: Facts, reason: RefusalReason) -> None:
-    assert judge(route, TO, facts, NOW) == Returned(reason)
+    assert judge(route, TO, facts, NOW) == Rerouted(reason)
 
 
 def test_a_marketing_template_goes_where_marketing_is_allowed() -> None:
     allowed = replace(APPROVED, template_category="MARKETING", marketing_allowed=True)
-    assert isinstance(judge("template", TO, allowed, NOW), Go)
+    assert isinstance(judge("template", TO, allowed, NOW), Allowed)
 
 
 def test_a_number_that_is_not_the_tenants_sends_nothing() -> None:
@@ -95,32 +95,32 @@ def test_an_address_that_is_not_the_customers_any_more_is_not_written_to(facts: 
     moved = replace(facts, known=KnownAddresses(phone="+447700900222", phone_at=NOW, wa_id="447700900999"))
     given_up = replace(facts, known=KnownAddresses(bsuid="GB.2"))
     for changed in (moved, given_up):
-        assert judge(route, TO, changed, NOW) == Returned("address_changed")
-    assert judge(route, WhatsAppAddress(None, "GB.1"), given_up, NOW) == Returned("address_changed")
-    assert isinstance(judge(route, WhatsAppAddress(None, "GB.2"), given_up, NOW), Go)
+        assert judge(route, TO, changed, NOW) == Rerouted("address_changed")
+    assert judge(route, WhatsAppAddress(None, "GB.1"), given_up, NOW) == Rerouted("address_changed")
+    assert isinstance(judge(route, WhatsAppAddress(None, "GB.2"), given_up, NOW), Allowed)
 
 
 def test_a_number_that_the_intent_named_goes_while_it_is_one_of_the_customers() -> None:
     named = replace(OPEN, known=KnownAddresses(phone="+447700900222", phone_at=NOW), to_is_theirs=True)
-    assert isinstance(judge("session", TO, named, NOW), Go)
-    assert judge("session", TO, replace(named, to_is_theirs=False), NOW) == Returned("address_changed")
+    assert isinstance(judge("session", TO, named, NOW), Allowed)
+    assert judge("session", TO, replace(named, to_is_theirs=False), NOW) == Rerouted("address_changed")
 
 
 def test_another_number_of_the_same_line_is_the_same_address() -> None:
     known = replace(OPEN, known=KnownAddresses(phone="+5511990000001", wa_id="551190000001"))
-    assert isinstance(judge("session", WhatsAppAddress("+5511990000001", None), known, NOW), Go)
+    assert isinstance(judge("session", WhatsAppAddress("+5511990000001", None), known, NOW), Allowed)
 
 
 def test_a_number_may_carry_its_own_token() -> None:
     verdict = judge("session", TO, replace(OPEN, token="secret"), NOW)
-    assert isinstance(verdict, Go)
+    assert isinstance(verdict, Allowed)
     assert verdict.prepared.token == "secret"
 
 
 def test_a_send_that_turned_out_accepted_is_not_made_again() -> None:
     seen = (Accepted("106", "wamid.X"),)
     closed = replace(OPEN, window=Window(None, DAY, DOUBT), seen=seen)
-    assert judge("session", TO, closed, NOW) == Found(seen)
+    assert judge("session", TO, closed, NOW) == Confirmed(seen)
 
 
 QUIET = Quiet(NOW - DAY, NOW, Waits(GRACE, timedelta(seconds=300)))
@@ -128,14 +128,14 @@ QUIET = Quiet(NOW - DAY, NOW, Waits(GRACE, timedelta(seconds=300)))
 
 def test_silence_counts_from_the_claim() -> None:
     claimed = NOW - GRACE
-    assert weigh(None, QUIET, claimed) == Absent()
-    assert weigh(None, QUIET, claimed + timedelta(microseconds=1)) == Unclear()
-    assert weigh(None, None, NOW - DAY) == Unclear()
+    assert resolve(None, QUIET, claimed) == NotSent()
+    assert resolve(None, QUIET, claimed + timedelta(microseconds=1)) == Inconclusive()
+    assert resolve(None, None, NOW - DAY) == Inconclusive()
 
 
 def test_evidence_wins_at_once() -> None:
     seen = Seen((Accepted("106", "wamid.X"),), NOW)
-    assert weigh(seen, None, NOW) == Found(seen.ids)
+    assert resolve(seen, None, NOW) == Confirmed(seen.ids)
 
 
 def test_an_acceptance_is_late_once_silence_had_proved_the_contrary() -> None:
@@ -147,7 +147,7 @@ def test_an_acceptance_is_late_once_silence_had_proved_the_contrary() -> None:
 
 def test_while_meta_answers_nobody_one_send_a_minute_tries_and_the_others_keep_their_last_call() -> None:
     silence = Silence(unanswered=0)
-    for _ in range(SILENT_AFTER):
+    for _ in range(UNRESPONSIVE_AFTER):
         assert silence.lets(7, NOW) == 7
         silence.heard(Unknown("503"))
     assert silence.lets(7, NOW) == 1

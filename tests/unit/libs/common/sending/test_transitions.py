@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.sending.outcomes import (
-    Absent,
     Accepted,
-    Curve,
+    Allowed,
+    BackoffPolicy,
+    Confirmed,
     Denied,
     Evidence,
-    Found,
-    Go,
+    Inconclusive,
+    NotSent,
     Refused,
+    Rerouted,
     RetryLater,
-    Returned,
     SendOutcome,
     Timings,
-    Unclear,
     Unknown,
 )
 from libs.common.sending.pauses import EVERY_ACCOUNT, Pause, PauseKey, PauseKind, PauseProof
@@ -35,15 +35,15 @@ from libs.common.sending.transitions import (
     claim,
     pause_key,
     pauses_after,
+    resolve,
     unknown,
     wait,
-    weigh,
 )
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 TIMINGS = Timings(timeout=10 * SECOND, lease=20 * SECOND, grace=30 * SECOND)
-CURVE = Curve(SECOND, 2, 60 * SECOND)
+CURVE = BackoffPolicy(SECOND, 2, 60 * SECOND)
 CLAIM = UUID(int=7)
 
 
@@ -62,7 +62,7 @@ def a_row(number: int = 1, *, state: State = "pending", account: str = "106", te
     )
     if state == "pending":
         return found
-    claimed = claim(found, Go(None), CLAIM, NOW, provider="meta", timings=TIMINGS)
+    claimed = claim(found, Allowed(None), CLAIM, NOW, provider="meta", timings=TIMINGS)
     return claimed if state == "claimed" else unknown(claimed, "timeout", NOW, TIMINGS)
 
 
@@ -91,7 +91,7 @@ RETRIES = st.builds(RetryLater, SCOPES, st.just(CURVE), st.just("x"), WAITS, st.
 OUTCOMES: st.SearchStrategy[SendOutcome] = st.one_of(
     st.just(Accepted("106", "wamid.X")),
     RETRIES,
-    st.just(Returned("window_closed")),
+    st.just(Rerouted("window_closed")),
     st.just(Refused("131026")),
     st.just(Unknown("timeout")),
 )
@@ -134,7 +134,7 @@ def test_a_row_blocks_younger_ones_for_a_minute_in_all_not_a_minute_each_time(ou
         first = first or step.after.blocks_order_until
         assert step.after.blocks_order_until == first
         now = max(now + SECOND, step.after.due_at)
-        row = claim(step.after, Go(None), CLAIM, now, provider="meta", timings=TIMINGS)
+        row = claim(step.after, Allowed(None), CLAIM, now, provider="meta", timings=TIMINGS)
 
 
 MEDIA = RetryLater("message", CURVE, "131053", limit=3)
@@ -153,10 +153,10 @@ def test_a_message_is_refused_when_an_answer_has_come_as_often_as_it_may_whateve
         finals.append(step.final)
         after = step.after
         if after.state == "unknown":
-            again = weigh(after, Absent(), NOW, TIMINGS)
+            again = resolve(after, NotSent(), NOW, TIMINGS)
             assert again is not None
             after = replace(again.after, resends=0)
-        row = claim(after, Go(None), CLAIM, NOW, provider="meta", timings=TIMINGS)
+        row = claim(after, Allowed(None), CLAIM, NOW, provider="meta", timings=TIMINGS)
     assert finals[-1] == Refused("131053")
     assert set(finals[:-1]) <= {None}
 
@@ -168,11 +168,11 @@ def test_what_the_provider_asks_for_is_the_wait() -> None:
 
 
 EVIDENCE: list[Evidence] = [
-    Found((Accepted("106", "wamid.X"),)),
+    Confirmed((Accepted("106", "wamid.X"),)),
     Denied(Refused("21610")),
     Denied(RetryLater("account", CURVE, "21660")),
-    Absent(),
-    Unclear(),
+    NotSent(),
+    Inconclusive(),
 ]
 
 
@@ -183,9 +183,9 @@ def test_an_unknown_outcome_is_settled_by_evidence_or_sent_once_more(
     evidence: Evidence, resends: int, ago: timedelta
 ) -> None:
     row = replace(a_row(state="unknown"), resends=resends)
-    step = weigh(row, evidence, NOW + ago, TIMINGS)
+    step = resolve(row, evidence, NOW + ago, TIMINGS)
     match evidence:
-        case Found():
+        case Confirmed():
             assert step is not None
             assert step.after.state == "accepted"
         case Denied(Refused()):
@@ -194,10 +194,10 @@ def test_an_unknown_outcome_is_settled_by_evidence_or_sent_once_more(
         case Denied(RetryLater()):
             assert step is not None
             assert (step.after.state, step.after.resends, step.after.claim_id) == ("pending", resends, None)
-        case Absent() if resends == 0 and ago < timedelta(hours=24):
+        case NotSent() if resends == 0 and ago < timedelta(hours=24):
             assert step is not None
             assert (step.after.state, step.after.resends, step.after.claim_id) == ("pending", 1, None)
-        case Unclear() if ago < timedelta(hours=25):
+        case Inconclusive() if ago < timedelta(hours=25):
             assert step is None
         case _:
             assert step is not None
@@ -217,7 +217,7 @@ def test_a_resend_that_waited_beyond_its_deadline_is_not_called_expired() -> Non
 
 def test_a_deadline_may_be_the_end_of_time() -> None:
     row = replace(a_row(state="unknown"), expires_at=datetime.max.replace(tzinfo=UTC))
-    assert weigh(row, Unclear(), NOW, TIMINGS) is None
+    assert resolve(row, Inconclusive(), NOW, TIMINGS) is None
 
 
 def test_the_oldest_rows_of_an_account_go_as_far_as_its_budget_and_the_others_stay_as_they_are() -> None:
@@ -309,7 +309,7 @@ def test_a_pause_ends_when_a_probe_goes_through() -> None:
 def test_only_an_acceptance_shows_that_a_fault_is_mended() -> None:
     fault = a_pause(kind="fault", reason="190")
     assert heard(Accepted("106", "wamid.X"), probes=PROBE, pause=fault) == Recovery(over={ALL})
-    for outcome in (Refused("131026"), Returned("window_closed")):
+    for outcome in (Refused("131026"), Rerouted("window_closed")):
         assert heard(outcome, probes=PROBE, pause=fault) == Recovery(again={ALL})
     for silent in (Unknown("timeout"), THROTTLED, FAULT):
         assert heard(silent, probes=PROBE, pause=fault) == Recovery()

@@ -7,13 +7,13 @@ from typing import Any, get_args
 from libs.common import metrics
 from libs.common.events.outbound import Channel, Route
 from libs.common.logging import get_logger
-from libs.common.sending.outcomes import Refused, Returned
-from libs.common.sending.rows import Step
+from libs.common.sending.outcomes import Refused, Rerouted
+from libs.common.sending.rows import Transition
 
 log = get_logger()
 
 
-def narrate(channel: Channel, steps: Iterable[Step], now: datetime) -> None:
+def log_steps(channel: Channel, steps: Iterable[Transition], now: datetime) -> None:
     """Log what steps made of their rows. A claim is silent: its answer follows."""
     for step in steps:
         row = step.after
@@ -30,7 +30,7 @@ def narrate(channel: Channel, steps: Iterable[Step], now: datetime) -> None:
             fields["duration_ms"] = round((now - row.claimed_at).total_seconds() * 1000, 1)
         code = (row.outcome or {}).get("code")
         match step.final:
-            case Returned(reason=reason):
+            case Rerouted(reason=reason):
                 log.info("send.refused", reason=reason, provider_code=code, **fields)
             case Refused(reason=reason):
                 log.warning("send.failed", reason=reason, provider_code=code, **fields)

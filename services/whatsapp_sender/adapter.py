@@ -16,33 +16,41 @@ from libs.common.errors import Transient
 from libs.common.events.content import OutContent
 from libs.common.events.outbound import OutboundRefused, WhatsappCommand
 from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, stops_marketing
-from libs.common.ids import callback_data
+from libs.common.ids import SendKey, callback_data
 from libs.common.providers import WHATSAPP_BY_META
 from libs.common.providers.meta import fault_of
 from libs.common.sending.coverage import Waits, quiet
 from libs.common.sending.coverage_queries import cover
-from libs.common.sending.outcomes import Absent, Evidence, NotYet, Refused, Returned, SendOutcome, Unclear, Verdict
-from libs.common.sending.pauses import Key
-from libs.common.sending.rows import Claim, News, SendRow, Settled
+from libs.common.sending.outcomes import (
+    Evidence,
+    Inconclusive,
+    NotSent,
+    NotYet,
+    Refused,
+    Rerouted,
+    SendOutcome,
+    Verdict,
+)
+from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
 from libs.common.sending.status_effects import StatusEvents, store_provider_ids
 from libs.common.thread.messages import LocalFailure, fail_locally
 from libs.common.thread.statuses import ProviderId, keep_provider_ids
 from libs.common.thread.windows import refuse_windows
 from libs.common.window import DOUBT_WAIT
 from services.whatsapp_sender import queries
+from services.whatsapp_sender.evidence import Silence, came_late, resolve
 from services.whatsapp_sender.gate import Facts, Ready, judge
 from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
 from services.whatsapp_sender.recipients import learn
 from services.whatsapp_sender.releasing import Releases
-from services.whatsapp_sender.sweep import Silence, came_late, weigh
 
 _COUNTED_FOR = timedelta(seconds=1)
 CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
 
 
-class WhatsappCarrier:
-    """``libs.common.sending.carrier.Carrier`` for Meta's WhatsApp Cloud API."""
+class WhatsappAdapter:
+    """``libs.common.sending.adapter.ProviderAdapter`` for Meta's WhatsApp Cloud API."""
 
     transport = WHATSAPP_BY_META
 
@@ -64,13 +72,13 @@ class WhatsappCarrier:
         self._partitions = partitions
         self._counted: tuple[datetime, int] | None = None
         self._releases = Releases(pool, waits)
-        self._refused_at: dict[Key, datetime] = {}
+        self._refused_at: dict[SendKey, datetime] = {}
         self._silence = Silence()
 
     def is_template(self, row: SendRow) -> bool:
         return row.command.get("route") == "template"
 
-    async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[Ready]]:
+    async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Verdict[Ready]]:
         """Window, consent, template, number and address, read afresh; before a resend also what the first call came to."""
         seen = await queries.evidence(db, [(row.key, row.account) for row in rows if row.resends])
         facts = await queries.facts(db, rows, self._window, seen, now)
@@ -88,7 +96,7 @@ class WhatsappCarrier:
         )
         outcome = await self._graph.send(row.account, body, token=claim.prepared.token)
         self._silence.heard(outcome)
-        if isinstance(outcome, Returned) and outcome.reason == "window_closed":
+        if isinstance(outcome, Rerouted) and outcome.reason == "window_closed":
             # a customer's clock may run ahead of ours; what we knew of must not outlive this answer
             at = [at for at in (row.claimed_at, claim.prepared.customer_at) if at is not None]
             if row.attempt > 1 and claim.prepared.doubtful_since is not None:
@@ -100,12 +108,14 @@ class WhatsappCarrier:
         """Whom the answers call the recipient: one customer, whatever the ids."""
         await learn(db, answers, now)
 
-    async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
+    async def settle(
+        self, db: Connection, settled: Sequence[Settled], now: datetime
+    ) -> Mapping[SendKey, PendingEvents]:
         """Ids of accepted sends, failures of refused ones; what goes back leaves its mark on the conversation or template first."""
         effects = await store_provider_ids(db, [i for s in settled for i in _ids(s)], now)
         failures = [_failure(s.row, s.final, now) for s in settled if isinstance(s.final, Refused)]
         effects.updates += await fail_locally(db, failures) if failures else []
-        returned = [(s.row, s.final) for s in settled if isinstance(s.final, Returned)]
+        returned = [(s.row, s.final) for s in settled if isinstance(s.final, Rerouted)]
         if returned:
             effects.refusals += [_refusal(row, final, now) for row, final in returned]
             await refuse_windows(
@@ -141,7 +151,7 @@ class WhatsappCarrier:
         """A message that was accepted after its claim was lost: ``evidence`` finds its id."""
         await keep_provider_ids(db, [i for s in late for i in _ids(s)], now)
 
-    async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
+    async def find_evidence(self, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Evidence]:
         """Statuses that came, late answers; silence counts where every status could have come for the whole grace, and Meta answers.
 
         Of those that may be sent once more a few at a time are called absent: see ``Releases``.
@@ -152,8 +162,8 @@ class WhatsappCarrier:
             known = await cover(db, self.transport.provider, now - self._waits.view)
             stretch = quiet(known, await queries.caught_up(db), partitions, self._waits, now)
             seen = await queries.evidence(db, [(row.key, row.account) for row in rows])
-        evidence: dict[Key, Evidence] = {
-            row.key: Unclear() if row.claimed_at is None else weigh(seen.get(row.key), stretch, row.claimed_at)
+        evidence: dict[SendKey, Evidence] = {
+            row.key: Inconclusive() if row.claimed_at is None else resolve(seen.get(row.key), stretch, row.claimed_at)
             for row in rows
         }
         late = [
@@ -165,12 +175,12 @@ class WhatsappCarrier:
         again = {
             row.key: row.claimed_at
             for row in rows
-            if row.resends == 0 and now < row.expires_at and row.claimed_at and isinstance(evidence[row.key], Absent)
+            if row.resends == 0 and now < row.expires_at and row.claimed_at and isinstance(evidence[row.key], NotSent)
         }
         asked = dict(islice(again.items(), self._silence.lets(len(again), now)))
         released = await self._releases.some(asked, late, stretch, now)
         self._silence.let(len(released), now)
-        return evidence | {key: Unclear() for key in again if key not in released}
+        return evidence | {key: Inconclusive() for key in again if key not in released}
 
     async def _known_partitions(self, now: datetime) -> int:
         """0 where nobody can say: then silence proves nothing, and what was heard counts all the same. The brokers are asked once a second at most."""
@@ -203,7 +213,7 @@ def _verdict(row: SendRow, facts: Facts, now: datetime) -> Verdict[Ready]:
 
 
 def _stops_marketing(settled: Settled) -> bool:
-    return isinstance(settled.final, Refused | Returned) and stops_marketing(fault_of(settled.final.code))
+    return isinstance(settled.final, Refused | Rerouted) and stops_marketing(fault_of(settled.final.code))
 
 
 def _route(row: SendRow) -> str:
@@ -237,7 +247,7 @@ def _failure(row: SendRow, final: Refused, now: datetime) -> LocalFailure:
     return LocalFailure(row.org_id, row.message_id, row.attempt, final.reason, final.code, now)
 
 
-def _refusal(row: SendRow, final: Returned, now: datetime) -> OutboundRefused:
+def _refusal(row: SendRow, final: Rerouted, now: datetime) -> OutboundRefused:
     return OutboundRefused(
         intent_id=row.message_id,
         attempt=row.attempt,
@@ -249,9 +259,9 @@ def _refusal(row: SendRow, final: Returned, now: datetime) -> OutboundRefused:
     )
 
 
-def _news(rows: Sequence[SendRow], effects: StatusEvents) -> dict[Key, News]:
+def _news(rows: Sequence[SendRow], effects: StatusEvents) -> dict[SendKey, PendingEvents]:
     """StatusEvents by row; what belongs to none of them (a wamid that Meta gave twice) is told with the first."""
-    news = {row.key: News() for row in rows}
+    news = {row.key: PendingEvents() for row in rows}
     keys = {(row.org_id, row.message_id): row.key for row in rows}
     for update in effects.updates:
         news[keys.get((update.org_id, update.message_id), rows[0].key)].updates.append(update)

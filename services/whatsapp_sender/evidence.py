@@ -10,9 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from libs.common.sending.coverage import Quiet
-from libs.common.sending.outcomes import Absent, Accepted, Evidence, Found, RetryLater, SendOutcome, Unclear, Unknown
+from libs.common.sending.outcomes import (
+    Accepted,
+    Confirmed,
+    Evidence,
+    Inconclusive,
+    NotSent,
+    RetryLater,
+    SendOutcome,
+    Unknown,
+)
 
-SILENT_AFTER = 5
+UNRESPONSIVE_AFTER = 5
 """So many calls in a row without an answer, of any number, and Meta counts as silent."""
 PROBE_EVERY = timedelta(minutes=1)
 
@@ -25,11 +34,11 @@ class Seen:
     at: datetime
 
 
-def weigh(seen: Seen | None, quiet: Quiet | None, claimed_at: datetime) -> Evidence:
+def resolve(seen: Seen | None, quiet: Quiet | None, claimed_at: datetime) -> Evidence:
     """What is known of a call that was claimed then: accepted, certainly not, or too early to tell."""
     if seen is not None:
-        return Found(seen.ids)
-    return Absent() if quiet is not None and quiet.proves(claimed_at) else Unclear()
+        return Confirmed(seen.ids)
+    return NotSent() if quiet is not None and quiet.proves(claimed_at) else Inconclusive()
 
 
 def came_late(seen: Seen, quiet: Quiet | None, claimed_at: datetime) -> bool:
@@ -41,7 +50,7 @@ def came_late(seen: Seen, quiet: Quiet | None, claimed_at: datetime) -> bool:
 class Silence:
     """Whether Meta answers this process; at its start that is not known, and one call shows it."""
 
-    unanswered: int = SILENT_AFTER
+    unanswered: int = UNRESPONSIVE_AFTER
     probed_at: datetime | None = None
 
     def heard(self, outcome: SendOutcome) -> None:
@@ -56,7 +65,7 @@ class Silence:
 
     def lets(self, wanted: int, now: datetime) -> int:
         """How many of the sends that may be made again may go now: while Meta is silent only one a minute."""
-        if self.unanswered < SILENT_AFTER or wanted == 0:
+        if self.unanswered < UNRESPONSIVE_AFTER or wanted == 0:
             return wanted
         return 1 if self.probed_at is None or now - self.probed_at >= PROBE_EVERY else 0
 

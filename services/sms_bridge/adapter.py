@@ -12,12 +12,11 @@ from libs.common.bridge.redis_gate import RedisGate
 from libs.common.db.pool import Connection, Pool
 from libs.common.events.outbound import SmsCommand
 from libs.common.gsm7 import economical
-from libs.common.ids import callback_data
+from libs.common.ids import SendKey, callback_data
 from libs.common.logging import get_logger
 from libs.common.providers import Transport
-from libs.common.sending.outcomes import Denied, Evidence, Found, Go, NotYet, Refused, SendOutcome, Verdict
-from libs.common.sending.pauses import Key
-from libs.common.sending.rows import Claim, News, SendRow, Settled
+from libs.common.sending.outcomes import Allowed, Confirmed, Denied, Evidence, NotYet, Refused, SendOutcome, Verdict
+from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
 from libs.common.thread.statuses import keep_provider_ids
 from services.sms_bridge import evidence_queries, queries, search
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, status_message_id
@@ -33,7 +32,7 @@ _LONGEST_VALIDITY = timedelta(hours=4)
 """A phone that is off for longer does not get the SMS: hours after its reason it would only confuse."""
 
 
-class SmsCarrier:
+class SmsAdapter:
     """Sends the rows of channel ``sms``: bridges, and plain text where the router decided for SMS."""
 
     def __init__(
@@ -56,7 +55,9 @@ class SmsCarrier:
         self._search = search.SearchConfig(link_codes, config.portal_host, grace, settling)
         self._resend_rounds = ResendRounds(pool, provider.name, grace=grace, settling=settling)
 
-    async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[OutgoingSms]]:
+    async def judge(
+        self, db: Connection, rows: Sequence[SendRow], now: datetime
+    ) -> Mapping[SendKey, Verdict[OutgoingSms]]:
         """Ask the gate on fresh facts. What passes gets its text and, for a bridge, a fresh link."""
         known_ids = await evidence_queries.ids_of_sends(
             db, self._sms.name, self._sms.account, [row for row in rows if row.resends]
@@ -64,11 +65,11 @@ class SmsCarrier:
         facts = await queries.facts_of(
             db, rows, window_length=self._config.window_length, window_doubt=self._config.window_doubt, now=now
         )
-        verdicts: dict[Key, Verdict[OutgoingSms]] = {}
+        verdicts: dict[SendKey, Verdict[OutgoingSms]] = {}
         links: list[queries.PortalLink] = []
         for row, known in zip(rows, facts, strict=True):
             match known_ids.get(row.key) and search.known_evidence(known_ids[row.key], self._sms):
-                case Found() as found:
+                case Confirmed() as found:
                     verdicts[row.key] = found
                     continue
                 case Denied(Refused() as refused):
@@ -76,7 +77,7 @@ class SmsCarrier:
                     continue
             link = self._link_codes.fresh()
             verdict = verdicts[row.key] = self._verdict(row, known, link, now)
-            if isinstance(verdict, Go) and verdict.link_hash is not None:
+            if isinstance(verdict, Allowed) and verdict.link_hash is not None:
                 links.append(
                     queries.PortalLink(verdict.link_hash, row.org_id, row.conversation_id, status_message_id(row))
                 )
@@ -94,21 +95,23 @@ class SmsCarrier:
     ) -> None:
         """Do nothing: an SMS provider's answer names the recipient as we did."""
 
-    async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
+    async def settle(
+        self, db: Connection, settled: Sequence[Settled], now: datetime
+    ) -> Mapping[SendKey, PendingEvents]:
         """See ``services.sms_bridge.effects``."""
         return await settle(db, settled, now, self._config, self._sms.name)
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
-        """Store the ids of SMS that were accepted after their claim was lost, for ``seek``."""
+        """Store the ids of SMS that were accepted after their claim was lost, for ``find_evidence``."""
         ids = [
             i for one in late if isinstance(one.final, tuple) for i in provider_ids(one.row, one.final, self._sms.name)
         ]
         await keep_provider_ids(db, ids, now)
 
-    async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
+    async def find_evidence(self, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Evidence]:
         """See ``search``; ``ResendRounds`` lets a few at a time be sent once more."""
         return await self._resend_rounds.hold_back(
-            rows, await search.seek(self._pool, self._sms, self._search, rows, now), now
+            rows, await search.find_evidence(self._pool, self._sms, self._search, rows, now), now
         )
 
     async def committed(self, settled: Sequence[Settled]) -> None:
@@ -149,7 +152,7 @@ class SmsCarrier:
 
     def _go(
         self, row: SendRow, command: SmsCommand, text: str, now: datetime, link: LinkCode | None = None
-    ) -> Go[OutgoingSms]:
+    ) -> Allowed[OutgoingSms]:
         sms = OutgoingSms(
             sender=command.from_number,
             to=command.to,
@@ -157,7 +160,9 @@ class SmsCarrier:
             validity=min(_LONGEST_VALIDITY, row.expires_at - now),
             reference=callback_data(row.org_id, row.message_id, row.attempt),
         )
-        return Go(sms, link_hash=None if link is None else link.code_hash, text_hash=self._link_codes.fingerprint(text))
+        return Allowed(
+            sms, link_hash=None if link is None else link.code_hash, text_hash=self._link_codes.fingerprint(text)
+        )
 
 
 def _unsendable(row: SendRow, why: str) -> Refused:

@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Protocol
 
 from libs.common.db.pool import Connection
+from libs.common.ids import SendKey
 from libs.common.providers import Transport
 from libs.common.sending.outcomes import Evidence, PreparedT, SendOutcome, Verdict
-from libs.common.sending.pauses import Key
-from libs.common.sending.rows import Claim, News, SendRow, Settled
+from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
 
 
-class Carrier(Protocol[PreparedT]):
+class ProviderAdapter(Protocol[PreparedT]):
     """One kind of provider. All rows handed over are of this provider.
 
     Everything that takes ``db`` runs inside the core's transaction, in which the rows of ``sends`` are locked already; nothing there may
@@ -20,7 +20,9 @@ class Carrier(Protocol[PreparedT]):
 
     transport: Transport
 
-    async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Verdict[PreparedT]]:
+    async def judge(
+        self, db: Connection, rows: Sequence[SendRow], now: datetime
+    ) -> Mapping[SendKey, Verdict[PreparedT]]:
         """The gate: a verdict for every row, on facts read afresh in this transaction. Expiry and pauses have been looked at already.
 
         Must be total: an odd row is refused, not raised about.
@@ -34,7 +36,9 @@ class Carrier(Protocol[PreparedT]):
     ) -> None:
         """What the answers say beside how the sends ended. Called first in the transaction that records them: no row is locked yet."""
 
-    async def settle(self, db: Connection, settled: Sequence[Settled], now: datetime) -> Mapping[Key, News]:
+    async def settle(
+        self, db: Connection, settled: Sequence[Settled], now: datetime
+    ) -> Mapping[SendKey, PendingEvents]:
         """Everything that follows from the end of these sends, in the transaction that ends them.
 
         For accepted sends provider ids are stored; returned and refused ones have their effects. Keys without news may be left out.
@@ -43,7 +47,7 @@ class Carrier(Protocol[PreparedT]):
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
         """Acceptances whose claim was lost meanwhile: their provider ids are stored as evidence, and nothing follows from them yet."""
 
-    async def seek(self, rows: Sequence[SendRow], now: datetime) -> Mapping[Key, Evidence]:
+    async def find_evidence(self, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Evidence]:
         """Evidence for calls whose answer was lost. Outside of any transaction: may ask the provider."""
 
     async def committed(self, settled: Sequence[Settled]) -> None:

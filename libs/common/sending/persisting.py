@@ -7,9 +7,9 @@ from typing import Any
 
 from libs.common.db.pool import Connection
 from libs.common.sending import queries as sends
-from libs.common.sending.carrier import Carrier
+from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.outcomes import PreparedT
-from libs.common.sending.rows import News, SendRow, Settled, Step
+from libs.common.sending.rows import PendingEvents, SendRow, Settled, Transition
 from libs.common.thread import refusals
 
 TELLING = timedelta(seconds=20)
@@ -17,19 +17,19 @@ TELLING = timedelta(seconds=20)
 
 
 @dataclass(slots=True)
-class Applied:
+class Persisted:
     """What came of a transaction; to be told after its commit. ``lost`` are the steps whose rows had moved on meanwhile.
 
     ``freed`` are accounts with a row that may be looked at again, because what held it back has moved.
     """
 
-    done: list[Step] = field(default_factory=list)
-    lost: list[Step] = field(default_factory=list)
+    done: list[Transition] = field(default_factory=list)
+    lost: list[Transition] = field(default_factory=list)
     settled: list[Settled] = field(default_factory=list)
-    news: list[tuple[SendRow, News]] = field(default_factory=list)
+    news: list[tuple[SendRow, PendingEvents]] = field(default_factory=list)
     freed: set[str] = field(default_factory=set)
 
-    def add(self, other: "Applied") -> None:
+    def add(self, other: "Persisted") -> None:
         """Take in what another transaction came to."""
         self.done += other.done
         self.lost += other.lost
@@ -38,48 +38,50 @@ class Applied:
         self.freed |= other.freed
 
 
-async def apply(db: Connection, carrier: Carrier[PreparedT], steps: Sequence[Step], now: datetime) -> Applied:
+async def persist(
+    db: Connection, adapter: ProviderAdapter[PreparedT], steps: Sequence[Transition], now: datetime
+) -> Persisted:
     """Write the steps whose rows still stand as before and let their effects follow.
 
     A late acceptance (its claim is lost) leaves its provider ids as evidence. All news is of rows that were written, and stands in them until
     it is told. Call inside a transaction; afterwards publish ``news``.
     """
     written = await sends.write(db, [(step.before, step.after) for step in steps])
-    applied = Applied(
+    applied = Persisted(
         done=[step for step in steps if step.before.key in written],
         lost=[step for step in steps if step.before.key not in written],
     )
     applied.settled = _settled(applied.done)
     if applied.settled:
-        news = await carrier.settle(db, applied.settled, now)
+        news = await adapter.settle(db, applied.settled, now)
         rows = {settled.row.key: settled.row for settled in applied.settled}
         applied.news = [(rows[key], told) for key, told in news.items() if told]
-        await sends.keep_news(db, [(row.key, _remembered(told)) for row, told in applied.news], now + TELLING)
+        await sends.keep_pending_events(db, [(row.key, _remembered(told)) for row, told in applied.news], now + TELLING)
     moved = {(s.after.org_id, written[s.after.key]) for s in applied.done if _lets_go(s)}
     applied.freed = {
-        account for channel, account in await sends.free(db, moved) if channel == carrier.transport.channel
+        account for channel, account in await sends.release_blocked(db, moved) if channel == adapter.transport.channel
     }
     late = [late for late in _settled(applied.lost) if isinstance(late.final, tuple)]
     if late:
-        await carrier.keep_evidence(db, late, now)
+        await adapter.keep_evidence(db, late, now)
     await refusals.keep(db, [refusal for _row, told in applied.news for refusal in told.refusals], now)
     return applied
 
 
-def _lets_go(step: Step) -> bool:
+def _lets_go(step: Transition) -> bool:
     """Whether the row holds back younger ones no more, or from now on only for a time."""
     return step.final is not None or (
         step.before.blocks_order_until is None and step.after.blocks_order_until is not None
     )
 
 
-def _settled(steps: Iterable[Step]) -> list[Settled]:
+def _settled(steps: Iterable[Transition]) -> list[Settled]:
     return [Settled(step.after, step.final) for step in steps if step.final is not None]
 
 
-def _remembered(news: News) -> dict[str, Any]:
+def _remembered(news: PendingEvents) -> dict[str, Any]:
     """What the row keeps, so that the sweeper can tell it: refusals as they are, and the messages whose newest rung is to be read."""
     return {
         "refusals": [refusal.model_dump(mode="json") for refusal in news.refusals],
-        "rungs": [str(message_id) for message_id in sorted(news.rungs)],
+        "message_ids": [str(message_id) for message_id in sorted(news.message_ids)],
     }

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 
 from libs.common.backoff import backoff
 from libs.common.bisection import Bisection, Faulty, TooSlow
+from libs.common.ids import SendKey
 from libs.common.logging import get_logger
-from libs.common.sending.pauses import Key
 from libs.common.sending.rows import SendRow
 from libs.common.slow_suspects import SlowSuspects
 
@@ -23,15 +23,15 @@ _MOST = 1_000
 
 
 @dataclass(slots=True)
-class Aside:
+class Quarantine:
     """The rows that one task has set aside."""
 
     task: str
-    suspects: SlowSuspects[Key] = field(default_factory=SlowSuspects)
+    suspects: SlowSuspects[SendKey] = field(default_factory=SlowSuspects)
     """Rows that were too slow alone; by the event loop's time."""
-    _rows: dict[Key, tuple[datetime, int]] = field(default_factory=dict)
+    _rows: dict[SendKey, tuple[datetime, int]] = field(default_factory=dict)
 
-    def keys(self, now: datetime) -> list[Key]:
+    def keys(self, now: datetime) -> list[SendKey]:
         """Those that are to be left out now."""
         resting = self.suspects.resting(asyncio.get_running_loop().time())
         return [*resting, *(key for key, (until, _times) in self._rows.items() if until > now)]
@@ -60,13 +60,13 @@ class Aside:
 
 
 async def halving(
-    rows: Sequence[SendRow], work: Callable[[Sequence[SendRow]], Awaitable[None]], aside: Aside, now: datetime
+    rows: Sequence[SendRow], work: Callable[[Sequence[SendRow]], Awaitable[None]], aside: Quarantine, now: datetime
 ) -> None:
     """Do the work on all rows; where it meets a bug or is too slow, on parts, down to the row that causes it, which is set aside.
 
     Raises what else is transient, and what is slow for every row.
     """
-    search = Bisection[SendRow, None, Key](work, aside.suspects, key=lambda row: row.key, line=lambda row: row.key)
+    search = Bisection[SendRow, None, SendKey](work, aside.suspects, key=lambda row: row.key, line=lambda row: row.key)
     async for found in search.run(rows):
         if isinstance(found, Faulty | TooSlow):
             aside.put(found.item, found.error, now)

@@ -8,20 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.sending.outcomes import Accepted, Curve, Go, Refused, RetryLater, SendOutcome, Timings, Unknown
+from libs.common.sending.breaker import LAST_CALL_LOST, RUN, UNRESPONSIVE, FailureCounter, pause_reason
+from libs.common.sending.outcomes import (
+    Accepted,
+    Allowed,
+    BackoffPolicy,
+    Refused,
+    RetryLater,
+    SendOutcome,
+    Timings,
+    Unknown,
+)
 from libs.common.sending.pauses import UNANSWERED, Pause, PauseKey, PauseKind
 from libs.common.sending.rows import Candidate, Claim, SendRow
-from libs.common.sending.silence import LAST_CALL_LOST, RUN, SILENT, Runs, cause
 from libs.common.sending.transitions import PROBES, admit, claim, pauses_after
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 TIMINGS = Timings(timeout=10 * SECOND, lease=20 * SECOND, grace=30 * SECOND)
 LOST, SENT = Unknown("503"), Accepted("106", "wamid.X")
-NEVER_LEFT = RetryLater("account", Curve(SECOND, 2, 60 * SECOND), "never_left")
+NEVER_LEFT = RetryLater("account", BackoffPolicy(SECOND, 2, 60 * SECOND), "never_left")
 THROTTLED = replace(NEVER_LEFT, code="130429")
 ANSWERED = Unknown("131000", answered=True)
-STRAY = RetryLater("message", Curve(SECOND, 2, 60 * SECOND), "403", answered=False)
+STRAY = RetryLater("message", BackoffPolicy(SECOND, 2, 60 * SECOND), "403", answered=False)
 AT: PauseKey = ("106", "all")
 
 
@@ -42,7 +51,9 @@ def a_row(number: int = 1, *, resends: int = 0) -> SendRow:
 
 
 def a_claim(*probes: PauseKey) -> Claim[None]:
-    return Claim(claim(a_row(), Go(None), UUID(int=7), NOW, provider="meta", timings=TIMINGS), None, frozenset(probes))
+    return Claim(
+        claim(a_row(), Allowed(None), UUID(int=7), NOW, provider="meta", timings=TIMINGS), None, frozenset(probes)
+    )
 
 
 def resting(kind: PauseKind = "silence", *, tries: int = 1, until: datetime = NOW) -> dict[PauseKey, Pause]:
@@ -53,41 +64,41 @@ def resting(kind: PauseKind = "silence", *, tries: int = 1, until: datetime = NO
     st.lists(st.sampled_from([LOST, STRAY, SENT, THROTTLED, NEVER_LEFT, ANSWERED, Refused("131026"), Unknown("fault")]))
 )
 def test_a_run_is_so_many_lost_answers_with_no_acceptance_between_them(outcomes: list[SendOutcome]) -> None:
-    runs, run = Runs(), 0
+    runs, run = FailureCounter(), 0
     for number, outcome in enumerate(outcomes):
         run = 0 if outcome == SENT else run + (outcome in (LOST, STRAY))
-        assert runs.heard(a_row(number), outcome) == (outcome in (LOST, STRAY) and run == RUN)
+        assert runs.add(a_row(number), outcome) == (outcome in (LOST, STRAY) and run == RUN)
         run %= RUN
 
 
 def test_one_message_is_no_run_however_often_its_calls_get_no_answer() -> None:
-    runs = Runs()
-    assert not any(runs.heard(a_row(1), STRAY) for _ in range(3 * RUN))
+    runs = FailureCounter()
+    assert not any(runs.add(a_row(1), STRAY) for _ in range(3 * RUN))
 
 
 def test_each_account_has_a_run_of_its_own() -> None:
-    runs = Runs()
+    runs = FailureCounter()
     rows = [replace(a_row(number), account=str(account)) for number in range(RUN - 1) for account in range(10)]
-    assert not any(runs.heard(row, LOST) for row in rows)
+    assert not any(runs.add(row, LOST) for row in rows)
 
 
 @pytest.mark.parametrize(
     ("probes", "standing", "outcome", "opens", "expected"),
     [
-        ((), {}, LOST, True, SILENT),
+        ((), {}, LOST, True, UNRESPONSIVE),
         ((), {}, LOST, False, None),
-        ((AT,), resting(), LOST, False, SILENT),
+        ((AT,), resting(), LOST, False, UNRESPONSIVE),
         ((AT,), resting("throttle"), LOST, False, None),
         ((), resting(), LOST, False, None),
         ((AT,), resting(), Unknown("fault"), False, None),
         ((AT,), resting(), SENT, False, None),
         ((AT,), resting(), ANSWERED, False, None),
-        ((), {}, STRAY, True, SILENT),
+        ((), {}, STRAY, True, UNRESPONSIVE),
         ((), {}, STRAY, False, None),
-        ((AT,), resting(), STRAY, False, SILENT),
+        ((AT,), resting(), STRAY, False, UNRESPONSIVE),
         ((), {}, THROTTLED, False, THROTTLED),
         ((AT,), resting(), THROTTLED, False, THROTTLED),
-        ((AT,), resting(), NEVER_LEFT, False, SILENT),
+        ((AT,), resting(), NEVER_LEFT, False, UNRESPONSIVE),
     ],
 )  # fmt: skip
 def test_an_account_rests_after_a_run_and_after_a_try_without_an_answer(
@@ -98,7 +109,7 @@ def test_an_account_rests_after_a_run_and_after_a_try_without_an_answer(
     *,
     opens: bool,
 ) -> None:
-    assert cause(a_claim(*probes), outcome, standing, opens=opens) == expected
+    assert pause_reason(a_claim(*probes), outcome, standing, opens=opens) == expected
 
 
 def test_tries_that_may_cost_a_message_become_much_rarer() -> None:
@@ -106,7 +117,7 @@ def test_tries_that_may_cost_a_message_become_much_rarer() -> None:
     last = replace(probing, row=replace(probing.row, resends=1))
     waits = []
     for one in (probing, last):
-        retry = cause(one, LOST, resting(), opens=True)
+        retry = pause_reason(one, LOST, resting(), opens=True)
         assert retry is not None
         grown = pauses_after([(one.row, one.probes, retry)], resting(tries=20), NOW, lambda: 1.0)
         waits.append(grown[AT].until - NOW)
@@ -127,11 +138,11 @@ def test_it_is_tried_out_by_one_message_that_has_a_call_left_and_by_nobody_else(
 def test_a_try_without_an_answer_makes_the_rest_longer() -> None:
     probed = resting(tries=2, until=NOW + TIMINGS.lease)
     for took in (SECOND, TIMINGS.timeout):
-        found = pauses_after([(a_claim(AT).row, frozenset({AT}), SILENT)], probed, NOW + took, lambda: 1.0)
+        found = pauses_after([(a_claim(AT).row, frozenset({AT}), UNRESPONSIVE)], probed, NOW + took, lambda: 1.0)
         assert found == resting(tries=3, until=NOW + took + timedelta(minutes=1))
 
 
 def test_the_last_lost_answers_of_a_burst_do_not_make_it_longer_each() -> None:
     row = a_claim().row
-    found = pauses_after([(row, frozenset(), SILENT)] * 50, resting(until=NOW + SECOND), NOW, lambda: 1.0)
+    found = pauses_after([(row, frozenset(), UNRESPONSIVE)] * 50, resting(until=NOW + SECOND), NOW, lambda: 1.0)
     assert found[AT].tries == 1

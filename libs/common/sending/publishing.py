@@ -15,15 +15,15 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
+from libs.common.ids import SendKey
 from libs.common.kafka.producer import Producer, Record
 from libs.common.logging import get_logger
 from libs.common.providers import ProviderChannel
 from libs.common.retryable import is_retryable
 from libs.common.sending import queries as sends
-from libs.common.sending.applying import TELLING
-from libs.common.sending.aside import Aside, halving
-from libs.common.sending.pauses import Key
-from libs.common.sending.rows import News, SendRow
+from libs.common.sending.persisting import TELLING
+from libs.common.sending.quarantine import Quarantine, halving
+from libs.common.sending.rows import PendingEvents, SendRow
 from libs.common.thread.messages import delivery_update, lock_messages
 
 log = get_logger()
@@ -38,12 +38,12 @@ _PUBLISHING = timedelta(seconds=10)
 class _Told:
     """What is to be published of one row, by us alone until then."""
 
-    key: Key
+    key: SendKey
     records: list[Record]
     until: datetime
 
 
-class Teller:
+class Publisher:
     """Publishes news in batches beside the sending; ``tell`` only hands over."""
 
     def __init__(self, pool: Pool, producer: Producer, channel: ProviderChannel, *, now: Clock) -> None:
@@ -51,13 +51,13 @@ class Teller:
         self._producer = producer
         self._channel: ProviderChannel = channel
         self._now = now
-        self._aside = Aside("untold")
+        self._aside = Quarantine("untold")
         self._portion = AdaptiveBatchSize(_AT_ONCE)
         self._waiting: list[_Told] = []
         self._any = asyncio.Event()
         self._ending = False
 
-    def tell(self, news: Iterable[tuple[SendRow, News]]) -> None:
+    def tell(self, news: Iterable[tuple[SendRow, PendingEvents]]) -> None:
         """Publish soon. When too much waits already (Kafka is away), the sweeper will do it from the rows."""
         for row, what in news:
             if len(self._waiting) < _WAITING_LIMIT:
@@ -87,7 +87,7 @@ class Teller:
         if batch:
             await self._publish(batch)
 
-    async def tell_untold(self) -> bool:
+    async def publish_pending(self) -> bool:
         """Take settled rows that nobody tells, and tell them by what stands recorded; returns whether there may be more.
 
         A row on which this fails is set aside: it is taken again by whoever is next.
@@ -95,7 +95,7 @@ class Teller:
         now = self._now()
         with self._portion.taken() as size:
             async with self._pool.acquire() as db:
-                taken = await sends.take_untold(db, self._channel, now, size, now + TELLING)
+                taken = await sends.take_unpublished(db, self._channel, now, size, now + TELLING)
         left_out = set(self._aside.keys(now))
         await halving([row for row in taken if row.key not in left_out], self._tell_rows, self._aside, now)
         return len(taken) == size
@@ -106,18 +106,18 @@ class Teller:
             updates = {key: delivery_update(message) for key, message in messages.items()}
         records = []
         for row in rows:
-            rungs = [updates.get((row.org_id, message_id)) for message_id in _rungs(row)]
+            message_ids = [updates.get((row.org_id, message_id)) for message_id in _rungs(row)]
             refusals = [OutboundRefused.model_validate(kept) for kept in (row.outcome or {}).get("refusals", ())]
-            records += _records(row.conversation_id, [update for update in rungs if update is not None], refusals)
+            records += _records(row.conversation_id, [update for update in message_ids if update is not None], refusals)
         await self._producer.publish(records)
         async with self._pool.acquire() as db:
-            await sends.mark_told(db, [row.key for row in rows])
+            await sends.mark_published(db, [row.key for row in rows])
 
     async def _publish(self, batch: Sequence[_Told]) -> None:
         try:
             await self._producer.publish([record for told in batch for record in told.records])
             async with self._pool.acquire() as db:
-                await sends.mark_told(db, [told.key for told in batch])
+                await sends.mark_published(db, [told.key for told in batch])
         except Exception as error:  # the rows say what was not told, and the sweeper tells it: nothing is lost
             if is_retryable(error):
                 log.warning("task.retried", task="tell", exc_info=error)
@@ -126,7 +126,7 @@ class Teller:
 
 
 def _rungs(row: SendRow) -> list[UUID]:
-    return [row.message_id, *(UUID(kept) for kept in (row.outcome or {}).get("rungs", ()))]
+    return [row.message_id, *(UUID(kept) for kept in (row.outcome or {}).get("message_ids", ()))]
 
 
 def _records(

@@ -12,29 +12,29 @@ from libs.common.kafka.producer import Producer
 from libs.common.open_service import OpenService
 from libs.common.periodic import StallDetector, run_periodically
 from libs.common.sending import queries as sends
-from libs.common.sending.applying import Applied
-from libs.common.sending.carrier import Carrier
+from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.dispatching import Dispatcher
-from libs.common.sending.narrating import narrate
 from libs.common.sending.outcomes import PreparedT, Timings
 from libs.common.sending.pauses import EVERY_ACCOUNT
+from libs.common.sending.persisting import Persisted
+from libs.common.sending.publishing import Publisher
 from libs.common.sending.recording import Recorded, Recorder
 from libs.common.sending.rows import NewSend
+from libs.common.sending.step_log import log_steps
 from libs.common.sending.sweeping import COUNT_EVERY, ROW_TASKS, Sweeper
-from libs.common.sending.telling import Teller
 
 _DRAIN_SECONDS = 25.0  # of a line that no service drains
 
 
-class Line(Generic[PreparedT]):
-    """``async with Line(…) as line``: sends what ``accept`` stores. Leaving drains: no new claim, calls under way end and are recorded.
+class SendEngine(Generic[PreparedT]):
+    """``async with SendEngine(…) as line``: sends what ``accept`` stores. Leaving drains: no new claim, calls under way end and are recorded.
 
     What cannot be recorded or told in time while draining is not lost: evidence and the rows themselves settle it elsewhere.
     """
 
     def __init__(
         self,
-        carrier: Carrier[PreparedT],
+        adapter: ProviderAdapter[PreparedT],
         pool: Pool,
         producer: Producer,
         timings: Timings,
@@ -44,16 +44,16 @@ class Line(Generic[PreparedT]):
         drain: Drain | None = None,
     ) -> None:
         """``drain``: the stop that leaving is part of."""
-        self._carrier = carrier
+        self._adapter = adapter
         self._pool = pool
         self._timings = timings
         self._now = now
         self._drain = drain
-        self._teller = Teller(pool, producer, carrier.transport.channel, now=now)
+        self._publisher = Publisher(pool, producer, adapter.transport.channel, now=now)
         self._pulse = StallDetector()
-        self._recorder = Recorder(carrier, pool, timings, now=now, recorded=self._recorded, pulse=self._pulse)
+        self._recorder = Recorder(adapter, pool, timings, now=now, recorded=self._recorded, pulse=self._pulse)
         self._dispatcher = Dispatcher(
-            carrier,
+            adapter,
             pool,
             self._recorder,
             timings,
@@ -62,21 +62,21 @@ class Line(Generic[PreparedT]):
             ended=self._ended,
             pulse=self._pulse,
         )
-        self._sweeper = Sweeper(carrier, pool, self._teller, timings, now=now, ended=self._ended, awake=self._awake)
+        self._sweeper = Sweeper(adapter, pool, self._publisher, timings, now=now, ended=self._ended, awake=self._awake)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def accept(self, commands: Sequence[NewSend]) -> None:
         """Store commands as rows, once each, and send them at once. After this returns they are not forgotten any more."""
         now = self._now()
         async with self._pool.acquire() as db:
-            await sends.store(db, self._carrier.transport.channel, commands, now, now + self._timings.lifetime)
+            await sends.store(db, self._adapter.transport.channel, commands, now, now + self._timings.lifetime)
         self._dispatcher.wake({command.account for command in commands})
 
     async def __aenter__(self) -> Self:
         work = {
             "dispatch": self._dispatcher.run(),
             "record": self._recorder.run(),
-            "tell": self._teller.run(),
+            "tell": self._publisher.run(),
         }
         for name, tick in self._sweeper.tasks.items():
             period = self._timings.poll * (COUNT_EVERY if name == "waiting" else 1)
@@ -95,7 +95,7 @@ class Line(Generic[PreparedT]):
         await self._ends("dispatch", drain.left(CALLS))
         self._recorder.end()
         await self._ends("record", drain.left(RECORDS))
-        self._teller.end()
+        self._publisher.end()
         await self._ends("tell", drain.left(TELLING))
         for task in self._tasks.values():
             task.cancel()
@@ -115,13 +115,13 @@ class Line(Generic[PreparedT]):
         """One claim, its calls and their records, without the loops; for tests that look between steps. Returns the number of calls."""
         calls = await self._dispatcher.round()
         await self._recorder.flush()
-        await self._teller.flush()
+        await self._publisher.flush()
         return calls
 
     async def sweep_once(self) -> None:
         """One sweep, without the loops."""
         await self._sweeper.sweep()
-        await self._teller.flush()
+        await self._publisher.flush()
 
     def _recorded(self, recorded: Recorded) -> None:
         self._ended(recorded.applied)
@@ -133,10 +133,10 @@ class Line(Generic[PreparedT]):
     def _awake(self, accounts: Iterable[str]) -> None:
         self._dispatcher.wake(set(accounts) - {EVERY_ACCOUNT})  # where all rest no more, a look finds who has work
 
-    def _ended(self, applied: Applied) -> None:
+    def _ended(self, applied: Persisted) -> None:
         """After a commit: say what happened, tell the news, and look at rows that may go now."""
-        narrate(self._carrier.transport.channel, applied.done, self._now())
-        self._teller.tell(applied.news)
+        log_steps(self._adapter.transport.channel, applied.done, self._now())
+        self._publisher.tell(applied.news)
         for step in applied.done:
             if step.after.state == "pending":
                 self._dispatcher.wake_at(step.after.due_at, step.after.account)
@@ -148,14 +148,14 @@ class Line(Generic[PreparedT]):
 
 
 @asynccontextmanager
-async def open_line(
-    opened: OpenService, carrier: Carrier[PreparedT], timings: Timings, concurrency: int
-) -> AsyncIterator[Line[PreparedT]]:
+async def open_engine(
+    opened: OpenService, adapter: ProviderAdapter[PreparedT], timings: Timings, concurrency: int
+) -> AsyncIterator[SendEngine[PreparedT]]:
     """A line on the servers of a service runs inside the block; the service ends with it if it fails. ``concurrency``: calls under way at once."""
     pool, service = opened.pool, opened.service
     async with (
-        Line(
-            carrier, pool, opened.producer, timings, now=pool.now, concurrency=concurrency, drain=service.drain
+        SendEngine(
+            adapter, pool, opened.producer, timings, now=pool.now, concurrency=concurrency, drain=service.drain
         ) as line,
         service.background(line.watch()),
     ):

@@ -11,27 +11,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from libs.common.sending.outcomes import Accepted, Curve, PreparedT, RetryLater, SendOutcome, Unknown
-from libs.common.sending.pauses import UNANSWERED, Key, Pause, PauseKey
+from libs.common.ids import SendKey
+from libs.common.sending.outcomes import Accepted, BackoffPolicy, PreparedT, RetryLater, SendOutcome, Unknown
+from libs.common.sending.pauses import UNANSWERED, Pause, PauseKey
 from libs.common.sending.rows import Claim, SendRow
 
 RUN = 5
 """So many messages of one account whose calls got no answer, none accepted in between, and it rests."""
-SILENT = RetryLater("account", Curve(timedelta(seconds=15), 2, timedelta(minutes=2)), UNANSWERED)
+UNRESPONSIVE = RetryLater("account", BackoffPolicy(timedelta(seconds=15), 2, timedelta(minutes=2)), UNANSWERED)
 """The wait of an account that answers nothing. It does not grow far: as long again passes until the end of an outage is noticed."""
-LAST_CALL_LOST = replace(SILENT, curve=replace(SILENT.curve, cap=timedelta(minutes=15)))
+LAST_CALL_LOST = replace(UNRESPONSIVE, curve=replace(UNRESPONSIVE.curve, cap=timedelta(minutes=15)))
 """The same when the try was a message's last call, because no other message waits: such a try may cost the message."""
 _OUR_FAULT = "fault"
 _NEVER_LEFT = "never_left"
 
 
 @dataclass(slots=True)
-class Runs:
+class FailureCounter:
     """Calls in a row without an answer, as this process sees them; that an account rests is known to all."""
 
-    _runs: dict[str, set[Key]] = field(default_factory=dict)
+    _runs: dict[str, set[SendKey]] = field(default_factory=dict)
 
-    def heard(self, row: SendRow, outcome: SendOutcome) -> bool:
+    def add(self, row: SendRow, outcome: SendOutcome) -> bool:
         """A call of this row ended so. Returns whether the account must rest now; the count then begins anew, the rest is ended by an answer."""
         if isinstance(outcome, Accepted):
             self._runs.pop(row.account, None)
@@ -56,7 +57,7 @@ def is_silence(outcome: SendOutcome) -> bool:
             return False
 
 
-def cause(
+def pause_reason(
     claim: Claim[PreparedT], outcome: SendOutcome, standing: Mapping[PauseKey, Pause], *, opens: bool
 ) -> RetryLater | None:
     """For what an account must rest after this answer, if at all: the answer itself, or silence (a run of it, or that of a probe)."""
@@ -64,7 +65,7 @@ def cause(
     pause = standing.get(key)
     rests = pause is not None and pause.kind == "silence"
     if isinstance(outcome, RetryLater) and outcome.answered:
-        return SILENT if rests and outcome.code == _NEVER_LEFT else outcome
+        return UNRESPONSIVE if rests and outcome.code == _NEVER_LEFT else outcome
     if rests and key in claim.probes and is_silence(outcome):
-        return LAST_CALL_LOST if claim.row.resends and isinstance(outcome, Unknown) else SILENT
-    return SILENT if opens else None
+        return LAST_CALL_LOST if claim.row.resends and isinstance(outcome, Unknown) else UNRESPONSIVE
+    return UNRESPONSIVE if opens else None

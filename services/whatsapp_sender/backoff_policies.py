@@ -11,18 +11,18 @@ from typing import Any
 
 import orjson
 
-from libs.common.sending.outcomes import Curve
+from libs.common.sending.outcomes import BackoffPolicy
 
-PAIR = Curve(timedelta(seconds=2), 4, timedelta(minutes=5))
-THROUGHPUT = Curve(timedelta(seconds=1), 2, timedelta(minutes=1))
-CALL_LIMIT = Curve(timedelta(seconds=10), 2, timedelta(minutes=10))
-MAINTENANCE = Curve(timedelta(seconds=30), 2, timedelta(minutes=5))
-SPAM = Curve(timedelta(minutes=3), 1.2, timedelta(hours=1))
-MEDIA = Curve(timedelta(seconds=5), 3, timedelta(minutes=1))
+PAIR = BackoffPolicy(timedelta(seconds=2), 4, timedelta(minutes=5))
+THROUGHPUT = BackoffPolicy(timedelta(seconds=1), 2, timedelta(minutes=1))
+CALL_LIMIT = BackoffPolicy(timedelta(seconds=10), 2, timedelta(minutes=10))
+MAINTENANCE = BackoffPolicy(timedelta(seconds=30), 2, timedelta(minutes=5))
+SPAM = BackoffPolicy(timedelta(minutes=3), 1.2, timedelta(hours=1))
+MEDIA = BackoffPolicy(timedelta(seconds=5), 3, timedelta(minutes=1))
 MEDIA_TRIES = 3
-STRAY = Curve(timedelta(seconds=5), 3, timedelta(minutes=5))
+STRAY = BackoffPolicy(timedelta(seconds=5), 3, timedelta(minutes=5))
 """After an error page of something on the way to Meta: it may be for this message alone."""
-UNREACHABLE = Curve(timedelta(milliseconds=500), 2, timedelta(seconds=30))
+UNREACHABLE = BackoffPolicy(timedelta(milliseconds=500), 2, timedelta(seconds=30))
 
 _LONGEST = timedelta(hours=1)
 """An answer that asks for more is not believed: the row is tried again after this, and asks anew."""
