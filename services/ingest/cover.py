@@ -7,7 +7,8 @@ stores later. Until then no sender counts that time as covered.
 ``refused`` is everything of ours that makes Meta try again:
 
 - Kafka does not acknowledge (503), a bug (500), a request that a stop cuts short, no room for a request (503);
-- a process that stalled, or an edge that is not ready, so that a load balancer sends it nothing.
+- a process that stalled, or an edge that is not ready, so that a load balancer sends it nothing;
+- a POST that was taken after so long that no sender waits any more for it to be read.
 
 ``doubtful`` is a request that is itself at fault, though it has the form of one of Meta's: cut short, too large, no
 JSON, a wrong signature. A wrong signature may be Meta's while its secret is changed, or a stranger's. Without a header
@@ -28,7 +29,7 @@ from libs.common.errors import ConfigurationError, TransomError
 from libs.common.logging import get_logger
 from libs.common.retryable import is_retryable
 from libs.common.sending import coverage_queries as coverage
-from libs.common.sending.coverage import RefusalKind
+from libs.common.sending.coverage import HELD, RefusalKind
 from libs.common.sending.coverage_queries import Known
 from libs.common.service import Service
 from services.ingest.refusals import Refusals, Stretch
@@ -84,12 +85,15 @@ class Served:
         Until ``end_publish`` it is in flight, and the time since then is not complete.
         """
         self._count += 1
-        self._in_flight[self._count] = self._last_post = self.ticks()
+        self._in_flight[self._count] = self.ticks()
         return self._count
 
     def end_publish(self, ticket: int) -> None:
-        """It was acknowledged, or counted as refused."""
-        self._in_flight.pop(ticket, None)
+        """It was acknowledged, or counted as refused. After ``HELD`` it counts as refused in any case."""
+        began = self._in_flight.pop(ticket, None)
+        self._last_post = self.ticks()
+        if began is not None and self._last_post - began > HELD.total_seconds():
+            self.refused("slow")
 
     def beat(self) -> None:
         """Called several times a second. A gap means that this process stalled, or that its machine slept."""
@@ -118,7 +122,8 @@ class Served:
         for open_since in [*self._in_flight.values(), *([] if self._left is None else [self._left])]:
             until = min(until, until - timedelta(seconds=now - open_since))
         stretches = self._refusals.unstored()
-        known = Known(self.edge_id, _ago(self._since, now), None if self._last_post is None else _ago(self._last_post, now), [_aged(one, now) for one in stretches])  # fmt: skip
+        last_post = now if self._in_flight else self._last_post
+        known = Known(self.edge_id, _ago(self._since, now), None if last_post is None else _ago(last_post, now), [_aged(one, now) for one in stretches])  # fmt: skip
         await coverage.tell(db, known, until, leaves=self._left is not None and not self._in_flight)
         self._refusals.stored(stretches)
 

@@ -283,19 +283,19 @@ def _line(sender: Sender) -> str | None:
 
 _CAUGHT_UP = """
 insert into progress as p (topic, partition, caught_up_at, since)
-select $1, partition, $3, $3 from unnest($2::int[]) as partition order by partition
+select $1, u.partition, u.at, u.at from unnest($2::int[], $3::timestamptz[]) as u (partition, at) order by u.partition
 on conflict (topic, partition) do update
    set since = case when p.caught_up_at < excluded.caught_up_at - $4::interval then excluded.since else p.since end,
        caught_up_at = greatest(p.caught_up_at, excluded.caught_up_at)
 """
 
 
-async def caught_up(db: Connection, topic: str, partitions: Sequence[int], now: datetime, gap: timedelta) -> None:
-    """These partitions have no backlog as of ``now``.
+async def caught_up(db: Connection, topic: str, partitions: Mapping[int, datetime], gap: timedelta) -> None:
+    """All that lay in these partitions at the moments given is processed.
 
-    A gap longer than ``gap`` since the last time begins a new stretch.
+    A step longer than ``gap`` since the last time begins a new stretch.
     """
-    await db.execute(_CAUGHT_UP, topic, partitions, now, gap)
+    await db.execute(_CAUGHT_UP, topic, list(partitions), list(partitions.values()), gap)
 
 
 # of every organisation: age alone decides

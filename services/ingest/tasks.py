@@ -1,10 +1,11 @@
 """What an ingest worker does beside its batches, and how often.
 
 ``renew_watermarks`` stores how far ingest has read each partition of ``webhooks.v1``. A provider's silence about a send
-proves something to a sender only while no webhook waits here. So the row in ``progress`` of every assigned partition is
-renewed while nothing older than ``PATIENCE`` waits in it: all that was there so long ago is handled or dead-lettered. A
-record that is retried waits all the while. A gap between renewals longer than ``GAP`` begins a new stretch. The clocks of
-two hosts are never compared: how long ago is measured by this process, and what is stored is the database's time.
+proves something to a sender only while no webhook waits here. So the row in ``progress`` of every assigned partition says
+up to when everything is processed: what lay there at that moment is handled or dead-lettered. A record that is retried
+waits all the while. That moment is when the brokers named the end that is reached, never the later one at which the row is
+stored. A step longer than ``GAP`` begins a new stretch. The clocks of two hosts are never compared: how long ago is
+measured by this process, and what is stored is the database's time.
 
 ``purge`` deletes what is kept for a while, a portion at a time:
 
@@ -19,7 +20,8 @@ two hosts are never compared: how long ago is measured by this process, and what
 | refusals of the edge, edges that are gone, resends | 8 days | people can see why a message went twice or late |
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -40,7 +42,6 @@ from services.ingest import consent, number_gate, queries
 from services.ingest.queries import purge_links
 from services.ingest.worker import Deps
 
-PATIENCE = timedelta(seconds=2)
 GAP = timedelta(seconds=5)
 WATERMARK_PERIOD = timedelta(seconds=1)
 
@@ -71,16 +72,17 @@ class Watermarks(Protocol):
         """Per assigned partition, how many seconds ago the brokers named the end up to which everything is processed."""
 
 
-def caught_up(behind: Mapping[int, float]) -> Sequence[int]:
-    """The assigned partitions in which nothing old waits."""
-    return sorted(partition for partition, age in behind.items() if age <= PATIENCE.total_seconds())
+def caught_up(behind: Mapping[int, float], now: datetime) -> Mapping[int, datetime]:
+    """Per assigned partition of which it is known, up to when everything is processed."""
+    return {partition: now - timedelta(seconds=age) for partition, age in sorted(behind.items()) if not math.isinf(age)}
 
 
 async def renew_watermarks(pool: Pool, watermarks: Watermarks, clock: Clock) -> None:
-    """Store which partitions are caught up now."""
-    if partitions := caught_up(await watermarks.behind(WEBHOOKS.name)):
+    """Store up to when everything is processed. The time is asked first: later it would say more than is known."""
+    now = clock()
+    if partitions := caught_up(await watermarks.behind(WEBHOOKS.name), now):
         async with pool.acquire() as db:
-            await queries.caught_up(db, WEBHOOKS.name, partitions, clock(), GAP)
+            await queries.caught_up(db, WEBHOOKS.name, partitions, GAP)
 
 
 async def purge(pool: Pool, now: Clock) -> None:

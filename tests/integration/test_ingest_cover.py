@@ -13,15 +13,16 @@ import pytest_asyncio
 from libs.common.db.pool import Pool, open_pool
 from libs.common.errors import Transient
 from libs.common.sending import coverage_queries as db_cover
-from libs.common.sending.coverage import CaughtUp, Cover, Quiet, Waits, quiet
+from libs.common.sending.coverage import HELD, CaughtUp, Cover, Quiet, Waits, quiet
 from libs.common.sending.coverage_queries import cover, instant
 from services.ingest.cover import STALLED, UNREADY, Served
+from services.ingest.edge import PATIENCE_SECONDS
 from services.ingest.tasks import KEPT, purge
 from tests.support.ingest import SECRETS, Ingest, now
 from tests.support.waiting import eventually_true
 from tests.support.webhooks import a_message, as_body, of_messages, sign
 
-DAY = timedelta(days=1)
+DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 WAITS = Waits(timedelta(seconds=30), timedelta(seconds=300))
 
 
@@ -122,6 +123,39 @@ async def test_nothing_is_said_of_the_time_in_which_a_post_is_on_its_way_to_kafk
     asked = (await rows(pool, "select clock_timestamp()"))[0][0]
     await tells(served, pool)
     assert (await stored(pool)).edges[0].until >= asked
+
+
+async def test_when_a_post_was_last_in_hand_is_told_for_so_far_must_have_been_read(
+    served: Served, ticks: Ticks, pool: Pool
+) -> None:
+    async def posted() -> timedelta | None:
+        await tells(served, pool)
+        [edge] = (await stored(pool)).edges
+        async with pool.acquire() as db:
+            return None if edge.posted_at is None else await instant(db) - edge.posted_at
+
+    assert await posted() is None
+    ticket = served.begin_publish()
+    ticks.at += 5
+    served.end_publish(ticket)
+    ticks.at += 60
+    assert 60 * SECOND <= (await posted() or 0 * SECOND) < 65 * SECOND, "not since it was begun"
+    served.begin_publish()
+    ticks.at += 60
+    assert (await posted() or 60 * SECOND) < 60 * SECOND, "it may come any moment"
+
+
+async def test_a_post_that_was_in_hand_for_too_long_counts_as_refused_whatever_came_of_it(
+    served: Served, ticks: Ticks, pool: Pool
+) -> None:
+    for lasted in (HELD.total_seconds(), HELD.total_seconds() + 0.1):
+        ticket = served.begin_publish()
+        ticks.at += lasted
+        served.end_publish(ticket)
+    await tells(served, pool)
+    [row] = await rows(pool, "select kind, reason, times from webhook_refusals")
+    assert tuple(row) == ("refused", "slow", 1)
+    assert HELD.total_seconds() > PATIENCE_SECONDS, "what waits for Kafka is refused before"
 
 
 async def test_a_process_that_stood_still_took_nothing_meanwhile(served: Served, ticks: Ticks, pool: Pool) -> None:

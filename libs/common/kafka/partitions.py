@@ -95,7 +95,9 @@ class Partitions:
     processed: dict[int, int] = field(default_factory=dict)
     """The next offset to finish, of each partition that had a batch."""
     _ends: dict[int, deque[tuple[int, int]]] = field(default_factory=dict)
-    """The latest ends of each partition that the brokers named: when (epoch, ms, of this host), and the offset."""
+    """The latest ends of each partition that the brokers named: when at the earliest (epoch, ms, of this host), and the offset."""
+    _heard: dict[int, int] = field(default_factory=dict)
+    """When the latest answer of the brokers came whose end was noted."""
     _stops: dict[int, int] = field(default_factory=dict)
     """How many times in a row each partition was stopped."""
     _retry_at: dict[int, float] = field(default_factory=dict)
@@ -223,6 +225,7 @@ class Partitions:
         self.failing.clear()
         self.processed.clear()
         self._ends.clear()
+        self._heard.clear()
 
     def on_assigned(self, assigned: set[TopicPartition]) -> None:
         """The rebalance is over. A stopped partition that is assigned to us again stays stopped."""
@@ -262,8 +265,18 @@ class Partitions:
             found[partition] = min((age / 1000 for age in ages if age >= 0), default=math.inf)
         return found
 
+    def note_ends(self) -> None:
+        """Note the ends that the brokers named last. ``behind`` is the more precise the more often this is called."""
+        if self.consumer is not None and self.rebalancing_since is None:
+            for place in self.consumer.assignment():
+                self._note_end(place)
+
     def _note_end(self, place: TopicPartition) -> None:
-        """Note the end of this partition that the brokers named with its latest records."""
+        """Note the end of this partition that the brokers named with its latest records.
+
+        Their answer may have been read long after it was given, where this process stalled. But they were asked after the
+        answer before was read, so that moment counts.
+        """
         try:
             end, at_ms = (
                 (None, None)
@@ -274,9 +287,12 @@ class Partitions:
             return
         if end is None or at_ms is None:
             return
-        noted = self._ends.setdefault(place.partition, deque(maxlen=ENDS_KEPT))
-        if not noted or abs(at_ms - noted[-1][0]) >= ENDS_APART_MS:
-            noted.append((at_ms, end))
+        before = self._heard.get(place.partition)
+        if before is not None and abs(at_ms - before) < ENDS_APART_MS:
+            return
+        self._heard[place.partition] = at_ms
+        if before is not None and before < at_ms:  # else this host's clock was put back meanwhile
+            self._ends.setdefault(place.partition, deque(maxlen=ENDS_KEPT)).append((before, end))
 
     def measure(self, batch: RawBatch, next_offsets: Mapping[int, int]) -> None:
         """Count the finished records of ``batch``, and note how far each partition is processed."""

@@ -1,7 +1,9 @@
 """From when on silence proves something: the stretch of time in which every status could have come, and has been read. Pure.
 
 Law 1: no moment of the stretch is one at which a POST was refused, nobody served, or a partition of the webhooks was behind or is not known.
-Law 2: it ends where knowledge ends: at the last moment up to which every edge has stored what it refused.
+Law 2: it ends where knowledge ends: at the last moment up to which every edge has stored what it refused. A POST that was begun before and taken
+       may have come to Kafka later, but no later than the edges last had one in hand, nor than ``HELD`` after it was begun: so far must have
+       been read, too.
 Law 3: after an outage it begins ``settling`` later, for the provider tries again with growing pauses. A call that was found accepted after silence
        had proved the contrary shows that these are longer than that: as good as an outage.
 Law 4: that nobody posts is neutral. When a POST came is not even asked.
@@ -18,22 +20,28 @@ from typing import Literal
 
 RefusalKind = Literal["refused", "doubtful"]
 """Refused by our fault, or for something about the request, which anybody may have sent."""
+HELD = timedelta(seconds=6)
+"""A POST that was in hand for longer than this is told as refused, taken or not; more than its publishing may take."""
 _NOTICED = timedelta(seconds=3)
 _DOUBT = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One start of an edge: it served from ``since``, and what it refused is known ``until``. ``left``: it ended in order then."""
+    """One start of an edge: it served from ``since``, and what it refused is known ``until``. ``left``: it ended in order then.
+
+    ``posted_at``: no POST that it knew to be taken when it told this came to Kafka later; None where there was none.
+    """
 
     since: datetime
     until: datetime
     left: bool = False
+    posted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """One partition: nothing waited at ``at``, and without a gap since ``since``."""
+    """One partition: all that lay in it at ``at`` is done, and without a gap since ``since``."""
 
     at: datetime
     since: datetime
@@ -78,11 +86,13 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """The stretch that reaches until now, whatever the call."""
+    """The stretch that reaches until now, whatever the call. ``until``: so far the edges told, ``read_until``: so far all is read."""
 
     since: datetime
     until: datetime
+    read_until: datetime
     waits: Waits
+    posted_at: datetime | None = None
     doubted_until: datetime | None = None
     first_served: datetime | None = None
     """Nobody ever served before then: no outage to a call that was made later, for Meta had nothing to try again."""
@@ -102,7 +112,9 @@ class Quiet:
 
     def proves(self, claimed_at: datetime) -> bool:
         """Whether a call that was claimed then was not accepted, as nothing was heard of it."""
-        return self.until >= self.proven_at(claimed_at)
+        at = self.proven_at(claimed_at)
+        reads = at if self.posted_at is None else max(at, min(self.posted_at, at + HELD))
+        return self.until >= at and self.read_until >= reads
 
 
 def quiet(cover: Cover, progress: Mapping[int, CaughtUp], partitions: int, waits: Waits, now: datetime) -> Quiet | None:
@@ -121,8 +133,10 @@ def quiet(cover: Cover, progress: Mapping[int, CaughtUp], partitions: int, waits
     outages += [at for at in (cover.refused_at, cover.late_at) if at is not None]
     return Quiet(
         since=max(served, *(at + waits.settling for at in outages), *(partition.since for partition in behind)),
-        until=min(known, *(partition.at for partition in behind)),
+        until=known,
+        read_until=min(partition.at for partition in behind),
         waits=waits,
+        posted_at=max((edge.posted_at for edge in cover.edges if edge.posted_at is not None), default=None),
         doubted_until=None if cover.doubted_at is None else cover.doubted_at + waits.settling,
         first_served=served if first else None,
     )

@@ -42,7 +42,7 @@ select (select max(r.ended_at) from webhook_refusals r where r.kind = 'refused')
        exists (select from webhook_edges e where e.known_until < $2 order by e.known_until limit 1 offset 0)
 """
 _EDGES = """
-select serves_since, known_until, left_at is not null
+select serves_since, known_until, left_at is not null, last_post_at
   from webhook_edges where known_until >= $1 order by known_until desc limit $2
 """
 
@@ -106,7 +106,7 @@ class Refusals(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What an edge knows of itself. ``serves``: for how long; ``last_post``: how long ago it took the last signed POST, if any."""
+    """What an edge knows of itself. ``serves``: for how long; ``last_post``: how long ago it last had a signed POST in hand, if ever."""
 
     edge_id: UUID
     serves: timedelta

@@ -123,7 +123,7 @@ def test_a_send_that_turned_out_accepted_is_not_made_again() -> None:
     assert judge("session", TO, closed, NOW) == Confirmed(seen)
 
 
-QUIET = Quiet(NOW - DAY, NOW, Waits(GRACE, timedelta(seconds=300)))
+QUIET = Quiet(NOW - DAY, NOW, NOW, Waits(GRACE, timedelta(seconds=300)))
 
 
 def test_silence_counts_from_the_claim() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.sending.coverage import CaughtUp, Cover, Edge, Waits, quiet
+from libs.common.sending.coverage import HELD, CaughtUp, Cover, Edge, Waits, quiet
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -93,6 +93,27 @@ def test_one_partition_behind_makes_silence_worthless() -> None:
     assert not proves(Cover([SERVES]), 5000, progress=READ | {1: CaughtUp(NOW, ago(29))})
 
 
+def test_a_post_that_came_to_kafka_late_must_have_been_read_too() -> None:
+    """It was in hand from before the silence was long enough until after: what was read before it came says nothing of it."""
+
+    def proved(posted: float, read: float) -> bool:
+        progress = {0: CaughtUp(ago(read), NOW - DAY)}
+        return proves(Cover([Edge(NOW - DAY, NOW, posted_at=ago(posted))]), 40, progress=progress, partitions=1)
+
+    assert not proved(posted=8, read=9), "proved 10 s ago, it came a second after what is read"
+    assert proved(posted=8, read=8)
+    assert proved(posted=11, read=10), "nothing came after that"
+    held = HELD.total_seconds()
+    assert not proved(posted=0, read=10 - held + 0.1)
+    assert proved(posted=0, read=10 - held), "what came later was begun later: a busy edge holds back nothing for long"
+
+
+def test_a_post_of_an_edge_that_has_left_must_have_been_read_too() -> None:
+    left = Edge(NOW - DAY, ago(5), left=True, posted_at=ago(8))
+    assert not proves(Cover([SERVES, left]), 40, progress={0: CaughtUp(ago(9), NOW - DAY)}, partitions=1)
+    assert proves(Cover([SERVES, left]), 40, progress={0: CaughtUp(ago(8), NOW - DAY)}, partitions=1)
+
+
 def test_what_anybody_may_have_sent_holds_back_for_an_hour_at_most() -> None:
     assert WAITS.doubt == timedelta(hours=1)
     assert not proves(Cover([SERVES], doubted_at=NOW), 3629)
@@ -105,11 +126,14 @@ def test_what_anybody_may_have_sent_holds_back_for_an_hour_at_most() -> None:
 SECONDS = st.integers(0, 900).map(float)
 
 
+INSTANTS = st.none() | SECONDS.map(ago)
+
+
 @st.composite
 def an_edge(draw: st.DrawFn) -> Edge:
     until = draw(st.integers(0, 900) | st.just(0))
     since = until + draw(st.integers(0, 900) | st.just(90_000))
-    return Edge(ago(since), ago(until), draw(st.booleans()))
+    return Edge(ago(since), ago(until), draw(st.booleans()), draw(INSTANTS))
 
 
 @st.composite
@@ -118,7 +142,6 @@ def a_partition(draw: st.DrawFn) -> CaughtUp:
     return CaughtUp(ago(at), ago(at + draw(st.integers(0, 900) | st.just(90_000))))
 
 
-INSTANTS = st.none() | SECONDS.map(ago)
 COVERS = st.builds(
     Cover, st.lists(an_edge(), max_size=5).map(lambda more: [SERVES, *more]) | st.lists(an_edge(), max_size=5), INSTANTS, INSTANTS, INSTANTS, st.booleans()
 )  # fmt: skip
@@ -148,7 +171,10 @@ def test_no_moment_of_what_is_counted_is_one_at_which_a_status_could_not_come(
         assert covered(cover.edges, at)
     for told in (cover.refused_at, cover.late_at):
         assert told is None or told <= begin - WAITS.settling
-    assert all(partition.since <= begin and end <= partition.at for partition in progress)
+    proven = begin + WAITS.grace
+    assert all(partition.since <= begin and proven <= partition.at for partition in progress)
+    came = [edge.posted_at for edge in cover.edges if edge.posted_at is not None and edge.posted_at <= proven + HELD]
+    assert all(at <= partition.at for at in came for partition in progress)
     for edge in cover.edges:
         alive = not edge.left and NOW - edge.until <= WAITS.noticed
         assert not alive or edge.until >= end
