@@ -117,11 +117,11 @@ async def test_what_fails_with_a_replaced_producer_does_not_spoil_the_new_one(
         with pytest.raises(Permanent, match="record_too_large"):
             await producer.publish([Record(OUTBOUND_SMS, b"k", b"x" * 3000)])
         await producer.publish([Record(WEBHOOKS, b"k", b"with a new one")])
-        renewed = producer._batches
+        renewed = producer._inner
         with pytest.raises(Transient):
             await under_way
         await producer.publish([Record(WEBHOOKS, b"k", b"with the same")])
-        assert producer._batches is renewed
+        assert producer._inner is renewed
 
 
 async def test_a_topic_that_does_not_exist_is_trouble_in_bounded_time(connection: KafkaConnection) -> None:

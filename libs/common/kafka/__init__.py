@@ -18,7 +18,6 @@ Reading:
 Writing:
 
 - ``producer``: publish a batch: acknowledged or Transient, within a bounded time
-- ``group_commit``: whole batches for aiokafka
 
 Around both:
 

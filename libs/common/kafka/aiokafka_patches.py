@@ -4,24 +4,29 @@
 - ``positions_of``: where reading stands, without waiting
 - ``hang_up``: close a consumer's connections
 - ``fail_batches``: give up what a producer cannot deliver
+- ``enqueue``: hand records to a producer at a quarter of the cost of its ``send``
 """
 
+import asyncio
+import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.consumer import consumer, fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.errors import CorruptRecordException, KafkaError, ProducerClosed
+from aiokafka.partitioner import murmur2
 from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.group import JoinGroupRequest
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from libs.common.kafka.inflate import BrokenError, TooLargeError, inflate
-from libs.common.kafka.records import Skipped
+from libs.common.kafka.records import Headers, Skipped
 
 
 class FencedError(KafkaError):  # type: ignore[misc] # aiokafka has no types
@@ -211,3 +216,74 @@ class _FencedCoordinator(GroupCoordinator):  # type: ignore[misc] # aiokafka has
         for member in members:
             if member[:-_UNIQUE] == self._group_instance_id and member != self.member_id:
                 raise FencedError(self.group_id)
+
+
+# -- Records into aiokafka's accumulator, in their order.
+#
+# ``send`` waits for metadata, lists the topic's partitions, measures the record and makes a future, record by record. Here a topic is looked up
+# once per publish, and a batch has one future, aiokafka's own: resolved when the brokers acknowledged it, failed when they refused it. Several
+# publishes share a batch as they do with ``send``. Sequence numbers, retries and the order of batches stay aiokafka's.
+
+_NO_HEADERS: list[tuple[str, bytes | None]] = []
+
+Sendable = tuple[str, bytes | None, bytes | None, Headers]
+"""Topic on the broker, key, value, headers."""
+
+
+async def enqueue(
+    inner: AIOKafkaProducer, records: Iterable[Sendable], acknowledgements: "set[asyncio.Future[Any]]"
+) -> None:
+    """Hand over every record. ``acknowledgements`` gets the futures to await, also of the records before a failure.
+
+    It waits where a partition's batch is full, without a time limit of its own. Raises KafkaError.
+    """
+    accumulator = inner._message_accumulator
+    known: dict[str, list[TopicPartition]] = {}
+    _check(accumulator)
+    for topic, key, value, headers in records:
+        every = known.get(topic)
+        if every is None:
+            every = known[topic] = _places(topic, len(await inner.partitions_for(topic)))
+            _check(accumulator)
+        place = partition(key, every, _with_leader(inner, topic) if key is None else ())
+        while True:
+            pending = accumulator._batches.get(place)
+            batch = pending[-1] if pending else accumulator._append_batch(accumulator.create_builder(), place)
+            builder = batch._builder
+            given = list(headers) if headers else _NO_HEADERS
+            if builder.append(timestamp=None, key=key, value=value, headers=given) is not None:
+                acknowledgements.add(batch.future)
+                break
+            if not accumulator.waiter().done():  # full: wake the sender, and wait until it has taken the batch
+                accumulator.waiter().set_result(None)
+            await batch.wait_drain()
+            _check(accumulator)
+
+
+def partition(key: bytes | None, every: "Sequence[Any]", available: "Sequence[Any]") -> Any:
+    """The partition of a record, as every Kafka client chooses it: by the hash of its key, at random without a key."""
+    return random.choice(available or every) if key is None else every[_hash(key) % len(every)]  # noqa: S311 -- no secret
+
+
+@lru_cache(maxsize=16_384)
+def _hash(key: bytes) -> int:
+    """Kafka's own hash. It takes 7 µs in Python for a conversation's id, and a conversation comes more than once."""
+    return int(murmur2(key)) & 0x7FFFFFFF
+
+
+@lru_cache(maxsize=256)
+def _places(topic: str, count: int) -> list[TopicPartition]:
+    """A topic's partitions in their order; a broker numbers them from 0 without a gap."""
+    return [TopicPartition(topic, number) for number in range(count)]
+
+
+def _with_leader(inner: AIOKafkaProducer, topic: str) -> list[TopicPartition]:
+    available = inner.client.cluster.available_partitions_for_topic(topic) or ()
+    return [TopicPartition(topic, number) for number in available]
+
+
+def _check(accumulator: Any) -> None:
+    if accumulator._closed:
+        raise ProducerClosed
+    if accumulator._exception is not None:
+        raise accumulator._exception

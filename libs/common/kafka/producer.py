@@ -3,8 +3,9 @@
 Rule 1: it never hangs; after ``delivery_timeout`` it raises Transient. What was not acknowledged by then may still arrive: whoever
         publishes again publishes the same record, and readers recognise it by its id.
 Rule 2: a record that is too large for its topic is refused (Permanent, ``record_too_large``) before anything of its batch is sent.
-Rule 3: nothing lingers: records that come while a batch is in flight gather in the next one (``group_commit``). Records of a partition beyond
-        ``BATCH_BYTES`` wait until the batch in flight has ended, and the first publish to a topic waits for its metadata.
+Rule 3: nothing lingers: records that come while a request is on its way gather by themselves. A publish is handed over in one go.
+        Only records of a partition beyond ``BATCH_BYTES`` wait until the sender has taken what is there, and the first publish to a
+        topic waits for its metadata; records that were handed over before may leave meanwhile.
 Rule 4: a refusal by the broker leaves a gap in the idempotent producer's sequence, after which that producer is of no more use: the next
         ``publish`` begins a new one.
 """
@@ -13,7 +14,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -22,9 +23,8 @@ from libs.common import metrics
 from libs.common.drain import FLUSHING, HANGING_UP, Drain
 from libs.common.errors import ConfigurationError, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
-from libs.common.kafka.aiokafka_patches import fail_batches
+from libs.common.kafka.aiokafka_patches import enqueue, fail_batches
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.group_commit import GroupCommit
 from libs.common.kafka.log_throttle import throttle_aiokafka_logs
 from libs.common.kafka.records import Headers
 
@@ -71,7 +71,7 @@ class Producer:
         self._delivery_timeout = delivery_timeout
         self._start_timeout = start_timeout
         self._drain = drain
-        self._batches: GroupCommit | None = None
+        self._inner: AIOKafkaProducer | None = None
         self._spoilt = False
         self._renewing = asyncio.Lock()
 
@@ -90,7 +90,7 @@ class Producer:
         """Connect. Raises ConfigurationError when the brokers cannot be reached in time."""
         throttle_aiokafka_logs()
         try:
-            self._batches = await self._begin(self._start_timeout)
+            self._inner = await self._begin(self._start_timeout)
         except (KafkaError, OSError, TimeoutError) as error:
             raise ConfigurationError(
                 f"Kafka at {self._connection.bootstrap} cannot be reached ({type(error).__name__}):"
@@ -103,9 +103,9 @@ class Producer:
         then: Callable[[], float] = lambda: HANG_UP_SECONDS,
     ) -> None:
         """Flush what is under way, at most ``timeout`` seconds, and disconnect; ``then`` is asked how long that may take."""
-        batches, self._batches = self._batches, None
-        if batches is not None:
-            await _end(batches, timeout, then)
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            await _end(inner, timeout, then)
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Return when all are acknowledged; in one partition they stand in the order given.
@@ -121,22 +121,30 @@ class Producer:
         began = loop.time()
         counts = Counter([record.topic.name for record in records])
         names = {bare: self._connection.name(bare) for bare in counts}
-        batches: GroupCommit | None = None
+        acknowledgements: set[asyncio.Future[Any]] = set()
+        inner: AIOKafkaProducer | None = None
         try:
             async with asyncio.timeout(self._delivery_timeout):
-                batches = await self._usable()
-                await batches.publish(
-                    names.values(),
+                inner = await self._usable()
+                await enqueue(
+                    inner,
                     [
                         (names[r.topic.name], r.key, b"" if r.value is None and r.key is None else r.value, r.headers)
                         for r in records
                     ],
+                    acknowledgements,
                 )
+                await asyncio.wait(acknowledgements)
+            for acknowledgement in acknowledgements:
+                acknowledgement.result()
         except (KafkaError, OSError, TimeoutError) as error:
             metrics.PUBLISH_FAILURES.labels(type(error).__name__).inc()
-            if batches is self._batches:  # else it was replaced meanwhile, and its failure says nothing of the new one
+            if inner is self._inner:  # else it was replaced meanwhile, and its failure says nothing of the new one
                 self._judge(error)
             raise self._failure(error) from error
+        finally:
+            for acknowledgement in acknowledgements:
+                acknowledgement.add_done_callback(_retrieve)
         metrics.PUBLISH_SECONDS.observe(loop.time() - began)
         for topic, count in counts.items():
             metrics.RECORDS_PUBLISHED.labels(topic).inc(count)
@@ -146,7 +154,7 @@ class Producer:
 
         Raises Transient when they cannot be asked.
         """
-        client = (await self._usable()).producer.client
+        client = (await self._usable()).client
         name = self._connection.name(topic.name)
         try:
             async with asyncio.timeout(METADATA_SECONDS):
@@ -159,12 +167,12 @@ class Producer:
 
     async def unready(self) -> str | None:
         """Why nothing can be published now, or None; asks the brokers for their metadata, at most two seconds."""
-        batches = self._batches
-        if batches is None:
+        inner = self._inner
+        if inner is None:
             return "kafka: the producer is not started"
         try:
             async with asyncio.timeout(2):
-                await batches.producer.client.fetch_all_metadata()
+                await inner.client.fetch_all_metadata()
         except (KafkaError, OSError, TimeoutError) as error:
             return f"kafka: {type(error).__name__}"
         return None
@@ -180,19 +188,19 @@ class Producer:
             return Permanent("record_too_large", "the broker's limit is below the declared one")
         return Transient(f"not acknowledged by Kafka: {type(error).__name__}")
 
-    async def _usable(self) -> GroupCommit:
-        if self._batches is None:
+    async def _usable(self) -> AIOKafkaProducer:
+        if self._inner is None:
             raise Transient("the producer is not started")
         if self._spoilt:
             async with self._renewing:
                 if self._spoilt:
-                    spoilt, self._batches = self._batches, await self._begin(self._delivery_timeout)
+                    spoilt, self._inner = self._inner, await self._begin(self._delivery_timeout)
                     self._spoilt = False
                     await _end(spoilt, 0.5)
-        return self._batches
+        return self._inner
 
-    async def _begin(self, timeout: float) -> GroupCommit:  # noqa: ASYNC109 -- bounds a connection attempt
-        producer = AIOKafkaProducer(
+    async def _begin(self, timeout: float) -> AIOKafkaProducer:  # noqa: ASYNC109 -- bounds a connection attempt
+        inner = AIOKafkaProducer(
             **self._connection.client_options(),
             acks="all",
             enable_idempotence=True,
@@ -201,24 +209,29 @@ class Producer:
             request_timeout_ms=max(1000, int(self._delivery_timeout * 1000)),
             retry_backoff_ms=50,
         )
-        batches = GroupCommit(producer)
         try:
             async with asyncio.timeout(timeout):
-                await producer.start()
+                await inner.start()
         except BaseException:
-            await _end(batches, 0.1)
+            await _end(inner, 0.1)
             raise
-        return batches
+        return inner
 
 
-async def _end(batches: GroupCommit, patience: float, then: Callable[[], float] = lambda: HANG_UP_SECONDS) -> None:
+async def _end(inner: AIOKafkaProducer, patience: float, then: Callable[[], float] = lambda: HANG_UP_SECONDS) -> None:
     """Stop an aiokafka producer. By itself it would wait for ever for batches that cannot be delivered."""
-    stopping = asyncio.create_task(batches.stop())
+    stopping = asyncio.ensure_future(inner.stop())
     done, _ = await asyncio.wait([stopping], timeout=patience)
     if not done:
-        fail_batches(batches.producer, "the producer is being stopped")
+        fail_batches(inner, "the producer is being stopped")
         await asyncio.wait([stopping], timeout=min(HANG_UP_SECONDS, then()))
     if stopping.done():
         stopping.exception()
     else:
         stopping.cancel()
+
+
+def _retrieve(acknowledgement: "asyncio.Future[Any]") -> None:
+    """Take note of a late failure, so that the event loop does not report it as never retrieved."""
+    if not acknowledgement.cancelled():
+        acknowledgement.exception()

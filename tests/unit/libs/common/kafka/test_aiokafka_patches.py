@@ -4,7 +4,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.kafka.group_commit import partition
+from libs.common.kafka.aiokafka_patches import partition
 
 
 @given(st.binary(), st.integers(1, 48))
