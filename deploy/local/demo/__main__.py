@@ -59,9 +59,7 @@ def main() -> int:
     """0 if every step was observed, 1 if one was not, 2 if the system could not be started, 130 after Ctrl-C."""
     keep = "--keep" in sys.argv[1:]
     console = Console(highlight=False)
-    logging.getLogger("aiokafka").addHandler(
-        logging.NullHandler()
-    )  # its errors are raised too, and printed in one line
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # its errors are raised too
     interrupt_on_signals()
     folder = Path(tempfile.mkdtemp(prefix="transom-demo-"))
     try:

@@ -2,67 +2,17 @@
 
 import re
 
-_TWO_DIGITS = frozenset(
-    [
-        "20",
-        "27",
-        "30",
-        "31",
-        "32",
-        "33",
-        "34",
-        "36",
-        "39",
-        "40",
-        "41",
-        "43",
-        "44",
-        "45",
-        "46",
-        "47",
-        "48",
-        "49",
-        "51",
-        "52",
-        "53",
-        "54",
-        "55",
-        "56",
-        "57",
-        "58",
-        "60",
-        "61",
-        "62",
-        "63",
-        "64",
-        "65",
-        "66",
-        "81",
-        "82",
-        "84",
-        "86",
-        "90",
-        "91",
-        "92",
-        "93",
-        "94",
-        "95",
-        "98",
-    ]
-)
-_COUNTRIES = dict(
-    pair.split(":")
-    for pair in ["1:US", "27:ZA", "31:NL", "33:FR", "34:ES", "39:IT", "44:GB", "49:DE", "55:BR", "91:IN"]
-)
+_CALLING_CODE = re.compile(r"[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|\d{0,3}")
+_COUNTRIES = {"1": "US", "27": "ZA", "31": "NL", "33": "FR", "34": "ES", "39": "IT", "44": "GB", "49": "DE"}
+_COUNTRIES |= {"55": "BR", "91": "IN"}
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _DIGITS = re.compile(r"[1-9][0-9]{4,14}")
 
 
 def calling_code(digits: str) -> str:
     """The calling code an international number (digits only) begins with."""
-    if digits[:1] in ("1", "7"):
-        return digits[:1]
-    return digits[:2] if digits[:2] in _TWO_DIGITS else digits[:3]
+    found = _CALLING_CODE.match(digits)
+    return found[0] if found else ""
 
 
 def country(digits: str) -> str:

@@ -5,6 +5,7 @@ from datetime import date
 from decimal import Decimal
 from typing import NamedTuple
 
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 
 
@@ -31,4 +32,4 @@ on conflict (channel, category, country, currency, valid_from) do update set pri
 async def upsert_rates(db: Connection, rates: Sequence[Rate]) -> None:
     """Store these prices; each (channel, category, country, currency, day) stands in them once."""
     if rates:
-        await db.execute(_UPSERT, *zip(*rates, strict=True))
+        await db.execute(_UPSERT, *as_columns(rates))
