@@ -75,7 +75,7 @@ async def decisions_of(db: Connection, org_id: str, intent_id: UUID) -> list[Dec
 
 
 class Send(NamedTuple):
-    """A row of the senders' table. ``provider``: who took it; its channel while that is nobody."""
+    """A row of the senders' table. ``provider`` is the provider of its claim; without a claim it is the channel."""
 
     attempt: int
     provider: str
@@ -91,7 +91,8 @@ class Send(NamedTuple):
 
 
 _SENDS = """
-select attempt, coalesce(provider, channel) as provider, state, tries, resends, outcome, created_at, claimed_at, unknown_since, due_at, settled_at
+select attempt, coalesce(provider, channel) as provider, state, tries, resends, outcome, created_at, claimed_at,
+       unknown_since, due_at, settled_at
   from sends
  where org_id = $1 and message_id = $2
  order by attempt

@@ -50,14 +50,14 @@ class Story:
     async def _customer_writes(self, text: str) -> PublicEvent:
         before = self.watcher.count(INBOUND_MESSAGES)
         wrote = await self.sandbox.customer_writes(self.garage.phone_number_id, CUSTOMER_PHONE, text=text)
-        told = await self.watcher.wait_for(
+        event = await self.watcher.wait_for(
             INBOUND_MESSAGES, "the customer's message", lambda e: e["provider_id"] == wrote["wamid"]
         )
-        _hold(told["content"] == {"kind": "text", "text": text}, "the inbound message carries the customer's words")
-        _hold(told["window"]["open"], "the customer's message opens the window")
+        _require(event["content"] == {"kind": "text", "text": text}, "the inbound message carries the customer's words")
+        _require(event["window"]["open"], "the customer's message opens the window")
         self.report("customer", f"“{text}” on WhatsApp")
-        self.report("window", f"open until {_clock(told['window']['closes_at'])}" + (", again" if before else ""))
-        return told
+        self.report("window", f"open until {_clock(event['window']['closes_at'])}" + (", again" if before else ""))
+        return event
 
     async def _session(self, text: str, until: str) -> None:
         intent_id = await self._intend("ai", {"kind": "text", "text": text})
@@ -67,14 +67,16 @@ class Story:
         sent = await self._sandbox_has(
             self.sandbox.messages, lambda m: str(m["callback"]).startswith(f"{intent_id}:1"), "the message"
         )
-        _hold(sent["body"]["text"]["body"] == text, "Meta got the reply word for word")
+        _require(sent["body"]["text"]["body"] == text, "Meta got the reply word for word")
         self.report("AI agent", f"“{text}” → session message, {until}")
 
     async def _window_expires(self, closes_at: datetime) -> None:
         wait = (closes_at - utc_now()).total_seconds()
         await asyncio.sleep(max(wait, 0) + 0.2)
         metas = await self.sandbox.window(self.garage.phone_number_id, CUSTOMER_PHONE)
-        _hold(metas["closes_at"] is not None and metas["closes_at"] <= utc_now().timestamp(), "Meta sees it closed too")
+        _require(
+            metas["closes_at"] is not None and metas["closes_at"] <= utc_now().timestamp(), "Meta sees it closed too"
+        )
         self.report("window", f"expired at {_clock(closes_at.isoformat())}, the sandbox's day is short")
 
     async def _bridge(self, text: str) -> None:
@@ -85,10 +87,10 @@ class Story:
         )
         body = sms["message"]["body"]
         septets = sum(2 if letter in EXTENDED else 1 for letter in body)
-        _hold(set(body) <= BASIC | EXTENDED, "the bridge is written in GSM-7")
-        _hold(septets <= ONE_SEGMENT and sms["message"]["num_segments"] == "1", "the bridge fits one segment")
-        _hold(f"wa.me/{BUSINESS_PHONE[1:]}" in body, "the bridge carries the wa.me link")
-        _hold(
+        _require(set(body) <= BASIC | EXTENDED, "the bridge is written in GSM-7")
+        _require(septets <= ONE_SEGMENT and sms["message"]["num_segments"] == "1", "the bridge fits one segment")
+        _require(f"wa.me/{BUSINESS_PHONE[1:]}" in body, "the bridge carries the wa.me link")
+        _require(
             re.search(rf"{re.escape(PORTAL_HOST)}/[0-9A-Za-z]{{8}}\b", body) is not None,
             "the bridge carries the portal link",
         )
@@ -114,12 +116,12 @@ class Story:
         }
         intent_id = await self._intend("staff", content)
         decision = await self._decided(intent_id, "template", "template_requested")
-        _hold(not decision["window"]["open"], "the window is closed when the template goes")
+        _require(not decision["window"]["open"], "the window is closed when the template goes")
         await self._status(intent_id, "delivered", at_least=True)
         self.report("staff", f"template {TEMPLATE['name']}, delivered")
         again = await self._intend("ai", {"kind": "text", "text": "One more thing."})
         decision = await self._decided(again, "silent", "bridge_already_sent")
-        _hold(not decision["window"]["open"], "a template does not open the window")
+        _require(not decision["window"]["open"], "a template does not open the window")
         self.report("window", "still closed: only a customer opens it")
 
     async def _intend(self, actor: str, content: Mapping[str, Any]) -> str:
@@ -145,7 +147,7 @@ class Story:
             OUTBOUND_DECISIONS, f"a decision on intent {intent_id}", lambda e: e["intent_id"] == intent_id
         )
         found = (decision["route"], decision["reason"], decision["attempt"])
-        _hold(found == (route, reason, 1), f"the decision is {route}/{reason} at the first attempt, not {found}")
+        _require(found == (route, reason, 1), f"the decision is {route}/{reason} at the first attempt, not {found}")
         return decision
 
     async def _status(self, message_id: str, status: str, *, reason: str | None = None, at_least: bool = False) -> None:
@@ -157,11 +159,14 @@ class Story:
             f"{status} of message {message_id}",
             lambda e: e["message_id"] == message_id and e["status"] in (*fine, "failed"),
         )
-        _hold(update["status"] in fine and update["reason"] == reason, f"{status} {reason or ''} is told, not {update}")
+        _require(
+            update["status"] in fine and update["reason"] == reason,
+            f"{status} {reason or ''} is published, not {update}",
+        )
 
     async def _sms_count(self, expected: int) -> None:
         found = len(await self.sandbox.sms())
-        _hold(found == expected, f"the SMS provider sent {expected} SMS, not {found}")
+        _require(found == expected, f"the SMS provider sent {expected} SMS, not {found}")
 
     async def _sandbox_has(
         self, ask: Callable[[], Awaitable[list[dict[str, Any]]]], is_it: Callable[[dict[str, Any]], bool], what: str
@@ -176,8 +181,8 @@ class Story:
         return found
 
 
-def _hold(true: bool, claim: str) -> None:  # noqa: FBT001 -- reads as a sentence where it is used
-    if not true:
+def _require(holds: bool, claim: str) -> None:  # noqa: FBT001 -- reads as a sentence where it is used
+    if not holds:
         raise StoryError(f"this does not hold: {claim}")
 
 

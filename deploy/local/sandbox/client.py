@@ -98,7 +98,7 @@ class SandboxClient:
         return await self._call("GET", f"windows/{phone_number_id}/{who.lstrip('+')}")
 
     async def fault(self, provider: Provider, mode: Mode, **fields: Any) -> int:
-        """Set a fault for the next ``calls`` requests, or until it is cleared; ``Fault`` has the fields. Answers its id."""
+        """Set a fault for the next ``calls`` requests, or until it is cleared; see ``Fault``. Answers its id."""
         fault = Fault(provider=provider, mode=mode, **fields)
         return int((await self._call("POST", "faults", fault.model_dump()))["id"])
 

@@ -151,7 +151,7 @@ def raw(world: World, ask: RawChange) -> Json:
 def _person(world: World, phone: str | None, bsuid: str | None, name: str, *, hide: bool) -> Person:
     wa_id = None if phone is None else phone.lstrip("+")
     if wa_id is None and bsuid is None:
-        raise ValueError("phone or bsuid: somebody must write")
+        raise ValueError("phone or bsuid is required")
     if wa_id is not None and bsuid is not None:
         world.customers.introduce(wa_id, bsuid)
     known = bsuid or world.customers.bsuid_of(wa_id or "")

@@ -1,8 +1,8 @@
 """Follow topics without a consumer group: every tail gets every record, and nothing is committed.
 
 Rule 1: a tail begins at the end of each partition, as it is when the tail opens, or at offsets that the caller names.
-Rule 2: every record after that comes once, in the order of its partition. aiokafka forgets its positions when partitions are
-        added, so the positions are kept here.
+Rule 2: every record after that comes once, in the order of its partition. aiokafka forgets its positions when
+        partitions are added, so the positions are kept here.
 Rule 3: a partition that is added later is read from its beginning.
 """
 
@@ -26,9 +26,9 @@ _METADATA_AGE_MS = 2_000  # added partitions are seen after this time at most
 class TopicTail(Generic[T]):
     """The records of ``topics``, decoded; an async context manager and an async iterator.
 
-    ``decode`` leaves a record out by returning None; what it raises ends the iteration. ``offsets`` says where to begin, by
-    declared topic name and partition; a partition that it does not name is read from its beginning. Without ``offsets`` the
-    tail begins at the end. A second iteration goes on behind the last record that was decoded.
+    ``decode`` leaves a record out by returning None; what it raises ends the iteration. ``offsets`` says where to begin,
+    by declared topic name and partition; a partition that it does not name is read from its beginning. Without
+    ``offsets`` the tail begins at the end. A second iteration goes on after the last record that was decoded.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class TopicTail(Generic[T]):
         )
 
     async def __aenter__(self) -> Self:
-        """Return once the place to begin is known: a record that is published afterwards is not missed."""
+        """Return once the offsets are known: no record that is published afterwards is missed."""
         try:
             await self._consumer.start()
             if self._offsets is None:
