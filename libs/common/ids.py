@@ -13,6 +13,10 @@ from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
+MessageKey = tuple[str, UUID]
+"""The key of a message: org_id, message_id."""
+AttemptKey = tuple[str, UUID, int]
+"""The key of one attempt of an intent: org_id, intent_id, attempt."""
 SendKey = tuple[str, UUID, int]
 """The key of a row of ``sends``: org_id, message_id, attempt."""
 

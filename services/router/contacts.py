@@ -2,47 +2,47 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
-from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.directory.identities import Sighting, resolve
 from libs.common.errors import Transient
+from libs.common.events.intents import Intent
+from libs.common.phone import normalise
 from libs.common.thread import conversations
 from libs.common.thread.conversations import ConversationAddress
+from services.router.facts import Attempt
 
 
-class Contact(NamedTuple):
-    """A phone number that is written to for the first time from this business number.
+async def open_conversations(db: Connection, attempts: Sequence[Attempt], now: datetime) -> None:
+    """Give each attempt its conversation and customer; they are created where they are missing. Call inside a transaction.
 
-    ``customer_id`` is None where the directory does not know them.
+    A number belongs to the holder of its line, under any spelling.
     """
-
-    org_id: str
-    phone_number_id: str
-    phone: str
-    customer_id: UUID | None
-
-
-async def open_conversations(db: Connection, contacts: Sequence[Contact], now: datetime) -> list[tuple[UUID, UUID]]:
-    """Conversation and customer of each contact, in order; created where they are missing. Call inside a transaction.
-
-    A number is its line's holder's, under any spelling.
-    """
-    unknown = [c for c in contacts if c.customer_id is None]
-    sightings = [Sighting(c.org_id, c.phone, None, None, now, "intent", origin="outbound") for c in unknown]
+    contacts = [_contact(attempt) for attempt in attempts]
+    sightings = [
+        Sighting(a.intent.org_id, phone, None, None, now, "intent", origin="outbound")
+        for a, (_, phone) in zip(attempts, contacts, strict=True)
+        if a.facts.customer_id is None
+    ]
     resolved = iter(await resolve(db, sightings, now) if sightings else [])
-    wanted: list[tuple[str, UUID, str]] = []
-    for contact in contacts:
-        customer_id = contact.customer_id or next(resolved).customer_id
+    addresses: list[ConversationAddress] = []
+    for attempt, (phone_number_id, _) in zip(attempts, contacts, strict=True):
+        customer_id = attempt.facts.customer_id or next(resolved).customer_id
         if customer_id is None:
             raise RuntimeError("an intent's number has no customer")
-        wanted.append((contact.org_id, customer_id, contact.phone_number_id))
-    await conversations.ensure(db, [ConversationAddress(*one) for one in sorted(set(wanted))])
-    threads = await conversations.find(db, wanted)
-    opened: list[tuple[UUID, UUID]] = []
-    for (_, customer_id, _), thread in zip(wanted, threads, strict=True):
+        addresses.append(ConversationAddress(attempt.intent.org_id, customer_id, phone_number_id))
+    await conversations.ensure(db, sorted(set(addresses)))
+    threads = await conversations.find(db, [address[:3] for address in addresses])
+    for attempt, address, thread in zip(attempts, addresses, threads, strict=True):
         if thread is None:
             raise Transient("a customer was merged meanwhile")
-        opened.append((thread.conversation_id, customer_id))
-    return opened
+        attempt.facts = attempt.facts._replace(conversation_id=thread.conversation_id, customer_id=address.customer_id)
+
+
+def _contact(attempt: Attempt) -> tuple[str, str]:
+    """The business number and the phone that the intent names."""
+    to = attempt.intent.to if isinstance(attempt.intent, Intent) else None
+    phone = None if to is None else normalise(to.phone)
+    if to is None or phone is None:
+        raise ValueError("an intent that is not rejected names a conversation or a phone number")
+    return to.phone_number_id, phone

@@ -18,8 +18,8 @@ from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import BridgeReason, Channel, Route
 from libs.common.phone import normalise
 from libs.common.sms_reach import SmsObstacle, obstacle, too_long
+from services.router import template_parameters
 from services.router.facts import Facts
-from services.router.placeholders import fits
 
 SilentReason = (
     SmsObstacle | Literal["intent_expired", "whatsapp_consent_off", "credit_exhausted", "bridge_already_sent"]
@@ -152,7 +152,7 @@ def _template_fault(template: TemplateFields, facts: Facts) -> TemplateFault | N
     found = facts.template
     if found is None or found.status != "APPROVED":
         return "template_not_approved"
-    if not fits(found.body, found.parameter_format, template.parameters):
+    if not template_parameters.match(found.body, found.parameter_format, template.parameters):
         return "template_parameters"
     return None
 

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from libs.common.directory.addressing import KnownAddresses
-from libs.common.events.outbound import Channel
+from libs.common.events.intents import BadIntent, Intent
+from libs.common.events.outbound import Channel, OutboundRefused, WindowState
+from libs.common.ids import MessageKey
 from libs.common.sms_reach import SmsReach
 from libs.common.window import DOUBT_WAIT, Window
 
@@ -163,16 +165,35 @@ class Facts(NamedTuple):
             case _:
                 return NO_WAIT
 
-    def window_state(self, now: datetime) -> dict[str, Any] | None:
-        """The window as told with the decision (fields of ``WindowState``); ``open`` is the router's own test, margin included. None without a conversation."""
+    def window_state(self, now: datetime) -> WindowState | None:
+        """The window as it is published with the decision; ``open`` is the router's own test, margin included. None without a conversation."""
         if self.conversation_id is None:
             return None
         window = self.window
-        return {
-            "opened_at": window.last_customer_at,
-            "closes_at": window.closes_at,
-            "open": window.is_open(now, self.margin),
-        }
+        return WindowState(
+            opened_at=window.last_customer_at, closes_at=window.closes_at, open=window.is_open(now, self.margin)
+        )
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt of one intent, to be decided on ``facts``, which are completed while the gates are asked.
+
+    ``sequence``: the message's place in its thread. ``refused``: what sent the attempt before back. ``known_holder``: the intent that held the
+    conversation's bridge slot when the facts were read. ``decided``: the attempt stood recorded then.
+    """
+
+    intent: Intent | BadIntent
+    number: int
+    sequence: int
+    facts: Facts
+    refused: OutboundRefused | None = None
+    known_holder: UUID | None = None
+    decided: bool = False
+
+    @property
+    def key(self) -> MessageKey:
+        return self.intent.org_id, self.intent.intent_id
 
 
 _ALWAYS = object()

@@ -3,38 +3,39 @@
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, get_args
-from uuid import UUID
-
-import orjson
 
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import SMS_MARKS
 from libs.common.directory.addressing import KnownAddresses, WhatsAppAddress, address_of
+from libs.common.directory.consents import CONSENTS
 from libs.common.errors import Permanent
 from libs.common.events.content import OutTemplate
 from libs.common.events.intents import BadIntent, Intent
+from libs.common.events.outbound import WindowState
+from libs.common.ids import AttemptKey, MessageKey
 from libs.common.phone import canonical, normalise, same_line
 from libs.common.sanitize import sanitize
 from libs.common.sms_reach import is_allowed
+from libs.common.thread.conversations import STANDING
 from libs.common.thread.message_status import Status
-from services.router.facts import Facts, TemplateFacts
-from services.router.outcome import Outcome
-from services.router.present import Standing, Told
-
-Key = tuple[str, UUID]
-"""org_id, intent_id"""
+from services.router.facts import Attempt, Facts, TemplateFacts
+from services.router.recorded_decision import RecordedDecision
+from services.router.refusal_actions import RefusedMessage
 
 # "offset 0": each row is looked up by its key. A hash of a whole table may look cheap while the table is small, and it grows.
 _FACTS = f"""
-select d.decided is not null, m.known is not null, nextval('message_sequence'),
-       o.name, o.credit_exhausted, o.sms_number, o.sms_active, o.portal_host, n.phone_number_id, n.display_number,
-       c.conversation_id, c.wa_id, c.bsuid, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at,
-       c.last_inbound_channel, c.last_inbound_at, k.customer_id, k.phone, s.no_phone_until,
-       case when p.sms_consented_at >= s.stopped_at then null else s.stopped_until end,
-       w.contacted, p.whatsapp, p.sms, p.sms_consented_at is not null, p.marketing,
-       t.status, t.category, t.parameter_format, t.body, u.ord, c.wa_id_at, c.bsuid_at, k.phone_at, r.marked, p.stopped,
+select u.ord, d.decided is not null as decided, nextval('message_sequence') as sequence, m.known is not null as id_taken,
+       o.name as org_name, o.credit_exhausted, o.sms_number, coalesce(o.sms_active, false) as sms_active, o.portal_host,
+       n.phone_number_id, n.display_number,
+       c.conversation_id, c.wa_id, c.bsuid, c.wa_id_at, c.bsuid_at, c.last_customer_at, c.refused_at, c.first_refused_at,
+       c.last_refused_at, c.last_inbound_channel, c.last_inbound_at,
+       k.customer_id, k.phone, k.phone_at, s.no_phone_until,
+       case when p.sms_consented_at >= s.stopped_at then null else s.stopped_until end as sms_stopped_until,
+       coalesce(w.contacted, false) as contacted, p.whatsapp_consent, p.sms_consent, p.sms_stopped_by,
+       p.sms_consented_at is not null as sms_explicit, p.marketing_consent,
+       t.status as template_status, t.category as template_category, t.parameter_format, t.body as template_body, r.marks,
        (select b.intent_id from bridge_slots b
-         where b.org_id = u.org_id and b.conversation_id = c.conversation_id and b.held_until > $9) as slot_holder
+         where b.org_id = u.org_id and b.conversation_id = c.conversation_id and b.held_until > $9) as known_holder
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
        with ordinality as u (org_id, intent_id, attempt, conversation_id, number, line, template, language, ord)
   left join lateral (
@@ -61,8 +62,7 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
           and c.conversation_id = case
               when u.number is not null then (select x.conversation_id from conversations x
                                                where x.phone_number_id = f.phone_number_id and x.customer_id = f.customer_id)
-              else coalesce((select a.conversation_id from conversation_aliases a where a.alias = u.conversation_id and a.org_id = u.org_id),
-                            u.conversation_id)
+              else {STANDING.format(org_id="u.org_id", conversation_id="u.conversation_id")}
               end offset 0
        ) c on true
   left join lateral (
@@ -73,17 +73,10 @@ select d.decided is not null, m.known is not null, nextval('message_sequence'),
        select k.customer_id, k.phone, k.phone_at from customers k
         where k.org_id = u.org_id and k.customer_id = coalesce(c.customer_id, f.customer_id) offset 0
        ) k on true
-  left join lateral (
-       select bool_and(s.allowed) filter (where s.category = 'whatsapp') as whatsapp,
-              bool_and(s.allowed) filter (where s.category = 'sms') as sms, max(s.address) filter (where s.category = 'sms') as stopped,
-              max(s.at) filter (where s.category = 'sms' and s.allowed) as sms_consented_at,
-              bool_and(s.allowed) filter (where s.category = 'marketing') as marketing
-         from consents s
-        where s.org_id = u.org_id and s.customer_id = k.customer_id
-       ) p on true
+  left join lateral ({CONSENTS.format(org_id="u.org_id", customer_id="k.customer_id")}) p on true
   left join lateral ({SMS_MARKS.format(org_id="u.org_id", phone="coalesce(u.line, k.phone)")}) s on true
   left join lateral ( -- which of the addresses it might go to are marked for WhatsApp
-       select array_agg(row (x.address, x.at, x.until)) as marked from address_marks x
+       select array_agg(row (x.address, x.at, x.until)) as marks from address_marks x
         where x.org_id = u.org_id and x.channel = 'whatsapp' and x.address = any (array[u.line, k.phone, '+' || c.wa_id, c.bsuid]) offset 0
        ) r on true
   left join lateral ( -- written to any number of the organisation
@@ -106,46 +99,37 @@ class WindowRule(NamedTuple):
     doubt: timedelta
 
 
-class Question(NamedTuple):
-    """One intent whose facts are wanted, for its attempt ``attempt``."""
-
-    intent: Intent | BadIntent
-    attempt: int
-
-
-class Answer(NamedTuple):
-    """``decided``: this attempt is decided already, and what stands recorded counts. ``sequence`` is a fresh one.
-
-    ``slot_holder``: the intent whose bridge held the conversation's slot at that moment.
-    """
-
-    decided: bool
-    sequence: int
-    facts: Facts
-    slot_holder: UUID | None
-
-
-async def facts_for(db: Connection, questions: Sequence[Question], rule: WindowRule, now: datetime) -> list[Answer]:
-    """The facts of each question, in order, from one snapshot. Sequences grow in the order of the questions."""
-    rows = await db.fetch(_FACTS, *zip(*map(_asked, questions), strict=True), now)
+async def attempts_of(
+    db: Connection, wanted: Sequence[tuple[Intent | BadIntent, int]], rule: WindowRule, now: datetime
+) -> list[Attempt]:
+    """These attempts (an intent and the attempt's number) with their facts, in order, from one snapshot. Sequences grow in that order."""
+    rows = await db.fetch(_FACTS, *zip(*map(_asked, wanted), strict=True), now)
     rows.sort(key=lambda row: row["ord"])
-    sequences = sorted(row[2] for row in rows)
+    sequences = sorted(row["sequence"] for row in rows)
     return [
-        Answer(row[0], sequence, _facts(row, question, rule), row["slot_holder"])
-        for row, question, sequence in zip(rows, questions, sequences, strict=True)
+        Attempt(
+            intent=intent,
+            number=number,
+            sequence=sequence,
+            facts=_facts(row, intent, number, rule),
+            known_holder=row["known_holder"],
+            decided=row["decided"],
+        )
+        for row, (intent, number), sequence in zip(rows, wanted, sequences, strict=True)
     ]
 
 
-def _asked(question: Question) -> tuple[Any, ...]:
-    intent, attempt = question
+def _asked(wanted: tuple[Intent | BadIntent, int]) -> tuple[Any, ...]:
+    """The parameters of ``_FACTS`` for one attempt."""
+    intent, number = wanted
     if isinstance(intent, BadIntent):
-        return intent.org_id, intent.intent_id, attempt, intent.conversation_id, None, None, None, None
+        return intent.org_id, intent.intent_id, number, intent.conversation_id, None, None, None, None
     template = intent.content if isinstance(intent.content, OutTemplate) else intent.fallback_template
     name, language = (None, None) if template is None else (sanitize(template.name), sanitize(template.language))
-    number = None if intent.to is None else sanitize(intent.to.phone_number_id)
+    phone_number_id = None if intent.to is None else sanitize(intent.to.phone_number_id)
     phone = _named(intent)
     line = None if phone is None else canonical(phone)
-    return intent.org_id, intent.intent_id, attempt, intent.conversation_id, number, line, name, language
+    return intent.org_id, intent.intent_id, number, intent.conversation_id, phone_number_id, line, name, language
 
 
 def _named(intent: Intent | BadIntent) -> str | None:
@@ -153,171 +137,179 @@ def _named(intent: Intent | BadIntent) -> str | None:
     return normalise(intent.to.phone) if isinstance(intent, Intent) and intent.to is not None else None
 
 
-def _facts(row: Any, question: Question, rule: WindowRule) -> Facts:
-    intent, attempt = question
-    (_, taken, _, org_name, credit, sms_number, sms_active, portal_host, number, display, conversation_id, wa_id, bsuid,
-     last_customer_at, refused_at, first_refused_at, last_refused_at, last_channel, last_at, customer_id, phone, no_phone_until, stopped_until,
-     contacted, whatsapp, sms, sms_explicit, marketing,
-     status, category, parameter_format, body, _, wa_id_at, bsuid_at, phone_at, marked, stopped, _) = row  # fmt: skip
+def _facts(row: Any, intent: Intent | BadIntent, number: int, rule: WindowRule) -> Facts:
     named = _named(intent)
+    phone, phone_at = row["phone"], row["phone_at"]
     if named is not None and (phone is None or not same_line(named, phone)):
         phone, phone_at = named, None
-    known = KnownAddresses(phone, phone_at, wa_id, wa_id_at, bsuid, bsuid_at)
-    marked_at, marked_until = _mark(marked or (), address_of(known, named))
+    known = KnownAddresses(phone, phone_at, row["wa_id"], row["wa_id_at"], row["bsuid"], row["bsuid_at"])
+    marked_at, marked_until = _mark(row["marks"] or (), address_of(known, named))
+    template = None
+    if row["template_status"] is not None:
+        template = TemplateFacts(
+            status=row["template_status"],
+            category=row["template_category"],
+            parameter_format=row["parameter_format"],
+            body=row["template_body"],
+        )
     return Facts(
         window_length=rule.length,
         margin=rule.margin,
         doubt=rule.doubt,
-        org_name=org_name,
-        credit_exhausted=credit,
-        sms_number=sms_number,
-        sms_active=bool(sms_active),
-        portal_host=portal_host,
-        phone_number_id=number,
-        display_number=display,
-        conversation_id=conversation_id,
-        wa_id=wa_id,
-        bsuid=bsuid,
-        wa_id_at=wa_id_at,
-        bsuid_at=bsuid_at,
-        last_customer_at=last_customer_at,
-        refused_at=refused_at,
-        first_refused_at=first_refused_at,
-        last_refused_at=last_refused_at,
-        last_inbound_channel=last_channel,
-        last_inbound_at=last_at,
-        customer_id=customer_id,
+        org_name=row["org_name"],
+        credit_exhausted=row["credit_exhausted"],
+        sms_number=row["sms_number"],
+        sms_active=row["sms_active"],
+        portal_host=row["portal_host"],
+        phone_number_id=row["phone_number_id"],
+        display_number=row["display_number"],
+        conversation_id=row["conversation_id"],
+        wa_id=row["wa_id"],
+        bsuid=row["bsuid"],
+        wa_id_at=row["wa_id_at"],
+        bsuid_at=row["bsuid_at"],
+        last_customer_at=row["last_customer_at"],
+        refused_at=row["refused_at"],
+        first_refused_at=row["first_refused_at"],
+        last_refused_at=row["last_refused_at"],
+        last_inbound_channel=row["last_inbound_channel"],
+        last_inbound_at=row["last_inbound_at"],
+        customer_id=row["customer_id"],
         phone=phone,
         phone_at=phone_at,
-        no_phone_until=no_phone_until,
-        sms_stopped_until=stopped_until,
-        contacted=bool(contacted),
-        whatsapp_consent=whatsapp is not False,
-        sms_consent=is_allowed(phone, consent=sms, stopped=stopped),
-        sms_explicit=sms_explicit,
-        marketing_consent=marketing is True,
-        template=None if status is None else TemplateFacts(status, category, parameter_format, body),
-        id_taken=taken and attempt == 1,
+        no_phone_until=row["no_phone_until"],
+        sms_stopped_until=row["sms_stopped_until"],
+        contacted=row["contacted"],
+        whatsapp_consent=row["whatsapp_consent"],
+        sms_consent=is_allowed(phone, consent=row["sms_consent"], stopped=row["sms_stopped_by"]),
+        sms_explicit=row["sms_explicit"],
+        marketing_consent=row["marketing_consent"],
+        template=template,
+        id_taken=row["id_taken"] and number == 1,
         marked_at=marked_at,
         marked_until=marked_until,
     )
 
 
 def _mark(
-    marked: Iterable[tuple[str, datetime, datetime]], goes_to: WhatsAppAddress
+    marks: Iterable[tuple[str, datetime, datetime]], address: WhatsAppAddress
 ) -> tuple[datetime | None, datetime | None]:
-    """Since and until when the address that Meta would take is marked; of a line any spelling."""
-    to = goes_to.to or goes_to.recipient
-    found = [
-        (at, until) for address, at, until in marked if to is not None and (address == to or same_line(address, to))
-    ]
+    """Since and until when the address that Meta would take is marked, under any spelling of its line."""
+    to = address.to or address.recipient
+    found = [(at, until) for marked, at, until in marks if to is not None and (marked == to or same_line(marked, to))]
     return max(found, key=lambda mark: mark[1], default=(None, None))
 
 
-_RECORD = """
+_TYPES = {
+    **dict.fromkeys(("intent_id", "conversation_id", "slot_holder"), "uuid"),
+    **dict.fromkeys(("decided_at", "occurred_at", "status_at"), "timestamptz"),
+    "attempt": "int",
+    "sequence": "bigint",
+    "seq": "int",
+}
+_GIVEN = ", ".join(f"${n}::{_TYPES.get(name, 'text')}[]" for n, name in enumerate(RecordedDecision._fields, 1))
+
+# The slot of a silencing bridge is locked: whoever gives it back waits for this decision, and then finds it among those that the slot silenced.
+_RECORD = f"""
 with given as materialized (
-    select *
-      from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[],
-                  $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::timestamptz[], $20::text[])
-           as u (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state, slot_holder, record,
-                 command, message_channel, kind, actor, user_id, sequence, status, failure, occurred_at, content)
-), holding as materialized ( -- who gives this slot back waits for this decision, and then finds it among those that the slot silenced
+    select * from unnest({_GIVEN}) as u ({", ".join(RecordedDecision._fields)})
+), holding as materialized (
     select s.conversation_id, s.intent_id
       from bridge_slots s
      where s.conversation_id in (select conversation_id from given where slot_holder is not null)
      order by s.conversation_id
        for key share of s
 ), decided as (
-    insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state, slot_holder, record, command, decided_at)
-    select org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state::json, slot_holder, record::json, command::json, $21
+    insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state, slot_holder,
+                           record, command, decided_at)
+    select org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state::json, slot_holder,
+           record::json, command::json, decided_at
       from given
      where slot_holder is null or (conversation_id, slot_holder) in (select conversation_id, intent_id from holding)
      order by org_id, intent_id -- two routers that record the same intents wait in the same order
     on conflict do nothing
     returning org_id, intent_id
-), """
+), """  # noqa: S608 -- constants of this module
 
-_FIRST = f"""{_RECORD}told as (
-    insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, user_id, ai_generated, sequence,
-                          status, reason, seq, sent_at, failed_at, occurred_at, received_at)
-    select org_id, intent_id, conversation_id, 'out', message_channel, kind, coalesce(content, '{{}}')::jsonb, actor, user_id, actor is not distinct from 'ai',
-           sequence, status, failure, case status when 'pending' then 0 else 1 end, case status when 'sent' then $21 end,
-           case status when 'failed' then $21 end, occurred_at, $21
+_FIRST = f"""{_RECORD}stored as (
+    insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, user_id, ai_generated,
+                          sequence, status, reason, seq, sent_at, failed_at, occurred_at, received_at)
+    select org_id, intent_id, conversation_id, 'out', message_channel, kind, coalesce(content, '{{}}')::jsonb, actor, user_id,
+           actor is not distinct from 'ai', sequence, status, failure, seq,
+           case status when 'sent' then status_at end, case status when 'failed' then status_at end, occurred_at, decided_at
       from given join decided using (org_id, intent_id)
     on conflict do nothing
     returning org_id, message_id, seq
 )
-select d.org_id, d.intent_id, t.seq from decided d left join told t on t.org_id = d.org_id and t.message_id = d.intent_id
-"""  # noqa: S608 -- two constants
+select d.org_id, d.intent_id, s.seq from decided d left join stored s on s.org_id = d.org_id and s.message_id = d.intent_id
+"""  # noqa: S608 -- constants of this module
 
-_AGAIN = f"""{_RECORD}told as (
+# A number that the message names may be another customer's since, and a thread part of another.
+_AGAIN = f"""{_RECORD}moved as (
     update messages m
        set attempt = g.attempt, channel = g.message_channel, status = g.status, reason = g.failure, provider_code = null,
-           conversation_id = coalesce( -- a number that it names may be somebody else's since, and a thread part of another
-               (select a.conversation_id from conversation_aliases a where a.alias = g.conversation_id and a.org_id = g.org_id),
-               g.conversation_id, m.conversation_id),
-           seq = m.seq + case g.status when 'pending' then 0 else 1 end,
-           sent_at = case g.status when 'sent' then $21 end, failed_at = case g.status when 'failed' then $21 end
+           conversation_id = coalesce({STANDING.format(org_id="g.org_id", conversation_id="g.conversation_id")}, m.conversation_id),
+           seq = m.seq + g.seq,
+           sent_at = case g.status when 'sent' then g.status_at end,
+           failed_at = case g.status when 'failed' then g.status_at end
       from given g join decided d using (org_id, intent_id)
      where m.org_id = g.org_id and m.message_id = g.intent_id and m.direction = 'out' and m.attempt = g.attempt - 1
-    returning m.org_id, m.message_id, m.seq
+    returning m.org_id, m.message_id as intent_id, m.seq
 )
-select org_id, message_id, seq from told
-"""  # noqa: S608 -- two constants
+select org_id, intent_id, seq from moved
+"""  # noqa: S608 -- constants of this module
 
 
-async def record_first(db: Connection, rows: Sequence[Outcome], now: datetime) -> dict[Key, int | None]:
-    """Record first attempts and their messages, each once. Returns those that were not recorded before, with the message's ``seq``.
-
-    ``seq`` is None where the message's id belongs to another message, which stays as it is.
-    """
-    found = await db.fetch(_FIRST, *zip(*rows, strict=True), now)
-    return {(row[0], row[1]): row[2] for row in found}
+async def record_first(db: Connection, decisions: Sequence[RecordedDecision]) -> dict[MessageKey, RecordedDecision]:
+    """Record first attempts and their messages, each once. Returns those that were not recorded before, as they stand now."""
+    return await _record(db, _FIRST, decisions)
 
 
-async def record_again(db: Connection, rows: Sequence[Outcome], now: datetime) -> dict[Key, int | None]:
-    """Record later attempts and move their messages on; the caller holds those messages' rows, at the attempt before."""
-    found = await db.fetch(_AGAIN, *zip(*rows, strict=True), now)
-    return {(row[0], row[1]): row[2] for row in found}
+async def record_again(db: Connection, decisions: Sequence[RecordedDecision]) -> dict[MessageKey, RecordedDecision]:
+    """Record later attempts and move their messages on. The caller has locked those messages, at the attempt before."""
+    return await _record(db, _AGAIN, decisions)
 
 
-_STANDING = """
-select d.org_id, d.intent_id, d.attempt, coalesce(a.conversation_id, d.conversation_id), d.route, d.channel, d.reason, d.window_state::text,
-       d.command::text, d.decided_at,
-       m.channel, m.seq, m.status, case m.status when 'failed' then m.reason end, case m.status when 'failed' then m.provider_code end,
-       case m.status when 'sent' then m.sent_at when 'delivered' then m.delivered_at when 'read' then m.read_at when 'failed' then m.failed_at end
+async def _record(
+    db: Connection, statement: str, decisions: Sequence[RecordedDecision]
+) -> dict[MessageKey, RecordedDecision]:
+    columns = dict(zip(RecordedDecision._fields, zip(*decisions, strict=True), strict=True))
+    columns["window_state"] = tuple(d.window_state and d.window_state.encode().decode() for d in decisions)
+    seqs = {(r["org_id"], r["intent_id"]): r["seq"] for r in await db.fetch(statement, *columns.values())}
+    return {d.key: d if d.seq == seqs[d.key] else d._replace(seq=seqs[d.key]) for d in decisions if d.key in seqs}
+
+
+_RECORDED = f"""
+select d.org_id, d.intent_id, d.attempt,
+       {STANDING.format(org_id="d.org_id", conversation_id="d.conversation_id")} as conversation_id,
+       d.route, d.channel, d.reason, d.window_state::text as window_state, d.slot_holder, d.record::text, d.command::text, d.decided_at,
+       m.channel as message_channel, m.kind, m.actor, m.user_id, m.sequence, m.content::text, m.occurred_at, m.status, m.seq,
+       case m.status when 'failed' then m.reason end as failure,
+       case m.status when 'failed' then m.provider_code end as provider_code,
+       case m.status when 'sent' then m.sent_at when 'delivered' then m.delivered_at
+                     when 'read' then m.read_at when 'failed' then m.failed_at end as status_at
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, intent_id, attempt)
   join decisions d using (org_id, intent_id, attempt)
   left join messages m on m.org_id = d.org_id and m.message_id = d.intent_id and m.direction = 'out'
-  left join conversation_aliases a on a.alias = d.conversation_id and a.org_id = d.org_id
-"""
+"""  # noqa: S608 -- a constant
 
 
-async def standing(db: Connection, attempts: Sequence[tuple[str, UUID, int]]) -> list[Standing]:
-    """What stands recorded of these attempts, in no particular order; those that are not decided are left out."""
+async def recorded(db: Connection, attempts: Sequence[AttemptKey]) -> list[RecordedDecision]:
+    """These attempts as they stand recorded, in no particular order. Attempts that are not decided are left out.
+
+    Raises Permanent (``unknown_value``) where a message has a status of a later release.
+    """
     if not attempts:
         return []
-    return [_standing(row) for row in await db.fetch(_STANDING, *zip(*attempts, strict=True))]
+    return [_recorded(row) for row in await db.fetch(_RECORDED, *zip(*attempts, strict=True))]
 
 
-def _standing(row: Any) -> Standing:
-    org_id, intent_id, attempt, conversation_id, route, channel, reason, window, command, decided_at, *told = row
-    status = told[2]
-    if command is None and status is not None and status not in get_args(Status):
-        raise Permanent("unknown_value", "a message has a status that is not known here")
-    return Standing(
-        org_id=org_id,
-        intent_id=intent_id,
-        attempt=attempt,
-        conversation_id=conversation_id,
-        route=route,
-        channel=channel,
-        reason=reason,
-        window=None if window is None else orjson.Fragment(window),
-        command=None if command is None else command.encode(),
-        decided_at=decided_at,
-        told=None if told[-1] is None else Told(*told),
-    )
+def _recorded(row: Any) -> RecordedDecision:
+    found = RecordedDecision(**row)
+    if found.command is None and found.status is not None:
+        _must_be_known(found.status)
+    window = row["window_state"]
+    return found._replace(window_state=None if window is None else WindowState.model_validate_json(window))
 
 
 _REFUSED = """
@@ -337,29 +329,20 @@ select m.org_id, m.message_id, m.attempt, m.status, m.reason, m.sequence, d.reco
 """
 
 
-class Refused(NamedTuple):
-    """A message that was refused, its row locked: where it stands, the record of its latest decision, and why earlier attempts were refused."""
+async def lock_refused(db: Connection, keys: Collection[MessageKey]) -> dict[MessageKey, RefusedMessage]:
+    """Lock these messages, in key order. Ids that are no intent's are left out.
 
-    org_id: str
-    message_id: UUID
-    attempt: int
-    status: str
-    reason: str | None
-    sequence: int
-    record: dict[str, Any]
-    refusals: Sequence[str]
-    first_decided_at: datetime
-
-
-async def lock_refused(db: Connection, keys: Collection[Key]) -> dict[Key, Refused]:
-    """Lock these messages in the order that everybody uses. Ids that are no intent's are left out.
-
-    Raises Permanent (``unknown_value``) where one stands as only a later release understands.
+    Raises Permanent (``unknown_value``) where a message has a status of a later release.
     """
     rows = await db.fetch(_REFUSED, *zip(*sorted(keys), strict=True))
-    if missing := set(keys) - {(row[0], row[1]) for row in rows}:
-        # one that was decided again while we waited for it joins the decision of an attempt that it has left: ours now, and asked for anew
+    if missing := set(keys) - {(row["org_id"], row["message_id"]) for row in rows}:
+        # a message that was decided again while we waited for its lock no longer joins the decision of its attempt: read it anew
         rows += await db.fetch(_REFUSED, *zip(*sorted(missing), strict=True))
-    if any(row[3] not in get_args(Status) for row in rows):
+    for row in rows:
+        _must_be_known(row["status"])
+    return {(row["org_id"], row["message_id"]): RefusedMessage(**row) for row in rows}
+
+
+def _must_be_known(status: str) -> None:
+    if status not in get_args(Status):
         raise Permanent("unknown_value", "a message has a status that is not known here")
-    return {(row[0], row[1]): Refused(*row) for row in rows}

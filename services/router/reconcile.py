@@ -44,9 +44,7 @@ from services.router.loose_ends import (
     Wait,
     course,
 )
-from services.router.present import Event
-from services.router.refusals import on_refusals, update_of
-from services.router.worker import Deps, tell
+from services.router.worker import Deps, on_refusals, update_record
 
 log = get_logger()
 
@@ -154,7 +152,7 @@ class Reconciler:
         """Publish the commands as they stand."""
         if not ends:
             return
-        await self.deps.producer.publish([Record(*_command(end)) for end in ends])
+        await self.deps.producer.publish([_command(end) for end in ends])
         metrics.RECONCILED.labels(outcome="published").inc(len(ends))
         for end in ends:
             _say("send.published_again", end, due=end.deadline)
@@ -195,7 +193,7 @@ class Reconciler:
         updates: list[DeliveryUpdate] = [
             update for one in messages.values() if (update := delivery_update(one)) is not None
         ]
-        await tell(self.deps, [update_of(update) for update in updates])
+        await self.deps.producer.publish([update_record(update) for update in updates])
 
     async def _decide(self, waiting: Sequence[OutboundRefused]) -> None:
         """As if they had come by Kafka. What nobody knows is forgotten."""
@@ -244,9 +242,9 @@ def _readable(waiting: Mapping[Key, Mapping[str, object]], keys: Sequence[Key]) 
     return found
 
 
-def _command(end: LooseEnd) -> Event:
+def _command(end: LooseEnd) -> Record:
     topic = OUTBOUND_SMS if end.channel == "sms" else OUTBOUND_WHATSAPP
-    return topic, str(end.conversation_id).encode(), end.command or b""
+    return Record(topic, str(end.conversation_id).encode(), end.command or b"")
 
 
 def _slot(end: LooseEnd) -> Slot | None:
@@ -256,15 +254,9 @@ def _slot(end: LooseEnd) -> Slot | None:
 
 
 def _refusal(end: LooseEnd, what: Refuse, now: datetime) -> OutboundRefused:
-    fields = {
-        "reason": what.reason,
-        "provider_code": what.code,
-        "conversation_id": end.conversation_id,
-        "at": end.settled_at or now,
-    }
-    return OutboundRefused.model_validate(
-        fields | {"org_id": end.org_id, "intent_id": end.message_id, "attempt": end.attempt}
-    )
+    """Raises ValidationError where a later release wrote the reason."""
+    at = end.settled_at or now
+    return OutboundRefused.of(end.key, end.conversation_id, what.reason, at, what.code)  # type: ignore[arg-type]  # validated by the event
 
 
 def _record(refusal: OutboundRefused) -> RawRecord:

@@ -11,8 +11,7 @@ from libs.common.events.topics import (
     OUTBOUND_WHATSAPP,
 )
 from libs.common.kafka.topology import Publisher, Subscriber, Topology
-from services.router.refusals import on_refusals
-from services.router.worker import Deps, on_intents, read_intent
+from services.router.worker import Deps, on_intents, on_refusals, read_intent
 
 TOPOLOGY: Topology[Deps] = Topology(
     "router",

@@ -1,4 +1,4 @@
-"""Handles batches of intents and of refusals: read the facts, decide, record once, tell what stands recorded.
+"""Handles batches of intents and of refusals: read the facts, decide, record once, publish what stands recorded.
 
 Round trips, whatever the size of the batch: two to PostgreSQL (facts; decisions and messages in one statement, which is its own transaction).
 Further ones are made
@@ -6,17 +6,20 @@ Further ones are made
 - where an intent would be a bridge: one to Redis; and, unless Redis refuses every such intent of the batch (``libs.common.bridge.slot``), four to
   PostgreSQL (begin, conversations, slots, commit);
 - where a contact is the first: up to six;
-- where an intent was decided before: one (what stands);
+- where an intent was decided before: one (what stands recorded);
 - in a batch of refusals: three (begin, its messages locked, commit).
 
-Rule 1: what is published was committed before, and comes from what stands recorded, now or from an earlier try.
-Rule 2: the same intent id twice in a batch is one message: the first counts, and it is told once.
-Rule 3: a batch that loses a race for an intent after slots or conversations were touched is undone and read again. The same holds for an intent that
-        Redis refused, where the holder gives its slot back meanwhile.
+Rule 1: what is published was committed before, and is what stands recorded, by this try or an earlier one.
+Rule 2: the same intent id twice in a batch is one message: the first counts, and it is published once.
+Rule 3: a batch that loses a race for an intent after slots or conversations were touched is rolled back and read again. The same holds for an
+        intent that Redis refused, where the holder gives its slot back meanwhile.
+Rule 4: a refused attempt is decided again, as the next attempt, exactly once (``refusal_actions``). A redelivered refusal publishes again what was
+        decided for the next attempt.
+Rule 5: a refusal is kept in ``refusals`` until what follows from it is published. A lost one is taken from there (``reconcile``).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,17 +32,22 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
 from libs.common.errors import Transient
 from libs.common.events.intents import BadIntent, Intent, decode_intent
+from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_DECISIONS, OUTBOUND_SMS, OUTBOUND_WHATSAPP
+from libs.common.ids import AttemptKey, MessageKey
 from libs.common.kafka.producer import Producer, Record
-from libs.common.kafka.records import RawRecord, Received
+from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
-from libs.common.phone import normalise
+from libs.common.thread import refusals
+from libs.common.thread.messages import LocalFailure, fail_locally
 from services.router import contacts, queries
 from services.router.bridging import apply_holders, bridge_requests, known_holders
-from services.router.contacts import Contact
 from services.router.decide import Decision, Rejected, decide
-from services.router.outcome import Case, outcome
-from services.router.present import Event, Standing, just_recorded, present
-from services.router.queries import Key, Question, WindowRule
+from services.router.facts import Attempt
+from services.router.queries import WindowRule
+from services.router.record import intent_of
+from services.router.recorded_decision import RecordedDecision, record_of
+from services.router.refusal_actions import RefusalAction, RefusedMessage, action_for
 
 log = get_logger()
 
@@ -64,90 +72,177 @@ class Deps:
 
 
 def read_intent(record: RawRecord) -> Intent | BadIntent:
-    """The intent in a record. Raises Undecodable when there is nobody to answer."""
+    """The intent in a record. Raises Undecodable where it names no intent to answer."""
     return decode_intent(record.value)
 
 
 async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) -> None:
-    """Decide each intent once; tell what stands recorded."""
-    arrived: dict[Key, Received[Intent | BadIntent]] = {}
+    """Decide each intent once; publish what stands recorded."""
+    arrived: dict[MessageKey, Received[Intent | BadIntent]] = {}
     for received in batch:
         arrived.setdefault((received.value.org_id, received.value.intent_id), received)
-    questions = [Question(received.value, 1) for received in arrived.values()]
     async with deps.pool.acquire() as db:
         now = deps.now()
-        answers = await queries.facts_for(db, questions, deps.rule, now)
-        fresh = [
-            Case(question.intent.bounded(now), answer.facts, 1, answer.sequence, known_holder=answer.slot_holder)
-            for question, answer in zip(questions, answers, strict=True)
-            if not answer.decided
-        ]
-        found, stale = await decide_and_record(db, fresh, deps, now)
-        missing = [(*key, 1) for key in arrived if key not in found]
-        found |= {s.key: s for s in await queries.standing(db, missing)}
+        wanted = [(received.value.bounded(now), 1) for received in arrived.values()]
+        attempts = await queries.attempts_of(db, wanted, deps.rule, now)
+        fresh = [attempt for attempt in attempts if not attempt.decided]
+        recorded, stale = await decide_and_record(db, fresh, deps, now)
+        missing = [(*key, 1) for key in arrived if key not in recorded]
+        recorded |= {decision.key: decision for decision in await queries.recorded(db, missing)}
     await deps.redis_gate.sync(held=stale)
-    await tell(deps, (event for key in arrived for event in present(found[key])))
+    await deps.producer.publish([record for key in arrived for record in records_of(recorded[key])])
     for key, received in arrived.items():
-        log_decision(found[key], received.record, now, _fault_of(received.value))
+        log_decision(recorded[key], received.record, now, _fault_of(received.value))
+
+
+async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) -> list[Reject]:
+    """Decide each refused attempt again, once; publish what stands recorded. A refusal of an unknown intent is a dead letter."""
+    known: list[Received[OutboundRefused]] = []
+    unknown: list[Reject] = []
+    async with deps.pool.acquire() as db, db.transaction():
+        now = deps.now()
+        messages = await queries.lock_refused(db, {(r.value.org_id, r.value.intent_id) for r in batch})
+        for received in batch:
+            if (received.value.org_id, received.value.intent_id) in messages:
+                known.append(received)
+            else:
+                unknown.append(Reject(received.record, "unknown_message", "no intent has this id"))
+        refused = {next_attempt(r.value): r.value for r in reversed(known)}
+        actions = {key: action_for(refusal, messages[key[:2]], now) for key, refusal in refused.items()}
+        again = [refusal for key, refusal in refused.items() if actions[key] == "decide"]
+        decided, stale = await decide_and_record(
+            db, await _next_attempts(db, again, messages, deps, now), deps, now, again=True
+        )
+        repeated = await queries.recorded(db, [key for key, action in actions.items() if action == "repeat"])
+        recorded = {decision.attempt_key: decision for decision in (*decided.values(), *repeated)}
+        ended = [_end(refusal, now) for key, refusal in refused.items() if actions[key] == "end"]
+        updates = {(u.org_id, u.message_id): u for u in await fail_locally(db, ended)} if ended else {}
+    await deps.redis_gate.sync(held=stale)
+    records: dict[AttemptKey, list[Record]] = {}
+    for received in known:
+        key = next_attempt(received.value)
+        if key in recorded:
+            records[key] = list(records_of(recorded[key]))
+            log_decision(recorded[key], received.record, now)
+        else:
+            records[key] = [update_record(updates[key[:2]])] if actions[key] == "end" else []
+            _log_refusal(received.value, actions[key])
+    await deps.producer.publish([record for some in records.values() for record in some])
+    async with deps.pool.acquire() as db:
+        await refusals.forget(db, {(r.value.org_id, r.value.intent_id, r.value.attempt) for r in batch})
+    return unknown
 
 
 async def decide_and_record(
-    db: Connection, cases: Sequence[Case], deps: Deps, now: datetime, *, again: bool = False
-) -> tuple[dict[Key, Standing], list[Slot]]:
-    """Decide these cases, and record those that are not recorded yet.
+    db: Connection, attempts: Sequence[Attempt], deps: Deps, now: datetime, *, again: bool = False
+) -> tuple[dict[MessageKey, RecordedDecision], list[Slot]]:
+    """Decide these attempts, and record those that are not recorded yet.
 
     Returns what was recorded, and the slots that Redis must be set to after the commit.
-    ``again``: the cases are later attempts, and the caller's transaction holds their messages.
+    ``again``: they are later attempts, and the caller's transaction has locked their messages.
     """
-    if not cases:
+    if not attempts:
         return {}, []
-    decisions = [decide(case.intent, case.facts, now) for case in cases]
-    requests = bridge_requests(cases, decisions)
+    decisions = [decide(attempt.intent, attempt.facts, now) for attempt in attempts]
+    requests = bridge_requests(attempts, decisions)
     redis_holders = await deps.redis_gate.acquire(requests)
-    holders = refused_by_redis(requests, redis_holders, known_holders(cases))
-    strangers = [case for case, decision in zip(cases, decisions, strict=True) if _is_stranger(case, decision)]
+    holders = refused_by_redis(requests, redis_holders, known_holders(attempts))
+    strangers = [a for a, decision in zip(attempts, decisions, strict=True) if _is_stranger(a, decision)]
     locking = bool(strangers) or len(holders) < len(requests)
     async with AsyncExitStack() as transaction:
         if locking and not again:
             await transaction.enter_async_context(db.transaction())
         if strangers:
-            await _open_conversations(db, strangers, now)
-            requests = bridge_requests(cases, decisions)
+            await contacts.open_conversations(db, strangers, now)
+            requests = bridge_requests(attempts, decisions)
         if len(holders) < len(requests):
             # all of them, also what Redis refused: one statement locks the slots of a batch in their order
             if not await slot_queries.hold_conversations(db, requests):
                 raise Transient("a conversation was merged meanwhile")
             holders = await slot_queries.take(db, requests, now)
-        decisions = apply_holders(cases, decisions, holders, now)
-        rows = [outcome(case, decision, now) for case, decision in zip(cases, decisions, strict=True)]
-        seqs = await (queries.record_again if again else queries.record_first)(db, rows, now)
-        lost = [row for row in rows if row[:2] not in seqs]
+        decisions = apply_holders(attempts, decisions, holders, now)
+        rows = [record_of(attempt, decision, now) for attempt, decision in zip(attempts, decisions, strict=True)]
+        recorded = await (queries.record_again if again else queries.record_first)(db, rows)
+        lost = [row for row in rows if row.key not in recorded]
         if lost and (locking or again or any(row.slot_holder is not None for row in lost)):
             raise Transient("another router decides the same intents, or a bridge slot is given back, at this moment")
-    found = {row[:2]: just_recorded(row, seqs[row[:2]], now) for row in rows if row[:2] in seqs}
-    for (route, reason), number in Counter((s.route, s.reason) for s in found.values()).items():
+    for (route, reason), number in Counter((d.route, d.reason) for d in recorded.values()).items():
         metrics.DECISIONS.labels(route=route, reason=reason).inc(number)
-    return found, stale_in_redis(requests, redis_holders, holders)
+    return recorded, stale_in_redis(requests, redis_holders, holders)
 
 
-async def tell(deps: Deps, events: Iterable[Event]) -> None:
-    """Publish, and return when everything is acknowledged."""
-    await deps.producer.publish([Record(*event) for event in events])
+async def _next_attempts(
+    db: Connection,
+    refused: Sequence[OutboundRefused],
+    messages: Mapping[MessageKey, RefusedMessage],
+    deps: Deps,
+    now: datetime,
+) -> list[Attempt]:
+    """The attempts that follow these refusals, on facts read afresh. The messages keep their places in their threads."""
+    if not refused:
+        return []
+    rows = [messages[refusal.org_id, refusal.intent_id] for refusal in refused]
+    attempts = await queries.attempts_of(
+        db, [(intent_of(message.record), message.attempt + 1) for message in rows], deps.rule, now
+    )
+    for attempt, refusal, message in zip(attempts, refused, rows, strict=True):
+        attempt.refused = refusal
+        attempt.sequence = message.sequence
+        attempt.facts = attempt.facts._replace(
+            refusals=(*message.refusals, refusal.reason), first_decided_at=message.first_decided_at
+        )
+        if refusal.reason == "window_open":
+            # the bridge's gate judges without margin: with one, the message would bounce between the two until the window closes
+            attempt.facts = attempt.facts._replace(margin=timedelta(0))
+    return attempts
 
 
-def log_decision(found: Standing, record: RawRecord, now: datetime, fault: str | None = None) -> None:
+def records_of(recorded: RecordedDecision) -> Iterator[Record]:
+    """What publishes a decision: the decision itself, and the sender's command or the message's status."""
+    key = str(recorded.conversation_id or recorded.intent_id).encode()
+    yield Record(OUTBOUND_DECISIONS, key, recorded.decision_event().encode())
+    if recorded.command is not None:
+        topic = OUTBOUND_SMS if recorded.channel == "sms" else OUTBOUND_WHATSAPP
+        yield Record(topic, key, recorded.command.encode())
+    elif (update := recorded.delivery_update()) is not None:
+        yield Record(DELIVERY_UPDATES, key, update.encode())
+
+
+def update_record(update: DeliveryUpdate) -> Record:
+    """What publishes a message's status."""
+    return Record(DELIVERY_UPDATES, str(update.conversation_id or update.message_id).encode(), update.encode())
+
+
+def next_attempt(refusal: OutboundRefused) -> AttemptKey:
+    """The attempt that follows a refusal."""
+    return refusal.org_id, refusal.intent_id, refusal.attempt + 1
+
+
+def log_decision(recorded: RecordedDecision, record: RawRecord, now: datetime, fault: str | None = None) -> None:
     """``fault``: which fields of the intent are wrong, and how; never their values."""
     log.info(
         "intent.decided",
-        org_id=found.org_id,
-        conversation_id=found.conversation_id,
-        intent_id=found.intent_id,
-        attempt=found.attempt,
-        route=found.route,
-        channel=found.channel,
-        reason=found.reason,
+        org_id=recorded.org_id,
+        conversation_id=recorded.conversation_id,
+        intent_id=recorded.intent_id,
+        attempt=recorded.attempt,
+        route=recorded.route,
+        channel=recorded.channel,
+        reason=recorded.reason,
         lag_ms=record.lag_ms(int(now.timestamp() * 1000)),
         **({} if fault is None else {"detail": fault[:_FAULT_IN_LOG]}),
+    )
+
+
+def _log_refusal(refusal: OutboundRefused, action: RefusalAction) -> None:
+    log.info(
+        "send.failed" if action == "end" else "send.refused",
+        org_id=refusal.org_id,
+        intent_id=str(refusal.intent_id),
+        attempt=refusal.attempt,
+        reason=refusal.reason,
+        outcome=action,
+        provider_code=refusal.provider_code,
     )
 
 
@@ -155,20 +250,17 @@ def _fault_of(intent: Intent | BadIntent) -> str | None:
     return intent.detail if isinstance(intent, BadIntent) else None
 
 
-def _is_stranger(case: Case, decision: Decision) -> bool:
-    """Whether a conversation must be opened: whatever is not rejected belongs into a thread."""
-    return case.facts.conversation_id is None and not isinstance(decision, Rejected)
+def _is_stranger(attempt: Attempt, decision: Decision) -> bool:
+    """Whether a conversation must be opened: every message that is not rejected belongs into a thread."""
+    return attempt.facts.conversation_id is None and not isinstance(decision, Rejected)
 
 
-async def _open_conversations(db: Connection, cases: Sequence[Case], now: datetime) -> None:
-    opened = await contacts.open_conversations(db, [_contact(case) for case in cases], now)
-    for case, (conversation_id, customer_id) in zip(cases, opened, strict=True):
-        case.facts = case.facts._replace(conversation_id=conversation_id, customer_id=customer_id)
-
-
-def _contact(case: Case) -> Contact:
-    to = case.intent.to if isinstance(case.intent, Intent) else None
-    phone = None if to is None else normalise(to.phone)
-    if to is None or phone is None:
-        raise ValueError("an intent that is not rejected names a conversation or a phone number")
-    return Contact(case.intent.org_id, to.phone_number_id, phone, case.facts.customer_id)
+def _end(refusal: OutboundRefused, now: datetime) -> LocalFailure:
+    return LocalFailure(
+        org_id=refusal.org_id,
+        message_id=refusal.intent_id,
+        attempt=refusal.attempt,
+        reason="provider_refused",
+        code=refusal.provider_code,
+        at=now,
+    )

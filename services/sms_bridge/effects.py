@@ -116,7 +116,9 @@ async def settle(
             news[row.key].message_ids.add(bridge_message_id(row.message_id))
     for one in settled:
         if isinstance(one.final, Rerouted):
-            news[one.row.key].refusals.append(_returned(one.row, one.final, now))
+            news[one.row.key].refusals.append(
+                OutboundRefused.of(one.row.key, one.row.conversation_id, one.final.reason, now, one.final.code)
+            )
     for silent in silenced:
         events[silent.org_id, silent.holder].refusals.append(silent.freed(now))
     return news
@@ -211,16 +213,4 @@ def _charge(row: SendRow, ids: Sequence[Accepted]) -> queries.Charge:
         conversation_id=row.conversation_id,
         segments=parts * max(1, len(ids)),
         country=country_of(str(row.command.get("to") or "")),
-    )
-
-
-def _returned(row: SendRow, final: Rerouted, now: datetime) -> OutboundRefused:
-    return OutboundRefused(
-        intent_id=row.message_id,
-        attempt=row.attempt,
-        org_id=row.org_id,
-        conversation_id=row.conversation_id,
-        reason=final.reason,
-        provider_code=final.code,
-        at=now,
     )

@@ -117,7 +117,10 @@ class WhatsappAdapter:
         effects.updates += await fail_locally(db, failures) if failures else []
         returned = [(s.row, s.final) for s in settled if isinstance(s.final, Rerouted)]
         if returned:
-            effects.refusals += [_refusal(row, final, now) for row, final in returned]
+            effects.refusals += [
+                OutboundRefused.of(row.key, row.conversation_id, final.reason, now, final.code)
+                for row, final in returned
+            ]
             await refuse_windows(
                 db, [(row.org_id, row.conversation_id, self._refused_at[row.key]) for row, _ in returned if row.key in self._refused_at]
             )  # fmt: skip
@@ -245,18 +248,6 @@ def _ids(settled: Settled) -> list[ProviderId]:
 
 def _failure(row: SendRow, final: Refused, now: datetime) -> LocalFailure:
     return LocalFailure(row.org_id, row.message_id, row.attempt, final.reason, final.code, now)
-
-
-def _refusal(row: SendRow, final: Rerouted, now: datetime) -> OutboundRefused:
-    return OutboundRefused(
-        intent_id=row.message_id,
-        attempt=row.attempt,
-        org_id=row.org_id,
-        conversation_id=row.conversation_id,
-        reason=final.reason,
-        provider_code=final.code,
-        at=now,
-    )
 
 
 def _news(rows: Sequence[SendRow], effects: StatusEvents) -> dict[SendKey, PendingEvents]:

@@ -23,8 +23,7 @@ from libs.common.kafka.records import RawRecord, Received
 from libs.common.kafka.subscription import Subscription
 from libs.common.sending import queries as sends
 from services.router.reconcile import Reconciler
-from services.router.refusals import on_refusals
-from services.router.worker import on_intents, read_intent
+from services.router.worker import on_intents, on_refusals, read_intent
 from services.whatsapp_sender.worker import decode_command, new_send
 from tests.support.command import environment, transom
 from tests.support.logs import LogLines

@@ -16,7 +16,6 @@ from libs.common.events.outbound import OutboundDecision, SmsCommand, WhatsappCo
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
 from services.router import queries
-from services.router.outcome import Case
 from services.router.worker import decide_and_record
 from tests.support.databases import somebody_waits
 from tests.support.router import NOW, Garage, Router, Told, a_router, as_received, statements_of, stored
@@ -209,9 +208,8 @@ async def test_an_intent_that_redis_refuses_is_seen_by_who_gives_the_slot_back(r
 
     [received] = as_received([intent])
     async with router.pool.acquire() as db, db.transaction():
-        [answer] = await queries.facts_for(db, [queries.Question(received.value, 1)], router.deps.rule, NOW)
-        case = Case(received.value, answer.facts, 1, answer.sequence, known_holder=answer.slot_holder)
-        await decide_and_record(db, [case], router.deps, NOW)
+        attempts = await queries.attempts_of(db, [(received.value, 1)], router.deps.rule, NOW)
+        await decide_and_record(db, attempts, router.deps, NOW)
         giving_back = asyncio.create_task(give_back())
         await somebody_waits(db)
     assert [str(silenced.intent_id) for silenced in await giving_back] == [intent["intent_id"]]

@@ -29,8 +29,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received, Reject
 from libs.common.redis import Redis
-from services.router.refusals import on_refusals
-from services.router.worker import Deps, on_intents, read_intent
+from services.router.worker import Deps, on_intents, on_refusals, read_intent
 from tests.support import world
 from tests.support.records import a_record
 

@@ -37,14 +37,7 @@ class Silenced(NamedTuple):
 
     def freed(self, now: datetime) -> OutboundRefused:
         """The event by which the router decides the intent again: its slot is free."""
-        return OutboundRefused(
-            intent_id=self.intent_id,
-            attempt=self.attempt,
-            org_id=self.org_id,
-            conversation_id=self.conversation_id,
-            reason="slot_freed",
-            at=now,
-        )
+        return OutboundRefused.of((self.org_id, self.intent_id, self.attempt), self.conversation_id, "slot_freed", now)
 
 
 Holders = Mapping[UUID, UUID | None]

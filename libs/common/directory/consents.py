@@ -28,6 +28,21 @@ Cause = Literal["keyword", "preferences", "refusal"]
 KEYWORD: Cause = "keyword"
 
 
+CONSENTS = """
+select coalesce(bool_and(c.allowed) filter (where c.category = 'whatsapp'), true) as whatsapp_consent,
+       coalesce(bool_and(c.allowed) filter (where c.category = 'sms'), true) as sms_consent,
+       coalesce(bool_and(c.allowed) filter (where c.category = 'marketing'), false) as marketing_consent,
+       max(c.address) filter (where c.category = 'sms') as sms_stopped_by,
+       max(c.at) filter (where c.category = 'sms' and c.allowed) as sms_consented_at
+  from consents c
+ where c.org_id = {org_id} and c.customer_id = {customer_id}
+"""
+"""For a lateral join: what a customer consents to, always one row; ``{org_id}`` and ``{customer_id}`` are expressions of the outer query.
+
+Where nothing was said, WhatsApp and SMS are allowed, and marketing is not. ``sms_stopped_by``: the number whose STOP withdrew SMS, if one did.
+"""
+
+
 class SaidConsent(NamedTuple):
     """What a customer said on the channel ``source``."""
 

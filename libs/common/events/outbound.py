@@ -1,5 +1,6 @@
 """What the router tells: decisions for everybody, commands for the senders; and what the senders tell the router: refusals."""
 
+from datetime import datetime
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
@@ -7,6 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from libs.common.events.base import Event, Part
 from libs.common.events.fields import MetaId
+from libs.common.ids import AttemptKey
 
 Route = Literal["session", "template", "bridge", "silent", "rejected"]
 Channel = Literal["whatsapp", "sms", "portal"]
@@ -117,6 +119,27 @@ class OutboundRefused(Event):
     reason: RefusalReason
     provider_code: str | None = None
     at: AwareDatetime
+
+    @classmethod
+    def of(
+        cls,
+        attempt: AttemptKey,
+        conversation_id: UUID,
+        reason: RefusalReason,
+        at: datetime,
+        code: str | None = None,
+    ) -> "OutboundRefused":
+        """The refusal of this attempt; ``code`` is the provider's."""
+        org_id, intent_id, number = attempt
+        return cls(
+            intent_id=intent_id,
+            attempt=number,
+            org_id=org_id,
+            conversation_id=conversation_id,
+            reason=reason,
+            provider_code=code,
+            at=at,
+        )
 
 
 class DeliveryUpdate(Event):

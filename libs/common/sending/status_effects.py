@@ -113,7 +113,9 @@ class StatusEffects:
                 self._note_fault(conversation_id, send, status)
             if (reason := _refusal_reason(send, status)) is not None:
                 if waits:
-                    self.events.refusals.append(_refusal(conversation_id, send, status, reason))
+                    self.events.refusals.append(
+                        OutboundRefused.of(send.send, conversation_id, reason, status.at, status.code)
+                    )
                 return
             message.state = advance(message.state, Failed(send.attempt, "provider_refused", status.code, status.at))
         else:
@@ -195,20 +197,6 @@ def _refusal_reason(send: MatchedSend, status: ProviderStatus) -> RefusalReason 
     if status.channel == "sms" and (send.route == "bridge" or not isinstance(fault, AccountFault | TransientFault)):
         return None
     return way_on(fault, template=send.route == "template")
-
-
-def _refusal(
-    conversation_id: UUID, send: MatchedSend, status: ProviderStatus, reason: RefusalReason
-) -> OutboundRefused:
-    return OutboundRefused(
-        intent_id=send.send_id,
-        attempt=send.attempt,
-        org_id=send.org_id,
-        conversation_id=conversation_id,
-        reason=reason,
-        provider_code=status.code,
-        at=status.at,
-    )
 
 
 async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> StatusEvents:

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 
+STANDING = """coalesce((select a.conversation_id from conversation_aliases a
+                 where a.org_id = {org_id} and a.alias = {conversation_id}), {conversation_id})"""
+"""An SQL expression: the conversation that stands under this id, which is another one where the conversation was merged.
+
+``{org_id}`` and ``{conversation_id}`` are expressions of the query around it.
+"""
+
+
 class ConversationAddress(NamedTuple):
     """How a customer is reached through a business number: by ids that are theirs now, each with the time when it was told."""
 

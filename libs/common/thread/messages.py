@@ -10,10 +10,8 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.errors import Permanent
 from libs.common.events.outbound import Channel, DeliveryUpdate
+from libs.common.ids import MessageKey
 from libs.common.thread.message_status import Failed, MessageState, Status, advance
-
-Key = tuple[str, UUID]
-"""org_id, message_id"""
 
 
 @dataclass(slots=True)
@@ -55,7 +53,7 @@ update messages m
 """
 
 
-async def lock_messages(db: Connection, keys: set[Key]) -> dict[Key, LockedMessage]:
+async def lock_messages(db: Connection, keys: set[MessageKey]) -> dict[MessageKey, LockedMessage]:
     """The outbound messages of ``keys``, their rows locked in key order so that two transactions cannot wait for each other.
 
     Raises Permanent (``unknown_value``) where one has a status or a channel of a later release. The caller bisects its batch to find it.

@@ -1,20 +1,18 @@
-"""Refusals that the router has not decided on yet. Kafka carries them; these rows make sure that none is forgotten.
+"""Refusals on which the router has not decided yet. Kafka carries them; these rows make sure that none is lost.
 
-Whoever refuses keeps the refusal in the transaction that refuses. The router takes it away once the next attempt is told. What waits for longer was
-lost on the way, or parked, and the router takes it from here. Rows are written last in every transaction, in the order of their keys.
+Rule 1: a refusal is kept in the transaction that refuses, as its last statement, in the order of keys.
+Rule 2: the router deletes the row once the next attempt is published. A row that waits longer was lost or parked on the way, and the router
+decides on it from here (``services.router.reconcile``).
 """
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.events.outbound import OutboundRefused
-
-Key = tuple[str, UUID, int]
-"""org_id, intent_id, and the attempt that was refused."""
+from libs.common.ids import AttemptKey
 
 _KEEP = """
 insert into refusals (org_id, intent_id, attempt, event, waits_since)
@@ -38,7 +36,7 @@ returning r.org_id, r.intent_id, r.attempt, r.event
 
 
 async def keep(db: Connection, refusals: Iterable[OutboundRefused], since: datetime) -> None:
-    """Remember these until the router has told what it decided. Call at the end of the transaction that refuses."""
+    """Keep these until the router has published what it decided. Call it last in the transaction that refuses."""
     rows = sorted(
         {(r.org_id, r.intent_id, r.attempt): r.model_dump(mode="json") for r in refusals}.items(),
         key=lambda row: row[0],
@@ -47,12 +45,15 @@ async def keep(db: Connection, refusals: Iterable[OutboundRefused], since: datet
         await db.execute(_KEEP, *as_columns([(*key, event) for key, event in rows]), since)
 
 
-async def forget(db: Connection, keys: Collection[Key]) -> None:
-    """These were decided on, and what was decided is told."""
+async def forget(db: Connection, keys: Collection[AttemptKey]) -> None:
+    """Delete these: what was decided on them is published."""
     if keys:
         await db.execute(_FORGET, *as_columns(sorted(keys)))
 
 
-async def take(db: Connection, waiting_since: datetime, now: datetime, limit: int) -> list[tuple[Key, dict[str, Any]]]:
-    """Refusals, as events, that have waited since then or longer; nobody else takes them before they have waited as long again."""
-    return [((r[0], r[1], r[2]), r[3]) for r in await db.fetch(_TAKE, waiting_since, now, limit)]
+async def take(
+    db: Connection, waiting_since: datetime, now: datetime, limit: int
+) -> list[tuple[AttemptKey, dict[str, Any]]]:
+    """Refusals, as events, that have waited since then or longer. No other replica takes them before they have waited as long again."""
+    rows = await db.fetch(_TAKE, waiting_since, now, limit)
+    return [((row["org_id"], row["intent_id"], row["attempt"]), row["event"]) for row in rows]

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.events.intents import BadIntent, Intent
+from libs.common.events.outbound import WindowState
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, decide
 from services.router.facts import Facts, TemplateFacts, facts_from_json, facts_to_json
 from services.router.record import pack, unpack
@@ -267,5 +268,5 @@ def changed(facts: Facts, changes: dict[str, Any]) -> Facts:
 
 def test_the_window_told_is_the_one_that_was_judged() -> None:
     state = some_facts(last_customer_at=NOW - DAY + MARGIN).window_state(NOW)
-    assert state == {"opened_at": NOW - DAY + MARGIN, "closes_at": NOW + MARGIN, "open": False}
+    assert state == WindowState(opened_at=NOW - DAY + MARGIN, closes_at=NOW + MARGIN, open=False)
     assert some_facts(conversation_id=None).window_state(NOW) is None

@@ -18,7 +18,7 @@ def places(body: str) -> frozenset[str]:
     return frozenset(_PLACE.findall(body))
 
 
-def fits(body: str, parameter_format: str, parameters: Mapping[str, str] | Sequence[str]) -> bool:
+def match(body: str, parameter_format: str, parameters: Mapping[str, str] | Sequence[str]) -> bool:
     """Whether every place gets a sound value and nothing is left over."""
     wanted = places(body)
     if not wanted:
@@ -26,11 +26,11 @@ def fits(body: str, parameter_format: str, parameters: Mapping[str, str] | Seque
     if parameter_format == "NAMED":
         if not isinstance(parameters, Mapping) or parameters.keys() != wanted:
             return False
-        return all(map(_sound, parameters.values()))
+        return all(map(_valid, parameters.values()))
     if isinstance(parameters, Mapping) or wanted != {str(n) for n in range(1, len(parameters) + 1)}:
         return False
-    return all(map(_sound, parameters))
+    return all(map(_valid, parameters))
 
 
-def _sound(value: str) -> bool:
+def _valid(value: str) -> bool:
     return bool(value.strip()) and not _FORBIDDEN.search(value)

@@ -1,0 +1,72 @@
+"""What a refusal means for the message that it sends back. Pure.
+
+Rule 1: a refusal counts only for the attempt that the message is at, and only while that attempt is unsettled. ``slot_freed`` counts only for a
+        message that a bridge silenced. Any other refusal is late: what stands recorded is published again, or nothing.
+Rule 2: the third refusal ends the message as ``failed``/``provider_refused``. Refusals for the account or for too much haste use up no attempt;
+        such a message ends when a day has passed since its first attempt.
+Rule 3: after trouble of the provider's own the message is tried once more. A template that was itself asked for, and that Meta refuses, fails with
+        the code: nothing else could be sent.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from libs.common.events.outbound import OutboundRefused
+
+MAX_REFUSALS = 3
+"""The refusal that counts as this number ends the message."""
+FREE = frozenset({"account", "throttled"})
+"""Refusals that use up no attempt."""
+LIFETIME = timedelta(hours=24)
+_SILENCED = ("window_expired_bridge_already_sent", "whatsapp_unreachable_bridge_already_sent")
+
+RefusalAction = Literal["decide", "repeat", "end", "ignore"]
+"""Decide the next attempt, publish what stands recorded of it, end the message, or do nothing."""
+
+
+class RefusedMessage(NamedTuple):
+    """A message that was refused, its row locked. ``record`` is of its latest decision, ``refusals`` are those of earlier attempts."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    status: str
+    reason: str | None
+    sequence: int
+    record: dict[str, Any]
+    refusals: Sequence[str]
+    first_decided_at: datetime
+
+
+def action_for(refusal: OutboundRefused, message: RefusedMessage, now: datetime) -> RefusalAction:
+    """What to do about a refusal, as the message stands."""
+    if refusal.attempt < message.attempt:
+        return "repeat"
+    if refusal.attempt > message.attempt:
+        return "ignore"
+    last = _is_last(refusal, message, now)
+    if refusal.reason == "slot_freed":
+        silenced = message.status == "failed" and message.reason in _SILENCED
+        return "decide" if silenced and not last else "ignore"
+    unsettled = message.status in ("pending", "sent")
+    if not last:
+        return "decide" if unsettled else "ignore"
+    ended = message.status == "failed" and message.reason == "provider_refused"
+    return "end" if unsettled or ended else "ignore"
+
+
+def _is_last(refusal: OutboundRefused, message: RefusedMessage, now: datetime) -> bool:
+    refusals = [*message.refusals, refusal.reason]
+    if sum(reason not in FREE for reason in refusals) >= MAX_REFUSALS:
+        return True
+    match refusal.reason:
+        case "account" | "throttled":
+            return now >= message.first_decided_at + LIFETIME
+        case "transient":
+            return refusals.count("transient") > 1
+        case "template_refused":
+            return isinstance(intent := message.record.get("intent"), dict) and intent["content"]["kind"] == "template"
+        case _:
+            return False
