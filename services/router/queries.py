@@ -142,8 +142,10 @@ def _facts(row: Any, intent: Intent | BadIntent, number: int, rule: WindowRule) 
     phone, phone_at = row["phone"], row["phone_at"]
     if named is not None and (phone is None or not same_line(named, phone)):
         phone, phone_at = named, None
-    known = KnownAddresses(phone, phone_at, row["wa_id"], row["wa_id_at"], row["bsuid"], row["bsuid_at"])
-    marked_at, marked_until = _mark(row["marks"] or (), address_of(known, named))
+    marked_at = marked_until = None
+    if row["marks"]:
+        known = KnownAddresses(phone, phone_at, row["wa_id"], row["wa_id_at"], row["bsuid"], row["bsuid_at"])
+        marked_at, marked_until = _mark(row["marks"], address_of(known, named))
     template = None
     if row["template_status"] is not None:
         template = TemplateFacts(

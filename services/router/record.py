@@ -37,7 +37,7 @@ def stored(json: bytes) -> str:
 def intent_json(intent: Intent | BadIntent) -> bytes:
     """The intent as records keep it. A BadIntent is kept without what made it bad, which may be anything."""
     if isinstance(intent, Intent):
-        return intent.encode_given()
+        return intent.__pydantic_serializer__.to_json(intent, exclude_none=True)
     return dumps(asdict(intent))
 
 

@@ -100,7 +100,7 @@ def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDe
     content = command = None
     if isinstance(intent, Intent):
         kind, actor, user_id = intent.content.kind, intent.actor.kind, intent.actor.user_id
-        content = intent.content.encode_given()
+        content = intent.content.__pydantic_serializer__.to_json(intent.content, exclude_none=True)
         command = command_of(attempt, intent, decision, now)
     else:
         kind, actor, user_id = "invalid", intent.actor_kind, intent.user_id

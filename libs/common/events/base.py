@@ -30,13 +30,6 @@ class Part(BaseModel):
         except TypeError:  # an integer beyond 64 bits, which pydantic writes in twice the time
             return self.model_dump_json().encode()
 
-    def encode_given(self) -> bytes:
-        """The same without the fields that are None."""
-        try:
-            return orjson.dumps(_given(self), default=_given, option=orjson.OPT_UTC_Z)
-        except TypeError:
-            return self.model_dump_json(exclude_none=True).encode()
-
     @classmethod
     def __pydantic_init_subclass__(cls, **_more: Any) -> None:
         for name, declared in cls.model_fields.items():
@@ -67,10 +60,6 @@ class Event(Part):
             return cls.model_validate_json(value or b"")
         except ValidationError as error:
             raise undecodable(value, error) from None
-
-
-def _given(part: object) -> dict[str, Any]:
-    return {name: value for name, value in vars(part).items() if value is not None}
 
 
 def read_json_object(value: bytes | None) -> dict[str, Any]:
