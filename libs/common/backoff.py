@@ -1,7 +1,10 @@
-"""How long to wait before the next try: exponential, bounded, jittered. Pure; randomness is an argument."""
+"""How long to wait before the next try: what an answer asks for, or an exponential, bounded, jittered step. Pure."""
 
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+_DAY_SECONDS = 86_400
 
 
 def backoff(
@@ -14,3 +17,19 @@ def backoff(
     """
     step = min(base.total_seconds() * factor ** min(max(attempt - 1, 0), 62), cap.total_seconds())
     return timedelta(seconds=step * (0.5 + jitter() / 2))
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """The wait that ``Retry-After`` asks for, in seconds or until a date. None: it asks for none, or for a past time."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        wait = timedelta(seconds=min(int(text[:9]), _DAY_SECONDS))
+    else:
+        try:
+            then = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        if then.tzinfo is None:
+            return None
+        wait = then - now
+    return wait if wait > timedelta(0) else None

@@ -17,8 +17,6 @@ _KAFKA = (
 )
 _REDIS = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
 
-_FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # ours to mend, whatever the time
-
 
 def is_retryable(error: BaseException) -> bool:
     """Whether the same work may succeed later: a server is away, a deadlock, a lost connection, a timeout.
@@ -32,10 +30,8 @@ def is_retryable(error: BaseException) -> bool:
             known = all(is_retryable(member) for member in error.exceptions)
         case kafka.KafkaError():
             known = bool(error.retriable) or isinstance(error, _KAFKA)
-        case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
-            known = transient_db(error)
-        case TimeoutError() | OSError():
-            known = not isinstance(error, _FILES)
+        case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError() | OSError():
+            known = transient_db(error)  # a TimeoutError is an OSError
         case _:
             known = isinstance(error, _REDIS)
     return known

@@ -38,6 +38,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
             public_url=settings.public_url,
             timeout_seconds=settings.send_timeout_seconds,
             connections=CALLS_AT_ONCE,
+            now=opened.pool.now,
         ) as provider,
     ):
         config = BridgeConfig(

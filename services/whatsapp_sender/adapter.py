@@ -19,6 +19,7 @@ from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, 
 from libs.common.ids import SendKey, callback_data
 from libs.common.providers import WHATSAPP_BY_META
 from libs.common.providers.meta import fault_of
+from libs.common.sending.breaker import ResendLimit
 from libs.common.sending.coverage import Waits, quiet
 from libs.common.sending.coverage_queries import cover
 from libs.common.sending.outcomes import (
@@ -38,7 +39,7 @@ from libs.common.thread.statuses import ProviderId, keep_provider_ids
 from libs.common.thread.windows import refuse_windows
 from libs.common.window import DOUBT_WAIT
 from services.whatsapp_sender import queries
-from services.whatsapp_sender.evidence import Silence, came_late, resolve
+from services.whatsapp_sender.evidence import came_late, resolve
 from services.whatsapp_sender.gate import Facts, Ready, judge
 from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
@@ -73,7 +74,7 @@ class WhatsappAdapter:
         self._counted: tuple[datetime, int] | None = None
         self._releases = Releases(pool, waits)
         self._refused_at: dict[SendKey, datetime] = {}
-        self._silence = Silence()
+        self._resend_limit = ResendLimit()
 
     def is_template(self, row: SendRow) -> bool:
         return row.command.get("route") == "template"
@@ -95,7 +96,7 @@ class WhatsappAdapter:
             callback=callback_data(row.org_id, row.message_id, row.attempt),
         )
         outcome = await self._graph.send(row.account, body, token=claim.prepared.token)
-        self._silence.heard(outcome)
+        self._resend_limit.add(outcome)
         if isinstance(outcome, Rerouted) and outcome.reason == "window_closed":
             # a customer's clock may run ahead of ours; what we knew of must not outlive this answer
             at = [at for at in (row.claimed_at, claim.prepared.customer_at) if at is not None]
@@ -180,9 +181,9 @@ class WhatsappAdapter:
             for row in rows
             if row.resends == 0 and now < row.expires_at and row.claimed_at and isinstance(evidence[row.key], NotSent)
         }
-        asked = dict(islice(again.items(), self._silence.lets(len(again), now)))
+        asked = dict(islice(again.items(), self._resend_limit.allowed(len(again), now)))
         released = await self._releases.some(asked, late, stretch, now)
-        self._silence.let(len(released), now)
+        self._resend_limit.released(len(released), now)
         return evidence | {key: Inconclusive() for key in again if key not in released}
 
     async def _known_partitions(self, now: datetime) -> int:

@@ -6,11 +6,11 @@ name their end in ``X-Business-Use-Case-Usage``. How long the rest takes Meta do
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
+from libs.common.backoff import retry_after
 from libs.common.sending.outcomes import BackoffPolicy
 
 PAIR = BackoffPolicy(timedelta(seconds=2), 4, timedelta(minutes=5))
@@ -33,19 +33,8 @@ def asked_wait(headers: Mapping[str, str], now: datetime) -> timedelta | None:
 
     "At once" counts as none: then our own curve spares the provider.
     """
-    found = _retry_after(headers.get("Retry-After", ""), now) or _usage(headers.get("X-Business-Use-Case-Usage", ""))
-    return None if found is None or found <= timedelta(0) else min(found, _LONGEST)
-
-
-def _retry_after(value: str, now: datetime) -> timedelta | None:
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return timedelta(seconds=min(int(text[:9]), 86400))
-    try:
-        then = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return None if then.tzinfo is None else then - now
+    found = retry_after(headers, now) or _usage(headers.get("X-Business-Use-Case-Usage", ""))
+    return None if found is None else min(found, _LONGEST)
 
 
 def _usage(value: str) -> timedelta | None:

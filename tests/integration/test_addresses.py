@@ -68,7 +68,13 @@ async def test_an_account_of_twilio_is_one_segment_too(asked: tuple[str, list[st
     url, paths = asked
     async with aiohttp.ClientSession() as http:
         twilio = Twilio(
-            http, base_url=url, account_sid="AC1/../AC2?x", auth_token="t", status_callback=None, timeout_seconds=5
+            http,
+            base_url=url,
+            account_sid="AC1/../AC2?x",
+            auth_token="t",
+            status_callback=None,
+            timeout_seconds=5,
+            now=utc_now,
         )
         await twilio.send(OutgoingSms("+447700900001", "+447700900999", "Hi", timedelta(hours=1), "m1:1"))
     assert paths == ["/2010-04-01/Accounts/AC1%2F..%2FAC2%3Fx/Messages.json"]

@@ -332,6 +332,7 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
             auth_token=TWILIO_TOKEN,
             status_callback=None,
             timeout_seconds=1,
+            now=world.clock,
         )
         adapter = SmsAdapter(
             provider=provider,

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.sending.breaker import RUN
+from libs.common.sending.breaker import UNRESPONSIVE_AFTER
 from tests.support.sms_world import SmsWorld, an_sms_world, to_somebody_else
 from tests.support.topics import OwnTopics
 
@@ -44,9 +44,9 @@ async def test_an_outage_costs_no_sms_and_few_of_them_a_call(world: SmsWorld, sa
     async def states() -> list[str]:
         return [(await world.send_row(command))["state"] for command in commands]
 
-    assert await states() == ["unknown"] * RUN + ["pending"] * (20 - RUN)
+    assert await states() == ["unknown"] * UNRESPONSIVE_AFTER + ["pending"] * (20 - UNRESPONSIVE_AFTER)
     await minutes_pass(5)
-    assert sum([bool((await world.send_row(command))["tries"]) for command in commands]) <= RUN + 6
+    assert sum([bool((await world.send_row(command))["tries"]) for command in commands]) <= UNRESPONSIVE_AFTER + 6
     await sandbox.clear_faults()
     for _ in range(30):  # a list that this machine is too slow for puts silence off
         if set(await states()) == {"accepted"}:
@@ -62,9 +62,9 @@ async def test_what_is_said_of_one_message_harms_no_neighbour(
     harmed = await to_somebody_else(world, 100)
     await sandbox.fault("twilio", mode, http_status=http_status, to=harmed.to)
     await world.send(harmed)
-    for number in range(101, 101 + 2 * RUN):
+    for number in range(101, 101 + 2 * UNRESPONSIVE_AFTER):
         await world.send(await to_somebody_else(world, number))
-    assert len(await sandbox.sms()) == 2 * RUN
+    assert len(await sandbox.sms()) == 2 * UNRESPONSIVE_AFTER
     assert await world.value("select count(*) from pauses") == 0
     row = await world.send_row(harmed)
     assert (row["state"], row["tries"]) == ("unknown" if mode == "server_error" else "pending", 1)

@@ -37,6 +37,7 @@ async def twilio(sandbox: SandboxClient) -> AsyncIterator[MakeTwilio]:
                 "auth_token": TWILIO_TOKEN,
                 "status_callback": "http://127.0.0.1:9/webhooks/twilio/status",
                 "timeout_seconds": 20.0,
+                "now": utc_now,
             }
             return Twilio(http, **settings | changes)
 

@@ -10,7 +10,7 @@ from deploy.local.sandbox.faults import Mode
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
-from libs.common.sending.breaker import RUN
+from libs.common.sending.breaker import UNRESPONSIVE_AFTER
 from libs.common.sending.engine import SendEngine
 from services.whatsapp_sender.gate import Ready
 from tests.support.sandbox import NUMBER_ID
@@ -53,12 +53,12 @@ async def test_an_outage_costs_no_message_and_few_of_them_a_call(
     async with a_sender(garage, producer, sandbox.url, timings=timings) as line:
         commands = await arrive(line, garage, conversations, 30)
         states = await garage.states(*commands)
-        assert (states.count("unknown"), states.count("pending")) == (RUN, 30 - RUN)
+        assert (states.count("unknown"), states.count("pending")) == (UNRESPONSIVE_AFTER, 30 - UNRESPONSIVE_AFTER)
 
         await time_passes(line, garage, 5)
         tried = {c.message_id for c in commands if (await garage.row(c))["tries"]}
-        assert RUN < len(tried) <= RUN + 6
-        assert len(await sandbox.calls()) <= RUN + 6
+        assert UNRESPONSIVE_AFTER < len(tried) <= UNRESPONSIVE_AFTER + 6
+        assert len(await sandbox.calls()) <= UNRESPONSIVE_AFTER + 6
 
     await sandbox.clear_faults()
     async with a_sender(garage, producer, sandbox.url) as line:
@@ -77,9 +77,9 @@ async def test_an_outage_costs_no_message_and_few_of_them_a_call(
 
 async def test_another_number_goes_on(line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient) -> None:
     here = await kim(garage, sandbox)
-    others = [await kim(garage, sandbox) for _ in range(RUN)]
+    others = [await kim(garage, sandbox) for _ in range(UNRESPONSIVE_AFTER)]
     await sandbox.fault("meta", "page", http_status=503, number=NUMBER_ID)
-    await arrive(line, garage, others, RUN)
+    await arrive(line, garage, others, UNRESPONSIVE_AFTER)
     [waiting] = await arrive(line, garage, [here], 1)
 
     await garage.execute(
@@ -95,11 +95,13 @@ async def test_another_number_goes_on(line: SendEngine[Ready], garage: Garage, s
 async def test_now_and_then_a_lost_answer_rests_nobody(
     line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
-    conversations = [await kim(garage, sandbox) for _ in range(3 * RUN)]
+    conversations = [await kim(garage, sandbox) for _ in range(3 * UNRESPONSIVE_AFTER)]
     for n in range(3):
-        await sandbox.fault("meta", "page", calls=RUN - 1)
-        commands = await arrive(line, garage, conversations[n * RUN : (n + 1) * RUN], RUN)
-        assert await garage.states(*commands) == ["unknown"] * (RUN - 1) + ["accepted"]
+        await sandbox.fault("meta", "page", calls=UNRESPONSIVE_AFTER - 1)
+        commands = await arrive(
+            line, garage, conversations[n * UNRESPONSIVE_AFTER : (n + 1) * UNRESPONSIVE_AFTER], UNRESPONSIVE_AFTER
+        )
+        assert await garage.states(*commands) == ["unknown"] * (UNRESPONSIVE_AFTER - 1) + ["accepted"]
     assert await garage.fetch("select from pauses") == []
 
 
@@ -124,9 +126,9 @@ async def test_one_call_at_a_time_tries_it_out_whoever_makes_it(
 async def test_a_message_that_the_gate_keeps_back_uses_up_no_try(
     line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
-    conversations = [await kim(garage, sandbox) for _ in range(RUN + 4)]
-    await sandbox.fault("meta", "page", http_status=503, calls=RUN)
-    *_, first, second, third, fourth = await arrive(line, garage, conversations, RUN + 4)
+    conversations = [await kim(garage, sandbox) for _ in range(UNRESPONSIVE_AFTER + 4)]
+    await sandbox.fault("meta", "page", http_status=503, calls=UNRESPONSIVE_AFTER)
+    *_, first, second, third, fourth = await arrive(line, garage, conversations, UNRESPONSIVE_AFTER + 4)
     await garage.execute(
         "update conversations set last_customer_at = $1 where conversation_id = any($2::uuid[])",
         garage.now() - timedelta(hours=25), [first.conversation_id, second.conversation_id],

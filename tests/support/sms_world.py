@@ -241,6 +241,7 @@ async def an_sms_world(
                     auth_token=TWILIO_TOKEN,
                     status_callback=None if public_url is None else public_url + CALLBACK_PATH,
                     timeout_seconds=TIMINGS.timeout.total_seconds(),
+                    now=clock,
                 ),
                 pool=pool,
                 redis_gate=redis_gate,

@@ -1,7 +1,7 @@
-"""Which failures of PostgreSQL time mends. Pure.
+"""Which failures of PostgreSQL, and of the way to it, are transient.
 
-Transient: the server or the way to it is gone, it is starting or stopping, it is out of a resource, two transactions met, or a
-statement ran out of time. Everything else the server says about a statement is a bug or a bad record.
+Transient: the server or the connection is gone, the server starts or stops, it is out of a resource, two transactions
+conflict, or a statement reaches its time limit. Every other error of a statement is a bug or a bad record.
 """
 
 import asyncpg

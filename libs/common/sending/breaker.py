@@ -1,23 +1,27 @@
-"""A provider that answers nothing any more: its account rests, before every message that is due has spent a call on it. Pure.
+"""Whether a provider is silent, and what must wait because of that. Pure.
 
-An error of the provider's own is an answer, whatever it says. An error page of something on the way to it is none: one such page may be for its
-message alone, several in a row for different messages are not.
+A provider's own error is an answer, whatever it says. An error page of something on the way to the provider is none: one
+page may concern its message alone, several in a row for different messages do not.
 
-Each call into an outage leaves a send of unknown outcome, and a send has two calls. So after ``RUN`` such calls in a row the account rests
-for all; then one call at a time tries it out, ever more rarely, until one is answered. What waits was never sent and loses nothing.
+A call without an answer leaves a send of unknown outcome, and a send has two calls. So silence stops two things:
+
+1. After ``UNRESPONSIVE_AFTER`` calls of one account in a row the account is paused for all replicas. Then one call at a
+   time tries it out, ever more rarely, until one is answered. What waits was never sent and loses nothing.
+2. After as many calls in a row of any accounts this process releases second calls one a minute, until one is answered.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from libs.common.ids import SendKey
 from libs.common.sending.outcomes import Accepted, BackoffPolicy, PreparedT, RetryLater, SendOutcome, Unknown
 from libs.common.sending.pauses import UNANSWERED, Pause, PauseKey
 from libs.common.sending.rows import Claim, SendRow
 
-RUN = 5
-"""So many messages of one account whose calls got no answer, none accepted in between, and it rests."""
+UNRESPONSIVE_AFTER = 5
+"""So many calls in a row without an answer, and the account, or the provider, counts as silent."""
+PROBE_EVERY = timedelta(minutes=1)
 UNRESPONSIVE = RetryLater("account", BackoffPolicy(timedelta(seconds=15), 2, timedelta(minutes=2)), UNANSWERED)
 """The wait of an account that answers nothing. It does not grow far: as long again passes until the end of an outage is noticed."""
 LAST_CALL_LOST = replace(UNRESPONSIVE, curve=replace(UNRESPONSIVE.curve, cap=timedelta(minutes=15)))
@@ -40,10 +44,36 @@ class FailureCounter:
             return False
         run = self._runs.setdefault(row.account, set())
         run.add(row.key)
-        if len(run) < RUN:
+        if len(run) < UNRESPONSIVE_AFTER:
             return False
         del self._runs[row.account]
         return True
+
+
+@dataclass(slots=True)
+class ResendLimit:
+    """How many second calls may go now. At the start of a process it is not known whether the provider answers: one call shows it."""
+
+    unanswered: int = UNRESPONSIVE_AFTER
+    probed_at: datetime | None = None
+
+    def add(self, outcome: SendOutcome) -> None:
+        """A call ended with this outcome. A call that never left says nothing."""
+        if is_silence(outcome):
+            self.unanswered += 1
+        elif not (isinstance(outcome, RetryLater) and outcome.code == _NEVER_LEFT):
+            self.unanswered = 0
+
+    def allowed(self, wanted: int, now: datetime) -> int:
+        """How many of the wanted second calls may go now: one a minute while the provider is silent."""
+        if self.unanswered < UNRESPONSIVE_AFTER or wanted == 0:
+            return wanted
+        return 1 if self.probed_at is None or now - self.probed_at >= PROBE_EVERY else 0
+
+    def released(self, number: int, now: datetime) -> None:
+        """So many go now."""
+        if number:
+            self.probed_at = now
 
 
 def is_silence(outcome: SendOutcome) -> bool:

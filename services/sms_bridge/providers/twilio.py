@@ -18,7 +18,9 @@ import aiohttp
 import orjson
 
 from libs.common.addresses import segment
-from libs.common.answers import read_answer
+from libs.common.answers import Departure, departures, read_answer
+from libs.common.backoff import retry_after
+from libs.common.clock import Clock
 from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
 from libs.common.providers import Provider
@@ -44,7 +46,7 @@ _MESSAGE_RETRY = BackoffPolicy(timedelta(seconds=15), 2.0, timedelta(minutes=5))
 _TRANSIENT_LIMIT = 5
 
 
-def classify(account: str, status: int, body: Mapping[str, object], retry_after: str | None = None) -> SendOutcome:
+def classify(account: str, status: int, body: Mapping[str, object], after: timedelta | None = None) -> SendOutcome:
     """The outcome of a send by Twilio's answer. ``body`` is the JSON object, or empty where there is none.
 
     A refusal is final for this message; its code says whose fault it is (``libs.common.providers.twilio``). A refusal
@@ -60,7 +62,7 @@ def classify(account: str, status: int, body: Mapping[str, object], retry_after:
         case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             if code is None and status != HTTPStatus.TOO_MANY_REQUESTS:
                 return RetryLater("message", _MESSAGE_RETRY, reason, answered=bool(body))
-            return _not_processed(status, code, retry_after)
+            return _not_processed(status, code, after)
         case _:
             return Unknown(reason, answered=bool(body))
 
@@ -108,9 +110,11 @@ async def open_twilio(
     public_url: str | None,
     timeout_seconds: float,
     connections: int,
+    now: Clock,
 ) -> AsyncIterator["Twilio"]:
     """Twilio with its connections. Without ``public_url`` no status callback is asked for."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections)) as http:
+    connector = aiohttp.TCPConnector(limit=connections)
+    async with aiohttp.ClientSession(connector=connector, trace_configs=[departures()]) as http:
         yield Twilio(
             http,
             base_url=base_url,
@@ -118,6 +122,7 @@ async def open_twilio(
             auth_token=auth_token,
             status_callback=None if public_url is None else public_url + _CALLBACK_PATH,
             timeout_seconds=timeout_seconds,
+            now=now,
         )
 
 
@@ -133,6 +138,7 @@ class Twilio:
         auth_token: str,
         status_callback: str | None,
         timeout_seconds: float,
+        now: Clock,
         page_size: int = _PAGE_SIZE,
     ) -> None:
         self._http = http
@@ -142,6 +148,7 @@ class Twilio:
         self._sid = account_sid
         self._headers = {"Authorization": aiohttp.encode_basic_auth(account_sid, auth_token)}
         self._callback = status_callback
+        self._now = now
         self._page_size = page_size
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, connect=timeout_seconds * _CONNECT_SHARE)
 
@@ -160,7 +167,7 @@ class Twilio:
         return refusal(code)
 
     async def send(self, sms: OutgoingSms) -> SendOutcome:
-        """Send once. Without a connection the outcome is ``RetryLater``; any later failure is ``Unknown``."""
+        """Send once. A request that never left is ``RetryLater``; any later failure is ``Unknown``."""
         form = {
             "From": sms.sender,
             "To": sms.to,
@@ -169,6 +176,7 @@ class Twilio:
         }
         if self._callback is not None:
             form["StatusCallback"] = f"{self._callback}?{urlencode({'ref': sms.reference}, safe=':')}"
+        departure = Departure()
         try:
             async with self._http.post(
                 self._base + self._messages,
@@ -176,16 +184,17 @@ class Twilio:
                 headers=self._headers,
                 timeout=self._timeout,
                 allow_redirects=False,
+                trace_request_ctx=departure,
             ) as response:
                 return classify(
                     self._sid,
                     response.status,
                     _json_object(await read_answer(response)),
-                    response.headers.get("Retry-After"),
+                    retry_after(response.headers, self._now()),
                 )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            return RetryLater("account", _THROTTLE, "never_left")
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            if departure.never_left(error):
+                return RetryLater("account", _THROTTLE, "never_left")
             return Unknown("no_answer")
 
     async def list_sent(self, *, sender: str, to: str, since: datetime) -> Sequence[ListedSms]:
@@ -263,12 +272,12 @@ class Twilio:
             raise ListUnavailable("the SMS provider's list cannot be read") from error
 
 
-def _not_processed(status: int, code: str | None, retry_after: str | None) -> SendOutcome:
+def _not_processed(status: int, code: str | None, after: timedelta | None) -> SendOutcome:
     """The outcome of a 4xx. With an unknown code the status decides: 401, 402 and 403 are faults of the account."""
     reason = code or str(status)
     fault = fault_of(code)
     if status == HTTPStatus.TOO_MANY_REQUESTS or isinstance(fault, Throttled):
-        return RetryLater("account", _THROTTLE, reason, after=_seconds(retry_after))
+        return RetryLater("account", _THROTTLE, reason, after=after)
     match fault:
         case AccountFault(every_sender=every_sender):
             return RetryLater("provider" if every_sender else "account", MENDING, reason, fault=True)
@@ -318,12 +327,6 @@ def _code(body: Mapping[str, object]) -> str | None:
             return text
         case _:
             return None
-
-
-def _seconds(retry_after: str | None) -> timedelta | None:
-    if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 5:  # noqa: PLR2004 -- a day
-        return None
-    return timedelta(seconds=int(retry_after))
 
 
 def _rfc2822(text: str) -> datetime:

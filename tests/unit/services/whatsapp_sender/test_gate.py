@@ -16,12 +16,9 @@ from libs.common.sending.outcomes import (
     NotSent,
     Refused,
     Rerouted,
-    RetryLater,
-    Unknown,
 )
 from libs.common.window import Window
-from services.whatsapp_sender.backoff_policies import UNREACHABLE
-from services.whatsapp_sender.evidence import PROBE_EVERY, UNRESPONSIVE_AFTER, Seen, Silence, came_late, resolve
+from services.whatsapp_sender.evidence import Seen, came_late, resolve
 from services.whatsapp_sender.gate import Facts, Ready, judge
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -143,20 +140,3 @@ def test_an_acceptance_is_late_once_silence_had_proved_the_contrary() -> None:
     for after, late in ((GRACE - timedelta(microseconds=1), False), (GRACE, True)):
         assert came_late(Seen((Accepted("106", "wamid.X"),), claimed + after), QUIET, claimed) is late
     assert not came_late(Seen((Accepted("106", "wamid.X"),), NOW), None, claimed)
-
-
-def test_while_meta_answers_nobody_one_send_a_minute_tries_and_the_others_keep_their_last_call() -> None:
-    silence = Silence(unanswered=0)
-    for _ in range(UNRESPONSIVE_AFTER):
-        assert silence.lets(7, NOW) == 7
-        silence.heard(Unknown("503"))
-    assert silence.lets(7, NOW) == 1
-    silence.let(0, NOW)  # it had to wait for another reason
-    assert silence.lets(7, NOW) == 1
-    silence.let(1, NOW)
-    assert silence.lets(7, NOW + PROBE_EVERY - timedelta(microseconds=1)) == 0
-    silence.heard(RetryLater("account", UNREACHABLE, "never_left"))
-    assert silence.lets(7, NOW + PROBE_EVERY) == 1
-    silence.heard(Refused("131026"))
-    assert silence.lets(7, NOW + PROBE_EVERY) == 7
-    assert silence.lets(0, NOW + PROBE_EVERY) == 0

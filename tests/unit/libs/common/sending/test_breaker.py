@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.sending.breaker import LAST_CALL_LOST, RUN, UNRESPONSIVE, FailureCounter, pause_reason
+from libs.common.sending.breaker import (
+    LAST_CALL_LOST,
+    PROBE_EVERY,
+    UNRESPONSIVE,
+    UNRESPONSIVE_AFTER,
+    FailureCounter,
+    ResendLimit,
+    pause_reason,
+)
 from libs.common.sending.outcomes import (
     Accepted,
     Allowed,
@@ -67,18 +75,22 @@ def test_a_run_is_so_many_lost_answers_with_no_acceptance_between_them(outcomes:
     runs, run = FailureCounter(), 0
     for number, outcome in enumerate(outcomes):
         run = 0 if outcome == SENT else run + (outcome in (LOST, STRAY))
-        assert runs.add(a_row(number), outcome) == (outcome in (LOST, STRAY) and run == RUN)
-        run %= RUN
+        assert runs.add(a_row(number), outcome) == (outcome in (LOST, STRAY) and run == UNRESPONSIVE_AFTER)
+        run %= UNRESPONSIVE_AFTER
 
 
 def test_one_message_is_no_run_however_often_its_calls_get_no_answer() -> None:
     runs = FailureCounter()
-    assert not any(runs.add(a_row(1), STRAY) for _ in range(3 * RUN))
+    assert not any(runs.add(a_row(1), STRAY) for _ in range(3 * UNRESPONSIVE_AFTER))
 
 
 def test_each_account_has_a_run_of_its_own() -> None:
     runs = FailureCounter()
-    rows = [replace(a_row(number), account=str(account)) for number in range(RUN - 1) for account in range(10)]
+    rows = [
+        replace(a_row(number), account=str(account))
+        for number in range(UNRESPONSIVE_AFTER - 1)
+        for account in range(10)
+    ]
     assert not any(runs.add(row, LOST) for row in rows)
 
 
@@ -146,3 +158,20 @@ def test_the_last_lost_answers_of_a_burst_do_not_make_it_longer_each() -> None:
     row = a_claim().row
     found = pauses_after([(row, frozenset(), UNRESPONSIVE)] * 50, resting(until=NOW + SECOND), NOW, lambda: 1.0)
     assert found[AT].tries == 1
+
+
+def test_while_a_provider_is_silent_one_second_call_a_minute_tries_and_the_others_wait() -> None:
+    limit = ResendLimit(unanswered=0)
+    for _ in range(UNRESPONSIVE_AFTER):
+        assert limit.allowed(7, NOW) == 7
+        limit.add(LOST)
+    assert limit.allowed(7, NOW) == 1
+    limit.released(0, NOW)  # it had to wait for another reason
+    assert limit.allowed(7, NOW) == 1
+    limit.released(1, NOW)
+    assert limit.allowed(7, NOW + PROBE_EVERY - timedelta(microseconds=1)) == 0
+    limit.add(NEVER_LEFT)
+    assert limit.allowed(7, NOW + PROBE_EVERY) == 1
+    limit.add(Refused("131026"))
+    assert limit.allowed(7, NOW + PROBE_EVERY) == 7
+    assert limit.allowed(0, NOW + PROBE_EVERY) == 0
