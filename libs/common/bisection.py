@@ -1,12 +1,12 @@
-"""Finding, among many, the one that cannot be worked on: for batches of records and for rows alike.
+"""Finding, among many items, the one that fails: for batches of records and for rows alike.
 
-Rule 1: where nothing is wrong all of it costs one call.
-Rule 2: a bug halves what is in hand, down to the one that causes it; that one is tried ``tries`` times, then it is faulty.
-Rule 3: a statement that ran out of its time cuts what is in hand into pieces: each may cost its whole limit again, so they are eight and not two. One
-        that is too slow alone becomes a suspect (``suspects.py``): what stands behind it on its line waits for it, all others go on, and it is
-        tried again later.
-Rule 4: other expected trouble ends the search, and so does a database that is slow for everybody: several in a row that are too slow alone, or new
-        ones and nothing that passes. What was not yielded is not done and comes again.
+Rule 1: where nothing fails all of it costs one call.
+Rule 2: a bug halves the items, down to the one that causes it. That one is tried ``tries`` times, then it is faulty.
+Rule 3: a statement that timed out splits the items into eight parts, not two, for each part may cost its whole time limit again. An item
+        that times out alone becomes a suspect (``slow_suspects``): the later items of its ordering key wait for it, all others go on, and
+        it is tried again later.
+Rule 4: any other retryable error ends the bisection. So does a database that is slow for everybody: several items in a row time out
+        alone, or new ones do and nothing passes. What was not yielded is not done and comes again.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ SLOW_IN_A_ROW = 4
 SEARCH_SECONDS = 40.0
 
 Pause = Callable[[int], Awaitable[bool]]
-"""Wait before try number n (2 is the second); False means: we are leaving, do not try again."""
+"""Wait before try number n (2 is the second); False means: the process stops, do not try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Passed(Generic[T, R]):
 
 @dataclass(frozen=True, slots=True)
 class Faulty(Generic[T]):
-    """This one meets a bug, or is refused for good (``Permanent``)."""
+    """This item meets a bug, or is refused for good (``Permanent``)."""
 
     item: T
     error: Exception
@@ -51,7 +51,7 @@ class Faulty(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class TooSlow(Generic[T]):
-    """This one alone is too slow, while others pass."""
+    """This item times out alone, while others pass."""
 
     item: T
     error: Exception
@@ -60,7 +60,7 @@ class TooSlow(Generic[T]):
 
 @dataclass(slots=True)
 class AdaptiveBatchSize:
-    """How many rows a statement takes at once: half as many after one that was too slow, twice as many again after one that passed."""
+    """How many rows a statement takes: half as many after a timeout, twice as many again after each one that passed."""
 
     most: int
     size: int = 0
@@ -70,7 +70,7 @@ class AdaptiveBatchSize:
 
     @contextmanager
     def taken(self) -> Iterator[int]:
-        """So many; what the block raises is raised."""
+        """The size to use in the block; what the block raises is raised."""
         try:
             yield self.size
         except Exception as error:
@@ -80,7 +80,7 @@ class AdaptiveBatchSize:
         self.size = min(self.most, self.size * 2)
 
 
-async def at_once(_attempt: int) -> bool:
+async def no_pause(_attempt: int) -> bool:
     """No pause between the tries."""
     return True
 
@@ -91,61 +91,61 @@ def _whole(part: Sequence[T]) -> Sequence[T]:
 
 @dataclass(slots=True)
 class Bisection(Generic[T, R, K]):
-    """One pass over what is in hand.
+    """One pass over some items.
 
-    ``key`` names an item for ``suspects``, which outlive this pass; ``line`` names those whose order counts. ``allowed`` leaves out of a part what is not
-    to be worked on any more. After ``budget`` seconds a pass that had to cut is broken off.
+    ``key`` names an item for ``suspects``, which outlive this pass. Items with one ``ordering_key`` keep their order. ``allowed`` leaves
+    out of a part the items that are not to be worked on any more. After ``budget`` seconds a pass that had to split ends.
     """
 
     work: Callable[[Sequence[T]], Awaitable[R]]
     suspects: SlowSuspects[K]
     key: Callable[[T], K]
-    line: Callable[[T], Hashable]
+    ordering_key: Callable[[T], Hashable]
     tries: int = 1
-    pause: Pause = at_once
+    pause: Pause = no_pause
     allowed: Callable[[Sequence[T]], Sequence[T]] = _whole
     budget: float = SEARCH_SECONDS
     now: Callable[[], float] | None = None
-    """For the suspects; the event loop's time without it."""
-    held: set[Hashable] = field(default_factory=set)
-    """Lines on which a suspect stands that is not among what is in hand; from here on all that wait for one."""
+    """The clock of the suspects; the event loop's time without it."""
+    blocked: set[Hashable] = field(default_factory=set)
+    """Ordering keys of suspects that are not among the items; the bisection adds those of its own suspects."""
     transient_error: Exception | None = None
-    """What ended the search."""
+    """What ended the pass."""
     out_of_time: bool = False
     """The budget ran out."""
     splits: int = 0
     suspected: list[T] = field(default_factory=list)
-    """Those that became suspects in this pass."""
+    """The items that became suspects in this pass."""
     slow: Exception | None = None
-    """What the latest one that was too slow alone raised."""
+    """What the latest item raised that timed out alone."""
     _any_passed: bool = False
     _deadline: float = 0.0
 
     async def run(self, items: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
-        """Work on all of ``items``, in their order but for what waits behind a suspect; yields what is done and what is found."""
+        """Work on ``items`` in their order, except those that wait for a suspect; yields what is done and what is found."""
         self._deadline = self._loop_time() + self.budget
         self.suspects.begin(self.clock())
-        fresh, later = self._apart(items)
-        async for found in self._through(fresh):
+        fresh, later = self._separate(items)
+        async for found in self._run_parts(fresh):
             yield found
         if self.transient_error is None:
-            async for found in self._again(later):
+            async for found in self._retry_suspects(later):
                 yield found
         if self.transient_error is None and self.suspected and not self._any_passed:
             self.transient_error = self.slow
 
-    async def _through(self, items: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
-        """All of them at once, or what they had to be cut into."""
+    async def _run_parts(self, items: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
+        """All of them at once, or the parts that they were split into."""
         waiting: list[Sequence[T]] = [items]
         slow_in_a_row = 0
         while waiting and self.transient_error is None:
             if self.splits and self._loop_time() > self._deadline:
                 self.out_of_time = True
                 return
-            part = self.allowed(self._free(waiting.pop()))
+            part = self.allowed(self._unblocked(waiting.pop()))
             if not part:
                 continue
-            match await self._once(part):
+            match await self._attempt(part):
                 case Passed() as passed:
                     slow_in_a_row = 0
                     self._any_passed = True
@@ -161,7 +161,7 @@ class Bisection(Generic[T, R, K]):
                 case found:
                     yield found
 
-    async def _again(self, suspects: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
+    async def _retry_suspects(self, suspects: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
         """Each alone, when it is its time."""
         for item in suspects:
             key = self.key(item)
@@ -170,9 +170,9 @@ class Bisection(Generic[T, R, K]):
             if self.transient_error is not None or self._loop_time() > self._deadline:
                 self.out_of_time = True
                 return
-            match await self._once([item]):
-                case TooSlow() as guilty:
-                    yield guilty
+            match await self._attempt([item]):
+                case TooSlow() as poison:
+                    yield poison
                 case Passed() | Faulty() as found:
                     self._any_passed = True
                     self.suspects.passes(key, self.clock())
@@ -180,21 +180,21 @@ class Bisection(Generic[T, R, K]):
                 case _:
                     continue
 
-    async def _once(self, part: Sequence[T]) -> Passed[T, R] | Faulty[T] | TooSlow[T] | list[Sequence[T]] | None:
-        """What came of it; a list: what it is to be cut into; None: a suspect, or ``trouble``."""
+    async def _attempt(self, part: Sequence[T]) -> Passed[T, R] | Faulty[T] | TooSlow[T] | list[Sequence[T]] | None:
+        """What came of it; a list: the parts to split it into; None: a suspect, or ``transient_error``."""
         attempt = 1
         while True:
             began = self.clock()
             try:
                 return Passed(part, await self.work(part), attempt)
-            except Exception as error:  # noqa: BLE001 -- the policy for every exception of whatever works in batches is here
+            except Exception as error:  # noqa: BLE001 -- the policy for every exception of batch work is here
                 if is_statement_timeout(error):
                     if len(part) == 1:
                         return self._too_slow(part[0], error, began)
                     self.suspects.some_are_slow()
-                    return self._cut(part, PIECES)
+                    return self._split(part, PIECES)
                 if len(part) > 1 and not is_retryable(error):
-                    return self._cut(part, 2)
+                    return self._split(part, 2)
                 if isinstance(error, Permanent) or (attempt == self.tries and not is_retryable(error)):
                     return Faulty(part[0], error, attempt)
                 attempt += 1
@@ -206,32 +206,32 @@ class Bisection(Generic[T, R, K]):
         self.slow = error
         key, known = self.key(item), self.key(item) in self.suspects
         failures = self.suspects.failures(key) + 1
-        if self.suspects.is_guilty(key, began, self.clock(), locked=is_lock_timeout(error)):
+        if self.suspects.is_poison(key, began, self.clock(), locked=is_lock_timeout(error)):
             return TooSlow(item, error, failures)
-        self.held.add(self.line(item))
+        self.blocked.add(self.ordering_key(item))
         if not known:
             self.suspected.append(item)
         return None
 
-    def _apart(self, items: Sequence[T]) -> tuple[Sequence[T], list[T]]:
-        """What may be worked on, and the suspects of former passes; what stands behind a suspect on its line is in neither."""
+    def _separate(self, items: Sequence[T]) -> tuple[Sequence[T], list[T]]:
+        """The items to work on, and the suspects of earlier passes. Items that wait for a suspect are in neither."""
         if not self.suspects:
             return items, []
         fresh, later = list[T](), list[T]()
         for item in items:
-            line = self.line(item)
+            ordering_key = self.ordering_key(item)
             if self.key(item) in self.suspects:
-                self.held.add(line)
+                self.blocked.add(ordering_key)
                 later.append(item)
-            elif line not in self.held:
+            elif ordering_key not in self.blocked:
                 fresh.append(item)
         return fresh, later
 
-    def _free(self, part: Sequence[T]) -> Sequence[T]:
-        return [item for item in part if self.line(item) not in self.held] if self.held else part
+    def _unblocked(self, part: Sequence[T]) -> Sequence[T]:
+        return [item for item in part if self.ordering_key(item) not in self.blocked] if self.blocked else part
 
     @staticmethod
-    def _cut(part: Sequence[T], pieces: int) -> list[Sequence[T]]:
+    def _split(part: Sequence[T], pieces: int) -> list[Sequence[T]]:
         size = -(-len(part) // pieces)
         return [part[at : at + size] for at in range(0, len(part), size)]
 
@@ -240,7 +240,7 @@ class Bisection(Generic[T, R, K]):
         return asyncio.get_running_loop().time()
 
     def clock(self) -> float:
-        """The suspects' time."""
+        """The suspects' clock."""
         return self._loop_time() if self.now is None else self.now()
 
 
@@ -251,16 +251,16 @@ async def run_bisected(
     key: Callable[[T], Hashable],
     failed: Callable[[T, Exception], None],
 ) -> None:
-    """Work on rows that come again by themselves, however this ends; ``failed`` hears of each on which work fails or is too slow, alone.
+    """Work on rows that are selected again by themselves, however this ends. ``failed`` is called for each row that fails or times out alone.
 
-    Raises what else is transient, and what is slow for everybody.
+    Raises any other retryable error, and the timeout of a database that is slow for everybody.
     """
-    search = Bisection[T, None, Hashable](work, SlowSuspects(), key=key, line=key)
-    async for found in search.run(items):
+    bisection = Bisection[T, None, Hashable](work, SlowSuspects(), key=key, ordering_key=key)
+    async for found in bisection.run(items):
         if isinstance(found, Faulty | TooSlow):
             failed(found.item, found.error)
-    if search.transient_error is not None:
-        raise search.transient_error
-    for item in search.suspected:
-        if search.slow is not None:
-            failed(item, search.slow)
+    if bisection.transient_error is not None:
+        raise bisection.transient_error
+    for item in bisection.suspected:
+        if bisection.slow is not None:
+            failed(item, bisection.slow)

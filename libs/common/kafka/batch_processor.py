@@ -1,15 +1,15 @@
-"""What becomes of one batch. No Kafka in it: records in, a result out.
+"""Which records of a batch are handled, dead or retried. No Kafka in it: records in, a result out.
 
-Rule 1: records of a line (a partition's records of one key) are handled in their order; what is done with is always a prefix of each partition.
-Rule 2: a record that was not understood is dead before any handler is asked; it costs its neighbours nothing.
-Rule 3: expected trouble (``is_retryable``) ends the batch: what came before is done, the rest comes again.
-Rule 4: any other exception halves the batch until one record is left; that one is tried a few times, then it is dead.
-Rule 5: dead letters that stop (what nobody could read, bugs of ours, what is too slow) are counted in a row over batches, by partition. Any other
-        record begins the count anew, whether it was handled or refused. With the limit reached the partition is stopped behind its last dead
-        letter, and nothing more of it is handled.
-Rule 6: a record that is too slow alone is found in the same way (``halving``), and dead once it is clear that it is not the database. Until then it
-        and what stands behind it on its line come again; all others are handled, up to ``AHEAD`` records further on, and not handled again when
-        they are read again with it.
+Rule 1: records of one partition and key are handled in their order. What is finished is always a prefix of each partition.
+Rule 2: a record that cannot be decoded is a dead letter before the handler is called; its neighbours are handled.
+Rule 3: a retryable error ends the batch: what was handled before it is finished, the rest is read again.
+Rule 4: any other exception splits the batch until one record is left. That one is tried a few times, then it is a dead letter.
+Rule 5: stopping dead letters are counted in a row over batches, by partition: records that nobody can decode, bugs of ours, and records
+        that are too slow. Any other record, handled or refused, begins the count anew. At the limit the partition is stopped behind
+        its last dead letter.
+Rule 6: a record that is too slow alone is found in the same way (``bisection``), and is a dead letter once it is clear that the
+        database is not slow for all. Until then it and the later records of its key are read again. All others are handled, up to
+        ``AHEAD`` records further on, and not handled again when they are read again with it.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ __all__ = ["STATEMENT_TOO_SLOW", "BatchProcessor", "BatchResult", "DeadLetter", 
 T = TypeVar("T")
 
 STATEMENT_TOO_SLOW = "statement_too_slow"
-"""The reason of a record's dead letter whose work alone takes longer than a statement may."""
+"""The reason of a dead letter whose work alone takes longer than a statement may."""
 
 
 AHEAD = 5_000
-"""So many records of a partition at most are read ahead of one that is too slow."""
+"""At most so many records of a partition are read ahead of one that is too slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +49,22 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class BatchResult:
-    """How far a batch came. ``next_offsets`` says per partition from where on nothing is done with yet."""
+    """What became of a batch. ``next_offsets``: by partition the first unfinished offset."""
 
     next_offsets: dict[int, int] = field(default_factory=dict)
     dead: list[DeadLetter] = field(default_factory=list)
     runs: dict[int, int] = field(default_factory=dict)
     readable: set[int] = field(default_factory=set)
-    """Partitions of which a record was handled, or refused for what it says."""
+    """Partitions of which a record was handled, or refused for its content."""
     stopped: set[int] = field(default_factory=set)
     transient_error: Exception | None = None
     splits: int = 0
     suspected: list[RawRecord] = field(default_factory=list)
-    """Records that turned out to be too slow alone in this batch; they come again."""
+    """Records that became suspects in this batch: too slow alone. They are read again."""
     resume: dict[int, int] = field(default_factory=dict)
-    """Where reading goes on in partitions of this batch in which something waits to be tried again (``BatchProcessor.open_offsets``)."""
+    """Where reading goes on in partitions of this batch with an open offset (``BatchProcessor.open_offsets``)."""
     wait: float = 0.0
-    """Nothing can be done before so many seconds: what is left waits for the next try of a record that is too slow."""
+    """Seconds until the next try of a slow record, when all that is left waits for it."""
 
 
 Entry = Received[T] | Reject
@@ -74,7 +74,7 @@ _Place = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """A record's end; ``letter`` None: it was handled."""
+    """What became of a record; without ``letter`` it was handled."""
 
     letter: DeadLetter | None = None
     stops: bool = False
@@ -85,10 +85,10 @@ _HANDLED = _Outcome()
 
 @dataclass(slots=True)
 class BatchProcessor(Generic[T]):
-    """How batches of one subscription are handled, and what is remembered from one to the next.
+    """Processes the batches of one subscription, and remembers open records from one batch to the next.
 
-    ``tries`` is how often a record that fails alone is tried; ``budget`` is after how many seconds a batch that had to be cut is broken
-    off (the rest comes again), so that the group does not take us for dead.
+    ``tries``: how often a record that fails alone is tried. ``budget``: a batch that had to be split is ended after so many seconds, so
+    that the group does not take us for dead; the rest is read again.
     """
 
     handle: Handle[T]
@@ -97,66 +97,66 @@ class BatchProcessor(Generic[T]):
     tries: int = 3
     budget: float = SEARCH_SECONDS
     now: Callable[[], float] | None = None
-    """Seconds, for when what was too slow is tried again; the event loop's time without it."""
+    """The clock of retries of slow records, in seconds; the event loop's time without it."""
     _suspects: SlowSuspects[_Place] = field(default_factory=SlowSuspects)
     _outcomes: dict[_Place, _Outcome] = field(default_factory=dict)
-    """Of records behind one whose own is not known yet."""
-    _lines: dict[_Place, Hashable] = field(default_factory=dict)
-    """Of suspects."""
+    """Of records behind an open one of their partition."""
+    _ordering_keys: dict[_Place, Hashable] = field(default_factory=dict)
+    """Of the suspects."""
     _open_at: dict[int, int] = field(default_factory=dict)
-    """By partition the first record whose outcome is not known yet, where reading has gone on."""
-    _turned: dict[int, int] = field(default_factory=dict)
-    """Partitions that are being read again, and up to where."""
+    """By partition the first open record, where reading has gone on ahead of it."""
+    _rewound: dict[int, int] = field(default_factory=dict)
+    """Partitions that are read again from their open offset, and the last offset that is due there."""
 
     def open_offsets(self) -> dict[int, int]:
-        """Partitions in which something waits to be tried again while reading goes on, and where the first of that stands; of all batches so far."""
+        """By partition the first record that waits for a retry while reading goes on, of all batches so far."""
         return dict(self._open_at)
 
     def due(self) -> set[int]:
-        """Partitions in which something is to be tried again now: they are to be read again from where it stands."""
+        """Partitions with a retry due: they are to be read again from their open offset."""
         if not self._open_at:
             return set()
         now = asyncio.get_running_loop().time() if self.now is None else self.now()
         return {
             partition for partition, _offset in self._suspects.due(now)
-        } & self._open_at.keys() - self._turned.keys()
+        } & self._open_at.keys() - self._rewound.keys()
 
-    def turned(self, partitions: Iterable[int]) -> None:
-        """These are read again from where the first stands; not once more before reading has come to the last that is due, or it never would."""
+    def rewound(self, partitions: Iterable[int]) -> None:
+        """These are being read again. They are not due again before the last due record was read, or it never would be."""
         now = asyncio.get_running_loop().time() if self.now is None else self.now()
         due = self._suspects.due(now)
-        self._turned |= {p: max((offset for where, offset in due if where == p), default=0) for p in partitions}
+        self._rewound |= {p: max((offset for where, offset in due if where == p), default=0) for p in partitions}
 
     def forget(self) -> None:
-        """The partitions were given out anew: what is remembered of their records holds no more."""
+        """Forget all: after a rebalance it is not valid."""
         self._suspects.forget(lambda _place: True)
         self._outcomes.clear()
-        self._lines.clear()
+        self._ordering_keys.clear()
         self._open_at.clear()
-        self._turned.clear()
+        self._rewound.clear()
 
     async def process(self, entries: Sequence[Entry[T]], runs: Mapping[int, int]) -> BatchResult:
-        """Handle ``entries`` (in order); ``runs`` holds, by partition, how many that stop came in a row so far."""
+        """Handle ``entries`` (in order). ``runs``: by partition the stopping dead letters in a row so far."""
         result = BatchResult(runs=dict(runs))
-        if self._turned:
+        if self._rewound:
             lasts = _lasts(entries)
-            self._turned = {p: until for p, until in self._turned.items() if lasts.get(p, -1) < until}
-        outcomes = self._recall(entries) if self._outcomes or self._suspects or self._open_at else {}
-        search = Bisection[Received[T], Sequence[Reject] | None, _Place](
+            self._rewound = {p: until for p, until in self._rewound.items() if lasts.get(p, -1) < until}
+        outcomes = self._known_outcomes(entries) if self._outcomes or self._suspects or self._open_at else {}
+        bisection = Bisection[Received[T], Sequence[Reject] | None, _Place](
             self.handle,
             self._suspects,
             key=lambda received: _place(received.record),
-            line=lambda received: _line(received.record),
+            ordering_key=lambda received: _ordering_key(received.record),
             tries=self.tries,
             pause=self.pause,
             allowed=lambda part: self._before_the_limit(part, entries, outcomes, runs),
             budget=self.budget,
             now=self.now,
-            held=set(self._lines.values()),
+            blocked=set(self._ordering_keys.values()),
         )
         waiting = [e for e in entries if isinstance(e, Received) and _place(e.record) not in outcomes]
         known = len(outcomes)
-        async for found in search.run(waiting):
+        async for found in bisection.run(waiting):
             match found:
                 case Passed(items, refusals, attempts):
                     outcomes |= dict.fromkeys((_place(item.record) for item in items), _HANDLED)
@@ -170,60 +170,69 @@ class BatchProcessor(Generic[T]):
                 case TooSlow(item, error, attempts):
                     letter = DeadLetter(item.record, STATEMENT_TOO_SLOW, _slowness(error), attempts, error)
                     outcomes[_place(item.record)] = _Outcome(letter, stops=True)
-        result.transient_error, result.splits = search.transient_error, search.splits
-        result.suspected = [received.record for received in search.suspected]
+        result.transient_error, result.splits = bisection.transient_error, bisection.splits
+        result.suspected = [received.record for received in bisection.suspected]
         idle = result.transient_error is None and len(outcomes) == known
-        self._settle(entries, outcomes, result)
-        self._lines |= {_place(received.record): _line(received.record) for received in search.suspected}
-        self._lines = {place: line for place, line in self._lines.items() if place in self._suspects}
-        ahead = result.transient_error is None and not search.out_of_time and self._go_ahead(entries, outcomes, result)
+        self._collect(entries, outcomes, result)
+        self._ordering_keys |= {
+            _place(received.record): _ordering_key(received.record) for received in bisection.suspected
+        }
+        self._ordering_keys = {place: key for place, key in self._ordering_keys.items() if place in self._suspects}
+        ahead = (
+            result.transient_error is None and not bisection.out_of_time and self._read_ahead(entries, outcomes, result)
+        )
         if idle and not result.next_offsets and not ahead and self._suspects:
-            result.wait = self._suspects.wait(search.clock())
+            result.wait = self._suspects.wait(bisection.clock())
         return result
 
-    def _recall(self, entries: Sequence[Entry[T]]) -> dict[_Place, _Outcome]:
-        """What is known already of these; what lies before them in their partitions is not needed any more, unless they are read ahead."""
+    def _known_outcomes(self, entries: Sequence[Entry[T]]) -> dict[_Place, _Outcome]:
+        """The known outcomes of these. Outcomes before them in their partitions are forgotten, unless these are read ahead."""
         begins = _begins(entries)
         for partition, begin in begins.items():
             if begin <= self._open_at.get(partition, begin):
                 self._open_at.pop(partition, None)
         needed = begins | self._open_at
         self._suspects.forget(lambda place: place[1] < needed.get(place[0], 0))
-        self._lines = {place: line for place, line in self._lines.items() if place in self._suspects}
+        self._ordering_keys = {place: key for place, key in self._ordering_keys.items() if place in self._suspects}
         self._outcomes = {
             place: outcome for place, outcome in self._outcomes.items() if place[1] >= needed.get(place[0], 0)
         }
         return {place: self._outcomes[place] for e in entries if (place := _place(e.record)) in self._outcomes}
 
-    def _go_ahead(self, entries: Sequence[Entry[T]], outcomes: Mapping[_Place, _Outcome], result: BatchResult) -> bool:
-        """Where all that is left waits for a suspect, reading may go on; whether it does anywhere.
+    def _read_ahead(
+        self, entries: Sequence[Entry[T]], outcomes: Mapping[_Place, _Outcome], result: BatchResult
+    ) -> bool:
+        """Let reading go on where all open records wait for a suspect; returns whether it does anywhere.
 
-        Where a suspect ended in this batch, what waited for it is read first, for more of its line may stand ahead.
+        Where a suspect ended in this batch, the records that waited for it are read first: later records of its key may have been read
+        ahead.
         """
         ahead = False
-        suspected = {partition for partition, _offset in self._lines}
+        suspected = {partition for partition, _offset in self._ordering_keys}
         lasts = _lasts(entries)
-        waits_no_more = self._first_free(entries, outcomes)
+        unblocked = self._first_unblocked(entries, outcomes)
         for partition, begin in _begins(entries).items():
             if partition not in suspected or partition in result.stopped:
                 continue
             last = lasts[partition]
             stands = self._open_at.setdefault(partition, result.next_offsets.get(partition, begin))
-            if partition in waits_no_more:
-                result.resume[partition] = waits_no_more[partition]
+            if partition in unblocked:
+                result.resume[partition] = unblocked[partition]
                 continue
             is_near = last < stands + AHEAD
             result.resume[partition] = last + 1 if is_near else stands
             ahead |= is_near
         return ahead
 
-    def _first_free(self, entries: Sequence[Entry[T]], outcomes: Mapping[_Place, _Outcome]) -> dict[int, int]:
-        """By partition the first record that is not done with though no suspect of its line is left."""
-        held = set(self._lines.values())
+    def _first_unblocked(self, entries: Sequence[Entry[T]], outcomes: Mapping[_Place, _Outcome]) -> dict[int, int]:
+        """By partition the first unfinished record whose key has no suspect left."""
+        blocked = set(self._ordering_keys.values())
         return {
             entry.record.partition: entry.record.offset
             for entry in reversed(entries)
-            if isinstance(entry, Received) and _place(entry.record) not in outcomes and _line(entry.record) not in held
+            if isinstance(entry, Received)
+            and _place(entry.record) not in outcomes
+            and _ordering_key(entry.record) not in blocked
         }
 
     def _before_the_limit(
@@ -233,7 +242,7 @@ class BatchProcessor(Generic[T]):
         outcomes: Mapping[_Place, _Outcome],
         runs: Mapping[int, int],
     ) -> Sequence[Received[T]]:
-        """``part`` up to where, supposing that everything that is left will be handled, each partition's limit is reached."""
+        """``part`` up to the record at which its partition's limit is reached, if all open records are handled."""
         if not any(runs.values()) and not any(_stops(entry, outcomes) for entry in entries):
             return part
         counted = dict(runs)
@@ -247,8 +256,8 @@ class BatchProcessor(Generic[T]):
                 over[partition] = entry.record.offset
         return [e for e in part if e.record.offset <= over.get(e.record.partition, e.record.offset)]
 
-    def _settle(self, entries: Sequence[Entry[T]], outcomes: Mapping[_Place, _Outcome], result: BatchResult) -> None:
-        """Take in what is known up to the first record of each partition of which nothing is; remember what is known behind it."""
+    def _collect(self, entries: Sequence[Entry[T]], outcomes: Mapping[_Place, _Outcome], result: BatchResult) -> None:
+        """Put the outcomes before the first open record of each partition into ``result``, and remember those behind it."""
         behind = set(self._open_at)
         left = dict[_Place, _Outcome]()
         for entry in entries:
@@ -305,5 +314,5 @@ def _place(record: RawRecord) -> _Place:
     return record.partition, record.offset
 
 
-def _line(record: RawRecord) -> Hashable:
+def _ordering_key(record: RawRecord) -> Hashable:
     return (record.partition, record.key) if record.key is not None else _place(record)

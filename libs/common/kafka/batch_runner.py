@@ -265,7 +265,7 @@ class BatchRunner(Generic[T]):
         """Resume stopped partitions and retry slow records that are due, and log what was counted; call it every second or so."""
         self.partitions.note_ends()
         self.partitions.retry_stopped(now)
-        self._processor.turned(self.partitions.rewind_to_open(self._processor.due()))
+        self._processor.rewound(self.partitions.rewind_to_open(self._processor.due()))
         self._letter_log.log_due(now)
 
     async def until_idle(self, patience: float) -> None:

@@ -181,7 +181,9 @@ class Dispatcher(Generic[PreparedT]):
             await self._claim(budgets, Choice(only={row.key for row in part}))
 
         suspects = self._aside.suspects
-        search = Bisection[SendRow, None, SendKey](claim, suspects, key=lambda row: row.key, line=lambda row: row.key)
+        search = Bisection[SendRow, None, SendKey](
+            claim, suspects, key=lambda row: row.key, ordering_key=lambda row: row.key
+        )
         async for found in search.run(rows):
             if isinstance(found, Faulty | TooSlow):
                 await self._set_aside(found.item, found.error)

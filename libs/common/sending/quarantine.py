@@ -66,7 +66,9 @@ async def halving(
 
     Raises what else is transient, and what is slow for every row.
     """
-    search = Bisection[SendRow, None, SendKey](work, aside.suspects, key=lambda row: row.key, line=lambda row: row.key)
+    search = Bisection[SendRow, None, SendKey](
+        work, aside.suspects, key=lambda row: row.key, ordering_key=lambda row: row.key
+    )
     async for found in search.run(rows):
         if isinstance(found, Faulty | TooSlow):
             aside.put(found.item, found.error, now)

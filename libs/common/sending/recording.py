@@ -119,7 +119,9 @@ class Recorder(Generic[PreparedT]):
 
         An answer that cannot be recorded alone, while others can, is given up: its claim ends, and evidence settles it.
         """
-        search = Bisection[_Answer[PreparedT], Recorded, _ClaimKey](self._write, self._suspects, key=_key, line=_key)
+        search = Bisection[_Answer[PreparedT], Recorded, _ClaimKey](
+            self._write, self._suspects, key=_key, ordering_key=_key
+        )
         left = {_key(one): one for one in batch}
         async for found in search.run(batch):
             match found:

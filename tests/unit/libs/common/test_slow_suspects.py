@@ -3,37 +3,37 @@
 from libs.common.slow_suspects import CALM, TRIES, SlowSuspects
 
 
-def shown(suspects: SlowSuspects[str], key: str, now: float) -> bool:
+def fails_confirmed(suspects: SlowSuspects[str], key: str, now: float) -> bool:
     """It fails right after others passed; whether it is guilty now."""
     suspects.others_passed(10, now)
-    return suspects.is_guilty(key, now, now + 0.1, locked=False)
+    return suspects.is_poison(key, now, now + 0.1, locked=False)
 
 
 def failures_asked(suspects: SlowSuspects[str], key: str, now: float) -> int:
     """How often it has to fail beside others that pass."""
     suspects.begin(now)
-    return next(number for number in range(1, 100) if shown(suspects, key, now + number))
+    return next(number for number in range(1, 100) if fails_confirmed(suspects, key, now + number))
 
 
-def an_innocent(suspects: SlowSuspects[str], now: float) -> None:
+def a_cleared_one(suspects: SlowSuspects[str], now: float) -> None:
     """One that fails twice and passes then."""
     suspects.begin(now)
-    assert not shown(suspects, "innocent", now)
-    assert not shown(suspects, "innocent", now + 1)
+    assert not fails_confirmed(suspects, "innocent", now)
+    assert not fails_confirmed(suspects, "innocent", now + 1)
     suspects.passes("innocent", now + 2)
 
 
-def test_who_fails_often_enough_beside_others_that_pass_is_guilty() -> None:
-    assert failures_asked(SlowSuspects(), "guilty", 0) == TRIES
+def test_who_fails_often_enough_beside_others_that_pass_is_poison() -> None:
+    assert failures_asked(SlowSuspects(), "poison", 0) == TRIES
 
 
-def test_after_an_innocent_one_more_is_asked_also_where_nobody_was_suspected_in_between() -> None:
+def test_after_a_cleared_one_one_more_is_asked_also_where_nobody_was_suspected_in_between() -> None:
     suspects = SlowSuspects[str]()
-    an_innocent(suspects, 0)
-    assert failures_asked(suspects, "guilty", CALM / 2) == TRIES + 2
+    a_cleared_one(suspects, 0)
+    assert failures_asked(suspects, "poison", CALM / 2) == TRIES + 2
 
 
 def test_once_it_was_calm_for_a_while_no_more_is_asked() -> None:
     suspects = SlowSuspects[str]()
-    an_innocent(suspects, 0)
-    assert failures_asked(suspects, "guilty", 2 + CALM + 1) == TRIES
+    a_cleared_one(suspects, 0)
+    assert failures_asked(suspects, "poison", 2 + CALM + 1) == TRIES

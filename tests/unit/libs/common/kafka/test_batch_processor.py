@@ -202,8 +202,8 @@ async def test_a_batch_that_is_halved_too_long_is_broken_off_behind_what_is_done
     async def pause(attempt: int) -> bool:
         return True
 
-    isolation = BatchProcessor(worker, pause, run_limit=100, budget=-1)
-    result = await isolation.process(entries_of([POISON, GOOD]), {})
+    processor = BatchProcessor(worker, pause, run_limit=100, budget=-1)
+    result = await processor.process(entries_of([POISON, GOOD]), {})
     assert (result.next_offsets, result.transient_error, worker.handled) == ({}, None, [])
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from libs.common.errors import Transient
 from libs.common.kafka.batch_processor import BatchProcessor, DeadLetter
 from libs.common.kafka.records import RawRecord, Received
-from libs.common.slow_suspects import ALONE, LOCKED, TRIES, UNSHOWN
+from libs.common.slow_suspects import ALONE, LOCKED, TRIES, UNCONFIRMED
 from tests.support.examples import examples
 from tests.support.records import a_record
 
@@ -50,10 +50,10 @@ class World:
     """By partition what is committed."""
     reads: dict[int, int] = field(default_factory=dict)
     behind: dict[int, int] = field(default_factory=dict)
-    isolation: BatchProcessor[str] = field(init=False)
+    processor: BatchProcessor[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.isolation = BatchProcessor(self, lambda _: _true(), run_limit=100, budget=1e9, now=lambda: self.now)
+        self.processor = BatchProcessor(self, lambda _: _true(), run_limit=100, budget=1e9, now=lambda: self.now)
 
     async def __call__(self, batch: Sequence[Received[str]]) -> None:
         self.calls += 1
@@ -87,15 +87,15 @@ class World:
     async def until(self, seconds: float) -> None:
         """Read and handle again and again, until then or until nothing is left."""
         while self.now < seconds and sum(self.at.values()) < sum(map(len, self.partitions)):
-            turned = {p: self.behind[p] for p in self.isolation.due() if p in self.behind}
-            self.reads |= turned
-            self.isolation.turned(turned)
+            rewound = {p: self.behind[p] for p in self.processor.due() if p in self.behind}
+            self.reads |= rewound
+            self.processor.rewound(rewound)
             entries = self.waiting()
-            result = await self.isolation.process(entries, {})
+            result = await self.processor.process(entries, {})
             for partition, offset in result.next_offsets.items():
                 assert offset > self.at.get(partition, 0), "nothing is committed twice"
                 self.at[partition] = offset
-            self.behind = self.isolation.open_offsets()
+            self.behind = self.processor.open_offsets()
             begins = {e.record.partition: e.record.offset for e in reversed(entries)}
             self.reads |= begins | result.next_offsets | result.resume
             self.dead += result.dead
@@ -133,7 +133,7 @@ async def test_exactly_those_that_are_too_slow_alone_are_set_aside_and_all_other
     partitions[poisoned].insert(data.draw(st.integers(0, len(partitions[poisoned]))), ("poison", SLOW))
     world = World(partitions)
 
-    await world.until(UNSHOWN)
+    await world.until(UNCONFIRMED)
 
     assert world.set_aside == all_of(world, SLOW)
     assert sorted(world.done) == all_of(world, GOOD)
@@ -264,10 +264,10 @@ async def test_a_lone_record_that_waits_for_a_lock_waits() -> None:
 
 async def test_after_the_partitions_were_given_out_anew_everything_is_handled_again() -> None:
     world = World([[("k", SLOW), ("n", GOOD), ("m", GOOD)]])
-    isolation = BatchProcessor(world, lambda _: _true(), run_limit=100, now=lambda: world.now)
-    await isolation.process(world.waiting(), {})
-    isolation.forget()
-    await isolation.process(world.waiting(), {})
+    processor = BatchProcessor(world, lambda _: _true(), run_limit=100, now=lambda: world.now)
+    await processor.process(world.waiting(), {})
+    processor.forget()
+    await processor.process(world.waiting(), {})
     assert world.done == [(0, 1), (0, 2), (0, 1), (0, 2)]
 
 
@@ -279,8 +279,8 @@ async def test_a_server_that_does_not_answer_costs_one_call() -> None:
         calls += 1
         raise Transient("postgres is away") from TimeoutError()
 
-    isolation = BatchProcessor(handle, lambda _: _true(), run_limit=100)
-    result = await isolation.process(World([[("k", GOOD)] * 50]).waiting(), {})
+    processor = BatchProcessor(handle, lambda _: _true(), run_limit=100)
+    result = await processor.process(World([[("k", GOOD)] * 50]).waiting(), {})
     assert (calls, result.next_offsets) == (1, {})
     assert isinstance(result.transient_error, Transient)
 
