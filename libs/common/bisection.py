@@ -2,11 +2,11 @@
 
 Rule 1: where nothing fails all of it costs one call.
 Rule 2: a bug halves the items, down to the one that causes it. That one is tried ``tries`` times, then it is faulty.
-Rule 3: a statement that timed out splits the items into eight parts, not two, for each part may cost its whole time limit again. An item
-        that times out alone becomes a suspect (``slow_suspects``): the later items of its ordering key wait for it, all others go on, and
-        it is tried again later.
-Rule 4: any other retryable error ends the bisection. So does a database that is slow for everybody: several items in a row time out
-        alone, or new ones do and nothing passes. What was not yielded is not done and comes again.
+Rule 3: a statement that timed out splits the items into eight parts, not two, for each part may cost its whole time
+        limit again. An item that times out alone becomes a suspect (``slow_suspects``): the later items of its ordering
+        key wait for it, all others go on, and it is tried again later.
+Rule 4: any other retryable error ends the bisection. So does a database that is slow for everybody: several items in a
+        row time out alone, or new ones do and nothing passes. What was not yielded is not done and comes again.
 """
 
 import asyncio
@@ -93,8 +93,9 @@ def _whole(part: Sequence[T]) -> Sequence[T]:
 class Bisection(Generic[T, R, K]):
     """One pass over some items.
 
-    ``key`` names an item for ``suspects``, which outlive this pass. Items with one ``ordering_key`` keep their order. ``allowed`` leaves
-    out of a part the items that are not to be worked on any more. After ``budget`` seconds a pass that had to split ends.
+    ``key`` names an item for ``suspects``, which outlive this pass. Items with one ``ordering_key`` keep their order.
+    ``allowed`` leaves out of a part the items that are not to be worked on any more. After ``budget`` seconds a pass
+    that had to split ends.
     """
 
     work: Callable[[Sequence[T]], Awaitable[R]]
@@ -122,7 +123,7 @@ class Bisection(Generic[T, R, K]):
     _deadline: float = 0.0
 
     async def run(self, items: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
-        """Work on ``items`` in their order, except those that wait for a suspect; yields what is done and what is found."""
+        """Work on ``items`` in their order, except those that wait for a suspect. Yields what is found."""
         self._deadline = self._loop_time() + self.budget
         self.suspects.begin(self.clock())
         fresh, later = self._separate(items)
@@ -251,7 +252,9 @@ async def run_bisected(
     key: Callable[[T], Hashable],
     failed: Callable[[T, Exception], None],
 ) -> None:
-    """Work on rows that are selected again by themselves, however this ends. ``failed`` is called for each row that fails or times out alone.
+    """Work on rows that are selected again by themselves, however this ends.
+
+    ``failed`` is called for each row that fails or times out alone.
 
     Raises any other retryable error, and the timeout of a database that is slow for everybody.
     """

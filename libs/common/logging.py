@@ -1,12 +1,14 @@
 """One structured line per handled message: static event names, ids, nothing private.
 
-Rule 1: ``event`` is a static dotted name (``intent.decided``); what varies are fields, and the fields are those of ``log_schema.json``.
+Rule 1: ``event`` is a static dotted name (``intent.decided``); what varies are fields, and the fields are those of
+        ``log_schema.json``.
 Rule 2: every line passes ``redact``, also those of libraries, also exceptions; a slip in a caller leaks nothing.
 Rule 3: lines of libraries come as event ``library.log``; their access logs are off.
-Rule 4: lines of level info and below that are logged in one turn of the event loop are written together when the turn ends. All other
-        lines are written at once. A killed process loses at most the lines of its last turn.
+Rule 4: lines of level info and below that are logged in one turn of the event loop are written together when the turn
+        ends. All other lines are written at once. A killed process loses at most the lines of its last turn.
 
-Every record of every batch costs a line, so the path from the call to the bytes is short. Only public names of structlog are used.
+Every record of every batch costs a line, so the path from the call to the bytes is short. Only public names of
+structlog are used.
 """
 
 import asyncio
@@ -29,7 +31,8 @@ from libs.common.redact import describe, redact, scrub
 Format = Literal["json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
 
-# Their messages name brokers, sockets and tasks. Of other libraries only the place is logged, for a message may quote a payload.
+# Their messages name brokers, sockets and tasks. Of other libraries only the place is logged, for a message may quote a
+# payload.
 _SPEAKING_LIBRARIES = ("aiokafka", "uvicorn", "asyncio", "aiohttp")
 _MESSAGE_LIMIT = 300
 
@@ -117,7 +120,7 @@ class _Lines:
         """Write the waiting lines."""
         with self._lock:
             if self._writing:
-                return  # a finaliser logged while the garbage collector ran inside this write: the loop below takes its line
+                return  # a finaliser logged during this write (garbage collection); the loop below takes its line
             self._writing = True
             try:
                 while self._waiting:
@@ -177,7 +180,7 @@ def _named(value: Any) -> str:
 
 
 def _exceptions(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace ``exc_info`` by ``exception``: type, place, and only those words of the message that cannot quote a payload."""
+    """Replace ``exc_info`` by ``exception``: type, place, and the words of the message that cannot quote a payload."""
     if "exc_info" not in event:
         return event
     exc_info = event.pop("exc_info")

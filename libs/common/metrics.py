@@ -1,7 +1,7 @@
 """Every metric: its kind, name, meaning and labels.
 
-Labels are static words (an outcome, a route, a topic without its prefix), never an id, a number or a tenant, so that their product stays
-small. Durations are in seconds.
+Labels are static words (an outcome, a route, a topic without its prefix), never an id, a number or a tenant, so that
+their product stays small. Durations are in seconds.
 """
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest

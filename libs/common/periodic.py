@@ -1,4 +1,4 @@
-"""Work that repeats beside the main one: a sweeper, a refresher."""
+"""Tasks that run again and again beside the main work: a sweeper, a refresher."""
 
 import asyncio
 import random
@@ -21,41 +21,44 @@ STUCK_AFTER = 60.0
 
 @dataclass(slots=True)
 class StallDetector:
-    """Which of some tasks have come to no end since when: they hang, or fail again and again. Times are those of the event loop."""
+    """Which tasks make no progress, and since when: they hang, or fail again and again.
+
+    Times are those of the event loop.
+    """
 
     _since: dict[str, float] = field(default_factory=dict)
 
     def begins(self, name: str) -> None:
-        """A round of this task begins; where the last one failed, it goes on."""
+        """A round of this task begins. Its time counts from the first round that has not succeeded since."""
         self._since.setdefault(name, asyncio.get_running_loop().time())
 
     def ends(self, name: str) -> None:
-        """Its round came to a good end."""
+        """Its round succeeded."""
         self._since.pop(name, None)
 
     def why(self, now: float) -> str | None:
-        """Who has made no progress for a minute, in words, or None."""
+        """Which tasks have made no progress for a minute, in words, or None."""
         stuck = {name: now - since for name, since in sorted(self._since.items()) if now - since > STUCK_AFTER}
         return "; ".join(f"{name} has made no progress for {seconds:.0f} s" for name, seconds in stuck.items()) or None
 
 
 async def run_periodically(
-    name: str, period: timedelta, tick: Callable[[], Awaitable[object]], pulse: StallDetector | None = None
+    name: str, period: timedelta, tick: Callable[[], Awaitable[object]], stalls: StallDetector | None = None
 ) -> None:
     """Call ``tick`` for ever, ``period`` after the last call ended; never returns.
 
-    A tick that fails is tried again after a growing, jittered wait: expected trouble is a warning, anything else an error with its
-    exception. The wait is never shorter than the period. ``pulse`` knows of rounds that do not end well.
+    A tick that fails is called again after a growing, jittered wait, never shorter than the period. A retryable error is
+    logged as a warning, any other as an error with its exception. ``stalls`` notes rounds that do not succeed.
     """
     failures = 0
     while True:
         wait = period
         try:
-            if pulse is not None:
-                pulse.begins(name)
+            if stalls is not None:
+                stalls.begins(name)
             await tick()
-            if pulse is not None:
-                pulse.ends(name)
+            if stalls is not None:
+                stalls.ends(name)
             failures = 0
         except Exception as error:  # one bad round must not end the rounds; it is logged as what it is
             failures += 1

@@ -1,4 +1,7 @@
-"""Is it expected trouble, that time mends, or too much for one statement? What PostgreSQL says is judged in ``libs/common/db/errors.py``."""
+"""Which errors are retryable, and which say that one statement did too much.
+
+PostgreSQL's own codes are in ``libs/common/db/errors.py``.
+"""
 
 import aiokafka.errors as kafka
 import asyncpg
@@ -38,9 +41,9 @@ def is_retryable(error: BaseException) -> bool:
 
 
 def is_statement_timeout(error: BaseException) -> bool:
-    """Whether PostgreSQL itself ended a statement that took too long, or waited too long for a lock: less of it may pass.
+    """Whether PostgreSQL ended a statement that took too long, or waited too long for a lock. Less of it may pass.
 
-    Where nobody answers at all (our own limit ran out, the connection is lost) it is not: that is no matter of the statement.
+    False where no server answers: our own limit ran out, or the connection is lost. The statement is not the cause then.
     """
     if isinstance(error, BaseExceptionGroup):
         return is_retryable(error) and any(is_statement_timeout(member) for member in error.exceptions)

@@ -1,17 +1,21 @@
-"""Which item is too slow by itself, and which only met a slow database. Pure; times are seconds of any clock that does not go back.
+"""Which item is too slow by itself, and which only met a slow database. Pure.
 
-An item whose statement timed out while it was alone is a suspect. It is tried again alone, after growing pauses or as soon as others
-pass, while the others are worked on. A failure is *confirmed* when others pass right before or right after it. A suspect that is found
-to be too slow by itself is *poison*.
+Times are seconds of any clock that does not go back.
 
-Rule 1: a suspect is poison after ``TRIES`` confirmed failures. Where no other item is left to confirm one, as many failures do: over
-        ``CONFIRMED`` seconds if one was confirmed, over ``UNCONFIRMED`` if none was. And only while suspects are few: ``PASSED`` others must have
-        passed for each of them. Where the database is slow for everybody no item passes, and none is poison.
-Rule 2: a suspect that passes after all is cleared, and its failures count as signs of a database that is slow now and then: so many
-        failures more are asked of the others, until there was neither a suspect nor a cleared one for ``CALM`` seconds.
+An item whose statement timed out while it was alone is a suspect. It is tried again alone, after growing pauses or as
+soon as others pass, while the others are worked on. A failure is *confirmed* when others pass right before or right
+after it. A suspect that is found to be too slow by itself is *poison*.
+
+Rule 1: a suspect is poison after ``TRIES`` confirmed failures. Where no other item is left to confirm one, as many
+        failures do: over ``CONFIRMED`` seconds if one was confirmed, over ``UNCONFIRMED`` if none was. And only while
+        suspects are few: ``PASSED`` others must have passed for each of them. Where the database is slow for everybody
+        no item passes, and none is poison.
+Rule 2: a suspect that passes after all is cleared, and its failures count as signs of a database that is slow now and
+        then: so many failures more are asked of the others, until there was neither a suspect nor a cleared one for
+        ``CALM`` seconds.
 Rule 3: a suspect that waits for a lock of another session is given ``LOCKED`` seconds, for locks end.
-Rule 4: a lone suspect that cannot be compared is poison after ``ALONE`` seconds, unless it waits for a lock. Meanwhile nothing else waits
-        for it.
+Rule 4: a lone suspect that cannot be compared is poison after ``ALONE`` seconds, unless it waits for a lock. Meanwhile
+        nothing else waits for it.
 Rule 5: more than ``MANY`` suspects at once are not caused by single items: none is poison.
 """
 
@@ -108,7 +112,7 @@ class SlowSuspects(Generic[K]):
         self._passed_at = self._failed = None
 
     def is_poison(self, key: K, began: float, now: float, *, locked: bool) -> bool:
-        """The item was tried alone from ``began`` until ``now`` and timed out once more. ``locked``: it waited for a lock.
+        """The item was tried alone from ``began`` to ``now`` and timed out again. ``locked``: it waited for a lock.
 
         Poison is no suspect any more.
         """

@@ -21,7 +21,7 @@ from libs.common.db.pool import Pool
 from libs.common.directory.reports import TemplateNews
 from libs.common.kafka.records import Received, Reject
 from libs.common.logging import get_logger
-from libs.common.tally import Tally, Told
+from libs.common.tally import Report, Tally
 from services.ingest import queries
 from services.ingest.items import (
     CustomerCall,
@@ -95,7 +95,7 @@ def _number_of(item: Item) -> _Number | None:
             return None
 
 
-def _log(due: Told[tuple[Reason, str], Reason]) -> None:
+def _log(due: Report[tuple[Reason, str], Reason]) -> None:
     log.error(
         _EVENTS[due.sample],
         phone_number_id=None if due.key is None else due.key[1],

@@ -1,4 +1,6 @@
-"""Every use of aiokafka's private names, and every name of it that is replaced. docs/decisions/0008 has reasons, figures and tests.
+"""Every private name of aiokafka that is used, and every name of it that is replaced.
+
+Reasons, figures and the tests that notice a change: docs/decisions/0008.
 
 - ``install``: consumers read batches with stray header keys, inflate within a bound, and raise FencedError
 - ``positions_of``: where reading stands, without waiting
@@ -41,7 +43,10 @@ def install() -> None:
 
 
 def positions_of(reader: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-    """The next offset of each assigned partition that has one. The public ``position`` waits where there is none yet."""
+    """The next offset of each assigned partition that has one.
+
+    The public ``position`` waits where there is none yet.
+    """
     subscription = reader._subscription.subscription
     assignment = subscription.assignment if subscription else None
     if assignment is None:
@@ -51,22 +56,30 @@ def positions_of(reader: AIOKafkaConsumer) -> dict[TopicPartition, int]:
 
 
 async def hang_up(reader: AIOKafkaConsumer) -> None:
-    """Close its connections. Requests under way fail at once; without this a stop waits for their answers, up to 40 s."""
+    """Close its connections.
+
+    Requests under way fail at once; without this a stop waits for their answers, up to 40 s.
+    """
     await reader._client.close()
 
 
 def fail_batches(producer: AIOKafkaProducer, reason: str) -> None:
-    """Fail all batches that are not acknowledged. An idempotent producer retries for ever, and its stop waits for that."""
+    """Fail all batches that are not acknowledged.
+
+    An idempotent producer retries for ever, and its stop waits for that.
+    """
     producer._message_accumulator.fail_all(KafkaError(reason))
 
 
 # -- What a batch holds must not break a consumer.
 #
-# aiokafka decodes header keys while it unpacks a batch. A key that is not UTF-8 raises out of ``getmany``, and the partition never gets past it.
-# ``_TolerantPartitionRecords`` unpacks such a batch once more, with stray bytes as lone surrogates.
+# aiokafka decodes header keys while it unpacks a batch. A key that is not UTF-8 raises out of ``getmany``, and the
+# partition never gets past it. ``_TolerantPartitionRecords`` unpacks such a batch once more, with stray bytes as lone
+# surrogates.
 #
-# aiokafka inflates a compressed batch whatever its size. Here at most ``inflate.LIMIT`` bytes are made of one. A batch beyond the limit, or one that
-# its codec did not write, is skipped: one record whose value is ``Skipped`` takes its place.
+# aiokafka inflates a compressed batch whatever its size. Here at most ``inflate.LIMIT`` bytes are made of one. A batch
+# beyond the limit, or one that its codec did not write, is skipped: one record whose value is ``Skipped`` takes its
+# place.
 
 _LENGTH = struct.Struct(">qi")  # base offset, then how many bytes of the batch follow
 _MAGIC_AT, _ATTRIBUTES_AT, _RECORDS_AT = 16, 21, 61  # of a batch in the format since Kafka 0.11
@@ -184,15 +197,18 @@ def _is_about_text(error: Exception) -> bool:
 
 # -- Of two processes with one instance name the older one ends.
 #
-# aiokafka 0.14 joins with its ``group_instance_id`` but sends it with no heartbeat and no commit. So the brokers cannot say that another process has
-# joined under the name; they say that they do not know the member. aiokafka then joins anew and takes the place back, and the two processes take it
-# from each other for ever.
+# aiokafka 0.14 joins with its ``group_instance_id`` but sends it with no heartbeat and no commit. So the brokers cannot
+# say that another process has joined under the name; they say that they do not know the member. aiokafka then joins
+# anew and takes the place back, and the two processes take it from each other for ever.
 
 _UNIQUE = 37  # characters that the brokers put behind the name: a dash and a UUID
 
 
 class _FencedCoordinator(GroupCoordinator):  # type: ignore[misc] # aiokafka has no types
-    """aiokafka's coordinator, which asks who has the place before it joins anew. Raises FencedError when another process has it."""
+    """aiokafka's coordinator, which asks who has the place before it joins anew.
+
+    Raises FencedError when another process has it.
+    """
 
     _placed = False
     member_id: str
@@ -220,9 +236,10 @@ class _FencedCoordinator(GroupCoordinator):  # type: ignore[misc] # aiokafka has
 
 # -- Records into aiokafka's accumulator, in their order.
 #
-# ``send`` waits for metadata, lists the topic's partitions, measures the record and makes a future, record by record. Here a topic is looked up
-# once per publish, and a batch has one future, aiokafka's own: resolved when the brokers acknowledged it, failed when they refused it. Several
-# publishes share a batch as they do with ``send``. Sequence numbers, retries and the order of batches stay aiokafka's.
+# ``send`` waits for metadata, lists the topic's partitions, measures the record and makes a future, record by record.
+# Here a topic is looked up once per publish, and a batch has one future, aiokafka's own: resolved when the brokers
+# acknowledged it, failed when they refused it. Several publishes share a batch as they do with ``send``. Sequence
+# numbers, retries and the order of batches stay aiokafka's.
 
 _NO_HEADERS: list[tuple[str, bytes | None]] = []
 
@@ -262,7 +279,7 @@ async def enqueue(
 
 def partition(key: bytes | None, every: "Sequence[Any]", available: "Sequence[Any]") -> Any:
     """The partition of a record, as every Kafka client chooses it: by the hash of its key, at random without a key."""
-    return random.choice(available or every) if key is None else every[_hash(key) % len(every)]  # noqa: S311 -- no secret
+    return random.choice(available or every) if key is None else every[_hash(key) % len(every)]  # noqa: S311
 
 
 @lru_cache(maxsize=16_384)

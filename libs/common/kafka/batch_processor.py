@@ -1,15 +1,17 @@
 """Which records of a batch are handled, dead or retried. No Kafka in it: records in, a result out.
 
-Rule 1: records of one partition and key are handled in their order. What is finished is always a prefix of each partition.
+Rule 1: records of one partition and key are handled in their order. What is finished is always a prefix of each
+        partition.
 Rule 2: a record that cannot be decoded is a dead letter before the handler is called; its neighbours are handled.
 Rule 3: a retryable error ends the batch: what was handled before it is finished, the rest is read again.
-Rule 4: any other exception splits the batch until one record is left. That one is tried a few times, then it is a dead letter.
-Rule 5: stopping dead letters are counted in a row over batches, by partition: records that nobody can decode, bugs of ours, and records
-        that are too slow. Any other record, handled or refused, begins the count anew. At the limit the partition is stopped behind
-        its last dead letter.
-Rule 6: a record that is too slow alone is found in the same way (``bisection``), and is a dead letter once it is clear that the
-        database is not slow for all. Until then it and the later records of its key are read again. All others are handled, up to
-        ``AHEAD`` records further on, and not handled again when they are read again with it.
+Rule 4: any other exception splits the batch until one record is left. That one is tried a few times, then it is a dead
+        letter.
+Rule 5: stopping dead letters are counted in a row over batches, by partition: records that nobody can decode, bugs of
+        ours, and records that are too slow. Any other record, handled or refused, begins the count anew. At the limit
+        the partition is stopped behind its last dead letter.
+Rule 6: a record that is too slow alone is found in the same way (``bisection``), and is a dead letter once it is clear
+        that the database is not slow for all. Until then it and the later records of its key are read again. All others
+        are handled, up to ``AHEAD`` records further on, and not handled again when they are read again with it.
 """
 
 import asyncio
@@ -87,8 +89,8 @@ _HANDLED = _Outcome()
 class BatchProcessor(Generic[T]):
     """Processes the batches of one subscription, and remembers open records from one batch to the next.
 
-    ``tries``: how often a record that fails alone is tried. ``budget``: a batch that had to be split is ended after so many seconds, so
-    that the group does not take us for dead; the rest is read again.
+    ``tries``: how often a record that fails alone is tried. ``budget``: a batch that had to be split is ended after so
+    many seconds, so that the group does not take us for dead; the rest is read again.
     """
 
     handle: Handle[T]
@@ -122,7 +124,10 @@ class BatchProcessor(Generic[T]):
         } & self._open_at.keys() - self._rewound.keys()
 
     def rewound(self, partitions: Iterable[int]) -> None:
-        """These are being read again. They are not due again before the last due record was read, or it never would be."""
+        """These are being read again.
+
+        They are not due again before the last due record was read, or it never would be.
+        """
         now = asyncio.get_running_loop().time() if self.now is None else self.now()
         due = self._suspects.due(now)
         self._rewound |= {p: max((offset for where, offset in due if where == p), default=0) for p in partitions}
@@ -186,7 +191,10 @@ class BatchProcessor(Generic[T]):
         return result
 
     def _known_outcomes(self, entries: Sequence[Entry[T]]) -> dict[_Place, _Outcome]:
-        """The known outcomes of these. Outcomes before them in their partitions are forgotten, unless these are read ahead."""
+        """The known outcomes of these.
+
+        Outcomes before them in their partitions are forgotten, unless these are read ahead.
+        """
         begins = _begins(entries)
         for partition, begin in begins.items():
             if begin <= self._open_at.get(partition, begin):
@@ -204,8 +212,8 @@ class BatchProcessor(Generic[T]):
     ) -> bool:
         """Let reading go on where all open records wait for a suspect; returns whether it does anywhere.
 
-        Where a suspect ended in this batch, the records that waited for it are read first: later records of its key may have been read
-        ahead.
+        Where a suspect ended in this batch, the records that waited for it are read first: later records of its key may
+        have been read ahead.
         """
         ahead = False
         suspected = {partition for partition, _offset in self._ordering_keys}
@@ -257,7 +265,7 @@ class BatchProcessor(Generic[T]):
         return [e for e in part if e.record.offset <= over.get(e.record.partition, e.record.offset)]
 
     def _collect(self, entries: Sequence[Entry[T]], outcomes: Mapping[_Place, _Outcome], result: BatchResult) -> None:
-        """Put the outcomes before the first open record of each partition into ``result``, and remember those behind it."""
+        """Put each partition's outcomes before its first open record into ``result``, and remember those behind it."""
         behind = set(self._open_at)
         left = dict[_Place, _Outcome]()
         for entry in entries:

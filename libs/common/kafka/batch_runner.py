@@ -1,11 +1,12 @@
-"""Runs the batches of one subscription: handle, publish the dead letters, then commit the offsets. Always in this order.
+"""Runs the batches of one subscription, always in this order: handle, publish the dead letters, commit the offsets.
 
-What is not committed is read again. After a retryable error the partitions are rewound to their first unfinished record, and the
-runner waits before it takes the next batch: 0.1 s at first, doubling up to 5 s, jittered. Meanwhile the consumer's heartbeats go on.
+What is not committed is read again. After a retryable error the partitions are rewound to their first unfinished
+record, and the runner waits before it takes the next batch: 0.1 s at first, doubling up to 5 s, jittered. Meanwhile the
+consumer's heartbeats go on.
 
-A full batch means that more records wait. Where the subscription allows it, the next batch of other partitions is then taken beside
-it, so that one is worked on while the other waits for the database, an acknowledgement or a commit. No partition is in two batches
-at once, so each partition sees one batch after the other.
+A full batch means that more records wait. Where the subscription allows it, the next batch of other partitions is then
+taken beside it, so that one is worked on while the other waits for the database, an acknowledgement or a commit. No
+partition is in two batches at once, so each partition sees one batch after the other.
 """
 
 import asyncio
@@ -183,7 +184,7 @@ class BatchRunner(Generic[T]):
             return Received(self.subscription.decode(record), record)
         except Permanent as refusal:
             return Reject(record, refusal.reason, refusal.detail, refusal.stops)
-        except Exception as error:  # noqa: BLE001 -- a record that cannot be decoded is a value, whatever its decoder raises
+        except Exception as error:  # noqa: BLE001 -- whatever a decoder raises, the record becomes a value
             return Reject(record, "undecodable", type(error).__name__, stops=True)
 
     async def _publish_letters(self, letters: Sequence[DeadLetter]) -> None:
@@ -262,7 +263,7 @@ class BatchRunner(Generic[T]):
         self._letter_log.end(asyncio.get_running_loop().time())
 
     def retry(self, now: float) -> None:
-        """Resume stopped partitions and retry slow records that are due, and log what was counted; call it every second or so."""
+        """Resume stopped partitions, retry slow records, log counted letters: what is due. Call it every second."""
         self.partitions.note_ends()
         self.partitions.retry_stopped(now)
         self._processor.rewound(self.partitions.rewind_to_open(self._processor.due()))
@@ -277,7 +278,10 @@ class BatchRunner(Generic[T]):
             return
 
     def report(self, now: float) -> None:
-        """Log again what is still wrong; call it every ``REPORT_INTERVAL`` seconds. ``now`` is the event loop's time."""
+        """Log again what is still wrong; call it every ``REPORT_INTERVAL`` seconds.
+
+        ``now`` is the event loop's time.
+        """
         topic = self.subscription.topic.name
         self.partitions.log_stopped()
         if (failing := self._unreadable(now)) is not None:
@@ -300,8 +304,8 @@ class BatchRunner(Generic[T]):
     def unready(self, now: float, *, but_away: bool = False) -> str | None:
         """Why this runner needs attention, or None. ``now`` is the event loop's time.
 
-        A retryable error is a reason once a partition has stalled. ``but_away``: not where a server is away, for the caller has
-        other work that goes on.
+        A retryable error is a reason once a partition has stalled. ``but_away``: not where a server is away, for the
+        caller has other work that goes on.
         """
         topic = self.subscription.topic.name
         if self.partitions.stopped:

@@ -13,7 +13,8 @@ SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 class KafkaConnection:
     """Addresses, credentials, and the prefix that is put before every topic and group name.
 
-    ``bootstrap`` is ``host:port``, several joined by commas. ``ssl_cafile`` is a PEM file; without it the system's authorities count.
+    ``bootstrap`` is ``host:port``, several joined by commas. ``ssl_cafile`` is a PEM file; without it the system's
+    authorities count.
     """
 
     bootstrap: str

@@ -1,8 +1,8 @@
 """The batch consumer: FastStream's batch subscribers, with our own decoding, failure policy and offsets.
 
-FastStream reads (``batch=True``), hands over and drains. Acknowledgement is manual and never asked of it, and its decoder does
-nothing. ``batch_processor`` decides what becomes of a batch, ``batch_runner`` carries it out. Each subscription has a consumer and a
-group of its own, so that errors and rebalances of one topic do not touch another.
+FastStream reads (``batch=True``), hands over and drains. Acknowledgement is manual and never asked of it, and its
+decoder does nothing. ``batch_processor`` decides what becomes of a batch, ``batch_runner`` carries it out. Each
+subscription has a consumer and a group of its own, so that errors and rebalances of one topic do not touch another.
 """
 
 import asyncio
@@ -65,14 +65,15 @@ _log.setLevel(logging.ERROR)  # below that FastStream logs every batch, and that
 class BatchConsumer:
     """Runs subscriptions until stopped. ``async with`` starts it and drains it.
 
-    A killed member keeps its place until its session is over, and the other members wait for that. Several killed members make
-    several sessions. The consumer waits however long it takes: ``unready()`` says so, and ``watch()`` raises when it is in vain.
+    A killed member keeps its place until its session is over, and the other members wait for that. Several killed
+    members make several sessions. The consumer waits however long it takes: ``unready()`` says so, and ``watch()``
+    raises when it is in vain.
 
     Readiness: ``unready()`` names
 
-    - a stopped partition. It stops after ``dlq_run_limit`` stopping dead letters in a row (``errors.Permanent.stops``, bugs of ours);
-      the others go on, and a line says so every minute. It is resumed by itself, first after ``stop_base``, later at the pace of
-      ``partitions.STOP_CAP``.
+    - a stopped partition. It stops after ``dlq_run_limit`` stopping dead letters in a row (``errors.Permanent.stops``,
+      bugs of ours); the others go on, and a line says so every minute. It is resumed by itself, first after
+      ``stop_base``, later at the pace of ``partitions.STOP_CAP``.
     - a partition that has made no progress for ``stalled_after`` seconds although records wait.
     """
 
@@ -102,8 +103,8 @@ class BatchConsumer:
         ``producer``: writes dead letters; it must be started and outlive this consumer.
         ``remember``: stores a trace of dead letters elsewhere.
         ``session_timeout``: the partitions of a killed replica move after so many seconds of silence.
-        ``start_patience``: for so many seconds ``start`` waits for the brokers and the topics, and raises without them. Places in the
-        groups may come later.
+        ``start_patience``: for so many seconds ``start`` waits for the brokers and the topics, and raises without them.
+        Places in the groups may come later.
         ``drain``: the time that ``stop`` may take, as part of the service's stop.
         """
         self._connection = connection
@@ -167,7 +168,10 @@ class BatchConsumer:
         await self.stop()
 
     async def start(self) -> None:
-        """Join the groups, or begin to. Raises ConfigurationError when the brokers are not reached in time or do not have the topics."""
+        """Join the groups, or begin to.
+
+        Raises ConfigurationError when the brokers are not reached in time or do not have the topics.
+        """
         aiokafka_patches.install()
         throttle_aiokafka_logs()
         await self._broker.connect()
@@ -203,7 +207,7 @@ class BatchConsumer:
             )
         ]
 
-    async def stop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- how long the batches in flight may take
+    async def stop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- bounds a wait
         """Take no new batch, let those in flight finish and commit, and leave the groups.
 
         Records of a batch that is not finished after ``timeout`` seconds are read again.
@@ -283,7 +287,10 @@ class BatchConsumer:
         ]
 
     def unready(self, *, but_away: bool = False) -> str | None:
-        """Why this consumer cannot do its work, or None. ``but_away``: a server of its handlers that is away is no reason."""
+        """Why this consumer cannot do its work, or None.
+
+        ``but_away``: a server of its handlers that is away is no reason.
+        """
         if not self._running:
             return "kafka: the consumer is not running"
         if waiting := self._waiting():

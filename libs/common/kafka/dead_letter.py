@@ -2,8 +2,8 @@
 
 A letter has the record's key, value and headers, and headers of ours that say where it came from and why it died.
 
-A topic's limit counts the bytes that are sent, and a record may have been sent compressed. Its letter may then be larger than its
-topic takes. A refused letter would hold up everything behind it, so it shrinks until it fits:
+A topic's limit counts the bytes that are sent, and a record may have been sent compressed. Its letter may then be
+larger than its topic takes. A refused letter would hold up everything behind it, so it shrinks until it fits:
 
 1. the value is packed;
 2. the value is left out, and a header has its digest;
@@ -41,10 +41,10 @@ _ERRORS = _OTHER_RELEASE | {"handler_failed", STATEMENT_TOO_SLOW, "batch_too_lar
 def shapes_of(
     letter: DeadLetter, *, topic: Topic, source_topic: str, failed_at: datetime, service: str
 ) -> Iterator[Record]:
-    r"""The shapes of a letter for ``topic.dlq``, the whole one first, each smaller than the one before, the last below 3 KB.
+    r"""The shapes of a letter for ``topic.dlq``: the whole one first, each one smaller, the last one below 3 KB.
 
-    ``source_topic`` is the name on the broker. Original headers come first, ours last. A header key that is not UTF-8 cannot be
-    written again: its stray bytes appear as ``\xNN``.
+    ``source_topic`` is the name on the broker. Original headers come first, ours last. A header key that is not UTF-8
+    cannot be written again: its stray bytes appear as ``\xNN``.
     """
     source = letter.record
     kept = tuple((_writable(key), value) for key, value in source.headers)
@@ -81,7 +81,9 @@ class Original:
 
 
 def original_of(key: bytes | None, value: bytes | None, headers: Headers) -> Original | None:
-    """The record that ``shapes_of`` made a letter of. None when its value was left out, or when it is no letter of ours.
+    """The record that ``shapes_of`` made a letter of.
+
+    None when its value was left out, or when it is no letter of ours.
 
     A replayed record that died again comes without the headers of its replay.
     """
@@ -99,7 +101,10 @@ def original_of(key: bytes | None, value: bytes | None, headers: Headers) -> Ori
 
 
 async def publish_letters(producer: Producer, letters: Sequence[Iterator[Record]]) -> None:
-    """Publish each letter in the first of its shapes that fits. Raises Transient; Permanent if the brokers refuse even the smallest."""
+    """Publish each letter in the first of its shapes that fits.
+
+    Raises Transient; Permanent if the brokers refuse even the smallest.
+    """
     records = [await _fitting(shapes) for shapes in letters]
     try:
         await producer.publish(records)

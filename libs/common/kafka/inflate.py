@@ -1,7 +1,7 @@
 """Compressed batches, inflated within a bound.
 
-A limit on records counts compressed bytes, and a kilobyte may become thirty megabytes: four of them would be more than a process has. No more than
-``limit`` bytes are ever made here, whatever a batch claims or holds.
+A limit on records counts compressed bytes, and a kilobyte may become thirty megabytes: four of them would be more than
+a process has. No more than ``limit`` bytes are ever made here, whatever a batch claims or holds.
 """
 
 import mmap
@@ -47,7 +47,7 @@ def inflate(codec: int, payload: bytes, limit: int = LIMIT) -> bytes:
 
 
 def _gunzip(payload: bytes, limit: int) -> bytes:
-    """In steps: of what follows a member zlib makes a copy, and there may be as many empty members as the payload has room for."""
+    """Inflate in steps: zlib copies what follows a member, and a payload may consist of very many empty members."""
     parts: list[bytes] = []
     left, at, end = limit, 0, len(payload.rstrip(b"\0"))
     while at < end:  # several members may follow each other, and zeros the last

@@ -1,4 +1,7 @@
-"""Dead letters of intents leave a trace in PostgreSQL: ``transom explain`` shows it. What is not readable as an intent's record leaves none."""
+"""Dead letters of intents leave a trace in PostgreSQL.
+
+``transom explain`` shows it. What is not readable as an intent's record leaves none.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime

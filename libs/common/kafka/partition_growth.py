@@ -1,11 +1,14 @@
 """More partitions for topics, without a conversation losing its order.
 
-Which partition a key goes to follows from how many there are. What is written of a conversation after partitions were added may stand in another
-one than what was written before, and would be read first wherever the earlier one is behind.
+Which partition a key goes to follows from how many there are. What is written of a conversation after partitions were
+added may stand in another one than what was written before, and would be read first wherever the earlier one is behind.
 
-Rule 1: partitions are added while nothing waits and nobody writes: every group has read the topic to its end, and no end moves.
-Rule 2: none of Transom's own services may be in its group then. Each of them writes as well, and goes on for minutes with the partitions it knows.
-Rule 3: a topic never gets fewer. Each is one step of its own, so a run that was interrupted is run again and does what is left.
+Rule 1: partitions are added while nothing waits and nobody writes: every group has read the topic to its end, and no
+        end moves.
+Rule 2: none of Transom's own services may be in its group then. Each of them writes as well, and goes on for minutes
+        with the partitions it knows.
+Rule 3: a topic never gets fewer. Each is one step of its own, so a run that was interrupted is run again and does what
+        is left.
 """
 
 import asyncio
@@ -30,7 +33,10 @@ _READ_MS = 500
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A group is behind on a topic; names are those on the broker. ``service`` is whose group it is, None for an outsider's."""
+    """A group is behind on a topic; names are those on the broker.
+
+    ``service`` is whose group it is, None for an outsider's.
+    """
 
     topic: str
     group: str
@@ -40,7 +46,7 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the topics stand: the ends of their partitions, who is behind, and which of Transom's services are in their groups."""
+    """The ends of the partitions, the groups that are behind, and the services of ours that are in their groups."""
 
     ends: Mapping[TopicPartition, int]
     unread: tuple[Unread, ...]
@@ -80,7 +86,7 @@ class Brokers:
                 await reader.stop()
 
     async def fewer_than(self, partitions: int) -> dict[str, int]:
-        """The declared topics (without dead letters, which nobody needs in an order) that exist with fewer, and how many they have."""
+        """The declared topics that exist with fewer, and how many they have. Dead letters need no order."""
         found = await partitions_of(self._admin, [self._connection.name(topic.name) for topic in TOPICS])
         return {name: count for name, count in found.items() if count < partitions}
 
@@ -98,12 +104,15 @@ class Brokers:
         return Look(ends, tuple(unread), await self._running(own))
 
     async def add(self, topic: str, partitions: int) -> None:
-        """Give this topic so many partitions, and wait until all have leaders. Raises ConfigurationError when the brokers refuse."""
+        """Give this topic so many partitions, and wait until all have leaders.
+
+        Raises ConfigurationError when the brokers refuse.
+        """
         try:
             with suppress(InvalidPartitionsError):  # it has them since an earlier run, which did not see their leaders
                 await self._admin.create_partitions({topic: NewPartitions(partitions)})
             async with asyncio.timeout(SETTLE_SECONDS):
-                while (await partitions_of(self._admin, [topic])).get(topic, 0) < partitions:  # noqa: ASYNC110 -- the brokers tell only who asks
+                while (await partitions_of(self._admin, [topic])).get(topic, 0) < partitions:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         except KafkaError as error:
             raise ConfigurationError(f"Kafka refuses more partitions for {topic}: {type(error).__name__}") from error
@@ -137,7 +146,7 @@ class Brokers:
         begins: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
     ) -> list[Unread]:
-        """Where this group is behind: on the topics that it has read of, and one of ours on its own, whether it has or not."""
+        """Where this group is behind: on topics that it has read. A group of ours has its own topic in any case."""
         service, reads = own_groups(self._connection).get(group, (None, None))
         names = {place.topic for place in offsets} | ({reads} if reads else set())
         left: dict[str, int] = {}
@@ -148,7 +157,7 @@ class Brokers:
         return [Unread(topic, group, records, service) for topic, records in sorted(left.items())]
 
     async def _only_marks(self, place: TopicPartition, at: int, end: int) -> bool:
-        """Whether no record is left there: a producer with transactions leaves marks behind its last one, which nobody commits."""
+        """Whether no record is left: transactions leave markers behind the last one, and no group commits them."""
         if end - at > _FEW:
             return False
         self._reader.assign([place])

@@ -75,7 +75,9 @@ class Partitions:
     stopped: dict[int, int] = field(default_factory=dict)
     """Stopped partitions, and the offset at which each goes on."""
     stop_base: timedelta = STOP_BASE
-    """How long the first stop of a partition lasts. Each one after it lasts twice as long, up to ``STOP_CAP``, until a record
+    """How long the first stop of a partition lasts.
+
+    Each one after it lasts twice as long, up to ``STOP_CAP``, until a record
     is handled or refused."""
     generation: int = 0
     """Grows with each rebalance."""
@@ -95,7 +97,7 @@ class Partitions:
     processed: dict[int, int] = field(default_factory=dict)
     """The next offset to finish, of each partition that had a batch."""
     _ends: dict[int, deque[tuple[int, int]]] = field(default_factory=dict)
-    """The latest ends of each partition that the brokers named: when at the earliest (epoch, ms, of this host), and the offset."""
+    """The latest ends of each partition: when it was named at the earliest (epoch, ms, this host), and the offset."""
     _heard: dict[int, int] = field(default_factory=dict)
     """When the latest answer of the brokers came whose end was noted."""
     _stops: dict[int, int] = field(default_factory=dict)
@@ -118,7 +120,8 @@ class Partitions:
     async def commit(self, next_offsets: Mapping[int, int]) -> None:
         """Commit these offsets and the pending ones. A commit that fails is counted and logged, and stays pending.
 
-        Without ``retry_commits`` the records would come again after the next start or rebalance, which handlers tolerate.
+        Without ``retry_commits`` the records would come again after the next start or rebalance, which handlers
+        tolerate.
         """
         generation = self.generation
         async with self._committing:  # one after the other, or an older offset could overtake a newer one
@@ -240,13 +243,13 @@ class Partitions:
         self._lag_measured &= ours
 
     async def behind(self) -> dict[int, float]:
-        """For each assigned partition the age, in seconds, of the latest end that the brokers named and that is processed.
+        """For each assigned partition the age in seconds of its latest end that is processed, by the brokers.
 
-        It is infinite where no such end is known, and the answer is empty during a rebalance: a batch that crosses one is given
-        up without a rewind. Records' own timestamps do not count, for a producer's clock may be wrong.
+        It is infinite where no such end is known, and the answer is empty during a rebalance: a batch that crosses one
+        is given up without a rewind. Records' own timestamps do not count, for a producer's clock may be wrong.
 
-        From the moment it is read a batch is in flight until it is finished or rewound: between aiokafka's move of the position
-        and ``InFlight.take`` no other task runs.
+        From the moment it is read a batch is in flight until it is finished or rewound: between aiokafka's move of the
+        position and ``InFlight.take`` no other task runs.
         """
         consumer = self.consumer
         if consumer is None or self.rebalancing_since is not None:
@@ -274,8 +277,8 @@ class Partitions:
     def _note_end(self, place: TopicPartition) -> None:
         """Note the end of this partition that the brokers named with its latest records.
 
-        Their answer may have been read long after it was given, where this process stalled. But they were asked after the
-        answer before was read, so that moment counts.
+        Their answer may have been read long after it was given, where this process stalled. But they were asked after
+        the answer before was read, so that moment counts.
         """
         try:
             end, at_ms = (
@@ -309,7 +312,10 @@ class Partitions:
             self._note_end(self._on_broker(partition))
 
     async def measure_lag(self) -> None:
-        """Set the lag of each partition. The ends come from the brokers, for aiokafka does not know those of a paused one."""
+        """Set the lag of each partition.
+
+        The ends come from the brokers, for aiokafka does not know those of a paused one.
+        """
         consumer, generation = self.consumer, self.generation
         if consumer is None or self.rebalancing_since is not None:
             return

@@ -1,13 +1,14 @@
 """``publish`` returns when every record of the batch is acknowledged by all in-sync replicas.
 
-Rule 1: it never hangs; after ``delivery_timeout`` it raises Transient. What was not acknowledged by then may still arrive: whoever
-        publishes again publishes the same record, and readers recognise it by its id.
-Rule 2: a record that is too large for its topic is refused (Permanent, ``record_too_large``) before anything of its batch is sent.
-Rule 3: nothing lingers: records that come while a request is on its way gather by themselves. A publish is handed over in one go.
-        Only records of a partition beyond ``BATCH_BYTES`` wait until the sender has taken what is there, and the first publish to a
-        topic waits for its metadata; records that were handed over before may leave meanwhile.
-Rule 4: a refusal by the broker leaves a gap in the idempotent producer's sequence, after which that producer is of no more use: the next
-        ``publish`` begins a new one.
+Rule 1: it never hangs; after ``delivery_timeout`` it raises Transient. What was not acknowledged by then may still
+        arrive: whoever publishes again publishes the same record, and readers recognise it by its id.
+Rule 2: a record that is too large for its topic is refused (Permanent, ``record_too_large``) before anything of its
+        batch is sent.
+Rule 3: nothing lingers: records that come while a request is on its way gather by themselves. A publish is handed over
+        in one go. Only records of a partition beyond ``BATCH_BYTES`` wait until the sender has taken what is there, and
+        the first publish to a topic waits for its metadata; records that were handed over before may leave meanwhile.
+Rule 4: a refusal by the broker leaves a gap in the idempotent producer's sequence, after which that producer is of no
+        more use: the next ``publish`` begins a new one.
 """
 
 import asyncio
@@ -40,7 +41,10 @@ _REQUEST_BYTES = max(topic.dlq.max_record_bytes for topic in TOPICS) + BATCH_BYT
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record to publish. Without a key it goes to any partition; with neither key nor value its value becomes empty."""
+    """A record to publish.
+
+    Without a key it goes to any partition; with neither key nor value its value becomes empty.
+    """
 
     topic: Topic
     key: bytes | None
@@ -56,7 +60,7 @@ class Record:
 
 
 class Producer:
-    """``async with Producer(connection) as producer`` or ``start``/``stop``; any number of tasks may publish at the same time."""
+    """``async with Producer(connection) as producer``, or ``start`` and ``stop``. Many tasks may publish at once."""
 
     def __init__(
         self,
@@ -66,7 +70,10 @@ class Producer:
         start_timeout: float = 10.0,
         drain: Drain | None = None,
     ) -> None:
-        """``delivery_timeout`` (seconds) bounds each ``publish``; the edge wants a few seconds, a worker can wait longer. ``drain``: the stop that ``stop`` is part of."""
+        """``delivery_timeout`` bounds each ``publish``, in seconds: a few for the edge, more for a worker.
+
+        ``drain``: the stop that ``stop`` is part of.
+        """
         self._connection = connection
         self._delivery_timeout = delivery_timeout
         self._start_timeout = start_timeout
@@ -102,7 +109,10 @@ class Producer:
         timeout: float = FLUSH_SECONDS,  # noqa: ASYNC109 -- a bound on a flush, not a cancellation
         then: Callable[[], float] = lambda: HANG_UP_SECONDS,
     ) -> None:
-        """Flush what is under way, at most ``timeout`` seconds, and disconnect; ``then`` is asked how long that may take."""
+        """Flush what is under way, at most ``timeout`` seconds, and disconnect.
+
+        ``then`` is asked how long that may take.
+        """
         inner, self._inner = self._inner, None
         if inner is not None:
             await _end(inner, timeout, then)
@@ -150,7 +160,9 @@ class Producer:
             metrics.RECORDS_PUBLISHED.labels(topic).inc(count)
 
     async def partitions(self, topic: Topic) -> int:
-        """How many partitions the brokers say that a topic has now, at most ``METADATA_SECONDS`` after they were asked; 0 where it is not there.
+        """How many partitions a topic has now, by the brokers' metadata; 0 where it does not exist.
+
+        Takes at most ``METADATA_SECONDS``.
 
         Raises Transient when they cannot be asked.
         """

@@ -11,7 +11,7 @@ Headers = tuple[tuple[str, bytes | None], ...]
 
 
 class RawRecord(NamedTuple):
-    """A record as it lies in Kafka. ``topic`` is the declared name, without the prefix; ``timestamp_ms`` is the producer's (epoch).
+    """A record in Kafka. ``topic`` is the declared name, without the prefix; ``timestamp_ms`` is its producer's.
 
     A header key that is not UTF-8 carries the stray bytes as lone surrogates; ``check_headers`` refuses it.
     """
@@ -30,7 +30,7 @@ class RawRecord(NamedTuple):
 
 
 class Received(NamedTuple, Generic[T]):
-    """A record that was understood."""
+    """A record that was decoded."""
 
     value: T
     record: RawRecord
@@ -39,7 +39,8 @@ class Received(NamedTuple, Generic[T]):
 class Reject(NamedTuple):
     """A record that a handler cannot handle, though its batch went through: dead-letter it, its neighbours are done.
 
-    ``reason`` is a static code, ``detail`` says why in words; neither holds anything of the payload. ``stops`` as in ``Permanent``.
+    ``reason`` is a static code, ``detail`` says why in words; neither holds anything of the payload. ``stops`` as in
+    ``Permanent``.
     """
 
     record: RawRecord
@@ -49,7 +50,10 @@ class Reject(NamedTuple):
 
 
 class Skipped(bytes):
-    """The value of a record that stands for a whole batch that was not read: why, and which offsets it had. It is empty."""
+    """The value of a record that stands for a whole batch that was not read: why, and which offsets it had.
+
+    It is empty.
+    """
 
     reason: str
     first: int

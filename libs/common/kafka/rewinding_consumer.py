@@ -38,8 +38,9 @@ class FailureStreak:
 class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has no types
     """A consumer that skips no record when ``getmany`` raises, and reads no partition that is ``in_flight``.
 
-    aiokafka moves on behind the records that a failing ``getmany`` had already taken from other partitions. Here every partition goes back to where it
-    was, whatever the reason (a checksum, for instance), and ``failures`` says for how long reading has failed.
+    aiokafka moves on behind the records that a failing ``getmany`` had already taken from other partitions. Here every
+    partition goes back to where it was, whatever the reason (a checksum, for instance), and ``failures`` says for how
+    long reading has failed.
     """
 
     in_flight: InFlight | None = None
@@ -64,7 +65,10 @@ class RewindingConsumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka has 
     async def read_or_rewind(
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int | None
     ) -> "dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]":
-        """What aiokafka's ``getmany`` returns. When it raises, the assigned partitions are read again from where they were."""
+        """What aiokafka's ``getmany`` returns.
+
+        When it raises, the assigned partitions are read again from where they were.
+        """
         before = positions_of(self)
         try:
             found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = await super().getmany(

@@ -1,7 +1,7 @@
 """Partitions that make no progress although records wait. Times are those of the event loop.
 
-A partition has stalled while its first unfinished record stays the same: its batch is retried again and again, a statement or a
-handler hangs, or the partition is not read although the brokers have more.
+A partition has stalled while its first unfinished record stays the same: its batch is retried again and again, a
+statement or a handler hangs, or the partition is not read although the brokers have more.
 """
 
 import asyncio
@@ -21,7 +21,10 @@ _ASK_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Stalls:
-    """By partition its first unfinished record, and since when it is that one. It has stalled after ``after`` seconds."""
+    """By partition its first unfinished record, and since when it is that one.
+
+    It has stalled after ``after`` seconds.
+    """
 
     after: float = STALLED_AFTER
     _waiting: dict[int, tuple[int, float]] = field(default_factory=dict)
@@ -74,7 +77,7 @@ def describe(topic: str, stalled: Mapping[int, float], cause: str) -> str:
 
 @dataclass(slots=True)
 class GroupWatch:
-    """For a member without partitions: whether the other members of its group make progress, for the group itself may be broken."""
+    """For a member without partitions: whether the others of its group make progress. The group may be broken."""
 
     stalls: Stalls = field(default_factory=Stalls)
     silent_since: float | None = None

@@ -18,12 +18,13 @@ Remember = Callable[[Sequence[DeadLetter], datetime], Awaitable[None]]
 class Subscription(Generic[T]):
     """A topic, how its records are understood, and who handles them.
 
-    ``decode`` raises Undecodable (or any Permanent) for a record that is not what the topic promises; anything else it raises counts as
-    ``undecodable`` too. ``handle`` gets what was understood, in order, and either handles all of it, or returns the few it must refuse
-    (``Reject``), or raises: Transient and the like → the same again later; anything else → the batch is halved to find the guilty record.
-    ``handle`` must bear being given a record again.
+    ``decode`` raises Undecodable (or any Permanent) for a record that is not what the topic promises; anything else it
+    raises counts as ``undecodable`` too. ``handle`` gets what was understood, in order, and either handles all of it,
+    or returns the few it must refuse (``Reject``), or raises: Transient and the like → the same again later; anything
+    else → the batch is halved to find the guilty record. ``handle`` must bear being given a record again.
 
-    ``side_by_side`` is how many batches of different partitions may be in hand at once, in this process as otherwise in so many replicas.
+    ``side_by_side`` is how many batches of different partitions may be in hand at once, in this process as otherwise in
+    so many replicas.
     """
 
     topic: Topic

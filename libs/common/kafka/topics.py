@@ -19,7 +19,10 @@ _SAFE_REPLICAS = 3
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A topic that exists with another number of partitions than declared. It is left as it is: keys would move (see ``growing``)."""
+    """A topic that exists with another number of partitions than declared.
+
+    It is left as it is: keys would move (see ``growing``).
+    """
 
     name: str
     declared: int
@@ -43,10 +46,12 @@ async def declare(
     retention: timedelta | None = None,
     replication_factor: int = 1,
 ) -> Declaration:
-    """Create what is missing of ``topics`` and their dead-letter topics, and wait until it can be used. May be repeated, also at the same time.
+    """Create the missing ones of ``topics`` and their dead-letter topics, and wait until they can be used.
 
-    ``partitions`` and ``retention`` override the declaration (tests, sandbox). With three replicas or more, two must be in sync to acknowledge.
-    Raises ConfigurationError when the brokers cannot be reached or refuse.
+    May be called again, also at the same time.
+
+    ``partitions`` and ``retention`` override the declaration (tests, sandbox). With three replicas or more, two must be
+    in sync to acknowledge. Raises ConfigurationError when the brokers cannot be reached or refuse.
     """
     wanted = [each for topic in topics for each in (topic, topic.dlq)]
     if partitions is not None:
@@ -128,5 +133,5 @@ async def partitions_of(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dic
 async def _settled(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
     """Wait until every topic has its leaders: a producer that asks too early is told that the topic is unknown."""
     async with asyncio.timeout(SETTLE_SECONDS):
-        while len([count for count in (await partitions_of(admin, names)).values() if count]) < len(names):  # noqa: ASYNC110 -- the brokers tell only who asks
+        while len([count for count in (await partitions_of(admin, names)).values() if count]) < len(names):  # noqa: ASYNC110
             await asyncio.sleep(0.05)

@@ -5,15 +5,15 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.tally import PERIOD, Tally, Told
+from libs.common.tally import PERIOD, Report, Tally
 
 
 def test_the_first_is_told_at_once_and_what_follows_once_a_minute_with_its_number() -> None:
     tally: Tally[str, int] = Tally()
-    assert tally.add("a", 1, at=0) == Told("a", 1, 1)
+    assert tally.add("a", 1, at=0) == Report("a", 1, 1)
     assert [tally.add("a", n, at=PERIOD / 2) for n in range(2, 5)] == [None] * 3
     assert tally.due(at=PERIOD - 1) == []
-    assert tally.due(at=PERIOD) == [Told("a", 3, 4)]
+    assert tally.due(at=PERIOD) == [Report("a", 3, 4)]
     assert tally.due(at=2 * PERIOD) == []
 
 
@@ -21,14 +21,14 @@ def test_what_was_quiet_for_a_minute_is_told_at_once_again() -> None:
     tally: Tally[str, int] = Tally()
     tally.add("a", 1, at=0)
     assert tally.due(at=PERIOD) == []
-    assert tally.add("a", 2, at=PERIOD + 1) == Told("a", 1, 2)
+    assert tally.add("a", 2, at=PERIOD + 1) == Report("a", 1, 2)
 
 
 def test_beyond_the_limit_kinds_are_told_as_one() -> None:
     tally: Tally[str, int] = Tally(limit=2)
     told = [tally.add(key, n, at=0) for n, key in enumerate("abcdea")]
-    assert told == [Told("a", 1, 0), Told("b", 1, 1), Told(None, 1, 2), None, None, None]
-    assert tally.due(at=PERIOD) == [Told("a", 1, 5), Told(None, 2, 4)]
+    assert told == [Report("a", 1, 0), Report("b", 1, 1), Report(None, 1, 2), None, None, None]
+    assert tally.due(at=PERIOD) == [Report("a", 1, 5), Report(None, 2, 4)]
 
 
 @given(
