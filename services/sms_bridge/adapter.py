@@ -14,7 +14,7 @@ from libs.common.events.outbound import SmsCommand
 from libs.common.gsm7 import economical
 from libs.common.ids import SendKey, callback_data
 from libs.common.logging import get_logger
-from libs.common.providers import Transport
+from libs.common.providers import Provider, Transport
 from libs.common.sending.outcomes import Allowed, Confirmed, Denied, Evidence, NotYet, Refused, SendOutcome, Verdict
 from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
 from libs.common.thread.statuses import keep_provider_ids
@@ -33,12 +33,16 @@ _LONGEST_VALIDITY = timedelta(hours=4)
 
 
 class SmsAdapter:
-    """Sends the rows of channel ``sms``: bridges, and plain text where the router decided for SMS."""
+    """Sends the rows of channel ``sms``: bridges, and plain text where the router decided for SMS.
+
+    The first of ``providers`` takes new sends. Each of them is asked for evidence of the calls that it took, so that
+    the provider can be changed while calls have an unknown outcome.
+    """
 
     def __init__(
         self,
         *,
-        provider: SmsProvider,
+        providers: Sequence[SmsProvider],
         pool: Pool,
         redis_gate: RedisGate,
         link_codes: LinkCodes,
@@ -46,14 +50,18 @@ class SmsAdapter:
         grace: timedelta,
         settling: timedelta,
     ) -> None:
-        self._sms = provider
-        self.transport = Transport("sms", provider.name)
+        self._sms = providers[0]
+        self._providers = {provider.name: provider for provider in providers}
+        self.transport = Transport("sms", self._sms.name)
+        self.evidence_of: tuple[Provider, ...] = tuple(self._providers)
         self._pool = pool
         self._redis_gate = redis_gate
         self._link_codes = link_codes
         self._config = config
         self._search = search.SearchConfig(link_codes, config.portal_host, grace, settling)
-        self._resend_rounds = ResendRounds(pool, provider.name, grace=grace, settling=settling)
+        self._resend_rounds = {
+            name: ResendRounds(pool, name, grace=grace, settling=settling) for name in self._providers
+        }
 
     async def judge(
         self, db: Connection, rows: Sequence[SendRow], now: datetime
@@ -99,20 +107,21 @@ class SmsAdapter:
         self, db: Connection, settled: Sequence[Settled], now: datetime
     ) -> Mapping[SendKey, PendingEvents]:
         """See ``services.sms_bridge.effects``."""
-        return await settle(db, settled, now, self._config, self._sms.name)
+        return await settle(db, settled, now, self._config)
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
         """Store the ids of SMS that were accepted after their claim was lost, for ``find_evidence``."""
-        ids = [
-            i for one in late if isinstance(one.final, tuple) for i in provider_ids(one.row, one.final, self._sms.name)
-        ]
+        ids = [i for one in late if isinstance(one.final, tuple) for i in provider_ids(one.row, one.final)]
         await keep_provider_ids(db, ids, now)
 
     async def find_evidence(self, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Evidence]:
         """See ``search``; ``ResendRounds`` lets a few at a time be sent once more."""
-        return await self._resend_rounds.hold_back(
-            rows, await search.find_evidence(self._pool, self._sms, self._search, rows, now), now
-        )
+        evidence: dict[SendKey, Evidence] = {}
+        for name, provider in self._providers.items():
+            if taken := [row for row in rows if row.provider == name]:
+                found = await search.find_evidence(self._pool, provider, self._search, taken, now)
+                evidence |= await self._resend_rounds[name].hold_back(taken, found, now)
+        return evidence
 
     async def committed(self, settled: Sequence[Settled]) -> None:
         """Set Redis to the slots in PostgreSQL, and log the bridges that were sent."""

@@ -46,7 +46,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
         )
         gate, codes = RedisGate(redis, hold), LinkCodes(secrets_in(settings.portal_link_keys), secrets.choice)
         adapter = SmsAdapter(
-            provider=provider,
+            providers=[provider],
             pool=opened.pool,
             redis_gate=gate,
             link_codes=codes,
@@ -57,7 +57,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
         timings = Timings(timeout=timeout, lease=settings.send_lease, grace=grace, look=_LOOK)
         async with (
             open_engine(opened, adapter, timings, CALLS_AT_ONCE) as line,
-            opened.periodic({"sms_unconfirmed": unconfirmed.task(opened.pool, provider)}),
+            opened.periodic({"sms_unconfirmed": unconfirmed.task(opened.pool, [provider])}),
             opened.consumer(TOPOLOGY, Deps(line)) as consumer,
         ):
             await service.serve(checks=opened.checks(consumer, sending=line.unready))

@@ -28,8 +28,7 @@ from libs.common.events.outbound import OutboundRefused
 from libs.common.faults import RecipientFault
 from libs.common.gsm7 import economical, segments
 from libs.common.ids import SendKey, bridge_message_id
-from libs.common.providers import Provider
-from libs.common.providers.twilio import fault_of
+from libs.common.providers import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, Rerouted
 from libs.common.sending.rows import PendingEvents, SendRow, Settled
 from libs.common.sending.status_effects import store_provider_ids
@@ -81,7 +80,7 @@ def slot_outcomes(settled: Sequence[Settled]) -> SlotOutcomes:
 
 
 async def settle(
-    db: Connection, settled: Sequence[Settled], now: datetime, config: BridgeConfig, provider: Provider
+    db: Connection, settled: Sequence[Settled], now: datetime, config: BridgeConfig
 ) -> dict[SendKey, PendingEvents]:
     """Record the effects in the transaction that ends the sends. Returns the events to publish for each."""
     settled = await _in_their_conversations(db, settled)
@@ -92,7 +91,7 @@ async def settle(
     accepted = [(one.row, one.final) for one in settled if isinstance(one.final, tuple)]
 
     await queries.write_bridges(db, [b for row, _ in accepted if (b := _bridge_message(row, config)) is not None], now)
-    taken = [i for row, ids in accepted for i in provider_ids(row, ids, provider)]
+    taken = [i for row, ids in accepted for i in provider_ids(row, ids)]
     effects = await store_provider_ids(db, taken, now)
     await evidence_queries.add_unconfirmed(db, taken, now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
@@ -105,7 +104,7 @@ async def settle(
     freed = [slot for slot in released if slot in set(outcomes.retried)]
     silenced = await slot_queries.newest_silenced(db, freed)
     await record_unreached(db, unreached)
-    await queries.charge(db, provider, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
+    await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 
     for update in [*effects.updates, *updates]:
         events[update.org_id, update.message_id].updates.append(update)
@@ -124,12 +123,14 @@ async def settle(
     return news
 
 
-def provider_ids(row: SendRow, ids: Sequence[Accepted], provider: Provider) -> list[ProviderId]:
-    """The provider's ids of a send, for the message whose status they feed."""
+def provider_ids(row: SendRow, ids: Sequence[Accepted]) -> list[ProviderId]:
+    """The ids that the provider of the latest claim gave the send, for the message whose status they feed."""
+    if row.provider is None:
+        return []
     return [
         ProviderId(
             channel="sms",
-            provider=provider,
+            provider=row.provider,
             account=got.account,
             provider_id=got.provider_id,
             org_id=row.org_id,
@@ -195,7 +196,10 @@ def _closed_by(row: SendRow) -> str:
 
 def _unreached(one: Settled, now: datetime) -> Unreached | None:
     match one.final:
-        case Refused(str(code), _) if isinstance(fault := fault_of(code), RecipientFault):
+        case Refused(str(code), _) if one.row.provider is not None:
+            fault = fault_of(one.row.provider, code)
+            if not isinstance(fault, RecipientFault):
+                return None
             source: MarkSource = "answer" if one.row.unknown_since is None else "list"
             to = str(one.row.command.get("to"))
             return Unreached(one.row.org_id, one.row.conversation_id, "sms", to, fault, code, source, now)
@@ -211,6 +215,7 @@ def _charge(row: SendRow, ids: Sequence[Accepted]) -> queries.Charge:
         message_id=status_message_id(row),
         attempt=row.attempt,
         conversation_id=row.conversation_id,
+        provider=row.provider,
         segments=parts * max(1, len(ids)),
         country=country_of(str(row.command.get("to") or "")),
     )

@@ -91,14 +91,15 @@ on conflict (org_id, message_id) do nothing
 # A country's own price wins over the price for any country. Of several dates the newest that is not in the future
 # counts.
 _CHARGE = """
-insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, segments, currency, price, at)
-select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', $9, 'sms', u.segments, r.currency,
-       r.price * u.segments, $8
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::int[], $6::text[])
-    as u (org_id, message_id, attempt, conversation_id, segments, country)
+insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, segments, currency,
+                     price, at)
+select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', u.provider, 'sms', u.segments, r.currency,
+       r.price * u.segments, $9
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::int[], $7::text[])
+    as u (org_id, message_id, attempt, conversation_id, provider, segments, country)
   left join lateral (
       select currency, price from rate_card
-       where channel = 'sms' and category = 'sms' and country in (u.country, '*') and valid_from <= $7
+       where channel = 'sms' and category = 'sms' and country in (u.country, '*') and valid_from <= $8
        order by country = '*', valid_from desc, currency
        limit 1) r on true
 on conflict (org_id, message_id, attempt) do nothing
@@ -145,6 +146,7 @@ class Charge:
     message_id: UUID
     attempt: int
     conversation_id: UUID
+    provider: Provider | None
     segments: int
     country: str
 
@@ -218,8 +220,10 @@ async def write_bridges(db: Connection, bridges: Sequence[BridgeMessage], now: d
         await db.execute(_WRITE_BRIDGES, *as_columns(rows), now)
 
 
-async def charge(db: Connection, provider: Provider, charges: Sequence[Charge], *, day: date, now: datetime) -> None:
+async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: datetime) -> None:
     """Record what was bought, without a price where no rate card covers the country and day."""
     if charges:
-        rows = [(c.org_id, c.message_id, c.attempt, c.conversation_id, c.segments, c.country) for c in charges]
-        await db.execute(_CHARGE, *as_columns(rows), day, now, provider)
+        rows = [
+            (c.org_id, c.message_id, c.attempt, c.conversation_id, c.provider, c.segments, c.country) for c in charges
+        ]
+        await db.execute(_CHARGE, *as_columns(rows), day, now)

@@ -37,13 +37,18 @@ _Answer = tuple[evidence_queries.Unconfirmed, RecordedStatus | None]
 """An SMS and its status on record. None: it is no longer pending, so the provider is not asked."""
 
 
-def task(pool: Pool, provider: SmsProvider) -> Task:
-    """``follow`` as a periodic task."""
-    return PERIOD, lambda: follow(pool, provider, pool.now)
+def task(pool: Pool, providers: Sequence[SmsProvider]) -> Task:
+    """``follow`` for each provider, as a periodic task."""
+
+    async def follow_all() -> None:
+        for provider in providers:
+            await follow(pool, provider, pool.now)
+
+    return PERIOD, follow_all
 
 
 async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
-    """Ask the provider for every SMS that is due."""
+    """Ask the provider for every SMS of its own that is due."""
     while True:
         async with pool.acquire() as db:
             due = await evidence_queries.take_unconfirmed(db, provider.account, now(), _AT_ONCE)

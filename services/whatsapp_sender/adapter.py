@@ -17,7 +17,7 @@ from libs.common.events.content import OutContent
 from libs.common.events.outbound import OutboundRefused, WhatsappCommand
 from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, stops_marketing
 from libs.common.ids import SendKey, callback_data
-from libs.common.providers import WHATSAPP_BY_META
+from libs.common.providers import WHATSAPP_BY_META, Provider
 from libs.common.providers.meta import fault_of
 from libs.common.sending.breaker import ResendLimit
 from libs.common.sending.coverage import Waits, quiet
@@ -54,6 +54,7 @@ class WhatsappAdapter:
     """``libs.common.sending.adapter.ProviderAdapter`` for Meta's WhatsApp Cloud API."""
 
     transport = WHATSAPP_BY_META
+    evidence_of: tuple[Provider, ...] = (WHATSAPP_BY_META.provider,)
 
     def __init__(
         self,

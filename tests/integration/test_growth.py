@@ -15,7 +15,7 @@ from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merge_slices import move_some
 from libs.common.kafka import parked_queries as parked
-from libs.common.providers import SMS_BY_TWILIO, WHATSAPP_BY_META
+from libs.common.providers import WHATSAPP_BY_META
 from libs.common.sending import coverage_queries as coverage
 from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
@@ -137,9 +137,9 @@ Work = Callable[[Any], Awaitable[Any]]
 
 async def _evidence(db: Any) -> None:
     look = {"soonest": MINUTE, "latest": MINUTE, "abandoned": DAY}
-    rows = await sends.take_unknown(db, WHATSAPP_BY_META, now(), TAKEN, **look)
+    rows = await sends.take_unknown(db, "whatsapp", ["meta"], now(), TAKEN, **look)
     await whatsapp_queries.evidence(db, [(row.key, row.account) for row in rows])
-    rows = await sends.take_unknown(db, SMS_BY_TWILIO, now(), TAKEN, **look)
+    rows = await sends.take_unknown(db, "sms", ["twilio"], now(), TAKEN, **look)
     await sms_queries.ids_of_sends(db, "twilio", "AC1", rows)
 
 

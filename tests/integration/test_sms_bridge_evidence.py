@@ -18,7 +18,6 @@ from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id, callback_data
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
-from libs.common.providers import SMS_BY_TWILIO
 from libs.common.sending import queries as sends
 from libs.common.sending.engine import SendEngine
 from libs.common.sending.outcomes import Accepted
@@ -234,7 +233,7 @@ async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_keep
     [sms] = await sandbox.sms()
     async with world.pool.acquire() as db, db.transaction():
         [unknown] = await sends.take_unknown(
-            db, SMS_BY_TWILIO, world.clock(), 1, soonest=NOTHING, latest=NOTHING, abandoned=timedelta(hours=1)
+            db, "sms", ["twilio"], world.clock(), 1, soonest=NOTHING, latest=NOTHING, abandoned=timedelta(hours=1)
         )
         answered = replace(unknown, state="claimed")  # what a process still believes that stood still beyond its lease
         step = settle(answered, (Accepted(TWILIO_SID, sms["sid"]),), world.clock())
@@ -335,7 +334,7 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
             now=world.clock,
         )
         adapter = SmsAdapter(
-            provider=provider,
+            providers=[provider],
             pool=world.pool,
             redis_gate=world.redis_gate,
             link_codes=LinkCodes([LINK_KEY], secrets.choice),

@@ -29,7 +29,7 @@ from libs.common.sending.engine import SendEngine
 from libs.common.sending.outcomes import Timings
 from services.sms_bridge.adapter import SmsAdapter
 from services.sms_bridge.effects import BridgeConfig
-from services.sms_bridge.providers import OutgoingSms
+from services.sms_bridge.providers import OutgoingSms, SmsProvider
 from services.sms_bridge.providers.twilio import Twilio
 from services.sms_bridge.worker import new_send
 from tests.support import world as seeds
@@ -55,7 +55,8 @@ class SmsWorld:
     line: SendEngine[OutgoingSms]
     adapter: SmsAdapter
     clock: HeldClock
-    another: Callable[[], tuple[SmsAdapter, SendEngine[OutgoingSms]]]
+    another: Callable[..., tuple[SmsAdapter, SendEngine[OutgoingSms]]]
+    twilio: Twilio
     conversation_id: UUID = field(default_factory=uuid4)
     customer_id: UUID = field(default_factory=uuid4)
     sequence: int = 0
@@ -232,17 +233,19 @@ async def an_sms_world(
     ):
         redis_gate = RedisGate(redis, HOLD)
 
-        def a_sender() -> tuple[SmsAdapter, SendEngine[OutgoingSms]]:
+        twilio = Twilio(
+            http,
+            base_url=twilio_url,
+            account_sid=TWILIO_SID,
+            auth_token=TWILIO_TOKEN,
+            status_callback=None if public_url is None else public_url + CALLBACK_PATH,
+            timeout_seconds=TIMINGS.timeout.total_seconds(),
+            now=clock,
+        )
+
+        def a_sender(*providers: SmsProvider) -> tuple[SmsAdapter, SendEngine[OutgoingSms]]:
             adapter = SmsAdapter(
-                provider=Twilio(
-                    http,
-                    base_url=twilio_url,
-                    account_sid=TWILIO_SID,
-                    auth_token=TWILIO_TOKEN,
-                    status_callback=None if public_url is None else public_url + CALLBACK_PATH,
-                    timeout_seconds=TIMINGS.timeout.total_seconds(),
-                    now=clock,
-                ),
+                providers=providers or [twilio],
                 pool=pool,
                 redis_gate=redis_gate,
                 link_codes=LinkCodes([LINK_KEY, b"older-key"], secrets.choice),
@@ -255,7 +258,7 @@ async def an_sms_world(
             return adapter, SendEngine(adapter, pool, producer, TIMINGS, now=clock)
 
         adapter, line = a_sender()
-        world = SmsWorld(pool, redis, kafka, redis_gate, line, adapter, clock, a_sender)
+        world = SmsWorld(pool, redis, kafka, redis_gate, line, adapter, clock, a_sender, twilio)
         await world.seed()
         yield world
 

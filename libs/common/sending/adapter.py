@@ -6,19 +6,23 @@ from typing import Protocol
 
 from libs.common.db.pool import Connection
 from libs.common.ids import SendKey
-from libs.common.providers import Transport
+from libs.common.providers import Provider, Transport
 from libs.common.sending.outcomes import Evidence, PreparedT, SendOutcome, Verdict
 from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
 
 
 class ProviderAdapter(Protocol[PreparedT]):
-    """One kind of provider. All rows handed over are of this provider.
+    """The adapter of one channel. ``transport`` takes its new sends.
+
+    ``evidence_of``: the providers that can be asked what became of a call. A claim that another provider took is left
+    to processes that can ask it.
 
     Everything that takes ``db`` runs inside the core's transaction, in which the rows of ``sends`` are locked already; nothing there may
     speak to the network. Failures of PostgreSQL are left to escape.
     """
 
     transport: Transport
+    evidence_of: tuple[Provider, ...]
 
     async def judge(
         self, db: Connection, rows: Sequence[SendRow], now: datetime

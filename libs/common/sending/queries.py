@@ -4,7 +4,7 @@ Lock order of the senders: rows of ``sends`` first, then whatever belongs to the
 Nobody else locks rows of ``sends`` but a merge of two threads and the router's reconciler, which wait for none (docs/architecture/data.md).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.ids import SendKey
-from libs.common.providers import PROVIDERS, ProviderChannel, Transport
+from libs.common.providers import PROVIDERS, Provider, ProviderChannel, Transport
 from libs.common.sending.conversation_order import HOLDS, IS_HELD
 from libs.common.sending.rows import Candidate, NewSend, SendRow
 
@@ -346,7 +346,8 @@ async def overdue(
 
 async def take_unknown(
     db: Connection,
-    by: Transport,
+    channel: ProviderChannel,
+    providers: Collection[Provider],
     now: datetime,
     limit: int,
     *,
@@ -356,13 +357,12 @@ async def take_unknown(
 ) -> list[SendRow]:
     """Sends of unknown outcome that are due to be looked at. Taking them defers their next look, so that no two processes look at once.
 
-    The next look is ever further off, but at least ``soonest`` and at most ``latest`` away. A send is looked at by processes that
-    use the provider which took it, because only that provider has evidence. Other processes take it when no such process has
-    looked for as long as ``abandoned``.
+    The next look is ever further off, but at least ``soonest`` and at most ``latest`` away. Only the provider that took a send has
+    evidence of it, so a send is looked at by processes that can ask its provider: ``providers`` are those that this one can ask.
+    Other sends are taken when no process has looked at them for as long as ``abandoned``.
     """
-    others = [provider for provider in PROVIDERS if provider != by.provider]
-    due = [now, *(now - abandoned for _ in others)]
-    found = await db.fetch(_TAKE_UNKNOWN, by.channel, now, limit, soonest, latest, [by.provider, *others], due)
+    due = [now if provider in providers else now - abandoned for provider in PROVIDERS]
+    found = await db.fetch(_TAKE_UNKNOWN, channel, now, limit, soonest, latest, PROVIDERS, due)
     return [_row(record) for record in found]
 
 

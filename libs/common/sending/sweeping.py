@@ -104,7 +104,8 @@ class Sweeper(Generic[PreparedT]):
                 async with self._pool.acquire() as db:
                     rows = await sends.take_unknown(
                         db,
-                        self._adapter.transport,
+                        self._adapter.transport.channel,
+                        self._adapter.evidence_of,
                         now,
                         size,
                         soonest=self._timings.poll,
@@ -181,7 +182,7 @@ class Sweeper(Generic[PreparedT]):
         await self._apply([step(row, now) for row in rows], now)
 
     async def _resolve(self, rows: Sequence[SendRow]) -> None:
-        ours = [row for row in rows if row.provider == self._adapter.transport.provider]
+        ours = [row for row in rows if row.provider in self._adapter.evidence_of]
         evidence = await self._adapter.find_evidence(ours, self._now()) if ours else {}
         now = self._now()
         steps = [resolve(row, evidence.get(row.key, Inconclusive()), now, self._timings) for row in rows]
