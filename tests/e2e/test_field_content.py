@@ -130,7 +130,7 @@ async def test_only_an_accepted_call_of_the_business_opens_the_window(
 async def test_the_window_is_open_to_its_last_second(at: Meta, field: Field) -> None:
     kim = at.garage.customer()
     told = await at.writes(
-        sender={"from": kim.phone.lstrip("+")}, at=utc_now() - timedelta(hours=24) + timedelta(seconds=20)
+        sender={"from": kim.phone.lstrip("+")}, at=utc_now() - timedelta(hours=24) + timedelta(seconds=45)
     )
     intent = await answered(at.garage, told, kim.phone).is_told()
     assert await field.system.way(intent) == ("session", "whatsapp", "window_open")

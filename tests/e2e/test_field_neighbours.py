@@ -103,7 +103,7 @@ async def test_a_resting_neighbour_delays_nobody(at: Meta, field: Field, code: i
     await system.intend(*lots)
     await asyncio.sleep(1)
     await lee.is_told("Hello Lee.")
-    await field.standin.hears(lambda call: call.text == "Hello Lee.", seconds=5)
+    await field.standin.hears(lambda call: call.text == "Hello Lee.")  # while the other is ill
     field.standin.graph = accepted
     for intent in lots:
         await system.until(partial(is_called, field, intent["intent_id"]), "what waited goes out")

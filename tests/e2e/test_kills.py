@@ -1,7 +1,7 @@
 """kill -9 at the worst moments. Nothing is lost, and nobody gets anything twice."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +12,14 @@ from tests.support.garages import LATE, Customer, Garage, a_garage, bridge_of
 from tests.support.load import under_load
 from tests.support.system import System
 
-STALLED = 60.0
-PATIENT = {"SEND_TIMEOUT_SECONDS": "5", "SEND_LEASE_SECONDS": "6", "SEND_GRACE_SECONDS": "7"}
-"""A claim lasts until the test has looked."""
+STALLED = 600.0
+PATIENT = {
+    "SEND_TIMEOUT_SECONDS": "300",
+    "SEND_LEASE_SECONDS": "301",
+    "SEND_GRACE_SECONDS": "302",
+    "SMS_GRACE_SECONDS": "303",
+}
+"""A claim lasts until the test has looked, however slow the machine is; then the test ends it (``leases_end``)."""
 
 
 def callback(garage: Garage, intent: Mapping[str, Any]) -> str:
@@ -32,6 +37,7 @@ async def test_a_whatsapp_sender_killed_between_claim_and_result_sends_each_mess
     await system.intend(*intents)
     await both_claimed(system, intents, reached.whatsapps)
     await system.services["whatsapp-sender"].kill()
+    await leases_end(system, intents)
     await system.sandbox.clear_faults()  # the kill may have come before the second call
     await system.start("whatsapp-sender")
     for intent in intents:
@@ -52,6 +58,7 @@ async def test_an_sms_bridge_killed_between_claim_and_result_sends_each_bridge_o
     await system.intend(*intents)
     await both_claimed(system, intents, reached.texts)
     await system.services["sms-bridge"].kill()
+    await leases_end(system, intents)
     await system.sandbox.clear_faults()  # the kill may have come before the second call
     await system.start("sms-bridge")
     for intent in intents:
@@ -89,7 +96,9 @@ async def test_senders_and_ingest_killed_under_load_lose_nothing_and_double_noth
     victims = ("ingest", "whatsapp-sender", "sms-bridge")
     async with load.until_it_fell():
         await asyncio.gather(*(system.services[name].kill() for name in victims))
-    await system.start(*victims)
+    await system.start("ingest")
+    await system.delivered()
+    await system.start("whatsapp-sender", "sms-bridge")
     await load.settles()
 
 
@@ -131,15 +140,7 @@ async def comes_to(system: System, name: str, step: str) -> None:
             return state in ("PreparingRebalance", "CompletingRebalance") and members > 1
 
         # Where the session of the one before has ended already it has its place at once, and nobody sees it ask.
-        asks, has = (
-            asyncio.create_task(in_the_end(joins)),
-            asyncio.create_task(service.ready()),
-        )
-        done, others = await asyncio.wait({asks, has}, return_when=asyncio.FIRST_COMPLETED)
-        for other in others:
-            other.cancel()
-        for one in done:
-            one.result()
+        await comes_first(joins, service.ready)
         return
     await service.ready()
     if step == "at its first batch" and name != "sms-bridge":  # of which there is one per conversation
@@ -153,6 +154,17 @@ async def comes_to(system: System, name: str, step: str) -> None:
     if step == "as it drains":
         service.terminate()
         await asyncio.sleep(0.1)
+
+
+async def comes_first(holds: Callable[[], Awaitable[bool]], other: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    """Wait for either; whether it was the first that came true."""
+    asks, has = asyncio.create_task(in_the_end(holds)), asyncio.create_task(other())
+    done, rest = await asyncio.wait({asks, has}, return_when=asyncio.FIRST_COMPLETED)
+    for one in rest:
+        one.cancel()
+    for one in done:
+        one.result()
+    return asks in done
 
 
 async def in_the_end(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -178,6 +190,12 @@ async def both_claimed(system: System, intents: list[dict[str, Any]], arrived: A
     await system.until(claimed, "two calls hang")
 
 
+async def leases_end(system: System, intents: list[dict[str, Any]]) -> None:
+    """The claims of one that was killed are over, as they are in the end."""
+    ids = [intent["intent_id"] for intent in intents]
+    await system.rows("update sends set lease_until = now() where message_id = any($1::uuid[])", ids)
+
+
 async def resends(system: System, intents: list[dict[str, Any]]) -> list[int]:
     found = [
         await system.value("select resends from sends where message_id = $1::uuid", i["intent_id"]) for i in intents
@@ -190,17 +208,20 @@ async def resends(system: System, intents: list[dict[str, Any]]) -> list[int]:
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_a_service_killed_twice_in_a_row_waits_for_its_place_in_the_group(system: System) -> None:
     kim = await (await a_garage(system)).customer_who_wrote()
     router = system.services["router"]
-    await router.kill()
-    router.start(system.env)
 
     async def joins() -> bool:
-        return await system.group("outbound.intents.v1") == ("PreparingRebalance", 2)
+        return await system.group(GROUP_OF["router"]) == ("PreparingRebalance", 2)
 
-    await system.until(joins, "it asks for a place while Kafka still counts on the one that was killed")
+    await router.kill()
+    router.start(system.env)
+    # On a slow machine the session of the one that was killed may end before the next one asks for a place: then once more.
+    while not await comes_first(joins, router.ready):
+        await router.kill()
+        router.start(system.env)
     await router.kill()
     router.start(system.env)
     await router.ready()

@@ -21,7 +21,7 @@ async def test_commands_lost_while_the_senders_were_away_go_once_and_those_of_no
     )
     await asyncio.gather(*(system.services[name].stop() for name in (*SENDERS, "router")))
     await system.start("router")
-    ends_at = (utc_now() + timedelta(seconds=8)).isoformat()
+    ends_at = (utc_now() + timedelta(seconds=20)).isoformat()
     session, bridged, of_no_use = await system.intend(kim.intent(), lee.intent(), eve.intent(expires_at=ends_at))
     assert [(await system.way(one))[0] for one in (session, bridged, of_no_use)] == ["session", "bridge", "bridge"]
     await system.lose(OUTBOUND_WHATSAPP.name, OUTBOUND_SMS.name)

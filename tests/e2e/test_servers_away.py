@@ -24,6 +24,9 @@ from tests.support.servers import RunServers
 from tests.support.system import SERVICES, Servers, System
 from tests.support.topics import OwnTopics
 
+pytestmark = pytest.mark.timeout(600)
+"""Servers of their own start here, and everything starts twice: what a busy machine needs for that is no fault."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hurt:
@@ -129,7 +132,7 @@ async def test_while_the_database_is_silent_webhooks_are_taken_and_afterwards_al
 
         await system.until(taken, "ingest takes a webhook without its database")
         await system.until(lambda: unready(system, "router"), "the router says that it cannot work")
-        assert not await unready(system, "ingest")
+        await system.services["ingest"].ready()
         assert await kim.whatsapps() == []
     finally:
         await asyncio.to_thread(hurt.postgres.resume)
@@ -161,10 +164,8 @@ async def test_a_stop_while_servers_are_silent_fits_its_budget_and_loses_nothing
                 await asyncio.to_thread(server.resume)
     assert codes == [0] * len(SERVICES)
     await system.start(*(name for name in SERVICES if name != "whatsapp-sender"))
-    await system.until(lambda: none_under_way(system), "Meta has tried again whatever it could not deliver")
-    await system.start(
-        "whatsapp-sender"
-    )  # else it were a matter of this machine's speed whether a second of settling is enough
+    await system.delivered()
+    await system.start("whatsapp-sender")
     await load.settles()
 
 
@@ -174,7 +175,7 @@ async def test_an_answer_that_is_lost_while_the_edge_cannot_reach_kafka_leads_to
     kim = await garage.customer_who_wrote()
     await system.quiet()
     await system.services["whatsapp-sender"].stop()
-    await system.start("whatsapp-sender", SEND_SETTLING_SECONDS="20")
+    await system.start("whatsapp-sender", SEND_SETTLING_SECONDS="600")
     await system.sandbox.configure(pace=1)  # Meta tries again when we say so
     await system.sandbox.hold_webhooks()
     await system.sandbox.fault("meta", "drop_answer", to=kim.phone, calls=1)
@@ -196,10 +197,6 @@ async def test_an_answer_that_is_lost_while_the_edge_cannot_reach_kafka_leads_to
     await system.quiet()
     assert len(await kim.whatsapps()) == 1
     assert await system.value("select sum(times) from webhook_refusals where kind = 'refused'") > 0
-
-
-async def none_under_way(system: System) -> bool:
-    return bool((await system.sandbox.outstanding())["under_way"] == 0)
 
 
 async def unready(system: System, name: str) -> bool:

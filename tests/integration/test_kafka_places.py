@@ -12,7 +12,7 @@ from libs.common.drain import Drain
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.consumer import BatchConsumer
 from tests.support.consumer_bench import GROUP, Bench, Handled
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_true
 
 LONG = 60.0
 
@@ -77,11 +77,17 @@ async def test_whoever_waits_for_a_place_can_be_stopped(bench: Bench) -> None:
 
 
 async def test_of_two_with_one_name_the_older_ends_and_the_newer_is_left_alone(bench: Bench) -> None:
+    def router_0(handled: Handled) -> BatchConsumer:
+        return bench.consumer(handled, instance_id="router-0", session_timeout=LONG)
+
+    async def committed() -> bool:
+        return await bench.committed(0) == [1]
+
     older, newer = Handled(), Handled()
-    async with bench.consumer(older, instance_id="router-0") as first:
+    async with router_0(older) as first:
         await bench.put("before")
-        await eventually(lambda: older.values() == ["before"])
-        async with bench.consumer(newer, instance_id="router-0") as second:
+        await eventually_true(committed, "the older is done with the first record")
+        async with router_0(newer) as second:
             with pytest.raises(ConfigurationError, match="TRANSOM_INSTANCE"):
                 async with asyncio.timeout(LONG / 2):
                     await first.watch()

@@ -20,6 +20,7 @@ from tests.support.signals import ignoring
 
 APP = """
 import asyncio, sys, time
+from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from libs.common.db.pool import open_pool
@@ -56,10 +57,12 @@ async def heed_nothing():
             pass
 
 async def come_round_no_more():
-    begun.append("hang")
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # the answer leaves
     while True:
         time.sleep(0.01)
+
+async def hang_on(request):
+    return PlainTextResponse("hang", background=BackgroundTask(come_round_no_more))
 
 async def directly_broken(scope, receive, send):
     raise ValueError("customer +447700900999 said hello")
@@ -77,13 +80,13 @@ async def run(settings, service):
             async with pool.acquire() as db:
                 await db.fetchval("select 1")
 
-        routes = [Route("/slow", slow), Route("/under-way", under_way), Route("/broken", broken)]
+        routes = [Route("/slow", slow), Route("/under-way", under_way), Route("/broken", broken), Route("/hang-on", hang_on)]
         if "never-drains" in sys.argv:
             try:
                 await service.serve(checks={})
             finally:
                 await asyncio.sleep(3600)
-        if hangs := [work for work in (hang_in_a_thread, heed_nothing, come_round_no_more) if work.__name__ in sys.argv]:
+        if hangs := [work for work in (hang_in_a_thread, heed_nothing) if work.__name__ in sys.argv]:
             async with service.background(hangs[0]()):
                 await service.serve(checks={}, routes=routes)
         if "dies" in sys.argv:
@@ -174,18 +177,16 @@ async def test_a_drain_that_would_not_end_is_cut_short(database: str, redis_url:
 async def test_whatever_hangs_the_process_is_gone_soon_after_the_budget_and_says_where(
     database: str, redis_url: str
 ) -> None:
-    async def says(hang: str) -> tuple[int, str]:
+    async def says(hang: str, asked: str = "/under-way") -> tuple[int, str]:
         async with running(database, redis_url, hang, TRANSOM_DRAIN_SECONDS="0.5") as service:
-            while "hang" not in (await service.http.get("/under-way")).text:  # noqa: ASYNC110 -- another process
+            while "hang" not in (await service.http.get(asked)).text:  # noqa: ASYNC110 -- another process
                 await asyncio.sleep(0.01)
-            if hang == "come_round_no_more":
-                await asyncio.sleep(0.5)
             service.process.send_signal(signal.SIGTERM)
             code, _out, err = await service.end()
             return code, err
 
     thread, task, loop = await asyncio.gather(
-        says("hang_in_a_thread"), says("heed_nothing"), says("come_round_no_more")
+        says("hang_in_a_thread"), says("heed_nothing"), says("hangs-when-asked", "/hang-on")
     )
     assert [thread[0], task[0], loop[0]] == [1, 1, 1]
     assert "Timeout" in thread[1]

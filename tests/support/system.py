@@ -259,6 +259,18 @@ class System:
         except TimeoutError:
             raise AssertionError(f"did not come true: {what}") from None
 
+    async def delivered(self) -> None:
+        """Return when the providers have delivered all their webhooks, also those that they had to try again.
+
+        Whoever restarts a sender after an outage of ingest waits for it first: otherwise it is a matter of the machine's speed
+        whether they try again within the second that the sender gives them to settle.
+        """
+
+        async def none_under_way() -> bool:
+            return bool((await self.sandbox.outstanding())["under_way"] == 0)
+
+        await self.until(none_under_way, "the providers deliver what they could not deliver before")
+
     async def quiet(self) -> None:
         """Return when nothing is under way: every record consumed and committed, every send settled and told, no webhook outstanding.
 
