@@ -1,7 +1,8 @@
 """The 24-hour customer service window.
 
 Rule 1: every rule about when a window is open lives in this file.
-Rule 2: no I/O, no clock; callers pass ``now``.
+Rule 2: only the customer's messages and calls open a window. A template, a bridge or a reply of ours opens none.
+Rule 3: no I/O, no clock; callers pass ``now``.
 
 Source: Meta, "customer service window": a timer of 24 hours starts whenever the customer messages or calls the business number, and every
 further message or call starts it anew. Error 131047 counts from the last message "to the sender number", so a window belongs to one
