@@ -23,21 +23,27 @@ def inbound_record(stored: StoredMessage, window: Window | None, now: datetime) 
     of_group = {} if stored.group_id is None else {"group_id": stored.group_id}
     message_id, conversation_id = str(stored.message_id), str(stored.conversation_id)
     value = InboundMessage.encode_fields(
-        message_id=message_id,
-        org_id=stored.org_id,
-        conversation_id=conversation_id,
-        customer_id=None if stored.customer_id is None else str(stored.customer_id),
-        channel="whatsapp",
-        provider_id=stored.provider_id,
-        content=published,
-        **beside,
-        reply_to=stored.reply_to,
-        **of_group,
-        sent_at=stored.at,
-        received_at=stored.received_at,
-        window=NO_WINDOW
-        if window is None
-        else {"opened_at": window.last_customer_at, "closes_at": window.closes_at, "open": window.is_open(now)},
+        {
+            "message_id": message_id,
+            "org_id": stored.org_id,
+            "conversation_id": conversation_id,
+            "customer_id": None if stored.customer_id is None else str(stored.customer_id),
+            "channel": "whatsapp",
+            "provider_id": stored.provider_id,
+            "content": published,
+            **beside,
+            "reply_to": stored.reply_to,
+            **of_group,
+            "sent_at": stored.at,
+            "received_at": stored.received_at,
+            "window": NO_WINDOW
+            if window is None
+            else {
+                "opened_at": window.last_customer_at,
+                "closes_at": window.closes_at,
+                "open": window.is_open(now),
+            },
+        }
     )
     log.info(
         "message.received",

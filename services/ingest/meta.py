@@ -270,7 +270,7 @@ def _key(number: str | None, waba_id: str | None, item: Any, value: bytes) -> by
 
 def _encode(at: str, fields: _Fields) -> bytes:
     try:
-        return MetaWebhook.encode_fields(received_at=at, **fields)
+        return MetaWebhook.encode_fields({"received_at": at, **fields})
     except TypeError:  # nested deeply, or a whole number beyond 64 bits, which only the slower reader lets through
         pass
     if is_deeper(fields, DEEPEST):

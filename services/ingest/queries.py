@@ -1,7 +1,6 @@
 """The statements of ingest's messages. Arrays go through ``unnest``: one batch is one round trip."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -26,8 +25,7 @@ class Place(NamedTuple):
     settled: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
+class StoredMessage(NamedTuple):
     """A message as it is recorded, by this try or an earlier one (``fresh`` False); of a call its effect on the window.
 
     ``opened_before`` and ``opened_at``: when the customer last opened the window, before this batch and after it. The
@@ -52,9 +50,6 @@ class StoredMessage:
     first_refused_at: datetime | None = None
     last_refused_at: datetime | None = None
 
-
-_MESSAGE = ("message_id", "conversation_id", "content", "reply_to", "at", "received_at")
-_WINDOW = ("opened_before", "opened_at", "refused_at", "first_refused_at", "last_refused_at")
 
 _INCOMING = {
     "org_id": "text",
@@ -160,17 +155,26 @@ async def store_messages(
     stored: list[StoredMessage] = []
     for one, row in zip(incoming, rows, strict=True):
         fresh = row["message_id"] is not None or one["provider_id"] is None
-        source = one | {"message_id": row["message_id"]} if fresh else earlier.get((one["account"], one["provider_id"]))
+        source = one if fresh else earlier.get((one["account"], one["provider_id"]))
         if source is None:
             raise Transient("another worker is storing the same message")
         stored.append(
             StoredMessage(
                 org_id=one["org_id"],
+                conversation_id=source["conversation_id"],
                 customer_id=row["customer_id"],
+                message_id=row["message_id"] if fresh else source["message_id"],
                 provider_id=one["provider_id"],
+                content=source["content"],
+                reply_to=source["reply_to"],
+                at=source["at"],
+                received_at=source["received_at"],
                 fresh=fresh,
-                **{name: source[name] for name in _MESSAGE},
-                **{name: row[name] for name in _WINDOW},
+                opened_before=row["opened_before"],
+                opened_at=row["opened_at"],
+                refused_at=row["refused_at"],
+                first_refused_at=row["first_refused_at"],
+                last_refused_at=row["last_refused_at"],
             )
         )
     return stored
@@ -182,22 +186,21 @@ def _incoming(item: CustomerMessage | CustomerCall | IdentityChange, place: Plac
     if message is None:
         raise ValueError("a change of identity without a notice is no message")
     wa_id, bsuid = (None, None) if isinstance(item, IdentityChange) else item.sender.ids
-    row: dict[str, Any] = {
-        **place._asdict(),
+    said = None if isinstance(message, CustomerCall) else message
+    return {
+        "org_id": place.org_id,
+        "conversation_id": place.conversation_id,
+        "settled": place.settled,
         "account": item.phone_number_id,
+        "provider_id": None if said is None else said.provider_id,
+        "kind": None if said is None else said.content["kind"],
+        "content": {} if said is None else said.content,
+        "reply_to": None if said is None else said.reply_to,
         "at": item.at,
         "received_at": item.received_at,
+        "opens": True if said is None else said.opens,
         "wa_id": wa_id,
         "bsuid": bsuid,
-    }
-    if isinstance(message, CustomerCall):
-        return row | {"provider_id": None, "kind": None, "content": {}, "reply_to": None, "opens": True}
-    return row | {
-        "provider_id": message.provider_id,
-        "kind": message.content["kind"],
-        "content": message.content,
-        "reply_to": message.reply_to,
-        "opens": message.opens,
     }
 
 

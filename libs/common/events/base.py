@@ -44,7 +44,7 @@ class Event(Part):
     TYPE: ClassVar[str]
 
     @classmethod
-    def encode_fields(cls, **fields: Any) -> bytes:
+    def encode_fields(cls, fields: Mapping[str, Any]) -> bytes:
         """``cls(**fields).encode()`` without validation; a field that is left out is not written. For the path of every message.
 
         A model of a webhook costs ten times as much as its JSON. Raises TypeError for what is no JSON.
