@@ -1,5 +1,7 @@
-"""Claimed sending, shared by the senders: rows in ``sends``, claims with leases, evidence for what got lost, and telling.
+"""Claimed sending, shared by the senders: rows in ``sends``, claims with leases, evidence for lost answers, and publishing.
 
-``outcomes`` and ``rows`` say what there is, ``transitions`` what follows from what (pure); ``claiming``, ``recording``, ``sweeping`` and
-``telling`` do it, ``line`` runs them together. What one provider is like stands behind ``adapter.ProviderAdapter``.
+Pure: ``outcomes``, ``rows``, ``pauses`` (the values), ``transitions`` (how a row moves), ``breaker`` (whether a provider
+is silent), ``coverage`` (when silence proves something), ``resend_rounds``, ``turns``. With I/O: ``claiming``,
+``recording``, ``sweeping``, ``publishing``, run together by ``engine``. A provider is known through
+``adapter.ProviderAdapter``.
 """
