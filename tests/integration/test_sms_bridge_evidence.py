@@ -21,7 +21,7 @@ from libs.common.kafka.producer import Producer
 from libs.common.sending import queries as sends
 from libs.common.sending.engine import SendEngine
 from libs.common.sending.outcomes import Accepted
-from libs.common.sending.persisting import TELLING, persist
+from libs.common.sending.persisting import PUBLISH_LEASE, persist
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.sending.transitions import settle
 from libs.common.thread.provider_status import ProviderStatus
@@ -182,7 +182,7 @@ async def test_what_was_recorded_and_not_told_is_told_by_the_sweeper(world: SmsW
     newest = await world.silenced(command)
     await world.send(command)
     await world.execute("update sends set published = false")
-    await world.sweep(TELLING + timedelta(seconds=1))
+    await world.sweep(PUBLISH_LEASE + timedelta(seconds=1))
     updates, refusals = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_bridge_failed", "21610")] * 2
     assert {update.seq for update in updates} == {1}
@@ -237,7 +237,7 @@ async def test_a_bridge_whose_acceptance_came_late_hears_of_its_failure_and_keep
         )
         answered = replace(unknown, state="claimed")  # what a process still believes that stood still beyond its lease
         step = settle(answered, (Accepted(TWILIO_SID, sms["sid"]),), world.clock())
-        assert (await persist(db, world.adapter, [step], world.clock())).news == []
+        assert (await persist(db, world.adapter, [step], world.clock())).pending == []
     ref = callback_data(ORG, command.message_id, 1)
     failed = ProviderStatus("sms", "twilio", TWILIO_SID, sms["sid"], "failed", world.clock(), "30003", callback=ref)
     async with world.pool.acquire() as db, db.transaction():

@@ -6,7 +6,7 @@ from datetime import timedelta
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.ids import callback_data
 from libs.common.sending.engine import SendEngine
-from libs.common.sending.persisting import TELLING
+from libs.common.sending.persisting import PUBLISH_LEASE
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import decode_command
 from tests.support.logs import LogLines
@@ -250,7 +250,7 @@ async def test_what_was_not_told_is_told_by_the_sweeper(
 
     await line.sweep_once()
     assert await told.updates() == []  # whoever settled them may be telling them still
-    garage.now.forward(TELLING)
+    garage.now.forward(PUBLISH_LEASE)
     await line.sweep_once()
     await line.sweep_once()
 

@@ -136,7 +136,7 @@ class SendEngine(Generic[PreparedT]):
     def _ended(self, applied: Persisted) -> None:
         """After a commit: say what happened, tell the news, and look at rows that may go now."""
         log_steps(self._adapter.transport.channel, applied.done, self._now())
-        self._publisher.tell(applied.news)
+        self._publisher.publish(applied.pending)
         for step in applied.done:
             if step.after.state == "pending":
                 self._dispatcher.wake_at(step.after.due_at, step.after.account)

@@ -1,4 +1,4 @@
-"""Steps of rows become true: written, followed by their effects, remembered until they are told. Inside one transaction."""
+"""Transitions of rows are persisted with their effects and their pending events, in one transaction."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,64 +12,67 @@ from libs.common.sending.outcomes import PreparedT
 from libs.common.sending.rows import PendingEvents, SendRow, Settled, Transition
 from libs.common.thread import refusals
 
-TELLING = timedelta(seconds=20)
-"""So long whoever settled a row, or took it to tell it, tells it alone. Longer than Kafka is waited for."""
+PUBLISH_LEASE = timedelta(seconds=20)
+"""How long the process that settled a row, or took it, has it alone to publish its events. Longer than a publish may take."""
 
 
 @dataclass(slots=True)
 class Persisted:
-    """What came of a transaction; to be told after its commit. ``lost`` are the steps whose rows had moved on meanwhile.
+    """The result of a transaction, to be published after its commit. ``lost``: transitions whose rows had moved meanwhile.
 
-    ``freed`` are accounts with a row that may be looked at again, because what held it back has moved.
+    ``pending``: the events of each row. ``freed``: accounts with a row that may be claimed now, because the row that
+    blocked it has moved.
     """
 
     done: list[Transition] = field(default_factory=list)
     lost: list[Transition] = field(default_factory=list)
     settled: list[Settled] = field(default_factory=list)
-    news: list[tuple[SendRow, PendingEvents]] = field(default_factory=list)
+    pending: list[tuple[SendRow, PendingEvents]] = field(default_factory=list)
     freed: set[str] = field(default_factory=set)
 
     def add(self, other: "Persisted") -> None:
-        """Take in what another transaction came to."""
+        """Add the result of another transaction."""
         self.done += other.done
         self.lost += other.lost
         self.settled += other.settled
-        self.news += other.news
+        self.pending += other.pending
         self.freed |= other.freed
 
 
 async def persist(
-    db: Connection, adapter: ProviderAdapter[PreparedT], steps: Sequence[Transition], now: datetime
+    db: Connection, adapter: ProviderAdapter[PreparedT], transitions: Sequence[Transition], now: datetime
 ) -> Persisted:
-    """Write the steps whose rows still stand as before and let their effects follow.
+    """Write the transitions whose rows are unchanged since they were read, with their effects.
 
-    A late acceptance (its claim is lost) leaves its provider ids as evidence. All news is of rows that were written, and stands in them until
-    it is told. Call inside a transaction; afterwards publish ``news``.
+    A late acceptance, whose claim is lost, leaves its provider ids as evidence. Pending events belong to rows that were
+    written, and are stored in them until they are published. Call inside a transaction; publish ``pending`` afterwards.
     """
-    written = await sends.write(db, [(step.before, step.after) for step in steps])
-    applied = Persisted(
-        done=[step for step in steps if step.before.key in written],
-        lost=[step for step in steps if step.before.key not in written],
+    written = await sends.write(db, [(one.before, one.after) for one in transitions])
+    persisted = Persisted(
+        done=[one for one in transitions if one.before.key in written],
+        lost=[one for one in transitions if one.before.key not in written],
     )
-    applied.settled = _settled(applied.done)
-    if applied.settled:
-        news = await adapter.settle(db, applied.settled, now)
-        rows = {settled.row.key: settled.row for settled in applied.settled}
-        applied.news = [(rows[key], told) for key, told in news.items() if told]
-        await sends.keep_pending_events(db, [(row.key, _remembered(told)) for row, told in applied.news], now + TELLING)
-    moved = {(s.after.org_id, written[s.after.key]) for s in applied.done if _lets_go(s)}
-    applied.freed = {
+    persisted.settled = _settled(persisted.done)
+    if persisted.settled:
+        events = await adapter.settle(db, persisted.settled, now)
+        rows = {settled.row.key: settled.row for settled in persisted.settled}
+        persisted.pending = [(rows[key], some) for key, some in events.items() if some]
+        await sends.keep_pending_events(
+            db, [(row.key, _stored(some)) for row, some in persisted.pending], now + PUBLISH_LEASE
+        )
+    moved = {(s.after.org_id, written[s.after.key]) for s in persisted.done if _unblocks(s)}
+    persisted.freed = {
         account for channel, account in await sends.release_blocked(db, moved) if channel == adapter.transport.channel
     }
-    late = [late for late in _settled(applied.lost) if isinstance(late.final, tuple)]
+    late = [late for late in _settled(persisted.lost) if isinstance(late.final, tuple)]
     if late:
         await adapter.keep_evidence(db, late, now)
-    await refusals.keep(db, [refusal for _row, told in applied.news for refusal in told.refusals], now)
-    return applied
+    await refusals.keep(db, [refusal for _row, some in persisted.pending for refusal in some.refusals], now)
+    return persisted
 
 
-def _lets_go(step: Transition) -> bool:
-    """Whether the row holds back younger ones no more, or from now on only for a time."""
+def _unblocks(step: Transition) -> bool:
+    """Whether the row does not block younger ones any more, or only for a time from now on."""
     return step.final is not None or (
         step.before.blocks_order_until is None and step.after.blocks_order_until is not None
     )
@@ -79,9 +82,9 @@ def _settled(steps: Iterable[Transition]) -> list[Settled]:
     return [Settled(step.after, step.final) for step in steps if step.final is not None]
 
 
-def _remembered(news: PendingEvents) -> dict[str, Any]:
-    """What the row keeps, so that the sweeper can tell it: refusals as they are, and the messages whose newest rung is to be read."""
+def _stored(events: PendingEvents) -> dict[str, Any]:
+    """What the row stores for the sweeper: refusals as they are, and the messages whose newest status is to be published."""
     return {
-        "refusals": [refusal.model_dump(mode="json") for refusal in news.refusals],
-        "message_ids": [str(message_id) for message_id in sorted(news.message_ids)],
+        "refusals": [refusal.model_dump(mode="json") for refusal in events.refusals],
+        "message_ids": [str(message_id) for message_id in sorted(events.message_ids)],
     }

@@ -1,7 +1,8 @@
-"""What became of sends is told once it is committed, and recorded as told once Kafka has it.
+"""The events of settled sends are published after the commit, and marked as published once Kafka has them.
 
-Nothing here may hold up a send: what cannot be told now is told later by the sweeper, from the rows. Who tells a row has it alone for a while
-(``publishing_until``): whoever settled it, then whoever takes it; so that replicas do not repeat each other.
+A publish never delays a send. The sweeper publishes later, from the rows, what cannot be published now. A process has a
+row alone for ``PUBLISH_LEASE`` (``publishing_until``): first the process that settled it, then the one that takes it. So
+replicas do not repeat each other.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from libs.common.logging import get_logger
 from libs.common.providers import ProviderChannel
 from libs.common.retryable import is_retryable
 from libs.common.sending import queries as sends
-from libs.common.sending.persisting import TELLING
+from libs.common.sending.persisting import PUBLISH_LEASE
 from libs.common.sending.quarantine import Quarantine, halving
 from libs.common.sending.rows import PendingEvents, SendRow
 from libs.common.thread.messages import delivery_update, lock_messages
@@ -35,8 +36,8 @@ _PUBLISHING = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """What is to be published of one row, by us alone until then."""
+class _Unpublished:
+    """The records of one row, which this process has alone ``until`` then."""
 
     key: SendKey
     records: list[Record]
@@ -44,7 +45,7 @@ class _Told:
 
 
 class Publisher:
-    """Publishes news in batches beside the sending; ``tell`` only hands over."""
+    """Publishes pending events in batches, beside the sending. ``publish`` only hands over."""
 
     def __init__(self, pool: Pool, producer: Producer, channel: ProviderChannel, *, now: Clock) -> None:
         self._pool = pool
@@ -53,16 +54,16 @@ class Publisher:
         self._now = now
         self._aside = Quarantine("untold")
         self._portion = AdaptiveBatchSize(_AT_ONCE)
-        self._waiting: list[_Told] = []
+        self._waiting: list[_Unpublished] = []
         self._any = asyncio.Event()
         self._ending = False
 
-    def tell(self, news: Iterable[tuple[SendRow, PendingEvents]]) -> None:
-        """Publish soon. When too much waits already (Kafka is away), the sweeper will do it from the rows."""
-        for row, what in news:
+    def publish(self, pending: Iterable[tuple[SendRow, PendingEvents]]) -> None:
+        """Publish soon. When too many rows wait already, because Kafka is away, the sweeper publishes from the rows."""
+        for row, events in pending:
             if len(self._waiting) < _WAITING_LIMIT:
-                records = _records(row.conversation_id, what.updates, what.refusals)
-                self._waiting.append(_Told(row.key, records, self._now() + TELLING))
+                records = _records(row.conversation_id, events.updates, events.refusals)
+                self._waiting.append(_Unpublished(row.key, records, self._now() + PUBLISH_LEASE))
         if self._waiting:
             self._any.set()
 
@@ -80,52 +81,52 @@ class Publisher:
             await self.flush()
 
     async def flush(self) -> None:
-        """Publish what waits, but what has waited for so long that it may be told by another."""
+        """Publish what waits, except rows whose lease ends soon: another process may publish them."""
         now = self._now()
-        batch = [told for told in self._waiting if told.until - now >= _PUBLISHING]
+        batch = [one for one in self._waiting if one.until - now >= _PUBLISHING]
         self._waiting = []
         if batch:
             await self._publish(batch)
 
     async def publish_pending(self) -> bool:
-        """Take settled rows that nobody tells, and tell them by what stands recorded; returns whether there may be more.
+        """Take unpublished rows without a lease and publish what they store. Returns whether there may be more.
 
-        A row on which this fails is set aside: it is taken again by whoever is next.
+        A row on which this fails is quarantined here; another process may take it.
         """
         now = self._now()
         with self._portion.taken() as size:
             async with self._pool.acquire() as db:
-                taken = await sends.take_unpublished(db, self._channel, now, size, now + TELLING)
+                taken = await sends.take_unpublished(db, self._channel, now, size, now + PUBLISH_LEASE)
         left_out = set(self._aside.keys(now))
-        await halving([row for row in taken if row.key not in left_out], self._tell_rows, self._aside, now)
+        await halving([row for row in taken if row.key not in left_out], self._publish_rows, self._aside, now)
         return len(taken) == size
 
-    async def _tell_rows(self, rows: Sequence[SendRow]) -> None:
+    async def _publish_rows(self, rows: Sequence[SendRow]) -> None:
         async with self._pool.acquire() as db, db.transaction():
-            messages = await lock_messages(db, {(row.org_id, m) for row in rows for m in _rungs(row)})
+            messages = await lock_messages(db, {(row.org_id, m) for row in rows for m in _message_ids(row)})
             updates = {key: delivery_update(message) for key, message in messages.items()}
         records = []
         for row in rows:
-            message_ids = [updates.get((row.org_id, message_id)) for message_id in _rungs(row)]
+            statuses = [updates.get((row.org_id, message_id)) for message_id in _message_ids(row)]
             refusals = [OutboundRefused.model_validate(kept) for kept in (row.outcome or {}).get("refusals", ())]
-            records += _records(row.conversation_id, [update for update in message_ids if update is not None], refusals)
+            records += _records(row.conversation_id, [update for update in statuses if update is not None], refusals)
         await self._producer.publish(records)
         async with self._pool.acquire() as db:
             await sends.mark_published(db, [row.key for row in rows])
 
-    async def _publish(self, batch: Sequence[_Told]) -> None:
+    async def _publish(self, batch: Sequence[_Unpublished]) -> None:
         try:
-            await self._producer.publish([record for told in batch for record in told.records])
+            await self._producer.publish([record for one in batch for record in one.records])
             async with self._pool.acquire() as db:
-                await sends.mark_published(db, [told.key for told in batch])
-        except Exception as error:  # the rows say what was not told, and the sweeper tells it: nothing is lost
+                await sends.mark_published(db, [one.key for one in batch])
+        except Exception as error:  # the sweeper publishes it from the rows: nothing is lost
             if is_retryable(error):
                 log.warning("task.retried", task="tell", exc_info=error)
             else:
                 log.exception("task.failed", task="tell")
 
 
-def _rungs(row: SendRow) -> list[UUID]:
+def _message_ids(row: SendRow) -> list[UUID]:
     return [row.message_id, *(UUID(kept) for kept in (row.outcome or {}).get("message_ids", ()))]
 
 
