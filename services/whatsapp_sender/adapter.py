@@ -81,13 +81,16 @@ class WhatsappAdapter:
         return row.command.get("route") == "template"
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Verdict[Ready]]:
-        """Window, consent, template, number and address, read afresh; before a resend also what the first call came to."""
+        """Window, consent, template, number and address, read afresh; before a resend the evidence too."""
         seen = await queries.evidence(db, [(row.key, row.account) for row in rows if row.resends])
         facts = await queries.facts(db, rows, self._window, seen, now)
         return {row.key: _verdict(row, facts[row.key], now) for row in rows}
 
     async def call(self, claim: Claim[Ready]) -> SendOutcome:
-        """Build the request and send it. Meta's word on a closed window counts from the claim, or from the message we knew of."""
+        """Build the request and send it.
+
+        Meta's word on a closed window counts from the claim, or from the message we knew of.
+        """
         row = claim.row
         content = CONTENT.validate_python(row.command["content"])
         body = payload(
@@ -113,7 +116,7 @@ class WhatsappAdapter:
     async def settle(
         self, db: Connection, settled: Sequence[Settled], now: datetime
     ) -> Mapping[SendKey, PendingEvents]:
-        """Ids of accepted sends, failures of refused ones; what goes back leaves its mark on the conversation or template first."""
+        """Store ids of accepted sends, failures of refused ones, and what returned ones say of others."""
         effects = await store_provider_ids(db, [i for s in settled for i in _ids(s)], now)
         failures = [_failure(s.row, s.final, now) for s in settled if isinstance(s.final, Refused)]
         effects.updates += await fail_locally(db, failures) if failures else []
@@ -157,7 +160,7 @@ class WhatsappAdapter:
         await keep_provider_ids(db, [i for s in late for i in _ids(s)], now)
 
     async def find_evidence(self, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Evidence]:
-        """Statuses that came, late answers; silence counts where every status could have come for the whole grace, and Meta answers.
+        """Evidence from statuses and late answers, else from their absence for the whole grace.
 
         Of those that may be sent once more a few at a time are called absent: see ``Releases``.
         """
@@ -176,7 +179,8 @@ class WhatsappAdapter:
             for row in rows
             if row.claimed_at is not None and row.key in seen and came_late(seen[row.key], stretch, row.claimed_at)
         ]
-        # who may no longer be sent is settled without a call, and must not use up the one that asks whether Meta answers again
+        # who may no longer be sent is settled without a call, and must not use up the one that asks whether Meta
+        # answers again
         again = {
             row.key: row.claimed_at
             for row in rows
@@ -188,7 +192,10 @@ class WhatsappAdapter:
         return evidence | {key: Inconclusive() for key in again if key not in released}
 
     async def _known_partitions(self, now: datetime) -> int:
-        """0 where nobody can say: then silence proves nothing, and what was heard counts all the same. The brokers are asked once a second at most."""
+        """0 where nobody can say: then silence proves nothing, and what was heard counts all the same.
+
+        The brokers are asked once a second at most.
+        """
         if self._counted is None or not timedelta(0) <= now - self._counted[0] < _COUNTED_FOR:
             try:
                 self._counted = now, await self._partitions()

@@ -1,7 +1,7 @@
 """How long WhatsApp is left alone, and for whom. Pure.
 
-Sources: Meta's pair limit asks for 4^n seconds; its throughput limit (130429) clears within seconds; call limits (80007 and the Graph's own)
-name their end in ``X-Business-Use-Case-Usage``. How long the rest takes Meta does not say.
+Sources: Meta's pair limit asks for 4^n seconds; its throughput limit (130429) clears within seconds; call limits (80007
+and the Graph's own) name their end in ``X-Business-Use-Case-Usage``. How long the rest takes Meta does not say.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,9 @@ _LONGEST = timedelta(hours=1)
 
 
 def asked_wait(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """The wait that an answer asks for: ``Retry-After`` (seconds or a date), or the call limit's own word. None when it asks for none.
+    """The wait that an answer asks for: ``Retry-After`` (seconds or a date), or the call limit's own word.
+
+    None when it asks for none.
 
     "At once" counts as none: then our own curve spares the provider.
     """

@@ -1,13 +1,16 @@
 """What an answer of the Graph API to a send means. Pure.
 
-Rule 1: the error ``code`` decides, by the one table (``libs.common.providers.meta``); the HTTP status only where there is no code that is known
-there. Titles and texts (localised) never count.
-Rule 2: Meta knows no idempotency key, so an answer that may hide an acceptance is ``Unknown``: evidence decides, not another send.
-Rule 3: what lies with the account (token, payment, lock, registration) is nobody's message's fault: messages wait for it to be mended.
-Rule 4: a JSON error is an answer, whatever its code: Meta is alive. What is none came from something on the way; it puts off this message alone,
-and counts as silence, which is the account's matter only in a row.
+Rule 1: the error ``code`` decides, by the one table (``libs.common.providers.meta``); the HTTP status only where there
+        is no code that is known there. Titles and texts (localised) never count.
+Rule 2: Meta knows no idempotency key, so an answer that may hide an acceptance is ``Unknown``: evidence decides, not
+        another send.
+Rule 3: what lies with the account (token, payment, lock, registration) is nobody's message's fault: messages wait for
+        it to be mended.
+Rule 4: a JSON error is an answer, whatever its code: Meta is alive. What is none came from something on the way; it
+        puts off this message alone, and counts as silence, which is the account's matter only in a row.
 
-Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes; every answer ever seen is a file in ``tests/data/graph``.
+Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes; every answer ever seen is a file in
+``tests/data/graph``.
 """
 
 from datetime import timedelta
@@ -50,7 +53,9 @@ _CURVES: dict[str, BackoffPolicy] = {
 
 
 def classify(account: str, status: int, body: object, after: timedelta | None = None, *, template: bool) -> SendOutcome:
-    """What the answer means. ``body`` is the JSON value, None when it was none; ``after`` is the wait that the answer asked for.
+    """What the answer means. ``body`` is the JSON value, None when it was none.
+
+    ``after`` is the wait that the answer asked for.
 
     ``template``: what was sent is a template.
     """
@@ -92,7 +97,7 @@ def _of(fault: Fault, code: str, after: timedelta | None, template: bool) -> Sen
 
 
 def _unlisted(status: int, code: str, error: dict[str, object], after: timedelta | None) -> SendOutcome:
-    """A code that is not known here: what Meta calls transient, and what is no clear refusal, may have been processed."""
+    """The outcome of an unknown code. What Meta calls transient, or is no clear refusal, may have been processed."""
     if error.get("is_transient") is True or not _is_refusal(status) or status == HTTPStatus.REQUEST_TIMEOUT:
         return Unknown(code, answered=True)
     if status == HTTPStatus.UNAUTHORIZED:
@@ -105,7 +110,8 @@ def _unlisted(status: int, code: str, error: dict[str, object], after: timedelta
 def _by_status(status: int, after: timedelta | None, *, answered: bool) -> SendOutcome:
     """Without a code: not processed when the status says so, else unknown.
 
-    A refusal without a code did not come from Meta, but from something on the way: perhaps for this message alone, so this one waits.
+    A refusal without a code did not come from Meta, but from something on the way: perhaps for this message alone, so
+    this one waits.
     """
     said = str(status)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -127,7 +133,10 @@ def _wamid(body: object) -> str | None:
 
 
 def _recipient(body: object) -> tuple[str | None, str | None]:
-    """wa_id (digits) and BSUID of the one contact in the answer: Meta's own numbers and ids, which may differ from what was written to."""
+    """wa_id (digits) and BSUID of the one contact in the answer.
+
+    Meta's own numbers and ids, which may differ from what was written to.
+    """
     match body:
         case {"contacts": [dict(contact)]}:
             number, bsuid = from_wa_id(contact.get("wa_id")), contact.get("user_id")

@@ -1,8 +1,8 @@
 """What is known of a send whose answer was lost. Pure.
 
-Meta cannot be asked about a message. Its statuses name the send, and they come through ingest. So the absence of a status
-proves that a call was not accepted only under two conditions: it lasted for the whole grace since the call was claimed,
-and every status could have come in that time (``libs.common.sending.coverage``).
+Meta cannot be asked about a message. Its statuses name the send, and they come through ingest. So the absence of a
+status proves that a call was not accepted only under two conditions: it lasted for the whole grace since the call was
+claimed, and every status could have come in that time (``libs.common.sending.coverage``).
 """
 
 from dataclasses import dataclass

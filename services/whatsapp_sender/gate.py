@@ -1,8 +1,11 @@
 """Whether a WhatsApp message may still go, asked once more in the claim: queues take time. Pure.
 
-Rule 1: the window is judged by the same rule as at the router (``libs.common.window``), without the margin for queueing.
-Rule 2: what stands against it goes back to the router, which knows other ways: window closed, consent withdrawn, template gone.
-Rule 3: only an address that is still the customer's is written to; a number given up may be a stranger's, so the router decides anew.
+Rule 1: the window is judged by the same rule as at the router (``libs.common.window``), without the margin for
+        queueing.
+Rule 2: what stands against it goes back to the router, which knows other ways: window closed, consent withdrawn,
+        template gone.
+Rule 3: only an address that is still the customer's is written to; a number given up may be a stranger's, so the router
+        decides anew.
 Rule 4: what was decided before its address was marked as out of reach does not buy the same failure: it goes back too.
 """
 
@@ -17,11 +20,15 @@ from libs.common.window import Window
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the database says in the claim's transaction. ``template_*`` are None for free-form messages and unknown templates.
+    """What the database says in the claim's transaction.
 
-    ``known`` are the customer's addresses; ``to_is_theirs``, where the intent itself named the number: whether it is one of the customer's.
+    ``template_*`` are None for free-form messages and unknown templates.
 
-    ``token`` overrides the system user's. ``seen`` are wamids under which an earlier call of this send turned out to be accepted.
+    ``known`` are the customer's addresses; ``to_is_theirs``, where the intent itself named the number: whether it is
+    one of the customer's.
+
+    ``token`` overrides the system user's. ``seen`` are wamids under which an earlier call of this send turned out to be
+    accepted.
     """
 
     number_is_ours: bool

@@ -1,7 +1,10 @@
-"""What goes over the wire to Meta for one message. Pure: a command in, the JSON of ``POST /{phone_number_id}/messages`` out.
+"""What goes over the wire to Meta for one message.
 
-Source: https://developers.facebook.com/docs/whatsapp/cloud-api/reference/messages. ``to`` carries a plus: without it Meta puts the business
-number's own country code before it. Where ``to`` and ``recipient`` (a business-scoped user id) both stand, Meta takes ``to``.
+Pure: a command in, the JSON of ``POST /{phone_number_id}/messages`` out.
+
+Source: https://developers.facebook.com/docs/whatsapp/cloud-api/reference/messages. ``to`` carries a plus: without it
+Meta puts the business number's own country code before it. Where ``to`` and ``recipient`` (a business-scoped user id)
+both stand, Meta takes ``to``.
 """
 
 from typing import Any, assert_never
@@ -19,7 +22,10 @@ from libs.common.events.content import (
 
 
 def payload(content: OutContent, *, to: str | None, recipient: str | None, callback: str) -> dict[str, Any]:
-    """The request's JSON. At least one of ``to`` (E.164) and ``recipient`` is given; ``callback`` comes back in every status."""
+    """The request's JSON. At least one of ``to`` (E.164) and ``recipient`` is given.
+
+    ``callback`` comes back in every status.
+    """
     address: dict[str, Any] = {}
     if to is not None:
         address["to"] = to if to.startswith("+") else f"+{to}"

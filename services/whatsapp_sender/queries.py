@@ -1,4 +1,7 @@
-"""The statements of the WhatsApp sender. They work on many rows of many tenants at once, and each names the tenant of every row."""
+"""The statements of the WhatsApp sender.
+
+They work on many rows of many tenants at once, and each names the tenant of every row.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -48,8 +51,8 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
   left join templates t on t.org_id = u.org_id and t.waba_id = w.waba_id and t.name = u.template and t.language = u.language
 """
 
-# A status carries our own words back; its number belongs to one tenant, and so tells whose words they are. "offset 0": each send is looked up by its
-# keys, whatever the planner believes of tables that grow.
+# A status carries our own words back; its number belongs to one tenant, and so tells whose words they are. "offset 0":
+# each send is looked up by its keys, whatever the planner believes of tables that grow.
 _EVIDENCE = """
 select u.org_id, u.message_id, u.attempt, p.account, p.provider_id, p.recorded_at as at
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
@@ -77,7 +80,10 @@ async def facts(
     seen: Mapping[SendKey, Seen],
     now: datetime,
 ) -> dict[SendKey, Facts]:
-    """The gate's facts for every row, in one round trip. ``window``: its length, and how long after a message a refusal is doubtful."""
+    """The gate's facts for every row, in one round trip.
+
+    ``window``: its length, and how long after a message a refusal is doubtful.
+    """
     asked = [
         (
             *(row.org_id, row.conversation_id, row.account, *template_of(row), _named(row)),

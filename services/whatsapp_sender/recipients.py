@@ -20,7 +20,10 @@ log = get_logger()
 
 
 async def learn(db: Connection, answers: Iterable[tuple[Claim[Ready], SendOutcome]], now: datetime) -> None:
-    """Bind number, wa_id and BSUID of everybody whom an answer names anew. Call in a transaction that holds no rows yet."""
+    """Bind number, wa_id and BSUID of everybody whom an answer names anew.
+
+    Call in a transaction that holds no rows yet.
+    """
     told = [
         (claim.row, outcome)
         for claim, outcome in answers

@@ -1,10 +1,12 @@
 """Second calls are released a few at a time, over all replicas, and stop at the first acceptance that comes late.
 
-What silence proved is wrong where Meta tries longer than we waited. The first few that are made once more show it: then a status comes that names
-the first call of one of them, or of one that was about to follow. From that moment it is as after an outage: settling, grace, and a few again.
+What silence proved is wrong where Meta tries longer than we waited. The first few that are made once more show it: then
+a status comes that names the first call of one of them, or of one that was about to follow. From that moment it is as
+after an outage: settling, grace, and a few again.
 
-A round is followed by the next once its late acceptances may have come. Statuses that could come at once do so within the grace. After an outage Meta
-tries again after minutes: then the next round waits for as long as silence does, the settling.
+A round is followed by the next once its late acceptances may have come. Statuses that could come at once do so within
+the grace. After an outage Meta tries again after minutes: then the next round waits for as long as silence does, the
+settling.
 """
 
 from collections.abc import Collection, Mapping

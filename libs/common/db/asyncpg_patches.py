@@ -1,4 +1,4 @@
-"""The one private name of asyncpg that is replaced. docs/decisions/0003 and 0008 have the reasons, and the test that notices a change."""
+"""The one private name of asyncpg that is replaced: docs/decisions/0003 and 0008 give reasons and test."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ else:  # generic in the stubs only
 
 
 class ExpendableConnection(Connection):
-    """A connection that ends with a command that was cancelled or timed out. asyncpg would ask the server to cancel it, and might wait for ever."""
+    """A connection that closes when a command is cancelled or times out, where asyncpg might wait for ever."""
 
     __slots__ = ("cut_short",)
 

@@ -24,7 +24,7 @@ _FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryEr
 
 
 def slow_db(error: BaseException) -> bool:
-    """Whether the server ended a statement at its limit (or an operator did): it answers, and this was too much for it."""
+    """Whether the server, or an operator, ended a statement that took too long."""
     return isinstance(error, asyncpg.QueryCanceledError)
 
 

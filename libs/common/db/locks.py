@@ -1,9 +1,10 @@
 """Advisory locks: who is alone with which names until the end of a transaction.
 
-Law 1: a transaction holds at most ``BUCKETS`` locks of a kind, however many names it has: a server's table of locks is shared by everybody, and
-       a batch of thousands must not fill it. Names that share a bucket wait for each other without need, for as long as a transaction takes.
-Law 2: buckets are taken in their order, so two batches never wait for each other. Whoever needs both kinds takes ``IDENTITIES`` first, and
-       names all that it needs of a kind at once.
+Law 1: a transaction holds at most ``BUCKETS`` locks of a kind, however many names it has: a server's table of locks is
+       shared by everybody, and a batch of thousands must not fill it. Names that share a bucket wait for each other
+       without need, for as long as a transaction takes.
+Law 2: buckets are taken in their order, so two batches never wait for each other. Whoever needs both kinds takes
+       ``IDENTITIES`` first, and names all that it needs of a kind at once.
 """
 
 from collections.abc import Iterable
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 BUCKETS: Final = 64
 
 PROVIDER_IDS: Final = 1
-"""Names are ``provider:account:provider_id``: whoever keeps a status that belongs to nothing yet, and whoever stores a provider id."""
+"""Names are ``provider:account:provider_id``. Taken to keep an early status, and to store a provider id."""
 IDENTITIES: Final = 2
-"""Names are identities and customers: one transaction at a time resolves them (``libs.common.directory.identities``)."""
+"""Names are identities and customers: one transaction at a time resolves them."""
 
 CLAIMS: Final = 3
 """Names are ``sms:`` and an SMS number, ``number:`` and a phone_number_id: which organisation has it."""

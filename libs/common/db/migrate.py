@@ -1,12 +1,13 @@
-"""``transom migrate``: the files of ``libs.common.db.schema``, forward only, each applied once and in order, while services run.
+"""``transom migrate``: migration files are applied in order, once, forward only, while services run.
 
-Rule 1: whoever migrates holds one advisory lock of its session, so that runners that start together apply everything once. It is asked for
-        again and again, never waited for: a statement that waits would hold up every ``create index concurrently`` of the one that has it.
-Rule 2: a statement that waits for a lock holds up everybody who comes behind it. So it waits for ``LOCK_WAIT`` at most; then the file is
-        undone, traffic flows for a while, and the file is tried again.
-Rule 3: a file runs in one transaction with the row that records it. One that says so at its top runs statement by statement, and is
-        recorded at its end: killed in between it runs from its beginning, so each of its statements can be run again. An index that was half
-        built is dropped then.
+Rule 1: whoever migrates holds one advisory lock of its session, so that runners that start together apply everything
+        once. It is asked for again and again, never waited for: a statement that waits would hold up every ``create
+        index concurrently`` of the one that has it.
+Rule 2: a statement that waits for a lock holds up everybody who comes behind it. So it waits for ``LOCK_WAIT`` at most;
+        then the file is undone, traffic flows for a while, and the file is tried again.
+Rule 3: a file runs in one transaction with the row that records it. One that says so at its top runs statement by
+        statement, and is recorded at its end: killed in between it runs from its beginning, so each of its statements
+        can be run again. An index that was half built is dropped then.
 Rule 4: numbers count across phases: a phase goes as far as the first file of the other that is missing.
 """
 
@@ -29,7 +30,7 @@ from libs.common.errors import ConfigurationError
 Tell = Callable[[str], None]
 
 LOCK_WAIT = timedelta(seconds=1)
-"""Shorter than a service waits for a statement (``TRANSOM_POSTGRES_TIMEOUT_SECONDS``), which so succeeds behind ours."""
+"""Shorter than ``TRANSOM_POSTGRES_TIMEOUT_SECONDS``, so that a statement of a service succeeds behind ours."""
 PATIENCE = timedelta(minutes=10)
 """How long one file is tried, and how long another runner is waited for."""
 _REST, _LONGEST_REST = timedelta(seconds=1), timedelta(seconds=5)
@@ -76,11 +77,14 @@ async def migrate(
     tell: Tell = _tell_nobody,
     patience: timedelta = PATIENCE,
 ) -> list[str]:
-    """Apply what is not applied yet, of ``phase`` alone if one is named; returns the names. Safe to run at any time, by many at once.
+    """Apply what is not applied yet, of ``phase`` alone if one is named; returns the names.
 
-    A database that was never migrated has no older code on it: there *pre* is everything. ``tell`` hears what was applied and what is waited for.
-    Raises ConfigurationError when the server cannot be used, an applied file has changed, a lock is not to be had, a file
-    fails, or a file of the other phase must come first (what came before it stays applied).
+    Safe to run at any time, by many at once.
+
+    A database that was never migrated has no older code on it: there *pre* is everything. ``tell`` hears what was
+    applied and what is waited for. Raises ConfigurationError when the server cannot be used, an applied file has
+    changed, a lock is not to be had, a file fails, or a file of the other phase must come first (what came before it
+    stays applied).
     """
     wanted = migrations(folder)
     async with _connected(dsn) as db, _alone(db, tell, patience):
@@ -200,7 +204,7 @@ async def _apply_alone(db: Any, migration: Migration, patience: timedelta) -> No
 
 
 async def _drop_half_built(db: Any, statement: Statement) -> None:
-    """What an earlier try left of the index: every write would go on paying for it, and ``if not exists`` would take it for done."""
+    """Drop a half-built index: every write would pay for it, and ``if not exists`` would take it for built."""
     if statement.index is not None and await db.fetchval(_HALF_BUILT, statement.index):
         await db.execute(f"drop index concurrently if exists {statement.index}")
 

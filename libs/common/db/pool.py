@@ -1,9 +1,11 @@
 """The connection pool: bounded in every direction, so that a server that went silent costs two seconds and no more.
 
-Rule 1: a command that times out or is cancelled takes its connection with it. Asking a silent server to cancel would hang as well.
-Rule 2: sessions carry no state (no session locks, no SET, no LISTEN), so giving a connection back asks the server nothing.
-Rule 3: a pool knows the server's clock. It is measured on every new connection, and once a second on one that is taken; so nothing is
-        said to a server, after a failover neither, whose clock was not asked.
+Rule 1: a command that times out or is cancelled takes its connection with it. Asking a silent server to cancel would
+        hang as well.
+Rule 2: sessions carry no state (no session locks, no SET, no LISTEN), so giving a connection back asks the server
+        nothing.
+Rule 3: a pool knows the server's clock. It is measured on every new connection, and once a second on one that is taken;
+        so nothing is said to a server, after a failover neither, whose clock was not asked.
 Rule 4: ``json`` and ``jsonb`` columns are Python values in both directions. Strings in them pass ``sanitize`` first.
 """
 
@@ -43,7 +45,8 @@ log = get_logger()
 class Pool:
     """A pool whose every wait ends. ``async with pool.acquire() as db, db.transaction(): …``.
 
-    ``now`` is the server's clock: what replicas compare with each other is judged by it. It goes on while the server is away.
+    ``now`` is the server's clock: what replicas compare with each other is judged by it. It goes on while the server is
+    away.
     """
 
     def __init__(
@@ -56,7 +59,10 @@ class Pool:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """A connection. Raises Transient when none is to be had in time, or when the server went away while it was used."""
+        """A connection.
+
+        Raises Transient when none is to be had in time, or when the server went away while it was used.
+        """
         try:
             connection = await self._pool.acquire(timeout=self._acquire_seconds)
         except Exception as error:
@@ -86,8 +92,8 @@ async def open_pool(
 ) -> AsyncIterator[Pool]:
     """Open a pool, having reached the server once. ``drain``: the stop that closing it is part of.
 
-    ``command_seconds`` bounds every command, on the server (``statement_timeout``) and here. Raises ConfigurationError when the server
-    cannot be reached or refuses us.
+    ``command_seconds`` bounds every command, on the server (``statement_timeout``) and here. Raises ConfigurationError
+    when the server cannot be reached or refuses us.
     """
     clock, apart = DatabaseClock(), Seldom(_TELL_SECONDS)
 
@@ -116,13 +122,17 @@ async def open_pool(
                 "application_name": application_name,
                 "timezone": "UTC",
                 "jit": "off",
-                # a plan kept from the time when a table was small scans the whole table when it has grown, until statistics catch up
+                # a plan kept from the time when a table was small scans the whole table when it has grown, until
+                # statistics catch up
                 "plan_cache_mode": "force_custom_plan",
-                # what a statement looks for by its key is in memory; the default takes it for a seek on a disk, and reads small tables whole for every row
+                # what a statement looks for by its key is in memory; the default takes it for a seek on a disk, and
+                # reads small tables whole for every row
                 "random_page_cost": "1.1",
-                # the server gives up first, also where we are busy for a moment: the connection survives, and being slow is told apart from being away
+                # the server gives up first, also where we are busy for a moment: the connection survives, and being
+                # slow is told apart from being away
                 "statement_timeout": str(max(1, round(command_seconds * 750))),
-                # before that, so that waiting for another session is told apart from being slow; after a deadlock has been looked for (1 s)
+                # before that, so that waiting for another session is told apart from being slow; after a deadlock has
+                # been looked for (1 s)
                 "lock_timeout": str(max(1, round(command_seconds * 600))),
                 "idle_in_transaction_session_timeout": "30000",
             },

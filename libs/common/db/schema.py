@@ -1,8 +1,8 @@
 """The schema that a build needs: its migration files, and which of them a database has.
 
 ``migrations/NNNN_pre_words.sql`` comes before the code of its release and keeps the code of the release before working;
-``NNNN_post_words.sql`` comes after it, and takes away what only older code needed. A service needs every *pre* file of its build. A schema
-that is newer is fine.
+``NNNN_post_words.sql`` comes after it, and takes away what only older code needed. A service needs every *pre* file of
+its build. A schema that is newer is fine.
 """
 
 import hashlib
@@ -135,7 +135,7 @@ def schema_check(pool: Pool, folder: Path = MIGRATIONS) -> Callable[[], Awaitabl
 
 
 async def require_schema(pool: Pool, folder: Path = MIGRATIONS) -> None:
-    """At start: raises ConfigurationError with what to do when the schema is older than this build; one that is newer is told."""
+    """Raises ConfigurationError at start when the schema is older than this build. A newer one is logged."""
     wanted = migrations(folder)
     try:
         async with pool.acquire() as db:

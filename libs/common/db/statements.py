@@ -1,6 +1,7 @@
 """SQL text, cut into its statements. Pure.
 
-Knows quotes, quoted names, dollar quotes and comments; not the bodies that ``begin atomic`` opens, which belong into a dollar quote here.
+Knows quotes, quoted names, dollar quotes and comments; not the bodies that ``begin atomic`` opens, which belong into a
+dollar quote here.
 """
 
 import re
@@ -20,7 +21,7 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
 def statements(sql: str) -> list[str]:
-    """The statements in their order, each without its semicolon and the comments before it; what holds none but comments is left out."""
+    """The statements in order, without semicolons and leading comments. Pieces of comments alone are left out."""
     found: list[str] = []
     begun, at, holds = 0, 0, False
     while (token := _TOKEN.search(sql, at)) is not None:

@@ -1,10 +1,10 @@
 """Meta's error codes: one table, for answers of the Graph API and for failed statuses that come later. Pure.
 
-Only the code counts; titles and texts are localised and change. A code that is not here is an ``UnknownFault``: an answer is then read by its
-HTTP status, and a failed status fails its message with the code.
+Only the code counts; titles and texts are localised and change. A code that is not here is an ``UnknownFault``: an
+answer is then read by its HTTP status, and a failed status fails its message with the code.
 
-Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes. Which codes come in an answer, which in a status and which in
-both Meta does not say, so every row holds for both.
+Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes. Which codes come in an answer,
+which in a status and which in both Meta does not say, so every row holds for both.
 """
 
 from datetime import timedelta

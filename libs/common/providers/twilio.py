@@ -36,8 +36,8 @@ STATUSES: Final = {
 Accepted, scheduled, queued, sending and the like mean nothing that a thread shows.
 """
 
-# How long a mark lasts without a message of the customer. A wrong mark costs a message, a missing one costs the price of
-# a failure with every message.
+# How long a mark lasts without a message of the customer. A wrong mark costs a message, a missing one costs the price
+# of a failure with every message.
 _DAY = timedelta(days=1)
 _OUT_OF_REACH = RecipientFault("unreachable", _DAY)
 _NO_ROUTE = RecipientFault("no_phone", _DAY)

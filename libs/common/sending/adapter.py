@@ -17,8 +17,8 @@ class ProviderAdapter(Protocol[PreparedT]):
     ``evidence_of``: the providers that can be asked what became of a call. A claim that another provider took is left
     to processes that can ask it.
 
-    Everything that takes ``db`` runs inside the core's transaction, in which the rows of ``sends`` are locked already; nothing there may
-    speak to the network. Failures of PostgreSQL are left to escape.
+    Everything that takes ``db`` runs inside the core's transaction, in which the rows of ``sends`` are locked already;
+    nothing there may speak to the network. Failures of PostgreSQL are left to escape.
     """
 
     transport: Transport
@@ -27,7 +27,9 @@ class ProviderAdapter(Protocol[PreparedT]):
     async def judge(
         self, db: Connection, rows: Sequence[SendRow], now: datetime
     ) -> Mapping[SendKey, Verdict[PreparedT]]:
-        """The gate: a verdict for every row, on facts read afresh in this transaction. Expiry and pauses have been looked at already.
+        """The gate: a verdict for every row, on facts read afresh in this transaction.
+
+        Expiry and pauses have been looked at already.
 
         Must be total: an odd row is refused, not raised about.
         """
@@ -38,21 +40,28 @@ class ProviderAdapter(Protocol[PreparedT]):
     async def heard(
         self, db: Connection, answers: Sequence[tuple[Claim[PreparedT], SendOutcome]], now: datetime
     ) -> None:
-        """What the answers say beside how the sends ended. Called first in the transaction that records them: no row is locked yet."""
+        """What the answers say beside how the sends ended.
+
+        Called first in the transaction that records them: no row is locked yet.
+        """
 
     async def settle(
         self, db: Connection, settled: Sequence[Settled], now: datetime
     ) -> Mapping[SendKey, PendingEvents]:
         """Everything that follows from the end of these sends, in the transaction that ends them.
 
-        For accepted sends provider ids are stored; returned and refused ones have their effects. Keys without news may be left out.
+        For accepted sends provider ids are stored; returned and refused ones have their effects. Keys without news may
+        be left out.
         """
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
-        """Acceptances whose claim was lost meanwhile: their provider ids are stored as evidence, and nothing follows from them yet."""
+        """Store the provider ids of acceptances whose claim was lost, as evidence. No effect follows yet."""
 
     async def find_evidence(self, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Evidence]:
         """Evidence for calls whose answer was lost. Outside of any transaction: may ask the provider."""
 
     async def committed(self, settled: Sequence[Settled]) -> None:
-        """After the commit of ``settle``: what lives outside of PostgreSQL is brought in line. Best effort, raises nothing."""
+        """After the commit of ``settle``: what lives outside of PostgreSQL is brought in line.
+
+        Best effort, raises nothing.
+        """

@@ -1,7 +1,7 @@
 """Whether a provider is silent, and what must wait because of that. Pure.
 
-A provider's own error is an answer, whatever it says. An error page of something on the way to the provider is none: one
-page may concern its message alone, several in a row for different messages do not.
+A provider's own error is an answer, whatever it says. An error page of something on the way to the provider is none:
+one page may concern its message alone, several in a row for different messages do not.
 
 A call without an answer leaves a send of unknown outcome, and a send has two calls. So silence stops two things:
 
@@ -23,7 +23,10 @@ UNRESPONSIVE_AFTER = 5
 """So many calls in a row without an answer, and the account, or the provider, counts as silent."""
 PROBE_EVERY = timedelta(minutes=1)
 UNRESPONSIVE = RetryLater("account", BackoffPolicy(timedelta(seconds=15), 2, timedelta(minutes=2)), UNANSWERED)
-"""The wait of an account that answers nothing. It does not grow far: as long again passes until the end of an outage is noticed."""
+"""The wait of an account that answers nothing.
+
+It does not grow far: as long again passes until the end of an outage is noticed.
+"""
 LAST_CALL_LOST = replace(UNRESPONSIVE, curve=replace(UNRESPONSIVE.curve, cap=timedelta(minutes=15)))
 """The same when the try was a message's last call, because no other message waits: such a try may cost the message."""
 _OUR_FAULT = "fault"
@@ -37,7 +40,10 @@ class FailureCounter:
     _runs: dict[str, set[SendKey]] = field(default_factory=dict)
 
     def add(self, row: SendRow, outcome: SendOutcome) -> bool:
-        """A call of this row ended so. Returns whether the account must rest now; the count then begins anew, the rest is ended by an answer."""
+        """A call of this row ended so.
+
+        Returns whether the account must rest now; the count then begins anew, the rest is ended by an answer.
+        """
         if isinstance(outcome, Accepted):
             self._runs.pop(row.account, None)
         if not is_silence(outcome):
@@ -52,7 +58,10 @@ class FailureCounter:
 
 @dataclass(slots=True)
 class ResendLimit:
-    """How many second calls may go now. At the start of a process it is not known whether the provider answers: one call shows it."""
+    """How many second calls may go now.
+
+    At the start of a process it is not known whether the provider answers: one call shows it.
+    """
 
     unanswered: int = UNRESPONSIVE_AFTER
     probed_at: datetime | None = None
@@ -90,7 +99,7 @@ def is_silence(outcome: SendOutcome) -> bool:
 def pause_reason(
     claim: Claim[PreparedT], outcome: SendOutcome, standing: Mapping[PauseKey, Pause], *, opens: bool
 ) -> RetryLater | None:
-    """For what an account must rest after this answer, if at all: the answer itself, or silence (a run of it, or that of a probe)."""
+    """Why the account must be paused after this answer: the answer itself, or silence. None: it must not."""
     key: PauseKey = (claim.row.account, "all")
     pause = standing.get(key)
     rests = pause is not None and pause.kind == "silence"

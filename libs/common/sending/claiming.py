@@ -1,7 +1,7 @@
 """Claiming: rows that are due pass the gate in one transaction and are ours until their lease ends, or end here.
 
-Rows of an account that rests, and rows beyond its budget, are not touched. A row behind an older one of its conversation is neither; where many are
-seen, they are kept from being looked at until that one moves.
+Rows of an account that rests, and rows beyond its budget, are not touched. A row behind an older one of its
+conversation is neither; where many are seen, they are kept from being looked at until that one moves.
 """
 
 import random
@@ -26,7 +26,7 @@ from libs.common.sending.transitions import PROBE_GAP, Admission, admit, claim, 
 _HELD = 32
 """At most so many rows more than may be claimed are looked at, in case that some are held back."""
 _MANY_HELD = 16
-"""So many of one account that are held back are kept from being looked at every time; and fewer, where they stand in the way of all others."""
+"""From so many blocked rows of one account on they are deferred; from fewer where they fill the whole scan."""
 _ANOTHER_RELEASE = timedelta(seconds=30)
 """A row that this release does not read is looked at again then, by whoever comes first."""
 _SET_ASIDE = timedelta(seconds=30)
@@ -35,7 +35,7 @@ _SET_ASIDE_LONGEST = timedelta(hours=1)
 
 @dataclass(slots=True)
 class Round(Generic[PreparedT]):
-    """One claim: what is to be sent now, what the gate ended, which accounts may have more due now, and when which are to be looked at."""
+    """The result of one claim: what to send, what the gate ended, and which accounts to look at next, and when."""
 
     claims: list[Claim[PreparedT]]
     applied: Persisted
@@ -155,7 +155,7 @@ async def _defer_blocked(
     now: datetime,
     timings: Timings,
 ) -> set[str]:
-    """Where an account has many rows that are held back, keep them from being looked at; returns the accounts of which some were."""
+    """Defer the blocked rows of accounts that have many. Returns the accounts of which some were deferred."""
     used = {row.account for row, _probes in admission.judged}
     kept = set()
     for account, keys in admission.held.items():
@@ -174,7 +174,7 @@ def _full(found: Sequence[Candidate], scan: Mapping[str, int]) -> set[str]:
 
 
 def _more(found: Sequence[Candidate], budgets: Mapping[str, int], admission: Admission, cleared: set[str]) -> set[str]:
-    """The accounts that may have more due now: they used some of their budget and have more, or what was looked at is out of the way."""
+    """The accounts that may have more due now: they used their budget, or blocked rows were deferred."""
     probed = {candidate.row.account for candidate in found if candidate.over}
     used = Counter(row.account for row, _probes in admission.judged)
     used.update(step.before.account for step in admission.ended)

@@ -1,7 +1,7 @@
 """Which row of ``sends`` holds another one back: parts of statements.
 
-``s`` is the row that asks, ``$2`` the time, ``$3`` how long a row may hold back others for a reason that is not theirs. A row of
-the other channel does so for no longer, nor does a template of an account whose templates rest.
+``s`` is the row that asks, ``$2`` the time, ``$3`` how long a row may hold back others for a reason that is not theirs.
+A row of the other channel does so for no longer, nor does a template of an account whose templates rest.
 
 Whoever asks must do so by the order of the index: then nothing the planner believes of the rows (it may know them from
 before a flood, or not at all) makes it read the table. Of an ``exists`` the order counts with "offset 0" alone.
@@ -19,9 +19,13 @@ _OLDER = """
 """
 
 HOLDS = f"o.conversation_id = s.conversation_id and {_OLDER}"
-"""Whether ``o``, an older row of the same conversation, holds back ``s``. Ask in the order of ``o.sequence``, with a limit."""
+"""Whether ``o``, an older row of the same conversation, holds back ``s``.
 
-# While the rows of a thread are being moved into another one, the order goes over both, and over whatever else is being moved there.
+Ask in the order of ``o.sequence``, with a limit.
+"""
+
+# While the rows of a thread are being moved into another one, the order goes over both, and over whatever else is being
+# moved there.
 _JOINED = f"""
 select from (select g.winner as conversation_id from conversation_merges g where g.loser = s.conversation_id
              union all

@@ -1,16 +1,20 @@
-"""From when on silence proves something: the stretch of time in which every status could have come, and has been read. Pure.
+"""From when on silence proves something: the stretch of time in which every status could have come, and has been read.
 
-Law 1: no moment of the stretch is one at which a POST was refused, nobody served, or a partition of the webhooks was behind or is not known.
-Law 2: it ends where knowledge ends: at the last moment up to which every edge has stored what it refused. A POST that was begun before and taken
-       may have come to Kafka later, but no later than the edges last had one in hand, nor than ``HELD`` after it was begun: so far must have
-       been read, too.
-Law 3: after an outage it begins ``settling`` later, for the provider tries again with growing pauses. A call that was found accepted after silence
-       had proved the contrary shows that these are longer than that: as good as an outage.
+Pure.
+
+Law 1: no moment of the stretch is one at which a POST was refused, nobody served, or a partition of the webhooks was
+       behind or is not known.
+Law 2: it ends where knowledge ends: at the last moment up to which every edge has stored what it refused. A POST that
+       was begun before and taken may have come to Kafka later, but no later than the edges last had one in hand, nor
+       than ``HELD`` after it was begun: so far must have been read, too.
+Law 3: after an outage it begins ``settling`` later, for the provider tries again with growing pauses. A call that was
+       found accepted after silence had proved the contrary shows that these are longer than that: as good as an outage.
 Law 4: that nobody posts is neutral. When a POST came is not even asked.
 
-An edge that was killed has not said what it refused last. It counts as refusing from its last word until a load balancer may have noticed; so does
-one that cannot reach the database, until it tells. What anybody may have sent (its signature was not proved) counts too, but it can hold back
-what is proved about a send for ``doubt`` after its call at the longest: a stranger must not keep lost messages lost.
+An edge that was killed has not said what it refused last. It counts as refusing from its last word until a load
+balancer may have noticed; so does one that cannot reach the database, until it tells. What anybody may have sent (its
+signature was not proved) counts too, but it can hold back what is proved about a send for ``doubt`` after its call at
+the longest: a stranger must not keep lost messages lost.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +32,9 @@ _DOUBT = 12
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One start of an edge: it served from ``since``, and what it refused is known ``until``. ``left``: it ended in order then.
+    """One start of an edge: it served from ``since``, and what it refused is known ``until``.
+
+    ``left``: it ended in order then.
 
     ``posted_at``: no POST that it knew to be taken when it told this came to Kafka later; None where there was none.
     """
@@ -49,7 +55,7 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """What is stored: edges that served lately, the last refusal of each kind, and when a call was last found accepted that was given up.
+    """What is stored: edges that served lately, the last refusal of each kind, the last late acceptance.
 
     ``served_before``: there were edges before these.
     """
@@ -70,7 +76,7 @@ class Waits:
 
     @property
     def noticed(self) -> timedelta:
-        """So long after the last word of an edge that vanished POSTs may still have been sent there; more than a few of its rounds."""
+        """How long after its last report POSTs may still be sent to an edge that vanished: more than a few reports."""
         return max(_NOTICED, self.settling / 10)
 
     @property
@@ -86,7 +92,10 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """The stretch that reaches until now, whatever the call. ``until``: so far the edges told, ``read_until``: so far all is read."""
+    """The stretch that reaches until now, whatever the call.
+
+    ``until``: so far the edges told, ``read_until``: so far all is read.
+    """
 
     since: datetime
     until: datetime
@@ -118,7 +127,10 @@ class Quiet:
 
 
 def quiet(cover: Cover, progress: Mapping[int, CaughtUp], partitions: int, waits: Waits, now: datetime) -> Quiet | None:
-    """The stretch until now; None where something of it is not known. ``partitions``: how many the topic has, whatever ``progress`` knows of."""
+    """The stretch until now; None where something of it is not known.
+
+    ``partitions``: how many the topic has, whatever ``progress`` knows of.
+    """
     if partitions < 1 or any(partition not in progress for partition in range(partitions)):
         return None
     behind = [progress[partition] for partition in range(partitions)]

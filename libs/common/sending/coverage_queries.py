@@ -1,4 +1,6 @@
-"""The statements about what the edge took and refused, and about rounds of resends. They belong to a provider's webhooks and name no tenant.
+"""The statements about what the edge took and refused, and about rounds of resends.
+
+They belong to a provider's webhooks and name no tenant.
 
 An edge tells ages, not instants: its clock is not asked, and what it knows is dated by the database's.
 """
@@ -106,7 +108,10 @@ class Refusals(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What an edge knows of itself. ``serves``: for how long; ``last_post``: how long ago it last had a signed POST in hand, if ever."""
+    """What an edge knows of itself. ``serves``: for how long.
+
+    ``last_post``: how long ago it last had a signed POST in hand, if ever.
+    """
 
     edge_id: UUID
     serves: timedelta
@@ -121,7 +126,7 @@ async def instant(db: Connection) -> datetime:
 
 
 async def tell(db: Connection, known: Known, until: datetime, *, leaves: bool = False) -> None:
-    """Store what an edge knows; every refusal of its up to ``until`` (an ``instant``) is among it, or was stored before. ``leaves``: its farewell."""
+    """Store what an edge knows. Every refusal up to ``until`` is in it or stored. ``leaves``: it ends in order."""
     columns = as_columns(known.refusals) or [[], [], [], [], [], []]
     await db.execute(_TELL, known.edge_id, until, known.serves, leaves, known.last_post, *columns)
 

@@ -1,7 +1,8 @@
 """Dispatching: due rows are claimed account by account, in turn, as room allows, and sent side by side.
 
-Accounts whose rows were just stored are handed over in memory (``wake``), and so are the ends of waits that this process knows of; everything
-else (another process's rows, rows from before a restart, accounts that rest no more) is found by a slow look beside the sending.
+Accounts whose rows were just stored are handed over in memory (``wake``), and so are the ends of waits that this
+process knows of; everything else (another process's rows, rows from before a restart, accounts that rest no more) is
+found by a slow look beside the sending.
 """
 
 import asyncio
@@ -44,7 +45,10 @@ _TOO_LATE = RetryLater("pair", BackoffPolicy(timedelta(milliseconds=100), 2, tim
 
 
 class Dispatcher(Generic[PreparedT]):
-    """Claims and sends until ``end``. At most ``concurrency`` claims are open at a time, from the claim until its answer is recorded."""
+    """Claims and sends until ``end``.
+
+    At most ``concurrency`` claims are open at a time, from the claim until its answer is recorded.
+    """
 
     def __init__(
         self,
@@ -118,7 +122,10 @@ class Dispatcher(Generic[PreparedT]):
             await asyncio.wait(self._calls)
 
     async def round(self) -> int:
-        """One look and one claim, its calls to their answers; for tests that look between steps. Returns how many calls were made."""
+        """One look and one claim, its calls to their answers; for tests that look between steps.
+
+        Returns how many calls were made.
+        """
         self._calls.clear()
         await self._look()
         await self._round()
@@ -207,7 +214,7 @@ class Dispatcher(Generic[PreparedT]):
                 )
 
     async def _look(self) -> None:
-        """Find accounts with something due that nobody told us of; of very many some now, and the next ones next time."""
+        """Find accounts with due rows that this process does not know of. Of very many the next ones follow next time."""
         async with self._pool.acquire() as db:
             found = await sends.accounts_after(
                 db, self._adapter.transport, self._now(), self._looked_to, _ACCOUNTS_AT_ONCE

@@ -27,9 +27,12 @@ _DRAIN_SECONDS = 25.0  # of a line that no service drains
 
 
 class SendEngine(Generic[PreparedT]):
-    """``async with SendEngine(…) as line``: sends what ``accept`` stores. Leaving drains: no new claim, calls under way end and are recorded.
+    """``async with SendEngine(…) as line``: sends what ``accept`` stores.
 
-    What cannot be recorded or told in time while draining is not lost: evidence and the rows themselves settle it elsewhere.
+    Leaving drains: no new claim, calls under way end and are recorded.
+
+    What cannot be recorded or told in time while draining is not lost: evidence and the rows themselves settle it
+    elsewhere.
     """
 
     def __init__(
@@ -112,7 +115,10 @@ class SendEngine(Generic[PreparedT]):
         return self._pulse.why(asyncio.get_running_loop().time())
 
     async def claim_once(self) -> int:
-        """One claim, its calls and their records, without the loops; for tests that look between steps. Returns the number of calls."""
+        """One claim, its calls and their records, without the loops; for tests that look between steps.
+
+        Returns the number of calls.
+        """
         calls = await self._dispatcher.round()
         await self._recorder.flush()
         await self._publisher.flush()
@@ -151,7 +157,10 @@ class SendEngine(Generic[PreparedT]):
 async def open_engine(
     opened: OpenService, adapter: ProviderAdapter[PreparedT], timings: Timings, concurrency: int
 ) -> AsyncIterator[SendEngine[PreparedT]]:
-    """A line on the servers of a service runs inside the block; the service ends with it if it fails. ``concurrency``: calls under way at once."""
+    """A line on the servers of a service runs inside the block; the service ends with it if it fails.
+
+    ``concurrency``: calls under way at once.
+    """
     pool, service = opened.pool, opened.service
     async with (
         SendEngine(

@@ -1,7 +1,9 @@
-"""What can come of a send: answers of a provider, verdicts of the gate, evidence about a call whose answer was lost. Pure.
+"""What can come of a send: answers of a provider, verdicts of the gate, evidence about a call whose answer was lost.
 
-Rule 1: whoever reads an answer says what is certain. ``RetryLater`` means: certainly not processed. ``Unknown`` means: may have been
-processed, so only evidence may settle it; in doubt it is ``Unknown``.
+Pure.
+
+Rule 1: whoever reads an answer says what is certain. ``RetryLater`` means: certainly not processed. ``Unknown`` means:
+        may have been processed, so only evidence may settle it; in doubt it is ``Unknown``.
 Rule 2: an expected outcome is a value of these unions, never an exception.
 """
 
@@ -15,7 +17,7 @@ from libs.common.sending.pauses import FAULT_PAUSE, FAULT_PAUSE_GROWTH, FAULT_PA
 PreparedT = TypeVar("PreparedT")
 
 Scope = Literal["message", "pair", "account", "templates", "provider"]
-"""For whom a wait holds: this message alone, its conversation, its whole account, the templates of its account, or all accounts."""
+"""What waits: the message, its conversation, its account, the templates of its account, or all accounts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ MENDING = BackoffPolicy(FAULT_PAUSE, FAULT_PAUSE_GROWTH, FAULT_PAUSE_LONGEST)
 class Accepted:
     """The provider has it. ``account`` scopes ``provider_id`` (phone_number_id at Meta, the account sid at Twilio).
 
-    ``wa_id`` and ``bsuid`` are whom the answer called the recipient, where it did; they are no part of which send it is.
+    ``wa_id`` and ``bsuid`` are whom the answer called the recipient, where it did; they are no part of which send it
+    is.
     """
 
     account: str
@@ -46,14 +49,15 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Certainly not processed; the same again after ``after``, or after a step of ``curve`` when the provider named no time.
+    """Certainly not processed. The same again after ``after``, else after a step of ``curve``.
 
-    ``code`` is the provider's, or a word of ours such as ``never_left``. When it has come ``limit`` times for a message, that is refused
-    with the code.
+    ``code`` is the provider's, or a word of ours such as ``never_left``. When it has come ``limit`` times for a
+    message, that is refused with the code.
 
-    ``fault``: the account is not in order and people must mend it (scopes ``account``, ``templates``, ``provider``). It rests, loudly; one call at
-    a time tries it out, an acceptance alone ends it, and no message's tries are used up. ``answered``: False where something on the way to the
-    provider said so, such as a proxy; in a row that is as good as silence.
+    ``fault``: the account is not in order and people must mend it (scopes ``account``, ``templates``, ``provider``). It
+    rests, loudly; one call at a time tries it out, an acceptance alone ends it, and no message's tries are used up.
+    ``answered``: False where something on the way to the provider said so, such as a proxy; in a row that is as good as
+    silence.
     """
 
     scope: Scope
@@ -120,7 +124,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The call was not accepted, as far as anybody can know: the grace is over, and what would show it has been looked at."""
+    """The call was not accepted: the grace is over, and no evidence shows an acceptance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +137,21 @@ Evidence = Confirmed | Denied | NotSent | Inconclusive
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """Another release wrote this row, and this one does not read it: it waits for one that does, at most until its deadline. ``code``: a static word."""
+    """A row of another release that this one cannot read. It waits for that release until its deadline."""
 
     code: str
 
 
 Verdict = Allowed[PreparedT] | Confirmed | Rerouted | Refused | NotYet
-"""What the gate says of one row: it may pass, has been accepted already (seen before a resend), goes back to the router, ends here, or is for another release."""
+"""The gate's verdict on a row: it passes, was accepted already, is returned, ends, or is for another release."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The clockwork of a sender. ``timeout`` of one call < ``lease`` of a claim < ``grace`` before silence proves anything."""
+    """The clockwork of a sender.
+
+    ``timeout`` of one call < ``lease`` of a claim < ``grace`` before silence proves anything.
+    """
 
     timeout: timedelta
     lease: timedelta
@@ -160,4 +167,4 @@ class Timings:
     look: timedelta = timedelta(seconds=30)
     """A send of unknown outcome is looked at this often at least; soon after its call every ``poll``."""
     proof: timedelta = timedelta(seconds=30)
-    """How long the status of an accepted call is waited for that shall prove an account to be well; then the next one tries."""
+    """How long the status is awaited that ends the pause of an account. Then the next call tries it out."""

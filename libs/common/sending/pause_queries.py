@@ -1,7 +1,10 @@
-"""The statements about ``pauses``: accounts that must rest, for all replicas. They belong to a provider and name no tenant.
+"""The statements about ``pauses``: accounts that must rest, for all replicas.
 
-Three kinds of pauses: a throttle; an account that answers nothing; a fault that people must mend (payment, lock, token). The last two are tried
-out by one call at a time, over all replicas. What was learned from a late status is proved by a late status alone: ``prove``.
+They belong to a provider and name no tenant.
+
+Three kinds of pauses: a throttle; an account that answers nothing; a fault that people must mend (payment, lock,
+token). The last two are tried out by one call at a time, over all replicas. What was learned from a late status is
+proved by a late status alone: ``prove``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -113,7 +116,8 @@ delete from pauses p
  where p.channel = $4 and p.provider = $1 and p.account = u.account and p.scope = u.scope
 """
 
-# Of the rows that wait one says whose the account is: the first in the order of their index, however many rows were settled before.
+# Of the rows that wait one says whose the account is: the first in the order of their index, however many rows were
+# settled before.
 _TAKE_DUE_FOR_LOG = """
 with due as materialized (
     select p.channel, p.provider, p.account, p.scope
@@ -155,21 +159,22 @@ async def pause_account(
     scope: PauseScope = "all",
     called_at: datetime | None = None,
 ) -> None:
-    """The account is not in order, as ``reason`` (the provider's code) says: it rests until a call that tries it out proves it well.
+    """Pause an account that people must mend, until a call that tries it out proves it well.
 
-    ``account`` as in ``sends``; ``EVERY_ACCOUNT`` where the fault is the provider account's, whatever the sender. ``proof``: by what it was
-    learned, and by what it ends. ``called_at``: when the call was made that met the fault, now where it is not told. A
-    repeat while nobody has tried it out changes nothing, nor does a call from before the account was proved well. Call
-    inside a transaction, and last in it.
+    ``account`` as in ``sends``; ``EVERY_ACCOUNT`` where the fault is the provider account's, whatever the sender.
+    ``proof``: by what it was learned, and by what it ends. ``called_at``: when the call was made that met the fault,
+    now where it is not told. A repeat while nobody has tried it out changes nothing, nor does a call from before the
+    account was proved well. Call inside a transaction, and last in it.
     """
     curve = FAULT_PAUSE, FAULT_PAUSE_LONGEST, proof, FAULT_PAUSE_GROWTH
     await db.execute(_PAUSE_ACCOUNT, by.provider, account, scope, now, reason, *curve, called_at or now, by.channel)
 
 
 async def prove(db: Connection, provider: Provider, sends: Iterable[SendKey]) -> list[str]:
-    """These sends were said to be sent, delivered or read: accounts at rest for want of that are well, where the call was made since.
+    """Statuses of these sends came. They end the pauses that wait for such a status of a later call.
 
-    ``sends`` are keys of rows (for a bridge its send's). Costs one look where no account waits for such a proof. Returns the accounts.
+    ``sends`` are keys of rows (for a bridge its send's). Costs one look where no account waits for such a proof.
+    Returns the accounts.
     """
     keys = sorted(set(sends))
     if not keys or not await db.fetchval(_ASK_FOR_PROOF, provider):
@@ -211,7 +216,7 @@ async def probe_now(db: Connection, by: Transport, probed: Iterable[PauseKey], n
 
 
 async def lock_unresponsive(db: Connection, by: Transport, accounts: Iterable[str], now: datetime) -> set[PauseKey]:
-    """Of these accounts the pauses that one call at a time tries out, and that may be tried now, by us; locked until the commit."""
+    """The pauses of these accounts that one call may try out now, locked until the commit."""
     return {
         (r["account"], r["scope"])
         for r in await db.fetch(_LOCK_UNRESPONSIVE, by.provider, sorted(accounts), now, by.channel)
@@ -226,5 +231,5 @@ async def clear(db: Connection, by: Transport, awake: Iterable[PauseKey]) -> Non
 
 
 async def take_due_for_log(db: Connection, by: Transport, now: datetime, limit: int = 100) -> list[PausedAccount]:
-    """Accounts at rest with a fault that were not said to be for a minute, the longest silent first; each is given to one who asks."""
+    """Accounts paused for a fault whose line is due. Each is given to one caller a minute."""
     return [PausedAccount(*r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, by.provider, now, limit, by.channel)]

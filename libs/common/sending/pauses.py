@@ -18,7 +18,7 @@ FAULT_PAUSE_GROWTH = 1.05
 FAULT_PAUSE_LONGEST = timedelta(minutes=3)
 """Reached after an hour."""
 UNANSWERED = "unanswered"
-"""The reason of a pause whose account answered nothing: each try may cost a message a call, so one at a time is made."""
+"""The reason of a pause for silence. Each try may cost a message a call, so one is made at a time."""
 
 
 @dataclass(frozen=True, slots=True)

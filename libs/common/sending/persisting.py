@@ -13,12 +13,17 @@ from libs.common.sending.rows import PendingEvents, SendRow, Settled, Transition
 from libs.common.thread import refusals
 
 PUBLISH_LEASE = timedelta(seconds=20)
-"""How long the process that settled a row, or took it, has it alone to publish its events. Longer than a publish may take."""
+"""How long the process that settled a row, or took it, has it alone to publish its events.
+
+Longer than a publish may take.
+"""
 
 
 @dataclass(slots=True)
 class Persisted:
-    """The result of a transaction, to be published after its commit. ``lost``: transitions whose rows had moved meanwhile.
+    """The result of a transaction, to be published after its commit.
+
+    ``lost``: transitions whose rows had moved meanwhile.
 
     ``pending``: the events of each row. ``freed``: accounts with a row that may be claimed now, because the row that
     blocked it has moved.
@@ -83,7 +88,7 @@ def _settled(steps: Iterable[Transition]) -> list[Settled]:
 
 
 def _stored(events: PendingEvents) -> dict[str, Any]:
-    """What the row stores for the sweeper: refusals as they are, and the messages whose newest status is to be published."""
+    """What the row stores for the sweeper: refusals, and the messages whose newest status is published."""
     return {
         "refusals": [refusal.model_dump(mode="json") for refusal in events.refusals],
         "message_ids": [str(message_id) for message_id in sorted(events.message_ids)],

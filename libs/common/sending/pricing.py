@@ -1,7 +1,9 @@
 """What Meta asks for a message, as it tells it in the statuses and never again.
 
-Rule 1: Meta's words are kept as they are. Types, categories and models are an open list, and ``billable`` is going away.
-Rule 2: once for each id that a send got. A status that says something else later counts by the provider's time; a repeat changes nothing.
+Rule 1: Meta's words are kept as they are. Types, categories and models are an open list, and ``billable`` is going
+        away.
+Rule 2: once for each id that a send got. A status that says something else later counts by the provider's time; a
+        repeat changes nothing.
 """
 
 from collections.abc import Iterable, Mapping

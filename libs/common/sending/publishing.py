@@ -1,8 +1,8 @@
 """The events of settled sends are published after the commit, and marked as published once Kafka has them.
 
 A publish never delays a send. The sweeper publishes later, from the rows, what cannot be published now. A process has a
-row alone for ``PUBLISH_LEASE`` (``publishing_until``): first the process that settled it, then the one that takes it. So
-replicas do not repeat each other.
+row alone for ``PUBLISH_LEASE`` (``publishing_until``): first the process that settled it, then the one that takes it.
+So replicas do not repeat each other.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
-"""Rows on which work fails, or is too slow, are set aside alone, and loudly: what stands behind them goes on, and they are tried again ever more rarely.
+"""Rows on which work fails, or is too slow, are set aside alone and logged as errors. The rows behind them go on.
 
-It is a memory of this process. A row that fails everywhere is set aside by every replica; its deadline ends it all the same, where that is possible.
+A row that is set aside is tried again ever more rarely. This is a memory of one process: a row that fails everywhere is
+set aside by every replica. Its deadline ends it, where that is possible.
 """
 
 import asyncio
@@ -62,7 +63,7 @@ class Quarantine:
 async def halving(
     rows: Sequence[SendRow], work: Callable[[Sequence[SendRow]], Awaitable[None]], aside: Quarantine, now: datetime
 ) -> None:
-    """Do the work on all rows; where it meets a bug or is too slow, on parts, down to the row that causes it, which is set aside.
+    """Do the work on all rows. After a bug or a timeout it is done on parts, down to the row that causes it.
 
     Raises what else is transient, and what is slow for every row.
     """

@@ -1,7 +1,8 @@
 """The statements about ``sends``. A sender's rows are of all tenants; whatever names a row names its org_id.
 
-Lock order of the senders: rows of ``sends`` first, then whatever belongs to them; ``pauses`` after pending rows, and before claimed ones.
-Nobody else locks rows of ``sends`` but a merge of two threads and the router's reconciler, which wait for none (docs/architecture/data.md).
+Lock order of the senders: rows of ``sends`` first, then whatever belongs to them; ``pauses`` after pending rows, and
+before claimed ones. Nobody else locks rows of ``sends`` but a merge of two threads and the router's reconciler, which
+wait for none (docs/architecture/data.md).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -33,7 +34,8 @@ select u.org_id, u.message_id, u.attempt, coalesce(a.conversation_id, u.conversa
 on conflict (org_id, message_id, attempt) do nothing
 """
 
-# A lane is an account's templates, or everything else of it. Lanes at rest are left out before their rows are looked at.
+# A lane is an account's templates, or everything else of it. Lanes at rest are left out before their rows are looked
+# at.
 _LANES = """
       cross join (values (false), (true)) as l (template)
       cross join lateral (
@@ -89,9 +91,9 @@ select a.account,
  order by a.number
 """  # noqa: S608 -- constants of this module
 
-# Whoever moves the row that holds waits for this to be committed, and then frees what is behind it. What cannot be locked now is moving already.
-# A row that may hold back younger ones only for a time is left: no row stands behind it for good. (The update names no state: the rows are locked,
-# and a partial index must not look cheaper than the key.)
+# Whoever moves the row that holds waits for this to be committed, and then frees what is behind it. What cannot be
+# locked now is moving already. A row that may hold back younger ones only for a time is left: no row stands behind it
+# for good. (The update names no state: the rows are locked, and a partial index must not look cheaper than the key.)
 _DEFER_BLOCKED = f"""
 with held as materialized (
     select s.org_id, s.message_id, s.attempt, b.until
@@ -260,7 +262,10 @@ select (select count(*) from (select from sends s where s.channel = $1 and s.sta
 async def store(
     db: Connection, channel: ProviderChannel, sends: Sequence[NewSend], now: datetime, deadline: datetime
 ) -> None:
-    """Store commands as rows that are due now; one that stands already is left as it is. ``deadline`` is for those that name none."""
+    """Store commands as rows that are due now; one that stands already is left as it is.
+
+    ``deadline`` is for those that name none.
+    """
     rows = [
         (
             *(s.org_id, s.message_id, s.attempt, s.conversation_id, s.sequence, s.account, s.template, s.command),
@@ -275,7 +280,7 @@ async def store(
 async def candidates(
     db: Connection, by: Transport, budgets: Mapping[str, int], now: datetime, holds: timedelta
 ) -> list[Candidate]:
-    """Of each account up to so many rows of a lane that are due, oldest first, locked; those locked elsewhere are passed over.
+    """The oldest due rows of each account and lane, up to its budget, locked. Rows locked elsewhere are left out.
 
     Lanes at rest are left out. ``holds``: for how long a row may hold back others for a reason that is not theirs.
     """
@@ -286,21 +291,24 @@ async def candidates(
 async def accounts_after(
     db: Connection, by: Transport, now: datetime, after: str, limit: int
 ) -> list[tuple[str, bool]]:
-    """The next accounts by name that have rows which wait, and whether one of them is due in a lane that does not rest."""
+    """The next accounts by name with pending rows, and whether one is due in a lane that is not paused."""
     return [(r["account"], r["ready"]) for r in await db.fetch(_ACCOUNTS, by.channel, now, after, limit, by.provider)]
 
 
 async def defer_blocked(
     db: Connection, channel: ProviderChannel, account: str, now: datetime, holds: timedelta, *, limit: int = 500
 ) -> int:
-    """Of the first rows of the account that are due keep from being looked at those whose older row stands still; how many."""
+    """Defer those of the account's first due rows that an older row blocks. Returns how many."""
     return len(await db.fetch(_DEFER_BLOCKED, channel, now, holds, account, limit))
 
 
 async def release_blocked(
     db: Connection, conversations: Iterable[tuple[str, UUID]]
 ) -> set[tuple[ProviderChannel, str]]:
-    """Rows of these conversations moved: let the first one behind be looked at again. Returns the accounts of those, with their channel."""
+    """Rows of these conversations moved: let the first one behind be looked at again.
+
+    Returns the accounts of those, with their channel.
+    """
     found = sorted(set(conversations))
     return (
         {(r["channel"], r["account"]) for r in await db.fetch(_RELEASE_BLOCKED, *as_columns(found))} if found else set()
@@ -315,7 +323,8 @@ async def release_due(db: Connection, channel: ProviderChannel, now: datetime, l
 async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> dict[SendKey, UUID]:
     """Write rows (before, after) where they still stand as before: same state, same claim.
 
-    Returns the keys that were written, with the conversation in which each stands now: it may have become part of another.
+    Returns the keys that were written, with the conversation in which each stands now: it may have become part of
+    another.
     """
     if not changes:
         return {}
@@ -355,11 +364,11 @@ async def take_unknown(
     latest: timedelta,
     abandoned: timedelta,
 ) -> list[SendRow]:
-    """Sends of unknown outcome that are due to be looked at. Taking them defers their next look, so that no two processes look at once.
+    """Sends of unknown outcome that are due to be looked at.
 
-    The next look is ever further off, but at least ``soonest`` and at most ``latest`` away. Only the provider that took a send has
-    evidence of it, so a send is looked at by processes that can ask its provider: ``providers`` are those that this one can ask.
-    Other sends are taken when no process has looked at them for as long as ``abandoned``.
+    The next look is ever further off, but at least ``soonest`` and at most ``latest`` away. Only the provider that took
+    a send has evidence of it, so a send is looked at by processes that can ask its provider: ``providers`` are those
+    that this one can ask. Other sends are taken when no process has looked at them for as long as ``abandoned``.
     """
     due = [now if provider in providers else now - abandoned for provider in PROVIDERS]
     found = await db.fetch(_TAKE_UNKNOWN, channel, now, limit, soonest, latest, PROVIDERS, due)
@@ -376,7 +385,7 @@ async def take_unpublished(
 async def keep_pending_events(
     db: Connection, news: Sequence[tuple[SendKey, dict[str, Any]]], until: datetime | None = None
 ) -> None:
-    """Mark settled rows as not told yet, with what is needed to tell it: by us alone ``until`` then, or by whoever looks next."""
+    """Store the pending events of settled rows. This process has them alone ``until`` then."""
     rows = [(*key, what) for key, what in sorted(news, key=lambda item: item[0])]
     if rows:
         await db.execute(_KEEP_PENDING_EVENTS, *as_columns(rows), until)

@@ -1,4 +1,4 @@
-"""Recording: answers are written together, whatever has come while the last transaction ran; a lone answer is written at once."""
+"""Recording: answers that came while the last transaction ran are written together, a lone one at once."""
 
 import asyncio
 import random
@@ -47,7 +47,7 @@ class _Answer(Generic[PreparedT]):
 
 @dataclass(slots=True)
 class Recorded:
-    """What came of a batch of answers: how many of which account are off the recorder's hands, which accounts rest, and which no more."""
+    """The result of a batch: how many answers of each account it had, and which accounts pause or resume."""
 
     applied: Persisted
     answers: Counter[str]
@@ -115,7 +115,7 @@ class Recorder(Generic[PreparedT]):
                 await asyncio.sleep(_SUSPECT_WAIT)
 
     async def _record(self, batch: Sequence[_Answer[PreparedT]]) -> list[_Answer[PreparedT]]:
-        """Record a batch; returns what is to be tried again: all while the database is away, and an answer that may be too slow.
+        """Record a batch. Returns the answers to try again: all while the database is away, and slow suspects.
 
         An answer that cannot be recorded alone, while others can, is given up: its claim ends, and evidence settles it.
         """

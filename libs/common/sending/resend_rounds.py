@@ -1,8 +1,8 @@
 """Second calls after lost answers are made in rounds, few at first. Pure.
 
-What silence proved may be wrong: then the first few show it, and not every customer of an outage gets a message twice. Each round that was used up is
-followed by one twice as large, a ``pace`` later, up to ``MOST``. One acceptance that came late ends the round, and everything begins with few again;
-so it does after an outage.
+What silence proved may be wrong: then the first few show it, and not every customer of an outage gets a message twice.
+Each round that was used up is followed by one twice as large, a ``pace`` later, up to ``MOST``. One acceptance that
+came late ends the round, and everything begins with few again; so it does after an outage.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +14,10 @@ MOST = 100
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """``left_over`` of ``size`` may still be released. ``late_at``: when a call that was given up was last found to have been accepted."""
+    """``left_over`` of ``size`` may still be released.
+
+    ``late_at``: when a call that was given up was last found to have been accepted.
+    """
 
     opened_at: datetime
     size: int = FEW
@@ -30,7 +33,10 @@ class Round:
 def at(
     before: Round | None, now: datetime, *, pace: timedelta, rest: timedelta, since: datetime | None = None
 ) -> Round:
-    """The round that is open now. It is a small one again after a ``rest`` without any, and where silence counts anew ``since`` the last one."""
+    """The round that is open now.
+
+    It is a small one again after a ``rest`` without any, and where silence counts anew ``since`` the last one.
+    """
     if before is None:
         return Round(now)
     if since is not None and before.opened_at < since:

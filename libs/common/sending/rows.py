@@ -17,9 +17,12 @@ State = Literal["pending", "claimed", "unknown", "accepted", "refused", "failed"
 
 @dataclass(frozen=True, slots=True)
 class NewSend:
-    """A command as it becomes a row. ``account`` is what throttles together: phone_number_id, or the org's own SMS number.
+    """A command as it becomes a row.
 
-    ``template``: a pause of scope ``templates`` holds for it. ``not_before``: it is not sent sooner, and its conversation waits for it.
+    ``account`` is what throttles together: phone_number_id, or the org's own SMS number.
+
+    ``template``: a pause of scope ``templates`` holds for it. ``not_before``: it is not sent sooner, and its
+    conversation waits for it.
     """
 
     org_id: str
@@ -76,8 +79,8 @@ class SendRow:
 class Candidate:
     """A row that is due, of a lane that does not rest.
 
-    ``held``: an older row of its conversation holds it back. ``over``: the pauses that are over and have not been proved to be, of which
-    ``alone`` are tried out by one call at a time.
+    ``held``: an older row of its conversation holds it back. ``over``: the pauses that are over and have not been
+    proved to be, of which ``alone`` are tried out by one call at a time.
     """
 
     row: SendRow
@@ -116,7 +119,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A row that ends in this transaction, and how. ``row.link_hash`` and ``row.text_hash`` are those of its latest send."""
+    """A row that ends in this transaction, and how.
+
+    ``row.link_hash`` and ``row.text_hash`` are those of its latest send.
+    """
 
     row: SendRow
     final: Result
@@ -126,7 +132,8 @@ class Settled:
 class PendingEvents:
     """What a transaction gives to tell about one row once it is committed.
 
-    ``message_ids`` are the messages whose newest rung is to be told should the first telling be lost; the message itself counts always.
+    ``message_ids`` are the messages whose newest rung is to be told should the first telling be lost; the message
+    itself counts always.
     """
 
     updates: list[DeliveryUpdate] = field(default_factory=list)

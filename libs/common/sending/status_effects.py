@@ -1,13 +1,15 @@
 """What statuses of providers change: the messages they feed, and what concerns others.
 
-Rule 1: a failure that another route or another try may mend does not end its message. It becomes a refusal, and the router decides again.
-Rule 2: what a failure says of others (window, address, template, account) counts from the time of the send. It is kept only while the message
-waits for this attempt: a repeated or late failure may have been mended since.
+Rule 1: a failure that another route or another try may mend does not end its message. It becomes a refusal, and the
+        router decides again.
+Rule 2: what a failure says of others (window, address, template, account) counts from the time of the send. It is kept
+        only while the message waits for this attempt: a repeated or late failure may have been mended since.
 Rule 3: a message that reached the customer is not decided again, whatever was reported before.
-Rule 4: a bridge SMS that fails after its acceptance has used the slot of its conversation. The original message keeps its reason; the bridge's
-own message shows what became of the SMS.
+Rule 4: a bridge SMS that fails after its acceptance has used the slot of its conversation. The original message keeps
+        its reason; the bridge's own message shows what became of the SMS.
 
-Matching, early statuses and the status machine: ``libs.common.thread``. Whose fault a code is: ``libs.common.providers``.
+Matching, early statuses and the status machine: ``libs.common.thread``. Whose fault a code is:
+``libs.common.providers``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -64,12 +66,18 @@ class StatusEvents:
 
 
 async def receive_statuses(db: Connection, statuses: Sequence[ProviderStatus], now: datetime) -> StatusEvents:
-    """Apply the statuses whose sends are known, and keep the others. Call inside a transaction; publish after its commit."""
+    """Apply the statuses whose sends are known, and keep the others.
+
+    Call inside a transaction; publish after its commit.
+    """
     return await _apply(db, await match_statuses(db, statuses, now), now)
 
 
 async def store_provider_ids(db: Connection, ids: Sequence[ProviderId], now: datetime) -> StatusEvents:
-    """Store the ids that our sends got and apply the statuses that arrived before. Call inside a transaction; publish after its commit."""
+    """Store the ids that our sends got and apply the statuses that arrived before.
+
+    Call inside a transaction; publish after its commit.
+    """
     return await _apply(db, await take_early_statuses(db, ids, now), now)
 
 
@@ -191,7 +199,8 @@ def _waits(message: LockedMessage, send: MatchedSend) -> bool:
 def _refusal_reason(send: MatchedSend, status: ProviderStatus) -> RefusalReason | None:
     """Why the message is decided again; None where it fails with the code.
 
-    An SMS in plain text is decided again only when its account is well, or once more. A bridge is not: it has used its slot.
+    An SMS in plain text is decided again only when its account is well, or once more. A bridge is not: it has used its
+    slot.
     """
     fault = status.fault
     if status.channel == "sms" and (send.route == "bridge" or not isinstance(fault, AccountFault | TransientFault)):

@@ -1,7 +1,10 @@
-"""Sweeping: what nobody finishes. Claims that ended without an answer, outcomes nobody knows, deadlines, news that was not told.
+"""Sweeping: what nobody finishes.
 
-Each is a task of its own, so that one that fails or takes long holds up none of the others. Every process of a sender sweeps; rows are shared by
-``skip locked``, and what is taken is taken for a while, so that none is looked at or told twice. A row that fails is set aside alone.
+Claims that ended without an answer, outcomes nobody knows, deadlines, news that was not told.
+
+Each is a task of its own, so that one that fails or takes long holds up none of the others. Every process of a sender
+sweeps; rows are shared by ``skip locked``, and what is taken is taken for a while, so that none is looked at or told
+twice. A row that fails is set aside alone.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence

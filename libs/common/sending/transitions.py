@@ -69,10 +69,11 @@ class Admission:
 def admit(
     found: Iterable[Candidate], now: datetime, budgets: Mapping[str, int], ours: Collection[PauseKey] = ()
 ) -> Admission:
-    """Of each account as many rows as its budget says go on to the adapter's gate, oldest first; expired ones end, the others stay as they are.
+    """Choose the rows for the adapter's gate: of each account the oldest, up to its budget. Expired rows end.
 
-    A throttle that is over, but has not proved to be, lets ``PROBES`` calls pass. An account that answered nothing, or that people must mend,
-    gets one call, from whoever may try it out (``ours``), and first from a row that has another call left.
+    A throttle that is over, but has not proved to be, lets ``PROBES`` calls pass. An account that answered nothing, or
+    that people must mend, gets one call, from whoever may try it out (``ours``), and first from a row that has another
+    call left.
     """
     admission = Admission()
     taken: Counter[str] = Counter()
@@ -134,9 +135,10 @@ def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timing
 
 
 def _answers(row: SendRow, outcome: RetryLater) -> dict[str, Any]:
-    """The answer as it is noted, with how often each that has a limit has come: a throttle or an outage uses up nothing of it.
+    """The answer as it is stored, with how often each answer with a limit has come.
 
-    ``refusals``: how many calls the provider refused, so that records of these calls are not taken for those of a later one.
+    ``refusals``: how many calls the provider refused, so that records of these calls are not taken for those of a later
+    one.
     """
     noted = {**(row.outcome or {}), "answer": "retry_later", "code": outcome.code}
     if outcome.fault or outcome.limit is not None:
@@ -220,7 +222,10 @@ def _as_before_its_call(row: SendRow) -> SendRow:
 
 
 def expire(row: SendRow, now: datetime) -> Transition:
-    """A pending row whose deadline has passed. If it waits to be sent once more, its first call may have been accepted all the same."""
+    """A pending row whose deadline has passed.
+
+    If it waits to be sent once more, its first call may have been accepted all the same.
+    """
     return settle(row, Refused(None, "unknown_outcome" if row.resends else "intent_expired"), now)
 
 
@@ -244,11 +249,13 @@ def pauses_after(
     now: datetime,
     jitter: Jitter,
 ) -> dict[PauseKey, Pause]:
-    """The pauses that answers cause whose reason is not the message's or its customer's. Each comes with what its call probed.
+    """The pauses that answers cause whose reason is not the message's or its customer's.
 
-    Many calls are under way when an account is throttled: together they cause one pause. It grows when the account is throttled again
-    after its end, and begins anew when that was long ago. Where one call tried it
-    out, the next may as soon as the pause says, not when the lease of the one before is over.
+    Each comes with what its call probed.
+
+    Many calls are under way when an account is throttled: together they cause one pause. It grows when the account is
+    throttled again after its end, and begins anew when that was long ago. Where one call tried it out, the next may as
+    soon as the pause says, not when the lease of the one before is over.
     """
     new: dict[PauseKey, Pause] = {}
     for row, probes, retry in retries:
@@ -307,7 +314,10 @@ class Recovery:
     """These stand until a status proves that the call went through."""
 
     def hear(self, probes: Iterable[PauseKey], outcome: SendOutcome, standing: Mapping[PauseKey, Pause]) -> None:
-        """An answer of a call that tried these out. Only an acceptance shows that templates pass again, or that a fault is mended."""
+        """An answer of a call that tried these out.
+
+        Only an acceptance shows that templates pass again, or that a fault is mended.
+        """
         for key in probes:
             pause = standing.get(key)
             fault = pause is not None and pause.kind == "fault"

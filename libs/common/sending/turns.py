@@ -2,7 +2,8 @@
 
 Rule 1: an account that has had its turn and has more to do stands behind the others that wait.
 Rule 2: an account may have most of the room that the others leave, never all of it: whoever comes next finds some.
-Rule 3: an account with open calls waits where little room is left, of its own or of all; a handful of calls at a time would cost a transaction each.
+Rule 3: an account with open calls waits where little room is left, of its own or of all; a handful of calls at a time
+        would cost a transaction each.
 """
 
 import heapq
@@ -18,9 +19,12 @@ _KNOWN_WAITS = 10_000
 
 @dataclass(slots=True)
 class Turns:
-    """Accounts that may have something due, in turn, and the calls that are open. ``room`` is how many may be open in all.
+    """Accounts that may have something due, in turn, and the calls that are open.
 
-    What is not known here is found by looking: it is a memory of what this process stored, put off or was told, and it may forget.
+    ``room`` is how many may be open in all.
+
+    What is not known here is found by looking: it is a memory of what this process stored, put off or was told, and it
+    may forget.
     """
 
     room: int
@@ -56,7 +60,10 @@ class Turns:
         return self.room - self._all_open < self.room // 8
 
     def take(self, most: int) -> dict[str, int]:
-        """The accounts whose turn it is, and how much each may claim, together at most ``most``. They wait no more, until woken."""
+        """The accounts whose turn it is, and how much each may claim, together at most ``most``.
+
+        They wait no more, until woken.
+        """
         free = self.room - self._all_open
         left = min(most, free)
         able: dict[str, int] = {}
