@@ -1,11 +1,12 @@
 """The 24-hour customer service window.
 
 Rule 1: every rule about when a window is open lives in this file.
-Rule 2: only the customer's messages and calls open a window. A template, a bridge or a reply of ours opens none.
+Rule 2: only the customer's messages and calls open a window. A template, a bridge or a reply of ours opens none. Which of the customer's messages
+do is said by ``opens_window`` in ``services.ingest.content``.
 Rule 3: no I/O, no clock; callers pass ``now``.
 
-Source: Meta, "customer service window": a timer of 24 hours starts whenever the customer messages or calls the business number, and every
-further message or call starts it anew. Error 131047 counts from the last message "to the sender number", so a window belongs to one
+Source: Meta, "customer service window". A timer of 24 hours starts whenever the customer messages or calls the business number, and every
+further message or call starts it anew. Error 131047 counts from the last message "to the sender number". So a window belongs to one
 (business number, customer), never to a customer alone.
 """
 
@@ -16,7 +17,7 @@ from math import isfinite
 CLOCK_SKEW = timedelta(seconds=60)
 NO_MARGIN = timedelta(0)
 DOUBT_WAIT = timedelta(seconds=15)
-"""After so long the one more send goes that answers a doubtful refusal; what was sent before is part of the same doubt."""
+"""A doubtful refusal is answered by one more send after this time. Sends made before that are part of the same doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,9 @@ class Window:
     length: timedelta
     """WINDOW_SECONDS; no default, or one gate would forget the setting."""
     doubt: timedelta
-    """WINDOW_DOUBT_SECONDS: a refusal by Meta within this time of a customer's message does not count if it is the first. No default either."""
+    """WINDOW_DOUBT_SECONDS: Meta's first refusal does not count when the send was made within this time of the customer's message. No default."""
     refused_at: datetime | None = None
-    """Since when it counts as closed without doubt, until the customer writes: the customer has another number."""
+    """Since when the window counts as closed without doubt, until the customer writes: the customer has another number."""
     first_refused_at: datetime | None = None
     """When the first send since a customer's message was made that Meta refused because the window was closed (131047)."""
     last_refused_at: datetime | None = None

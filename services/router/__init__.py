@@ -1,0 +1,14 @@
+"""The router decides how each outbound message may travel.
+
+One message is five values on its way from Kafka to Kafka:
+
+| value | where | is |
+| --- | --- | --- |
+| ``Intent`` (``BadIntent`` where it can be answered but not followed) | ``libs.common.events.intents`` | what arrives |
+| ``Attempt`` | ``facts`` | the intent, the number of its attempt, and the ``Facts`` that it is decided on |
+| ``Decision`` | ``decide`` | ``Session``, ``Template``, ``Bridge``, ``Silent`` or ``Rejected`` |
+| ``RecordedDecision`` | ``recorded_decision`` | the decision and its message as rows, written and read back |
+| events | ``libs.common.events.outbound`` | ``OutboundDecision`` with ``WhatsappCommand``, ``SmsCommand`` or ``DeliveryUpdate`` |
+
+``worker`` takes a batch through them. ``reconcile`` follows up what was lost on the way.
+"""

@@ -3,9 +3,10 @@
 Law 1: the first row that matches decides; ``docs/architecture/decision.md`` shows the same table with the same numbers.
 Law 2: every intent, with any facts, gets exactly one decision; nothing here raises.
 Law 3: the same intent, facts and instant always get the same decision, so a stored record can be decided again.
-Law 4: a template opens no window, an unknown credit state silences nobody, and staff are never silenced by AI credit.
+Law 4: an unknown credit state silences no intent, and staff are never silenced by AI credit.
 
-No I/O, no clock: ``now`` is an argument, and the window's own rules live in ``libs.common.window``.
+No I/O, no clock: ``now`` is an argument. When a window is open, and that a template opens none, is said in ``libs.common.window``; when an SMS
+cannot go, in ``libs.common.sms_reach``. To add a reason to be silent: ``SilentReason``, and a row here and in ``docs/architecture/decision.md``.
 """
 
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """Not at all, but an SMS tells the customer that there is something and how to read it."""
+    """The message itself is not sent; an SMS tells the customer that there is one, and how to read it."""
 
     reason: BridgeReason = "window_expired"
     channel: ClassVar[Channel] = "sms"
@@ -63,7 +64,7 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """Not now: it stays in the thread, marked not delivered. ``slot_holder``: the intent whose bridge speaks for this one."""
+    """Not sent: it stays in the thread, marked as not delivered. ``slot_holder``: the intent whose bridge stands in for this one as well."""
 
     reason: SilentReason
     slot_holder: UUID | None = None
@@ -73,7 +74,7 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Never, as it stands: whoever sent the intent has to change something."""
+    """Never sent as it is: the producer of the intent has to change it."""
 
     reason: RejectedReason
     channel: ClassVar[Channel | None] = None
@@ -128,12 +129,12 @@ def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:  # no
 
 
 def closed_by(facts: Facts, now: datetime) -> BridgeReason:
-    """Why a message does not go by WhatsApp as it is: what becomes of it is told under this name."""
+    """Why a message is not sent by WhatsApp as it is: the first part of the reason that its thread shows."""
     return "whatsapp_unreachable" if facts.open(now) and facts.unreachable(now) else "window_expired"
 
 
 def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:
-    """Row 1: what cannot be followed whoever asks for it. What the producer wrote wrongly is named before what we do not know."""
+    """Row 1: what no actor may ask for. A mistake of the producer is named before something that is unknown here."""
     if facts.id_taken or (intent.to is not None and normalise(intent.to.phone) is None):
         return "invalid_intent"
     if intent.channel == "sms" and not isinstance(intent.content, OutText | OutTemplate):
