@@ -20,7 +20,7 @@ import click
 import orjson
 
 from deploy.cli import queries
-from deploy.cli.queries import Charge, DecisionRow, LooseEnd, Message, ProviderId, Refusal, Send
+from deploy.cli.queries import Charge, DecisionRow, Message, ProviderId, Refusal, Send, StaleAttempt
 from libs.common.db.pool import Connection, open_pool
 from libs.common.db.schema import require_schema
 from libs.common.errors import ConfigurationError
@@ -69,7 +69,7 @@ async def _print_story(db: Connection, org_id: str, intent_id: UUID, messages: S
         *map(_answer_line, await queries.provider_ids_of(db, org_id, intent_id)),
         *map(_charge_line, charges),
         *map(_parked_line, await parked_of(db, org_id, intent_id)),
-        *map(_loose_end_line, await queries.loose_ends_of(db, org_id, intent_id)),
+        *map(_stale_attempt_line, await queries.stale_attempts_of(db, org_id, intent_id)),
         *map(_refusal_line, await queries.refusals_of(db, org_id, intent_id)),
     ]
     click.echo(f"intent {intent_id} of org {printable(org_id)}")
@@ -152,7 +152,7 @@ def _parked_line(parked: asyncpg.Record) -> Line:
     return parked["last_at"], "parked", f"{what}; `transom replay --dlq {parked['topic']}` feeds them through"
 
 
-def _loose_end_line(end: LooseEnd) -> Line:
+def _stale_attempt_line(end: StaleAttempt) -> Line:
     number = f"attempt {end.attempt} is followed up, {end.tries} time(s) so far"
     return end.due_at, "next look", f"{number}; without a send it ends at {end.deadline.isoformat(timespec='seconds')}"
 

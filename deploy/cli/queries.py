@@ -150,7 +150,7 @@ async def charges_of(db: Connection, org_id: str, message_ids: Sequence[UUID]) -
     return await _rows(db, Charge, _CHARGES, org_id, list(message_ids))
 
 
-class LooseEnd(NamedTuple):
+class StaleAttempt(NamedTuple):
     """A decision from which nothing followed in time; the router looks again at ``due_at``."""
 
     attempt: int
@@ -161,15 +161,15 @@ class LooseEnd(NamedTuple):
 
 _LOOSE_ENDS = """
 select attempt, tries, due_at, deadline
-  from loose_ends
+  from stale_attempts
  where org_id = $1 and message_id = $2
  order by attempt
 """
 
 
-async def loose_ends_of(db: Connection, org_id: str, intent_id: UUID) -> list[LooseEnd]:
+async def stale_attempts_of(db: Connection, org_id: str, intent_id: UUID) -> list[StaleAttempt]:
     """The decisions on an intent that the router follows up."""
-    return await _rows(db, LooseEnd, _LOOSE_ENDS, org_id, intent_id)
+    return await _rows(db, StaleAttempt, _LOOSE_ENDS, org_id, intent_id)
 
 
 class Refusal(NamedTuple):

@@ -1,4 +1,4 @@
-"""The SQL of the reconciler. Bounded slices by index; what is finished is looked at once, and never again."""
+"""The SQL of the reconciler: bounded slices, by index. A finished decision is looked at once."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -7,12 +7,13 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
-from services.router.loose_ends import Key, LooseEnd
+from libs.common.ids import AttemptKey
+from services.router.reconcile_plan import StaleAttempt
 
 Pass = Literal["unsent", "unheard"]
-"""What decisions are looked through for: no send exists soon after; nothing was heard long after."""
+"""What a pass looks for: a command without a send soon after its decision; a message without a status long after it."""
 
-_UPTO = "select upto from looked_through where pass = $1 for update skip locked"
+_UPTO = "select upto from reconcile_progress where pass = $1 for update skip locked"
 
 # In the order of the index, and without an upper bound: whatever the planner believes of the table, it reads so many entries and no more.
 _NEXT = """
@@ -24,11 +25,11 @@ select max(t.at)
  where t.at <= $2
 """
 
-_LOOKED = "update looked_through set upto = $2 where pass = $1"
+_LOOKED = "update reconcile_progress set upto = $2 where pass = $1"
 
 # "offset 0": each row is looked up by its key, whatever the planner believes of tables that grow.
 _SLICE = """
-insert into loose_ends (org_id, message_id, attempt, deadline, due_at)
+insert into stale_attempts (org_id, message_id, attempt, deadline, due_at)
 select d.org_id, d.intent_id, d.attempt, coalesce((d.command ->> 'expires_at')::timestamptz, d.decided_at + $3::interval), $4
   from decisions d
  cross join lateral (
@@ -49,7 +50,7 @@ _FIND = {
 
 # By the index of rows that wait, in the order of their deadlines: where a sender is at work, it finds none.
 _FIND_OVERDUE = """
-insert into loose_ends (org_id, message_id, attempt, deadline, due_at)
+insert into stale_attempts (org_id, message_id, attempt, deadline, due_at)
 select s.org_id, s.message_id, s.attempt, s.expires_at, $2
   from (values ('whatsapp'), ('sms')) as p (channel)
  cross join lateral (
@@ -63,11 +64,11 @@ returning 1
 """
 
 _TAKE = """
-update loose_ends e
+update stale_attempts e
    set tries = e.tries + 1,
        due_at = least($1 + least($3::interval * power(3, least(e.tries, 9)), $4::interval),
                       case when e.deadline > $1 then e.deadline else 'infinity' end)
- where e.ctid = any (array(select t.ctid from loose_ends t where t.due_at <= $1 order by t.due_at limit $2 for update skip locked))
+ where e.ctid = any (array(select t.ctid from stale_attempts t where t.due_at <= $1 order by t.due_at limit $2 for update skip locked))
 returning e.org_id, e.message_id, e.attempt
 """
 
@@ -77,7 +78,7 @@ select e.org_id, e.message_id, e.attempt, e.deadline, e.tries,
        d.route, d.channel, d.command::text, m.sequence, coalesce(d.command ->> 'phone_number_id', d.command ->> 'from_number') as account,
        m.status, coalesce(d.route, '') = 'bridge' and b.holds is not null as holds, s.state, s.resends, s.settled_at, s.expires_at, s.outcome
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
-  join loose_ends e on e.org_id = u.org_id and e.message_id = u.message_id and e.attempt = u.attempt
+  join stale_attempts e on e.org_id = u.org_id and e.message_id = u.message_id and e.attempt = u.attempt
   left join decisions d on d.org_id = u.org_id and d.intent_id = u.message_id and d.attempt = u.attempt
   left join messages m on m.org_id = u.org_id and m.message_id = u.message_id and m.direction = 'out' and m.attempt = u.attempt
   left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
@@ -88,7 +89,7 @@ select e.org_id, e.message_id, e.attempt, e.deadline, e.tries,
   left join sends s on s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
 """
 
-# The place of a send that never was: a command that turns up later finds its row, and it is settled.
+# The place of a send that was never made: a command that arrives later finds a settled row.
 _TAKE_PLACES = """
 insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, state, due_at, expires_at, outcome,
                    settled_at, published, created_at)
@@ -119,14 +120,14 @@ returning s.org_id, s.message_id, s.attempt, s.conversation_id
 """
 
 _PUT_OFF = """
-update loose_ends e
+update stale_attempts e
    set due_at = u.due_at
   from unnest($1::text[], $2::uuid[], $3::int[], $4::timestamptz[]) as u (org_id, message_id, attempt, due_at)
  where e.org_id = u.org_id and e.message_id = u.message_id and e.attempt = u.attempt
 """
 
 _FORGET = """
-delete from loose_ends e
+delete from stale_attempts e
  using (select * from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)) u
  where e.org_id = u.org_id and e.message_id = u.message_id and e.attempt = u.attempt
 """
@@ -142,11 +143,9 @@ async def look_through(
     lifetime: timedelta,
     limit: int,
 ) -> bool:
-    """Look through the next decisions that were taken until then, about ``limit``; whether there may be more. Call inside a transaction.
+    """Look through the next decisions that were taken until then, about ``limit``. Returns whether there may be more.
 
-    Those of before ``since`` are passed over.
-
-    One replica at a time does it. Whoever is passed over finds nothing.
+    Decisions from before ``since`` are passed over. One replica at a time does it; another finds nothing. Call inside a transaction.
     """
     upto = await db.fetchval(_UPTO, what)
     if upto is not None and since is not None:
@@ -159,22 +158,21 @@ async def look_through(
     return True
 
 
-async def take_due(db: Connection, now: datetime, limit: int, *, first: timedelta, longest: timedelta) -> list[Key]:
-    """Loose ends whose time has come; nobody takes them again before ``first``, three times that the second time, at most ``longest``.
-
-    At its deadline each is due, whenever it was looked at last.
-    """
+async def take_due(
+    db: Connection, now: datetime, limit: int, *, first: timedelta, longest: timedelta
+) -> list[AttemptKey]:
+    """Stale attempts that are due. Each is due again after ``first``, then three times that, and so on, at most ``longest``; and at its deadline."""
     return [(r[0], r[1], r[2]) for r in await db.fetch(_TAKE, now, limit, first, longest)]
 
 
-async def look(db: Connection, keys: Collection[Key]) -> list[LooseEnd]:
+async def look(db: Connection, keys: Collection[AttemptKey]) -> list[StaleAttempt]:
     """How these stand now."""
     rows = await db.fetch(_LOOK, *as_columns(sorted(keys)))
-    return [LooseEnd(**dict(row) | {"command": row["command"] and row["command"].encode()}) for row in rows]
+    return [StaleAttempt(**dict(row) | {"command": row["command"] and row["command"].encode()}) for row in rows]
 
 
-async def take_places(db: Connection, ends: Sequence[LooseEnd], now: datetime) -> set[Key]:
-    """Take the places of these sends in ``sends``, so that they can never be; the keys of those that were free. Before messages are locked."""
+async def take_places(db: Connection, ends: Sequence[StaleAttempt], now: datetime) -> set[AttemptKey]:
+    """Take the places of these sends in ``sends``, so that they can never be made. Returns the keys that were free. Call before messages are locked."""
     rows = [
         (
             *e.key,
@@ -194,14 +192,14 @@ async def take_places(db: Connection, ends: Sequence[LooseEnd], now: datetime) -
 
 
 async def find_overdue(db: Connection, before: datetime, now: datetime, limit: int) -> None:
-    """Rows of ``sends`` that still wait, though their deadline was before then, become loose ends: of each channel so many."""
+    """Note as stale the rows of ``sends`` that still wait although their deadline was before then, up to ``limit`` of each channel."""
     await db.fetch(_FIND_OVERDUE, before, now, limit)
 
 
-async def close(db: Connection, ends: Sequence[tuple[Key, str]], now: datetime) -> dict[Key, UUID]:
-    """End these sends with that reason, where they are not settled and nobody has them; by key, the conversation that each stood in.
+async def close(db: Connection, ends: Sequence[tuple[AttemptKey, str]], now: datetime) -> dict[AttemptKey, UUID]:
+    """End these sends with that reason, where they are neither settled nor leased. Returns, by key, the conversation of each.
 
-    Before messages are locked.
+    Call before messages are locked.
     """
     if not ends:
         return {}
@@ -209,13 +207,13 @@ async def close(db: Connection, ends: Sequence[tuple[Key, str]], now: datetime) 
     return {(r[0], r[1], r[2]): r[3] for r in rows}
 
 
-async def put_off(db: Connection, until: Sequence[tuple[Key, datetime]]) -> None:
+async def put_off(db: Connection, until: Sequence[tuple[AttemptKey, datetime]]) -> None:
     """Look at these again then."""
     if until:
         await db.execute(_PUT_OFF, *as_columns([(*key, at) for key, at in sorted(until)]))
 
 
-async def forget(db: Connection, keys: Collection[Key]) -> None:
-    """These are loose no more."""
+async def forget(db: Connection, keys: Collection[AttemptKey]) -> None:
+    """Delete these: nothing is left to do."""
     if keys:
         await db.execute(_FORGET, *as_columns(sorted(keys)))

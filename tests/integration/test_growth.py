@@ -103,7 +103,7 @@ select case when n % 2 = 0 then 'AC1' else 'AC2' end, 'unheard ' || n, 'acme', u
   from generate_series(1, $1::int) n
 """,
     """
-insert into loose_ends (org_id, message_id, attempt, deadline, due_at)
+insert into stale_attempts (org_id, message_id, attempt, deadline, due_at)
 select 'acme', uuidv7(), 1, now(), now() - interval '1 minute' from generate_series(1, $1::int) n
 """,
     """
@@ -254,7 +254,7 @@ select 'acme', uuidv7(), 1, 'whatsapp', $1::uuid, n, '106400000000777', '{}', no
 
 
 @pytest.mark.parametrize("rows", [5_000, pytest.param(100_000, marks=[pytest.mark.proof, pytest.mark.timeout(600)])])
-async def test_a_thread_of_any_length_is_merged_and_looked_through_for_strangers_at_the_same_cost(
+async def test_a_thread_of_any_length_is_merged_and_reconcile_progress_for_strangers_at_the_same_cost(
     pool: Pool, rows: int
 ) -> None:
     async with pool.acquire() as db:

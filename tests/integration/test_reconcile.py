@@ -69,7 +69,7 @@ async def test_a_command_that_its_sender_has_is_left_to_it(router: Router) -> No
     [command] = told["outbound.whatsapp.v1"]
     await arrives(router, command)
     assert nothing(await reconciled(router, AFTER))
-    assert await router.rows("select * from loose_ends") == []
+    assert await router.rows("select * from stale_attempts") == []
 
 
 async def test_a_command_that_comes_after_it_was_published_again_is_followed_up_no_more(router: Router) -> None:
@@ -102,7 +102,7 @@ async def test_at_its_deadline_it_ends_is_told_once_and_a_command_that_turns_up_
     await arrives(router, told["outbound.whatsapp.v1"][0])
     assert await send_states(router) == ["failed"]
     assert nothing(await reconciled(router, deadline + 3 * HOUR))
-    assert await router.rows("select * from loose_ends") == []
+    assert await router.rows("select * from stale_attempts") == []
 
 
 async def test_what_ended_and_was_not_told_is_told_by_whoever_comes_next(router: Router) -> None:
@@ -180,7 +180,7 @@ async def test_a_send_that_nobody_decided_on_ends_as_well(router: Router) -> Non
     await arrives(router, command)
     assert nothing(await reconciled(router, 26 * HOUR))
     assert await send_states(router) == ["failed"]
-    assert await router.rows("select * from loose_ends") == []
+    assert await router.rows("select * from stale_attempts") == []
 
 
 async def test_a_send_that_still_waits_after_its_deadline_has_no_sender_and_ends_with_its_slot(router: Router) -> None:
@@ -233,7 +233,7 @@ async def test_at_the_first_start_what_got_lost_lately_is_found_before_all_that_
     intent, _ = await lost(router, garage)
     deps = router.at(NOW + AFTER).deps
     await Reconciler(deps, AFTER).find_unsent()
-    assert [r["message_id"] for r in await router.rows("select message_id from loose_ends")] == [
+    assert [r["message_id"] for r in await router.rows("select message_id from stale_attempts")] == [
         UUID(intent["intent_id"])
     ]
     told = await reconciled(router, AFTER)
@@ -261,7 +261,7 @@ async def test_whatever_is_lost_at_whichever_step_every_intent_ends_in_time(rout
     left = await router.rows("select message_id, status from messages where status in ('pending', 'sent')")
     assert [(lossy[str(row["message_id"])], row["status"]) for row in left] == []
     assert await router.rows("select * from bridge_slots where held_until = 'infinity'") == []
-    assert await router.rows("select * from loose_ends") == await router.rows("select * from refusals") == []
+    assert await router.rows("select * from stale_attempts") == await router.rows("select * from refusals") == []
 
 
 async def test_two_reconcilers_at_once_do_it_once(

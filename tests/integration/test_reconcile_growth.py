@@ -7,13 +7,13 @@ from uuid import UUID
 import pytest
 
 from services.router import reconcile_queries as queries
-from services.router.loose_ends import LIFETIME
-from services.router.reconcile import AT_ONCE, ROUNDS, Reconciler
+from services.router.reconcile import SLICE, ROUNDS, Reconciler
+from services.router.reconcile_plan import LIFETIME
 from tests.support.router import DAY, NOW, Garage, Router, stored
 
 AFTER = timedelta(seconds=60)
 SLACK = 1.2
-GROWING = frozenset({"decisions", "messages", "sends", "loose_ends", "refusals"})
+GROWING = frozenset({"decisions", "messages", "sends", "stale_attempts", "refusals"})
 
 _FINISHED = """
 with ids as materialized (
@@ -64,29 +64,29 @@ async def test_what_is_finished_costs_one_look_and_what_waits_costs_none(router:
     await router.decide(*lost)
     now = NOW + AFTER
     past = NOW - DAY
-    [first_slice] = await router.rows(queries._NEXT, past, now, AT_ONCE)
+    [first_slice] = await router.rows(queries._NEXT, past, now, SLICE)
     upto = first_slice["max"]
     asked = (past, upto, LIFETIME, now)
-    assert await reads(router, queries._NEXT, past, now, AT_ONCE) <= AT_ONCE * SLACK
-    assert await reads(router, queries._FIND["unsent"], *asked) <= 3 * AT_ONCE * SLACK
-    assert await reads(router, queries._FIND["unheard"], *asked) <= 3 * AT_ONCE * SLACK
+    assert await reads(router, queries._NEXT, past, now, SLICE) <= SLICE * SLACK
+    assert await reads(router, queries._FIND["unsent"], *asked) <= 3 * SLICE * SLACK
+    assert await reads(router, queries._FIND["unheard"], *asked) <= 3 * SLICE * SLACK
 
     told: list[dict[str, Any]] = []
-    for _ in range(number // (ROUNDS * AT_ONCE) + 1):
+    for _ in range(number // (ROUNDS * SLICE) + 1):
         await Reconciler(router.at(now).deps, AFTER).round()
         told += (await router.told.new())["outbound.whatsapp.v1"]
     assert sorted(one["message_id"] for one in told) == sorted(intent["intent_id"] for intent in lost)
 
-    [looked] = await router.rows("select upto from looked_through where pass = 'unsent'")
-    assert await reads(router, queries._NEXT, looked["upto"], now, AT_ONCE) <= len(lost)
+    [looked] = await router.rows("select upto from reconcile_progress where pass = 'unsent'")
+    assert await reads(router, queries._NEXT, looked["upto"], now, SLICE) <= len(lost)
     assert await reads(router, queries._FIND["unsent"], looked["upto"], now, LIFETIME, now) <= len(lost)
 
     await finished(router, garage, number, state="pending")
     await router.rows(
-        "insert into loose_ends (org_id, message_id, attempt, deadline, due_at)"
+        "insert into stale_attempts (org_id, message_id, attempt, deadline, due_at)"
         " select org_id, message_id, attempt, expires_at, expires_at from sends where state = 'pending'"
     )
-    assert await reads(router, queries._FIND_OVERDUE, now, now, AT_ONCE) == 0
-    assert await reads(router, queries._TAKE, now, AT_ONCE, AFTER, AFTER) <= len(lost)
+    assert await reads(router, queries._FIND_OVERDUE, now, now, SLICE) == 0
+    assert await reads(router, queries._TAKE, now, SLICE, AFTER, AFTER) <= len(lost)
     key = [garage.org_id], [UUID(lost[0]["intent_id"])], [1]
     assert await reads(router, queries._LOOK, *key) <= 4

@@ -386,7 +386,7 @@ create table refusals (
 create index refusals_waiting on refusals (waits_since);
 
 -- Decisions with a command of which nothing followed in time: no send, or a send without an outcome.
-create table loose_ends (
+create table stale_attempts (
     org_id     text        not null,
     message_id uuid        not null,
     attempt    integer     not null,
@@ -395,14 +395,14 @@ create table loose_ends (
     tries      integer     not null default 0,              -- looks so far
     primary key (org_id, message_id, attempt)
 );
-create index loose_ends_due on loose_ends (due_at);
+create index stale_attempts_due on stale_attempts (due_at);
 
 -- How far each pass has looked through the decisions. Each decision is looked at once.
-create table looked_through (
+create table reconcile_progress (
     pass text        primary key,
     upto timestamptz not null                               -- decided_at
 );
-insert into looked_through (pass, upto) values
+insert into reconcile_progress (pass, upto) values
     ('unsent',  '1970-01-01T00:00:00Z'),
     ('unheard', '1970-01-01T00:00:00Z');
 

@@ -1,0 +1,132 @@
+"""What to do about a decision whose command, send or status is overdue. Pure.
+
+Rule 1: a command without a send is published again as it stands, ever more rarely, until its deadline. A sender that has it already ignores it.
+Rule 2: at the deadline the message fails, and its place in ``sends`` is taken. A command that arrives later sends nothing.
+Rule 3: a send that is not settled is its sender's to end. One that still waits a minute after its deadline has no sender, and is ended here. One
+        that was called is left to evidence, which only its sender finds, for 25 hours after its deadline. Then it fails as ``unknown_outcome``, and
+        so does a send that was accepted and of which no status arrived.
+Rule 4: a failure is published before the row that led to it is deleted.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from libs.common.ids import AttemptKey
+from libs.common.thread.message_status import UNKNOWN_OUTCOME
+
+LIFETIME = timedelta(hours=24)
+"""How long a command without ``expires_at`` may wait to become a send."""
+HEARD_WITHIN = timedelta(hours=25)
+"""A provider reports what became of an accepted send within this time; for SMS the bridge asks for a day before."""
+OVERDUE = timedelta(minutes=1)
+"""How long after its deadline a waiting send is its sender's to end. A running sender does so within seconds."""
+PATIENCE = timedelta(hours=1)
+"""How long after its deadline a send that was called may be unsettled before it is looked at again."""
+
+_CALLED = ("claimed", "unknown")
+
+
+class StaleAttempt(NamedTuple):
+    """A decision, its message and its send as they stand.
+
+    ``status``: None where the message is at another attempt by now. ``state``: None where there is no send. ``route``: None of a send that the router
+    did not decide; other producers write commands too. ``holds``: a bridge that has the slot of its conversation. ``account``: what throttles
+    together, as the command names it.
+    """
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    deadline: datetime
+    tries: int
+    conversation_id: UUID | None
+    route: str | None
+    channel: str | None
+    command: bytes | None
+    sequence: int
+    account: str | None
+    status: str | None
+    holds: bool
+    state: str | None
+    resends: int | None
+    settled_at: datetime | None
+    expires_at: datetime | None
+    outcome: dict[str, Any] | None
+
+    @property
+    def key(self) -> AttemptKey:
+        return self.org_id, self.message_id, self.attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Republish:
+    """Publish the command again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Fail the message with this reason. ``send``: settled; missing, so that its place is taken first; or unsettled, so that it is ended first."""
+
+    reason: str
+    code: str | None = None
+    send: Literal["settled", "missing", "unsettled"] = "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class DecideAgain:
+    """Its send went back to the router, and no decision followed: decide now."""
+
+    reason: str
+    code: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Its sender or its provider is at work; look again then."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing is left to do, but to publish the message's status where ``publish`` says so."""
+
+    publish: bool
+
+
+NextStep = Republish | Fail | DecideAgain | WaitUntil | Done
+
+
+def next_step(stale: StaleAttempt, now: datetime) -> NextStep:
+    """What to do now."""
+    if stale.state == "pending" and stale.expires_at is not None and now >= stale.expires_at + OVERDUE:
+        return Fail(UNKNOWN_OUTCOME if stale.resends else "intent_expired", send="unsettled")
+    if stale.state in _CALLED and stale.expires_at is not None and now >= stale.expires_at + HEARD_WITHIN:
+        return Fail(UNKNOWN_OUTCOME, send="unsettled")
+    if stale.status is None:
+        return Done(publish=False)
+    if stale.state is None and (stale.status == "pending" or stale.holds):
+        return Fail("intent_expired", send="missing") if now >= stale.deadline else Republish()
+    if stale.status != "pending":
+        return Done(publish=stale.status == "failed")
+    return _after_its_send(stale, now)
+
+
+def _after_its_send(stale: StaleAttempt, now: datetime) -> NextStep:
+    """Of a pending message whose send exists."""
+    outcome = stale.outcome or {}
+    reason, code = outcome.get("reason"), outcome.get("code")
+    match stale.state:
+        case "refused" if isinstance(reason, str):
+            return DecideAgain(reason, code)
+        case "failed" if isinstance(reason, str):
+            return Fail(reason, code)
+        case "accepted" | "refused" | "failed" if stale.settled_at is not None:
+            heard_until = stale.settled_at + HEARD_WITHIN
+            return WaitUntil(heard_until) if now < heard_until else Fail(UNKNOWN_OUTCOME)
+        case "pending":
+            return WaitUntil(max(stale.expires_at or now, now) + OVERDUE)
+        case _:
+            return WaitUntil(max(stale.expires_at or now, now) + PATIENCE)
