@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from services.router import reconcile_queries as queries
-from services.router.reconcile import SLICE, ROUNDS, Reconciler
+from services.router.reconcile import ROUNDS, SLICE, Reconciler
 from services.router.reconcile_plan import LIFETIME
 from tests.support.router import DAY, NOW, Garage, Router, stored
 
