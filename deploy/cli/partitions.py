@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from libs.common.errors import ConfigurationError
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.partition_growth import Brokers, Look
+from libs.common.kafka.partition_growth import PartitionAdmin, TopicsState
 
 LOOK_EVERY = 1.0
 QUIET_SECONDS = 2.0
@@ -30,17 +30,17 @@ async def add_partitions(
 
     Raises ConfigurationError, with nothing changed, when no safe moment comes within ``wait`` seconds.
     """
-    async with Brokers.at(connection) as brokers:
+    async with PartitionAdmin.at(connection) as brokers:
         topics = await brokers.fewer_than(partitions)
         if not topics:
             return
         for name, count in topics.items():
             say(f"grows   {name}: {count} partitions become {partitions}")
-        look = await _still(brokers, topics, wait=wait, ignored=ignored, say=say)
+        state = await _still(brokers, topics, wait=wait, ignored=ignored, say=say)
         for name in topics:
             await brokers.add(name, partitions)
             say(f"grown   {name}: {partitions} partitions")
-        for name, records in (await brokers.written_since(look)).items():
+        for name, records in (await brokers.written_since(state)).items():
             say(
                 f"beware  {name}: {records} records came while it grew; the order of their conversations is not certain"
             )
@@ -48,23 +48,23 @@ async def add_partitions(
 
 
 async def _still(
-    brokers: Brokers, topics: Mapping[str, int], *, wait: float, ignored: Collection[str], say: Say
-) -> Look:
+    brokers: PartitionAdmin, topics: Mapping[str, int], *, wait: float, ignored: Collection[str], say: Say
+) -> TopicsState:
     """Wait until everything is read, every service is stopped, and nothing was written for ``QUIET_SECONDS``."""
     clock = asyncio.get_running_loop().time
     begun = since = clock()
     said, before = "", None
     while True:
-        look = await brokers.look(topics, ignored=ignored)
+        state = await brokers.state(topics, ignored=ignored)
         now = clock()
         moved: list[str] = (
-            [] if before is None else sorted({p.topic for p, end in look.ends.items() if end != before.ends[p]})
+            [] if before is None else sorted({p.topic for p, end in state.ends.items() if end != before.ends[p]})
         )
         since = now if moved or before is None else since
-        before = look
-        hindrance = _hindrance(look)
+        before = state
+        hindrance = _hindrance(state)
         if hindrance is None and now - since >= QUIET_SECONDS:
-            return look
+            return state
         patience = wait if hindrance else max(wait, QUIET_SECONDS + 2 * LOOK_EVERY)
         hindrance = hindrance or (
             f"records are written to {', '.join(moved)}" if moved else "looks whether records are written"
@@ -77,15 +77,15 @@ async def _still(
         await asyncio.sleep(LOOK_EVERY)
 
 
-def _hindrance(look: Look) -> str | None:
+def _hindrance(state: TopicsState) -> str | None:
     """What the operator must do first; None when partitions may be added."""
-    if look.unread:
+    if state.unread:
         return "; ".join(
             f"{one.records} records of {one.topic} are unread by {one.group}"
-            + ("" if one.service is None or one.service in look.running else f": start {one.service}")
-            for one in look.unread
+            + ("" if one.service is None or one.service in state.running else f": start {one.service}")
+            for one in state.unread
         )
-    if look.running:
-        running = [service for service in _STOPPING_ORDER if service in look.running]
+    if state.running:
+        running = [service for service in _STOPPING_ORDER if service in state.running]
         return f"everything is read; stop {', '.join(running)}, in this order"
     return None

@@ -47,8 +47,8 @@ async def run_periodically(
 ) -> None:
     """Call ``tick`` for ever, ``period`` after the last call ended; never returns.
 
-    A tick that fails is called again after a growing, jittered wait, never shorter than the period. A retryable error is
-    logged as a warning, any other as an error with its exception. ``stalls`` notes rounds that do not succeed.
+    A tick that fails is called again after a growing, jittered wait, never shorter than the period. A retryable error
+    is logged as a warning, any other as an error with its exception. ``stalls`` notes rounds that do not succeed.
     """
     failures = 0
     while True:

@@ -43,7 +43,7 @@ def is_retryable(error: BaseException) -> bool:
 def is_statement_timeout(error: BaseException) -> bool:
     """Whether PostgreSQL ended a statement that took too long, or waited too long for a lock. Less of it may pass.
 
-    False where no server answers: our own limit ran out, or the connection is lost. The statement is not the cause then.
+    False where no server answers: our own limit ran out, or the connection is lost. The statement is no cause of that.
     """
     if isinstance(error, BaseExceptionGroup):
         return is_retryable(error) and any(is_statement_timeout(member) for member in error.exceptions)

@@ -19,7 +19,7 @@ from libs.common.clock import utc_now
 from libs.common.events.access import PRINCIPALS, Principal
 from libs.common.events.topics import OUTBOUND_DECISIONS, OUTBOUND_INTENTS, TOPICS
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.partition_growth import Brokers, own_groups
+from libs.common.kafka.partition_growth import PartitionAdmin, own_groups
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import of_values
 from libs.common.kafka.subscription import Subscription
@@ -130,7 +130,10 @@ async def test_a_user_writes_and_reads_what_is_declared_and_nothing_else(secured
 @pytest.mark.proof
 async def test_the_operator_sees_how_far_every_group_has_read_and_adds_partitions(secured: str) -> None:
     name, outsiders = f"{PREFIX}{OUTBOUND_DECISIONS.name}", f"{PREFIX}agent-1"
-    async with a_record_everywhere(secured), Brokers.at(connection(secured, "transom-operator", PREFIX)) as brokers:
+    async with (
+        a_record_everywhere(secured),
+        PartitionAdmin.at(connection(secured, "transom-operator", PREFIX)) as brokers,
+    ):
         async with AIOKafkaConsumer(
             **connection(secured, "transom-agent").client_options(), group_id=outsiders, enable_auto_commit=False
         ) as agent:
@@ -138,7 +141,7 @@ async def test_the_operator_sees_how_far_every_group_has_read_and_adds_partition
             await agent.commit({TopicPartition(name, 0): 0})
         few = await brokers.fewer_than(2)
         assert few.keys() == {f"{PREFIX}{topic.name}" for topic in TOPICS}
-        behind = {one.group: one.service for one in (await brokers.look(few)).unread}
+        behind = {one.group: one.service for one in (await brokers.state(few)).unread}
         assert behind.keys() >= {*own_groups(connection(secured, "transom-operator", PREFIX)), outsiders}
         assert behind[outsiders] is None
         await brokers.add(name, 2)

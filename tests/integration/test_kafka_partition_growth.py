@@ -15,7 +15,7 @@ from libs.common.events.access import PRINCIPALS
 from libs.common.events.topics import OUTBOUND_DECISIONS, OUTBOUND_SMS, WEBHOOKS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.partition_growth import Brokers, own_groups
+from libs.common.kafka.partition_growth import PartitionAdmin, own_groups
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.subscription import Subscription
 from libs.common.kafka.topics import declare
@@ -70,7 +70,7 @@ async def test_what_nobody_has_written_to_grows_at_once_and_never_shrinks(
     connection: KafkaConnection, kafka_admin: AIOKafkaAdminClient
 ) -> None:
     await declare(connection, [WEBHOOKS, OUTBOUND_SMS], partitions=FEW)
-    async with Brokers.at(connection) as brokers:
+    async with PartitionAdmin.at(connection) as brokers:
         await brokers.add(connection.name(WEBHOOKS.name), MANY)  # by a run that was interrupted before the other one
     said: Said = []
     await add_partitions(connection, MANY, wait=0, say=said.append)
@@ -155,7 +155,7 @@ async def test_a_topic_that_has_its_partitions_already_is_no_trouble(
     connection: KafkaConnection, kafka_admin: AIOKafkaAdminClient
 ) -> None:
     await declare(connection, [OUTBOUND_DECISIONS], partitions=MANY)
-    async with Brokers.at(connection) as brokers:
+    async with PartitionAdmin.at(connection) as brokers:
         await brokers.add(connection.name(OUTBOUND_DECISIONS.name), MANY)
         with pytest.raises(ConfigurationError):
             await brokers.add(connection.name(WEBHOOKS.name), MANY)
@@ -164,11 +164,11 @@ async def test_a_topic_that_has_its_partitions_already_is_no_trouble(
 
 async def test_what_is_written_while_a_topic_grows_is_counted(connection: KafkaConnection) -> None:
     await declare(connection, [OUTBOUND_DECISIONS], partitions=FEW)
-    async with Brokers.at(connection) as brokers:
-        look = await brokers.look({connection.name(OUTBOUND_DECISIONS.name): FEW})
-        assert await brokers.written_since(look) == {}
+    async with PartitionAdmin.at(connection) as brokers:
+        state = await brokers.state({connection.name(OUTBOUND_DECISIONS.name): FEW})
+        assert await brokers.written_since(state) == {}
         await write(connection, OUTBOUND_DECISIONS, dict.fromkeys(range(3), "decided"))
-        assert await brokers.written_since(look) == {connection.name(OUTBOUND_DECISIONS.name): 3}
+        assert await brokers.written_since(state) == {connection.name(OUTBOUND_DECISIONS.name): 3}
 
 
 async def test_marks_of_transactions_are_nothing_unread(

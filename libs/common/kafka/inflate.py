@@ -1,7 +1,7 @@
 """Compressed batches, inflated within a bound.
 
-A limit on records counts compressed bytes, and a kilobyte may become thirty megabytes: four of them would be more than
-a process has. No more than ``limit`` bytes are ever made here, whatever a batch claims or holds.
+A topic's limit counts compressed bytes, and four megabytes may inflate to more than a process's memory. Here a batch
+becomes at most ``limit`` bytes, whatever it claims or holds.
 """
 
 import mmap
@@ -21,11 +21,11 @@ _XERIAL_HEADER = 16
 
 
 class TooLargeError(Exception):
-    """It is more than the limit."""
+    """The batch inflates beyond the limit."""
 
 
 class BrokenError(Exception):
-    """It is not what its codec writes."""
+    """The batch is not what its codec writes."""
 
 
 def inflate(codec: int, payload: bytes, limit: int = LIMIT) -> bytes:

@@ -1,11 +1,11 @@
-"""aiokafka says the same thing ten times a second while a broker is away; once a minute tells as much."""
+"""aiokafka's log lines, once a minute each: while a broker is away it logs the same line ten times a second."""
 
 import logging
 import time
 from collections.abc import Callable
 
 PERIOD_SECONDS = 60.0
-_LOUD = (
+_LOGGERS = (
     "aiokafka",
     "aiokafka.cluster",
     "aiokafka.conn",
@@ -16,18 +16,18 @@ _LOUD = (
 
 
 class OncePerPeriod(logging.Filter):
-    """Passes a line of a given place in a library's source once per ``PERIOD_SECONDS``, whatever it speaks of."""
+    """Passes the lines of one place in a library's source once per ``PERIOD_SECONDS``, whatever their arguments."""
 
     def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._seconds = seconds
-        self._told: dict[tuple[str, int], float] = {}
+        self._passed_at: dict[tuple[str, int], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         place, now = (record.pathname, record.lineno), self._seconds()
-        if now - self._told.get(place, -PERIOD_SECONDS) < PERIOD_SECONDS:
+        if now - self._passed_at.get(place, -PERIOD_SECONDS) < PERIOD_SECONDS:
             return False
-        self._told[place] = now
+        self._passed_at[place] = now
         return True
 
 
@@ -35,6 +35,6 @@ _ONCE = OncePerPeriod()
 
 
 def throttle_aiokafka_logs() -> None:
-    """Let each complaint of aiokafka through once a minute. May be called again."""
-    for name in _LOUD:
+    """Let each of aiokafka's lines through once a minute. May be called again."""
+    for name in _LOGGERS:
         logging.getLogger(name).addFilter(_ONCE)

@@ -1,7 +1,4 @@
-"""Dead letters of intents leave a trace in PostgreSQL.
-
-``transom explain`` shows it. What is not readable as an intent's record leaves none.
-"""
+"""Traces of dead letters in PostgreSQL, for ``transom explain``. Only a record that names an intent leaves one."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,13 +19,13 @@ _LARGEST = 256 * 1024  # bytes; a command is smaller, and a letter may hold mega
 
 
 class Traces:
-    """Remembers letters in ``parked_records``."""
+    """Stores traces in ``parked_records``."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def __call__(self, letters: Sequence[DeadLetter], now: datetime) -> None:
-        """Remember those that name an intent."""
+        """Store the traces of those that name an intent."""
         found = [trace for letter in letters if (trace := trace_of(letter)) is not None]
         if found:
             async with self._pool.acquire() as db:

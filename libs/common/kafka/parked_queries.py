@@ -1,4 +1,4 @@
-"""Which records of an intent lie in a dead-letter topic, so that whoever asks what became of it is told. The letters themselves are in Kafka."""
+"""The dead letters of each intent, so that ``transom explain`` can show them. The letters themselves are in Kafka."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -12,7 +12,10 @@ from libs.common.db.pool import Connection
 
 
 class Parked(NamedTuple):
-    """A dead letter that names an intent: where its record lay, and what it died of. ``event_type`` as the record says, where it is formed like one."""
+    """A dead letter that names an intent: where its record was, and why it died.
+
+    ``event_type`` is the record's own, where it has the form of one.
+    """
 
     topic: str
     partition: int
@@ -28,7 +31,8 @@ insert into parked_records as p (topic, partition, record_offset, org_id, messag
 select u.*, $8
   from unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::uuid[], $6::text[], $7::text[]) as u
 on conflict (topic, partition, record_offset) do update -- a topic that was made anew begins at 0 again
-   set org_id = excluded.org_id, message_id = excluded.message_id, reason = excluded.reason, event_type = excluded.event_type,
+   set org_id = excluded.org_id, message_id = excluded.message_id, reason = excluded.reason,
+        event_type = excluded.event_type,
        parked_at = excluded.parked_at
 """
 
@@ -44,7 +48,8 @@ _ORGS = "select distinct org_id from parked_records where message_id = $1 order 
 
 _FORGET = """
 delete from parked_records
- where ctid = any (array(select p.ctid from parked_records p where p.parked_at < $1 order by p.parked_at limit $2 for update skip locked))
+ where ctid = any (array(select p.ctid from parked_records p where p.parked_at < $1 order by p.parked_at limit $2
+                            for update skip locked))
 returning 1
 """
 

@@ -1,14 +1,14 @@
 """More partitions for topics, without a conversation losing its order.
 
-Which partition a key goes to follows from how many there are. What is written of a conversation after partitions were
-added may stand in another one than what was written before, and would be read first wherever the earlier one is behind.
+The partition of a key depends on the number of partitions. After partitions were added, later records of a conversation
+may be in another partition than earlier ones. A reader that is behind on the earlier partition would read them first.
 
-Rule 1: partitions are added while nothing waits and nobody writes: every group has read the topic to its end, and no
-        end moves.
-Rule 2: none of Transom's own services may be in its group then. Each of them writes as well, and goes on for minutes
-        with the partitions it knows.
-Rule 3: a topic never gets fewer. Each is one step of its own, so a run that was interrupted is run again and does what
-        is left.
+Rule 1: partitions are added while no record waits and none is written: every group has read the topic to its end, and
+        the ends do not move.
+Rule 2: none of Transom's own services may be in its group then. Each of them also writes, and for minutes it uses the
+        number of partitions that it knows.
+Rule 3: a topic never gets fewer partitions. Each topic is a step of its own, so an interrupted run is run again and
+        does the rest.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _READ_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class GroupLag:
     """A group is behind on a topic; names are those on the broker.
 
     ``service`` is whose group it is, None for an outsider's.
@@ -45,11 +45,11 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class TopicsState:
     """The ends of the partitions, the groups that are behind, and the services of ours that are in their groups."""
 
     ends: Mapping[TopicPartition, int]
-    unread: tuple[Unread, ...]
+    unread: tuple[GroupLag, ...]
     running: tuple[str, ...]
 
 
@@ -63,8 +63,8 @@ def own_groups(connection: KafkaConnection) -> dict[str, tuple[str, str]]:
     }
 
 
-class Brokers:
-    """The brokers, asked by one who may add partitions; see ``at``."""
+class PartitionAdmin:
+    """Reads the state of topics and groups, and adds partitions; see ``at``."""
 
     def __init__(self, connection: KafkaConnection, admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer) -> None:
         self._connection = connection
@@ -73,7 +73,7 @@ class Brokers:
 
     @classmethod
     @asynccontextmanager
-    async def at(cls, connection: KafkaConnection) -> AsyncIterator["Brokers"]:
+    async def at(cls, connection: KafkaConnection) -> AsyncIterator["PartitionAdmin"]:
         """Connected; raises ConfigurationError where the brokers cannot be reached or refuse."""
         async with administered(connection) as admin:
             reader = AIOKafkaConsumer(
@@ -90,18 +90,18 @@ class Brokers:
         found = await partitions_of(self._admin, [self._connection.name(topic.name) for topic in TOPICS])
         return {name: count for name, count in found.items() if count < partitions}
 
-    async def look(self, topics: Mapping[str, int], *, ignored: Collection[str] = ()) -> Look:
+    async def state(self, topics: Mapping[str, int], *, ignored: Collection[str] = ()) -> TopicsState:
         """How these topics (with their numbers of partitions) stand. ``ignored``: groups that do not count."""
         places = [TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
         begins: dict[TopicPartition, int] = await self._reader.beginning_offsets(places)
         ends: dict[TopicPartition, int] = await self._reader.end_offsets(places)
         own = own_groups(self._connection)
         groups = sorted({name for name, _protocol in await self._admin.list_consumer_groups()} | own.keys())
-        unread: list[Unread] = []
+        unread: list[GroupLag] = []
         for some in _slices([group for group in groups if group not in ignored]):
             for group, offsets in zip(some, await asyncio.gather(*map(self._committed, some)), strict=True):
                 unread += await self._behind(group, offsets, begins, ends)
-        return Look(ends, tuple(unread), await self._running(own))
+        return TopicsState(ends, tuple(unread), await self._running(own))
 
     async def add(self, topic: str, partitions: int) -> None:
         """Give this topic so many partitions, and wait until all have leaders.
@@ -119,13 +119,13 @@ class Brokers:
         except TimeoutError as error:
             raise ConfigurationError(f"new partitions of {topic} have no leaders yet: run the command again") from error
 
-    async def written_since(self, look: Look) -> dict[str, int]:
-        """By topic, how many records were written to its partitions since that look."""
-        ends: dict[TopicPartition, int] = await self._reader.end_offsets(list(look.ends))
+    async def written_since(self, state: TopicsState) -> dict[str, int]:
+        """By topic, how many records were written to its partitions since that state."""
+        ends: dict[TopicPartition, int] = await self._reader.end_offsets(list(state.ends))
         written: dict[str, int] = {}
         for place, end in ends.items():
-            if end > look.ends[place]:
-                written[place.topic] = written.get(place.topic, 0) + end - look.ends[place]
+            if end > state.ends[place]:
+                written[place.topic] = written.get(place.topic, 0) + end - state.ends[place]
         return written
 
     async def _committed(self, group: str) -> dict[TopicPartition, int]:
@@ -145,7 +145,7 @@ class Brokers:
         offsets: Mapping[TopicPartition, int],
         begins: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
-    ) -> list[Unread]:
+    ) -> list[GroupLag]:
         """Where this group is behind: on topics that it has read. A group of ours has its own topic in any case."""
         service, reads = own_groups(self._connection).get(group, (None, None))
         names = {place.topic for place in offsets} | ({reads} if reads else set())
@@ -154,7 +154,7 @@ class Brokers:
             at = max(offsets.get(place, 0), begins[place])
             if at < ends[place] and not await self._only_marks(place, at, ends[place]):
                 left[place.topic] = left.get(place.topic, 0) + ends[place] - at
-        return [Unread(topic, group, records, service) for topic, records in sorted(left.items())]
+        return [GroupLag(topic, group, records, service) for topic, records in sorted(left.items())]
 
     async def _only_marks(self, place: TopicPartition, at: int, end: int) -> bool:
         """Whether no record is left: transactions leave markers behind the last one, and no group commits them."""

@@ -1,14 +1,14 @@
 """``publish`` returns when every record of the batch is acknowledged by all in-sync replicas.
 
-Rule 1: it never hangs; after ``delivery_timeout`` it raises Transient. What was not acknowledged by then may still
-        arrive: whoever publishes again publishes the same record, and readers recognise it by its id.
+Rule 1: it never hangs: after ``delivery_timeout`` it raises Transient. Records that were not acknowledged by then may
+        still arrive. The caller publishes the same records again, and readers recognise them by their ids.
 Rule 2: a record that is too large for its topic is refused (Permanent, ``record_too_large``) before anything of its
         batch is sent.
 Rule 3: nothing lingers: records that come while a request is on its way gather by themselves. A publish is handed over
         in one go. Only records of a partition beyond ``BATCH_BYTES`` wait until the sender has taken what is there, and
         the first publish to a topic waits for its metadata; records that were handed over before may leave meanwhile.
-Rule 4: a refusal by the broker leaves a gap in the idempotent producer's sequence, after which that producer is of no
-        more use: the next ``publish`` begins a new one.
+Rule 4: a refusal by the brokers leaves a gap in the idempotent producer's sequence. That producer is then useless, and
+        the next ``publish`` begins a new one.
 """
 
 import asyncio

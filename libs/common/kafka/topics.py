@@ -21,7 +21,7 @@ _SAFE_REPLICAS = 3
 class Difference:
     """A topic that exists with another number of partitions than declared.
 
-    It is left as it is: keys would move (see ``growing``).
+    It is left as it is, for keys would move (see ``partition_growth``).
     """
 
     name: str
@@ -133,5 +133,5 @@ async def partitions_of(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dic
 async def _settled(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
     """Wait until every topic has its leaders: a producer that asks too early is told that the topic is unknown."""
     async with asyncio.timeout(SETTLE_SECONDS):
-        while len([count for count in (await partitions_of(admin, names)).values() if count]) < len(names):  # noqa: ASYNC110
+        while sum(map(bool, (await partitions_of(admin, names)).values())) < len(names):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
