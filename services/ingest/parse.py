@@ -180,7 +180,7 @@ def _notice(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datet
 
 
 def _user_id_update(webhook: Mapping[str, Any], item: dict[str, Any], received_at: datetime) -> Item:
-    """Meta names this field and lets nobody subscribe to it.
+    """Meta documents this field, and no app can subscribe to it.
 
     Whether its number is the old one or the new one is not documented.
     """
