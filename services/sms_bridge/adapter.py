@@ -28,6 +28,7 @@ from services.sms_bridge.resend_rounds import ResendRounds
 
 log = get_logger()
 
+CALLS_AT_ONCE = 160  # of one number at most 128
 _LONGEST_VALIDITY = timedelta(hours=4)
 """A phone that is off for longer does not get the SMS: hours after its reason it would only confuse."""
 

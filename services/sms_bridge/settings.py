@@ -1,9 +1,11 @@
 """What the SMS bridge reads from the environment."""
 
+from datetime import timedelta
 from typing import Self
 
 from pydantic import model_validator
 
+from libs.common.sending.outcomes import Timings
 from libs.common.settings import (
     BridgeSettings,
     PortalSettings,
@@ -15,6 +17,10 @@ from libs.common.settings import (
     WindowSettings,
     WorkerSettings,
 )
+from services.sms_bridge.effects import BridgeConfig
+
+_LOOK = timedelta(minutes=2)
+"""A send of unknown outcome is looked for this often at least. Each look reads lists of the provider."""
 
 
 class SmsBridgeSettings(
@@ -38,3 +44,20 @@ class SmsBridgeSettings(
         if not self.send_lease_seconds < self.sms_grace_seconds:
             raise ValueError("TRANSOM_SEND_LEASE_SECONDS < TRANSOM_SMS_GRACE_SECONDS must hold")
         return self
+
+    @property
+    def timings(self) -> Timings:
+        """The clockwork of this sender."""
+        timeout = timedelta(seconds=self.send_timeout_seconds)
+        return Timings(timeout=timeout, lease=self.send_lease, grace=self.sms_grace, look=_LOOK)
+
+    @property
+    def bridge_config(self) -> BridgeConfig:
+        """The settings of a bridge."""
+        return BridgeConfig(
+            window_length=self.window_length,
+            window_doubt=self.window_doubt,
+            hold=self.bridge_hold,
+            link_life=self.portal_link_life,
+            portal_host=self.portal_url,
+        )

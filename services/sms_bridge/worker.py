@@ -15,12 +15,12 @@ from services.sms_bridge.providers import OutgoingSms
 class Deps:
     """What the handler works with."""
 
-    line: SendEngine[OutgoingSms]
+    engine: SendEngine[OutgoingSms]
 
 
 async def on_commands(batch: Sequence[Received[SmsCommand]], deps: Deps) -> None:
     """Store each command once. A command that comes again finds its row."""
-    await deps.line.accept([new_send(received.value) for received in batch])
+    await deps.engine.accept([new_send(received.value) for received in batch])
 
 
 def new_send(command: SmsCommand) -> NewSend:

@@ -42,10 +42,10 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
         )
         timings = Timings(timeout=timeout, lease=settings.send_lease, grace=settings.send_grace)
         async with (
-            open_engine(opened, adapter, timings, CONCURRENCY) as line,
-            opened.consumer(TOPOLOGY, Deps(line)) as consumer,
+            open_engine(opened, adapter, timings, CONCURRENCY) as engine,
+            opened.consumer(TOPOLOGY, Deps(engine)) as consumer,
         ):
-            await service.serve(checks=opened.checks(consumer, sending=line.unready))
+            await service.serve(checks=opened.checks(consumer, sending=engine.unready))
 
 
 def main(port: int | None = None) -> int:

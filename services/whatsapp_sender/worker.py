@@ -19,7 +19,7 @@ from services.whatsapp_sender.gate import Ready
 class Deps:
     """What the handler works with."""
 
-    line: SendEngine[Ready]
+    engine: SendEngine[Ready]
 
 
 def decode_command(record: RawRecord) -> WhatsappCommand:
@@ -34,7 +34,7 @@ def decode_command(record: RawRecord) -> WhatsappCommand:
 
 async def on_commands(batch: Sequence[Received[WhatsappCommand]], deps: Deps) -> None:
     """Store each command once. A command that comes again finds its row."""
-    await deps.line.accept([new_send(received.value) for received in batch])
+    await deps.engine.accept([new_send(received.value) for received in batch])
 
 
 def new_send(command: WhatsappCommand) -> NewSend:
