@@ -74,9 +74,9 @@ async def test_a_neighbours_message_goes_at_once_while_100_000_rows_wait_for_a_t
     await accept(line, lone)
     now = garage.now()
     for accounts in ([FLOODED], [NUMBER_ID], [FLOODED, NUMBER_ID]):
-        values = ("meta", now, TIMINGS.blocks, accounts, [288] * len(accounts))
+        values = ("whatsapp", now, TIMINGS.blocks, accounts, [288] * len(accounts), "meta")
         assert await looked_at(garage, sends._CANDIDATES, *values) < 10
-    assert await looked_at(garage, sends._ACCOUNTS, "meta", now, "", 2000) < 10
+    assert await looked_at(garage, sends._ACCOUNTS, "whatsapp", now, "", 2000, "meta") < 10
 
 
 async def test_a_busy_neighbour_leaves_a_lone_message_its_turn(
@@ -152,7 +152,7 @@ async def test_fifty_thousand_rows_of_one_conversation_are_looked_at_once(
         if await garage.states(lone) == ["accepted"]:
             break
     assert await garage.states(lone) == ["accepted"]
-    values = ("meta", garage.now(), TIMINGS.blocks, [NUMBER_ID], [288])
+    values = ("whatsapp", garage.now(), TIMINGS.blocks, [NUMBER_ID], [288], "meta")
     assert await looked_at(garage, sends._CANDIDATES, *values) <= 2 * 32
     await garage.execute("update sends set due_at = $1 where conversation_id = $2 and sequence = 1", garage.now(), chat)
     await line.claim_once()  # the first goes (its number is not that org's: the gate ends it), and frees the second
@@ -182,6 +182,6 @@ async def test_a_row_that_is_kept_from_being_looked_at_is_freed_whoever_moves_th
         assert await kept() == {third["message_id"]}  # nothing is before it any more
         await claimer.execute("update sends set state = 'pending' where message_id = $1", first["message_id"])
         assert await kept() == {second["message_id"], third["message_id"]}
-        assert await sends.release_blocked(mover, [("globex", chat)]) == {("meta", FLOODED)}
-        assert await sends.release_blocked(mover, [("globex", chat)]) == {("meta", FLOODED)}
+        assert await sends.release_blocked(mover, [("globex", chat)]) == {("whatsapp", FLOODED)}
+        assert await sends.release_blocked(mover, [("globex", chat)]) == {("whatsapp", FLOODED)}
         assert await sends.release_blocked(mover, [("globex", chat)]) == set()
