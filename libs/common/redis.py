@@ -185,7 +185,7 @@ async def _reach(client: "redis.asyncio.Redis") -> None:
 
 
 async def _try_out(client: "redis.asyncio.Redis") -> None:
-    """Send the commands of the bridge's gate once, on an unused key: an old server or a missing right shows at the start."""
+    """Send the commands of the bridge's gate on an unused key: an old server or a missing right shows at the start."""
     key = f"bridge:start:{uuid4()}"
     try:
         async with client.pipeline(transaction=False) as pipe:

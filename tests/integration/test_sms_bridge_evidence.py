@@ -320,7 +320,8 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
     behind = await world.decided(route="session", text="two", expires_at=world.clock() + timedelta(minutes=1))
     await world.accept(lost, behind)
     await world.execute(
-        "update sends set state = 'unknown', claimed_at = due_at, unknown_since = due_at where message_id = $1",
+        "update sends set state = 'unknown', provider = 'twilio', claimed_at = due_at, unknown_since = due_at"
+        " where message_id = $1",
         lost.message_id,
     )
     async with aiohttp.ClientSession() as http, Producer(kafka_of_senders) as producer:
