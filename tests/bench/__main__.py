@@ -71,8 +71,7 @@ def _where(servers: LocalServers) -> str:
         (Kind.REDIS, addresses.redis_url, given.redis_url),
     )
     told = ", ".join(_version(kind, address) + (" (given)" if own else "") for kind, address, own in asked)
-    return (f"{told}; one broker, acks=all, everything on this machine's cores; what we started: PostgreSQL fsync"
-    f" on, Valkey append-only file on")
+    return f"{told}; one broker, acks=all, everything on this machine's cores; what we started: PostgreSQL fsync on, Valkey append-only file on"
 
 
 def main() -> int:

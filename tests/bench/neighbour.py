@@ -21,8 +21,7 @@ insert into sends (org_id, message_id, attempt, channel, conversation_id, sequen
 select 'neighbour', gen_random_uuid(), 1, 'whatsapp', gen_random_uuid(), n, $2, '{"route": "session"}', now(), now() + interval '1 day', now()
   from generate_series(1, $1::bigint) n
 """
-_PAUSE = ("insert into pauses (channel, provider, account, scope, until_at, reason)"
-" values ('whatsapp', 'meta', $1, 'all', now() + interval '1 day', '130429')")
+_PAUSE = "insert into pauses (channel, provider, account, scope, until_at, reason) values ('whatsapp', 'meta', $1, 'all', now() + interval '1 day', '130429')"
 _EBB = ("delete from sends where org_id = 'neighbour'", "delete from pauses", "vacuum sends")
 
 

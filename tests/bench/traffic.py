@@ -89,8 +89,7 @@ def signed_request(host: str, body: bytes) -> bytes:
     """A whole HTTP request, signed as Meta signs."""
     digest = hmac.digest(SECRET.encode(), body, "sha256").hex()
     head = (
-        f"POST /webhooks/meta HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length:"
-        f" {len(body)}\r\n"
+        f"POST /webhooks/meta HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         f"X-Hub-Signature-256: sha256={digest}\r\n\r\n"
     )
     return head.encode() + body

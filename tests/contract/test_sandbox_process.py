@@ -26,8 +26,7 @@ def test_it_says_where_it_listens_and_stops_cleanly_when_told() -> None:
 
 
 def test_it_ends_with_the_process_that_started_it() -> None:
-    script = (f"import os, subprocess, time\np = subprocess.Popen({[*COMMAND, '--parent']!r} +"
-    f" [str(os.getpid())])\nprint(p.pid, flush=True)\ntime.sleep(60)")
+    script = f"import os, subprocess, time\np = subprocess.Popen({[*COMMAND, '--parent']!r} + [str(os.getpid())])\nprint(p.pid, flush=True)\ntime.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))

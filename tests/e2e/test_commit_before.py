@@ -119,8 +119,7 @@ async def a_day(system: System, garage: Garage, customers: int = 1) -> None:
     await system.intend(*intents, *by_sms)
 
     async def ended() -> bool:
-        waiting = ("select count(*) from messages where org_id = $1 and direction = 'out'"
-        " and status not in ('read', 'delivered', 'failed')")
+        waiting = "select count(*) from messages where org_id = $1 and direction = 'out' and status not in ('read', 'delivered', 'failed')"
         decided = "select count(*) from decisions where org_id = $1 and intent_id = any($2::uuid[]) and attempt = 1"
         wanted = [intent["intent_id"] for intent in (*intents, *by_sms)]
         return (await system.value(decided, garage.org_id, wanted), await system.value(waiting, garage.org_id)) == (

@@ -90,8 +90,7 @@ async def endings_of(system: System, org_id: str, intents: list[dict[str, Any]])
     """Every intent of the garage comes to its end, once."""
 
     async def ended() -> bool:
-        pending = ("select count(*) from messages where org_id = $1 and direction = 'out'"
-        " and status not in ('read', 'delivered', 'failed')")
+        pending = "select count(*) from messages where org_id = $1 and direction = 'out' and status not in ('read', 'delivered', 'failed')"
         stored = "select count(*) from decisions where org_id = $1 and attempt = 1"
         counted = await system.value(stored, org_id), await system.value(pending, org_id)
         return counted == (len(intents), 0)

@@ -102,8 +102,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
             ]
             await db.executemany("insert into customer_identities values ($1, $2, $3, $4)", identities)
             await db.execute(
-                "insert into conversations (org_id, customer_id, phone_number_id, wa_id)"
-                " select $1, $2, phone_number_id, $3 "
+                "insert into conversations (org_id, customer_id, phone_number_id, wa_id) select $1, $2, phone_number_id, $3 "
                 "from whatsapp_numbers where org_id = $1",
                 ORG,
                 WRITER,

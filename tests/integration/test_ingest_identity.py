@@ -87,8 +87,7 @@ async def test_workers_that_race_for_a_new_customer_end_with_one(pool: Pool) -> 
 async def test_a_customer_has_one_conversation_per_business_number(pool: Pool) -> None:
     async with pool.acquire() as db:
         await db.execute(
-            "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at)"
-            " values ($1, 'acme', '206400000000001', '+447700900124', null, now())",
+            "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at) values ($1, 'acme', '206400000000001', '+447700900124', null, now())",
             OTHER_NUMBER,
         )
     assert await met(pool, BOTH) != await met(pool, BOTH, number=OTHER_NUMBER)
@@ -114,12 +113,10 @@ async def test_two_customers_that_turn_out_to_be_one_keep_everything(pool: Pool)
     )
     await pool_execute(
         pool,
-        "with said as (insert into messages (org_id, conversation_id, direction, channel, kind, content,"
-        " status, occurred_at, received_at)"
+        "with said as (insert into messages (org_id, conversation_id, direction, channel, kind, content, status, occurred_at, received_at)"
         " values ('acme', $1, 'out', 'whatsapp', 'text', '{}', 'pending', now(), now()) returning message_id)"
         " insert into decisions (org_id, intent_id, attempt, conversation_id, route, reason, record, decided_at)"
-        " select 'acme', message_id, attempt, $1, 'session', 'window_open', '{}', now()"
-        " from said, generate_series(1, 2) as attempt",
+        " select 'acme', message_id, attempt, $1, 'session', 'window_open', '{}', now() from said, generate_series(1, 2) as attempt",
         second,
     )
     assert await met(pool, BOTH, at=at - timedelta(hours=2)) == first

@@ -86,8 +86,7 @@ async def test_who_was_known_before_times_were_kept_is_told_from_a_stranger_too(
                 customer_id,
             )
         await db.execute(
-            "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, bsuid)"
-            " values ($1, $2, $3, $4, $5, $6)",
+            "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, bsuid) values ($1, $2, $3, $4, $5, $6)",
             *(conversation_id, ORG, customer_id, NUMBER, OLD, B1),
         )
     assert await people.writes(0, KIM) == await people.writes(0, Sender(OLD, None)) == conversation_id

@@ -27,8 +27,7 @@ def priced(wamid: str, status: str, pricing: Any, after: int = 0, **more: Any) -
 
 
 async def kept(ingest: Ingest) -> list[dict[str, Any]]:
-    asked = ("select message_id, provider_id, attempt, type, category, model, billable, more from message_pricing"
-    " order by provider_id")
+    asked = "select message_id, provider_id, attempt, type, category, model, billable, more from message_pricing order by provider_id"
     return [dict(row) for row in await ingest.rows(asked)]
 
 

@@ -24,12 +24,10 @@ async def written_to(ingest: Ingest, wamid: str, *, phone: str = PHONE) -> UUID:
     customer_id, conversation_id, message_id = uuid4(), uuid4(), uuid4()
     async with ingest.pool.acquire() as db, db.transaction():
         await db.execute(
-            "insert into customers (customer_id, org_id, phone, origin)"
-            " values ($1, $2, $3, 'outbound')", customer_id, ORG, phone
+            "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'outbound')", customer_id, ORG, phone
         )  # fmt: skip
         await db.execute(
-            "insert into customer_identities (org_id, kind, value, customer_id, since, source)"
-            " values ($1, 'phone', $2, $3, now(), 'intent')",
+            "insert into customer_identities (org_id, kind, value, customer_id, since, source) values ($1, 'phone', $2, $3, now(), 'intent')",
             ORG, phone, customer_id,
         )  # fmt: skip
         await db.execute(
@@ -37,8 +35,7 @@ async def written_to(ingest: Ingest, wamid: str, *, phone: str = PHONE) -> UUID:
             conversation_id, ORG, customer_id, NUMBER,
         )  # fmt: skip
         await db.execute(
-            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content,"
-            " status, occurred_at, received_at)"
+            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, occurred_at, received_at)"
             " values ($1, $2, $3, 'out', 'whatsapp', 'template', '{}', 'pending', now(), now())",
             ORG, message_id, conversation_id,
         )  # fmt: skip

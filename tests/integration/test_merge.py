@@ -189,8 +189,7 @@ async def test_a_merge_that_fails_holds_up_none_of_the_others(pool: Pool) -> Non
                 await merge(db, loser, winner)
         broken = await an_id(db, "conversation", 1)
         await db.execute(
-            f"alter table messages add check (message_id <> '{await an_id(db, 'message', 1)}' or conversation_id"
-            f" = '{broken}')"
+            f"alter table messages add check (message_id <> '{await an_id(db, 'message', 1)}' or conversation_id = '{broken}')"
         )
         with pytest.raises(asyncpg.CheckViolationError):
             await mover.move()
@@ -203,8 +202,7 @@ async def where_it_stands(db: Connection, message_id: UUID) -> UUID:
     """The conversation of a message and of its send."""
     rows = await db.fetch(
         "select conversation_id from messages where message_id = $1"
-        " union select conversation_id from sends where message_id = $1 union select conversation_id"
-        " from decisions where intent_id = $1",
+        " union select conversation_id from sends where message_id = $1 union select conversation_id from decisions where intent_id = $1",
         message_id,
     )
     (row,) = rows

@@ -25,8 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "brief": {"expires_at": "2026-11-22T12:40:00Z"},
 }
 STEP = {
-    "nothing": ("with s as (update sends set state = 'accepted', settled_at = $2, published = true"
-    " where message_id = $1),")
+    "nothing": "with s as (update sends set state = 'accepted', settled_at = $2, published = true where message_id = $1),"
     " b as (update bridge_slots set held_until = $2 where intent_id = $1)"
     " update messages set status = 'delivered', seq = 2, delivered_at = $2 where message_id = $1",
     "the answer": "with b as (update bridge_slots set held_until = $2 where intent_id = $1)"
@@ -34,12 +33,9 @@ STEP = {
     "every status": "with b as (update bridge_slots set held_until = $2 where intent_id = $1)"
     " update sends set state = 'accepted', settled_at = $2, published = true where message_id = $1",
     "the refusal": "with b as (delete from bridge_slots where intent_id = $1)"
-    " update sends set state = 'refused', settled_at = $2, published = true, outcome = '{\"reason\":"
-    " \"transient\"}' where message_id = $1",
-    "its call": ("update sends set state = 'claimed', claimed_at = $2, lease_until = $2, claim_id = uuidv7()"
-    " where message_id = $1"),
-    "its outcome": ("update sends set state = 'unknown', claimed_at = $2, lease_until = $2, unknown_since = $2"
-    " where message_id = $1"),
+    " update sends set state = 'refused', settled_at = $2, published = true, outcome = '{\"reason\": \"transient\"}' where message_id = $1",
+    "its call": "update sends set state = 'claimed', claimed_at = $2, lease_until = $2, claim_id = uuidv7() where message_id = $1",
+    "its outcome": "update sends set state = 'unknown', claimed_at = $2, lease_until = $2, unknown_since = $2 where message_id = $1",
     "the sender": "update sends set due_at = $2 where message_id = $1",
 }
 """What its sender wrote before it was gone for good. A bridge that was accepted has its hold."""

@@ -36,7 +36,7 @@ async def test_a_row_that_cannot_be_told_is_set_aside_alone(
     await line.claim_once()
     before = len(await told.updates())
     await garage.execute("update sends set published = false, publishing_until = null")
-    await garage.execute("update sends set outcome = outcome || '{\"refusals\": [{}]}' where message_id = $1", commands[2].message_id)
+    await garage.execute("update sends set outcome = outcome || '{\"refusals\": [{}]}' where message_id = $1", commands[2].message_id)  # fmt: skip
     await line.sweep_once()
     assert len(await told.updates()) == before + 4
     [aside] = log_lines.of("row.set_aside")
@@ -49,12 +49,11 @@ async def test_a_row_whose_end_fails_holds_up_no_other(
     commands = [await garage.command(await kim(garage, sandbox), expires_in=timedelta(seconds=1)) for _ in range(5)]
     await accept(line, *commands)
     await garage.execute(
-        "insert into pauses (channel, provider, account, scope, until_at, reason)"
-        " values ('whatsapp', 'meta', $1, 'all', $2, '130429')",
+        "insert into pauses (channel, provider, account, scope, until_at, reason) values ('whatsapp', 'meta', $1, 'all', $2, '130429')",
         NUMBER_ID,
         garage.now() + timedelta(hours=1),
     )
-    await garage.execute(f"alter table messages add constraint odd check (status <> 'failed' or message_id <> '{commands[2].message_id}')")
+    await garage.execute(f"alter table messages add constraint odd check (status <> 'failed' or message_id <> '{commands[2].message_id}')")  # fmt: skip
     garage.now.forward(timedelta(seconds=2))
     await line.sweep_once()
     states = await garage.states(*commands)

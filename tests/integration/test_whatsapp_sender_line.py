@@ -165,7 +165,7 @@ async def test_a_template_that_meta_calls_paused_is_paused_here_too(
     await accept(line, command)
     await line.claim_once()
     assert [refusal["reason"] for refusal in await told.refusals()] == ["template_not_approved"]
-    assert [row["status"] for row in await garage.fetch("select status from templates where org_id = $1", ORG)] == ["PAUSED"]
+    assert [row["status"] for row in await garage.fetch("select status from templates where org_id = $1", ORG)] == ["PAUSED"]  # fmt: skip
 
     await accept(line, again(command))
     assert await line.claim_once() == 0
@@ -209,7 +209,7 @@ async def test_a_customer_who_can_be_reached_no_more_ends_the_message(
     await accept(line, decode_command(a_record(command.encode())))
     assert await line.claim_once() == 0
     [update] = await told.updates()
-    assert (update["message_id"], update["status"], update["reason"]) == (str(command.message_id), "failed", "provider_refused")
+    assert (update["message_id"], update["status"], update["reason"]) == (str(command.message_id), "failed", "provider_refused")  # fmt: skip
 
 
 async def test_a_message_that_waited_past_its_deadline_fails_unsent(
@@ -224,7 +224,7 @@ async def test_a_message_that_waited_past_its_deadline_fails_unsent(
     garage.now.forward(timedelta(minutes=5))
     await line.sweep_once()  # it never came to its turn: the sweeper ends it
     assert await garage.states(behind) == ["failed"]
-    assert [(u["message_id"], u["reason"]) for u in await told.updates()] == [(str(behind.message_id), "intent_expired")]
+    assert [(u["message_id"], u["reason"]) for u in await told.updates()] == [(str(behind.message_id), "intent_expired")]  # fmt: skip
 
 
 async def test_a_message_without_a_deadline_waits_for_a_day_at_most(

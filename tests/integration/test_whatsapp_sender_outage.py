@@ -33,7 +33,7 @@ async def time_passes(line: SendEngine[Ready], garage: Garage, minutes: int) -> 
         await line.sweep_once()
 
 
-async def arrive(line: SendEngine[Ready], garage: Garage, conversations: list[Conversation], number: int) -> list[WhatsappCommand]:
+async def arrive(line: SendEngine[Ready], garage: Garage, conversations: list[Conversation], number: int) -> list[WhatsappCommand]:  # fmt: skip
     """So many messages, one after the other, to one conversation after the other."""
     commands = []
     for n in range(number):

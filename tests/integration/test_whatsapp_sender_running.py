@@ -134,7 +134,7 @@ async def test_a_row_that_cannot_be_judged_holds_up_nobody(
     fine = [await garage.command(await kim(garage, sandbox)) for _ in range(3)]
     async with a_sender(garage, producer, sandbox.url) as line:
         await accept(line, odd)
-        await garage.execute("update sends set command = $1, due_at = due_at - interval '1 hour'", {"content": "no object"})
+        await garage.execute("update sends set command = $1, due_at = due_at - interval '1 hour'", {"content": "no object"})  # fmt: skip
         async with line:
             await accept(line, *fine)
 

@@ -197,7 +197,7 @@ async def test_a_result_that_lost_its_claim_is_evidence_and_nothing_more(
 
         await calling
         assert await garage.states(command) == ["unknown"]
-        assert [row["applied"] for row in await garage.fetch("select applied from provider_ids where org_id = 'acme'")] == [False]
+        assert [row["applied"] for row in await garage.fetch("select applied from provider_ids where org_id = 'acme'")] == [False]  # fmt: skip
 
         garage.now.forward(timedelta(seconds=1))
         await other.sweep_once()

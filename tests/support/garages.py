@@ -151,8 +151,7 @@ class Customer:
     async def thread(self) -> list[tuple[str, str, str, str | None]]:
         """His conversation as stored: direction, channel, status, reason; in its order."""
         rows = await self.system.rows(
-            "select direction, channel, status, reason from messages where org_id = $1"
-            " and conversation_id = $2::uuid order by sequence",
+            "select direction, channel, status, reason from messages where org_id = $1 and conversation_id = $2::uuid order by sequence",
             self.garage.org_id,
             self.conversation_id,
         )

@@ -88,8 +88,7 @@ class People:
     async def is_sent_a_link(self, conversation_id: UUID) -> None:
         async with self.pool.acquire() as db:
             await db.execute(
-                "insert into portal_links values (sha256(uuidv7()::text::bytea), $1, $2, uuidv7(), now() +"
-                " interval '1 day', now())",
+                "insert into portal_links values (sha256(uuidv7()::text::bytea), $1, $2, uuidv7(), now() + interval '1 day', now())",
                 ORG,
                 conversation_id,
             )
@@ -97,8 +96,7 @@ class People:
     async def who(self, conversation_id: UUID) -> Mapping[str, Any]:
         """The customer and the address of a conversation."""
         (row,) = await self.rows(
-            "select c.*, k.phone, k.name, k.origin, (select count(*) from messages m left"
-            " join conversation_aliases a on a.alias = m.conversation_id"
+            "select c.*, k.phone, k.name, k.origin, (select count(*) from messages m left join conversation_aliases a on a.alias = m.conversation_id"
             "   where coalesce(a.conversation_id, m.conversation_id) = c.conversation_id) as messages"
             " from conversations c join customers k using (customer_id) where c.conversation_id = $1",
             conversation_id,

@@ -77,7 +77,7 @@ class Garage:
         async with self.pool.acquire() as db:
             await world.a_template(db, ORG, WABA, name=name, category=category, status=status)
 
-    async def command(self, to: Conversation, *, text: str = "Your Golf is ready.", template: str | None = None, expires_in: timedelta | None = None) -> WhatsappCommand:
+    async def command(self, to: Conversation, *, text: str = "Your Golf is ready.", template: str | None = None, expires_in: timedelta | None = None) -> WhatsappCommand:  # fmt: skip
         """A command and its message in the thread, as the router leaves them."""
         self._sequence += 1
         content: dict[str, Any] = {"kind": "text", "text": text}
@@ -99,8 +99,7 @@ class Garage:
         )
         async with self.pool.acquire() as db:
             await db.execute(
-                "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content,"
-                " status, sequence,"
+                "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, sequence,"
                 " occurred_at, received_at) values ($1, $2, $3, 'out', 'whatsapp', $4, $5, 'pending', $6, $7, $7)",
                 ORG, command.message_id, to.conversation_id, content["kind"], content, command.sequence, now,
             )  # fmt: skip
@@ -136,7 +135,7 @@ class Garage:
             at, since or at - DAY,
         )  # fmt: skip
 
-    async def served(self, *, at: datetime | None = None, since: datetime | None = None, edge: UUID = EDGE, left: bool = False) -> None:
+    async def served(self, *, at: datetime | None = None, since: datetime | None = None, edge: UUID = EDGE, left: bool = False) -> None:  # fmt: skip
         """An edge has served since then, and has told all that it refused up to ``at``."""
         at = at or self.now()
         await self.execute(

@@ -45,8 +45,7 @@ CONSUMED = {
 }
 LINK_KEY = "link-key-of-the-tests"
 DAY = 24 * 3600
-_RESTLESS = ("select provider, state, published, tries, count(*) from sends where settled_at is null or not published"
-" group by 1, 2, 3, 4")
+_RESTLESS = "select provider, state, published, tries, count(*) from sends where settled_at is null or not published group by 1, 2, 3, 4"
 
 
 @dataclass(frozen=True, slots=True)

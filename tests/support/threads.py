@@ -53,8 +53,7 @@ class Threads:
         into = self.conversations[thread if late else self.now_is(thread)]
         message_id = uuid4()
         sequence = await self.db.fetchval(
-            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content,"
-            " status, occurred_at, received_at)"
+            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, occurred_at, received_at)"
             " values ($1, $2, $3, 'out', 'whatsapp', 'text', '{}', 'pending', now(), now()) returning sequence",
             *(ORG, message_id, into),
         )

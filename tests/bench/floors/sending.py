@@ -24,8 +24,7 @@ _STRANGER, _NUMBER = (
     "106400000000001",
 )  # where the record names nobody: behind the floor of routing it is an intent
 
-_STORE = ("insert into floor_sends (id, value, state) select id, value, 'pending'"
-" from unnest($1::uuid[], $2::jsonb[]) u (id, value)")
+_STORE = "insert into floor_sends (id, value, state) select id, value, 'pending' from unnest($1::uuid[], $2::jsonb[]) u (id, value)"
 _CLAIM = "update floor_sends set state = 'claimed' where id = any($1::uuid[]) and state = 'pending'"
 _RECORD = """
 update floor_sends s set state = 'accepted', provider_id = u.provider_id, settled_at = clock_timestamp()

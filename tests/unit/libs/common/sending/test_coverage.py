@@ -21,7 +21,7 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
-def proves(cover: Cover, claimed: float = 40, *, progress: dict[int, CaughtUp] | None = None, partitions: int = 2) -> bool:
+def proves(cover: Cover, claimed: float = 40, *, progress: dict[int, CaughtUp] | None = None, partitions: int = 2) -> bool:  # fmt: skip
     stretch = quiet(cover, READ if progress is None else progress, partitions, WAITS, NOW)
     return stretch is not None and stretch.proves(ago(claimed))
 
