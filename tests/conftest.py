@@ -45,7 +45,9 @@ _NEEDS = {"kafka_bootstrap": Kind.KAFKA, "postgres_dsn": Kind.POSTGRES, "redis_s
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settings of the developer's shell are none of the tests', nor are the signals that it ignores for what runs in its background."""
+    """Settings of the developer's shell are none of the tests', nor are the signals that it ignores for what runs in
+    its background.
+    """
     hear_interrupts()
     for name in [name for name in os.environ if name.startswith("TRANSOM_") and not name.startswith("TRANSOM_TEST_")]:
         del os.environ[name]

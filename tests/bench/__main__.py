@@ -1,7 +1,9 @@
-"""``make bench``: every figure beside the floor that was measured in the same run, on the machine that the run describes.
+"""``make bench``: every figure beside the floor that was measured in the same run, on the machine that the run
+describes.
 
-``python -m tests.bench [--quick] [--only NAME]… [--runs N] [--json FILE] [--no-growth]``. Servers given as TRANSOM_KAFKA_BOOTSTRAP,
-TRANSOM_POSTGRES_DSN and TRANSOM_REDIS_URL are used instead of those of ``deploy/local``; a database and topics of the bench's own are made on them.
+``python -m tests.bench [--quick] [--only NAME]… [--runs N] [--json FILE] [--no-growth]``. Servers given as
+TRANSOM_KAFKA_BOOTSTRAP, TRANSOM_POSTGRES_DSN and TRANSOM_REDIS_URL are used instead of those of ``deploy/local``; a
+database and topics of the bench's own are made on them.
 """
 
 import argparse
@@ -71,7 +73,10 @@ def _where(servers: LocalServers) -> str:
         (Kind.REDIS, addresses.redis_url, given.redis_url),
     )
     told = ", ".join(_version(kind, address) + (" (given)" if own else "") for kind, address, own in asked)
-    return f"{told}; one broker, acks=all, everything on this machine's cores; what we started: PostgreSQL fsync on, Valkey append-only file on"
+    return (
+        f"{told}; one broker, acks=all, everything on this machine's cores; what we started: PostgreSQL fsync"
+        f" on, Valkey append-only file on"
+    )
 
 
 def main() -> int:

@@ -1,7 +1,9 @@
-"""Delays at a pace: webhook → answered, → window visible; intent → command, → provider call. And what the services weigh at rest.
+"""Delays at a pace: webhook → answered, → window visible; intent → command, → provider call.
 
-Everything runs at once, as it does in production: ingest, router, whatsapp_sender, on this machine's cores together with their servers. The floors
-stand in for them one by one, in the same chains.
+And what the services weigh at rest.
+
+Everything runs at once, as it does in production: ingest, router, whatsapp_sender, on this machine's cores together
+with their servers. The floors stand in for them one by one, in the same chains.
 """
 
 import asyncio

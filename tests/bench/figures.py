@@ -1,9 +1,10 @@
 """Figures as the table shows them: medians with their extremes, ratios to a floor, targets reached or missed. Pure.
 
-Rule 1: runs alternate with their floor, so a ratio is the median of the ratios of neighbours: what slows the machine for a minute slows both.
+Rule 1: runs alternate with their floor, so a ratio is the median of the ratios of neighbours: what slows the machine
+        for a minute slows both.
 Rule 2: a target is judged by the median, and nothing is rounded in its favour.
-Rule 3: a figure that is worse beyond the limit with many stored conversations has missed it when its runs lie apart from those with few;
-        where they overlap, chance does as much, and nothing is claimed either way.
+Rule 3: a figure that is worse beyond the limit with many stored conversations has missed it when its runs lie apart
+        from those with few; where they overlap, chance does as much, and nothing is claimed either way.
 """
 
 from bisect import bisect_left
@@ -102,7 +103,8 @@ class Growth:
 
 
 def highest(series: Sequence[Sequence[float]]) -> Spread:
-    """The highest of each round, where every series has its values in the order of rounds; a shorter one has no say in the later ones.
+    """The highest of each round, where every series has its values in the order of rounds; a shorter one has no say in
+    the later ones.
 
     Raises ValueError without a value.
     """
@@ -130,7 +132,8 @@ class Stretch:
 
 
 def steady(instants: Sequence[float], skip: float = 0.1) -> Stretch:
-    """What is left of these events once the first ``skip`` of them, where caches and connections warm up, are over; in any order.
+    """What is left of these events once the first ``skip`` of them, where caches and connections warm up, are over; in
+    any order.
 
     Raises ValueError when too few are left to tell.
     """
@@ -143,7 +146,10 @@ def steady(instants: Sequence[float], skip: float = 0.1) -> Stretch:
 
 
 def interpolated(points: Sequence[tuple[float, float]], x: float) -> float:
-    """The value at ``x`` on the line through ``points``, which are ordered; beyond them the nearest point's. Raises ValueError without a point."""
+    """The value at ``x`` on the line through ``points``, which are ordered; beyond them the nearest point's.
+
+    Raises ValueError without a point.
+    """
     if not points:
         raise ValueError("no point, no line")
     after = bisect_left(points, (x, -inf))

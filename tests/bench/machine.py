@@ -38,7 +38,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How the machine's processor time was spent, as shares of all of it. ``ours``: this run's processes, the servers it started included."""
+    """How the machine's processor time was spent, as shares of all of it.
+
+    ``ours``: this run's processes, the servers it started included.
+    """
 
     ours: float
     others: float

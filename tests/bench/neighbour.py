@@ -1,4 +1,6 @@
-"""A lone message while very many rows of a neighbour wait for its throttled number, beside the same without them, in the same processes."""
+"""A lone message while very many rows of a neighbour wait for its throttled number, beside the same without them, in
+the same processes.
+"""
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -17,17 +19,24 @@ _SECONDS = 300
 _NUMBER = "1065000000000"
 
 _FLOOD = """
-insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at, expires_at, created_at)
-select 'neighbour', gen_random_uuid(), 1, 'whatsapp', gen_random_uuid(), n, $2, '{"route": "session"}', now(), now() + interval '1 day', now()
+insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at,
+    expires_at, created_at)
+select 'neighbour', gen_random_uuid(), 1, 'whatsapp', gen_random_uuid(), n, $2, '{"route": "session"}', now(),
+    now() + interval '1 day', now()
   from generate_series(1, $1::bigint) n
 """
-_PAUSE = "insert into pauses (channel, provider, account, scope, until_at, reason) values ('whatsapp', 'meta', $1, 'all', now() + interval '1 day', '130429')"
+_PAUSE = (
+    "insert into pauses (channel, provider, account, scope, until_at, reason)"
+    " values ('whatsapp', 'meta', $1, 'all', now() + interval '1 day', '130429')"
+)
 _EBB = ("delete from sends where org_id = 'neighbour'", "delete from pauses", "vacuum sends")
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """From an intent to the provider's call, in milliseconds: the median and the 99th of a hundred, without the flood and beside it."""
+    """From an intent to the provider's call, in milliseconds: the median and the 99th of a hundred, without the flood
+    and beside it.
+    """
 
     without: tuple[float, float]
     beside: tuple[float, float]

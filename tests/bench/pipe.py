@@ -1,7 +1,8 @@
 """Kafka as the bench uses it: topics of one run, records in before the clock runs, and what came out when.
 
-What came out is judged by the timestamps that the producer gave its records (milliseconds), read when all is over: nobody reads along and takes
-processor time from what is measured. The end is found by asking for the partitions' ends a few times a second.
+What came out is judged by the timestamps that the producer gave its records (milliseconds), read when all is over:
+nobody reads along and takes processor time from what is measured. The end is found by asking for the partitions' ends a
+few times a second.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The order of runs, and the figures that come of them.
 
-A round is: the service on the small population, its floor, the service on the large one. Rounds follow each other, so that every comparison is
-between neighbours in time.
+A round is: the service on the small population, its floor, the service on the large one. Rounds follow each other, so
+that every comparison is between neighbours in time.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ MEASURED = ("ingest", "router", "whatsapp-sender", "sms-bridge")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything. ``records`` by name of the work; ``pace_seconds`` per pace and kind, in ``pace_rounds``."""
+    """How much of everything: ``records`` by name of the work, ``pace_seconds`` by pace and kind in ``pace_rounds``."""
 
     rounds: int
     pace_rounds: int
@@ -154,7 +154,9 @@ class Bench:
             return {name: pace.rate, f"{name}, own processor time each": pace.own_us}
 
         async def everywhere() -> None:
-            """The same number of records, each for a conversation of its own: batches then hold many more customers, whatever is stored."""
+            """The same number of records, each for a conversation of its own: batches then hold many more customers,
+            whatever is stored.
+            """
             if self._size.many is not None:
                 self._say(f"{name}: each in a conversation of its own, {self._size.many:,} conversations")
                 count = self._size.records[name]
@@ -212,7 +214,9 @@ class Bench:
                 self._figure(f"{later}, {p}", "ms", "less", *([NEIGHBOUR] if p == "p50" else []))
 
     async def _memory(self) -> None:
-        """At rest where latency did not see it; under load what every other run saw, and the bridge, which had none yet."""
+        """At rest where latency did not see it; under load what every other run saw, and the bridge, which had none
+        yet.
+        """
         topics = tuple(dict.fromkeys((*rates.INGEST_TOPICS, *rates.ROUTER_TOPICS, *rates.SENDER_TOPICS)))
         populations = [self._size.few] if self._size.many is None else [self._size.few, self._size.many]
         for population in populations:
@@ -231,7 +235,9 @@ class Bench:
             self._under_load(service)
 
     def _under_load(self, service: str) -> None:
-        """The most it had in each round, under any load that both populations had; what only one of them had has a row of its own."""
+        """The most it had in each round, under any load that both populations had; what only one of them had has a row
+        of its own.
+        """
         name = f"memory under load, {service}"
         both: dict[int, list[list[float]]] = defaultdict(list)
         for (whose, population, load), found in self._stage.resident.items():

@@ -1,4 +1,6 @@
-"""Figures per second: what a service gets done from a topic that was filled before it started, and how fast it acknowledges webhooks."""
+"""Figures per second: what a service gets done from a topic that was filled before it started, and how fast it
+acknowledges webhooks.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +54,9 @@ _REST_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One service's work: what is put before it (``make(population, count, active)`` into ``source``), and where what it got done shows."""
+    """One service's work: what is put before it (``make(population, count, active)`` into ``source``), and where what
+    it got done shows.
+    """
 
     service: str
     floor: str
@@ -146,7 +150,9 @@ async def at_rest(stage: Stage, service: str, population: int, topics: Sequence[
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Acknowledged webhooks per second, how long one took, in milliseconds, and what it cost the process itself, in microseconds."""
+    """Acknowledged webhooks per second, how long one took, in milliseconds, and what it cost the process itself, in
+    microseconds.
+    """
 
     rate: float
     own_us: float
@@ -155,7 +161,9 @@ class Intake:
 
 
 async def intake(stage: Stage, who: Who, population: int, seconds: float, *, alone: bool) -> Intake:
-    """``alone``: the partitions are held elsewhere, so that the service is an edge and nothing else; otherwise its worker stores meanwhile."""
+    """``alone``: the partitions are held elsewhere, so that the service is an edge and nothing else; otherwise its
+    worker stores meanwhile.
+    """
     async with stage.ground(population, INGEST_TOPICS) as ground:
         if who == "floor":
             async with ground.floor("intake") as running:
@@ -184,9 +192,11 @@ async def _drive(ground: Ground, running: Running, seconds: float) -> Intake:
 
 
 _MESSAGES = """
-insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, ai_generated, sequence, status, occurred_at,
+insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, ai_generated,
+    sequence, status, occurred_at,
                       received_at)
-select v ->> 'org_id', (v ->> 'message_id')::uuid, (v ->> 'conversation_id')::uuid, 'out', $2, 'text', coalesce(v -> 'content', '{}'), 'ai', true,
+select v ->> 'org_id', (v ->> 'message_id')::uuid, (v ->> 'conversation_id')::uuid, 'out', $2, 'text',
+    coalesce(v -> 'content', '{}'), 'ai', true,
        (v ->> 'sequence')::bigint, 'pending', now(), now()
   from unnest($1::jsonb[]) v
 """

@@ -1,4 +1,6 @@
-"""A database of its own with so many stored conversations, each with its customer, three identities, an open window and one message."""
+"""A database of its own with so many stored conversations, each with its customer, three identities, an open window and
+one message.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,9 +25,11 @@ RIGHTS = (
 
 _ORGS = f"""
 insert into orgs (org_id, name, sms_number, sms_active, portal_host, upserted_at)
-select 'org-' || i, 'Garage ' || i, '+4478' || lpad(i::text, 8, '0'), true, 'tflow.link', now() from generate_series(0, {ORGS - 1}) i;
+select 'org-' || i, 'Garage ' || i, '+4478' || lpad(i::text, 8, '0'), true, 'tflow.link', now()
+  from generate_series(0, {ORGS - 1}) i;
 insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, upserted_at)
-select '1064' || lpad(i::text, 11, '0'), 'org-' || i, '2064' || lpad(i::text, 11, '0'), '+4477' || lpad(i::text, 8, '0'), now()
+select '1064' || lpad(i::text, 11, '0'), 'org-' || i, '2064' || lpad(i::text, 11, '0'),
+       '+4477' || lpad(i::text, 8, '0'), now()
   from generate_series(0, {ORGS - 1}) i;
 """
 
@@ -45,12 +49,14 @@ select {_ORG}, k.kind, k.value, {_CUSTOMER}
   from generate_series(0, $1::bigint - 1) i
  cross join lateral (values ('wa_id', {_WA_ID}), ('phone', '+' || {_WA_ID}), ('bsuid', {_BSUID})) k (kind, value)""",
     "conversations": f"""
-insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, bsuid, last_customer_at, last_inbound_channel,
+insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, bsuid, last_customer_at,
+    last_inbound_channel,
                            last_inbound_at)
 select {_CONVERSATION}, {_ORG}, {_CUSTOMER}, {_NUMBER}, {_WA_ID}, {_BSUID}, at, 'whatsapp', at
   from (select i, now() - make_interval(secs => i % 3600) as at from generate_series(0, $1::bigint - 1) i) s""",
     "messages": f"""
-insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, status, occurred_at, received_at)
+insert into messages (org_id, conversation_id, direction, channel, account, provider_id, kind, content, status,
+    occurred_at, received_at)
 select {_ORG}, {_CONVERSATION}, 'in', 'whatsapp', {_NUMBER}, 'wamid.seed.' || i, 'text',
        '{{"kind": "text", "text": "Is my car ready?"}}', 'received', now(), now()
   from generate_series(0, $1::bigint - 1) i""",
@@ -58,8 +64,10 @@ select {_ORG}, {_CONVERSATION}, 'in', 'whatsapp', {_NUMBER}, 'wamid.seed.' || i,
 
 # An index is built several times faster over all rows than row by row. Those that a foreign key needs stay.
 _INDEXES = """
-select coalesce('alter table ' || i.indrelid::regclass || ' drop constraint ' || quote_ident(c.conname), 'drop index ' || i.indexrelid::regclass),
-       coalesce('alter table ' || i.indrelid::regclass || ' add constraint ' || quote_ident(c.conname) || ' ' || pg_get_constraintdef(c.oid),
+select coalesce('alter table ' || i.indrelid::regclass || ' drop constraint ' || quote_ident(c.conname),
+    'drop index ' || i.indexrelid::regclass),
+       coalesce('alter table ' || i.indrelid::regclass || ' add constraint ' || quote_ident(c.conname)
+                || ' ' || pg_get_constraintdef(c.oid),
                 pg_get_indexdef(i.indexrelid))
   from pg_index i
   left join pg_constraint c on c.conindid = i.indexrelid and c.contype in ('p', 'u')
@@ -70,13 +78,17 @@ select coalesce('alter table ' || i.indrelid::regclass || ' drop constraint ' ||
 # What the floors write instead of Transom's tables.
 _FLOORS = """
 create table floor_rows (id uuid primary key default uuidv7(), key text not null, value jsonb not null);
-create table floor_sends (id uuid primary key, value jsonb not null, state text not null, provider_id text, settled_at timestamptz);
+create table floor_sends (id uuid primary key, value jsonb not null, state text not null,
+    provider_id text, settled_at timestamptz);
 """
 
 
 @asynccontextmanager
 async def database(server_dsn: str, population: int) -> AsyncIterator[str]:
-    """The DSN of a seeded database on this server; dropped afterwards. ``server_dsn`` names a database to connect to meanwhile."""
+    """The DSN of a seeded database on this server; dropped afterwards.
+
+    ``server_dsn`` names a database to connect to meanwhile.
+    """
     name = f"transom_bench_{uuid4().hex[:12]}"
     async with AsyncExitStack() as done:
         await _execute(server_dsn, f"create database {name}")
@@ -97,7 +109,9 @@ async def _fill(dsn: str, population: int) -> None:
 
 
 async def _fill_table(dsn: str, table: str, population: int) -> None:
-    """Nobody else looks, and the rows are right by construction: no waiting for the disk, no foreign keys asked row by row."""
+    """Nobody else looks, and the rows are right by construction: no waiting for the disk, no foreign keys asked row by
+    row.
+    """
     db = await asyncpg.connect(dsn, timeout=10, command_timeout=_SECONDS)
     try:
         for name, value in _IN_A_HURRY.items():

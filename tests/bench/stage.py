@@ -1,4 +1,6 @@
-"""What every run needs: the servers, the seeded databases, an environment and topics of its own, and processes that are watched while they run."""
+"""What every run needs: the servers, the seeded databases, an environment and topics of its own, and processes that are
+watched while they run.
+"""
 
 import asyncio
 import contextlib
@@ -149,7 +151,9 @@ class Ground:
 
     @contextlib.asynccontextmanager
     async def service(self, name: str, *, load: str | None) -> AsyncIterator[Running]:
-        """A service as ``transom run`` starts it, ready; its peak memory is remembered under the ``load`` that it is to have."""
+        """A service as ``transom run`` starts it, ready; its peak memory is remembered under the ``load`` that it is to
+        have.
+        """
         port = free_port()
         argv = ["-m", "deploy.cli", "run", name, "--port", str(port)]
         async with self.stage.process(name, argv, self.env, port) as running:

@@ -1,6 +1,7 @@
 """What the bench sends: webhooks, their records, intents and commands for the seeded conversations. Pure.
 
-Conversation number ``n`` is known by its number alone: ids, phone and business number follow from it, here and in ``seed``'s SQL alike.
+Conversation number ``n`` is known by its number alone: ids, phone and business number follow from it, here and in
+``seed``'s SQL alike.
 """
 
 import hmac
@@ -40,11 +41,14 @@ def bsuid(n: int) -> str:
 
 
 ACTIVE = 1_000
-"""How many conversations a load touches, however many are stored: else a larger population would also be another load."""
+"""How many conversations a load touches, however many are stored: else a larger population would also be another load.
+"""
 
 
 def rounds(population: int, count: int, seed: int, active: int = ACTIVE) -> Iterator[int]:
-    """``count`` times one of ``active`` conversations, which lie all over the population; one comes again only after all others."""
+    """``count`` times one of ``active`` conversations, which lie all over the population; one comes again only after
+    all others.
+    """
     chance = random.Random(seed)
     chosen = chance.sample(range(population), min(population, active))
     while count > 0:
@@ -89,7 +93,8 @@ def signed_request(host: str, body: bytes) -> bytes:
     """A whole HTTP request, signed as Meta signs."""
     digest = hmac.digest(SECRET.encode(), body, "sha256").hex()
     head = (
-        f"POST /webhooks/meta HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"POST /webhooks/meta HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length:"
+        f" {len(body)}\r\n"
         f"X-Hub-Signature-256: sha256={digest}\r\n\r\n"
     )
     return head.encode() + body

@@ -1,4 +1,6 @@
-"""Every event version has one example file; each is decoded by the class that reads it in production, and written back unchanged."""
+"""Every event version has one example file; each is decoded by the class that reads it in production, and written back
+unchanged.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -26,7 +26,10 @@ def test_it_says_where_it_listens_and_stops_cleanly_when_told() -> None:
 
 
 def test_it_ends_with_the_process_that_started_it() -> None:
-    script = f"import os, subprocess, time\np = subprocess.Popen({[*COMMAND, '--parent']!r} + [str(os.getpid())])\nprint(p.pid, flush=True)\ntime.sleep(60)"
+    script = (
+        f"import os, subprocess, time\np = subprocess.Popen({[*COMMAND, '--parent']!r} +"
+        f" [str(os.getpid())])\nprint(p.pid, flush=True)\ntime.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
@@ -67,7 +70,8 @@ orgs:
   - org_id: acme
     numbers: [{phone_number_id: "106400000000001", waba_id: "206400000000001", display_number: "+447700900123"}]
     templates:
-      - {name: hello, language: en_GB, category: UTILITY, parameter_format: NAMED, status: APPROVED, body: "Hi {{name}}."}
+      - {name: hello, language: en_GB, category: UTILITY, parameter_format: NAMED, status: APPROVED,
+         body: "Hi {{name}}."}
 """,
         encoding="utf-8",
     )

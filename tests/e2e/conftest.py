@@ -1,4 +1,7 @@
-"""One system for all end-to-end tests that leave the servers alone. These tests come last, so that it does not run idle beside the others."""
+"""One system for all end-to-end tests that leave the servers alone.
+
+These tests come last, so that it does not run idle beside the others.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack

@@ -151,9 +151,8 @@ async def test_what_waits_for_a_number_that_moves_goes_to_the_new_one(system: Sy
     await system.sandbox.clear_faults(fault)
     assert await system.way(intent_id, 2) == ("template", "whatsapp", "template_requested")
     await system.reaches(intent_id, "read")
-    assert [(sent["to"], sent["failure"]) for sent in await system.sandbox.messages() if sent["phone_number_id"] == garage.phone_number_id] == [
-        (new.phone, None)
-    ]  # fmt: skip
+    ours = [sent for sent in await system.sandbox.messages() if sent["phone_number_id"] == garage.phone_number_id]
+    assert [(sent["to"], sent["failure"]) for sent in ours] == [(new.phone, None)]
 
 
 async def test_what_names_a_number_given_up_while_it_waits_goes_to_whoever_has_it_now(system: System) -> None:

@@ -99,7 +99,10 @@ async def test_webhooks_twice_and_backwards_count_once_and_forwards(system: Syst
     rungs = [heard.event["status"] for heard in system.told.all("delivery.updates.v1", message_id=intent_id)]
     ladder = ["sent", "delivered", "read"]
     assert rungs == sorted(rungs, key=ladder.index)
-    stamped = "select sent_at is not null and delivered_at is not null and read_at is not null from messages where message_id = $1::uuid"
+    stamped = (
+        "select sent_at is not null and delivered_at is not null and read_at is not null from messages"
+        " where message_id = $1::uuid"
+    )
     assert await system.value(stamped, intent_id) is True
 
 
@@ -118,7 +121,10 @@ async def test_a_late_refusal_of_meta_becomes_a_bridge_and_closes_the_window_unt
     assert (await system.decided(second))["window"]["open"] is False
 
     async def a_second_later() -> bool:
-        passed = "select now() >= date_trunc('second', last_refused_at) + interval '1 second' from conversations where conversation_id = $1::uuid"
+        passed = (
+            "select now() >= date_trunc('second', last_refused_at) + interval '1 second' from conversations"
+            " where conversation_id = $1::uuid"
+        )
         return bool(await system.value(passed, kim.conversation_id))
 
     await system.until(a_second_later, "Meta's clock, which counts seconds, tells the two apart")
@@ -194,13 +200,24 @@ async def test_redis_wiped_between_two_intents_brings_no_second_bridge(system: S
 async def everything(system: System) -> dict[str, Any]:
     """All that a redelivery could spoil: every outcome, every call to a provider, every price."""
     tables = {
-        "messages": "select org_id, message_id, sequence, status, reason, seq, attempt from messages order by org_id, message_id",
-        "decisions": "select org_id, intent_id, attempt, route, reason, decided_at from decisions order by org_id, intent_id, attempt",
-        "sends": "select org_id, message_id, attempt, state, tries, resends from sends order by org_id, message_id, attempt",
+        "messages": (
+            "select org_id, message_id, sequence, status, reason, seq, attempt from messages"
+            " order by org_id, message_id"
+        ),
+        "decisions": (
+            "select org_id, intent_id, attempt, route, reason, decided_at from decisions"
+            " order by org_id, intent_id, attempt"
+        ),
+        "sends": (
+            "select org_id, message_id, attempt, state, tries, resends from sends order by org_id, message_id, attempt"
+        ),
         "slots": "select conversation_id, intent_id, held_until from bridge_slots order by conversation_id",
         "charges": "select org_id, message_id, attempt, price from charges order by org_id, message_id, attempt",
         "customers": "select customer_id, phone from customers order by customer_id",
-        "windows": "select conversation_id, last_customer_at, refused_at, first_refused_at, last_refused_at from conversations order by conversation_id",
+        "windows": (
+            "select conversation_id, last_customer_at, refused_at, first_refused_at, last_refused_at"
+            " from conversations order by conversation_id"
+        ),
     }
     found: dict[str, Any] = {name: [tuple(row) for row in await system.rows(sql)] for name, sql in tables.items()}
     found["whatsapp"] = [sent["wamid"] for sent in await system.sandbox.messages()]

@@ -1,6 +1,8 @@
-"""A release is rolled out: the code of the commit before runs on the new schema, beside the new code, and on its events.
+"""A release is rolled out: the code of the commit before runs on the new schema, beside the new code, and on its
+events.
 
-What must hold is what always holds: every intent comes to one end, told once, with one call for each message and attempt.
+What must hold is what always holds: every intent comes to one end, told once, with one call for each message and
+attempt.
 """
 
 import asyncio
@@ -93,7 +95,7 @@ async def both_share(system: System) -> None:
 
 
 async def become(system: System, code: Path, *names: str) -> None:
-    """These replicas are stopped, and started again with other code at the same address: an upgrade, or the way back."""
+    """Stop these replicas and start them with other code at the same address: an upgrade, or the way back."""
     codes = await asyncio.gather(*(system.services[name].stop() for name in names))
     assert set(codes) == {0}
     for name in names:
@@ -119,7 +121,10 @@ async def a_day(system: System, garage: Garage, customers: int = 1) -> None:
     await system.intend(*intents, *by_sms)
 
     async def ended() -> bool:
-        waiting = "select count(*) from messages where org_id = $1 and direction = 'out' and status not in ('read', 'delivered', 'failed')"
+        waiting = (
+            "select count(*) from messages where org_id = $1 and direction = 'out'"
+            " and status not in ('read', 'delivered', 'failed')"
+        )
         decided = "select count(*) from decisions where org_id = $1 and intent_id = any($2::uuid[]) and attempt = 1"
         wanted = [intent["intent_id"] for intent in (*intents, *by_sms)]
         return (await system.value(decided, garage.org_id, wanted), await system.value(waiting, garage.org_id)) == (

@@ -1,4 +1,6 @@
-"""Whose fault a failure is, from outside: accounts, templates, recipients, passing troubles, and Meta's doubts about a window."""
+"""Whose fault a failure is, from outside: accounts, templates, recipients, passing troubles, and Meta's doubts about a
+window.
+"""
 
 import asyncio
 import base64

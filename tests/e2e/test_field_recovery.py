@@ -1,4 +1,6 @@
-"""How soon what waited goes once what was wrong is well again, and what is told late or twice of what is over, from outside."""
+"""How soon what waited goes once what was wrong is well again, and what is told late or twice of what is over, from
+outside.
+"""
 
 import asyncio
 import random

@@ -168,7 +168,7 @@ async def comes_first(holds: Callable[[], Awaitable[bool]], other: Callable[[], 
 
 
 async def in_the_end(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until it holds, for as long as the test may take: four services that start at once keep a slow machine busy."""
+    """Ask until it holds. Four services that start at once keep a slow machine busy, so the limit is the test's."""
     while not await holds():  # noqa: ASYNC110 -- it happens in other processes
         await asyncio.sleep(0.05)
 

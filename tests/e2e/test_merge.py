@@ -16,20 +16,25 @@ with known as (
     insert into customers (org_id, phone, origin) values ($1, $3, 'inbound') returning customer_id
 ), line as (
     insert into customer_identities (org_id, kind, value, customer_id, since, source, line, seen)
-    select $1, 'phone', $3, customer_id, now() - interval '400 days', 'message', null, now() - interval '400 days' from known
+    select $1, 'phone', $3, customer_id, now() - interval '400 days', 'message', null, now() - interval '400 days'
+        from known
 ), spelled as (
     insert into customer_identities (org_id, kind, value, customer_id, since, source, line)
     select $1, 'wa_id', ltrim($3, '+'), customer_id, now() - interval '400 days', 'message', $3 from known
 )
-insert into conversations (org_id, customer_id, phone_number_id, wa_id, wa_id_at, last_customer_at, last_inbound_at, last_inbound_channel)
-select $1, customer_id, $2, ltrim($3, '+'), now() - interval '1 hour', now() - interval '1 hour', now() - interval '1 hour', 'whatsapp'
+insert into conversations (org_id, customer_id, phone_number_id, wa_id, wa_id_at, last_customer_at, last_inbound_at,
+    last_inbound_channel)
+select $1, customer_id, $2, ltrim($3, '+'), now() - interval '1 hour', now() - interval '1 hour',
+    now() - interval '1 hour', 'whatsapp'
   from known
 returning conversation_id
 """
 _MESSAGES = """
-insert into messages (org_id, message_id, conversation_id, direction, channel, account, provider_id, kind, content, status, occurred_at, received_at,
+insert into messages (org_id, message_id, conversation_id, direction, channel, account, provider_id, kind, content,
+    status, occurred_at, received_at,
                       from_wa_id)
-select $1, uuidv7(interval '-400 days' + n * interval '1 second'), $2::uuid, d, 'whatsapp', case d when 'in' then $4 end,
+select $1, uuidv7(interval '-400 days' + n * interval '1 second'), $2::uuid, d, 'whatsapp', case d when 'in'
+    then $4 end,
        case d when 'in' then 'wamid.old.' || n end, 'text', '{"kind": "text", "text": "old"}',
        case d when 'in' then 'received' else 'read' end, now() - interval '400 days' + n * interval '1 second',
        now() - interval '400 days' + n * interval '1 second', case d when 'in' then ltrim($5, '+') end
@@ -41,9 +46,11 @@ select org_id, message_id, 1, conversation_id, 'session', 'window_open', '{}', r
   from messages where conversation_id = $1::uuid and direction = 'out'
 """
 _SENDS = """
-insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at,
+insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state,
+    due_at, expires_at, created_at,
                    settled_at, published)
-select org_id, message_id, 1, 'whatsapp', 'meta', conversation_id, sequence, $2, '{}', 'accepted', received_at, received_at, received_at, received_at, true
+select org_id, message_id, 1, 'whatsapp', 'meta', conversation_id, sequence, $2, '{}', 'accepted', received_at,
+    received_at, received_at, received_at, true
   from messages where conversation_id = $1::uuid and direction = 'out'
 """
 _STANDS = """

@@ -1,4 +1,6 @@
-"""Answers of Meta's are lost while its webhooks are not taken: nobody gets a message twice, and what was really lost goes once more."""
+"""Answers of Meta's are lost while its webhooks are not taken: nobody gets a message twice, and what was really lost
+goes once more.
+"""
 
 import asyncio
 

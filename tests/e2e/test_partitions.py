@@ -1,4 +1,6 @@
-"""Partitions are added between two halves of a day by the procedure of docs/architecture/partitions.md, on the whole system."""
+"""Partitions are added between two halves of a day by the procedure of docs/architecture/partitions.md, on the whole
+system.
+"""
 
 import asyncio
 from pathlib import Path

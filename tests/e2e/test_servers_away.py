@@ -180,7 +180,10 @@ async def test_an_answer_that_is_lost_while_the_edge_cannot_reach_kafka_leads_to
     await system.sandbox.hold_webhooks()
     await system.sandbox.fault("meta", "drop_answer", to=kim.phone, calls=1)
     intent_id = await kim.is_told()
-    await system.until(lambda: system.value("select state = 'unknown' from sends where message_id = $1::uuid", intent_id), "the answer is lost")  # fmt: skip
+    await system.until(
+        lambda: system.value("select state = 'unknown' from sends where message_id = $1::uuid", intent_id),
+        "the answer is lost",
+    )
     await asyncio.to_thread(hurt.kafka.kill)
     await system.sandbox.release_webhooks()
 
@@ -190,7 +193,10 @@ async def test_an_answer_that_is_lost_while_the_edge_cannot_reach_kafka_leads_to
 
     await system.until(refused, "the edge answers 503")
     await asyncio.to_thread(hurt.kafka.start)
-    least = "select min(extract(epoch from caught_up_at - since)) > 6 from progress where since > now() - interval '1 minute'"
+    least = (
+        "select min(extract(epoch from caught_up_at - since)) > 6 from progress"
+        " where since > now() - interval '1 minute'"
+    )
     await system.until(lambda: system.value(least), "ingest has read everything for longer than the grace")
     await system.sandbox.retry_webhooks()
     await system.reaches(intent_id, "read")

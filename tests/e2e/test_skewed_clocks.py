@@ -1,6 +1,8 @@
-"""Two replicas of every service, one on a host a minute ahead, one on a host a minute behind; leases and graces of seconds.
+"""Two replicas of every service, one on a host a minute ahead, one on a host a minute behind; leases and graces of
+seconds.
 
-What is judged by a host's own clock would be two minutes off here: leases stolen early, graces that are over before they begin.
+What is judged by a host's own clock would be two minutes off here: leases stolen early, graces that are over before
+they begin.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""What becomes of SMS that Twilio takes and then drops, does not take, or takes of nobody, each through the whole system."""
+"""What becomes of SMS that Twilio takes and then drops, does not take, or takes of nobody, each through the whole
+system.
+"""
 
 from deploy.local.sandbox.client import SandboxClient
 from tests.support.garages import LATE, Customer, a_garage, bridge_of

@@ -1,4 +1,4 @@
-"""Every service twice, on hosts whose clocks are a minute apart: the work is shared, and nothing happens twice for it."""
+"""Every service twice, on hosts whose clocks are a minute apart: they share the work and do nothing twice."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +24,9 @@ CUSTOMERS = 8
 
 @pytest_asyncio.fixture
 async def doubled(system: System) -> AsyncIterator[System]:
-    """The system with a second process of every service on a host that is a minute ahead, the partitions shared between the two."""
+    """The system with a second process of every service on a host that is a minute ahead, the partitions shared between
+    the two.
+    """
     names = {service: f"{service}-2" for service in SERVICES}
     for service, name in names.items():
         system.add(service, name).ahead = 60.0
@@ -90,7 +92,10 @@ async def endings_of(system: System, org_id: str, intents: list[dict[str, Any]])
     """Every intent of the garage comes to its end, once."""
 
     async def ended() -> bool:
-        pending = "select count(*) from messages where org_id = $1 and direction = 'out' and status not in ('read', 'delivered', 'failed')"
+        pending = (
+            "select count(*) from messages where org_id = $1 and direction = 'out'"
+            " and status not in ('read', 'delivered', 'failed')"
+        )
         stored = "select count(*) from decisions where org_id = $1 and attempt = 1"
         counted = await system.value(stored, org_id), await system.value(pending, org_id)
         return counted == (len(intents), 0)

@@ -11,7 +11,8 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
 from tests.support.consumer_bench import Bench
-from tests.support.router import OUTPUTS, Router, Told, a_router, told_by
+from tests.support.published import Published, published_on
+from tests.support.router import OUTPUTS, Router, a_router
 from tests.support.sandbox import HookInbox
 from tests.support.sms_world import (
     SmsWorld,
@@ -39,18 +40,18 @@ async def world(
 
 
 @pytest_asyncio.fixture
-async def router_told(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Told]:
+async def router_published(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Published]:
     await topics.create(OUTPUTS)
-    async with told_by(kafka_bootstrap, topics.prefix) as following:
+    async with published_on(kafka_bootstrap, topics.prefix, OUTPUTS) as following:
         yield following
 
 
 @pytest_asyncio.fixture
 async def router(
-    kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str, router_told: Told
+    kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str, router_published: Published
 ) -> AsyncIterator[Router]:
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
-    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router_told) as one:
+    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router_published) as one:
         yield one
 
 

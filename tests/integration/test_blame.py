@@ -1,4 +1,6 @@
-"""Whose fault a failure is, learned from answers of Meta and from statuses that come later: for the message, for others, and for how long."""
+"""Whose fault a failure is, learned from answers of Meta and from statuses that come later: for the message, for
+others, and for how long.
+"""
 
 from datetime import timedelta
 from typing import Any
@@ -12,7 +14,8 @@ from libs.common.sending.engine import SendEngine
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
 from services.whatsapp_sender.gate import Ready
-from tests.support.sending import ORG, Conversation, Garage, Told, accept, again, kim
+from tests.support.published import Published
+from tests.support.sending import ORG, Conversation, Garage, accept, again, kim
 
 SECOND = timedelta(seconds=1)
 
@@ -161,7 +164,7 @@ async def test_a_template_that_is_gone_is_known_to_be_so_whether_an_answer_or_a_
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize("code", ["131008", "132000", "132005", "132007", "132012", "132018"])
 async def test_a_template_that_does_not_suit_meta_is_stale_and_others_go_on(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told, code: str, *, late: bool
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, code: str, *, late: bool
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     if late:
@@ -170,7 +173,7 @@ async def test_a_template_that_does_not_suit_meta_is_stale_and_others_go_on(
         await sandbox.fault("meta", "fail", code=int(code), calls=1)
         await accept(line, command)
         await line.claim_once()
-        refusals = [r["reason"] for r in await told.refusals()]
+        refusals = [r["reason"] for r in await published.refusals()]
     assert refusals == ["template_refused"]
     assert await template_of(garage) == ("APPROVED", code)
     other = await garage.command(await garage.conversation(), template="car_ready")
@@ -181,7 +184,7 @@ async def test_a_template_that_does_not_suit_meta_is_stale_and_others_go_on(
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize("code", ["131026", "130403"])
 async def test_whom_whatsapp_does_not_reach_is_marked_with_reason_time_and_source(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told, code: str, *, late: bool
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, code: str, *, late: bool
 ) -> None:
     conversation = await kim(garage, sandbox)
     command = await garage.command(conversation)
@@ -191,7 +194,7 @@ async def test_whom_whatsapp_does_not_reach_is_marked_with_reason_time_and_sourc
         await sandbox.fault("meta", "fail", code=int(code), calls=1)
         await accept(line, command)
         await line.claim_once()
-        refusals = [r["reason"] for r in await told.refusals()]
+        refusals = [r["reason"] for r in await published.refusals()]
     assert refusals == ["unreachable"]
     source = "status" if late else "answer"
     assert await marks(garage) == [("whatsapp", conversation.phone, "unreachable", code, source)]
@@ -199,7 +202,7 @@ async def test_whom_whatsapp_does_not_reach_is_marked_with_reason_time_and_sourc
 
 @pytest.mark.parametrize("late", [True, False])
 async def test_what_waits_for_an_address_that_was_marked_meanwhile_does_not_buy_the_same_failure(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told, *, late: bool
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, *, late: bool
 ) -> None:
     conversation = await kim(garage, sandbox)
     first, *waiting = [await garage.command(conversation) for _ in range(4)]
@@ -214,7 +217,7 @@ async def test_what_waits_for_an_address_that_was_marked_meanwhile_does_not_buy_
     for _ in waiting:
         assert await line.claim_once() == 0
     assert await garage.states(*waiting) == ["refused"] * 3
-    told_of = {(r["intent_id"], r["reason"]) for r in await told.refusals()}
+    told_of = {(r["intent_id"], r["reason"]) for r in await published.refusals()}
     assert {(str(command.message_id), "unreachable") for command in waiting} <= told_of
 
 

@@ -169,7 +169,11 @@ async def test_a_refusal_in_doubt_is_answered_with_one_more_session_after_15_sec
 async def test_a_customer_who_wrote_after_the_send_is_answered_as_a_session_at_once(router: Router) -> None:
     garage = Garage(last_customer_at=NOW - timedelta(hours=23))
     intent = await decided(router, garage)
-    await router.rows("update conversations set last_customer_at = $1, last_refused_at = $2", NOW - timedelta(seconds=1), NOW - timedelta(seconds=3))  # fmt: skip
+    await router.rows(
+        "update conversations set last_customer_at = $1, last_refused_at = $2",
+        NOW - timedelta(seconds=1),
+        NOW - timedelta(seconds=3),
+    )
     told = await router.refuse(garage.refusal(intent))
     assert ways(told) == [(2, "session", "window_open")]
     assert told["outbound.whatsapp.v1"][0]["not_before"] is None
@@ -179,7 +183,8 @@ async def test_a_failure_that_was_disproved_is_not_told_again(router: Router) ->
     garage = Garage()
     intent = await decided(router, garage)
     await router.rows(
-        "update messages set status = 'read', seq = 3, read_at = $1, failed_at = $1, reason = 'provider_refused', provider_code = '131000'",
+        "update messages set status = 'read', seq = 3, read_at = $1, failed_at = $1, reason ="
+        " 'provider_refused', provider_code = '131000'",
         NOW,
     )
     told = await router.refuse(garage.refusal(intent, reason="transient", provider_code="131000"))

@@ -164,13 +164,16 @@ async def test_a_release_waits_for_the_intent_that_is_being_silenced_and_then_na
             await somebody_waits(db)
             assert not giving_back.done()
             await db.execute(
-                "insert into decisions (org_id, intent_id, attempt, conversation_id, route, reason, slot_holder, record, decided_at)"
+                "insert into decisions (org_id, intent_id, attempt, conversation_id, route, reason, slot_holder,"
+                " record, decided_at)"
                 " values ($1, $2, 1, $3, 'silent', 'bridge_already_sent', $4, '{}', $5)",
                 *("acme", silenced.intent_id, silenced.conversation_id, holder.intent_id, NOW),
             )
             await db.execute(
-                "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, reason, occurred_at,"
-                " received_at) values ($1, $2, $3, 'out', 'whatsapp', 'text', '{}', 'failed', 'window_expired_bridge_already_sent', $4, $4)",
+                "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content,"
+                " status, reason, occurred_at,"
+                " received_at) values ($1, $2, $3, 'out', 'whatsapp', 'text', '{}', 'failed',"
+                " 'window_expired_bridge_already_sent', $4, $4)",
                 *("acme", silenced.intent_id, silenced.conversation_id, NOW),
             )
         found = await giving_back

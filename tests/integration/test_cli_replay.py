@@ -31,7 +31,7 @@ async def told_number(ingest: Ingest, number: str, log_lines: LogLines) -> None:
     """The directory learns a number."""
     before = len(log_lines.of("directory.applied"))
     change = NumberUpserted(org_id=ORG, at=now(), phone_number_id=number, waba_id=WABA, display_number="+447700900155")
-    await ingest.tell(change)
+    await ingest.publish_changes(change)
     await eventually(lambda: len(log_lines.of("directory.applied")) > before)
 
 
@@ -55,7 +55,7 @@ async def test_letters_of_a_number_are_fed_through_once_in_their_order_and_judge
     selected: dict[str, Any] = {"reason": "unknown_number", "number": LATE}
     assert await first_line(connection, dry=True, **selected) == "7 letters read, 5 would be fed through again"
     assert await first_line(connection, **selected) == "7 letters read, 5 fed through again"
-    told = await ingest.told(INBOUND_MESSAGES, 5)
+    told = await ingest.published.events(INBOUND_MESSAGES, 5)
     assert [one["content"]["text"] for one in told] == [f"Message {n}" for n in range(5)]
     assert {one["window"]["open"] for one in told} == {False}
     received = {one["received_at"] for one in told}
@@ -64,7 +64,7 @@ async def test_letters_of_a_number_are_fed_through_once_in_their_order_and_judge
     # a wider selection does not know what a narrower one did: the same again changes nothing
     assert await first_line(connection, reason="unknown_number") == "7 letters read, 6 fed through again"
     assert (await ingest.reasons(WEBHOOKS, 8))[7:] == ["unknown_number"]
-    again = await ingest.told(INBOUND_MESSAGES, 10)
+    again = await ingest.published.events(INBOUND_MESSAGES, 10)
     assert {one["message_id"] for one in again} == {one["message_id"] for one in told}
     assert {one["received_at"] for one in again} == received
     assert len(await ingest.rows("select * from messages")) == 5
@@ -86,7 +86,7 @@ async def test_a_limit_leaves_the_rest_to_the_next_run(
     await told_number(ingest, LATE, log_lines)
     runs = [await first_line(connection, reason="unknown_number", limit=3) for _ in range(4)]
     assert [run.partition(", ")[2] for run in runs] == [f"{n} fed through again" for n in (3, 3, 1, 0)]
-    assert len({one["customer_id"] for one in await ingest.told(INBOUND_MESSAGES, 7)}) == 7
+    assert len({one["customer_id"] for one in await ingest.published.events(INBOUND_MESSAGES, 7)}) == 7
 
 
 async def test_a_large_letter_comes_back_as_it_was_and_one_without_its_value_stays(
@@ -112,7 +112,7 @@ async def test_a_large_letter_comes_back_as_it_was_and_one_without_its_value_sta
         "  1 left where they are: no letter of ours",
         "  2 cannot be fed through again: their value is too large, or was too large to be kept",
     ]
-    letters = await ingest.records(DIRECTORY_CHANGES.dlq, 5)
+    letters = await ingest.published.records(DIRECTORY_CHANGES.dlq, 5)
     died_again = letters[-1]
     assert died_again.value == b'{"type": "org.credit.v1"}'
     told = dict(died_again.headers)
@@ -120,7 +120,7 @@ async def test_a_large_letter_comes_back_as_it_was_and_one_without_its_value_sta
     assert told["replayed_from"].endswith(b".dlq 0 1")
     again = await replay(connection, Selection(DIRECTORY_CHANGES, "bad_fields"), dry=False, limit=None)
     assert again[0].endswith("5 letters read, 1 fed through again")
-    last = (await ingest.records(DIRECTORY_CHANGES.dlq, 6))[-1]
+    last = (await ingest.published.records(DIRECTORY_CHANGES.dlq, 6))[-1]
     assert [name for name, _ in last.headers if name.startswith(("replayed", "trace"))] == [
         "trace",
         "replayed_from",

@@ -1,4 +1,6 @@
-"""Migrating while services run: locks, indexes that are built beside the traffic, kills, and the two phases of a release."""
+"""Migrating while services run: locks, indexes that are built beside the traffic, kills, and the two phases of a
+release.
+"""
 
 import asyncio
 import re
@@ -26,8 +28,10 @@ THINGS = (
 )
 INDEX = f"{OUTSIDE}\ncreate index concurrently if not exists things_by_x on things (x);\n"
 NOBODY_MIGRATES = """
-select not exists (select from pg_stat_activity where application_name = 'transom-migrate' and datname = current_database())
+select not exists (select from pg_stat_activity where application_name = 'transom-migrate'
+    and datname = current_database())
 """
+SLEEPS = "select exists (select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database())"
 VALID = "select indisvalid from pg_index where indexrelid = to_regclass('things_by_x')"
 
 
@@ -121,7 +125,8 @@ async def test_an_index_is_built_outside_a_transaction_where_the_file_says_so(
     write(
         folder,
         "0002_post_index.sql",
-        f"-- What it is for; and why.\n{OUTSIDE}\n\ncreate unique index concurrently if not exists things_by_x on things (x);\n"
+        f"-- What it is for; and why.\n{OUTSIDE}\n\ncreate unique index concurrently if not exists things_by_x"
+        f" on things (x);\n"
         "alter table things add column if not exists note text default 'a;b'; -- several\nanalyze things;",
     )
     assert await migrate(dsn, folder) == ["0002_post_index.sql"]
@@ -181,7 +186,7 @@ async def test_a_runner_killed_in_a_transaction_leaves_nothing_and_its_statement
 ) -> None:
     write(folder, "0002_pre_slow.sql", "insert into things values (500, 1); select pg_sleep(3600);")
     async with killed(dsn, folder):
-        await soon(db, "select exists (select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database())")  # fmt: skip
+        await soon(db, SLEEPS)
     await soon(db, NOBODY_MIGRATES)
     assert await db.fetchval("select count(*) from things") == 100
     write(folder, "0002_pre_slow.sql", "insert into things values (500, 1);")
@@ -194,9 +199,10 @@ async def test_where_the_server_goes_away_in_the_middle_the_operator_is_told_to_
 ) -> None:
     write(folder, "0002_pre_slow.sql", f"{top}select pg_sleep(3600);")
     run = asyncio.create_task(migrate(dsn, folder))
-    await soon(db, "select exists (select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database())")  # fmt: skip
+    await soon(db, SLEEPS)
     await db.execute(
-        "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+        "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'"
+        " and datname = current_database()"
     )
     with pytest.raises(ConfigurationError, match=r"went away while migration 0002_pre_slow\.sql"):
         await run
@@ -305,5 +311,7 @@ def test_what_may_be_large_gets_an_index_beside_the_traffic() -> None:
     """The baseline makes its tables itself, so it needs no exception."""
     for migration in migrations():
         made = set(re.findall(r"create\s+table\s+(?:if\s+not\s+exists\s+)?(\w+)", migration.sql, re.IGNORECASE))
-        built = re.findall(r"create\s+(?:unique\s+)?index\s+(?!concurrently)(?:\w+\s+)*?on\s+(\w+)", migration.sql, re.IGNORECASE)  # fmt: skip
+        built = re.findall(
+            r"create\s+(?:unique\s+)?index\s+(?!concurrently)(?:\w+\s+)*?on\s+(\w+)", migration.sql, re.IGNORECASE
+        )
         assert set(built) <= made, f"{migration.name}: create index concurrently if not exists, outside a transaction"

@@ -24,20 +24,35 @@ async def stored(database: str, hostile: str) -> UUID:
     try:
         await db.execute("insert into orgs (org_id, name, upserted_at) values ($1, $1, $2)", hostile, AT)
         await db.execute(
-            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, reason, provider_code, failed_at,"
+            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content,"
+            " status, reason, provider_code, failed_at,"
             " occurred_at, received_at) values ($1, $2, $3, 'out', 'whatsapp', $4, '{}', 'failed', $4, $4, $5, $5, $5)",
-            hostile, message_id, conversation, hostile, AT,
-        )  # fmt: skip
+            hostile,
+            message_id,
+            conversation,
+            hostile,
+            AT,
+        )
         await db.execute(
-            "insert into provider_ids (channel, provider, account, provider_id, org_id, message_id, send_id, attempt, recorded_at)"
+            "insert into provider_ids (channel, provider, account, provider_id, org_id, message_id, send_id,"
+            " attempt, recorded_at)"
             " values ('whatsapp', 'meta', '106400000000001', $1, $2, $3, $3, 1, $4)",
-            WAMID, hostile, message_id, AT,
-        )  # fmt: skip
+            WAMID,
+            hostile,
+            message_id,
+            AT,
+        )
         await db.execute(
-            "insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, outcome,"
-            " settled_at, created_at) values ($1, $2, 1, 'whatsapp', 'meta', $3, 1, '106400000000001', '{}', 'failed', $4, $4, $5, $4, $4)",
-            hostile, message_id, conversation, AT, {"code": hostile, "ids": [WAMID], "to": "+447700900999"},
-        )  # fmt: skip
+            "insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence,"
+            " account, command, state, due_at, expires_at, outcome,"
+            " settled_at, created_at) values ($1, $2, 1, 'whatsapp', 'meta', $3, 1, '106400000000001', '{}',"
+            " 'failed', $4, $4, $5, $4, $4)",
+            hostile,
+            message_id,
+            conversation,
+            AT,
+            {"code": hostile, "ids": [WAMID], "to": "+447700900999"},
+        )
     finally:
         await db.close()
     return message_id

@@ -1,4 +1,4 @@
-"""Whatever waits, and however much of it: what is done every second reads what it takes, and not what waits behind it."""
+"""However many rows wait: the work of every second reads the rows that it takes, and none that wait behind them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -28,9 +28,11 @@ from services.ingest.queries import purge_links
 from services.router import reconcile_queries
 from services.sms_bridge import evidence_queries as sms_queries
 from services.whatsapp_sender import queries as whatsapp_queries
+from tests.support import world
 from tests.support.explaining import Explaining
-from tests.support.ingest import ORG, now, tell_org
+from tests.support.ingest import ORG, now
 from tests.support.threads import Threads
+from tests.support.webhooks import NUMBER
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 TAKEN = 200
@@ -40,31 +42,41 @@ META, SMS = "106400000000777", "+447700900555"
 # So many rows ($1) in each place where rows wait: all of them due, most of them of one account.
 _WAITING = (
     """
-insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at,
+insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state,
+    due_at, expires_at, created_at,
                    claim_id, claimed_at, lease_until, unknown_since, settled_at, deferred_until, outcome, published)
-select 'acme', uuidv7(), 1, c, case when state <> 'pending' then p end, uuidv7(), n, case when n % 10 = 0 then 'account ' || n else a end, '{"to": "+447700900999"}', state,
+select 'acme', uuidv7(), 1, c, case when state <> 'pending' then p end, uuidv7(), n, case when n % 10 = 0
+    then 'account ' || n else a end, '{"to": "+447700900999"}', state,
        now() - interval '2 hours', now() - interval '1 hour', now() - interval '2 hours',
-       case state when 'claimed' then uuidv7() end, case when state in ('claimed', 'unknown') then now() - interval '1 hour' end,
-       case state when 'claimed' then now() - interval '1 hour' end, case state when 'unknown' then now() - interval '1 hour' end,
+       case state when 'claimed' then uuidv7() end, case when state in ('claimed', 'unknown')
+           then now() - interval '1 hour' end,
+       case state when 'claimed' then now() - interval '1 hour' end, case state when 'unknown'
+           then now() - interval '1 hour' end,
        case state when 'accepted' then now() - interval '1 hour' end,
        case kind when 'behind' then now() - interval '1 minute' end, '{}', false
-  from (values ('pending', ''), ('pending', 'behind'), ('claimed', ''), ('unknown', ''), ('accepted', '')) as k (state, kind),
-       (values ('whatsapp', 'meta', '106400000000777', 4), ('sms', 'twilio', '+447700900555', 1)) as v (c, p, a, share), generate_series(1, $1::int * share / 5) n
+  from (values ('pending', ''), ('pending', 'behind'), ('claimed', ''), ('unknown', ''), ('accepted', '')) as k (state,
+      kind),
+       (values ('whatsapp', 'meta', '106400000000777', 4), ('sms', 'twilio', '+447700900555', 1)) as v (c, p, a,
+           share), generate_series(1, $1::int * share / 5) n
 """,
     """
-insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, sequence, occurred_at, received_at)
+insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, sequence,
+    occurred_at, received_at)
 select org_id, message_id, conversation_id, 'out', 'whatsapp', 'text', '{}', 'pending', sequence, created_at, created_at
   from sends where state = 'unknown'
 """,
     """
 insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, record, command, decided_at)
-select org_id, message_id, 1, conversation_id, 'session', 'whatsapp', 'window_open', '{}', '{}', created_at + sequence * interval '1 microsecond'
+select org_id, message_id, 1, conversation_id, 'session', 'whatsapp', 'window_open', '{}', '{}',
+    created_at + sequence * interval '1 microsecond'
   from sends where state = 'unknown'
 """,
     """
 insert into early_statuses (channel, provider, account, provider_id, status, callback, item, at, received_at)
-select c, p, a, 'early ' || n, 'sent', case when n % 2 = 0 then 'acme:' || uuidv7() || ':1' end, '{}', now() - interval '9 days', now() - interval '9 days'
-  from (values ('whatsapp', 'meta', '106400000000777'), ('sms', 'twilio', 'AC1')) as v (c, p, a), generate_series(1, $1::int) n
+select c, p, a, 'early ' || n, 'sent', case when n % 2 = 0 then 'acme:' || uuidv7() || ':1' end, '{}',
+    now() - interval '9 days', now() - interval '9 days'
+  from (values ('whatsapp', 'meta', '106400000000777'), ('sms', 'twilio', 'AC1')) as v (c, p, a), generate_series(1,
+      $1::int) n
 """,
     """
 insert into provider_ids (channel, provider, account, provider_id, org_id, message_id, send_id, attempt, recorded_at)
@@ -73,7 +85,8 @@ select 'whatsapp', 'meta', account, 'id ' || n, org_id, message_id, message_id, 
 """,
     """
 insert into pauses (channel, provider, account, scope, until_at, reason, kind, proof, logged_at)
-select 'whatsapp', 'meta', 'account ' || n, 'all', now() + interval '1 hour', '131042', case when n % 2 = 0 then 'fault' else 'throttle' end, 'answer',
+select 'whatsapp', 'meta', 'account ' || n, 'all', now() + interval '1 hour', '131042', case when n % 2 = 0
+    then 'fault' else 'throttle' end, 'answer',
        case when n % 4 = 0 then now() - interval '1 hour' end
   from generate_series(1, $1::int) n
 """,
@@ -86,19 +99,23 @@ select 'acme', customer_id, 'marketing', false, now() - interval '1 hour', 'what
 """,
     """
 insert into identity_notices (org_id, old_line, old_bsuid, new_line, new_bsuid, new_number, at, received_at)
-select 'acme', '+4478' || n, '', '+4479' || n, '', '+4479' || n, now() - interval '9 days', now() - interval '9 days' from generate_series(1, $1::int) n
+select 'acme', '+4478' || n, '', '+4479' || n, '', '+4479' || n, now() - interval '9 days',
+    now() - interval '9 days' from generate_series(1, $1::int) n
 """,
     """
 insert into address_marks (org_id, channel, address, reason, source, at, until)
-select 'acme', 'sms', '+4477' || n, 'no_phone', 'status', now() - interval '99 days', now() - interval '9 days' from generate_series(1, $1::int) n
+select 'acme', 'sms', '+4477' || n, 'no_phone', 'status', now() - interval '99 days', now() - interval '9 days'
+    from generate_series(1, $1::int) n
 """,
     """
 insert into portal_links (code_hash, org_id, conversation_id, message_id, expires_at, created_at)
-select sha256(n::text::bytea), 'acme', uuidv7(), uuidv7(), now() - interval '9 days', now() - interval '10 days' from generate_series(1, $1::int) n
+select sha256(n::text::bytea), 'acme', uuidv7(), uuidv7(), now() - interval '9 days', now() - interval '10 days'
+    from generate_series(1, $1::int) n
 """,
     """
 insert into unconfirmed_sms (account, provider_id, org_id, message_id, send_id, attempt, accepted_at, due_at)
-select case when n % 2 = 0 then 'AC1' else 'AC2' end, 'unheard ' || n, 'acme', uuidv7(), uuidv7(), 1, now() - interval '1 hour',
+select case when n % 2 = 0 then 'AC1' else 'AC2' end, 'unheard ' || n, 'acme', uuidv7(), uuidv7(), 1,
+    now() - interval '1 hour',
        now() - interval '1 minute' * (n % 2 + 1)
   from generate_series(1, $1::int) n
 """,
@@ -112,7 +129,8 @@ select 'acme', uuidv7(), 1, '{}', now() - interval '1 hour' from generate_series
 """,
     """
 insert into parked_records (topic, partition, record_offset, org_id, message_id, reason, parked_at)
-select 'outbound.intents.v1', 0, n, 'acme', uuidv7(), 'unknown_version', now() - interval '99 days' from generate_series(1, $1::int) n
+select 'outbound.intents.v1', 0, n, 'acme', uuidv7(), 'unknown_version', now() - interval '99 days'
+    from generate_series(1, $1::int) n
 """,
     """
 insert into webhook_edges (edge_id, serves_since, known_until)
@@ -120,7 +138,8 @@ select uuidv7(), now() - interval '10 days', now() - interval '9 days' from gene
 """,
     """
 insert into webhook_refusals (edge_id, number, kind, reason, began_at, ended_at, times)
-select uuidv7(), 1, case when n % 2 = 0 then 'refused' else 'doubtful' end, 'kafka_away', now() - interval '9 days', now() - interval '9 days', 1
+select uuidv7(), 1, case when n % 2 = 0 then 'refused' else 'doubtful' end, 'kafka_away', now() - interval '9 days',
+    now() - interval '9 days', 1
   from generate_series(1, $1::int) n
 """,
     """
@@ -128,7 +147,8 @@ insert into resends (provider, org_id, message_id, attempt, released_at)
 select 'meta', org_id, message_id, attempt, now() - interval '9 days' from sends where state = 'accepted' limit $1::int
 """,
     """
-insert into conversation_merges (loser, org_id, winner, since) select uuidv7(), 'acme', uuidv7(), 0 from generate_series(1, $1::int) n
+insert into conversation_merges (loser, org_id, winner, since) select uuidv7(), 'acme', uuidv7(), 0
+    from generate_series(1, $1::int) n
 """,
 )
 
@@ -212,7 +232,7 @@ WORKS: dict[str, Work] = {
 async def pool(database: str) -> AsyncIterator[Pool]:
     async with open_pool(database, application_name="test", size=2, command_seconds=300) as pool:
         async with pool.acquire() as db:
-            await tell_org(db)
+            await world.an_org(db, ORG, NUMBER)
         yield pool
 
 
@@ -241,15 +261,20 @@ async def test_what_is_done_all_the_time_reads_what_it_takes_however_much_waits(
 
 
 _THREAD = """
-insert into messages (org_id, message_id, conversation_id, direction, channel, provider, account, provider_id, kind, content, status, occurred_at, received_at,
+insert into messages (org_id, message_id, conversation_id, direction, channel, provider, account, provider_id, kind,
+    content, status, occurred_at, received_at,
                       from_wa_id)
-select 'acme', uuidv7(interval '-30 days' + n * interval '1 second'), $1::uuid, 'in', 'whatsapp', 'meta', '106400000000777', 'wamid ' || n, 'text', '{}', 'received',
-       now() - interval '30 days' + n * interval '1 second', now() - interval '30 days' + n * interval '1 second', '447700900999'
+select 'acme', uuidv7(interval '-30 days' + n * interval '1 second'), $1::uuid, 'in', 'whatsapp', 'meta',
+    '106400000000777', 'wamid ' || n, 'text', '{}', 'received',
+       now() - interval '30 days' + n * interval '1 second', now() - interval '30 days' + n * interval '1 second',
+           '447700900999'
   from generate_series(1, $2::int) n
 """
 _QUEUE = """
-insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at, expires_at, created_at)
-select 'acme', uuidv7(), 1, 'whatsapp', $1::uuid, n, '106400000000777', '{}', now(), now() + interval '1 day', now() from generate_series(1, $2::int) n
+insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at,
+    expires_at, created_at)
+select 'acme', uuidv7(), 1, 'whatsapp', $1::uuid, n, '106400000000777', '{}', now(), now() + interval '1 day',
+    now() from generate_series(1, $2::int) n
 """
 
 

@@ -1,4 +1,7 @@
-"""What a client may cost a service before anything of it is known. Clients here are bare sockets, for no HTTP library would do such things."""
+"""What a client may cost a service before anything of it is known.
+
+Clients here are bare sockets, for no HTTP library would do such things.
+"""
 
 import asyncio
 import gzip

@@ -35,14 +35,14 @@ def a_call_status(status: str, at: datetime, **more: Any) -> dict[str, Any]:
 async def wrote_long_ago(ingest: Ingest) -> datetime:
     at = now() - 2 * DAY
     await ingest.post(of_messages(a_message(at)))
-    await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.published.events(INBOUND_MESSAGES, 1)
     return at
 
 
 async def opened_at(ingest: Ingest, *, conversations: int = 1) -> datetime | None:
     """When the window was opened last, once all that was posted is stored."""
     await ingest.post(of_messages(a_message(now() - 3 * DAY)))
-    await ingest.told(INBOUND_MESSAGES, 2)
+    await ingest.published.events(INBOUND_MESSAGES, 2)
     rows = await ingest.rows("select last_customer_at from conversations order by last_customer_at")
     assert len(rows) == conversations
     at: datetime | None = rows[-1]["last_customer_at"]
@@ -125,7 +125,7 @@ async def test_an_accepted_call_that_is_told_late_opens_nothing_anew(ingest: Ing
 
 async def test_a_customer_without_a_number_takes_a_call_under_the_user_id(ingest: Ingest) -> None:
     await ingest.post(of_messages(a_message(now() - 2 * DAY, from_user_id=BSUID), contacts=[a_contact(bsuid=BSUID)]))
-    await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.published.events(INBOUND_MESSAGES, 1)
     at = now()
     await ingest.post(a_call_status("ACCEPTED", at, recipient_id=None, recipient_user_id=BSUID))
     assert await opened_at(ingest) == at

@@ -1,4 +1,6 @@
-"""What a customer says in WhatsApp about marketing is consent: stored with its trail, by its own time, told once, and nothing else changes."""
+"""What a customer says in WhatsApp about marketing is consent: stored with its trail, by its own time, told once, and
+nothing else changes.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -27,7 +29,7 @@ async def kim(ingest: Ingest, *, marketing: bool | None = True) -> None:
     changes: list[Any] = [CustomerUpserted(org_id=ORG, at=at, customer_id=KIM, name="Kim", phone=f"+{WA_ID}")]
     if marketing is not None:
         changes.append(ConsentChanged(org_id=ORG, at=at, customer_id=KIM, category="marketing", allowed=marketing))
-    await ingest.tell(*changes)
+    await ingest.publish_changes(*changes)
     await standing(ingest, {} if marketing is None else {"marketing": marketing}, customers=1)
 
 
@@ -59,11 +61,11 @@ async def heard(ingest: Ingest, count: int) -> list[dict[str, Any]]:
     """What ingest itself published of consents."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
-            told = await ingest.told(DIRECTORY_CHANGES, 0)
+            told = await ingest.published.events(DIRECTORY_CHANGES, 0)
             ours = [one for one in told if one.get("source") is not None]
             if len(ours) >= count:
                 return ours
-            await ingest.nothing_more(DIRECTORY_CHANGES)
+            await ingest.published.records(DIRECTORY_CHANGES)
 
 
 async def test_a_stop_in_whatsapp_itself_is_a_consent_with_a_trail_and_is_told(ingest: Ingest) -> None:
@@ -106,7 +108,7 @@ async def test_the_last_word_counts_in_whatever_order_it_comes(ingest: Ingest, o
     for said in (*order, *order):
         await ingest.post(switched(words[said], at + timedelta(minutes=said)))
     await ingest.post(of_messages(a_message(now())))
-    await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.published.events(INBOUND_MESSAGES, 1)
     await standing(ingest, {"marketing": False})
     (row,) = await ingest.rows("select at from consents")
     assert row["at"] == at + timedelta(minutes=2)
@@ -115,13 +117,13 @@ async def test_the_last_word_counts_in_whatever_order_it_comes(ingest: Ingest, o
 async def test_what_the_directory_learnt_later_stays(ingest: Ingest) -> None:
     await kim(ingest)
     at = now()
-    await ingest.tell(ConsentChanged(org_id=ORG, at=at, customer_id=KIM, category="marketing", allowed=True))
+    await ingest.publish_changes(ConsentChanged(org_id=ORG, at=at, customer_id=KIM, category="marketing", allowed=True))
     async with asyncio.timeout(DEADLINE_SECONDS):
         while (await ingest.row("select at from consents"))["at"] != at:  # noqa: ASYNC110 -- a row, not an event
             await asyncio.sleep(0.02)
     await ingest.post(switched("stop", at - timedelta(minutes=1)))
     await ingest.post(of_messages(a_message(at - timedelta(minutes=2), "STOP")))
-    await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.published.events(INBOUND_MESSAGES, 1)
     await standing(ingest, {"marketing": True})
 
 
@@ -131,7 +133,7 @@ async def test_a_typed_stop_switches_marketing_off_and_nothing_else(ingest: Inge
     webhook = of_messages(a_message(now(), text))
     for copies in (1, 2):
         await ingest.post(webhook)
-        told = await ingest.told(INBOUND_MESSAGES, copies)
+        told = await ingest.published.events(INBOUND_MESSAGES, copies)
         assert [one["keyword"] for one in told] == ["stop"] * copies
     await standing(ingest, {"marketing": False})
     assert told[0]["window"]["open"] is True
@@ -143,7 +145,7 @@ async def test_a_typed_stop_switches_marketing_off_and_nothing_else(ingest: Inge
 async def test_a_sentence_with_stop_in_it_is_a_sentence(ingest: Ingest) -> None:
     await kim(ingest)
     await ingest.post(of_messages(a_message(now(), "Can I stop by tomorrow?")))
-    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     assert "keyword" not in told
     await standing(ingest, {"marketing": True})
 
@@ -156,7 +158,7 @@ async def test_start_gives_back_what_a_typed_stop_took_and_no_more(
     at = now() - timedelta(minutes=5)
     for minutes, text in enumerate(["stop", "Stop!", "start", "START"]):
         await ingest.post(of_messages(a_message(at + timedelta(minutes=minutes), text)))
-        told = await ingest.told(INBOUND_MESSAGES, minutes + 1)
+        told = await ingest.published.events(INBOUND_MESSAGES, minutes + 1)
     assert [one["keyword"] for one in told] == ["stop", "stop", "start", "start"]
     await standing(ingest, {"marketing": after})
 
@@ -166,14 +168,14 @@ async def test_start_lifts_no_stop_that_was_not_typed(ingest: Ingest) -> None:
     await ingest.post(switched("stop", now() - timedelta(minutes=1)))
     await standing(ingest, {"marketing": False})
     await ingest.post(of_messages(a_message(now(), "start")))
-    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     assert told["keyword"] == "start"
     await standing(ingest, {"marketing": False})
 
 
 async def test_a_customer_without_a_number_is_known_by_the_user_id(ingest: Ingest) -> None:
     await ingest.post(of_messages(a_message(now(), from_user_id=BSUID), contacts=[a_contact(bsuid=BSUID)]))
-    await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.published.events(INBOUND_MESSAGES, 1)
     await ingest.post(switched("stop", now(), wa_id=None, user_id=BSUID))
     await standing(ingest, {"marketing": False})
 
@@ -181,7 +183,7 @@ async def test_a_customer_without_a_number_is_known_by_the_user_id(ingest: Inges
 async def test_who_is_not_known_has_nothing_to_switch_off_and_becomes_no_conversation(ingest: Ingest) -> None:
     await ingest.post(switched("stop", now()))
     await ingest.post(of_messages(a_message(now(), **{"from": "447700900111"}), contacts=[]))
-    await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.published.events(INBOUND_MESSAGES, 1)
     assert len(await ingest.rows("select 1 from customers")) == 1
     assert await ingest.rows("select 1 from consents") == []
 
@@ -193,7 +195,7 @@ STOPPED = [{"code": 131050, "title": "User has stopped marketing messages"}]
 async def test_metas_word_that_the_customer_stopped_marketing_is_a_consent(ingest: Ingest, *, early: bool) -> None:
     await kim(ingest)
     await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
-    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     conversation, at, message_id = UUID(told["conversation_id"]), now(), uuid4()
     ours = {"biz_opaque_callback_data": callback_data(ORG, message_id, 1)}
     webhook = a_webhook(a_value(statuses=[a_status("wamid.promo", "failed", at, errors=STOPPED, **ours)]))
@@ -216,11 +218,11 @@ async def test_metas_word_that_the_customer_stopped_marketing_is_a_consent(inges
 async def test_an_old_refusal_does_not_undo_a_newer_word(ingest: Ingest) -> None:
     await kim(ingest)
     await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
-    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     await sent(ingest.pool, UUID(told["conversation_id"]), "wamid.promo", kind="template")
     await ingest.post(switched("resume", now()))
     refused = a_status("wamid.promo", "failed", now() - timedelta(minutes=30), errors=STOPPED)
     await ingest.post(a_webhook(a_value(statuses=[refused])))
     await ingest.post(of_messages(a_message(now())))
-    await ingest.told(INBOUND_MESSAGES, 2)
+    await ingest.published.events(INBOUND_MESSAGES, 2)
     await standing(ingest, {"marketing": True})

@@ -232,7 +232,8 @@ async def test_however_much_was_refused_and_restarted_the_question_is_answered_a
         assert await rows(pool, "select from webhook_refusals limit 1") == []
 
 
-# ── As it runs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── As it runs
+# ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def the_edge(ingest: Ingest) -> asyncpg.Record:

@@ -1,4 +1,6 @@
-"""``directory.changes.v1`` on real servers: what is newer stays, what is another's is refused, who changed what is kept."""
+"""``directory.changes.v1`` on real servers: what is newer stays, what is another's is refused, who changed what is
+kept.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,8 +29,9 @@ from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES
 from services.ingest import queries
 from services.ingest.identity_queries import find_senders
 from services.ingest.items import Sender
+from tests.support import world
 from tests.support.databases import somebody_waits
-from tests.support.ingest import ORG, Ingest, now, tell_org
+from tests.support.ingest import ORG, Ingest, now
 from tests.support.people import People
 from tests.support.webhooks import NUMBER, WA_ID, WABA, a_message, of_messages
 
@@ -41,7 +44,7 @@ PHONE = f"+{WA_ID}"
 async def pool(database: str) -> AsyncIterator[Pool]:
     async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
         async with pool.acquire() as db:
-            await tell_org(db)
+            await world.an_org(db, ORG, NUMBER)
         yield pool
 
 
@@ -261,9 +264,9 @@ async def test_five_hundred_customers_are_one_batch(pool: Pool) -> None:
 
 async def test_changes_come_through_kafka_and_the_refused_are_dead_letters(ingest: Ingest) -> None:
     await ingest.post(of_messages(a_message(now())))
-    (before,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (before,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     await ingest.producer.send_and_wait(f"{ingest.prefix}{DIRECTORY_CHANGES.name}", b'{"type": "org.sold.v1"}')
-    await ingest.tell(
+    await ingest.publish_changes(
         a_change(OrgCredit, org_id="nobody"),
         a_change(CustomerUpserted, name="Kim from the directory"),
         a_change(ConsentChanged),
@@ -273,7 +276,7 @@ async def test_changes_come_through_kafka_and_the_refused_are_dead_letters(inges
         while not await ingest.rows("select * from consents"):  # noqa: ASYNC110 -- a row, not an event
             await asyncio.sleep(0.05)
     await ingest.post(of_messages(a_message(now())))
-    told = await ingest.told(INBOUND_MESSAGES, 2)
+    told = await ingest.published.events(INBOUND_MESSAGES, 2)
     assert told[1]["conversation_id"] == before["conversation_id"]
     assert (before["customer_id"] == str(KIM), told[1]["customer_id"] == str(KIM)) == (False, True)
 

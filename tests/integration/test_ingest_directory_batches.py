@@ -20,8 +20,10 @@ from libs.common.events.directory import (
     OrgCredit,
     OrgUpserted,
 )
+from tests.support import world
 from tests.support.examples import examples
-from tests.support.ingest import ORG, tell_org
+from tests.support.ingest import ORG
+from tests.support.webhooks import NUMBER
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 KIM, PAT, WRITER, EARLIER = (UUID(f"5f0c0000-0000-4000-8000-00000000000{i}") for i in (1, 2, 3, 4))
@@ -89,8 +91,8 @@ async def pool(database: str) -> AsyncIterator[Pool]:
     """Two organisations; WRITER is known from WhatsApp alone, EARLIER from the directory."""
     async with open_pool(database, application_name="test", size=1, command_seconds=10) as pool:
         async with pool.acquire() as db, db.transaction():
-            await tell_org(db)
-            await tell_org(db, "other", "66666", sms_number=None)
+            await world.an_org(db, ORG, NUMBER)
+            await world.an_org(db, "other", "66666", sms_number=None)
             await db.execute(
                 "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'inbound')",
                 WRITER,
@@ -102,7 +104,8 @@ async def pool(database: str) -> AsyncIterator[Pool]:
             ]
             await db.executemany("insert into customer_identities values ($1, $2, $3, $4)", identities)
             await db.execute(
-                "insert into conversations (org_id, customer_id, phone_number_id, wa_id) select $1, $2, phone_number_id, $3 "
+                "insert into conversations (org_id, customer_id, phone_number_id, wa_id)"
+                " select $1, $2, phone_number_id, $3 "
                 "from whatsapp_numbers where org_id = $1",
                 ORG,
                 WRITER,

@@ -14,7 +14,6 @@ from uuid import uuid4
 import httpx
 import pytest
 import pytest_asyncio
-from aiokafka import AIOKafkaConsumer
 from starlette.applications import Starlette
 
 from deploy.local.servers.kafka import KafkaServer
@@ -29,8 +28,9 @@ from libs.common.web import Direct
 from services.ingest import edge
 from services.ingest.coalescing_producer import CoalescingProducer
 from services.ingest.cover import Served
-from tests.support.ingest import PUBLIC_URL, SECRETS, TWILIO_TOKEN, VERIFY_TOKEN, now, watching
+from tests.support.ingest import PUBLIC_URL, SECRETS, TWILIO_TOKEN, VERIFY_TOKEN, now
 from tests.support.logs import LogLines
+from tests.support.published import Published, published_on
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
 from tests.support.webhooks import WA_ID, a_message, as_body, of_messages, sign
@@ -64,20 +64,14 @@ async def http(kafka_bootstrap: str, topics: OwnTopics, log_lines: LogLines) -> 
 
 
 @pytest_asyncio.fixture
-async def webhooks(kafka_bootstrap: str, http: httpx.AsyncClient, topics: OwnTopics) -> AsyncIterator[AIOKafkaConsumer]:
-    async with watching(kafka_bootstrap, topics.prefix, [WEBHOOKS]) as consumer:
-        yield consumer
+async def webhooks(kafka_bootstrap: str, http: httpx.AsyncClient, topics: OwnTopics) -> AsyncIterator[Published]:
+    async with published_on(kafka_bootstrap, topics.prefix, [WEBHOOKS]) as published:
+        yield published
 
 
-async def in_kafka(webhooks: AIOKafkaConsumer) -> list[bytes]:
+async def in_kafka(webhooks: Published) -> list[bytes]:
     """Every value in the topic."""
-    (partition,) = webhooks.assignment()
-    end = (await webhooks.end_offsets([partition]))[partition]
-    values: list[bytes] = []
-    while len(values) < end:
-        for records in (await webhooks.getmany(timeout_ms=50)).values():
-            values += [record.value for record in records]
-    return values
+    return [record.value or b"" for record in await webhooks.records(WEBHOOKS)]
 
 
 def signed(body: bytes, secret: bytes = SECRETS[0]) -> dict[str, str]:
@@ -111,7 +105,7 @@ BODY = b'{"object":"whatsapp_business_account","entry":[]}'
     ],
 )
 async def test_what_is_not_signed_is_refused_and_leaves_nothing(
-    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer, log_lines: LogLines, header: bytes | None
+    http: httpx.AsyncClient, webhooks: Published, log_lines: LogLines, header: bytes | None
 ) -> None:
     headers = [] if header is None else [(b"x-hub-signature-256", header)]
     answer = await http.post(META, content=BODY, headers=headers)
@@ -165,7 +159,7 @@ async def test_a_flood_of_refusals_is_counted_and_told_once_a_second(
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b"{", b'{"a": NaN}', b"\xff\xfe", b"[1] [2]"])
-async def test_signed_noise_is_a_bad_request(http: httpx.AsyncClient, webhooks: AIOKafkaConsumer, body: bytes) -> None:
+async def test_signed_noise_is_a_bad_request(http: httpx.AsyncClient, webhooks: Published, body: bytes) -> None:
     answer = await http.post(META, content=body, headers=signed(body))
     assert answer.status_code == 400
     assert await in_kafka(webhooks) == []
@@ -191,7 +185,7 @@ async def test_signed_noise_is_a_bad_request(http: httpx.AsyncClient, webhooks: 
         json.dumps({"entry": [{"changes": [{"field": "messages", "value": {"messages": [1e300] * 9}}]}]}).encode(),
     ],
 )
-async def test_any_signed_json_is_taken(http: httpx.AsyncClient, webhooks: AIOKafkaConsumer, body: bytes) -> None:
+async def test_any_signed_json_is_taken(http: httpx.AsyncClient, webhooks: Published, body: bytes) -> None:
     answer = await http.post(META, content=body, headers=signed(body))
     assert answer.status_code == 200
     values = await in_kafka(webhooks)
@@ -199,9 +193,7 @@ async def test_any_signed_json_is_taken(http: httpx.AsyncClient, webhooks: AIOKa
     assert all(MetaWebhook.decode(value).type == "webhook.meta.v1" for value in values)
 
 
-async def test_three_megabytes_are_taken_and_more_is_too_large(
-    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer
-) -> None:
+async def test_three_megabytes_are_taken_and_more_is_too_large(http: httpx.AsyncClient, webhooks: Published) -> None:
     def of_size(size: int) -> bytes:
         empty = as_body(of_messages(a_message(now(), "")))
         return as_body(of_messages(a_message(now(), "x" * (size - len(empty)))))
@@ -220,9 +212,7 @@ async def test_three_megabytes_are_taken_and_more_is_too_large(
     assert len(await in_kafka(webhooks)) == 2
 
 
-async def test_an_item_that_grows_beyond_a_record_is_kept_whole(
-    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer
-) -> None:
+async def test_an_item_that_grows_beyond_a_record_is_kept_whole(http: httpx.AsyncClient, webhooks: Published) -> None:
     body = as_body(of_messages(a_message(now(), numbers=[1e15] * 100_000))).replace(b"1000000000000000.0", b"1e15")
     body = body.replace(b"1e15", b"1e15,1e15,1e15,1e15")
     assert len(body) < 3 * 1024 * 1024
@@ -279,7 +269,7 @@ def twilio_signature(url: str, form: dict[str, str], token: bytes = TWILIO_TOKEN
     }
 
 
-async def test_a_signed_status_callback_is_one_record(http: httpx.AsyncClient, webhooks: AIOKafkaConsumer) -> None:
+async def test_a_signed_status_callback_is_one_record(http: httpx.AsyncClient, webhooks: Published) -> None:
     target = f"{TWILIO}?who=a%20b&x=+1"
     headers = twilio_signature(PUBLIC_URL + target, FORM)
     answer = await http.post(target, content=urlencode(FORM), headers=headers)
@@ -290,7 +280,7 @@ async def test_a_signed_status_callback_is_one_record(http: httpx.AsyncClient, w
 
 
 async def test_a_callback_carries_what_its_send_put_into_the_address(
-    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer
+    http: httpx.AsyncClient, webhooks: Published
 ) -> None:
     ref = f"{uuid4()}:1"
     for target in (f"{TWILIO}?ref={ref}", f"{TWILIO}?ref={quote(ref, safe='')}"):
@@ -301,7 +291,7 @@ async def test_a_callback_carries_what_its_send_put_into_the_address(
 
 @pytest.mark.parametrize("url", ["http://edge", "https://elsewhere.example"])
 async def test_a_callback_signed_for_another_address_is_refused(
-    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer, url: str
+    http: httpx.AsyncClient, webhooks: Published, url: str
 ) -> None:
     answer = await http.post(TWILIO, content=urlencode(FORM), headers=twilio_signature(url + TWILIO, FORM))
     assert answer.status_code == 403
@@ -359,7 +349,7 @@ CALLBACK = {
     ],
 )
 async def test_a_callback_divided_otherwise_than_it_was_signed_is_refused(
-    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer, target: str, form: dict[str, str]
+    http: httpx.AsyncClient, webhooks: Published, target: str, form: dict[str, str]
 ) -> None:
     headers = twilio_signature(f"{PUBLIC_URL}{TWILIO}?ref=m1:1", CALLBACK)
     assert twilio_signature(PUBLIC_URL + target, form) == headers  # the signature is good
@@ -369,7 +359,7 @@ async def test_a_callback_divided_otherwise_than_it_was_signed_is_refused(
     assert whole.status_code == 200
 
 
-async def test_a_field_that_comes_twice_is_refused(http: httpx.AsyncClient, webhooks: AIOKafkaConsumer) -> None:
+async def test_a_field_that_comes_twice_is_refused(http: httpx.AsyncClient, webhooks: Published) -> None:
     headers = twilio_signature(PUBLIC_URL + TWILIO, FORM)
     twice = urlencode([*FORM.items(), ("MessageStatus", "delivered")])
     assert (await http.post(TWILIO, content=twice, headers=headers)).status_code == 403
@@ -377,13 +367,13 @@ async def test_a_field_that_comes_twice_is_refused(http: httpx.AsyncClient, webh
 
 
 async def test_a_slash_behind_the_path_and_a_look_at_whether_it_is_there_are_served_alike(
-    http: httpx.AsyncClient, webhooks: AIOKafkaConsumer
+    http: httpx.AsyncClient, webhooks: Published
 ) -> None:
     asked = {"hub.mode": "subscribe", "hub.verify_token": VERIFY_TOKEN, "hub.challenge": "42"}
     assert (await http.get(f"{META}/", params=asked)).text == "42"
     body = as_body(of_messages(a_message(now())))
     answer = await http.post(f"{META}/", content=body, headers={"X-Hub-Signature-256": sign(body, SECRETS[0])})
     assert answer.status_code == 200
-    assert MetaWebhook.decode((await webhooks.getone()).value).item_kind == "message"
+    assert [MetaWebhook.decode(value).item_kind for value in await in_kafka(webhooks)] == ["message"]
     for path in (META, f"{META}/"):
         assert ((await http.head(path)).status_code, (await http.head(path)).content) == (200, b"")

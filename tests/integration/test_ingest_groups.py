@@ -12,11 +12,11 @@ GROUP = "Y2FwaV9ncm91cDpodW50MDE"
 
 async def test_a_message_in_a_group_lands_in_the_groups_thread_and_opens_no_window(ingest: Ingest) -> None:
     await ingest.post(of_messages(a_message(now() - timedelta(days=2), "Is my car ready?")))
-    (private,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (private,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     said = a_message(now(), "See you all at nine", group_id=GROUP)
     await ingest.post(of_messages(said))
     await ingest.post(of_messages(said, a_message(now(), "And bring the keys", group_id=GROUP)))
-    told = await ingest.told(INBOUND_MESSAGES, 4)
+    told = await ingest.published.events(INBOUND_MESSAGES, 4)
     first, again, second = told[1:]
     assert first == again
     assert {one["conversation_id"] for one in (first, second)} != {private["conversation_id"]}
@@ -35,7 +35,7 @@ async def test_a_message_in_a_group_lands_in_the_groups_thread_and_opens_no_wind
 async def test_whoever_is_known_from_a_group_alone_becomes_no_customer(ingest: Ingest) -> None:
     stranger = a_message(now(), "Hello", group_id=GROUP, **{"from": None, "from_user_id": "GB.1"})
     await ingest.post(of_messages(stranger, contacts=[{"user_id": "GB.1"}]))
-    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     assert InboundMessage.model_validate(told).customer_id is None
     assert await ingest.rows("select from customers") == []
     assert await ingest.rows("select from conversations") == []
@@ -45,6 +45,6 @@ async def test_a_groups_receipts_touch_nobodys_message(ingest: Ingest) -> None:
     receipt = a_status("wamid.group", "read", now(), recipient_type="group", recipient_participant_id=WA_ID)
     await ingest.post(a_webhook(a_value(statuses=[receipt])))
     await ingest.post(of_messages(a_message(now())))
-    await ingest.told(INBOUND_MESSAGES, 1)
-    assert await ingest.nothing_more(DELIVERY_UPDATES) == []
+    await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert await ingest.published.records(DELIVERY_UPDATES) == []
     assert await ingest.rows("select from early_statuses") == []

@@ -1,4 +1,7 @@
-"""Who is it? Identity → customer → conversation on a real PostgreSQL, whoever comes first and in whatever words Meta names them."""
+"""Who is it?
+
+Identity → customer → conversation on a real PostgreSQL, whoever comes first and in whatever words Meta names them.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +18,8 @@ from services.ingest import identity, meta, queries
 from services.ingest.identity import IdentityRequest
 from services.ingest.items import CustomerMessage, IdentityChange, Sender
 from services.ingest.parse import parse
-from tests.support.ingest import ORG, now, tell_org
+from tests.support import world
+from tests.support.ingest import ORG, now
 from tests.support.merges import all_moved
 from tests.support.people import a_text
 from tests.support.webhooks import BSUID, NUMBER, WA_ID, a_contact, a_message, of_messages
@@ -28,14 +32,16 @@ BOTH, BY_NUMBER, BY_BSUID = Sender(WA_ID, BSUID, "Kim"), Sender(WA_ID, None), Se
 async def pool(database: str) -> AsyncIterator[Pool]:
     async with open_pool(database, application_name="test", size=6, command_seconds=10) as pool:
         async with pool.acquire() as db:
-            await tell_org(db)
+            await world.an_org(db, ORG, NUMBER)
         yield pool
 
 
 async def met(
     pool: Pool, *senders: Sender, number: str = NUMBER, at: datetime | None = None, moved: Sender | None = None
 ) -> UUID:
-    """The senders are settled one after the other and write (or, where they have moved, are told of); the conversation of the last."""
+    """The senders are settled one after the other and write (or, where they have moved, are told of); the conversation
+    of the last.
+    """
     conversation: UUID | None = None
     for sender in senders:
         when = at or now()
@@ -87,7 +93,8 @@ async def test_workers_that_race_for_a_new_customer_end_with_one(pool: Pool) -> 
 async def test_a_customer_has_one_conversation_per_business_number(pool: Pool) -> None:
     async with pool.acquire() as db:
         await db.execute(
-            "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at) values ($1, 'acme', '206400000000001', '+447700900124', null, now())",
+            "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at)"
+            " values ($1, 'acme', '206400000000001', '+447700900124', null, now())",
             OTHER_NUMBER,
         )
     assert await met(pool, BOTH) != await met(pool, BOTH, number=OTHER_NUMBER)
@@ -113,10 +120,12 @@ async def test_two_customers_that_turn_out_to_be_one_keep_everything(pool: Pool)
     )
     await pool_execute(
         pool,
-        "with said as (insert into messages (org_id, conversation_id, direction, channel, kind, content, status, occurred_at, received_at)"
+        "with said as (insert into messages (org_id, conversation_id, direction, channel, kind, content,"
+        " status, occurred_at, received_at)"
         " values ('acme', $1, 'out', 'whatsapp', 'text', '{}', 'pending', now(), now()) returning message_id)"
         " insert into decisions (org_id, intent_id, attempt, conversation_id, route, reason, record, decided_at)"
-        " select 'acme', message_id, attempt, $1, 'session', 'window_open', '{}', now() from said, generate_series(1, 2) as attempt",
+        " select 'acme', message_id, attempt, $1, 'session', 'window_open', '{}', now()"
+        " from said, generate_series(1, 2) as attempt",
         second,
     )
     assert await met(pool, BOTH, at=at - timedelta(hours=2)) == first

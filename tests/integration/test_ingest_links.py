@@ -1,4 +1,4 @@
-"""What becomes of links, and of the directory's phones, where a number changes hands or two threads become one or part."""
+"""Links and the directory's phones, where a number changes hands, or two threads become one or part."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -8,8 +8,10 @@ import pytest_asyncio
 
 from libs.common.db.pool import open_pool
 from services.ingest.items import Sender
-from tests.support.ingest import now, tell_org
+from tests.support import world
+from tests.support.ingest import ORG, now
 from tests.support.people import People
+from tests.support.webhooks import NUMBER
 
 OLD, NEW = "447700900111", "447700900222"
 B1, B2, B3 = "GB.13000000000000000001", "GB.13000000000000000002", "GB.13000000000000000003"
@@ -20,11 +22,12 @@ KIM, STRANGER = Sender(OLD, B1, "Kim"), Sender(OLD, B3, "Pat")
 async def people(database: str) -> AsyncIterator[People]:
     async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
         async with pool.acquire() as db:
-            await tell_org(db)
+            await world.an_org(db, ORG, NUMBER)
         yield People(pool, now())
 
 
-# ── Links ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Links
+# ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_links_end_with_the_number_that_they_were_sent_to(people: People) -> None:
@@ -79,7 +82,8 @@ async def test_links_end_on_both_sides_where_a_thread_is_parted(people: People) 
     assert await people.links(kims) + await people.links(pats) == 0
 
 
-# ── The directory ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── The directory
+# ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_corrected_phone_keeps_the_thread_and_the_number_that_they_write_from(people: People) -> None:

@@ -37,7 +37,7 @@ async def test_a_flood_for_a_number_nobody_has_and_of_a_field_of_tomorrow_holds_
     for person in people:
         assert await ingest.post(of_messages(a_message(now(), **{"from": person}), contacts=[a_contact(person)])) == 200
 
-    told = await ingest.told(INBOUND_MESSAGES, len(people))
+    told = await ingest.published.events(INBOUND_MESSAGES, len(people))
     assert len({one["conversation_id"] for one in told}) == len(people)
     told_at = datetime.now(UTC)
     reasons = await ingest.reasons(WEBHOOKS, 2 * FLOOD)
@@ -67,16 +67,18 @@ async def test_a_webhook_that_names_another_account_than_the_directory_is_a_stra
     assert (loud["level"], loud["phone_number_id"], loud["records"]) in [("error", NUMBER, 2), ("error", NUMBER, 1)]
 
     change = NumberUpserted(org_id=ORG, at=now(), phone_number_id=NUMBER, waba_id=MOVED, display_number="+447700900123")
-    await ingest.tell(change)
+    await ingest.publish_changes(change)
     await eventually(lambda: log_lines.of("directory.applied"), "the directory knows that the number has moved")
     assert await ingest.post(from_waba(MOVED, value)) == 200
-    assert [one["provider_id"] for one in await ingest.told(INBOUND_MESSAGES, 1)] == [message["id"]]
+    assert [one["provider_id"] for one in await ingest.published.events(INBOUND_MESSAGES, 1)] == [message["id"]]
     assert await ingest.post(from_waba(WABA, value)) == 200
     assert await ingest.reasons(WEBHOOKS, 4) == ["waba_mismatch"] * 4
-    assert await ingest.nothing_more(DIRECTORY_CHANGES.dlq) == await ingest.nothing_more(DELIVERY_UPDATES) == []
+    assert (
+        await ingest.published.records(DIRECTORY_CHANGES.dlq) == await ingest.published.records(DELIVERY_UPDATES) == []
+    )
 
 
 async def test_a_webhook_that_names_no_account_is_judged_by_its_number(ingest: Ingest) -> None:
     message = a_message(now())
     assert await ingest.post(from_waba(None, a_value(contacts=[a_contact()], messages=[message]))) == 200
-    assert [one["provider_id"] for one in await ingest.told(INBOUND_MESSAGES, 1)] == [message["id"]]
+    assert [one["provider_id"] for one in await ingest.published.events(INBOUND_MESSAGES, 1)] == [message["id"]]

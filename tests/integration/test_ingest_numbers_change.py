@@ -1,4 +1,6 @@
-"""A person is not a number: who has it when, and what becomes of threads, links and addresses when it goes to somebody else."""
+"""A person is not a number: who has it when, and what becomes of threads, links and addresses when it goes to somebody
+else.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,8 +16,9 @@ from libs.common.events.topics import INBOUND_MESSAGES
 from services.ingest import identity, queries
 from services.ingest.items import CustomerMessage, Sender
 from services.ingest.queries import Place
+from tests.support import world
 from tests.support.databases import somebody_waits
-from tests.support.ingest import ORG, Ingest, now, tell_org
+from tests.support.ingest import ORG, Ingest, now
 from tests.support.people import NOBODY, People, a_text
 from tests.support.webhooks import NUMBER, WA_ID, a_message, a_value, a_webhook, of_messages
 
@@ -28,11 +31,12 @@ KIM, STRANGER = Sender(OLD, B1, "Kim"), Sender(OLD, B3, "Pat")
 async def people(database: str) -> AsyncIterator[People]:
     async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
         async with pool.acquire() as db:
-            await tell_org(db)
+            await world.an_org(db, ORG, NUMBER)
         yield People(pool, now())
 
 
-# ── A number is given up ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── A number is given up
+# ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("stranger", [STRANGER, Sender(OLD, None)])
@@ -86,7 +90,8 @@ async def test_who_was_known_before_times_were_kept_is_told_from_a_stranger_too(
                 customer_id,
             )
         await db.execute(
-            "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, bsuid) values ($1, $2, $3, $4, $5, $6)",
+            "insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, bsuid)"
+            " values ($1, $2, $3, $4, $5, $6)",
             *(conversation_id, ORG, customer_id, NUMBER, OLD, B1),
         )
     assert await people.writes(0, KIM) == await people.writes(0, Sender(OLD, None)) == conversation_id
@@ -189,7 +194,8 @@ async def test_an_old_webhook_finds_its_person_and_binds_nothing(people: People)
     assert (await people.who(pats))["customer_id"] != (await people.who(kims))["customer_id"]
 
 
-# ── Who was reached ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Who was reached
+# ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_status_that_names_another_user_id_at_the_number_shows_that_it_has_another_owner(
@@ -230,7 +236,8 @@ async def test_an_address_is_as_new_as_the_last_message_that_named_it(people: Pe
     assert (who["wa_id_at"], who["bsuid_at"]) == (people.at(0), people.at(6))
 
 
-# ── Somebody is settled while a message is on its way into the thread ───────────────────────────────────────────────────────────
+# ── Somebody is settled while a message is on its way into the thread
+# ───────────────────────────────────────────────────────────
 
 
 async def found(people: People, sender: Sender) -> tuple[CustomerMessage, Place]:
@@ -267,7 +274,8 @@ async def test_a_message_that_was_being_stored_when_a_notice_came_is_parted_all_
     assert await people.count("messages") == 2
 
 
-# ── As the worker has it ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── As the worker has it
+# ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def a_notice(**system: object) -> dict[str, object]:
@@ -280,13 +288,13 @@ async def test_a_notice_makes_no_conversation_for_people_who_never_wrote(ingest:
     security = a_notice(type="customer_identity_changed", body="changed")
     await ingest.post(of_messages(from_new, from_old, security, contacts=[]))
     await ingest.post(of_messages(a_message(now(), **{"from": "447700900333"})))
-    (told,) = await ingest.told(INBOUND_MESSAGES, 1)  # what came before it is done
+    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)  # what came before it is done
     assert told["content"]["kind"] == "text"
     await ingest.post(of_messages(a_message(now(), **{"from": OLD})))
-    (_, told) = await ingest.told(INBOUND_MESSAGES, 2)
+    (_, told) = await ingest.published.events(INBOUND_MESSAGES, 2)
     assert told["content"]["kind"] == "text"
     assert len(await ingest.rows("select * from conversations")) == 2
-    assert len(await ingest.nothing_more(INBOUND_MESSAGES)) == 2
+    assert len(await ingest.published.records(INBOUND_MESSAGES)) == 2
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -300,16 +308,16 @@ async def test_a_notice_is_understood_where_the_ids_before_stand_in_the_text_alo
         await ingest.post(of_messages(wrote, changed, contacts=[]))
     else:
         await ingest.post(of_messages(wrote))
-        await ingest.told(INBOUND_MESSAGES, 1)
+        await ingest.published.events(INBOUND_MESSAGES, 1)
         await ingest.post(of_messages(changed, contacts=[]))
-    (first, notice) = await ingest.told(INBOUND_MESSAGES, 2)
+    (first, notice) = await ingest.published.events(INBOUND_MESSAGES, 2)
     assert notice["conversation_id"] == first["conversation_id"]
     row = await ingest.row("select wa_id, bsuid, phone from conversations join customers using (customer_id)")
     assert tuple(row) == (None, B2, None)
     update = {"user_id": {"previous": B2, "current": B3}, "timestamp": str(int(now().timestamp()) + 1)}
     await ingest.post(a_webhook(a_value(user_id_update=[update]), field="user_id_update"))
     await ingest.post(of_messages(a_message(now(), **{"from": None, "from_user_id": B3})))
-    told = await ingest.told(INBOUND_MESSAGES, 3)
+    told = await ingest.published.events(INBOUND_MESSAGES, 3)
     assert told[2]["conversation_id"] == first["conversation_id"]
 
 

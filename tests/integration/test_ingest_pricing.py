@@ -17,7 +17,7 @@ UTILITY = {"billable": True, "pricing_model": "PMP", "category": "utility", "typ
 
 async def a_conversation(ingest: Ingest) -> UUID:
     await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
-    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     return UUID(told["conversation_id"])
 
 
@@ -27,7 +27,10 @@ def priced(wamid: str, status: str, pricing: Any, after: int = 0, **more: Any) -
 
 
 async def kept(ingest: Ingest) -> list[dict[str, Any]]:
-    asked = "select message_id, provider_id, attempt, type, category, model, billable, more from message_pricing order by provider_id"
+    asked = (
+        "select message_id, provider_id, attempt, type, category, model, billable, more from message_pricing"
+        " order by provider_id"
+    )
     return [dict(row) for row in await ingest.rows(asked)]
 
 
@@ -36,7 +39,7 @@ async def test_the_price_of_a_message_is_kept_once_whatever_comes_again(ingest: 
     for status in ("sent", "sent", "delivered", "delivered"):
         await ingest.post(priced("wamid.1", status, UTILITY))
     await ingest.post(priced("wamid.1", "read", None))
-    await ingest.told(DELIVERY_UPDATES, 5)
+    await ingest.published.events(DELIVERY_UPDATES, 5)
     assert await kept(ingest) == [
         {
             "message_id": message_id,
@@ -73,7 +76,7 @@ async def test_words_that_are_invented_tomorrow_are_kept_as_they_are(ingest: Ing
         "tier": {"name": "gold", "of": 3},
     }
     await ingest.post(priced("wamid.1", "sent", pricing))
-    await ingest.told(DELIVERY_UPDATES, 1)
+    await ingest.published.events(DELIVERY_UPDATES, 1)
     (row,) = await kept(ingest)
     assert (row["model"], row["category"], row["type"], row["billable"]) == (
         "XMP",
@@ -88,7 +91,7 @@ async def test_of_two_prices_the_one_said_later_counts(ingest: Ingest) -> None:
     await sent(ingest.pool, await a_conversation(ingest), "wamid.1")
     await ingest.post(priced("wamid.1", "delivered", UTILITY | {"type": "free_customer_service"}, after=-10))
     await ingest.post(priced("wamid.1", "sent", UTILITY, after=-20))
-    await ingest.told(DELIVERY_UPDATES, 2)
+    await ingest.published.events(DELIVERY_UPDATES, 2)
     assert [row["type"] for row in await kept(ingest)] == ["free_customer_service"]
 
 
@@ -97,5 +100,5 @@ async def test_a_price_that_is_none_does_no_harm(ingest: Ingest) -> None:
     odd: list[Any] = ["free", [], {}, 7, {"type": ["x"], "billable": "yes"}]
     for pricing in odd:
         await ingest.post(priced("wamid.1", "sent", pricing))
-    await ingest.told(DELIVERY_UPDATES, 5)
+    await ingest.published.events(DELIVERY_UPDATES, 5)
     assert [(row["type"], row["billable"]) for row in await kept(ingest)] == [(None, None)]

@@ -14,13 +14,14 @@ from deploy.local.servers.ports import free_port
 from deploy.local.servers.postgres import PostgresServer
 from libs.common.db.migrate import migrate
 from libs.common.db.pool import open_pool
+from tests.support import world
 from tests.support.child_guard import ends_with_us
 from tests.support.command import COMMAND
-from tests.support.ingest import SECRETS, VERIFY_TOKEN, now, tell_org
+from tests.support.ingest import ORG, SECRETS, VERIFY_TOKEN, now
 from tests.support.logs import validated
 from tests.support.sandbox import ROOT
 from tests.support.topics import OwnTopics
-from tests.support.webhooks import a_message, as_body, of_messages, sign
+from tests.support.webhooks import NUMBER, a_message, as_body, of_messages, sign
 
 
 def started(port: int, *, role: str = "all", **environment: str) -> subprocess.Popen[str]:
@@ -106,7 +107,7 @@ async def test_an_edge_of_its_own_needs_kafka_alone_and_a_worker_of_its_own_does
 ) -> None:
     await topics.create()
     async with open_pool(database, application_name="test", size=1) as pool, pool.acquire() as db:
-        await tell_org(db)
+        await world.an_org(db, ORG, NUMBER)
     nowhere = {"POSTGRES_DSN": "postgresql://127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1"}
     ports = free_port(), free_port()
     an_edge = started(ports[0], role="edge", **(environment | nowhere))
@@ -129,7 +130,7 @@ async def test_webhooks_are_taken_though_postgres_was_never_there_and_stored_whe
     await topics.create()
     await migrate(own_postgres.address)
     async with open_pool(own_postgres.address, application_name="test", size=1) as pool, pool.acquire() as db:
-        await tell_org(db)
+        await world.an_org(db, ORG, NUMBER)
     await asyncio.to_thread(own_postgres.stop)
     port = free_port()
     process = started(

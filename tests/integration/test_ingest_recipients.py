@@ -24,21 +24,33 @@ async def written_to(ingest: Ingest, wamid: str, *, phone: str = PHONE) -> UUID:
     customer_id, conversation_id, message_id = uuid4(), uuid4(), uuid4()
     async with ingest.pool.acquire() as db, db.transaction():
         await db.execute(
-            "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'outbound')", customer_id, ORG, phone
-        )  # fmt: skip
+            "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'outbound')",
+            customer_id,
+            ORG,
+            phone,
+        )
         await db.execute(
-            "insert into customer_identities (org_id, kind, value, customer_id, since, source) values ($1, 'phone', $2, $3, now(), 'intent')",
-            ORG, phone, customer_id,
-        )  # fmt: skip
+            "insert into customer_identities (org_id, kind, value, customer_id, since, source)"
+            " values ($1, 'phone', $2, $3, now(), 'intent')",
+            ORG,
+            phone,
+            customer_id,
+        )
         await db.execute(
             "insert into conversations (conversation_id, org_id, customer_id, phone_number_id) values ($1, $2, $3, $4)",
-            conversation_id, ORG, customer_id, NUMBER,
-        )  # fmt: skip
+            conversation_id,
+            ORG,
+            customer_id,
+            NUMBER,
+        )
         await db.execute(
-            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, occurred_at, received_at)"
+            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content,"
+            " status, occurred_at, received_at)"
             " values ($1, $2, $3, 'out', 'whatsapp', 'template', '{}', 'pending', now(), now())",
-            ORG, message_id, conversation_id,
-        )  # fmt: skip
+            ORG,
+            message_id,
+            conversation_id,
+        )
         await store_provider_ids(
             db, [ProviderId("whatsapp", "meta", NUMBER, wamid, ORG, message_id, message_id, 1)], utc_now()
         )
@@ -58,9 +70,9 @@ async def people(ingest: Ingest) -> list[tuple[str | None, str | None]]:
 async def test_a_status_that_tells_both_ids_makes_the_reply_by_user_id_the_customers(ingest: Ingest) -> None:
     conversation_id = await written_to(ingest, "wamid.1")
     await posted(ingest, a_status("wamid.1", "delivered", now(), recipient_id=WA_ID, recipient_user_id=BSUID))
-    await ingest.told(DELIVERY_UPDATES, 1)
+    await ingest.published.events(DELIVERY_UPDATES, 1)
     await ingest.post(of_messages(a_message(now(), "Yes", **BY_BSUID), contacts=CARD))
-    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     assert told["conversation_id"] == str(conversation_id)
     assert await people(ingest) == [(None, PHONE)]
 
@@ -68,12 +80,12 @@ async def test_a_status_that_tells_both_ids_makes_the_reply_by_user_id_the_custo
 async def test_a_reply_before_the_status_that_tells_both_ids_joins_when_it_is_told(ingest: Ingest) -> None:
     conversation_id = await written_to(ingest, "wamid.1")
     await ingest.post(of_messages(a_message(now(), "Yes", **BY_BSUID), contacts=CARD))
-    (apart,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (apart,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     assert apart["conversation_id"] != str(conversation_id)
     await posted(ingest, a_status("wamid.1", "delivered", now(), recipient_id=WA_ID, recipient_user_id=BSUID))
-    await ingest.told(DELIVERY_UPDATES, 1)
+    await ingest.published.events(DELIVERY_UPDATES, 1)
     await ingest.post(of_messages(a_message(now(), "Hello?", **BY_BSUID), contacts=CARD))
-    (_, joined) = await ingest.told(INBOUND_MESSAGES, 2)
+    (_, joined) = await ingest.published.events(INBOUND_MESSAGES, 2)
     async with ingest.pool.acquire() as db:
         await all_moved(db)
     threads = await ingest.rows("select distinct conversation_id from messages where org_id = $1", ORG)
@@ -87,17 +99,17 @@ async def test_a_reply_to_our_message_by_an_unknown_user_id_is_whom_we_wrote_to(
     conversation_id = await written_to(ingest, "wamid.1")
     reply = a_message(now(), "Yes", context={"from": "447700900123", "id": "wamid.1"}, **BY_BSUID)
     await ingest.post(of_messages(reply, contacts=CARD))
-    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     assert told["conversation_id"] == str(conversation_id)
 
 
 async def test_a_reply_by_a_user_id_that_is_somebodys_stays_theirs(ingest: Ingest) -> None:
     conversation_id = await written_to(ingest, "wamid.1")
     await ingest.post(of_messages(a_message(now(), "Hello", **BY_BSUID), contacts=CARD))
-    await ingest.told(INBOUND_MESSAGES, 1)  # in one batch with it the reply would say whose the user id is
+    await ingest.published.events(INBOUND_MESSAGES, 1)  # in one batch with it the reply would say whose the user id is
     reply = a_message(now(), "Yes", context={"from": "447700900123", "id": "wamid.1"}, **BY_BSUID)
     await ingest.post(of_messages(reply, contacts=CARD))
-    first, second = await ingest.told(INBOUND_MESSAGES, 2)
+    first, second = await ingest.published.events(INBOUND_MESSAGES, 2)
     assert first["conversation_id"] == second["conversation_id"] != str(conversation_id)
 
 
@@ -107,7 +119,7 @@ async def test_a_single_card_names_the_sender_whatever_number_of_the_line_it_has
     await ingest.post(of_messages(a_message(at, "Oi", **{"from": "5511990000001"}), contacts=[card]))
     for sender in ({"from": "551190000001"}, {"from": "5511990000001"}, BY_BSUID | {"from_user_id": card["user_id"]}):
         await ingest.post(of_messages(a_message(now(), "Oi", **sender), contacts=[]))
-    told = await ingest.told(INBOUND_MESSAGES, 4)
+    told = await ingest.published.events(INBOUND_MESSAGES, 4)
     assert len({one["conversation_id"] for one in told}) == 1
     assert [name for name, _ in await people(ingest)] == ["Ana"]
 
@@ -119,6 +131,6 @@ async def test_a_status_with_any_card_is_applied(ingest: Ingest, card: Any) -> N
     ours = a_status("wamid.1", "failed", now(), errors=[{"code": 131051}], recipient_id=None)
     statuses = [{k: v for k, v in status.items() if v is not None} for status in (unknown, ours)]
     assert await ingest.post(a_webhook(a_value(statuses=statuses, contacts=[card]))) == 200
-    (told,) = await ingest.told(DELIVERY_UPDATES, 1)
+    (told,) = await ingest.published.events(DELIVERY_UPDATES, 1)
     assert (told["status"], told["provider_code"]) == ("failed", "131051")
-    assert await ingest.nothing_more(WEBHOOKS.dlq) == []
+    assert await ingest.published.records(WEBHOOKS.dlq) == []

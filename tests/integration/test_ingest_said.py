@@ -25,7 +25,7 @@ async def test_all_that_was_said_is_stored_and_told_and_told_the_same_again(inge
     messages = {(message := said_now(name))["id"]: message for name in recordings("meta/said")}
     for _ in range(2):
         await ingest.post(of_messages(*messages.values()))
-    told = await ingest.told(INBOUND_MESSAGES, 2 * len(messages))
+    told = await ingest.published.events(INBOUND_MESSAGES, 2 * len(messages))
     stored = {
         row["provider_id"]: row["content"] for row in await ingest.rows("select provider_id, content from messages")
     }
@@ -45,7 +45,7 @@ async def test_a_photo_to_be_seen_once_and_the_text_after_it_are_both_told(inges
     photo["timestamp"] = str(int(text["timestamp"]) - 1)
     for webhook in [of_messages(text), of_messages(photo)] if apart else [of_messages(photo, text)]:
         assert await ingest.post(webhook) == 200
-    told = {one["provider_id"]: one for one in await ingest.told(INBOUND_MESSAGES, 2)}
+    told = {one["provider_id"]: one for one in await ingest.published.events(INBOUND_MESSAGES, 2)}
     assert told[photo["id"]]["content"]["type"] == "view_once"
     assert [error["code"] for error in told[photo["id"]]["content"]["errors"]] == [131051]
     assert told[text["id"]]["content"]["text"] == "Did you get the photo?"
@@ -63,7 +63,7 @@ async def test_pictures_that_come_again_while_they_are_being_stored_are_shown_on
             assert await asyncio.gather(*[ingest.post(of_messages(picture)) for picture in pictures]) == [200] * 10
     seen: dict[str, set[str]] = {}
     while len(seen) < 10:
-        for one in await ingest.told(INBOUND_MESSAGES, sum(len(ids) for ids in seen.values()) + 1):
+        for one in await ingest.published.events(INBOUND_MESSAGES, sum(len(ids) for ids in seen.values()) + 1):
             seen.setdefault(one["provider_id"], set()).add(one["message_id"])
     assert {len(ids) for ids in seen.values()} == {1}
     assert len(await ingest.rows("select 1 from messages")) == 10

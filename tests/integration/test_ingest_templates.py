@@ -15,7 +15,8 @@ async def a_template(
     db: Connection, org_id: str = ORG, *, status: str = "APPROVED", since: datetime | None = None
 ) -> None:
     await db.execute(
-        "insert into templates (org_id, waba_id, name, language, category, parameter_format, status, body, updated_at, status_at, category_at)"
+        "insert into templates (org_id, waba_id, name, language, category, parameter_format, status, body,"
+        " updated_at, status_at, category_at)"
         " values ($1, $2, 'appointment_reminder', 'en_GB', 'UTILITY', 'NAMED', $3, 'Hi.', now(), $4, $4)",
         *(org_id, WABA, status, since),
     )

@@ -19,7 +19,7 @@ async def test_a_signed_webhook_is_stored_opens_the_window_and_is_told(ingest: I
     at = now()
     message = a_message(at, context={"id": "wamid.before"})
     assert await ingest.post(of_messages(message)) == 200
-    (told,) = [InboundMessage.decode(r.value) for r in await ingest.records(INBOUND_MESSAGES, 1)]
+    (told,) = [InboundMessage.decode(r.value) for r in await ingest.published.records(INBOUND_MESSAGES, 1)]
     assert (told.org_id, told.channel, told.provider_id) == ("acme", "whatsapp", message["id"])
     assert told.content.model_dump() == {"kind": "text", "text": "Is my car ready?"}
     assert told.reply_to == "wamid.before"
@@ -37,10 +37,10 @@ async def test_a_signed_webhook_is_stored_opens_the_window_and_is_told(ingest: I
         "inbound",
     )
     assert await ingest.rows("select * from consents") == []
-    (raw,) = await ingest.records(WEBHOOKS, 1)
+    (raw,) = await ingest.published.records(WEBHOOKS, 1)
     assert raw.key == f"{NUMBER}:{WA_ID}".encode()
     assert MetaWebhook.decode(raw.value).item == message
-    (record,) = await ingest.records(INBOUND_MESSAGES, 1)
+    (record,) = await ingest.published.records(INBOUND_MESSAGES, 1)
     assert record.key == str(told.conversation_id).encode()
 
 
@@ -49,7 +49,7 @@ async def test_duplicates_are_stored_once_and_told_under_the_same_id(ingest: Ing
     told: list[dict[str, Any]] = []
     while len(told) < 3:  # one after the other: copies in one batch are told once
         assert await ingest.post(webhook) == 200
-        told = await ingest.told(INBOUND_MESSAGES, len(told) + 1)
+        told = await ingest.published.events(INBOUND_MESSAGES, len(told) + 1)
     assert len({one["message_id"] for one in told}) == 1
     assert told[0] == told[1] | {"window": told[0]["window"]} == told[2] | {"window": told[0]["window"]}
     assert len(await ingest.rows("select * from messages")) == 1
@@ -59,7 +59,7 @@ async def test_messages_out_of_order_leave_the_window_at_the_newest(ingest: Inge
     at = now()
     await ingest.post(of_messages(a_message(at, "second"), a_message(at - timedelta(hours=2), "first")))
     await ingest.post(of_messages(a_message(at - timedelta(hours=5), "even earlier")))
-    told = await ingest.told(INBOUND_MESSAGES, 3)
+    told = await ingest.published.events(INBOUND_MESSAGES, 3)
     assert [one["content"]["text"] for one in told] == ["second", "first", "even earlier"]
     assert all(one["window"]["open"] for one in told)
     assert (await ingest.row(CONVERSATION))["last_customer_at"] == at
@@ -68,7 +68,7 @@ async def test_messages_out_of_order_leave_the_window_at_the_newest(ingest: Inge
 async def test_a_week_old_webhook_opens_nothing(ingest: Ingest) -> None:
     at = now() - timedelta(days=7)
     await ingest.post(of_messages(a_message(at)))
-    (told,) = await ingest.told(INBOUND_MESSAGES, 1)
+    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
     assert told["window"]["open"] is False
     assert (await ingest.row(CONVERSATION))["last_customer_at"] == at
 
@@ -76,7 +76,7 @@ async def test_a_week_old_webhook_opens_nothing(ingest: Ingest) -> None:
 async def test_a_timestamp_from_the_future_counts_as_a_minute_from_now_at_most(ingest: Ingest) -> None:
     before = now()
     await ingest.post(of_messages(a_message(before + timedelta(days=300))))
-    await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.published.events(INBOUND_MESSAGES, 1)
     opened = (await ingest.row(CONVERSATION))["last_customer_at"]
     assert before + timedelta(seconds=60) <= opened <= now() + timedelta(seconds=62)
 
@@ -87,7 +87,7 @@ async def test_any_text_is_stored_and_told(ingest: Ingest) -> None:
     body = as_body(of_messages(*[raw | {"id": f"wamid.{i}", "text": {"body": text}} for i, text in enumerate(texts)]))
     assert b"\\ud83d end" in body
     assert await ingest.post(body) == 200
-    told = await ingest.told(INBOUND_MESSAGES, 4)
+    told = await ingest.published.events(INBOUND_MESSAGES, 4)
     expected = [text.replace("\x00", "\ufffd").replace("\ud83d end", "\ufffd end") for text in texts]
     assert [one["content"]["text"] for one in told] == expected
     stored = await ingest.rows("select content from messages order by sequence")
@@ -99,10 +99,10 @@ async def test_a_webhook_for_nobodys_number_is_a_dead_letter_and_its_neighbours_
     status = a_value(number="998", statuses=[{"id": "wamid.x", "status": "sent", "timestamp": "1790000000"}])
     ours = a_value(messages=[a_message(now(), "ours")], contacts=[])
     assert await ingest.post(a_webhook(ours, stranger, status, ours | {"messages": [a_message(now(), "too")]})) == 200
-    told = await ingest.told(INBOUND_MESSAGES, 2)
+    told = await ingest.published.events(INBOUND_MESSAGES, 2)
     assert [one["content"]["text"] for one in told] == ["ours", "too"]
     assert await ingest.reasons(WEBHOOKS, 2) == ["unknown_number", "unknown_number"]
-    letters = await ingest.records(WEBHOOKS.dlq, 2)
+    letters = await ingest.published.records(WEBHOOKS.dlq, 2)
     assert MetaWebhook.decode(letters[0].value).phone_number_id == "999"
     assert len(await ingest.rows("select * from messages")) == 2
     assert await ingest.rows("select * from early_statuses") == []
@@ -112,7 +112,7 @@ async def test_what_nobody_understands_is_a_dead_letter_with_a_reason(ingest: In
     for body in ([1], {"object": "page"}, "text", a_webhook({"x": 1}, field="brand_new")):
         assert await ingest.post(body) == 200
     await ingest.post(of_messages(a_message("soon"), a_message(now(), id=None), a_message(now(), "fine")))
-    assert (await ingest.told(INBOUND_MESSAGES, 1))[0]["content"]["text"] == "fine"
+    assert (await ingest.published.events(INBOUND_MESSAGES, 1))[0]["content"]["text"] == "fine"
     assert await ingest.reasons(WEBHOOKS, 6) == [
         "not_a_webhook",
         "not_a_webhook",
@@ -128,7 +128,7 @@ async def test_records_that_no_edge_wrote_are_dead_letters_too(ingest: Ingest) -
     for value in (b"\xff", b"{", b"[]", b"{}", orjson.dumps({"type": "webhook.telex.v1"})):
         await ingest.producer.send_and_wait(topic, value)
     await ingest.post(of_messages(a_message(now())))
-    await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.published.events(INBOUND_MESSAGES, 1)
     assert await ingest.reasons(WEBHOOKS, 5) == ["not_utf8", "not_json", "not_an_object", "no_type", "unknown_type"]
 
 
@@ -149,7 +149,7 @@ async def test_many_new_customers_at_once_are_each_one_customer(ingest: Ingest) 
         )
     ]
     assert set(await asyncio.gather(*posts, *again)) == {200}
-    told = await ingest.told(INBOUND_MESSAGES, 360)
+    told = await ingest.published.events(INBOUND_MESSAGES, 360)
     assert len({one["conversation_id"] for one in told}) == 300
     assert len({UUID(one["customer_id"]) for one in told}) == 300
     assert len(await ingest.rows("select * from customers")) == 300
@@ -158,13 +158,13 @@ async def test_many_new_customers_at_once_are_each_one_customer(ingest: Ingest) 
 async def test_a_thousand_updates_in_one_post_are_a_thousand_records(ingest: Ingest) -> None:
     at = now()
     assert await ingest.post(of_messages(*[a_message(at, f"{i}") for i in range(1000)])) == 200
-    told = await ingest.told(INBOUND_MESSAGES, 1000)
+    told = await ingest.published.events(INBOUND_MESSAGES, 1000)
     assert [one["content"]["text"] for one in told] == [str(i) for i in range(1000)]
 
 
 async def test_ingest_says_that_it_is_caught_up(ingest: Ingest) -> None:
     await ingest.post(of_messages(a_message(now())))
-    await ingest.told(INBOUND_MESSAGES, 1)
+    await ingest.published.events(INBOUND_MESSAGES, 1)
     async with asyncio.timeout(20):
         while not await ingest.rows("select * from progress where caught_up_at > since"):  # noqa: ASYNC110 -- a row, not an event
             await asyncio.sleep(0.1)

@@ -26,7 +26,10 @@ async def topics_on(broker: KafkaServer, partitions: int) -> None:
 
 
 async def asked(bench: Bench) -> list[int] | None:
-    """What is committed; None while the broker, silent for so long that it lost its own session, names no broker at all."""
+    """What is committed;
+
+    None while the broker, silent for so long that it lost its own session, names no broker at all.
+    """
     try:
         return await bench.committed(0)
     except AssertionError:  # aiokafka's, of a client whose first answer named none

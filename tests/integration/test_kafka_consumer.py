@@ -1,4 +1,6 @@
-"""The batch consumer on a real broker: nothing is lost, nothing is skipped, one bad record costs its neighbours nothing."""
+"""The batch consumer on a real broker: nothing is lost, nothing is skipped, one bad record costs its neighbours
+nothing.
+"""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,6 @@
-"""A place in a consumer group: waited for however long it takes, kept over a restart under a name, lost to whoever took the name since."""
+"""A place in a consumer group: waited for however long it takes, kept over a restart under a name, lost to whoever took
+the name since.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Two batches of different partitions in hand at once: for each partition all is as if there were one after the other."""
+"""Two batches of different partitions in flight at once: each partition sees one batch after the other."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

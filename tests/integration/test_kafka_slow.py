@@ -1,4 +1,6 @@
-"""Work that is too slow, on a real broker and a real PostgreSQL: one record costs its neighbours nothing, a slow database costs no record."""
+"""Work that is too slow, on a real broker and a real PostgreSQL: one record costs its neighbours nothing, a slow
+database costs no record.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -170,7 +172,9 @@ async def test_a_database_that_is_slow_for_everybody_costs_no_record_and_readine
 
 @pytest.mark.proof
 async def test_a_member_without_a_partition_says_that_nobody_reads_what_waits(bench: Bench) -> None:
-    """Of three members one has nothing to read; it looks well itself, and only looking at the others shows what is wrong."""
+    """Of three members one has nothing to read; it looks well itself, and only looking at the others shows what is
+    wrong.
+    """
     answer = asyncio.Event()
 
     async def hang(_batch: Sequence[Received[str]]) -> None:

@@ -30,7 +30,8 @@ _PEOPLE = """
 create function pg_temp.id(what text, n int) returns uuid return md5(what || n)::uuid;
 
 insert into orgs (org_id, name, upserted_at) values ('acme', 'AcmeMotors', now());
-insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at) values ('106400000000001', 'acme', '206400000000001', '+447700900123', null, now());
+insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token,
+    upserted_at) values ('106400000000001', 'acme', '206400000000001', '+447700900123', null, now());
 
 create temp table people as select n from generate_series(1, 100) as n;
 
@@ -40,24 +41,32 @@ insert into customer_aliases select pg_temp.id('former customer', n), 'acme', pg
 insert into consents select 'acme', pg_temp.id('customer', n), 'sms', true, now() from people;
 insert into conversations (conversation_id, org_id, customer_id, phone_number_id)
 select pg_temp.id('conversation', n), 'acme', pg_temp.id('customer', n), '106400000000001' from people;
-insert into conversation_aliases select pg_temp.id('former conversation', n), 'acme', pg_temp.id('conversation', n) from people;
-insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, occurred_at, received_at)
-select 'acme', pg_temp.id('message', n), pg_temp.id('conversation', n), 'out', 'whatsapp', 'text', '{}', 'pending', now(), now() from people;
+insert into conversation_aliases select pg_temp.id('former conversation', n), 'acme', pg_temp.id('conversation',
+    n) from people;
+insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, occurred_at,
+    received_at)
+select 'acme', pg_temp.id('message', n), pg_temp.id('conversation', n), 'out', 'whatsapp', 'text', '{}', 'pending',
+    now(), now() from people;
 insert into decisions (org_id, intent_id, attempt, conversation_id, route, reason, record, decided_at)
-select 'acme', pg_temp.id('message', n), 1, pg_temp.id('conversation', n), 'bridge', 'window_expired', '{}', now() from people;
-insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
-select 'acme', pg_temp.id('message', n), 1, 'sms', 'twilio', pg_temp.id('conversation', n), n, '+447700900001', '{}', 'accepted', now(), now(), now() from people;
+select 'acme', pg_temp.id('message', n), 1, pg_temp.id('conversation', n), 'bridge', 'window_expired', '{}', now()
+    from people;
+insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state,
+    due_at, expires_at, created_at)
+select 'acme', pg_temp.id('message', n), 1, 'sms', 'twilio', pg_temp.id('conversation', n), n, '+447700900001', '{}',
+    'accepted', now(), now(), now() from people;
 insert into bridge_slots select pg_temp.id('conversation', n), 'acme', pg_temp.id('message', n), 'infinity' from people;
 insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, at)
 select 'acme', pg_temp.id('message', n), 1, pg_temp.id('conversation', n), 'sms', 'twilio', 'sms', now() from people;
 insert into portal_links
-select sha256(n::text::bytea), 'acme', pg_temp.id('conversation', n), pg_temp.id('message', n), now(), now() from people;
+select sha256(n::text::bytea), 'acme', pg_temp.id('conversation', n), pg_temp.id('message', n), now(), now()
+    from people;
 """
 
 _OF_CONVERSATION = ("messages", "decisions", "sends", "charges", "conversation_aliases")
 
 _READ = """
-select relname, seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_xact_user_tables where seq_tup_read + coalesce(idx_tup_fetch, 0) > $1
+select relname, seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_xact_user_tables
+    where seq_tup_read + coalesce(idx_tup_fetch, 0) > $1
 """
 
 
@@ -189,7 +198,8 @@ async def test_a_merge_that_fails_holds_up_none_of_the_others(pool: Pool) -> Non
                 await merge(db, loser, winner)
         broken = await an_id(db, "conversation", 1)
         await db.execute(
-            f"alter table messages add check (message_id <> '{await an_id(db, 'message', 1)}' or conversation_id = '{broken}')"
+            f"alter table messages add check (message_id <> '{await an_id(db, 'message', 1)}' or conversation_id"
+            f" = '{broken}')"
         )
         with pytest.raises(asyncpg.CheckViolationError):
             await mover.move()
@@ -202,7 +212,8 @@ async def where_it_stands(db: Connection, message_id: UUID) -> UUID:
     """The conversation of a message and of its send."""
     rows = await db.fetch(
         "select conversation_id from messages where message_id = $1"
-        " union select conversation_id from sends where message_id = $1 union select conversation_id from decisions where intent_id = $1",
+        " union select conversation_id from sends where message_id = $1 union select conversation_id"
+        " from decisions where intent_id = $1",
         message_id,
     )
     (row,) = rows

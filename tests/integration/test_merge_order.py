@@ -1,4 +1,6 @@
-"""Threads that become one while their messages wait to be sent: whatever happens in between, it is one thread, complete, in order, once."""
+"""Threads that become one while their messages wait to be sent: whatever happens in between, it is one thread,
+complete, in order, once.
+"""
 
 from collections.abc import AsyncIterator
 
@@ -8,17 +10,19 @@ from hypothesis import strategies as st
 
 from libs.common.db.pool import Pool, open_pool
 from libs.common.sending import queries as sends
+from tests.support import world
 from tests.support.examples import examples
-from tests.support.ingest import now, tell_org
+from tests.support.ingest import ORG, now
 from tests.support.merges import a_slice, all_moved
 from tests.support.threads import MINUTE, Threads
+from tests.support.webhooks import NUMBER
 
 
 @pytest_asyncio.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
     async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
         async with pool.acquire() as db:
-            await tell_org(db)
+            await world.an_org(db, ORG, NUMBER)
         yield pool
 
 

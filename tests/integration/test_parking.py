@@ -1,4 +1,7 @@
-"""What another release writes is parked: readable, loud, fed through again once the code knows it. It stops nobody, and an intent leaves a trace."""
+"""What another release writes is parked: readable, loud, fed through again once the code knows it.
+
+It stops nobody, and an intent leaves a trace.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -188,9 +191,9 @@ async def test_a_command_that_an_old_sender_parks_goes_once_with_the_new_one(
     assert [str(row["message_id"]) for row in await router.rows("select message_id from sends")] == [
         intent["intent_id"]
     ]
-    await router.told.new()
+    await router.published.new()
     await Reconciler(router.at(NOW + 3 * MINUTE).deps, MINUTE).round()
-    assert not any((await router.told.new()).values())
+    assert not any((await router.published.new()).values())
 
 
 def in_words_of_tomorrow(record: RawRecord) -> RawRecord:

@@ -19,8 +19,8 @@ from libs.common.events.directory import CustomerUpserted
 from services.ingest import identity, queries
 from services.ingest.items import CustomerMessage, IdentityChange, Sender
 from services.ingest.queries import Place
+from tests.support import world as seeds
 from tests.support.examples import examples
-from tests.support.ingest import tell_org
 from tests.support.merges import a_slice, all_moved
 from tests.support.people import a_text
 
@@ -74,7 +74,10 @@ class World:
     """People and their numbers as they are; what is told of them is true, if late."""
 
     modern: bool
-    """Meta names a BSUID with every message. Otherwise it may name the number alone, and then every change of a number is told."""
+    """Meta names a BSUID with every message.
+
+    Otherwise it may name the number alone, and then every change of a number is told.
+    """
     events: list[Event] = field(default_factory=list)
     numbers: dict[int, str] = field(default_factory=dict)
     bsuids: dict[int, str] = field(default_factory=dict)
@@ -213,7 +216,8 @@ class Garage:
 
 _LINK = """
 with sent as (
-    select coalesce(a.conversation_id, m.conversation_id) as conversation_id, sha256(uuidv7()::text::bytea) as code_hash,
+    select coalesce(a.conversation_id, m.conversation_id) as conversation_id,
+        sha256(uuidv7()::text::bytea) as code_hash,
            min(m.content ->> 'text') as person
       from messages m left join conversation_aliases a on a.alias = m.conversation_id where m.org_id = $1 group by 1
 ), kept as (
@@ -223,7 +227,8 @@ with sent as (
 select code_hash, person from sent
 """
 _THREADS = """
-select conversation_id, array_agg(distinct content ->> 'text') as people, count(*) as messages from messages where org_id = $1 group by 1
+select conversation_id, array_agg(distinct content ->> 'text') as people, count(*) as messages from messages
+    where org_id = $1 group by 1
 """
 _LINKS = """
 select l.code_hash, m.content ->> 'text'
@@ -234,10 +239,12 @@ select l.code_hash, m.content ->> 'text'
 async def in_every_order(
     pool: Pool, world: World, order: Sequence[int], cuts: Sequence[int], slices: Sequence[int]
 ) -> Garage:
-    """Tell it in this order, so much at once; after each part so many slices of what is being merged are moved, a message each."""
+    """Tell it in this order, so much at once; after each part so many slices of what is being merged are moved, a
+    message each.
+    """
     garage = Garage(pool, f"org-{uuid4().hex[:12]}", str(uuid4().int)[:15])
     async with pool.acquire() as db:
-        await tell_org(db, garage.org_id, garage.number, sms_number=None)
+        await seeds.an_org(db, garage.org_id, garage.number, sms_number=None)
     told = [world.events[n % len(world.events)] for n in order] + world.events
     place = 0
     for size, moved in zip_longest((*cuts, len(told)), slices[: len(cuts) + 1], fillvalue=0):

@@ -25,7 +25,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "brief": {"expires_at": "2026-11-22T12:40:00Z"},
 }
 STEP = {
-    "nothing": "with s as (update sends set state = 'accepted', settled_at = $2, published = true where message_id = $1),"
+    "nothing": "with s as (update sends set state = 'accepted', settled_at = $2, published = true"
+    " where message_id = $1),"
     " b as (update bridge_slots set held_until = $2 where intent_id = $1)"
     " update messages set status = 'delivered', seq = 2, delivered_at = $2 where message_id = $1",
     "the answer": "with b as (update bridge_slots set held_until = $2 where intent_id = $1)"
@@ -33,9 +34,16 @@ STEP = {
     "every status": "with b as (update bridge_slots set held_until = $2 where intent_id = $1)"
     " update sends set state = 'accepted', settled_at = $2, published = true where message_id = $1",
     "the refusal": "with b as (delete from bridge_slots where intent_id = $1)"
-    " update sends set state = 'refused', settled_at = $2, published = true, outcome = '{\"reason\": \"transient\"}' where message_id = $1",
-    "its call": "update sends set state = 'claimed', claimed_at = $2, lease_until = $2, claim_id = uuidv7() where message_id = $1",
-    "its outcome": "update sends set state = 'unknown', claimed_at = $2, lease_until = $2, unknown_since = $2 where message_id = $1",
+    " update sends set state = 'refused', settled_at = $2, published = true, outcome = '{\"reason\":"
+    ' "transient"}\' where message_id = $1',
+    "its call": (
+        "update sends set state = 'claimed', claimed_at = $2, lease_until = $2, claim_id = uuidv7()"
+        " where message_id = $1"
+    ),
+    "its outcome": (
+        "update sends set state = 'unknown', claimed_at = $2, lease_until = $2, unknown_since = $2"
+        " where message_id = $1"
+    ),
     "the sender": "update sends set due_at = $2 where message_id = $1",
 }
 """What its sender wrote before it was gone for good. A bridge that was accepted has its hold."""
@@ -270,10 +278,10 @@ async def test_two_reconcilers_at_once_do_it_once(
     garage = await stored(router, Garage.closed())
     await router.decide(garage.intent(), garage.intent())
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
-    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.told) as rival:
+    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.published) as rival:
         for after in (AFTER, DAY + HOUR):
             rounds = (Reconciler(one.at(NOW + after).deps, AFTER).round() for one in (router, rival) for _ in range(3))
             await asyncio.gather(*rounds)
-            told = await router.told.new()
+            told = await router.published.new()
             assert len(told["outbound.sms.v1"]) == 1
     assert len({orjson.dumps(d) for d in told["outbound.decisions.v1"]}) == 1

@@ -1,4 +1,7 @@
-"""Whatever stands in the tables, the reconciler's work is that of what got lost. Judged by what its statements read, never by time."""
+"""Whatever stands in the tables, the reconciler's work is that of what got lost.
+
+Judged by what its statements read, never by time.
+"""
 
 from datetime import timedelta
 from typing import Any
@@ -17,15 +20,19 @@ GROWING = frozenset({"decisions", "messages", "sends", "stale_attempts", "refusa
 
 _FINISHED = """
 with ids as materialized (
-    select gen_random_uuid() as id, n, $3::timestamptz - n * interval '10 milliseconds' as at from generate_series($4::int, $5::int) n
+    select gen_random_uuid() as id, n, $3::timestamptz - n * interval '10 milliseconds' as at
+        from generate_series($4::int, $5::int) n
 ), decided as (
-    insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, record, command, decided_at)
+    insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, record, command,
+        decided_at)
     select $1, id, 1, $2, 'session', 'whatsapp', 'window_open', '{}', '{"phone_number_id": "1"}', at from ids
 ), told as (
-    insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, sequence, status, seq, occurred_at, received_at)
+    insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, sequence, status,
+        seq, occurred_at, received_at)
     select $1, id, $2, 'out', 'whatsapp', 'text', '{}', n, 'delivered', 2, at, at from ids
 )
-insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, settled_at, published,
+insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state,
+    due_at, expires_at, settled_at, published,
                    created_at)
 select $1, id, 1, 'whatsapp', 'meta', $2, n, '1', '{}', $6, at, at + interval '3 days', at, true, at from ids
 """
@@ -74,7 +81,7 @@ async def test_what_is_finished_costs_one_look_and_what_waits_costs_none(router:
     told: list[dict[str, Any]] = []
     for _ in range(number // (ROUNDS * SLICE) + 1):
         await Reconciler(router.at(now).deps, AFTER).round()
-        told += (await router.told.new())["outbound.whatsapp.v1"]
+        told += (await router.published.new())["outbound.whatsapp.v1"]
     assert sorted(one["message_id"] for one in told) == sorted(intent["intent_id"] for intent in lost)
 
     [looked] = await router.rows("select upto from reconcile_progress where pass = 'unsent'")

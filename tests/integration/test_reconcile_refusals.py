@@ -150,7 +150,7 @@ async def test_a_refusal_that_comes_by_kafka_while_the_reconciler_decides_on_it_
 
         await eventually_true(both_wait, "both wait for the message")
     assert await asyncio.gather(*rivals) == [[], []]
-    told = await router.told.new()
+    told = await router.published.new()
     assert {(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]} == {(2, "bridge")}
 
 

@@ -1,4 +1,6 @@
-"""Services as processes: they wait for their place in the group, keep it by name, and end when another process has the name."""
+"""Services as processes: they wait for their place in the group, keep it by name, and end when another process has the
+name.
+"""
 
 import asyncio
 import signal

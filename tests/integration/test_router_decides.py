@@ -133,7 +133,7 @@ async def test_a_conversation_that_is_being_merged_gives_no_slot_that_would_be_l
         deciding = asyncio.create_task(router.handle(loser.intent()))
         await somebody_waits(db)
     await deciding
-    [decision] = (await router.told.new())["outbound.decisions.v1"]
+    [decision] = (await router.published.new())["outbound.decisions.v1"]
     assert (decision["route"], decision["conversation_id"]) == ("bridge", str(winner.conversation_id))
     slots = await router.rows("select conversation_id from bridge_slots")
     assert [slot["conversation_id"] for slot in slots] == [winner.conversation_id]
@@ -290,7 +290,7 @@ async def test_two_hundred_mixed_intents_add_up(router: Router) -> None:
     intents = [garages[n % 10].intent(**kinds[n % 5]) for n in range(200)]
     batches = [intents[:70], intents[50:150], intents[150:]]
     await asyncio.gather(*(router.handle(*batch) for batch in batches))
-    told = await router.told.new()
+    told = await router.published.new()
     decided = {d["intent_id"]: d for d in told["outbound.decisions.v1"]}
     commanded = {c["message_id"] for topic in ("outbound.whatsapp.v1", "outbound.sms.v1") for c in told[topic]}
     ended = {u["message_id"] for u in told["delivery.updates.v1"]}

@@ -151,7 +151,7 @@ async def test_a_refusal_of_nothing_we_know_is_a_dead_letter_and_its_neighbours_
     foreign = OutboundRefused(**garage.refusal(intent).model_dump() | {"org_id": "other"})
     rejected = await router.refuse_raw(stranger, garage.refusal(intent), foreign)
     assert [r.reason for r in rejected] == ["unknown_message", "unknown_message"]
-    assert [d["attempt"] for d in (await router.told.new())["outbound.decisions.v1"]] == [2]
+    assert [d["attempt"] for d in (await router.published.new())["outbound.decisions.v1"]] == [2]
 
 
 async def test_the_newest_silenced_intent_is_decided_again_when_its_bridge_failed(router: Router) -> None:
@@ -194,8 +194,8 @@ async def test_racing_routers_decide_a_refused_attempt_once(
     await refused_by_meta(router, garage)
     refusal = garage.refusal(intent)
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
-    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.told) as rival:
+    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.published) as rival:
         await asyncio.gather(*(one.refuse_raw(refusal) for one in (router, rival) for _ in range(3)))
-    told = await router.told.new()
+    told = await router.published.new()
     assert len({orjson.dumps(c, option=orjson.OPT_SORT_KEYS) for c in told["outbound.sms.v1"]}) == 1
     assert await router.rows("select count(*) as n from decisions") == [{"n": 2}]

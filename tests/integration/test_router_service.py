@@ -26,7 +26,8 @@ from libs.common.redis import open_redis
 from services.router.worker import on_intents
 from tests.support.child_guard import ends_with_us
 from tests.support.logs import validated
-from tests.support.router import DAY, Garage, Told, a_router, as_received, told_by
+from tests.support.published import Published, published_on
+from tests.support.router import DAY, OUTPUTS, Garage, a_router, as_received
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
 
@@ -34,9 +35,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest_asyncio.fixture
-async def told(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Told]:
+async def published(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Published]:
     await topics.create(partitions=1)
-    async with told_by(kafka_bootstrap, topics.prefix) as following:
+    async with published_on(kafka_bootstrap, topics.prefix, OUTPUTS) as following:
         yield following
 
 
@@ -98,7 +99,7 @@ async def a_garage(database: str, **changes: Any) -> Garage:
 
 
 async def test_intents_are_decided_and_refusals_decided_again(
-    environment: dict[str, str], kafka_bootstrap: str, topics: OwnTopics, database: str, told: Told
+    environment: dict[str, str], kafka_bootstrap: str, topics: OwnTopics, database: str, published: Published
 ) -> None:
     garage = await a_garage(database)
     intent = garage.intent()
@@ -115,10 +116,10 @@ async def test_intents_are_decided_and_refusals_decided_again(
             ]
         )
         while not seen:
-            seen += (await told.new())["outbound.whatsapp.v1"]
+            seen += (await published.new())["outbound.whatsapp.v1"]
         await producer.publish([Record(OUTBOUND_REFUSED, b"k", garage.refusal(intent).encode())])
         while len(seen) < 2:
-            seen += (await told.new())["outbound.whatsapp.v1"]
+            seen += (await published.new())["outbound.whatsapp.v1"]
         await eventually(lambda: sum(line["event"] == "record.dead_lettered" for line in running.lines) == 2)
         running.process.send_signal(signal.SIGTERM)
         assert await running.process.wait() == 0
@@ -131,7 +132,7 @@ async def test_intents_are_decided_and_refusals_decided_again(
 
 
 async def test_a_router_killed_at_work_leaves_every_intent_decided_once(
-    environment: dict[str, str], kafka_bootstrap: str, topics: OwnTopics, database: str, told: Told
+    environment: dict[str, str], kafka_bootstrap: str, topics: OwnTopics, database: str, published: Published
 ) -> None:
     garages = [
         await a_garage(database, phone=f"+44770090{n:04d}", last_customer_at=utc_now() - n % 2 * 2 * DAY)
@@ -143,7 +144,7 @@ async def test_a_router_killed_at_work_leaves_every_intent_decided_once(
     commands: dict[str, bytes] = {}
 
     async def read() -> None:
-        for topic, events in (await told.new()).items():
+        for topic, events in (await published.new()).items():
             for event in events:
                 as_json = orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
                 if topic == "outbound.decisions.v1":
@@ -171,10 +172,10 @@ async def test_a_router_killed_at_work_leaves_every_intent_decided_once(
 
 
 async def test_what_was_committed_and_not_published_is_published_by_the_redelivery(
-    kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str, told: Told
+    kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str, published: Published
 ) -> None:
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
-    async with open_redis(redis_url) as gate, a_router(connection, database, gate, told) as router:
+    async with open_redis(redis_url) as gate, a_router(connection, database, gate, published) as router:
         garage = Garage.closed()
         async with router.pool.acquire() as db:
             await garage.store(db)
@@ -185,7 +186,7 @@ async def test_what_was_committed_and_not_published_is_published_by_the_redelive
         with pytest.raises(Transient):
             await on_intents(as_received(batch), cut_off)
         stored = await router.rows("select intent_id::text, route from decisions")
-        assert not any((await told.new()).values())
+        assert not any((await published.new()).values())
         await router.rows("update conversations set last_customer_at = $1", utc_now())
         seen = await router.decide(*batch)
     assert {(d["intent_id"], d["route"]) for d in seen["outbound.decisions.v1"]} == {
@@ -218,7 +219,7 @@ create trigger takes_time before insert on messages for each row
 
 @pytest.mark.proof
 async def test_an_intent_that_is_too_slow_to_record_is_set_aside_the_others_go_on_and_a_replay_brings_it(
-    environment: dict[str, str], kafka_bootstrap: str, topics: OwnTopics, database: str, told: Told
+    environment: dict[str, str], kafka_bootstrap: str, topics: OwnTopics, database: str, published: Published
 ) -> None:
     garages = [await a_garage(database, phone=f"+44770090{n:04d}") for n in range(6)]
     intents = [garages[n % 6].intent() for n in range(120)]
@@ -232,7 +233,7 @@ async def test_an_intent_that_is_too_slow_to_record_is_set_aside_the_others_go_o
     async def until_told(ids: set[str]) -> None:
         async with asyncio.timeout(60):
             while not ids <= seen:
-                seen.update(command["message_id"] for command in (await told.new())["outbound.whatsapp.v1"])
+                seen.update(command["message_id"] for command in (await published.new())["outbound.whatsapp.v1"])
 
     others = {intent["intent_id"] for intent in intents} - {slow["intent_id"]}
     async with (

@@ -18,7 +18,8 @@ from libs.common.redis import open_redis
 from services.router import queries
 from services.router.worker import decide_and_record
 from tests.support.databases import somebody_waits
-from tests.support.router import NOW, Garage, Router, Told, a_router, as_received, statements_of, stored
+from tests.support.published import Published
+from tests.support.router import NOW, Garage, Router, a_router, as_received, statements_of, stored
 from tests.support.topics import OwnTopics
 
 pytestmark = pytest.mark.usefixtures("log_lines")
@@ -91,7 +92,7 @@ async def test_racing_routers_decide_the_same_intent_once_and_tell_the_same(
     garage = await stored(router, Garage())
     intents = [garage.intent() for _ in range(50)]
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
-    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.told) as rival:
+    async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.published) as rival:
         await asyncio.gather(router.handle(*intents), rival.handle(*reversed(intents)))
         told = await router.decide(*intents)
     commands = {orjson.dumps(c, option=orjson.OPT_SORT_KEYS) for c in told["outbound.whatsapp.v1"]}
@@ -142,14 +143,14 @@ async def test_of_fifty_racing_intents_one_bridges_and_what_redis_refuses_asks_p
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
     async with (
         open_redis(redis_url) as redis,
-        a_router(connection, database, redis, router.told) as rival,
+        a_router(connection, database, redis, router.published) as rival,
         statements_of(router, rival) as sent,
     ):
         await _race(garage, router, rival)
         first_race = len(sent)
         for _ in range(4):
             await _race(garage, router, rival)
-    told = await router.told.new()
+    told = await router.published.new()
     assert len(told["outbound.sms.v1"]) == 1
     assert Counter(d["route"] for d in told["outbound.decisions.v1"]) == {"bridge": 1, "silent": 49}
     assert first_race <= 2 * ASKED_OF_POSTGRES
@@ -158,13 +159,13 @@ async def test_of_fifty_racing_intents_one_bridges_and_what_redis_refuses_asks_p
 
 
 async def test_without_redis_fifty_racing_intents_ask_postgres_for_every_batch(
-    kafka_bootstrap: str, topics: OwnTopics, database: str, own_valkey: Any, router_told: Told
+    kafka_bootstrap: str, topics: OwnTopics, database: str, own_valkey: Any, router_published: Published
 ) -> None:
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
     async with (
         open_redis(own_valkey.address, probe_seconds=60) as redis,
-        a_router(connection, database, redis, router_told) as router,
-        a_router(connection, database, redis, router_told) as rival,
+        a_router(connection, database, redis, router_published) as router,
+        a_router(connection, database, redis, router_published) as rival,
         statements_of(router, rival) as sent,
     ):
         garage = await stored(router, Garage.closed())
@@ -172,7 +173,7 @@ async def test_without_redis_fifty_racing_intents_ask_postgres_for_every_batch(
         sent.clear()
         for _ in range(5):
             await _race(garage, router, rival)
-    told = await router_told.new()
+    told = await router_published.new()
     assert len(told["outbound.sms.v1"]) == 1
     assert Counter(d["route"] for d in told["outbound.decisions.v1"]) == {"bridge": 1, "silent": 49}
     assert len(sent) == 10 * ASKED_OF_POSTGRES
@@ -192,7 +193,7 @@ async def test_a_slot_that_is_given_back_while_redis_still_refuses_goes_to_the_i
         deciding = asyncio.create_task(router.handle(intent))
         await somebody_waits(db)
     await deciding
-    told = await router.told.new()
+    told = await router.published.new()
     assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "bridge"]
 
 

@@ -81,7 +81,8 @@ async def ends(name: str, number: signal.Signals) -> None:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        # of a service 0, of another command what Python or click makes of it; 2 would say that it waited for its server to the end
+        # of a service 0, of another command what Python or click makes of it; 2 would say that it waited for its server
+        # to the end
         assert process.returncode in (0, 1, 130, -number), (name, process.returncode, said)
         await eventually(lambda: not [child for child in children if child.is_running()], f"{name} left nothing")
 

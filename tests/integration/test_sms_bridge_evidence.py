@@ -165,7 +165,7 @@ async def test_a_worker_that_died_after_sending_leaves_a_claim_that_evidence_set
     command = await world.decided()
     await world.send(command)  # the answer is in, but let it be lost with the worker
     await world.execute(
-        """update sends set state = 'claimed', settled_at = null, published = false, outcome = null, lease_until = $1""",
+        "update sends set state = 'claimed', settled_at = null, published = false, outcome = null, lease_until = $1",
         world.clock() + TIMINGS.lease,
     )
     await world.execute("delete from provider_ids")

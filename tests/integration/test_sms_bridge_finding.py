@@ -1,4 +1,4 @@
-"""How a sent SMS is found again at the provider, on real servers: by what, since when, and how often it is looked for."""
+"""How a sent SMS is found again at the provider: by what, since when, and how often. On real servers."""
 
 import hashlib
 import secrets

@@ -48,7 +48,8 @@ async def test_a_stop_holds_for_its_line_under_every_spelling(world: SmsWorld, s
         "+551187654321",
     )
     await world.execute(
-        "insert into consents (org_id, customer_id, category, allowed, at, address) values ($1, $2, 'sms', false, now(), $3)",
+        "insert into consents (org_id, customer_id, category, allowed, at, address)"
+        " values ($1, $2, 'sms', false, now(), $3)",
         ORG,
         world.customer_id,
         "+5511987654321",

@@ -1,4 +1,4 @@
-"""The SMS provider answers nothing for minutes: the number rests, and what waits goes once when the provider is back."""
+"""The SMS provider answers nothing for minutes: the number pauses, and each backlogged SMS goes once afterwards."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

@@ -133,7 +133,8 @@ async def a_neighbour(world: SmsWorld) -> SmsCommand:
         await seeds.a_customer(db, OTHER_ORG, customer, OTHER_CUSTOMER)
         await seeds.a_conversation(db, OTHER_ORG, conversation, customer, number, last_customer_at=world.clock())
     await world.execute(
-        """insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, status, occurred_at, received_at)
+        """insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, status,
+            occurred_at, received_at)
            values ($1, $2, $3, 'out', 'sms', 'text', '{}', 'ai', 'pending', now(), now())""",
         OTHER_ORG,
         theirs.message_id,

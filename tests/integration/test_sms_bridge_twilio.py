@@ -1,4 +1,6 @@
-"""Our Twilio against one that plays by its own rules: what is sent, what is found again, and what is certain when nothing comes back."""
+"""Our Twilio against one that plays by its own rules: what is sent, what is found again, and what is certain when
+nothing comes back.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta

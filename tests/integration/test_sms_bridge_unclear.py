@@ -1,4 +1,4 @@
-"""What Twilio's list shows otherwise than it was sent is unclear: never absent, so no SMS goes twice. On real servers."""
+"""An SMS that Twilio's list shows otherwise than it was sent is unclear, never absent: no SMS goes twice."""
 
 import asyncio
 import secrets

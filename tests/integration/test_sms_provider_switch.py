@@ -1,4 +1,4 @@
-"""The setting names another SMS provider while sends of the first are under way: none is made twice. On real servers."""
+"""The setting names another SMS provider while sends of the first are in flight: none is made twice."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta

@@ -42,7 +42,8 @@ async def a_message(
     row = {"channel": "whatsapp", "notification_type": None, "parent_id": None, "status": "pending"} | more
     async with pool.acquire() as db:
         await db.execute(
-            """insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, attempt, notification_type,
+            """insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status,
+                attempt, notification_type,
                                      parent_id, occurred_at, received_at)
                values ('acme', $1, $2, 'out', $3, $4, '{}', $5, $6, $7, $8, $9, $9)""",
             message_id,
@@ -129,7 +130,8 @@ async def test_a_status_of_another_system_on_the_same_number_is_kept_nowhere(poo
 async def a_call_under_way(pool: Pool, message_id: UUID) -> None:
     async with pool.acquire() as db:
         await db.execute(
-            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at,
+            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
+                command, state, due_at,
                                   expires_at, claim_id, claimed_at, lease_until, created_at)
                values ('acme', $1, 1, 'whatsapp', 'meta', $2, 1, $3, '{}', 'claimed', $4, $4, $1, $4, $4, $4)""",
             message_id,
@@ -277,7 +279,8 @@ async def test_a_bridge_that_fails_late_keeps_its_slot_and_marks_the_recipient_a
     async with pool.acquire() as db:
         await db.execute("insert into bridge_slots values ($1, 'acme', $2, 'infinity')", CONVERSATION, original)
         await db.execute(
-            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
+            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
+                command, state, due_at, expires_at, created_at)
                values ('acme', $1, 1, 'sms', 'twilio', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
             original,
             CONVERSATION,
@@ -297,7 +300,8 @@ async def test_an_sms_that_arrived_is_a_sign_of_life(pool: Pool) -> None:
     message_id = await a_message(pool, channel="sms")
     async with pool.acquire() as db:
         await db.execute(
-            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state, due_at, expires_at, created_at)
+            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
+                command, state, due_at, expires_at, created_at)
                values ('acme', $1, 1, 'sms', 'twilio', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
             message_id,
             CONVERSATION,

@@ -92,7 +92,8 @@ async def run(settings, service):
         if "dies" in sys.argv:
             async with service.background(dies()):
                 await service.serve(checks={}, routes=routes)
-        await service.serve(checks={"postgres": postgres_answers}, routes=routes, direct={"/directly-broken": directly_broken})
+        await service.serve(checks={"postgres": postgres_answers}, routes=routes,
+            direct={"/directly-broken": directly_broken})
         get_logger().info("task.retried", task="closing")
 
 sys.exit(run_service("try-out", Settings, run))

@@ -23,18 +23,27 @@ async def flood(garage: Garage, rows: int, *, account: str = FLOODED, conversati
     """So many rows of another tenant that are due, each in a conversation of its own unless it is said in which."""
     for first in range(1, rows + 1, 10_000):
         await garage.execute(
-        "insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at, expires_at, created_at)"
-        " select 'globex', gen_random_uuid(), 1, 'whatsapp', coalesce($4, gen_random_uuid()), n, $2, '{\"route\": \"session\"}', $3, $3::timestamptz + interval '1 day', $3"
-        "   from generate_series($5::int, least($1, $5 + 9999)) n",
-        rows, account, garage.now(), conversation, first,
-    )  # fmt: skip
+            "insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account,"
+            " command, due_at, expires_at, created_at)"
+            " select 'globex', gen_random_uuid(), 1, 'whatsapp', coalesce($4, gen_random_uuid()), n, $2,"
+            " '{\"route\": \"session\"}', $3, $3::timestamptz + interval '1 day', $3"
+            "   from generate_series($5::int, least($1, $5 + 9999)) n",
+            rows,
+            account,
+            garage.now(),
+            conversation,
+            first,
+        )
 
 
 async def rests(garage: Garage, account: str, *, scope: str = "all", for_: timedelta = timedelta(hours=1)) -> None:
     await garage.execute(
-        "insert into pauses (channel, provider, account, scope, until_at, reason) values ('whatsapp', 'meta', $1, $2, $3, '130429')",
-        account, scope, garage.now() + for_,
-    )  # fmt: skip
+        "insert into pauses (channel, provider, account, scope, until_at, reason)"
+        " values ('whatsapp', 'meta', $1, $2, $3, '130429')",
+        account,
+        scope,
+        garage.now() + for_,
+    )
 
 
 async def looked_at(garage: Garage, statement: str, *values: object) -> float:
@@ -95,16 +104,18 @@ async def test_five_thousand_accounts_at_rest_are_stepped_over_a_bounded_number_
     line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.execute(
-        "insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at, expires_at, created_at)"
-        " select 'globex', gen_random_uuid(), 1, 'whatsapp', gen_random_uuid(), n, 'number ' || n % 5000, '{}', $1, $1::timestamptz + interval '1 day', $1"
+        "insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account,"
+        " command, due_at, expires_at, created_at)"
+        " select 'globex', gen_random_uuid(), 1, 'whatsapp', gen_random_uuid(), n, 'number ' || n % 5000,"
+        " '{}', $1, $1::timestamptz + interval '1 day', $1"
         "   from generate_series(1, 20000) n",
         garage.now(),
-    )  # fmt: skip
+    )
     await garage.execute(
         "insert into pauses (channel, provider, account, scope, until_at, reason)"
         " select 'whatsapp', 'meta', 'number ' || n, 'all', $1, '190' from generate_series(0, 4999) n",
         garage.now() + timedelta(hours=1),
-    )  # fmt: skip
+    )
     now = garage.now()
     assert await looked_at(garage, sends._ACCOUNTS, "whatsapp", now, "", 500, "meta") <= 3 * 500
     lone = await garage.command(await kim(garage, sandbox))

@@ -121,7 +121,9 @@ async def test_after_nobody_served_it_begins_as_late_and_after_an_overlap_at_onc
         garage.now.ahead += back + later - garage.now()
         await garage.caught_up()
         await garage.execute("delete from webhook_edges where edge_id <> all ($1)", [first, second, third])
-        await garage.served(edge=second, since=back, at=min(garage.now(), back + 50 * SECOND), left=later >= 50 * SECOND)  # fmt: skip
+        await garage.served(
+            edge=second, since=back, at=min(garage.now(), back + 50 * SECOND), left=later >= 50 * SECOND
+        )
         if later >= 49 * SECOND:
             await garage.served(edge=third, since=back + 49 * SECOND)
         await line.sweep_once()

@@ -10,14 +10,15 @@ from libs.common.sending.persisting import PUBLISH_LEASE
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import decode_command
 from tests.support.logs import LogLines
+from tests.support.published import Published
 from tests.support.records import a_record
 from tests.support.sandbox import HookInbox
-from tests.support.sending import ORG, Garage, Told, a_sender, accept, again, kim, out_of_reach, statuses_in
+from tests.support.sending import ORG, Garage, a_sender, accept, again, kim, out_of_reach, statuses_in
 from tests.support.waiting import eventually
 
 
 async def test_a_command_is_sent_once_and_its_wamid_is_kept(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told, log_lines: LogLines
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, log_lines: LogLines
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await accept(line, command)
@@ -33,7 +34,7 @@ async def test_a_command_is_sent_once_and_its_wamid_is_kept(
     assert (row["state"], row["tries"], row["published"]) == ("accepted", 1, True)
     [kept] = await garage.fetch("select * from provider_ids where org_id = $1", ORG)
     assert (kept["provider_id"], kept["message_id"], kept["applied"]) == (sent["wamid"], command.message_id, True)
-    assert await told.updates() == []  # Meta's 200 is told by nobody; its webhooks are
+    assert await published.updates() == []  # Meta's 200 is told by nobody; its webhooks are
     [line_logged] = log_lines.of("send.accepted")
     assert line_logged["message_id"] == str(command.message_id)
     assert str(command.to) not in log_lines.raw
@@ -41,7 +42,7 @@ async def test_a_command_is_sent_once_and_its_wamid_is_kept(
 
 
 async def test_statuses_that_overtook_the_answer_are_told(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox, published: Published
 ) -> None:
     await sandbox.configure(webhook_url=hook_inbox.url)
     command = await garage.command(await kim(garage, sandbox))
@@ -54,12 +55,12 @@ async def test_statuses_that_overtook_the_answer_are_told(
 
     await asyncio.gather(line.claim_once(), ingest())
 
-    update = (await told.updates())[-1]
+    update = (await published.updates())[-1]
     assert (update["message_id"], update["status"]) == (str(command.message_id), "delivered")
 
 
 async def test_a_window_that_closed_in_the_queue_goes_back_to_the_router(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await garage.conversation(wrote_ago=timedelta(hours=24)))
     await accept(line, command)
@@ -67,7 +68,7 @@ async def test_a_window_that_closed_in_the_queue_goes_back_to_the_router(
     assert await line.claim_once() == 0
 
     assert await garage.states(command) == ["refused"]
-    [refusal] = await told.refusals()
+    [refusal] = await published.refusals()
     assert (refusal["intent_id"], refusal["attempt"]) == (str(command.message_id), 1)
     assert (refusal["reason"], refusal["provider_code"]) == ("window_closed", None)
     assert await sandbox.calls() == []
@@ -88,7 +89,7 @@ async def test_a_customer_who_wrote_meanwhile_opens_the_gate(
 
 
 async def test_metas_word_on_a_closed_window_is_kept_and_told(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     conversation = await kim(garage, sandbox)
     command = await garage.command(conversation)
@@ -96,7 +97,7 @@ async def test_metas_word_on_a_closed_window_is_kept_and_told(
     await accept(line, command)
     await line.claim_once()
 
-    [refusal] = await told.refusals()
+    [refusal] = await published.refusals()
     assert (refusal["reason"], refusal["provider_code"]) == ("window_closed", "131047")
     [row] = await garage.fetch("select last_refused_at, last_customer_at from conversations where org_id = $1", ORG)
     assert row["last_refused_at"] > row["last_customer_at"]
@@ -124,16 +125,17 @@ async def test_metas_word_holds_even_where_the_customers_clock_is_ahead_of_ours(
 
 
 async def test_consent_withdrawn_in_the_queue_goes_back_to_the_router(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     conversation = await kim(garage, sandbox)
     await garage.execute(
         "insert into consents (org_id, customer_id, category, allowed, at) values ($1, $2, 'whatsapp', false, now())",
-        ORG, conversation.customer_id,
-    )  # fmt: skip
+        ORG,
+        conversation.customer_id,
+    )
     await accept(line, await garage.command(conversation))
     assert await line.claim_once() == 0
-    assert [refusal["reason"] for refusal in await told.refusals()] == ["consent_off"]
+    assert [refusal["reason"] for refusal in await published.refusals()] == ["consent_off"]
 
 
 async def test_a_template_goes_through_a_closed_window(
@@ -148,24 +150,26 @@ async def test_a_template_goes_through_a_closed_window(
 
 
 async def test_a_marketing_template_needs_consent_to_marketing(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     await garage.template("offer", category="MARKETING")
     await accept(line, await garage.command(await kim(garage, sandbox), template="offer"))
     assert await line.claim_once() == 0
-    assert [refusal["reason"] for refusal in await told.refusals()] == ["consent_off"]
+    assert [refusal["reason"] for refusal in await published.refusals()] == ["consent_off"]
 
 
 async def test_a_template_that_meta_calls_paused_is_paused_here_too(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     await garage.template()
     command = await garage.command(await kim(garage, sandbox), template="car_ready")
     await sandbox.fault("meta", "fail", code=132015, calls=1)
     await accept(line, command)
     await line.claim_once()
-    assert [refusal["reason"] for refusal in await told.refusals()] == ["template_not_approved"]
-    assert [row["status"] for row in await garage.fetch("select status from templates where org_id = $1", ORG)] == ["PAUSED"]  # fmt: skip
+    assert [refusal["reason"] for refusal in await published.refusals()] == ["template_not_approved"]
+    assert [row["status"] for row in await garage.fetch("select status from templates where org_id = $1", ORG)] == [
+        "PAUSED"
+    ]
 
     await accept(line, again(command))
     assert await line.claim_once() == 0
@@ -178,8 +182,10 @@ async def test_an_answer_that_the_customer_stopped_marketing_is_a_consent(
     customer = await kim(garage, sandbox)
     await garage.execute(
         "insert into consents (org_id, customer_id, category, allowed, at) values ($1, $2, 'marketing', true, $3)",
-        ORG, customer.customer_id, garage.now() - timedelta(days=9),
-    )  # fmt: skip
+        ORG,
+        customer.customer_id,
+        garage.now() - timedelta(days=9),
+    )
     command = await garage.command(customer, template="summer")
     await sandbox.fault("meta", "fail", code=131050, calls=1)
     await accept(line, command)
@@ -191,29 +197,33 @@ async def test_an_answer_that_the_customer_stopped_marketing_is_a_consent(
 
 
 async def test_a_refusal_for_good_ends_the_message(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "fail", code=131051, calls=1)
     await accept(line, command)
     await line.claim_once()
-    [update] = await told.updates()
+    [update] = await published.updates()
     assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131051")
     assert (await garage.row(command))["published"] is True
 
 
 async def test_a_customer_who_can_be_reached_no_more_ends_the_message(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = (await garage.command(await kim(garage, sandbox))).model_copy(update={"to": None})
     await accept(line, decode_command(a_record(command.encode())))
     assert await line.claim_once() == 0
-    [update] = await told.updates()
-    assert (update["message_id"], update["status"], update["reason"]) == (str(command.message_id), "failed", "provider_refused")  # fmt: skip
+    [update] = await published.updates()
+    assert (update["message_id"], update["status"], update["reason"]) == (
+        str(command.message_id),
+        "failed",
+        "provider_refused",
+    )
 
 
 async def test_a_message_that_waited_past_its_deadline_fails_unsent(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     conversation = await kim(garage, sandbox)
     first = await garage.command(conversation)
@@ -224,21 +234,23 @@ async def test_a_message_that_waited_past_its_deadline_fails_unsent(
     garage.now.forward(timedelta(minutes=5))
     await line.sweep_once()  # it never came to its turn: the sweeper ends it
     assert await garage.states(behind) == ["failed"]
-    assert [(u["message_id"], u["reason"]) for u in await told.updates()] == [(str(behind.message_id), "intent_expired")]  # fmt: skip
+    assert [(u["message_id"], u["reason"]) for u in await published.updates()] == [
+        (str(behind.message_id), "intent_expired")
+    ]
 
 
 async def test_a_message_without_a_deadline_waits_for_a_day_at_most(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await accept(line, command)
     garage.now.forward(timedelta(hours=24))
     assert await line.claim_once() == 0
-    assert [update["reason"] for update in await told.updates()] == ["intent_expired"]
+    assert [update["reason"] for update in await published.updates()] == ["intent_expired"]
 
 
 async def test_what_was_not_told_is_told_by_the_sweeper(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told, kafka_bootstrap: str
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, kafka_bootstrap: str
 ) -> None:
     failed = await garage.command(await kim(garage, sandbox))
     refused = await garage.command(await garage.conversation(wrote_ago=timedelta(days=2)))
@@ -249,11 +261,11 @@ async def test_what_was_not_told_is_told_by_the_sweeper(
     assert [(await garage.row(command))["published"] for command in (failed, refused)] == [False, False]
 
     await line.sweep_once()
-    assert await told.updates() == []  # whoever settled them may be telling them still
+    assert await published.updates() == []  # whoever settled them may be telling them still
     garage.now.forward(PUBLISH_LEASE)
     await line.sweep_once()
     await line.sweep_once()
 
-    assert [update["message_id"] for update in await told.updates()] == [str(failed.message_id)]
-    assert [refusal["intent_id"] for refusal in await told.refusals()] == [str(refused.message_id)]
+    assert [update["message_id"] for update in await published.updates()] == [str(failed.message_id)]
+    assert [refusal["intent_id"] for refusal in await published.refusals()] == [str(refused.message_id)]
     assert [(await garage.row(command))["published"] for command in (failed, refused)] == [True, True]

@@ -1,4 +1,6 @@
-"""Meta answers nothing for minutes: the number rests, what waits was never sent, and all of it goes once when Meta is back."""
+"""Meta answers nothing for minutes: the number rests, what waits was never sent, and all of it goes once when Meta is
+back.
+"""
 
 import asyncio
 from datetime import timedelta
@@ -33,7 +35,9 @@ async def time_passes(line: SendEngine[Ready], garage: Garage, minutes: int) -> 
         await line.sweep_once()
 
 
-async def arrive(line: SendEngine[Ready], garage: Garage, conversations: list[Conversation], number: int) -> list[WhatsappCommand]:  # fmt: skip
+async def arrive(
+    line: SendEngine[Ready], garage: Garage, conversations: list[Conversation], number: int
+) -> list[WhatsappCommand]:
     """So many messages, one after the other, to one conversation after the other."""
     commands = []
     for n in range(number):
@@ -85,8 +89,9 @@ async def test_another_number_goes_on(line: SendEngine[Ready], garage: Garage, s
     await garage.execute(
         "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, upserted_at)"
         " values ($1, 'acme', $2, '+447700900124', now())",
-        ANOTHER_NUMBER, WABA,
-    )  # fmt: skip
+        ANOTHER_NUMBER,
+        WABA,
+    )
     garage.number = ANOTHER_NUMBER
     passing = await arrive(line, garage, [await kim(garage, sandbox) for _ in range(3)], 3)
     assert await garage.states(waiting, *passing) == ["pending", "accepted", "accepted", "accepted"]
@@ -131,8 +136,9 @@ async def test_a_message_that_the_gate_keeps_back_uses_up_no_try(
     *_, first, second, third, fourth = await arrive(line, garage, conversations, UNRESPONSIVE_AFTER + 4)
     await garage.execute(
         "update conversations set last_customer_at = $1 where conversation_id = any($2::uuid[])",
-        garage.now() - timedelta(hours=25), [first.conversation_id, second.conversation_id],
-    )  # fmt: skip
+        garage.now() - timedelta(hours=25),
+        [first.conversation_id, second.conversation_id],
+    )
     for _ in range(4):
         garage.now.forward(timedelta(seconds=16))
         await send_all(line)

@@ -18,8 +18,9 @@ from libs.common.events.topics import OUTBOUND_WHATSAPP
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer, Record
 from tests.support.child_guard import ends_with_us
+from tests.support.published import Published
 from tests.support.sandbox import GRAPH_TOKEN, HookInbox
-from tests.support.sending import TIMINGS, Garage, Told, a_sender, accept, kim, quicker, statuses_in
+from tests.support.sending import TIMINGS, Garage, a_sender, accept, kim, quicker, statuses_in
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -82,9 +83,17 @@ async def test_two_senders_share_the_work_without_doubles_and_in_order(
 
 @pytest.mark.parametrize("told_meta", [True, False])
 async def test_a_sender_killed_between_claim_and_result_leaves_nothing_lost_and_nothing_double(
-    garage: Garage, producer: Producer, sandbox: SandboxClient, hook_inbox: HookInbox, told: Told, *,
-    database: str, kafka_bootstrap: str, topic_prefix: str, told_meta: bool,
-) -> None:  # fmt: skip
+    garage: Garage,
+    producer: Producer,
+    sandbox: SandboxClient,
+    hook_inbox: HookInbox,
+    published: Published,
+    *,
+    database: str,
+    kafka_bootstrap: str,
+    topic_prefix: str,
+    told_meta: bool,
+) -> None:
     await sandbox.configure(webhook_url=hook_inbox.url)
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "slow", seconds=60, calls=1)
@@ -134,7 +143,9 @@ async def test_a_row_that_cannot_be_judged_holds_up_nobody(
     fine = [await garage.command(await kim(garage, sandbox)) for _ in range(3)]
     async with a_sender(garage, producer, sandbox.url) as line:
         await accept(line, odd)
-        await garage.execute("update sends set command = $1, due_at = due_at - interval '1 hour'", {"content": "no object"})  # fmt: skip
+        await garage.execute(
+            "update sends set command = $1, due_at = due_at - interval '1 hour'", {"content": "no object"}
+        )
         async with line:
             await accept(line, *fine)
 
@@ -210,6 +221,7 @@ async def test_commands_from_kafka_reach_meta_and_odd_ones_the_dead_letters(
     garage: Garage,
     producer: Producer,
     sandbox: SandboxClient,
+    published: Published,
     *,
     database: str,
     kafka_bootstrap: str,
@@ -235,9 +247,8 @@ async def test_commands_from_kafka_reach_meta_and_odd_ones_the_dead_letters(
             return len(await sandbox.messages()) == len(commands)
 
         async def both_dead() -> bool:
-            return len(await told.records(OUTBOUND_WHATSAPP.dlq)) == len(odd)
+            return len(await published.records(OUTBOUND_WHATSAPP.dlq)) == len(odd)
 
-        told = Told(kafka_bootstrap, topic_prefix)
         await sandbox.until(all_sent, PATIENCE)
         await sandbox.until(
             both_dead, PATIENCE
@@ -248,7 +259,7 @@ async def test_commands_from_kafka_reach_meta_and_odd_ones_the_dead_letters(
             assert await process.wait() == 0
     assert set(await garage.states(*commands)) == {"accepted"}
     assert len(await sandbox.messages()) == len(commands)
-    dead = await told.records(OUTBOUND_WHATSAPP.dlq)
+    dead = await published.records(OUTBOUND_WHATSAPP.dlq)
     assert [dict(record.headers)["reason"] for record in dead] == [b"not_json", b"unknown_value"]
 
 

@@ -17,8 +17,9 @@ from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import new_send
+from tests.support.published import Published
 from tests.support.sandbox import HookInbox
-from tests.support.sending import TIMINGS, Garage, Told, a_sender, accept, kim, quicker, statuses_in
+from tests.support.sending import TIMINGS, Garage, a_sender, accept, kim, quicker, statuses_in
 from tests.support.waiting import eventually
 
 
@@ -30,8 +31,15 @@ async def statuses(sandbox: SandboxClient, inbox: HookInbox) -> list[dict[str, o
 
 @pytest.mark.parametrize("mode", ["drop_answer", "server_error", "page", "stall"])
 async def test_a_lost_answer_is_settled_by_metas_own_statuses(
-    line: SendEngine[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient, hook_inbox: HookInbox, *, told: Told, mode: str
-) -> None:  # fmt: skip
+    line: SendEngine[Ready],
+    garage: Garage,
+    producer: Producer,
+    sandbox: SandboxClient,
+    hook_inbox: HookInbox,
+    *,
+    published: Published,
+    mode: str,
+) -> None:
     await sandbox.configure(webhook_url=hook_inbox.url)
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", mode, sent=True, calls=1, seconds=60)  # type: ignore[arg-type]  # of the modes
@@ -48,7 +56,7 @@ async def test_a_lost_answer_is_settled_by_metas_own_statuses(
     await line.sweep_once()
 
     assert await garage.states(command) == ["accepted"]
-    assert (await told.updates())[-1]["status"] == "read"
+    assert (await published.updates())[-1]["status"] == "read"
     assert len(await sandbox.messages()) == 1
 
 
@@ -80,7 +88,7 @@ async def test_silence_proves_nothing_while_webhooks_wait(
 
 
 async def test_it_is_sent_once_more_and_then_given_up(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "reset")
@@ -91,7 +99,7 @@ async def test_it_is_sent_once_more_and_then_given_up(
         await garage.caught_up()
         await line.sweep_once()
     assert len(await sandbox.calls()) == 2
-    [update] = await told.updates()
+    [update] = await published.updates()
     assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "unknown_outcome", None)
 
     # both were accepted all the same, and Meta says so hours later
@@ -110,7 +118,7 @@ async def test_it_is_sent_once_more_and_then_given_up(
 
 
 async def test_the_resend_passes_the_gate_again(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "reset", calls=1)
@@ -121,7 +129,7 @@ async def test_the_resend_passes_the_gate_again(
     await garage.caught_up()
     await line.sweep_once()
     assert await line.claim_once() == 0
-    assert [refusal["reason"] for refusal in await told.refusals()] == ["window_closed"]
+    assert [refusal["reason"] for refusal in await published.refusals()] == ["window_closed"]
 
 
 async def test_a_first_call_that_turns_up_before_the_resend_is_not_made_again(
@@ -159,7 +167,7 @@ async def test_an_unknown_outcome_frees_those_behind_it_after_a_while(
 
 
 async def test_an_outcome_that_nobody_can_learn_is_given_up_long_after_its_deadline(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox), expires_in=timedelta(minutes=1))
     await sandbox.fault("meta", "drop_answer", calls=1)
@@ -170,7 +178,7 @@ async def test_an_outcome_that_nobody_can_learn_is_given_up_long_after_its_deadl
     assert await garage.states(command) == ["unknown"]  # it was sent, perhaps: not expired
     garage.now.forward(TIMINGS.patience)
     await line.sweep_once()
-    assert [update["reason"] for update in await told.updates()] == ["unknown_outcome"]
+    assert [update["reason"] for update in await published.updates()] == ["unknown_outcome"]
 
 
 @asynccontextmanager
@@ -197,7 +205,9 @@ async def test_a_result_that_lost_its_claim_is_evidence_and_nothing_more(
 
         await calling
         assert await garage.states(command) == ["unknown"]
-        assert [row["applied"] for row in await garage.fetch("select applied from provider_ids where org_id = 'acme'")] == [False]  # fmt: skip
+        assert [
+            row["applied"] for row in await garage.fetch("select applied from provider_ids where org_id = 'acme'")
+        ] == [False]
 
         garage.now.forward(timedelta(seconds=1))
         await other.sweep_once()

@@ -9,7 +9,8 @@ from libs.common.sending import queries as sends
 from libs.common.sending.engine import SendEngine
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import new_send
-from tests.support.sending import Garage, Told, a_sender, accept, kim, nobodys_url
+from tests.support.published import Published
+from tests.support.sending import Garage, a_sender, accept, kim, nobodys_url
 
 
 async def test_a_throttled_conversation_waits_in_order_and_others_pass(
@@ -155,7 +156,7 @@ async def test_a_spam_limit_stops_templates_and_lets_sessions_pass(
 
 
 async def test_a_number_whose_token_is_refused_waits_to_be_mended(
-    garage: Garage, producer: Producer, sandbox: SandboxClient, told: Told
+    garage: Garage, producer: Producer, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     async with a_sender(garage, producer, sandbox.url, token="expired") as line:
@@ -167,7 +168,7 @@ async def test_a_number_whose_token_is_refused_waits_to_be_mended(
         garage.now.forward(timedelta(minutes=2))
         await line.claim_once()
     assert await garage.states(command) == ["accepted"]
-    assert await told.updates() == []
+    assert await published.updates() == []
 
 
 async def test_a_request_that_never_left_is_simply_later(
@@ -187,7 +188,7 @@ async def test_a_request_that_never_left_is_simply_later(
 
 
 async def test_media_that_meta_cannot_fetch_is_tried_a_few_times(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "fail", code=131053)
@@ -196,11 +197,11 @@ async def test_media_that_meta_cannot_fetch_is_tried_a_few_times(
         await line.claim_once()
         garage.now.forward(timedelta(minutes=2))
     assert len(await sandbox.calls()) == 3
-    assert [(u["reason"], u["provider_code"]) for u in await told.updates()] == [("provider_refused", "131053")]
+    assert [(u["reason"], u["provider_code"]) for u in await published.updates()] == [("provider_refused", "131053")]
 
 
 async def test_a_row_of_an_account_at_rest_ends_at_its_deadline(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, told: Told
+    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox), expires_in=timedelta(seconds=4))
     await sandbox.fault("meta", "fail", code=131031)
@@ -210,7 +211,7 @@ async def test_a_row_of_an_account_at_rest_ends_at_its_deadline(
     await line.claim_once()
     assert await garage.states(command) == ["pending"]  # its account rests: nobody looks
     await line.sweep_once()
-    assert [update["reason"] for update in await told.updates()] == ["intent_expired"]
+    assert [update["reason"] for update in await published.updates()] == ["intent_expired"]
 
 
 async def test_an_older_sms_of_the_conversation_is_waited_for_but_not_longer_than_a_minute(

@@ -64,9 +64,14 @@ def top_level(installed: Distribution) -> Iterator[Path]:
 
 def run(command: Path, *words: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [command, *words], cwd=command.parent, env=environment(**settings), capture_output=True, text=True,
-        timeout=PATIENCE_SECONDS, check=False,
-    )  # fmt: skip
+        [command, *words],
+        cwd=command.parent,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
 
 
 def test_every_command_explains_itself(command: Path) -> None:

@@ -18,7 +18,10 @@ ENDED = {"read", "failed"}
 
 
 async def endings(system: System, intents: Iterable[Mapping[str, Any]]) -> Counter[Ending]:
-    """How many of these intents, all of one organisation, ended with which status and reason. Fails where the books do not balance."""
+    """How many of these intents, all of one organisation, ended with which status and reason.
+
+    Fails where the books do not balance.
+    """
     wanted = {intent["intent_id"]: intent["org_id"] for intent in intents}
     (org_id,) = set(wanted.values())
     rows = await system.rows(_STANDING, org_id, list(wanted))

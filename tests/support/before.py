@@ -33,7 +33,10 @@ def commit_before() -> str:
 
 
 def take(folder: Path) -> tuple[Path, str | None]:
-    """Unpack the code before into ``folder``. Returns its root, and what the run must say at its end. Raises NothingBeforeError."""
+    """Unpack the code before into ``folder``. Returns its root, and what the run must say at its end.
+
+    Raises NothingBeforeError.
+    """
     for commit, note in (
         (commit_before(), None),
         (HEAD, f"{commit_before()} has another baseline of the schema: HEAD itself ran as the code before"),

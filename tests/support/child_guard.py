@@ -9,7 +9,10 @@ from deploy.local.watchdog import Watchdog, Watched
 
 
 def ends_with_us(pid: int) -> None:
-    """Have the process with this pid, and all below it, ended when this run is gone. Its environment and its pipes stay as they are."""
+    """Have the process with this pid, and all below it, ended when this run is gone.
+
+    Its environment and its pipes stay as they are.
+    """
     try:
         watched = Watched.of(pid)
     except psutil.NoSuchProcess:

@@ -124,7 +124,7 @@ START: dict[str, Callable[[], AbstractContextManager[str]]] = {
 
 
 def _publish(container: DockerContainer, port: int, on: int | None = None) -> None:
-    """Publish a port, on the loopback address where the engine is on this machine; Docker's default is every address."""
+    """Publish a port, on the loopback address if the engine runs here; Docker's default is every address."""
     here = container.get_container_host_ip() in {"localhost", "127.0.0.1", "::1"}
     container.ports[str(port)] = (LOOPBACK, on) if here else on  # type: ignore[assignment] # Docker takes an address too
 

@@ -26,7 +26,10 @@ async def _execute(dsn: str, statement: str) -> None:
 
 
 async def make_template(server_dsn: str) -> str:
-    """A migrated database that others are copied from; returns its name. One per run: another run may migrate otherwise."""
+    """A migrated database that others are copied from; returns its name.
+
+    One per run: another run may migrate otherwise.
+    """
     name = f"transom_template_{uuid4().hex[:12]}"
     await _execute(server_dsn, f"create database {name}")
     await migrate(_named(server_dsn, name))

@@ -2,8 +2,8 @@
 
 ``transom`` is the profile of ``make check``, ``proofs`` that of ``make proofs``, ``ci`` what CI runs of the latter.
 
-The first and the last try the same examples at every run of the same code, so that a red run is a fact about that code and not about chance.
-``proofs`` explores: each of its runs tries others.
+The first and the last try the same examples at every run of the same code, so that a red run is a fact about that code
+and not about chance. ``proofs`` explores: each of its runs tries others.
 """
 
 from hypothesis import HealthCheck, settings
@@ -28,5 +28,8 @@ def load_profiles() -> None:
 
 
 def examples(usual: int) -> int:
-    """For a test that wants more or fewer than others: ``usual`` with the profile of ``make check``, in proportion with others."""
+    """For a test that wants more or fewer than others:
+
+    ``usual`` with the profile of ``make check``, in proportion with others.
+    """
     return max(1, usual * settings().max_examples // _USUAL)

@@ -1,4 +1,6 @@
-"""How much a statement reads: a connection that explains every statement before it is made, and says what was read too much."""
+"""How much a statement reads: a connection that explains every statement before it is made, and says what was read too
+much.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +14,10 @@ LARGE = 1_000
 
 @dataclass
 class Explaining:
-    """Like the connection inside; ``plans`` are those of every statement that was made, as they ran. Use it inside a transaction."""
+    """Like the connection inside; ``plans`` are those of every statement that was made, as they ran.
+
+    Use it inside a transaction.
+    """
 
     db: Connection
     plans: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -45,7 +50,9 @@ class Explaining:
         self.plans.append((query, plan["Plan"]))
 
     def too_much(self, rows: int) -> list[str]:
-        """Of every statement: tables read as a whole, and nodes and statements that read more than ``rows`` rows, or pages for them."""
+        """Of every statement: tables read as a whole, and nodes and statements that read more than ``rows`` rows, or
+        pages for them.
+        """
         return [found for query, plan in self.plans for found in _too_much(query, plan, rows)]
 
 

@@ -1,4 +1,7 @@
-"""Garages and their customers, as end-to-end tests play them. Each test opens a garage of its own, so that tests share a system."""
+"""Garages and their customers, as end-to-end tests play them.
+
+Each test opens a garage of its own, so that tests share a system.
+"""
 
 import secrets
 from collections.abc import Mapping
@@ -63,7 +66,10 @@ class Garage:
 
 
 async def a_garage(system: System, name: str = "AcmeMotors", **org: Any) -> Garage:
-    """Load a garage through the load file, tell Meta of its number and template. ``org`` are further fields of the file."""
+    """Load a garage through the load file, tell Meta of its number and template.
+
+    ``org`` are further fields of the file.
+    """
     garage = Garage(system, name)
     entry = {
         "org_id": garage.org_id,
@@ -151,7 +157,8 @@ class Customer:
     async def thread(self) -> list[tuple[str, str, str, str | None]]:
         """His conversation as stored: direction, channel, status, reason; in its order."""
         rows = await self.system.rows(
-            "select direction, channel, status, reason from messages where org_id = $1 and conversation_id = $2::uuid order by sequence",
+            "select direction, channel, status, reason from messages where org_id = $1"
+            " and conversation_id = $2::uuid order by sequence",
             self.garage.org_id,
             self.conversation_id,
         )

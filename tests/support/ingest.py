@@ -1,24 +1,24 @@
-"""Ingest as it runs, on real servers, in the test's own loop: ``ingest`` takes webhooks and lets the test see what became of them."""
+"""Ingest as it runs, on real servers, in the test's own loop:
+
+``ingest`` takes webhooks and lets the test see what became of them.
+"""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
 import asyncpg
 import pytest_asyncio
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
 from deploy.local.servers.ports import free_port
-from libs.common.db.pool import Connection, Pool, open_pool
-from libs.common.directory.changes import apply
+from libs.common.db.pool import Pool, open_pool
 from libs.common.events.base import Event
-from libs.common.events.directory import DirectoryChange, NumberUpserted, OrgUpserted
 from libs.common.events.topics import (
     DELIVERY_UPDATES,
     DIRECTORY_CHANGES,
@@ -30,9 +30,11 @@ from libs.common.events.topics import (
 from libs.common.service import Service
 from services.ingest import app
 from services.ingest.settings import IngestSettings
+from tests.support import world
+from tests.support.published import Published, published_on
 from tests.support.topics import OwnTopics
 from tests.support.waiting import DEADLINE_SECONDS
-from tests.support.webhooks import NUMBER, WABA, as_body, sign
+from tests.support.webhooks import NUMBER, as_body, sign
 
 ORG = "acme"
 SECRETS = (b"old-secret", b"new-secret")
@@ -58,9 +60,8 @@ class Ingest:
     prefix: str
     pool: Pool
     http: aiohttp.ClientSession
-    consumer: AIOKafkaConsumer
+    published: Published
     producer: AIOKafkaProducer
-    seen: dict[str, list[Any]] = field(default_factory=dict)
 
     async def post(self, webhook: Any, *, secret: bytes = SECRETS[0], headers: dict[str, str] | None = None) -> int:
         """Post a webhook signed as Meta would; the status of the answer."""
@@ -70,33 +71,14 @@ class Ingest:
             await answer.read()
             return answer.status
 
-    async def tell(self, *changes: Event) -> None:
+    async def publish_changes(self, *changes: Event) -> None:
         """Publish changes of the directory as the platform would."""
         for change in changes:
             await self.producer.send_and_wait(f"{self.prefix}{DIRECTORY_CHANGES.name}", change.encode(), key=b"acme")
 
-    async def records(self, topic: Topic, count: int) -> list[Any]:
-        """The records of a topic from its beginning, once there are ``count``."""
-        seen = self.seen.setdefault(topic.name, [])
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while len(seen) < count:
-                for partition, records in (await self.consumer.getmany(timeout_ms=50)).items():
-                    self.seen.setdefault(partition.topic.removeprefix(self.prefix), []).extend(records)
-        return list(seen)
-
-    async def told(self, topic: Topic, count: int) -> list[dict[str, Any]]:
-        """The same as JSON."""
-        return [json.loads(record.value) for record in await self.records(topic, count)]
-
     async def reasons(self, topic: Topic, count: int) -> list[str]:
         """The reasons of a topic's dead letters."""
-        return [dict(record.headers)["reason"].decode() for record in await self.records(topic.dlq, count)]
-
-    async def nothing_more(self, topic: Topic) -> list[Any]:
-        """What is in a topic up to its present end."""
-        partitions = [p for p in self.consumer.assignment() if p.topic == f"{self.prefix}{topic.name}"]
-        ends = await self.consumer.end_offsets(partitions)
-        return await self.records(topic, sum(ends.values()))
+        return [dict(record.headers)["reason"].decode() for record in await self.published.records(topic.dlq, count)]
 
     async def rows(self, query: str, *values: Any) -> list[asyncpg.Record]:
         async with self.pool.acquire() as db:
@@ -105,18 +87,6 @@ class Ingest:
     async def row(self, query: str, *values: Any) -> asyncpg.Record:
         (row,) = await self.rows(query, *values)
         return row
-
-
-async def tell_org(
-    db: Connection, org_id: str = ORG, number: str = NUMBER, *, sms_number: str | None = "+447700900001"
-) -> None:
-    """An organisation with one number, told long ago."""
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-    changes: list[DirectoryChange] = [
-        OrgUpserted(org_id=org_id, at=at, name="Acme Motors", sms_number=sms_number, sms_active=True),
-        NumberUpserted(org_id=org_id, at=at, phone_number_id=number, waba_id=WABA, display_number="+447700900123"),
-    ]
-    assert await apply(db, changes) == []
 
 
 def settings(database: str, bootstrap: str, prefix: str, redis_url: str, **more: Any) -> IngestSettings:
@@ -160,21 +130,6 @@ async def _answers(url: str) -> bool:
         return False
 
 
-@asynccontextmanager
-async def watching(bootstrap: str, prefix: str, topics: Iterable[Topic] = READ) -> AsyncIterator[AIOKafkaConsumer]:
-    """A reader of these topics from their beginning, without a group."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=50)
-    await consumer.start()
-    try:
-        names = [f"{prefix}{topic.name}" for topic in topics]
-        consumer.assign(
-            [TopicPartition(name, p) for name in names for p in sorted(consumer.partitions_for_topic(name) or {0})]
-        )
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
 @pytest_asyncio.fixture
 async def ingest(database: str, kafka_bootstrap: str, topics: OwnTopics, redis_url: str) -> AsyncIterator[Ingest]:
     """Ingest with one organisation (``acme``) and one number, running."""
@@ -183,13 +138,13 @@ async def ingest(database: str, kafka_bootstrap: str, topics: OwnTopics, redis_u
     await producer.start()
     async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
         async with pool.acquire() as db:
-            await tell_org(db)
+            await world.an_org(db, ORG, NUMBER)
         async with (
             running(settings(database, kafka_bootstrap, topics.prefix, redis_url)) as url,
-            watching(kafka_bootstrap, topics.prefix) as consumer,
+            published_on(kafka_bootstrap, topics.prefix, READ) as published,
             aiohttp.ClientSession() as http,
         ):
-            yield Ingest(url, topics.prefix, pool, http, consumer, producer)
+            yield Ingest(url, topics.prefix, pool, http, published, producer)
     await producer.stop()
 
 

@@ -1,4 +1,7 @@
-"""A consumer to be killed: it says what it handled and never returns, so that nothing is committed. Arguments: bootstrap, prefix."""
+"""A consumer to be killed: it says what it handled and never returns, so that nothing is committed.
+
+Arguments: bootstrap, prefix.
+"""
 
 import asyncio
 import sys

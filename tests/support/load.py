@@ -1,4 +1,4 @@
-"""Work under way while something falls: intents for open and closed conversations in rounds, and customers who write."""
+"""Load while a server or service is away: rounds of intents for open and closed conversations, and inbound messages."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -18,7 +18,10 @@ _VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 
 def validated(output: str | bytes) -> list[dict[str, Any]]:
-    """The lines of a service's output as objects. Fails, without quoting it, where a line is not what the schema allows."""
+    """The lines of a service's output as objects.
+
+    Fails, without quoting it, where a line is not what the schema allows.
+    """
     lines = [json.loads(line) for line in output.splitlines() if line.strip()]
     for line in lines:
         for error in _VALIDATOR.iter_errors(line):

@@ -10,7 +10,8 @@ from tests.support.ingest import ORG
 from tests.support.webhooks import NUMBER
 
 _OUT = """
-insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, attempt, occurred_at, received_at)
+insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, attempt,
+    occurred_at, received_at)
 values ($1, $2, $3, 'out', 'whatsapp', $4, '{}', 'pending', 1, now(), now())
 on conflict do nothing
 """

@@ -1,4 +1,7 @@
-"""``transom migrate`` of another folder as a process of its own, to be killed: ``victim.py DSN FOLDER``. Prints what it is told."""
+"""``transom migrate`` of another folder as a process of its own, to be killed: ``victim.py DSN FOLDER``.
+
+Prints what it is told.
+"""
 
 import asyncio
 import sys

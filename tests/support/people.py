@@ -1,4 +1,4 @@
-"""People who write, change their numbers and are told of, settled as the worker does it; ``who`` says what came of it."""
+"""Customers who write, change their numbers and are listed, identified as the worker does it; ``who`` is the result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,7 +88,8 @@ class People:
     async def is_sent_a_link(self, conversation_id: UUID) -> None:
         async with self.pool.acquire() as db:
             await db.execute(
-                "insert into portal_links values (sha256(uuidv7()::text::bytea), $1, $2, uuidv7(), now() + interval '1 day', now())",
+                "insert into portal_links values (sha256(uuidv7()::text::bytea), $1, $2, uuidv7(), now() +"
+                " interval '1 day', now())",
                 ORG,
                 conversation_id,
             )
@@ -96,7 +97,8 @@ class People:
     async def who(self, conversation_id: UUID) -> Mapping[str, Any]:
         """The customer and the address of a conversation."""
         (row,) = await self.rows(
-            "select c.*, k.phone, k.name, k.origin, (select count(*) from messages m left join conversation_aliases a on a.alias = m.conversation_id"
+            "select c.*, k.phone, k.name, k.origin, (select count(*) from messages m left"
+            " join conversation_aliases a on a.alias = m.conversation_id"
             "   where coalesce(a.conversation_id, m.conversation_id) = c.conversation_id) as messages"
             " from conversations c join customers k using (customer_id) where c.conversation_id = $1",
             conversation_id,

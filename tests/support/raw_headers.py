@@ -8,7 +8,8 @@ from aiokafka.record.util import calc_crc32c
 
 _PLACEHOLDER, STRAY_KEY = "stray-key", b"stray\xffkey"
 _CRC = struct.Struct(">I")
-# A record batch of format 2: its length (counted from behind itself), its checksum and from where on that is taken, codec, records.
+# A record batch of format 2: its length (counted from behind itself), its checksum and from where on that is taken,
+# codec, records.
 _LENGTH_AT, _CRC_AT, _CHECKED_FROM, _CODEC_AT, _RECORDS_AT = 8, 17, 21, 22, 61
 _GZIP = 1
 
@@ -23,7 +24,10 @@ async def send_stray_header(
     stray: int,
     compressed: bool,
 ) -> None:
-    """One batch of ``values``, of which number ``stray`` has a header whose key is ``STRAY_KEY``. The producer must not be idempotent."""
+    """One batch of ``values``, of which number ``stray`` has a header whose key is ``STRAY_KEY``.
+
+    The producer must not be idempotent.
+    """
     batch = producer.create_batch()
     for number, value in enumerate(values):
         headers = [(_PLACEHOLDER, b"v")] if number == stray else []

@@ -8,21 +8,21 @@ from uuid import UUID
 from libs.common.sending import queries as sends
 from libs.common.sending.rows import NewSend
 from services.router.reconcile import Reconciler
+from tests.support.published import Events
 from tests.support.router import DAY, NOW, Garage, Router
 
 AFTER = timedelta(seconds=60)
 HOUR = timedelta(hours=1)
-Events = dict[str, list[dict[str, Any]]]
 
 
 async def reconciled(router: Router, after: timedelta) -> Events:
-    """What a round tells that begins so long after NOW."""
+    """What a round publishes that begins so long after NOW."""
     await Reconciler(router.at(NOW + after).deps, AFTER).round()
-    return await router.told.new()
+    return await router.published.new()
 
 
 async def lost(router: Router, garage: Garage, **changes: Any) -> tuple[dict[str, Any], Events]:
-    """An intent that was decided, and whose command nobody ever reads; what was told of it."""
+    """An intent that was decided, and whose command nobody ever reads; what was published of it."""
     intent = garage.intent(**changes)
     return intent, await router.decide(intent)
 
@@ -47,5 +47,5 @@ async def send_states(router: Router) -> list[str]:
     return [row["state"] for row in await router.rows("select state from sends")]
 
 
-def nothing(told: Events) -> bool:
-    return not any(told.values())
+def nothing(published: Events) -> bool:
+    return not any(published.values())

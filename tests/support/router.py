@@ -1,4 +1,4 @@
-"""A garage in the database, intents for it, and the router's handlers on real servers, with everything they told."""
+"""A garage in the database, intents for it, and the router's handlers on real servers, with what they published."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.db.pool import Pool, open_pool
@@ -31,6 +30,7 @@ from libs.common.kafka.records import Received, Reject
 from libs.common.redis import Redis
 from services.router.worker import Deps, on_intents, on_refusals, read_intent
 from tests.support import world
+from tests.support.published import Events, Published
 from tests.support.records import a_record
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -130,38 +130,15 @@ TEMPLATE = {
 FALLBACK = {name: value for name, value in TEMPLATE.items() if name != "kind"}
 
 
-class Told:
-    """Reads what was published since it was asked last."""
-
-    def __init__(self, consumer: AIOKafkaConsumer, prefix: str) -> None:
-        self._consumer = consumer
-        self._prefix = prefix
-
-    async def new(self) -> dict[str, list[dict[str, Any]]]:
-        """By topic, without the prefix; every output topic is there."""
-        partitions = sorted(self._consumer.assignment())
-        ends = await self._consumer.end_offsets(partitions)
-        found: dict[str, list[dict[str, Any]]] = {topic.name: [] for topic in OUTPUTS}
-        for partition in partitions:
-            while await self._consumer.position(partition) < ends[partition]:
-                record = await self._consumer.getone(partition)
-                event = orjson.loads(record.value or b"")
-                assert (
-                    record.key == (event["conversation_id"] or event.get("intent_id") or event["message_id"]).encode()
-                )
-                found[partition.topic.removeprefix(self._prefix)].append(event)
-        return found
-
-
 @dataclass
 class Router:
-    """One router's handlers; ``told`` is everything that any router of the test published."""
+    """One router's handlers; ``published`` is everything that any router of the test published."""
 
     deps: Deps
-    told: Told
+    published: Published
 
     def at(self, now: datetime) -> "Router":
-        return Router(replace(self.deps, now=lambda: now), self.told)
+        return Router(replace(self.deps, now=lambda: now), self.published)
 
     @property
     def pool(self) -> Pool:
@@ -176,14 +153,14 @@ class Router:
             await asyncio.sleep(0.02)
         raise AssertionError("the same trouble twenty times")
 
-    async def decide(self, *intents: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """Handle them as one batch; what was told since last asked."""
+    async def decide(self, *intents: Mapping[str, Any]) -> Events:
+        """Handle them as one batch; what was published since last asked."""
         await self.handle(*intents)
-        return await self.told.new()
+        return await self.published.new()
 
-    async def refuse(self, *refusals: OutboundRefused) -> dict[str, list[dict[str, Any]]]:
+    async def refuse(self, *refusals: OutboundRefused) -> Events:
         assert await self.refuse_raw(*refusals) == []
-        return await self.told.new()
+        return await self.published.new()
 
     async def refuse_raw(self, *refusals: OutboundRefused) -> list[Reject]:
         return await on_refusals(
@@ -217,7 +194,12 @@ def as_received(intents: Sequence[Mapping[str, Any]]) -> list[Received[Any]]:
 
 @asynccontextmanager
 async def a_router(
-    connection: KafkaConnection, dsn: str, redis: Redis, told: Told, *, margin: timedelta = timedelta(seconds=30)
+    connection: KafkaConnection,
+    dsn: str,
+    redis: Redis,
+    published: Published,
+    *,
+    margin: timedelta = timedelta(seconds=30),
 ) -> AsyncIterator[Router]:
     async with (
         open_pool(dsn, application_name="test", size=POOL_SIZE, command_seconds=10) as pool,
@@ -233,7 +215,7 @@ async def a_router(
                 margin=margin,
                 doubt=timedelta(seconds=300),
             ),
-            told,
+            published,
         )
 
 
@@ -255,15 +237,3 @@ async def statements_of(*routers: Router) -> AsyncIterator[list[str]]:
                 connection = await taken.enter_async_context(router.pool.acquire())
                 connection.add_query_logger(note)
     yield sent
-
-
-@asynccontextmanager
-async def told_by(bootstrap: str, prefix: str) -> AsyncIterator[Told]:
-    """Follows the output topics, which exist, from their beginning."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        consumer.assign([TopicPartition(f"{prefix}{topic.name}", 0) for topic in OUTPUTS])
-        yield Told(consumer, prefix)
-    finally:
-        await consumer.stop()

@@ -30,8 +30,11 @@ TWILIO_SID, TWILIO_TOKEN = "AC" + "0" * 32, "sandbox-twilio-token"
 NUMBER_ID, CUSTOMER = "106400000000001", "+447700900999"
 ROOT = Path(__file__).parents[2]
 CALM = {"shuffle": 0, "repeat": 0, "batch": 0, "pace": 240, "retry_most": 240}
-"""No disorder. A minute of Meta's pauses takes a quarter of a second; none is longer than the second after which the tests' systems take
-silence for settled, whatever they do to ingest."""
+"""No disorder.
+
+A minute of Meta's pauses takes a quarter of a second; none is longer than the second after which the tests' systems
+take silence for settled, whatever they do to ingest.
+"""
 ANSWER_SECONDS = 40
 
 

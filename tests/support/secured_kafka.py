@@ -1,4 +1,6 @@
-"""A broker that asks who is there (SASL PLAIN) and allows what was allowed (StandardAuthorizer), and ACLs applied from commands as they are printed."""
+"""A broker that asks who is there (SASL PLAIN) and allows what was allowed (StandardAuthorizer), and ACLs applied from
+commands as they are printed.
+"""
 
 import shlex
 from itertools import pairwise

@@ -9,14 +9,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-import orjson
 import pytest_asyncio
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.outbound import WhatsappCommand
-from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, WEBHOOKS, Topic
+from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, OUTBOUND_WHATSAPP, WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.sending.coverage import Waits
@@ -30,6 +28,7 @@ from services.whatsapp_sender.graph import open_graph
 from services.whatsapp_sender.worker import new_send
 from tests.support import world
 from tests.support.clocks import HeldClock
+from tests.support.published import Published, published_on
 from tests.support.sandbox import GRAPH_TOKEN, NUMBER_ID, HookInbox
 from tests.support.topics import OwnTopics
 
@@ -39,6 +38,8 @@ EDGE = UUID(int=1)
 SETTLING = timedelta(seconds=60)
 DOUBT = timedelta(seconds=300)
 TIMINGS = Timings(timeout=timedelta(seconds=20), lease=timedelta(seconds=30), grace=timedelta(seconds=40))
+PUBLISHED = (DELIVERY_UPDATES, OUTBOUND_REFUSED, OUTBOUND_WHATSAPP.dlq)
+"""Topics that the sender writes to."""
 WAITS = Waits(TIMINGS.grace, SETTLING)
 
 
@@ -77,7 +78,14 @@ class Garage:
         async with self.pool.acquire() as db:
             await world.a_template(db, ORG, WABA, name=name, category=category, status=status)
 
-    async def command(self, to: Conversation, *, text: str = "Your Golf is ready.", template: str | None = None, expires_in: timedelta | None = None) -> WhatsappCommand:  # fmt: skip
+    async def command(
+        self,
+        to: Conversation,
+        *,
+        text: str = "Your Golf is ready.",
+        template: str | None = None,
+        expires_in: timedelta | None = None,
+    ) -> WhatsappCommand:
         """A command and its message in the thread, as the router leaves them."""
         self._sequence += 1
         content: dict[str, Any] = {"kind": "text", "text": text}
@@ -99,18 +107,27 @@ class Garage:
         )
         async with self.pool.acquire() as db:
             await db.execute(
-                "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, sequence,"
+                "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content,"
+                " status, sequence,"
                 " occurred_at, received_at) values ($1, $2, $3, 'out', 'whatsapp', $4, $5, 'pending', $6, $7, $7)",
-                ORG, command.message_id, to.conversation_id, content["kind"], content, command.sequence, now,
-            )  # fmt: skip
+                ORG,
+                command.message_id,
+                to.conversation_id,
+                content["kind"],
+                content,
+                command.sequence,
+                now,
+            )
         return command
 
     async def row(self, command: WhatsappCommand) -> asyncpg.Record:
         async with self.pool.acquire() as db:
             found = await db.fetchrow(
                 "select * from sends where org_id = $1 and message_id = $2 and attempt = $3",
-                command.org_id, command.message_id, command.attempt,
-            )  # fmt: skip
+                command.org_id,
+                command.message_id,
+                command.attempt,
+            )
         assert found is not None
         return found
 
@@ -132,25 +149,33 @@ class Garage:
         await self.execute(
             "insert into progress (topic, partition, caught_up_at, since) values ('webhooks.v1', 0, $1, $2)"
             " on conflict (topic, partition) do update set caught_up_at = $1, since = $2",
-            at, since or at - DAY,
-        )  # fmt: skip
+            at,
+            since or at - DAY,
+        )
 
-    async def served(self, *, at: datetime | None = None, since: datetime | None = None, edge: UUID = EDGE, left: bool = False) -> None:  # fmt: skip
+    async def served(
+        self, *, at: datetime | None = None, since: datetime | None = None, edge: UUID = EDGE, left: bool = False
+    ) -> None:
         """An edge has served since then, and has told all that it refused up to ``at``."""
         at = at or self.now()
         await self.execute(
             "insert into webhook_edges (edge_id, serves_since, known_until, left_at) values ($1, $2, $3, $4)"
             " on conflict (edge_id) do update set serves_since = $2, known_until = $3, left_at = $4",
-            edge, since or at - DAY, at, at if left else None,
-        )  # fmt: skip
+            edge,
+            since or at - DAY,
+            at,
+            at if left else None,
+        )
 
     async def refused(self, at: datetime, kind: str = "refused") -> None:
         """The edge refused a POST then."""
         await self.execute(
             "insert into webhook_refusals (edge_id, number, kind, reason, began_at, ended_at, times)"
             " select $1, count(*), $2, 'kafka_away', $3, $3, 1 from webhook_refusals",
-            EDGE, kind, at,
-        )  # fmt: skip
+            EDGE,
+            kind,
+            at,
+        )
 
     async def take_statuses(self, items: Sequence[dict[str, Any]]) -> None:
         """What ingest does with the statuses of Meta's webhooks."""
@@ -172,40 +197,16 @@ class Garage:
             await receive_statuses(db, statuses, self.now())
 
 
-class Told:
-    """Everything that was told on the senders' topics, read from their beginning."""
-
-    def __init__(self, bootstrap: str, prefix: str) -> None:
-        self._bootstrap = bootstrap
-        self._prefix = prefix
-
-    async def updates(self) -> list[dict[str, Any]]:
-        return [orjson.loads(record.value or b"") for record in await self.records(DELIVERY_UPDATES)]
-
-    async def refusals(self) -> list[dict[str, Any]]:
-        return [orjson.loads(record.value or b"") for record in await self.records(OUTBOUND_REFUSED)]
-
-    async def records(self, topic: Topic) -> list[ConsumerRecord[bytes, bytes]]:
-        """The records of a topic's only partition."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
-        await consumer.start()
-        try:
-            partition = TopicPartition(f"{self._prefix}{topic.name}", 0)
-            consumer.assign([partition])
-            await consumer.seek_to_beginning(partition)
-            end = (await consumer.end_offsets([partition]))[partition]
-            found: list[ConsumerRecord[bytes, bytes]] = []
-            while await consumer.position(partition) < end:
-                found += (await consumer.getmany(timeout_ms=500)).get(partition, ())
-            return found
-        finally:
-            await consumer.stop()
-
-
 @asynccontextmanager
 async def a_sender(
-    garage: Garage, producer: Producer, url: str, *, timings: Timings = TIMINGS, token: str = GRAPH_TOKEN, concurrency: int = 64
-) -> AsyncIterator[SendEngine[Ready]]:  # fmt: skip
+    garage: Garage,
+    producer: Producer,
+    url: str,
+    *,
+    timings: Timings = TIMINGS,
+    token: str = GRAPH_TOKEN,
+    concurrency: int = 64,
+) -> AsyncIterator[SendEngine[Ready]]:
     """A line of sending that is not started: a test makes its steps, or enters it."""
     async with open_graph(
         base_url=url,
@@ -286,5 +287,6 @@ async def line(garage: Garage, producer: Producer, sandbox: SandboxClient) -> As
 
 
 @pytest_asyncio.fixture
-async def told(kafka_bootstrap: str, producer: Producer, topics: OwnTopics) -> Told:
-    return Told(kafka_bootstrap, topics.prefix)
+async def published(kafka_bootstrap: str, producer: Producer, topics: OwnTopics) -> AsyncIterator[Published]:
+    async with published_on(kafka_bootstrap, topics.prefix, PUBLISHED) as found:
+        yield found

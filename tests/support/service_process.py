@@ -20,7 +20,8 @@ ASK_SECONDS = 25.0
 class ServiceProcess:
     """``transom run NAME`` on a port that it keeps over restarts.
 
-    ``code`` is the folder whose code it runs when it starts next, ``ahead`` how many seconds its host's clock is ahead then.
+    ``code`` is the folder whose code it runs when it starts next, ``ahead`` how many seconds its host's clock is ahead
+    then.
     """
 
     def __init__(self, name: str, log: Path, env: Mapping[str, str], watchdog: Watchdog) -> None:

@@ -1,4 +1,6 @@
-"""Starting a process as a shell does that ignores signals: under ``nohup`` (SIGHUP), in the background of a script (SIGINT), behind ``trap ''``."""
+"""Starting a process as a shell does that ignores signals: under ``nohup`` (SIGHUP), in the background of a script
+(SIGINT), behind ``trap ''``.
+"""
 
 import signal
 import sys
@@ -9,7 +11,10 @@ USUAL = (signal.SIGINT, signal.SIGHUP)
 
 
 def ignoring(numbers: Sequence[signal.Signals]) -> list[str]:
-    """What stands before a command, so that it begins with exactly these ignored of the polite ones. It stays the same process."""
+    """What stands before a command, so that it begins with exactly these ignored of the polite ones.
+
+    It stays the same process.
+    """
     sets = "; ".join(
         f"signal.signal({number.value}, signal.{'SIG_IGN' if number in numbers else 'SIG_DFL'})"
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)

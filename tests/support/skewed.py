@@ -1,7 +1,7 @@
 """The ``transom`` command on a host whose clock is off: ``python -m tests.support.skewed SECONDS WORDS…``.
 
-What reads the host's clock in Python, ours and the libraries', reads it through ``time.time``. Steady clocks are right, as they are on a
-host whose time service is wrong.
+What reads the host's clock in Python, ours and the libraries', reads it through ``time.time``. Steady clocks are right,
+as they are on a host whose time service is wrong.
 """
 
 import runpy

@@ -1,7 +1,8 @@
 """A garage whose customer's window has closed, and the SMS bridge on real servers, moved step by step.
 
-``SmsWorld.decided()`` leaves what the router leaves when it has decided for a bridge: the pending message, the decision, the slot on
-both sides; ``send()`` and ``sweep()`` are single steps of the sending line, ``published()`` reads the topics.
+``SmsWorld.decided()`` leaves what the router leaves when it has decided for a bridge: the pending message, the
+decision, the slot on both sides; ``send()`` and ``sweep()`` are single steps of the sending line, ``published()`` reads
+the topics.
 """
 
 import secrets
@@ -13,7 +14,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import aiohttp
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.link_codes import LinkCodes
@@ -21,7 +21,7 @@ from libs.common.bridge.redis_gate import RedisGate, redis_key
 from libs.common.bridge.slot import Slot
 from libs.common.db.pool import Pool, open_pool
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, SmsCommand
-from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, Topic
+from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
@@ -34,6 +34,7 @@ from services.sms_bridge.providers.twilio import Twilio
 from services.sms_bridge.worker import new_send
 from tests.support import world as seeds
 from tests.support.clocks import HeldClock
+from tests.support.published import Published, published_on
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
 
 ORG, SMS_NUMBER, WHATSAPP_NUMBER = "acme", "+447700900001", "+447700900123"
@@ -50,7 +51,7 @@ class SmsWorld:
 
     pool: Pool
     redis: Any
-    kafka: KafkaConnection
+    topics: Published
     redis_gate: RedisGate
     line: SendEngine[OutgoingSms]
     adapter: SmsAdapter
@@ -62,7 +63,7 @@ class SmsWorld:
     sequence: int = 0
 
     async def seed(self) -> None:
-        """The garage, its number and customer; the window closed an hour ago; an SMS costs 4 pence here since long ago."""
+        """The garage, its number and customer. The window closed an hour ago; an SMS has long cost 4 pence."""
         long_ago = self.clock() - timedelta(days=60)
         async with self.pool.acquire() as db:
             await seeds.an_org(db, ORG, NUMBER_ID, sms_number=SMS_NUMBER, display_number=WHATSAPP_NUMBER)
@@ -76,7 +77,9 @@ class SmsWorld:
         )
 
     async def decided(self, **changes: Any) -> SmsCommand:
-        """The router has decided: a bridge, or with ``route="session"`` plain text; the command is not with the bridge yet."""
+        """The router has decided: a bridge, or with ``route="session"`` plain text; the command is not with the bridge
+        yet.
+        """
         message_id, self.sequence = uuid4(), self.sequence + 1
         fields: dict[str, Any] = {
             "message_id": message_id,
@@ -131,8 +134,10 @@ class SmsWorld:
 
     async def published(self) -> tuple[list[DeliveryUpdate], list[OutboundRefused]]:
         """Everything published so far."""
-        updates = [DeliveryUpdate.decode(value) for value in await self._values(DELIVERY_UPDATES)]
-        refusals = [OutboundRefused.decode(value) for value in await self._values(OUTBOUND_REFUSED)]
+        updates = [DeliveryUpdate.decode(record.value or b"") for record in await self.topics.records(DELIVERY_UPDATES)]
+        refusals = [
+            OutboundRefused.decode(record.value or b"") for record in await self.topics.records(OUTBOUND_REFUSED)
+        ]
         return updates, refusals
 
     async def slot(self) -> tuple[datetime | None, str | None]:
@@ -171,7 +176,8 @@ class SmsWorld:
 
     async def _message(self, message_id: UUID, channel: str, status: str, reason: str | None) -> None:
         await self.execute(
-            """insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, ai_generated, sequence, status,
+            """insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor,
+                ai_generated, sequence, status,
                                      reason, seq, failed_at, occurred_at, received_at)
                values ($1, $2, $3, 'out', $4, 'text', $5, 'ai', true, $6, $7, $8, $9, $10, $11, $11)""",
             ORG,
@@ -189,7 +195,8 @@ class SmsWorld:
 
     async def _decision(self, message_id: UUID, route: str, reason: str, holder: UUID | None) -> None:
         await self.execute(
-            """insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, slot_holder, record, decided_at)
+            """insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, slot_holder,
+                record, decided_at)
                values ($1, $2, 1, $3, $4, $5, $6, $7, '{}', $8)""",
             ORG,
             message_id,
@@ -200,23 +207,6 @@ class SmsWorld:
             holder,
             self.clock(),
         )
-
-    async def _values(self, topic: Topic) -> list[bytes]:
-        name = self.kafka.name(topic.name)
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka.bootstrap, enable_auto_commit=False)
-        await consumer.start()
-        try:
-            partitions = [TopicPartition(name, p) for p in consumer.partitions_for_topic(name) or {0}]
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            ends = await consumer.end_offsets(partitions)
-            values: list[bytes] = []
-            while any([await consumer.position(p) < ends[p] for p in partitions]):
-                for records in (await consumer.getmany(timeout_ms=500)).values():
-                    values += [record.value for record in records if record.value is not None]
-            return values
-        finally:
-            await consumer.stop()
 
 
 @asynccontextmanager
@@ -229,6 +219,7 @@ async def an_sms_world(
         open_pool(dsn, application_name="test", command_seconds=10) as pool,
         open_redis(redis_url) as redis,
         Producer(kafka) as producer,
+        published_on(kafka.bootstrap, kafka.topic_prefix, (DELIVERY_UPDATES, OUTBOUND_REFUSED)) as topics,
         aiohttp.ClientSession() as http,
     ):
         redis_gate = RedisGate(redis, HOLD)
@@ -258,7 +249,7 @@ async def an_sms_world(
             return adapter, SendEngine(adapter, pool, producer, TIMINGS, now=clock)
 
         adapter, line = a_sender()
-        world = SmsWorld(pool, redis, kafka, redis_gate, line, adapter, clock, a_sender, twilio)
+        world = SmsWorld(pool, redis, topics, redis_gate, line, adapter, clock, a_sender, twilio)
         await world.seed()
         yield world
 

@@ -1,6 +1,7 @@
 """Providers that answer as a test says: a Graph API and a Twilio whose every answer is the test's, over real HTTP.
 
-The sandbox plays the providers by their rules. Here a test plays what they do against them: an answer, a silence, a status of its own making.
+The sandbox plays the providers by their rules. Here a test plays what they do against them: an answer, a silence, a
+status of its own making.
 """
 
 import asyncio
@@ -62,7 +63,10 @@ def twilio_error(status: int, code: int) -> Callable[[Call], Answer]:
 
 @dataclass
 class StandIn:
-    """Both providers on one address; ``graph`` and ``twilio`` answer sends, ``listed`` is Twilio's list. An async context manager."""
+    """Both providers on one address; ``graph`` and ``twilio`` answer sends, ``listed`` is Twilio's list.
+
+    An async context manager.
+    """
 
     graph: Callable[[Call], Answer] = accepted
     twilio: Callable[[Call], Answer] = taken

@@ -1,7 +1,8 @@
-"""The whole system for end-to-end tests: the four services as processes of their own, and a sandbox that plays the providers.
+"""The whole system for end-to-end tests: the four services as processes of their own, and a sandbox that plays the
+providers.
 
-The servers are the caller's: a topic prefix with its topics, a migrated database, a Redis database. Everything a service
-does is seen from outside: on the topics, in the sandbox's ledger, in the tables, in its log.
+The servers are the caller's: a topic prefix with its topics, a migrated database, a Redis database. Everything a
+service does is seen from outside: on the topics, in the sandbox's ledger, in the tables, in its log.
 """
 
 import asyncio
@@ -45,7 +46,10 @@ CONSUMED = {
 }
 LINK_KEY = "link-key-of-the-tests"
 DAY = 24 * 3600
-_RESTLESS = "select provider, state, published, tries, count(*) from sends where settled_at is null or not published group by 1, 2, 3, 4"
+_RESTLESS = (
+    "select provider, state, published, tries, count(*) from sends where settled_at is null or not published"
+    " group by 1, 2, 3, 4"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,9 @@ class System:
         self.sandbox = SandboxClient(sandbox)
         self.told = Listener(servers.kafka_bootstrap, servers.topic_prefix)
         self.private: set[str] = {APP_SECRET, VERIFY_TOKEN, GRAPH_TOKEN, TWILIO_TOKEN, LINK_KEY}
-        """Words that no log line may hold, such as stand in none by chance; whoever makes a customer or a text adds to them."""
+        """Words that no log line may hold, such as stand in none by chance; whoever makes a customer or a text adds to
+        them.
+        """
         self._rules: dict[str, Any] = {}
         """How the providers behave at the start."""
         self._producer: AIOKafkaProducer | None = None
@@ -157,7 +163,8 @@ class System:
         await asyncio.gather(*(self.services[name].ready() for name in names))
 
     async def mend(self) -> None:
-        """What an earlier test left behind: replicas, services that do not run or have other settings, faults, other rules of the
+        """What an earlier test left behind: replicas, services that do not run or have other settings, faults, other
+        rules of the
         providers, webhooks held back.
 
         All of it: whether a test holds must not depend on which tests came before it.
@@ -272,7 +279,8 @@ class System:
         await self.until(none_under_way, "the providers deliver what they could not deliver before")
 
     async def quiet(self) -> None:
-        """Return when nothing is under way: every record consumed and committed, every send settled and told, no webhook outstanding.
+        """Return when nothing is under way: every record consumed and committed, every send settled and told, no
+        webhook outstanding.
 
         Seen twice in a row with nothing new between.
         """
@@ -336,7 +344,9 @@ class System:
         return members if state == "Stable" else 0
 
     async def group(self, topic: str) -> tuple[str, int]:
-        """The state of a consumed topic's group as Kafka names it, and how many members it counts, those that were killed lately among them."""
+        """The state of a consumed topic's group as Kafka names it, and how many members it counts, those that were
+        killed lately among them.
+        """
         assert self._admin is not None
         group = f"{self.servers.topic_prefix}{CONSUMED[topic]}.{topic}"
         (answer,) = await self._admin.describe_consumer_groups([group])

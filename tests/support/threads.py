@@ -44,7 +44,9 @@ class Threads:
             self.conversations.append(conversation)
 
     async def is_written(self, thread: int, *, from_before: bool) -> None:
-        """A message is decided and waits; ``from_before``: by a router that does not know yet what the thread has become.
+        """A message is decided and waits;
+
+        ``from_before``: by a router that does not know yet what the thread has become.
 
         No router takes until the last look for such messages.
         """
@@ -53,7 +55,8 @@ class Threads:
         into = self.conversations[thread if late else self.now_is(thread)]
         message_id = uuid4()
         sequence = await self.db.fetchval(
-            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, occurred_at, received_at)"
+            "insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content,"
+            " status, occurred_at, received_at)"
             " values ($1, $2, $3, 'out', 'whatsapp', 'text', '{}', 'pending', now(), now()) returning sequence",
             *(ORG, message_id, into),
         )

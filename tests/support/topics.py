@@ -22,7 +22,7 @@ class OwnTopics:
         self.prefix = prefix
 
     async def create(self, topics: Iterable[Topic] = EVERY_TOPIC, *, partitions: int = 1) -> None:
-        """Create ``topics`` (by default every declared one and its dead letters) and wait until the broker knows them."""
+        """Create ``topics``, by default every declared one and its dead letters, and wait until the broker has them."""
         new = [
             NewTopic(
                 f"{self.prefix}{topic.name}",

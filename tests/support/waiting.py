@@ -16,7 +16,10 @@ async def eventually(
     seconds: float = DEADLINE_SECONDS,
     every: float = 0.01,
 ) -> None:
-    """Return when ``condition`` holds; fail with ``what`` when it does not come true. A dear condition is asked less often."""
+    """Return when ``condition`` holds; fail with ``what`` when it does not come true.
+
+    A dear condition is asked less often.
+    """
     try:
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 -- the condition is the code under test's to make true

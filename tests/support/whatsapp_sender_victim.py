@@ -1,4 +1,4 @@
-"""A WhatsApp sender as a process of its own, to be killed: ``victim.py DSN KAFKA PREFIX GRAPH_URL [die_before_call]``."""
+"""A WhatsApp sender in its own process, to be killed: ``victim.py DSN KAFKA PREFIX GRAPH_URL [die_before_call]``."""
 
 import asyncio
 import os
@@ -31,11 +31,18 @@ async def main(dsn: str, bootstrap: str, prefix: str, url: str, *how: str) -> No
     async with (
         open_pool(dsn, application_name="victim", command_seconds=10) as pool,
         Producer(KafkaConnection(bootstrap, prefix)) as producer,
-        open_graph(base_url=url, version="v26.0", token=GRAPH_TOKEN, timeout_seconds=30, connections=8, now=utc_now) as graph,
-    ):  # fmt: skip
+        open_graph(
+            base_url=url, version="v26.0", token=GRAPH_TOKEN, timeout_seconds=30, connections=8, now=utc_now
+        ) as graph,
+    ):
         adapter = (Mortal if how else WhatsappAdapter)(
-            graph, pool, window_length=DAY, window_doubt=DOUBT, waits=WAITS, partitions=partial(producer.partitions, WEBHOOKS)
-        )  # fmt: skip
+            graph,
+            pool,
+            window_length=DAY,
+            window_doubt=DOUBT,
+            waits=WAITS,
+            partitions=partial(producer.partitions, WEBHOOKS),
+        )
         async with SendEngine(adapter, pool, producer, TIMINGS, now=utc_now):
             await asyncio.Event().wait()
 

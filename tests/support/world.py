@@ -1,4 +1,6 @@
-"""One garage in the database: its organisation, number, customers, conversations and templates, stored as the directory stores them."""
+"""One garage in the database: its organisation, number, customers, conversations and templates, stored as the directory
+stores them.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

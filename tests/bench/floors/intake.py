@@ -1,4 +1,5 @@
-"""The floor of *intake*: the same HTTP server, which verifies, splits and produces with the same acknowledgement, and nothing else.
+"""The floor of *intake*: the same HTTP server, which verifies, splits and produces with the same acknowledgement, and
+nothing else.
 
 ``python -m tests.bench.floors.intake PORT``
 """

@@ -1,6 +1,8 @@
-"""What every floor has: the environment of a service, aiokafka as the services configure it, one batch after the other, and nothing else.
+"""What every floor has: the environment of a service, aiokafka as the services configure it, one batch after the other,
+and nothing else.
 
-A floor is the barest program that does a service's kind of work on the same servers: it knows no message, no tenant, no failure.
+A floor is the barest program that does a service's kind of work on the same servers: it knows no message, no tenant, no
+failure.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""The floor of *routing*: records in, two simple statements per batch (a router's batch of sessions makes two round trips), two records out for each.
+"""The floor of *routing*: records in, two simple statements per batch (a router's batch of sessions makes two round
+trips), two records out for each.
 
 Conversations are looked up by the record's key alone, and what is stored and told is the intent as it came.
 """

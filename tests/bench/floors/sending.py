@@ -1,6 +1,8 @@
-"""The floor of *sending*: commands in, stored and claimed in two statements per batch, POSTed side by side, recorded in one statement.
+"""The floor of *sending*: commands in, stored and claimed in two statements per batch, POSTed side by side, recorded in
+one statement.
 
-As many calls are under way as a sender allows itself. The next batch is begun while the calls of the one before run, so that the provider never waits.
+As many calls are under way as a sender allows itself. The next batch is begun while the calls of the one before run, so
+that the provider never waits.
 """
 
 import asyncio
@@ -24,7 +26,10 @@ _STRANGER, _NUMBER = (
     "106400000000001",
 )  # where the record names nobody: behind the floor of routing it is an intent
 
-_STORE = "insert into floor_sends (id, value, state) select id, value, 'pending' from unnest($1::uuid[], $2::jsonb[]) u (id, value)"
+_STORE = (
+    "insert into floor_sends (id, value, state) select id, value, 'pending'"
+    " from unnest($1::uuid[], $2::jsonb[]) u (id, value)"
+)
 _CLAIM = "update floor_sends set state = 'claimed' where id = any($1::uuid[]) and state = 'pending'"
 _RECORD = """
 update floor_sends s set state = 'accepted', provider_id = u.provider_id, settled_at = clock_timestamp()

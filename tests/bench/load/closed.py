@@ -1,7 +1,8 @@
 """Webhooks as fast as they are acknowledged: so many connections, the next request when the last is answered.
 
-``python -m tests.bench.load.closed '{"port": …, "population": …, "connections": …, "requests": …, "seconds": …, "run": …}'`` prints one JSON object:
-acknowledgements per second, percentiles of their delay in milliseconds, refusals. A process of its own, so that it shares no event loop with anybody.
+``python -m tests.bench.load.closed '{"port": …, "population": …, "connections": …, "requests": …, "seconds": …, "run":
+…}'`` prints one JSON object: acknowledgements per second, percentiles of their delay in milliseconds, refusals. A
+process of its own, so that it shares no event loop with anybody.
 """
 
 import asyncio
@@ -22,7 +23,10 @@ _WARM_UP_SECONDS = 1.0
 
 
 async def drive(given: dict[str, Any]) -> dict[str, float]:
-    """Warm up, then count for ``seconds``. Every request is a message of its own until ``requests`` were made; then they come again."""
+    """Warm up, then count for ``seconds``.
+
+    Every request is a message of its own until ``requests`` were made; then they come again.
+    """
     at, port = utc_now(), given["port"]
     requests = [
         signed_request(f"{_HOST}:{port}", webhook(n, f"wamid.{given['run']}.{i}", at))

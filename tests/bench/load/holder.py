@@ -1,6 +1,8 @@
-"""Joins ingest's consumer group first and keeps every partition, as workers on other machines would: what then answers webhooks is the edge alone.
+"""Joins ingest's consumer group first and keeps every partition, as workers on other machines would: what then answers
+webhooks is the edge alone.
 
-``python -m tests.bench.load.holder BOOTSTRAP PREFIX`` says ``held`` and stays until it is ended. The first member of a group deals out its partitions.
+``python -m tests.bench.load.holder BOOTSTRAP PREFIX`` says ``held`` and stays until it is ended. The first member of a
+group deals out its partitions.
 """
 
 import asyncio

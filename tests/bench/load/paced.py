@@ -1,8 +1,10 @@
-"""Work at a given pace, whatever becomes of it (an open loop), and how long each piece took, counted from the moment it was due.
+"""Work at a given pace, whatever becomes of it (an open loop), and how long each piece took, counted from the moment it
+was due.
 
-``python -m tests.bench.load.paced '{"kind": "webhooks" | "intents", "rate": …, "seconds": …, …}'`` prints one JSON object of lists of milliseconds:
-for webhooks ``answered`` (the acknowledgement) and ``told`` (the message on ``inbound.messages.v1``, which is told once its window is committed);
-for intents ``command`` (it stands on ``outbound.whatsapp.v1``) and ``called`` (the provider has the call; by the sandbox's own clock, this machine's).
+``python -m tests.bench.load.paced '{"kind": "webhooks" | "intents", "rate": …, "seconds": …, …}'`` prints one JSON
+object of lists of milliseconds: for webhooks ``answered`` (the acknowledgement) and ``told`` (the message on
+``inbound.messages.v1``, which is told once its window is committed); for intents ``command`` (it stands on
+``outbound.whatsapp.v1``) and ``called`` (the provider has the call; by the sandbox's own clock, this machine's).
 """
 
 import asyncio
@@ -124,7 +126,10 @@ async def webhooks(given: dict[str, Any]) -> dict[str, list[float]]:
 
 
 async def intents(given: dict[str, Any]) -> dict[str, list[float]]:
-    """Produce intents; ``command`` is when the router's command arrives here, ``called`` when the provider has had the call."""
+    """Produce intents.
+
+    ``command`` is when the router's command arrives here, ``called`` when the provider has had the call.
+    """
     producer = AIOKafkaProducer(
         bootstrap_servers=given["bootstrap"], acks="all", linger_ms=_LINGER_MS if given["rate"] > 10 else 0
     )

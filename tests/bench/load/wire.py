@@ -1,4 +1,7 @@
-"""HTTP/1.1 at its cheapest: ready-made requests over kept connections, one at a time on each. The client must not be what is measured."""
+"""HTTP/1.1 at its cheapest: ready-made requests over kept connections, one at a time on each.
+
+The client must not be what is measured.
+"""
 
 import asyncio
 import re

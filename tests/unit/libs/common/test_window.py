@@ -53,7 +53,9 @@ def test_a_closing_without_doubt_counts_against_older_messages_only(last: dateti
 
 
 def refused(*seconds: float, wrote: float = 0, doubt: timedelta = DOUBT) -> Window:
-    """A window of which Meta refused sends made so many seconds after T0; of which it is known only the first and the last."""
+    """A window of which Meta refused sends made so many seconds after T0; of which it is known only the first and the
+    last.
+    """
     sends = [T0 + timedelta(seconds=s) for s in seconds]
     first = min(sends)
     return Window(T0 + timedelta(seconds=wrote), DAY, doubt, first_refused_at=first, last_refused_at=max(sends))

@@ -1,7 +1,7 @@
 """The decision table once more, written as a table and by other means, to hold ``decide`` against.
 
-Every row is (number, condition, outcome); the first whose condition holds decides. It shares no code with the router: the window, the
-parameters and the channels are judged here anew from the raw facts.
+Every row is (number, condition, outcome); the first whose condition holds decides. It shares no code with the router:
+the window, the parameters and the channels are judged here anew from the raw facts.
 """
 
 import re
@@ -72,7 +72,10 @@ class View:
         return self.f.contacted or self.f.last_customer_at is not None or self.f.last_inbound_at is not None
 
     def too_long(self) -> bool:
-        """More than three segments: 153 of the cheap alphabet, 67 UTF-16 units of any other. Row by row, the texts of the tests are such."""
+        """More than three segments: 153 of the cheap alphabet, 67 UTF-16 units of any other.
+
+        Row by row, the texts of the tests are such.
+        """
         text = self.intent["content"].get("text", "")
         cheap = text.replace("\u2019", "'").isascii()
         return (len(text) > 459) if cheap else (len(text.encode("utf-16-le")) // 2 > 201)
@@ -122,7 +125,9 @@ class View:
         return "whatsapp_unreachable" if self.marked() and self.open() else "window_expired"
 
     def refused_for_certain(self, at: datetime) -> bool:
-        """Of what Meta refused since the customer wrote: the first long after the message, or anything sent when the doubt was over."""
+        """Of what Meta refused since the customer wrote: the first long after the message, or anything sent when the
+        doubt was over.
+        """
         since = sorted(t for t in (self.f.first_refused_at, self.f.last_refused_at) if t is not None and t >= at)
         if not since or self.f.last_refused_at is None or self.f.last_refused_at < at:
             return False

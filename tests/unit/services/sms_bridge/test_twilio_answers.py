@@ -18,8 +18,11 @@ ACCOUNT = "AC" + "0" * 32
 SID = "SM5f0c1a2b3c4d5e6f708192a3b4c5d6e7"
 
 Meaning = str
-"""In one word: ``sent``; ``in_flight`` (the sender rests shortly); ``sender`` and ``account`` (people must mend it); ``on the way`` (a proxy said it, and this
-message waits); ``refused``; ``unknown``."""
+"""In one word: ``sent``; ``in_flight`` (the sender rests shortly); ``sender`` and ``account`` (people must mend it);
+
+``on the way`` (a proxy said it, and this
+message waits); ``refused``; ``unknown``.
+"""
 
 
 WAITS = {

@@ -261,7 +261,8 @@ def waits(cases: Iterable[tuple[dict[str, str], timedelta | None]]) -> list[Any]
             ({"X-Business-Use-Case-Usage": "not json"}, None),
             ({"X-Business-Use-Case-Usage": "[]"}, None),
             ({"X-Business-Use-Case-Usage": '{"1": [{"estimated_time_to_regain_access": 0}]}'}, None),
-            ({"X-Business-Use-Case-Usage": '{"1": [{"estimated_time_to_regain_access": 2}], "2": 3}'}, timedelta(minutes=2)),
+            ({"X-Business-Use-Case-Usage": '{"1": [{"estimated_time_to_regain_access": 2}], "2":'
+            ' 3}'}, timedelta(minutes=2)),
             ({"X-Business-Use-Case-Usage": '{"1": [{"estimated_time_to_regain_access": 1e300}]}'}, timedelta(hours=1)),
         ]
     ),

@@ -1,4 +1,6 @@
-"""Redis refuses a request for a slot only together with the facts; everything else PostgreSQL decides, and Redis follows it."""
+"""Redis refuses a request for a slot only together with the facts; everything else PostgreSQL decides, and Redis
+follows it.
+"""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""What may stand in ids: those of Meta become parts of addresses, those of organisations stand in log lines and keys."""
+"""What ids may hold: ids of Meta become parts of addresses, ids of organisations stand in log lines and keys."""
 
 from datetime import UTC, datetime
 from typing import Any

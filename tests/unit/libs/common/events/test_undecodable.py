@@ -134,8 +134,10 @@ def test_a_fault_names_declared_fields_and_no_key_of_the_payload() -> None:
 def test_a_fault_inside_a_messages_content_is_named_down_to_its_field() -> None:
     found = decode_intent(
         b'{"type": "outbound.intent.v1", "intent_id": "0193a000-0000-7000-8000-000000000001", "org_id": "a", '
-        b'"conversation_id": "0193a000-0000-7000-8000-000000000002", "actor": {"kind": "ai"}, "created_at": "2026-11-22T10:00:00Z", '
-        b'"content": {"kind": "template", "name": "n", "language": "en", "parameters": {"Hello Bob": 5}, "buttons": [{}, 5]}}'
+        b'"conversation_id": "0193a000-0000-7000-8000-000000000002", "actor": {"kind": "ai"}, "created_at":'
+        b' "2026-11-22T10:00:00Z", '
+        b'"content": {"kind": "template", "name": "n", "language": "en", "parameters": {"Hello Bob": 5},'
+        b' "buttons": [{}, 5]}}'
     )
     assert isinstance(found, BadIntent)
     assert "Bob" not in found.detail

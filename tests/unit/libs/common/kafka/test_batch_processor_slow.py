@@ -1,4 +1,6 @@
-"""A record that alone is too slow is found and set aside, its neighbours go on, and a slow database costs nobody anything."""
+"""A record that alone is too slow is found and set aside, its neighbours go on, and a slow database costs nobody
+anything.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +32,9 @@ def locked() -> Exception:
 
 @dataclass
 class World:
-    """Records of some partitions, a handler whose statements take their time, and the reading again of what is not done."""
+    """Records of some partitions, a handler whose statements take their time, and the reading again of what is not
+    done.
+    """
 
     partitions: list[list[tuple[str, str]]]
     """By partition each record's key and what it is like."""

@@ -82,7 +82,9 @@ async def test_trouble_that_lasts_is_told_again_with_its_cause_and_length_and_ma
 
 
 async def test_a_batch_that_is_given_back_forgets_no_record_that_waits_in_another_partition() -> None:
-    """Its dead letter cannot be kept, and meanwhile a record beside it turns out to be too slow: that one is to be read again."""
+    """Its dead letter cannot be kept, and meanwhile a record beside it turns out to be too slow: that one is to be read
+    again.
+    """
     runner = a_lane(Handled(slow_where_one_is_slow))
     judged = asyncio.Event()
 
@@ -164,7 +166,7 @@ async def test_what_cannot_be_read_for_too_long_makes_unready_and_is_told(
 
 
 async def test_partitions_that_are_given_out_without_end_make_unready_until_they_come() -> None:
-    """A group whose coordinator went away may leave a member that lives, reads nothing and has nothing to complain of."""
+    """A group whose coordinator went away may leave a live member that reads nothing and reports no error."""
     runner = a_lane(Handled())
     runner.partitions.on_revoked()
     began = asyncio.get_running_loop().time()

@@ -46,7 +46,9 @@ def test_pieces_count_together() -> None:
 
 
 def test_very_many_members_are_read_one_after_the_other() -> None:
-    """What follows a member is not copied for each: four megabytes of empty ones would take half a minute, and have ten seconds."""
+    """What follows a member is not copied for each: four megabytes of empty ones would take half a minute, and have ten
+    seconds.
+    """
     code = """
 import gzip, resource
 from libs.common.kafka.inflate import inflate
@@ -71,7 +73,10 @@ def test_a_gigabyte_is_never_made(codec: int) -> None:
     """In a process that may have no more than half of one."""
     bomb = {
         1: "gzip.compress(bytes(1 << 20)) * 1024",
-        2: "bytes(cramjam.snappy.compress_raw(bytes(1 << 26))).replace(b'\\x80\\x80\\x80\\x20', b'\\x80\\x80\\x80\\x80\\x04', 1)",
+        2: (
+            "bytes(cramjam.snappy.compress_raw(bytes(1 << 26))).replace(b'\\x80\\x80\\x80\\x20',"
+            " b'\\x80\\x80\\x80\\x80\\x04', 1)"
+        ),
         3: "bytes(cramjam.lz4.compress(bytes(1 << 26))) * 16",
         4: "bytes(cramjam.zstd.compress(bytes(1 << 26))) * 16",
     }[codec]

@@ -112,7 +112,7 @@ def test_each_account_has_a_run_of_its_own() -> None:
         ((AT,), resting(), THROTTLED, False, THROTTLED),
         ((AT,), resting(), NEVER_LEFT, False, UNRESPONSIVE),
     ],
-)  # fmt: skip
+)
 def test_an_account_rests_after_a_run_and_after_a_try_without_an_answer(
     probes: tuple[PauseKey, ...],
     standing: dict[PauseKey, Pause],

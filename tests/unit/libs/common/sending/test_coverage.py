@@ -21,7 +21,9 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
-def proves(cover: Cover, claimed: float = 40, *, progress: dict[int, CaughtUp] | None = None, partitions: int = 2) -> bool:  # fmt: skip
+def proves(
+    cover: Cover, claimed: float = 40, *, progress: dict[int, CaughtUp] | None = None, partitions: int = 2
+) -> bool:
     stretch = quiet(cover, READ if progress is None else progress, partitions, WAITS, NOW)
     return stretch is not None and stretch.proves(ago(claimed))
 
@@ -121,7 +123,8 @@ def test_what_anybody_may_have_sent_holds_back_for_an_hour_at_most() -> None:
     assert not proves(Cover([SERVES], refused_at=NOW), 3630)
 
 
-# ── Laws ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Laws
+# ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SECONDS = st.integers(0, 900).map(float)
 
@@ -143,8 +146,13 @@ def a_partition(draw: st.DrawFn) -> CaughtUp:
 
 
 COVERS = st.builds(
-    Cover, st.lists(an_edge(), max_size=5).map(lambda more: [SERVES, *more]) | st.lists(an_edge(), max_size=5), INSTANTS, INSTANTS, INSTANTS, st.booleans()
-)  # fmt: skip
+    Cover,
+    st.lists(an_edge(), max_size=5).map(lambda more: [SERVES, *more]) | st.lists(an_edge(), max_size=5),
+    INSTANTS,
+    INSTANTS,
+    INSTANTS,
+    st.booleans(),
+)
 PROGRESS = st.lists(a_partition() | st.just(READ[0]), min_size=1, max_size=3)
 
 

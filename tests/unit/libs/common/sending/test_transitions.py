@@ -47,7 +47,14 @@ CURVE = BackoffPolicy(SECOND, 2, 60 * SECOND)
 CLAIM = UUID(int=7)
 
 
-def a_row(number: int = 1, *, state: State = "pending", account: str = "106", template: bool = False, expires_in: timedelta = timedelta(hours=24)) -> SendRow:  # fmt: skip
+def a_row(
+    number: int = 1,
+    *,
+    state: State = "pending",
+    account: str = "106",
+    template: bool = False,
+    expires_in: timedelta = timedelta(hours=24),
+) -> SendRow:
     found = SendRow(
         org_id="acme",
         message_id=UUID(int=number),
@@ -164,7 +171,11 @@ def test_a_message_is_refused_when_an_answer_has_come_as_often_as_it_may_whateve
 def test_what_the_provider_asks_for_is_the_wait() -> None:
     assert wait(RetryLater("pair", CURVE, "x", 17 * SECOND), 5, no_jitter) == 17 * SECOND
     assert wait(RetryLater("pair", CURVE, "x", timedelta(0)), 5, no_jitter) == timedelta(0)
-    assert [wait(RetryLater("pair", CURVE, "x"), tries, lambda: 1.0) for tries in (1, 2, 3)] == [SECOND, 2 * SECOND, 4 * SECOND]  # fmt: skip
+    assert [wait(RetryLater("pair", CURVE, "x"), tries, lambda: 1.0) for tries in (1, 2, 3)] == [
+        SECOND,
+        2 * SECOND,
+        4 * SECOND,
+    ]
 
 
 EVIDENCE: list[Evidence] = [
