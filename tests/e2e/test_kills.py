@@ -218,7 +218,7 @@ async def test_a_service_killed_twice_in_a_row_waits_for_its_place_in_the_group(
 
     await router.kill()
     router.start(system.env)
-    # On a slow machine the session of the one that was killed may end before the next one asks for a place: then once more.
+    # On a slow machine the killed one's session may end before the next one joins: then once more.
     while not await comes_first(joins, router.ready):
         await router.kill()
         router.start(system.env)

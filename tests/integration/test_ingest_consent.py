@@ -57,15 +57,15 @@ def switched(value: str, at: datetime, **more: Any) -> dict[str, Any]:
     return a_webhook(a_value(contacts=[a_contact()], user_preferences=[told]), field="user_preferences")
 
 
-async def heard(ingest: Ingest, count: int) -> list[dict[str, Any]]:
-    """What ingest itself published of consents."""
+async def published_consents(ingest: Ingest, count: int) -> list[dict[str, Any]]:
+    """What ingest itself published of consents, once there are ``count`` of them."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
-            told = await ingest.published.events(DIRECTORY_CHANGES, 0)
-            ours = [one for one in told if one.get("source") is not None]
+            changes = await ingest.published.events(DIRECTORY_CHANGES)
+            ours = [one for one in changes if one.get("source") is not None]
             if len(ours) >= count:
                 return ours
-            await ingest.published.records(DIRECTORY_CHANGES)
+            await asyncio.sleep(0.02)
 
 
 async def test_a_stop_in_whatsapp_itself_is_a_consent_with_a_trail_and_is_told(ingest: Ingest) -> None:
@@ -74,7 +74,7 @@ async def test_a_stop_in_whatsapp_itself_is_a_consent_with_a_trail_and_is_told(i
     for _ in range(2):
         assert await ingest.post(switched("stop", at)) == 200
     await standing(ingest, {"marketing": False})
-    (told, *again) = await heard(ingest, 1)
+    (told, *again) = await published_consents(ingest, 1)
     assert again == []
     assert ConsentChanged.model_validate(told) == ConsentChanged(
         org_id=ORG, at=at, customer_id=KIM, category="marketing", allowed=False, source="whatsapp", cause="preferences"
@@ -137,7 +137,7 @@ async def test_a_typed_stop_switches_marketing_off_and_nothing_else(ingest: Inge
         assert [one["keyword"] for one in told] == ["stop"] * copies
     await standing(ingest, {"marketing": False})
     assert told[0]["window"]["open"] is True
-    (change,) = await heard(ingest, 1)
+    (change,) = await published_consents(ingest, 1)
     assert (change["allowed"], change["source"], change["cause"]) == (False, "whatsapp", "keyword")
     assert len(await ingest.rows("select 1 from audit_log")) == 2
 
@@ -208,7 +208,7 @@ async def test_metas_word_that_the_customer_stopped_marketing_is_a_consent(inges
     for _ in range(2):
         await ingest.post(webhook)
     await standing(ingest, {"marketing": False})
-    (change,) = await heard(ingest, 1)
+    (change,) = await published_consents(ingest, 1)
     assert ConsentChanged.model_validate(change) == ConsentChanged(
         org_id=ORG, at=at, customer_id=KIM, category="marketing", allowed=False, source="whatsapp", cause="refusal"
     )

@@ -76,7 +76,7 @@ async def test_who_wrote_to_another_number_of_the_organisation_has_written(route
             waba_id="206400000000777",
             display_number="+447700900124",
         )
-        await world.tell(db, number)
+        await world.change(db, number)
         await world.a_conversation(db, garage.org_id, conversation, garage.customer_id, other)
     assert await answered(router, garage.intent(conversation_id=str(conversation))) == ("bridge", "window_expired")
 

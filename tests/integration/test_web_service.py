@@ -80,7 +80,8 @@ async def run(settings, service):
             async with pool.acquire() as db:
                 await db.fetchval("select 1")
 
-        routes = [Route("/slow", slow), Route("/under-way", under_way), Route("/broken", broken), Route("/hang-on", hang_on)]
+        answers = {"slow": slow, "under-way": under_way, "broken": broken, "hang-on": hang_on}
+        routes = [Route(f"/{path}", answer) for path, answer in answers.items()]
         if "never-drains" in sys.argv:
             try:
                 await service.serve(checks={})

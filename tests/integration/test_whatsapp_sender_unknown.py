@@ -185,7 +185,7 @@ async def test_an_outcome_that_nobody_can_learn_is_given_up_long_after_its_deadl
 async def a_held_up_call(
     garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> AsyncIterator[tuple[WhatsappCommand, "asyncio.Task[int]", SendEngine[Ready]]]:
-    """Meta has the message, its answer takes three seconds more; the process that makes the call, and another that looks on."""
+    """Meta has the message and answers three seconds later. One process makes the call, the other looks on."""
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "slow", seconds=3, calls=1)
     async with a_sender(garage, producer, sandbox.url) as slow, a_sender(garage, producer, sandbox.url) as other:

@@ -191,7 +191,7 @@ class Meta:
 
 
 async def posted(url: str, data: Any, headers: Mapping[str, str]) -> None:
-    """Post until it is taken, as providers do: ingest says 503 where Kafka does not acknowledge in time, as on a slow machine."""
+    """Post until it is accepted, as providers do: a slow machine's Kafka may acknowledge too late, which is a 503."""
     async with aiohttp.ClientSession() as http:
         while True:
             async with http.post(url, data=data, headers=headers) as answer:

@@ -269,8 +269,8 @@ class System:
     async def delivered(self) -> None:
         """Return when the providers have delivered all their webhooks, also those that they had to try again.
 
-        Whoever restarts a sender after an outage of ingest waits for it first: otherwise it is a matter of the machine's speed
-        whether they try again within the second that the sender gives them to settle.
+        A test that restarts a sender after an outage of ingest waits for this first. Otherwise the speed of the machine
+        decides whether the providers try again within the second that the sender allows for settling.
         """
 
         async def none_under_way() -> bool:
@@ -279,8 +279,7 @@ class System:
         await self.until(none_under_way, "the providers deliver what they could not deliver before")
 
     async def quiet(self) -> None:
-        """Return when nothing is under way: every record consumed and committed, every send settled and told, no
-        webhook outstanding.
+        """Return when nothing is in flight: records are committed, sends are settled and published, webhooks delivered.
 
         Seen twice in a row with nothing new between.
         """

@@ -26,8 +26,8 @@ from libs.common.thread.conversations import ConversationAddress
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-async def tell(db: Connection, *changes: DirectoryChange) -> None:
-    """The directory's changes, none of which is refused."""
+async def change(db: Connection, *changes: DirectoryChange) -> None:
+    """Apply changes of the directory, none of which is refused."""
     async with db.transaction():
         assert await apply(db, changes) == []
 
@@ -45,12 +45,13 @@ async def an_org(
 ) -> None:
     """An organisation with one number. ``fields`` are further ones of ``OrgUpserted``."""
     org = {"name": "AcmeMotors", "sms_active": True, "portal_host": "tflow.link"} | fields
-    await tell(
+    await change(
         db,
         OrgUpserted(org_id=org_id, at=LONG_AGO, sms_number=sms_number, **org),
         NumberUpserted(org_id=org_id, at=LONG_AGO, phone_number_id=number, waba_id=waba, display_number=display_number),
-        OrgCredit(org_id=org_id, at=LONG_AGO, exhausted=credit_exhausted),
     )
+    if credit_exhausted is not None:
+        await change(db, OrgCredit(org_id=org_id, at=LONG_AGO, exhausted=credit_exhausted))
 
 
 async def a_customer(
@@ -61,7 +62,7 @@ async def a_customer(
     consents: Mapping[ConsentCategory, bool] | None = None,
 ) -> None:
     """A customer of the directory."""
-    await tell(
+    await change(
         db,
         CustomerUpserted(org_id=org_id, at=LONG_AGO, customer_id=customer_id, phone=phone),
         *(
@@ -85,7 +86,7 @@ async def a_conversation(
 
 
 async def a_template(db: Connection, org_id: str, waba: str, **fields: Any) -> None:
-    """A template of the organisation, approved unless told otherwise."""
+    """A template of the organisation, approved by default."""
     template = {
         "name": "car_ready",
         "language": "en_GB",

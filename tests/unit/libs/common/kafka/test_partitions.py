@@ -16,7 +16,7 @@ PLACE = TopicPartition("webhooks.v1", 0)
 
 @dataclass
 class Consumer:
-    """One partition, as aiokafka knows it: where reading stands, and the end that the brokers named in the answer that came last."""
+    """One partition as aiokafka knows it: its position, and the end offset of the last fetch response."""
 
     reached: int = 0
     end: int = 0

@@ -96,7 +96,7 @@ def test_one_partition_behind_makes_silence_worthless() -> None:
 
 
 def test_a_post_that_came_to_kafka_late_must_have_been_read_too() -> None:
-    """It was in hand from before the silence was long enough until after: what was read before it came says nothing of it."""
+    """The webhook was in flight when the silence became long enough: earlier reads say nothing of it."""
 
     def proved(posted: float, read: float) -> bool:
         progress = {0: CaughtUp(ago(read), NOW - DAY)}
