@@ -171,7 +171,7 @@ async def test_what_names_a_number_given_up_while_it_waits_goes_to_whoever_has_i
         "system": {"type": "user_changed_number", "body": "Kim changed", "wa_id": moved_to.phone.lstrip("+")},
     }
     await system.sandbox.meta_change(garage.phone_number_id, {"messages": [notice]})
-    await system.told.hears("inbound.messages.v1", provider_id=notice["id"])
+    await system.published.one("inbound.messages.v1", provider_id=notice["id"])
     await system.sandbox.configure(webhooks=False)  # the sandbox knows the number under one user id for ever
     await system.sandbox.clear_faults(fault)
     now = await system.decided(intent_id, 2)

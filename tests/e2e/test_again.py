@@ -25,18 +25,18 @@ async def test_intents_and_webhooks_that_come_again_change_nothing(system: Syste
     await system.quiet()
     before = await everything(system)
 
-    for heard in system.told.all("webhooks.v1", phone_number_id=garage.phone_number_id):
-        await system.say("webhooks.v1", heard.value, key=(heard.key or b"").decode(), partition=heard.partition)
+    for record in system.published.all("webhooks.v1", phone_number_id=garage.phone_number_id):
+        await system.say("webhooks.v1", record.value, key=(record.key or b"").decode(), partition=record.partition)
     changed = [intent | {"content": {"kind": "text", "text": "Something else"}} for intent in intents]
     for times, again in ((2, intents), (3, changed)):  # one after the other: copies in one batch are answered once
         await system.intend(*again)
         for intent in intents:
-            await system.told.hears("outbound.decisions.v1", times=times, intent_id=intent["intent_id"])
+            await system.published.one("outbound.decisions.v1", times=times, intent_id=intent["intent_id"])
     await system.quiet()
 
     assert await everything(system) == before
     for intent in intents:
-        told = [heard.event for heard in system.told.all("outbound.decisions.v1", intent_id=intent["intent_id"])]
+        told = [record.event for record in system.published.all("outbound.decisions.v1", intent_id=intent["intent_id"])]
         assert all(decision == told[0] for decision in told)
 
 
@@ -61,13 +61,13 @@ async def test_the_whole_past_again_has_the_same_outcomes(system: System) -> Non
     assert sum(lag for lag, _ in (await system.behind(["outbound.intents.v1"])).values()) >= len(intents)
     await system.start(*SERVICES)
     for intent in intents:
-        await system.told.hears("outbound.decisions.v1", times=2, intent_id=intent["intent_id"], attempt=1)
+        await system.published.one("outbound.decisions.v1", times=2, intent_id=intent["intent_id"], attempt=1)
     await system.quiet()
 
     assert await everything(system) == before
     told: dict[tuple[Any, ...], Any] = {}
-    for heard in system.told.all("outbound.decisions.v1"):
-        decision = heard.event
+    for record in system.published.all("outbound.decisions.v1"):
+        decision = record.event
         key = decision["org_id"], decision["intent_id"], decision["attempt"]
         assert told.setdefault(key, decision) == decision
 
@@ -88,7 +88,12 @@ async def test_webhooks_twice_and_backwards_count_once_and_forwards(system: Syst
     await system.quiet()
 
     assert (
-        len({heard.event["message_id"] for heard in system.told.all("inbound.messages.v1", provider_id=wrote["wamid"])})
+        len(
+            {
+                record.event["message_id"]
+                for record in system.published.all("inbound.messages.v1", provider_id=wrote["wamid"])
+            }
+        )
         == 1
     )
     assert [row[:3] for row in await kim.thread()] == [
@@ -96,7 +101,7 @@ async def test_webhooks_twice_and_backwards_count_once_and_forwards(system: Syst
         ("out", "whatsapp", "read"),
         ("in", "whatsapp", "received"),
     ]
-    rungs = [heard.event["status"] for heard in system.told.all("delivery.updates.v1", message_id=intent_id)]
+    rungs = [record.event["status"] for record in system.published.all("delivery.updates.v1", message_id=intent_id)]
     ladder = ["sent", "delivered", "read"]
     assert rungs == sorted(rungs, key=ladder.index)
     stamped = (

@@ -13,7 +13,7 @@ from tests.support.garages import LATE, a_garage
 from tests.support.raw_headers import send_stray_header
 from tests.support.sandbox import APP_SECRET
 from tests.support.system import CONSUMED, DAY, System
-from tests.support.topic_records import Heard
+from tests.support.topic_records import TopicRecord
 from tests.support.webhooks import a_message, as_body, of_messages, sign
 
 POISON = {
@@ -53,7 +53,7 @@ async def test_poison_on_every_topic_is_dead_lettered_with_its_origin_and_delays
 
     for (topic, partition, offset), (value, reason, service) in places.items():
         origin = f"{system.servers.topic_prefix}{topic} {partition} {offset}"
-        letter = await system.told.hears(topic + DLQ_SUFFIX, partial(comes_from, origin))
+        letter = await system.published.one(topic + DLQ_SUFFIX, partial(comes_from, origin))
         assert (letter.key, letter.value) == (b"odd", value)
         assert (letter.headers["reason"], letter.headers["service"]) == (reason, service)
         assert letter.headers["attempts"] == "1"
@@ -61,8 +61,8 @@ async def test_poison_on_every_topic_is_dead_lettered_with_its_origin_and_delays
         assert "nobody.knows" not in letter.headers["detail"]
 
 
-def comes_from(origin: str, heard: Heard) -> bool:
-    return " ".join(heard.headers[f"source_{part}"] for part in ("topic", "partition", "offset")) == origin
+def comes_from(origin: str, letter: TopicRecord) -> bool:
+    return " ".join(letter.headers[f"source_{part}"] for part in ("topic", "partition", "offset")) == origin
 
 
 async def test_records_of_tomorrow_stop_no_topic_however_many_and_are_told_by_their_type(system: System) -> None:
@@ -92,7 +92,7 @@ async def test_a_header_that_is_not_text_costs_its_record_alone(system: System) 
         await producer.stop()
     for intent in (intents[0], intents[2]):
         await system.reaches(intent["intent_id"], "read")
-    letter = await system.told.hears("outbound.intents.v1.dlq", intent_id=intents[1]["intent_id"])
+    letter = await system.published.one("outbound.intents.v1.dlq", intent_id=intents[1]["intent_id"])
     assert letter.headers["reason"] == "bad_header"
 
 
@@ -143,7 +143,9 @@ async def test_a_webhook_for_a_number_nobody_has_is_a_dead_letter_and_a_loud_lin
     stranger, kim = garage.customer(), garage.customer()
     wrote = await system.sandbox.customer_writes("999000111222333", stranger.phone, text="Hello?")
     await kim.writes()
-    letter = await system.told.hears("webhooks.v1.dlq", lambda heard: wrote["wamid"].encode() in (heard.value or b""))
+    letter = await system.published.one(
+        "webhooks.v1.dlq", lambda letter: wrote["wamid"].encode() in (letter.value or b"")
+    )
     assert letter.headers["reason"] == "unknown_number"
     assert [
         line["level"]

@@ -83,7 +83,7 @@ async def test_a_stop_of_promotions_is_heard_and_switches_nothing_else_off(at: M
     await system.say("directory.changes.v1", consent, key=garage.org_id)
     await system.quiet()
     assert await marketing(kim) == ("template", "template_requested")
-    call = await field.standin.hears(lambda call: call.to == kim.phone)
+    call = await field.standin.receives(lambda call: call.to == kim.phone)
     preference = {"wa_id": wa_id, "category": "marketing_messages", "value": "stop", "detail": "d"}
     match how:
         case "preference":
@@ -95,7 +95,7 @@ async def test_a_stop_of_promotions_is_heard_and_switches_nothing_else_off(at: M
             word = "Stop" if how == "keyword" else "stopp."
             stopped = await at.writes(word, sender={"from": wa_id})
             assert stopped["keyword"] == "stop"
-    await system.told.hears(
+    await system.published.one(
         "directory.changes.v1", customer_id=told["customer_id"], category="marketing", allowed=False
     )
     await system.quiet()
@@ -105,7 +105,7 @@ async def test_a_stop_of_promotions_is_heard_and_switches_nothing_else_off(at: M
     if how == "preference":
         preference |= {"value": "resume", "timestamp": int(utc_now().timestamp()) + 2}  # type: ignore[dict-item]
         await at.value(field="user_preferences", contacts=[a_contact(wa_id)], user_preferences=[preference])
-        await system.told.hears(
+        await system.published.one(
             "directory.changes.v1", customer_id=told["customer_id"], category="marketing", allowed=True, times=2
         )
         await system.quiet()

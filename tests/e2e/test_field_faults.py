@@ -63,9 +63,9 @@ async def test_messages_burnt_by_an_account_that_does_not_pay_go_out_when_it_pay
     early = len(field.standin.to(*(kim.phone for kim in customers)))
     await asyncio.sleep(4)
     assert not [
-        heard
-        for heard in system.told.all("delivery.updates.v1", status="failed")
-        if heard.event["message_id"] in intents
+        record
+        for record in system.published.all("delivery.updates.v1", status="failed")
+        if record.event["message_id"] in intents
     ]
     assert len(field.standin.to(*(kim.phone for kim in customers))) - early <= 8, "one probe at a time"
     ill = False
@@ -86,9 +86,9 @@ async def test_a_late_sender_of_twilio_that_is_not_ours_waits_and_loses_nothing(
         field.standin.twilio = twilio_error(status, code)
         lee = await who_wrote(at, CLOSED)
         intent = await lee.is_told()
-        await field.standin.hears(to(lee))
+        await field.standin.receives(to(lee))
         await asyncio.sleep(1)
-        assert field.system.told.all("delivery.updates.v1", message_id=intent) == []
+        assert field.system.published.all("delivery.updates.v1", message_id=intent) == []
         field.standin.twilio = taken
         assert await field.system.fails(intent) == "window_expired_bridge_sent"
     intent = await kim.is_told()
@@ -105,7 +105,7 @@ async def test_a_template_that_is_gone_says_so_late_and_the_others_are_refused_u
     system = field.system
     kim, lee = await who_wrote(at, CLOSED), await who_wrote(at, CLOSED)
     first = await kim.is_told(fallback_template=FILLED)
-    call = await field.standin.hears(lambda call: call.to == kim.phone)
+    call = await field.standin.receives(lambda call: call.to == kim.phone)
     await at.status(call.id, "failed", code=code, recipient_id=kim.phone.lstrip("+"))
     assert await system.way(first, 2) == ("bridge", "sms", "window_expired")
     assert await system.fails(first) == "window_expired_bridge_sent"
@@ -155,7 +155,7 @@ async def test_an_address_that_meta_cannot_reach_is_bridged_and_known_until_a_si
     if not late:
         field.standin.graph = graph_error(400, code)
     first = await kim.is_told("The first.")
-    call = await field.standin.hears(to(kim, "The first."))
+    call = await field.standin.receives(to(kim, "The first."))
     if late:
         await at.status(call.id, "failed", code=code, recipient_id=kim.phone.lstrip("+"))
     assert await system.way(first, 2) == ("bridge", "sms", "whatsapp_unreachable")
@@ -189,9 +189,9 @@ async def test_a_certain_passing_failure_is_sent_once_more(at: Meta, field: Fiel
     system = field.system
     kim = await who_wrote(at)
     intent = await kim.is_told("Again?")
-    first = await field.standin.hears(to(kim, "Again?"))
+    first = await field.standin.receives(to(kim, "Again?"))
     await at.status(first.id, "failed", code=131000, recipient_id=kim.phone.lstrip("+"))
-    second = await field.standin.hears(to(kim, "Again?"), times=2)
+    second = await field.standin.receives(to(kim, "Again?"), times=2)
     assert await system.way(intent, 2) == ("session", "whatsapp", "window_open")
     await at.status(second.id, "failed", code=131000, recipient_id=kim.phone.lstrip("+"))
     failed = await system.reaches(intent, "failed")
@@ -204,7 +204,7 @@ async def test_a_read_proves_that_a_failed_message_arrived(at: Meta, field: Fiel
     system = field.system
     kim = await who_wrote(at)
     intent = await kim.is_told("Did you get it?")
-    call = await field.standin.hears(to(kim, "Did you get it?"))
+    call = await field.standin.receives(to(kim, "Did you get it?"))
     now = utc_now()
     statuses = []
     for step, status in enumerate(order):
@@ -229,10 +229,10 @@ async def test_a_template_that_meta_chokes_on_stops_nobody_elses_messages(at: Me
     choked = [await who_wrote(at) for _ in range(8)]
     for kim in choked:
         await kim.is_told(actor="staff", content={"kind": "template", **FILLED})
-    await field.standin.hears(lambda call: call.to == choked[-1].phone)
+    await field.standin.receives(lambda call: call.to == choked[-1].phone)
     lee = await who_wrote(at)
     await lee.is_told("Hello Lee.")
-    await field.standin.hears(to(lee, "Hello Lee."), seconds=8)
+    await field.standin.receives(to(lee, "Hello Lee."), seconds=8)
 
 
 # ── The window in doubt ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -242,7 +242,7 @@ async def test_a_refusal_of_a_send_from_before_the_customer_wrote_closes_nothing
     system = field.system
     kim = await who_wrote(at, timedelta(hours=23))
     first = await kim.is_told("From before.")
-    call = await field.standin.hears(to(kim, "From before."))
+    call = await field.standin.receives(to(kim, "From before."))
     await system.until(
         lambda: system.value("select 1 from sends where message_id = $1::uuid and state = 'accepted'", first),
         "accepted",
@@ -264,12 +264,12 @@ async def test_a_doubtful_refusal_is_answered_with_one_more_session_send_and_the
     system = field.system
     kim = await who_wrote(at, timedelta(seconds=40))
     intent = await kim.is_told("In doubt.")
-    first = await field.standin.hears(to(kim, "In doubt."))
+    first = await field.standin.receives(to(kim, "In doubt."))
     await at.status(first.id, "failed", code=131047, recipient_id=kim.phone.lstrip("+"))
     assert await system.way(intent, 2) == ("session", "whatsapp", "window_open")
     await asyncio.sleep(5)
     assert len(field.standin.to(kim.phone)) == 1, "the second send comes 15 s later"
-    second = await field.standin.hears(to(kim, "In doubt."), times=2)
+    second = await field.standin.receives(to(kim, "In doubt."), times=2)
     await at.status(second.id, "failed", code=131047, recipient_id=kim.phone.lstrip("+"))
     assert await system.way(intent, 3) == ("bridge", "sms", "window_expired")
     assert await system.fails(intent) == "window_expired_bridge_sent"

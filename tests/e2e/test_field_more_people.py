@@ -101,7 +101,7 @@ async def test_whoever_replies_by_user_id_alone_is_whom_a_status_named(
     garage, system = at.garage, field.system
     ana, user = garage.customer("+5511987001122"), bsuid("BR")
     (intent,) = await system.intend(ana.first_contact(actor="staff", content={"kind": "template", **FILLED}))
-    call = await field.standin.hears(lambda call: call.sender == garage.phone_number_id)
+    call = await field.standin.receives(lambda call: call.sender == garage.phone_number_id)
     card = {"wa_id": "551187001122", "user_id": user, "profile": {"name": "Ana"}}
     await at.status(call.id, status, recipient_id="551187001122", contacts=[card])
     await system.reaches(intent, status)
@@ -111,8 +111,8 @@ async def test_whoever_replies_by_user_id_alone_is_whom_a_status_named(
     for spelled in ("+551187001122", "+5511987001122"):
         (to_her,) = await system.intend(Customer(garage, spelled).first_contact())
         assert (await system.decided(to_her))["conversation_id"] == told["conversation_id"]
-    await field.standin.hears(lambda call: call.to == "+551187001122" and call.text == "Your Golf is ready.")
-    await field.standin.hears(lambda call: call.to == "+5511987001122" and call.text == "Your Golf is ready.")
+    await field.standin.receives(lambda call: call.to == "+551187001122" and call.text == "Your Golf is ready.")
+    await field.standin.receives(lambda call: call.to == "+5511987001122" and call.text == "Your Golf is ready.")
 
 
 async def test_nothing_can_be_sent_into_a_group(at: Meta, field: Field) -> None:

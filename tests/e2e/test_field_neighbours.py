@@ -48,7 +48,7 @@ async def test_thousands_of_statuses_of_a_stranger_stop_nobody(at: Meta, field: 
         await at.writes(f"Hello {round_}", sender={"from": kim.phone.lstrip("+")})
     await system.quiet()
     assert await ready(field)
-    letters = [h for h in system.told.all("webhooks.v1.dlq") if b"106999000000777" in (h.value or b"")]
+    letters = [h for h in system.published.all("webhooks.v1.dlq") if b"106999000000777" in (h.value or b"")]
     assert len(letters) == 3000
     assert {letter.headers["reason"] for letter in letters} == {"unknown_number"}
     loud = [line for line in system.lines() if line.get("phone_number_id") == "106999000000777"]
@@ -65,7 +65,7 @@ async def test_fields_of_tomorrow_and_bad_intents_stop_nobody(at: Meta, field: F
     told = await at.writes(sender={"from": kim.phone.lstrip("+")})
     kim.conversation_id = told["conversation_id"]
     intent = await kim.is_told("Hello Kim.")
-    await field.standin.hears(lambda call: call.text == "Hello Kim.")
+    await field.standin.receives(lambda call: call.text == "Hello Kim.")
     assert await system.way(intent) == ("session", "whatsapp", "window_open")
     await system.quiet()
     assert await ready(field)
@@ -77,7 +77,9 @@ async def test_a_waba_that_is_not_the_numbers_changes_nothing(at: Meta, field: F
     message = a_message(utc_now(), "From elsewhere", **{"from": kim.phone.lstrip("+")})
     system.private.add("From elsewhere")
     await at.post(a_value(number=at.garage.phone_number_id, messages=[message]), waba="299900000000001")
-    letter = await system.told.hears("webhooks.v1.dlq", lambda heard: message["id"].encode() in (heard.value or b""))
+    letter = await system.published.one(
+        "webhooks.v1.dlq", lambda record: message["id"].encode() in (record.value or b"")
+    )
     assert letter.headers["reason"] == "waba_mismatch"
     assert await system.value("select count(*) from messages where provider_id = $1", message["id"]) == 0
 
@@ -103,7 +105,7 @@ async def test_a_resting_neighbour_delays_nobody(at: Meta, field: Field, code: i
     await system.intend(*lots)
     await asyncio.sleep(1)
     await lee.is_told("Hello Lee.")
-    await field.standin.hears(lambda call: call.text == "Hello Lee.")  # while the other is ill
+    await field.standin.receives(lambda call: call.text == "Hello Lee.")  # while the other is ill
     field.standin.graph = accepted
     for intent in lots:
         await system.until(partial(is_called, field, intent["intent_id"]), "what waited goes out")

@@ -76,7 +76,7 @@ async def test_the_answer_of_a_first_contact_says_who_the_customer_is(at: Meta, 
     ana = Customer(garage, "+5511990001234")
     (intent,) = await system.intend(ana.first_contact(actor="staff", content={"kind": "template", **FILLED}))
     conversation = (await system.decided(intent))["conversation_id"]
-    await field.standin.hears(lambda call: call.sender == garage.phone_number_id)
+    await field.standin.receives(lambda call: call.sender == garage.phone_number_id)
     await is_accepted(field, intent)
     if by == "wa_id":
         told = await at.writes(sender={"from": "551190001234"}, contacts=[a_contact("551190001234")])
@@ -93,7 +93,7 @@ async def test_a_status_with_both_ids_lets_a_reply_by_user_id_land_in_its_thread
     garage, system = at.garage, field.system
     kim, user = garage.customer(), bsuid()
     (intent,) = await system.intend(kim.first_contact(actor="staff", content={"kind": "template", **FILLED}))
-    call = await field.standin.hears(lambda call: call.to == kim.phone)
+    call = await field.standin.receives(lambda call: call.to == kim.phone)
     await is_accepted(field, intent)  # a status without callback data binds nothing before its message has an id
     wa_id = kim.phone.lstrip("+")
     await at.status(
@@ -134,7 +134,7 @@ async def test_a_corrected_phone_is_the_address_from_then_on(at: Meta, field: Fi
         assert (await system.way(intent))[0] == "template"
         assert (await system.decided(intent))["conversation_id"] == told["conversation_id"]
     assert await system.way(third) == ("bridge", "sms", "window_expired")
-    await field.standin.hears(lambda call: call.to == new, times=3)
+    await field.standin.receives(lambda call: call.to == new, times=3)
     assert field.standin.to(kim.phone, kim.phone.lstrip("+")) == []
 
 
@@ -160,7 +160,7 @@ async def test_after_a_changed_user_id_nothing_goes_to_the_old_number(at: Meta, 
         await at.value(messages=[{"id": f"wamid.{uuid4().hex}", "timestamp": when, "type": "system", "system": notice}])
     await system.quiet()
     template = await kim.is_told(actor="staff", content={"kind": "template", **FILLED})
-    call = await field.standin.hears(lambda call: call.sender == garage.phone_number_id)
+    call = await field.standin.receives(lambda call: call.sender == garage.phone_number_id)
     assert (call.body.get("to"), call.body.get("recipient")) == (None, new)
     assert (await system.way(template))[0] == "template"
     free = await kim.is_told("Anything else?")
@@ -211,7 +211,7 @@ async def test_whoever_writes_from_a_given_up_number_is_somebody_new(at: Meta, f
     assert (await system.decided(to_number))["conversation_id"] == stranger["conversation_id"]
     by_thread = await answered(garage, told, kim.phone).is_told("Your Polo is ready.")
     assert await system.way(by_thread) == ("session", "whatsapp", "window_open")
-    call = await field.standin.hears(lambda call: call.text == "Your Polo is ready.")
+    call = await field.standin.receives(lambda call: call.text == "Your Polo is ready.")
     assert call.to == f"+{moved}"
 
 
@@ -244,7 +244,7 @@ async def test_a_notice_about_people_who_never_wrote_makes_no_conversation(at: M
     )
     await system.quiet()
     assert await system.value("select count(*) from conversations where org_id = $1", garage.org_id) == 0
-    assert system.told.all("inbound.messages.v1", org_id=garage.org_id) == []
+    assert system.published.all("inbound.messages.v1", org_id=garage.org_id) == []
 
 
 async def test_a_shared_own_number_makes_a_bridge_possible_and_a_friends_card_does_not(at: Meta, field: Field) -> None:
@@ -268,7 +268,7 @@ async def test_a_shared_own_number_makes_a_bridge_possible_and_a_friends_card_do
             "contacts": [card],
         } | ({"origin": origin} if origin else {})
         await at.value(messages=[message], contacts=[{"user_id": user}])
-        await system.told.hears("inbound.messages.v1", provider_id=message["id"])
+        await system.published.one("inbound.messages.v1", provider_id=message["id"])
         intent = await answered(garage, told, number).is_told()
         assert await system.way(intent) == way
 
@@ -298,8 +298,8 @@ async def test_a_group_message_reaches_no_private_thread(at: Meta, field: Field)
         private["conversation_id"],
     )
     assert len(rows) == 1
-    for heard in system.told.all("inbound.messages.v1", conversation_id=private["conversation_id"]):
-        assert heard.event["content"].get("text") != "See you all at nine"
+    for record in system.published.all("inbound.messages.v1", conversation_id=private["conversation_id"]):
+        assert record.event["content"].get("text") != "See you all at nine"
 
 
 async def test_one_card_beside_one_message_belongs_to_it_whatever_its_spelling(at: Meta, field: Field) -> None:
@@ -353,4 +353,4 @@ async def test_a_stale_number_change_moves_nobody(at: Meta, field: Field) -> Non
     again = await at.writes("Still me", sender={"from": wa_id})
     assert again["conversation_id"] == told["conversation_id"]
     await answered(garage, told, kim.phone).is_told("Hello Kim.")
-    assert (await field.standin.hears(lambda call: call.text == "Hello Kim.")).to == kim.phone
+    assert (await field.standin.receives(lambda call: call.text == "Hello Kim.")).to == kim.phone

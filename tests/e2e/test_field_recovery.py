@@ -47,12 +47,12 @@ async def test_an_account_with_a_fault_holds_up_no_other_and_goes_on_soon_after_
 
     field.standin.graph = graph
     intents = [await kim.is_told("It is ready.") for kim in kims]
-    await field.standin.hears(lambda call: call.sender == at.garage.phone_number_id)
+    await field.standin.receives(lambda call: call.sender == at.garage.phone_number_id)
     await lee.is_told("Hello Lee.")
-    await field.standin.hears(to(lee, "Hello Lee."), seconds=5)
+    await field.standin.receives(to(lee, "Hello Lee."), seconds=5)
     await asyncio.sleep(20)
     assert len(field.standin.to(*(kim.phone for kim in kims))) <= 15 + 5, "those under way, then one call at a time"
-    assert not [u for u in field.system.told.all("delivery.updates.v1") if u.event["message_id"] in intents]
+    assert not [u for u in field.system.published.all("delivery.updates.v1") if u.event["message_id"] in intents]
     ill = False
     async with asyncio.timeout(15):
         await accepted_of(field, *intents)
@@ -83,7 +83,7 @@ async def test_failures_told_in_any_order_and_twice_burn_nothing_and_stop_nobody
 
     field.standin.graph = graph
     intents = [await kim.is_told("It is ready.") for kim in kims]
-    await field.standin.hears(lambda call: call.sender == at.garage.phone_number_id, times=20)
+    await field.standin.receives(lambda call: call.sender == at.garage.phone_number_id, times=20)
     await accepted_of(field, *intents)
     await fails(burnt[:10])
     ill = False
@@ -95,7 +95,7 @@ async def test_failures_told_in_any_order_and_twice_burn_nothing_and_stop_nobody
     assert await field.system.value("select count(*) from pauses where account = $1", at.garage.phone_number_id) == 0
     kim = await who_wrote(at)
     await kim.is_told("And this.")
-    await field.standin.hears(to(kim, "And this."), seconds=5)
+    await field.standin.receives(to(kim, "And this."), seconds=5)
     await asyncio.gather(*tasks)
 
 
@@ -150,4 +150,4 @@ async def test_an_address_that_is_out_of_reach_is_asked_once_and_another_number_
     await field.system.quiet()
     later = await lee.is_told("To the new number.")
     assert await field.system.way(later) == ("session", "whatsapp", "window_open")
-    await field.standin.hears(to(lee, "To the new number."))
+    await field.standin.receives(to(lee, "To the new number."))

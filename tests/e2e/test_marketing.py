@@ -32,7 +32,7 @@ async def test_who_typed_stop_gets_no_marketing_until_start_and_all_the_rest(sys
     await a_second_later()
     told = await kim.writes("Stop.")
     assert told["keyword"] == "stop"
-    change = (await system.told.hears("directory.changes.v1", customer_id=agreed["customer_id"])).event
+    change = (await system.published.one("directory.changes.v1", customer_id=agreed["customer_id"])).event
     assert (change["category"], change["allowed"], change["source"]) == ("marketing", False, "whatsapp")
     refused = await kim.is_told(actor="staff", content=OFFER)
     assert await system.way(refused) == ("rejected", None, "marketing_consent_off")

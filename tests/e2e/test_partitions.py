@@ -48,8 +48,8 @@ async def test_a_day_goes_on_after_partitions_were_added_and_every_conversation_
             pass
         await load.settles()
         places: dict[bytes | None, set[int]] = {}
-        for heard in system.told.all("outbound.decisions.v1"):
-            places.setdefault(heard.key, set()).add(heard.partition)
+        for record in system.published.all("outbound.decisions.v1"):
+            places.setdefault(record.key, set()).add(record.partition)
         assert any(len(partitions) > 1 for partitions in places.values())  # else nothing was shown
 
         async def all_told() -> bool:

@@ -137,7 +137,7 @@ async def test_while_the_database_is_silent_webhooks_are_taken_and_afterwards_al
     finally:
         await asyncio.to_thread(hurt.postgres.resume)
     await system.reaches(intent_id, "read")
-    await system.told.hears("inbound.messages.v1", provider_id=wrote["wamid"])
+    await system.published.one("inbound.messages.v1", provider_id=wrote["wamid"])
     await system.quiet()
     assert len(await kim.whatsapps()) == 1
 

@@ -130,10 +130,10 @@ async def rungs_are_told_once(system: System, intents: list[Mapping[str, Any]] |
     """Each status of each message was told by one of the replicas, not by both."""
     for intent in intents:
         for message_id in (intent["intent_id"], bridge_of(intent["intent_id"])):
-            heard = system.told.all("delivery.updates.v1", message_id=message_id)
-            rungs = Counter(one.event["seq"] for one in heard)
-            assert set(rungs.values()) <= {1}, f"{message_id}: {[one.event for one in heard]}"
+            record = system.published.all("delivery.updates.v1", message_id=message_id)
+            rungs = Counter(one.event["seq"] for one in record)
+            assert set(rungs.values()) <= {1}, f"{message_id}: {[one.event for one in record]}"
         decisions = Counter(
-            one.event["attempt"] for one in system.told.all("outbound.decisions.v1", intent_id=intent["intent_id"])
+            one.event["attempt"] for one in system.published.all("outbound.decisions.v1", intent_id=intent["intent_id"])
         )
         assert set(decisions.values()) == {1}

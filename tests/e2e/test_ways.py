@@ -107,8 +107,8 @@ async def test_tenants_never_meet_not_even_over_one_customer_and_one_intent_id(s
     await system.intend(intent, twin)
     stranger = await at_acme.is_told(org_id=other.org_id)
     assert await system.way(stranger) == ("rejected", None, "unknown_conversation")
-    await system.told.hears("delivery.updates.v1", message_id=intent["intent_id"], org_id=acme.org_id, status="read")
-    await system.told.hears("delivery.updates.v1", message_id=bridge_of(intent["intent_id"]), org_id=other.org_id)
+    await system.published.one("delivery.updates.v1", message_id=intent["intent_id"], org_id=acme.org_id, status="read")
+    await system.published.one("delivery.updates.v1", message_id=bridge_of(intent["intent_id"]), org_id=other.org_id)
     await system.quiet()
 
     (session,) = await at_acme.whatsapps()

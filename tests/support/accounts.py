@@ -31,13 +31,13 @@ async def endings(system: System, intents: Iterable[Mapping[str, Any]]) -> Count
     for row in rows:
         message_id = str(row["message_id"])
         assert row["status"] in ENDED, f"{message_id} is still {row['status']}"
-        told = [heard.event for heard in system.told.all("delivery.updates.v1", message_id=message_id)]
+        told = [record.event for record in system.published.all("delivery.updates.v1", message_id=message_id)]
         rungs = {event["seq"]: (event["status"], event["reason"]) for event in told}
         assert rungs[row["seq"]] == (row["status"], row["reason"]), f"{message_id}: its end was not told"
         assert max(rungs) == row["seq"]
         assert all(rungs[event["seq"]] == (event["status"], event["reason"]) for event in told), (
             "a rung told in two ways"
         )
-        decisions = system.told.all("outbound.decisions.v1", intent_id=message_id)
-        assert {heard.event["attempt"] for heard in decisions} == set(range(1, row["attempts"] + 1))
+        decisions = system.published.all("outbound.decisions.v1", intent_id=message_id)
+        assert {record.event["attempt"] for record in decisions} == set(range(1, row["attempts"] + 1))
     return Counter((row["status"], row["reason"]) for row in rows)

@@ -116,7 +116,7 @@ class Customer:
         wrote = await self.system.sandbox.customer_writes(
             self.garage.phone_number_id, self.phone, text=text, age=ago, **fields
         )
-        told = await self.system.told.hears("inbound.messages.v1", provider_id=wrote["wamid"])
+        told = await self.system.published.one("inbound.messages.v1", provider_id=wrote["wamid"])
         self.conversation_id = told.event["conversation_id"]
         return told.event
 

@@ -75,8 +75,8 @@ class Load:
         stored = "select count(*) from messages where org_id = $1 and provider_id = any($2)"
         assert await system.value(stored, self.garage.org_id, self.wrote) == len(set(self.wrote)) == len(self.rounds)
         for wamid in self.wrote:
-            told = system.told.all("inbound.messages.v1", provider_id=wamid)
-            assert len({heard.event["message_id"] for heard in told}) == 1
+            told = system.published.all("inbound.messages.v1", provider_id=wamid)
+            assert len({record.event["message_id"] for record in told}) == 1
 
 
 async def under_load(garage: Garage, *, open_: int = 10, closed: int = 10) -> Load:

@@ -104,7 +104,7 @@ class StandIn:
         """What was asked to be sent to one of these, in order."""
         return [call for call in self.calls if call.to in addresses]
 
-    async def hears(self, is_it: Callable[[Call], bool], *, times: int = 1, seconds: float = 40.0) -> Call:
+    async def receives(self, is_it: Callable[[Call], bool], *, times: int = 1, seconds: float = 40.0) -> Call:
         """The ``times``-th such call, once it was made."""
         try:
             async with asyncio.timeout(seconds):
@@ -177,7 +177,7 @@ class Meta:
         if text is not None:
             self.garage.system.private.add(text)
         await self.value(messages=[message], **({} if contacts is None else {"contacts": contacts}))
-        return (await self.garage.system.told.hears("inbound.messages.v1", provider_id=message["id"])).event
+        return (await self.garage.system.published.one("inbound.messages.v1", provider_id=message["id"])).event
 
     async def status(
         self, wamid: str, status: str, *, code: int | None = None, at: datetime | None = None, **more: Any

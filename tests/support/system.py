@@ -33,7 +33,7 @@ from libs.common.events.topics import (
 from tests.support.logs import validated
 from tests.support.sandbox import APP_SECRET, GRAPH_TOKEN, ROOT, TWILIO_SID, TWILIO_TOKEN, VERIFY_TOKEN, launched
 from tests.support.service_process import ServiceProcess
-from tests.support.topic_records import PATIENCE_SECONDS, Listener
+from tests.support.topic_records import PATIENCE_SECONDS, TopicRecords
 
 SERVICES = ("ingest", "router", "whatsapp-sender", "sms-bridge")
 CONSUMED = {
@@ -93,7 +93,7 @@ class System:
         self.services = {name: self._process(name, name) for name in SERVICES}
         self.env["TRANSOM_PUBLIC_URL"] = self.services["ingest"].url
         self.sandbox = SandboxClient(sandbox)
-        self.told = Listener(servers.kafka_bootstrap, servers.topic_prefix)
+        self.published = TopicRecords(servers.kafka_bootstrap, servers.topic_prefix)
         self.private: set[str] = {APP_SECRET, VERIFY_TOKEN, GRAPH_TOKEN, TWILIO_TOKEN, LINK_KEY}
         """Words that no log line may hold, such as stand in none by chance; whoever makes a customer or a text adds to
         them.
@@ -118,7 +118,7 @@ class System:
             opening.enter_context(launched("--port", str(self._sandbox_port), *options))
             await opening.enter_async_context(self.sandbox)
             self._rules = await self.sandbox.configure()
-            await opening.enter_async_context(self.told)
+            await opening.enter_async_context(self.published)
             self._producer = AIOKafkaProducer(
                 bootstrap_servers=self.servers.kafka_bootstrap,
                 enable_idempotence=True,
@@ -231,7 +231,7 @@ class System:
 
     async def decided(self, intent_id: str, attempt: int = 1) -> Mapping[str, Any]:
         """The decision on an attempt, as it was told."""
-        return (await self.told.hears("outbound.decisions.v1", intent_id=intent_id, attempt=attempt)).event
+        return (await self.published.one("outbound.decisions.v1", intent_id=intent_id, attempt=attempt)).event
 
     async def way(self, intent_id: str, attempt: int = 1) -> tuple[str, str | None, str]:
         """Route, channel, reason."""
@@ -240,7 +240,7 @@ class System:
 
     async def reaches(self, message_id: str, status: str) -> Mapping[str, Any]:
         """The update that tells this status of a message."""
-        return (await self.told.hears("delivery.updates.v1", message_id=message_id, status=status)).event
+        return (await self.published.one("delivery.updates.v1", message_id=message_id, status=status)).event
 
     async def fails(self, message_id: str) -> str:
         """The reason with which a message failed."""

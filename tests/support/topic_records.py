@@ -1,4 +1,4 @@
-"""Every record of a system's topics, commands and dead letters among them, in the order in which they came."""
+"""Every record of a system's topics, dead letters included, in the order of their arrival."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class TopicRecord:
     """One record; ``event`` is its value where that is a JSON object, else empty."""
 
     topic: str
@@ -37,58 +37,58 @@ class Heard:
         )
 
 
-class Listener:
-    """Hears everything under a prefix from its beginning. An async context manager."""
+class TopicRecords:
+    """Reads every topic under a prefix from its beginning. An async context manager."""
 
     def __init__(self, bootstrap: str, prefix: str) -> None:
-        self._heard: list[Heard] = []
-        self._news = asyncio.Condition()
-        self._tail = TopicTail(KafkaConnection(bootstrap, prefix), EVERY_TOPIC, Heard.of, offsets={})
-        self._listening: asyncio.Task[None] | None = None
+        self._records: list[TopicRecord] = []
+        self._arrival = asyncio.Condition()
+        self._tail = TopicTail(KafkaConnection(bootstrap, prefix), EVERY_TOPIC, TopicRecord.of, offsets={})
+        self._reading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self._tail.__aenter__()
-        self._listening = asyncio.create_task(self._listen())
+        self._reading = asyncio.create_task(self._read())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
             with suppress(asyncio.CancelledError):
-                await self._listening
+                await self._reading
         await self._tail.__aexit__(kind, error, trace)
 
-    def all(self, topic: str, **fields: object) -> list[Heard]:
-        """What was heard so far on a topic with these values in these fields of the event."""
-        return [one for one in self._heard if one.topic == topic and fields.items() <= one.event.items()]
+    def all(self, topic: str, **fields: object) -> list[TopicRecord]:
+        """The records of a topic so far whose events have these values in these fields."""
+        return [one for one in self._records if one.topic == topic and fields.items() <= one.event.items()]
 
-    async def hears(
-        self, topic: str, is_it: Callable[[Heard], bool] = lambda _: True, *, times: int = 1, **fields: object
-    ) -> Heard:
+    async def one(
+        self, topic: str, is_it: Callable[[TopicRecord], bool] = lambda _: True, *, times: int = 1, **fields: object
+    ) -> TopicRecord:
         """The ``times``-th such record, once it is there."""
-        found: list[Heard] = []
+        found: list[TopicRecord] = []
 
         def enough() -> bool:
             found[:] = [one for one in self.all(topic, **fields) if is_it(one)]
             return len(found) >= times
 
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), self._news:
-                await self._news.wait_for(enough)
+            async with asyncio.timeout(PATIENCE_SECONDS), self._arrival:
+                await self._arrival.wait_for(enough)
         except TimeoutError:
             last = [dict(one.event) or one.headers for one in self.all(topic)[-5:]]
             raise AssertionError(
-                f"{len(found)} of {times} heard on {topic} with {fields}; last there: {last}"
+                f"{len(found)} of {times} records on {topic} with {fields}; last there: {last}"
             ) from None
         return found[times - 1]
 
-    async def _listen(self) -> None:
-        async for heard in self._tail:
-            async with self._news:
-                self._heard.append(heard)
-                self._news.notify_all()
+    async def _read(self) -> None:
+        async for record in self._tail:
+            async with self._arrival:
+                self._records.append(record)
+                self._arrival.notify_all()
 
 
 def _object(value: bytes | None) -> Mapping[str, Any]:
