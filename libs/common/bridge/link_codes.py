@@ -31,7 +31,8 @@ class LinkCode:
 class LinkCodes:
     """Makes codes under the first of ``keys`` (PORTAL_LINK_KEYS), which is the newest.
 
-    The portal accepts the older keys as well. ``choose`` draws one character from the system's CSPRNG (``secrets.choice``), each equally likely.
+    The portal accepts the older keys as well. ``choose`` draws one character, each equally likely, from the system's
+    CSPRNG (``secrets.choice``).
     """
 
     def __init__(self, keys: Sequence[bytes], choose: Callable[[str], str]) -> None:
