@@ -66,13 +66,13 @@ def obstacle(reach: SmsReach, now: datetime) -> SmsObstacle | None:
     return None if may_be_personal(reach.phone) else "country_not_allowed"
 
 
-def is_allowed(phone: str | None, *, consent: bool | None, stopped: str | None) -> bool:
-    """Whether the consent for SMS allows one to ``phone``; None where none was given or withdrawn.
+def is_allowed(phone: str | None, *, consent: bool, stopped: str | None) -> bool:
+    """Whether the consent for SMS allows one to ``phone``.
 
     A STOP by SMS holds for the number that it came from (``stopped``), under every spelling, and for none that the
     customer has instead.
     """
-    return consent is not False or (stopped is not None and phone is not None and not same_line(stopped, phone))
+    return consent or (stopped is not None and phone is not None and not same_line(stopped, phone))
 
 
 def too_long(text: str) -> bool:

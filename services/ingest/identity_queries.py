@@ -10,6 +10,7 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
+from libs.common.thread.conversations import standing
 
 
 class SenderRow(NamedTuple):
@@ -74,7 +75,7 @@ class SentTo(NamedTuple):
 
 
 # "offset 0": each status finds its send by key, whatever the size of the tables.
-_SENT_TO = """
+_SENT_TO = f"""
 select n.org_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, s.sent_to
   from unnest($1::text[], $2::text[], $3::uuid[], $4::int[]) with ordinality
     as u (account, provider_id, message_id, attempt, n)
@@ -86,9 +87,8 @@ select n.org_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, s.sent_to
         where p.provider = 'meta' and p.account = u.account and p.provider_id = u.provider_id and p.org_id = n.org_id offset 0
        ) p on true
   left join lateral (
-       select coalesce(a.conversation_id, m.conversation_id) as conversation_id
+       select {standing("m")} as conversation_id
          from messages m
-         left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
         where m.org_id = n.org_id and m.message_id = coalesce(p.send_id, u.message_id) and m.direction = 'out' offset 0
        ) m on true
   left join lateral (
@@ -101,7 +101,7 @@ select n.org_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, s.sent_to
         where c.org_id = n.org_id and c.conversation_id = m.conversation_id and c.phone_number_id = u.account offset 0
        ) c on true
  order by u.n
-"""
+"""  # noqa: S608 -- a constant
 
 
 async def sent_to(db: Connection, sends: Sequence[tuple[str, str, UUID | None, int | None]]) -> list[SentTo]:
@@ -110,7 +110,7 @@ async def sent_to(db: Connection, sends: Sequence[tuple[str, str, UUID | None, i
 
 
 # "offset 0": each reply finds its message by key, whatever the size of the tables.
-_REPLIED_TO = """
+_REPLIED_TO = f"""
 select c.org_id, c.customer_id
   from unnest($1::text[], $2::text[], $3::text[]) with ordinality as u (account, provider_id, bsuid, n)
   left join lateral (
@@ -125,13 +125,12 @@ select c.org_id, c.customer_id
        ) p on true
   left join lateral (
        select c.org_id, c.customer_id from messages m
-         left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
          join conversations c on c.org_id = m.org_id and c.phone_number_id = u.account
-                             and c.conversation_id = coalesce(a.conversation_id, m.conversation_id)
+                             and c.conversation_id = {standing("m")}
         where m.org_id = p.org_id and m.message_id = p.message_id and m.direction = 'out' offset 0
        ) c on true
  order by u.n
-"""
+"""  # noqa: S608 -- a constant
 
 
 async def replied_to(

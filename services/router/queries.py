@@ -16,7 +16,7 @@ from libs.common.ids import AttemptKey, MessageKey
 from libs.common.phone import canonical, normalise, same_line
 from libs.common.sanitize import sanitize
 from libs.common.sms_reach import is_allowed
-from libs.common.thread.conversations import STANDING
+from libs.common.thread.conversations import standing
 from libs.common.thread.message_status import Status
 from services.router.facts import Attempt, Facts, TemplateFacts
 from services.router.recorded_decision import RecordedDecision
@@ -62,7 +62,7 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
           and c.conversation_id = case
               when u.number is not null then (select x.conversation_id from conversations x
                                                where x.phone_number_id = f.phone_number_id and x.customer_id = f.customer_id)
-              else {STANDING.format(org_id="u.org_id", conversation_id="u.conversation_id")}
+              else {standing("u")}
               end offset 0
        ) c on true
   left join lateral (
@@ -250,7 +250,7 @@ select d.org_id, d.intent_id, s.seq from decided d left join stored s on s.org_i
 _AGAIN = f"""{_RECORD}moved as (
     update messages m
        set attempt = g.attempt, channel = g.message_channel, status = g.status, reason = g.failure, provider_code = null,
-           conversation_id = coalesce({STANDING.format(org_id="g.org_id", conversation_id="g.conversation_id")}, m.conversation_id),
+           conversation_id = coalesce({standing("g")}, m.conversation_id),
            seq = m.seq + g.seq,
            sent_at = case g.status when 'sent' then g.status_at end,
            failed_at = case g.status when 'failed' then g.status_at end
@@ -283,7 +283,7 @@ async def _record(
 
 _RECORDED = f"""
 select d.org_id, d.intent_id, d.attempt,
-       {STANDING.format(org_id="d.org_id", conversation_id="d.conversation_id")} as conversation_id,
+       {standing("d")} as conversation_id,
        d.route, d.channel, d.reason, d.window_state::text as window_state, d.slot_holder, d.record::text, d.command::text, d.decided_at,
        m.channel as message_channel, m.kind, m.actor, m.user_id, m.sequence, m.content::text, m.occurred_at, m.status, m.seq,
        case m.status when 'failed' then m.reason end as failure,

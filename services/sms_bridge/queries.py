@@ -11,10 +11,12 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import SMS_MARKS
+from libs.common.directory.consents import CONSENTS
 from libs.common.providers import Provider
 from libs.common.sanitize import sanitize
 from libs.common.sending.rows import SendRow
 from libs.common.sms_reach import SmsReach, is_allowed
+from libs.common.thread.conversations import standing
 from libs.common.window import Window
 from services.sms_bridge.command import named_line
 from services.sms_bridge.gate import GateFacts
@@ -23,12 +25,9 @@ from services.sms_bridge.gate import GateFacts
 _FACTS = f"""
 select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at, t.phone, o.sms_active,
        o.sms_number, m.no_phone_until,
-       case when p.consented_at >= m.stopped_at then null else m.stopped_until end as stopped_until,
-       p.allowed as sms_allowed, p.address as sms_stopped, p.consented_at is not null as sms_explicit,
+       case when p.sms_consented_at >= m.stopped_at then null else m.stopped_until end as stopped_until,
+       p.whatsapp_consent, p.sms_consent, p.sms_stopped_by, p.sms_consented_at is not null as sms_explicit,
        w.contacted is true as contacted,
-       coalesce((select n.allowed from consents n
-                  where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'whatsapp'), true)
-           as whatsapp_allowed,
        exists (select from bridge_slots b
                 where b.org_id = u.org_id and b.conversation_id = c.conversation_id
                   and b.intent_id <> u.message_id and b.held_until > $4) as slot_taken,
@@ -40,8 +39,7 @@ select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused
                   and x.status in ('delivered', 'read')) as arrived
   from unnest($1::text[], $2::uuid[], $3::uuid[], $5::text[])
        with ordinality as u (org_id, conversation_id, message_id, named, n)
-  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
-  join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+  join conversations c on c.org_id = u.org_id and c.conversation_id = {standing("u")}
   join customers k on k.org_id = u.org_id and k.customer_id = c.customer_id
   join orgs o on o.org_id = u.org_id
   cross join lateral ( -- a number that the intent named counts while it is one of the customer's numbers
@@ -52,11 +50,7 @@ select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused
                    then k.phone else u.named end as phone offset 0
        ) t
   left join lateral ({SMS_MARKS.format(org_id="u.org_id", phone="t.phone")}) m on true
-  left join lateral (
-       select n.allowed, n.address, case when n.allowed then n.at end as consented_at
-         from consents n
-        where n.org_id = u.org_id and n.customer_id = k.customer_id and n.category = 'sms' offset 0
-       ) p on true
+  left join lateral ({CONSENTS.format(org_id="u.org_id", customer_id="k.customer_id")}) p on true
   left join lateral (
        select true as contacted from conversations x
         where x.customer_id = k.customer_id and x.org_id = u.org_id
@@ -71,12 +65,11 @@ delete from portal_links l
  where l.org_id = u.org_id and l.code_hash = u.code_hash
 """
 
-_KEEP_LINKS = """
+_KEEP_LINKS = f"""
 insert into portal_links (code_hash, org_id, conversation_id, message_id, expires_at, created_at)
-select u.code_hash, u.org_id, coalesce(a.conversation_id, u.conversation_id), u.message_id, $5, $6
+select u.code_hash, u.org_id, {standing("u")}, u.message_id, $5, $6
   from unnest($1::bytea[], $2::text[], $3::uuid[], $4::uuid[]) as u (code_hash, org_id, conversation_id, message_id)
-  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
-"""
+"""  # noqa: S608 -- a constant
 
 _WRITE_BRIDGES = """
 insert into messages (org_id, message_id, conversation_id, direction, channel, account, kind, content, ai_generated,
@@ -167,12 +160,12 @@ async def facts_of(
                 first_refused_at=row["first_refused_at"],
                 last_refused_at=row["last_refused_at"],
             ),
-            whatsapp_allowed=row["whatsapp_allowed"],
+            whatsapp_allowed=row["whatsapp_consent"],
             reach=SmsReach(
                 phone=row["phone"],
                 no_phone_until=row["no_phone_until"],
                 stopped_until=row["stopped_until"],
-                allowed=is_allowed(row["phone"], consent=row["sms_allowed"], stopped=row["sms_stopped"]),
+                allowed=is_allowed(row["phone"], consent=row["sms_consent"], stopped=row["sms_stopped_by"]),
                 explicit=row["sms_explicit"],
                 contacted=row["contacted"],
                 number=row["sms_number"],

@@ -11,25 +11,24 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.addressing import KnownAddresses
+from libs.common.directory.consents import CONSENTS
 from libs.common.events.topics import WEBHOOKS
 from libs.common.ids import SendKey, callback_data, callback_without_org
 from libs.common.phone import canonical
 from libs.common.sending.coverage import CaughtUp
 from libs.common.sending.outcomes import Accepted
 from libs.common.sending.rows import SendRow
+from libs.common.thread.conversations import standing
 from libs.common.window import Window
 from services.whatsapp_sender.evidence import Seen
 from services.whatsapp_sender.gate import Facts
 
 # A conversation that was merged into another one is asked for under its old id. No session is decided for an address
 # that is marked, so any mark is newer; a template that was asked for may be.
-_FACTS = """
+_FACTS = f"""
 select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_customer_at, c.refused_at,
        c.first_refused_at, c.last_refused_at,
-       coalesce((select k.allowed from consents k
-                  where k.org_id = u.org_id and k.customer_id = c.customer_id and k.category = 'whatsapp'), true) as whatsapp_allowed,
-       coalesce((select k.allowed from consents k
-                  where k.org_id = u.org_id and k.customer_id = c.customer_id and k.category = 'marketing'), false) as marketing_allowed,
+       k.whatsapp_consent, k.marketing_consent,
        t.status as template_status, t.category as template_category,
        c.wa_id, c.wa_id_at, c.bsuid, c.bsuid_at, p.phone, p.phone_at,
        case when u.named is not null
@@ -45,11 +44,11 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
               $9::timestamptz[]) with ordinality
     as u (org_id, conversation_id, account, template, language, named, retried, goes_to, decided_at, n)
   left join whatsapp_numbers w on w.org_id = u.org_id and w.phone_number_id = u.account
-  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
-  left join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+  left join conversations c on c.org_id = u.org_id and c.conversation_id = {standing("u")}
   left join customers p on p.org_id = u.org_id and p.customer_id = c.customer_id
+  left join lateral ({CONSENTS.format(org_id="u.org_id", customer_id="c.customer_id")}) k on true
   left join templates t on t.org_id = u.org_id and t.waba_id = w.waba_id and t.name = u.template and t.language = u.language
-"""
+"""  # noqa: S608 -- a constant
 
 # A status carries our own words back; its number belongs to one tenant, and so tells whose words they are. "offset 0":
 # each send is looked up by its keys, whatever the planner believes of tables that grow.
@@ -101,8 +100,8 @@ async def facts(
             to_is_theirs=r["to_is_theirs"],
             token=r["token"],
             window=Window(r["last_customer_at"], *window, r["refused_at"], r["first_refused_at"], r["last_refused_at"]),
-            whatsapp_allowed=r["whatsapp_allowed"],
-            marketing_allowed=r["marketing_allowed"],
+            whatsapp_allowed=r["whatsapp_consent"],
+            marketing_allowed=r["marketing_consent"],
             template_status=r["template_status"],
             template_category=r["template_category"],
             seen=s.ids if (s := seen.get(rows[r["n"] - 1].key)) else (),
@@ -113,13 +112,12 @@ async def facts(
     }
 
 
-_CUSTOMERS = """
+_CUSTOMERS = f"""
 select c.customer_id
   from unnest($1::text[], $2::uuid[]) with ordinality as u (org_id, conversation_id, n)
-  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
-  left join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+  left join conversations c on c.org_id = u.org_id and c.conversation_id = {standing("u")}
  order by u.n
-"""
+"""  # noqa: S608 -- a constant
 
 
 async def customers_of(db: Connection, conversations: Sequence[tuple[str, UUID]]) -> list[UUID | None]:

@@ -22,7 +22,7 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.reports import Mark, SignOfLife, Unreached
 from libs.common.phone import canonical, spellings
-from libs.common.thread.conversations import stay
+from libs.common.thread.conversations import standing, stay
 
 _MARK = """
 insert into address_marks as m (org_id, channel, address, reason, code, source, at, until)
@@ -111,13 +111,12 @@ def addresses_of(address: str) -> tuple[str, ...]:
 
 # Only of a customer who has the number still: it says nothing of one who has moved on to another. An explicit word
 # given later stands.
-_OPT_OUTS = """
+_OPT_OUTS = f"""
 with reported as (
     select distinct on (k.customer_id) k.org_id, k.customer_id, u.line, u.code, u.at
       from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
         as u (org_id, conversation_id, address, line, code, at)
-      left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
-      join conversations v on v.org_id = u.org_id and v.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+      join conversations v on v.org_id = u.org_id and v.conversation_id = {standing("u")}
       join customers k on k.org_id = u.org_id and k.customer_id = v.customer_id and k.phone = u.address
      order by k.customer_id, u.at desc
 ), changed as (
@@ -136,17 +135,16 @@ select t.org_id, t.customer_id, 'consent',
        'sms_provider:' || t.customer_id || ':' || t.at
   from reported t join changed c using (org_id, customer_id)
 on conflict (source_key) do nothing
-"""
+"""  # noqa: S608 -- a constant
 
 
 # A late failure may have been disproved before: the customer has written or called since.
-_HEARD_SINCE = """
+_HEARD_SINCE = f"""
 select u.n
   from unnest($1::text[], $2::uuid[], $3::timestamptz[]) with ordinality as u (org_id, conversation_id, at, n)
-  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
-  join conversations v on v.org_id = u.org_id and v.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+  join conversations v on v.org_id = u.org_id and v.conversation_id = {standing("u")}
  where v.last_customer_at > u.at
-"""
+"""  # noqa: S608 -- a constant
 
 
 async def record_unreached(db: Connection, failures: Iterable[Unreached]) -> None:

@@ -22,7 +22,7 @@ from libs.common.directory.audit import AuditLine, add_lines
 from libs.common.directory.reports import MarketingStopped
 from libs.common.events.directory import ConsentCategory, ConsentChanged
 from libs.common.phone import spellings
-from libs.common.thread.conversations import stay
+from libs.common.thread.conversations import standing, stay
 
 Cause = Literal["keyword", "preferences", "refusal"]
 KEYWORD: Cause = "keyword"
@@ -181,13 +181,12 @@ async def mark_published(db: Connection, changes: Sequence[ConsentChanged]) -> N
         await db.execute(_MARK_PUBLISHED, *as_columns([(c.org_id, c.customer_id, c.category, c.at) for c in changes]))
 
 
-_CUSTOMERS_OF = """
+_CUSTOMERS_OF = f"""
 select c.org_id, c.customer_id, max(u.at) as at
   from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as u (org_id, conversation_id, at)
-  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
-  join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+  join conversations c on c.org_id = u.org_id and c.conversation_id = {standing("u")}
  group by c.org_id, c.customer_id
-"""
+"""  # noqa: S608 -- a constant
 
 
 async def refuse_marketing(db: Connection, refusals: Sequence[MarketingStopped]) -> None:

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 
-STANDING = """coalesce((select a.conversation_id from conversation_aliases a
-                 where a.org_id = {org_id} and a.alias = {conversation_id}), {conversation_id})"""
-"""An SQL expression: the conversation that stands under this id, which is another one where the conversation was merged.
+def standing(row: str) -> str:
+    """An SQL expression: the conversation that stands under a row's ``conversation_id``, which another one may have taken in.
 
-``{org_id}`` and ``{conversation_id}`` are expressions of the query around it.
-"""
+    ``row`` is the alias of a row of the query around it, with ``org_id`` and ``conversation_id``.
+    """
+    return (
+        f"coalesce((select a.conversation_id from conversation_aliases a"  # noqa: S608 -- ``row`` is a constant
+        f" where a.org_id = {row}.org_id and a.alias = {row}.conversation_id), {row}.conversation_id)"
+    )
 
 
 class ConversationAddress(NamedTuple):
@@ -73,14 +76,13 @@ select c.conversation_id, c.settled
  order by u.place
 """
 
-_STAY = """
+_STAY = f"""
 select
   from unnest($1::text[], $2::uuid[]) as u (org_id, conversation_id)
-  left join conversation_aliases a on a.org_id = u.org_id and a.alias = u.conversation_id
-  join conversations c on c.org_id = u.org_id and c.conversation_id = coalesce(a.conversation_id, u.conversation_id)
+  join conversations c on c.org_id = u.org_id and c.conversation_id = {standing("u")}
  order by c.conversation_id
    for key share of c
-"""
+"""  # noqa: S608 -- a constant
 
 _HOLD = """
 select from unnest($1::text[], $2::uuid[]) as u (org_id, customer_id)

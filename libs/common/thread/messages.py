@@ -11,6 +11,7 @@ from libs.common.db.pool import Connection
 from libs.common.errors import Permanent
 from libs.common.events.outbound import Channel, DeliveryUpdate
 from libs.common.ids import MessageKey
+from libs.common.thread.conversations import standing
 from libs.common.thread.message_status import Failed, MessageState, Status, advance
 
 
@@ -31,16 +32,15 @@ class LockedMessage:
     written: MessageState
 
 
-_LOCK_MESSAGES = """
-select m.org_id, m.message_id, coalesce(a.conversation_id, m.conversation_id) as conversation_id, m.channel, m.kind, m.notification_type,
+_LOCK_MESSAGES = f"""
+select m.org_id, m.message_id, {standing("m")} as conversation_id, m.channel, m.kind, m.notification_type,
        m.status, m.attempt, m.seq, m.reason, m.provider_code, m.sent_at, m.delivered_at, m.read_at, m.failed_at
   from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
   join messages m using (org_id, message_id)
-  left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
  where m.direction = 'out'
  order by m.org_id, m.message_id
    for update of m
-"""
+"""  # noqa: S608 -- a constant
 
 _WRITE_STATES = """
 update messages m

@@ -5,13 +5,13 @@ from datetime import datetime
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.thread.conversations import standing
 
 # A refusal counts from its send. The first since the customer's last message is kept beside the newest; one from before that message is neither.
-_REFUSE = """
+_REFUSE = f"""
 with told as (
-    select t.org_id, coalesce(a.conversation_id, t.conversation_id) as conversation_id, array_agg(t.at) as ats, max(t.at) as newest
+    select t.org_id, {standing("t")} as conversation_id, array_agg(t.at) as ats, max(t.at) as newest
       from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as t (org_id, conversation_id, at)
-      left join conversation_aliases a on a.org_id = t.org_id and a.alias = t.conversation_id
      group by 1, 2
 ), held as (
     select c.org_id, c.conversation_id, c.last_customer_at, t.ats, t.newest
@@ -26,7 +26,7 @@ update conversations c
            (select min(at) from unnest(h.ats || c.first_refused_at) as at where at >= h.last_customer_at), c.first_refused_at)
   from held h
  where c.org_id = h.org_id and c.conversation_id = h.conversation_id
-"""
+"""  # noqa: S608 -- a constant
 
 
 async def refuse_windows(db: Connection, refused: Iterable[tuple[str, UUID, datetime]]) -> None:
