@@ -1,13 +1,13 @@
 """The 24-hour customer service window.
 
 Rule 1: every rule about when a window is open lives in this file.
-Rule 2: only the customer's messages and calls open a window. A template, a bridge or a reply of ours opens none. Which of the customer's messages
-do is said by ``opens_window`` in ``services.ingest.content``.
+Rule 2: only the customer's messages and calls open a window. A template, a bridge or a reply of ours opens none. Which
+of the customer's messages do is said by ``opens_window`` in ``services.ingest.content``.
 Rule 3: no I/O, no clock; callers pass ``now``.
 
-Source: Meta, "customer service window". A timer of 24 hours starts whenever the customer messages or calls the business number, and every
-further message or call starts it anew. Error 131047 counts from the last message "to the sender number". So a window belongs to one
-(business number, customer), never to a customer alone.
+Source: Meta, "customer service window". A timer of 24 hours starts whenever the customer messages or calls the business
+number, and every further message or call starts it anew. Error 131047 counts from the last message "to the sender
+number". So a window belongs to one (business number, customer), never to a customer alone.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ from math import isfinite
 CLOCK_SKEW = timedelta(seconds=60)
 NO_MARGIN = timedelta(0)
 DOUBT_WAIT = timedelta(seconds=15)
-"""A doubtful refusal is answered by one more send after this time. Sends made before that are part of the same doubt."""
+"""A doubtful refusal is answered by one more send after this time.
+
+Sends made before that are part of the same doubt.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,14 @@ class Window:
     length: timedelta
     """WINDOW_SECONDS; no default, or one gate would forget the setting."""
     doubt: timedelta
-    """WINDOW_DOUBT_SECONDS: Meta's first refusal does not count when the send was made within this time of the customer's message. No default."""
+    """WINDOW_DOUBT_SECONDS: Meta's first refusal does not count when the send was made within this time of the
+    customer's message. No default."""
     refused_at: datetime | None = None
-    """Since when the window counts as closed without doubt, until the customer writes: the customer has another number."""
+    """Since when the window counts as closed without doubt, until the customer writes: the customer has another
+    number."""
     first_refused_at: datetime | None = None
-    """When the first send since a customer's message was made that Meta refused because the window was closed (131047)."""
+    """When the first send since a customer's message was made that Meta refused because the window was closed
+    (131047)."""
     last_refused_at: datetime | None = None
     """The same of the newest such send."""
 
@@ -45,8 +51,8 @@ class Window:
     def is_open(self, now: datetime, margin: timedelta = NO_MARGIN) -> bool:
         """Whether a free-form message may go at ``now`` and still arrive ``margin`` later.
 
-        At exactly 24 hours the window is closed. Meta's refusal of a send made since the customer's last message closes it until the next
-        one, unless it is in doubt: Meta has the last word, but not always the first.
+        At exactly 24 hours the window is closed. Meta's refusal of a send made since the customer's last message closes
+        it until the next one, unless it is in doubt: Meta has the last word, but not always the first.
         """
         closes_at = self.closes_at
         if self.last_customer_at is None or closes_at is None:
@@ -59,7 +65,7 @@ class Window:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether Meta refused, but right after the customer had written, and nothing that was sent ``DOUBT_WAIT`` later."""
+        """Whether Meta refused right after the customer wrote, and refused nothing sent ``DOUBT_WAIT`` later."""
         return self.doubtful_since is not None
 
     @property
@@ -84,9 +90,9 @@ class Window:
 def customer_instant(provider_seconds: float, received_at: datetime) -> datetime:
     """The instant at which a customer's message counts, from the provider's Unix timestamp in seconds.
 
-    Old stays old, so that a week-old webhook delivered today opens nothing. A timestamp in the future counts as the time of
-    receipt plus 60 s at most, so that a wrong clock cannot hold a window open. Milliseconds (seen in the wild) are brought to seconds.
-    Raises ValueError for a number that is not finite.
+    Old stays old, so that a week-old webhook delivered today opens nothing. A timestamp in the future counts as the
+    time of receipt plus 60 s at most, so that a wrong clock cannot hold a window open. Milliseconds (seen in the wild)
+    are brought to seconds. Raises ValueError for a number that is not finite.
     """
     if not isfinite(provider_seconds):
         raise ValueError("a provider timestamp must be a finite number of seconds")

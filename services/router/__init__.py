@@ -8,7 +8,7 @@ One message is five values on its way from Kafka to Kafka:
 | ``Attempt`` | ``facts`` | the intent, the number of its attempt, and the ``Facts`` that it is decided on |
 | ``Decision`` | ``decide`` | ``Session``, ``Template``, ``Bridge``, ``Silent`` or ``Rejected`` |
 | ``RecordedDecision`` | ``recorded_decision`` | the decision and its message as rows, written and read back |
-| events | ``libs.common.events.outbound`` | ``OutboundDecision`` with ``WhatsappCommand``, ``SmsCommand`` or ``DeliveryUpdate`` |
+| events | ``libs.common.events.outbound`` | ``OutboundDecision`` with a command or a ``DeliveryUpdate`` |
 
 ``worker`` takes a batch through them. ``reconcile`` follows up what was lost on the way.
 """

@@ -14,7 +14,7 @@ from services.router.facts import Attempt
 
 
 async def open_conversations(db: Connection, attempts: Sequence[Attempt], now: datetime) -> None:
-    """Give each attempt its conversation and customer; they are created where they are missing. Call inside a transaction.
+    """Give each attempt its conversation and customer; create what is missing. Call inside a transaction.
 
     A number belongs to the holder of its line, under any spelling.
     """

@@ -1,7 +1,9 @@
-"""Everything a decision is taken on, beside the intent and the clock; stored with the decision, so that it can be taken again later.
+"""Everything that a decision is taken on, beside the intent and the clock.
 
-Facts are written compactly (a field that holds its default is left out) and versioned by the record that holds them. A later version may add
-fields with defaults; it never changes the meaning of one. No I/O, no clock.
+It is stored with the decision, so that the decision can be taken again from it.
+
+Facts are written compactly (a field that holds its default is left out) and versioned by the record that holds them. A
+later version may add fields with defaults; it never changes the meaning of one. No I/O, no clock.
 """
 
 from collections.abc import Mapping
@@ -33,10 +35,12 @@ class TemplateFacts:
 
 
 class Facts(NamedTuple):
-    """What stood in the database when the decision was taken; an intent that cannot be followed leaves most of it empty.
+    """What stood in the database when the decision was taken.
 
-    ``phone_number_id`` is None when the number, or the conversation that would name it, is unknown or another tenant's. A first contact has
-    a number and no ``conversation_id``. Consents and credit are as stored, defaults applied.
+    An intent that cannot be followed leaves most of it empty.
+
+    ``phone_number_id`` is None when the number, or the conversation that would name it, is unknown or another tenant's.
+    A first contact has a number and no ``conversation_id``. Consents and credit are as stored, defaults applied.
     """
 
     window_length: timedelta
@@ -69,7 +73,8 @@ class Facts(NamedTuple):
 
     customer_id: UUID | None = None
     phone: str | None = None
-    """The customer's present one, or that which the intent names, where it names another line; None when there is none."""
+    """The customer's present one, or that which the intent names, where it names another line; None when there is
+    none."""
     phone_at: datetime | None = None
     """Since when the directory tells it."""
     no_phone_until: datetime | None = None
@@ -127,7 +132,7 @@ class Facts(NamedTuple):
         )
 
     def open(self, now: datetime) -> bool:
-        """Whether a free-form message decided at ``now``, and sent when it may be, still arrives in time, margin included."""
+        """Whether a free-form message decided at ``now``, and sent when it may be, arrives in time, margin included."""
         return self.window.is_open(now + self.wait, self.margin)
 
     def unreachable(self, now: datetime) -> bool:
@@ -166,7 +171,10 @@ class Facts(NamedTuple):
                 return NO_WAIT
 
     def window_state(self, now: datetime) -> WindowState | None:
-        """The window as it is published with the decision; ``open`` is the router's own test, margin included. None without a conversation."""
+        """The window as it is published with the decision; ``open`` is the router's own test, margin included.
+
+        None without a conversation.
+        """
         if self.conversation_id is None:
             return None
         window = self.window
@@ -179,8 +187,9 @@ class Facts(NamedTuple):
 class Attempt:
     """One attempt of one intent, to be decided on ``facts``, which are completed while the gates are asked.
 
-    ``sequence``: the message's place in its thread. ``refused``: what sent the attempt before back. ``known_holder``: the intent that held the
-    conversation's bridge slot when the facts were read. ``decided``: the attempt stood recorded then.
+    ``sequence``: the message's place in its thread. ``refused``: what sent the attempt before back. ``known_holder``:
+    the intent that held the conversation's bridge slot when the facts were read. ``decided``: the attempt stood
+    recorded then.
     """
 
     intent: Intent | BadIntent
@@ -225,7 +234,8 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
 def facts_from_json(found: Mapping[str, Any]) -> Facts:
     """The facts that ``facts_to_json`` wrote, after any trip through JSON; fields of a later version are left aside.
 
-    Facts of 0.1 before the marks had ``phone_dead``, without an end, and whether the customer had written stood in the conversation alone.
+    Facts of 0.1 before the marks had ``phone_dead``, without an end, and whether the customer had written stood in the
+    conversation alone.
     """
     values = {name: found[name] for name in Facts._fields if name in found}
     if found.get("phone_dead") is not None and found["phone_dead"] == found.get("phone"):

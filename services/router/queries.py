@@ -22,18 +22,22 @@ from services.router.facts import Attempt, Facts, TemplateFacts
 from services.router.recorded_decision import RecordedDecision
 from services.router.refusal_actions import RefusedMessage
 
-# "offset 0": each row is looked up by its key. A hash of a whole table may look cheap while the table is small, and it grows.
+# "offset 0": each row is looked up by its key. A hash of a whole table may look cheap while the table is small, and it
+# grows.
 _FACTS = f"""
-select u.ord, d.decided is not null as decided, nextval('message_sequence') as sequence, m.known is not null as id_taken,
+select u.ord, d.decided is not null as decided, nextval('message_sequence') as sequence,
+    m.known is not null as id_taken,
        o.name as org_name, o.credit_exhausted, o.sms_number, coalesce(o.sms_active, false) as sms_active, o.portal_host,
        n.phone_number_id, n.display_number,
-       c.conversation_id, c.wa_id, c.bsuid, c.wa_id_at, c.bsuid_at, c.last_customer_at, c.refused_at, c.first_refused_at,
+       c.conversation_id, c.wa_id, c.bsuid, c.wa_id_at, c.bsuid_at, c.last_customer_at, c.refused_at,
+           c.first_refused_at,
        c.last_refused_at, c.last_inbound_channel, c.last_inbound_at,
        k.customer_id, k.phone, k.phone_at, s.no_phone_until,
        case when p.sms_consented_at >= s.stopped_at then null else s.stopped_until end as sms_stopped_until,
        coalesce(w.contacted, false) as contacted, p.whatsapp_consent, p.sms_consent, p.sms_stopped_by,
        p.sms_consented_at is not null as sms_explicit, p.marketing_consent,
-       t.status as template_status, t.category as template_category, t.parameter_format, t.body as template_body, r.marks,
+       t.status as template_status, t.category as template_category, t.parameter_format, t.body as template_body,
+           r.marks,
        (select b.intent_id from bridge_slots b
          where b.org_id = u.org_id and b.conversation_id = c.conversation_id and b.held_until > $9) as known_holder
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
@@ -46,22 +50,26 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
         where m.known and d.org_id = u.org_id and d.intent_id = u.intent_id and d.attempt = u.attempt offset 0
        ) d on true
   left join lateral (
-       select o.name, o.credit_exhausted, o.sms_number, o.sms_active, o.portal_host from orgs o where o.org_id = u.org_id offset 0
+       select o.name, o.credit_exhausted, o.sms_number, o.sms_active,
+           o.portal_host from orgs o where o.org_id = u.org_id offset 0
        ) o on true
   left join lateral (
        select coalesce(w.replaced_by, w.phone_number_id) as phone_number_id, -- a number that moved to another WABA
-              (select i.customer_id from customer_identities i where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.line) as customer_id
+              (select i.customer_id from customer_identities i where i.org_id = u.org_id and i.kind = 'phone'
+                  and i.value = u.line) as customer_id
          from whatsapp_numbers w
         where w.org_id = u.org_id and w.phone_number_id = u.number offset 0
        ) f on u.number is not null
   left join lateral (
-       select c.conversation_id, c.customer_id, c.phone_number_id, c.wa_id, c.wa_id_at, c.bsuid, c.bsuid_at, c.last_customer_at, c.refused_at,
+       select c.conversation_id, c.customer_id, c.phone_number_id, c.wa_id, c.wa_id_at, c.bsuid, c.bsuid_at,
+           c.last_customer_at, c.refused_at,
               c.first_refused_at, c.last_refused_at, c.last_inbound_channel, c.last_inbound_at
          from conversations c
         where c.org_id = u.org_id
           and c.conversation_id = case
               when u.number is not null then (select x.conversation_id from conversations x
-                                               where x.phone_number_id = f.phone_number_id and x.customer_id = f.customer_id)
+                                               where x.phone_number_id = f.phone_number_id
+                                                   and x.customer_id = f.customer_id)
               else {standing("u")}
               end offset 0
        ) c on true
@@ -77,11 +85,13 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
   left join lateral ({SMS_MARKS.format(org_id="u.org_id", phone="coalesce(u.line, k.phone)")}) s on true
   left join lateral ( -- which of the addresses it might go to are marked for WhatsApp
        select array_agg(row (x.address, x.at, x.until)) as marks from address_marks x
-        where x.org_id = u.org_id and x.channel = 'whatsapp' and x.address = any (array[u.line, k.phone, '+' || c.wa_id, c.bsuid]) offset 0
+        where x.org_id = u.org_id and x.channel = 'whatsapp' and x.address = any (array[u.line, k.phone,
+            '+' || c.wa_id, c.bsuid]) offset 0
        ) r on true
   left join lateral ( -- written to any number of the organisation
        select true as contacted from conversations x
-        where x.customer_id = k.customer_id and x.org_id = u.org_id and (x.last_customer_at is not null or x.last_inbound_at is not null)
+        where x.customer_id = k.customer_id and x.org_id = u.org_id and (x.last_customer_at is not null
+            or x.last_inbound_at is not null)
         limit 1 offset 0
        ) w on true
   left join lateral (
@@ -102,7 +112,10 @@ class WindowRule(NamedTuple):
 async def attempts_of(
     db: Connection, wanted: Sequence[tuple[Intent | BadIntent, int]], rule: WindowRule, now: datetime
 ) -> list[Attempt]:
-    """These attempts (an intent and the attempt's number) with their facts, in order, from one snapshot. Sequences grow in that order."""
+    """These attempts (an intent and the attempt's number) with their facts, in order, from one snapshot.
+
+    Sequences grow in that order.
+    """
     rows = await db.fetch(_FACTS, *zip(*map(_asked, wanted), strict=True), now)
     rows.sort(key=lambda row: row["ord"])
     sequences = sorted(row["sequence"] for row in rows)
@@ -211,7 +224,8 @@ _TYPES = {
 }
 _GIVEN = ", ".join(f"${n}::{_TYPES.get(name, 'text')}[]" for n, name in enumerate(RecordedDecision._fields, 1))
 
-# The slot of a silencing bridge is locked: whoever gives it back waits for this decision, and then finds it among those that the slot silenced.
+# The slot of a silencing bridge is locked: whoever gives it back waits for this decision, and then finds it among those
+# that the slot silenced.
 _RECORD = f"""
 with given as materialized (
     select * from unnest({_GIVEN}) as u ({", ".join(RecordedDecision._fields)})
@@ -222,7 +236,8 @@ with given as materialized (
      order by s.conversation_id
        for key share of s
 ), decided as (
-    insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state, slot_holder,
+    insert into decisions (org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state,
+        slot_holder,
                            record, command, decided_at)
     select org_id, intent_id, attempt, conversation_id, route, channel, reason, window_state::json, slot_holder,
            record::json, command::json, decided_at
@@ -234,22 +249,27 @@ with given as materialized (
 ), """  # noqa: S608 -- constants of this module
 
 _FIRST = f"""{_RECORD}stored as (
-    insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, user_id, ai_generated,
+    insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, actor, user_id,
+        ai_generated,
                           sequence, status, reason, seq, sent_at, failed_at, occurred_at, received_at)
-    select org_id, intent_id, conversation_id, 'out', message_channel, kind, coalesce(content, '{{}}')::jsonb, actor, user_id,
+    select org_id, intent_id, conversation_id, 'out', message_channel, kind, coalesce(content, '{{}}')::jsonb, actor,
+        user_id,
            actor is not distinct from 'ai', sequence, status, failure, seq,
-           case status when 'sent' then status_at end, case status when 'failed' then status_at end, occurred_at, decided_at
+           case status when 'sent' then status_at end, case status when 'failed' then status_at end, occurred_at,
+               decided_at
       from given join decided using (org_id, intent_id)
     on conflict do nothing
     returning org_id, message_id, seq
 )
-select d.org_id, d.intent_id, s.seq from decided d left join stored s on s.org_id = d.org_id and s.message_id = d.intent_id
+select d.org_id, d.intent_id, s.seq from decided d left join stored s on s.org_id = d.org_id
+    and s.message_id = d.intent_id
 """  # noqa: S608 -- constants of this module
 
 # A number that the message names may be another customer's since, and a thread part of another.
 _AGAIN = f"""{_RECORD}moved as (
     update messages m
-       set attempt = g.attempt, channel = g.message_channel, status = g.status, reason = g.failure, provider_code = null,
+       set attempt = g.attempt, channel = g.message_channel, status = g.status, reason = g.failure,
+           provider_code = null,
            conversation_id = coalesce({standing("g")}, m.conversation_id),
            seq = m.seq + g.seq,
            sent_at = case g.status when 'sent' then g.status_at end,
@@ -263,7 +283,10 @@ select org_id, intent_id, seq from moved
 
 
 async def record_first(db: Connection, decisions: Sequence[RecordedDecision]) -> dict[MessageKey, RecordedDecision]:
-    """Record first attempts and their messages, each once. Returns those that were not recorded before, as they stand now."""
+    """Record first attempts and their messages, each once.
+
+    Returns those that were not recorded before, as they stand now.
+    """
     return await _record(db, _FIRST, decisions)
 
 
@@ -284,8 +307,10 @@ async def _record(
 _RECORDED = f"""
 select d.org_id, d.intent_id, d.attempt,
        {standing("d")} as conversation_id,
-       d.route, d.channel, d.reason, d.window_state::text as window_state, d.slot_holder, d.record::text, d.command::text, d.decided_at,
-       m.channel as message_channel, m.kind, m.actor, m.user_id, m.sequence, m.content::text, m.occurred_at, m.status, m.seq,
+       d.route, d.channel, d.reason, d.window_state::text as window_state, d.slot_holder, d.record::text,
+           d.command::text, d.decided_at,
+       m.channel as message_channel, m.kind, m.actor, m.user_id, m.sequence, m.content::text, m.occurred_at, m.status,
+           m.seq,
        case m.status when 'failed' then m.reason end as failure,
        case m.status when 'failed' then m.provider_code end as provider_code,
        case m.status when 'sent' then m.sent_at when 'delivered' then m.delivered_at
@@ -320,7 +345,8 @@ select m.org_id, m.message_id, m.attempt, m.status, m.reason, m.sequence, d.reco
   join messages m using (org_id, message_id)
   join decisions d on d.org_id = m.org_id and d.intent_id = m.message_id and d.attempt = m.attempt
  cross join lateral (
-       select coalesce(array_agg(x.record -> 'refused' ->> 'reason' order by x.attempt) filter (where x.attempt > 1), '{}') as refusals,
+       select coalesce(array_agg(x.record -> 'refused' ->> 'reason' order by x.attempt) filter (where x.attempt > 1),
+           '{}') as refusals,
               min(x.decided_at) as first_decided_at
          from decisions x
         where x.org_id = m.org_id and x.intent_id = m.message_id offset 0
@@ -338,7 +364,8 @@ async def lock_refused(db: Connection, keys: Collection[MessageKey]) -> dict[Mes
     """
     rows = await db.fetch(_REFUSED, *zip(*sorted(keys), strict=True))
     if missing := set(keys) - {(row["org_id"], row["message_id"]) for row in rows}:
-        # a message that was decided again while we waited for its lock no longer joins the decision of its attempt: read it anew
+        # a message that was decided again while we waited for its lock no longer joins the decision of its attempt:
+        # read it anew
         rows += await db.fetch(_REFUSED, *zip(*sorted(missing), strict=True))
     for row in rows:
         _must_be_known(row["status"])

@@ -1,12 +1,14 @@
-"""Follows up what stands decided and was lost on the way: commands that never became a send, refusals without a decision.
+"""Follows up what was lost: commands that never became a send, and refusals without a decision.
 
-Kafka keeps what was published. But a topic may be made anew, its retention may pass while a sender is away, and a record may be parked. PostgreSQL
-says what ought to have followed. Every replica looks, in bounded slices, and rows are shared by ``skip locked``. A finished message costs one look.
+Kafka keeps what was published. But a topic may be made anew, its retention may pass while a sender is away, and a
+record may be parked. PostgreSQL says what ought to have followed. Every replica looks, in bounded slices, and rows are
+shared by ``skip locked``. A finished message costs one look.
 
-Rule 1: everything here is idempotent. A sender ignores a command that it has already, and a message is failed under its row's lock.
+Rule 1: everything here is idempotent. A sender ignores a command that it has already, and a message is failed under its
+row's lock.
 Rule 2: no message is pending, and no bridge slot held, for longer than its deadline and the time of one round.
-Rule 3: a row on which this fails, or that is too slow alone, is found by bisection, logged, and tried again when it is due next. The other rows
-go on.
+Rule 3: a row on which this fails, or that is too slow alone, is found by bisection, logged, and tried again when it is
+due next. The other rows go on.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -53,14 +55,20 @@ SLICE = 500
 ROUNDS = 20
 """The most slices in one round."""
 PUBLISHED = 1_000
-"""The most commands that one round publishes again. Where very many have no send, a sender is behind, and more records do not help it."""
+"""The most commands that one round publishes again.
+
+Where very many have no send, a sender is behind, and more records do not help it.
+"""
 LONGEST = timedelta(hours=1)
 """The longest pause between two publications of a command that has no send."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """``after``: the age at which a command without a send, or a refusal without a decision, counts as lost. Each task is one round."""
+    """``after``: the age at which a command without a send, or a refusal without a decision, counts as lost.
+
+    Each task is one round.
+    """
 
     deps: Deps
     after: timedelta
@@ -83,7 +91,10 @@ class Reconciler:
             await task()
 
     async def find_unsent(self) -> None:
-        """Look through the decisions since the last look for commands without a send. Decisions older than a day are the other task's."""
+        """Look through the decisions since the last look for commands without a send.
+
+        Decisions older than a day are the other task's.
+        """
         await self._look_through("unsent", self.after, HEARD_WITHIN + 2 * self.after)
 
     async def find_unheard(self) -> None:
@@ -161,7 +172,10 @@ class Reconciler:
             _log("send.published_again", stale, due=stale.deadline)
 
     async def _fail(self, ended: Sequence[tuple[StaleAttempt, Fail]], now: datetime) -> None:
-        """Fail these messages, give back their slots, and publish it. A message that became a send meanwhile is left to its sender."""
+        """Fail these messages, give back their slots, and publish it.
+
+        A message that became a send meanwhile is left to its sender.
+        """
         if not ended:
             return
         async with self.deps.pool.acquire() as db, db.transaction():
@@ -220,7 +234,10 @@ class _Room:
 
 
 async def _in_parts(keys: Sequence[AttemptKey], work: Callable[[Sequence[AttemptKey]], Awaitable[None]]) -> None:
-    """Do the work on all; where it meets a bug or is too slow, on parts, down to the row that causes it. Raises what is transient."""
+    """Do the work on all; where it meets a bug or is too slow, on parts, down to the row that causes it.
+
+    Raises what is transient.
+    """
     await run_bisected(keys, work, key=lambda key: key, failed=_quarantine)
 
 

@@ -1,10 +1,13 @@
 """What to do about a decision whose command, send or status is overdue. Pure.
 
-Rule 1: a command without a send is published again as it stands, ever more rarely, until its deadline. A sender that has it already ignores it.
-Rule 2: at the deadline the message fails, and its place in ``sends`` is taken. A command that arrives later sends nothing.
-Rule 3: a send that is not settled is its sender's to end. One that still waits a minute after its deadline has no sender, and is ended here. One
-        that was called is left to evidence, which only its sender finds, for 25 hours after its deadline. Then it fails as ``unknown_outcome``, and
-        so does a send that was accepted and of which no status arrived.
+Rule 1: a command without a send is published again as it stands, ever more rarely, until its deadline. A sender that
+has it already ignores it.
+Rule 2: at the deadline the message fails, and its place in ``sends`` is taken. A command that arrives later sends
+nothing.
+Rule 3: a send that is not settled is its sender's to end. One that still waits a minute after its deadline has no
+        sender, and is ended here. One that was called is left to evidence, which only its sender finds, for 25 hours
+        after its deadline. Then it fails as ``unknown_outcome``, and so does a send that was accepted and of which no
+        status arrived.
 Rule 4: a failure is published before the row that led to it is deleted.
 """
 
@@ -31,9 +34,9 @@ _CALLED = ("claimed", "unknown")
 class StaleAttempt(NamedTuple):
     """A decision, its message and its send as they stand.
 
-    ``status``: None where the message is at another attempt by now. ``state``: None where there is no send. ``route``: None of a send that the router
-    did not decide; other producers write commands too. ``holds``: a bridge that has the slot of its conversation. ``account``: what throttles
-    together, as the command names it.
+    ``status``: None where the message is at another attempt by now. ``state``: None where there is no send. ``route``:
+    None of a send that the router did not decide; other producers write commands too. ``holds``: a bridge that has the
+    slot of its conversation. ``account``: what throttles together, as the command names it.
     """
 
     org_id: str
@@ -67,7 +70,10 @@ class Republish:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Fail the message with this reason. ``send``: settled; missing, so that its place is taken first; or unsettled, so that it is ended first."""
+    """Fail the message with this reason.
+
+    ``send``: settled; missing, so that its place is taken first; or unsettled, so that it is ended first.
+    """
 
     reason: str
     code: str | None = None

@@ -15,7 +15,8 @@ Pass = Literal["unsent", "unheard"]
 
 _UPTO = "select upto from reconcile_progress where pass = $1 for update skip locked"
 
-# In the order of the index, and without an upper bound: whatever the planner believes of the table, it reads so many entries and no more.
+# In the order of the index, and without an upper bound: whatever the planner believes of the table, it reads so many
+# entries and no more.
 _NEXT = """
 select max(t.at)
   from (select d.decided_at as at from decisions d
@@ -30,11 +31,13 @@ _LOOKED = "update reconcile_progress set upto = $2 where pass = $1"
 # "offset 0": each row is looked up by its key, whatever the planner believes of tables that grow.
 _SLICE = """
 insert into stale_attempts (org_id, message_id, attempt, deadline, due_at)
-select d.org_id, d.intent_id, d.attempt, coalesce((d.command ->> 'expires_at')::timestamptz, d.decided_at + $3::interval), $4
+select d.org_id, d.intent_id, d.attempt, coalesce((d.command ->> 'expires_at')::timestamptz,
+    d.decided_at + $3::interval), $4
   from decisions d
  cross join lateral (
        select m.status from messages m
-        where m.org_id = d.org_id and m.message_id = d.intent_id and m.direction = 'out' and m.attempt = d.attempt offset 0) m
+        where m.org_id = d.org_id and m.message_id = d.intent_id and m.direction = 'out'
+            and m.attempt = d.attempt offset 0) m
   left join lateral (
        select s.state from sends s
         where s.org_id = d.org_id and s.message_id = d.intent_id and s.attempt = d.attempt offset 0) s on true
@@ -68,34 +71,42 @@ update stale_attempts e
    set tries = e.tries + 1,
        due_at = least($1 + least($3::interval * power(3, least(e.tries, 9)), $4::interval),
                       case when e.deadline > $1 then e.deadline else 'infinity' end)
- where e.ctid = any (array(select t.ctid from stale_attempts t where t.due_at <= $1 order by t.due_at limit $2 for update skip locked))
+ where e.ctid = any (array(select t.ctid from stale_attempts t
+     where t.due_at <= $1 order by t.due_at limit $2 for update skip locked))
 returning e.org_id, e.message_id, e.attempt
 """
 
 _LOOK = """
 select e.org_id, e.message_id, e.attempt, e.deadline, e.tries,
        coalesce(a.conversation_id, m.conversation_id, d.conversation_id, s.conversation_id) as conversation_id,
-       d.route, d.channel, d.command::text, m.sequence, coalesce(d.command ->> 'phone_number_id', d.command ->> 'from_number') as account,
-       m.status, coalesce(d.route, '') = 'bridge' and b.holds is not null as holds, s.state, s.resends, s.settled_at, s.expires_at, s.outcome
+       d.route, d.channel, d.command::text, m.sequence, coalesce(d.command ->> 'phone_number_id',
+           d.command ->> 'from_number') as account,
+       m.status, coalesce(d.route, '') = 'bridge' and b.holds is not null as holds, s.state, s.resends, s.settled_at,
+           s.expires_at, s.outcome
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
   join stale_attempts e on e.org_id = u.org_id and e.message_id = u.message_id and e.attempt = u.attempt
   left join decisions d on d.org_id = u.org_id and d.intent_id = u.message_id and d.attempt = u.attempt
-  left join messages m on m.org_id = u.org_id and m.message_id = u.message_id and m.direction = 'out' and m.attempt = u.attempt
+  left join messages m on m.org_id = u.org_id and m.message_id = u.message_id and m.direction = 'out'
+      and m.attempt = u.attempt
   left join conversation_aliases a on a.alias = m.conversation_id and a.org_id = m.org_id
   left join lateral (
        select true as holds from bridge_slots x
-        where x.conversation_id = coalesce(a.conversation_id, m.conversation_id) and x.org_id = u.org_id and x.intent_id = u.message_id
+        where x.conversation_id = coalesce(a.conversation_id, m.conversation_id) and x.org_id = u.org_id
+            and x.intent_id = u.message_id
        offset 0) b on true
   left join sends s on s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
 """
 
 # The place of a send that was never made: a command that arrives later finds a settled row.
 _TAKE_PLACES = """
-insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, state, due_at, expires_at, outcome,
+insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, state, due_at,
+    expires_at, outcome,
                    settled_at, published, created_at)
-select u.org_id, u.message_id, u.attempt, u.channel, u.conversation_id, u.sequence, u.account, u.command::jsonb, 'failed', $9, u.expires_at,
+select u.org_id, u.message_id, u.attempt, u.channel, u.conversation_id, u.sequence, u.account, u.command::jsonb,
+    'failed', $9, u.expires_at,
        jsonb_build_object('answer', 'refused', 'code', null, 'reason', 'intent_expired'), $9, true, $9
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::text[], $10::timestamptz[])
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::text[],
+      $10::timestamptz[])
     as u (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, expires_at)
 on conflict do nothing
 returning org_id, message_id, attempt
@@ -114,7 +125,8 @@ update sends s
    set state = 'failed', settled_at = $5, published = true,
        outcome = jsonb_build_object('answer', 'refused', 'code', null, 'reason', u.reason)
   from over
-  join unnest($1::text[], $2::uuid[], $3::int[], $4::text[]) as u (org_id, message_id, attempt, reason) using (org_id, message_id, attempt)
+  join unnest($1::text[], $2::uuid[], $3::int[], $4::text[]) as u (org_id, message_id, attempt, reason) using (org_id,
+      message_id, attempt)
  where s.org_id = over.org_id and s.message_id = over.message_id and s.attempt = over.attempt
 returning s.org_id, s.message_id, s.attempt, s.conversation_id
 """
@@ -145,7 +157,8 @@ async def look_through(
 ) -> bool:
     """Look through the next decisions that were taken until then, about ``limit``. Returns whether there may be more.
 
-    Decisions from before ``since`` are passed over. One replica at a time does it; another finds nothing. Call inside a transaction.
+    Decisions from before ``since`` are passed over. One replica at a time does it; another finds nothing. Call inside a
+    transaction.
     """
     upto = await db.fetchval(_UPTO, what)
     if upto is not None and since is not None:
@@ -161,7 +174,10 @@ async def look_through(
 async def take_due(
     db: Connection, now: datetime, limit: int, *, first: timedelta, longest: timedelta
 ) -> list[AttemptKey]:
-    """Stale attempts that are due. Each is due again after ``first``, then three times that, and so on, at most ``longest``; and at its deadline."""
+    """Stale attempts that are due.
+
+    Each is due again after ``first``, then three times that, and so on, at most ``longest``; and at its deadline.
+    """
     return [(r[0], r[1], r[2]) for r in await db.fetch(_TAKE, now, limit, first, longest)]
 
 
@@ -172,7 +188,10 @@ async def look(db: Connection, keys: Collection[AttemptKey]) -> list[StaleAttemp
 
 
 async def take_places(db: Connection, ends: Sequence[StaleAttempt], now: datetime) -> set[AttemptKey]:
-    """Take the places of these sends in ``sends``, so that they can never be made. Returns the keys that were free. Call before messages are locked."""
+    """Take the places of these sends in ``sends``, so that they can never be made.
+
+    Returns the keys that were free. Call before messages are locked.
+    """
     rows = [
         (
             *e.key,
@@ -192,12 +211,14 @@ async def take_places(db: Connection, ends: Sequence[StaleAttempt], now: datetim
 
 
 async def find_overdue(db: Connection, before: datetime, now: datetime, limit: int) -> None:
-    """Note as stale the rows of ``sends`` that still wait although their deadline was before then, up to ``limit`` of each channel."""
+    """Note as stale, up to ``limit`` of each channel, the ``sends`` that still wait after this deadline."""
     await db.fetch(_FIND_OVERDUE, before, now, limit)
 
 
 async def close(db: Connection, ends: Sequence[tuple[AttemptKey, str]], now: datetime) -> dict[AttemptKey, UUID]:
-    """End these sends with that reason, where they are neither settled nor leased. Returns, by key, the conversation of each.
+    """End these sends with that reason, where they are neither settled nor leased.
+
+    Returns, by key, the conversation of each.
 
     Call before messages are locked.
     """

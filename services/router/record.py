@@ -1,6 +1,7 @@
-"""A decision's record: everything it was taken on, in one versioned JSON object, so that it can be taken again from that alone.
+"""A decision's record: everything that it was taken on, in one versioned JSON object.
 
-``{"v": 1, "intent": {…} | "bad": {…}, "facts": {…}, "now": "…"}``, and ``"refused"`` where it follows a refusal at a later gate. Pure.
+``{"v": 1, "intent": {…} | "bad": {…}, "facts": {…}, "now": "…"}``, and ``"refused"`` where it follows a refusal at a
+later gate. Pure.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,10 @@ def dumps(value: Any) -> bytes:
 
 
 def stored(json: bytes) -> str:
-    """The same JSON as PostgreSQL can store it: U+0000 becomes U+FFFD (orjson and pydantic let no lone surrogate in)."""
+    """The same JSON as PostgreSQL can store it: U+0000 becomes U+FFFD.
+
+    Neither orjson nor pydantic lets a lone surrogate in.
+    """
     if b"\\u0000" in json:
         json = orjson.dumps(sanitize(orjson.loads(json)))
     return json.decode()
@@ -57,7 +61,10 @@ def pack(
 
 
 def intent_of(record: Mapping[str, Any]) -> Intent | BadIntent:
-    """The intent that a record was made for. Raises Permanent when a later release wrote it, in a version or in words that are not known here."""
+    """The intent that a record was made for.
+
+    Raises Permanent when a later release wrote it, in a version or in words that are not known here.
+    """
     if record["v"] != VERSION:
         raise Permanent("unknown_version", "the decision's record is of another version")
     if "intent" in record:

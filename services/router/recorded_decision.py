@@ -1,8 +1,8 @@
-"""A decision as it stands recorded: the row of ``decisions``, its message in ``messages``, and the events that publish it. Pure.
+"""A decision as it stands recorded: its row, its message, and the events that publish it. Pure.
 
 Rule 1: nothing is published that is not recorded. A redelivered intent publishes the same again.
-Rule 2: the router publishes the statuses that it sets itself: of silent and rejected intents, and of messages that only the portal shows. Where the
-message has moved on meanwhile, its newest status is published instead.
+Rule 2: the router publishes the statuses that it sets itself: of silent and rejected intents, and of messages that only
+the portal shows. Where the message has moved on meanwhile, its newest status is published instead.
 """
 
 from datetime import datetime
@@ -21,10 +21,13 @@ from services.router.record import pack, stored
 
 
 class RecordedDecision(NamedTuple):
-    """One attempt's decision and its message, as ``decisions`` and ``messages`` hold them; ``record``, ``command`` and ``content`` are JSON.
+    """One attempt's decision and its message, as ``decisions`` and ``messages`` hold them.
 
-    ``message_channel``: where the thread shows the message. ``seq`` and ``status_at`` are of its present ``status``. ``failure`` and
-    ``provider_code`` are set while that is ``failed``. Where the message's id belongs to another message, ``seq`` is None.
+    ``record``, ``command`` and ``content`` are JSON.
+
+    ``message_channel``: where the thread shows the message. ``seq`` and ``status_at`` are of its present ``status``.
+    ``failure`` and ``provider_code`` are set while that is ``failed``. Where the message's id belongs to another
+    message, ``seq`` is None.
     """
 
     org_id: str
@@ -92,7 +95,10 @@ class RecordedDecision(NamedTuple):
 
 
 def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDecision:
-    """What is recorded of a decision; ``attempt.facts.conversation_id`` is set wherever the message belongs into a thread."""
+    """What is recorded of a decision.
+
+    ``attempt.facts.conversation_id`` is set where the message belongs into a thread.
+    """
     intent, facts = attempt.intent, attempt.facts
     status, failure = _status(decision, facts, now)
     kind: str
@@ -148,7 +154,10 @@ def _status(decision: Decision, facts: Facts, now: datetime) -> tuple[Literal["p
 
 
 def _message_channel(intent: Intent | BadIntent, decision: Decision) -> Channel:
-    """Where the thread shows the message. A bridge is a message of its own; the one that it stands in for was meant for WhatsApp."""
+    """Where the thread shows the message.
+
+    A bridge is a message of its own; the one that it stands in for was meant for WhatsApp.
+    """
     match decision:
         case Session():
             return decision.channel

@@ -1,11 +1,12 @@
 """What a refusal means for the message that it sends back. Pure.
 
-Rule 1: a refusal counts only for the attempt that the message is at, and only while that attempt is unsettled. ``slot_freed`` counts only for a
-        message that a bridge silenced. Any other refusal is late: what stands recorded is published again, or nothing.
-Rule 2: the third refusal ends the message as ``failed``/``provider_refused``. Refusals for the account or for too much haste use up no attempt;
-        such a message ends when a day has passed since its first attempt.
-Rule 3: after trouble of the provider's own the message is tried once more. A template that was itself asked for, and that Meta refuses, fails with
-        the code: nothing else could be sent.
+Rule 1: a refusal counts only for the attempt that the message is at, and only while that attempt is unsettled.
+        ``slot_freed`` counts only for a message that a bridge silenced. Any other refusal is late: what stands recorded
+        is published again, or nothing.
+Rule 2: the third refusal ends the message as ``failed``/``provider_refused``. Refusals for the account or for too much
+        haste use up no attempt; such a message ends when a day has passed since its first attempt.
+Rule 3: after trouble of the provider's own the message is tried once more. A template that was itself asked for, and
+        that Meta refuses, fails with the code: nothing else could be sent.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,10 @@ RefusalAction = Literal["decide", "repeat", "end", "ignore"]
 
 
 class RefusedMessage(NamedTuple):
-    """A message that was refused, its row locked. ``record`` is of its latest decision, ``refusals`` are those of earlier attempts."""
+    """A message that was refused, its row locked.
+
+    ``record`` is of its latest decision, ``refusals`` are those of earlier attempts.
+    """
 
     org_id: str
     message_id: UUID

@@ -1,7 +1,8 @@
 """Whether a template's parameters fit its body, by Meta's rules. Pure.
 
-Source: Meta, message templates: a body names its places ``{{1}}`` … (POSITIONAL) or ``{{customer_name}}`` (NAMED); a send with another number or
-other names is refused (132000, 132012), and so is a value with a newline, a tab or more than four spaces in a row (132018).
+Source: Meta, message templates: a body names its places ``{{1}}`` … (POSITIONAL) or ``{{customer_name}}`` (NAMED); a
+send with another number or other names is refused (132000, 132012), and so is a value with a newline, a tab or more
+than four spaces in a row (132018).
 """
 
 import re

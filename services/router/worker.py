@@ -1,21 +1,22 @@
 """Handles batches of intents and of refusals: read the facts, decide, record once, publish what stands recorded.
 
-Round trips, whatever the size of the batch: two to PostgreSQL (facts; decisions and messages in one statement, which is its own transaction).
-Further ones are made
+Round trips, whatever the size of the batch: two to PostgreSQL (facts; decisions and messages in one statement, which is
+its own transaction). Further ones are made
 
-- where an intent would be a bridge: one to Redis; and, unless Redis refuses every such intent of the batch (``libs.common.bridge.slot``), four to
-  PostgreSQL (begin, conversations, slots, commit);
+- where an intent would be a bridge: one to Redis; and, unless Redis refuses every such intent of the batch
+  (``libs.common.bridge.slot``), four to PostgreSQL (begin, conversations, slots, commit);
 - where a contact is the first: up to six;
 - where an intent was decided before: one (what stands recorded);
 - in a batch of refusals: three (begin, its messages locked, commit).
 
 Rule 1: what is published was committed before, and is what stands recorded, by this try or an earlier one.
 Rule 2: the same intent id twice in a batch is one message: the first counts, and it is published once.
-Rule 3: a batch that loses a race for an intent after slots or conversations were touched is rolled back and read again. The same holds for an
-        intent that Redis refused, where the holder gives its slot back meanwhile.
-Rule 4: a refused attempt is decided again, as the next attempt, exactly once (``refusal_actions``). A redelivered refusal publishes again what was
-        decided for the next attempt.
-Rule 5: a refusal is kept in ``refusals`` until what follows from it is published. A lost one is taken from there (``reconcile``).
+Rule 3: a batch that loses a race for an intent after slots or conversations were touched is rolled back and read again.
+        The same holds for an intent that Redis refused, where the holder gives its slot back meanwhile.
+Rule 4: a refused attempt is decided again, as the next attempt, exactly once (``refusal_actions``). A redelivered
+        refusal publishes again what was decided for the next attempt.
+Rule 5: a refusal is kept in ``refusals`` until what follows from it is published. A lost one is taken from there
+(``reconcile``).
 """
 
 from collections import Counter
@@ -96,7 +97,10 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
 
 
 async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) -> list[Reject]:
-    """Decide each refused attempt again, once; publish what stands recorded. A refusal of an unknown intent is a dead letter."""
+    """Decide each refused attempt again, once; publish what stands recorded.
+
+    A refusal of an unknown intent is a dead letter.
+    """
     known: list[Received[OutboundRefused]] = []
     unknown: list[Reject] = []
     async with deps.pool.acquire() as db, db.transaction():
@@ -178,7 +182,10 @@ async def _next_attempts(
     deps: Deps,
     now: datetime,
 ) -> list[Attempt]:
-    """The attempts that follow these refusals, on facts read afresh. The messages keep their places in their threads."""
+    """The attempts that follow these refusals, on facts read afresh.
+
+    The messages keep their places in their threads.
+    """
     if not refused:
         return []
     rows = [messages[refusal.org_id, refusal.intent_id] for refusal in refused]
@@ -192,7 +199,8 @@ async def _next_attempts(
             refusals=(*message.refusals, refusal.reason), first_decided_at=message.first_decided_at
         )
         if refusal.reason == "window_open":
-            # the bridge's gate judges without margin: with one, the message would bounce between the two until the window closes
+            # the bridge's gate judges without margin: with one, the message would bounce between the two until the
+            # window closes
             attempt.facts = attempt.facts._replace(margin=timedelta(0))
     return attempts
 

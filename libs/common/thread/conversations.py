@@ -1,4 +1,4 @@
-"""What follows for conversations when it was settled who is who: that there is one, how it is reached, and whose messages are in it."""
+"""Conversations: that one exists, how it is reached, and whose messages are in it."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def standing(row: str) -> str:
-    """An SQL expression: the conversation that stands under a row's ``conversation_id``, which another one may have taken in.
+    """An SQL expression: the conversation that stands under a row's ``conversation_id``, also after a merge.
 
     ``row`` is the alias of a row of the query around it, with ``org_id`` and ``conversation_id``.
     """
@@ -26,7 +26,7 @@ def standing(row: str) -> str:
 
 
 class ConversationAddress(NamedTuple):
-    """How a customer is reached through a business number: by ids that are theirs now, each with the time when it was told."""
+    """How a customer is reached through a business number: by ids that are theirs now, each with its time."""
 
     org_id: str
     customer_id: UUID
@@ -46,22 +46,27 @@ select *
 on conflict (phone_number_id, customer_id) do nothing
 """
 
-# A late webhook must not bring back what the customer has given up: ids that are not theirs any more are not told here, and of those that are the
-# one confirmed last counts.
+# A late webhook must not bring back what the customer has given up: ids that are not theirs any more are not told here,
+# and of those that are the one confirmed last counts.
 _READDRESS = """
 with told as (
     select u.*, c.conversation_id
       from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::timestamptz[])
         as u (org_id, customer_id, phone_number_id, wa_id, wa_id_at, bsuid, bsuid_at)
-      join conversations c on c.phone_number_id = u.phone_number_id and c.customer_id = u.customer_id and c.org_id = u.org_id
+      join conversations c on c.phone_number_id = u.phone_number_id and c.customer_id = u.customer_id
+          and c.org_id = u.org_id
      order by c.conversation_id
        for no key update of c
 )
 update conversations c
-   set wa_id = case when t.wa_id is not null and (c.wa_id is null or (c.wa_id_at > t.wa_id_at) is not true) then t.wa_id else c.wa_id end,
-       wa_id_at = case when t.wa_id is not null and (c.wa_id is null or (c.wa_id_at > t.wa_id_at) is not true) then t.wa_id_at else c.wa_id_at end,
-       bsuid = case when t.bsuid is not null and (c.bsuid is null or (c.bsuid_at > t.bsuid_at) is not true) then t.bsuid else c.bsuid end,
-       bsuid_at = case when t.bsuid is not null and (c.bsuid is null or (c.bsuid_at > t.bsuid_at) is not true) then t.bsuid_at else c.bsuid_at end
+   set wa_id = case when t.wa_id is not null and (c.wa_id is null
+       or (c.wa_id_at > t.wa_id_at) is not true) then t.wa_id else c.wa_id end,
+       wa_id_at = case when t.wa_id is not null and (c.wa_id is null
+           or (c.wa_id_at > t.wa_id_at) is not true) then t.wa_id_at else c.wa_id_at end,
+       bsuid = case when t.bsuid is not null and (c.bsuid is null
+           or (c.bsuid_at > t.bsuid_at) is not true) then t.bsuid else c.bsuid end,
+       bsuid_at = case when t.bsuid is not null and (c.bsuid is null
+           or (c.bsuid_at > t.bsuid_at) is not true) then t.bsuid_at else c.bsuid_at end
   from told t
  where c.conversation_id = t.conversation_id and c.org_id = t.org_id
 """
@@ -98,8 +103,8 @@ select c.settled
  order by u.place
 """
 
-# What a conversation is reached by is its customer's now; what is not gives way to what they have instead, or to nothing. Whoever found the
-# conversation before this finds it again (``settled``).
+# What a conversation is reached by is its customer's now; what is not gives way to what they have instead, or to
+# nothing. Whoever found the conversation before this finds it again (``settled``).
 _KEEP_OWN = """
 update conversations c
    set wa_id = case when k.wa_id then c.wa_id else u.wa_id end,
@@ -107,20 +112,23 @@ update conversations c
        bsuid = case when k.bsuid then c.bsuid else u.bsuid end,
        bsuid_at = case when k.bsuid then c.bsuid_at when u.bsuid is not null then u.at end,
        settled = c.settled + 1
-  from unnest($1::text[], $2::uuid[], $3::timestamptz[], $4::text[], $5::text[]) as u (org_id, customer_id, at, wa_id, bsuid)
+  from unnest($1::text[], $2::uuid[], $3::timestamptz[], $4::text[], $5::text[]) as u (org_id, customer_id, at, wa_id,
+      bsuid)
   join conversations o on o.customer_id = u.customer_id and o.org_id = u.org_id
   cross join lateral (
        select exists (select from customer_identities i
-                       where i.org_id = o.org_id and i.kind = 'wa_id' and i.value = o.wa_id and i.customer_id = o.customer_id) as wa_id,
+                       where i.org_id = o.org_id and i.kind = 'wa_id' and i.value = o.wa_id
+                           and i.customer_id = o.customer_id) as wa_id,
               exists (select from customer_identities i
-                       where i.org_id = o.org_id and i.kind = 'bsuid' and i.value = o.bsuid and i.customer_id = o.customer_id) as bsuid
+                       where i.org_id = o.org_id and i.kind = 'bsuid' and i.value = o.bsuid
+                           and i.customer_id = o.customer_id) as bsuid
        offset 0
        ) k
  where c.conversation_id = o.conversation_id and c.org_id = o.org_id
 """
 
-# Whether an open window goes with the customer to another number, Meta does not say: it counts as closed, as after a refusal, until
-# the customer writes.
+# Whether an open window goes with the customer to another number, Meta does not say: it counts as closed, as after a
+# refusal, until the customer writes.
 _CLOSE = """
 update conversations c
    set refused_at = greatest(c.refused_at, u.at)
@@ -130,7 +138,7 @@ update conversations c
 
 
 class Strange(NamedTuple):
-    """Messages in a customer's threads after ``at`` that came by ``bsuids``, or by ``wa_ids`` alone and not after ``until``."""
+    """Messages in a customer's threads after ``at``: by ``bsuids``, or by ``wa_ids`` alone and not after ``until``."""
 
     org_id: str
     customers: list[UUID]
@@ -140,8 +148,9 @@ class Strange(NamedTuple):
     until: datetime | None = None
 
 
-# Also among what is still being moved into these threads. A thread is read from its end, as far as anything can have been written after that time: a
-# message is stored after it was written, and within a thread sequences follow the order of storing, but for some minutes.
+# Also among what is still being moved into these threads. A thread is read from its end, as far as anything can have
+# been written after that time: a message is stored after it was written, and within a thread sequences follow the order
+# of storing, but for some minutes.
 _STRANGE = """
 with recursive threads as (
     select c.conversation_id, c.phone_number_id, c.conversation_id as stood_in
@@ -158,9 +167,11 @@ with recursive threads as (
     select p.conversation_id, p.phone_number_id, p.stood_in, n.lowest, n.again
       from pages p
      cross join lateral (
-           select min(r.sequence) as lowest, count(*) = $7 and bool_or(r.stored_at is null or r.stored_at > $5::timestamptz - interval '10 minutes') as again
+           select min(r.sequence) as lowest, count(*) = $7 and bool_or(r.stored_at is null
+               or r.stored_at > $5::timestamptz - interval '10 minutes') as again
              from (select m.sequence,
-                          case m.direction when 'in' then uuid_extract_timestamp(m.message_id) else m.received_at end as stored_at
+                          case m.direction when 'in' then uuid_extract_timestamp(m.message_id)
+                              else m.received_at end as stored_at
                      from messages m
                     where m.conversation_id = p.stood_in and m.org_id = $1 and m.sequence < p.lowest
                     order by m.sequence desc
@@ -176,7 +187,8 @@ select m.message_id, l.conversation_id, m.occurred_at, l.phone_number_id
          from messages m
         where m.conversation_id = l.stood_in and m.org_id = $1 and m.sequence >= l.lowest
           and m.direction = 'in' and m.channel = 'whatsapp' and m.occurred_at > $5
-          and case when m.from_bsuid is null then m.from_wa_id = any($3::text[]) and m.occurred_at <= coalesce($6, 'infinity'::timestamptz)
+          and case when m.from_bsuid is null then m.from_wa_id = any($3::text[]) and m.occurred_at <= coalesce($6,
+              'infinity'::timestamptz)
                    else m.from_bsuid = any($4::text[]) end
        offset 0) m
  order by m.message_id
@@ -192,10 +204,12 @@ with wanted as (
      order by m.message_id
        for no key update of m
 )
-update messages m set conversation_id = w.conversation_id from wanted w where m.org_id = w.org_id and m.message_id = w.message_id
+update messages m set conversation_id = w.conversation_id from wanted w where m.org_id = w.org_id
+    and m.message_id = w.message_id
 """
 
-# The window of whose thread they were in was opened by a stranger: it is closed until the customer writes. The stranger's is open since they wrote.
+# The window of whose thread they were in was opened by a stranger: it is closed until the customer writes. The
+# stranger's is open since they wrote.
 _AFTER = """
 with opened as (
     update conversations c
@@ -211,7 +225,10 @@ update conversations c
 
 
 async def ensure(db: "Connection", addresses: Sequence[ConversationAddress]) -> None:
-    """One conversation per (business number, customer), with the newest ids of the customer. Each pair is named once."""
+    """One conversation per (business number, customer), with the newest ids of the customer.
+
+    Each pair is named once.
+    """
     if addresses:
         await db.execute(_ENSURE, *as_columns(addresses))
     await readdress(db, [address for address in addresses if address.wa_id or address.bsuid])
@@ -237,14 +254,17 @@ async def find(db: "Connection", wanted: Sequence[tuple[str, UUID, str]]) -> lis
 
 
 async def settled(db: "Connection", threads: Sequence[tuple[str, UUID]]) -> list[int | None]:
-    """Organisation, conversation → how often who is behind it was settled anew, in the order given; None where it is gone."""
+    """How often the identity behind each (organisation, conversation) was settled anew; None where it is gone."""
     return [row[0] for row in await db.fetch(_SETTLED, *as_columns(threads))] if threads else []
 
 
 async def stay(db: "Connection", asked: Iterable[tuple[str, UUID]]) -> None:
-    """Whose these conversations (organisation, conversation) are stays so until the transaction ends: what is stored of the customer is not left behind.
+    """Keep the customers of these (organisation, conversation) until the transaction ends.
 
-    Locks conversations, so call before anything of bridge slots or consents is locked. Raises Transient where one becomes part of another just now.
+    What is stored of a customer meanwhile is not left behind by a merge.
+
+    Locks conversations, so call before anything of bridge slots or consents is locked. Raises Transient where one
+    becomes part of another just now.
     """
     rows = sorted(set(asked))
     if rows and len(await db.fetch(_STAY, *as_columns(rows))) != len(rows):
@@ -254,7 +274,9 @@ async def stay(db: "Connection", asked: Iterable[tuple[str, UUID]]) -> None:
 async def keep_own(
     db: "Connection", people: Sequence[tuple[str, UUID, datetime | None, str | None, str | None]]
 ) -> None:
-    """Organisation, customer, since when, wa_id, BSUID: where a conversation's address is not its customer's, these are.
+    """Give conversations the address of their customer: organisation, customer, since when, wa_id, BSUID.
+
+    Only an address that is not the customer's is replaced.
 
     Their conversations are locked in the order of their ids, and count as settled anew.
     """

@@ -1,4 +1,4 @@
-"""Outbound messages and their statuses: locked in one order, advanced by ``libs.common.thread.message_status``, written back in one round trip."""
+"""Outbound messages and their statuses: locked in one order, advanced, and written back in one round trip."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,9 @@ from libs.common.thread.message_status import Failed, MessageState, Status, adva
 
 @dataclass(slots=True)
 class LockedMessage:
-    """An outbound message whose row this transaction has locked. ``state`` is replaced as statuses are applied; ``written`` is the row's.
+    """An outbound message whose row this transaction has locked.
+
+    ``state`` is replaced as statuses are applied; ``written`` is the row's.
 
     ``conversation_id`` is the standing conversation: the message may have been written under one that was merged since.
     """
@@ -54,9 +56,10 @@ update messages m
 
 
 async def lock_messages(db: Connection, keys: set[MessageKey]) -> dict[MessageKey, LockedMessage]:
-    """The outbound messages of ``keys``, their rows locked in key order so that two transactions cannot wait for each other.
+    """Lock the outbound messages of ``keys``, in key order, so that two transactions cannot wait for each other.
 
-    Raises Permanent (``unknown_value``) where one has a status or a channel of a later release. The caller bisects its batch to find it.
+    Raises Permanent (``unknown_value``) where one has a status or a channel of a later release. The caller bisects its
+    batch to find it.
     """
     if not keys:
         return {}
@@ -112,7 +115,10 @@ async def fail_locally(db: Connection, failures: Sequence[LocalFailure]) -> list
 
 
 def delivery_update(message: LockedMessage) -> DeliveryUpdate | None:
-    """The update that publishes a message's newest status; None while it is pending. A failure that was disproved is not published."""
+    """The update that publishes a message's newest status; None while it is pending.
+
+    A failure that was disproved is not published.
+    """
     state = message.state
     if state.status == "pending" or state.at is None:
         return None

@@ -1,4 +1,7 @@
-"""One status as its provider reported it. Pure."""
+"""One status as its provider reported it.
+
+``status`` is a word of ours; a word that is no ``DeliveryStatus`` moves no message.
+"""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,9 +13,10 @@ from libs.common.providers import Provider, ProviderChannel, fault_of
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """One status as its provider reported it. ``status`` is a word of ours; a word that is no ``DeliveryStatus`` moves no message.
+    """One status as its provider reported it.
 
-    ``account`` scopes ``provider_id``: phone_number_id at Meta, the account sid at Twilio. ``at`` is the provider's clock.
+    ``status`` is a word of ours; a word that is no ``DeliveryStatus`` moves no message. ``account`` scopes
+    ``provider_id``: phone_number_id at Meta, the account sid at Twilio. ``at`` is the provider's clock.
     """
 
     channel: ProviderChannel

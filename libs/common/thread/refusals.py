@@ -1,8 +1,8 @@
 """Refusals on which the router has not decided yet. Kafka carries them; these rows make sure that none is lost.
 
 Rule 1: a refusal is kept in the transaction that refuses, as its last statement, in the order of keys.
-Rule 2: the router deletes the row once the next attempt is published. A row that waits longer was lost or parked on the way, and the router
-decides on it from here (``services.router.reconcile``).
+Rule 2: the router deletes the row once the next attempt is published. A row that waits longer was lost or parked on the
+way, and the router decides on it from here (``services.router.reconcile``).
 """
 
 from collections.abc import Collection, Iterable
@@ -30,7 +30,8 @@ delete from refusals r
 _TAKE = """
 update refusals r
    set waits_since = $2
- where r.ctid = any (array(select t.ctid from refusals t where t.waits_since <= $1 order by t.waits_since limit $3 for update skip locked))
+ where r.ctid = any (array(select t.ctid from refusals t
+     where t.waits_since <= $1 order by t.waits_since limit $3 for update skip locked))
 returning r.org_id, r.intent_id, r.attempt, r.event
 """
 
@@ -54,6 +55,9 @@ async def forget(db: Connection, keys: Collection[AttemptKey]) -> None:
 async def take(
     db: Connection, waiting_since: datetime, now: datetime, limit: int
 ) -> list[tuple[AttemptKey, dict[str, Any]]]:
-    """Refusals, as events, that have waited since then or longer. No other replica takes them before they have waited as long again."""
+    """Refusals, as events, that have waited since then or longer.
+
+    No other replica takes them before they have waited as long again.
+    """
     rows = await db.fetch(_TAKE, waiting_since, now, limit)
     return [((row["org_id"], row["intent_id"], row["attempt"]), row["event"]) for row in rows]

@@ -1,10 +1,10 @@
 """Statuses of providers: matched to the sends they are about, or kept until their send is known.
 
-Rule 1: before a status without a send is kept, and before a provider id is stored, the transaction takes an advisory lock on that id. So either
-the keeper finds the id, or the storer finds the kept status.
-Rule 2: an id that arrives after its claim was lost is stored as evidence and takes no kept status with it. The kept statuses are applied when the
-send is settled by that evidence. Statuses that arrive in between are applied if the message exists already; a bridge SMS does not, so its
-statuses are kept.
+Rule 1: before a status without a send is kept, and before a provider id is stored, the transaction takes an advisory
+lock on that id. So either the keeper finds the id, or the storer finds the kept status.
+Rule 2: an id that arrives after its claim was lost is stored as evidence and takes no kept status with it. The kept
+statuses are applied when the send is settled by that evidence. Statuses that arrive in between are applied if the
+message exists already; a bridge SMS does not, so its statuses are kept.
 Rule 3: nothing is kept of statuses that cannot be of a send of ours.
 
 What matched statuses mean for messages and for others: ``libs.common.sending.status_effects``.
@@ -59,7 +59,10 @@ Matched = tuple[MatchedSend, ProviderStatus]
 
 @dataclass(frozen=True, slots=True)
 class ProviderId:
-    """A provider's id for one send. ``message_id``: the message whose status it feeds. ``send_id``: the row in sends. They differ for a bridge."""
+    """A provider's id for one send.
+
+    ``message_id``: the message whose status it feeds. ``send_id``: the row in sends. They differ for a bridge.
+    """
 
     channel: ProviderChannel
     provider: Provider
@@ -88,12 +91,14 @@ select p.provider, p.account, p.provider_id, p.org_id, p.message_id, p.send_id, 
 _KEEP = """
 insert into early_statuses (channel, provider, account, provider_id, status, code, callback, item, at, received_at)
 select u.*, $10
-  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::timestamptz[]) as u
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
+      $9::timestamptz[]) as u
 on conflict do nothing
 """
 
 _STORE = """
-insert into provider_ids (channel, provider, account, provider_id, org_id, message_id, send_id, attempt, applied, recorded_at)
+insert into provider_ids (channel, provider, account, provider_id, org_id, message_id, send_id, attempt, applied,
+    recorded_at)
 select u.*, $9, $10
   from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::uuid[], $8::int[]) as u
 on conflict (provider, account, provider_id) do nothing
@@ -106,10 +111,12 @@ delete from early_statuses e
 returning e.channel, e.provider, e.account, e.provider_id, e.status, e.code, e.callback, e.item, e.at
 """
 
-# These name a send of ours that does not exist: another installation on the same account made it, or a restored backup does not know it.
+# These name a send of ours that does not exist: another installation on the same account made it, or a restored backup
+# does not know it.
 _FORGET = """
 delete from early_statuses
- where ctid = any (array(select e.ctid from early_statuses e where e.received_at < $1 order by e.received_at limit $2 for update skip locked))
+ where ctid = any (array(select e.ctid from early_statuses e
+     where e.received_at < $1 order by e.received_at limit $2 for update skip locked))
 returning 1
 """
 
@@ -134,15 +141,17 @@ select u.provider_id, s.org_id, s.message_id, s.attempt, s.account
 
 _IN_FLIGHT = """
 select distinct s.account from sends s
- where s.channel = 'whatsapp' and s.state = 'claimed' and s.lease_until > $2::timestamptz - interval '1 minute' and s.account = any($1::text[])
+ where s.channel = 'whatsapp' and s.state = 'claimed' and s.lease_until > $2::timestamptz - interval '1 minute'
+     and s.account = any($1::text[])
 """
 
 
 async def match_statuses(db: Connection, statuses: Sequence[ProviderStatus], now: datetime) -> list[Matched]:
     """The statuses whose sends are known, in their order. Of the others those are kept that may be of a send of ours.
 
-    Every send of ours carries callback data, and Meta echoes it. A status without any is kept while a call from its number is in flight.
-    Another system on the same number may send millions of statuses, and nothing is kept of them. Call inside a transaction.
+    Every send of ours carries callback data, and Meta echoes it. A status without any is kept while a call from its
+    number is in flight. Another system on the same number may send millions of statuses, and nothing is kept of them.
+    Call inside a transaction.
     """
     found = await _find(db, {s.id for s in statuses})
     missing = {s.id for s in statuses if s.id not in found and read_callback(s.callback) is not None}
@@ -166,7 +175,10 @@ async def match_statuses(db: Connection, statuses: Sequence[ProviderStatus], now
 
 
 async def take_early_statuses(db: Connection, ids: Sequence[ProviderId], now: datetime) -> list[Matched]:
-    """Store the ids that sends of ours got, and take the statuses that arrived before them, oldest first. Call inside a transaction."""
+    """Store the ids that sends of ours got, and take the statuses that arrived before them, oldest first.
+
+    Call inside a transaction.
+    """
     if not ids:
         return []
     keys = sorted({(i.provider, i.account, i.provider_id) for i in ids})

@@ -7,7 +7,8 @@ from uuid import UUID
 from libs.common.db.pool import Connection
 from libs.common.thread.conversations import standing
 
-# A refusal counts from its send. The first since the customer's last message is kept beside the newest; one from before that message is neither.
+# A refusal counts from its send. The first since the customer's last message is kept beside the newest; one from before
+# that message is neither.
 _REFUSE = f"""
 with told as (
     select t.org_id, {standing("t")} as conversation_id, array_agg(t.at) as ats, max(t.at) as newest
@@ -23,14 +24,18 @@ with told as (
 update conversations c
    set last_refused_at = greatest(c.last_refused_at, h.newest),
        first_refused_at = coalesce(
-           (select min(at) from unnest(h.ats || c.first_refused_at) as at where at >= h.last_customer_at), c.first_refused_at)
+           (select min(at) from unnest(h.ats || c.first_refused_at) as at where at >= h.last_customer_at),
+               c.first_refused_at)
   from held h
  where c.org_id = h.org_id and c.conversation_id = h.conversation_id
 """  # noqa: S608 -- a constant
 
 
 async def refuse_windows(db: Connection, refused: Iterable[tuple[str, UUID, datetime]]) -> None:
-    """Meta refused free-form messages of these conversations (org, conversation) that were sent at that time. Idempotent, in any order."""
+    """Meta refused free-form messages of these conversations (org, conversation) that were sent at that time.
+
+    Idempotent, in any order.
+    """
     rows = sorted(set(refused))
     if rows:
         await db.execute(_REFUSE, *([row[n] for row in rows] for n in range(3)))
