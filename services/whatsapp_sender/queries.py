@@ -122,7 +122,7 @@ select c.customer_id
 
 async def customers_of(db: Connection, conversations: Sequence[tuple[str, UUID]]) -> list[UUID | None]:
     """The customers of these (org_id, conversation_id), in order."""
-    return [row[0] for row in await db.fetch(_CUSTOMERS, *as_columns(conversations))]
+    return [row["customer_id"] for row in await db.fetch(_CUSTOMERS, *as_columns(conversations))]
 
 
 async def evidence(db: Connection, sends: Sequence[tuple[SendKey, str]]) -> dict[SendKey, Seen]:
@@ -143,7 +143,7 @@ async def evidence(db: Connection, sends: Sequence[tuple[SendKey, str]]) -> dict
 
 async def caught_up(db: Connection) -> dict[int, CaughtUp]:
     """How far ingest has come on each partition of the webhooks."""
-    return {r[0]: CaughtUp(r[1], r[2]) for r in await db.fetch(_CAUGHT_UP, WEBHOOKS.name)}
+    return {r["partition"]: CaughtUp(r["caught_up_at"], r["since"]) for r in await db.fetch(_CAUGHT_UP, WEBHOOKS.name)}
 
 
 def _named(row: SendRow) -> str | None:

@@ -7,7 +7,7 @@ An edge tells ages, not instants: its clock is not asked, and what it knows is d
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
@@ -38,13 +38,13 @@ on conflict (edge_id, number) do update
 """
 
 _COVER = """
-select (select max(r.ended_at) from webhook_refusals r where r.kind = 'refused'),
-       (select max(r.ended_at) from webhook_refusals r where r.kind = 'doubtful'),
-       (select late_at from resend_rounds where provider = $1),
-       exists (select from webhook_edges e where e.known_until < $2 order by e.known_until limit 1 offset 0)
+select (select max(r.ended_at) from webhook_refusals r where r.kind = 'refused') as refused_at,
+       (select max(r.ended_at) from webhook_refusals r where r.kind = 'doubtful') as doubted_at,
+       (select late_at from resend_rounds where provider = $1) as late_at,
+       exists (select from webhook_edges e where e.known_until < $2 order by e.known_until limit 1 offset 0) as served_before
 """
 _EDGES = """
-select serves_since, known_until, left_at is not null, last_post_at
+select serves_since as since, known_until as until, left_at is not null as left, last_post_at as posted_at
   from webhook_edges where known_until >= $1 order by known_until desc limit $2
 """
 
@@ -134,13 +134,16 @@ async def tell(db: Connection, known: Known, until: datetime, *, leaves: bool = 
 async def cover(db: Connection, provider: Provider, since: datetime) -> Cover:
     """What is stored, of edges those that were heard of since then."""
     rest = await db.fetchrow(_COVER, provider, since)
-    return Cover([Edge(*row) for row in await db.fetch(_EDGES, since, _EDGES_MOST)], *(rest or ()))
+    edges = await db.fetch(_EDGES, since, _EDGES_MOST)
+    return Cover([Edge(**edge) for edge in edges], **dict(rest or {}))
 
 
 async def standing_round(db: Connection, provider: Provider) -> Round | None:
     """The latest round, locked until the commit; None where there was none yet."""
     row = await db.fetchrow(_ROUND, provider)
-    return None if row is None or row["fresh"] else Round(*tuple(row)[:4])
+    return (
+        None if row is None or row["fresh"] else Round(row["opened_at"], row["size"], row["left_over"], row["late_at"])
+    )
 
 
 async def keep_round(db: Connection, provider: Provider, round_: Round) -> None:
@@ -166,7 +169,7 @@ class Released(NamedTuple):
 async def lately_released(db: Connection, provider: Provider, since: datetime, limit: int) -> list[Released]:
     """The last that were released since then and have not turned out to be accepted before."""
     found = await db.fetch(_LATELY, provider, since, limit)
-    return [Released((r[0], r[1], r[2]), r["account"], bool(r["called_again"])) for r in found]
+    return [Released(_key(r), r["account"], bool(r["called_again"])) for r in found]
 
 
 async def given_up(db: Connection, provider: Provider, keys: Iterable[SendKey]) -> set[SendKey]:
@@ -175,7 +178,7 @@ async def given_up(db: Connection, provider: Provider, keys: Iterable[SendKey]) 
     if not rows:
         return set()
     found = await db.fetch(_GIVEN_UP, provider, *as_columns(rows))
-    return {(row[0], row[1], row[2]) for row in found}
+    return {_key(row) for row in found}
 
 
 async def turned_out_late(db: Connection, keys: Iterable[SendKey]) -> None:
@@ -198,3 +201,7 @@ async def forget_refusals(db: Connection, before: datetime, limit: int) -> int:
 async def forget_resends(db: Connection, before: datetime, limit: int) -> int:
     """The same for what was released before; up to ``limit`` of each provider."""
     return len(await db.fetch(_FORGET_RESENDS, before, limit))
+
+
+def _key(row: Any) -> SendKey:
+    return row["org_id"], row["message_id"], row["attempt"]

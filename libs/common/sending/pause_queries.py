@@ -26,7 +26,7 @@ from libs.common.sending.pauses import (
     PauseScope,
 )
 
-_COLUMNS = "account, scope, until_at, tries, reason, kind, proof, since"
+_COLUMNS = "account, scope, until_at as until, tries, reason, kind, proof, since"
 
 _LOCK = f"""
 select {_COLUMNS} from pauses where channel = $3 and provider = $1 and account = any($2::text[])
@@ -186,7 +186,7 @@ async def prove(db: Connection, provider: Provider, sends: Iterable[SendKey]) ->
 async def lock(db: Connection, by: Transport, accounts: Iterable[str]) -> dict[PauseKey, Pause]:
     """The pauses of these accounts, over or not, locked."""
     found = await db.fetch(_LOCK, by.provider, sorted(accounts), by.channel)
-    return {(r["account"], r["scope"]): Pause(*r) for r in found}
+    return {(r["account"], r["scope"]): Pause(**r) for r in found}
 
 
 async def pause(db: Connection, by: Transport, new: Sequence[Pause]) -> None:
@@ -232,4 +232,4 @@ async def clear(db: Connection, by: Transport, awake: Iterable[PauseKey]) -> Non
 
 async def take_due_for_log(db: Connection, by: Transport, now: datetime, limit: int = 100) -> list[PausedAccount]:
     """Accounts paused for a fault whose line is due. Each is given to one caller a minute."""
-    return [PausedAccount(*r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, by.provider, now, limit, by.channel)]
+    return [PausedAccount(**r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, by.provider, now, limit, by.channel)]

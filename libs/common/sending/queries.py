@@ -336,7 +336,8 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> d
         )
         for b, a in sorted(changes, key=lambda change: change[0].key)
     ]
-    return {(r[0], r[1], r[2]): r[3] for r in await db.fetch(_WRITE, *as_columns(rows))}
+    written = await db.fetch(_WRITE, *as_columns(rows))
+    return {(r["org_id"], r["message_id"], r["attempt"]): r["conversation_id"] for r in written}
 
 
 async def ended_claims(
