@@ -138,15 +138,18 @@ async def test_while_somebody_writes_nothing_grows(
 ) -> None:
     await declare(connection, [OUTBOUND_DECISIONS], partitions=FEW)
 
+    enough = asyncio.Event()
+
     async def keep_writing() -> None:
-        while True:
+        while not enough.is_set():
             await write(connection, OUTBOUND_DECISIONS, {0: "decided"})
 
     writing = asyncio.create_task(keep_writing())
     try:
         told = await refusal(connection, [])
     finally:
-        writing.cancel()
+        enough.set()
+        await writing
     assert told.endswith(f"records are written to {connection.name(OUTBOUND_DECISIONS.name)}")
     assert await counts(connection, kafka_admin, OUTBOUND_DECISIONS) == [FEW]
 
