@@ -72,9 +72,9 @@ def _where(servers: LocalServers) -> str:
         (Kind.POSTGRES, addresses.postgres_dsn, given.postgres_dsn),
         (Kind.REDIS, addresses.redis_url, given.redis_url),
     )
-    told = ", ".join(_version(kind, address) + (" (given)" if own else "") for kind, address, own in asked)
+    versions = ", ".join(_version(kind, address) + (" (given)" if own else "") for kind, address, own in asked)
     return (
-        f"{told}; one broker, acks=all, everything on this machine's cores; what we started: PostgreSQL fsync"
+        f"{versions}; one broker, acks=all, everything on this machine's cores; what we started: PostgreSQL fsync"
         f" on, Valkey append-only file on"
     )
 
@@ -118,8 +118,8 @@ def main() -> int:
     console.print(f"took {time.monotonic() - began:.0f} s", highlight=False)
     table.failures(console, found.failures)
     if options.json:
-        told = {"machine": asdict(machine), "servers": where, **asdict(found)}
-        options.json.write_text(json.dumps(told, indent=1))
+        report = {"machine": asdict(machine), "servers": where, **asdict(found)}
+        options.json.write_text(json.dumps(report, indent=1))
     return 1 if found.failures else 0
 
 

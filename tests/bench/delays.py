@@ -19,7 +19,7 @@ IDLE = 10.0  # pieces per second that meet nobody
 PACES = (IDLE, 100.0, 1000.0)
 STEPS = {
     "answered": "webhook → acknowledged",
-    "told": "webhook → window visible",
+    "published": "webhook → window visible",
     "command": "intent → command",
     "called": "intent → provider call",
 }

@@ -135,7 +135,7 @@ def steady(instants: Sequence[float], skip: float = 0.1) -> Stretch:
     """What is left of these events once the first ``skip`` of them, where caches and connections warm up, are over; in
     any order.
 
-    Raises ValueError when too few are left to tell.
+    Raises ValueError when too few are left for a figure.
     """
     ordered = sorted(instants)
     first = int(len(ordered) * skip)

@@ -49,7 +49,7 @@ async def until(connection: KafkaConnection, topic: Topic, count: int) -> None:
     """Return once the topic holds ``count`` records."""
     async with _reader(connection, topic) as consumer:
         partitions = sorted(consumer.assignment())
-        while sum((await consumer.end_offsets(partitions)).values()) < count:  # noqa: ASYNC110 -- the brokers tell only who asks
+        while sum((await consumer.end_offsets(partitions)).values()) < count:  # noqa: ASYNC110 -- the brokers can only be polled
             await asyncio.sleep(_LOOK_SECONDS)
 
 

@@ -42,7 +42,7 @@ ROUTER_TOPICS = (
 )
 SENDER_TOPICS = (OUTBOUND_WHATSAPP, OUTBOUND_SMS, OUTBOUND_REFUSED, DELIVERY_UPDATES)
 
-# What a service is loaded with: its memory is told apart by it.
+# What a service is loaded with: its memory is listed by it.
 ALONE, TOGETHER = "edge alone", "edge and worker in one process"
 FULL = "from a full topic"
 APART = "each in a conversation of its own"
@@ -125,7 +125,7 @@ async def rate(
                     if work.sink is not None:
                         await pipe.until(ground.connection, work.sink, count)
                     else:
-                        while await _settled(ground, who) - before < count:  # noqa: ASYNC110 -- the database tells only who asks
+                        while await _settled(ground, who) - before < count:  # noqa: ASYNC110 -- the database can only be polled
                             await asyncio.sleep(_LOOK_SECONDS)
             except TimeoutError:
                 running.check()

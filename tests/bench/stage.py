@@ -71,7 +71,7 @@ class Running:
         self.resident_mb()
 
     def seconds_between(self, begin: float, end: float) -> float:
-        """Processor time it spent between two instants, as far as the looks tell."""
+        """Processor time it spent between two instants, as far as the samples show."""
         return interpolated(self.spent, end) - interpolated(self.spent, begin)
 
     def check(self) -> None:

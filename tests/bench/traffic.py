@@ -133,7 +133,7 @@ def intent(n: int, intent_id: UUID | str, at: datetime) -> tuple[bytes, bytes]:
 
 
 def whatsapp_command(n: int, message_id: UUID, sequence: int, at: datetime) -> tuple[bytes, bytes]:
-    """Key and value of what the router tells whatsapp_sender."""
+    """Key and value of the router's command for whatsapp_sender."""
     value = {
         "type": "outbound.whatsapp.v1",
         "message_id": str(message_id),

@@ -70,7 +70,7 @@ async def test_whom_metas_answer_names_is_the_customer_written_to(system: System
 
     told = await known_as.writes("Oi!", hide_phone=hidden)
     assert told["conversation_id"] == opened
-    answer = await known_as.is_told()
+    answer = await known_as.is_sent()
     assert await system.way(answer) == ("session", "whatsapp", "window_open")
     assert await conversations(garage) == 1
 
@@ -102,11 +102,11 @@ async def test_a_reply_by_user_id_alone_lands_where_the_template_came_from(syste
     await system.reaches(template, "read")
     told = await kim.writes("Yes, ten is fine", hide_phone=True, ago=LATE)
     assert told["conversation_id"] == opened
-    bridge = await kim.is_told()
+    bridge = await kim.is_sent()
     assert await system.way(bridge) == ("bridge", "sms", "window_expired")
     await system.until(kim.texts, "the bridge reaches the phone of the first contact")
     await kim.writes("Hello?", hide_phone=True)
-    session = await kim.is_told("Ten it is.")
+    session = await kim.is_sent("Ten it is.")
     assert await system.way(session) == ("session", "whatsapp", "window_open")
     assert await conversations(garage) == 1
 
@@ -190,7 +190,7 @@ async def test_whoever_hides_the_number_is_written_to_by_user_id(system: System)
     garage = await a_garage(system)
     kim = await garage.customer_who_wrote(LATE)
     await kim.writes("Hello again", hide_phone=True)
-    intent_id = await kim.is_told()
+    intent_id = await kim.is_sent()
     await system.reaches(intent_id, "read")
     (body,) = await requests(garage)
     assert "to" not in body
@@ -218,11 +218,11 @@ async def test_a_number_shared_on_request_is_the_customers_and_a_forwarded_card_
         return dict(await kim.writes("A card", kind="raw", content=raw, hide_phone=True, ago=LATE))
 
     await sends(friend)
-    assert await system.fails(await kim.is_told("Are you there?")) == "window_expired_no_phone"
+    assert await system.fails(await kim.is_sent("Are you there?")) == "window_expired_no_phone"
     shared = await sends(own.phone, origin="contact_request")
     assert shared["conversation_id"] == told["conversation_id"]
     assert shared["customer_id"] == (customer_id if in_the_directory else told["customer_id"])
-    bridge = await kim.is_told()
+    bridge = await kim.is_sent()
     assert await system.fails(bridge) == "window_expired_bridge_sent"
     assert len(await own.texts()) == 1
 
@@ -235,7 +235,7 @@ async def test_a_group_is_answered_by_nobody(system: System) -> None:
     told = await kim.writes("See you all at nine", kind="raw", content=said)
     assert (told["group_id"], told["content"]["text"]) == (said["group_id"], "See you all at nine")
     assert told["conversation_id"] != private
-    answer = await kim.is_told()
+    answer = await kim.is_sent()
     assert await system.way(answer) == ("rejected", None, "unknown_conversation")
     await system.quiet()
     assert (await kim.texts(), await kim.whatsapps()) == ([], [])

@@ -76,7 +76,7 @@ async def test_webhooks_twice_and_backwards_count_once_and_forwards(system: Syst
     garage = await a_garage(system)
     kim = await garage.customer_who_wrote()
     await system.sandbox.hold_webhooks()
-    intent_id = await kim.is_told()
+    intent_id = await kim.is_sent()
     wrote = await system.sandbox.customer_writes(garage.phone_number_id, kim.phone, text="Thanks!")
 
     async def all_held() -> bool:
@@ -117,11 +117,11 @@ async def test_a_late_refusal_of_meta_becomes_a_bridge_and_closes_the_window_unt
     garage = await a_garage(system)
     await system.sandbox.configure(day_seconds=DAY / 2)
     kim = await garage.customer_who_wrote(DAY * 0.75)
-    first = await kim.is_told("The first.")
+    first = await kim.is_sent("The first.")
     assert await system.way(first) == ("session", "whatsapp", "window_open")
     assert await system.way(first, 2) == ("bridge", "sms", "window_expired")
     assert await system.fails(first) == "window_expired_bridge_sent"
-    second = await kim.is_told("The second.")
+    second = await kim.is_sent("The second.")
     assert await system.way(second) == ("silent", None, "bridge_already_sent")
     assert (await system.decided(second))["window"]["open"] is False
 
@@ -134,7 +134,7 @@ async def test_a_late_refusal_of_meta_becomes_a_bridge_and_closes_the_window_unt
 
     await system.until(a_second_later, "Meta's clock, which counts seconds, tells the two apart")
     await kim.writes("Here I am.")
-    third = await kim.is_told("The third.")
+    third = await kim.is_sent("The third.")
     assert await system.way(third) == ("session", "whatsapp", "window_open")
     await system.reaches(third, "read")
     await system.quiet()
@@ -146,7 +146,7 @@ async def test_a_refusal_at_once_is_decided_again_just_the_same(system: System) 
     garage = await a_garage(system)
     await system.sandbox.configure(day_seconds=DAY / 2, reengagement="sync")
     kim = await garage.customer_who_wrote(DAY * 0.75)
-    intent_id = await kim.is_told()
+    intent_id = await kim.is_sent()
     assert await system.way(intent_id, 2) == ("bridge", "sms", "window_expired")
     assert await system.fails(intent_id) == "window_expired_bridge_sent"
     assert len(await kim.texts()) == 1
@@ -192,11 +192,11 @@ async def test_two_routers_that_race_for_closed_conversations_make_one_bridge_ea
 
 async def test_redis_wiped_between_two_intents_brings_no_second_bridge(system: System) -> None:
     kim = await (await a_garage(system)).customer_who_wrote(LATE)
-    first = await kim.is_told("The first.")
+    first = await kim.is_sent("The first.")
     assert await system.fails(first) == "window_expired_bridge_sent"
     async with redis.Redis.from_url(system.servers.redis_url) as cache:
         await cache.flushdb()
-    second = await kim.is_told("The second.")
+    second = await kim.is_sent("The second.")
     assert await system.way(second) == ("silent", None, "bridge_already_sent")
     await system.quiet()
     assert len(await kim.texts()) == 1

@@ -41,11 +41,11 @@ async def test_poison_on_every_topic_is_dead_lettered_with_its_origin_and_delays
 
     await system.sandbox.configure(day_seconds=DAY / 2)  # Meta refuses what we believe open: all topics have neighbours
     await kim.writes(ago=DAY * 0.75)
-    refused = await kim.is_told()
+    refused = await kim.is_sent()
     assert await system.fails(refused) == "window_expired_bridge_sent"
     assert await system.way(refused, 2) == ("bridge", "sms", "window_expired")
     await lee.writes()
-    await system.reaches(await lee.is_told(), "read")
+    await system.reaches(await lee.is_sent(), "read")
     change = {"type": "org.credit.v1", "org_id": garage.org_id, "at": "2026-11-22T10:00:00Z", "exhausted": True}
     await system.say("directory.changes.v1", change, key=garage.org_id)
     await system.quiet()
@@ -70,7 +70,7 @@ async def test_records_of_tomorrow_stop_no_topic_however_many_and_are_told_by_th
     await asyncio.gather(
         *(system.say(topic, *120 * [{"type": TOMORROW}], key="odd", partition=0) for topic in CONSUMED)
     )
-    await system.reaches(await kim.is_told(), "read")
+    await system.reaches(await kim.is_sent(), "read")
     await system.quiet()
     await asyncio.gather(*(system.services[service].ready() for service in set(CONSUMED.values())))
     told = [line for line in system.lines() if line["event"] == "record.dead_lettered" and line.get("kind") == TOMORROW]
@@ -159,7 +159,7 @@ async def test_a_closed_conversation_without_consent_or_number_stays_silent_with
     system: System,
 ) -> None:
     no_number = await (await a_garage(system, sms_active=False)).customer_who_wrote(LATE)
-    assert await system.fails(await no_number.is_told()) == "window_expired_sms_unavailable"
+    assert await system.fails(await no_number.is_sent()) == "window_expired_sms_unavailable"
 
     garage = await a_garage(system)
     opted_out = garage.customer()
@@ -167,4 +167,4 @@ async def test_a_closed_conversation_without_consent_or_number_stays_silent_with
     change = {"type": "consent.changed.v1", "at": "2026-11-22T10:00:00Z", "category": "sms", "allowed": False} | who
     await system.say("directory.changes.v1", change, key=garage.org_id)
     await system.quiet()
-    assert await system.fails(await opted_out.is_told()) == "window_expired_sms_opted_out"
+    assert await system.fails(await opted_out.is_sent()) == "window_expired_sms_opted_out"

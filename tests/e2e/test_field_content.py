@@ -66,7 +66,7 @@ async def test_a_voice_note_is_told_as_one(at: Meta) -> None:
 
 async def marketing(kim: Customer) -> tuple[str, str]:
     content = {"kind": "template", "name": "spring_offer", "language": TEMPLATE["language"], "parameters": {}}
-    intent = await kim.is_told(actor="staff", content=content)
+    intent = await kim.is_sent(actor="staff", content=content)
     route, _, reason = await kim.system.way(intent)
     return route, reason
 
@@ -100,7 +100,7 @@ async def test_a_stop_of_promotions_is_heard_and_switches_nothing_else_off(at: M
     )
     await system.quiet()
     assert await marketing(kim) == ("rejected", "marketing_consent_off")
-    free = await kim.is_told("Your car is ready.")
+    free = await kim.is_sent("Your car is ready.")
     assert await system.way(free) == ("session", "whatsapp", "window_open")
     if how == "preference":
         preference |= {"value": "resume", "timestamp": int(utc_now().timestamp()) + 2}  # type: ignore[dict-item]
@@ -123,7 +123,7 @@ async def test_only_an_accepted_call_of_the_business_opens_the_window(
     call = {"id": f"wacid.{uuid4().hex}", "type": "call", "status": status, "recipient_id": wa_id}
     await at.value(field="calls", statuses=[call | {"timestamp": str(int(utc_now().timestamp()))}])
     await system.quiet()
-    intent = await answered(garage, told, kim.phone).is_told()
+    intent = await answered(garage, told, kim.phone).is_sent()
     assert (await system.way(intent))[0] == way
 
 
@@ -132,5 +132,5 @@ async def test_the_window_is_open_to_its_last_second(at: Meta, field: Field) -> 
     told = await at.writes(
         sender={"from": kim.phone.lstrip("+")}, at=utc_now() - timedelta(hours=24) + timedelta(seconds=45)
     )
-    intent = await answered(at.garage, told, kim.phone).is_told()
+    intent = await answered(at.garage, told, kim.phone).is_sent()
     assert await field.system.way(intent) == ("session", "whatsapp", "window_open")

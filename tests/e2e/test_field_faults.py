@@ -58,7 +58,7 @@ async def test_messages_burnt_by_an_account_that_does_not_pay_go_out_when_it_pay
         return accepted(call)
 
     field.standin.graph = graph
-    intents = [await kim.is_told(f"Message {n}") for n, kim in enumerate(customers)]
+    intents = [await kim.is_sent(f"Message {n}") for n, kim in enumerate(customers)]
     await asyncio.sleep(6)
     early = len(field.standin.to(*(kim.phone for kim in customers)))
     await asyncio.sleep(4)
@@ -85,13 +85,13 @@ async def test_a_late_sender_of_twilio_that_is_not_ours_waits_and_loses_nothing(
     for status, code in ((400, 21659), (401, 70051), (403, 20403), (401, 20006)):
         field.standin.twilio = twilio_error(status, code)
         lee = await who_wrote(at, CLOSED)
-        intent = await lee.is_told()
+        intent = await lee.is_sent()
         await field.standin.receives(to(lee))
         await asyncio.sleep(1)
         assert field.system.published.all("delivery.updates.v1", message_id=intent) == []
         field.standin.twilio = taken
         assert await field.system.fails(intent) == "window_expired_bridge_sent"
-    intent = await kim.is_told()
+    intent = await kim.is_sent()
     assert await field.system.fails(intent) == "window_expired_bridge_sent"
 
 
@@ -104,12 +104,12 @@ async def test_a_template_that_is_gone_says_so_late_and_the_others_are_refused_u
 ) -> None:
     system = field.system
     kim, lee = await who_wrote(at, CLOSED), await who_wrote(at, CLOSED)
-    first = await kim.is_told(fallback_template=FILLED)
+    first = await kim.is_sent(fallback_template=FILLED)
     call = await field.standin.receives(lambda call: call.to == kim.phone)
     await at.status(call.id, "failed", code=code, recipient_id=kim.phone.lstrip("+"))
     assert await system.way(first, 2) == ("bridge", "sms", "window_expired")
     assert await system.fails(first) == "window_expired_bridge_sent"
-    second = await lee.is_told(actor="staff", content={"kind": "template", **FILLED})
+    second = await lee.is_sent(actor="staff", content={"kind": "template", **FILLED})
     assert await system.way(second) == ("rejected", None, "template_not_approved")
     await at.post(
         {
@@ -122,7 +122,7 @@ async def test_a_template_that_is_gone_says_so_late_and_the_others_are_refused_u
         field="message_template_status_update",
     )
     await system.quiet()
-    third = await lee.is_told(actor="staff", content={"kind": "template", **FILLED})
+    third = await lee.is_sent(actor="staff", content={"kind": "template", **FILLED})
     assert await system.way(third) == ("template", "whatsapp", "template_requested")
 
 
@@ -133,10 +133,10 @@ async def test_a_template_out_of_step_fails_when_asked_for_and_bridges_as_a_fall
     system = field.system
     field.standin.graph = graph_error(400, code)
     kim, lee = await who_wrote(at, CLOSED), await who_wrote(at, CLOSED)
-    requested = await kim.is_told(actor="staff", content={"kind": "template", **FILLED})
+    requested = await kim.is_sent(actor="staff", content={"kind": "template", **FILLED})
     failed = await system.reaches(requested, "failed")
     assert (failed["reason"], failed["provider_code"]) == ("provider_refused", str(code))
-    fallback = await lee.is_told(fallback_template=FILLED)
+    fallback = await lee.is_sent(fallback_template=FILLED)
     assert await system.way(fallback) == ("template", "whatsapp", "fallback_template")
     assert await system.way(fallback, 2) == ("bridge", "sms", "window_expired")
     assert await system.fails(fallback) == "window_expired_bridge_sent"
@@ -154,18 +154,18 @@ async def test_an_address_that_meta_cannot_reach_is_bridged_and_known_until_a_si
     kim = await who_wrote(at)
     if not late:
         field.standin.graph = graph_error(400, code)
-    first = await kim.is_told("The first.")
+    first = await kim.is_sent("The first.")
     call = await field.standin.receives(to(kim, "The first."))
     if late:
         await at.status(call.id, "failed", code=code, recipient_id=kim.phone.lstrip("+"))
     assert await system.way(first, 2) == ("bridge", "sms", "whatsapp_unreachable")
     assert await system.fails(first) == "whatsapp_unreachable_bridge_sent"
     field.standin.graph = accepted
-    second = await kim.is_told("The second.")
+    second = await kim.is_sent("The second.")
     assert await system.way(second) == ("silent", None, "bridge_already_sent")
     assert await system.fails(second) == "whatsapp_unreachable_bridge_already_sent"
     await at.writes("I am here", sender={"from": kim.phone.lstrip("+")})
-    third = await kim.is_told("The third.")
+    third = await kim.is_sent("The third.")
     assert await system.way(third) == ("session", "whatsapp", "window_open")
 
 
@@ -174,10 +174,10 @@ async def test_a_line_that_takes_no_sms_is_asked_once(at: Meta, field: Field, co
     system = field.system
     kim = await who_wrote(at, CLOSED)
     field.standin.twilio = twilio_error(400, code)
-    first = await kim.is_told()
+    first = await kim.is_sent()
     assert await system.fails(first) == "window_expired_bridge_failed"
     field.standin.twilio = taken
-    second = await kim.is_told()
+    second = await kim.is_sent()
     assert await system.way(second) == ("silent", None, "no_phone")
     assert len(field.standin.to(kim.phone)) == 1
 
@@ -188,7 +188,7 @@ async def test_a_line_that_takes_no_sms_is_asked_once(at: Meta, field: Field, co
 async def test_a_certain_passing_failure_is_sent_once_more(at: Meta, field: Field) -> None:
     system = field.system
     kim = await who_wrote(at)
-    intent = await kim.is_told("Again?")
+    intent = await kim.is_sent("Again?")
     first = await field.standin.receives(to(kim, "Again?"))
     await at.status(first.id, "failed", code=131000, recipient_id=kim.phone.lstrip("+"))
     second = await field.standin.receives(to(kim, "Again?"), times=2)
@@ -203,7 +203,7 @@ async def test_a_certain_passing_failure_is_sent_once_more(at: Meta, field: Fiel
 async def test_a_read_proves_that_a_failed_message_arrived(at: Meta, field: Field, order: tuple[str, ...]) -> None:
     system = field.system
     kim = await who_wrote(at)
-    intent = await kim.is_told("Did you get it?")
+    intent = await kim.is_sent("Did you get it?")
     call = await field.standin.receives(to(kim, "Did you get it?"))
     now = utc_now()
     statuses = []
@@ -228,10 +228,10 @@ async def test_a_template_that_meta_chokes_on_stops_nobody_elses_messages(at: Me
     field.standin.graph = graph
     choked = [await who_wrote(at) for _ in range(8)]
     for kim in choked:
-        await kim.is_told(actor="staff", content={"kind": "template", **FILLED})
+        await kim.is_sent(actor="staff", content={"kind": "template", **FILLED})
     await field.standin.receives(lambda call: call.to == choked[-1].phone)
     lee = await who_wrote(at)
-    await lee.is_told("Hello Lee.")
+    await lee.is_sent("Hello Lee.")
     await field.standin.receives(to(lee, "Hello Lee."), seconds=8)
 
 
@@ -241,7 +241,7 @@ async def test_a_template_that_meta_chokes_on_stops_nobody_elses_messages(at: Me
 async def test_a_refusal_of_a_send_from_before_the_customer_wrote_closes_nothing(at: Meta, field: Field) -> None:
     system = field.system
     kim = await who_wrote(at, timedelta(hours=23))
-    first = await kim.is_told("From before.")
+    first = await kim.is_sent("From before.")
     call = await field.standin.receives(to(kim, "From before."))
     await system.until(
         lambda: system.value("select 1 from sends where message_id = $1::uuid and state = 'accepted'", first),
@@ -252,7 +252,7 @@ async def test_a_refusal_of_a_send_from_before_the_customer_wrote_closes_nothing
     await asyncio.sleep(1.1)
     await at.status(call.id, "failed", code=131047, recipient_id=kim.phone.lstrip("+"))
     assert await system.way(first, 2) == ("session", "whatsapp", "window_open")
-    second = await kim.is_told("And now?")
+    second = await kim.is_sent("And now?")
     assert await system.way(second) == ("session", "whatsapp", "window_open")
     await system.quiet()
     assert [call for call in field.standin.to(kim.phone) if "Body" in call.body] == []
@@ -263,7 +263,7 @@ async def test_a_doubtful_refusal_is_answered_with_one_more_session_send_and_the
 ) -> None:
     system = field.system
     kim = await who_wrote(at, timedelta(seconds=40))
-    intent = await kim.is_told("In doubt.")
+    intent = await kim.is_sent("In doubt.")
     first = await field.standin.receives(to(kim, "In doubt."))
     await at.status(first.id, "failed", code=131047, recipient_id=kim.phone.lstrip("+"))
     assert await system.way(intent, 2) == ("session", "whatsapp", "window_open")
@@ -305,13 +305,13 @@ async def test_a_bridge_that_was_taken_has_used_the_day_whatever_becomes_of_it(
 ) -> None:
     system = field.system
     kim = await who_wrote(at, CLOSED)
-    first = await kim.is_told("The first.")
+    first = await kim.is_sent("The first.")
     assert await system.fails(first) == "window_expired_bridge_sent"
     (call,) = field.standin.to(kim.phone)
     await callback(field, call, "undelivered", code)
     await system.reaches(bridge_of(first), "failed")
     for number in range(3):
-        later = await kim.is_told(f"Later {number}")
+        later = await kim.is_sent(f"Later {number}")
         route, _, reason = await system.way(later)
         assert route == "silent"
         assert reason in ("bridge_already_sent", "no_phone")
@@ -343,10 +343,10 @@ async def test_a_creation_that_twilio_refused_and_lists_is_no_acceptance(
         return 0, None
 
     field.standin.twilio = twilio
-    first = await kim.is_told()
+    first = await kim.is_sent()
     assert await system.fails(first) == "window_expired_bridge_failed"
     field.standin.twilio = taken
-    second = await kim.is_told()
+    second = await kim.is_sent()
     assert await system.way(second) == ("silent", None, reason)
     assert await system.value("select count(*) from charges where org_id = $1", at.garage.org_id) == 0
 
@@ -355,9 +355,9 @@ async def test_long_sms_are_refused_at_the_router(at: Meta, field: Field) -> Non
     system = field.system
     kim = await who_wrote(at, CLOSED)
     for text in ("x" * 460, "“" + "ж" * 210, "y" * 1700):
-        intent = await kim.is_told(text, channel="sms")
+        intent = await kim.is_sent(text, channel="sms")
         assert await system.way(intent) == ("rejected", None, "unsupported_content")
-    fits = await kim.is_told("z" * 459, channel="sms")
+    fits = await kim.is_sent("z" * 459, channel="sms")
     assert await system.way(fits) == ("session", "sms", "live_channel")
 
 

@@ -120,7 +120,7 @@ async def test_nothing_can_be_sent_into_a_group(at: Meta, field: Field) -> None:
     said = {"from": kim.phone[1:], "group_id": "Y2FwaV9ncm91cDp5"}
     told = await at.writes("See you all", sender=said)
     assert told["group_id"] == said["group_id"]
-    intent = await answered(at.garage, told, kim.phone).is_told("Which car?")
+    intent = await answered(at.garage, told, kim.phone).is_sent("Which car?")
     assert await field.system.way(intent) == ("rejected", None, "unknown_conversation")
     assert field.standin.to(kim.phone, kim.phone[1:]) == []
 

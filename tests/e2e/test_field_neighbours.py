@@ -64,7 +64,7 @@ async def test_fields_of_tomorrow_and_bad_intents_stop_nobody(at: Meta, field: F
         await system.say("outbound.intents.v1", {"type": "outbound.intent.v1", "n": n}, key="k")
     told = await at.writes(sender={"from": kim.phone.lstrip("+")})
     kim.conversation_id = told["conversation_id"]
-    intent = await kim.is_told("Hello Kim.")
+    intent = await kim.is_sent("Hello Kim.")
     await field.standin.receives(lambda call: call.text == "Hello Kim.")
     assert await system.way(intent) == ("session", "whatsapp", "window_open")
     await system.quiet()
@@ -104,7 +104,7 @@ async def test_a_resting_neighbour_delays_nobody(at: Meta, field: Field, code: i
     lee.conversation_id = told["conversation_id"]
     await system.intend(*lots)
     await asyncio.sleep(1)
-    await lee.is_told("Hello Lee.")
+    await lee.is_sent("Hello Lee.")
     await field.standin.receives(lambda call: call.text == "Hello Lee.")  # while the other is ill
     field.standin.graph = accepted
     for intent in lots:

@@ -85,7 +85,7 @@ async def test_the_answer_of_a_first_contact_says_who_the_customer_is(at: Meta, 
             sender={"from": None, "from_user_id": user}, contacts=[{"user_id": user, "profile": {"name": "A"}}]
         )
     assert told["conversation_id"] == conversation
-    answer = await answered(garage, told, ana.phone).is_told()
+    answer = await answered(garage, told, ana.phone).is_sent()
     assert await system.way(answer) == ("session", "whatsapp", "window_open")
 
 
@@ -125,11 +125,11 @@ async def test_a_corrected_phone_is_the_address_from_then_on(at: Meta, field: Fi
     kim.conversation_id = told["conversation_id"]
     await system.say("directory.changes.v1", who | {"at": utc_now().isoformat(), "phone": new}, key=garage.org_id)
     await system.quiet()
-    first = await kim.is_told(actor="staff", content={"kind": "template", **FILLED})
+    first = await kim.is_sent(actor="staff", content={"kind": "template", **FILLED})
     (second,) = await system.intend(
         Customer(garage, new).first_contact(actor="staff", content={"kind": "template", **FILLED})
     )
-    third = await kim.is_told("And another thing.")
+    third = await kim.is_sent("And another thing.")
     for intent in (first, second):
         assert (await system.way(intent))[0] == "template"
         assert (await system.decided(intent))["conversation_id"] == told["conversation_id"]
@@ -159,11 +159,11 @@ async def test_after_a_changed_user_id_nothing_goes_to_the_old_number(at: Meta, 
             notice["previous_user_id"] = old
         await at.value(messages=[{"id": f"wamid.{uuid4().hex}", "timestamp": when, "type": "system", "system": notice}])
     await system.quiet()
-    template = await kim.is_told(actor="staff", content={"kind": "template", **FILLED})
+    template = await kim.is_sent(actor="staff", content={"kind": "template", **FILLED})
     call = await field.standin.receives(lambda call: call.sender == garage.phone_number_id)
     assert (call.body.get("to"), call.body.get("recipient")) == (None, new)
     assert (await system.way(template))[0] == "template"
-    free = await kim.is_told("Anything else?")
+    free = await kim.is_sent("Anything else?")
     assert await system.way(free) == ("silent", None, "no_phone")
     assert field.standin.to(kim.phone) == []
     again = await at.writes(sender={"from": None, "from_user_id": new}, contacts=[{"user_id": new}])
@@ -209,7 +209,7 @@ async def test_whoever_writes_from_a_given_up_number_is_somebody_new(at: Meta, f
     # an intent that names the number goes to whoever has it now, one by conversation to the person
     (to_number,) = await system.intend(Customer(garage, kim.phone).first_contact())
     assert (await system.decided(to_number))["conversation_id"] == stranger["conversation_id"]
-    by_thread = await answered(garage, told, kim.phone).is_told("Your Polo is ready.")
+    by_thread = await answered(garage, told, kim.phone).is_sent("Your Polo is ready.")
     assert await system.way(by_thread) == ("session", "whatsapp", "window_open")
     call = await field.standin.receives(lambda call: call.text == "Your Polo is ready.")
     assert call.to == f"+{moved}"
@@ -269,7 +269,7 @@ async def test_a_shared_own_number_makes_a_bridge_possible_and_a_friends_card_do
         } | ({"origin": origin} if origin else {})
         await at.value(messages=[message], contacts=[{"user_id": user}])
         await system.published.one("inbound.messages.v1", provider_id=message["id"])
-        intent = await answered(garage, told, number).is_told()
+        intent = await answered(garage, told, number).is_sent()
         assert await system.way(intent) == way
 
 
@@ -352,5 +352,5 @@ async def test_a_stale_number_change_moves_nobody(at: Meta, field: Field) -> Non
     await system.quiet()
     again = await at.writes("Still me", sender={"from": wa_id})
     assert again["conversation_id"] == told["conversation_id"]
-    await answered(garage, told, kim.phone).is_told("Hello Kim.")
+    await answered(garage, told, kim.phone).is_sent("Hello Kim.")
     assert (await field.standin.receives(lambda call: call.text == "Hello Kim.")).to == kim.phone

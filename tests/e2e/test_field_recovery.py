@@ -46,9 +46,9 @@ async def test_an_account_with_a_fault_holds_up_no_other_and_goes_on_soon_after_
         return graph_error(401, 190)(call) if ill and call.sender == at.garage.phone_number_id else accepted(call)
 
     field.standin.graph = graph
-    intents = [await kim.is_told("It is ready.") for kim in kims]
+    intents = [await kim.is_sent("It is ready.") for kim in kims]
     await field.standin.receives(lambda call: call.sender == at.garage.phone_number_id)
-    await lee.is_told("Hello Lee.")
+    await lee.is_sent("Hello Lee.")
     await field.standin.receives(to(lee, "Hello Lee."), seconds=5)
     await asyncio.sleep(20)
     assert len(field.standin.to(*(kim.phone for kim in kims))) <= 15 + 5, "those under way, then one call at a time"
@@ -82,7 +82,7 @@ async def test_failures_told_in_any_order_and_twice_burn_nothing_and_stop_nobody
         return accepted(call)
 
     field.standin.graph = graph
-    intents = [await kim.is_told("It is ready.") for kim in kims]
+    intents = [await kim.is_sent("It is ready.") for kim in kims]
     await field.standin.receives(lambda call: call.sender == at.garage.phone_number_id, times=20)
     await accepted_of(field, *intents)
     await fails(burnt[:10])
@@ -94,7 +94,7 @@ async def test_failures_told_in_any_order_and_twice_burn_nothing_and_stop_nobody
     await field.system.quiet()
     assert await field.system.value("select count(*) from pauses where account = $1", at.garage.phone_number_id) == 0
     kim = await who_wrote(at)
-    await kim.is_told("And this.")
+    await kim.is_sent("And this.")
     await field.standin.receives(to(kim, "And this."), seconds=5)
     await asyncio.gather(*tasks)
 
@@ -120,12 +120,12 @@ async def test_a_bridge_that_is_found_in_the_list_is_told_as_its_record_says(
         return 0, None
 
     field.standin.twilio = twilio
-    first = await kim.is_told()
+    first = await kim.is_sent()
     assert await field.system.fails(first) == "window_expired_bridge_sent"
     told = await field.system.reaches(bridge_of(first), status)
     assert told["provider_code"] == code
     field.standin.twilio = taken
-    second = await kim.is_told()
+    second = await kim.is_sent()
     assert (await field.system.way(second))[0] == "silent"
     assert len(field.standin.to(kim.phone)) == 1
 
@@ -148,6 +148,6 @@ async def test_an_address_that_is_out_of_reach_is_asked_once_and_another_number_
     told = {"type": "customer.upserted.v1", "org_id": at.garage.org_id, "at": utc_now().isoformat(), "name": "Kim"}
     await field.system.say("directory.changes.v1", told | {"customer_id": str(customer), "phone": lee.phone})
     await field.system.quiet()
-    later = await lee.is_told("To the new number.")
+    later = await lee.is_sent("To the new number.")
     assert await field.system.way(later) == ("session", "whatsapp", "window_open")
     await field.standin.receives(to(lee, "To the new number."))

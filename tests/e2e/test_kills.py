@@ -225,4 +225,4 @@ async def test_a_service_killed_twice_in_a_row_waits_for_its_place_in_the_group(
     await router.kill()
     router.start(system.env)
     await router.ready()
-    await system.reaches(await kim.is_told("Here we are again."), "read")
+    await system.reaches(await kim.is_sent("Here we are again."), "read")

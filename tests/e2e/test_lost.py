@@ -34,7 +34,7 @@ async def test_commands_lost_while_the_senders_were_away_go_once_and_those_of_no
     await system.reaches(session, "read")
     assert await system.fails(bridged) == "window_expired_bridge_sent"
     await system.reaches(bridge_of(bridged), "delivered")
-    assert (await system.way(await eve.is_told("Your Polo is ready.")))[0] == "bridge"
+    assert (await system.way(await eve.is_sent("Your Polo is ready.")))[0] == "bridge"
     await system.quiet()
     assert (len(await kim.whatsapps()), len(await lee.texts()), len(await eve.texts())) == (1, 1, 1)
     assert [line["intent_id"] for line in system.lines("router") if line["event"] == "send.published_again"]

@@ -25,7 +25,7 @@ async def test_who_typed_stop_gets_no_marketing_until_start_and_all_the_rest(sys
     await system.sandbox.template(**{**SUMMER, "waba_id": garage.waba_id})
     kim = garage.customer(phone)
     await kim.writes("Is my car ready?")
-    first = await kim.is_told(actor="staff", content=OFFER)
+    first = await kim.is_sent(actor="staff", content=OFFER)
     assert await system.way(first) == ("template", "whatsapp", "template_requested")
     await system.reaches(first, "delivered")
 
@@ -34,13 +34,13 @@ async def test_who_typed_stop_gets_no_marketing_until_start_and_all_the_rest(sys
     assert told["keyword"] == "stop"
     change = (await system.published.one("directory.changes.v1", customer_id=agreed["customer_id"])).event
     assert (change["category"], change["allowed"], change["source"]) == ("marketing", False, "whatsapp")
-    refused = await kim.is_told(actor="staff", content=OFFER)
+    refused = await kim.is_sent(actor="staff", content=OFFER)
     assert await system.way(refused) == ("rejected", None, "marketing_consent_off")
-    assert await system.way(await kim.is_told()) == ("session", "whatsapp", "window_open")
-    reminder = await kim.is_told(actor="staff", content={"kind": "template", **FILLED})
+    assert await system.way(await kim.is_sent()) == ("session", "whatsapp", "window_open")
+    reminder = await kim.is_sent(actor="staff", content={"kind": "template", **FILLED})
     assert await system.way(reminder) == ("template", "whatsapp", "template_requested")
 
     await a_second_later()
     assert (await kim.writes("START"))["keyword"] == "start"
-    again = await kim.is_told(actor="staff", content=OFFER)
+    again = await kim.is_sent(actor="staff", content=OFFER)
     assert await system.way(again) == ("template", "whatsapp", "template_requested")

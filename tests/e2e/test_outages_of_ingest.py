@@ -50,7 +50,7 @@ async def test_while_ingest_is_killed_an_answer_is_lost_and_nobody_gets_it_twice
     await system.services["ingest"].kill()
     await system.sandbox.fault("meta", "drop_answer", to=kim.phone, calls=1)
     await system.sandbox.fault("meta", "reset", to=lee.phone, calls=1)
-    intents = [await kim.is_told("The first."), await lee.is_told("The second.")]
+    intents = [await kim.is_sent("The first."), await lee.is_sent("The second.")]
     await unknown(system, intents)
     await system.start("ingest")
     await read_for_longer_than_the_grace(system)
@@ -88,9 +88,9 @@ async def test_where_meta_tries_longer_than_we_wait_a_few_go_twice_and_not_all(s
     for *four, other in known:  # others are answered between them: neither a number nor Meta counts as silent
         for customer in four:
             await system.sandbox.fault("meta", "drop_answer", to=customer.phone, calls=1)
-        told = [await customer.is_told() for customer in four]
+        told = [await customer.is_sent() for customer in four]
         await unknown(system, told)
-        await settled(system, await other.is_told())
+        await settled(system, await other.is_sent())
         customers, intents = customers + four, intents + told
     await system.start("ingest")
 
@@ -119,7 +119,7 @@ async def test_while_the_worker_cannot_store_what_the_edge_takes_silence_proves_
     try:
         async with db.transaction():
             await db.execute("lock table early_statuses in share mode")  # it can be read, and nothing is stored in it
-            intent = await kim.is_told()
+            intent = await kim.is_sent()
             await unknown(system, [intent])
             waited = "select extract(epoch from now() - claimed_at) from sends where message_id = $1::uuid"
 

@@ -80,14 +80,14 @@ async def test_without_redis_routing_goes_on_and_a_conversation_gets_one_bridge(
     system, garage = hurt.system, await a_garage(hurt.system)
     closed, open_ = await garage.customer_who_wrote(LATE), await garage.customer_who_wrote()
     await asyncio.to_thread(hurt.valkey.stop)
-    first, second, session = [await who.is_told() for who in (closed, closed, open_)]
+    first, second, session = [await who.is_sent() for who in (closed, closed, open_)]
     assert await system.way(first) == ("bridge", "sms", "window_expired")
     assert await system.way(second) == ("silent", None, "bridge_already_sent")
     await system.reaches(session, "read")
     assert await system.fails(first) == "window_expired_bridge_sent"
 
     await asyncio.to_thread(hurt.valkey.start)
-    third = await closed.is_told()
+    third = await closed.is_sent()
     assert await system.way(third) == ("silent", None, "bridge_already_sent")
     await system.quiet()
     assert len(await closed.texts()) == 1
@@ -121,7 +121,7 @@ async def test_while_the_database_is_silent_webhooks_are_taken_and_afterwards_al
     await system.quiet()
     await asyncio.to_thread(hurt.postgres.pause)
     try:
-        intent_id = await kim.is_told()
+        intent_id = await kim.is_sent()
         wrote = await system.sandbox.customer_writes(garage.phone_number_id, lee.phone, text="Hello?")
 
         async def taken() -> bool:
@@ -179,7 +179,7 @@ async def test_an_answer_that_is_lost_while_the_edge_cannot_reach_kafka_leads_to
     await system.sandbox.configure(pace=1)  # Meta tries again when we say so
     await system.sandbox.hold_webhooks()
     await system.sandbox.fault("meta", "drop_answer", to=kim.phone, calls=1)
-    intent_id = await kim.is_told()
+    intent_id = await kim.is_sent()
     await system.until(
         lambda: system.value("select state = 'unknown' from sends where message_id = $1::uuid", intent_id),
         "the answer is lost",

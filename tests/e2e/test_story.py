@@ -18,7 +18,7 @@ async def test_a_conversation_outlives_its_window(system: System) -> None:
     first = await kim.writes(ago=DAY - 16)
     assert first["window"]["open"]
 
-    answer = await kim.is_told("Your Golf is ready.")
+    answer = await kim.is_sent("Your Golf is ready.")
     assert await system.way(answer) == ("session", "whatsapp", "window_open")
     await system.reaches(answer, "read")
     (sent,) = await kim.whatsapps()
@@ -30,7 +30,7 @@ async def test_a_conversation_outlives_its_window(system: System) -> None:
         return bool(window["closes_at"] <= utc_now().timestamp())
 
     await system.until(closed, "the window closes")
-    late = await kim.is_told("Shall we keep it overnight?")
+    late = await kim.is_sent("Shall we keep it overnight?")
     assert await system.way(late) == ("bridge", "sms", "window_expired")
     assert await system.fails(late) == "window_expired_bridge_sent"
     await system.reaches(bridge_of(late), "delivered")
@@ -39,19 +39,19 @@ async def test_a_conversation_outlives_its_window(system: System) -> None:
     assert f"wa.me/{garage.display_number[1:]}" in bridge
     assert re.search(r"tflow\.link/[0-9A-Za-z]{8}\b", bridge)
 
-    later = await kim.is_told("Kim, are you there?")
+    later = await kim.is_sent("Kim, are you there?")
     assert await system.way(later) == ("silent", None, "bridge_already_sent")
     assert await system.fails(later) == "window_expired_bridge_already_sent"
 
-    template = await kim.is_told(actor="staff", content={"kind": "template", **FILLED})
+    template = await kim.is_sent(actor="staff", content={"kind": "template", **FILLED})
     assert await system.way(template) == ("template", "whatsapp", "template_requested")
     await system.reaches(template, "delivered")
-    still = await kim.is_told("One more thing.")
+    still = await kim.is_sent("One more thing.")
     assert await system.way(still) == ("silent", None, "bridge_already_sent")
 
     again = await kim.writes("Sorry, here I am!")
     assert again["window"]["open"]
-    last = await kim.is_told("No problem.")
+    last = await kim.is_sent("No problem.")
     assert await system.way(last) == ("session", "whatsapp", "window_open")
     await system.reaches(last, "read")
 

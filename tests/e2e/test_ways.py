@@ -40,7 +40,7 @@ async def test_a_first_contact_through_a_number_of_somebody_else_is_rejected(sys
 async def test_a_message_asked_for_by_sms_goes_as_its_own_text_and_is_charged(system: System) -> None:
     garage = await a_garage(system)
     kim = await garage.customer_who_wrote()
-    intent_id = await kim.is_told("Your Golf is ready.", channel="sms")
+    intent_id = await kim.is_sent("Your Golf is ready.", channel="sms")
     assert await system.way(intent_id) == ("session", "sms", "live_channel")
     await system.reaches(intent_id, "delivered")
     assert await kim.texts() == ["Your Golf is ready."]
@@ -51,7 +51,7 @@ async def test_a_message_asked_for_by_sms_goes_as_its_own_text_and_is_charged(sy
 
 async def test_a_message_asked_for_on_the_portal_is_in_the_thread_at_once(system: System) -> None:
     kim = await (await a_garage(system)).customer_who_wrote(LATE)
-    intent_id = await kim.is_told(channel="portal")
+    intent_id = await kim.is_sent(channel="portal")
     assert await system.way(intent_id) == ("session", "portal", "live_channel")
     await system.reaches(intent_id, "sent")
     await system.quiet()
@@ -60,7 +60,7 @@ async def test_a_message_asked_for_on_the_portal_is_in_the_thread_at_once(system
 
 async def test_an_exhausted_garage_keeps_its_ai_silent_but_not_its_staff(system: System) -> None:
     kim = await (await a_garage(system, credit_exhausted=True)).customer_who_wrote(LATE)
-    by_ai, by_staff = await kim.is_told(), await kim.is_told(actor="staff")
+    by_ai, by_staff = await kim.is_sent(), await kim.is_sent(actor="staff")
     assert await system.fails(by_ai) == "window_expired_credit_exhausted"
     assert await system.way(by_staff) == ("bridge", "sms", "window_expired")
     assert await system.fails(by_staff) == "window_expired_bridge_sent"
@@ -69,7 +69,7 @@ async def test_an_exhausted_garage_keeps_its_ai_silent_but_not_its_staff(system:
 
 async def test_a_fallback_template_goes_instead_of_a_bridge(system: System) -> None:
     kim = await (await a_garage(system)).customer_who_wrote(LATE)
-    intent_id = await kim.is_told(fallback_template=FILLED)
+    intent_id = await kim.is_sent(fallback_template=FILLED)
     assert await system.way(intent_id) == ("template", "whatsapp", "fallback_template")
     await system.reaches(intent_id, "read")
     assert [sent["type"] for sent in await kim.whatsapps()] == ["template"]
@@ -105,7 +105,7 @@ async def test_tenants_never_meet_not_even_over_one_customer_and_one_intent_id(s
     intent = at_acme.intent("Your Golf is ready.")
     twin = at_other.intent("Your Polo is ready.") | {"intent_id": intent["intent_id"]}
     await system.intend(intent, twin)
-    stranger = await at_acme.is_told(org_id=other.org_id)
+    stranger = await at_acme.is_sent(org_id=other.org_id)
     assert await system.way(stranger) == ("rejected", None, "unknown_conversation")
     await system.published.one("delivery.updates.v1", message_id=intent["intent_id"], org_id=acme.org_id, status="read")
     await system.published.one("delivery.updates.v1", message_id=bridge_of(intent["intent_id"]), org_id=other.org_id)

@@ -30,8 +30,10 @@ async def sent(line: SendEngine[Ready], garage: Garage, command: WhatsappCommand
     return str(found["provider_id"])
 
 
-async def hears(garage: Garage, wamid: str, *told: str | tuple[str, str], after: timedelta = SECOND) -> StatusEvents:
-    """Meta's statuses of a message, in this order; a failure is told by its code."""
+async def receives(
+    garage: Garage, wamid: str, *events: str | tuple[str, str], after: timedelta = SECOND
+) -> StatusEvents:
+    """Meta's statuses of a message, in this order; a failure has its code."""
     statuses = [
         ProviderStatus(
             "whatsapp",
@@ -42,7 +44,7 @@ async def hears(garage: Garage, wamid: str, *told: str | tuple[str, str], after:
             garage.now() + after,
             one[1] if isinstance(one, tuple) else None,
         )
-        for one in told
+        for one in events
     ]
     async with garage.pool.acquire() as db, db.transaction():
         return await receive_statuses(db, statuses, garage.now() + after)
@@ -50,6 +52,21 @@ async def hears(garage: Garage, wamid: str, *told: str | tuple[str, str], after:
 
 def failed(code: str) -> tuple[str, str]:
     return "failed", code
+
+
+async def fails_late(line: SendEngine[Ready], garage: Garage, command: WhatsappCommand, code: str) -> list[str]:
+    """Meta accepts the command, and a status says that it failed. Returns the reasons of the refusals."""
+    return [r.reason for r in (await receives(garage, await sent(line, garage, command), failed(code))).refusals]
+
+
+async def fails(
+    line: SendEngine[Ready], sandbox: SandboxClient, published: Published, command: WhatsappCommand, code: str
+) -> list[str]:
+    """Meta's answer is the failure. Returns the reasons of the refusals that were published."""
+    await sandbox.fault("meta", "fail", code=int(code), calls=1)
+    await accept(line, command)
+    await line.claim_once()
+    return [r["reason"] for r in await published.refusals()]
 
 
 async def marks(garage: Garage) -> list[tuple[Any, ...]]:
@@ -77,7 +94,7 @@ async def test_an_account_out_of_order_that_says_so_afterwards_rests_until_a_sta
     line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str
 ) -> None:
     first = await garage.command(await kim(garage, sandbox))
-    effects = await hears(garage, await sent(line, garage, first), failed(code))
+    effects = await receives(garage, await sent(line, garage, first), failed(code))
     assert [(r.reason, r.provider_code) for r in effects.refusals] == [("account", code)]
     assert effects.updates == []  # nothing failed: it waits
 
@@ -92,7 +109,7 @@ async def test_an_account_out_of_order_that_says_so_afterwards_rests_until_a_sta
     garage.now.forward(timedelta(seconds=2))
     assert await line.claim_once() == 0  # an accepted answer proves nothing
     [probe] = await garage.fetch("select provider_id from provider_ids order by recorded_at desc limit 1")
-    await hears(garage, probe["provider_id"], "sent", "delivered")
+    await receives(garage, probe["provider_id"], "sent", "delivered")
     garage.now.forward(timedelta(seconds=2))
     while await line.claim_once():
         pass
@@ -104,21 +121,21 @@ async def test_what_is_told_again_or_of_earlier_calls_lets_an_account_that_is_we
 ) -> None:
     first, second, third = [await garage.command(await kim(garage, sandbox)) for _ in range(3)]
     burnt = [await sent(line, garage, command) for command in (first, second)]
-    await hears(garage, burnt[0], failed("131042"))
+    await receives(garage, burnt[0], failed("131042"))
     garage.now.forward(timedelta(minutes=1))
     # as the router does
     await garage.execute("update messages set attempt = 2 where message_id = $1", first.message_id)
-    await hears(garage, await sent(line, garage, again(first)), "sent")
+    await receives(garage, await sent(line, garage, again(first)), "sent")
     assert await garage.fetch("select * from pauses") == []
 
-    effects = await hears(garage, burnt[1], failed("131042"))  # called before, and told late
+    effects = await receives(garage, burnt[1], failed("131042"))  # called before, and told late
     assert [r.reason for r in effects.refusals] == ["account"]
-    effects = await hears(garage, burnt[0], failed("131042"))  # told twice
+    effects = await receives(garage, burnt[0], failed("131042"))  # told twice
     assert effects.refusals == []
     assert await garage.fetch("select * from pauses") == []
 
     garage.now.forward(SECOND)  # a later call: the account is out of order again
-    await hears(garage, await sent(line, garage, third), failed("131042"))
+    await receives(garage, await sent(line, garage, third), failed("131042"))
     assert len(await garage.fetch("select * from pauses")) == 1
 
 
@@ -127,12 +144,12 @@ async def test_a_template_that_was_read_anew_is_not_stale_because_a_failure_is_t
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     wamid = await sent(line, garage, command)
-    await hears(garage, wamid, failed("132012"))
+    await receives(garage, wamid, failed("132012"))
     await garage.execute(
         "update messages set status = 'failed', reason = 'provider_refused', seq = 1, failed_at = now()"
     )
     await garage.execute("update templates set stale_since = null, stale_code = null")
-    await hears(garage, wamid, failed("132012"))
+    await receives(garage, wamid, failed("132012"))
     assert await template_of(garage) == ("APPROVED", None)
 
 
@@ -140,7 +157,7 @@ async def test_an_account_fault_of_the_templates_leaves_other_messages_alone(
     line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
 ) -> None:
     _, template = await to_closed(garage, sandbox)
-    effects = await hears(garage, await sent(line, garage, template), failed("131048"))
+    effects = await receives(garage, await sent(line, garage, template), failed("131048"))
     assert [r.reason for r in effects.refusals] == ["account"]
     garage.now.forward(2 * SECOND)
     text = await garage.command(await kim(garage, sandbox))
@@ -153,7 +170,7 @@ async def test_a_template_that_is_gone_is_known_to_be_so_whether_an_answer_or_a_
     line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str, status: str
 ) -> None:
     conversation, command = await to_closed(garage, sandbox)
-    effects = await hears(garage, await sent(line, garage, command), failed(code))
+    effects = await receives(garage, await sent(line, garage, command), failed(code))
     assert [(r.reason, r.provider_code) for r in effects.refusals] == [("template_not_approved", code)]
     assert await template_of(garage) == (status, None)
     other = await garage.command(conversation, template="car_ready")
@@ -167,14 +184,8 @@ async def test_a_template_that_does_not_suit_meta_is_stale_and_others_go_on(
     line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, code: str, *, late: bool
 ) -> None:
     _, command = await to_closed(garage, sandbox)
-    if late:
-        refusals = [r.reason for r in (await hears(garage, await sent(line, garage, command), failed(code))).refusals]
-    else:
-        await sandbox.fault("meta", "fail", code=int(code), calls=1)
-        await accept(line, command)
-        await line.claim_once()
-        refusals = [r["reason"] for r in await published.refusals()]
-    assert refusals == ["template_refused"]
+    failing = fails_late(line, garage, command, code) if late else fails(line, sandbox, published, command, code)
+    assert await failing == ["template_refused"]
     assert await template_of(garage) == ("APPROVED", code)
     other = await garage.command(await garage.conversation(), template="car_ready")
     await accept(line, other)
@@ -188,14 +199,8 @@ async def test_whom_whatsapp_does_not_reach_is_marked_with_reason_time_and_sourc
 ) -> None:
     conversation = await kim(garage, sandbox)
     command = await garage.command(conversation)
-    if late:
-        refusals = [r.reason for r in (await hears(garage, await sent(line, garage, command), failed(code))).refusals]
-    else:
-        await sandbox.fault("meta", "fail", code=int(code), calls=1)
-        await accept(line, command)
-        await line.claim_once()
-        refusals = [r["reason"] for r in await published.refusals()]
-    assert refusals == ["unreachable"]
+    failing = fails_late(line, garage, command, code) if late else fails(line, sandbox, published, command, code)
+    assert await failing == ["unreachable"]
     source = "status" if late else "answer"
     assert await marks(garage) == [("whatsapp", conversation.phone, "unreachable", code, source)]
 
@@ -207,7 +212,7 @@ async def test_what_waits_for_an_address_that_was_marked_meanwhile_does_not_buy_
     conversation = await kim(garage, sandbox)
     first, *waiting = [await garage.command(conversation) for _ in range(4)]
     if late:
-        await hears(garage, await sent(line, garage, first), failed("131026"))
+        await receives(garage, await sent(line, garage, first), failed("131026"))
     else:
         await sandbox.fault("meta", "fail", code=131026, calls=1)
         await accept(line, first)
@@ -228,7 +233,7 @@ async def test_a_template_that_was_asked_for_in_spite_of_a_mark_goes_and_one_fro
     second = first.model_copy(update={"message_id": uuid4(), "sequence": 100})
     await accept(line, second)  # decided before anything was known
     await garage.execute("update sends set due_at = due_at + interval '1 minute'")
-    await hears(garage, await sent(line, garage, first), failed("131026"))
+    await receives(garage, await sent(line, garage, first), failed("131026"))
     garage.now.forward(timedelta(minutes=2))
     assert await line.claim_once() == 0
     assert await garage.states(second) == ["refused"]
@@ -242,10 +247,10 @@ async def test_a_receipt_is_a_sign_of_life_and_ends_the_mark(
 ) -> None:
     conversation = await kim(garage, sandbox)
     wamids = [await sent(line, garage, await garage.command(conversation)) for _ in range(2)]
-    await hears(garage, wamids[0], failed("131026"))
-    await hears(garage, wamids[1], "sent", after=3 * SECOND)
+    await receives(garage, wamids[0], failed("131026"))
+    await receives(garage, wamids[1], "sent", after=3 * SECOND)
     assert len(await marks(garage)) == 1
-    await hears(garage, wamids[1], "delivered", after=3 * SECOND)
+    await receives(garage, wamids[1], "delivered", after=3 * SECOND)
     assert await marks(garage) == []
 
 
@@ -254,7 +259,7 @@ async def test_a_limit_on_marketing_for_one_user_marks_nobody(
     line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str
 ) -> None:
     _, command = await to_closed(garage, sandbox)
-    effects = await hears(garage, await sent(line, garage, command), failed(code))
+    effects = await receives(garage, await sent(line, garage, command), failed(code))
     assert [(r.reason, r.provider_code) for r in effects.refusals] == [("template_refused", code)]
     assert await marks(garage) == []
     assert await template_of(garage) == ("APPROVED", None)
@@ -265,7 +270,7 @@ async def test_what_lies_with_the_content_or_is_not_known_fails_with_the_code(
     line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
-    [update] = (await hears(garage, await sent(line, garage, command), failed(code))).updates
+    [update] = (await receives(garage, await sent(line, garage, command), failed(code))).updates
     assert (update.status, update.reason, update.provider_code) == ("failed", "provider_refused", code)
 
 
@@ -274,9 +279,9 @@ async def test_a_failure_that_is_certain_is_tried_again_and_never_one_that_arriv
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     wamid = await sent(line, garage, command)
-    effects = await hears(garage, wamid, failed("131000"))
+    effects = await receives(garage, wamid, failed("131000"))
     assert [(r.reason, r.attempt) for r in effects.refusals] == [("transient", 1)]
-    effects = await hears(garage, wamid, failed("131000"), "delivered", "read")
+    effects = await receives(garage, wamid, failed("131000"), "delivered", "read")
     assert effects.refusals == []
     assert [(u.status, u.reason) for u in effects.updates] == [("delivered", None), ("read", None)]
 
@@ -286,10 +291,10 @@ async def test_a_second_try_does_not_go_out_once_the_first_turned_out_to_have_ar
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     wamid = await sent(line, garage, command)
-    await hears(garage, wamid, failed("131000"))
+    await receives(garage, wamid, failed("131000"))
     await garage.execute("update messages set attempt = 2 where message_id = $1", command.message_id)  # as the router
     await accept(line, again(command))
-    [update] = (await hears(garage, wamid, "read")).updates
+    [update] = (await receives(garage, wamid, "read")).updates
     assert update.status == "read"
     assert await line.claim_once() == 0
     assert len(await sandbox.messages()) == 1
@@ -306,7 +311,7 @@ async def test_131047_counts_from_the_send_whenever_its_status_is_told(
     called_at = garage.now()
     wamid = await sent(line, garage, command)
     await garage.execute("update conversations set last_customer_at = $1", called_at + 2 * SECOND)
-    effects = await hears(garage, wamid, failed("131047"), after=3 * SECOND)
+    effects = await receives(garage, wamid, failed("131047"), after=3 * SECOND)
     assert [r.reason for r in effects.refusals] == ["window_closed"]
     [row] = await garage.fetch("select last_refused_at, first_refused_at from conversations")
     assert (row["last_refused_at"], row["first_refused_at"]) == (called_at, None)
@@ -320,7 +325,7 @@ async def test_131047_of_a_fallback_template_closes_no_window(
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     await garage.execute("update messages set kind = 'text' where message_id = $1", command.message_id)
-    effects = await hears(garage, await sent(line, garage, command), failed("131047"))
+    effects = await receives(garage, await sent(line, garage, command), failed("131047"))
     assert [r.reason for r in effects.refusals] == ["template_refused"]
     [row] = await garage.fetch("select last_refused_at from conversations")
     assert row["last_refused_at"] is None

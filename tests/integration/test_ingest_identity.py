@@ -22,7 +22,7 @@ from tests.support import world
 from tests.support.ingest import ORG, now
 from tests.support.merges import all_moved
 from tests.support.people import a_text
-from tests.support.webhooks import BSUID, NUMBER, WA_ID, a_contact, a_message, of_messages
+from tests.support.webhooks import BSUID, NUMBER, WA_ID, WABA, a_contact, a_message, of_messages
 
 OTHER_NUMBER = "106400000000002"
 BOTH, BY_NUMBER, BY_BSUID = Sender(WA_ID, BSUID, "Kim"), Sender(WA_ID, None), Sender(None, BSUID)
@@ -92,11 +92,7 @@ async def test_workers_that_race_for_a_new_customer_end_with_one(pool: Pool) -> 
 
 async def test_a_customer_has_one_conversation_per_business_number(pool: Pool) -> None:
     async with pool.acquire() as db:
-        await db.execute(
-            "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, token, upserted_at)"
-            " values ($1, 'acme', '206400000000001', '+447700900124', null, now())",
-            OTHER_NUMBER,
-        )
+        await world.a_number(db, ORG, OTHER_NUMBER, waba=WABA, display_number="+447700900124")
     assert await met(pool, BOTH) != await met(pool, BOTH, number=OTHER_NUMBER)
     assert len(await rows(pool, "select * from customers")) == 1
 

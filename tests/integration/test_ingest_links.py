@@ -1,30 +1,11 @@
 """Links and the directory's phones, where a number changes hands, or two threads become one or part."""
 
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-import pytest_asyncio
 
-from libs.common.db.pool import open_pool
 from services.ingest.items import Sender
-from tests.support import world
-from tests.support.ingest import ORG, now
-from tests.support.people import People
-from tests.support.webhooks import NUMBER
-
-OLD, NEW = "447700900111", "447700900222"
-B1, B2, B3 = "GB.13000000000000000001", "GB.13000000000000000002", "GB.13000000000000000003"
-KIM, STRANGER = Sender(OLD, B1, "Kim"), Sender(OLD, B3, "Pat")
-
-
-@pytest_asyncio.fixture
-async def people(database: str) -> AsyncIterator[People]:
-    async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
-        async with pool.acquire() as db:
-            await world.an_org(db, ORG, NUMBER)
-        yield People(pool, now())
-
+from tests.support.people import B1, B2, KIM, NEW, OLD, STRANGER, People
 
 # ── Links
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,37 +3,20 @@ else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import permutations
 from uuid import uuid4
 
 import pytest
-import pytest_asyncio
 
-from libs.common.db.pool import open_pool
 from libs.common.errors import Transient
 from libs.common.events.topics import INBOUND_MESSAGES
 from services.ingest import identity, queries
 from services.ingest.items import CustomerMessage, Sender
 from services.ingest.queries import Place
-from tests.support import world
 from tests.support.databases import somebody_waits
 from tests.support.ingest import ORG, Ingest, now
-from tests.support.people import NOBODY, People, a_text
+from tests.support.people import B1, B2, B3, KIM, NEW, NOBODY, OLD, STRANGER, People, a_text
 from tests.support.webhooks import NUMBER, WA_ID, a_message, a_value, a_webhook, of_messages
-
-OLD, NEW = "447700900111", "447700900222"
-B1, B2, B3 = "GB.13000000000000000001", "GB.13000000000000000002", "GB.13000000000000000003"
-KIM, STRANGER = Sender(OLD, B1, "Kim"), Sender(OLD, B3, "Pat")
-
-
-@pytest_asyncio.fixture
-async def people(database: str) -> AsyncIterator[People]:
-    async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
-        async with pool.acquire() as db:
-            await world.an_org(db, ORG, NUMBER)
-        yield People(pool, now())
-
 
 # ── A number is given up
 # ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
-from tests.support.consumer_bench import Bench, Handled, told
+from tests.support.consumer_bench import Bench, Handled, header_of
 from tests.support.logs import LogLines
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
@@ -74,8 +74,12 @@ async def test_a_letter_larger_than_its_topic_takes_is_packed_or_left_out_and_bl
         await eventually(lambda: handled.records)
         packed, left_out = await bench.dead(2)
     assert handled.values() == ["behind"]
-    assert (gzip.decompress(packed.value), told(packed, "value_encoding")) == (packable, "gzip")
-    assert (left_out.value, told(left_out, "left_out"), told(left_out, "value_bytes")) == (b"", "value", "5000000")
+    assert (gzip.decompress(packed.value), header_of(packed, "value_encoding")) == (packable, "gzip")
+    assert (left_out.value, header_of(left_out, "left_out"), header_of(left_out, "value_bytes")) == (
+        b"",
+        "value",
+        "5000000",
+    )
     assert await bench.committed(0) == [3]
 
 
@@ -94,11 +98,11 @@ async def test_a_letter_that_the_broker_refuses_gets_smaller_and_blocks_nothing(
         await bench.put(b"\xff", b"\xff" * 4000, random.Random(0).randbytes(4000), "behind")
         async with bench.consumer(handled):
             await eventually(lambda: handled.records)
-            letters = {told(letter, "source_offset"): letter for letter in await bench.dead(3)}
+            letters = {header_of(letter, "source_offset"): letter for letter in await bench.dead(3)}
     assert handled.values() == ["behind"]
     assert letters["0"].value == b"\xff"
     assert gzip.decompress(letters["1"].value) == b"\xff" * 4000
-    assert told(letters["2"], "left_out") == "value"
+    assert header_of(letters["2"], "left_out") == "value"
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -124,8 +128,8 @@ async def test_a_batch_that_would_inflate_beyond_the_bound_is_skipped_loudly_and
         assert consumer.unready() is None
     assert (handled.values(0), handled.values(1)) == (["before", "behind"], ["beside"])
     assert await bench.committed(0, 1) == [72, 1]
-    assert (told(letter, "reason"), told(letter, "source_offset")) == ("batch_too_large", "70")
-    assert "offsets 1 to 70 " in told(letter, "detail")
-    assert told(letter, "left_out") == "value, key, headers"
+    assert (header_of(letter, "reason"), header_of(letter, "source_offset")) == ("batch_too_large", "70")
+    assert "offsets 1 to 70 " in header_of(letter, "detail")
+    assert header_of(letter, "left_out") == "value, key, headers"
     [line] = log_lines.of("record.dead_lettered")
     assert (line["level"], line["reason"]) == ("error", "batch_too_large")

@@ -13,7 +13,7 @@ from libs.common.errors import Permanent, Transient, Undecodable
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import RawRecord, Received, Reject
-from tests.support.consumer_bench import Bench, Handled, told
+from tests.support.consumer_bench import Bench, Handled, header_of
 from tests.support.logs import LogLines
 from tests.support.raw_headers import send_stray_header
 from tests.support.topics import OwnTopics
@@ -59,12 +59,13 @@ async def test_bad_bytes_become_dead_letters_and_their_neighbours_are_handled(be
 
     assert handled.values() == ["before", "between", "after"]
     assert [
-        (letter.key, letter.value, told(letter, "reason"), told(letter, "source_offset")) for letter in letters
+        (letter.key, letter.value, header_of(letter, "reason"), header_of(letter, "source_offset"))
+        for letter in letters
     ] == [
         (b"k", b"\xff\xfe", "not_utf8", "1"),
         (b"k", b"bad header value", "bad_header", "3"),
     ]
-    assert {told(letter, "source_topic") for letter in letters} == {bench.connection.name("webhooks.v1")}
+    assert {header_of(letter, "source_topic") for letter in letters} == {bench.connection.name("webhooks.v1")}
     assert dict(letters[1].headers)["source"] == b"\xff"
     assert await bench.committed(0) == [5]
 
@@ -93,7 +94,7 @@ async def test_a_header_key_that_is_not_utf8_neither_wedges_its_partition_nor_co
         [letter] = await bench.dead(1)
 
     assert (handled.values(0), handled.values(1)) == (["a", "c", "d"], numbered(20, "other"))
-    assert (letter.value, told(letter, "reason")) == (b"bad", "bad_header")
+    assert (letter.value, header_of(letter, "reason")) == (b"bad", "bad_header")
     assert "stray\\xffkey" in dict(letter.headers)
 
 
@@ -114,7 +115,7 @@ async def test_one_guilty_record_in_a_batch_is_found_and_the_rest_goes_through_i
         [letter] = await bench.dead(1)
 
     assert handled.values() == [value for value in values if value != "poison"]
-    assert (letter.value, told(letter, "reason"), told(letter, "detail"), told(letter, "attempts")) == (
+    assert (letter.value, header_of(letter, "reason"), header_of(letter, "detail"), header_of(letter, "attempts")) == (
         b"poison",
         "handler_failed",
         "ZeroDivisionError",
@@ -141,7 +142,7 @@ async def test_a_handler_may_refuse_records_without_halving_the_batch(bench: Ben
         await eventually(lambda: sum(map(len, batches)) >= 3)
         [letter] = await bench.dead(1)
 
-    assert (letter.value, told(letter, "reason")) == (b"not ours", "unknown_number")
+    assert (letter.value, header_of(letter, "reason")) == (b"not ours", "unknown_number")
     assert batches == [["ours", "not ours", "ours"]]
     assert await bench.committed(0) == [3]
 
@@ -158,7 +159,7 @@ async def test_a_permanent_failure_names_its_own_reason(bench: Bench) -> None:
         [letter] = await bench.dead(1)
         await eventually(lambda: handled.records)
 
-    assert (letter.value, told(letter, "reason"), told(letter, "detail"), told(letter, "attempts")) == (
+    assert (letter.value, header_of(letter, "reason"), header_of(letter, "detail"), header_of(letter, "attempts")) == (
         b"never",
         "too_old",
         "by a week",
@@ -256,7 +257,7 @@ async def test_at_the_limit_a_partition_stops_says_so_and_leaves_the_others_alon
     assert "webhooks.v1" in reason
     assert "partition 0" in reason
     assert handled.values() == ["fine", "still fine"]
-    assert [told(letter, "source_offset") for letter in letters] == ["0", "1", "2", "3", "4"]
+    assert [header_of(letter, "source_offset") for letter in letters] == ["0", "1", "2", "3", "4"]
     assert await bench.committed(0, 1) == [5, 2]
     assert [(line["partition"], line["offset"]) for line in log_lines.of("consumer.stopped")] == [(0, 5)]
 

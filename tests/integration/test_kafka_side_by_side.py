@@ -13,7 +13,7 @@ from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
-from tests.support.consumer_bench import Bench, Handled, told
+from tests.support.consumer_bench import Bench, Handled, header_of
 from tests.support.logs import LogLines
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
@@ -102,7 +102,7 @@ async def test_at_the_limit_one_partition_stops_while_the_other_goes_on(bench: B
         await eventually(lambda: len(handled.records) >= 40)
         letters = await bench.dead(7)
     assert handled.values() == numbered(40)
-    assert [told(letter, "source_offset") for letter in letters] == numbered(7)
+    assert [header_of(letter, "source_offset") for letter in letters] == numbered(7)
     assert await bench.committed(0, 1) == [7, 40]
 
 

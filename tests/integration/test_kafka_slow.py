@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
 from libs.common.kafka.records import Received
-from tests.support.consumer_bench import Bench, told
+from tests.support.consumer_bench import Bench, header_of
 from tests.support.logs import LogLines
 from tests.support.waiting import eventually
 
@@ -106,8 +106,8 @@ async def a_backlog(bench: Bench, said: Said, count: int) -> None:
     async with bench.consumer(said):
         await until(lambda: said.has(len(values) - 1), "all others are handled")
         await until(lambda: committed(bench, len(values)), "and committed")
-    assert (letter.value, told(letter, "reason")) == (b"poison", "statement_too_slow")
-    assert told(letter, "detail").startswith("57014: ")
+    assert (letter.value, header_of(letter, "reason")) == (b"poison", "statement_too_slow")
+    assert header_of(letter, "detail").startswith("57014: ")
     assert sorted(await said.values()) == sorted(value for value in values if value != "poison")
 
 

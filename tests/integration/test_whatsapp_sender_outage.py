@@ -15,8 +15,9 @@ from libs.common.kafka.producer import Producer
 from libs.common.sending.breaker import UNRESPONSIVE_AFTER
 from libs.common.sending.engine import SendEngine
 from services.whatsapp_sender.gate import Ready
+from tests.support import world
 from tests.support.sandbox import NUMBER_ID
-from tests.support.sending import TIMINGS, WABA, Conversation, Garage, a_sender, accept, kim, quicker
+from tests.support.sending import ORG, TIMINGS, WABA, Conversation, Garage, a_sender, accept, kim, quicker
 
 ANOTHER_NUMBER = "106400000000002"
 STEP = timedelta(seconds=15)
@@ -86,12 +87,8 @@ async def test_another_number_goes_on(line: SendEngine[Ready], garage: Garage, s
     await arrive(line, garage, others, UNRESPONSIVE_AFTER)
     [waiting] = await arrive(line, garage, [here], 1)
 
-    await garage.execute(
-        "insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, upserted_at)"
-        " values ($1, 'acme', $2, '+447700900124', now())",
-        ANOTHER_NUMBER,
-        WABA,
-    )
+    async with garage.pool.acquire() as db:
+        await world.a_number(db, ORG, ANOTHER_NUMBER, waba=WABA, display_number="+447700900124")
     garage.number = ANOTHER_NUMBER
     passing = await arrive(line, garage, [await kim(garage, sandbox) for _ in range(3)], 3)
     assert await garage.states(waiting, *passing) == ["pending", "accepted", "accepted", "accepted"]

@@ -1,4 +1,4 @@
-"""Law 8, counted: every intent ends in exactly one terminal state, and what was told of it is what stands."""
+"""Law 8, counted: every intent ends in exactly one terminal state, and what was published of it is what is stored."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -31,12 +31,12 @@ async def endings(system: System, intents: Iterable[Mapping[str, Any]]) -> Count
     for row in rows:
         message_id = str(row["message_id"])
         assert row["status"] in ENDED, f"{message_id} is still {row['status']}"
-        told = [record.event for record in system.published.all("delivery.updates.v1", message_id=message_id)]
-        rungs = {event["seq"]: (event["status"], event["reason"]) for event in told}
-        assert rungs[row["seq"]] == (row["status"], row["reason"]), f"{message_id}: its end was not told"
-        assert max(rungs) == row["seq"]
-        assert all(rungs[event["seq"]] == (event["status"], event["reason"]) for event in told), (
-            "a rung told in two ways"
+        updates = [record.event for record in system.published.all("delivery.updates.v1", message_id=message_id)]
+        statuses = {event["seq"]: (event["status"], event["reason"]) for event in updates}
+        assert statuses[row["seq"]] == (row["status"], row["reason"]), f"{message_id}: its end was not published"
+        assert max(statuses) == row["seq"]
+        assert all(statuses[event["seq"]] == (event["status"], event["reason"]) for event in updates), (
+            "a status published in two ways"
         )
         decisions = system.published.all("outbound.decisions.v1", intent_id=message_id)
         assert {record.event["attempt"] for record in decisions} == set(range(1, row["attempts"] + 1))

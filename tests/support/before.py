@@ -81,7 +81,7 @@ def _why(clone: Path, commit: str, words: str) -> str:
     if "not a git repository" in words:
         return NO_CLONE
     if "not a valid object name" not in words:
-        return f"git does not tell the commit before: {words.splitlines()[0]}"
+        return f"git does not name the commit before: {words.splitlines()[0]}"
     if _git(clone, "rev-parse", "--is-shallow-repository") == "true":
         return f"this clone is shallow and does not hold {commit}: git fetch --deepen=1 brings the commit before"
     return f"this clone does not hold {commit}: HEAD is its first commit, or {VARIABLE} names none that is here"

@@ -124,10 +124,10 @@ class Bench:
             for records in (await consumer.getmany(timeout_ms=300)).values():
                 letters += records
         return sorted(
-            letters, key=lambda letter: (told(letter, "source_partition"), int(told(letter, "source_offset")))
+            letters, key=lambda letter: (header_of(letter, "source_partition"), int(header_of(letter, "source_offset")))
         )
 
 
-def told(letter: Any, header: str) -> str:
+def header_of(letter: Any, header: str) -> str:
     """A header of a dead letter."""
     return str(dict(letter.headers)[header].decode())

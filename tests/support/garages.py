@@ -66,7 +66,7 @@ class Garage:
 
 
 async def a_garage(system: System, name: str = "AcmeMotors", **org: Any) -> Garage:
-    """Load a garage through the load file, tell Meta of its number and template.
+    """Load a garage through the load file, register its number and template at Meta.
 
     ``org`` are further fields of the file.
     """
@@ -111,14 +111,14 @@ class Customer:
         return self.garage.system
 
     async def writes(self, text: str = "Is my car ready?", *, ago: float = 0.0, **fields: Any) -> Mapping[str, Any]:
-        """He writes on WhatsApp; what the platform was told of it."""
+        """The customer writes on WhatsApp. Returns the inbound event that was published of it."""
         self.system.private.add(text)
         wrote = await self.system.sandbox.customer_writes(
             self.garage.phone_number_id, self.phone, text=text, age=ago, **fields
         )
-        told = await self.system.published.one("inbound.messages.v1", provider_id=wrote["wamid"])
-        self.conversation_id = told.event["conversation_id"]
-        return told.event
+        record = await self.system.published.one("inbound.messages.v1", provider_id=wrote["wamid"])
+        self.conversation_id = record.event["conversation_id"]
+        return record.event
 
     def intent(self, text: str = "Your Golf is ready.", *, actor: str = "ai", **fields: Any) -> dict[str, Any]:
         """A message for him; ``fields`` replace those of the intent."""
@@ -140,8 +140,8 @@ class Customer:
         to = {"phone_number_id": self.garage.phone_number_id, "phone": self.phone}
         return {name: value for name, value in self.intent(to=to, **fields).items() if name != "conversation_id"}
 
-    async def is_told(self, text: str = "Your Golf is ready.", **fields: Any) -> str:
-        """Something is meant for him; the intent's id."""
+    async def is_sent(self, text: str = "Your Golf is ready.", **fields: Any) -> str:
+        """Publish an intent for the customer. Returns its id."""
         (intent_id,) = await self.system.intend(self.intent(text, **fields))
         return intent_id
 

@@ -149,7 +149,7 @@ async def ingest(database: str, kafka_bootstrap: str, topics: OwnTopics, redis_u
 
 
 def now() -> datetime:
-    """Whole seconds, as Meta tells time."""
+    """Now in whole seconds, the resolution of Meta's timestamps."""
     return datetime.now(UTC).replace(microsecond=0)
 
 

@@ -53,8 +53,8 @@ class Load:
                 self.rounds.append([who.intent(f"Round {len(self.rounds)}") for who in (*self.open, *self.closed)])
                 await self.system.intend(*self.rounds[-1])
                 writer, number = self.garage.customer(), self.garage.phone_number_id
-                told = await self.system.sandbox.customer_writes(number, writer.phone, text="Hi")
-                self.wrote.append(told["wamid"])
+                wrote = await self.system.sandbox.customer_writes(number, writer.phone, text="Hi")
+                self.wrote.append(wrote["wamid"])
             await asyncio.sleep(0)
 
     async def settles(self) -> None:
@@ -75,8 +75,8 @@ class Load:
         stored = "select count(*) from messages where org_id = $1 and provider_id = any($2)"
         assert await system.value(stored, self.garage.org_id, self.wrote) == len(set(self.wrote)) == len(self.rounds)
         for wamid in self.wrote:
-            told = system.published.all("inbound.messages.v1", provider_id=wamid)
-            assert len({record.event["message_id"] for record in told}) == 1
+            records = system.published.all("inbound.messages.v1", provider_id=wamid)
+            assert len({record.event["message_id"] for record in records}) == 1
 
 
 async def under_load(garage: Garage, *, open_: int = 10, closed: int = 10) -> Load:

@@ -1,6 +1,6 @@
 """``transom migrate`` of another folder as a process of its own, to be killed: ``victim.py DSN FOLDER``.
 
-Prints what it is told.
+Prints the progress of the migration.
 """
 
 import asyncio

@@ -1,21 +1,27 @@
 """Customers who write, change their numbers and are listed, identified as the worker does it; ``who`` is the result."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from libs.common.db.pool import Pool
+import pytest_asyncio
+
+from libs.common.db.pool import Pool, open_pool
 from libs.common.directory import changes as changes_of_directory
 from libs.common.directory.identities import Binding, bind
 from libs.common.events.directory import CustomerUpserted, DirectoryChange
 from services.ingest import identity, queries
 from services.ingest.items import CustomerMessage, IdentityChange, Sender
-from tests.support.ingest import ORG
+from tests.support import world
+from tests.support.ingest import ORG, now
 from tests.support.webhooks import NUMBER
 
 NOBODY = Sender(None, None)
+OLD, NEW = "447700900111", "447700900222"
+B1, B2, B3 = "GB.13000000000000000001", "GB.13000000000000000002", "GB.13000000000000000003"
+KIM, STRANGER = Sender(OLD, B1, "Kim"), Sender(OLD, B3, "Pat")
 HOUR = timedelta(hours=1)
 
 
@@ -66,7 +72,7 @@ class People:
         return None if place is None else place.conversation_id
 
     async def is_listed(self, hour: float, customer_id: UUID, phone: str | None, name: str = "Kim") -> None:
-        """The directory tells a customer."""
+        """The directory lists a customer."""
         change = CustomerUpserted(org_id=ORG, at=self.at(hour), customer_id=customer_id, name=name, phone=phone)
         await self.apply(change)
 
@@ -112,3 +118,11 @@ class People:
     async def rows(self, query: str, *values: Any) -> list[Mapping[str, Any]]:
         async with self.pool.acquire() as db:
             return [dict(row) for row in await db.fetch(query, *values)]
+
+
+@pytest_asyncio.fixture
+async def people(database: str) -> AsyncIterator[People]:
+    async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
+        async with pool.acquire() as db:
+            await world.an_org(db, ORG, NUMBER)
+        yield People(pool, now())

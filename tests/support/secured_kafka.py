@@ -68,16 +68,16 @@ def connection(bootstrap: str, user: str, prefix: str = "") -> KafkaConnection:
 async def apply(admin: AIOKafkaAdminClient, command: str) -> None:
     """Do what ``kafka-acls.sh`` would do with this command."""
     words = shlex.split(command)
-    told = dict(pairwise(words))
+    options = dict(pairwise(words))
     (resource,) = [one for one in _RESOURCES if f"--{one}" in words]
-    pattern = _PREFIXED if told.get("--resource-pattern-type") == "prefixed" else _LITERAL
+    pattern = _PREFIXED if options.get("--resource-pattern-type") == "prefixed" else _LITERAL
     operations = [after for word, after in pairwise(words) if word == "--operation"]
     for operation in operations:
         request = CreateAclsRequest(
             _RESOURCES[resource],
-            told[f"--{resource}"],
+            options[f"--{resource}"],
             pattern,
-            told["--allow-principal"],
+            options["--allow-principal"],
             "*",
             _OPERATIONS[operation],
             _ALLOW,

@@ -143,7 +143,7 @@ class Garage:
             return await db.fetch(statement, *values)
 
     async def caught_up(self, *, at: datetime | None = None, since: datetime | None = None) -> None:
-        """Ingest serves and has read everything, without a gap since a day ago unless told otherwise."""
+        """Ingest serves and has read everything, by default without a gap since a day ago."""
         at = at or self.now()
         await self.served(at=at, since=at - DAY)
         await self.execute(
@@ -156,7 +156,7 @@ class Garage:
     async def served(
         self, *, at: datetime | None = None, since: datetime | None = None, edge: UUID = EDGE, left: bool = False
     ) -> None:
-        """An edge has served since then, and has told all that it refused up to ``at``."""
+        """An edge has served since then, and has recorded all that it refused up to ``at``."""
         at = at or self.now()
         await self.execute(
             "insert into webhook_edges (edge_id, serves_since, known_until, left_at) values ($1, $2, $3, $4)"

@@ -110,7 +110,7 @@ def local_server(kind: Kind, folder: Path, watchdog: Watchdog) -> Server:
 
 
 def _version(kind: Kind, address: str) -> str:
-    """The server's name and version as the server itself tells it. Raises ServerError when it does not."""
+    """The server's name and version in its own words. Raises ServerError when it does not."""
     ask: Callable[[str], str] = {
         Kind.KAFKA: _kafka_version,
         Kind.POSTGRES: _postgres_version,
@@ -143,6 +143,6 @@ def _postgres_version(dsn: str) -> str:
 
 def _redis_version(url: str) -> str:
     with redis.Redis.from_url(url) as client:
-        told = client.info("server")
-    version = told.get("valkey_version")
-    return f"Valkey {version}" if version else f"Redis {told['redis_version']}"
+        info = client.info("server")
+    version = info.get("valkey_version")
+    return f"Valkey {version}" if version else f"Redis {info['redis_version']}"

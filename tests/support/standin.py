@@ -172,7 +172,7 @@ class Meta:
         at: datetime | None = None,
         contacts: Any = None,
     ) -> Mapping[str, Any]:
-        """A message; ``sender`` are further fields of it. What the platform was told of it."""
+        """A message; ``sender`` are further fields of it. Returns the inbound event that was published of it."""
         message = a_message(at or utc_now(), text, **sender)
         if text is not None:
             self.garage.system.private.add(text)
@@ -184,10 +184,10 @@ class Meta:
     ) -> None:
         """A status of a message of ours."""
         contacts = more.pop("contacts", None)
-        told = {"id": wamid, "status": status, "timestamp": str(int((at or utc_now()).timestamp()))} | more
+        message = {"id": wamid, "status": status, "timestamp": str(int((at or utc_now()).timestamp()))} | more
         if code is not None:
-            told["errors"] = [{"code": code, "title": "Something went wrong"}]
-        await self.value(statuses=[told], **({} if contacts is None else {"contacts": contacts}))
+            message["errors"] = [{"code": code, "title": "Something went wrong"}]
+        await self.value(statuses=[message], **({} if contacts is None else {"contacts": contacts}))
 
 
 async def posted(url: str, data: Any, headers: Mapping[str, str]) -> None:
@@ -201,6 +201,6 @@ async def posted(url: str, data: Any, headers: Mapping[str, str]) -> None:
             await asyncio.sleep(0.5)
 
 
-def answered(garage: Garage, told: Mapping[str, Any], phone: str) -> Customer:
-    """The customer behind a told message, to be written to."""
-    return Customer(garage, phone, str(told["conversation_id"]))
+def answered(garage: Garage, message: Mapping[str, Any], phone: str) -> Customer:
+    """The customer behind a published inbound message, to be written to."""
+    return Customer(garage, phone, str(message["conversation_id"]))

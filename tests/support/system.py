@@ -230,7 +230,7 @@ class System:
     # ── what comes out ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def decided(self, intent_id: str, attempt: int = 1) -> Mapping[str, Any]:
-        """The decision on an attempt, as it was told."""
+        """The decision on an attempt, as it was published."""
         return (await self.published.one("outbound.decisions.v1", intent_id=intent_id, attempt=attempt)).event
 
     async def way(self, intent_id: str, attempt: int = 1) -> tuple[str, str | None, str]:
@@ -239,7 +239,7 @@ class System:
         return found["route"], found["channel"], found["reason"]
 
     async def reaches(self, message_id: str, status: str) -> Mapping[str, Any]:
-        """The update that tells this status of a message."""
+        """The update with this status of a message."""
         return (await self.published.one("delivery.updates.v1", message_id=message_id, status=status)).event
 
     async def fails(self, message_id: str) -> str:
@@ -303,7 +303,7 @@ class System:
         if lags := {place: lag for place, (lag, _) in ends.items() if lag}:
             return f"not consumed: {lags}", None
         if restless := await self.rows(_RESTLESS):
-            return f"not settled and told: {[tuple(row) for row in restless]}", None
+            return f"not settled and published: {[tuple(row) for row in restless]}", None
         health = await self.sandbox.health()
         if health["under_way"] or health["held"]:
             return f"webhooks: {health}", None

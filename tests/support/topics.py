@@ -48,5 +48,5 @@ class OwnTopics:
 
     async def _until(self, wanted: Callable[[set[str]], bool]) -> None:
         """The broker's own view of what exists follows its controller's by some milliseconds."""
-        while not wanted(set(await self._admin.list_topics())):  # noqa: ASYNC110 - nobody tells us; asked until it is so
+        while not wanted(set(await self._admin.list_topics())):  # noqa: ASYNC110 - the broker can only be polled
             await asyncio.sleep(0.01)

@@ -21,8 +21,8 @@ def a_wamid() -> str:
 
 def a_message(at: Any, text: str | None = "Is my car ready?", **more: Any) -> dict[str, Any]:
     """A customer's text; ``None`` for a name leaves it out."""
-    told = str(int(at.timestamp())) if isinstance(at, datetime) else at
-    message = {"from": WA_ID, "id": a_wamid(), "timestamp": told, "type": "text", "text": {"body": text}} | more
+    timestamp = str(int(at.timestamp())) if isinstance(at, datetime) else at
+    message = {"from": WA_ID, "id": a_wamid(), "timestamp": timestamp, "type": "text", "text": {"body": text}} | more
     return {name: value for name, value in message.items() if value is not None}
 
 

@@ -48,10 +48,18 @@ async def an_org(
     await change(
         db,
         OrgUpserted(org_id=org_id, at=LONG_AGO, sms_number=sms_number, **org),
-        NumberUpserted(org_id=org_id, at=LONG_AGO, phone_number_id=number, waba_id=waba, display_number=display_number),
     )
+    await a_number(db, org_id, number, waba=waba, display_number=display_number)
     if credit_exhausted is not None:
         await change(db, OrgCredit(org_id=org_id, at=LONG_AGO, exhausted=credit_exhausted))
+
+
+async def a_number(db: Connection, org_id: str, number: str, *, waba: str, display_number: str) -> None:
+    """A further number of the organisation."""
+    await change(
+        db,
+        NumberUpserted(org_id=org_id, at=LONG_AGO, phone_number_id=number, waba_id=waba, display_number=display_number),
+    )
 
 
 async def a_customer(

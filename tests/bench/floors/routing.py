@@ -1,7 +1,7 @@
 """The floor of *routing*: records in, two simple statements per batch (a router's batch of sessions makes two round
 trips), two records out for each.
 
-Conversations are looked up by the record's key alone, and what is stored and told is the intent as it came.
+Conversations are looked up by the record's key alone, and what is stored and published is the intent as it came.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ async def floor() -> None:
             keys = [r.key.decode() for r in batch]
             await db.fetch(_SELECT, list({UUID(key) for key in keys}))
             await db.execute(_INSERT, keys, [r.value.decode() for r in batch])
-            told = [(r.key, r.value) for r in batch]
-            await raw.publish(producer, OUTBOUND_DECISIONS, told)
-            await raw.publish(producer, OUTBOUND_WHATSAPP, told)
+            outputs = [(r.key, r.value) for r in batch]
+            await raw.publish(producer, OUTBOUND_DECISIONS, outputs)
+            await raw.publish(producer, OUTBOUND_WHATSAPP, outputs)
 
         await raw.consume(OUTBOUND_INTENTS, handle)
 

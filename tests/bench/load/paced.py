@@ -2,8 +2,8 @@
 was due.
 
 ``python -m tests.bench.load.paced '{"kind": "webhooks" | "intents", "rate": …, "seconds": …, …}'`` prints one JSON
-object of lists of milliseconds: for webhooks ``answered`` (the acknowledgement) and ``told`` (the message on
-``inbound.messages.v1``, which is told once its window is committed); for intents ``command`` (it stands on
+object of lists of milliseconds: for webhooks ``answered`` (the acknowledgement) and ``published`` (the message on
+``inbound.messages.v1``, which is published once its window is committed); for intents ``command`` (it stands on
 ``outbound.whatsapp.v1``) and ``called`` (the provider has the call; by the sandbox's own clock, this machine's).
 """
 
@@ -108,7 +108,7 @@ async def arriving(given: dict[str, Any], topic: Topic, name: Callable[[bytes], 
 
 
 async def webhooks(given: dict[str, Any]) -> dict[str, list[float]]:
-    """POST signed webhooks; ``told`` is when the message stands on inbound.messages.v1."""
+    """POST signed webhooks; ``published`` is when the message stands on inbound.messages.v1."""
     idle: list[Wire] = [await Wire.connect(_HOST, given["port"]) for _ in range(given.get("connections", 64))]
     answered: dict[str, float] = {}
 
@@ -121,8 +121,8 @@ async def webhooks(given: dict[str, Any]) -> dict[str, list[float]]:
 
     async with arriving(given, INBOUND_MESSAGES, _wamid) as arrivals:
         due = await pace(given["rate"], given["seconds"], send, given["population"])
-        told = await arrivals.all_of(due)
-    return {"answered": [(answered[one] - at) * 1000 for one, at in due.items()], "told": told}
+        published = await arrivals.all_of(due)
+    return {"answered": [(answered[one] - at) * 1000 for one, at in due.items()], "published": published}
 
 
 async def intents(given: dict[str, Any]) -> dict[str, list[float]]:
