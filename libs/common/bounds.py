@@ -1,13 +1,15 @@
-"""What a client may cost a server before anything of it is known: one protocol class, for what uvicorn does not bound.
+"""Limits on what an unauthenticated client may cost the server, for what uvicorn does not bound: one protocol class.
 
-Law 1: URL and headers of a request are at most ``head_bytes``, its headers and trailers at most ``fields``, all of it at most ``request_bytes``; then
-431 or 413, and the connection is closed.
-Law 2: a request has arrived ``request_seconds`` after its first byte, a fresh connection's after the connection; then 408, and it is closed.
-Whoever does not take what he asked for has as long.
-Law 3: at most ``connections``. For one more the oldest that gives us nothing to do is closed, so that whoever stalls locks out nobody.
-Law 4: all requests that have not been answered hold at most ``bytes_in_flight``. Then 503, to the one among the unfinished that holds most.
-What a connection sends before its answers (pipelining) counts as one request, and each as no less than it costs here.
-Law 5: every refusal is counted, and told at most once a second for each reason.
+Rule 1: URL and headers of a request are at most ``head_bytes``, its headers and trailers at most ``fields``, the whole
+        request at most ``request_bytes``. Beyond that the answer is 431 or 413, and the connection is closed.
+Rule 2: a request must arrive within ``request_seconds`` of its first byte. On a fresh connection the time counts from
+        the connection. Beyond that the answer is 408, and the connection is closed. A client that does not read its
+        answer has as long.
+Rule 3: at most ``connections`` are open. For one more the oldest stalled or idle one is closed, so stalled clients lock
+        out no others.
+Rule 4: all unanswered requests hold at most ``bytes_in_flight``. Beyond that the unfinished request that holds most
+        gets 503. Pipelined requests of a connection count as one. Each request counts at least its cost here.
+Rule 5: every refusal is counted, and logged at most once a second for each reason.
 
 A request that arrives in one piece costs this class a few comparisons: no timer, no task.
 """
@@ -25,22 +27,22 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from libs.common import metrics
+from libs.common.log_throttle import LogThrottle
 from libs.common.logging import get_logger
-from libs.common.seldom import Seldom
 
 log = get_logger()
 
 _LOOK_SECONDS = 0.25  # how late a deadline may be noticed, at most
 _GRACE_SECONDS = 1.0  # a connection younger than this has not stalled
 _LINGER_SECONDS = 1.0
-_REQUEST_COST = 4096  # of a parsed request, whatever its bytes: the smallest has eighteen
+_REQUEST_COST = 4096  # bytes of memory for any parsed request: the smallest has eighteen bytes on the wire
 _FILES_OF_OURS = 128  # sockets and files of the process beside its clients' connections
 _BODIES = {400: b"no HTTP request", 408: b"timeout", 413: b"too large", 431: b"headers too large", 503: b"try again"}
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """See the laws."""
+    """See the rules."""
 
     head_bytes: int = 64 * 1024
     fields: int = 128
@@ -52,23 +54,23 @@ class Bounds:
 
 @dataclass
 class Door:
-    """One per server: all its connections. Both dictionaries are in the order of waiting, the longest first."""
+    """All connections of one server. Both dictionaries are ordered by waiting time, the longest first."""
 
     bounds: Bounds = field(default_factory=Bounds)
     held: int = 0
     arriving: dict["BoundedProtocol", float] = field(default_factory=dict)
-    """Connections whose request is not complete, fresh ones included, and since when, in the loop's time."""
+    """Connections without a complete request, fresh ones included, and since when by the event loop's clock."""
     idle: dict["BoundedProtocol", None] = field(default_factory=dict)
     """Connections kept alive between two requests."""
     turned_away: Callable[[str], object] = lambda _reason: None
-    """Called when somebody who did nothing wrong gets 503."""
-    _seldom: Seldom = field(default_factory=Seldom)
+    """Called when a request within all limits gets 503."""
+    _log_throttle: LogThrottle = field(default_factory=LogThrottle)
     _looking: bool = False
 
     def protocol(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any
     ) -> "BoundedProtocol":
-        """What uvicorn makes for each connection."""
+        """The factory that uvicorn calls for each connection."""
         return BoundedProtocol(self, config, server_state, app_state, **more)
 
     @functools.cached_property
@@ -87,7 +89,7 @@ class Door:
                 one.loop.call_later(_LOOK_SECONDS, self._look, one.loop)
 
     def make_room(self, now: float) -> bool:
-        """Close the connection that has stalled longest; False when all are at work."""
+        """Close the connection that has stalled longest. False when none is stalled or idle."""
         stalled = next(iter(self.arriving.items()), None)
         if stalled is not None and now - stalled[1] > _GRACE_SECONDS:
             stalled[0].refuse(408, "connections")
@@ -104,9 +106,9 @@ class Door:
         max((*self.arriving, one), key=lambda each: each.held).refuse(503, "bytes_in_flight")
 
     def refused(self, reason: str) -> None:
-        """Count, and tell."""
+        """Count the refusal, and log it."""
         metrics.HTTP_REFUSED.labels(reason=reason).inc()
-        self._seldom.happened(reason, lambda times: log.warning("http.refused", reason=reason, times=times))
+        self._log_throttle.report(reason, lambda times: log.warning("http.refused", reason=reason, times=times))
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._looking = False
@@ -119,7 +121,7 @@ class Door:
 
 
 class _RefusedError(Exception):
-    """Ends the parsing of what was refused."""
+    """Ends the parsing of a refused request."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -176,7 +178,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._door.make_space(self)
 
     def _feed_head(self, data: bytes) -> bytes:
-        """Parse as much as a head may have; what is left of ``data`` is the body's, or too much."""
+        """Parse at most ``head_bytes`` of a head. The rest of ``data`` belongs to the body, or is too much."""
         room, heads = self._bounds.head_bytes - self._head, self._heads
         if room:
             self._feed(data[:room])
@@ -185,12 +187,12 @@ class BoundedProtocol(HttpToolsProtocol):
         return data[room:]
 
     def _feed(self, data: bytes) -> None:
-        """As uvicorn does, but for a line of the log whenever somebody sends nonsense."""
+        """Parse as uvicorn does, but without a log line for each malformed request."""
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # the request is answered as if it had not asked
+            pass  # the request is answered without an upgrade
         except httptools.HttpParserError:
             if not self.transport.is_closing():
                 self.refuse(400, "not_http")
@@ -237,7 +239,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._door.arriving.pop(self, None)
 
     def refuse(self, status: int | None, reason: str) -> None:
-        """Answer with a status where no answer has begun, and close."""
+        """Answer with ``status`` unless an answer has begun, and close the connection."""
         self._door.refused(reason)
         if status == 503:  # noqa: PLR2004 -- Service Unavailable
             self._door.turned_away(reason)
@@ -245,17 +247,17 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         answering = cycle is not None and cycle.response_started and not cycle.response_complete
         if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True  # the application is told, and what it still says is not sent
+            cycle.disconnected = True  # the application sees a disconnect, and nothing more of its answer is sent
             cycle.message_event.set()
         if status is not None and not answering:
             body = _BODIES[status]
             head = (STATUS_LINE[status], b"content-type: text/plain\r\nconnection: close\r\n")
             self.transport.write(b"".join((*head, b"content-length: %d\r\n\r\n" % len(body), body)))
         self.transport.close()
-        self.loop.call_later(_LINGER_SECONDS, self.transport.abort)  # whoever does not read it never lets it close
+        self.loop.call_later(_LINGER_SECONDS, self.transport.abort)  # a client that does not read keeps close() waiting
 
     def _break_off(self, status: int, reason: str) -> NoReturn:
-        """Refuse in the middle of parsing: nothing more of what lies there is looked at."""
+        """Refuse in the middle of parsing: the rest of the data is not parsed."""
         self.refuse(status, reason)
         raise _RefusedError
 

@@ -1,4 +1,7 @@
-"""What every service opens first: PostgreSQL with the schema of this build, a producer, and the consumer of its topology."""
+"""The connections that every service opens first.
+
+These are PostgreSQL with the schema of this build, a producer, and the consumer of its topology.
+"""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,7 +26,7 @@ DepsT = TypeVar("DepsT")
 
 @dataclass(frozen=True, slots=True)
 class OpenService:
-    """A service and its servers, as long as ``open_service`` lasts."""
+    """A service and its connections, open inside ``open_service``."""
 
     service: Service
     settings: WorkerSettings
@@ -51,14 +54,14 @@ class OpenService:
 
     @asynccontextmanager
     async def periodic(self, tasks: Mapping[str, Task]) -> AsyncIterator[None]:
-        """The tasks run inside the block, each by itself; their names are for the log."""
+        """The tasks run inside the block, independently of each other. Their names are for the log."""
         async with AsyncExitStack() as running:
             for name, (period, task) in tasks.items():
                 await running.enter_async_context(self.service.background(run_periodically(name, period, task)))
             yield
 
     def checks(self, consumer: BatchConsumer, **others: Callable[[], str | None]) -> Mapping[str, Check]:
-        """What readiness asks. ``others`` return why they are not ready, or None."""
+        """The checks of readiness. ``others`` return why they are not ready, or None."""
 
         async def kafka() -> None:
             if (reason := consumer.unready() or await self.producer.unready()) is not None:
@@ -70,7 +73,7 @@ class OpenService:
 
 
 def ready(unready: Callable[[], str | None]) -> Check:
-    """A check of what says why it is not ready."""
+    """A check from a function that returns why it is not ready, or None."""
 
     async def check() -> None:
         if (reason := unready()) is not None:
@@ -80,7 +83,7 @@ def ready(unready: Callable[[], str | None]) -> Check:
 
 
 def open_producer(settings: ConsumerSettings, service: Service, delivery_timeout: float = 10.0) -> Producer:
-    """The producer of this service, to be entered. The brokers know it by the service's name."""
+    """The producer of this service, not opened yet. The brokers see the service's name as its client id."""
     return Producer(
         settings.kafka_connection(f"transom-{service.name}"), delivery_timeout=delivery_timeout, drain=service.drain
     )
@@ -88,7 +91,10 @@ def open_producer(settings: ConsumerSettings, service: Service, delivery_timeout
 
 @asynccontextmanager
 async def open_service(settings: WorkerSettings, service: Service) -> AsyncIterator[OpenService]:
-    """The servers are there inside the block. Raises ConfigurationError: one line that says which is not, and how to mend it."""
+    """The connections are open inside the block.
+
+    Raises ConfigurationError: one line that says which server is missing, and how to mend it.
+    """
     async with (
         open_pool(
             settings.postgres_dsn.get_secret_value(),

@@ -1,16 +1,20 @@
-"""A service's life: settings, logging, its own wiring, HTTP until a signal, drain, exit code.
+"""The life cycle of a service: settings, logging, wiring, HTTP until a signal, drain, exit code.
 
-``run_service`` is all that an ``app.py`` calls. The service's ``run(settings, service)`` opens what it needs with nested async context
-managers and awaits ``service.serve(…)`` in their middle; when a SIGTERM or SIGINT comes, HTTP stops first, ``serve`` returns, and
-the context managers close in reverse: that is the drain.
+Each ``app.py`` calls ``run_service`` alone. The service's ``run(settings, service)`` opens what it needs with nested
+async context managers and awaits ``service.serve(…)`` inside them. After a SIGTERM or SIGINT HTTP stops first, then
+``serve`` returns. Then the context managers close in reverse order: that is the drain.
 
-All of that together takes at most ``TRANSOM_DRAIN_SECONDS`` (``drain``): each step is handed what remains, and leaves what it has not done by then; it
-comes again. What heeds no time is cut short when the budget is over, as by a second signal. ``HARD_SECONDS`` later the process is gone whatever
-hangs, a thread or the event loop itself; stderr then says where.
+The whole stop takes at most ``TRANSOM_DRAIN_SECONDS`` (``drain``). Each step gets the time that remains. Work that is
+not finished then is left, and is delivered again. A step that ignores its limit is cancelled at the end of the budget,
+and by a second signal. ``HARD_SECONDS`` later the process exits even if a thread or the event loop hangs, and dumps its
+stacks to stderr.
 
-Exit codes: 0 after a signal, also where records were left for the next; 2 when the configuration is wrong, a server cannot be reached at start or
-another process has taken our name (one line on stderr says which and how to mend it); 1 when something failed that nobody foresaw, or when the
-stop had to be cut short.
+Exit codes:
+
+- 0 after a signal, also where records were left.
+- 2 when the configuration is wrong, a server cannot be reached at start, or another process took this one's name. One
+  line on stderr says which and how to mend it.
+- 1 after an unexpected failure, or when the stop was cut short.
 """
 
 import asyncio
@@ -35,7 +39,7 @@ from libs.common.drain import CALLS, HTTP, Drain
 from libs.common.errors import ConfigurationError
 from libs.common.logging import configure, get_logger
 from libs.common.settings import ServiceSettings, load
-from libs.common.web import Check, Direct, Readiness, build_app, metrics_app
+from libs.common.web import Check, ExactPathRouter, Readiness, build_app, metrics_app
 
 log = get_logger()
 
@@ -43,11 +47,11 @@ SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
 _BACKLOG = 2048
 HARD_SECONDS = 2.0
-_KEEP_ALIVE_SECONDS = 75  # longer than the idle time of the usual load balancers, so that they hang up first
+_KEEP_ALIVE_SECONDS = 75  # longer than the idle time of usual load balancers, so that these close first
 
 
 class Service:
-    """One running service: its name, its HTTP server, and the way to end it."""
+    """One running service: its name, its HTTP server, its stop."""
 
     def __init__(
         self,
@@ -59,9 +63,9 @@ class Service:
         admin: str | None = None,
         bounds: Bounds | None = None,
     ) -> None:
-        """``admin``: host:port of ``/metrics`` where that is not served with the rest. ``bounds``: see ``libs.common.bounds``.
+        """``admin``: host:port of ``/metrics`` where that is not served with the rest.
 
-        ``drain`` is what the stop may take, for whatever the service opens.
+        ``bounds``: see ``libs.common.bounds``. ``drain_seconds``: the time limit of the stop.
         """
         self.name = name
         self._host = host
@@ -73,12 +77,15 @@ class Service:
         self._failure: BaseException | None = None
         self.serving = False
         self.on_stop: Callable[[], None] = lambda: None
-        """Called as the service begins to stop, before its budget begins to run."""
+        """Called when the stop begins, before its budget starts."""
         self.turned_away: Callable[[str], object] = lambda _reason: None
-        """Called whenever a request gets 503 because there is no room for it."""
+        """Called whenever a request gets 503 because the server is full."""
 
     def stop(self, failure: BaseException | None = None) -> None:
-        """End the service; ``failure`` is raised by ``serve`` then, so that the process exits with 1, or with 2 if it is one of configuration."""
+        """End the service. ``serve`` then raises ``failure``.
+
+        The process then exits with 1, or with 2 for a ConfigurationError.
+        """
         self._failure = self._failure or failure
         self.on_stop()
         self.drain.begin()
@@ -115,12 +122,14 @@ class Service:
         routes: Sequence[BaseRoute] = (),
         direct: Mapping[str, ASGIApp] | None = None,
     ) -> None:
-        """Answer HTTP until the service is to end. ``checks`` are the dependencies that readiness asks, by name; ``direct``: see web.Direct.
+        """Answer HTTP until the service is to end.
 
-        Raises ConfigurationError when the port is taken, and whatever failure ``stop`` was given.
+        ``checks`` are the dependencies of readiness, by name. ``direct``: see ``web.ExactPathRouter``.
+
+        Raises ConfigurationError when the port is taken, and the failure that ``stop`` was given.
         """
         readiness = Readiness(checks)
-        app = Direct(direct or {}, build_app(readiness, routes, with_metrics=self._admin is None))
+        app = ExactPathRouter(direct or {}, build_app(readiness, routes, with_metrics=self._admin is None))
         listeners: list[tuple[ASGIApp, socket.socket]] = [
             (app, _listen(self._host, self._port, "TRANSOM_HTTP_HOST and TRANSOM_HTTP_PORT"))
         ]
@@ -170,9 +179,9 @@ def run_service(
         loaded = load(settings)
         configure(service=name, version=version("transom"), fmt=loaded.log_format, level=loaded.log_level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_life(name, loaded, run, loaded.http_port if port is None else port))
+            return runner.run(_run(name, loaded, run, loaded.http_port if port is None else port))
     except ConfigurationError as error:
-        print(f"transom {name}: {error}", file=sys.stderr)  # noqa: T201 -- the one line for whoever starts it
+        print(f"transom {name}: {error}", file=sys.stderr)  # noqa: T201 -- the one line for the operator
         return 2
     except asyncio.CancelledError:  # a signal while it was still connecting, or a second one
         return 0
@@ -183,7 +192,7 @@ def run_service(
         faulthandler.cancel_dump_traceback_later()
 
 
-async def _life(name: str, settings: SettingsT, run: Callable[[SettingsT, Service], Awaitable[None]], port: int) -> int:
+async def _run(name: str, settings: SettingsT, run: Callable[[SettingsT, Service], Awaitable[None]], port: int) -> int:
     service = Service(
         name,
         host=settings.http_host,
@@ -192,7 +201,7 @@ async def _life(name: str, settings: SettingsT, run: Callable[[SettingsT, Servic
         admin=settings.admin_port,
     )
     with _ended_by_signals(service) as end:
-        _calm_the_collector()
+        _tune_gc()
         try:
             await run(settings, service)
         except asyncio.CancelledError:
@@ -205,7 +214,10 @@ async def _life(name: str, settings: SettingsT, run: Callable[[SettingsT, Servic
 
 
 class _End:
-    """What a signal, or the service itself, brings about. ``late``: the stop took longer than its budget, and was cut short."""
+    """Ends the service after a signal, or when it stops by itself.
+
+    ``late``: the stop took longer than its budget, and was cut short.
+    """
 
     def __init__(self, service: Service, me: "asyncio.Task[Any]") -> None:
         self._service, self._me = service, me
@@ -213,12 +225,12 @@ class _End:
         self.late = False
 
     def on_signal(self, *_: object) -> None:
-        """May run between any two steps of anything, also of an event loop that does not come round any more."""
+        """Handle a signal. It may run between any two bytecodes, also while the event loop hangs."""
         self.limit()
         self._loop.call_soon_threadsafe(self._in_the_loop)
 
     def limit(self) -> None:
-        """From now on no longer than the budget and a little."""
+        """Start the budget of the stop, and the hard limit after it."""
         if not self._service.drain.begun:
             self._service.drain.begin()
             faulthandler.dump_traceback_later(self._service.drain.seconds + HARD_SECONDS, exit=True)
@@ -226,7 +238,7 @@ class _End:
 
     def _in_the_loop(self) -> None:
         if self._service.stopping or not self._service.serving:
-            self._me.cancel()  # still connecting, or the second signal: no more patience
+            self._me.cancel()  # still connecting, or the second signal
         self._service.stop()
 
     def _cut_short(self) -> None:
@@ -236,9 +248,12 @@ class _End:
 
 @contextmanager
 def _ended_by_signals(service: Service) -> Iterator[_End]:
-    """The usual signals stop the service inside the block, whatever the shell made this process ignore; only ``nohup`` is heard, for SIGHUP."""
+    """Inside the block SIGTERM, SIGINT and SIGHUP stop the service, even where the shell had them ignored.
+
+    Under ``nohup`` SIGHUP stays ignored.
+    """
     me = asyncio.current_task()
-    assert me is not None  # noqa: S101 -- for the reader of types
+    assert me is not None  # noqa: S101 -- narrows the type
     end = _End(service, me)
     service.on_stop = end.limit
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
@@ -253,8 +268,11 @@ def _ended_by_signals(service: Service) -> Iterator[_End]:
             signal.signal(number, handler)
 
 
-def _calm_the_collector() -> None:
-    """What is imported stays, and batches come and go as a whole: look for cycles rarely (10 % of a busy router's time otherwise)."""
+def _tune_gc() -> None:
+    """Collect cycles rarely: imported objects stay, and batches are freed by reference counting.
+
+    Python's defaults cost 10 % of a busy router's time.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
@@ -263,7 +281,7 @@ def _calm_the_collector() -> None:
 def _config(app: ASGIApp, drain_seconds: float, door: Door | None = None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools" if door is None else door.protocol,  # type: ignore[arg-type] # uvicorn calls it, whatever makes the protocol
+        http="httptools" if door is None else door.protocol,  # type: ignore[arg-type] # any factory will do
         ws="none",
         lifespan="off",
         log_config=None,

@@ -1,7 +1,7 @@
-"""The HTTP side that every service has: liveness, readiness, metrics, problems.
+"""The HTTP endpoints that every service has: liveness, readiness, metrics, problems.
 
-Liveness asks nobody. Readiness asks every dependency the service cannot work without, each within a second, and says which one is
-away. Errors are RFC 9457 problems.
+Liveness checks no dependency. Readiness checks every dependency that the service cannot work without, each within a
+second, and names those that are away. Errors are RFC 9457 problems.
 """
 
 import asyncio
@@ -37,47 +37,47 @@ def problem(
 
 
 class Readiness:
-    """Asks the dependencies. At most one question to each is under way, so a black hole collects no tasks."""
+    """Checks the dependencies. At most one check of each is pending, so a dependency that hangs collects no tasks."""
 
     def __init__(self, checks: Mapping[str, Check], *, seconds: float = CHECK_SECONDS) -> None:
         self._checks = dict(checks)
         self._seconds = seconds
-        self._asking: dict[str, asyncio.Future[object]] = {}
+        self._running: dict[str, asyncio.Future[object]] = {}
         self._round: asyncio.Task[list[str]] | None = None
         self._away: frozenset[str] = frozenset()
         self.reasons: dict[str, str] = {}
-        """Of those that do not answer and say why (``TransomError``): in words, nothing private."""
+        """Why a check failed, by dependency, where it raised a ``TransomError``. Nothing private."""
         self.draining = False
 
     async def away(self) -> list[str]:
-        """Names of the dependencies that did not answer in time, sorted; logged when that changes."""
+        """Names of the dependencies that did not answer in time, sorted. Changes are logged."""
         if self._round is None or self._round.done():
-            self._round = asyncio.create_task(self._ask())
-        return await asyncio.shield(self._round)  # who asks meanwhile gets the same answer
+            self._round = asyncio.create_task(self._check_all())
+        return await asyncio.shield(self._round)  # concurrent callers share one round
 
-    async def _ask(self) -> list[str]:
-        deaf = {name: task for name, task in self._asking.items() if not task.done()}
-        asking = {name: asyncio.ensure_future(check()) for name, check in self._checks.items() if name not in deaf}
-        self._asking = deaf | asking
-        if self._asking:
-            # not wait_for: it would wait for the cancelled task, and a black-holed one may not end
-            await asyncio.wait(self._asking.values(), timeout=self._seconds)
-        silent = set[str]()
+    async def _check_all(self) -> list[str]:
+        pending = {name: task for name, task in self._running.items() if not task.done()}
+        started = {name: asyncio.ensure_future(check()) for name, check in self._checks.items() if name not in pending}
+        self._running = pending | started
+        if self._running:
+            # not wait_for: it would wait for the cancelled task, which may not end
+            await asyncio.wait(self._running.values(), timeout=self._seconds)
+        failed = set[str]()
         self.reasons = {}
-        for name, task in self._asking.items():
+        for name, task in self._running.items():
             if not task.done():
                 task.cancel()
-                silent.add(name)
-            elif name in deaf or task.cancelled():
-                silent.add(name)
+                failed.add(name)
+            elif name in pending or task.cancelled():
+                failed.add(name)
             elif (error := task.exception()) is not None:
-                silent.add(name)
+                failed.add(name)
                 if isinstance(error, TransomError):
                     self.reasons[name] = str(error)
-        self._tell(frozenset(silent))
-        return sorted(silent)
+        self._log_changes(frozenset(failed))
+        return sorted(failed)
 
-    def _tell(self, away: frozenset[str]) -> None:
+    def _log_changes(self, away: frozenset[str]) -> None:
         for name in sorted(away - self._away):
             log.warning("dependency.away", dependency=name)
         for name in sorted(self._away - away):
@@ -86,12 +86,12 @@ class Readiness:
 
 
 def metrics_app() -> Starlette:
-    """``/metrics`` alone, for an address of its own."""
+    """The application that serves ``/metrics`` alone, for an address of its own."""
     return _starlette([_METRICS])
 
 
 def build_app(readiness: Readiness, routes: Sequence[BaseRoute] = (), *, with_metrics: bool = True) -> Starlette:
-    """The service's own routes, and those that all have; ``/metrics`` unless it is served elsewhere."""
+    """The application of a service: ``routes`` and the common ones, with ``/metrics`` unless it is served elsewhere."""
 
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("alive\n")
@@ -101,8 +101,8 @@ def build_app(readiness: Readiness, routes: Sequence[BaseRoute] = (), *, with_me
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining")
         away = await readiness.away()
         if away:
-            told = [readiness.reasons.get(name, f"no answer from {name}") for name in away]
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", detail="; ".join(told), away=away)
+            reasons = [readiness.reasons.get(name, f"no answer from {name}") for name in away]
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", detail="; ".join(reasons), away=away)
         return PlainTextResponse("ready\n")
 
     own = [Route("/livez", livez), Route("/readyz", readyz), *([_METRICS] if with_metrics else [])]
@@ -127,10 +127,11 @@ def _starlette(routes: Sequence[BaseRoute]) -> Starlette:
     )
 
 
-class Direct:
-    """ASGI applications at exact paths, asked before the framework: for a path where every microsecond is paid per request.
+class ExactPathRouter:
+    """Routes exact paths to ASGI applications before the framework: it saves the framework's time per request.
 
-    One that fails has not begun to answer: the caller gets a problem, as from the framework, and the server the exception, to log it.
+    An application that fails has not begun its answer. The client gets a problem, as from the framework. The server gets
+    the exception and logs it.
     """
 
     def __init__(self, apps: Mapping[str, ASGIApp], rest: ASGIApp) -> None:
@@ -138,7 +139,7 @@ class Direct:
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request to whom it belongs."""
+        """Call the application at the request's path, or ``rest``."""
         app = self._apps.get(scope["path"]) if scope["type"] == "http" else None
         if app is None:
             await self._rest(scope, receive, send)
@@ -157,7 +158,7 @@ async def _http_problem(_request: Request, error: Exception) -> Response:
 
 
 async def _client_gone(_request: Request, _error: Exception) -> Response:
-    return problem(HTTPStatus.BAD_REQUEST, "the request ended early")  # nobody reads it
+    return problem(HTTPStatus.BAD_REQUEST, "the request ended early")  # the client does not read it
 
 
 async def _server_problem(_request: Request, _error: Exception) -> Response:

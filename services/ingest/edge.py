@@ -24,8 +24,8 @@ from libs.common.clock import Clock, utc_now
 from libs.common.errors import Permanent, Transient
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.producer import Record
+from libs.common.log_throttle import LogThrottle
 from libs.common.logging import get_logger
-from libs.common.seldom import Seldom
 from libs.common.web import problem
 from services.ingest import meta, twilio
 from services.ingest.coalescing_producer import CoalescingProducer
@@ -85,7 +85,7 @@ class MetaEdge:
         self._served = served
         self._secrets = secrets
         self._verify_token = verify_token
-        self._refusals = Seldom()
+        self._refusals = LogThrottle()
         self._producer = producer
         self._now = now
 
@@ -167,7 +167,7 @@ class TwilioEdge:
         """Without a token or a public URL nothing can be verified, and everything is refused."""
         self._tokens = tokens
         self._public_url = public_url
-        self._refusals = Seldom()
+        self._refusals = LogThrottle()
         self._producer = producer
         self._now = now
 
@@ -246,19 +246,19 @@ async def _publish(producer: CoalescingProducer, records: Sequence[Record]) -> A
     return Answer(200, "accepted", len(records))
 
 
-def _not_allowed(refusals: Seldom, source: str, methods: str) -> Response:
+def _not_allowed(refusals: LogThrottle, source: str, methods: str) -> Response:
     _refused(refusals, source, 405, "method")
     return problem(405, "method not allowed", headers={"allow": methods, "connection": "close"})
 
 
-def _refused(refusals: Seldom, source: str, status: int, reason: str, **more: object) -> None:
-    refusals.happened(
+def _refused(refusals: LogThrottle, source: str, status: int, reason: str, **more: object) -> None:
+    refusals.report(
         f"{source} {reason}",
         lambda times: log.warning("webhook.rejected", source=source, status=status, reason=reason, times=times, **more),
     )
 
 
-def _log(refusals: Seldom, source: str, answer: Answer, began: float) -> None:
+def _log(refusals: LogThrottle, source: str, answer: Answer, began: float) -> None:
     metrics.WEBHOOKS.labels(source=source, status=str(answer.status)).inc()
     duration = round((perf_counter() - began) * 1000, 1)
     if answer.status == 200:  # noqa: PLR2004 -- OK

@@ -20,8 +20,8 @@ from typing import Literal
 from libs.common.db.pool import Pool
 from libs.common.directory.reports import TemplateNews
 from libs.common.kafka.records import Received, Reject
+from libs.common.log_aggregator import LogAggregator, Report
 from libs.common.logging import get_logger
-from libs.common.tally import Report, Tally
 from services.ingest import queries
 from services.ingest.items import (
     CustomerCall,
@@ -57,7 +57,7 @@ class NumberGate:
     """Lets through what is for a number in the directory."""
 
     pool: Pool
-    _rejected: Tally[tuple[Reason, str], Reason] = field(default_factory=Tally)
+    _rejected: LogAggregator[tuple[Reason, str], Reason] = field(default_factory=LogAggregator)
 
     async def reject(self, batch: Sequence[Received[Item]]) -> list[Reject]:
         """The records that are for no number in the directory. One round trip, or none."""

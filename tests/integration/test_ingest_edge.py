@@ -23,8 +23,8 @@ from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.topics import declare
-from libs.common.seldom import Seldom
-from libs.common.web import Direct
+from libs.common.log_throttle import LogThrottle
+from libs.common.web import ExactPathRouter
 from services.ingest import edge
 from services.ingest.coalescing_producer import CoalescingProducer
 from services.ingest.cover import Served
@@ -45,15 +45,15 @@ async def an_edge(connection: KafkaConnection, served: Served | None = None) -> 
         coalescing = CoalescingProducer(producer)
         config = edge.EdgeConfig(tuple(SECRETS), VERIFY_TOKEN.encode(), (b"old", TWILIO_TOKEN), PUBLIC_URL)
         apps: dict[str, Any] = edge.edge_apps(config, coalescing, served or Served())
-        transport = httpx.ASGITransport(Direct(apps, Starlette()))
+        transport = httpx.ASGITransport(ExactPathRouter(apps, Starlette()))
         async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=20) as http:
             yield http
-        await eventually(lambda: not any(_untold(app._refusals) for app in apps.values()), "every refusal is told")
+        await eventually(lambda: not any(_unlogged(app._refusals) for app in apps.values()), "every refusal is logged")
 
 
-def _untold(refusals: Seldom) -> set[str]:
-    """What would be told only after this test, into the log of the next one."""
-    return {key for key, (count, _tell) in refusals._waiting.items() if count}
+def _unlogged(refusals: LogThrottle) -> set[str]:
+    """What would be logged only after this test, into the log of the next one."""
+    return {key for key, (count, _write) in refusals._waiting.items() if count}
 
 
 @pytest_asyncio.fixture

@@ -24,8 +24,8 @@ from libs.common.db import asyncpg_patches
 from libs.common.db.errors import transient_db
 from libs.common.drain import Drain
 from libs.common.errors import ConfigurationError, Transient
+from libs.common.log_throttle import LogThrottle
 from libs.common.logging import get_logger
-from libs.common.seldom import Seldom
 
 Connection = asyncpg_patches.Connection
 
@@ -95,14 +95,14 @@ async def open_pool(
     ``command_seconds`` bounds every command, on the server (``statement_timeout``) and here. Raises ConfigurationError
     when the server cannot be reached or refuses us.
     """
-    clock, apart = DatabaseClock(), Seldom(_TELL_SECONDS)
+    clock, apart = DatabaseClock(), LogThrottle(_TELL_SECONDS)
 
     async def measure(connection: Any) -> None:
         answered = clock.ask()
         answered(await connection.fetchval(_TIME))
         ahead = utc_now() - clock()
         if abs(ahead) > _APART:
-            apart.happened("host", lambda _times: log.warning("clock.apart", detail=f"{ahead.total_seconds():+.1f} s"))
+            apart.report("host", lambda _times: log.warning("clock.apart", detail=f"{ahead.total_seconds():+.1f} s"))
 
     async def prepare(connection: Any) -> None:
         await _prepare(connection)

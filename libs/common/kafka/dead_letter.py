@@ -23,8 +23,8 @@ from libs.common.events.topics import Topic
 from libs.common.kafka.batch_processor import STATEMENT_TOO_SLOW, DeadLetter
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import Headers, Skipped
+from libs.common.log_aggregator import LogAggregator
 from libs.common.logging import get_logger
-from libs.common.tally import Tally
 
 log = get_logger()
 
@@ -149,7 +149,7 @@ class DeadLetterLog:
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._letters = Tally[tuple[str, str], DeadLetter]()
+        self._letters = LogAggregator[tuple[str, str], DeadLetter]()
 
     def add(self, letter: DeadLetter, now: float) -> None:
         """Log or count one letter."""
@@ -164,7 +164,7 @@ class DeadLetterLog:
 
     def end(self, now: float) -> None:
         """Log all that was counted and not logged."""
-        for report in self._letters.rest(now):
+        for report in self._letters.remaining(now):
             self._log(report.sample, report.count)
 
     def _log(self, letter: DeadLetter, count: int) -> None:

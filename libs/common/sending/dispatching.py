@@ -18,6 +18,7 @@ from libs.common.bisection import AdaptiveBatchSize, Bisection, Faulty, TooSlow
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.ids import SendKey
+from libs.common.log_aggregator import LogAggregator
 from libs.common.logging import get_logger
 from libs.common.periodic import StallDetector, run_periodically
 from libs.common.retryable import is_retryable, is_statement_timeout
@@ -31,7 +32,6 @@ from libs.common.sending.quarantine import Quarantine
 from libs.common.sending.recording import Recorder
 from libs.common.sending.rows import Claim, SendRow
 from libs.common.sending.turns import Turns
-from libs.common.tally import Tally
 
 log = get_logger()
 
@@ -78,7 +78,7 @@ class Dispatcher(Generic[PreparedT]):
         self._suspected: dict[SendKey, SendRow] = {}
         """Rows that were too slow alone; they are claimed alone, when it is their time."""
         self._portion = AdaptiveBatchSize(_AT_ONCE)
-        self._strange: Tally[str, str] = Tally()
+        self._strange: LogAggregator[str, str] = LogAggregator()
         self._ending = False
 
     def wake(self, accounts: Iterable[str]) -> None:
