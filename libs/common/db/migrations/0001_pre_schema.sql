@@ -40,14 +40,14 @@ create index whatsapp_numbers_by_org on whatsapp_numbers (org_id);
 -- ── Directory: customers and who they are ────────────────────────────────────────────────────────────────────────────
 
 create table customers (
-    customer_id uuid        primary key default uuidv7(),
-    org_id      text        not null references orgs,
-    name        text,
-    phone       text,                                       -- E.164; null where the customer is known by a BSUID alone
-    phone_at    timestamptz,                                -- since when the directory gives this phone
+    customer_id     uuid        primary key default uuidv7(),
+    org_id          text        not null references orgs,
+    name            text,
+    phone           text,                                   -- E.164; null where the customer is known by a BSUID alone
+    phone_at        timestamptz,                            -- since when the directory gives this phone
     directory_phone text,                                   -- the phone that the directory gave last
-    origin      text        not null check (origin in ('directory', 'inbound', 'outbound')),
-    upserted_at timestamptz                                 -- "at" of the newest customer.upserted.v1; null: not listed
+    origin          text        not null check (origin in ('directory', 'inbound', 'outbound')),
+    upserted_at     timestamptz                             -- "at" of the newest customer.upserted.v1; null: not listed
 );
 create index customers_by_org on customers (org_id, customer_id);
 -- Finds the listed customer who gets a line when its holder gives it up.
@@ -447,38 +447,38 @@ create index portal_links_by_expiry on portal_links (expires_at);
 -- ── Sending: one row per send, and what it costs ─────────────────────────────────────────────────────────────────────
 
 create table sends (
-    org_id          text        not null,
-    message_id      uuid        not null,                   -- the message to be sent (of a bridge: the original's id)
-    attempt         integer     not null,
-    channel         text        not null check (channel in ('whatsapp', 'sms')),
-    provider        text,                                   -- who took its latest claim: only evidence of that provider
+    org_id             text        not null,
+    message_id         uuid        not null,                -- the message to be sent (of a bridge: the original's id)
+    attempt            integer     not null,
+    channel            text        not null check (channel in ('whatsapp', 'sms')),
+    provider           text,                                -- who took its latest claim: only evidence of that provider
                                                             -- settles a lost answer; null: it was never claimed
-    account         text        not null,                   -- phone_number_id; for SMS the organisation's own number
-    template        boolean     not null default false,     -- a pause of scope 'templates' holds for it
-    conversation_id uuid        not null,
-    sequence        bigint      not null,                   -- the order within the conversation
-    command         jsonb       not null,
-    state           text        not null default 'pending'
+    account            text        not null,                -- phone_number_id; for SMS the organisation's own number
+    template           boolean     not null default false,  -- a pause of scope 'templates' holds for it
+    conversation_id    uuid        not null,
+    sequence           bigint      not null,                -- the order within the conversation
+    command            jsonb       not null,
+    state              text        not null default 'pending'
                     check (state in ('pending', 'claimed', 'unknown', 'accepted', 'refused', 'failed')),
-    due_at          timestamptz not null,                   -- pending: not before; unknown: the next look for evidence
-    expires_at      timestamptz not null,                   -- the deadline of the message
+    due_at             timestamptz not null,                -- pending: not before; unknown: the next look for evidence
+    expires_at         timestamptz not null,                -- the deadline of the message
     blocks_order_until timestamptz,                         -- unsettled, it holds back younger rows of its conversation
                                                             -- until then; null: until it is settled
-    deferred_until  timestamptz,                            -- pending behind an older row: not looked at until that row
+    deferred_until     timestamptz,                         -- pending behind an older row: not looked at until that row
                                                             -- moves, or until then; 'infinity': only its move counts
-    tries           integer     not null default 0,         -- provider calls begun
-    resends         integer     not null default 0,         -- calls begun after an unknown outcome; at most one
-    claim_id        uuid,
-    claimed_at      timestamptz,
-    lease_until     timestamptz,
-    unknown_since   timestamptz,
-    outcome         jsonb,                                  -- the last answer, how often limits came, pending events
-    link_hash       bytea,                                  -- of a bridge: keyed hash of the code of the latest send
-    text_hash       bytea,                                  -- of an SMS: HMAC of its latest text, finds it in the list
-    settled_at      timestamptz,
-    published       boolean     not null default false,     -- settled, and its events are published
-    publishing_until timestamptz,                           -- the process that publishes its events has it until then
-    created_at      timestamptz not null,
+    tries              integer     not null default 0,      -- provider calls begun
+    resends            integer     not null default 0,      -- calls begun after an unknown outcome; at most one
+    claim_id           uuid,
+    claimed_at         timestamptz,
+    lease_until        timestamptz,
+    unknown_since      timestamptz,
+    outcome            jsonb,                               -- the last answer, how often limits came, pending events
+    link_hash          bytea,                               -- of a bridge: keyed hash of the code of the latest send
+    text_hash          bytea,                               -- of an SMS: HMAC of its latest text, finds it in the list
+    settled_at         timestamptz,
+    published          boolean     not null default false,  -- settled, and its events are published
+    publishing_until   timestamptz,                         -- the process that publishes its events has it until then
+    created_at         timestamptz not null,
     primary key (org_id, message_id, attempt)
 );
 -- Claims go by lane: an account's templates, or everything else of it. A row with deferred_until is not in this index.
