@@ -142,7 +142,7 @@ class Facts(NamedTuple):
     @property
     def nowhere(self) -> bool:
         """Whether the customer has neither a number nor a BSUID: they gave the number up, and no other was told."""
-        return self.bsuid is None and self.addresses.number is None
+        return self.bsuid is None and self.phone is None and self.addresses.number is None
 
     @property
     def marked_since(self) -> bool:
