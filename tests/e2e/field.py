@@ -29,8 +29,8 @@ async def opened(field: Field, name: str = "AcmeMotors", **org: object) -> Meta:
 async def who_wrote(at: Meta, ago: timedelta = timedelta(0)) -> Customer:
     """A customer whose window opened so long ago."""
     kim = at.garage.customer()
-    told = await at.writes(sender={"from": kim.phone.lstrip("+")}, at=utc_now() - ago)
-    kim.conversation_id = told["conversation_id"]
+    message = await at.writes(sender={"from": kim.phone.lstrip("+")}, at=utc_now() - ago)
+    kim.conversation_id = message["conversation_id"]
     return kim
 
 

@@ -68,8 +68,8 @@ async def test_whom_metas_answer_names_is_the_customer_written_to(system: System
     await system.quiet()
     await system.sandbox.configure(webhooks=True)
 
-    told = await known_as.writes("Oi!", hide_phone=hidden)
-    assert told["conversation_id"] == opened
+    message = await known_as.writes("Oi!", hide_phone=hidden)
+    assert message["conversation_id"] == opened
     answer = await known_as.is_sent()
     assert await system.way(answer) == ("session", "whatsapp", "window_open")
     assert await conversations(garage) == 1
@@ -85,11 +85,11 @@ async def test_the_number_people_dial_and_the_one_whatsapp_knows_are_one_custome
     ana = Customer(garage, f"+{wa_id}")
     system.private.add(wa_id)
     await system.sandbox.customer_registered(phone, wa_id)
-    told = await ana.writes("Oi!")
-    assert told["customer_id"] == customer_id
+    message = await ana.writes("Oi!")
+    assert message["customer_id"] == customer_id
     (intent_id,) = await system.intend(Customer(garage, phone).first_contact())
     assert await system.way(intent_id) == ("session", "whatsapp", "window_open")
-    assert (await system.decided(intent_id))["conversation_id"] == told["conversation_id"]
+    assert (await system.decided(intent_id))["conversation_id"] == message["conversation_id"]
     await system.reaches(intent_id, "read")
     assert [body["to"] for body in await requests(garage)] == [phone]
 
@@ -100,8 +100,8 @@ async def test_a_reply_by_user_id_alone_lands_where_the_template_came_from(syste
     (template,) = await system.intend(kim.first_contact(actor="staff", content=TEMPLATE))
     opened = (await system.decided(template))["conversation_id"]
     await system.reaches(template, "read")
-    told = await kim.writes("Yes, ten is fine", hide_phone=True, ago=LATE)
-    assert told["conversation_id"] == opened
+    message = await kim.writes("Yes, ten is fine", hide_phone=True, ago=LATE)
+    assert message["conversation_id"] == opened
     bridge = await kim.is_sent()
     assert await system.way(bridge) == ("bridge", "sms", "window_expired")
     await system.until(kim.texts, "the bridge reaches the phone of the first contact")
@@ -119,8 +119,8 @@ async def test_a_reply_by_user_id_lands_there_also_before_any_status(system: Sys
     (sent,) = await system.until(kim.whatsapps, "the template is with Meta")
     await system.quiet()
     await system.sandbox.configure(webhooks=True)
-    told = await kim.writes("Yes, ten is fine", hide_phone=True, reply_to=sent["wamid"])
-    assert told["conversation_id"] == (await system.decided(template))["conversation_id"]
+    message = await kim.writes("Yes, ten is fine", hide_phone=True, reply_to=sent["wamid"])
+    assert message["conversation_id"] == (await system.decided(template))["conversation_id"]
 
 
 async def test_a_phone_corrected_by_the_directory_is_the_address_of_whatever_comes(system: System) -> None:
@@ -208,7 +208,7 @@ async def test_a_number_shared_on_request_is_the_customers_and_a_forwarded_card_
     customer_id = str(uuid4())
     if in_the_directory:
         await upserted(garage, own.phone, customer_id)
-    told = await kim.writes("Hello", hide_phone=True, ago=LATE)
+    message = await kim.writes("Hello", hide_phone=True, ago=LATE)
 
     def card(phone: str) -> list[dict[str, Any]]:
         return [{"name": {"formatted_name": "Kim"}, "phones": [{"phone": phone, "wa_id": phone.lstrip("+")}]}]
@@ -220,8 +220,8 @@ async def test_a_number_shared_on_request_is_the_customers_and_a_forwarded_card_
     await sends(friend)
     assert await system.fails(await kim.is_sent("Are you there?")) == "window_expired_no_phone"
     shared = await sends(own.phone, origin="contact_request")
-    assert shared["conversation_id"] == told["conversation_id"]
-    assert shared["customer_id"] == (customer_id if in_the_directory else told["customer_id"])
+    assert shared["conversation_id"] == message["conversation_id"]
+    assert shared["customer_id"] == (customer_id if in_the_directory else message["customer_id"])
     bridge = await kim.is_sent()
     assert await system.fails(bridge) == "window_expired_bridge_sent"
     assert len(await own.texts()) == 1
@@ -232,9 +232,9 @@ async def test_a_group_is_answered_by_nobody(system: System) -> None:
     kim = await garage.customer_who_wrote(LATE)
     private = kim.conversation_id
     said = {"type": "text", "text": {"body": "See you all at nine"}, "group_id": "Y2FwaV9ncm91cDpodW50MDE"}
-    told = await kim.writes("See you all at nine", kind="raw", content=said)
-    assert (told["group_id"], told["content"]["text"]) == (said["group_id"], "See you all at nine")
-    assert told["conversation_id"] != private
+    message = await kim.writes("See you all at nine", kind="raw", content=said)
+    assert (message["group_id"], message["content"]["text"]) == (said["group_id"], "See you all at nine")
+    assert message["conversation_id"] != private
     answer = await kim.is_sent()
     assert await system.way(answer) == ("rejected", None, "unknown_conversation")
     await system.quiet()

@@ -36,8 +36,10 @@ async def test_intents_and_webhooks_that_come_again_change_nothing(system: Syste
 
     assert await everything(system) == before
     for intent in intents:
-        told = [record.event for record in system.published.all("outbound.decisions.v1", intent_id=intent["intent_id"])]
-        assert all(decision == told[0] for decision in told)
+        published = [
+            record.event for record in system.published.all("outbound.decisions.v1", intent_id=intent["intent_id"])
+        ]
+        assert all(decision == published[0] for decision in published)
 
 
 async def test_the_whole_past_again_has_the_same_outcomes(system: System) -> None:

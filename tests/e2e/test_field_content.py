@@ -28,8 +28,8 @@ async def told_of(at: Meta, kind: str, payload: Any, **more: Any) -> Any:
 
 async def test_an_order_its_text_and_its_lines(at: Meta) -> None:
     items = [{"product_retailer_id": "tyre-7", "quantity": 4, "item_price": 80, "currency": "GBP"}]
-    told = await told_of(at, "order", {"catalog_id": "99", "text": "With fitting please", "product_items": items})
-    content = told["content"]
+    message = await told_of(at, "order", {"catalog_id": "99", "text": "With fitting please", "product_items": items})
+    content = message["content"]
     assert (content["kind"], content["catalog_id"], content["text"]) == ("order", "99", "With fitting please")
     assert content["items"][0]["product_retailer_id"] == "tyre-7"
 
@@ -37,31 +37,31 @@ async def test_an_order_its_text_and_its_lines(at: Meta) -> None:
 async def test_an_ad_a_forward_and_a_question_about_a_product(at: Meta) -> None:
     wa_id = at.garage.customer().phone.lstrip("+")
     referral = {"source_type": "ad", "source_id": "120", "headline": "Winter check", "ctwa_clid": "AbC", "body": "b"}
-    told = await at.writes("About the check", sender={"from": wa_id, "referral": referral})
-    assert told["referral"]["ctwa_clid"] == "AbC"
-    told = await at.writes("Look at this", sender={"from": wa_id, "context": {"frequently_forwarded": True}})
-    assert told["forwarded"]
+    message = await at.writes("About the check", sender={"from": wa_id, "referral": referral})
+    assert message["referral"]["ctwa_clid"] == "AbC"
+    message = await at.writes("Look at this", sender={"from": wa_id, "context": {"frequently_forwarded": True}})
+    assert message["forwarded"]
     product = {"catalog_id": "99", "product_retailer_id": "tyre-7"}
-    told = await at.writes("Is it in stock?", sender={"from": wa_id, "context": {"referred_product": product}})
-    assert told["referred_product"] == product
+    message = await at.writes("Is it in stock?", sender={"from": wa_id, "context": {"referred_product": product}})
+    assert message["referred_product"] == product
 
 
 @pytest.mark.parametrize("answer", [{"day": "mo"}, [1, 2], "yes", 7, None])
 async def test_a_flow_answer_of_any_json_type(at: Meta, answer: Any) -> None:
     reply = {"name": "flow", "body": "Sent", "response_json": json.dumps(answer)}
-    told = await told_of(at, "interactive", {"type": "nfm_reply", "nfm_reply": reply})
-    assert json.loads(told["content"]["reply"]["response"]) == answer
+    message = await told_of(at, "interactive", {"type": "nfm_reply", "nfm_reply": reply})
+    assert json.loads(message["content"]["reply"]["response"]) == answer
 
 
 async def test_the_caption_of_a_picture_that_failed(at: Meta) -> None:
     errors = [{"code": 131052, "title": "Media download error"}]
-    told = await told_of(at, "image", {"caption": "The scratch"}, errors=errors)
-    assert "The scratch" in str(told["content"])
+    message = await told_of(at, "image", {"caption": "The scratch"}, errors=errors)
+    assert "The scratch" in str(message["content"])
 
 
 async def test_a_voice_note_is_told_as_one(at: Meta) -> None:
-    told = await told_of(at, "audio", {"id": "1", "mime_type": "audio/ogg", "sha256": "x", "voice": True})
-    assert told["voice"] is True
+    message = await told_of(at, "audio", {"id": "1", "mime_type": "audio/ogg", "sha256": "x", "voice": True})
+    assert message["voice"] is True
 
 
 async def marketing(kim: Customer) -> tuple[str, str]:
@@ -76,9 +76,9 @@ async def test_a_stop_of_promotions_is_heard_and_switches_nothing_else_off(at: M
     garage, system = at.garage, field.system
     kim = garage.customer()
     wa_id = kim.phone.lstrip("+")
-    told = await at.writes(sender={"from": wa_id}, at=utc_now() - timedelta(minutes=10))
-    kim = answered(garage, told, kim.phone)
-    consent = {"type": "consent.changed.v1", "org_id": garage.org_id, "customer_id": told["customer_id"]}
+    message = await at.writes(sender={"from": wa_id}, at=utc_now() - timedelta(minutes=10))
+    kim = answered(garage, message, kim.phone)
+    consent = {"type": "consent.changed.v1", "org_id": garage.org_id, "customer_id": message["customer_id"]}
     consent |= {"category": "marketing", "allowed": True, "at": (utc_now() - timedelta(minutes=5)).isoformat()}
     await system.say("directory.changes.v1", consent, key=garage.org_id)
     await system.quiet()
@@ -96,7 +96,7 @@ async def test_a_stop_of_promotions_is_heard_and_switches_nothing_else_off(at: M
             stopped = await at.writes(word, sender={"from": wa_id})
             assert stopped["keyword"] == "stop"
     await system.published.one(
-        "directory.changes.v1", customer_id=told["customer_id"], category="marketing", allowed=False
+        "directory.changes.v1", customer_id=message["customer_id"], category="marketing", allowed=False
     )
     await system.quiet()
     assert await marketing(kim) == ("rejected", "marketing_consent_off")
@@ -106,7 +106,7 @@ async def test_a_stop_of_promotions_is_heard_and_switches_nothing_else_off(at: M
         preference |= {"value": "resume", "timestamp": int(utc_now().timestamp()) + 2}  # type: ignore[dict-item]
         await at.value(field="user_preferences", contacts=[a_contact(wa_id)], user_preferences=[preference])
         await system.published.one(
-            "directory.changes.v1", customer_id=told["customer_id"], category="marketing", allowed=True, times=2
+            "directory.changes.v1", customer_id=message["customer_id"], category="marketing", allowed=True, times=2
         )
         await system.quiet()
         assert await marketing(kim) == ("template", "template_requested")
@@ -119,18 +119,18 @@ async def test_only_an_accepted_call_of_the_business_opens_the_window(
     garage, system = at.garage, field.system
     kim = garage.customer()
     wa_id = kim.phone.lstrip("+")
-    told = await at.writes(sender={"from": wa_id}, at=utc_now() - timedelta(hours=30))
+    message = await at.writes(sender={"from": wa_id}, at=utc_now() - timedelta(hours=30))
     call = {"id": f"wacid.{uuid4().hex}", "type": "call", "status": status, "recipient_id": wa_id}
     await at.value(field="calls", statuses=[call | {"timestamp": str(int(utc_now().timestamp()))}])
     await system.quiet()
-    intent = await answered(garage, told, kim.phone).is_sent()
+    intent = await answered(garage, message, kim.phone).is_sent()
     assert (await system.way(intent))[0] == way
 
 
 async def test_the_window_is_open_to_its_last_second(at: Meta, field: Field) -> None:
     kim = at.garage.customer()
-    told = await at.writes(
+    message = await at.writes(
         sender={"from": kim.phone.lstrip("+")}, at=utc_now() - timedelta(hours=24) + timedelta(seconds=45)
     )
-    intent = await answered(at.garage, told, kim.phone).is_sent()
+    intent = await answered(at.garage, message, kim.phone).is_sent()
     assert await field.system.way(intent) == ("session", "whatsapp", "window_open")

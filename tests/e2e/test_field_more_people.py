@@ -39,7 +39,7 @@ async def test_a_number_change_told_twice_under_two_times_leaves_the_stranger_in
 ) -> None:
     now = utc_now()
     old, new = "5215512345678", "5215587654321"
-    told = await at.writes(sender={"from": old}, at=now - timedelta(hours=9))
+    message = await at.writes(sender={"from": old}, at=now - timedelta(hours=9))
     for hours in (8, 4):
         if hours == 4:
             stranger = await at.writes("Who is this?", sender={"from": old}, at=now - timedelta(hours=6))
@@ -49,8 +49,8 @@ async def test_a_number_change_told_twice_under_two_times_leaves_the_stranger_in
         await field.system.quiet()
     again = await at.writes("Me again", sender={"from": old})
     mover = await at.writes("It is me", sender={"from": new})
-    assert again["conversation_id"] == stranger["conversation_id"] != told["conversation_id"]
-    assert mover["conversation_id"] == told["conversation_id"]
+    assert again["conversation_id"] == stranger["conversation_id"] != message["conversation_id"]
+    assert mover["conversation_id"] == message["conversation_id"]
 
 
 @pytest.mark.parametrize("told_before", ["the notice", "the correction"])
@@ -60,8 +60,8 @@ async def test_the_new_owner_of_a_number_may_be_told_before_the_old_one_leaves(
     now = utc_now()
     phone, moved = at.garage.customer().phone, at.garage.customer().phone
     kim = await listed(at, phone, name="Kim", when=now - timedelta(days=3))
-    told = await at.writes(sender={"from": phone[1:]}, at=now - timedelta(days=2))
-    assert told["customer_id"] == kim
+    message = await at.writes(sender={"from": phone[1:]}, at=now - timedelta(days=2))
+    assert message["customer_id"] == kim
     pat = await listed(at, phone, name="Pat", when=now - timedelta(hours=6))
     if told_before == "the notice":
         notice = a_notice(now - timedelta(hours=2), phone[1:], type="user_changed_number", wa_id=moved[1:], body="x")
@@ -71,7 +71,7 @@ async def test_the_new_owner_of_a_number_may_be_told_before_the_old_one_leaves(
     await field.system.quiet()
     stranger = await at.writes("Good morning", sender={"from": phone[1:]})
     assert stranger["customer_id"] == pat
-    assert stranger["conversation_id"] != told["conversation_id"]
+    assert stranger["conversation_id"] != message["conversation_id"]
     (intent,) = await field.system.intend(Customer(at.garage, phone).first_contact())
     assert (await field.system.decided(intent))["conversation_id"] == stranger["conversation_id"]
 
@@ -106,11 +106,11 @@ async def test_whoever_replies_by_user_id_alone_is_whom_a_status_named(
     await at.status(call.id, status, recipient_id="551187001122", contacts=[card])
     await system.reaches(intent, status)
     context = {"context": {"from": garage.display_number[1:], "id": call.id}} if quotes else {}
-    told = await at.writes(sender={"from": None, "from_user_id": user} | context, contacts=[{"user_id": user}])
-    assert told["conversation_id"] == (await system.decided(intent))["conversation_id"]
+    message = await at.writes(sender={"from": None, "from_user_id": user} | context, contacts=[{"user_id": user}])
+    assert message["conversation_id"] == (await system.decided(intent))["conversation_id"]
     for spelled in ("+551187001122", "+5511987001122"):
         (to_her,) = await system.intend(Customer(garage, spelled).first_contact())
-        assert (await system.decided(to_her))["conversation_id"] == told["conversation_id"]
+        assert (await system.decided(to_her))["conversation_id"] == message["conversation_id"]
     await field.standin.receives(lambda call: call.to == "+551187001122" and call.text == "Your Golf is ready.")
     await field.standin.receives(lambda call: call.to == "+5511987001122" and call.text == "Your Golf is ready.")
 
@@ -118,15 +118,15 @@ async def test_whoever_replies_by_user_id_alone_is_whom_a_status_named(
 async def test_nothing_can_be_sent_into_a_group(at: Meta, field: Field) -> None:
     kim = at.garage.customer()
     said = {"from": kim.phone[1:], "group_id": "Y2FwaV9ncm91cDp5"}
-    told = await at.writes("See you all", sender=said)
-    assert told["group_id"] == said["group_id"]
-    intent = await answered(at.garage, told, kim.phone).is_sent("Which car?")
+    message = await at.writes("See you all", sender=said)
+    assert message["group_id"] == said["group_id"]
+    intent = await answered(at.garage, message, kim.phone).is_sent("Which car?")
     assert await field.system.way(intent) == ("rejected", None, "unknown_conversation")
     assert field.standin.to(kim.phone, kim.phone[1:]) == []
 
 
 async def test_a_card_names_the_sender_also_under_a_number_that_no_rule_leads_to(at: Meta, field: Field) -> None:
     shown, sent = (at.garage.customer().phone[1:] for _ in range(2))
-    told = await at.writes(sender={"from": sent}, contacts=[a_contact(shown, name="Kim")])
+    message = await at.writes(sender={"from": sent}, contacts=[a_contact(shown, name="Kim")])
     again = await at.writes(sender={"from": shown}, contacts=[a_contact(shown)])
-    assert again["conversation_id"] == told["conversation_id"]
+    assert again["conversation_id"] == message["conversation_id"]

@@ -62,8 +62,8 @@ async def test_fields_of_tomorrow_and_bad_intents_stop_nobody(at: Meta, field: F
     for n in range(150):
         await at.post({"metadata": {"phone_number_id": at.garage.phone_number_id}, "n": n}, field="loyalty_points")
         await system.say("outbound.intents.v1", {"type": "outbound.intent.v1", "n": n}, key="k")
-    told = await at.writes(sender={"from": kim.phone.lstrip("+")})
-    kim.conversation_id = told["conversation_id"]
+    message = await at.writes(sender={"from": kim.phone.lstrip("+")})
+    kim.conversation_id = message["conversation_id"]
     intent = await kim.is_sent("Hello Kim.")
     await field.standin.receives(lambda call: call.text == "Hello Kim.")
     assert await system.way(intent) == ("session", "whatsapp", "window_open")
@@ -96,12 +96,12 @@ async def test_a_resting_neighbour_delays_nobody(at: Meta, field: Field, code: i
     lots = []
     for _ in range(30):
         kim = at.garage.customer()
-        told = await at.writes(sender={"from": kim.phone.lstrip("+")})
-        kim.conversation_id = told["conversation_id"]
+        message = await at.writes(sender={"from": kim.phone.lstrip("+")})
+        kim.conversation_id = message["conversation_id"]
         lots += [kim.intent(f"Text {n}") for n in range(20)]
     lee = other.garage.customer()
-    told = await other.writes(sender={"from": lee.phone.lstrip("+")})
-    lee.conversation_id = told["conversation_id"]
+    message = await other.writes(sender={"from": lee.phone.lstrip("+")})
+    lee.conversation_id = message["conversation_id"]
     await system.intend(*lots)
     await asyncio.sleep(1)
     await lee.is_sent("Hello Lee.")

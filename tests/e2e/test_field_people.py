@@ -55,12 +55,12 @@ async def test_one_line_with_two_spellings_is_one_customer(at: Meta, field: Fiel
         key=garage.org_id,
     )
     await system.quiet()
-    told = await at.writes(sender={"from": wa_id}, contacts=[a_contact(wa_id, name="Ana")])
-    assert told["customer_id"] == who["customer_id"]
+    message = await at.writes(sender={"from": wa_id}, contacts=[a_contact(wa_id, name="Ana")])
+    assert message["customer_id"] == who["customer_id"]
     ana = Customer(garage, dialled)
     (intent,) = await system.intend(ana.first_contact())
     assert await system.way(intent) == ("session", "whatsapp", "window_open")
-    assert (await system.decided(intent))["conversation_id"] == told["conversation_id"]
+    assert (await system.decided(intent))["conversation_id"] == message["conversation_id"]
 
 
 @pytest.mark.parametrize("by", ["wa_id", "user_id"])
@@ -79,13 +79,13 @@ async def test_the_answer_of_a_first_contact_says_who_the_customer_is(at: Meta, 
     await field.standin.receives(lambda call: call.sender == garage.phone_number_id)
     await is_accepted(field, intent)
     if by == "wa_id":
-        told = await at.writes(sender={"from": "551190001234"}, contacts=[a_contact("551190001234")])
+        message = await at.writes(sender={"from": "551190001234"}, contacts=[a_contact("551190001234")])
     else:
-        told = await at.writes(
+        message = await at.writes(
             sender={"from": None, "from_user_id": user}, contacts=[{"user_id": user, "profile": {"name": "A"}}]
         )
-    assert told["conversation_id"] == conversation
-    answer = await answered(garage, told, ana.phone).is_sent()
+    assert message["conversation_id"] == conversation
+    answer = await answered(garage, message, ana.phone).is_sent()
     assert await system.way(answer) == ("session", "whatsapp", "window_open")
 
 
@@ -104,10 +104,10 @@ async def test_a_status_with_both_ids_lets_a_reply_by_user_id_land_in_its_thread
         contacts=[{"wa_id": wa_id, "user_id": user, "profile": {"name": "Kim"}}],
     )
     await system.reaches(intent, "delivered")
-    told = await at.writes(
+    message = await at.writes(
         sender={"from": None, "from_user_id": user}, contacts=[{"user_id": user, "profile": {"name": "Kim"}}]
     )
-    assert told["conversation_id"] == (await system.decided(intent))["conversation_id"]
+    assert message["conversation_id"] == (await system.decided(intent))["conversation_id"]
 
 
 async def test_a_corrected_phone_is_the_address_from_then_on(at: Meta, field: Field) -> None:
@@ -120,9 +120,9 @@ async def test_a_corrected_phone_is_the_address_from_then_on(at: Meta, field: Fi
         key=garage.org_id,
     )
     await system.quiet()
-    told = await at.writes(sender={"from": kim.phone.lstrip("+")}, at=utc_now() - timedelta(hours=25))
-    assert told["customer_id"] == who["customer_id"]
-    kim.conversation_id = told["conversation_id"]
+    message = await at.writes(sender={"from": kim.phone.lstrip("+")}, at=utc_now() - timedelta(hours=25))
+    assert message["customer_id"] == who["customer_id"]
+    kim.conversation_id = message["conversation_id"]
     await system.say("directory.changes.v1", who | {"at": utc_now().isoformat(), "phone": new}, key=garage.org_id)
     await system.quiet()
     first = await kim.is_sent(actor="staff", content={"kind": "template", **FILLED})
@@ -132,7 +132,7 @@ async def test_a_corrected_phone_is_the_address_from_then_on(at: Meta, field: Fi
     third = await kim.is_sent("And another thing.")
     for intent in (first, second):
         assert (await system.way(intent))[0] == "template"
-        assert (await system.decided(intent))["conversation_id"] == told["conversation_id"]
+        assert (await system.decided(intent))["conversation_id"] == message["conversation_id"]
     assert await system.way(third) == ("bridge", "sms", "window_expired")
     await field.standin.receives(lambda call: call.to == new, times=3)
     assert field.standin.to(kim.phone, kim.phone.lstrip("+")) == []
@@ -143,12 +143,12 @@ async def test_after_a_changed_user_id_nothing_goes_to_the_old_number(at: Meta, 
     garage, system = at.garage, field.system
     kim, old, new = garage.customer(), bsuid(), bsuid()
     wa_id = kim.phone.lstrip("+")
-    told = await at.writes(
+    message = await at.writes(
         sender={"from": wa_id, "from_user_id": old},
         at=utc_now() - timedelta(hours=30),
         contacts=[a_contact(wa_id, old)],
     )
-    kim.conversation_id = told["conversation_id"]
+    kim.conversation_id = message["conversation_id"]
     when = str(int((utc_now() - timedelta(hours=1)).timestamp()))
     if how == "own field":
         update = {"detail": "Updated.", "user_id": {"previous": old, "current": new}, "timestamp": when}
@@ -175,7 +175,7 @@ async def test_whoever_writes_from_a_given_up_number_is_somebody_new(at: Meta, f
     garage, system = at.garage, field.system
     kim, old, new = garage.customer(), bsuid(), bsuid()
     wa_id, moved = kim.phone.lstrip("+"), garage.customer().phone.lstrip("+")
-    told = await at.writes(
+    message = await at.writes(
         sender={"from": wa_id, "from_user_id": old}, at=utc_now() - timedelta(hours=3), contacts=[a_contact(wa_id, old)]
     )
     await at.value(
@@ -196,20 +196,20 @@ async def test_whoever_writes_from_a_given_up_number_is_somebody_new(at: Meta, f
         sender={"from": wa_id, "from_user_id": other},
         contacts=[a_contact(wa_id, other, name="Lee")],
     )
-    assert stranger["customer_id"] != told["customer_id"]
-    assert stranger["conversation_id"] != told["conversation_id"]
+    assert stranger["customer_id"] != message["customer_id"]
+    assert stranger["conversation_id"] != message["conversation_id"]
     late = await at.writes(
         "Sent before I moved",
         sender={"from": wa_id, "from_user_id": old},
         at=utc_now() - timedelta(hours=2, minutes=30),
     )
-    assert late["conversation_id"] == told["conversation_id"]
+    assert late["conversation_id"] == message["conversation_id"]
     mover = await at.writes("It is me", sender={"from": moved, "from_user_id": new}, contacts=[a_contact(moved, new)])
-    assert mover["conversation_id"] == told["conversation_id"]
+    assert mover["conversation_id"] == message["conversation_id"]
     # an intent that names the number goes to whoever has it now, one by conversation to the person
     (to_number,) = await system.intend(Customer(garage, kim.phone).first_contact())
     assert (await system.decided(to_number))["conversation_id"] == stranger["conversation_id"]
-    by_thread = await answered(garage, told, kim.phone).is_sent("Your Polo is ready.")
+    by_thread = await answered(garage, message, kim.phone).is_sent("Your Polo is ready.")
     assert await system.way(by_thread) == ("session", "whatsapp", "window_open")
     call = await field.standin.receives(lambda call: call.text == "Your Polo is ready.")
     assert call.to == f"+{moved}"
@@ -218,14 +218,14 @@ async def test_whoever_writes_from_a_given_up_number_is_somebody_new(at: Meta, f
 async def test_a_recycled_number_without_any_notice_is_somebody_new(at: Meta, field: Field) -> None:
     kim, first, second = at.garage.customer(), bsuid(), bsuid()
     wa_id = kim.phone.lstrip("+")
-    told = await at.writes(
+    message = await at.writes(
         sender={"from": wa_id, "from_user_id": first},
         at=utc_now() - timedelta(hours=40),
         contacts=[a_contact(wa_id, first)],
     )
     stranger = await at.writes(sender={"from": wa_id, "from_user_id": second}, contacts=[a_contact(wa_id, second)])
-    assert stranger["customer_id"] != told["customer_id"]
-    assert stranger["conversation_id"] != told["conversation_id"]
+    assert stranger["customer_id"] != message["customer_id"]
+    assert stranger["conversation_id"] != message["conversation_id"]
 
 
 async def test_a_notice_about_people_who_never_wrote_makes_no_conversation(at: Meta, field: Field) -> None:
@@ -304,11 +304,11 @@ async def test_a_group_message_reaches_no_private_thread(at: Meta, field: Field)
 
 async def test_one_card_beside_one_message_belongs_to_it_whatever_its_spelling(at: Meta, field: Field) -> None:
     user = bsuid("BR")
-    told = await at.writes(sender={"from": "5511990000077"}, contacts=[a_contact("551190000077", user, name="Ana")])
-    name = await field.system.value("select name from customers where customer_id = $1::uuid", told["customer_id"])
+    message = await at.writes(sender={"from": "5511990000077"}, contacts=[a_contact("551190000077", user, name="Ana")])
+    name = await field.system.value("select name from customers where customer_id = $1::uuid", message["customer_id"])
     assert name == "Ana"
     again = await at.writes(sender={"from": None, "from_user_id": user}, contacts=[{"user_id": user}])
-    assert again["conversation_id"] == told["conversation_id"]
+    assert again["conversation_id"] == message["conversation_id"]
 
 
 @pytest.mark.parametrize(
@@ -329,15 +329,15 @@ async def test_a_number_copied_out_of_a_phone_is_that_number(at: Meta, field: Fi
     change |= {"at": utc_now().isoformat(), "name": "Kim", "phone": written.format(kim.phone[-5:])}
     await system.say("directory.changes.v1", change, key=garage.org_id)
     await system.quiet()
-    told = await at.writes(sender={"from": kim.phone.lstrip("+")})
-    assert told["customer_id"] == change["customer_id"]
+    message = await at.writes(sender={"from": kim.phone.lstrip("+")})
+    assert message["customer_id"] == change["customer_id"]
 
 
 async def test_a_stale_number_change_moves_nobody(at: Meta, field: Field) -> None:
     garage, system = at.garage, field.system
     kim, moved = garage.customer(), garage.customer().phone.lstrip("+")
     wa_id = kim.phone.lstrip("+")
-    told = await at.writes(sender={"from": wa_id})
+    message = await at.writes(sender={"from": wa_id})
     await at.value(
         messages=[
             {
@@ -351,6 +351,6 @@ async def test_a_stale_number_change_moves_nobody(at: Meta, field: Field) -> Non
     )
     await system.quiet()
     again = await at.writes("Still me", sender={"from": wa_id})
-    assert again["conversation_id"] == told["conversation_id"]
-    await answered(garage, told, kim.phone).is_sent("Hello Kim.")
+    assert again["conversation_id"] == message["conversation_id"]
+    await answered(garage, message, kim.phone).is_sent("Hello Kim.")
     assert (await field.standin.receives(lambda call: call.text == "Hello Kim.")).to == kim.phone

@@ -30,8 +30,8 @@ async def test_who_typed_stop_gets_no_marketing_until_start_and_all_the_rest(sys
     await system.reaches(first, "delivered")
 
     await a_second_later()
-    told = await kim.writes("Stop.")
-    assert told["keyword"] == "stop"
+    message = await kim.writes("Stop.")
+    assert message["keyword"] == "stop"
     change = (await system.published.one("directory.changes.v1", customer_id=agreed["customer_id"])).event
     assert (change["category"], change["allowed"], change["source"]) == ("marketing", False, "whatsapp")
     refused = await kim.is_sent(actor="staff", content=OFFER)

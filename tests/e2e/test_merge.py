@@ -93,8 +93,8 @@ async def test_a_long_thread_is_merged_while_everything_goes_on(system: System, 
         intents.extend(said)
         await system.intend(*said)
         for who in (kim, lee):
-            told = await system.sandbox.customer_writes(garage.phone_number_id, who.phone, text=f"Yes {number}")
-            wrote.append(told["wamid"])
+            message = await system.sandbox.customer_writes(garage.phone_number_id, who.phone, text=f"Yes {number}")
+            wrote.append(message["wamid"])
         for intent in said:
             await system.reaches(intent["intent_id"], "read")
 

@@ -19,8 +19,8 @@ async def test_a_staff_template_reaches_a_customer_who_never_wrote_and_his_answe
     assert await system.way(free) == ("silent", None, "never_contacted")
     assert (await system.decided(free))["conversation_id"] == opened
 
-    told = await kim.writes("Yes, 10:30 is fine.")
-    assert told["conversation_id"] == opened
+    message = await kim.writes("Yes, 10:30 is fine.")
+    assert message["conversation_id"] == opened
     assert [(way, status) for way, _, status, _ in await kim.thread()] == [
         ("out", "read"),
         ("out", "failed"),

@@ -54,11 +54,11 @@ async def test_whom_whatsapp_does_not_reach_in_an_open_window_gets_a_bridge_unde
     garage = Garage()
     intent = await decided(router, garage)
     await unreachable(router, garage)
-    told = await router.refuse(garage.refusal(intent, reason="unreachable", provider_code="131026"))
-    assert ways(told) == [(2, "bridge", "whatsapp_unreachable")]
-    [command] = told["outbound.sms.v1"]
+    published = await router.refuse(garage.refusal(intent, reason="unreachable", provider_code="131026"))
+    assert ways(published) == [(2, "bridge", "whatsapp_unreachable")]
+    [command] = published["outbound.sms.v1"]
     assert SmsCommand.decode(orjson.dumps(command)).reason == "whatsapp_unreachable"
-    assert told["outbound.decisions.v1"][0]["window"]["open"] is True
+    assert published["outbound.decisions.v1"][0]["window"]["open"] is True
     # others of the conversation do not buy the same failure
     other = garage.intent()
     assert ways(await router.decide(other)) == [(1, "silent", "bridge_already_sent")]
@@ -93,16 +93,16 @@ async def test_no_fallback_goes_to_whom_nothing_reaches(router: Router) -> None:
     garage = Garage.closed()
     intent = await decided(router, garage, fallback_template=FALLBACK)
     await unreachable(router, garage)
-    told = await router.refuse(garage.refusal(intent, reason="unreachable", provider_code="131026"))
-    assert ways(told) == [(2, "bridge", "window_expired")]
+    published = await router.refuse(garage.refusal(intent, reason="unreachable", provider_code="131026"))
+    assert ways(published) == [(2, "bridge", "window_expired")]
 
 
 async def test_a_requested_template_is_rejected_once_its_address_was_marked_meanwhile(router: Router) -> None:
     garage = Garage()
     intent = await decided(router, garage, content=TEMPLATE)
     await unreachable(router, garage)
-    told = await router.refuse(garage.refusal(intent, reason="unreachable", provider_code="131026"))
-    assert ways(told) == [(2, "rejected", "whatsapp_unreachable")]
+    published = await router.refuse(garage.refusal(intent, reason="unreachable", provider_code="131026"))
+    assert ways(published) == [(2, "rejected", "whatsapp_unreachable")]
     # one that is asked for knowingly is tried
     assert ways(await router.decide(garage.intent(content=TEMPLATE))) == [(1, "template", "template_requested")]
 
@@ -111,28 +111,30 @@ async def test_a_requested_template_is_rejected_once_its_address_was_marked_mean
 async def test_a_fallback_that_meta_does_not_take_leaves_the_bridge(router: Router, code: str) -> None:
     garage = Garage.closed()
     intent = await decided(router, garage, fallback_template=FALLBACK)
-    told = await router.refuse(garage.refusal(intent, reason="template_refused", provider_code=code))
-    assert ways(told) == [(2, "bridge", "window_expired")]
+    published = await router.refuse(garage.refusal(intent, reason="template_refused", provider_code=code))
+    assert ways(published) == [(2, "bridge", "window_expired")]
 
 
 async def test_a_requested_template_that_meta_does_not_take_fails_with_the_code(router: Router) -> None:
     garage = Garage()
     intent = await decided(router, garage, content=TEMPLATE)
     refusal = garage.refusal(intent, reason="template_refused", provider_code="132000")
-    told = await router.refuse(refusal)
-    assert [(u["reason"], u["provider_code"]) for u in told["delivery.updates.v1"]] == [("provider_refused", "132000")]
-    assert ways(told) == []
-    assert await router.refuse(refusal) == told
+    published = await router.refuse(refusal)
+    assert [(u["reason"], u["provider_code"]) for u in published["delivery.updates.v1"]] == [
+        ("provider_refused", "132000")
+    ]
+    assert ways(published) == []
+    assert await router.refuse(refusal) == published
 
 
 async def test_trouble_of_the_providers_own_is_tried_again_once(router: Router) -> None:
     garage = Garage()
     intent = await decided(router, garage)
-    told = await router.refuse(garage.refusal(intent, reason="transient", provider_code="131000"))
-    assert ways(told) == [(2, "session", "window_open")]
-    told = await router.refuse(garage.refusal(intent, 2, reason="transient", provider_code="131000"))
-    assert ways(told) == []
-    [update] = told["delivery.updates.v1"]
+    published = await router.refuse(garage.refusal(intent, reason="transient", provider_code="131000"))
+    assert ways(published) == [(2, "session", "window_open")]
+    published = await router.refuse(garage.refusal(intent, 2, reason="transient", provider_code="131000"))
+    assert ways(published) == []
+    [update] = published["delivery.updates.v1"]
     assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131000")
 
 
@@ -174,9 +176,9 @@ async def test_a_customer_who_wrote_after_the_send_is_answered_as_a_session_at_o
         NOW - timedelta(seconds=1),
         NOW - timedelta(seconds=3),
     )
-    told = await router.refuse(garage.refusal(intent))
-    assert ways(told) == [(2, "session", "window_open")]
-    assert told["outbound.whatsapp.v1"][0]["not_before"] is None
+    published = await router.refuse(garage.refusal(intent))
+    assert ways(published) == [(2, "session", "window_open")]
+    assert published["outbound.whatsapp.v1"][0]["not_before"] is None
 
 
 async def test_a_failure_that_was_disproved_is_not_told_again(router: Router) -> None:
@@ -187,6 +189,6 @@ async def test_a_failure_that_was_disproved_is_not_told_again(router: Router) ->
         " 'provider_refused', provider_code = '131000'",
         NOW,
     )
-    told = await router.refuse(garage.refusal(intent, reason="transient", provider_code="131000"))
-    assert ways(told) == []
-    assert told["delivery.updates.v1"] == []
+    published = await router.refuse(garage.refusal(intent, reason="transient", provider_code="131000"))
+    assert ways(published) == []
+    assert published["delivery.updates.v1"] == []

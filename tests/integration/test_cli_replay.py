@@ -55,17 +55,17 @@ async def test_letters_of_a_number_are_fed_through_once_in_their_order_and_judge
     selected: dict[str, Any] = {"reason": "unknown_number", "number": LATE}
     assert await first_line(connection, dry=True, **selected) == "7 letters read, 5 would be fed through again"
     assert await first_line(connection, **selected) == "7 letters read, 5 fed through again"
-    told = await ingest.published.events(INBOUND_MESSAGES, 5)
-    assert [one["content"]["text"] for one in told] == [f"Message {n}" for n in range(5)]
-    assert {one["window"]["open"] for one in told} == {False}
-    received = {one["received_at"] for one in told}
+    published = await ingest.published.events(INBOUND_MESSAGES, 5)
+    assert [one["content"]["text"] for one in published] == [f"Message {n}" for n in range(5)]
+    assert {one["window"]["open"] for one in published} == {False}
+    received = {one["received_at"] for one in published}
     assert await first_line(connection, **selected) == "0 letters read, 0 fed through again"
 
     # a wider selection does not know what a narrower one did: the same again changes nothing
     assert await first_line(connection, reason="unknown_number") == "7 letters read, 6 fed through again"
     assert (await ingest.reasons(WEBHOOKS, 8))[7:] == ["unknown_number"]
     again = await ingest.published.events(INBOUND_MESSAGES, 10)
-    assert {one["message_id"] for one in again} == {one["message_id"] for one in told}
+    assert {one["message_id"] for one in again} == {one["message_id"] for one in published}
     assert {one["received_at"] for one in again} == received
     assert len(await ingest.rows("select * from messages")) == 5
     # … and a narrower one knows what a wider one did: what is left is what died again

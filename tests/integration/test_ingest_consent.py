@@ -74,9 +74,9 @@ async def test_a_stop_in_whatsapp_itself_is_a_consent_with_a_trail_and_is_told(i
     for _ in range(2):
         assert await ingest.post(switched("stop", at)) == 200
     await standing(ingest, {"marketing": False})
-    (told, *again) = await published_consents(ingest, 1)
+    (published, *again) = await published_consents(ingest, 1)
     assert again == []
-    assert ConsentChanged.model_validate(told) == ConsentChanged(
+    assert ConsentChanged.model_validate(published) == ConsentChanged(
         org_id=ORG, at=at, customer_id=KIM, category="marketing", allowed=False, source="whatsapp", cause="preferences"
     )
     trail = await ingest.rows("select customer_id, action, detail, at from audit_log order by at")
@@ -133,10 +133,10 @@ async def test_a_typed_stop_switches_marketing_off_and_nothing_else(ingest: Inge
     webhook = of_messages(a_message(now(), text))
     for copies in (1, 2):
         await ingest.post(webhook)
-        told = await ingest.published.events(INBOUND_MESSAGES, copies)
-        assert [one["keyword"] for one in told] == ["stop"] * copies
+        published = await ingest.published.events(INBOUND_MESSAGES, copies)
+        assert [one["keyword"] for one in published] == ["stop"] * copies
     await standing(ingest, {"marketing": False})
-    assert told[0]["window"]["open"] is True
+    assert published[0]["window"]["open"] is True
     (change,) = await published_consents(ingest, 1)
     assert (change["allowed"], change["source"], change["cause"]) == (False, "whatsapp", "keyword")
     assert len(await ingest.rows("select 1 from audit_log")) == 2
@@ -145,8 +145,8 @@ async def test_a_typed_stop_switches_marketing_off_and_nothing_else(ingest: Inge
 async def test_a_sentence_with_stop_in_it_is_a_sentence(ingest: Ingest) -> None:
     await kim(ingest)
     await ingest.post(of_messages(a_message(now(), "Can I stop by tomorrow?")))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    assert "keyword" not in told
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert "keyword" not in published
     await standing(ingest, {"marketing": True})
 
 
@@ -158,8 +158,8 @@ async def test_start_gives_back_what_a_typed_stop_took_and_no_more(
     at = now() - timedelta(minutes=5)
     for minutes, text in enumerate(["stop", "Stop!", "start", "START"]):
         await ingest.post(of_messages(a_message(at + timedelta(minutes=minutes), text)))
-        told = await ingest.published.events(INBOUND_MESSAGES, minutes + 1)
-    assert [one["keyword"] for one in told] == ["stop", "stop", "start", "start"]
+        published = await ingest.published.events(INBOUND_MESSAGES, minutes + 1)
+    assert [one["keyword"] for one in published] == ["stop", "stop", "start", "start"]
     await standing(ingest, {"marketing": after})
 
 
@@ -168,8 +168,8 @@ async def test_start_lifts_no_stop_that_was_not_typed(ingest: Ingest) -> None:
     await ingest.post(switched("stop", now() - timedelta(minutes=1)))
     await standing(ingest, {"marketing": False})
     await ingest.post(of_messages(a_message(now(), "start")))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    assert told["keyword"] == "start"
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert published["keyword"] == "start"
     await standing(ingest, {"marketing": False})
 
 
@@ -195,8 +195,8 @@ STOPPED = [{"code": 131050, "title": "User has stopped marketing messages"}]
 async def test_metas_word_that_the_customer_stopped_marketing_is_a_consent(ingest: Ingest, *, early: bool) -> None:
     await kim(ingest)
     await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    conversation, at, message_id = UUID(told["conversation_id"]), now(), uuid4()
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    conversation, at, message_id = UUID(published["conversation_id"]), now(), uuid4()
     ours = {"biz_opaque_callback_data": callback_data(ORG, message_id, 1)}
     webhook = a_webhook(a_value(statuses=[a_status("wamid.promo", "failed", at, errors=STOPPED, **ours)]))
     if early:
@@ -218,8 +218,8 @@ async def test_metas_word_that_the_customer_stopped_marketing_is_a_consent(inges
 async def test_an_old_refusal_does_not_undo_a_newer_word(ingest: Ingest) -> None:
     await kim(ingest)
     await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    await sent(ingest.pool, UUID(told["conversation_id"]), "wamid.promo", kind="template")
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    await sent(ingest.pool, UUID(published["conversation_id"]), "wamid.promo", kind="template")
     await ingest.post(switched("resume", now()))
     refused = a_status("wamid.promo", "failed", now() - timedelta(minutes=30), errors=STOPPED)
     await ingest.post(a_webhook(a_value(statuses=[refused])))

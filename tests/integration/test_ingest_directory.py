@@ -276,9 +276,9 @@ async def test_changes_come_through_kafka_and_the_refused_are_dead_letters(inges
         while not await ingest.rows("select * from consents"):  # noqa: ASYNC110 -- a row, not an event
             await asyncio.sleep(0.05)
     await ingest.post(of_messages(a_message(now())))
-    told = await ingest.published.events(INBOUND_MESSAGES, 2)
-    assert told[1]["conversation_id"] == before["conversation_id"]
-    assert (before["customer_id"] == str(KIM), told[1]["customer_id"] == str(KIM)) == (False, True)
+    published = await ingest.published.events(INBOUND_MESSAGES, 2)
+    assert published[1]["conversation_id"] == before["conversation_id"]
+    assert (before["customer_id"] == str(KIM), published[1]["customer_id"] == str(KIM)) == (False, True)
 
 
 async def test_a_number_that_moved_to_another_waba_goes_on_with_its_threads(pool: Pool) -> None:

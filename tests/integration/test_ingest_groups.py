@@ -16,8 +16,8 @@ async def test_a_message_in_a_group_lands_in_the_groups_thread_and_opens_no_wind
     said = a_message(now(), "See you all at nine", group_id=GROUP)
     await ingest.post(of_messages(said))
     await ingest.post(of_messages(said, a_message(now(), "And bring the keys", group_id=GROUP)))
-    told = await ingest.published.events(INBOUND_MESSAGES, 4)
-    first, again, second = told[1:]
+    published = await ingest.published.events(INBOUND_MESSAGES, 4)
+    first, again, second = published[1:]
     assert first == again
     assert {one["conversation_id"] for one in (first, second)} != {private["conversation_id"]}
     assert first["conversation_id"] == second["conversation_id"]
@@ -35,8 +35,8 @@ async def test_a_message_in_a_group_lands_in_the_groups_thread_and_opens_no_wind
 async def test_whoever_is_known_from_a_group_alone_becomes_no_customer(ingest: Ingest) -> None:
     stranger = a_message(now(), "Hello", group_id=GROUP, **{"from": None, "from_user_id": "GB.1"})
     await ingest.post(of_messages(stranger, contacts=[{"user_id": "GB.1"}]))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    assert InboundMessage.model_validate(told).customer_id is None
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert InboundMessage.model_validate(published).customer_id is None
     assert await ingest.rows("select from customers") == []
     assert await ingest.rows("select from conversations") == []
 

@@ -37,8 +37,8 @@ async def test_a_flood_for_a_number_nobody_has_and_of_a_field_of_tomorrow_holds_
     for person in people:
         assert await ingest.post(of_messages(a_message(now(), **{"from": person}), contacts=[a_contact(person)])) == 200
 
-    told = await ingest.published.events(INBOUND_MESSAGES, len(people))
-    assert len({one["conversation_id"] for one in told}) == len(people)
+    published = await ingest.published.events(INBOUND_MESSAGES, len(people))
+    assert len({one["conversation_id"] for one in published}) == len(people)
     told_at = datetime.now(UTC)
     reasons = await ingest.reasons(WEBHOOKS, 2 * FLOOD)
     assert {reason: reasons.count(reason) for reason in reasons} == {"unknown_number": FLOOD, "unknown_field": FLOOD}

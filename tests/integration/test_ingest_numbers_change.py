@@ -271,11 +271,11 @@ async def test_a_notice_makes_no_conversation_for_people_who_never_wrote(ingest:
     security = a_notice(type="customer_identity_changed", body="changed")
     await ingest.post(of_messages(from_new, from_old, security, contacts=[]))
     await ingest.post(of_messages(a_message(now(), **{"from": "447700900333"})))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)  # what came before it is done
-    assert told["content"]["kind"] == "text"
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)  # what came before it is done
+    assert published["content"]["kind"] == "text"
     await ingest.post(of_messages(a_message(now(), **{"from": OLD})))
-    (_, told) = await ingest.published.events(INBOUND_MESSAGES, 2)
-    assert told["content"]["kind"] == "text"
+    (_, published) = await ingest.published.events(INBOUND_MESSAGES, 2)
+    assert published["content"]["kind"] == "text"
     assert len(await ingest.rows("select * from conversations")) == 2
     assert len(await ingest.published.records(INBOUND_MESSAGES)) == 2
 
@@ -300,8 +300,8 @@ async def test_a_notice_is_understood_where_the_ids_before_stand_in_the_text_alo
     update = {"user_id": {"previous": B2, "current": B3}, "timestamp": str(int(now().timestamp()) + 1)}
     await ingest.post(a_webhook(a_value(user_id_update=[update]), field="user_id_update"))
     await ingest.post(of_messages(a_message(now(), **{"from": None, "from_user_id": B3})))
-    told = await ingest.published.events(INBOUND_MESSAGES, 3)
-    assert told[2]["conversation_id"] == first["conversation_id"]
+    published = await ingest.published.events(INBOUND_MESSAGES, 3)
+    assert published[2]["conversation_id"] == first["conversation_id"]
 
 
 @pytest.mark.parametrize("notice", [Sender(NEW, None), NOBODY])

@@ -17,8 +17,8 @@ UTILITY = {"billable": True, "pricing_model": "PMP", "category": "utility", "typ
 
 async def a_conversation(ingest: Ingest) -> UUID:
     await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    return UUID(told["conversation_id"])
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    return UUID(published["conversation_id"])
 
 
 def priced(wamid: str, status: str, pricing: Any, after: int = 0, **more: Any) -> dict[str, Any]:

@@ -72,8 +72,8 @@ async def test_a_status_that_tells_both_ids_makes_the_reply_by_user_id_the_custo
     await posted(ingest, a_status("wamid.1", "delivered", now(), recipient_id=WA_ID, recipient_user_id=BSUID))
     await ingest.published.events(DELIVERY_UPDATES, 1)
     await ingest.post(of_messages(a_message(now(), "Yes", **BY_BSUID), contacts=CARD))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    assert told["conversation_id"] == str(conversation_id)
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert published["conversation_id"] == str(conversation_id)
     assert await people(ingest) == [(None, PHONE)]
 
 
@@ -99,8 +99,8 @@ async def test_a_reply_to_our_message_by_an_unknown_user_id_is_whom_we_wrote_to(
     conversation_id = await written_to(ingest, "wamid.1")
     reply = a_message(now(), "Yes", context={"from": "447700900123", "id": "wamid.1"}, **BY_BSUID)
     await ingest.post(of_messages(reply, contacts=CARD))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    assert told["conversation_id"] == str(conversation_id)
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert published["conversation_id"] == str(conversation_id)
 
 
 async def test_a_reply_by_a_user_id_that_is_somebodys_stays_theirs(ingest: Ingest) -> None:
@@ -119,8 +119,8 @@ async def test_a_single_card_names_the_sender_whatever_number_of_the_line_it_has
     await ingest.post(of_messages(a_message(at, "Oi", **{"from": "5511990000001"}), contacts=[card]))
     for sender in ({"from": "551190000001"}, {"from": "5511990000001"}, BY_BSUID | {"from_user_id": card["user_id"]}):
         await ingest.post(of_messages(a_message(now(), "Oi", **sender), contacts=[]))
-    told = await ingest.published.events(INBOUND_MESSAGES, 4)
-    assert len({one["conversation_id"] for one in told}) == 1
+    published = await ingest.published.events(INBOUND_MESSAGES, 4)
+    assert len({one["conversation_id"] for one in published}) == 1
     assert [name for name, _ in await people(ingest)] == ["Ana"]
 
 
@@ -131,6 +131,6 @@ async def test_a_status_with_any_card_is_applied(ingest: Ingest, card: Any) -> N
     ours = a_status("wamid.1", "failed", now(), errors=[{"code": 131051}], recipient_id=None)
     statuses = [{k: v for k, v in status.items() if v is not None} for status in (unknown, ours)]
     assert await ingest.post(a_webhook(a_value(statuses=statuses, contacts=[card]))) == 200
-    (told,) = await ingest.published.events(DELIVERY_UPDATES, 1)
-    assert (told["status"], told["provider_code"]) == ("failed", "131051")
+    (published,) = await ingest.published.events(DELIVERY_UPDATES, 1)
+    assert (published["status"], published["provider_code"]) == ("failed", "131051")
     assert await ingest.published.records(WEBHOOKS.dlq) == []

@@ -25,18 +25,18 @@ async def test_all_that_was_said_is_stored_and_told_and_told_the_same_again(inge
     messages = {(message := said_now(name))["id"]: message for name in recordings("meta/said")}
     for _ in range(2):
         await ingest.post(of_messages(*messages.values()))
-    told = await ingest.published.events(INBOUND_MESSAGES, 2 * len(messages))
+    published = await ingest.published.events(INBOUND_MESSAGES, 2 * len(messages))
     stored = {
         row["provider_id"]: row["content"] for row in await ingest.rows("select provider_id, content from messages")
     }
     assert stored.keys() == messages.keys()
-    for one in told:
+    for one in published:
         content, beside = contents.published(contents.stored(messages[one["provider_id"]]))
         assert one["content"] == content
         assert {name: one[name] for name in contents.BESIDE if name in one} == beside
         assert stored[one["provider_id"]] == content | beside
         InboundMessage.model_validate(one)
-    assert len({one["message_id"] for one in told}) == len(messages)
+    assert len({one["message_id"] for one in published}) == len(messages)
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["in one webhook", "in two, the newer first"])
@@ -45,10 +45,10 @@ async def test_a_photo_to_be_seen_once_and_the_text_after_it_are_both_told(inges
     photo["timestamp"] = str(int(text["timestamp"]) - 1)
     for webhook in [of_messages(text), of_messages(photo)] if apart else [of_messages(photo, text)]:
         assert await ingest.post(webhook) == 200
-    told = {one["provider_id"]: one for one in await ingest.published.events(INBOUND_MESSAGES, 2)}
-    assert told[photo["id"]]["content"]["type"] == "view_once"
-    assert [error["code"] for error in told[photo["id"]]["content"]["errors"]] == [131051]
-    assert told[text["id"]]["content"]["text"] == "Did you get the photo?"
+    published = {one["provider_id"]: one for one in await ingest.published.events(INBOUND_MESSAGES, 2)}
+    assert published[photo["id"]]["content"]["type"] == "view_once"
+    assert [error["code"] for error in published[photo["id"]]["content"]["errors"]] == [131051]
+    assert published[text["id"]]["content"]["text"] == "Did you get the photo?"
     opened = await ingest.row("select last_customer_at from conversations")
     assert int(opened["last_customer_at"].timestamp()) == int(text["timestamp"])
 

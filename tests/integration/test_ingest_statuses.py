@@ -45,8 +45,8 @@ values ('acme', $1, $2, 'out', $3, 'text', '{}', 'pending', 1, $4, $5, now(), no
 async def a_conversation(ingest: Ingest) -> UUID:
     """A customer wrote an hour ago."""
     await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    return UUID(told["conversation_id"])
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    return UUID(published["conversation_id"])
 
 
 async def sent(pool: Pool, conversation_id: UUID, wamid: str, message_id: UUID | None = None) -> UUID:
@@ -121,8 +121,8 @@ async def test_statuses_of_a_standing_by_number_count_and_failures_carry_their_c
 async def test_a_message_that_the_agent_of_meta_answers_opens_the_window_too(ingest: Ingest) -> None:
     at = now()
     await ingest.post(a_webhook(a_value(standby={"messages": [a_message(at)]}), field="standby"))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    assert told["window"]["open"] is True
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert published["window"]["open"] is True
     assert (await ingest.row("select last_customer_at from conversations"))["last_customer_at"] == at
 
 
@@ -133,8 +133,8 @@ async def test_a_call_opens_the_window_and_leaves_no_message(ingest: Ingest) -> 
     call = {"id": "wacid.1", "from": "447700900999", "event": "connect", "direction": "USER_INITIATED"}
     await ingest.post(a_webhook(a_value(calls=[call | {"timestamp": str(int(at.timestamp()))}]), field="calls"))
     await ingest.post(of_messages(a_message(now() - 3 * DAY)))
-    told = await ingest.published.events(INBOUND_MESSAGES, 2)
-    assert [one["window"]["open"] for one in told] == [False, True]
+    published = await ingest.published.events(INBOUND_MESSAGES, 2)
+    assert [one["window"]["open"] for one in published] == [False, True]
     assert (await ingest.row("select last_customer_at from conversations"))["last_customer_at"] == at
 
 

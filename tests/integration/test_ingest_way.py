@@ -19,19 +19,24 @@ async def test_a_signed_webhook_is_stored_opens_the_window_and_is_told(ingest: I
     at = now()
     message = a_message(at, context={"id": "wamid.before"})
     assert await ingest.post(of_messages(message)) == 200
-    (told,) = [InboundMessage.decode(r.value) for r in await ingest.published.records(INBOUND_MESSAGES, 1)]
-    assert (told.org_id, told.channel, told.provider_id) == ("acme", "whatsapp", message["id"])
-    assert told.content.model_dump() == {"kind": "text", "text": "Is my car ready?"}
-    assert told.reply_to == "wamid.before"
-    assert (told.sent_at, told.window.opened_at, told.window.closes_at, told.window.open) == (at, at, at + DAY, True)
+    (published,) = [InboundMessage.decode(r.value) for r in await ingest.published.records(INBOUND_MESSAGES, 1)]
+    assert (published.org_id, published.channel, published.provider_id) == ("acme", "whatsapp", message["id"])
+    assert published.content.model_dump() == {"kind": "text", "text": "Is my car ready?"}
+    assert published.reply_to == "wamid.before"
+    assert (published.sent_at, published.window.opened_at, published.window.closes_at, published.window.open) == (
+        at,
+        at,
+        at + DAY,
+        True,
+    )
     row = await ingest.row("select * from messages")
-    assert (row["message_id"], row["status"], row["direction"]) == (told.message_id, "received", "in")
+    assert (row["message_id"], row["status"], row["direction"]) == (published.message_id, "received", "in")
     conversation = await ingest.row(CONVERSATION)
-    assert conversation["conversation_id"] == told.conversation_id == row["conversation_id"]
+    assert conversation["conversation_id"] == published.conversation_id == row["conversation_id"]
     assert (conversation["last_customer_at"], conversation["last_inbound_channel"]) == (at, "whatsapp")
     customer = await ingest.row("select * from customers")
     assert (customer["customer_id"], customer["phone"], customer["name"], customer["origin"]) == (
-        told.customer_id,
+        published.customer_id,
         f"+{WA_ID}",
         "Kim",
         "inbound",
@@ -41,17 +46,21 @@ async def test_a_signed_webhook_is_stored_opens_the_window_and_is_told(ingest: I
     assert raw.key == f"{NUMBER}:{WA_ID}".encode()
     assert MetaWebhook.decode(raw.value).item == message
     (record,) = await ingest.published.records(INBOUND_MESSAGES, 1)
-    assert record.key == str(told.conversation_id).encode()
+    assert record.key == str(published.conversation_id).encode()
 
 
 async def test_duplicates_are_stored_once_and_told_under_the_same_id(ingest: Ingest) -> None:
     webhook = of_messages(a_message(now()))
-    told: list[dict[str, Any]] = []
-    while len(told) < 3:  # one after the other: copies in one batch are told once
+    published: list[dict[str, Any]] = []
+    while len(published) < 3:  # one after the other: copies in one batch are told once
         assert await ingest.post(webhook) == 200
-        told = await ingest.published.events(INBOUND_MESSAGES, len(told) + 1)
-    assert len({one["message_id"] for one in told}) == 1
-    assert told[0] == told[1] | {"window": told[0]["window"]} == told[2] | {"window": told[0]["window"]}
+        published = await ingest.published.events(INBOUND_MESSAGES, len(published) + 1)
+    assert len({one["message_id"] for one in published}) == 1
+    assert (
+        published[0]
+        == published[1] | {"window": published[0]["window"]}
+        == published[2] | {"window": published[0]["window"]}
+    )
     assert len(await ingest.rows("select * from messages")) == 1
 
 
@@ -59,17 +68,17 @@ async def test_messages_out_of_order_leave_the_window_at_the_newest(ingest: Inge
     at = now()
     await ingest.post(of_messages(a_message(at, "second"), a_message(at - timedelta(hours=2), "first")))
     await ingest.post(of_messages(a_message(at - timedelta(hours=5), "even earlier")))
-    told = await ingest.published.events(INBOUND_MESSAGES, 3)
-    assert [one["content"]["text"] for one in told] == ["second", "first", "even earlier"]
-    assert all(one["window"]["open"] for one in told)
+    published = await ingest.published.events(INBOUND_MESSAGES, 3)
+    assert [one["content"]["text"] for one in published] == ["second", "first", "even earlier"]
+    assert all(one["window"]["open"] for one in published)
     assert (await ingest.row(CONVERSATION))["last_customer_at"] == at
 
 
 async def test_a_week_old_webhook_opens_nothing(ingest: Ingest) -> None:
     at = now() - timedelta(days=7)
     await ingest.post(of_messages(a_message(at)))
-    (told,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    assert told["window"]["open"] is False
+    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert published["window"]["open"] is False
     assert (await ingest.row(CONVERSATION))["last_customer_at"] == at
 
 
@@ -87,9 +96,9 @@ async def test_any_text_is_stored_and_told(ingest: Ingest) -> None:
     body = as_body(of_messages(*[raw | {"id": f"wamid.{i}", "text": {"body": text}} for i, text in enumerate(texts)]))
     assert b"\\ud83d end" in body
     assert await ingest.post(body) == 200
-    told = await ingest.published.events(INBOUND_MESSAGES, 4)
+    published = await ingest.published.events(INBOUND_MESSAGES, 4)
     expected = [text.replace("\x00", "\ufffd").replace("\ud83d end", "\ufffd end") for text in texts]
-    assert [one["content"]["text"] for one in told] == expected
+    assert [one["content"]["text"] for one in published] == expected
     stored = await ingest.rows("select content from messages order by sequence")
     assert [row["content"]["text"] for row in stored] == expected
 
@@ -99,8 +108,8 @@ async def test_a_webhook_for_nobodys_number_is_a_dead_letter_and_its_neighbours_
     status = a_value(number="998", statuses=[{"id": "wamid.x", "status": "sent", "timestamp": "1790000000"}])
     ours = a_value(messages=[a_message(now(), "ours")], contacts=[])
     assert await ingest.post(a_webhook(ours, stranger, status, ours | {"messages": [a_message(now(), "too")]})) == 200
-    told = await ingest.published.events(INBOUND_MESSAGES, 2)
-    assert [one["content"]["text"] for one in told] == ["ours", "too"]
+    published = await ingest.published.events(INBOUND_MESSAGES, 2)
+    assert [one["content"]["text"] for one in published] == ["ours", "too"]
     assert await ingest.reasons(WEBHOOKS, 2) == ["unknown_number", "unknown_number"]
     letters = await ingest.published.records(WEBHOOKS.dlq, 2)
     assert MetaWebhook.decode(letters[0].value).phone_number_id == "999"
@@ -149,17 +158,17 @@ async def test_many_new_customers_at_once_are_each_one_customer(ingest: Ingest) 
         )
     ]
     assert set(await asyncio.gather(*posts, *again)) == {200}
-    told = await ingest.published.events(INBOUND_MESSAGES, 360)
-    assert len({one["conversation_id"] for one in told}) == 300
-    assert len({UUID(one["customer_id"]) for one in told}) == 300
+    published = await ingest.published.events(INBOUND_MESSAGES, 360)
+    assert len({one["conversation_id"] for one in published}) == 300
+    assert len({UUID(one["customer_id"]) for one in published}) == 300
     assert len(await ingest.rows("select * from customers")) == 300
 
 
 async def test_a_thousand_updates_in_one_post_are_a_thousand_records(ingest: Ingest) -> None:
     at = now()
     assert await ingest.post(of_messages(*[a_message(at, f"{i}") for i in range(1000)])) == 200
-    told = await ingest.published.events(INBOUND_MESSAGES, 1000)
-    assert [one["content"]["text"] for one in told] == [str(i) for i in range(1000)]
+    published = await ingest.published.events(INBOUND_MESSAGES, 1000)
+    assert [one["content"]["text"] for one in published] == [str(i) for i in range(1000)]
 
 
 async def test_ingest_says_that_it_is_caught_up(ingest: Ingest) -> None:

@@ -50,11 +50,11 @@ STEP = {
 
 
 async def test_a_command_that_became_no_send_goes_out_again_as_it_stands_and_ever_more_rarely(router: Router) -> None:
-    _, told = await lost(router, await stored(router, Garage()))
+    _, published = await lost(router, await stored(router, Garage()))
     assert nothing(await reconciled(router, AFTER / 2))
     for after in (AFTER, 2 * AFTER, 5 * AFTER, 14 * AFTER):
         again = await reconciled(router, after)
-        assert again["outbound.whatsapp.v1"] == told["outbound.whatsapp.v1"]
+        assert again["outbound.whatsapp.v1"] == published["outbound.whatsapp.v1"]
         assert again["outbound.decisions.v1"] == again["delivery.updates.v1"] == []
         assert nothing(await reconciled(router, after + AFTER / 2))
 
@@ -63,27 +63,27 @@ async def test_a_round_publishes_so_many_again_and_no_more_and_ends_whatever_is_
     garage = await stored(router, Garage())
     brief = garage.intent(expires_at="2026-11-22T12:00:30Z")
     await router.decide(brief, *(garage.intent() for _ in range(PUBLISHED + 100)))
-    told = await reconciled(router, AFTER)
-    assert len(told["outbound.whatsapp.v1"]) == PUBLISHED
-    assert [update["message_id"] for update in told["delivery.updates.v1"]] == [brief["intent_id"]]
-    told = await reconciled(router, 2 * AFTER)
+    published = await reconciled(router, AFTER)
+    assert len(published["outbound.whatsapp.v1"]) == PUBLISHED
+    assert [update["message_id"] for update in published["delivery.updates.v1"]] == [brief["intent_id"]]
+    published = await reconciled(router, 2 * AFTER)
     assert (
-        len(told["outbound.whatsapp.v1"]) == PUBLISHED
+        len(published["outbound.whatsapp.v1"]) == PUBLISHED
     )  # those that waited, and of the others as many as there is room for
 
 
 async def test_a_command_that_its_sender_has_is_left_to_it(router: Router) -> None:
-    _, told = await lost(router, await stored(router, Garage()))
-    [command] = told["outbound.whatsapp.v1"]
+    _, published = await lost(router, await stored(router, Garage()))
+    [command] = published["outbound.whatsapp.v1"]
     await arrives(router, command)
     assert nothing(await reconciled(router, AFTER))
     assert await router.rows("select * from stale_attempts") == []
 
 
 async def test_a_command_that_comes_after_it_was_published_again_is_followed_up_no_more(router: Router) -> None:
-    _, told = await lost(router, await stored(router, Garage()))
+    _, published = await lost(router, await stored(router, Garage()))
     await reconciled(router, AFTER)
-    await arrives(router, told["outbound.whatsapp.v1"][0])
+    await arrives(router, published["outbound.whatsapp.v1"][0])
     assert nothing(await reconciled(router, 3 * AFTER))
     assert nothing(await reconciled(router, 23 * HOUR))
 
@@ -94,7 +94,7 @@ async def test_a_command_that_comes_after_it_was_published_again_is_followed_up_
 async def test_at_its_deadline_it_ends_is_told_once_and_a_command_that_turns_up_sends_nothing(
     router: Router, changes: dict[str, str], deadline: timedelta
 ) -> None:
-    intent, told = await lost(router, await stored(router, Garage()), **changes)
+    intent, published = await lost(router, await stored(router, Garage()), **changes)
     await reconciled(router, AFTER)
     await reconciled(router, deadline - timedelta(seconds=1))
     assert (await router.message(intent))["status"] == "pending"
@@ -107,7 +107,7 @@ async def test_at_its_deadline_it_ends_is_told_once_and_a_command_that_turns_up_
         1,
     )
     assert ended["outbound.whatsapp.v1"] == []
-    await arrives(router, told["outbound.whatsapp.v1"][0])
+    await arrives(router, published["outbound.whatsapp.v1"][0])
     assert await send_states(router) == ["failed"]
     assert nothing(await reconciled(router, deadline + 3 * HOUR))
     assert await router.rows("select * from stale_attempts") == []
@@ -122,8 +122,8 @@ async def test_what_ended_and_was_not_told_is_told_by_whoever_comes_next(router:
         await Reconciler(deps, AFTER).follow()
     assert (await router.message(intent))["status"] == "failed"
     await deps.producer.__aenter__()
-    told = await reconciled(router, DAY + 2 * HOUR)
-    assert [(u["message_id"], u["seq"]) for u in told["delivery.updates.v1"]] == [(intent["intent_id"], 1)]
+    published = await reconciled(router, DAY + 2 * HOUR)
+    assert [(u["message_id"], u["seq"]) for u in published["delivery.updates.v1"]] == [(intent["intent_id"], 1)]
     assert nothing(await reconciled(router, DAY + 5 * HOUR))
 
 
@@ -132,9 +132,9 @@ async def test_the_slot_of_a_bridge_that_never_was_is_given_back_at_its_deadline
 ) -> None:
     garage = await stored(router, Garage.closed())
     bridge, silenced = garage.intent(), garage.intent()
-    told = await router.decide(bridge, silenced)
-    assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "silent"]
-    assert (await reconciled(router, AFTER))["outbound.sms.v1"] == told["outbound.sms.v1"]
+    published = await router.decide(bridge, silenced)
+    assert [d["route"] for d in published["outbound.decisions.v1"]] == ["bridge", "silent"]
+    assert (await reconciled(router, AFTER))["outbound.sms.v1"] == published["outbound.sms.v1"]
     ended = await reconciled(router, DAY + HOUR)
     assert {u["message_id"]: u["reason"] for u in ended["delivery.updates.v1"]} == {
         bridge["intent_id"]: "intent_expired"
@@ -149,12 +149,12 @@ async def test_the_slot_of_a_bridge_that_never_was_is_given_back_at_its_deadline
 async def test_an_accepted_message_of_which_nothing_is_heard_ends_as_unknown_and_proof_still_wins(
     router: Router,
 ) -> None:
-    intent, told = await lost(router, await stored(router, Garage()))
-    await arrives(router, told["outbound.whatsapp.v1"][0])
+    intent, published = await lost(router, await stored(router, Garage()))
+    await arrives(router, published["outbound.whatsapp.v1"][0])
     await router.rows("update sends set state = 'accepted', settled_at = $1, published = true", NOW + HOUR)
     assert nothing(await reconciled(router, 25.5 * HOUR))
-    told = await reconciled(router, 27 * HOUR)
-    assert [(u["status"], u["reason"]) for u in told["delivery.updates.v1"]] == [("failed", "unknown_outcome")]
+    published = await reconciled(router, 27 * HOUR)
+    assert [(u["status"], u["reason"]) for u in published["delivery.updates.v1"]] == [("failed", "unknown_outcome")]
     assert (await router.message(intent))["reason"] == "unknown_outcome"
 
 
@@ -162,8 +162,8 @@ async def test_a_bridge_that_may_have_arrived_keeps_its_slot_where_its_send_ends
     router: Router,
 ) -> None:
     garage = await stored(router, Garage.closed())
-    told = await router.decide(garage.intent(), silenced := garage.intent())
-    await arrives(router, told["outbound.sms.v1"][0])
+    published = await router.decide(garage.intent(), silenced := garage.intent())
+    await arrives(router, published["outbound.sms.v1"][0])
     await router.rows("update sends set expires_at = $1, resends = 1", NOW + HOUR)  # its first call had no answer
     ended = await reconciled(router, 2 * HOUR)
     assert [u["reason"] for u in ended["delivery.updates.v1"]] == ["unknown_outcome"]
@@ -194,8 +194,8 @@ async def test_a_send_that_nobody_decided_on_ends_as_well(router: Router) -> Non
 async def test_a_send_that_still_waits_after_its_deadline_has_no_sender_and_ends_with_its_slot(router: Router) -> None:
     garage = await stored(router, Garage.closed())
     intent = garage.intent()
-    told = await router.decide(intent)
-    await arrives(router, told["outbound.sms.v1"][0])
+    published = await router.decide(intent)
+    await arrives(router, published["outbound.sms.v1"][0])
     behind = garage.intent(content={"kind": "text", "text": "And the bill."})
     await router.rows("update sends set expires_at = $1", NOW + HOUR)
     assert nothing(await reconciled(router, HOUR + AFTER / 2))
@@ -211,8 +211,8 @@ async def test_a_call_without_an_answer_is_its_senders_for_a_day_after_its_deadl
     router: Router, state: str
 ) -> None:
     garage = await stored(router, Garage.closed())
-    intent, told = await lost(router, garage)
-    await arrives(router, told["outbound.sms.v1"][0], NOW)
+    intent, published = await lost(router, garage)
+    await arrives(router, published["outbound.sms.v1"][0], NOW)
     await router.rows("update sends set state = $1, claimed_at = $2, lease_until = $2, claim_id = uuidv7()", state, NOW)
     for hours in (26, 48):
         assert nothing(await reconciled(router, hours * HOUR))
@@ -244,8 +244,8 @@ async def test_at_the_first_start_what_got_lost_lately_is_found_before_all_that_
     assert [r["message_id"] for r in await router.rows("select message_id from stale_attempts")] == [
         UUID(intent["intent_id"])
     ]
-    told = await reconciled(router, AFTER)
-    assert [u["message_id"] for u in told["delivery.updates.v1"]] == [old["intent_id"]]
+    published = await reconciled(router, AFTER)
+    assert [u["message_id"] for u in published["delivery.updates.v1"]] == [old["intent_id"]]
 
 
 async def test_whatever_is_lost_at_whichever_step_every_intent_ends_in_time(router: Router) -> None:
@@ -256,8 +256,8 @@ async def test_whatever_is_lost_at_whichever_step_every_intent_ends_in_time(rout
         garage = await stored(router, Garage.closed() if kind == "bridge" else Garage())
         intents.append(garage.intent(**KINDS[kind]))
         lossy[intents[-1]["intent_id"]] = kind, loss
-    told = await router.decide(*intents)
-    commands = [*told["outbound.whatsapp.v1"], *told["outbound.sms.v1"]]
+    published = await router.decide(*intents)
+    commands = [*published["outbound.whatsapp.v1"], *published["outbound.sms.v1"]]
     assert len(commands) == len(intents)
     for command in commands:
         _, loss = lossy[command["message_id"]]
@@ -282,6 +282,6 @@ async def test_two_reconcilers_at_once_do_it_once(
         for after in (AFTER, DAY + HOUR):
             rounds = (Reconciler(one.at(NOW + after).deps, AFTER).round() for one in (router, rival) for _ in range(3))
             await asyncio.gather(*rounds)
-            told = await router.published.new()
-            assert len(told["outbound.sms.v1"]) == 1
-    assert len({orjson.dumps(d) for d in told["outbound.decisions.v1"]}) == 1
+            published = await router.published.new()
+            assert len(published["outbound.sms.v1"]) == 1
+    assert len({orjson.dumps(d) for d in published["outbound.decisions.v1"]}) == 1

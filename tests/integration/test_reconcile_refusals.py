@@ -26,8 +26,8 @@ async def test_a_refusal_that_got_lost_is_decided_on(router: Router) -> None:
     async with router.pool.acquire() as db:
         await refusals.keep(db, [refusal], NOW)
     assert nothing(await reconciled(router, AFTER / 2))
-    told = await reconciled(router, AFTER)
-    assert [(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]] == [(2, "bridge")]
+    published = await reconciled(router, AFTER)
+    assert [(d["attempt"], d["route"]) for d in published["outbound.decisions.v1"]] == [(2, "bridge")]
     assert nothing(await reconciled(router, AFTER * 1.5))
 
 
@@ -51,16 +51,16 @@ async def test_a_refusal_of_tomorrow_waits_for_a_router_that_reads_it_and_its_ne
         """update refusals set event = event || '{"reason": "made_up_later"}' where intent_id = $1""",
         UUID(strange["intent_id"]),
     )
-    told = await reconciled(router, AFTER)
-    assert [d["intent_id"] for d in told["outbound.decisions.v1"]] == [plain["intent_id"]]
+    published = await reconciled(router, AFTER)
+    assert [d["intent_id"] for d in published["outbound.decisions.v1"]] == [plain["intent_id"]]
     [waiting] = await router.rows("select intent_id from refusals")
     assert waiting["intent_id"] == UUID(strange["intent_id"])
 
 
 async def test_what_its_send_gave_back_and_nobody_kept_is_decided_on_a_day_later(router: Router) -> None:
     garage = await stored(router, Garage())
-    intent, told = await lost(router, garage)
-    await arrives(router, told["outbound.whatsapp.v1"][0])
+    intent, published = await lost(router, garage)
+    await arrives(router, published["outbound.whatsapp.v1"][0])
     await router.rows(
         """update sends set state = 'refused', settled_at = $1, published = true,
                   outcome = '{"answer": "returned", "reason": "consent_off", "code": null}'""",
@@ -69,15 +69,15 @@ async def test_what_its_send_gave_back_and_nobody_kept_is_decided_on_a_day_later
     await router.rows(
         "insert into consents values ($1, $2, 'whatsapp', false, now())", garage.org_id, garage.customer_id
     )
-    told = await reconciled(router, 26 * HOUR)
-    assert [(d["attempt"], d["reason"]) for d in told["outbound.decisions.v1"]] == [(2, "whatsapp_consent_off")]
+    published = await reconciled(router, 26 * HOUR)
+    assert [(d["attempt"], d["reason"]) for d in published["outbound.decisions.v1"]] == [(2, "whatsapp_consent_off")]
     assert (await router.message(intent))["status"] == "failed"
 
 
 async def test_a_refusal_by_a_late_status_is_kept_until_it_is_decided_on(router: Router) -> None:
     garage = await stored(router, Garage())
-    intent, told = await lost(router, garage)
-    await arrives(router, told["outbound.whatsapp.v1"][0])
+    intent, published = await lost(router, garage)
+    await arrives(router, published["outbound.whatsapp.v1"][0])
     message_id = UUID(intent["intent_id"])
     wamid = ProviderId("whatsapp", "meta", garage.number, "wamid.1", garage.org_id, message_id, message_id, 1)
     failed = ProviderStatus(
@@ -90,8 +90,8 @@ async def test_a_refusal_by_a_late_status_is_kept_until_it_is_decided_on(router:
         await store_provider_ids(db, [wamid], NOW)
         [refusal] = (await receive_statuses(db, [failed], NOW)).refusals
     assert refusal.reason == "window_closed"
-    told = await reconciled(router, AFTER)
-    assert [(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]] == [(2, "bridge")]
+    published = await reconciled(router, AFTER)
+    assert [(d["attempt"], d["route"]) for d in published["outbound.decisions.v1"]] == [(2, "bridge")]
 
 
 async def test_a_router_that_dies_between_deciding_on_a_refusal_and_telling_it_tells_it_later(router: Router) -> None:
@@ -107,15 +107,15 @@ async def test_a_router_that_dies_between_deciding_on_a_refusal_and_telling_it_t
         await Reconciler(deps, AFTER).decide()
     assert (await router.message(intent))["attempt"] == 2
     await deps.producer.__aenter__()
-    told = await reconciled(router, 2 * AFTER)
-    assert [(d["intent_id"], d["attempt"]) for d in told["outbound.decisions.v1"]] == [(intent["intent_id"], 2)]
-    assert {c["message_id"] for c in told["outbound.sms.v1"]} == {intent["intent_id"]}
+    published = await reconciled(router, 2 * AFTER)
+    assert [(d["intent_id"], d["attempt"]) for d in published["outbound.decisions.v1"]] == [(intent["intent_id"], 2)]
+    assert {c["message_id"] for c in published["outbound.sms.v1"]} == {intent["intent_id"]}
     assert await router.rows("select * from refusals") == []
 
 
 async def test_a_router_that_dies_while_it_decides_on_what_its_send_gave_back_tells_it_later(router: Router) -> None:
-    intent, told = await lost(router, garage := await stored(router, Garage()))
-    await arrives(router, told["outbound.whatsapp.v1"][0])
+    intent, published = await lost(router, garage := await stored(router, Garage()))
+    await arrives(router, published["outbound.whatsapp.v1"][0])
     await router.rows(
         """update sends set state = 'refused', settled_at = $1, published = true,
                   outcome = '{"answer": "returned", "reason": "consent_off", "code": null}'""",
@@ -131,8 +131,8 @@ async def test_a_router_that_dies_while_it_decides_on_what_its_send_gave_back_te
         await Reconciler(deps, AFTER).follow()
     assert (await router.message(intent))["status"] == "failed"
     await deps.producer.__aenter__()
-    told = await reconciled(router, 26 * HOUR + AFTER)
-    assert [u["reason"] for u in told["delivery.updates.v1"]] == ["whatsapp_consent_off"]
+    published = await reconciled(router, 26 * HOUR + AFTER)
+    assert [u["reason"] for u in published["delivery.updates.v1"]] == ["whatsapp_consent_off"]
     assert await router.rows("select * from refusals") == []
 
 
@@ -150,8 +150,8 @@ async def test_a_refusal_that_comes_by_kafka_while_the_reconciler_decides_on_it_
 
         await eventually_true(both_wait, "both wait for the message")
     assert await asyncio.gather(*rivals) == [[], []]
-    told = await router.published.new()
-    assert {(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]} == {(2, "bridge")}
+    published = await router.published.new()
+    assert {(d["attempt"], d["route"]) for d in published["outbound.decisions.v1"]} == {(2, "bridge")}
 
 
 def test_a_refusal_kept_is_the_event() -> None:

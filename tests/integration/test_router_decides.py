@@ -26,9 +26,9 @@ async def test_an_intent_id_twice_in_a_batch_is_one_message_whatever_its_content
     garage = await stored(router, Garage())
     intent = garage.intent()
     other = intent | {"content": {"kind": "text", "text": "Something else."}}
-    told = await router.decide(intent, other, intent)
-    assert len(told["outbound.decisions.v1"]) == 1
-    [command] = told["outbound.whatsapp.v1"]
+    published = await router.decide(intent, other, intent)
+    assert len(published["outbound.decisions.v1"]) == 1
+    [command] = published["outbound.whatsapp.v1"]
     assert command["content"]["text"] == "Your Golf is ready."
     again = await router.decide(other)
     assert again["outbound.whatsapp.v1"] == [command]
@@ -37,8 +37,8 @@ async def test_an_intent_id_twice_in_a_batch_is_one_message_whatever_its_content
 async def test_the_same_id_of_two_tenants_is_two_messages(router: Router) -> None:
     one, two = await stored(router, Garage()), await stored(router, Garage(phone="+447700900998"))
     intent_id = str(uuid4())
-    told = await router.decide(one.intent(intent_id=intent_id), two.intent(intent_id=intent_id))
-    assert {c["org_id"] for c in told["outbound.whatsapp.v1"]} == {one.org_id, two.org_id}
+    published = await router.decide(one.intent(intent_id=intent_id), two.intent(intent_id=intent_id))
+    assert {c["org_id"] for c in published["outbound.whatsapp.v1"]} == {one.org_id, two.org_id}
 
 
 async def test_a_redelivered_batch_tells_the_same_decisions_commands_and_updates(router: Router) -> None:
@@ -68,10 +68,10 @@ async def test_a_first_contact_opens_a_conversation_once(router: Router) -> None
     garage = await stored(router, Garage())
     async with router.pool.acquire() as db:
         await garage.store_template(db)
-    told = await router.decide(
+    published = await router.decide(
         garage.first_contact(content=TEMPLATE), garage.first_contact("00447700900555"), garage.first_contact("x")
     )
-    template, silent, rejected = told["outbound.decisions.v1"]
+    template, silent, rejected = published["outbound.decisions.v1"]
     assert (template["route"], silent["reason"], rejected["reason"]) == (
         "template",
         "never_contacted",
@@ -79,7 +79,7 @@ async def test_a_first_contact_opens_a_conversation_once(router: Router) -> None
     )
     assert template["conversation_id"] == silent["conversation_id"] != str(garage.conversation_id)
     assert rejected["conversation_id"] is None
-    [command] = told["outbound.whatsapp.v1"]
+    [command] = published["outbound.whatsapp.v1"]
     assert command["to"] == "+447700900555"
     assert command["conversation_id"] == template["conversation_id"]
     assert command["content"] == TEMPLATE
@@ -93,22 +93,22 @@ async def test_a_first_contact_opens_a_conversation_once(router: Router) -> None
 async def test_a_first_contact_to_a_known_customer_uses_their_conversation(router: Router) -> None:
     garage = await stored(router, Garage())
     assert garage.phone is not None
-    told = await router.decide(garage.first_contact(garage.phone))
-    assert told["outbound.decisions.v1"][0]["conversation_id"] == str(garage.conversation_id)
-    assert told["outbound.decisions.v1"][0]["reason"] == "window_open"
+    published = await router.decide(garage.first_contact(garage.phone))
+    assert published["outbound.decisions.v1"][0]["conversation_id"] == str(garage.conversation_id)
+    assert published["outbound.decisions.v1"][0]["reason"] == "window_open"
 
 
 async def test_nothing_reaches_across_tenants(router: Router) -> None:
     mine, theirs = await stored(router, Garage()), await stored(router, Garage(phone="+447700900998"))
-    told = await router.decide(
+    published = await router.decide(
         mine.intent(conversation_id=str(theirs.conversation_id)),
         mine.first_contact(to={"phone_number_id": theirs.number, "phone": "+447700900111"}),
         mine.intent(org_id="nobody"),
     )
-    assert {d["reason"] for d in told["outbound.decisions.v1"]} == {"unknown_conversation"}
-    assert {d["conversation_id"] for d in told["outbound.decisions.v1"]} == {None}
-    assert told["outbound.whatsapp.v1"] == []
-    assert {u["reason"] for u in told["delivery.updates.v1"]} == {"unknown_conversation"}
+    assert {d["reason"] for d in published["outbound.decisions.v1"]} == {"unknown_conversation"}
+    assert {d["conversation_id"] for d in published["outbound.decisions.v1"]} == {None}
+    assert published["outbound.whatsapp.v1"] == []
+    assert {u["reason"] for u in published["delivery.updates.v1"]} == {"unknown_conversation"}
     assert await router.rows("select 1 from customers where phone = '+447700900111'") == []
 
 
@@ -119,9 +119,9 @@ async def test_an_alias_leads_to_the_conversation_it_became(router: Router) -> N
         "insert into conversation_aliases (alias, org_id, conversation_id) values ($1, $2, $3)",
         *(alias, garage.org_id, garage.conversation_id),
     )
-    told = await router.decide(garage.intent(conversation_id=str(alias)), garage.intent())
-    assert {d["conversation_id"] for d in told["outbound.decisions.v1"]} == {str(garage.conversation_id)}
-    assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "silent"]
+    published = await router.decide(garage.intent(conversation_id=str(alias)), garage.intent())
+    assert {d["conversation_id"] for d in published["outbound.decisions.v1"]} == {str(garage.conversation_id)}
+    assert [d["route"] for d in published["outbound.decisions.v1"]] == ["bridge", "silent"]
 
 
 async def test_a_conversation_that_is_being_merged_gives_no_slot_that_would_be_left_behind(router: Router) -> None:
@@ -147,9 +147,9 @@ async def test_an_id_that_another_message_has_is_rejected_and_leaves_it_alone(ro
         " values ($1, $2, 'in', 'whatsapp', 'text', '{}', 'received', $3, $3)",
         *(garage.org_id, taken, NOW),
     )
-    told = await router.decide(garage.intent(intent_id=str(taken)))
-    assert [d["reason"] for d in told["outbound.decisions.v1"]] == ["invalid_intent"]
-    assert told["delivery.updates.v1"] == told["outbound.whatsapp.v1"] == []
+    published = await router.decide(garage.intent(intent_id=str(taken)))
+    assert [d["reason"] for d in published["outbound.decisions.v1"]] == ["invalid_intent"]
+    assert published["delivery.updates.v1"] == published["outbound.whatsapp.v1"] == []
     assert (await router.message({"org_id": garage.org_id, "intent_id": str(taken)}))["status"] == "received"
 
 
@@ -176,11 +176,11 @@ async def test_what_cannot_go_is_rejected_recorded_and_told(
     async with router.pool.acquire() as db:
         await garage.store_template(db)
     intent = garage.intent(**changes)
-    told = await router.decide(intent)
-    assert [(d["route"], d["channel"], d["reason"]) for d in told["outbound.decisions.v1"]] == [
+    published = await router.decide(intent)
+    assert [(d["route"], d["channel"], d["reason"]) for d in published["outbound.decisions.v1"]] == [
         ("rejected", None, reason)
     ]
-    [update] = told["delivery.updates.v1"]
+    [update] = published["delivery.updates.v1"]
     assert DeliveryUpdate.decode(orjson.dumps(update)).reason == reason
     message = await router.message(intent)
     assert (message["status"], message["reason"]) == ("failed", reason)
@@ -188,8 +188,8 @@ async def test_what_cannot_go_is_rejected_recorded_and_told(
 
 async def test_an_expired_intent_is_silent_under_its_own_reason(router: Router) -> None:
     garage = await stored(router, Garage())
-    told = await router.decide(garage.intent(expires_at="2026-11-22T12:00:00Z"))
-    assert [(u["status"], u["reason"]) for u in told["delivery.updates.v1"]] == [("failed", "intent_expired")]
+    published = await router.decide(garage.intent(expires_at="2026-11-22T12:00:00Z"))
+    assert [(u["status"], u["reason"]) for u in published["delivery.updates.v1"]] == [("failed", "intent_expired")]
 
 
 @pytest.mark.parametrize("expires_at", ["2026-12-06T10:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"])
@@ -216,8 +216,8 @@ async def test_a_bad_intent_is_told_in_the_log_with_its_fields_and_never_with_th
 
 async def test_a_portal_message_is_sent_by_being_stored(router: Router) -> None:
     garage = await stored(router, Garage())
-    told = await router.decide(garage.intent(channel="portal"))
-    [update] = told["delivery.updates.v1"]
+    published = await router.decide(garage.intent(channel="portal"))
+    [update] = published["delivery.updates.v1"]
     assert (update["channel"], update["status"], update["seq"], update["at"]) == (
         "portal",
         "sent",
@@ -228,8 +228,8 @@ async def test_a_portal_message_is_sent_by_being_stored(router: Router) -> None:
 
 async def test_text_on_sms_goes_as_it_is(router: Router) -> None:
     garage = await stored(router, Garage(last_inbound_channel="sms"))
-    told = await router.decide(garage.intent())
-    [command] = told["outbound.sms.v1"]
+    published = await router.decide(garage.intent())
+    [command] = published["outbound.sms.v1"]
     parsed = SmsCommand.decode(orjson.dumps(command))
     assert (parsed.route, parsed.text, parsed.to) == ("session", "Your Golf is ready.", garage.phone)
 
@@ -239,8 +239,8 @@ async def test_a_fallback_template_goes_instead_and_the_thread_keeps_the_text(ro
     async with router.pool.acquire() as db:
         await garage.store_template(db)
     intent = garage.intent(fallback_template=FALLBACK)
-    told = await router.decide(intent)
-    [command] = told["outbound.whatsapp.v1"]
+    published = await router.decide(intent)
+    [command] = published["outbound.whatsapp.v1"]
     assert (command["route"], command["content"]) == ("template", TEMPLATE)
     message = await router.message(intent)
     assert (message["kind"], message["content"]["text"]) == ("text", "Your Golf is ready.")
@@ -252,8 +252,8 @@ async def test_odd_but_valid_content_is_stored_and_sent(router: Router) -> None:
     raw = garage.intent(
         content={"kind": "contacts", "contacts": [wild | {"n": 1}]}, created_at="0001-01-01T00:30:00+14:00"
     )
-    told = await router.decide(raw, garage.intent(org_id=garage.org_id, actor={"kind": "ai", "user_id": "a\x00b"}))
-    [command, _] = told["outbound.whatsapp.v1"]
+    published = await router.decide(raw, garage.intent(org_id=garage.org_id, actor={"kind": "ai", "user_id": "a\x00b"}))
+    [command, _] = published["outbound.whatsapp.v1"]
     assert command["content"]["contacts"][0]["nested"] == {"null": None, "text": "\ufffd"}
 
 
@@ -290,15 +290,15 @@ async def test_two_hundred_mixed_intents_add_up(router: Router) -> None:
     intents = [garages[n % 10].intent(**kinds[n % 5]) for n in range(200)]
     batches = [intents[:70], intents[50:150], intents[150:]]
     await asyncio.gather(*(router.handle(*batch) for batch in batches))
-    told = await router.published.new()
-    decided = {d["intent_id"]: d for d in told["outbound.decisions.v1"]}
-    commanded = {c["message_id"] for topic in ("outbound.whatsapp.v1", "outbound.sms.v1") for c in told[topic]}
-    ended = {u["message_id"] for u in told["delivery.updates.v1"]}
+    published = await router.published.new()
+    decided = {d["intent_id"]: d for d in published["outbound.decisions.v1"]}
+    commanded = {c["message_id"] for topic in ("outbound.whatsapp.v1", "outbound.sms.v1") for c in published[topic]}
+    ended = {u["message_id"] for u in published["delivery.updates.v1"]}
     assert decided.keys() == {i["intent_id"] for i in intents} == commanded | ended
     assert not commanded & ended
-    placed = {(c["message_id"], c["sequence"]) for c in told["outbound.whatsapp.v1"]}
+    placed = {(c["message_id"], c["sequence"]) for c in published["outbound.whatsapp.v1"]}
     assert len(placed) == len({message_id for message_id, _ in placed}) == len({sequence for _, sequence in placed})
-    for topic in told.values():
+    for topic in published.values():
         for event in topic:
             EVENTS[event["type"]].decode(orjson.dumps(event))
 
@@ -306,7 +306,7 @@ async def test_two_hundred_mixed_intents_add_up(router: Router) -> None:
 async def test_messages_of_a_conversation_are_numbered_in_the_order_of_deciding(router: Router) -> None:
     garage = await stored(router, Garage())
     intents = [garage.intent() for _ in range(30)]
-    told = await router.decide(*intents)
-    commands = told["outbound.whatsapp.v1"]
+    published = await router.decide(*intents)
+    commands = published["outbound.whatsapp.v1"]
     assert [c["message_id"] for c in commands] == [i["intent_id"] for i in intents]
     assert [c["sequence"] for c in commands] == sorted(c["sequence"] for c in commands)

@@ -43,8 +43,8 @@ async def test_a_session_that_meta_refused_becomes_a_bridge_once(router: Router)
     before = await router.message(intent)
     await refused_by_meta(router, garage)
     refusal = garage.refusal(intent)
-    told = await router.refuse(refusal)
-    [decision], [command] = told["outbound.decisions.v1"], told["outbound.sms.v1"]
+    published = await router.refuse(refusal)
+    [decision], [command] = published["outbound.decisions.v1"], published["outbound.sms.v1"]
     assert (decision["attempt"], decision["route"], decision["window"]["open"]) == (2, "bridge", False)
     parsed = SmsCommand.decode(orjson.dumps(command))
     assert (parsed.attempt, parsed.sequence) == (2, before["sequence"])
@@ -52,8 +52,8 @@ async def test_a_session_that_meta_refused_becomes_a_bridge_once(router: Router)
     assert (message["attempt"], message["status"], message["reason"]) == (2, "pending", None)
     # redelivered, alone and doubled, even after the customer wrote again
     await router.rows("update conversations set last_customer_at = $1", NOW + timedelta(seconds=1))
-    assert await router.refuse(refusal) == told
-    assert await router.refuse(refusal, refusal) == told
+    assert await router.refuse(refusal) == published
+    assert await router.refuse(refusal, refusal) == published
     assert await router.rows("select attempt from decisions order by attempt") == [{"attempt": 1}, {"attempt": 2}]
 
 
@@ -73,11 +73,11 @@ async def test_a_refused_session_whose_customer_has_no_phone_ends_silent(router:
     intent = await decided(router, garage)
     await refused_by_meta(router, garage)
     await router.rows("update customers set phone = null")
-    told = await router.refuse(garage.refusal(intent))
-    assert [(u["status"], u["reason"], u["seq"]) for u in told["delivery.updates.v1"]] == [
+    published = await router.refuse(garage.refusal(intent))
+    assert [(u["status"], u["reason"], u["seq"]) for u in published["delivery.updates.v1"]] == [
         ("failed", "window_expired_no_phone", 1)
     ]
-    assert await router.refuse(garage.refusal(intent)) == told
+    assert await router.refuse(garage.refusal(intent)) == published
 
 
 async def test_a_template_that_was_paused_meanwhile_is_rejected(router: Router) -> None:
@@ -88,9 +88,9 @@ async def test_a_template_that_was_paused_meanwhile_is_rejected(router: Router) 
     intent = garage.intent(content=TEMPLATE)
     await router.decide(intent)
     await router.rows("update templates set status = 'PAUSED'")
-    told = await router.refuse(garage.refusal(intent, reason="template_not_approved", provider_code="132015"))
-    assert [(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]] == [(2, "rejected")]
-    assert [u["reason"] for u in told["delivery.updates.v1"]] == ["template_not_approved"]
+    published = await router.refuse(garage.refusal(intent, reason="template_not_approved", provider_code="132015"))
+    assert [(d["attempt"], d["route"]) for d in published["outbound.decisions.v1"]] == [(2, "rejected")]
+    assert [u["reason"] for u in published["delivery.updates.v1"]] == ["template_not_approved"]
 
 
 async def test_a_paused_fallback_leaves_the_bridge(router: Router) -> None:
@@ -101,8 +101,8 @@ async def test_a_paused_fallback_leaves_the_bridge(router: Router) -> None:
     intent = garage.intent(fallback_template=FALLBACK)
     await router.decide(intent)
     await router.rows("update templates set status = 'PAUSED'")
-    told = await router.refuse(garage.refusal(intent, reason="template_not_approved"))
-    assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge"]
+    published = await router.refuse(garage.refusal(intent, reason="template_not_approved"))
+    assert [d["route"] for d in published["outbound.decisions.v1"]] == ["bridge"]
 
 
 async def test_a_bridge_refused_because_the_window_is_open_goes_even_within_the_margin(router: Router) -> None:
@@ -110,8 +110,8 @@ async def test_a_bridge_refused_because_the_window_is_open_goes_even_within_the_
     intent = await decided(router, garage)
     async with router.pool.acquire() as db:  # what the bridge's gate does when it refuses
         assert await slot_queries.release(db, [Slot(garage.org_id, garage.conversation_id, UUID(intent["intent_id"]))])
-    told = await router.refuse(garage.refusal(intent, reason="window_open", provider_code=None))
-    [command] = told["outbound.whatsapp.v1"]
+    published = await router.refuse(garage.refusal(intent, reason="window_open", provider_code=None))
+    [command] = published["outbound.whatsapp.v1"]
     assert WhatsappCommand.decode(orjson.dumps(command)).route == "session"
     [row] = await router.rows("select record, route, reason from decisions where attempt = 2")
     assert decide(*unpack(row["record"])).reason == row["reason"]
@@ -122,14 +122,14 @@ async def test_the_third_refusal_ends_it_with_the_providers_code(router: Router)
     garage = Garage()
     intent = await decided(router, garage)
     for attempt in (1, 2):
-        told = await router.refuse(garage.refusal(intent, attempt))
-        assert [d["attempt"] for d in told["outbound.decisions.v1"]] == [attempt + 1]
+        published = await router.refuse(garage.refusal(intent, attempt))
+        assert [d["attempt"] for d in published["outbound.decisions.v1"]] == [attempt + 1]
     last = garage.refusal(intent, 3)
-    told = await router.refuse(last)
-    assert told["outbound.decisions.v1"] == told["outbound.whatsapp.v1"] == []
-    [update] = told["delivery.updates.v1"]
+    published = await router.refuse(last)
+    assert published["outbound.decisions.v1"] == published["outbound.whatsapp.v1"] == []
+    [update] = published["delivery.updates.v1"]
     assert (update["status"], update["reason"], update["provider_code"]) == ("failed", "provider_refused", "131047")
-    assert await router.refuse(last) == told
+    assert await router.refuse(last) == published
     message = await router.message(intent)
     assert (message["attempt"], message["seq"]) == (3, 1)
 
@@ -167,10 +167,10 @@ async def test_the_newest_silenced_intent_is_decided_again_when_its_bridge_faile
     await router.deps.redis_gate.sync(released=[slot])
     assert str(silenced.intent_id) == newest["intent_id"]
     refusal = garage.refusal(newest, silenced.attempt, reason="slot_freed", provider_code=None)
-    told = await router.refuse(refusal)
-    assert [(d["attempt"], d["route"]) for d in told["outbound.decisions.v1"]] == [(2, "bridge")]
+    published = await router.refuse(refusal)
+    assert [(d["attempt"], d["route"]) for d in published["outbound.decisions.v1"]] == [(2, "bridge")]
     assert (await router.message(newest))["status"] == "pending"
-    assert await router.refuse(refusal) == told
+    assert await router.refuse(refusal) == published
     # the older one stays as it was: only the newest is decided again
     assert (await router.message(older))["reason"] == "window_expired_bridge_already_sent"
 
@@ -181,9 +181,9 @@ async def test_a_freed_slot_that_somebody_else_took_silences_again(router: Route
         await garage.store(db)
     bridge, silenced = garage.intent(), garage.intent()
     await router.decide(bridge, silenced)
-    told = await router.refuse(garage.refusal(silenced, reason="slot_freed", provider_code=None))
-    assert [(d["attempt"], d["reason"]) for d in told["outbound.decisions.v1"]] == [(2, "bridge_already_sent")]
-    assert [u["seq"] for u in told["delivery.updates.v1"]] == [2]
+    published = await router.refuse(garage.refusal(silenced, reason="slot_freed", provider_code=None))
+    assert [(d["attempt"], d["reason"]) for d in published["outbound.decisions.v1"]] == [(2, "bridge_already_sent")]
+    assert [u["seq"] for u in published["delivery.updates.v1"]] == [2]
 
 
 async def test_racing_routers_decide_a_refused_attempt_once(
@@ -196,6 +196,6 @@ async def test_racing_routers_decide_a_refused_attempt_once(
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
     async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.published) as rival:
         await asyncio.gather(*(one.refuse_raw(refusal) for one in (router, rival) for _ in range(3)))
-    told = await router.published.new()
-    assert len({orjson.dumps(c, option=orjson.OPT_SORT_KEYS) for c in told["outbound.sms.v1"]}) == 1
+    published = await router.published.new()
+    assert len({orjson.dumps(c, option=orjson.OPT_SORT_KEYS) for c in published["outbound.sms.v1"]}) == 1
     assert await router.rows("select count(*) as n from decisions") == [{"n": 2}]

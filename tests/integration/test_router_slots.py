@@ -33,8 +33,8 @@ ASKED_OF_POSTGRES = 6
 async def test_an_open_window_makes_a_session_and_a_whatsapp_command(router: Router) -> None:
     garage = await stored(router, Garage())
     intent = garage.intent()
-    told = await router.decide(intent)
-    [decision], [command] = told["outbound.decisions.v1"], told["outbound.whatsapp.v1"]
+    published = await router.decide(intent)
+    [decision], [command] = published["outbound.decisions.v1"], published["outbound.whatsapp.v1"]
     assert OutboundDecision.decode(orjson.dumps(decision)).route == "session"
     assert decision == {
         "type": "outbound.decision.v1",
@@ -51,7 +51,7 @@ async def test_an_open_window_makes_a_session_and_a_whatsapp_command(router: Rou
     parsed = WhatsappCommand.decode(orjson.dumps(command))
     assert (parsed.to, parsed.recipient, parsed.phone_number_id) == (garage.phone, None, garage.number)
     assert parsed.content == {"kind": "text", "text": "Your Golf is ready.", "preview_url": False}
-    assert told["delivery.updates.v1"] == told["outbound.sms.v1"] == []
+    assert published["delivery.updates.v1"] == published["outbound.sms.v1"] == []
     message = await router.message(intent)
     assert (message["status"], message["seq"], message["sequence"]) == ("pending", 0, parsed.sequence)
 
@@ -59,12 +59,12 @@ async def test_an_open_window_makes_a_session_and_a_whatsapp_command(router: Rou
 async def test_two_intents_for_one_closed_conversation_in_one_batch_make_one_bridge(router: Router) -> None:
     garage = await stored(router, Garage.closed())
     first, second = garage.intent(), garage.intent()
-    told = await router.decide(first, second)
-    assert [(d["intent_id"], d["route"], d["reason"]) for d in told["outbound.decisions.v1"]] == [
+    published = await router.decide(first, second)
+    assert [(d["intent_id"], d["route"], d["reason"]) for d in published["outbound.decisions.v1"]] == [
         (first["intent_id"], "bridge", "window_expired"),
         (second["intent_id"], "silent", "bridge_already_sent"),
     ]
-    [command] = told["outbound.sms.v1"]
+    [command] = published["outbound.sms.v1"]
     parsed = SmsCommand.decode(orjson.dumps(command))
     assert (parsed.route, parsed.org_name, parsed.whatsapp_number, parsed.portal_host) == (
         "bridge",
@@ -73,7 +73,7 @@ async def test_two_intents_for_one_closed_conversation_in_one_batch_make_one_bri
         "tflow.link",
     )
     assert (parsed.from_number, parsed.to) == (garage.sms_number, garage.phone)
-    [update] = told["delivery.updates.v1"]
+    [update] = published["delivery.updates.v1"]
     assert (update["message_id"], update["status"], update["reason"], update["seq"]) == (
         second["intent_id"],
         "failed",
@@ -94,10 +94,12 @@ async def test_racing_routers_decide_the_same_intent_once_and_tell_the_same(
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
     async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.published) as rival:
         await asyncio.gather(router.handle(*intents), rival.handle(*reversed(intents)))
-        told = await router.decide(*intents)
-    commands = {orjson.dumps(c, option=orjson.OPT_SORT_KEYS) for c in told["outbound.whatsapp.v1"]}
+        published = await router.decide(*intents)
+    commands = {orjson.dumps(c, option=orjson.OPT_SORT_KEYS) for c in published["outbound.whatsapp.v1"]}
     assert len(commands) == len(intents)
-    assert len({orjson.dumps(d, option=orjson.OPT_SORT_KEYS) for d in told["outbound.decisions.v1"]}) == len(intents)
+    assert len({orjson.dumps(d, option=orjson.OPT_SORT_KEYS) for d in published["outbound.decisions.v1"]}) == len(
+        intents
+    )
 
 
 async def test_redis_wiped_between_two_intents_still_makes_one_bridge(router: Router, redis_url: str) -> None:
@@ -106,9 +108,9 @@ async def test_redis_wiped_between_two_intents_still_makes_one_bridge(router: Ro
     await router.handle(first)
     async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as plain:
         await plain.flushdb()
-        told = await router.decide(second)
-        assert len(told["outbound.sms.v1"]) == 1
-        assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "silent"]
+        published = await router.decide(second)
+        assert len(published["outbound.sms.v1"]) == 1
+        assert [d["route"] for d in published["outbound.decisions.v1"]] == ["bridge", "silent"]
         # Redis knows the holder again, so that it refuses the next one
         assert await plain.get(redis_key(garage.conversation_id)) == first["intent_id"]
         async with statements_of(router) as sent:
@@ -121,8 +123,8 @@ async def test_a_slot_that_redis_alone_calls_taken_is_free(router: Router, redis
     intent = garage.intent()
     async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as plain:
         await plain.set(redis_key(garage.conversation_id), str(uuid4()))
-        told = await router.decide(intent)
-        assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge"]
+        published = await router.decide(intent)
+        assert [d["route"] for d in published["outbound.decisions.v1"]] == ["bridge"]
         assert await plain.get(redis_key(garage.conversation_id)) == intent["intent_id"]
 
 
@@ -131,8 +133,8 @@ async def test_our_own_id_in_redis_after_a_lost_reply_is_ours(router: Router, re
     intent = garage.intent()
     async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as plain:
         await plain.set(redis_key(garage.conversation_id), intent["intent_id"])
-        told = await router.decide(intent)
-        assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge"]
+        published = await router.decide(intent)
+        assert [d["route"] for d in published["outbound.decisions.v1"]] == ["bridge"]
         assert await plain.get(redis_key(garage.conversation_id)) == intent["intent_id"]
 
 
@@ -150,9 +152,9 @@ async def test_of_fifty_racing_intents_one_bridges_and_what_redis_refuses_asks_p
         first_race = len(sent)
         for _ in range(4):
             await _race(garage, router, rival)
-    told = await router.published.new()
-    assert len(told["outbound.sms.v1"]) == 1
-    assert Counter(d["route"] for d in told["outbound.decisions.v1"]) == {"bridge": 1, "silent": 49}
+    published = await router.published.new()
+    assert len(published["outbound.sms.v1"]) == 1
+    assert Counter(d["route"] for d in published["outbound.decisions.v1"]) == {"bridge": 1, "silent": 49}
     assert first_race <= 2 * ASKED_OF_POSTGRES
     assert len(sent) - first_race == 8 * REFUSED_BY_REDIS
     assert not [s for s in sent[first_race:] if "insert into bridge_slots" in s or "BEGIN" in s]
@@ -173,9 +175,9 @@ async def test_without_redis_fifty_racing_intents_ask_postgres_for_every_batch(
         sent.clear()
         for _ in range(5):
             await _race(garage, router, rival)
-    told = await router_published.new()
-    assert len(told["outbound.sms.v1"]) == 1
-    assert Counter(d["route"] for d in told["outbound.decisions.v1"]) == {"bridge": 1, "silent": 49}
+    published = await router_published.new()
+    assert len(published["outbound.sms.v1"]) == 1
+    assert Counter(d["route"] for d in published["outbound.decisions.v1"]) == {"bridge": 1, "silent": 49}
     assert len(sent) == 10 * ASKED_OF_POSTGRES
 
 
@@ -193,8 +195,8 @@ async def test_a_slot_that_is_given_back_while_redis_still_refuses_goes_to_the_i
         deciding = asyncio.create_task(router.handle(intent))
         await somebody_waits(db)
     await deciding
-    told = await router.published.new()
-    assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "bridge"]
+    published = await router.published.new()
+    assert [d["route"] for d in published["outbound.decisions.v1"]] == ["bridge", "bridge"]
 
 
 async def test_an_intent_that_redis_refuses_is_seen_by_who_gives_the_slot_back(router: Router) -> None:
@@ -225,7 +227,7 @@ async def test_a_first_contact_that_bridges_holds_the_slot_of_its_new_conversati
     garage = Garage(org_id=known.org_id, customer_id=uuid4(), phone=None, sms_number=known.sms_number)
     await stored(router, garage)
     first, second, third = (garage.first_contact(known.phone or "") for _ in range(3))
-    told = await router.decide(first, second)
+    published = await router.decide(first, second)
     told_later = await router.decide(third)
-    assert [d["route"] for d in told["outbound.decisions.v1"]] == ["bridge", "silent"]
+    assert [d["route"] for d in published["outbound.decisions.v1"]] == ["bridge", "silent"]
     assert [d["route"] for d in told_later["outbound.decisions.v1"]] == ["silent"]

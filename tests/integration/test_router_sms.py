@@ -20,9 +20,9 @@ BY_SMS = {"channel": "sms"}
 
 async def answered(router: Router, intent: dict[str, Any]) -> tuple[str, str]:
     """Route and reason; a command by SMS exactly where an SMS was decided."""
-    told = await router.decide(intent)
-    [decision] = told["outbound.decisions.v1"]
-    assert len(told.get("outbound.sms.v1", [])) == (decision["channel"] == "sms")
+    published = await router.decide(intent)
+    [decision] = published["outbound.decisions.v1"]
+    assert len(published.get("outbound.sms.v1", [])) == (decision["channel"] == "sms")
     return decision["route"], decision["reason"]
 
 
