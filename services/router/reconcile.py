@@ -30,7 +30,7 @@ from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.logging import get_logger
 from libs.common.periodic import Task
-from libs.common.sending import queries as sends
+from libs.common.sending import conversation_order
 from libs.common.thread import refusals
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, delivery_update, fail_locally, lock_messages
@@ -182,7 +182,9 @@ class Reconciler:
             done = await queries.take_places(db, [stale for stale, what in ended if what.send == "missing"], now)
             unsettled = [(stale.key, what.reason) for stale, what in ended if what.send == "unsettled"]
             closed = await queries.close(db, unsettled, now)
-            await sends.release_blocked(db, {(key[0], conversation_id) for key, conversation_id in closed.items()})
+            await conversation_order.release_blocked(
+                db, {(key[0], conversation_id) for key, conversation_id in closed.items()}
+            )
             ours = [(e, what) for e, what in ended if what.send == "settled" or e.key in done or e.key in closed]
             await fail_locally(db, [LocalFailure(*stale.key, what.reason, what.code, now) for stale, what in ours])
             held = [

@@ -16,8 +16,8 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merge_slices import move_some
 from libs.common.kafka import parked_queries as parked
 from libs.common.providers import WHATSAPP_BY_META
+from libs.common.sending import conversation_order, pause_queries
 from libs.common.sending import coverage_queries as coverage
-from libs.common.sending import pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.status_effects import receive_statuses, store_provider_ids
 from libs.common.thread import conversations, refusals
@@ -201,9 +201,9 @@ async def _covered(db: Any) -> None:
 WORKS: dict[str, Work] = {
     "claim": lambda db: sends.candidates(db, WHATSAPP_BY_META, {META: TAKEN, "account 10": TAKEN}, now(), MINUTE),
     "accounts": lambda db: sends.accounts_after(db, WHATSAPP_BY_META, now(), "", TAKEN),
-    "keep behind": lambda db: sends.defer_blocked(db, "whatsapp", META, now(), MINUTE, limit=TAKEN),
-    "free": lambda db: sends.release_blocked(db, [(ORG, uuid4()) for _ in range(TAKEN)]),
-    "free in time": lambda db: sends.release_due(db, "whatsapp", now(), TAKEN),
+    "keep behind": lambda db: conversation_order.defer_blocked(db, "whatsapp", META, now(), MINUTE, limit=TAKEN),
+    "free": lambda db: conversation_order.release_blocked(db, [(ORG, uuid4()) for _ in range(TAKEN)]),
+    "free in time": lambda db: conversation_order.release_due(db, "whatsapp", now(), TAKEN),
     "ended claims": lambda db: sends.ended_claims(db, "whatsapp", now(), TAKEN),
     "overdue": lambda db: sends.overdue(db, "whatsapp", now(), TAKEN),
     "unknown": _evidence,

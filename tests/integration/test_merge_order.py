@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from libs.common.db.pool import Pool, open_pool
-from libs.common.sending import queries as sends
+from libs.common.sending import conversation_order
 from tests.support import world
 from tests.support.examples import examples
 from tests.support.ingest import ORG, now
@@ -69,7 +69,7 @@ async def test_merged_threads_are_one_complete_in_order_and_once(pool: Pool, ste
                 case "sent":
                     await threads.are_sent()
                 case _:
-                    await sends.defer_blocked(db, "whatsapp", threads.account, now() + MINUTE, MINUTE)
+                    await conversation_order.defer_blocked(db, "whatsapp", threads.account, now() + MINUTE, MINUTE)
         await all_moved(db, 3)
         while await threads.are_sent():
             pass

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.providers import WHATSAPP_BY_META
-from libs.common.sending import pause_queries
+from libs.common.sending import conversation_order, pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.engine import SendEngine
 from services.whatsapp_sender.gate import Ready
@@ -181,7 +181,7 @@ async def test_a_row_that_is_kept_from_being_looked_at_is_freed_whoever_moves_th
     async with garage.pool.acquire() as mover, garage.pool.acquire() as claimer:
 
         async def kept() -> set[UUID]:
-            await sends.defer_blocked(claimer, "whatsapp", FLOODED, garage.now(), MINUTE)
+            await conversation_order.defer_blocked(claimer, "whatsapp", FLOODED, garage.now(), MINUTE)
             return {
                 row["message_id"]
                 for row in await claimer.fetch("select message_id from sends where deferred_until is not null")
@@ -193,6 +193,6 @@ async def test_a_row_that_is_kept_from_being_looked_at_is_freed_whoever_moves_th
         assert await kept() == {third["message_id"]}  # nothing is before it any more
         await claimer.execute("update sends set state = 'pending' where message_id = $1", first["message_id"])
         assert await kept() == {second["message_id"], third["message_id"]}
-        assert await sends.release_blocked(mover, [("globex", chat)]) == {("whatsapp", FLOODED)}
-        assert await sends.release_blocked(mover, [("globex", chat)]) == {("whatsapp", FLOODED)}
-        assert await sends.release_blocked(mover, [("globex", chat)]) == set()
+        assert await conversation_order.release_blocked(mover, [("globex", chat)]) == {("whatsapp", FLOODED)}
+        assert await conversation_order.release_blocked(mover, [("globex", chat)]) == {("whatsapp", FLOODED)}
+        assert await conversation_order.release_blocked(mover, [("globex", chat)]) == set()

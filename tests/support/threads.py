@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from libs.common.db.pool import Connection
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.providers import WHATSAPP_BY_META
+from libs.common.sending import conversation_order
 from libs.common.sending import queries as sends
 from libs.common.sending.rows import NewSend
 from tests.support import world
@@ -94,7 +95,9 @@ class Threads:
         for row in rows:
             assert nexts[self.now_is(self.waits[row.message_id][0])] == row.message_id
         stand = await sends.write(self.db, [(row, replace(row, state="accepted", settled_at=now())) for row in rows])
-        await sends.release_blocked(self.db, {(ORG, conversation_id) for conversation_id in stand.values()})
+        await conversation_order.release_blocked(
+            self.db, {(ORG, conversation_id) for conversation_id in stand.values()}
+        )
         for row in rows:
             del self.waits[row.message_id]
         return bool(rows)

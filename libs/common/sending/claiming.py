@@ -15,7 +15,7 @@ from uuid import uuid4
 from libs.common.backoff import backoff
 from libs.common.db.pool import Connection
 from libs.common.ids import SendKey
-from libs.common.sending import pause_queries
+from libs.common.sending import conversation_order, pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.outcomes import Allowed, Confirmed, NotYet, PreparedT, Refused, Rerouted, Timings
@@ -160,7 +160,7 @@ async def _defer_blocked(
     kept = set()
     for account, keys in admission.held.items():
         in_the_way = account in full and account not in used  # else the answers of those that went bring us here again
-        if (len(keys) > _MANY_HELD or in_the_way) and await sends.defer_blocked(
+        if (len(keys) > _MANY_HELD or in_the_way) and await conversation_order.defer_blocked(
             db, adapter.transport.channel, account, now, timings.blocks
         ):
             kept.add(account)

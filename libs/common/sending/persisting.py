@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from libs.common.db.pool import Connection
+from libs.common.sending import conversation_order
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.outcomes import PreparedT
@@ -67,7 +68,9 @@ async def persist(
         )
     moved = {(s.after.org_id, written[s.after.key]) for s in persisted.done if _unblocks(s)}
     persisted.freed = {
-        account for channel, account in await sends.release_blocked(db, moved) if channel == adapter.transport.channel
+        account
+        for channel, account in await conversation_order.release_blocked(db, moved)
+        if channel == adapter.transport.channel
     }
     late = [late for late in _settled(persisted.lost) if isinstance(late.final, tuple)]
     if late:

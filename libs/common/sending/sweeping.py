@@ -18,7 +18,7 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.logging import get_logger
 from libs.common.retryable import is_retryable, is_statement_timeout
-from libs.common.sending import pause_queries
+from libs.common.sending import conversation_order, pause_queries
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.outcomes import Inconclusive, PreparedT, Timings
@@ -93,7 +93,7 @@ class Sweeper(Generic[PreparedT]):
         for _round in range(_ROUNDS):
             with self._portions["behind"].taken() as size:
                 async with self._pool.acquire() as db:
-                    freed = await sends.release_due(db, self._adapter.transport.channel, self._now(), size)
+                    freed = await conversation_order.release_due(db, self._adapter.transport.channel, self._now(), size)
             self._awake(freed)
             if len(freed) < size:
                 return
