@@ -64,7 +64,8 @@ class Process:
     async def follow(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
-            self.lines += validated(line)
+            if line.endswith(b"\n"):  # a kill may cut the last one
+                self.lines += validated(line)
 
     def port(self) -> int | None:
         return next((line["port"] for line in self.lines if line["event"] == "service.started"), None)
