@@ -46,9 +46,7 @@ _NEEDS = {"kafka_bootstrap": Kind.KAFKA, "postgres_dsn": Kind.POSTGRES, "redis_s
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settings of the developer's shell are none of the tests', nor are the signals that it ignores for what runs in
-    its background.
-    """
+    """Remove the developer's settings, and the ignored signals of a background job, from the tests."""
     hear_interrupts()
     for name in [name for name in os.environ if name.startswith("TRANSOM_") and not name.startswith("TRANSOM_TEST_")]:
         del os.environ[name]

@@ -104,7 +104,7 @@ def main() -> int:
             console.print(f"{machine}\n{where}", highlight=False)
             found = asyncio.run(_bench(servers, folder, console, size, options))
     except (ServerError, TransomError) as error:
-        print(f"bench: {error}", file=sys.stderr)  # noqa: T201 -- the one line for whoever started it
+        print(f"bench: {error}", file=sys.stderr)  # noqa: T201 -- the one line for the user
         return 2
     finally:
         if options.keep:

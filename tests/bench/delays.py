@@ -15,7 +15,7 @@ from tests.bench.figures import percentile
 from tests.bench.rates import INGEST_TOPICS, ROUTER_TOPICS, SENDER_TOPICS, Who
 from tests.bench.stage import Stage, ask
 
-IDLE = 10.0  # pieces per second that meet nobody
+IDLE = 10.0  # pieces per second, each alone in the system
 PACES = (IDLE, 100.0, 1000.0)
 STEPS = {
     "answered": "webhook → acknowledged",

@@ -103,8 +103,7 @@ class Growth:
 
 
 def highest(series: Sequence[Sequence[float]]) -> Spread:
-    """The highest of each round, where every series has its values in the order of rounds; a shorter one has no say in
-    the later ones.
+    """The highest value of each round. A shorter series counts in its own rounds only.
 
     Raises ValueError without a value.
     """
@@ -132,8 +131,7 @@ class Stretch:
 
 
 def steady(instants: Sequence[float], skip: float = 0.1) -> Stretch:
-    """What is left of these events once the first ``skip`` of them, where caches and connections warm up, are over; in
-    any order.
+    """The events, in any order, without the first ``skip`` of them, in which caches and connections warm up.
 
     Raises ValueError when too few are left for a figure.
     """

@@ -1,4 +1,4 @@
-"""What the figures were taken on, and how much of it somebody else had meanwhile."""
+"""The machine of the figures, and the share of it that other processes had meanwhile."""
 
 import contextlib
 import os

@@ -21,8 +21,8 @@ _NUMBER = "1065000000000"
 _FLOOD = """
 insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, due_at,
     expires_at, created_at)
-select 'neighbour', gen_random_uuid(), 1, 'whatsapp', gen_random_uuid(), n, $2, '{"route": "session"}', now(),
-    now() + interval '1 day', now()
+select 'neighbour', gen_random_uuid(), 1, 'whatsapp', gen_random_uuid(), n, $2, '{"route": "session"}',
+       now(), now() + interval '1 day', now()
   from generate_series(1, $1::bigint) n
 """
 _PAUSE = (
@@ -34,9 +34,7 @@ _EBB = ("delete from sends where org_id = 'neighbour'", "delete from pauses", "v
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """From an intent to the provider's call, in milliseconds: the median and the 99th of a hundred, without the flood
-    and beside it.
-    """
+    """Milliseconds from an intent to the provider's call, median and 99th percentile, without and beside the flood."""
 
     without: tuple[float, float]
     beside: tuple[float, float]

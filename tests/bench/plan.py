@@ -154,9 +154,7 @@ class Bench:
             return {name: pace.rate, f"{name}, own processor time each": pace.own_us}
 
         async def everywhere() -> None:
-            """The same number of records, each for a conversation of its own: batches then hold many more customers,
-            whatever is stored.
-            """
+            """As many records, each for its own conversation: batches hold more customers in every population."""
             if self._size.many is not None:
                 self._say(f"{name}: each in a conversation of its own, {self._size.many:,} conversations")
                 count = self._size.records[name]
@@ -214,9 +212,7 @@ class Bench:
                 self._figure(f"{later}, {p}", "ms", "less", *([NEIGHBOUR] if p == "p50" else []))
 
     async def _memory(self) -> None:
-        """At rest where latency did not see it; under load what every other run saw, and the bridge, which had none
-        yet.
-        """
+        """At rest what latency did not measure; under load what every other run measured, and the bridge."""
         topics = tuple(dict.fromkeys((*rates.INGEST_TOPICS, *rates.ROUTER_TOPICS, *rates.SENDER_TOPICS)))
         populations = [self._size.few] if self._size.many is None else [self._size.few, self._size.many]
         for population in populations:
@@ -235,9 +231,7 @@ class Bench:
             self._under_load(service)
 
     def _under_load(self, service: str) -> None:
-        """The most it had in each round, under any load that both populations had; what only one of them had has a row
-        of its own.
-        """
+        """The peak of each round under the loads that both populations had. Other loads have their own row."""
         name = f"memory under load, {service}"
         both: dict[int, list[list[float]]] = defaultdict(list)
         for (whose, population, load), found in self._stage.resident.items():

@@ -54,9 +54,7 @@ _REST_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One service's work: what is put before it (``make(population, count, active)`` into ``source``), and where what
-    it got done shows.
-    """
+    """One service's work: input ``make(population, count, active)`` into ``source``, and where output appears."""
 
     service: str
     floor: str
@@ -69,7 +67,7 @@ class Work:
 def webhook_records(population: int, count: int, active: int) -> Records:
     at, run = utc_now(), uuid4().hex[:8]
     for i, n in enumerate(traffic.rounds(population, count, seed=count, active=active)):
-        # whoever writes again writes later, so that every message moves its window
+        # a second message of a customer is later, so that every message moves its window
         yield traffic.webhook_record(n, f"wamid.{run}.{i}", at + timedelta(seconds=i // min(population, active)))
 
 
@@ -150,9 +148,7 @@ async def at_rest(stage: Stage, service: str, population: int, topics: Sequence[
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Acknowledged webhooks per second, how long one took, in milliseconds, and what it cost the process itself, in
-    microseconds.
-    """
+    """Acknowledged webhooks per second, milliseconds of one, and microseconds of the process's CPU for each."""
 
     rate: float
     own_us: float

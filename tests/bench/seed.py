@@ -38,7 +38,7 @@ _CUSTOMER = "('01930000-0000-7000-9000-' || lpad(to_hex(i), 12, '0'))::uuid"
 _ORG, _NUMBER = f"'org-' || (i % {ORGS})", f"'1064' || lpad((i % {ORGS})::text, 11, '0')"
 _WA_ID, _BSUID = "'447' || lpad(i::text, 9, '0')", "'GB.' || lpad(i::text, 20, '0')"
 
-# Windows stay open throughout the bench: everybody wrote within the last hour.
+# Windows stay open throughout the bench: every customer wrote within the last hour.
 _POPULATION = {
     "customers": f"""
 insert into customers (customer_id, org_id, name, phone, origin)
@@ -50,8 +50,7 @@ select {_ORG}, k.kind, k.value, {_CUSTOMER}
  cross join lateral (values ('wa_id', {_WA_ID}), ('phone', '+' || {_WA_ID}), ('bsuid', {_BSUID})) k (kind, value)""",
     "conversations": f"""
 insert into conversations (conversation_id, org_id, customer_id, phone_number_id, wa_id, bsuid, last_customer_at,
-    last_inbound_channel,
-                           last_inbound_at)
+    last_inbound_channel, last_inbound_at)
 select {_CONVERSATION}, {_ORG}, {_CUSTOMER}, {_NUMBER}, {_WA_ID}, {_BSUID}, at, 'whatsapp', at
   from (select i, now() - make_interval(secs => i % 3600) as at from generate_series(0, $1::bigint - 1) i) s""",
     "messages": f"""
@@ -65,7 +64,7 @@ select {_ORG}, {_CONVERSATION}, 'in', 'whatsapp', {_NUMBER}, 'wamid.seed.' || i,
 # An index is built several times faster over all rows than row by row. Those that a foreign key needs stay.
 _INDEXES = """
 select coalesce('alter table ' || i.indrelid::regclass || ' drop constraint ' || quote_ident(c.conname),
-    'drop index ' || i.indexrelid::regclass),
+                'drop index ' || i.indexrelid::regclass),
        coalesce('alter table ' || i.indrelid::regclass || ' add constraint ' || quote_ident(c.conname)
                 || ' ' || pg_get_constraintdef(c.oid),
                 pg_get_indexdef(i.indexrelid))
@@ -109,9 +108,7 @@ async def _fill(dsn: str, population: int) -> None:
 
 
 async def _fill_table(dsn: str, table: str, population: int) -> None:
-    """Nobody else looks, and the rows are right by construction: no waiting for the disk, no foreign keys asked row by
-    row.
-    """
+    """Fill a table without fsync and foreign keys: the rows are right by construction, and no other session reads."""
     db = await asyncpg.connect(dsn, timeout=10, command_timeout=_SECONDS)
     try:
         for name, value in _IN_A_HURRY.items():

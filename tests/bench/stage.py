@@ -151,9 +151,7 @@ class Ground:
 
     @contextlib.asynccontextmanager
     async def service(self, name: str, *, load: str | None) -> AsyncIterator[Running]:
-        """A service as ``transom run`` starts it, ready; its peak memory is remembered under the ``load`` that it is to
-        have.
-        """
+        """A ready service, started as ``transom run`` does. Its peak memory is recorded under ``load``."""
         port = free_port()
         argv = ["-m", "deploy.cli", "run", name, "--port", str(port)]
         async with self.stage.process(name, argv, self.env, port) as running:

@@ -25,17 +25,16 @@ with known as (
 insert into conversations (org_id, customer_id, phone_number_id, wa_id, wa_id_at, last_customer_at, last_inbound_at,
     last_inbound_channel)
 select $1, customer_id, $2, ltrim($3, '+'), now() - interval '1 hour', now() - interval '1 hour',
-    now() - interval '1 hour', 'whatsapp'
+       now() - interval '1 hour', 'whatsapp'
   from known
 returning conversation_id
 """
 _MESSAGES = """
 insert into messages (org_id, message_id, conversation_id, direction, channel, account, provider_id, kind, content,
-    status, occurred_at, received_at,
-                      from_wa_id)
-select $1, uuidv7(interval '-400 days' + n * interval '1 second'), $2::uuid, d, 'whatsapp', case d when 'in'
-    then $4 end,
-       case d when 'in' then 'wamid.old.' || n end, 'text', '{"kind": "text", "text": "old"}',
+    status, occurred_at, received_at, from_wa_id)
+select $1, uuidv7(interval '-400 days' + n * interval '1 second'), $2::uuid, d, 'whatsapp',
+       case d when 'in' then $4 end, case d when 'in' then 'wamid.old.' || n end, 'text',
+       '{"kind": "text", "text": "old"}',
        case d when 'in' then 'received' else 'read' end, now() - interval '400 days' + n * interval '1 second',
        now() - interval '400 days' + n * interval '1 second', case d when 'in' then ltrim($5, '+') end
   from generate_series(1, $3::int) as n, lateral (select case n % 4 when 0 then 'out' else 'in' end as d) k
@@ -47,10 +46,9 @@ select org_id, message_id, 1, conversation_id, 'session', 'window_open', '{}', r
 """
 _SENDS = """
 insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account, command, state,
-    due_at, expires_at, created_at,
-                   settled_at, published)
-select org_id, message_id, 1, 'whatsapp', 'meta', conversation_id, sequence, $2, '{}', 'accepted', received_at,
-    received_at, received_at, received_at, true
+    due_at, expires_at, created_at, settled_at, published)
+select org_id, message_id, 1, 'whatsapp', 'meta', conversation_id, sequence, $2, '{}', 'accepted',
+       received_at, received_at, received_at, received_at, true
   from messages where conversation_id = $1::uuid and direction = 'out'
 """
 _STANDS = """

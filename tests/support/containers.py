@@ -36,7 +36,9 @@ def docker_answers() -> bool:
 @functools.cache
 def _docker_answers() -> bool:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # docker's client leaves its socket open when nobody answers
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # docker's client leaves its socket open when no engine answers
         answers = _ping()
         gc.collect()
     return answers
@@ -106,7 +108,7 @@ def postgres() -> Iterator[str]:
 def valkey() -> Iterator[str]:
     password = secrets.token_hex(16)
     container = DockerContainer(VALKEY_IMAGE).with_env("PASSWORD", password)
-    # the container's environment, unlike a command line, is not for everybody on the machine
+    # the container's environment, unlike a command line, is hidden from other users of the machine
     settings = "save ''\nappendonly no\ndatabases 256\nrequirepass %s\n"
     container.with_command(["sh", "-c", f'printf "{settings}" "$PASSWORD" | exec valkey-server -'])
     _publish(container, 6379)

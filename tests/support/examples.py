@@ -28,8 +28,5 @@ def load_profiles() -> None:
 
 
 def examples(usual: int) -> int:
-    """For a test that wants more or fewer than others:
-
-    ``usual`` with the profile of ``make check``, in proportion with others.
-    """
+    """How many examples: ``usual`` under the profile of ``make check``, in proportion under the others."""
     return max(1, usual * settings().max_examples // _USUAL)

@@ -50,9 +50,7 @@ class Explaining:
         self.plans.append((query, plan["Plan"]))
 
     def too_much(self, rows: int) -> list[str]:
-        """Of every statement: tables read as a whole, and nodes and statements that read more than ``rows`` rows, or
-        pages for them.
-        """
+        """Per statement: sequential scans, and nodes or statements that read more than ``rows`` rows or their pages."""
         return [found for query, plan in self.plans for found in _too_much(query, plan, rows)]
 
 

@@ -36,7 +36,7 @@ _phones = count(10_000)
 
 
 def a_phone() -> str:
-    """Nobody else's in this run."""
+    """A phone number that no other test of this run has."""
     return f"+4477009{next(_phones):05}"
 
 
@@ -53,13 +53,13 @@ class Garage:
     sms_number: str = field(default_factory=a_phone)
 
     def customer(self, phone: str | None = None) -> "Customer":
-        """Somebody who has not written yet."""
+        """A customer who has not written yet."""
         customer = Customer(self, phone or a_phone())
         self.system.private |= {customer.phone, customer.phone.lstrip("+")}
         return customer
 
     async def customer_who_wrote(self, ago: float = 0.0) -> "Customer":
-        """Somebody who wrote so many seconds ago; his conversation is known."""
+        """A customer who wrote so many seconds ago and has a conversation."""
         customer = self.customer()
         await customer.writes(ago=ago)
         return customer
@@ -136,7 +136,7 @@ class Customer:
         } | fields
 
     def first_contact(self, **fields: Any) -> dict[str, Any]:
-        """A message for him whose conversation nobody knows."""
+        """An intent for the customer by phone number, without a conversation."""
         to = {"phone_number_id": self.garage.phone_number_id, "phone": self.phone}
         return {name: value for name, value in self.intent(to=to, **fields).items() if name != "conversation_id"}
 

@@ -52,7 +52,7 @@ class People:
         return self.began + hour * HOUR
 
     async def writes(self, hour: float, sender: Sender, *, received: float | None = None, number: str = NUMBER) -> UUID:
-        """Somebody writes; the conversation in which it stands."""
+        """A person writes. Returns the conversation of the message."""
         at = self.at(hour)
         message = a_text(sender, at, number=number, received_at=None if received is None else self.at(received))
         (place,) = await identity.places(self.pool, [message], datetime.now(UTC))
@@ -81,7 +81,7 @@ class People:
             assert await changes_of_directory.apply(db, changes) == []
 
     async def is_bound(self, hour: float, **fields: Any) -> None:
-        """Graph's answer, a status or a shared card names somebody."""
+        """Graph's answer, a status or a shared card identifies a customer."""
         known = {"customer_id": None, "wa_id": None, "bsuid": None, "phone": None, "source": "status"} | fields
         async with self.pool.acquire() as db, db.transaction():
             await bind(db, [Binding(ORG, NUMBER, at=self.at(hour), **known)], datetime.now(UTC))

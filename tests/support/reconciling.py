@@ -22,7 +22,7 @@ async def reconciled(router: Router, after: timedelta) -> Events:
 
 
 async def lost(router: Router, garage: Garage, **changes: Any) -> tuple[dict[str, Any], Events]:
-    """An intent that was decided, and whose command nobody ever reads; what was published of it."""
+    """A decided intent whose command no sender ever reads. Returns the intent and what was published of it."""
     intent = garage.intent(**changes)
     return intent, await router.decide(intent)
 

@@ -16,7 +16,7 @@ _LEASE_SECONDS = 600  # longer than any test; a killed run's number is free agai
 
 @contextmanager
 def leased_database(server_url: str, *, seconds: int = _LEASE_SECONDS) -> Iterator[str]:
-    """The URL of an empty database that is nobody else's until the block ends, which must be within ``seconds``."""
+    """The URL of an empty database that no other test leases until the block ends, within ``seconds``."""
     owner = uuid4().hex
     with redis.Redis.from_url(server_url) as leases:
         count = int(leases.config_get("databases")["databases"])

@@ -1,4 +1,4 @@
-"""The sandbox providers as a process, and somebody to receive their webhooks.
+"""The sandbox providers as a process, and a receiver of their webhooks.
 
 ``sandbox``: the client of a process that serves the whole run; each test finds it reset, calm (nothing shuffled,
 repeated or batched) and without a webhook URL. ``hook_inbox``: an HTTP server that keeps what is posted to it.

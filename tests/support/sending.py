@@ -248,7 +248,7 @@ def out_of_reach(bootstrap: str) -> Producer:
 
 
 def nobodys_url() -> str:
-    """An address at which nobody listens."""
+    """An address at which no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return f"http://127.0.0.1:{taken.getsockname()[1]}"
 

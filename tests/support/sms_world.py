@@ -77,9 +77,7 @@ class SmsWorld:
         )
 
     async def decided(self, **changes: Any) -> SmsCommand:
-        """The router has decided: a bridge, or with ``route="session"`` plain text; the command is not with the bridge
-        yet.
-        """
+        """The router has decided a bridge, or plain text with ``route="session"``. The command is unread."""
         message_id, self.sequence = uuid4(), self.sequence + 1
         fields: dict[str, Any] = {
             "message_id": message_id,

@@ -95,9 +95,7 @@ class System:
         self.sandbox = SandboxClient(sandbox)
         self.published = TopicRecords(servers.kafka_bootstrap, servers.topic_prefix)
         self.private: set[str] = {APP_SECRET, VERIFY_TOKEN, GRAPH_TOKEN, TWILIO_TOKEN, LINK_KEY}
-        """Words that no log line may hold, such as stand in none by chance; whoever makes a customer or a text adds to
-        them.
-        """
+        """Words that no log line may hold. A test that makes a customer or a text adds its words."""
         self._rules: dict[str, Any] = {}
         """How the providers behave at the start."""
         self._producer: AIOKafkaProducer | None = None
@@ -163,12 +161,7 @@ class System:
         await asyncio.gather(*(self.services[name].ready() for name in names))
 
     async def mend(self) -> None:
-        """What an earlier test left behind: replicas, services that do not run or have other settings, faults, other
-        rules of the
-        providers, webhooks held back.
-
-        All of it: whether a test holds must not depend on which tests came before it.
-        """
+        """Undo what an earlier test left: replicas, stopped or changed services, faults, held webhooks."""
         for name in [name for name in self.services if name not in SERVICES]:
             if self.services[name].runs:
                 await self.services[name].stop()
@@ -213,7 +206,7 @@ class System:
         await asyncio.gather(*acks)
 
     async def say_at_once(self, topic: str, *values: Mapping[str, Any], partition: int) -> None:
-        """Produce these as one batch: whoever consumes them gets all of them together."""
+        """Produce these as one batch, which a consumer gets as a whole."""
         assert self._producer is not None
         batch = self._producer.create_batch()
         for value in values:
@@ -343,9 +336,7 @@ class System:
         return members if state == "Stable" else 0
 
     async def group(self, topic: str) -> tuple[str, int]:
-        """The state of a consumed topic's group as Kafka names it, and how many members it counts, those that were
-        killed lately among them.
-        """
+        """A group's state in Kafka's words, and its number of members, including those that were killed lately."""
         assert self._admin is not None
         group = f"{self.servers.topic_prefix}{CONSUMED[topic]}.{topic}"
         (answer,) = await self._admin.describe_consumer_groups([group])

@@ -45,12 +45,7 @@ class Threads:
             self.conversations.append(conversation)
 
     async def is_written(self, thread: int, *, from_before: bool) -> None:
-        """A message is decided and waits;
-
-        ``from_before``: by a router that does not know yet what the thread has become.
-
-        No router takes until the last look for such messages.
-        """
+        """A decided, pending message. ``from_before``: decided by a router that does not know the merge yet."""
         looked_for = "select exists (select from conversation_merges where loser = $1 and looks < 3)"
         late = from_before and await self.db.fetchval(looked_for, self.conversations[thread])
         into = self.conversations[thread if late else self.now_is(thread)]

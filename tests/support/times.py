@@ -23,9 +23,7 @@ async def now_of(system: System) -> datetime:
 
 
 async def judged_by_the_database(system: System, org_id: str, began: datetime) -> None:
-    """Every instant of this organisation's claims, decisions and slots, and of progress, lies between ``began`` and
-    now.
-    """
+    """Asserts that all instants of this organisation's rows, and of progress, lie between ``began`` and now."""
     ended = await now_of(system)
     for question in _INSTANTS:
         arguments = (org_id, began) if "$2" in question else (org_id,)

@@ -76,7 +76,7 @@ async def consume(topic: Topic, handle: Handle) -> None:
         fetch_max_wait_ms=10,  # a lone record must not wait for the fetch of the other partitions
     )
     await consumer.start()
-    print(READY, flush=True)  # noqa: T201 -- for whoever started it
+    print(READY, flush=True)  # noqa: T201 -- for the starting process
     try:
         while True:
             found = await consumer.getmany(timeout_ms=200, max_records=BATCH)

@@ -24,7 +24,7 @@ _UNDER_WAY = 2
 _STRANGER, _NUMBER = (
     "+447700900999",
     "106400000000001",
-)  # where the record names nobody: behind the floor of routing it is an intent
+)  # where the record names no recipient: behind the floor of routing it is an intent
 
 _STORE = (
     "insert into floor_sends (id, value, state) select id, value, 'pending'"

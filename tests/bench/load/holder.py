@@ -49,7 +49,7 @@ async def hold(bootstrap: str, prefix: str) -> None:
     )
     await consumer.start()
     consumer.pause(*consumer.assignment())
-    print(HELD, flush=True)  # noqa: T201 -- for whoever started it
+    print(HELD, flush=True)  # noqa: T201 -- for the starting process
     while True:
         await asyncio.sleep(0.2)
         consumer.pause(*consumer.assignment())

@@ -27,7 +27,7 @@ from tests.bench.load.wire import Wire
 
 _HOST = "127.0.0.1"
 _SETTLE_SECONDS, _PATIENCE_SECONDS = 0.3, 15.0
-_LINGER_MS = 2  # of whoever produces more than a few intents a second
+_LINGER_MS = 2  # of a producer of more than a few intents a second
 _WARM_UP = 3  # pieces before the counted ones: connections are made, statements prepared
 
 Send = Callable[[int, str], Coroutine[Any, Any, None]]
@@ -39,7 +39,7 @@ def now() -> float:
 
 
 async def pace(rate: float, seconds: float, send: Send, population: int) -> dict[str, float]:
-    """By id, when each piece was due. Nobody waits for an answer before the next piece is due."""
+    """By id, when each piece was due. No piece waits for the answer to another."""
     loop = asyncio.get_running_loop()
     count = max(1, round(rate * seconds))
     due: dict[str, float] = {}
