@@ -1,4 +1,4 @@
-"""A line of sending: dispatcher, recorder, teller and sweeper of one provider, started and ended together."""
+"""The engine of one channel: dispatcher, recorder, publisher and sweeper, started and ended together."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -23,11 +23,11 @@ from libs.common.sending.rows import NewSend
 from libs.common.sending.step_log import log_steps
 from libs.common.sending.sweeping import COUNT_EVERY, ROW_TASKS, Sweeper
 
-_DRAIN_SECONDS = 25.0  # of a line that no service drains
+_DRAIN_SECONDS = 25.0  # of an engine that no service drains
 
 
 class SendEngine(Generic[PreparedT]):
-    """``async with SendEngine(…) as line``: sends what ``accept`` stores.
+    """``async with SendEngine(…) as engine``: sends what ``accept`` stores.
 
     Leaving drains: no new claim, calls under way end and are recorded.
 
@@ -157,7 +157,7 @@ class SendEngine(Generic[PreparedT]):
 async def open_engine(
     opened: OpenService, adapter: ProviderAdapter[PreparedT], timings: Timings, concurrency: int
 ) -> AsyncIterator[SendEngine[PreparedT]]:
-    """A line on the servers of a service runs inside the block; the service ends with it if it fails.
+    """An engine on the servers of a service runs inside the block. The service ends if the engine fails.
 
     ``concurrency``: calls under way at once.
     """
@@ -165,7 +165,7 @@ async def open_engine(
     async with (
         SendEngine(
             adapter, pool, opened.producer, timings, now=pool.now, concurrency=concurrency, drain=service.drain
-        ) as line,
-        service.background(line.watch()),
+        ) as engine,
+        service.background(engine.watch()),
     ):
-        yield line
+        yield engine
