@@ -217,12 +217,12 @@ async def test_a_release_is_rolled_out_in_another_order_with_kills_and_taken_bac
     # every event of this commit, with every field it may have, is understood by the commit before
     first = (event for event in EVENTS_OF[DIRECTORY_CHANGES] if event is not NumberRemoved)
     others = (topic for topic in EVENTS_OF if topic.name in CONSUMED and topic is not DIRECTORY_CHANGES)
-    await hears(system, before, *((DIRECTORY_CHANGES, event) for event in first))
-    await hears(system, before, *((topic, event) for topic in others for event in EVENTS_OF[topic]))
-    await hears(system, before, (DIRECTORY_CHANGES, NumberRemoved))
+    await consumes(system, before, *((DIRECTORY_CHANGES, event) for event in first))
+    await consumes(system, before, *((topic, event) for topic in others for event in EVENTS_OF[topic]))
+    await consumes(system, before, (DIRECTORY_CHANGES, NumberRemoved))
 
 
-async def hears(system: System, before: Path, *events: tuple[Topic, type[Event]]) -> None:
+async def consumes(system: System, before: Path, *events: tuple[Topic, type[Event]]) -> None:
     """The system consumes the examples of these events, such as the commit before has in the same version."""
     for topic, event in events:
         example = EXAMPLES / f"{event.TYPE}.json"

@@ -21,14 +21,16 @@ async def at(field: Field) -> AsyncIterator[Meta]:
     yield await opened(field, templates=[TEMPLATE, template("spring_offer", category="MARKETING")])
 
 
-async def told_of(at: Meta, kind: str, payload: Any, **more: Any) -> Any:
+async def inbound_event(at: Meta, kind: str, payload: Any, **more: Any) -> Any:
     kim = at.garage.customer()
     return await at.writes(None, sender={"from": kim.phone.lstrip("+"), "type": kind, kind: payload} | more)
 
 
 async def test_an_order_its_text_and_its_lines(at: Meta) -> None:
     items = [{"product_retailer_id": "tyre-7", "quantity": 4, "item_price": 80, "currency": "GBP"}]
-    message = await told_of(at, "order", {"catalog_id": "99", "text": "With fitting please", "product_items": items})
+    message = await inbound_event(
+        at, "order", {"catalog_id": "99", "text": "With fitting please", "product_items": items}
+    )
     content = message["content"]
     assert (content["kind"], content["catalog_id"], content["text"]) == ("order", "99", "With fitting please")
     assert content["items"][0]["product_retailer_id"] == "tyre-7"
@@ -49,18 +51,18 @@ async def test_an_ad_a_forward_and_a_question_about_a_product(at: Meta) -> None:
 @pytest.mark.parametrize("answer", [{"day": "mo"}, [1, 2], "yes", 7, None])
 async def test_a_flow_answer_of_any_json_type(at: Meta, answer: Any) -> None:
     reply = {"name": "flow", "body": "Sent", "response_json": json.dumps(answer)}
-    message = await told_of(at, "interactive", {"type": "nfm_reply", "nfm_reply": reply})
+    message = await inbound_event(at, "interactive", {"type": "nfm_reply", "nfm_reply": reply})
     assert json.loads(message["content"]["reply"]["response"]) == answer
 
 
 async def test_the_caption_of_a_picture_that_failed(at: Meta) -> None:
     errors = [{"code": 131052, "title": "Media download error"}]
-    message = await told_of(at, "image", {"caption": "The scratch"}, errors=errors)
+    message = await inbound_event(at, "image", {"caption": "The scratch"}, errors=errors)
     assert "The scratch" in str(message["content"])
 
 
 async def test_a_voice_note_is_told_as_one(at: Meta) -> None:
-    message = await told_of(at, "audio", {"id": "1", "mime_type": "audio/ogg", "sha256": "x", "voice": True})
+    message = await inbound_event(at, "audio", {"id": "1", "mime_type": "audio/ogg", "sha256": "x", "voice": True})
     assert message["voice"] is True
 
 

@@ -36,12 +36,12 @@ async def lost(
         await accept(line, commands[-1])
         assert await line.claim_once() == 1
         if n % 3 == 2:
-            await heard(line, garage, sandbox)
-    await heard(line, garage, sandbox)
+            await meta_answers(line, garage, sandbox)
+    await meta_answers(line, garage, sandbox)
     return commands
 
 
-async def heard(line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient) -> None:
+async def meta_answers(line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient) -> None:
     await accept(line, await garage.command(await kim(garage, sandbox)))
     while await line.claim_once():
         pass
@@ -69,7 +69,7 @@ class Cluster:
                 await asyncio.sleep(0.05)
 
 
-async def told(garage: Garage, command: WhatsappCommand, wamid: str = "wamid.LATE") -> None:
+async def status_arrives(garage: Garage, command: WhatsappCommand, wamid: str = "wamid.LATE") -> None:
     """Meta's status of a call of this message comes."""
     item = {"id": wamid, "status": "sent", "timestamp": str(int(garage.now().timestamp()))}
     await garage.take_statuses(
@@ -173,13 +173,13 @@ async def test_second_calls_go_a_few_at_a_time_over_all_replicas_and_over_restar
 ) -> None:
     commands = await lost(line, garage, sandbox, 18)
     async with a_sender(garage, producer, sandbox.url) as replica:
-        await heard(replica, garage, sandbox)
+        await meta_answers(replica, garage, sandbox)
         await after(ENOUGH, line, garage)
         garage.now.forward(SECOND)
         await after(TIMINGS.look, replica, garage)
         assert await all_of(line, garage, commands) == {"accepted": FEW, "unknown": 13}
     async with a_sender(garage, producer, sandbox.url) as restarted:
-        await heard(restarted, garage, sandbox)
+        await meta_answers(restarted, garage, sandbox)
         await after(TIMINGS.grace, restarted, garage)
         assert await all_of(line, garage, commands) == {"accepted": 3 * FEW, "unknown": 3}
         await after(TIMINGS.grace, restarted, garage)
@@ -214,7 +214,7 @@ async def test_one_acceptance_that_comes_late_stops_all_others_until_meta_has_ha
     assert await all_of(line, garage, commands) == {"accepted": FEW, "unknown": 7}
     wanted = "accepted" if which == "made again" else "unknown"
     states = await garage.states(*commands)
-    await told(garage, commands[states.index(wanted)])
+    await status_arrives(garage, commands[states.index(wanted)])
 
     await after(TIMINGS.grace, line, garage)
     rest = await all_of(line, garage, commands)
@@ -236,7 +236,7 @@ async def test_statuses_that_come_while_meta_tries_again_stop_nothing(
     first, second = await lost(line, garage, sandbox, 2)
     await garage.refused(garage.now())
     garage.now.forward(SETTLING - SECOND)
-    await told(garage, first)
+    await status_arrives(garage, first)
     await after(SECOND, line, garage)
     await after(TIMINGS.grace, line, garage)
     assert await garage.states(first, second) == ["accepted", "pending"]
