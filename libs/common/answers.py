@@ -1,4 +1,4 @@
-"""An HTTP call to a provider: whether its request left, and its answer within a limit."""
+"""HTTP calls to providers: whether a request was sent, and reading its response within a limit."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import aiohttp
 
 ANSWER_LIMIT = 256 * 1024
-"""For an answer about one message. No provider's answer is near it."""
+"""The limit for a response about one message. No provider's response comes near it."""
 
 
 @dataclass(slots=True)
 class Departure:
-    """Whether the request of one call left. Pass it as ``trace_request_ctx`` to a session with ``departures()``."""
+    """Whether the request of one call was sent. Pass it as ``trace_request_ctx`` to a session with ``departures()``."""
 
     traced: bool = False
     left: bool = False
@@ -27,7 +27,7 @@ class Departure:
 
 
 def departures() -> aiohttp.TraceConfig:
-    """The trace that fills in a call's ``Departure``."""
+    """The trace that sets the fields of a call's ``Departure``."""
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(_on_start)
     trace.on_request_headers_sent.append(_on_headers_sent)
@@ -49,7 +49,10 @@ async def _on_headers_sent(
 
 
 async def read_answer(response: aiohttp.ClientResponse, limit: int = ANSWER_LIMIT) -> bytes | None:
-    """The body, or None when it is larger than ``limit`` bytes. Then the rest is left unread and the connection closed."""
+    """The body, or None when it is larger than ``limit`` bytes.
+
+    Then the rest is not read, and the connection is closed.
+    """
     raw = bytearray()
     async for piece in response.content.iter_any():
         raw += piece

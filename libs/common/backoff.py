@@ -1,4 +1,4 @@
-"""How long to wait before the next try: what an answer asks for, or an exponential, bounded, jittered step. Pure."""
+"""The wait before a retry: what the response asks for, or an exponential, bounded, jittered step. Pure."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -20,7 +20,10 @@ def backoff(
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """The wait that ``Retry-After`` asks for, in seconds or until a date. None: it asks for none, or for a past time."""
+    """The wait that ``Retry-After`` asks for, in seconds or until a date.
+
+    None without a valid header, or for a past time.
+    """
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         wait = timedelta(seconds=min(int(text[:9]), _DAY_SECONDS))

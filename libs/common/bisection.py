@@ -1,12 +1,12 @@
-"""Finding, among many items, the one that fails: for batches of records and for rows alike.
+"""Finds the item that fails among many, for batches of records and for rows.
 
-Rule 1: where nothing fails all of it costs one call.
-Rule 2: a bug halves the items, down to the one that causes it. That one is tried ``tries`` times, then it is faulty.
+Rule 1: without a failure all items cost one call.
+Rule 2: a bug halves the items, down to the item that causes it. That item is tried ``tries`` times, then it is faulty.
 Rule 3: a statement that timed out splits the items into eight parts, not two, for each part may cost its whole time
         limit again. An item that times out alone becomes a suspect (``slow_suspects``): the later items of its ordering
         key wait for it, all others go on, and it is tried again later.
-Rule 4: any other retryable error ends the bisection. So does a database that is slow for everybody: several items in a
-        row time out alone, or new ones do and nothing passes. What was not yielded is not done and comes again.
+Rule 4: any other retryable error ends the bisection. So does a slow database: several items in a row time out alone, or
+        new ones do and nothing passes. Items that were not yielded are not done, and are delivered again.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ Pause = Callable[[int], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class Passed(Generic[T, R]):
-    """These went through together."""
+    """These items passed together."""
 
     items: Sequence[T]
     result: R
@@ -42,7 +42,7 @@ class Passed(Generic[T, R]):
 
 @dataclass(frozen=True, slots=True)
 class Faulty(Generic[T]):
-    """This item meets a bug, or is refused for good (``Permanent``)."""
+    """This item raised a bug or ``Permanent``."""
 
     item: T
     error: Exception
@@ -60,7 +60,7 @@ class TooSlow(Generic[T]):
 
 @dataclass(slots=True)
 class AdaptiveBatchSize:
-    """How many rows a statement takes: half as many after a timeout, twice as many again after each one that passed."""
+    """The number of rows of a statement: halved after a timeout, doubled after each success."""
 
     most: int
     size: int = 0
@@ -70,7 +70,7 @@ class AdaptiveBatchSize:
 
     @contextmanager
     def taken(self) -> Iterator[int]:
-        """The size to use in the block; what the block raises is raised."""
+        """The size to use in the block. Errors of the block are raised."""
         try:
             yield self.size
         except Exception as error:
@@ -111,19 +111,19 @@ class Bisection(Generic[T, R, K]):
     blocked: set[Hashable] = field(default_factory=set)
     """Ordering keys of suspects that are not among the items; the bisection adds those of its own suspects."""
     transient_error: Exception | None = None
-    """What ended the pass."""
+    """The error that ended the pass."""
     out_of_time: bool = False
     """The budget ran out."""
     splits: int = 0
     suspected: list[T] = field(default_factory=list)
     """The items that became suspects in this pass."""
     slow: Exception | None = None
-    """What the latest item raised that timed out alone."""
+    """The error of the latest item that timed out alone."""
     _any_passed: bool = False
     _deadline: float = 0.0
 
     async def run(self, items: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
-        """Work on ``items`` in their order, except those that wait for a suspect. Yields what is found."""
+        """Work on ``items`` in their order, except those that wait for a suspect. Yields the results."""
         self._deadline = self._loop_time() + self.budget
         self.suspects.begin(self.clock())
         fresh, later = self._separate(items)
@@ -163,7 +163,7 @@ class Bisection(Generic[T, R, K]):
                     yield found
 
     async def _retry_suspects(self, suspects: Sequence[T]) -> AsyncIterator[Passed[T, R] | Faulty[T] | TooSlow[T]]:
-        """Each alone, when it is its time."""
+        """Try each suspect that is due, alone."""
         for item in suspects:
             key = self.key(item)
             if not self.suspects.is_due(key, self.clock()) or not self.allowed([item]):
@@ -182,7 +182,7 @@ class Bisection(Generic[T, R, K]):
                     continue
 
     async def _attempt(self, part: Sequence[T]) -> Passed[T, R] | Faulty[T] | TooSlow[T] | list[Sequence[T]] | None:
-        """What came of it; a list: the parts to split it into; None: a suspect, or ``transient_error``."""
+        """The result. A list holds the parts to split it into. None: a suspect, or ``transient_error``."""
         attempt = 1
         while True:
             began = self.clock()
@@ -252,11 +252,11 @@ async def run_bisected(
     key: Callable[[T], Hashable],
     failed: Callable[[T, Exception], None],
 ) -> None:
-    """Work on rows that are selected again by themselves, however this ends.
+    """Work on rows that are selected again in any case.
 
     ``failed`` is called for each row that fails or times out alone.
 
-    Raises any other retryable error, and the timeout of a database that is slow for everybody.
+    Raises any other retryable error, and the timeout of a slow database.
     """
     bisection = Bisection[T, None, Hashable](work, SlowSuspects(), key=key, ordering_key=key)
     async for found in bisection.run(items):

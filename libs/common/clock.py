@@ -1,11 +1,13 @@
-"""The only reader of clocks.
+"""The only module that reads clocks.
 
-Everything that judges time takes ``now`` as an argument; whoever needs it calls a ``Clock`` that was handed to it. There are two:
+Code that depends on time takes ``now`` as an argument. Code that needs the time itself is given a ``Clock``. There are
+two:
 
-- ``DatabaseClock``: what replicas compare with each other (claims, leases, due times, pauses, progress, slots, deadlines). It is the clock of
-  PostgreSQL, so a host whose own clock is wrong judges like every other. A pool has one: ``pool.now``.
-- ``utc_now``: this host's clock. For what is only told (log lines, dead letters), for what is compared within one process, and for when the
-  edge received something, which needs no database.
+- ``DatabaseClock``: for times that replicas compare with each other (claims, leases, due times, pauses, progress,
+  slots, deadlines). It is PostgreSQL's clock, so a host with a wrong clock agrees with the others. A pool has one:
+  ``pool.now``.
+- ``utc_now``: this host's clock. It is for times that are only shown (log lines, dead letters), for times compared
+  within one process, and for the edge's time of receipt, which needs no database.
 """
 
 import time
@@ -16,10 +18,12 @@ Clock = Callable[[], datetime]
 
 MEASURE_EVERY = 1.0
 DRIFT = 0.001
-"""How far two hosts' steady clocks may part in a second: twice what a time service may slew."""
+"""The drift of two hosts' steady clocks per second, at most: twice the slew of a time service."""
 _LEAST = 0.000002
-"""Two readings are this far apart at least, also while the clock waits for a server's that was set back: what is looked through in the order of
-time is cut between two instants."""
+"""Two readings differ by at least this many seconds, also while the clock waits for a server's that was set back.
+
+So a scan in the order of time can be cut between two readings.
+"""
 
 
 def utc_now() -> datetime:
@@ -28,16 +32,18 @@ def utc_now() -> datetime:
 
 
 def steady() -> float:
-    """Seconds of a clock that nobody sets; where the system has one, one that goes on while the machine sleeps."""
+    """Seconds of a monotonic clock. Where the system has one, it goes on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class DatabaseClock:
     """The present instant by PostgreSQL's clock, timezone-aware, in UTC; a ``Clock``. It never goes backwards.
 
-    Time passes by this host's steady clock. What that lacks to the server's is measured: the server read its clock between the question
-    and the answer, and so it lies within the round trip. Measurements that agree narrow it down; one that contradicts the earlier ones
-    (another server answers, or its clock was set) counts alone. Without measurements the clock goes on, and ``bound`` grows.
+    Time passes by this host's steady clock. Its offset to the server's clock is measured: the server read its clock
+    between question and answer, so the offset lies within the round trip.
+
+    Measurements that agree narrow the offset down. One that contradicts the earlier ones replaces them: another server
+    answers, or its clock was set. Without measurements the clock goes on, and ``bound`` grows.
     """
 
     def __init__(self, ticks: Callable[[], float] = steady) -> None:
@@ -56,12 +62,12 @@ class DatabaseClock:
 
     @property
     def bound(self) -> timedelta:
-        """How far this clock may be off the server's, either way, if neither was set meanwhile."""
+        """The largest error against the server's clock, in both directions, if neither was set meanwhile."""
         least, most = self._widened(self._ticks())
         return timedelta(seconds=(most - least) / 2)
 
     def is_due(self) -> bool:
-        """Whether to measure now; says so once in a while, whoever asks first measures."""
+        """Whether to measure now. Only the first caller per ``MEASURE_EVERY`` gets True."""
         tick = self._ticks()
         if self._asked is not None and tick - self._asked < MEASURE_EVERY:
             return False
@@ -69,7 +75,7 @@ class DatabaseClock:
         return True
 
     def ask(self) -> Callable[[datetime], None]:
-        """Call it, ask the server for its time, and call what is returned with the answer at once."""
+        """Begin a measurement: ask the server for its time, and call the returned function with its answer at once."""
         sent = self._asked = self._ticks()
         return lambda answer: self._measure(answer.timestamp(), sent, self._ticks())
 

@@ -1,15 +1,16 @@
-"""What can go wrong, and what the batch consumer does about it.
+"""The classes of errors, and what the batch consumer does about each.
 
     TransomError
     ├── Transient            the same batch again, later: a server is away, a deadlock, a lost connection
-    └── Permanent            this record never: dead-letter it with the reason, go on with its neighbours
-        └── Undecodable      … because its shape is not what the topic promises: a field, a type, a version
-            └── Unreadable   … because nobody could read it: no text, no JSON, no object
+    └── Permanent            this record never: dead-letter it with the reason, go on with the others
+        └── Undecodable      … because its shape is not the topic's: a field, a type, a version
+            └── Unreadable   … because it is no UTF-8, no JSON or no object
 
-Anything else that is raised is a bug: isolated by halving the batch, retried a little, then dead-lettered, and it pages someone.
+Any other exception is a bug. Its record is isolated by halving the batch, retried a few times, then dead-lettered. It
+raises an alert.
 
-Only what nobody could read and bugs of ours ``stop`` a partition when they come many times in a row: they speak of a broken topic or a broken
-release. Anything that was read and refused speaks of itself alone, and may come as often as it likes.
+Only unreadable records and bugs ``stop`` a partition when many come in a row: they are signs of a broken topic or a
+broken release. A record that was read and refused says nothing about others, so any number of them may come.
 
 A message handed to these classes goes to logs and dead-letter headers, so it never carries a value from a payload.
 """
@@ -18,11 +19,11 @@ from typing import ClassVar
 
 
 class TransomError(Exception):
-    """Something that Transom knows how to treat."""
+    """An error that Transom has a policy for."""
 
 
-class Transient(TransomError):  # noqa: N818 -- reads as what it is: raise Transient("kafka is away")
-    """Expected trouble that time mends. Nothing was committed; do the same again after a back-off."""
+class Transient(TransomError):  # noqa: N818 -- as in: raise Transient("kafka is away")
+    """An expected failure that passes. Nothing was committed: retry after a back-off."""
 
 
 class Permanent(TransomError):  # noqa: N818 -- see Transient
@@ -41,11 +42,11 @@ class Permanent(TransomError):  # noqa: N818 -- see Transient
 
 
 class Undecodable(Permanent):
-    """The record is not what its topic promises: an unknown type, a field missing or wrong."""
+    """The record does not fit its topic: an unknown type, a field missing or wrong."""
 
 
 class Unreadable(Undecodable):
-    """Nobody could read the record: not UTF-8, not JSON, no object."""
+    """The record is not UTF-8, not JSON, or no object."""
 
     stops = True
 

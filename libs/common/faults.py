@@ -1,7 +1,8 @@
-"""Whose fault a failure is. Pure.
+"""The classes of providers' faults. Pure.
 
-A provider's adapter (``libs.common.providers``) has one table from its codes to these classes, which holds for answers and for statuses that come
-later alike. What a class means for the message, for others and for how long is in ``docs/architecture/faults.md``.
+A provider's adapter (``libs.common.providers``) has one table from its codes to these classes. It holds for responses
+and for later statuses. ``docs/architecture/faults.md`` says what each class means for the message and for others, and
+how long it lasts.
 """
 
 from dataclasses import dataclass
@@ -13,14 +14,18 @@ from libs.common.events.outbound import RefusalReason
 AccountScope = Literal["all", "templates"]
 ThrottleScope = Literal["pair", "account"]
 RecipientMark = Literal["unreachable", "no_phone", "sms_opted_out", "marketing_stopped"]
-"""What is remembered of a recipient: the first three are marks on the address, ``marketing_stopped`` is a consent that was withdrawn."""
+"""What is stored about a recipient. The first three are marks on the address.
+
+``marketing_stopped`` is a consent that was withdrawn.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountFault:
-    """The account is not in order (payment, lock, token, sender): messages wait until people have mended it.
+    """The account is not in order (payment, lock, token, sender): messages wait until people mend it.
 
-    ``scope``: what it cannot send. ``every_sender``: no sender of the provider's account can send; else the sender alone cannot.
+    ``scope``: what it cannot send. ``every_sender``: it holds for all senders of the provider's account, else for this
+    sender alone.
     """
 
     scope: AccountScope = "all"
@@ -29,22 +34,28 @@ class AccountFault:
 
 @dataclass(frozen=True, slots=True)
 class TemplateGone:
-    """This template cannot be sent to anybody; ``status`` is its own from now on, until Meta or the directory says approved."""
+    """This template cannot be sent to any recipient.
+
+    ``status`` is its status from now on, until Meta or the directory reports it approved.
+    """
 
     status: str
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateNeedsSync:
-    """The template is not as we know it, or its parameters do not suit it: it is to be read anew. Others that use it go on."""
+    """The template differs from the stored one, or its parameters do not fit: it is to be read again.
+
+    Other messages with this template go on.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class RecipientFault:
-    """It lies with this recipient; the message goes another way, once.
+    """A fault of this recipient. The message is decided again, once.
 
-    ``mark`` is remembered for ``lasts``: None for ever, where it is a consent. Without a mark only this message is concerned: it cannot go as
-    the template that it was.
+    ``mark`` is stored for ``lasts``. None: for ever, where it is a consent. Without a mark only this message is
+    concerned: it cannot go as this template.
     """
 
     mark: RecipientMark | None = None
@@ -53,12 +64,16 @@ class RecipientFault:
 
 @dataclass(frozen=True, slots=True)
 class ContentFault:
-    """It lies with the message itself, which fails with the code."""
+    """A fault of the message itself, which fails with the code."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransientFault:
-    """The provider had trouble of its own. In a status: certainly not delivered, so once more. In an answer: perhaps accepted, unless ``certain``."""
+    """A fault of the provider itself.
+
+    In a status the message was certainly not delivered, so it is sent once more. In a response it was perhaps accepted,
+    unless ``certain``.
+    """
 
     certain: bool = False
 
@@ -70,14 +85,17 @@ class WindowClosed:
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Too fast, for this customer (``pair``) or for the whole account: certainly not processed, later again."""
+    """A rate limit, for this customer (``pair``) or for the account: not processed, so it is retried later."""
 
     scope: ThrottleScope = "account"
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownFault:
-    """The code is not in the table. In a status the message failed with it; in an answer the HTTP status and evidence decide."""
+    """The code is not in the table.
+
+    In a status the message fails with it. In a response the HTTP status and evidence decide.
+    """
 
 
 Fault = (
@@ -94,10 +112,13 @@ Fault = (
 
 
 def way_on(fault: Fault, *, template: bool) -> RefusalReason | None:  # noqa: PLR0911 -- one return per class
-    """Why a message that certainly was not delivered is decided again; None where it fails with the code. ``template``: it went as one."""
+    """Why a message that certainly was not delivered is decided again. None: it fails with the code.
+
+    ``template``: it was sent as a template.
+    """
     match fault:
         case WindowClosed():
-            return "template_refused" if template else "window_closed"  # of a template the window is no matter
+            return "template_refused" if template else "window_closed"  # a template needs no window
         case TemplateGone():
             return "template_not_approved" if template else None
         case TemplateNeedsSync():
@@ -105,9 +126,8 @@ def way_on(fault: Fault, *, template: bool) -> RefusalReason | None:  # noqa: PL
         case RecipientFault(mark):
             if mark == "unreachable":
                 return "unreachable"
-            return (
-                "template_refused" if template else None
-            )  # whom a template cannot go to may be written to all the same
+            # a customer who can get no template may still get a free-form message
+            return "template_refused" if template else None
         case AccountFault():
             return "account"
         case TransientFault():
@@ -121,5 +141,5 @@ def way_on(fault: Fault, *, template: bool) -> RefusalReason | None:  # noqa: PL
 
 
 def stops_marketing(fault: Fault) -> bool:
-    """Whether the provider says that the customer has switched marketing off there."""
+    """Whether the provider reports that the customer stopped marketing there."""
     return isinstance(fault, RecipientFault) and fault.mark == "marketing_stopped"

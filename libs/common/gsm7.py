@@ -1,19 +1,18 @@
-"""GSM 03.38, the alphabet of SMS: how any text is brought into it, and how many segments a text costs. Pure.
+"""GSM 03.38, the alphabet of SMS: how a text is converted to it, and how many segments it costs. Pure.
 
-Rule 1: every character of the basic table costs one septet, of the extension table two (an escape goes before it).
+Rule 1: a character of the basic table costs one septet, one of the extension table two (with its escape).
 Rule 2: one character outside both makes the whole message UCS-2: 70 characters in a segment instead of 160.
 Rule 3: ``transliterate`` never fails, and its result is GSM-7. A character without a Latin form is dropped.
-Rule 4: ``economical`` changes punctuation and spaces alone, and only where that makes the whole text GSM-7. No letter is
-        changed.
+Rule 4: ``economical`` changes punctuation and spaces alone, and only where that makes the whole text GSM-7. No letter
+        is changed.
 
-Why our own small map instead of a library: Unidecode is GPL, anyascii spells emoji and CJK out as guesses (`:car:`,
-Mandarin readings of Japanese names), and both would flatten é, ü and ñ, which GSM-7 carries as they are. Unicode's own
-decompositions and names do most of the work.
+Why no library: Unidecode is GPL. anyascii spells emoji and CJK out as guesses (`:car:`, Mandarin readings of Japanese
+names). Both would flatten é, ü and ñ, which GSM-7 has. Unicode's own decompositions and names do most of the work.
 
 Source: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
 """
 
-# ruff: noqa: RUF001 -- look-alikes are the subject
+# ruff: noqa: RUF001 -- the module is about look-alikes
 
 import re
 import unicodedata
@@ -34,7 +33,7 @@ PART_UNITS = 67
 _EXTENSION_COST = 2
 _PRINTABLE_BASIC = BASIC - {"\n", "\r"}
 
-# Characters that Unicode decomposes to something else than a reader expects, or not at all.
+# Characters that Unicode does not decompose, or not as a reader expects.
 _SPECIAL = {
     **dict.fromkeys("‘’‚‛‹›`´′ʹʻʼʽ", "'"),
     **dict.fromkeys("“”„‟«»″", '"'),
@@ -100,7 +99,10 @@ def segments(text: str) -> int:
 
 
 def economical(text: str) -> str:
-    """The text as it is sent: with plain quotes, dashes, dots and spaces where that alone makes it GSM-7, else as it is."""
+    """The text as it is sent: with plain punctuation and spaces, where that alone makes it GSM-7.
+
+    Otherwise it is unchanged.
+    """
     if fits(text):
         return text
     plain = text.translate(_PLAIN)
@@ -164,7 +166,10 @@ def _simply(char: str) -> str | None:
 
 
 def _by_name(char: str) -> str | None:
-    """``L`` for LATIN CAPITAL LETTER L WITH STROKE; None without such a name, or where Unicode decomposes the letter."""
+    """``L`` for LATIN CAPITAL LETTER L WITH STROKE.
+
+    None without such a name, or where Unicode decomposes the letter.
+    """
     if unicodedata.decomposition(char):
         return None
     found = _LATIN.match(unicodedata.name(char, ""))

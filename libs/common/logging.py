@@ -1,9 +1,9 @@
-"""One structured line per handled message: static event names, ids, nothing private.
+"""Structured logging: one line per handled message, with static event names and ids, nothing private.
 
-Rule 1: ``event`` is a static dotted name (``intent.decided``); what varies are fields, and the fields are those of
+Rule 1: ``event`` is a static dotted name (``intent.decided``); all that varies is in fields, which are those of
         ``log_schema.json``.
-Rule 2: every line passes ``redact``, also those of libraries, also exceptions; a slip in a caller leaks nothing.
-Rule 3: lines of libraries come as event ``library.log``; their access logs are off.
+Rule 2: every line passes ``redact``, also those of libraries and exceptions. So a mistake of a caller leaks nothing.
+Rule 3: lines of libraries have the event ``library.log``; their access logs are off.
 Rule 4: lines of level info and below that are logged in one turn of the event loop are written together when the turn
         ends. All other lines are written at once. A killed process loses at most the lines of its last turn.
 
@@ -31,8 +31,8 @@ from libs.common.redact import describe, redact, scrub
 Format = Literal["json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
 
-# Their messages name brokers, sockets and tasks. Of other libraries only the place is logged, for a message may quote a
-# payload.
+# Their messages name brokers, sockets and tasks. Of other libraries only the place is logged, because a message may
+# quote a payload.
 _SPEAKING_LIBRARIES = ("aiokafka", "uvicorn", "asyncio", "aiohttp")
 _MESSAGE_LIMIT = 300
 
@@ -48,7 +48,7 @@ def configure(
     """Send every line of this process, ours and the libraries', to ``stream`` (standard output unless given)."""
     out = stream or sys.stdout.buffer
     number = logging.getLevelNamesMapping()[level.upper()]
-    own = stream is not None  # only a test gives a stream: it reads at once, and the next test gives another one
+    own = stream is not None  # only tests give a stream: they read at once, and the next test gives another stream
     lines = _Lines(out, at_once=own)
     structlog.configure(
         processors=[_exceptions, redact, _stamp(service, version), _renderer(fmt)],
@@ -180,7 +180,7 @@ def _named(value: Any) -> str:
 
 
 def _exceptions(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace ``exc_info`` by ``exception``: type, place, and the words of the message that cannot quote a payload."""
+    """Replace ``exc_info`` by ``exception``: type, place, and a message where it cannot quote a payload."""
     if "exc_info" not in event:
         return event
     exc_info = event.pop("exc_info")
@@ -203,7 +203,7 @@ class _IntoStructlog(logging.Handler):
         if record.name.partition(".")[0] in _SPEAKING_LIBRARIES:
             try:
                 message = record.getMessage()
-            except (TypeError, ValueError):  # the library's own formatting slip
+            except (TypeError, ValueError):  # a formatting bug of the library
                 message = str(record.msg)
             first_line = message.partition("\n")[0]  # asyncio prints a task's exception below the first
             fields["message"] = scrub(first_line)[:_MESSAGE_LIMIT]

@@ -1,21 +1,21 @@
-"""How deeply JSON is nested, found out without recursion. Pure.
+"""The nesting depth of JSON, measured without recursion. Pure.
 
-Python's own reader and writer of JSON recurse, and what they can do depends on the stack they are called on. Near its end every finalizer that the
-garbage collector runs there fails. So whoever uses them asks first, and ``DEEPEST`` leaves most of the stack free.
+Python's own JSON reader and writer recurse, so their limit depends on the stack they are called on. Near the end of the
+stack every finalizer that the garbage collector runs fails. So callers check the depth first, and ``DEEPEST`` leaves
+most of the stack free.
 """
 
 import re
 
 DEEPEST = 300
-"""What goes through Python's own reader or writer of JSON is nested in no more levels."""
+"""The most levels of a JSON value for Python's own reader or writer."""
 
-_STEPS = re.compile(
-    rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL
-)  # a text without its end goes to the end: each byte is read once
+# An unterminated string matches to the end of the text, so each byte is read once.
+_STEPS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def is_deeper(value: object, levels: int) -> bool:
-    """Whether there are arrays and objects in each other, more than ``levels`` of them."""
+    """Whether arrays and objects are nested in more than ``levels`` levels."""
     containers = [value] if isinstance(value, dict | list) else []
     for _ in range(levels):
         if not containers:
@@ -30,7 +30,7 @@ def is_deeper(value: object, levels: int) -> bool:
 
 
 def text_is_deeper(text: bytes | bytearray, levels: int) -> bool:
-    """The same of a JSON text that nobody has read yet, and that may be none."""
+    """The same for a text that is not parsed yet, and may be no JSON."""
     if text.count(b"[") + text.count(b"{") <= levels:
         return False
     depth = 0

@@ -1,6 +1,7 @@
-"""Text of others, for a line that a person reads. Pure.
+"""Makes text of other parties safe for a line that a person reads. Pure.
 
-What a tenant or a customer typed may hold sequences that move a terminal's cursor, write its clipboard, or turn what stands behind them around.
+Text of a tenant or a customer may hold control sequences. They can move a terminal's cursor, write its clipboard, or
+reverse the text after them.
 """
 
 import unicodedata
@@ -9,7 +10,10 @@ _UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 
 def printable(text: str) -> str:
-    """The text in one line without anything that is not seen: control characters, bidirectional and other formats, halves of characters."""
+    """The text in one line without invisible characters.
+
+    These are control characters, bidirectional and other formats, and surrogates.
+    """
     return text if text.isprintable() else "".join(map(_shown, text))
 
 

@@ -1,9 +1,9 @@
-"""Nothing private in a log line, even by mistake. Pure.
+"""Masks private data in log lines. Pure.
 
-Rule 1: a field whose name says that it is private is masked whatever it holds.
-Rule 2: in every other string, what looks private is masked: phone numbers, tokens, signatures, links and their queries.
-Rule 3: what reaches a line is printable: no control characters, nothing that turns text around.
-Rule 4: of an exception we say its class, where it was raised, and its words only where they cannot quote a payload.
+Rule 1: a field with a private name is masked whatever its value.
+Rule 2: in every other string, phone numbers, tokens, signatures, and links with their queries are masked.
+Rule 3: a log line is printable: no control characters, no bidirectional formats.
+Rule 4: of an exception the class and the place are logged. Its message is logged only where it cannot quote a payload.
 """
 
 import functools
@@ -22,32 +22,20 @@ from libs.common.printable import printable
 
 MASK = "[redacted]"
 
-# Names that are private as they stand, and parts that make any name private.
+# Private names, and parts that make any name private.
 _PRIVATE_NAMES = frozenset(
     (
         *("text", "body", "caption", "content", "contents", "value", "payload", "key", "parameters", "params", "args"),
         *("to", "from", "sender", "recipient", "name", "first_name", "last_name", "email", "address", "wa_id", "wamid"),
-        *(
-            "latitude",
-            "longitude",
-            "url",
-            "uri",
-            "link",
-            "href",
-            "query",
-            "query_string",
-            "headers",
-            "cookie",
-            "dsn",
-            "code",
-        ),
+        *("latitude", "longitude", "url", "uri", "link", "href", "query", "query_string", "headers", "cookie"),
+        *("dsn", "code"),
     )
 )
 _PRIVATE_PARTS = re.compile(
     r"phone(?!_number_id)|token|secret|password|passwd|signature|authori[sz]ation|credential|msisdn|_url$|_text$|_body$"
 )
 
-# Ids and counts that every line carries: trusted when they are what they claim to be, so that the common line costs little.
+# Fields of every line. A value of the expected form is not searched, so that the common line costs little.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _QUIET = frozenset(
     ("event", "reason", "route", "channel", "outcome", "topic", "org_id", "phone_number_id", "status", "logger", "line")
@@ -87,12 +75,12 @@ _DEPTH = 6
 _LONGEST = 2000
 _FRAMES = 12
 
-# Their words are about code, files, sockets and our own static texts, never about what a customer sent.
+# Their messages are about code, files, sockets and our own static texts, never about a customer's data.
 _SPEAKING = (TransomError, OSError, TypeError, AttributeError, NameError, ImportError, IndexError)
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Mask what is private in one event (a structlog processor); ``event`` and well-formed ids pass untouched."""
+    """Mask private data in one event (a structlog processor). ``event`` and well-formed ids are unchanged."""
     for name, value in event.items():
         kind = type(value)
         if kind is str and (
@@ -114,13 +102,16 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 def scrub(text: str) -> str:
     """The text, printable and of bounded length, with everything masked that looks private."""
     if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]}…"  # may cut a secret in two, whose first half is masked all the same
-    # what is not seen would hide a number from the patterns, so it goes first
+        text = f"{text[:_LONGEST]}…"  # a secret cut in two is masked all the same
+    # invisible characters would hide a number from the patterns, so they are removed first
     return _PRIVATE.sub(_masked, printable(text))
 
 
 def provider_id(told: str) -> str:
-    """A provider's id as it may be shown: a wamid holds the customer's number, so it is known by a short digest alone."""
+    """A provider's id as it may be logged.
+
+    A wamid holds the customer's number, so it is logged as a short digest.
+    """
     if scrub(told) == told:
         return told
     kind, dot, _ = told.partition(".")
@@ -128,7 +119,10 @@ def provider_id(told: str) -> str:
 
 
 def describe(error: BaseException) -> list[dict[str, Any]]:
-    """An exception and what caused it, the latest first: ``type``, ``at`` (file:line function, innermost last), perhaps ``message``."""
+    """An exception and its causes, the latest first.
+
+    Each has ``type``, ``at`` (file:line function, innermost last), perhaps ``message``.
+    """
     told: list[dict[str, Any]] = []
     waiting: list[BaseException] = [error]
     seen: set[int] = set()
@@ -157,7 +151,7 @@ def describe(error: BaseException) -> list[dict[str, Any]]:
 def _words_of(error: BaseException) -> str:
     match error:
         case asyncpg.PostgresError():
-            # the message may quote a value; the state and the names of things cannot
+            # the message may quote a value; state and names cannot
             parts = (error.sqlstate, error.table_name, error.column_name, error.constraint_name)
             return " ".join(part for part in parts if isinstance(part, str))
         case asyncpg.InterfaceError() if not isinstance(error, ValueError):
@@ -174,7 +168,7 @@ def _is_private(name: str) -> bool:
     return lowered in _PRIVATE_NAMES or _PRIVATE_PARTS.search(lowered) is not None
 
 
-@functools.lru_cache(4096)  # reasons, routes, organisations: short, and the same ones over and over
+@functools.lru_cache(4096)  # reasons, routes, organisations: short, and often the same
 def _is_harmless(name: str, value: str) -> bool:
     return (
         _WORD.fullmatch(value) is not None

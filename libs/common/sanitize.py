@@ -1,4 +1,4 @@
-"""What PostgreSQL can store of any JSON: everything but U+0000 and lone surrogates. Pure."""
+"""Makes any JSON storable for PostgreSQL: replaces U+0000 and lone surrogates. Pure."""
 
 import re
 from typing import Any
@@ -10,11 +10,11 @@ REPLACEMENT = "\ufffd"
 def sanitize(value: Any) -> Any:
     """The same value with U+0000 and lone surrogates replaced by U+FFFD in every string, keys included.
 
-    ``text`` and ``jsonb`` refuse both, and one customer's odd message must not fail a whole batch. What PostgreSQL can store
-    comes back equal (containers are copied); nothing else is changed.
+    ``text`` and ``jsonb`` refuse both, and one customer's message must not fail a whole batch. All else is
+    returned equal (containers are copied).
     """
     if type(value) is str and value.isascii() and "\x00" not in value:
-        return value  # nearly every one, and this is the way of every message
+        return value  # the common case, on the path of every message
     match value:
         case str():
             return _UNSTORABLE.sub(REPLACEMENT, value)

@@ -1,8 +1,9 @@
-"""Settings: the environment, read once, typed and frozen.
+"""Settings: environment variables, read once, typed and frozen.
 
-A service composes its own class from the mixins below (``class RouterSettings(KafkaSettings, PostgresSettings, …)``) and ``load``s it
-in its ``app.py``. Every variable is ``TRANSOM_`` and the field's name in capitals; ``deploy/env.example`` lists them all with their
-meaning. Variables nobody asked for are ignored. What is secret is a ``SecretStr``, so that it prints as stars.
+A service composes its own class from the mixins below (``class RouterSettings(KafkaSettings, PostgresSettings, …)``)
+and ``load``s it in its ``app.py``. Every variable is ``TRANSOM_`` and the field's name in capitals.
+``deploy/env.example`` lists them all with their meaning. Unknown variables are ignored. A secret is a ``SecretStr``, so
+it prints as stars.
 """
 
 import re
@@ -21,7 +22,7 @@ from libs.common.kafka.connection import KafkaConnection
 
 PREFIX = "TRANSOM_"
 _PORT_MOST = 65_535
-_INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,200}")  # what Kafka takes as the name of a member
+_INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,200}")  # the valid names of a member at Kafka
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
@@ -38,7 +39,7 @@ def _base_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         named = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # it would quote the address
+    except ValueError:  # its message would quote the address
         named = False
     if not named:
         raise ValueError("must name a host, and where there is a port a number from 1 to 65535")
@@ -80,16 +81,19 @@ def _is_loopback(host: str) -> bool:
 RequiredSecret = Annotated[SecretStr, AfterValidator(_non_empty)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 ProviderUrl = Annotated[BaseUrl, AfterValidator(_provider_url)]
-"""Where our tokens go."""
+"""A URL that our tokens are sent to."""
 
 
 def secrets_in(joined: SecretStr) -> tuple[bytes, ...]:
-    """The secrets of a comma-separated variable in their order, as bytes; several are valid while one replaces another."""
+    """The secrets of a comma-separated variable in their order, as bytes.
+
+    Several are valid while one replaces another.
+    """
     return tuple(part.strip().encode() for part in joined.get_secret_value().split(",") if part.strip())
 
 
 class Settings(BaseSettings):
-    """What every settings class is: frozen, from the environment alone, quiet about what it read."""
+    """The base of all settings: frozen, from the environment alone, no values in its errors."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -100,7 +104,10 @@ class LogSettings(Settings):
 
 
 class HttpSettings(Settings):
-    """Where a service answers ``/livez``, ``/readyz`` and its own routes; ``/metrics`` too, or on ``admin_port``: ``PORT`` (on loopback) or ``HOST:PORT``."""
+    """The addresses at which a service answers ``/livez``, ``/readyz``, ``/metrics`` and its own routes.
+
+    ``admin_port`` moves ``/metrics`` to ``PORT`` (on loopback) or ``HOST:PORT``.
+    """
 
     http_host: str = "0.0.0.0"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
@@ -109,7 +116,7 @@ class HttpSettings(Settings):
 
 
 class ServiceSettings(LogSettings, HttpSettings):
-    """What every service has; the base of each service's own settings."""
+    """The settings of every service; the base of each service's own settings."""
 
 
 class KafkaSettings(Settings):
@@ -127,12 +134,13 @@ class KafkaSettings(Settings):
             self.kafka_sasl_username and self.kafka_sasl_password
         ):
             raise ValueError(
-                "TRANSOM_KAFKA_SECURITY_PROTOCOL asks for SASL: set TRANSOM_KAFKA_SASL_USERNAME and TRANSOM_KAFKA_SASL_PASSWORD"
+                "TRANSOM_KAFKA_SECURITY_PROTOCOL asks for SASL: "
+                "set TRANSOM_KAFKA_SASL_USERNAME and TRANSOM_KAFKA_SASL_PASSWORD"
             )
         return self
 
     def kafka_connection(self, client_id: str) -> KafkaConnection:
-        """How to reach the brokers, under the name by which they will know us."""
+        """The connection to the brokers, with this client id."""
         sasl = self.kafka_security_protocol.startswith("SASL")
         password = self.kafka_sasl_password
         return KafkaConnection(
@@ -148,9 +156,10 @@ class KafkaSettings(Settings):
 
 
 class ConsumerSettings(KafkaSettings):
-    """A service that consumes: how much at once, how many dead letters in a row before it stops and calls for help, and under which name.
+    """A consumer: the size of its batches, and how many dead letters in a row stop a partition.
 
-    ``instance`` is a name of this process alone that it has again after a restart, such as that of a pod of a StatefulSet.
+    ``instance`` is a name of this process alone that it has again after a restart, such as that of a pod of a
+    StatefulSet.
     """
 
     batch_records: PositiveInt = 500
@@ -165,7 +174,7 @@ class PostgresSettings(Settings):
 
 
 class WorkerSettings(ServiceSettings, ConsumerSettings, PostgresSettings):
-    """What every service has that reads Kafka and keeps rows."""
+    """The settings of every service with Kafka and PostgreSQL."""
 
 
 class RedisSettings(Settings):
@@ -173,7 +182,7 @@ class RedisSettings(Settings):
 
 
 class WindowSettings(Settings):
-    """The customer service window; short days make a sandbox's story short."""
+    """The customer service window. A sandbox may make it short."""
 
     window_seconds: PositiveFloat = 86400.0
     window_margin_seconds: Annotated[float, Field(ge=0)] = 0.0
@@ -208,7 +217,7 @@ class BridgeSettings(Settings):
 
 
 class ReconcileSettings(Settings):
-    """When a command without a send, or a refusal that nobody decided on, counts as lost."""
+    """When a command without a send, or a refusal without a decision, counts as lost."""
 
     reconcile_seconds: PositiveFloat = 60.0
 
@@ -218,7 +227,7 @@ class ReconcileSettings(Settings):
 
 
 class SendSettings(Settings):
-    """One provider call ends before its claim's lease does, and the lease before the claim is settled by evidence."""
+    """A provider call ends before its claim's lease. The lease ends before evidence settles the claim."""
 
     send_timeout_seconds: PositiveFloat = 10.0
     send_lease_seconds: PositiveFloat = 20.0
@@ -243,25 +252,25 @@ class SendSettings(Settings):
 
     @property
     def send_settling(self) -> timedelta:
-        """How long after an outage of what brings evidence a grace begins: providers try again with growing pauses."""
+        """How long after an outage of an evidence source a grace begins: providers retry with growing waits."""
         return timedelta(seconds=self.send_settling_seconds)
 
 
 class PublicUrlSettings(Settings):
-    """How providers reach ingest: for callbacks and for signatures, never the Host header."""
+    """The public URL of ingest, for callbacks and signatures. The Host header is not used."""
 
     public_url: BaseUrl | None = None
 
 
 class MetaWebhookSettings(Settings):
-    """What ingest needs to believe Meta."""
+    """The secrets that authenticate Meta's webhooks."""
 
     meta_app_secrets: RequiredSecret
     meta_verify_token: RequiredSecret
 
 
 class GraphSettings(Settings):
-    """How to speak to the Graph API."""
+    """The address, version and token of the Graph API."""
 
     graph_base_url: ProviderUrl = "https://graph.facebook.com"
     graph_version: Annotated[str, Field(pattern=r"^v\d+\.\d+$")] = "v26.0"
@@ -269,7 +278,7 @@ class GraphSettings(Settings):
 
 
 class TwilioSettings(Settings):
-    """The account; the first token signs our requests, any of them may sign Twilio's."""
+    """Twilio's account. The first token authenticates our requests. Twilio may sign its own with any of them."""
 
     twilio_base_url: ProviderUrl = "https://api.twilio.com"
     twilio_account_sid: Annotated[str, Field(min_length=1)]
@@ -277,7 +286,10 @@ class TwilioSettings(Settings):
 
 
 class SmsSettings(Settings):
-    """The provider; its silence about a message proves something after the grace, for what it lists may be minutes late."""
+    """The SMS provider.
+
+    A missing record is evidence only after the grace, because its list may be minutes late.
+    """
 
     sms_provider: Literal["twilio"] = "twilio"
     sms_grace_seconds: PositiveFloat = 900.0
@@ -300,7 +312,7 @@ class PortalSettings(Settings):
 def load(settings: Callable[[], SettingsT]) -> SettingsT:
     """Build the settings from the environment.
 
-    Raises ConfigurationError: one line that names each variable at fault and how to mend it, never a value.
+    Raises ConfigurationError: one line that names each wrong variable and how to mend it, never a value.
     """
     try:
         return settings()
@@ -314,7 +326,7 @@ def load(settings: Callable[[], SettingsT]) -> SettingsT:
 def _fault(detail: ErrorDetails) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     if not detail["loc"]:
-        return message  # a rule between variables, which names them itself
+        return message  # a rule between variables; its message names them
     variable = f"{PREFIX}{detail['loc'][0]}".upper()
     if detail["type"] == "missing":
         return f"{variable} is required: set it"

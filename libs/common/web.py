@@ -31,7 +31,7 @@ CHECK_SECONDS = 1.0
 def problem(
     status: int, title: str, *, detail: str | None = None, headers: Mapping[str, str] | None = None, **members: Any
 ) -> Response:
-    """An RFC 9457 answer; ``members`` are added to it (``type`` names the kind where a caller must tell kinds apart)."""
+    """An RFC 9457 answer; ``members`` are added to it (``type``, where a client must distinguish kinds)."""
     body = {"type": "about:blank", "title": title, "status": status} | ({"detail": detail} if detail else {}) | members
     return Response(orjson.dumps(body), status, headers, media_type="application/problem+json")
 
@@ -130,8 +130,8 @@ def _starlette(routes: Sequence[BaseRoute]) -> Starlette:
 class ExactPathRouter:
     """Routes exact paths to ASGI applications before the framework: it saves the framework's time per request.
 
-    An application that fails has not begun its answer. The client gets a problem, as from the framework. The server gets
-    the exception and logs it.
+    An application that fails has not begun its answer. The client gets a problem, as from the framework. The server
+    gets the exception and logs it.
     """
 
     def __init__(self, apps: Mapping[str, ASGIApp], rest: ASGIApp) -> None:

@@ -1,8 +1,9 @@
-"""Who may write and read which topic: one user (principal) per service, and one for each kind of outsider. Pure.
+"""The access rights to topics: one user (principal) per service, and one for each kind of outside system. Pure.
 
-Kafka is the only authorisation between the services (docs/architecture/threats.md): a record is believed because of the topic it stands in. Whoever may
-write ``webhooks.v1`` is Meta for every organisation, whoever may write ``outbound.intents.v1`` is everybody's staff, and whoever may write commands
-sends with our tokens. This table is the declaration; ``transom topics --acls`` prints it as Kafka ACLs.
+Kafka is the only authorisation between the services (docs/architecture/threats.md): a record is believed because of the
+topic it stands in. A writer of ``webhooks.v1`` can act as Meta for every organisation. A writer of
+``outbound.intents.v1`` can act as the staff of every organisation. A writer of commands sends with our tokens. This
+table is the declaration. ``transom topics --acls`` prints it as Kafka ACLs.
 """
 
 import shlex
@@ -25,8 +26,7 @@ from libs.common.events.topics import (
 )
 
 REPLAY = "replay."
-"""Consumer groups of ``transom replay`` begin with it."""
-
+"""The prefix of the consumer groups of ``transom replay``."""
 
 EVERY = "*"
 """Every resource of its kind."""
@@ -34,21 +34,22 @@ EVERY = "*"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A user on the brokers. It reads in consumer groups whose names begin with its own, or with ``group``: a service has one for each topic.
+    """A user on the brokers.
 
-    A service also writes the dead letters of what it reads.
+    It reads in consumer groups whose names begin with its own name, or with ``group``: one group for each topic. A
+    service also writes the dead letters of the topics it reads.
     """
 
     name: str
     writes: tuple[Topic, ...]
     reads: tuple[Topic, ...]
     is_service: bool = True
-    group: str | None = None  # where it is not the user's own name
-    counts: tuple[Topic, ...] = ()  # whose partitions it counts
+    group: str | None = None  # where it differs from the name
+    counts: tuple[Topic, ...] = ()  # topics whose partitions it counts
 
     @property
     def may_write(self) -> tuple[Topic, ...]:
-        """Everything that it may write."""
+        """All topics that it may write."""
         return (*self.writes, *(topic.dlq for topic in self.reads)) if self.is_service else self.writes
 
 
@@ -70,7 +71,7 @@ PRINCIPALS = (
         "whatsapp-sender",
         writes=(DELIVERY_UPDATES, OUTBOUND_REFUSED),
         reads=(OUTBOUND_WHATSAPP,),
-        counts=(WEBHOOKS,),  # silence proves something once every partition was read
+        counts=(WEBHOOKS,),  # a missing webhook is evidence once every partition was read
     ),
     Principal("sms-bridge", writes=(DELIVERY_UPDATES, OUTBOUND_REFUSED), reads=(OUTBOUND_SMS,)),
     # outside the project
@@ -87,7 +88,7 @@ PRINCIPALS = (
         reads=(INBOUND_MESSAGES, OUTBOUND_DECISIONS, DELIVERY_UPDATES),
         is_service=False,
     ),
-    # a person: creates topics, looks at dead letters and feeds them through again
+    # a person: creates topics, reads dead letters and replays them
     Principal("operator", writes=TOPICS, reads=_DEAD_LETTERS, is_service=False),
 )
 
@@ -97,7 +98,10 @@ Operation = Literal["Read", "Write", "Create", "Describe", "Alter", "AlterConfig
 
 @dataclass(frozen=True, slots=True)
 class Acl:
-    """One line of ``kafka-acls``: ``principal`` may do ``operations`` with what is called ``name``, or begins with it where ``prefixed``."""
+    """One line of ``kafka-acls``: what ``principal`` may do with ``name``.
+
+    With ``prefixed`` it holds for every name that begins with ``name``.
+    """
 
     principal: str
     resource: Resource
@@ -106,7 +110,7 @@ class Acl:
     prefixed: bool = False
 
     def command(self, bootstrap: str) -> str:
-        """The line for a shell."""
+        """The shell command."""
         words = [
             "kafka-acls.sh",
             "--bootstrap-server",
@@ -122,7 +126,7 @@ class Acl:
 
 
 def acls(topic_prefix: str = "", user_prefix: str = "transom-") -> Iterator[Acl]:
-    """What the brokers must allow, and nothing else, for topics and users with these prefixes."""
+    """The complete list of ACLs for topics and users with these prefixes."""
     for one in PRINCIPALS:
         user = f"{user_prefix}{one.name}"
         for topic in one.may_write:
@@ -136,8 +140,8 @@ def acls(topic_prefix: str = "", user_prefix: str = "transom-") -> Iterator[Acl]
                 name = f"{topic_prefix}{topic.name}"
                 yield Acl(user, "topic", name, ("Create", "Alter", "AlterConfigs", "DescribeConfigs"))
             yield Acl(user, "group", f"{topic_prefix}{REPLAY}", ("Read", "Describe"), prefixed=True)
-            yield Acl(user, "group", EVERY, ("Describe",))  # whoever adds partitions asks how far every group has read
+            yield Acl(user, "group", EVERY, ("Describe",))  # adding partitions needs the offsets of every group
         elif one.is_service and one.reads:
             yield Acl(user, "group", f"{topic_prefix}{one.group or one.name}.", ("Read",), prefixed=True)
-        elif one.reads:  # their groups are their own affair, within their name
+        elif one.reads:  # outside systems name their groups themselves, after their prefix
             yield Acl(user, "group", f"{topic_prefix}{one.name}", ("Read",), prefixed=True)

@@ -1,7 +1,7 @@
 """How every event is read and written.
 
-An event is frozen, versioned by its ``type``, additive (unknown fields are ignored, new fields have defaults) and quiet: an error names the
-field and what was expected, never the value that was found.
+An event is frozen and versioned by its ``type``. It is additive: unknown fields are ignored, and new fields have
+defaults. An error names the field and the expected value, never the value that was found.
 """
 
 import re
@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from libs.common.errors import Undecodable, Unreadable
 
-_declared: set[str] = set()  # every name of a field or a kind in any event: what may be said of a payload
+_declared: set[str] = set()  # names of fields and kinds in any event: the words of a payload that may be logged
 
 
 class Part(BaseModel):
@@ -45,9 +45,9 @@ class Event(Part):
 
     @classmethod
     def encode_fields(cls, fields: Mapping[str, Any]) -> bytes:
-        """``cls(**fields).encode()`` without validation; a field that is left out is not written. For the path of every message.
+        """``cls(**fields).encode()`` without validation, for hot paths. A field that is left out is not written.
 
-        A model of a webhook costs ten times as much as its JSON. Raises TypeError for what is no JSON.
+        A model of a webhook costs ten times as much as its JSON. Raises TypeError for values that are no JSON.
         """
         if not fields.keys() <= cls.__pydantic_fields__.keys():
             raise ValueError(f"{cls.TYPE} has no such field: {sorted(fields.keys() - cls.__pydantic_fields__.keys())}")
@@ -63,7 +63,10 @@ class Event(Part):
 
 
 def read_json_object(value: bytes | None) -> dict[str, Any]:
-    """The JSON object in a record's value. Raises Unreadable: ``empty``, ``not_utf8``, ``not_json`` or ``not_an_object``."""
+    """The JSON object in a record's value.
+
+    Raises Unreadable: ``empty``, ``not_utf8``, ``not_json`` or ``not_an_object``.
+    """
     if value is None or not value:
         raise Unreadable("empty", "the record has no value")
     try:
@@ -80,7 +83,10 @@ def read_json_object(value: bytes | None) -> dict[str, Any]:
 
 
 def undecodable(value: bytes | None, error: ValidationError) -> Undecodable:
-    """Why the value does not fit, in the most telling words: not JSON at all, of another type, a word of tomorrow, or which field."""
+    """Why the value does not fit, by the most specific reason.
+
+    The reasons: not JSON, an unknown type, an unknown word, or which field.
+    """
     try:
         read_json_object(value)
     except Undecodable as reason:
@@ -89,9 +95,10 @@ def undecodable(value: bytes | None, error: ValidationError) -> Undecodable:
 
 
 def misfit(error: ValidationError, where: str = "") -> Undecodable:
-    """What JSON does not fit: ``unknown_type``; ``unknown_value`` where a word stands for which this version has no meaning; else ``bad_fields``.
+    """The reason why JSON does not fit: ``unknown_type``, ``unknown_value`` or ``bad_fields``.
 
-    Another version may know the word, as it may know another type. ``where`` stands before the paths in the detail.
+    ``unknown_value`` is a word that this version does not know. Another version may know it, as it may know another
+    type. ``where`` stands before the paths in the detail.
     """
     found = error.errors(include_url=False)
     if any(fault["loc"] == ("type",) for fault in found):
@@ -116,13 +123,13 @@ def faults(error: ValidationError) -> str:
 
 
 def _path(fault: ErrorDetails) -> str:
-    """As far as declared fields go: what follows is a key of an open dictionary, and so the payload's."""
+    """The path as far as declared fields go. Any further step is a key of an open dictionary: part of the payload."""
     steps = takewhile(lambda step: isinstance(step, int) or step in _declared, fault["loc"])
     return ".".join(str(step) for step in steps)
 
 
 def _expected(fault: ErrorDetails) -> str:
-    # The two messages of pydantic that repeat what they found, the second a character of it.
+    # Two messages of pydantic quote the value, the second one a character of it.
     match fault["type"]:
         case "union_tag_invalid":
             return "its kind is not known here"
@@ -136,7 +143,7 @@ _TYPE = re.compile(r"[a-z_]{1,30}(\.[a-z_]{1,30}){0,3}\.v[0-9]{1,3}")
 
 
 def named_type(found: object) -> str | None:
-    """The type that an event names, where it is formed like one of ours: a word that may be logged, whoever wrote it."""
+    """The type that an event names, where it has the form of our types. It may be logged."""
     name = found.get("type") if isinstance(found, Mapping) else None
     return name if isinstance(name, str) and _TYPE.fullmatch(name) else None
 

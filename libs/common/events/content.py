@@ -1,6 +1,6 @@
-"""What a message holds: outbound as producers ask for it, inbound as customers sent it. Told apart by ``kind``.
+"""The content of a message, outbound and inbound. ``kind`` names its type.
 
-What a producer asks for is stored several times (decision, message, command, send), so every field of it has a limit.
+An outbound content is stored several times (decision, message, command, send), so every field of it has a limit.
 """
 
 import math
@@ -20,9 +20,8 @@ MAX_LINK = 2_048
 MAX_ID = 512
 MAX_EMOJI = 64  # characters; a family of four with skin tones has eleven
 MAX_PARAMETERS = 200
-MAX_SHAPE = (
-    16 * 1024
-)  # bytes of JSON: one interactive message, a template's header, one of its buttons, one contact card
+# Bytes of JSON of one interactive message, a template's header, one of its buttons, one contact card.
+MAX_SHAPE = 16 * 1024
 MAX_CONTACTS = 257
 MAX_CARDS = 64 * 1024  # bytes of JSON: all contact cards
 MAX_BUTTONS = 10
@@ -31,7 +30,10 @@ _WHOLE = range(-(2**63), 2**64)
 
 
 def passable(value: Any, depth: int = 0) -> Any:
-    """The value unchanged. Raises ValueError for what some reader on the way could not take: Meta's own shapes are not looked into otherwise."""
+    """The value unchanged.
+
+    Raises ValueError for JSON that some reader on the way cannot take. Meta's own shapes are not checked otherwise.
+    """
     if depth > _DEEPEST:
         raise ValueError(f"nested deeper than {_DEEPEST} levels")
     match value:
@@ -46,7 +48,7 @@ def passable(value: Any, depth: int = 0) -> Any:
 
 
 def at_most(limit: int) -> Callable[[Any], Any]:
-    """A validator for JSON of at most ``limit`` bytes; what it checks is ``passable`` already."""
+    """A validator for JSON of at most ``limit`` bytes. Its value is ``passable`` already."""
 
     def check(value: Any) -> Any:
         if len(orjson.dumps(value)) > limit:
@@ -117,7 +119,7 @@ class OutInteractive(Part):
 
 
 class OutReaction(Part):
-    """An emoji on the message with provider id ``message_id``; an empty emoji takes it back."""
+    """An emoji on the message with provider id ``message_id``; an empty emoji removes it."""
 
     kind: Literal["reaction"] = "reaction"
     message_id: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
@@ -190,11 +192,11 @@ class InContacts(Part):
 
     kind: Literal["contacts"] = "contacts"
     contacts: list[dict[str, Any]]
-    origin: str | None = None  # contact_request: the customer shares what was asked for
+    origin: str | None = None  # contact_request: the customer answers a request
 
 
 class InLocation(Location):
-    """A place that a customer sent, with a link to the business that it is."""
+    """A place that a customer sent. ``url`` is the site of the business there."""
 
     url: str | None = None
 
@@ -217,9 +219,9 @@ class Button(Part):
 
 
 class Reply(Part):
-    """What was chosen: ``type`` is button_reply or list_reply (nfm_reply and others keep Meta's name).
+    """The option that was chosen: ``type`` is button_reply or list_reply (nfm_reply and others keep Meta's name).
 
-    ``response`` of a flow is JSON as text, of whatever type. ``details`` is what else Meta's object holds.
+    ``response`` of a flow is JSON as text, of whatever type. ``details`` holds the other fields of Meta's object.
     """
 
     type: str
@@ -238,7 +240,7 @@ class Interactive(Part):
 
 
 class Reaction(Part):
-    """An emoji on the message with provider id ``message_id``; null takes it back."""
+    """An emoji on the message with provider id ``message_id``; null removes it."""
 
     kind: Literal["reaction"] = "reaction"
     message_id: str
@@ -246,7 +248,10 @@ class Reaction(Part):
 
 
 class Unsupported(Part):
-    """Something that cannot be shown as anything else, kept under Meta's own ``type``: stored, shown, never lost. ``raw`` is Meta's own object."""
+    """A message of a type that has no model here. It is stored and shown under Meta's own ``type``.
+
+    ``raw`` is Meta's own object.
+    """
 
     kind: Literal["unsupported"] = "unsupported"
     type: str

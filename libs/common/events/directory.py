@@ -1,4 +1,4 @@
-"""``directory.changes.v1``: what billing and CRM tell about organisations, numbers, customers and consent.
+"""``directory.changes.v1``: what billing and CRM publish about organisations, numbers, customers and consent.
 
 An older ``at`` never overwrites a newer one of the same type, entity and category.
 """
@@ -15,9 +15,7 @@ from libs.common.events.content import passable
 from libs.common.events.fields import Instant, MetaId, OrgId
 
 ConsentCategory = Literal["transactional", "service_reminders", "marketing", "whatsapp", "sms"]
-ConsentSource = Annotated[
-    str, Field(pattern=r"^[a-z0-9_]{1,40}$")
-]  # whatsapp, sms; a reader of today takes tomorrow's too
+ConsentSource = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]  # whatsapp, sms, or one of a later version
 ConsentCause = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
 
 
@@ -51,7 +49,7 @@ class OrgUpserted(_Change):
 
 
 class OrgCredit(_Change):
-    """Whether the organisation's AI credit is exhausted; null: not known, which allows."""
+    """Whether the organisation's AI credit is exhausted. Null: not known, which allows AI."""
 
     TYPE: ClassVar[str] = "org.credit.v1"
 
@@ -71,7 +69,7 @@ class NumberUpserted(_Change):
 
 
 class NumberRemoved(_Change):
-    """The organisation gives a WhatsApp business number up: it is nobody's until an organisation tells it anew."""
+    """The organisation gives up a WhatsApp business number. It is free until an organisation registers it again."""
 
     TYPE: ClassVar[str] = "number.removed.v1"
 
@@ -93,8 +91,10 @@ class CustomerUpserted(_Change):
 class ConsentChanged(_Change):
     """One consent of one customer.
 
-    ``source`` is null where the platform tells it, else the channel on which the customer said so; ``cause`` says how: ``keyword`` (the whole text
-    STOP or START), ``preferences`` (WhatsApp's own switch), ``refusal`` (the provider would not deliver because of it).
+    ``source`` is null where the platform published it, else the channel on which the customer said so.
+
+    ``cause`` says how: ``keyword`` (the whole text is STOP or START), ``preferences`` (WhatsApp's own switch), or
+    ``refusal`` (the provider would not deliver because of it).
     """
 
     TYPE: ClassVar[str] = "consent.changed.v1"

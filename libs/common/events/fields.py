@@ -1,4 +1,4 @@
-"""Fields that many events have, and what may stand in them."""
+"""Fields that many events have, and their valid values."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -15,10 +15,13 @@ def _in_utc_too(instant: datetime) -> datetime:
 
 
 OrgId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
-"""An organisation, as the platform names it. It stands in log lines and in keys, so it has no white space and no control characters."""
+"""An organisation's id, chosen by the platform.
+
+It stands in log lines and in keys, so it has no white space and no control characters.
+"""
 
 MetaId = Annotated[str, Field(pattern=r"^[0-9]{5,20}$")]
-"""A business number or a WhatsApp business account, as Meta numbers it. It becomes part of addresses at the Graph API."""
+"""The id of a business number or of a WhatsApp business account at Meta. It becomes part of Graph API addresses."""
 
 Instant = Annotated[AwareDatetime, AfterValidator(_in_utc_too)]
-"""A time with its zone that a table can hold."""
+"""A time with its zone that PostgreSQL can store."""

@@ -1,4 +1,4 @@
-"""What customers said (``inbound.messages.v1``) and the raw webhooks it came from (``webhooks.v1``)."""
+"""Customers' messages (``inbound.messages.v1``) and the raw webhooks that they came from (``webhooks.v1``)."""
 
 from typing import Any, ClassVar, Literal
 from uuid import UUID
@@ -11,9 +11,9 @@ from libs.common.events.outbound import Channel, WindowState
 
 
 class InboundMessage(Event):
-    """``inbound.messages.v1``: a customer's message, told after the thread and the window are committed.
+    """``inbound.messages.v1``: a customer's message, published after the thread and the window are committed.
 
-    What stands beside ``content`` is left out where the message did not have it.
+    Optional fields beside ``content`` are left out where the message did not have them.
     """
 
     TYPE: ClassVar[str] = "inbound.message.v1"
@@ -22,30 +22,33 @@ class InboundMessage(Event):
     message_id: UUID
     org_id: str
     conversation_id: UUID
-    customer_id: UUID | None  # null: somebody whom nobody knows wrote into a group
+    customer_id: UUID | None  # null: an unknown person wrote into a group
     channel: Channel
     provider_id: str
     content: InContent
     referral: dict[str, Any] | None = None  # the ad or post that led to it, in Meta's own shape
     forwarded: bool | None = None
     frequently_forwarded: bool | None = None
-    referred_product: dict[str, Any] | None = None  # what the question is about: catalog_id, product_retailer_id
+    referred_product: dict[str, Any] | None = None  # the product of the question: catalog_id, product_retailer_id
     voice: bool | None = None  # of audio: spoken into the chat
     keyword: Literal["stop", "start"] | None = None  # the whole text is such a word: agents do not answer it
     reply_to: str | None
-    group_id: str | None = None  # Meta's; it was said in a group, whose conversation cannot be answered
+    group_id: str | None = None  # Meta's id; a conversation of a group cannot be answered
     sent_at: AwareDatetime
     received_at: AwareDatetime
     window: WindowState
 
 
 class MetaWebhook(Event):
-    """``webhooks.v1``: one item of a Meta webhook, as it came.
+    """``webhooks.v1``: one item of a Meta webhook, unchanged.
 
-    ``item_kind`` is ``message`` or ``status`` for the items of field ``messages`` (and of the nested ``standby``). Of kind ``change`` are every
-    other change, with its whole ``value``; each call, as ``{"calls": [call]}``; and errors and echoes beside messages or statuses, with nothing
-    else. What is no webhook is one record of kind ``body``: the body, an entry or a change as it came, or, where the body cannot be split,
-    ``{"zlib_base64": …}`` of its bytes.
+    ``item_kind`` is one of:
+
+    - ``message`` or ``status``: an item of field ``messages`` (and of the nested ``standby``).
+    - ``change``: every other change, with its whole ``value``. A call, as ``{"calls": [call]}``. Errors and echoes
+      beside messages or statuses, without these.
+    - ``body``: a body, an entry or a change that is no webhook, unchanged. Where the body cannot be split, it is
+      ``{"zlib_base64": …}`` of its bytes.
     """
 
     TYPE: ClassVar[str] = "webhook.meta.v1"
@@ -61,9 +64,10 @@ class MetaWebhook(Event):
 
 
 class TwilioStatusWebhook(Event):
-    """``webhooks.v1``: one status callback of Twilio, its form fields as they came.
+    """``webhooks.v1``: one status callback of Twilio, its form fields unchanged.
 
-    ``ref`` is what the send put into its address: ``message_id:attempt``, as Meta echoes it; null when there was none.
+    ``ref`` is the reference in the callback's address: ``message_id:attempt``, as Meta echoes it. Null when there was
+    none.
     """
 
     TYPE: ClassVar[str] = "webhook.twilio_status.v1"

@@ -1,7 +1,7 @@
-"""``outbound.intents.v1``: what an AI agent or staff want said.
+"""``outbound.intents.v1``: the messages that an AI agent or staff want sent.
 
-A record without a readable type, intent id and org id is a dead letter. Anything else that is wrong with it is an answer to its producer: it
-becomes a ``BadIntent`` and is decided as rejected, so that it ends in a terminal state like every other intent.
+A record without a readable type, intent id and org id is a dead letter. Any other fault is answered to its producer: it
+becomes a ``BadIntent`` and is decided as rejected. So it ends in a terminal state like every other intent.
 """
 
 import json
@@ -26,7 +26,7 @@ _ACTOR_KINDS: dict[str, ActorKind] = {"ai": "ai", "staff": "staff", "system": "s
 
 
 class Actor(Part):
-    """Who wants it said."""
+    """The author of an intent."""
 
     kind: ActorKind
     user_id: Annotated[str, Field(max_length=MAX_USER_ID)] | None = None
@@ -66,9 +66,9 @@ class Intent(Event):
         return self
 
     def bounded(self, now: datetime) -> "Intent":
-        """The same, to expire at the latest ``LIFE`` after it was made: what waits for longer would be a row for ever.
+        """The same intent, expiring at most ``LIFE`` after its creation, so that no row waits for ever.
 
-        A producer's clock may be wrong: an intent of the future counts as made now.
+        A producer's clock may be wrong: an intent from the future counts as created now.
         """
         if self.expires_at is None:
             return self
@@ -78,7 +78,10 @@ class Intent(Event):
 
 @dataclass(frozen=True, slots=True)
 class BadIntent:
-    """An intent that can be answered but not followed: ``reason`` is the decision's, ``detail`` names fields, never values."""
+    """An intent with a fault, which is answered by a rejection.
+
+    ``reason`` is the reason of the decision. ``detail`` names fields, never values.
+    """
 
     intent_id: UUID
     org_id: str
@@ -90,7 +93,7 @@ class BadIntent:
     user_id: str | None
 
     def bounded(self, _now: datetime) -> "BadIntent":
-        """As of an ``Intent``: nothing of it waits."""
+        """The same as for an ``Intent``; it has no row that waits."""
         return self
 
 
@@ -101,7 +104,7 @@ class _Envelope(Part):
 
 
 def decode_intent(value: bytes | None) -> Intent | BadIntent:
-    """The intent in a record's value. Raises Undecodable when there is nobody to answer."""
+    """The intent in a record's value. Raises Undecodable when no producer can be answered."""
     try:
         return Intent.model_validate_json(value or b"")
     except ValidationError as error:
@@ -109,7 +112,10 @@ def decode_intent(value: bytes | None) -> Intent | BadIntent:
 
 
 def _object(value: bytes | None) -> dict[str, Any]:
-    """As ``read_json_object``; half an emoji, which JSON lets a producer write and nobody can store or send, is no reason for silence."""
+    """As ``read_json_object``, but lone surrogates are replaced.
+
+    JSON allows half an emoji, which cannot be stored or sent. Its producer still gets an answer.
+    """
     try:
         return read_json_object(value)
     except Undecodable as strictly:
@@ -160,5 +166,5 @@ def _instant(raw: object) -> datetime | None:
     try:
         found = datetime.fromisoformat(raw) if isinstance(raw, str) else None
         return None if found is None else found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # no instant, or one that UTC has not
+    except (ValueError, OverflowError):  # no time, or one that UTC does not have
         return None

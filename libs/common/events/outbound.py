@@ -1,4 +1,4 @@
-"""What the router tells: decisions for everybody, commands for the senders; and what the senders tell the router: refusals."""
+"""The events of the outbound path: decisions, commands, refusals and delivery updates."""
 
 from datetime import datetime
 from typing import Any, ClassVar, Literal
@@ -15,7 +15,7 @@ Channel = Literal["whatsapp", "sms", "portal"]
 
 
 class WindowState(Part):
-    """A customer service window as it stood."""
+    """A customer service window at the time of the event."""
 
     opened_at: AwareDatetime | None
     closes_at: AwareDatetime | None
@@ -23,7 +23,7 @@ class WindowState(Part):
 
 
 class OutboundDecision(Event):
-    """``outbound.decisions.v1``: how an intent may travel, and why."""
+    """``outbound.decisions.v1``: the route of an intent, and its reason."""
 
     TYPE: ClassVar[str] = "outbound.decision.v1"
 
@@ -40,7 +40,10 @@ class OutboundDecision(Event):
 
 
 class WhatsappCommand(Event):
-    """``outbound.whatsapp.v1``: send this, if the gate still agrees. ``content`` is an OutContent; a fallback template stands there already."""
+    """``outbound.whatsapp.v1``: a command to send, unless the gate refuses.
+
+    ``content`` is an OutContent. A fallback template has replaced the intent's content already.
+    """
 
     TYPE: ClassVar[str] = "outbound.whatsapp.v1"
 
@@ -58,7 +61,7 @@ class WhatsappCommand(Event):
     content: dict[str, Any]
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
-    not_before: AwareDatetime | None = None  # a second try that has to wait a little
+    not_before: AwareDatetime | None = None  # a retry that has to wait
 
 
 BridgeReason = Literal["window_expired", "whatsapp_unreachable"]
@@ -80,9 +83,7 @@ class SmsCommand(Event):
     to: str  # E.164
     named: bool = False  # the intent itself named it
     text: str | None = None  # route session
-    reason: BridgeReason | None = (
-        None  # route bridge: why, window_expired if not said; what the original ends as begins with it
-    )
+    reason: BridgeReason | None = None  # route bridge; null: window_expired; the original's reason begins with it
     org_name: str | None = None  # route bridge
     whatsapp_number: str | None = None  # route bridge: the business number for wa.me, E.164
     portal_host: str | None = None  # route bridge: the org's own host, if it has one
@@ -98,16 +99,19 @@ RefusalReason = Literal[
     "template_refused",  # Meta refused it as this template: for its parameters, or for this customer
     "unreachable",  # WhatsApp does not reach this customer: the address is marked
     "account",  # the account was not in order (payment, lock, token): decided again, and no attempt is used up
-    "throttled",  # too fast, and said afterwards: the same again later, and no attempt is used up
-    "transient",  # certainly not delivered, through trouble of the provider's own: once more
-    "address_changed",  # the number or BSUID is not the customer's any more: decided again with the new address
+    "throttled",  # rate limited, in a status: the same again later, and no attempt is used up
+    "transient",  # certainly not delivered, through a fault of the provider: once more
+    "address_changed",  # the number or BSUID is no longer the customer's: decided again with the new address
     "intent_expired",  # expires_at passed in the queue
-    "slot_freed",  # a bridge failed definitely: the newest intent that its slot had silenced may go
+    "slot_freed",  # a bridge failed: the newest intent that its slot silenced may go
 ]
 
 
 class OutboundRefused(Event):
-    """``outbound.refused.v1``: attempt ``attempt`` of ``intent_id`` may not go this way; the router decides again, once."""
+    """``outbound.refused.v1``: an attempt of an intent was refused on its route.
+
+    The router decides the intent again, once.
+    """
 
     TYPE: ClassVar[str] = "outbound.refused.v1"
 
@@ -143,7 +147,10 @@ class OutboundRefused(Event):
 
 
 class DeliveryUpdate(Event):
-    """``delivery.updates.v1``: a message's newest status. A repeat carries the newest status again, with the same ``seq``."""
+    """``delivery.updates.v1``: a message's newest status.
+
+    A repeat carries the newest status again, with the same ``seq``.
+    """
 
     TYPE: ClassVar[str] = "delivery.update.v1"
 

@@ -1,7 +1,8 @@
-"""Every topic: its name, partitions, retention and largest record. The only place that declares one.
+"""The declarations of all topics: name, partitions, retention and largest record.
 
-The key is the conversation id everywhere but on ``webhooks.v1`` (business number and customer, because the conversation is not known
-yet) and ``directory.changes.v1`` (org id). A producer outside Transom may leave the key out: order is then its own concern.
+The key is the conversation id, with two exceptions. On ``webhooks.v1`` it is business number and customer, because the
+conversation is not known yet. On ``directory.changes.v1`` it is the org id. A producer outside Transom may leave the
+key out: then the order of its records is not kept.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Topic:
 
     @property
     def dlq(self) -> "Topic":
-        """Where records of this topic go that cannot be handled; kept longer, because people read it."""
+        """The dead-letter topic of this topic. It is kept longer, because people read it."""
         return Topic(
             f"{self.name}{DLQ_SUFFIX}",
             partitions=3,
