@@ -1,6 +1,6 @@
-"""The country of a phone number, as rate cards name it: ISO 3166-1 alpha-2. Pure.
+"""The country of a phone number, as in rate cards: ISO 3166-1 alpha-2. Pure.
 
-Calling codes do not overlap, so the longest that fits is the right one. Countries that share a code are distinguished
+The longest calling code that matches is the right one. Countries that share a code are distinguished
 where prices differ much (the North American plan, Kazakhstan). Elsewhere the largest country stands for its neighbours:
 +44 is GB, also for Guernsey. Source: ITU-T E.164 Annex, and NANPA for the area codes of +1.
 """

@@ -1,9 +1,9 @@
-"""Ids that are derived from other ids, so that a redelivery finds what the first try made. Pure.
+"""Ids that are derived from other ids, so that a redelivery derives the same ids. Pure.
 
-An outbound message's id *is* its intent's id. Everything that Transom adds to a message derives its id from it.
+An outbound message's id *is* its intent's id. The id of every message that Transom adds is derived from it.
 
-Producers choose intent ids, so two organisations may use the same one. Callback data, which a provider returns as
-evidence, therefore names the organisation too: as a mark of eight characters that does not reveal its name.
+Producers choose intent ids, so two organisations may use the same one. Providers return callback data as evidence, so
+it names the organisation too: as a mark of eight characters that does not reveal its name.
 """
 
 import hmac
@@ -30,7 +30,7 @@ def bridge_message_id(intent_id: UUID) -> UUID:
 
 
 class Callback(NamedTuple):
-    """What a send's callback data says.
+    """The parsed callback data of a send.
 
     ``mark`` is None in the form of earlier releases, which named no organisation.
     """
@@ -40,25 +40,25 @@ class Callback(NamedTuple):
     mark: str | None
 
     def is_of(self, org_id: str) -> bool:
-        """Whether this organisation's send may have carried it. The form without a mark excludes nobody."""
+        """Whether a send of this organisation may have carried it. The form without a mark excludes no organisation."""
         return self.mark is None or hmac.compare_digest(self.mark, _mark(org_id, self.message_id))
 
 
 def callback_data(org_id: str, message_id: UUID, attempt: int) -> str:
-    """What a send carries to the provider, who echoes it in every status of that send.
+    """The callback data of a send, which the provider echoes in every status of it.
 
-    ``message_id:attempt:mark of the organisation``.
+    Its form: ``message_id:attempt:mark of the organisation``.
     """
     return f"{message_id}:{attempt}:{_mark(org_id, message_id)}"
 
 
 def callback_without_org(message_id: UUID, attempt: int) -> str:
-    """The form of earlier releases: their sends are still on the way when a new release starts."""
+    """The form of earlier releases, whose sends may be in flight when a new release starts."""
     return f"{message_id}:{attempt}"
 
 
 def read_callback(data: str | None) -> Callback | None:
-    """Callback data of ours, in either form; None for what another system put there."""
+    """Our callback data, in either form. None for data of another system."""
     found = _CALLBACK.fullmatch(data or "")
     return None if found is None else Callback(UUID(found[1]), int(found[2]), found[3])
 

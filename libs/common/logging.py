@@ -171,7 +171,7 @@ def _renderer(fmt: Format) -> Processor:
 def _dumps(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(event, default=_named, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # a lone surrogate or an enormous number: rare, and no reason to lose the line
+    except TypeError:  # a lone surrogate or a number beyond 64 bits: rare; the line is kept
         return json.dumps(event, default=_named, skipkeys=True).encode()
 
 

@@ -1,12 +1,12 @@
-"""One telephone line and the numbers under which it is known. Pure.
+"""The numbers of one telephone line, before and after changes of a numbering plan. Pure.
 
-Countries have changed their numbering plans, and WhatsApp keeps many accounts under the number that they were opened
-with. So a customer and Meta may name the same line by different numbers, and both are right.
+Countries have changed their numbering plans. WhatsApp keeps many accounts under the number that they were opened with.
+So a customer and Meta may give different numbers of the same line, and both are right.
 
-Law 1: a line has one canonical number; every number of it has the same, and it is its own.
-Law 2: two lines never share one. A rule stands here only where the old number certainly became the new one, and no
-        other line's.
-Law 3: no number is invalid here. A number without a rule is its own only spelling.
+Rule 1: a line has one canonical number. All numbers of the line have it, and it is its own canonical number.
+Rule 2: two lines never share a canonical number. A rule stands here only where the old number certainly became the new
+        one, and no other line's.
+Rule 3: no number is invalid here. A number without a rule has no other spelling.
 
 Old numbers of fixed lines are left out where the plan gave them to several operators (Ivory Coast).
 """
@@ -19,7 +19,10 @@ import phonenumbers
 
 
 class _Rule(NamedTuple):
-    """``other`` numbers of a line became ``canonical`` ones; ``ours`` and ``theirs`` are the templates there and back."""
+    """Numbers of the form ``other`` became ``canonical`` ones.
+
+    ``ours`` and ``theirs`` are the templates there and back.
+    """
 
     other: re.Pattern[str]
     ours: str
@@ -32,7 +35,7 @@ def _rule(other: str, ours: str, canonical: str, theirs: str) -> _Rule:
 
 
 def _prefixed(country: str, prefix: str, old: str) -> _Rule:
-    """Every number that matches ``old`` got ``prefix`` put before it."""
+    """Numbers that match ``old`` got ``prefix`` before them."""
     return _rule(
         rf"\+{country}({old})", rf"+{country}{prefix}\g<1>", rf"\+{country}{prefix}({old})", rf"+{country}\g<1>"
     )
@@ -76,15 +79,15 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
     "+84": tuple(_replaced("84", old, new, 7) for old, new in _VIETNAM.items()),
 }
 _CODES = re.compile("|".join(map(re.escape, _RULES)))
-_AREA_LENGTHS = (2, 3, 4)  # of Argentina, whose mobiles are dialled at home with a 15 behind the area code
+_AREA_LENGTHS = (2, 3, 4)  # of Argentina, where mobiles are dialled with a 15 after the area code
 _ARGENTINE_LOCAL = re.compile(r"\+54[1-3]\d{11}", re.ASCII)
 
 
 @lru_cache(maxsize=1 << 16)
 def canonical(e164: str) -> str:
-    """The number under which the line of this one (E.164, plus sign) is matched.
+    """The canonical number of the line of this number (E.164, plus sign).
 
-    A text that is no number is returned as it is.
+    A text that is no number is returned unchanged.
     """
     code = _CODES.match(e164)
     if code is None:
@@ -99,7 +102,7 @@ def canonical(e164: str) -> str:
 
 @lru_cache(maxsize=1 << 14)
 def spellings(e164: str) -> tuple[str, ...]:
-    """Every number under which the line of this one is known: the canonical one first, the one asked for among them."""
+    """All numbers of this number's line: the canonical one first, the given one among them."""
     first = canonical(e164)
     found = [first]
     if code := _CODES.match(first):
@@ -111,7 +114,7 @@ def spellings(e164: str) -> tuple[str, ...]:
 
 
 def dialled(e164: str) -> str:
-    """The number under which a telephone network finds the line today. In Argentina both numbers of a line work."""
+    """The number of the line in telephone networks today. In Argentina both numbers of a line work."""
     return e164 if e164.startswith("+54") else canonical(e164)
 
 
@@ -121,7 +124,7 @@ def same_line(one: str, other: str) -> bool:
 
 
 def _without_the_15(e164: str) -> str:
-    """Only the numbering plan says where the area code ends."""
+    """The number without its 15. Only the numbering plan knows where the area code ends."""
     try:
         national = phonenumbers.parse(e164).national_number
     except phonenumbers.NumberParseException:

@@ -1,14 +1,14 @@
-"""Phone numbers as Transom keeps them: E.164 with the plus sign. Pure.
+"""Phone numbers as Transom stores them: E.164 with the plus sign. Pure.
 
 Rule 1: a *possible* number is enough. Which numbers are in use changes by the week, and numbers for examples and tests
         are never in use.
-Rule 2: what people and programs put around a number is forgiven: ``_DROPPED``, ``tel:``, a trunk 0 in brackets, a
-        leading 00, digits of other scripts. A letter is not: it makes a vanity number, or an extension behind a
+Rule 2: decoration around a number is dropped: ``_DROPPED``, ``tel:``, a trunk 0 in brackets, a
+        leading 00, digits of other scripts. A letter is not: it makes a vanity number, or an extension of a
         switchboard, which no message reaches.
-Rule 3: a number stays as its owner gave it. Every match of two numbers goes by ``canonical``, the one number of a line.
+Rule 3: a number is stored as its owner gave it. Numbers are compared by ``canonical``, the one number of a line.
 
-Meta's ``wa_id`` is the same number without the plus. ``wa.me`` links want the digits alone. A send to Meta without the
-plus would get the business number's country code put before it and may reach a stranger.
+Meta's ``wa_id`` is the same number without the plus. ``wa.me`` links want the digits alone. Meta puts the business
+number's country code before a number without the plus, so a send may reach a stranger.
 """
 
 import re
@@ -126,10 +126,10 @@ def _read(bare: str, region: str | None) -> str | None:
     if not _E164.fullmatch(e164):
         return None
     if e164 != bare and (again := _read(e164, None)) != e164:
-        return again  # more trunk zeros than one: a stored number must be read again as itself
+        return again  # several trunk zeros: a stored number must be read again as itself
     if phonenumbers.is_possible_number_with_reason(found) == phonenumbers.ValidationResult.IS_POSSIBLE:
         return e164
-    return e164 if canonical(e164) != e164 else None  # a number of the plan before
+    return e164 if canonical(e164) != e164 else None  # a number of the previous plan
 
 
 def _is_in_use(e164: str) -> bool:

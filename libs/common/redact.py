@@ -107,15 +107,15 @@ def scrub(text: str) -> str:
     return _PRIVATE.sub(_masked, printable(text))
 
 
-def provider_id(told: str) -> str:
+def provider_id(raw: str) -> str:
     """A provider's id as it may be logged.
 
     A wamid holds the customer's number, so it is logged as a short digest.
     """
-    if scrub(told) == told:
-        return told
-    kind, dot, _ = told.partition(".")
-    return f"{kind[:8] if dot and kind.isalpha() else ''}…{sha256(told.encode(errors='replace')).hexdigest()[:8]}"
+    if scrub(raw) == raw:
+        return raw
+    kind, dot, _ = raw.partition(".")
+    return f"{kind[:8] if dot and kind.isalpha() else ''}…{sha256(raw.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def describe(error: BaseException) -> list[dict[str, Any]]:
@@ -123,10 +123,10 @@ def describe(error: BaseException) -> list[dict[str, Any]]:
 
     Each has ``type``, ``at`` (file:line function, innermost last), perhaps ``message``.
     """
-    told: list[dict[str, Any]] = []
+    described: list[dict[str, Any]] = []
     waiting: list[BaseException] = [error]
     seen: set[int] = set()
-    while waiting and len(told) < _DEPTH:
+    while waiting and len(described) < _DEPTH:
         current = waiting.pop(0)
         if id(current) in seen:
             continue
@@ -136,19 +136,19 @@ def describe(error: BaseException) -> list[dict[str, Any]]:
             "type": f"{type(current).__module__}.{type(current).__qualname__}".removeprefix("builtins."),
             "at": [f"{'/'.join(Path(frame.filename).parts[-3:])}:{frame.lineno} {frame.name}" for frame in frames],
         }
-        if message := _words_of(current):
+        if message := _message_of(current):
             one["message"] = message
-        told.append(one)
+        described.append(one)
         if isinstance(current, BaseExceptionGroup):
             waiting.extend(cast(BaseExceptionGroup[BaseException], current).exceptions)
         if current.__cause__ is not None:
             waiting.append(current.__cause__)
         elif current.__context__ is not None and not current.__suppress_context__:
             waiting.append(current.__context__)
-    return told
+    return described
 
 
-def _words_of(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     match error:
         case asyncpg.PostgresError():
             # the message may quote a value; state and names cannot

@@ -1,4 +1,4 @@
-"""Which errors are retryable, and which say that one statement did too much.
+"""Which errors are retryable, and which are timeouts of a single statement.
 
 PostgreSQL's own codes are in ``libs/common/db/errors.py``.
 """
@@ -24,7 +24,7 @@ _REDIS = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
 def is_retryable(error: BaseException) -> bool:
     """Whether the same work may succeed later: a server is away, a deadlock, a lost connection, a timeout.
 
-    Our own classes decide for themselves. Of a group every member must be transient.
+    Our own classes say it themselves. Of a group every member must be transient.
     """
     match error:
         case TransomError():
@@ -41,9 +41,9 @@ def is_retryable(error: BaseException) -> bool:
 
 
 def is_statement_timeout(error: BaseException) -> bool:
-    """Whether PostgreSQL ended a statement that took too long, or waited too long for a lock. Less of it may pass.
+    """Whether PostgreSQL ended a statement that ran too long, or waited too long for a lock. Fewer items may pass.
 
-    False where no server answers: our own limit ran out, or the connection is lost. The statement is no cause of that.
+    False where no server answers: our own limit ran out, or the connection is lost. The statement did not cause that.
     """
     if isinstance(error, BaseExceptionGroup):
         return is_retryable(error) and any(is_statement_timeout(member) for member in error.exceptions)

@@ -1,4 +1,4 @@
-"""Which item is too slow by itself, and which only met a slow database. Pure.
+"""Distinguishes an item that is too slow by itself from one that met a slow database. Pure.
 
 Times are seconds of any clock that does not go back.
 
@@ -54,9 +54,9 @@ class SlowSuspects(Generic[K]):
     _known: dict[K, _Suspect] = field(default_factory=dict)
     _passed: int = 0
     _passed_at: float | None = None
-    """When others passed, if nothing timed out since."""
+    """When other items passed, if no item timed out since."""
     _failed: K | None = None
-    """The latest suspect that failed, if nothing else was tried since."""
+    """The latest suspect that failed, if no other item was tried since."""
     _passed_before: int = 0
     """How many had passed before the first of these suspects failed."""
     _poison: int = 0
@@ -98,7 +98,7 @@ class SlowSuspects(Generic[K]):
                 self._cleared = 0
 
     def others_passed(self, count: int, now: float) -> None:
-        """``count`` items that are no suspects passed."""
+        """Record that ``count`` items passed that are no suspects."""
         self._passed += count
         self._passed_at = now
         for key, one in self._known.items():
@@ -108,7 +108,7 @@ class SlowSuspects(Generic[K]):
         self._failed = None
 
     def some_are_slow(self) -> None:
-        """Several items together timed out."""
+        """Record that several items together timed out."""
         self._passed_at = self._failed = None
 
     def is_poison(self, key: K, began: float, now: float, *, locked: bool) -> bool:
@@ -142,13 +142,13 @@ class SlowSuspects(Generic[K]):
         return len(self._known) == 1 and lasted >= ALONE and not locked
 
     def passes(self, key: K, now: float) -> None:
-        """A suspect passed after all, or ended otherwise: it is cleared."""
+        """Clear a suspect that passed after all, or ended otherwise."""
         one = self._known.pop(key, None)
         if one is not None:
             self._cleared += one.failures
             self._cleared_at = now
 
     def forget(self, gone: Callable[[K], bool]) -> None:
-        """Forget these: they are not ours any more."""
+        """Drop the suspects that no longer belong to this consumer."""
         for key in [key for key in self._known if gone(key)]:
             del self._known[key]

@@ -1,8 +1,8 @@
 """Whether an SMS may go to a customer. The router asks when it decides, the SMS bridge when it sends. Pure.
 
-Rule 1: the rules hold for every SMS, bridge or plain text, whatever asked for it.
+Rule 1: the rules hold for every SMS, bridge or plain text, from every producer.
 Rule 2: a customer gets an SMS only if they have written to the organisation (on any channel, to any of its numbers) or
-        consented to SMS explicitly. That SMS is allowed by default is no explicit consent.
+        consented to SMS explicitly. The default that allows SMS is no explicit consent.
 Rule 3: an SMS has at most three segments, in the form in which it is sent.
 Rule 4: no SMS goes to satellite, premium, shared-cost and free-phone numbers, nor to codes of no country. No customer
         is reached there, and each costs a multiple.
@@ -37,7 +37,7 @@ _IMPERSONAL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SmsReach:
-    """What is known of a customer and their organisation, as far as an SMS is concerned.
+    """The facts about a customer and their organisation that decide whether an SMS may go.
 
     ``no_phone_until`` and ``stopped_until``: the phone is marked until then. ``allowed`` is the consent with its
     default; ``explicit``: it was given explicitly.

@@ -1,8 +1,8 @@
 """The 24-hour customer service window.
 
 Rule 1: every rule about when a window is open lives in this file.
-Rule 2: only the customer's messages and calls open a window. A template, a bridge or a reply of ours opens none. Which
-of the customer's messages do is said by ``opens_window`` in ``services.ingest.content``.
+Rule 2: only the customer's messages and calls open a window. A template, a bridge or a reply of ours opens none.
+        ``opens_window`` in ``services.ingest.content`` says which of the customer's messages do.
 Rule 3: no I/O, no clock; callers pass ``now``.
 
 Source: Meta, "customer service window". A timer of 24 hours starts whenever the customer messages or calls the business
@@ -25,7 +25,7 @@ Sends made before that are part of the same doubt.
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What we know of one customer's window with one business number."""
+    """The facts about one customer's window with one business number."""
 
     last_customer_at: datetime | None
     """The newest message or call of the customer, by the provider's clock."""
@@ -35,8 +35,7 @@ class Window:
     """WINDOW_DOUBT_SECONDS: Meta's first refusal does not count when the send was made within this time of the
     customer's message. No default."""
     refused_at: datetime | None = None
-    """Since when the window counts as closed without doubt, until the customer writes: the customer has another
-    number."""
+    """Since when the window is closed without doubt, until the customer writes: the customer has another number."""
     first_refused_at: datetime | None = None
     """When the first send since a customer's message was made that Meta refused because the window was closed
     (131047)."""
@@ -52,7 +51,7 @@ class Window:
         """Whether a free-form message may go at ``now`` and still arrive ``margin`` later.
 
         At exactly 24 hours the window is closed. Meta's refusal of a send made since the customer's last message closes
-        it until the next one, unless it is in doubt: Meta has the last word, but not always the first.
+        it until the next one, unless the refusal is in doubt.
         """
         closes_at = self.closes_at
         if self.last_customer_at is None or closes_at is None:

@@ -142,7 +142,7 @@ def _bad(found: dict[str, Any], error: ValidationError) -> BadIntent:
         raise misfit(worse) from None
     content, actor = found.get("content"), found.get("actor")
     kind = content.get("kind") if isinstance(content, dict) else None
-    who = actor if isinstance(actor, dict) else {}
+    author = actor if isinstance(actor, dict) else {}
     return BadIntent(
         intent_id=envelope.intent_id,
         org_id=envelope.org_id,
@@ -150,8 +150,8 @@ def _bad(found: dict[str, Any], error: ValidationError) -> BadIntent:
         detail=faults(error),
         conversation_id=_uuid(found.get("conversation_id")),
         created_at=_instant(found.get("created_at")),
-        actor_kind=_ACTOR_KINDS.get(str(who.get("kind"))),
-        user_id=user_id if isinstance(user_id := who.get("user_id"), str) and len(user_id) <= MAX_USER_ID else None,
+        actor_kind=_ACTOR_KINDS.get(str(author.get("kind"))),
+        user_id=user_id if isinstance(user_id := author.get("user_id"), str) and len(user_id) <= MAX_USER_ID else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""What each provider's codes mean: one table per provider, for answers and for statuses alike."""
+"""The meaning of each provider's codes: one table per provider, for responses and for later statuses."""
 
 from typing import Literal, NamedTuple, get_args
 
@@ -6,14 +6,14 @@ from libs.common.faults import Fault
 from libs.common.providers import meta, twilio
 
 Provider = Literal["meta", "twilio"]
-"""Who carries a message. The channel is how it goes: two providers may serve one channel, and one provider two."""
+"""The provider that carries a message. Two providers may serve one channel, and one provider two channels."""
 ProviderChannel = Literal["whatsapp", "sms"]
 """The channels that a provider carries; the portal needs none."""
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 
 
 class Transport(NamedTuple):
-    """How messages go, and who carries them."""
+    """A channel and the provider that serves it."""
 
     channel: ProviderChannel
     provider: Provider
@@ -24,5 +24,5 @@ SMS_BY_TWILIO = Transport("sms", "twilio")
 
 
 def fault_of(provider: Provider, code: str | int | None) -> Fault:
-    """The fault that a provider's code stands for; None where it named none."""
+    """The fault of a provider's code. ``code`` is None where the provider gave none."""
     return meta.fault_of(code) if provider == "meta" else twilio.fault_of(code)

@@ -1,10 +1,10 @@
-"""Meta's error codes: one table, for answers of the Graph API and for failed statuses that come later. Pure.
+"""Meta's error codes: one table, for responses of the Graph API and for later failed statuses. Pure.
 
-Only the code counts; titles and texts are localised and change. A code that is not here is an ``UnknownFault``: an
-answer is then read by its HTTP status, and a failed status fails its message with the code.
+Only the code counts; titles and texts are localised and change. An unknown code is an ``UnknownFault``. A response is
+then read by its HTTP status. A failed status fails its message with the code.
 
-Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes. Which codes come in an answer,
-which in a status and which in both Meta does not say, so every row holds for both.
+Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes. Meta does not say which codes come
+in a response and which in a status, so every row holds for both.
 """
 
 from datetime import timedelta
@@ -28,7 +28,7 @@ WRONG_NUMBER_ID: Final = "33"
 """As the subcode of 100: the phone number id does not exist, or the token may not see it."""
 
 _UNREACHABLE = RecipientFault("unreachable", timedelta(days=3))
-"""Meta says 131026 now and then of somebody who is reached an hour later: days, not weeks."""
+"""Meta sometimes returns 131026 for a customer who is reached an hour later: days, not weeks."""
 _BLOCKED = RecipientFault("unreachable", timedelta(days=30))
 _NOT_AS_TEMPLATE = RecipientFault()
 
@@ -44,9 +44,9 @@ _CONTENT = (
     *(100, 131009, 131051, 135000),  # parameters, type, "generic user error"
     *(132068, 132069),  # the flow is blocked or throttled
     131021,  # the sender is the recipient
-    131030,  # a test number writes to somebody who is not on its list
+    131030,  # a test number writes to a recipient outside its list
     131052,  # media that the customer sent
-    137000,  # the identity's hash does not match: a hold that was asked for
+    137000,  # the identity's hash does not match: the hold was requested
 )
 
 FAULTS: Final[dict[int, Fault]] = {
@@ -56,7 +56,7 @@ FAULTS: Final[dict[int, Fault]] = {
     132001: TemplateGone("DELETED"),  # no such template in this language, or not approved
     132015: TemplateGone("PAUSED"),
     132016: TemplateGone("DISABLED"),
-    # its variables, its texts, its components, or the values it got, are others than the template on file wants
+    # the variables, texts, components or values do not fit the template at Meta
     **dict.fromkeys((131008, 132000, 132005, 132007, 132012, 132018), TemplateNeedsSync()),
     131026: _UNREACHABLE,  # undeliverable: not on WhatsApp, an old client, terms not accepted, blocked
     130403: _BLOCKED,  # the business blocked the user
@@ -72,11 +72,11 @@ FAULTS: Final[dict[int, Fault]] = {
     131053: TransientFault(certain=True),  # media could not be fetched; now and then it can a moment later
     **dict.fromkeys(_CONTENT, ContentFault()),
 }
-"""Every code that is known here, by its number."""
+"""The fault of every known code, by its number."""
 
 
 def fault_of(code: str | int | None) -> Fault:
-    """The fault that a code stands for; None where the provider named none."""
+    """The fault of a code. ``code`` is None where Meta gave none."""
     text = str(code)
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None  # noqa: PLR2004 -- codes have 6 digits
     return UnknownFault() if number is None else FAULTS.get(number, UnknownFault())

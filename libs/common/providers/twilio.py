@@ -1,8 +1,8 @@
-"""Twilio's error codes in one table: for answers to a send, for later statuses and for records in its list. Pure.
+"""Twilio's error codes: one table, for responses to a send, for later statuses and for listed records. Pure.
 
-Only the code counts, and Twilio advises not to rest on single ones: it splits and renames them (in July 2024 21211,
-21212, 21606 and 21614 became a dozen). So a code that is not here is an ``UnknownFault``. An answer is then read by its
-HTTP status (``services.sms_bridge.providers.twilio``), and a status fails its message with the code.
+Only the code counts. Twilio splits and renames codes, and advises not to rely on single ones: in July 2024 21211,
+21212, 21606 and 21614 became a dozen. So an unknown code is an ``UnknownFault``. A response is then read by its HTTP
+status (``services.sms_bridge.providers.twilio``). A status fails its message with the code.
 
 Source: https://www.twilio.com/docs/api/errors;
 https://www.twilio.com/en-us/changelog/updates-to-the-error-code-dictionary-to-clarify-number-validatio
@@ -33,15 +33,15 @@ STATUSES: Final = {
 }
 """Our status for each of Twilio's.
 
-Accepted, scheduled, queued, sending and the like mean nothing that a thread shows.
+A thread does not show accepted, scheduled, queued, sending and the like.
 """
 
-# How long a mark lasts without a message of the customer. A wrong mark costs a message, a missing one costs the price
-# of a failure with every message.
+# How long a mark lasts without a message of the customer. A wrong mark costs a message. A missing mark costs the price
+# of a failed SMS for every message.
 _DAY = timedelta(days=1)
 _OUT_OF_REACH = RecipientFault("unreachable", _DAY)
 _NO_ROUTE = RecipientFault("no_phone", _DAY)
-"""This sender reaches no such number as the account is set up. It is tried again every day, because that may change."""
+"""This sender cannot reach the number with the account's settings. They may change, so it is tried again every day."""
 _BLOCKED = RecipientFault("no_phone", timedelta(days=30))
 _NO_PHONE = RecipientFault("no_phone", timedelta(days=90))
 _STOPPED = RecipientFault("sms_opted_out", timedelta(days=365))
@@ -67,7 +67,7 @@ _NO_SUCH_PHONE = (
     30005,  # no such handset
 )
 _OTHER_SENDER_WANTED = (30018, 30024, 30032, 30033, 30034, 30035, 30040, 30041, 30042)
-"""The destination wants a sender of another kind, or a registered one: bought, and dropped on the way."""
+"""The destination wants another kind of sender, or a registered one. The SMS was paid for and dropped."""
 _CONTENT = (
     # text or media: missing, too long, not readable
     *(21602, 21604, 21605, 21617, 21619, 21620, 21621, 21622, 21623, 21624),
@@ -90,26 +90,25 @@ FAULTS: Final[dict[int, Fault]] = {
     **dict.fromkeys((30003, 30036), _OUT_OF_REACH),  # switched off or without coverage, also beyond the validity period
     **dict.fromkeys(_OTHER_SENDER_WANTED, _NO_ROUTE),
     **dict.fromkeys(_CONTENT, ContentFault()),
-    # It may have arrived: the operator's "unknown", and an operator that did not answer in time. They have no class, so
-    # that no SMS is bought again.
+    # The SMS may have arrived: the operator reports "unknown", or did not answer in time. Without a class no SMS is
+    # bought again.
     30008: UnknownFault(),
     30410: UnknownFault(),
 }
-"""Every code that is known here, by its number."""
-
+"""The fault of every known code, by its number."""
 
 _FIRST_LATE = 30000
-"""Lower codes are of the REST API: the message was refused when it was to be created. The others are of delivery."""
+"""Lower codes come from the REST API: it refused to create the message. The others are about delivery."""
 
 
 def is_of_creation(code: str | int | None) -> bool:
-    """Whether this is the code of a refused creation: Twilio keeps and lists a record of what it refused, too."""
+    """Whether this is the code of a refused creation. Twilio lists records of refused messages, too."""
     number = _number(code)
     return number is not None and (number < _FIRST_LATE or number == 63007)  # noqa: PLR2004 -- a channel's code
 
 
 def fault_of(code: str | int | None) -> Fault:
-    """The fault that a code stands for; None where Twilio named none."""
+    """The fault of a code. ``code`` is None where Twilio gave none."""
     number = _number(code)
     return UnknownFault() if number is None else FAULTS.get(number, UnknownFault())
 
