@@ -1,4 +1,4 @@
-"""Masks private data in log lines. Pure.
+"""Masks private data in log lines.
 
 Rule 1: a field with a private name is masked whatever its value.
 Rule 2: in every other string, phone numbers, tokens, signatures, and links with their queries are masked.
