@@ -32,7 +32,7 @@ from libs.common.logging import get_logger
 
 log = get_logger()
 
-_LOOK_SECONDS = 0.25  # how late a deadline may be noticed, at most
+_CHECK_SECONDS = 0.25  # how late a deadline may be noticed, at most
 _GRACE_SECONDS = 1.0  # a connection younger than this has not stalled
 _LINGER_SECONDS = 1.0
 _REQUEST_COST = 4096  # bytes of memory for any parsed request: the smallest has eighteen bytes on the wire
@@ -53,7 +53,7 @@ class Bounds:
 
 
 @dataclass
-class Door:
+class ConnectionLimiter:
     """All connections of one server. Both dictionaries are ordered by waiting time, the longest first."""
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -62,10 +62,10 @@ class Door:
     """Connections without a complete request, fresh ones included, and since when by the event loop's clock."""
     idle: dict["BoundedProtocol", None] = field(default_factory=dict)
     """Connections kept alive between two requests."""
-    turned_away: Callable[[str], object] = lambda _reason: None
+    on_overload: Callable[[str], object] = lambda _reason: None
     """Called when a request within all limits gets 503."""
     _log_throttle: LogThrottle = field(default_factory=LogThrottle)
-    _looking: bool = False
+    _timer_runs: bool = False
 
     def protocol(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any
@@ -74,21 +74,21 @@ class Door:
         return BoundedProtocol(self, config, server_state, app_state, **more)
 
     @functools.cached_property
-    def most(self) -> int:
+    def max_connections(self) -> int:
         """Connections at once: no more than this process may have open files."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return max(1, min(self.bounds.connections, files - _FILES_OF_OURS))
 
-    def arrives(self, one: "BoundedProtocol", now: float) -> None:
+    def request_began(self, one: "BoundedProtocol", now: float) -> None:
         """A request has begun, or a connection is fresh."""
         self.idle.pop(one, None)
         if one not in self.arriving:
             self.arriving[one] = now
-            if not self._looking:
-                self._looking = True
-                one.loop.call_later(_LOOK_SECONDS, self._look, one.loop)
+            if not self._timer_runs:
+                self._timer_runs = True
+                one.loop.call_later(_CHECK_SECONDS, self._check_deadlines, one.loop)
 
-    def make_room(self, now: float) -> bool:
+    def close_stalled(self, now: float) -> bool:
         """Close the connection that has stalled longest. False when none is stalled or idle."""
         stalled = next(iter(self.arriving.items()), None)
         if stalled is not None and now - stalled[1] > _GRACE_SECONDS:
@@ -101,7 +101,7 @@ class Door:
             return False
         return True
 
-    def make_space(self, one: "BoundedProtocol") -> None:
+    def refuse_largest(self, one: "BoundedProtocol") -> None:
         """Refuse the unfinished request that holds most, ``one`` among them."""
         max((*self.arriving, one), key=lambda each: each.held).refuse(503, "bytes_in_flight")
 
@@ -110,14 +110,14 @@ class Door:
         metrics.HTTP_REFUSED.labels(reason=reason).inc()
         self._log_throttle.report(reason, lambda times: log.warning("http.refused", reason=reason, times=times))
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._looking = False
+    def _check_deadlines(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer_runs = False
         before = loop.time() - self.bounds.request_seconds
         for late in [one for one, since in self.arriving.items() if since <= before]:
             late.refuse(408, "deadline")
         if self.arriving:
-            self._looking = True
-            loop.call_later(_LOOK_SECONDS, self._look, loop)
+            self._timer_runs = True
+            loop.call_later(_CHECK_SECONDS, self._check_deadlines, loop)
 
 
 class _RefusedError(Exception):
@@ -128,10 +128,15 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol within bounds. ``held``: bytes of the requests under way."""
 
     def __init__(
-        self, door: Door, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any
+        self,
+        limiter: ConnectionLimiter,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        **more: Any,
     ) -> None:
         super().__init__(config, server_state, app_state, **more)
-        self._door, self._bounds = door, door.bounds
+        self._limiter, self._bounds = limiter, limiter.bounds
         self._in_head, self._complete = True, False
         self._head = self._heads = 0
         self.held = 0
@@ -139,21 +144,21 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
         now = self.loop.time()
-        if len(self.connections) > self._door.most and not self._door.make_room(now):
+        if len(self.connections) > self._limiter.max_connections and not self._limiter.close_stalled(now):
             self.refuse(503, "connections")
             return
-        self._door.arrives(self, now)
+        self._limiter.request_began(self, now)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave()
+        self._release()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
         self.held += len(data)
-        self._door.held += len(data)
-        self._door.idle.pop(self, None)
+        self._limiter.held += len(data)
+        self._limiter.idle.pop(self, None)
         self._complete = False
         while self._in_head and self._head + len(data) > self._bounds.head_bytes:
             data = self._feed_head(data)
@@ -166,16 +171,16 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if not self._complete:
             self._is_unfinished()
-        elif self.pipeline and self._door.held > self._bounds.bytes_in_flight:
-            self._door.make_space(self)
+        elif self.pipeline and self._limiter.held > self._bounds.bytes_in_flight:
+            self._limiter.refuse_largest(self)
 
     def _is_unfinished(self) -> None:
         if self.held > self._bounds.request_bytes:
             self.refuse(413, "request")
             return
-        self._door.arrives(self, self.loop.time())
-        if self._door.held > self._bounds.bytes_in_flight:
-            self._door.make_space(self)
+        self._limiter.request_began(self, self.loop.time())
+        if self._limiter.held > self._bounds.bytes_in_flight:
+            self._limiter.refuse_largest(self)
 
     def _feed_head(self, data: bytes) -> bytes:
         """Parse at most ``head_bytes`` of a head. The rest of ``data`` belongs to the body, or is too much."""
@@ -212,38 +217,38 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._head = False, 0
         self._heads += 1
         self.held += _REQUEST_COST
-        self._door.held += _REQUEST_COST
+        self._limiter.held += _REQUEST_COST
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._in_head, self._complete = True, True
         if not self.flow.write_paused:
-            self._door.arriving.pop(self, None)
+            self._limiter.arriving.pop(self, None)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         answered = self.held // (1 + len(self.pipeline))
-        self._door.held -= answered
+        self._limiter.held -= answered
         self.held -= answered
         if self._complete and not self.pipeline and not self.transport.is_closing():
-            self._door.idle[self] = None
+            self._limiter.idle[self] = None
         super().on_response_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._door.arrives(self, self.loop.time())
+        self._limiter.request_began(self, self.loop.time())
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._complete:
-            self._door.arriving.pop(self, None)
+            self._limiter.arriving.pop(self, None)
 
     def refuse(self, status: int | None, reason: str) -> None:
         """Answer with ``status`` unless an answer has begun, and close the connection."""
-        self._door.refused(reason)
+        self._limiter.refused(reason)
         if status == 503:  # noqa: PLR2004 -- Service Unavailable
-            self._door.turned_away(reason)
-        self._leave()
+            self._limiter.on_overload(reason)
+        self._release()
         cycle = self.cycle
         answering = cycle is not None and cycle.response_started and not cycle.response_complete
         if cycle is not None and not cycle.response_complete:
@@ -261,8 +266,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.refuse(status, reason)
         raise _RefusedError
 
-    def _leave(self) -> None:
-        self._door.arriving.pop(self, None)
-        self._door.idle.pop(self, None)
-        self._door.held -= self.held
+    def _release(self) -> None:
+        self._limiter.arriving.pop(self, None)
+        self._limiter.idle.pop(self, None)
+        self._limiter.held -= self.held
         self.held = 0

@@ -16,9 +16,9 @@ BATCHES: Final = 0.55  # batches in hand are finished and committed
 LEAVING: Final = 0.6  # consumers leave their groups
 CALLS: Final = 0.8  # calls to providers under way are answered, and background work ends
 RECORDS: Final = 0.84  # their results are recorded
-TELLING: Final = 0.88  # and published
+PUBLISHING: Final = 0.88  # and published
 FLUSHING: Final = 0.92  # producers flush their buffers
-HANGING_UP: Final = 0.95  # and close their connections
+DISCONNECTING: Final = 0.95  # and close their connections
 CLOSING: Final = 0.97  # pools close, by force if need be
 # Work with a pool of its own beside the main work has closed it. The rest is for what takes no time limit.
 BESIDE: Final = 0.99

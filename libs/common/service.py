@@ -34,7 +34,7 @@ import uvloop
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from libs.common.bounds import Bounds, Door
+from libs.common.bounds import Bounds, ConnectionLimiter
 from libs.common.drain import CALLS, HTTP, Drain
 from libs.common.errors import ConfigurationError
 from libs.common.logging import configure, get_logger
@@ -78,7 +78,7 @@ class Service:
         self.serving = False
         self.on_stop: Callable[[], None] = lambda: None
         """Called when the stop begins, before its budget starts."""
-        self.turned_away: Callable[[str], object] = lambda _reason: None
+        self.on_overload: Callable[[str], object] = lambda _reason: None
         """Called whenever a request gets 503 because the server is full."""
 
     def stop(self, failure: BaseException | None = None) -> None:
@@ -136,9 +136,13 @@ class Service:
         if self._admin is not None:
             host, _, port = self._admin.rpartition(":")
             listeners.append((metrics_app(), _listen(host.strip("[]"), int(port), "TRANSOM_ADMIN_PORT")))
-        doors = [Door(self._bounds, turned_away=self.turned_away), *(Door(self._bounds) for _ in listeners[1:])]
+        limiters = [
+            ConnectionLimiter(self._bounds, on_overload=self.on_overload),
+            *(ConnectionLimiter(self._bounds) for _ in listeners[1:]),
+        ]
         servers = [
-            _Server(_config(app, self.drain.seconds, door)) for (app, _), door in zip(listeners, doors, strict=True)
+            _Server(_config(app, self.drain.seconds, limiter))
+            for (app, _), limiter in zip(listeners, limiters, strict=True)
         ]
         serving = [
             asyncio.create_task(server.serve(sockets=[listener]))
@@ -278,10 +282,10 @@ def _tune_gc() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _config(app: ASGIApp, drain_seconds: float, door: Door | None = None) -> uvicorn.Config:
+def _config(app: ASGIApp, drain_seconds: float, limiter: ConnectionLimiter | None = None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools" if door is None else door.protocol,  # type: ignore[arg-type] # any factory will do
+        http="httptools" if limiter is None else limiter.protocol,  # type: ignore[arg-type] # any factory will do
         ws="none",
         lifespan="off",
         log_config=None,

@@ -28,7 +28,7 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
     async with open_producer(settings, service, delivery_timeout=PATIENCE_SECONDS) as producer:
         coalescing, served = CoalescingProducer(producer), Served()
         worker = None if role == "edge" else partial(_worker, settings, service, Precedence(coalescing))
-        service.turned_away = served.refused
+        service.on_overload = served.refused
         dsn, seconds = settings.postgres_dsn.get_secret_value(), settings.postgres_timeout_seconds
         async with Beside(worker, producer, service) as beside, served.stored(dsn, seconds, service, beside.ready):
             apps = edge_apps(settings.edge, coalescing, served)

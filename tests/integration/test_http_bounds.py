@@ -67,7 +67,7 @@ class Place:
     port: int
     taker: Taker
     clients: list["Client"] = field(default_factory=list)
-    turned_away: list[str] = field(default_factory=list)
+    overloads: list[str] = field(default_factory=list)
 
     async def connect(self) -> "Client":
         self.clients.append(Client(*await asyncio.open_connection("127.0.0.1", self.port)))
@@ -116,7 +116,7 @@ async def a_service(**bounds: float) -> AsyncIterator[Place]:
         drain_seconds=1,
         bounds=Bounds(**{"request_seconds": LONG} | bounds),  # type: ignore[arg-type]
     )
-    service.turned_away = place.turned_away.append
+    service.on_overload = place.overloads.append
     task = asyncio.create_task(
         service.serve(checks={}, direct={"/take": taker.take, "/leave": taker.leave, "/much": taker.much})
     )
@@ -297,7 +297,7 @@ async def test_bytes_in_flight_are_bounded_and_the_largest_pays(log_lines: LogLi
         answers = [asyncio.create_task(client.closed()) for client in hoarders]
         await eventually(lambda: sum(answer.done() for answer in answers) >= 7, "most of them are refused")
         assert all(b" 503 " in answer.result() for answer in answers if answer.done())
-        assert place.turned_away[:7] == ["bytes_in_flight"] * 7
+        assert place.overloads[:7] == ["bytes_in_flight"] * 7
         await place.answers()
     assert {line["reason"] for line in log_lines.of("http.refused")} >= {"bytes_in_flight"}
 

@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from libs.common import metrics
-from libs.common.drain import FLUSHING, HANGING_UP, Drain
+from libs.common.drain import DISCONNECTING, FLUSHING, Drain
 from libs.common.errors import ConfigurationError, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.aiokafka_patches import enqueue, fail_batches
@@ -91,7 +91,7 @@ class Producer:
         if drain is None:
             await self.stop()
         else:
-            await self.stop(drain.left(FLUSHING), lambda: drain.left(HANGING_UP))
+            await self.stop(drain.left(FLUSHING), lambda: drain.left(DISCONNECTING))
 
     async def start(self) -> None:
         """Connect. Raises ConfigurationError when the brokers cannot be reached in time."""

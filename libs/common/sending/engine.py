@@ -7,7 +7,7 @@ from typing import Generic, Self
 
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
-from libs.common.drain import CALLS, FLUSHING, RECORDS, TELLING, Drain
+from libs.common.drain import CALLS, FLUSHING, PUBLISHING, RECORDS, Drain
 from libs.common.kafka.producer import Producer
 from libs.common.open_service import OpenService
 from libs.common.periodic import StallDetector, run_periodically
@@ -99,7 +99,7 @@ class SendEngine(Generic[PreparedT]):
         self._recorder.end()
         await self._ends("record", drain.left(RECORDS))
         self._publisher.end()
-        await self._ends("tell", drain.left(TELLING))
+        await self._ends("tell", drain.left(PUBLISHING))
         for task in self._tasks.values():
             task.cancel()
         await asyncio.wait(self._tasks.values(), timeout=drain.left(FLUSHING))
