@@ -6,8 +6,8 @@ two:
 - ``DatabaseClock``: for times that replicas compare with each other (claims, leases, due times, pauses, progress,
   slots, deadlines). It is PostgreSQL's clock, so a host with a wrong clock agrees with the others. A pool has one:
   ``pool.now``.
-- ``utc_now``: this host's clock. It is for times that are only shown (log lines, dead letters), for times compared
-  within one process, and for the edge's time of receipt, which needs no database.
+- ``utc_now``: this host's clock. It is for times that are only shown (log lines, dead letters), and for times compared
+  within one process. It is also for the edge's time of receipt, which needs no database.
 """
 
 import time

@@ -20,7 +20,8 @@ from functools import lru_cache
 from math import ceil
 
 BASIC = frozenset(
-    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 """The basic table without its escape, which announces the extension table and is no character of its own."""
 EXTENSION = frozenset("^{}\\[~]|€")
@@ -49,8 +50,8 @@ _GREEK = dict(zip("αβγδεζηθικλμνξοπρσςτυφχψω", "ABΓΔE
 _CYRILLIC = dict(
     re.findall(
         r"(\S)=(\S*)",
-        "а=a б=b в=v г=g ґ=g д=d ђ=dj е=e ё=e є=ie ж=zh з=z и=i й=y і=i ї=yi ј=j к=k л=l љ=lj м=m н=n њ=nj о=o п=p р=r с=s"
-        " т=t ћ=c у=u ў=u ф=f х=kh ц=ts ч=ch џ=dz ш=sh щ=shch ъ= ы=y ь= э=e ю=yu я=ya ѓ=g ѕ=dz ќ=k",
+        "а=a б=b в=v г=g ґ=g д=d ђ=dj е=e ё=e є=ie ж=zh з=z и=i й=y і=i ї=yi ј=j к=k л=l љ=lj м=m н=n њ=nj о=o п=p"
+        " р=r с=s т=t ћ=c у=u ў=u ф=f х=kh ц=ts ч=ch џ=dz ш=sh щ=shch ъ= ы=y ь= э=e ю=yu я=ya ѓ=g ѕ=dz ќ=k",
     )
 )
 

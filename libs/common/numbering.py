@@ -4,7 +4,7 @@ Countries have changed their numbering plans. WhatsApp keeps many accounts under
 So a customer and Meta may give different numbers of the same line, and both are right.
 
 Rule 1: a line has one canonical number. All numbers of the line have it, and it is its own canonical number.
-Rule 2: two lines never share a canonical number. A rule stands here only where the old number certainly became the new
+Rule 2: two lines never share a canonical number. A rule is listed only where the old number certainly became the new
         one, and no other line's.
 Rule 3: no number is invalid here. A number without a rule has no other spelling.
 
@@ -21,17 +21,17 @@ import phonenumbers
 class _Rule(NamedTuple):
     """Numbers of the form ``other`` became ``canonical`` ones.
 
-    ``ours`` and ``theirs`` are the templates there and back.
+    ``to_canonical`` and ``to_other`` are the templates there and back.
     """
 
     other: re.Pattern[str]
-    ours: str
+    to_canonical: str
     canonical: re.Pattern[str]
-    theirs: str
+    to_other: str
 
 
-def _rule(other: str, ours: str, canonical: str, theirs: str) -> _Rule:
-    return _Rule(re.compile(other, re.ASCII), ours, re.compile(canonical, re.ASCII), theirs)
+def _rule(other: str, to_canonical: str, canonical: str, to_other: str) -> _Rule:
+    return _Rule(re.compile(other, re.ASCII), to_canonical, re.compile(canonical, re.ASCII), to_other)
 
 
 def _prefixed(country: str, prefix: str, old: str) -> _Rule:
@@ -44,8 +44,11 @@ def _prefixed(country: str, prefix: str, old: str) -> _Rule:
 def _replaced(country: str, old: str, new: str, rest: int) -> _Rule:
     """Numbers that began with ``old`` begin with ``new`` now; ``rest`` digits follow."""
     return _rule(
-        rf"\+{country}{old}(\d{{{rest}}})", rf"+{country}{new}\g<1>", rf"\+{country}{new}(\d{{{rest}}})", rf"+{country}{old}\g<1>"
-    )  # fmt: skip
+        rf"\+{country}{old}(\d{{{rest}}})",
+        rf"+{country}{new}\g<1>",
+        rf"\+{country}{new}(\d{{{rest}}})",
+        rf"+{country}{old}\g<1>",
+    )
 
 
 _VIETNAM = {
@@ -96,7 +99,7 @@ def canonical(e164: str) -> str:
         return _without_the_15(e164)
     for rule in _RULES[code[0]]:
         if found := rule.other.fullmatch(e164):
-            return found.expand(rule.ours)
+            return found.expand(rule.to_canonical)
     return e164
 
 
@@ -106,8 +109,8 @@ def spellings(e164: str) -> tuple[str, ...]:
     first = canonical(e164)
     found = [first]
     if code := _CODES.match(first):
-        matches = [(rule.canonical.fullmatch(first), rule.theirs) for rule in _RULES[code[0]]]
-        found += [match.expand(theirs) for match, theirs in matches if match]
+        matches = [(rule.canonical.fullmatch(first), rule.to_other) for rule in _RULES[code[0]]]
+        found += [match.expand(to_other) for match, to_other in matches if match]
         if code[0] == "+54":
             found += _with_the_15(first)
     return tuple(dict.fromkeys([*found, e164]))
@@ -130,7 +133,7 @@ def _without_the_15(e164: str) -> str:
     except phonenumbers.NumberParseException:
         return e164
     found = _RULES["+54"][0].other.fullmatch(f"+54{national}")
-    return e164 if found is None else found.expand(_RULES["+54"][0].ours)
+    return e164 if found is None else found.expand(_RULES["+54"][0].to_canonical)
 
 
 def _with_the_15(canonically: str) -> list[str]:

@@ -104,8 +104,12 @@ def _bare(raw: str) -> str | None:
         elif (category := unicodedata.category(character)) == "Nd":
             kept.append(str(unicodedata.decimal(character)))
         elif not (
-            category in _DROPPED or character.isspace() or character in _SIGNS or character in _FILLERS or "\ufe00" <= character <= "\ufe0f"
-        ):  # fmt: skip
+            category in _DROPPED
+            or character.isspace()
+            or character in _SIGNS
+            or character in _FILLERS
+            or "\ufe00" <= character <= "\ufe0f"
+        ):
             return None
     return "".join(kept)
 

@@ -47,26 +47,28 @@ _SHORT = 80
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _PRIVATE = re.compile(
     rf"""
-    (?P<link> (?<![\w/.@-])(?:[0-9A-Za-z-]{{1,63}}\.){{1,8}}[0-9A-Za-z-]{{1,63}}(?::\d+)?/ ) [0-9A-Za-z]{{6,}}(?![0-9A-Za-z_])[^\s'"<>)]*  # host/code, without a scheme
+    (?P<link> (?<![\w/.@-])(?:[0-9A-Za-z-]{{1,63}}\.){{1,8}}[0-9A-Za-z-]{{1,63}}(?::\d+)?/ ) # host/code, no scheme
+      [0-9A-Za-z]{{6,}}(?![0-9A-Za-z_])[^\s'"<>)]*
     | (?P<keep> \b[0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}}\b    # an id of ours
             | \b\d{{4}}-\d\d-\d\d(?:[T ]\d\d:\d\d[\d:.,+Z-]*)?(?![\d-])                      # a date, a time
             | \b{_OCTET}(?:\.{_OCTET}){{3}}(?:/\d+)?(?::\d+)?\b(?![.\d])                     # a server's address
     )
-    | (?P<host> \b[a-z][a-z0-9+.-]*:// (?:[^\s/?\#@'"]*@)? (?P<where>[^\s/?\#@'"]*) ) [^\s'"<>)]*       # a URL: only its host stays
+    | (?P<host> \b[a-z][a-z0-9+.-]*:// (?:[^\s/?\#@'"]*@)? (?P<where>[^\s/?\#@'"]*) ) [^\s'"<>)]* # a URL: keep its host
     | \bwa\.me/\S+
-    | \bwa(?:m|c)id\.[\w=+/.-]+                                                               # holds a phone number in base64
-    | (?<![\w+/=])HBg[H-P][\w+/=-]{{12,}}                                                      # the same without its name, of 7 to 15 digits
-    | (?<![\w.+-])[\w.+%-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}})+                                                # an e-mail address
+    | \bwa(?:m|c)id\.[\w=+/.-]+ # holds a phone number in base64
+    | (?<![\w+/=])HBg[H-P][\w+/=-]{{12,}} # the same without its name, of 7 to 15 digits
+    | (?<![\w.+-])[\w.+%-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}})+ # an e-mail address
     | \b[A-Z]{{2}}\.(?:ENT\.)?[0-9A-Za-z]{{10,}}\b                                             # a BSUID
     | (?i:\b(?:bearer|basic)\s+[\w.~+/=-]+)
     | \beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?                                                       # a JWT
     | \bEAA[A-Za-z0-9]{{16,}}                                                                # a token of Meta's
     | \bsha(?:1|256)=[0-9A-Fa-f]+
-    | (?<![0-9A-Za-z])[0-9a-f]{{32,}}(?![0-9A-Za-z])                                         # keys, tokens and digests in hex
-    | (?i:(?<![0-9a-z])[\w.-]{{0,40}}(?:token|secret|password|passwd|passphrase|signature|api[_-]?key)s?['"]?\s*[=:]\s*\S+)
+    | (?<![0-9A-Za-z])[0-9a-f]{{32,}}(?![0-9A-Za-z]) # keys, tokens and digests in hex
+    | (?i:(?<![0-9a-z])[\w.-]{{0,40}}(?:token|secret|password|passwd|passphrase|signature|api[_-]?key)s?
+        ['"]?\s*[=:]\s*\S+)
     | (?i:\bcode\b['"]?\s*[=:]\s*\S+)
     | (?i:\b(?:password|passwd|passphrase)\s+(?:is\s+)?\S+)
-    | (?<![0-9A-Za-z_.-])(?:\+|00)?\(?\d(?:[ ()./-]{{0,2}}\d){{6,18}}(?![0-9A-Za-z_-])        # seven digits and more: a phone number
+    | (?<![0-9A-Za-z_.-])(?:\+|00)?\(?\d(?:[ ()./-]{{0,2}}\d){{6,18}}(?![0-9A-Za-z_-]) # 7 to 19 digits
     """,
     re.VERBOSE,
 )

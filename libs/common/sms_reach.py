@@ -1,8 +1,8 @@
 """Whether an SMS may go to a customer. The router asks when it decides, the SMS bridge when it sends. Pure.
 
 Rule 1: the rules hold for every SMS, bridge or plain text, from every producer.
-Rule 2: a customer gets an SMS only if they have written to the organisation (on any channel, to any of its numbers) or
-        consented to SMS explicitly. The default that allows SMS is no explicit consent.
+Rule 2: a customer gets an SMS only if they wrote to the organisation (on any channel, to any number) or consented to
+        SMS explicitly. The default that allows SMS is no explicit consent.
 Rule 3: an SMS has at most three segments, in the form in which it is sent.
 Rule 4: no SMS goes to satellite, premium, shared-cost and free-phone numbers, nor to codes of no country. No customer
         is reached there, and each costs a multiple.
