@@ -24,7 +24,7 @@ OpenWorker = Callable[[], AbstractAsyncContextManager[tuple[object, BatchConsume
 
 
 class Beside:
-    """``async with Beside(…)``: the worker starts when PostgreSQL is there, and drains after the block, when HTTP ended.
+    """``async with Beside(…)``: the worker starts when PostgreSQL is there. It drains after the block, when HTTP ended.
 
     ``open_worker`` runs it inside its own block; None: the edge is alone. ``producer`` is the edge's.
     """

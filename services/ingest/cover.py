@@ -123,7 +123,12 @@ class Served:
             until = min(until, until - timedelta(seconds=now - open_since))
         stretches = self._refusals.unstored()
         last_post = now if self._in_flight else self._last_post
-        known = Known(self.edge_id, _ago(self._since, now), None if last_post is None else _ago(last_post, now), [_aged(one, now) for one in stretches])  # fmt: skip
+        known = Known(
+            self.edge_id,
+            _ago(self._since, now),
+            None if last_post is None else _ago(last_post, now),
+            [_aged(one, now) for one in stretches],
+        )
         await coverage.tell(db, known, until, leaves=self._left is not None and not self._in_flight)
         self._refusals.stored(stretches)
 
@@ -182,7 +187,9 @@ class Served:
         failures = 0
         while not ends.is_set():
             try:
-                async with open_pool(dsn, application_name="transom-ingest-edge", size=1, command_seconds=command_seconds) as pool:  # fmt: skip
+                async with open_pool(
+                    dsn, application_name="transom-ingest-edge", size=1, command_seconds=command_seconds
+                ) as pool:
                     while True:
                         last = ends.is_set()
                         failures = await self._store_once(pool, failures)

@@ -38,7 +38,7 @@ class IdentityRequest(NamedTuple):
 
 
 def is_known(row: SenderRow, item: Placeable) -> bool:
-    """Whether every id of the sender leads to one conversation that is reached by these ids, also when they were seen."""
+    """Whether every id of the sender leads to one conversation that these ids reach, also when they were seen."""
     wa_id, bsuid = item.sender.ids
     return (
         row.conversation_id is not None

@@ -84,7 +84,8 @@ select n.org_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, s.sent_to
        ) n on true
   left join lateral (
        select p.send_id, p.attempt from provider_ids p
-        where p.provider = 'meta' and p.account = u.account and p.provider_id = u.provider_id and p.org_id = n.org_id offset 0
+        where p.provider = 'meta' and p.account = u.account and p.provider_id = u.provider_id
+          and p.org_id = n.org_id offset 0
        ) p on true
   left join lateral (
        select {standing("m")} as conversation_id

@@ -222,7 +222,7 @@ _ONE_BY_ONE = {
 
 
 def _customer_of(item: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Number and BSUID of the customer: the one who is called, where the business calls; else the one the item names."""
+    """Number and BSUID of the customer: of a call by the business the one called, else the one that the item names."""
     if item.get("direction") == "BUSINESS_INITIATED":
         return item.get("to"), item.get("to_user_id")
     for number, bsuid in (("from", "from_user_id"), ("recipient_id", "recipient_user_id"), ("wa_id", "user_id")):

@@ -28,7 +28,10 @@ _SAMPLE_SECONDS = 0.05
 
 
 def occupied() -> float:
-    """Seconds for which this thread has run or waited for a processor. Where the system does not say, only those it has run."""
+    """Seconds for which this thread has run or waited for a processor.
+
+    Where the system does not say, only those it has run.
+    """
     try:
         run, waited, *_ = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()
     except (OSError, ValueError):

@@ -126,7 +126,8 @@ _STORED = f"""
 select m.account, m.provider_id, m.message_id, {standing("m")} as conversation_id,
        m.content, m.reply_to, m.occurred_at as at, m.received_at
   from unnest($1::text[], $2::text[], $3::text[]) as i (org_id, account, provider_id)
-  join messages m on m.provider = 'meta' and m.account = i.account and m.provider_id = i.provider_id and m.direction = 'in'
+  join messages m on m.provider = 'meta' and m.account = i.account and m.provider_id = i.provider_id
+              and m.direction = 'in'
                  and m.org_id = i.org_id
 """  # noqa: S608 -- a constant
 
@@ -246,11 +247,13 @@ select m.account, m.provider_id, m.org_id, m.message_id, m.conversation_id, m.co
        m.received_at, g.group_id, coalesce(b.customer_id, w.customer_id) as customer_id
   from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as u (number, provider_id, line, bsuid)
   join whatsapp_numbers n on n.phone_number_id = u.number
-  join messages m on m.provider = 'meta' and m.account = u.number and m.provider_id = u.provider_id and m.direction = 'in'
+  join messages m on m.provider = 'meta' and m.account = u.number and m.provider_id = u.provider_id
+      and m.direction = 'in'
                  and m.org_id = n.org_id
   left join group_threads g on g.org_id = m.org_id and g.conversation_id = m.conversation_id
   left join customer_identities b on b.org_id = m.org_id and b.kind = 'bsuid' and b.value = u.bsuid
-  left join customer_identities w on w.org_id = m.org_id and w.kind = 'phone' and w.value = u.line and w.since <= m.occurred_at
+  left join customer_identities w on w.org_id = m.org_id and w.kind = 'phone' and w.value = u.line
+      and w.since <= m.occurred_at
    and (u.bsuid is null or w.bsuid is null or w.bsuid = u.bsuid) -- else another person has the line by now
 """
 

@@ -1,11 +1,11 @@
 """What an ingest worker does beside its batches, and how often.
 
 ``renew_watermarks`` stores how far ingest has read each partition of ``webhooks.v1``. A provider's silence about a send
-proves something to a sender only while no webhook waits here. So the row in ``progress`` of every assigned partition says
-up to when everything is processed: what lay there at that moment is handled or dead-lettered. A record that is retried
-waits all the while. That moment is when the brokers named the end that is reached, never the later one at which the row is
-stored. A step longer than ``GAP`` begins a new stretch. The clocks of two hosts are never compared: how long ago is
-measured by this process, and what is stored is the database's time.
+proves something to a sender only while no webhook waits here. So the row in ``progress`` of every assigned partition
+says up to when everything is processed: what lay there at that moment is handled or dead-lettered. A record that is
+retried waits all the while. That moment is when the brokers named the end that is reached, never the later one at which
+the row is stored. A step longer than ``GAP`` begins a new stretch. The clocks of two hosts are never compared: how long
+ago is measured by this process, and what is stored is the database's time.
 
 ``purge`` deletes what is kept for a while, a portion at a time:
 
@@ -69,7 +69,7 @@ class Watermarks(Protocol):
     """What a consumer knows of a topic."""
 
     async def behind(self, topic: str) -> dict[int, float]:
-        """Per assigned partition, how many seconds ago the brokers named the end up to which everything is processed."""
+        """Per assigned partition: seconds since the brokers named the end up to which everything is processed."""
 
 
 def caught_up(behind: Mapping[int, float], now: datetime) -> Mapping[int, datetime]:

@@ -126,9 +126,8 @@ class WhatsappAdapter:
                 OutboundRefused.of(row.key, row.conversation_id, final.reason, now, final.code)
                 for row, final in returned
             ]
-            await refuse_windows(
-                db, [(row.org_id, row.conversation_id, self._refused_at[row.key]) for row, _ in returned if row.key in self._refused_at]
-            )  # fmt: skip
+            refused = [row for row, _ in returned if row.key in self._refused_at]
+            await refuse_windows(db, [(row.org_id, row.conversation_id, self._refused_at[row.key]) for row in refused])
         stopped = [s.row for s in settled if _stops_marketing(s)]
         await refuse_marketing(db, [MarketingStopped(row.org_id, row.conversation_id, now) for row in stopped])
         if returned:

@@ -45,7 +45,11 @@ def _usage(value: str) -> timedelta | None:
         usage: Any = orjson.loads(value)
     except orjson.JSONDecodeError:
         return None
-    entries = [entry for group in usage.values() if isinstance(group, list) for entry in group] if isinstance(usage, dict) else []  # fmt: skip
+    entries = (
+        [entry for group in usage.values() if isinstance(group, list) for entry in group]
+        if isinstance(usage, dict)
+        else []
+    )
     waits = [entry.get("estimated_time_to_regain_access") for entry in entries if isinstance(entry, dict)]
     minutes = [w for w in waits if isinstance(w, int | float) and not isinstance(w, bool) and w > 0]
     return timedelta(minutes=min(float(max(minutes)), 1440)) if minutes else None

@@ -33,7 +33,8 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
        c.wa_id, c.wa_id_at, c.bsuid, c.bsuid_at, p.phone, p.phone_at,
        case when u.named is not null
             then exists (select from customer_identities i
-                          where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.named and i.customer_id = c.customer_id)
+                          where i.org_id = u.org_id and i.kind = 'phone' and i.value = u.named
+                             and i.customer_id = c.customer_id)
        end as to_is_theirs,
        exists (select from address_marks x
                 where x.org_id = u.org_id and x.channel = 'whatsapp' and x.address = u.goes_to and x.until > $10
@@ -47,7 +48,8 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
   left join conversations c on c.org_id = u.org_id and c.conversation_id = {standing("u")}
   left join customers p on p.org_id = u.org_id and p.customer_id = c.customer_id
   left join lateral ({CONSENTS.format(org_id="u.org_id", customer_id="c.customer_id")}) k on true
-  left join templates t on t.org_id = u.org_id and t.waba_id = w.waba_id and t.name = u.template and t.language = u.language
+  left join templates t on t.org_id = u.org_id and t.waba_id = w.waba_id
+                         and t.name = u.template and t.language = u.language
 """  # noqa: S608 -- a constant
 
 # A status carries our own words back; its number belongs to one tenant, and so tells whose words they are. "offset 0":
@@ -57,7 +59,8 @@ select u.org_id, u.message_id, u.attempt, p.account, p.provider_id, p.recorded_a
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
  cross join lateral (
        select p.account, p.provider_id, p.recorded_at from provider_ids p
-        where p.org_id = u.org_id and p.send_id = u.message_id and p.attempt = u.attempt and p.provider = 'meta' offset 0) p
+        where p.org_id = u.org_id and p.send_id = u.message_id and p.attempt = u.attempt
+            and p.provider = 'meta' offset 0) p
 union
 select u.org_id, u.message_id, u.attempt, e.account, e.provider_id, min(e.received_at)
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[])

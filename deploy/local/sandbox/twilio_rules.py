@@ -31,7 +31,10 @@ MESSAGES: dict[int, tuple[int, str]] = {
     21604: (400, "A 'To' phone number is required."),
     21606: (
         400,
-        "The From phone number {from_} is not a valid, SMS-capable inbound phone number or short code for your account.",
+        (
+            "The From phone number {from_} is not a valid, SMS-capable inbound phone number or short code "
+            "for your account."
+        ),
     ),
     21609: (400, "Invalid 'StatusCallback' URL"),
     21610: (400, "Attempt to send to unsubscribed recipient"),

@@ -119,8 +119,9 @@ def _in_turn(lacking: Sequence[Migration], phase: Phase | None) -> tuple[list[Mi
         )
     if behind := [migration.name for migration in rest if migration.phase == phase]:
         return now, (
-            f"migration {behind[0]} comes after {rest[0].name} of an earlier release, which is not applied: finish that release first "
-            "(its services everywhere, then its transom migrate --phase post), or stop all services and run transom migrate"
+            f"migration {behind[0]} comes after {rest[0].name} of an earlier release, which is not applied: "
+            "finish that release first (its services everywhere, then its transom migrate --phase post), "
+            "or stop all services and run transom migrate"
         )
     return now, None
 
@@ -162,7 +163,8 @@ async def _patiently(db: Any, migration: Migration, tell: Tell, patience: timede
             await asyncio.sleep(rest.total_seconds())
         except _GONE as error:
             raise ConfigurationError(
-                f"postgres went away while migration {migration.name} was applied ({type(error).__name__}): run this again when it is there"
+                f"postgres went away while migration {migration.name} was applied ({type(error).__name__}): "
+                "run this again when it is there"
             ) from error
         except asyncpg.PostgresError as error:
             hint = f"; put the line {OUTSIDE!r} at its top" if error.sqlstate == _IN_TRANSACTION else ""
@@ -218,7 +220,8 @@ async def _oldest(db: Any) -> str:
     found: Mapping[str, Any] | None = await db.fetchrow(_OLDEST)
     if found is None:
         return "no open transaction is seen any more"
-    return f"the oldest transaction is {found['seconds']} s old: pid {found['pid']}, {found['application_name'] or 'nameless'}"
+    name = found["application_name"] or "nameless"
+    return f"the oldest transaction is {found['seconds']} s old: pid {found['pid']}, {name}"
 
 
 @asynccontextmanager

@@ -102,7 +102,8 @@ def migrations(folder: Path = MIGRATIONS) -> list[Migration]:
         for statement in migration.alone or ():
             if _BUILDS.match(statement.sql) and statement.index is None:
                 raise ConfigurationError(
-                    f"migration {migration.name}: write create index concurrently if not exists and a name, so that it can be run again"
+                    f"migration {migration.name}: write create index concurrently if not exists and a name, "
+                    "so that it can be run again"
                 )
     return found
 
@@ -117,7 +118,8 @@ def missing(wanted: Sequence[Migration], applied: Mapping[str, str]) -> list[Mig
     for migration in wanted:
         if applied.get(migration.name, migration.checksum) != migration.checksum:
             raise ConfigurationError(
-                f"migration {migration.name} was changed after it was applied: restore it and put the change in a new file"
+                f"migration {migration.name} was changed after it was applied: "
+                "restore it and put the change in a new file"
             )
     return [migration for migration in wanted if migration.name not in applied]
 
@@ -154,5 +156,6 @@ def _complain(wanted: Sequence[Migration], applied: Mapping[str, str]) -> None:
     if lacks:
         more = f" and {len(lacks) - 1} more" if len(lacks) > 1 else ""
         raise Transient(
-            f"the schema is older than this build, it lacks {lacks[0]}{more}: run transom migrate --phase pre of this build"
+            f"the schema is older than this build, it lacks {lacks[0]}{more}: "
+            "run transom migrate --phase pre of this build"
         )

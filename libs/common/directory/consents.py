@@ -37,9 +37,12 @@ select coalesce(bool_and(c.allowed) filter (where c.category = 'whatsapp'), true
   from consents c
  where c.org_id = {org_id} and c.customer_id = {customer_id}
 """
-"""For a lateral join: what a customer consents to, always one row; ``{org_id}`` and ``{customer_id}`` are expressions of the outer query.
+"""For a lateral join: what a customer consents to, always one row;
 
-Where nothing was said, WhatsApp and SMS are allowed, and marketing is not. ``sms_stopped_by``: the number whose STOP withdrew SMS, if one did.
+``{org_id}`` and ``{customer_id}`` are expressions of the outer query.
+
+Where nothing was said, WhatsApp and SMS are allowed, and marketing is not. ``sms_stopped_by``: the number whose STOP
+withdrew SMS, if one did.
 """
 
 

@@ -52,8 +52,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """These ids are one person as of ``at``, by ``source``; one of ``wa_id``, ``bsuid`` and ``phone`` is named at least.
+    """These ids are one person as of ``at``, by ``source``.
 
+    At least one of ``wa_id``, ``bsuid`` and ``phone`` is named.
     ``wa_id`` is digits, ``phone`` E.164. Of a message of ours ``phone`` is the number that it was sent to, and
     ``customer_id`` whom it was meant for: they get the ids that have no other holder. The conversation with
     ``phone_number_id`` gets the address.

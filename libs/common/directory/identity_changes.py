@@ -155,7 +155,7 @@ def _end(register: Register, person: Person, notice: Notice) -> list[Cut]:
 
 
 def _move_on(register: Register, history: History, cut: Cut, until: datetime) -> None:
-    """The person who moved from the line at ``until``, after it was given up, is the stranger, where they went to as well."""
+    """The person who moved from the line at ``until``, after it was given up, is the stranger, also where they went."""
     stranger = Person(cut.person.org_id, "inbound")
     register.fresh.append(stranger)
     theirs = history.insert(Holding(history.org_id, "phone", history.value, stranger, until - INSTANT, "message"))

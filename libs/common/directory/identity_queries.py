@@ -106,7 +106,8 @@ with theirs as (
 select r.*
   from theirs t
   cross join lateral (
-       select i.org_id, i.kind, i.value, i.customer_id, i.since, null::timestamptz as until, i.source, i.line, i.bsuid, i.seen,
+       select i.org_id, i.kind, i.value, i.customer_id, i.since, null::timestamptz as until, i.source, i.line, i.bsuid,
+           i.seen,
               null::text as ended_by, null::bigint as former_id
          from customer_identities i where i.org_id = t.org_id and i.kind = t.kind and i.value = t.value
        union all
@@ -162,7 +163,8 @@ _DROP_FORMER = (
 
 _ADD_CURRENT = """
 insert into customer_identities (org_id, kind, value, customer_id, since, source, line, bsuid, seen)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
+select * from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[],
+    $8::text[],
                      $9::timestamptz[])
  order by 1, 2, 3
 on conflict (org_id, kind, value) do nothing
@@ -171,7 +173,8 @@ returning 1
 
 _ADD_FORMER = """
 insert into former_identities (org_id, kind, value, customer_id, since, source, line, bsuid, seen, until, ended_by)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
+select * from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[], $6::text[], $7::text[],
+    $8::text[],
                      $9::timestamptz[], $10::timestamptz[], $11::text[])
 """
 

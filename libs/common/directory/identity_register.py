@@ -42,7 +42,8 @@ class Register:
         self.freed: list[Freed] = []
         self.cuts: list[Cut] = []
 
-    # ── what is known ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what is known
+    # ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def history(self, identity: Id) -> History:
         """The history of an identity; empty where nothing is known of it."""
@@ -75,7 +76,8 @@ class Register:
         if bsuid is not None:
             self.known_by.setdefault((holding.org_id, bsuid), []).append(holding)
 
-    # ── what is said ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what is said
+    # ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def see(self, seen: Sighting) -> Person | None:
         """Bind these ids together. Returns whose they are."""
@@ -124,7 +126,8 @@ class Register:
         self.joins.append((loser, winner))
         return winner
 
-    # ── how it is done ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── how it is done
+    # ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def another(self, holding: Holding, bsuid: str | None) -> bool:
         """Whether this BSUID shows that another person has the line (Law 1)."""
@@ -133,7 +136,7 @@ class Register:
         return self.of_bsuid(holding.org_id, bsuid) is not holding.owner
 
     def _guessed(self, holding: Holding | None, bsuid: str | None, at: datetime) -> datetime | None:
-        """Since when the line's holder was seen, where this BSUID shows that another person had it at ``at``, before."""
+        """Since when the line's holder was seen, where this BSUID shows another person before, at ``at``."""
         if holding is None or holding.bsuid is None or not self.another(holding, bsuid):
             return None
         known = self.history((holding.org_id, "bsuid", holding.bsuid)).last

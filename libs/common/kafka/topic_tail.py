@@ -26,8 +26,8 @@ _METADATA_AGE_MS = 2_000  # added partitions are seen after this time at most
 class TopicTail(Generic[T]):
     """The records of ``topics``, decoded; an async context manager and an async iterator.
 
-    ``decode`` leaves a record out by returning None; what it raises ends the iteration. ``offsets`` says where to begin,
-    by declared topic name and partition; a partition that it does not name is read from its beginning. Without
+    ``decode`` leaves a record out by returning None; what it raises ends the iteration. ``offsets`` says where to
+    begin, by declared topic name and partition; a partition that it does not name is read from its beginning. Without
     ``offsets`` the tail begins at the end. A second iteration goes on after the last record that was decoded.
     """
 

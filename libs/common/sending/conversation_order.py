@@ -39,9 +39,12 @@ select from (select g.winner as conversation_id from conversation_merges g where
              union all
              select g.loser from conversation_merges g where g.winner = s.conversation_id
              union all
-             select b.loser from conversation_merges g join conversation_merges b on b.winner = g.winner and b.loser <> g.loser
+             select b.loser from conversation_merges g
+                join conversation_merges b on b.winner = g.winner and b.loser <> g.loser
               where g.loser = s.conversation_id) j
- cross join lateral (select from sends o where o.conversation_id = j.conversation_id and {_OLDER} order by o.sequence limit 1 offset 0) o
+ cross join lateral (select from sends o
+                       where o.conversation_id = j.conversation_id and {_OLDER}
+                       order by o.sequence limit 1 offset 0) o
 """  # noqa: S608 -- constants of this module
 
 IS_HELD = f"""

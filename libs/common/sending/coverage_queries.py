@@ -25,23 +25,27 @@ _INSTANT = "select clock_timestamp()"
 _TELL = """
 with edge as (
     insert into webhook_edges as e (edge_id, serves_since, known_until, left_at, last_post_at)
-    select $1, least($2, clock_timestamp() - $3::interval), $2, case when $4 then $2 end, clock_timestamp() - $5::interval
+    select $1, least($2, clock_timestamp() - $3::interval), $2, case when $4 then $2 end,
+        clock_timestamp() - $5::interval
     on conflict (edge_id) do update
        set known_until = greatest(e.known_until, excluded.known_until), left_at = excluded.left_at,
            last_post_at = greatest(e.last_post_at, excluded.last_post_at)
 )
 insert into webhook_refusals as r (edge_id, number, kind, reason, began_at, ended_at, times)
 select $1, u.number, u.kind, u.reason, clock_timestamp() - u.began, clock_timestamp() - u.ended, u.times
-  from unnest($6::int[], $7::text[], $8::text[], $9::interval[], $10::interval[], $11::bigint[]) as u (number, kind, reason, began, ended, times)
+  from unnest($6::int[], $7::text[], $8::text[], $9::interval[], $10::interval[], $11::bigint[]) as u (number, kind,
+      reason, began, ended, times)
 on conflict (edge_id, number) do update
-   set began_at = least(r.began_at, excluded.began_at), ended_at = greatest(r.ended_at, excluded.ended_at), times = excluded.times
+   set began_at = least(r.began_at, excluded.began_at), ended_at = greatest(r.ended_at, excluded.ended_at),
+       times = excluded.times
 """
 
 _COVER = """
 select (select max(r.ended_at) from webhook_refusals r where r.kind = 'refused') as refused_at,
        (select max(r.ended_at) from webhook_refusals r where r.kind = 'doubtful') as doubted_at,
        (select late_at from resend_rounds where provider = $1) as late_at,
-       exists (select from webhook_edges e where e.known_until < $2 order by e.known_until limit 1 offset 0) as served_before
+       exists (select from webhook_edges e where e.known_until < $2
+           order by e.known_until limit 1 offset 0) as served_before
 """
 _EDGES = """
 select serves_since as since, known_until as until, left_at is not null as left, last_post_at as posted_at
@@ -62,7 +66,8 @@ on conflict (org_id, message_id, attempt) do update set released_at = excluded.r
 """
 _LATELY = """
 select r.org_id, r.message_id, r.attempt, s.account, s.claimed_at >= r.released_at as called_again
-  from (select * from resends where provider = $1 and released_at >= $2 and not late order by released_at desc limit $3) r
+  from (select * from resends where provider = $1 and released_at >= $2 and not late
+      order by released_at desc limit $3) r
   join sends s using (org_id, message_id, attempt)
 """
 _GIVEN_UP = """
@@ -79,13 +84,15 @@ update resends r set late = true
 
 _FORGET_EDGES = """
 delete from webhook_edges
- where ctid = any (array(select e.ctid from webhook_edges e where e.known_until < $1 order by e.known_until limit $2 for update skip locked))
+ where ctid = any (array(select e.ctid from webhook_edges e where e.known_until < $1
+     order by e.known_until limit $2 for update skip locked))
 returning 1
 """
 _FORGET_REFUSALS = """
 delete from webhook_refusals
  where ctid = any (array(select r.ctid from unnest(array['refused', 'doubtful']) as k (kind)
-                          cross join lateral (select r.ctid from webhook_refusals r where r.kind = k.kind and r.ended_at < $1
+                          cross join lateral (select r.ctid from webhook_refusals r where r.kind = k.kind
+                              and r.ended_at < $1
                                                order by r.ended_at limit $2) r))
 returning 1
 """

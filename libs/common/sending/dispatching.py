@@ -214,7 +214,7 @@ class Dispatcher(Generic[PreparedT]):
                 )
 
     async def _look(self) -> None:
-        """Find accounts with due rows that this process does not know of. Of very many the next ones follow next time."""
+        """Find accounts with due rows that this process does not know of. Of very many the rest follow later."""
         async with self._pool.acquire() as db:
             found = await sends.accounts_after(
                 db, self._adapter.transport, self._now(), self._looked_to, _ACCOUNTS_AT_ONCE

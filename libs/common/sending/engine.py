@@ -69,7 +69,7 @@ class SendEngine(Generic[PreparedT]):
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def accept(self, commands: Sequence[NewSend]) -> None:
-        """Store commands as rows, once each, and send them at once. After this returns they are not forgotten any more."""
+        """Store commands as rows, once each, and send them at once. They are durable when this returns."""
         now = self._now()
         async with self._pool.acquire() as db:
             await sends.store(db, self._adapter.transport.channel, commands, now, now + self._timings.lifetime)

@@ -38,7 +38,8 @@ select {_COLUMNS} from pauses where channel = $3 and provider = $1 and account =
 # call that tried it out counts no more once that is answered: whoever writes has read the pause and knows other ends.
 _PAUSE = """
 insert into pauses as p (channel, provider, account, scope, until_at, tries, reason, kind, proof, since)
-select $10, $1, u.* from unnest($2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::timestamptz[]) as u
+select $10, $1, u.* from unnest($2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::text[],
+    $8::text[], $9::timestamptz[]) as u
 on conflict (channel, account, provider, scope) do update
    set until_at = case when p.probed_at is null then greatest(p.until_at, excluded.until_at) else excluded.until_at end,
        tries = greatest(p.tries, excluded.tries), probed_at = null,
@@ -122,7 +123,8 @@ _TAKE_DUE_FOR_LOG = """
 with due as materialized (
     select p.channel, p.provider, p.account, p.scope
       from pauses p
-     where p.channel = $4 and p.provider = $1 and p.kind = 'fault' and coalesce(p.logged_at, '-infinity') <= $2::timestamptz - interval '1 minute'
+     where p.channel = $4 and p.provider = $1 and p.kind = 'fault' and coalesce(p.logged_at,
+         '-infinity') <= $2::timestamptz - interval '1 minute'
      order by coalesce(p.logged_at, '-infinity')
      limit $3
        for update skip locked

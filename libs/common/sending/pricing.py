@@ -60,9 +60,11 @@ def pricing_of(
 
 _KEEP = """
 insert into message_pricing as p (org_id, message_id, provider_id, attempt, type, category, model, billable, more, at)
-select * from unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::bool[], $9::jsonb[], $10::timestamptz[])
+select * from unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::bool[],
+    $9::jsonb[], $10::timestamptz[])
 on conflict (org_id, message_id, provider_id) do update
-   set type = excluded.type, category = excluded.category, model = excluded.model, billable = excluded.billable, more = excluded.more,
+   set type = excluded.type, category = excluded.category, model = excluded.model, billable = excluded.billable,
+       more = excluded.more,
        at = excluded.at
  where p.at < excluded.at
    and (p.type, p.category, p.model, p.billable, p.more) is distinct from

@@ -17,19 +17,25 @@ from libs.common.providers import PROVIDERS, Provider, ProviderChannel, Transpor
 from libs.common.sending.conversation_order import IS_HELD
 from libs.common.sending.rows import Candidate, NewSend, SendRow
 
-_COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.provider, s.account, s.template, s.command, s.state, s.due_at, s.expires_at, s.created_at,
-       s.blocks_order_until, s.tries, s.resends, s.claim_id, s.claimed_at, s.lease_until, s.unknown_since, s.outcome, s.link_hash, s.text_hash,
+_COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.provider, s.account, s.template,
+       s.command, s.state, s.due_at, s.expires_at, s.created_at,
+       s.blocks_order_until, s.tries, s.resends, s.claim_id, s.claimed_at, s.lease_until,
+       s.unknown_since, s.outcome, s.link_hash, s.text_hash,
        s.settled_at, s.published"""
 
 _STORE = """
-insert into sends (org_id, message_id, attempt, conversation_id, sequence, account, template, command, channel, created_at, due_at, expires_at)
-select u.org_id, u.message_id, u.attempt, coalesce(a.conversation_id, u.conversation_id), u.sequence, u.account, u.template, u.command, $11, $12,
+insert into sends (org_id, message_id, attempt, conversation_id, sequence, account, template, command, channel,
+    created_at, due_at, expires_at)
+select u.org_id, u.message_id, u.attempt, coalesce(a.conversation_id, u.conversation_id), u.sequence, u.account,
+    u.template, u.command, $11, $12,
        greatest($12, u.not_before), coalesce(u.expires_at, $13)
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::text[], $7::bool[], $8::jsonb[], $9::timestamptz[],
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::text[], $7::bool[], $8::jsonb[],
+      $9::timestamptz[],
               $10::timestamptz[])
     as u (org_id, message_id, attempt, conversation_id, sequence, account, template, command, not_before, expires_at)
   left join lateral ( -- it was decided before its conversation became part of another one
-       select a.conversation_id from conversation_aliases a where a.alias = u.conversation_id and a.org_id = u.org_id offset 0
+       select a.conversation_id from conversation_aliases a where a.alias = u.conversation_id
+           and a.org_id = u.org_id offset 0
        ) a on true
 on conflict (org_id, message_id, attempt) do nothing
 """
@@ -43,7 +49,8 @@ _LANES = """
                    array_agg(array[p.account, p.scope]) as over,
                    array_agg(p.kind <> 'throttle') as alone
               from pauses p
-             where p.channel = $1 and p.provider = {provider} and p.account in (a.account, '*') and (p.scope = 'all' or l.template)) p
+             where p.channel = $1 and p.provider = {provider} and p.account in (a.account, '*') and (p.scope = 'all'
+                 or l.template)) p
 """
 
 _CANDIDATES = f"""
@@ -93,11 +100,15 @@ select a.account,
 
 _WRITE = """
 update sends s
-   set state = u.state, due_at = u.due_at, blocks_order_until = u.blocks_order_until, tries = u.tries, resends = u.resends, claim_id = u.claim_id,
+   set state = u.state, due_at = u.due_at, blocks_order_until = u.blocks_order_until, tries = u.tries,
+       resends = u.resends, claim_id = u.claim_id,
        claimed_at = u.claimed_at, lease_until = u.lease_until, unknown_since = u.unknown_since, outcome = u.outcome,
-       link_hash = u.link_hash, text_hash = u.text_hash, settled_at = u.settled_at, published = u.published, provider = u.provider
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::int[],
-              $10::int[], $11::uuid[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::jsonb[], $16::bytea[],
+       link_hash = u.link_hash, text_hash = u.text_hash, settled_at = u.settled_at, published = u.published,
+           provider = u.provider
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[],
+      $8::timestamptz[], $9::int[],
+              $10::int[], $11::uuid[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::jsonb[],
+                  $16::bytea[],
               $17::bytea[], $18::timestamptz[], $19::bool[], $20::text[])
     as u (org_id, message_id, attempt, was, held_by, state, due_at, blocks_order_until, tries, resends, claim_id,
           claimed_at, lease_until, unknown_since, outcome, link_hash, text_hash, settled_at, published, provider)
@@ -148,7 +159,8 @@ _TAKE_UNPUBLISHED = f"""
 with due as materialized (
     select t.org_id, t.message_id, t.attempt
       from sends t
-     where t.channel = $1 and t.settled_at is not null and not t.published and (t.publishing_until is null or t.publishing_until <= $2)
+     where t.channel = $1 and t.settled_at is not null and not t.published
+       and (t.publishing_until is null or t.publishing_until <= $2)
      order by t.settled_at
      limit $3
        for update skip locked
@@ -177,9 +189,12 @@ update sends s
 
 # State by state, each in the order of an index of its own, and of each no more than is of interest.
 _WAITING = """
-select (select count(*) from (select from sends s where s.channel = $1 and s.state = 'pending' order by s.expires_at limit $2) s)
-     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'claimed' order by s.lease_until limit $2) s)
-     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'unknown' order by s.provider, s.due_at limit $2) s)
+select (select count(*) from (select from sends s where s.channel = $1 and s.state = 'pending'
+    order by s.expires_at limit $2) s)
+     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'claimed'
+         order by s.lease_until limit $2) s)
+     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'unknown' order by s.provider,
+         s.due_at limit $2) s)
 """
 
 

@@ -82,7 +82,11 @@ class Sweeper(Generic[PreparedT]):
 
     async def end_claims(self) -> None:
         """A claim whose lease is over has an unknown outcome."""
-        await self._move("claims", sends.ended_claims, lambda row, now: Transition(row, unknown(row, "lease_ended", now, self._timings)))  # fmt: skip
+        await self._move(
+            "claims",
+            sends.ended_claims,
+            lambda row, now: Transition(row, unknown(row, "lease_ended", now, self._timings)),
+        )
 
     async def expire(self) -> None:
         """A row that waited until its deadline fails, whatever it waited for."""
@@ -169,7 +173,9 @@ class Sweeper(Generic[PreparedT]):
             except Exception as error:
                 if not rows or (is_retryable(error) and not is_statement_timeout(error)):
                     raise
-                log.warning("task.retried", task=task, exc_info=error) if is_retryable(error) else log.exception("task.failed", task=task)  # fmt: skip
+                log.warning("task.retried", task=task, exc_info=error) if is_retryable(error) else log.exception(
+                    "task.failed", task=task
+                )
                 await halving(rows, partial(self._move_some, step, now), aside, now)
             else:
                 await self._after(applied)

@@ -115,7 +115,7 @@ def claim(
 
 
 def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timings, jitter: Jitter) -> Transition:
-    """What an answer makes of a claimed row. Where its lane rests, that is said by the pause; the row keeps its place."""
+    """What an answer makes of a claimed row. A pause says where its account rests; the row keeps its place."""
     match outcome:
         case Accepted():
             return settle(row, (outcome,), now)

@@ -17,11 +17,9 @@ orgs:
     numbers:
       - {phone_number_id: "106400000000001", waba_id: "206400000000001", display_number: "+44 7700 900123"}
     customers:
-      - {customer_id: 5f0c1f7e-7c5e-4c0e-9b0a-0d5f6a3b2c1d, name: Kim, phone: "+447700900999", consents: {sms: true,
-          marketing: false}}
+      - {customer_id: 5f0c1f7e-7c5e-4c0e-9b0a-0d5f6a3b2c1d, name: Kim, phone: "+447700900999", consents: {sms: true, marketing: false}}
     templates:
-      - {name: appointment_reminder, language: en_GB, category: UTILITY, parameter_format: NAMED,
-          body: "Hi {{customer_name}}."}
+      - {name: appointment_reminder, language: en_GB, category: UTILITY, parameter_format: NAMED, body: "Hi {{customer_name}}."}
 rate_card:
   - {from: 2026-10-01, channel: whatsapp, category: utility, country: GB, currency: GBP, price: "0.0159"}
 """
