@@ -10,7 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 120
+NAMED = re.compile(r"`([\w./-]+\.(?:py|sql|md))`")
 CLAIM = re.compile(r"\b(Pure|No I/O)\b")
+FILES = [
+    str(file.relative_to(ROOT))
+    for top in ("libs", "services", "deploy", "tests", "docs")
+    for file in ROOT.glob(f"{top}/**/*.*")
+]
+FILES += [file.name for file in ROOT.glob("*.md")]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("libs/**/*.sql")])
 
 
@@ -58,6 +65,12 @@ def test_what_the_contract_holds_to_purity_is_there() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_has_its_width(page: Path) -> None:
     assert [number for number, line in prose(page) if is_wide(line)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    named = {name for name in NAMED.findall(page.read_text()) if "NNNN" not in name}
+    assert [name for name in sorted(named) if not any(f"/{file}".endswith(f"/{name}") for file in FILES)] == []
 
 
 def test_the_rules_can_be_broken() -> None:
