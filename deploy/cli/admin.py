@@ -16,7 +16,7 @@ from libs.common.settings import load as load_settings
 async def apply_migrations(phase: Phase | None, say: Say) -> str:
     """Apply the pending migrations, or only those of ``phase``. Returns what the operator must do next."""
     dsn = load_settings(PostgresSettings).postgres_dsn.get_secret_value()
-    await migrate(dsn, phase=phase, tell=say)
+    await migrate(dsn, phase=phase, report=say)
     left = await pending(dsn)
     if not left:
         return "the schema is up to date"

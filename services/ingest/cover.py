@@ -129,7 +129,7 @@ class Served:
             None if last_post is None else _ago(last_post, now),
             [_aged(one, now) for one in stretches],
         )
-        await coverage.tell(db, known, until, leaves=self._left is not None and not self._in_flight)
+        await coverage.store(db, known, until, leaves=self._left is not None and not self._in_flight)
         self._refusals.stored(stretches)
 
     @asynccontextmanager

@@ -76,7 +76,7 @@ class Facts(NamedTuple):
     """The customer's present one, or that which the intent names, where it names another line; None when there is
     none."""
     phone_at: datetime | None = None
-    """Since when the directory tells it."""
+    """Since when the directory says so."""
     no_phone_until: datetime | None = None
     """Until then the phone is marked: no SMS arrives there."""
     sms_stopped_until: datetime | None = None
@@ -141,7 +141,7 @@ class Facts(NamedTuple):
 
     @property
     def nowhere(self) -> bool:
-        """Whether the customer has neither a number nor a BSUID: they gave the number up, and no other was told."""
+        """Whether the customer has neither a number nor a BSUID: they gave the number up, and no other is known."""
         return self.bsuid is None and self.phone is None and self.addresses.number is None
 
     @property

@@ -131,15 +131,15 @@ class WhatsappAdapter:
         stopped = [s.row for s in settled if _stops_marketing(s)]
         await refuse_marketing(db, [MarketingStopped(row.org_id, row.conversation_id, now) for row in stopped])
         if returned:
-            await self._tell_others(db, [(row, f.code) for row, f in returned if f.code is not None], now)
+            await self._apply_faults(db, [(row, f.code) for row, f in returned if f.code is not None], now)
         return _news([s.row for s in settled], effects)
 
-    async def _tell_others(self, db: Connection, told: Sequence[tuple[SendRow, str]], now: datetime) -> None:
+    async def _apply_faults(self, db: Connection, returned: Sequence[tuple[SendRow, str]], now: datetime) -> None:
         """What Meta's answers say about addresses and templates: others need not find it out again."""
         unreached: list[Unreached] = []
         gone: list[TemplateFailure] = []
         stale: list[TemplateFailure] = []
-        for row, code in told:
+        for row, code in returned:
             used, address = _used(row), _address(row)
             match fault_of(code):
                 case RecipientFault() as fault if to := address.to or address.recipient:
@@ -259,7 +259,7 @@ def _failure(row: SendRow, final: Refused, now: datetime) -> LocalFailure:
 
 
 def _news(rows: Sequence[SendRow], effects: StatusEvents) -> dict[SendKey, PendingEvents]:
-    """StatusEvents by row; what belongs to none of them (a wamid that Meta gave twice) is told with the first."""
+    """StatusEvents by row; what belongs to none of them (a wamid that Meta gave twice) is published with the first."""
     news = {row.key: PendingEvents() for row in rows}
     keys = {(row.org_id, row.message_id): row.key for row in rows}
     for update in effects.updates:

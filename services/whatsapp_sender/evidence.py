@@ -27,7 +27,7 @@ class Seen:
 
 
 def resolve(seen: Seen | None, quiet: Quiet | None, claimed_at: datetime) -> Evidence:
-    """What is known of a call that was claimed then: accepted, certainly not, or too early to tell."""
+    """What is known of a call that was claimed then: accepted, certainly not, or too early to know."""
     if seen is not None:
         return Confirmed(seen.ids)
     return NotSent() if quiet is not None and quiet.proves(claimed_at) else Inconclusive()

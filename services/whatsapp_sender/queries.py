@@ -52,7 +52,7 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
                          and t.name = u.template and t.language = u.language
 """  # noqa: S608 -- a constant
 
-# A status carries our own words back; its number belongs to one tenant, and so tells whose words they are. "offset 0":
+# A status carries our own words back; its number belongs to one tenant, and so shows whose words they are. "offset 0":
 # each send is looked up by its keys, whatever the planner believes of tables that grow.
 _EVIDENCE = """
 select u.org_id, u.message_id, u.attempt, p.account, p.provider_id, p.recorded_at as at
@@ -129,7 +129,7 @@ async def customers_of(db: Connection, conversations: Sequence[tuple[str, UUID]]
 
 
 async def evidence(db: Connection, sends: Sequence[tuple[SendKey, str]]) -> dict[SendKey, Seen]:
-    """The wamids that these sends (with their accounts) got, as far as late answers and Meta's statuses tell."""
+    """The wamids that these sends (with their accounts) got, as far as late answers and Meta's statuses say."""
     if not sends:
         return {}
     asked = [(*key, account, callback_data(*key), callback_without_org(*key[1:])) for key, account in sends]

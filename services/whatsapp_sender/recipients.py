@@ -1,7 +1,7 @@
 """Whom Meta's answers call the recipient: said to ingest's people before the answer itself is recorded.
 
 Rule 1: an answer that names what the gate read already is no news, and costs nothing.
-Rule 2: what cannot be bound harms no message: it is loud, and the statuses of the message tell the same again.
+Rule 2: what cannot be bound harms no message: it is loud, and the statuses of the message say the same again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,24 +24,24 @@ async def learn(db: Connection, answers: Iterable[tuple[Claim[Ready], SendOutcom
 
     Call in a transaction that holds no rows yet.
     """
-    told = [
+    accepted_rows = [
         (claim.row, outcome)
         for claim, outcome in answers
         if isinstance(outcome, Accepted) and _is_news(outcome, claim.prepared)
     ]
-    if not told:
+    if not accepted_rows:
         return
     try:
         async with db.transaction():
-            await _bind(db, told, now)
+            await _bind(db, accepted_rows, now)
     except Exception as error:
         if is_retryable(error):
             raise
         log.exception("task.failed", task="bind")
 
 
-async def _bind(db: Connection, told: Sequence[tuple[SendRow, Accepted]], now: datetime) -> None:
-    customers = await queries.customers_of(db, [(row.org_id, row.conversation_id) for row, _ in told])
+async def _bind(db: Connection, accepted_rows: Sequence[tuple[SendRow, Accepted]], now: datetime) -> None:
+    customers = await queries.customers_of(db, [(row.org_id, row.conversation_id) for row, _ in accepted_rows])
     await bind(
         db,
         [
@@ -55,7 +55,7 @@ async def _bind(db: Connection, told: Sequence[tuple[SendRow, Accepted]], now: d
                 at=row.claimed_at or now,
                 source="answer",
             )
-            for (row, accepted), customer_id in zip(told, customers, strict=True)
+            for (row, accepted), customer_id in zip(accepted_rows, customers, strict=True)
         ],
         now,
     )

@@ -95,19 +95,19 @@ async def soon(db: Connection, question: str) -> None:
 
 async def test_traffic_flows_while_a_migration_waits_for_a_query_that_takes_long(dsn: str, folder: Path) -> None:
     write(folder, "0002_pre_column.sql", "alter table things add column y int;")
-    told: list[str] = []
+    reports: list[str] = []
     served = 0
     async with a_long_query(dsn):
-        migrating = asyncio.create_task(migrate(dsn, folder, tell=told.append))
+        migrating = asyncio.create_task(migrate(dsn, folder, report=reports.append))
         async with open_pool(dsn, application_name="transom-test") as pool:  # with the bounds of a service
-            while len(told) < 2 or served < 20:
+            while len(reports) < 2 or served < 20:
                 async with pool.acquire() as db:
                     await db.execute("update things set x = x + 1 where id = $1", 1 + served % 100)
                 served += 1
         assert not migrating.done()
     assert await migrating == ["0002_pre_column.sql"]
-    assert "0002_pre_column.sql does not get a lock" in told[0]
-    assert told[-1] == "applied 0002_pre_column.sql"
+    assert "0002_pre_column.sql does not get a lock" in reports[0]
+    assert reports[-1] == "applied 0002_pre_column.sql"
 
 
 async def test_a_lock_that_is_not_to_be_had_is_given_up_with_the_words_what_to_do(dsn: str, folder: Path) -> None:
@@ -214,11 +214,11 @@ async def test_two_runners_build_one_index_once_and_do_not_wait_for_each_other_i
     dsn: str, db: Connection, folder: Path
 ) -> None:
     write(folder, "0002_post_index.sql", INDEX)
-    told: list[str] = []
+    reports: list[str] = []
     async with a_long_query(dsn):
-        both = [asyncio.create_task(migrate(dsn, folder, tell=told.append)) for _ in range(2)]
+        both = [asyncio.create_task(migrate(dsn, folder, report=reports.append)) for _ in range(2)]
         await soon(db, f"select exists ({VALID})")
-        await eventually(lambda: "another transom migrate is at work: waiting for it" in told)
+        await eventually(lambda: "another transom migrate is at work: waiting for it" in reports)
     assert sorted(await asyncio.gather(*both)) == [[], ["0002_post_index.sql"]]
     assert await db.fetchval(VALID)
 
@@ -300,8 +300,8 @@ async def test_a_service_on_a_newer_schema_says_so_and_goes_on_loudly_where_a_la
             (folder / f"{name}_x.sql").unlink()
             await require_schema(pool, folder)
             await schema_check(pool, folder)()
-            told = log_lines.all()[-1]
-            assert (told["event"], told["detail"], told["level"]) == ("schema.newer", f"{name}_x.sql", level)
+            reports = log_lines.all()[-1]
+            assert (reports["event"], reports["detail"], reports["level"]) == ("schema.newer", f"{name}_x.sql", level)
 
 
 # -- the migrations that there are

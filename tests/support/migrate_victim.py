@@ -10,9 +10,9 @@ from pathlib import Path
 from libs.common.db.migrate import migrate
 
 
-def tell(line: str) -> None:
+def report(line: str) -> None:
     print(line, flush=True)  # noqa: T201 -- for the test
 
 
 if __name__ == "__main__":
-    asyncio.run(migrate(sys.argv[1], Path(sys.argv[2]), tell=tell))
+    asyncio.run(migrate(sys.argv[1], Path(sys.argv[2]), report=report))

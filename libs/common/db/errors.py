@@ -18,7 +18,7 @@ _TRANSIENT_STATES = (
     "25P03",  # idle in a transaction for too long: we were stopped meanwhile
     "55P03",  # lock not available within lock_timeout
 )
-# asyncpg has one class for a lost connection and for a wrong call; only its words tell them apart
+# asyncpg has one class for a lost connection and for a wrong call; only its words distinguish them
 _GONE = ("clos", "released back to the pool", "another operation")
 _FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # ours to mend, whatever the time
 

@@ -27,7 +27,7 @@ from libs.common.db.pool import unreachable
 from libs.common.db.schema import MIGRATIONS, OUTSIDE, Migration, Phase, Statement, applied, migrations, missing
 from libs.common.errors import ConfigurationError
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 LOCK_WAIT = timedelta(seconds=1)
 """Shorter than ``TRANSOM_POSTGRES_TIMEOUT_SECONDS``, so that a statement of a service succeeds behind ours."""
@@ -65,7 +65,7 @@ select pid, application_name, extract(epoch from clock_timestamp() - xact_start)
 """
 
 
-def _tell_nobody(_line: str) -> None:
+def _no_report(_line: str) -> None:
     return
 
 
@@ -74,26 +74,26 @@ async def migrate(
     folder: Path = MIGRATIONS,
     *,
     phase: Phase | None = None,
-    tell: Tell = _tell_nobody,
+    report: Report = _no_report,
     patience: timedelta = PATIENCE,
 ) -> list[str]:
     """Apply what is not applied yet, of ``phase`` alone if one is named; returns the names.
 
     Safe to run at any time, by many at once.
 
-    A database that was never migrated has no older code on it: there *pre* is everything. ``tell`` hears what was
+    A database that was never migrated has no older code on it: there *pre* is everything. ``report`` hears what was
     applied and what is waited for. Raises ConfigurationError when the server cannot be used, an applied file has
     changed, a lock is not to be had, a file fails, or a file of the other phase must come first (what came before it
     stays applied).
     """
     wanted = migrations(folder)
-    async with _connected(dsn) as db, _alone(db, tell, patience):
+    async with _connected(dsn) as db, _alone(db, report, patience):
         await db.execute(_RECORD)
         stands = await applied(db)
         todo, refusal = _in_turn(missing(wanted, stands), None if phase == "pre" and not stands else phase)
         for migration in todo:
-            await _patiently(db, migration, tell, patience)
-            tell(f"applied {migration.name}")
+            await _patiently(db, migration, report, patience)
+            report(f"applied {migration.name}")
     if refusal is not None:
         raise ConfigurationError(refusal)
     return [migration.name for migration in todo]
@@ -127,14 +127,14 @@ def _in_turn(lacking: Sequence[Migration], phase: Phase | None) -> tuple[list[Mi
 
 
 @asynccontextmanager
-async def _alone(db: Any, tell: Tell, patience: timedelta) -> AsyncIterator[None]:
+async def _alone(db: Any, report: Report, patience: timedelta) -> AsyncIterator[None]:
     """Nobody else migrates inside the block."""
     looks = 0
     while not await db.fetchval("select pg_try_advisory_lock($1)", _LOCK):
         if looks * _LOOK_SECONDS >= patience.total_seconds():
             raise ConfigurationError("another transom migrate is at work: wait for it, or end it, and run this again")
         if looks % _TELL_EVERY == 0:
-            tell("another transom migrate is at work: waiting for it")
+            report("another transom migrate is at work: waiting for it")
         looks += 1
         await asyncio.sleep(_LOOK_SECONDS)
     try:
@@ -144,7 +144,7 @@ async def _alone(db: Any, tell: Tell, patience: timedelta) -> AsyncIterator[None
             await db.execute("select pg_advisory_unlock($1)", _LOCK)
 
 
-async def _patiently(db: Any, migration: Migration, tell: Tell, patience: timedelta) -> None:
+async def _patiently(db: Any, migration: Migration, report: Report, patience: timedelta) -> None:
     """Apply it; as often as it meets a lock that is held, undo it and try again a little later."""
     loop = asyncio.get_running_loop()
     began, tries = loop.time(), 0
@@ -158,7 +158,7 @@ async def _patiently(db: Any, migration: Migration, tell: Tell, patience: timede
                 raise ConfigurationError(
                     f"{waits}: nothing of it is applied; run this again when that has ended"
                 ) from error
-            tell(f"{waits}: trying again")
+            report(f"{waits}: trying again")
             rest = backoff(tries, base=_REST, cap=_LONGEST_REST, jitter=random.random)
             await asyncio.sleep(rest.total_seconds())
         except _GONE as error:

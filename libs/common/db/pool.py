@@ -129,9 +129,9 @@ async def open_pool(
                 # reads small tables whole for every row
                 "random_page_cost": "1.1",
                 # the server gives up first, also where we are busy for a moment: the connection survives, and being
-                # slow is told apart from being away
+                # a slow server is not one that is away
                 "statement_timeout": str(max(1, round(command_seconds * 750))),
-                # before that, so that waiting for another session is told apart from being slow; after a deadlock has
+                # before that, so that waiting for another session is not taken for being slow; after a deadlock has
                 # been looked for (1 s)
                 "lock_timeout": str(max(1, round(command_seconds * 600))),
                 "idle_in_transaction_session_timeout": "30000",

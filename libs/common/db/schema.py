@@ -147,8 +147,8 @@ async def require_schema(pool: Pool, folder: Path = MIGRATIONS) -> None:
         raise ConfigurationError(f"postgres: {error}") from error
     if newer := sorted(found.keys() - {migration.name for migration in wanted}):
         after = [name for name in newer if name[5:].startswith("post_")]
-        tell = log.warning if after else log.info  # what a later release took away may be what this build needs
-        tell("schema.newer", records=len(newer), detail=(after or newer)[-1])
+        write = log.warning if after else log.info  # what a later release took away may be what this build needs
+        write("schema.newer", records=len(newer), detail=(after or newer)[-1])
 
 
 def _complain(wanted: Sequence[Migration], applied: Mapping[str, str]) -> None:

@@ -211,7 +211,7 @@ def _begin(register: Register, person: Person, notice: Notice, line: str) -> tup
     if holding.until is None:
         if person.phone is None:
             person.reach_at(notice.new_number or line)
-        register.spell(person, (notice.new_number or line).removeprefix("+"), line, holding)
+        register.reach_by(person, (notice.new_number or line).removeprefix("+"), line, holding)
     return person, cuts
 
 

@@ -233,7 +233,7 @@ class Register:
                 who.reach_at(seen.number)
             for wa_id in (seen.wa_id, seen.also):
                 if wa_id is not None and canonical(f"+{wa_id}") == line:
-                    self.spell(who, wa_id, line, holding)
+                    self.reach_by(who, wa_id, line, holding)
 
     def _one_at_a_time(self, who: Person, bsuid: str) -> None:
         """A BSUID is on one line at a time. Where it was seen on a later line, the one before is given up."""
@@ -246,7 +246,7 @@ class Register:
                     self.history((who.org_id, "phone", canonical(earlier.value))), earlier, later.since, "message"
                 )
 
-    def spell(self, who: Person, wa_id: str, line: str, holding: Holding) -> None:
+    def reach_by(self, who: Person, wa_id: str, line: str, holding: Holding) -> None:
         """WhatsApp knows the holder of the line by ``wa_id``."""
         known = self.spelled.get((who.org_id, wa_id))
         if known is None:

@@ -166,7 +166,7 @@ class PartitionAdmin:
             if await self._reader.getmany(place, timeout_ms=_READ_MS, max_records=1):
                 return False
             return bool(await self._reader.position(place) >= end)
-        except KafkaError:  # who may not read there cannot tell
+        except KafkaError:  # a principal that may not read there cannot know
             return False
 
 

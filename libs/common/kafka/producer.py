@@ -172,9 +172,9 @@ class Producer:
             async with asyncio.timeout(METADATA_SECONDS):
                 await client.add_topic(name)
                 if not await client.force_metadata_update():
-                    raise Transient("kafka did not tell its metadata")
+                    raise Transient("kafka did not return its metadata")
         except (KafkaError, OSError, TimeoutError) as error:
-            raise Transient(f"kafka did not tell its metadata: {type(error).__name__}") from error
+            raise Transient(f"kafka did not return its metadata: {type(error).__name__}") from error
         return len(client.cluster.partitions_for_topic(name) or ())
 
     async def unready(self) -> str | None:

@@ -131,7 +131,7 @@ async def partitions_of(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dic
 
 
 async def _settled(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
-    """Wait until every topic has its leaders: a producer that asks too early is told that the topic is unknown."""
+    """Wait until every topic has its leaders: a producer that asks too early learns that the topic is unknown."""
     async with asyncio.timeout(SETTLE_SECONDS):
         while sum(map(bool, (await partitions_of(admin, names)).values())) < len(names):  # noqa: ASYNC110
             await asyncio.sleep(0.05)

@@ -168,7 +168,7 @@ async def _defer_blocked(
 
 
 def _full(found: Sequence[Candidate], scan: Mapping[str, int]) -> set[str]:
-    """The accounts of which there may be rows in a lane that were not looked at."""
+    """The accounts of which there may be rows in a scope that were not looked at."""
     seen = Counter((candidate.row.account, candidate.row.template) for candidate in found)
     return {account for (account, _template), rows in seen.items() if rows >= scan[account]}
 

@@ -12,7 +12,7 @@ Law 3: after an outage it begins ``settling`` later, for the provider tries agai
 Law 4: that nobody posts is neutral. When a POST came is not even asked.
 
 An edge that was killed has not said what it refused last. It counts as refusing from its last word until a load
-balancer may have noticed; so does one that cannot reach the database, until it tells. What anybody may have sent (its
+balancer may have noticed; so does one that cannot reach the database, until it reports. What anybody may have sent (its
 signature was not proved) counts too, but it can hold back what is proved about a send for ``doubt`` after its call at
 the longest: a stranger must not keep lost messages lost.
 """
@@ -25,7 +25,7 @@ from typing import Literal
 RefusalKind = Literal["refused", "doubtful"]
 """Refused by our fault, or for something about the request, which anybody may have sent."""
 HELD = timedelta(seconds=6)
-"""A POST that was in hand for longer than this is told as refused, taken or not; more than its publishing may take."""
+"""A POST that was in hand for longer than this counts as refused, taken or not; more than its publishing may take."""
 _NOTICED = timedelta(seconds=3)
 _DOUBT = 12
 
@@ -36,7 +36,8 @@ class Edge:
 
     ``left``: it ended in order then.
 
-    ``posted_at``: no POST that it knew to be taken when it told this came to Kafka later; None where there was none.
+    ``posted_at``: no POST that it knew to be taken when it reported this came to Kafka later; None where there was
+    none.
     """
 
     since: datetime
@@ -94,7 +95,7 @@ class Waits:
 class Quiet:
     """The stretch that reaches until now, whatever the call.
 
-    ``until``: so far the edges told, ``read_until``: so far all is read.
+    ``until``: so far the edges reported, ``read_until``: so far all is read.
     """
 
     since: datetime

@@ -2,7 +2,7 @@
 
 They belong to a provider's webhooks and name no tenant.
 
-An edge tells ages, not instants: its clock is not asked, and what it knows is dated by the database's.
+An edge reports ages, not instants: its clock is not asked, and what it knows is dated by the database's.
 """
 
 from collections.abc import Iterable, Sequence
@@ -132,7 +132,7 @@ async def instant(db: Connection) -> datetime:
     return at
 
 
-async def tell(db: Connection, known: Known, until: datetime, *, leaves: bool = False) -> None:
+async def store(db: Connection, known: Known, until: datetime, *, leaves: bool = False) -> None:
     """Store what an edge knows. Every refusal up to ``until`` is in it or stored. ``leaves``: it ends in order."""
     columns = as_columns(known.refusals) or [[], [], [], [], [], []]
     await db.execute(_TELL, known.edge_id, until, known.serves, leaves, known.last_post, *columns)

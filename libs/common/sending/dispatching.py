@@ -150,8 +150,8 @@ class Dispatcher(Generic[PreparedT]):
         except Exception as error:
             if is_retryable(error) and not is_statement_timeout(error):
                 raise
-            tell = log.warning if is_retryable(error) else log.error
-            tell("task.retried" if is_retryable(error) else "task.failed", task="claim", exc_info=error)
+            write = log.warning if is_retryable(error) else log.error
+            write("task.retried" if is_retryable(error) else "task.failed", task="claim", exc_info=error)
             with self._portion.taken():
                 async with self._pool.acquire() as db:
                     rows = await due(db, self._adapter, budgets, self._now(), self._timings, choice=choice)
@@ -200,10 +200,10 @@ class Dispatcher(Generic[PreparedT]):
             raise search.transient_error
 
     def _say_strange(self, strange: Mapping[str, int]) -> None:
-        """Rows of another release are told at once, then once a minute with how many they were."""
+        """Rows of another release are logged at once, then once a minute with their count."""
         now = asyncio.get_running_loop().time()
-        told = [self._strange.add(code, code, now, count) for code, count in strange.items()]
-        for one in (*told, *self._strange.due(now)):
+        entries = [self._strange.add(code, code, now, count) for code, count in strange.items()]
+        for one in (*entries, *self._strange.due(now)):
             if one is not None:
                 log.error(
                     "row.set_aside",
@@ -246,9 +246,9 @@ class Dispatcher(Generic[PreparedT]):
         """Wait: the database is away, or slow for everybody."""
         taken, self._taken = self._taken, []
         self._turns.wake(taken)
-        tell = log.warning if is_retryable(error) else log.error
+        write = log.warning if is_retryable(error) else log.error
         event = "task.retried" if is_retryable(error) else "task.failed"
-        tell(event, task="claim", attempt=failures, exc_info=error)
+        write(event, task="claim", attempt=failures, exc_info=error)
         wait = backoff(failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
         await asyncio.sleep(wait.total_seconds())
         return True

@@ -31,7 +31,7 @@ class SendEngine(Generic[PreparedT]):
 
     Leaving drains: no new claim, calls under way end and are recorded.
 
-    What cannot be recorded or told in time while draining is not lost: evidence and the rows themselves settle it
+    What cannot be recorded or published in time while draining is not lost: evidence and the rows themselves settle it
     elsewhere.
     """
 
@@ -140,7 +140,7 @@ class SendEngine(Generic[PreparedT]):
         self._dispatcher.wake(set(accounts) - {EVERY_ACCOUNT})  # where all rest no more, a look finds who has work
 
     def _ended(self, applied: Persisted) -> None:
-        """After a commit: say what happened, tell the news, and look at rows that may go now."""
+        """After a commit: log what happened, publish the events, and look at rows that may go now."""
         log_steps(self._adapter.transport.channel, applied.done, self._now())
         self._publisher.publish(applied.pending)
         for step in applied.done:

@@ -129,7 +129,7 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True)
 class Inconclusive:
-    """Too early to tell, or what would show it cannot be asked now."""
+    """Too early to know, or what would show it cannot be asked now."""
 
 
 Evidence = Confirmed | Denied | NotSent | Inconclusive

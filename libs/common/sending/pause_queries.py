@@ -50,7 +50,7 @@ on conflict (channel, account, provider, scope) do update
 """
 
 # Many messages fail late for one reason: together they cause one pause. It grows once for each call that tried it out.
-# What is told of a call from before that one, or from before one that proved the account well, says nothing new.
+# What is said of a call from before that one, or from before one that proved the account well, says nothing new.
 _PAUSE_ACCOUNT = """
 insert into pauses as p (channel, provider, account, scope, until_at, tries, reason, kind, proof, since)
 select $11, $1, $2, $3, $4::timestamptz + $6::interval, 1, $5, 'fault', $8, $4
@@ -165,7 +165,7 @@ async def pause_account(
 
     ``account`` as in ``sends``; ``EVERY_ACCOUNT`` where the fault is the provider account's, whatever the sender.
     ``proof``: by what it was learned, and by what it ends. ``called_at``: when the call was made that met the fault,
-    now where it is not told. A repeat while nobody has tried it out changes nothing, nor does a call from before the
+    now where it is not known. A repeat while nobody has tried it out changes nothing, nor does a call from before the
     account was proved well. Call inside a transaction, and last in it.
     """
     curve = FAULT_PAUSE, FAULT_PAUSE_LONGEST, proof, FAULT_PAUSE_GROWTH

@@ -1,4 +1,4 @@
-"""What Meta asks for a message, as it tells it in the statuses and never again.
+"""What Meta asks for a message, as its statuses say once.
 
 Rule 1: Meta's words are kept as they are. Types, categories and models are an open list, and ``billable`` is going
         away.
@@ -39,19 +39,19 @@ def pricing_of(
     item: Mapping[str, Any], *, org_id: str, message_id: UUID, provider_id: str, attempt: int, at: datetime
 ) -> Pricing | None:
     """What a status says of the price, or None. Pure."""
-    told = item.get("pricing")
-    if not isinstance(told, dict) or not told:
+    priced = item.get("pricing")
+    if not isinstance(priced, dict) or not priced:
         return None
-    billable = told.get("billable")
-    more = {name: value for name, value in told.items() if name not in _KNOWN}
+    billable = priced.get("billable")
+    more = {name: value for name, value in priced.items() if name not in _KNOWN}
     return Pricing(
         org_id=org_id,
         message_id=message_id,
         provider_id=provider_id,
         attempt=attempt,
-        type=_word(told.get("type")),
-        category=_word(told.get("category")),
-        model=_word(told.get("pricing_model")),
+        type=_word(priced.get("type")),
+        category=_word(priced.get("category")),
+        model=_word(priced.get("pricing_model")),
         billable=billable if isinstance(billable, bool) else None,
         more=more or None,
         at=at,
@@ -72,10 +72,10 @@ on conflict (org_id, message_id, provider_id) do update
 """
 
 
-async def keep_pricing(db: Connection, told: Iterable[Pricing]) -> None:
+async def keep_pricing(db: Connection, prices: Iterable[Pricing]) -> None:
     """Keep it; of several for one message the latest said."""
     newest: dict[tuple[str, UUID, str], Pricing] = {}
-    for one in sorted(told, key=lambda one: one.at):
+    for one in sorted(prices, key=lambda one: one.at):
         newest[one.org_id, one.message_id, one.provider_id] = one
     if newest:
         rows = [newest[key] for key in sorted(newest)]

@@ -40,8 +40,8 @@ select u.org_id, u.message_id, u.attempt, coalesce(a.conversation_id, u.conversa
 on conflict (org_id, message_id, attempt) do nothing
 """
 
-# A lane is an account's templates, or everything else of it. Lanes at rest are left out before their rows are looked
-# at.
+# A scope is an account's templates, or everything else of it. Scopes that are paused are left out before their rows are
+# looked at.
 _LANES = """
       cross join (values (false), (true)) as l (template)
       cross join lateral (
@@ -135,7 +135,7 @@ select {_COLUMNS}
    for update skip locked
 """  # noqa: S608 -- constants of this module
 
-# The longer it has been unknown, the less a look is likely to tell: the next one is a twentieth of that time away.
+# The longer it has been unknown, the less a look is likely to show: the next one is a twentieth of that time away.
 _TAKE_UNKNOWN = f"""
 with due as materialized (
     select t.org_id, t.message_id, t.attempt
@@ -219,9 +219,9 @@ async def store(
 async def candidates(
     db: Connection, by: Transport, budgets: Mapping[str, int], now: datetime, holds: timedelta
 ) -> list[Candidate]:
-    """The oldest due rows of each account and lane, up to its budget, locked. Rows locked elsewhere are left out.
+    """The oldest due rows of each account and scope, up to its budget, locked. Rows locked elsewhere are left out.
 
-    Lanes at rest are left out. ``holds``: for how long a row may hold back others for a reason that is not theirs.
+    Paused scopes are left out. ``holds``: for how long a row may hold back others for a reason that is not theirs.
     """
     found = await db.fetch(_CANDIDATES, by.channel, now, holds, list(budgets), list(budgets.values()), by.provider)
     return [_candidate(record) for record in found]
@@ -230,7 +230,7 @@ async def candidates(
 async def accounts_after(
     db: Connection, by: Transport, now: datetime, after: str, limit: int
 ) -> list[tuple[str, bool]]:
-    """The next accounts by name with pending rows, and whether one is due in a lane that is not paused."""
+    """The next accounts by name with pending rows, and whether one is due in a scope that is not paused."""
     return [(r["account"], r["ready"]) for r in await db.fetch(_ACCOUNTS, by.channel, now, after, limit, by.provider)]
 
 
@@ -293,7 +293,9 @@ async def take_unknown(
 async def take_unpublished(
     db: Connection, channel: ProviderChannel, now: datetime, limit: int, until: datetime
 ) -> list[SendRow]:
-    """Settled rows that were not told and that nobody is telling; whoever takes them has them alone ``until`` then."""
+    """Settled rows whose events are not published and that no process publishes now; the caller has them until
+    ``until``.
+    """
     return [_row(r) for r in await db.fetch(_TAKE_UNPUBLISHED, channel, now, limit, until)]
 
 
@@ -307,7 +309,7 @@ async def keep_pending_events(
 
 
 async def mark_published(db: Connection, keys: Iterable[SendKey]) -> None:
-    """Record that these rows were told."""
+    """Record that the events of these rows are published."""
     rows = sorted(keys)
     if rows:
         await db.execute(_MARK_PUBLISHED, *as_columns(rows))

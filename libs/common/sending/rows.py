@@ -77,7 +77,7 @@ class SendRow:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row that is due, of a lane that does not rest.
+    """A row that is due, of a scope that is not paused.
 
     ``held``: an older row of its conversation holds it back. ``over``: the pauses that are over and have not been
     proved to be, of which ``alone`` are tried out by one call at a time.
@@ -130,9 +130,9 @@ class Settled:
 
 @dataclass(slots=True)
 class PendingEvents:
-    """What a transaction gives to tell about one row once it is committed.
+    """The events of one row that are published once its transaction is committed.
 
-    ``message_ids`` are the messages whose newest rung is to be told should the first telling be lost; the message
+    ``message_ids`` are the messages whose newest status is published again if the first publishing is lost; the message
     itself counts always.
     """
 

@@ -1,10 +1,10 @@
 """Sweeping: what nobody finishes.
 
-Claims that ended without an answer, outcomes nobody knows, deadlines, news that was not told.
+Claims that ended without an answer, outcomes nobody knows, deadlines, events that were not published.
 
 Each is a task of its own, so that one that fails or takes long holds up none of the others. Every process of a sender
-sweeps; rows are shared by ``skip locked``, and what is taken is taken for a while, so that none is looked at or told
-twice. A row that fails is set aside alone.
+sweeps; rows are shared by ``skip locked``, and what is taken is taken for a while, so that none is looked at or
+published twice. A row that fails is set aside alone.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ log = get_logger()
 _AT_ONCE = 200
 _ROUNDS = 25
 ROW_TASKS = frozenset({"claims", "overdue", "unknown", "behind", "untold"})
-"""Those on which rows wait; the others only tell."""
+"""Those on which rows wait; the others only publish."""
 COUNT_EVERY = 15
 """Rows that wait are counted at every so manieth round: where very much waits the count takes long."""
 
@@ -70,7 +70,7 @@ class Sweeper(Generic[PreparedT]):
             "overdue": self.expire,
             "unknown": self.find_evidence,
             "behind": self.free,
-            "untold": self.tell,
+            "untold": self.publish,
             "rests": self.say_rests,
             "waiting": self.count,
         }
@@ -124,8 +124,8 @@ class Sweeper(Generic[PreparedT]):
             if len(rows) < size:
                 return
 
-    async def tell(self) -> None:
-        """What is settled and was told by nobody is told from the rows."""
+    async def publish(self) -> None:
+        """Events of settled rows that were not published are published from the rows."""
         for _round in range(_ROUNDS):
             if not await self._publisher.publish_pending():
                 return

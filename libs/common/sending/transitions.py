@@ -230,7 +230,7 @@ def expire(row: SendRow, now: datetime) -> Transition:
 
 
 def settle(row: SendRow, final: Result, now: datetime) -> Transition:
-    """The row at its end. It counts as told until it turns out that there is news."""
+    """The row at its end. It counts as published until it has events."""
     state: State
     noted: dict[str, Any]
     match final:

@@ -23,7 +23,7 @@ class Turns:
 
     ``room`` is how many may be open in all.
 
-    What is not known here is found by looking: it is a memory of what this process stored, put off or was told, and it
+    What is not known here is found by looking: it is a memory of what this process stored, put off or heard, and it
     may forget.
     """
 

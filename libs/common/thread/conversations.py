@@ -46,10 +46,10 @@ select *
 on conflict (phone_number_id, customer_id) do nothing
 """
 
-# A late webhook must not bring back what the customer has given up: ids that are not theirs any more are not told here,
-# and of those that are the one confirmed last counts.
+# A late webhook must not bring back what the customer has given up: ids that are not theirs any more are not named
+# here, and of those that are the one confirmed last counts.
 _READDRESS = """
-with told as (
+with named as (
     select u.*, c.conversation_id
       from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::timestamptz[])
         as u (org_id, customer_id, phone_number_id, wa_id, wa_id_at, bsuid, bsuid_at)
@@ -67,7 +67,7 @@ update conversations c
            or (c.bsuid_at > t.bsuid_at) is not true) then t.bsuid else c.bsuid end,
        bsuid_at = case when t.bsuid is not null and (c.bsuid is null
            or (c.bsuid_at > t.bsuid_at) is not true) then t.bsuid_at else c.bsuid_at end
-  from told t
+  from named t
  where c.conversation_id = t.conversation_id and c.org_id = t.org_id
 """
 

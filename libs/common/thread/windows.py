@@ -10,13 +10,13 @@ from libs.common.thread.conversations import standing
 # A refusal counts from its send. The first since the customer's last message is kept beside the newest; one from before
 # that message is neither.
 _REFUSE = f"""
-with told as (
+with refused as (
     select t.org_id, {standing("t")} as conversation_id, array_agg(t.at) as ats, max(t.at) as newest
       from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as t (org_id, conversation_id, at)
      group by 1, 2
 ), held as (
     select c.org_id, c.conversation_id, c.last_customer_at, t.ats, t.newest
-      from told t
+      from refused t
       join conversations c on c.org_id = t.org_id and c.conversation_id = t.conversation_id
      order by c.conversation_id
        for no key update of c
