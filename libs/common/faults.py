@@ -111,7 +111,7 @@ Fault = (
 )
 
 
-def way_on(fault: Fault, *, template: bool) -> RefusalReason | None:  # noqa: PLR0911 -- one return per class
+def reroute_reason(fault: Fault, *, template: bool) -> RefusalReason | None:  # noqa: PLR0911 -- one return per class
     """Why a message that certainly was not delivered is decided again. None: it fails with the code.
 
     ``template``: it was sent as a template.

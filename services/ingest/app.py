@@ -8,10 +8,10 @@ from functools import partial
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.open_service import OpenService, open_producer, open_service
 from libs.common.service import Service, run_service
-from services.ingest.beside import Beside, Role
 from services.ingest.coalescing_producer import CoalescingProducer
 from services.ingest.cover import Served
 from services.ingest.edge import PATIENCE_SECONDS, edge_apps
+from services.ingest.embedded_worker import EmbeddedWorker, Role
 from services.ingest.precedence import Precedence
 from services.ingest.settings import IngestSettings
 from services.ingest.tasks import tasks_of
@@ -30,9 +30,12 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
         worker = None if role == "edge" else partial(_worker, settings, service, Precedence(coalescing))
         service.on_overload = served.refused
         dsn, seconds = settings.postgres_dsn.get_secret_value(), settings.postgres_timeout_seconds
-        async with Beside(worker, producer, service) as beside, served.stored(dsn, seconds, service, beside.ready):
+        async with (
+            EmbeddedWorker(worker, producer, service) as embedded,
+            served.stored(dsn, seconds, service, embedded.ready),
+        ):
             apps = edge_apps(settings.edge, coalescing, served)
-            await service.serve(checks={"kafka": beside.ready}, direct=apps)  # without PostgreSQL webhooks are taken
+            await service.serve(checks={"kafka": embedded.ready}, direct=apps)  # without PostgreSQL webhooks are taken
 
 
 @asynccontextmanager

@@ -73,8 +73,7 @@ def status_records(events: StatusEvents) -> list[Record]:
             reason=update.reason,
             provider_code=update.provider_code,
         )
-        key = str(update.conversation_id or update.message_id).encode()
-        records.append(Record(DELIVERY_UPDATES, key, update.encode()))
+        records.append(Record(DELIVERY_UPDATES, update.key, update.encode()))
     for refusal in events.refusals:
         log.info(
             "send.refused",
@@ -85,5 +84,5 @@ def status_records(events: StatusEvents) -> list[Record]:
             reason=refusal.reason,
             provider_code=refusal.provider_code,
         )
-        records.append(Record(OUTBOUND_REFUSED, str(refusal.conversation_id).encode(), refusal.encode()))
+        records.append(Record(OUTBOUND_REFUSED, refusal.key, refusal.encode()))
     return records

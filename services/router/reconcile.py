@@ -287,7 +287,7 @@ def _record(refusal: OutboundRefused) -> RawRecord:
     """The record that Kafka would have brought; partition and offset are not Kafka's."""
     value = refusal.encode()
     at = int(refusal.at.timestamp() * 1000)
-    return RawRecord(OUTBOUND_REFUSED.name, -1, -1, at, str(refusal.conversation_id).encode(), value)
+    return RawRecord(OUTBOUND_REFUSED.name, -1, -1, at, refusal.key, value)
 
 
 def _log(event: str, stale: StaleAttempt, *, reason: str | None = None, due: datetime | None = None) -> None:

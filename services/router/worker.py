@@ -213,12 +213,12 @@ def records_of(recorded: RecordedDecision) -> Iterator[Record]:
         topic = OUTBOUND_SMS if recorded.channel == "sms" else OUTBOUND_WHATSAPP
         yield Record(topic, key, recorded.command.encode())
     elif (update := recorded.delivery_update()) is not None:
-        yield Record(DELIVERY_UPDATES, key, update.encode())
+        yield update_record(update)
 
 
 def update_record(update: DeliveryUpdate) -> Record:
     """What publishes a message's status."""
-    return Record(DELIVERY_UPDATES, str(update.conversation_id or update.message_id).encode(), update.encode())
+    return Record(DELIVERY_UPDATES, update.key, update.encode())
 
 
 def next_attempt(refusal: OutboundRefused) -> AttemptKey:

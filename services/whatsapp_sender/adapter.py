@@ -77,9 +77,6 @@ class WhatsappAdapter:
         self._refused_at: dict[SendKey, datetime] = {}
         self._resend_limit = ResendLimit()
 
-    def is_template(self, row: SendRow) -> bool:
-        return row.command.get("route") == "template"
-
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Verdict[Ready]]:
         """Window, consent, template, number and address, read afresh; before a resend the evidence too."""
         seen = await queries.evidence(db, [(row.key, row.account) for row in rows if row.resends])

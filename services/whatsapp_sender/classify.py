@@ -28,7 +28,7 @@ from libs.common.faults import (
     TransientFault,
     UnknownFault,
     WindowClosed,
-    way_on,
+    reroute_reason,
 )
 from libs.common.phone import from_wa_id
 from libs.common.providers.meta import INVALID_PARAMETER, WRONG_NUMBER_ID, fault_of
@@ -90,7 +90,7 @@ def _of(fault: Fault, code: str, after: timedelta | None, template: bool) -> Sen
         case TransientFault() | UnknownFault():
             return Unknown(code, answered=True)
         case WindowClosed() | TemplateGone() | TemplateNeedsSync() | RecipientFault() | ContentFault():
-            reason = way_on(fault, template=template)
+            reason = reroute_reason(fault, template=template)
             return Refused(code) if reason is None else Rerouted(reason, code)
         case _:
             assert_never(fault)

@@ -1,6 +1,7 @@
 """The gate of bridge slots in Redis: ``SET bridge:{conversation} {intent} NX GET PX``; ``slot`` says what follows.
 
-Rule 1: nil *or the asker's own id* means that the asker holds the slot: a retry after a lost reply still holds it.
+Rule 1: nil *or the asker's own id* means that Redis refuses nothing, also to a retry after a lost reply. PostgreSQL
+        grants the slot.
 Rule 2: Redis follows PostgreSQL (``libs.common.bridge.queries``): after each commit it is set to what was committed.
 Rule 3: nothing here raises while Redis is unavailable. A key is deleted only while it has the id that is given back.
 """

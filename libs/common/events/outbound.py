@@ -124,6 +124,11 @@ class OutboundRefused(Event):
     provider_code: str | None = None
     at: AwareDatetime
 
+    @property
+    def key(self) -> bytes:
+        """The record's key."""
+        return str(self.conversation_id).encode()
+
     @classmethod
     def of(
         cls,
@@ -164,3 +169,8 @@ class DeliveryUpdate(Event):
     reason: str | None = None
     provider_code: str | None = None
     at: AwareDatetime
+
+    @property
+    def key(self) -> bytes:
+        """The record's key: the conversation, or the message of an intent that has none."""
+        return str(self.conversation_id or self.message_id).encode()

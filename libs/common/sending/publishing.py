@@ -62,7 +62,7 @@ class Publisher:
         """Publish soon. When too many rows wait already, because Kafka is away, the sweeper publishes from the rows."""
         for row, events in pending:
             if len(self._waiting) < _WAITING_LIMIT:
-                records = _records(row.conversation_id, events.updates, events.refusals)
+                records = _records(events.updates, events.refusals)
                 self._waiting.append(_Unpublished(row.key, records, self._now() + PUBLISH_LEASE))
         if self._waiting:
             self._any.set()
@@ -109,7 +109,7 @@ class Publisher:
         for row in rows:
             statuses = [updates.get((row.org_id, message_id)) for message_id in _message_ids(row)]
             refusals = [OutboundRefused.model_validate(kept) for kept in (row.outcome or {}).get("refusals", ())]
-            records += _records(row.conversation_id, [update for update in statuses if update is not None], refusals)
+            records += _records([update for update in statuses if update is not None], refusals)
         await self._producer.publish(records)
         async with self._pool.acquire() as db:
             await sends.mark_published(db, [row.key for row in rows])
@@ -130,11 +130,8 @@ def _message_ids(row: SendRow) -> list[UUID]:
     return [row.message_id, *(UUID(kept) for kept in (row.outcome or {}).get("message_ids", ()))]
 
 
-def _records(
-    conversation_id: UUID, updates: Iterable[DeliveryUpdate], refusals: Iterable[OutboundRefused]
-) -> list[Record]:
-    key = str(conversation_id).encode()
+def _records(updates: Iterable[DeliveryUpdate], refusals: Iterable[OutboundRefused]) -> list[Record]:
     return [
-        *(Record(DELIVERY_UPDATES, key, update.encode()) for update in updates),
-        *(Record(OUTBOUND_REFUSED, str(refusal.conversation_id).encode(), refusal.encode()) for refusal in refusals),
+        *(Record(DELIVERY_UPDATES, update.key, update.encode()) for update in updates),
+        *(Record(OUTBOUND_REFUSED, refusal.key, refusal.encode()) for refusal in refusals),
     ]

@@ -293,9 +293,7 @@ async def take_unknown(
 async def take_unpublished(
     db: Connection, channel: ProviderChannel, now: datetime, limit: int, until: datetime
 ) -> list[SendRow]:
-    """Settled rows whose events are not published and that no process publishes now; the caller has them until
-    ``until``.
-    """
+    """Settled rows whose events no process has published or publishes now. The caller has them ``until`` then."""
     return [_row(r) for r in await db.fetch(_TAKE_UNPUBLISHED, channel, now, limit, until)]
 
 

@@ -38,8 +38,8 @@ from libs.common.faults import (
     TemplateNeedsSync,
     TransientFault,
     WindowClosed,
+    reroute_reason,
     stops_marketing,
-    way_on,
 )
 from libs.common.ids import SendKey
 from libs.common.providers import Provider, ProviderChannel, Transport
@@ -116,7 +116,7 @@ class StatusEffects:
         if status.status == "failed":
             if stops_marketing(status.fault):
                 self.stopped.append(MarketingStopped(send.org_id, conversation_id, status.at))
-            waits = _waits(message, send)
+            waits = _is_current_attempt(message, send)
             if waits:
                 self._note_fault(conversation_id, send, status)
             if (reason := _refusal_reason(send, status)) is not None:
@@ -191,7 +191,7 @@ class StatusEffects:
                 pass
 
 
-def _waits(message: LockedMessage, send: MatchedSend) -> bool:
+def _is_current_attempt(message: LockedMessage, send: MatchedSend) -> bool:
     """Whether the message waits for this attempt."""
     return message.state.status in _UNSETTLED and message.state.attempt == send.attempt
 
@@ -205,7 +205,7 @@ def _refusal_reason(send: MatchedSend, status: ProviderStatus) -> RefusalReason 
     fault = status.fault
     if status.channel == "sms" and (send.route == "bridge" or not isinstance(fault, AccountFault | TransientFault)):
         return None
-    return way_on(fault, template=send.route == "template")
+    return reroute_reason(fault, template=send.route == "template")
 
 
 async def _apply(db: Connection, matched: Iterable[Matched], now: datetime) -> StatusEvents:

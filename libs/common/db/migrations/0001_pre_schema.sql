@@ -212,7 +212,7 @@ create table conversations (
     bsuid                text,
     bsuid_at             timestamptz,                       -- the same of bsuid
     last_customer_at     timestamptz,                       -- opens the window; provider's clock, never goes back
-    refused_at           timestamptz,                       -- a refusal that closes the window; provider's clock
+    refused_at           timestamptz,                       -- the customer changed number: closes it then
     first_refused_at     timestamptz,                       -- the first refused send since a customer's message
     last_refused_at      timestamptz,                       -- the newest one
     last_inbound_channel text        check (last_inbound_channel in ('whatsapp', 'sms', 'portal')),

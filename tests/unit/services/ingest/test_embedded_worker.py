@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from libs.common.errors import ConfigurationError, Transient
-from services.ingest.beside import is_away
+from services.ingest.embedded_worker import is_away
 
 
 def caused(error: Exception, *causes: Exception) -> Exception:

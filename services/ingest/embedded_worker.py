@@ -23,10 +23,11 @@ Role = Literal["edge", "worker", "all"]
 OpenWorker = Callable[[], AbstractAsyncContextManager[tuple[object, BatchConsumer]]]
 
 
-class Beside:
-    """``async with Beside(…)``: the worker starts when PostgreSQL is there. It drains after the block, when HTTP ended.
+class EmbeddedWorker:
+    """``async with EmbeddedWorker(…)``: the worker starts when PostgreSQL is there.
 
-    ``open_worker`` runs it inside its own block; None: the edge is alone. ``producer`` is the edge's.
+    It drains after the block, when HTTP ended. ``open_worker`` runs it inside its own block; None: the edge is alone.
+    ``producer`` is the edge's.
     """
 
     def __init__(self, open_worker: OpenWorker | None, producer: Producer, service: Service) -> None:
