@@ -331,6 +331,18 @@ SETTINGS = settings(
     cuts=[1, 1, 1],
     slices=[],
 )  # a notice names no BSUID, and the first that is seen on the new number is of who took it next
+@example(
+    steps=[
+        (1, "writes", 0, NUMBERS[1]),
+        (1, "moves", 0, NUMBERS[0]),
+        (0, "writes", 2, NUMBERS[1]),
+        (0, "is listed", 0, NUMBERS[1]),
+        (0, "writes", 0, NUMBERS[1]),
+    ],
+    order=[2, 3],
+    cuts=[3],
+    slices=[],
+)  # the directory's customer writes before the directory names them, and the notice from before that comes last
 async def test_every_message_stands_in_one_thread_and_every_thread_is_one_persons(
     pool: Pool, *, modern: bool, steps: Any, order: list[int], cuts: list[int], slices: list[int]
 ) -> None:

@@ -1,21 +1,21 @@
-"""Which events stand in which topic, as the services declare it."""
+"""Which events stand in which topic, as the services declare it: what others name comes before what names it."""
 
 from collections import defaultdict
 from typing import Any, get_args
 
 from deploy.cli.asyncapi import TOPOLOGIES
 from libs.common.events.base import Event
-from libs.common.events.topics import Topic
+from libs.common.events.topics import TOPICS, Topic
 
 
 def _declared() -> dict[Topic, tuple[type[Event], ...]]:
     found: dict[Topic, dict[type[Event], None]] = defaultdict(dict)
     for topology in TOPOLOGIES:
-        for publisher in topology.publishers:
-            found[publisher.topic] |= dict.fromkeys(publisher.events)
         for subscriber in topology.subscribers:
             found[subscriber.topic] |= dict.fromkeys(events_in(subscriber.event))
-    return {topic: tuple(events) for topic, events in found.items()}
+        for publisher in topology.publishers:
+            found[publisher.topic] |= dict.fromkeys(publisher.events)
+    return {topic: tuple(found[topic]) for topic in TOPICS}
 
 
 def events_in(declared: Any) -> tuple[type[Event], ...]:

@@ -63,7 +63,8 @@ def part_from_before(register: Register, notice: Notice, line: str | None) -> No
     if learned is not None and learned.since >= since:  # by whom the line was not known before
         had.bsuid = None
         register.know(theirs, learned.value)
-    hand_over(register, customer, stranger, [had])
+    # what came between the notice and the directory's word is the customer's, as far as is known
+    hand_over(register, customer, stranger, [had], until=notice.at if line == notice.old_line else None)
 
 
 def give_up(register: Register, person: Person, number: str, at: datetime) -> None:

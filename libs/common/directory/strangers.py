@@ -7,7 +7,8 @@ Law 1: what was learned on a line while the stranger had it is theirs, and so is
 Law 2: what they wrote goes with them (``Cut``): by a BSUID all of it, by a number alone what came while they had it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Protocol
 
 from libs.common.directory.identity_facts import INSTANT, Cut, Id, Notice
@@ -31,10 +32,20 @@ class LoadedRegister(Protocol):
 
 
 def hand_over(
-    register: LoadedRegister, person: Person, stranger: Person, lines: Iterable[Holding], bsuids: Iterable[str] = ()
+    register: LoadedRegister,
+    person: Person,
+    stranger: Person,
+    lines: Iterable[Holding],
+    bsuids: Iterable[str] = (),
+    *,
+    until: datetime | None = None,
 ) -> None:
-    """Give these lines and BSUIDs to the stranger, who was taken for the person."""
-    parting = _Parting(register, person, stranger)
+    """Give these lines and BSUIDs to the stranger, who was taken for the person.
+
+    Messages that came from these lines after ``until`` stay where they are.
+    """
+    lines = list(lines)
+    parting = _Parting(register, person, stranger, {} if until is None else {id(line): until for line in lines})
     for line in lines:
         parting.line(line)
     for bsuid in bsuids:
@@ -54,8 +65,10 @@ def mover(register: LoadedRegister, held: Holding, notice: Notice) -> bool:
 
 
 class _Parting:
-    def __init__(self, register: LoadedRegister, person: Person, stranger: Person) -> None:
-        self._register, self._person, self._stranger = register, person, stranger
+    def __init__(
+        self, register: LoadedRegister, person: Person, stranger: Person, until: Mapping[int, datetime]
+    ) -> None:
+        self._register, self._person, self._stranger, self._until = register, person, stranger, until
         self._lines: dict[int, Holding] = {}
         self._bsuids: dict[str, None] = {}
         self._open: list[Holding | str] = []
@@ -86,7 +99,8 @@ class _Parting:
                 stranger.reach_at(person.phone if _is_at(person, line) else line)
             if _is_at(person, line) and register.history((person.org_id, "phone", line)).current is holding:
                 person.reach_at(None)
-            register.cuts.append(Cut(person, line, holding.since - INSTANT, strange, stranger, holding.until))
+            until = self._until.get(id(holding), holding.until)
+            register.cuts.append(Cut(person, line, holding.since - INSTANT, strange, stranger, until))
         if self._bsuids and self._lines:
             histories = [register.history((person.org_id, "bsuid", value)) for value in self._bsuids]
             first = min(h.since for history in histories for h in history.holdings) - INSTANT
