@@ -16,7 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from libs.common.errors import ConfigurationError
-from libs.common.events.directory import ConsentCategory, Phone, Policy
+from libs.common.events.directory import (
+    ConsentCategory,
+    Country,
+    Currency,
+    Phone,
+    Policy,
+    SmsAccountName,
+    SmsProviderName,
+)
 from libs.common.events.fields import MetaId, OrgId
 
 _SHOWN = 20
@@ -64,6 +72,10 @@ class OrgEntry(_Entry):
     sms_number: Phone | None = None
     sms_active: bool = False
     portal_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+(:\d+)?$")] | None = None
+    sms_provider: SmsProviderName | None = None
+    sms_account: SmsAccountName | None = None
+    country: Country | None = None
+    currency: Currency | None = None
     credit_exhausted: bool | None = None
     policy: Policy = Field(default_factory=dict)
     numbers: list[NumberEntry] = Field(default_factory=list)

@@ -14,6 +14,7 @@ from libs.common.events.directory import decode_directory_change
 from libs.common.events.inbound import InboundMessage, MetaWebhook, TwilioStatusWebhook
 from libs.common.events.intents import decode_intent
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, OutboundRefused, SmsCommand, WhatsappCommand
+from libs.common.events.portal import PortalMessage, PortalRead, PortalSignedIn, decode_portal_event
 
 EXAMPLES = Path(__file__).parents[2] / "libs/common/events/examples"
 DIRECTORY = (
@@ -37,6 +38,7 @@ EVENTS = (
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "outbound.intent.v1": decode_intent,
     **dict.fromkeys(DIRECTORY, decode_directory_change),
+    **dict.fromkeys((one.TYPE for one in (PortalMessage, PortalRead, PortalSignedIn)), decode_portal_event),
     **{event.TYPE: event.decode for event in EVENTS},
 }
 

@@ -38,13 +38,17 @@ class _SmsNumber(NamedTuple):
 
 
 _UPSERT = """
-insert into orgs as o (org_id, name, sms_number, sms_active, portal_host, policy, upserted_at)
+insert into orgs as o (org_id, name, sms_number, sms_active, sms_provider, sms_account, portal_host, country, currency,
+                       policy, upserted_at)
 select *
-  from unnest($1::text[], $2::text[], $3::text[], $4::bool[], $5::text[], $6::jsonb[], $7::timestamptz[])
+  from unnest($1::text[], $2::text[], $3::text[], $4::bool[], $5::text[], $6::text[], $7::text[], $8::text[],
+              $9::text[], $10::jsonb[], $11::timestamptz[])
  order by 1
 on conflict (org_id) do update
    set name = excluded.name, sms_number = excluded.sms_number, sms_active = excluded.sms_active,
-       portal_host = excluded.portal_host, policy = excluded.policy, upserted_at = excluded.upserted_at
+       sms_provider = excluded.sms_provider, sms_account = excluded.sms_account, portal_host = excluded.portal_host,
+       country = excluded.country, currency = excluded.currency, policy = excluded.policy,
+       upserted_at = excluded.upserted_at
  where o.upserted_at <= excluded.upserted_at
 """
 
@@ -131,8 +135,9 @@ class _SmsNumbers:
 
 
 def _row(org: OrgUpserted) -> tuple[Any, ...]:
-    texts = sanitize(org.name), org.sms_number, org.sms_active, sanitize(org.portal_host)
-    return org.org_id, *texts, sanitize(org.policy), org.at
+    sms = org.sms_number, org.sms_active, org.sms_provider, org.sms_account
+    place = sanitize(org.portal_host), org.country, org.currency
+    return org.org_id, sanitize(org.name), *sms, *place, sanitize(org.policy), org.at
 
 
 def _credit_line(change: OrgCredit) -> AuditLine:

@@ -20,6 +20,7 @@ from libs.common.events.topics import (
     OUTBOUND_REFUSED,
     OUTBOUND_SMS,
     OUTBOUND_WHATSAPP,
+    PORTAL_MESSAGES,
     TOPICS,
     WEBHOOKS,
     Topic,
@@ -74,6 +75,7 @@ PRINCIPALS = (
         counts=(WEBHOOKS,),  # a missing webhook is evidence once every partition was read
     ),
     Principal("sms-bridge", writes=(DELIVERY_UPDATES, OUTBOUND_REFUSED), reads=(OUTBOUND_SMS,)),
+    Principal("portal", writes=(PORTAL_MESSAGES,), reads=()),  # customers reach it: it may write nothing else
     # outside the project
     Principal("platform", writes=(DIRECTORY_CHANGES,), reads=(DIRECTORY_CHANGES,), is_service=False),
     Principal(

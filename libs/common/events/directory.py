@@ -28,6 +28,12 @@ def _e164(raw: str) -> str:
 
 Phone = Annotated[str, AfterValidator(_e164)]
 Policy = Annotated[dict[str, Any], AfterValidator(passable)]
+SmsProviderName = Literal["twilio", "vonage"]
+SmsAccountName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+"""ISO 3166-1 alpha-2."""
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+"""ISO 4217."""
 
 
 class _Change(Event):
@@ -44,7 +50,11 @@ class OrgUpserted(_Change):
     name: Annotated[str, Field(min_length=1)]
     sms_number: Phone | None = None
     sms_active: bool = False
+    sms_provider: SmsProviderName | None = None  # None: the one of the settings
+    sms_account: SmsAccountName | None = None  # a name in TRANSOM_SMS_ACCOUNTS; None: the one of the settings
     portal_host: str | None = None
+    country: Country | None = None  # None: the country of sms_number
+    currency: Currency | None = None
     policy: Policy = Field(default_factory=dict)
 
 

@@ -40,6 +40,7 @@ OUTBOUND_SMS = Topic("outbound.sms.v1")
 OUTBOUND_REFUSED = Topic("outbound.refused.v1")
 DELIVERY_UPDATES = Topic("delivery.updates.v1")
 DIRECTORY_CHANGES = Topic("directory.changes.v1", retention=timedelta(days=30))
+PORTAL_MESSAGES = Topic("portal.messages.v1", max_record_bytes=256 * 1024)  # a text of 4,096 characters
 
 TOPICS = (
     WEBHOOKS,
@@ -51,4 +52,5 @@ TOPICS = (
     OUTBOUND_REFUSED,
     DELIVERY_UPDATES,
     DIRECTORY_CHANGES,
+    PORTAL_MESSAGES,
 )

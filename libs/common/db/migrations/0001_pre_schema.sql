@@ -13,7 +13,11 @@ create table orgs (
     name             text        not null,
     sms_number       text,                                  -- E.164: the number that the organisation's SMS come from
     sms_active       boolean     not null default false,
+    sms_provider     text        check (sms_provider in ('twilio', 'vonage')), -- null: the one of the settings
+    sms_account      text,                                  -- a name in SMS_ACCOUNTS; null: the one of the settings
     portal_host      text,                                  -- host of the portal links; wins over PORTAL_URL
+    country          text,                                  -- ISO 3166-1 alpha-2; null: the country of sms_number
+    currency         text,                                  -- ISO 4217
     policy           jsonb       not null default '{}',
     credit_exhausted boolean,                               -- null: unknown, which allows sending
     upserted_at      timestamptz not null,                  -- "at" of the newest org.upserted.v1 applied
@@ -47,7 +51,8 @@ create table customers (
     phone_at        timestamptz,                            -- since when the directory gives this phone
     directory_phone text,                                   -- the phone that the directory gave last
     origin          text        not null check (origin in ('directory', 'inbound', 'outbound')),
-    upserted_at     timestamptz                             -- "at" of the newest customer.upserted.v1; null: not listed
+    upserted_at     timestamptz,                            -- "at" of the newest customer.upserted.v1; null: not listed
+    last_seen_at    timestamptz                             -- of the portal: the latest sign-in or page; null: never
 );
 create index customers_by_org on customers (org_id, customer_id);
 -- Finds the listed customer who gets a line when its holder gives it up.
@@ -206,7 +211,7 @@ create table conversations (
     conversation_id      uuid        primary key default uuidv7(),
     org_id               text        not null references orgs,
     customer_id          uuid        not null references customers,
-    phone_number_id      text        not null references whatsapp_numbers,
+    phone_number_id      text        references whatsapp_numbers, -- null: a customer of an organisation without one
     wa_id                text,                              -- Meta's name for the customer: digits, no plus
     wa_id_at             timestamptz,                       -- newest message or call with wa_id; provider's clock
     bsuid                text,
@@ -221,6 +226,7 @@ create table conversations (
     created_at           timestamptz not null default now(),
     unique (phone_number_id, customer_id)
 ) with (fillfactor = 70);                                   -- every inbound message updates a row in its page
+create unique index conversations_without_number on conversations (customer_id) where phone_number_id is null;
 create index conversations_by_org on conversations (org_id, conversation_id);
 create index conversations_by_customer on conversations (customer_id);
 
