@@ -34,7 +34,7 @@ class Window:
     doubt: timedelta
     """WINDOW_DOUBT_SECONDS: Meta's first refusal does not count when the send was made within this time of the
     customer's message. No default."""
-    refused_at: datetime | None = None
+    identity_changed_at: datetime | None = None
     """Since when the window is closed without doubt, until the customer writes: the customer has another number."""
     first_refused_at: datetime | None = None
     """When the first send since a customer's message was made that Meta refused because the window was closed
@@ -56,7 +56,7 @@ class Window:
         closes_at = self.closes_at
         if self.last_customer_at is None or closes_at is None:
             return False
-        if self.refused_at is not None and self.refused_at >= self.last_customer_at:
+        if self.identity_changed_at is not None and self.identity_changed_at >= self.last_customer_at:
             return False
         if self._first_refusal is not None and not self.is_doubtful:
             return False

@@ -69,8 +69,8 @@ async def places(pool: Pool, items: Sequence[Placeable], now: datetime) -> list[
                     raise Transient("a business number was taken out of the directory meanwhile")
                 if isinstance(item, IdentityChange) or not is_known(row, item):
                     unknown[n] = IdentityRequest(row.org_id, row.phone_number_id, item)
-                elif row.conversation_id is not None and row.settled is not None:
-                    placed[n] = Place(row.org_id, row.conversation_id, row.settled)
+                elif row.conversation_id is not None and row.identity_version is not None:
+                    placed[n] = Place(row.org_id, row.conversation_id, row.identity_version)
             if not unknown:
                 return [placed[n] for n in range(len(items))]
             placed = {n: place for n, place in placed.items() if n not in left}
@@ -104,17 +104,17 @@ async def resolve(db: Connection, requests: Sequence[IdentityRequest], now: date
     )
     found: list[Place | None] = [None] * len(requests)
     for (n, request, _), thread in zip(known, threads, strict=True):
-        found[n] = None if thread is None else Place(request.org_id, thread.conversation_id, thread.settled)
+        found[n] = None if thread is None else Place(request.org_id, thread.conversation_id, thread.identity_version)
     return found
 
 
 async def _refreshed(db: Connection, placed: dict[int, Place | None]) -> dict[int, Place | None]:
     """The same places as of now: what this call resolved itself outdates none of them."""
     known = {n: place for n, place in placed.items() if place is not None}
-    settled = await conversations.settled(db, [(place.org_id, place.conversation_id) for place in known.values()])
+    versions = await conversations.identity_versions(db, [(p.org_id, p.conversation_id) for p in known.values()])
     return placed | {
-        n: place if count is None else place._replace(settled=count)
-        for (n, place), count in zip(known.items(), settled, strict=True)
+        n: place if version is None else place._replace(identity_version=version)
+        for (n, place), version in zip(known.items(), versions, strict=True)
     }
 
 

@@ -17,7 +17,7 @@ class SenderRow(NamedTuple):
     """What is stored of a sender. ``org_id`` None: the business number belongs to no organisation.
 
     ``phone_number_id``: under which the number's conversations are, since it may have moved. ``since``: since when the
-    customer has the wa_id. ``settled``: how often it was resolved anew who is behind the conversation.
+    customer has the wa_id. ``identity_version``: as of this look-up.
     """
 
     org_id: str | None
@@ -28,14 +28,14 @@ class SenderRow(NamedTuple):
     conversation_id: UUID | None
     wa_id: str | None
     bsuid: str | None
-    settled: int | None
+    identity_version: int | None
 
 
 # "offset 0": each sender is looked up by key. A hash of a whole table may look cheap while the table is small, and it
 # grows.
 _FIND_SENDERS = """
 select n.org_id, n.phone_number_id, w.customer_id as by_wa_id, w.since, b.customer_id as by_bsuid, c.conversation_id,
-       c.wa_id, c.bsuid, c.settled
+       c.wa_id, c.bsuid, c.identity_version
   from unnest($1::text[], $2::text[], $3::text[]) with ordinality as s (phone_number_id, wa_id, bsuid, place)
   left join lateral (
        select n.org_id, coalesce(n.replaced_by, n.phone_number_id) as phone_number_id
@@ -50,7 +50,7 @@ select n.org_id, n.phone_number_id, w.customer_id as by_wa_id, w.since, b.custom
         where i.org_id = n.org_id and i.kind = 'bsuid' and i.value = s.bsuid offset 0
        ) b on true
   left join lateral (
-       select c.conversation_id, c.wa_id, c.bsuid, c.settled from conversations c
+       select c.conversation_id, c.wa_id, c.bsuid, c.identity_version from conversations c
         where c.org_id = n.org_id and c.phone_number_id = n.phone_number_id
           and c.customer_id = coalesce(w.customer_id, b.customer_id) offset 0
        ) c on true

@@ -16,14 +16,11 @@ from services.ingest.items import CustomerCall, CustomerMessage, GroupMessage, I
 
 
 class Place(NamedTuple):
-    """Where an item belongs.
-
-    ``settled``: how often it had been resolved anew who is behind the conversation when it was found.
-    """
+    """Where an item belongs. ``identity_version``: the conversation's when it was found."""
 
     org_id: str
     conversation_id: UUID
-    settled: int
+    identity_version: int
 
 
 class StoredMessage(NamedTuple):
@@ -47,7 +44,7 @@ class StoredMessage(NamedTuple):
     group_id: str | None = None
     opened_before: datetime | None = None
     opened_at: datetime | None = None
-    refused_at: datetime | None = None
+    identity_changed_at: datetime | None = None
     first_refused_at: datetime | None = None
     last_refused_at: datetime | None = None
 
@@ -55,7 +52,7 @@ class StoredMessage(NamedTuple):
 _INCOMING = {
     "org_id": "text",
     "conversation_id": "uuid",
-    "settled": "bigint",
+    "identity_version": "bigint",
     "account": "text",
     "provider_id": "text",
     "kind": "text",
@@ -79,7 +76,8 @@ with incoming as materialized (
       from unnest({", ".join(f"${n}::{type_}[]" for n, type_ in enumerate(_INCOMING.values(), 1))}) with ordinality
         as i ({", ".join(_INCOMING)}, place)
 ), newest as materialized (
-    select i.org_id, i.conversation_id, min(i.settled) as settled, max(i.at) filter (where i.opens) as customer_at,
+    select i.org_id, i.conversation_id, min(i.identity_version) as identity_version,
+           max(i.at) filter (where i.opens) as customer_at,
            max(i.at) filter (where i.opens and i.provider_id is not null) as inbound_at,
            max(i.at) filter (where i.wa_id is not null) as wa_id_at,
            max(i.at) filter (where i.bsuid is not null) as bsuid_at,
@@ -97,8 +95,8 @@ with incoming as materialized (
            wa_id_at = case when c.wa_id = n.wa_id then greatest(c.wa_id_at, n.wa_id_at) else c.wa_id_at end,
            bsuid_at = case when c.bsuid = n.bsuid then greatest(c.bsuid_at, n.bsuid_at) else c.bsuid_at end
       from newest n
-     where c.conversation_id = n.conversation_id and c.org_id = n.org_id and c.settled = n.settled
- returning c.org_id, c.conversation_id, c.customer_id, c.refused_at, c.first_refused_at, c.last_refused_at,
+     where c.conversation_id = n.conversation_id and c.org_id = n.org_id and c.identity_version = n.identity_version
+ returning c.org_id, c.conversation_id, c.customer_id, c.identity_changed_at, c.first_refused_at, c.last_refused_at,
            old.last_customer_at as opened_before,
            new.last_customer_at as opened_at
 ), fresh as (
@@ -113,7 +111,7 @@ with incoming as materialized (
     on conflict (provider, account, provider_id) where direction = 'in' do nothing
     returning account, provider_id, message_id
 )
-select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.refused_at, h.first_refused_at,
+select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.identity_changed_at, h.first_refused_at,
        h.last_refused_at, f.message_id
   from incoming i
   left join held h on h.conversation_id = i.conversation_id and h.org_id = i.org_id
@@ -173,7 +171,7 @@ async def store_messages(
                 fresh=fresh,
                 opened_before=row["opened_before"],
                 opened_at=row["opened_at"],
-                refused_at=row["refused_at"],
+                identity_changed_at=row["identity_changed_at"],
                 first_refused_at=row["first_refused_at"],
                 last_refused_at=row["last_refused_at"],
             )
@@ -191,7 +189,7 @@ def _incoming(item: CustomerMessage | CustomerCall | IdentityChange, place: Plac
     return {
         "org_id": place.org_id,
         "conversation_id": place.conversation_id,
-        "settled": place.settled,
+        "identity_version": place.identity_version,
         "account": item.phone_number_id,
         "provider_id": None if said is None else said.provider_id,
         "kind": None if said is None else said.content["kind"],

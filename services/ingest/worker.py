@@ -174,7 +174,8 @@ def _signs_of_life(placed: Sequence[tuple[Placeable, Place]]) -> list[SignOfLife
 
 
 def _window(last_customer_at: datetime | None, one: StoredMessage, deps: Deps) -> Window:
-    return Window(last_customer_at, deps.window, deps.doubt, one.refused_at, one.first_refused_at, one.last_refused_at)
+    refusals = one.first_refused_at, one.last_refused_at
+    return Window(last_customer_at, deps.window, deps.doubt, one.identity_changed_at, *refusals)
 
 
 def _was_open(one: StoredMessage, deps: Deps, now: datetime) -> bool:

@@ -64,7 +64,7 @@ class Facts(NamedTuple):
     bsuid_at: datetime | None = None
     """When the customer named it last."""
     last_customer_at: datetime | None = None
-    refused_at: datetime | None = None
+    identity_changed_at: datetime | None = None
     doubt: timedelta = timedelta(0)
     first_refused_at: datetime | None = None
     last_refused_at: datetime | None = None
@@ -113,7 +113,7 @@ class Facts(NamedTuple):
             self.last_customer_at,
             self.window_length,
             self.doubt,
-            self.refused_at,
+            self.identity_changed_at,
             self.first_refused_at,
             self.last_refused_at,
         )
@@ -208,7 +208,7 @@ class Attempt:
 _ALWAYS = object()
 _DEFAULTS = tuple(Facts._field_defaults.get(name, _ALWAYS) for name in Facts._fields)
 _INSTANTS = (
-    *("last_customer_at", "refused_at", "first_refused_at", "last_refused_at", "last_inbound_at"),
+    *("last_customer_at", "identity_changed_at", "first_refused_at", "last_refused_at", "last_inbound_at"),
     *("wa_id_at", "bsuid_at", "phone_at", "no_phone_until", "sms_stopped_until"),
     *("marked_at", "marked_until", "first_decided_at"),
 )

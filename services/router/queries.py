@@ -29,7 +29,7 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
     m.known is not null as id_taken,
        o.name as org_name, o.credit_exhausted, o.sms_number, coalesce(o.sms_active, false) as sms_active, o.portal_host,
        n.phone_number_id, n.display_number,
-       c.conversation_id, c.wa_id, c.bsuid, c.wa_id_at, c.bsuid_at, c.last_customer_at, c.refused_at,
+       c.conversation_id, c.wa_id, c.bsuid, c.wa_id_at, c.bsuid_at, c.last_customer_at, c.identity_changed_at,
            c.first_refused_at,
        c.last_refused_at, c.last_inbound_channel, c.last_inbound_at,
        k.customer_id, k.phone, k.phone_at, s.no_phone_until,
@@ -62,7 +62,7 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
        ) f on u.number is not null
   left join lateral (
        select c.conversation_id, c.customer_id, c.phone_number_id, c.wa_id, c.wa_id_at, c.bsuid, c.bsuid_at,
-           c.last_customer_at, c.refused_at,
+           c.last_customer_at, c.identity_changed_at,
               c.first_refused_at, c.last_refused_at, c.last_inbound_channel, c.last_inbound_at
          from conversations c
         where c.org_id = u.org_id
@@ -184,7 +184,7 @@ def _facts(row: Any, intent: Intent | BadIntent, number: int, rule: WindowRule) 
         wa_id_at=row["wa_id_at"],
         bsuid_at=row["bsuid_at"],
         last_customer_at=row["last_customer_at"],
-        refused_at=row["refused_at"],
+        identity_changed_at=row["identity_changed_at"],
         first_refused_at=row["first_refused_at"],
         last_refused_at=row["last_refused_at"],
         last_inbound_channel=row["last_inbound_channel"],

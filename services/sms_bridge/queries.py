@@ -23,7 +23,7 @@ from services.sms_bridge.gate import GateFacts
 
 # A conversation that was merged into another one may be named by its old id.
 _FACTS = f"""
-select u.n, c.last_customer_at, c.refused_at, c.first_refused_at, c.last_refused_at, t.phone, o.sms_active,
+select u.n, c.last_customer_at, c.identity_changed_at, c.first_refused_at, c.last_refused_at, t.phone, o.sms_active,
        o.sms_number, m.no_phone_until,
        case when p.sms_consented_at >= m.stopped_at then null else m.stopped_until end as stopped_until,
        p.whatsapp_consent, p.sms_consent, p.sms_stopped_by, p.sms_consented_at is not null as sms_explicit,
@@ -156,7 +156,7 @@ async def facts_of(
                 last_customer_at=row["last_customer_at"],
                 length=window_length,
                 doubt=window_doubt,
-                refused_at=row["refused_at"],
+                identity_changed_at=row["identity_changed_at"],
                 first_refused_at=row["first_refused_at"],
                 last_refused_at=row["last_refused_at"],
             ),

@@ -26,7 +26,7 @@ from services.whatsapp_sender.gate import Facts
 # A conversation that was merged into another one is asked for under its old id. No session is decided for an address
 # that is marked, so any mark is newer; a template that was asked for may be.
 _FACTS = f"""
-select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_customer_at, c.refused_at,
+select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_customer_at, c.identity_changed_at,
        c.first_refused_at, c.last_refused_at,
        k.whatsapp_consent, k.marketing_consent,
        t.status as template_status, t.category as template_category,
@@ -102,7 +102,9 @@ async def facts(
             known=KnownAddresses(r["phone"], r["phone_at"], r["wa_id"], r["wa_id_at"], r["bsuid"], r["bsuid_at"]),
             to_is_theirs=r["to_is_theirs"],
             token=r["token"],
-            window=Window(r["last_customer_at"], *window, r["refused_at"], r["first_refused_at"], r["last_refused_at"]),
+            window=Window(
+                *(r["last_customer_at"], *window, r["identity_changed_at"]), r["first_refused_at"], r["last_refused_at"]
+            ),
             whatsapp_allowed=r["whatsapp_consent"],
             marketing_allowed=r["marketing_consent"],
             template_status=r["template_status"],

@@ -222,7 +222,7 @@ async def everything(system: System) -> dict[str, Any]:
         "charges": "select org_id, message_id, attempt, price from charges order by org_id, message_id, attempt",
         "customers": "select customer_id, phone from customers order by customer_id",
         "windows": (
-            "select conversation_id, last_customer_at, refused_at, first_refused_at, last_refused_at"
+            "select conversation_id, last_customer_at, identity_changed_at, first_refused_at, last_refused_at"
             " from conversations order by conversation_id"
         ),
     }

@@ -217,7 +217,7 @@ async def test_a_changed_number_goes_on_in_the_same_conversation_with_the_window
     assert not change.notice.opens
     assert await met(pool, change.sender, at=at, moved=change.now) == conversation
     (row,) = await rows(pool, "select * from conversations")
-    assert (row["wa_id"], row["bsuid"], row["refused_at"]) == ("447700900111", "GB.new", at)
+    assert (row["wa_id"], row["bsuid"], row["identity_changed_at"]) == ("447700900111", "GB.new", at)
     assert [r["phone"] for r in await rows(pool, "select phone from customers")] == ["+447700900111"]
     late = await met(pool, BOTH, at=at - timedelta(minutes=30))
     assert late == conversation
@@ -225,7 +225,7 @@ async def test_a_changed_number_goes_on_in_the_same_conversation_with_the_window
     assert (row["wa_id"], row["bsuid"]) == ("447700900111", "GB.new")
     assert await met(pool, Sender("447700900111", None), at=at + timedelta(seconds=5)) == conversation
     (row,) = await rows(pool, "select * from conversations")
-    assert row["last_customer_at"] > row["refused_at"]
+    assert row["last_customer_at"] > row["identity_changed_at"]
 
 
 async def test_a_changed_user_id_goes_on_in_the_same_conversation_though_no_number_is_known(pool: Pool) -> None:

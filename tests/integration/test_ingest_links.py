@@ -23,7 +23,7 @@ async def test_links_end_where_a_notice_moves_the_person_or_doubts_it(people: Pe
     await people.is_sent_a_link(kims)
     assert await people.changes(1, Sender(OLD, None), alarm=True) == kims
     assert await people.links(kims) == 0
-    assert (await people.who(kims))["refused_at"] == people.at(1)
+    assert (await people.who(kims))["identity_changed_at"] == people.at(1)
     assert await people.writes(2, KIM) == kims
     await people.is_sent_a_link(kims)
     await people.changes(3, Sender(OLD, B1), Sender(NEW, B2))

@@ -92,7 +92,7 @@ async def test_a_late_webhook_finds_the_person_of_its_time_and_brings_back_no_ad
         assert await people.writes(12, sender, received=31) == kims
     who = await people.who(kims)
     assert (who["wa_id"], who["bsuid"], who["phone"]) == (NEW, B2, f"+{NEW}")
-    assert who["refused_at"] > who["last_customer_at"]
+    assert who["identity_changed_at"] > who["last_customer_at"]
     assert (await people.who(theirs))["wa_id"] == OLD
 
 
@@ -158,7 +158,7 @@ async def test_what_was_written_from_a_number_before_its_notice_came_is_moved_to
     theirs = await people.writes(4, Sender(OLD, None))
     who = await people.who(theirs)
     assert (who["messages"], who["last_customer_at"]) == (2, people.at(4))
-    assert (await people.who(kims))["refused_at"] >= people.at(2)
+    assert (await people.who(kims))["identity_changed_at"] >= people.at(2)
 
 
 async def test_a_notice_that_is_older_than_seven_days_changes_nothing(people: People) -> None:

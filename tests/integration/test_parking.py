@@ -153,7 +153,7 @@ async def test_a_refusal_of_tomorrow_is_parked_and_that_of_a_message_that_a_late
         """update decisions set record = jsonb_set(record::jsonb, '{v}', '2')::json where intent_id = $1""",
         UUID(recorded["intent_id"]),
     )
-    await router.rows("update conversations set refused_at = $1", NOW)
+    await router.rows("update conversations set identity_changed_at = $1", NOW)
     async with consuming(connection, router) as consumer:
         strange |= {"reason": "made_up_later"}
         await publish(OUTBOUND_REFUSED, strange, moved, recorded, plain)

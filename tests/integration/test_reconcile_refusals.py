@@ -22,7 +22,7 @@ async def test_a_refusal_that_got_lost_is_decided_on(router: Router) -> None:
     garage = await stored(router, Garage())
     intent, _ = await lost(router, garage)
     refusal = garage.refusal(intent)
-    await router.rows("update conversations set refused_at = $1", NOW)
+    await router.rows("update conversations set identity_changed_at = $1", NOW)
     async with router.pool.acquire() as db:
         await refusals.keep(db, [refusal], NOW)
     assert nothing(await reconciled(router, AFTER / 2))
@@ -98,7 +98,7 @@ async def test_a_router_that_dies_between_deciding_on_a_refusal_and_telling_it_t
     garage = await stored(router, Garage())
     await lost(router, garage)
     intent, _ = await lost(router, garage)
-    await router.rows("update conversations set refused_at = $1", NOW)
+    await router.rows("update conversations set identity_changed_at = $1", NOW)
     async with router.pool.acquire() as db:
         await refusals.keep(db, [garage.refusal(intent)], NOW)
     deps = router.at(NOW + AFTER).deps
@@ -139,7 +139,7 @@ async def test_a_router_that_dies_while_it_decides_on_what_its_send_gave_back_te
 async def test_a_refusal_that_comes_by_kafka_while_the_reconciler_decides_on_it_is_no_stranger(router: Router) -> None:
     intent, _ = await lost(router, garage := await stored(router, Garage()))
     refusal = garage.refusal(intent)
-    await router.rows("update conversations set refused_at = $1", NOW)
+    await router.rows("update conversations set identity_changed_at = $1", NOW)
     async with router.pool.acquire() as db, db.transaction():
         await db.execute("select from messages where org_id = $1 for update", garage.org_id)
         rivals = [asyncio.create_task(router.refuse_raw(refusal)) for _ in range(2)]

@@ -55,7 +55,7 @@ class Garage:
     customer_id: UUID = field(default_factory=uuid4)
     conversation_id: UUID = field(default_factory=uuid4)
     last_customer_at: datetime | None = NOW - timedelta(hours=1)
-    refused_at: datetime | None = None
+    identity_changed_at: datetime | None = None
     last_inbound_channel: str | None = "whatsapp"
     credit_exhausted: bool | None = None
     sms_active: bool = True
@@ -80,7 +80,7 @@ class Garage:
         columns = {
             "wa_id": self.phone and self.phone[1:],
             "last_customer_at": self.last_customer_at,
-            "refused_at": self.refused_at,
+            "identity_changed_at": self.identity_changed_at,
             "last_inbound_channel": self.last_inbound_channel,
             "last_inbound_at": self.last_customer_at,
         }

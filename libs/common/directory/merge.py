@@ -68,9 +68,9 @@ with held as (
      order by c.conversation_id
        for update
 ), lost as (
-    select m.org_id, m.winner, max(l.last_customer_at) as last_customer_at, max(l.refused_at) as refused_at,
-           max(l.first_refused_at) as first_refused_at, max(l.last_refused_at) as last_refused_at,
-           max(l.last_inbound_at) as last_inbound_at,
+    select m.org_id, m.winner, max(l.last_customer_at) as last_customer_at,
+           max(l.identity_changed_at) as identity_changed_at, max(l.first_refused_at) as first_refused_at,
+           max(l.last_refused_at) as last_refused_at, max(l.last_inbound_at) as last_inbound_at,
            (array_agg(l.last_inbound_channel order by l.last_inbound_at desc nulls last))[1] as last_inbound_channel,
            (array_agg(l.wa_id order by l.last_customer_at desc nulls last)
               filter (where l.wa_id is not null))[1] as wa_id,
@@ -82,7 +82,7 @@ with held as (
 )
 update conversations w
    set last_customer_at = greatest(w.last_customer_at, l.last_customer_at),
-       refused_at = greatest(w.refused_at, l.refused_at),
+       identity_changed_at = greatest(w.identity_changed_at, l.identity_changed_at),
        first_refused_at = greatest(w.first_refused_at, l.first_refused_at),
        last_refused_at = greatest(w.last_refused_at, l.last_refused_at),
        last_inbound_channel = case when w.last_inbound_at is null or l.last_inbound_at > w.last_inbound_at

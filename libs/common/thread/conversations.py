@@ -72,10 +72,10 @@ update conversations c
 """
 
 _FIND = """
-select c.conversation_id, c.settled
+select c.conversation_id, c.identity_version
   from unnest($1::text[], $2::uuid[], $3::text[]) with ordinality as u (org_id, customer_id, phone_number_id, place)
   left join lateral (
-       select c.conversation_id, c.settled from conversations c
+       select c.conversation_id, c.identity_version from conversations c
         where c.phone_number_id = u.phone_number_id and c.customer_id = u.customer_id and c.org_id = u.org_id offset 0
        ) c on true
  order by u.place
@@ -97,21 +97,21 @@ select from unnest($1::text[], $2::uuid[]) as u (org_id, customer_id)
 """
 
 _SETTLED = """
-select c.settled
+select c.identity_version
   from unnest($1::text[], $2::uuid[]) with ordinality as u (org_id, conversation_id, place)
   left join conversations c on c.conversation_id = u.conversation_id and c.org_id = u.org_id
  order by u.place
 """
 
 # What a conversation is reached by is its customer's now; what is not gives way to what they have instead, or to
-# nothing. Whoever found the conversation before this finds it again (``settled``).
+# nothing. A transaction that found the conversation before this must find it again (``identity_version``).
 _KEEP_OWN = """
 update conversations c
    set wa_id = case when k.wa_id then c.wa_id else u.wa_id end,
        wa_id_at = case when k.wa_id then c.wa_id_at when u.wa_id is not null then u.at end,
        bsuid = case when k.bsuid then c.bsuid else u.bsuid end,
        bsuid_at = case when k.bsuid then c.bsuid_at when u.bsuid is not null then u.at end,
-       settled = c.settled + 1
+       identity_version = c.identity_version + 1
   from unnest($1::text[], $2::uuid[], $3::timestamptz[], $4::text[], $5::text[]) as u (org_id, customer_id, at, wa_id,
       bsuid)
   join conversations o on o.customer_id = u.customer_id and o.org_id = u.org_id
@@ -131,7 +131,7 @@ update conversations c
 # refusal, until the customer writes.
 _CLOSE = """
 update conversations c
-   set refused_at = greatest(c.refused_at, u.at)
+   set identity_changed_at = greatest(c.identity_changed_at, u.at)
   from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as u (org_id, customer_id, at)
  where c.customer_id = u.customer_id and c.org_id = u.org_id
 """
@@ -219,7 +219,7 @@ with opened as (
      where c.org_id = $1 and c.customer_id = $2 and c.phone_number_id = u.phone_number_id
 )
 update conversations c
-   set refused_at = greatest(c.refused_at, c.last_customer_at)
+   set identity_changed_at = greatest(c.identity_changed_at, c.last_customer_at)
  where c.org_id = $1 and c.conversation_id = any($5::uuid[])
 """
 
@@ -241,10 +241,10 @@ async def readdress(db: "Connection", addresses: Sequence[ConversationAddress]) 
 
 
 class Thread(NamedTuple):
-    """A conversation, and how often who is behind it was settled anew."""
+    """A conversation. ``identity_version`` grows each time its customer is resolved anew."""
 
     conversation_id: UUID
-    settled: int
+    identity_version: int
 
 
 async def find(db: "Connection", wanted: Sequence[tuple[str, UUID, str]]) -> list[Thread | None]:
@@ -253,8 +253,8 @@ async def find(db: "Connection", wanted: Sequence[tuple[str, UUID, str]]) -> lis
     return [None if row[0] is None else Thread(*row) for row in rows]
 
 
-async def settled(db: "Connection", threads: Sequence[tuple[str, UUID]]) -> list[int | None]:
-    """How often the identity behind each (organisation, conversation) was settled anew; None where it is gone."""
+async def identity_versions(db: "Connection", threads: Sequence[tuple[str, UUID]]) -> list[int | None]:
+    """The present version of each (organisation, conversation); None where the conversation is gone."""
     return [row[0] for row in await db.fetch(_SETTLED, *as_columns(threads))] if threads else []
 
 
@@ -278,7 +278,7 @@ async def keep_own(
 
     Only an address that is not the customer's is replaced.
 
-    Their conversations are locked in the order of their ids, and count as settled anew.
+    Their conversations are locked in the order of their ids, and their ``identity_version`` grows.
     """
     if people:
         columns = as_columns(people)

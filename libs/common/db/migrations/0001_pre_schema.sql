@@ -206,7 +206,7 @@ create table rate_card (
 -- ── Thread: conversations and messages ───────────────────────────────────────────────────────────────────────────────
 
 -- Refusals are Meta's 131047 for free-form sends. A refusal right after a message may be Meta's own fault, so one alone
--- does not close the window; refused_at does.
+-- does not close the window; identity_changed_at does.
 create table conversations (
     conversation_id      uuid        primary key default uuidv7(),
     org_id               text        not null references orgs,
@@ -217,12 +217,12 @@ create table conversations (
     bsuid                text,
     bsuid_at             timestamptz,                       -- the same of bsuid
     last_customer_at     timestamptz,                       -- opens the window; provider's clock, never goes back
-    refused_at           timestamptz,                       -- the customer changed number: closes it then
+    identity_changed_at  timestamptz,                       -- another number or, perhaps, person: closes it then
     first_refused_at     timestamptz,                       -- the first refused send since a customer's message
     last_refused_at      timestamptz,                       -- the newest one
     last_inbound_channel text        check (last_inbound_channel in ('whatsapp', 'sms', 'portal')),
     last_inbound_at      timestamptz,                       -- newest inbound message of any channel; provider's clock
-    settled              bigint      not null default 0,    -- how often its customer was resolved anew
+    identity_version     bigint      not null default 0,    -- grows when its customer is resolved anew
     created_at           timestamptz not null default now(),
     unique (phone_number_id, customer_id)
 ) with (fillfactor = 70);                                   -- every inbound message updates a row in its page

@@ -26,9 +26,9 @@ def test_a_customer_who_never_wrote_has_no_open_window() -> None:
 
 
 def test_another_number_closes_the_window_until_the_next_message() -> None:
-    assert not Window(T0, DAY, DOUBT, refused_at=T0 + timedelta(seconds=5)).is_open(T0 + timedelta(seconds=6))
-    assert not Window(T0, DAY, DOUBT, refused_at=T0).is_open(T0 + timedelta(seconds=6))
-    assert Window(T0 + timedelta(seconds=9), DAY, DOUBT, refused_at=T0 + timedelta(seconds=5)).is_open(
+    assert not Window(T0, DAY, DOUBT, identity_changed_at=T0 + timedelta(seconds=5)).is_open(T0 + timedelta(seconds=6))
+    assert not Window(T0, DAY, DOUBT, identity_changed_at=T0).is_open(T0 + timedelta(seconds=6))
+    assert Window(T0 + timedelta(seconds=9), DAY, DOUBT, identity_changed_at=T0 + timedelta(seconds=5)).is_open(
         T0 + timedelta(seconds=10)
     )
 
@@ -49,7 +49,7 @@ def test_a_margin_only_ever_closes(last: datetime, length: timedelta, now: datet
 
 @given(instants, instants)
 def test_a_closing_without_doubt_counts_against_older_messages_only(last: datetime, refused: datetime) -> None:
-    assert Window(last, DAY, DOUBT, refused_at=refused).is_open(last) == (refused < last)
+    assert Window(last, DAY, DOUBT, identity_changed_at=refused).is_open(last) == (refused < last)
 
 
 def refused(*seconds: float, wrote: float = 0, doubt: timedelta = DOUBT) -> Window:

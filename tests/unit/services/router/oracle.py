@@ -97,7 +97,7 @@ class View:
         return alive
 
     def open(self) -> bool:
-        at, refused = self.f.last_customer_at, self.f.refused_at
+        at, refused = self.f.last_customer_at, self.f.identity_changed_at
         if at is None or (refused is not None and not refused < at) or self.refused_for_certain(at):
             return False
         return (self.now - at) + self.f.margin + self.put_off(at) < self.f.window_length
