@@ -103,6 +103,7 @@ RefusalReason = Literal[
     "transient",  # certainly not delivered, through a fault of the provider: once more
     "address_changed",  # the number or BSUID is no longer the customer's: decided again with the new address
     "intent_expired",  # expires_at passed in the queue
+    "portal_unread",  # an answer in the portal was not read in time: decided again as if the portal were not live
     "slot_freed",  # a bridge failed: the newest intent that its slot silenced may go
 ]
 

@@ -297,6 +297,8 @@ create table messages (
     sent_at           timestamptz,
     delivered_at      timestamptz,
     read_at           timestamptz,
+    read_channel      text        check (read_channel in ('whatsapp', 'sms', 'portal')), -- where it was read, if that is
+                                                            -- not the channel it went by; null: the same one
     failed_at         timestamptz,
     occurred_at       timestamptz not null,                 -- inbound: provider's clock; outbound: of the intent
     received_at       timestamptz not null,                 -- when Transom first had it
@@ -402,6 +404,17 @@ create table stale_attempts (
     primary key (org_id, message_id, attempt)
 );
 create index stale_attempts_due on stale_attempts (due_at);
+
+-- Answers that were given in the portal. The router looks at a row when it is due: what was read meanwhile is over, and
+-- what stays unread for too long is decided again. A row is deleted when its answer is over.
+create table portal_answers (
+    org_id     text        not null,
+    message_id uuid        not null,
+    attempt    integer     not null,                       -- the attempt that was decided for the portal
+    due_at     timestamptz not null,                       -- when the router looks next
+    primary key (org_id, message_id, attempt)
+);
+create index portal_answers_due on portal_answers (due_at);
 
 -- How far each pass has looked through the decisions. Each decision is looked at once.
 create table reconcile_progress (
