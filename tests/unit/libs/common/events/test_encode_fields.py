@@ -1,11 +1,14 @@
-"""``encode_fields`` writes what the model would write, for the path of every message."""
+"""Events are written by orjson alone, with or without a model, for the path of every message."""
 
 import json
 from datetime import UTC, datetime
+from uuid import uuid4
 
+import asyncpg.pgproto.pgproto
 import pytest
 
 from libs.common.events.inbound import MetaWebhook
+from libs.common.events.outbound import OutboundDecision
 
 FIELDS = {
     "received_at": datetime(2026, 11, 22, 10, tzinfo=UTC),
@@ -25,3 +28,23 @@ def test_fields_are_written_as_the_model_writes_them() -> None:
 def test_a_field_that_the_event_does_not_declare_is_a_bug() -> None:
     with pytest.raises(ValueError, match="colour"):
         MetaWebhook.encode_fields(FIELDS | {"colour": "red"})
+
+
+def test_ids_as_postgresql_gives_them_cost_no_second_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise AssertionError("pydantic wrote the event")
+
+    monkeypatch.setattr(OutboundDecision, "model_dump_json", refuse)
+    intent_id = uuid4()
+    event = OutboundDecision(
+        intent_id=asyncpg.pgproto.pgproto.UUID(str(intent_id)),
+        attempt=1,
+        org_id="acme",
+        conversation_id=None,
+        route="rejected",
+        channel=None,
+        reason="invalid_intent",
+        window=None,
+        decided_at=FIELDS["received_at"],
+    )
+    assert json.loads(event.encode())["intent_id"] == str(intent_id)
