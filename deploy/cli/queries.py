@@ -8,7 +8,7 @@ from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.ids import bridge_message_id
-from libs.common.thread.conversations import standing
+from libs.common.thread.conversations import current_conversation
 
 RowT = TypeVar("RowT")
 
@@ -35,7 +35,7 @@ class Message(NamedTuple):
 
 
 _MESSAGES = f"""
-select m.org_id, m.message_id, {standing("m")} as conversation_id, m.channel, m.kind,
+select m.org_id, m.message_id, {current_conversation("m")} as conversation_id, m.channel, m.kind,
        m.actor, m.notification_type, m.status, m.reason, m.provider_code, m.occurred_at, m.received_at,
        m.sent_at, m.delivered_at, m.read_at, m.failed_at
   from messages m

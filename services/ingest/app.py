@@ -9,10 +9,10 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.open_service import OpenService, open_producer, open_service
 from libs.common.service import Service, run_service
 from services.ingest.coalescing_producer import CoalescingProducer
-from services.ingest.cover import Served
 from services.ingest.edge import PATIENCE_SECONDS, edge_apps
+from services.ingest.edge_coverage import EdgeCoverage
+from services.ingest.edge_priority import EdgePriority
 from services.ingest.embedded_worker import EmbeddedWorker, Role
-from services.ingest.precedence import Precedence
 from services.ingest.settings import IngestSettings
 from services.ingest.tasks import tasks_of
 from services.ingest.topology import TOPOLOGY
@@ -22,32 +22,32 @@ from services.ingest.worker import Deps
 async def run(settings: IngestSettings, service: Service, role: Role = "all") -> None:
     """Take, store and publish until the service is to end; of it what ``role`` says."""
     if role == "worker":
-        async with _worker(settings, service, Precedence()) as (opened, consumer):
+        async with _worker(settings, service, EdgePriority()) as (opened, consumer):
             await service.serve(checks=opened.checks(consumer))
         return
     async with open_producer(settings, service, delivery_timeout=PATIENCE_SECONDS) as producer:
-        coalescing, served = CoalescingProducer(producer), Served()
-        worker = None if role == "edge" else partial(_worker, settings, service, Precedence(coalescing))
-        service.on_overload = served.refused
+        coalescing, coverage = CoalescingProducer(producer), EdgeCoverage()
+        worker = None if role == "edge" else partial(_worker, settings, service, EdgePriority(coalescing))
+        service.on_overload = coverage.refused
         dsn, seconds = settings.postgres_dsn.get_secret_value(), settings.postgres_timeout_seconds
         async with (
             EmbeddedWorker(worker, producer, service) as embedded,
-            served.stored(dsn, seconds, service, embedded.ready),
+            coverage.stored(dsn, seconds, service, embedded.ready),
         ):
-            apps = edge_apps(settings.edge, coalescing, served)
+            apps = edge_apps(settings.edge, coalescing, coverage)
             await service.serve(checks={"kafka": embedded.ready}, direct=apps)  # without PostgreSQL webhooks are taken
 
 
 @asynccontextmanager
 async def _worker(
-    settings: IngestSettings, service: Service, precedence: Precedence
+    settings: IngestSettings, service: Service, priority: EdgePriority
 ) -> AsyncIterator[tuple[OpenService, BatchConsumer]]:
     async with open_service(settings, service) as opened:
         deps = Deps.of(
             opened,
             settings.window_length,
             settings.window_doubt,
-            precedence,
+            priority,
             reaction_opens=settings.reaction_opens_window,
         )
         async with opened.consumer(TOPOLOGY, deps) as consumer, opened.periodic(tasks_of(deps, consumer)):

@@ -4,8 +4,8 @@ Rule 1: 200 means that every item is acknowledged by Kafka. After any other answ
 Rule 2: what is signed is taken, whether or not it can be parsed. What is not signed leaves nothing behind.
 Rule 3: one log line per webhook taken; of refused ones one a second for each reason. Nothing of the content is in it.
 Rule 4: without a header that has the form of a signature nothing of the body is read, and the connection is closed.
-Rule 5: the edge records which of Meta's POSTs it took last and which it refused (``cover.py``). Silence proves nothing
-        for that time.
+Rule 5: the edge records which of Meta's POSTs it took last and which it refused (``edge_coverage.py``). Silence proves
+        nothing for that time.
 
 These are bare ASGI applications, because every microsecond here is paid per webhook.
 """
@@ -29,7 +29,7 @@ from libs.common.logging import get_logger
 from libs.common.web import problem
 from services.ingest import meta, twilio
 from services.ingest.coalescing_producer import CoalescingProducer
-from services.ingest.cover import Served
+from services.ingest.edge_coverage import EdgeCoverage
 from services.ingest.signature import (
     is_meta_signature,
     is_twilio_signature,
@@ -80,9 +80,15 @@ class MetaEdge:
     """``GET /webhooks/meta``: the verification challenge. ``POST /webhooks/meta``: signed webhooks."""
 
     def __init__(
-        self, *, secrets: Sequence[bytes], verify_token: bytes, producer: CoalescingProducer, now: Clock, served: Served
+        self,
+        *,
+        secrets: Sequence[bytes],
+        verify_token: bytes,
+        producer: CoalescingProducer,
+        now: Clock,
+        coverage: EdgeCoverage,
     ) -> None:
-        self._served = served
+        self._coverage = coverage
         self._secrets = secrets
         self._verify_token = verify_token
         self._refusals = LogThrottle()
@@ -97,7 +103,7 @@ class MetaEdge:
                 try:
                     answer = await self._accept(scope, receive)
                 except BaseException as error:  # a bug, or a stop that cannot wait
-                    self._served.refused("failed" if isinstance(error, Exception) else "cut_short")
+                    self._coverage.refused("failed" if isinstance(error, Exception) else "cut_short")
                     raise
                 _log(self._refusals, "meta", answer, began)
                 await _answer(answer, send, _OK, b"text/plain")
@@ -124,7 +130,7 @@ class MetaEdge:
             return Answer(403, "bad_signature", unread=True)
         answer = await self._accept_signed(scope, receive, signature or b"")
         if answer.status not in {200, 503}:
-            self._served.refused(answer.outcome, "doubtful")
+            self._coverage.refused(answer.outcome, "doubtful")
         return answer
 
     async def _accept_signed(self, scope: Scope, receive: Receive, signature: bytes) -> Answer:
@@ -145,14 +151,14 @@ class MetaEdge:
             return await self._publish([await asyncio.to_thread(meta.whole, body, now, "too_large")])
 
     async def _publish(self, records: Sequence[meta.SplitRecord]) -> Answer:
-        ticket = self._served.begin_publish()
+        ticket = self._coverage.begin_publish()
         try:
             answer = await _publish(self._producer, [Record(WEBHOOKS, *record) for record in records])
             if answer.status != 200:  # noqa: PLR2004 -- OK
-                self._served.refused(answer.outcome)
+                self._coverage.refused(answer.outcome)
             return answer
         finally:
-            self._served.end_publish(ticket)
+            self._coverage.end_publish(ticket)
 
 
 class TwilioEdge:
@@ -206,12 +212,12 @@ class TwilioEdge:
 
 
 def edge_apps(
-    config: EdgeConfig, producer: CoalescingProducer, served: Served, now: Clock = utc_now
+    config: EdgeConfig, producer: CoalescingProducer, coverage: EdgeCoverage, now: Clock = utc_now
 ) -> dict[str, ASGIApp]:
     """Ingest's own applications by exact path, also with a slash behind it. Providers do not follow redirects."""
     apps: dict[str, ASGIApp] = {
         "/webhooks/meta": MetaEdge(
-            secrets=config.meta_secrets, verify_token=config.verify_token, producer=producer, now=now, served=served
+            secrets=config.meta_secrets, verify_token=config.verify_token, producer=producer, now=now, coverage=coverage
         ),
         "/webhooks/twilio/status": TwilioEdge(
             tokens=config.twilio_tokens, public_url=config.public_url, producer=producer, now=now

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory import identities
-from libs.common.directory.identities import STALE, Notice, Resolved, Sighting, Source, end_links
+from libs.common.directory.identities import STALE, Notice, Observation, Resolved, Source, end_links
 from libs.common.errors import Transient
 from libs.common.phone import canonical
 from libs.common.thread import conversations
@@ -118,16 +118,16 @@ async def _refreshed(db: Connection, placed: dict[int, Place | None]) -> dict[in
     }
 
 
-def _seen(request: IdentityRequest) -> Sighting | Notice:
+def _seen(request: IdentityRequest) -> Observation | Notice:
     org_id, _, item = request
     wa_id, bsuid = item.sender.ids
     number = _number(wa_id)
     if not isinstance(item, IdentityChange):
         source: Source = "stale" if _stale(item) else "message"
         name, also = item.sender.name, item.sender.also
-        return Sighting(org_id, number, wa_id, bsuid, item.at, source, name=name, origin="inbound", also=also)
+        return Observation(org_id, number, wa_id, bsuid, item.at, source, name=name, origin="inbound", also=also)
     if item.alarm or _stale(item) or item.now.ids == (None, None):  # only whose ids they are is asked: nothing is bound
-        return Sighting(org_id, number, wa_id, bsuid, item.at, "stale")
+        return Observation(org_id, number, wa_id, bsuid, item.at, "stale")
     new = _number(item.now.wa_id)
     return Notice(org_id, _line(number), bsuid, _line(new), item.now.bsuid, item.at, new)
 

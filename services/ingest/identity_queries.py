@@ -10,7 +10,7 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
-from libs.common.thread.conversations import standing
+from libs.common.thread.conversations import current_conversation
 
 
 class SenderRow(NamedTuple):
@@ -88,7 +88,7 @@ select n.org_id, c.customer_id, c.phone_number_id, c.wa_id, c.bsuid, s.sent_to
           and p.org_id = n.org_id offset 0
        ) p on true
   left join lateral (
-       select {standing("m")} as conversation_id
+       select {current_conversation("m")} as conversation_id
          from messages m
         where m.org_id = n.org_id and m.message_id = coalesce(p.send_id, u.message_id) and m.direction = 'out' offset 0
        ) m on true
@@ -127,7 +127,7 @@ select c.org_id, c.customer_id
   left join lateral (
        select c.org_id, c.customer_id from messages m
          join conversations c on c.org_id = m.org_id and c.phone_number_id = u.account
-                             and c.conversation_id = {standing("m")}
+                             and c.conversation_id = {current_conversation("m")}
         where m.org_id = p.org_id and m.message_id = p.message_id and m.direction = 'out' offset 0
        ) c on true
  order by u.n

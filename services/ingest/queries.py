@@ -9,7 +9,7 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.errors import Transient
 from libs.common.phone import canonical, from_wa_id
-from libs.common.thread.conversations import standing
+from libs.common.thread.conversations import current_conversation
 from services.ingest.items import CustomerCall, CustomerMessage, GroupMessage, IdentityChange, Sender
 
 # ── Messages ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -121,7 +121,7 @@ select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.identit
 
 # As an earlier try stored it; in the conversation as it is now.
 _STORED = f"""
-select m.account, m.provider_id, m.message_id, {standing("m")} as conversation_id,
+select m.account, m.provider_id, m.message_id, {current_conversation("m")} as conversation_id,
        m.content, m.reply_to, m.occurred_at as at, m.received_at
   from unnest($1::text[], $2::text[], $3::text[]) as i (org_id, account, provider_id)
   join messages m on m.provider = 'meta' and m.account = i.account and m.provider_id = i.provider_id

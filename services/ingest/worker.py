@@ -27,6 +27,7 @@ from libs.common.open_service import OpenService
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.window import Window
 from services.ingest import consent, identity, learned_ids, queries
+from services.ingest.edge_priority import EdgePriority
 from services.ingest.events import inbound_record, status_records
 from services.ingest.identity import Placeable
 from services.ingest.items import (
@@ -41,7 +42,6 @@ from services.ingest.items import (
 )
 from services.ingest.number_gate import NumberGate
 from services.ingest.parse import parse
-from services.ingest.precedence import Precedence
 from services.ingest.queries import Place, StoredMessage
 
 log = get_logger()
@@ -60,7 +60,7 @@ class Deps:
     doubt: timedelta
     now: Clock
     gate: NumberGate
-    precedence: Precedence = field(default_factory=Precedence)
+    priority: EdgePriority = field(default_factory=EdgePriority)
     reaction_opens: bool = False
 
     @classmethod
@@ -69,13 +69,13 @@ class Deps:
         opened: OpenService,
         window: timedelta,
         doubt: timedelta,
-        precedence: Precedence,
+        priority: EdgePriority,
         *,
         reaction_opens: bool,
     ) -> Self:
         """On the servers of the service."""
         pool = opened.pool
-        return cls(pool, opened.producer, window, doubt, pool.now, NumberGate(pool), precedence, reaction_opens)
+        return cls(pool, opened.producer, window, doubt, pool.now, NumberGate(pool), priority, reaction_opens)
 
 
 def read_webhook(record: RawRecord, deps: Deps) -> Item:
@@ -88,7 +88,7 @@ async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Rejec
 
     Rejects what is for no number of ours.
     """
-    await deps.precedence.give_way(len(batch))
+    await deps.priority.wait_for_edge(len(batch))
     rejects = await deps.gate.reject(batch)
     rejected = {(one.record.partition, one.record.offset) for one in rejects}
     items = [one.value for one in batch if (one.record.partition, one.record.offset) not in rejected]

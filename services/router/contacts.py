@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from libs.common.db.pool import Connection
-from libs.common.directory.identities import Sighting, resolve
+from libs.common.directory.identities import Observation, resolve
 from libs.common.errors import Transient
 from libs.common.events.intents import Intent
 from libs.common.phone import normalise
@@ -19,12 +19,12 @@ async def open_conversations(db: Connection, attempts: Sequence[Attempt], now: d
     A number belongs to the holder of its line, under any spelling.
     """
     contacts = [_contact(attempt) for attempt in attempts]
-    sightings = [
-        Sighting(a.intent.org_id, phone, None, None, now, "intent", origin="outbound")
+    observations = [
+        Observation(a.intent.org_id, phone, None, None, now, "intent", origin="outbound")
         for a, (_, phone) in zip(attempts, contacts, strict=True)
         if a.facts.customer_id is None
     ]
-    resolved = iter(await resolve(db, sightings, now) if sightings else [])
+    resolved = iter(await resolve(db, observations, now) if observations else [])
     addresses: list[ConversationAddress] = []
     for attempt, (phone_number_id, _) in zip(attempts, contacts, strict=True):
         customer_id = attempt.facts.customer_id or next(resolved).customer_id

@@ -16,7 +16,7 @@ from libs.common.ids import AttemptKey, MessageKey
 from libs.common.phone import canonical, normalise, same_line
 from libs.common.sanitize import sanitize
 from libs.common.sms_reach import is_allowed
-from libs.common.thread.conversations import standing
+from libs.common.thread.conversations import current_conversation
 from libs.common.thread.message_status import Status
 from services.router.facts import Attempt, Facts, TemplateFacts
 from services.router.recorded_decision import RecordedDecision
@@ -70,7 +70,7 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
               when u.number is not null then (select x.conversation_id from conversations x
                                                where x.phone_number_id = f.phone_number_id
                                                    and x.customer_id = f.customer_id)
-              else {standing("u")}
+              else {current_conversation("u")}
               end offset 0
        ) c on true
   left join lateral (
@@ -270,7 +270,7 @@ _AGAIN = f"""{_RECORD}moved as (
     update messages m
        set attempt = g.attempt, channel = g.message_channel, status = g.status, reason = g.failure,
            provider_code = null,
-           conversation_id = coalesce({standing("g")}, m.conversation_id),
+           conversation_id = coalesce({current_conversation("g")}, m.conversation_id),
            seq = m.seq + g.seq,
            sent_at = case g.status when 'sent' then g.status_at end,
            failed_at = case g.status when 'failed' then g.status_at end
@@ -306,7 +306,7 @@ async def _record(
 
 _RECORDED = f"""
 select d.org_id, d.intent_id, d.attempt,
-       {standing("d")} as conversation_id,
+       {current_conversation("d")} as conversation_id,
        d.route, d.channel, d.reason, d.window_state::text as window_state, d.slot_holder, d.record::text,
            d.command::text, d.decided_at,
        m.channel as message_channel, m.kind, m.actor, m.user_id, m.sequence, m.content::text, m.occurred_at, m.status,

@@ -32,7 +32,7 @@ from libs.common.providers import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, Rerouted
 from libs.common.sending.rows import PendingEvents, SendRow, Settled
 from libs.common.sending.status_effects import store_provider_ids
-from libs.common.thread.conversations import stay
+from libs.common.thread.conversations import lock_against_merge
 from libs.common.thread.message_status import PROVIDER_REFUSED, UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
 from libs.common.thread.statuses import ProviderId
@@ -96,7 +96,7 @@ async def settle(
     await evidence_queries.add_unconfirmed(db, taken, now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
     unreached = [u for one in settled if (u := _unreached(one, now)) is not None]
-    await stay(db, {(one.org_id, one.conversation_id) for one in unreached})
+    await lock_against_merge(db, {(one.org_id, one.conversation_id) for one in unreached})
 
     outcomes = slot_outcomes(settled)
     await slot_queries.accept(db, [(slot, now) for slot in outcomes.held], config.hold)

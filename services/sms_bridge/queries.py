@@ -16,7 +16,7 @@ from libs.common.providers import Provider
 from libs.common.sanitize import sanitize
 from libs.common.sending.rows import SendRow
 from libs.common.sms_reach import SmsReach, is_allowed
-from libs.common.thread.conversations import standing
+from libs.common.thread.conversations import current_conversation
 from libs.common.window import Window
 from services.sms_bridge.command import named_line
 from services.sms_bridge.gate import GateFacts
@@ -39,7 +39,7 @@ select u.n, c.last_customer_at, c.identity_changed_at, c.first_refused_at, c.las
                   and x.status in ('delivered', 'read')) as arrived
   from unnest($1::text[], $2::uuid[], $3::uuid[], $5::text[])
        with ordinality as u (org_id, conversation_id, message_id, named, n)
-  join conversations c on c.org_id = u.org_id and c.conversation_id = {standing("u")}
+  join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
   join customers k on k.org_id = u.org_id and k.customer_id = c.customer_id
   join orgs o on o.org_id = u.org_id
   cross join lateral ( -- a number that the intent named counts while it is one of the customer's numbers
@@ -67,7 +67,7 @@ delete from portal_links l
 
 _KEEP_LINKS = f"""
 insert into portal_links (code_hash, org_id, conversation_id, message_id, expires_at, created_at)
-select u.code_hash, u.org_id, {standing("u")}, u.message_id, $5, $6
+select u.code_hash, u.org_id, {current_conversation("u")}, u.message_id, $5, $6
   from unnest($1::bytea[], $2::text[], $3::uuid[], $4::uuid[]) as u (code_hash, org_id, conversation_id, message_id)
 """  # noqa: S608 -- a constant
 

@@ -18,7 +18,7 @@ from libs.common.phone import canonical
 from libs.common.sending.coverage import CaughtUp
 from libs.common.sending.outcomes import Accepted
 from libs.common.sending.rows import SendRow
-from libs.common.thread.conversations import standing
+from libs.common.thread.conversations import current_conversation
 from libs.common.window import Window
 from services.whatsapp_sender.evidence import Seen
 from services.whatsapp_sender.gate import Facts
@@ -45,7 +45,7 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
               $9::timestamptz[]) with ordinality
     as u (org_id, conversation_id, account, template, language, named, retried, goes_to, decided_at, n)
   left join whatsapp_numbers w on w.org_id = u.org_id and w.phone_number_id = u.account
-  left join conversations c on c.org_id = u.org_id and c.conversation_id = {standing("u")}
+  left join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
   left join customers p on p.org_id = u.org_id and p.customer_id = c.customer_id
   left join lateral ({CONSENTS.format(org_id="u.org_id", customer_id="c.customer_id")}) k on true
   left join templates t on t.org_id = u.org_id and t.waba_id = w.waba_id
@@ -120,7 +120,7 @@ async def facts(
 _CUSTOMERS = f"""
 select c.customer_id
   from unnest($1::text[], $2::uuid[]) with ordinality as u (org_id, conversation_id, n)
-  left join conversations c on c.org_id = u.org_id and c.conversation_id = {standing("u")}
+  left join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
  order by u.n
 """  # noqa: S608 -- a constant
 

@@ -21,7 +21,7 @@ from libs.common.sending import coverage_queries as coverage
 from libs.common.sending import queries as sends
 from libs.common.sending.status_effects import receive_statuses, store_provider_ids
 from libs.common.thread import conversations, refusals
-from libs.common.thread.conversations import Strange
+from libs.common.thread.conversations import SenderFilter
 from libs.common.thread.provider_status import ProviderStatus
 from libs.common.thread.statuses import ProviderId, forget_early, forget_nameless
 from services.ingest.queries import purge_links
@@ -291,8 +291,8 @@ async def test_a_thread_of_any_length_is_merged_and_reconcile_progress_for_stran
         undone = db.transaction()
         await undone.start()
         explaining = Explaining(db)
-        asked = Strange(ORG, threads.customers, ["447700900999"], [], now() - DAY)
-        assert await conversations.strange(explaining, asked) == []  # type: ignore[arg-type]  # it is used like one
+        asked = SenderFilter(ORG, threads.customers, ["447700900999"], [], now() - DAY)
+        assert await conversations.messages_from(explaining, asked) == []  # type: ignore[arg-type]  # it is used like one
         assert explaining.too_much(5 * TAKEN) == []  # a page of the thread
         explaining = Explaining(db)
         await merge_customers(explaining, [Merge(ORG, *threads.customers)])  # type: ignore[arg-type]  # it is used like one

@@ -27,7 +27,7 @@ from libs.common.log_throttle import LogThrottle
 from libs.common.web import ExactPathRouter
 from services.ingest import edge
 from services.ingest.coalescing_producer import CoalescingProducer
-from services.ingest.cover import Served
+from services.ingest.edge_coverage import EdgeCoverage
 from tests.support.ingest import PUBLIC_URL, SECRETS, TWILIO_TOKEN, VERIFY_TOKEN, now
 from tests.support.logs import LogLines
 from tests.support.published import Published, published_on
@@ -40,11 +40,13 @@ FORM = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": "delivered", 
 
 
 @asynccontextmanager
-async def an_edge(connection: KafkaConnection, served: Served | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def an_edge(
+    connection: KafkaConnection, coverage: EdgeCoverage | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     async with Producer(connection, delivery_timeout=3.0) as producer:
         coalescing = CoalescingProducer(producer)
         config = edge.EdgeConfig(tuple(SECRETS), VERIFY_TOKEN.encode(), (b"old", TWILIO_TOKEN), PUBLIC_URL)
-        apps: dict[str, Any] = edge.edge_apps(config, coalescing, served or Served())
+        apps: dict[str, Any] = edge.edge_apps(config, coalescing, coverage or EdgeCoverage())
         transport = httpx.ASGITransport(ExactPathRouter(apps, Starlette()))
         async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=20) as http:
             yield http
@@ -306,9 +308,9 @@ async def test_without_kafka_the_answer_is_503_and_remembered_and_200_again_afte
     connection = KafkaConnection(own_kafka.address)
     await declare(connection, [WEBHOOKS], partitions=1)
     body = as_body(of_messages(a_message(now())))
-    served = Served()
-    served.begin()
-    async with an_edge(connection, served) as http:
+    coverage = EdgeCoverage()
+    coverage.begin()
+    async with an_edge(connection, coverage) as http:
         assert (await http.post(META, content=body, headers=signed(body))).status_code == 200
         await asyncio.to_thread(own_kafka.kill)
         answer = await http.post(META, content=body, headers=signed(body))
@@ -316,7 +318,7 @@ async def test_without_kafka_the_answer_is_503_and_remembered_and_200_again_afte
         assert "retry-after" in answer.headers
         assert "kafka_away" in {line["reason"] for line in log_lines.of("webhook.rejected")}
         async with open_pool(database, application_name="test", size=1) as pool, pool.acquire() as db:
-            await served.store(db)
+            await coverage.store(db)
             [stored] = await db.fetch("select kind, reason, times from webhook_refusals")
         assert tuple(stored) == ("refused", "kafka_away", 1)
         await asyncio.to_thread(own_kafka.start)

@@ -21,7 +21,7 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.reports import Mark, SignOfLife, Unreached
 from libs.common.phone import canonical, spellings
-from libs.common.thread.conversations import standing, stay
+from libs.common.thread.conversations import current_conversation, lock_against_merge
 
 _MARK = """
 insert into address_marks as m (org_id, channel, address, reason, code, source, at, until)
@@ -115,7 +115,7 @@ with reported as (
     select distinct on (k.customer_id) k.org_id, k.customer_id, u.line, u.code, u.at
       from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
         as u (org_id, conversation_id, address, line, code, at)
-      join conversations v on v.org_id = u.org_id and v.conversation_id = {standing("u")}
+      join conversations v on v.org_id = u.org_id and v.conversation_id = {current_conversation("u")}
       join customers k on k.org_id = u.org_id and k.customer_id = v.customer_id and k.phone = u.address
      order by k.customer_id, u.at desc
 ), changed as (
@@ -141,7 +141,7 @@ on conflict (source_key) do nothing
 _HEARD_SINCE = f"""
 select u.n
   from unnest($1::text[], $2::uuid[], $3::timestamptz[]) with ordinality as u (org_id, conversation_id, at, n)
-  join conversations v on v.org_id = u.org_id and v.conversation_id = {standing("u")}
+  join conversations v on v.org_id = u.org_id and v.conversation_id = {current_conversation("u")}
  where v.last_customer_at > u.at
 """  # noqa: S608 -- a constant
 
@@ -168,7 +168,7 @@ async def record_unreached(db: Connection, failures: Iterable[Unreached]) -> Non
             line = canonical(one.address)
             outs += [(one.org_id, one.conversation_id, a, line, one.code, one.at) for a in addresses_of(one.address)]
     if outs:
-        await stay(db, {(one[0], one[1]) for one in outs})
+        await lock_against_merge(db, {(one[0], one[1]) for one in outs})
     await mark(db, marks)
     if outs:
         await db.execute(_OPT_OUTS, *as_columns(sorted(outs)))

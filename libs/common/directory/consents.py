@@ -22,7 +22,7 @@ from libs.common.directory.audit import AuditLine, add_lines
 from libs.common.directory.reports import MarketingStopped
 from libs.common.events.directory import ConsentCategory, ConsentChanged
 from libs.common.phone import spellings
-from libs.common.thread.conversations import standing, stay
+from libs.common.thread.conversations import current_conversation, lock_against_merge
 
 Cause = Literal["keyword", "preferences", "refusal"]
 KEYWORD: Cause = "keyword"
@@ -187,7 +187,7 @@ async def mark_published(db: Connection, changes: Sequence[ConsentChanged]) -> N
 _CUSTOMERS_OF = f"""
 select c.org_id, c.customer_id, max(u.at) as at
   from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as u (org_id, conversation_id, at)
-  join conversations c on c.org_id = u.org_id and c.conversation_id = {standing("u")}
+  join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
  group by c.org_id, c.customer_id
 """  # noqa: S608 -- a constant
 
@@ -195,7 +195,7 @@ select c.org_id, c.customer_id, max(u.at) as at
 async def refuse_marketing(db: Connection, refusals: Sequence[MarketingStopped]) -> None:
     """Marketing is off for these customers since then. Idempotent."""
     if refusals:
-        await stay(db, {(one.org_id, one.conversation_id) for one in refusals})
+        await lock_against_merge(db, {(one.org_id, one.conversation_id) for one in refusals})
         customers = await db.fetch(_CUSTOMERS_OF, *as_columns(refusals))
         await store_said(
             db,

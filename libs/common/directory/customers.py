@@ -70,8 +70,10 @@ async def store_customers(db: Connection, changes: Sequence[tuple[int, CustomerU
         elif person.now.upserted_at is None or person.now.upserted_at <= change.at:
             _apply(register, person.now, change)
             inherit(register)
-    cuts = [cut for notice in sorted(register.notices, key=lambda n: n.at) for cut in change_of(register, notice)[1]]
-    await finish(db, register, cuts)
+    mistakes = [
+        mistake for notice in sorted(register.notices, key=lambda n: n.at) for mistake in change_of(register, notice)[1]
+    ]
+    await finish(db, register, mistakes)
     return refused
 
 

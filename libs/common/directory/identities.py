@@ -14,7 +14,7 @@ from uuid import UUID
 from libs.common.db.locks import IDENTITIES, lock
 from libs.common.db.pool import Connection
 from libs.common.directory import identity_changes, phone_claims
-from libs.common.directory.identity_facts import Cut, Id, Notice, Sighting
+from libs.common.directory.identity_facts import Id, Misattribution, Notice, Observation
 from libs.common.directory.identity_history import Origin, Person, Source
 from libs.common.directory.identity_queries import (
     end_links,
@@ -30,7 +30,7 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.errors import Transient
 from libs.common.phone import canonical, from_wa_id, spellings
 from libs.common.thread import conversations
-from libs.common.thread.conversations import ConversationAddress, Strange
+from libs.common.thread.conversations import ConversationAddress, SenderFilter
 
 STALE = timedelta(days=7)
 """How long Meta tries to deliver a webhook. What is older changes no identity."""
@@ -39,8 +39,8 @@ __all__ = [
     "STALE",
     "Binding",
     "Notice",
+    "Observation",
     "Resolved",
-    "Sighting",
     "Source",
     "bind",
     "end_links",
@@ -92,7 +92,7 @@ async def bind(db: Connection, bindings: Sequence[Binding], now: datetime) -> No
     useful = [one for one in bindings if (one.wa_id or one.bsuid or one.phone) and now - one.at <= STALE]
     if not useful:
         return
-    found = await resolve(db, [_sighting(one) for one in useful], now)
+    found = await resolve(db, [_observation(one) for one in useful], now)
     addresses: dict[tuple[str, str], ConversationAddress] = {}
     for one, who in sorted(zip(useful, found, strict=True), key=lambda pair: pair[0].at):
         if one.phone_number_id is not None and who.customer_id is not None and (who.wa_id or who.bsuid):
@@ -106,11 +106,11 @@ async def bind(db: Connection, bindings: Sequence[Binding], now: datetime) -> No
     await conversations.readdress(db, [addresses[key] for key in sorted(addresses)])
 
 
-def _sighting(one: Binding) -> Sighting:
+def _observation(one: Binding) -> Observation:
     number = from_wa_id(one.wa_id) or one.phone
     origin: Origin = "inbound" if one.source == "shared" else "outbound"
     sent_to = None if one.phone is None else canonical(one.phone)
-    return Sighting(
+    return Observation(
         *(one.org_id, number, one.wa_id, one.bsuid, one.at, one.source),
         meant=one.customer_id,
         origin=origin,
@@ -118,36 +118,36 @@ def _sighting(one: Binding) -> Sighting:
     )
 
 
-async def resolve(db: Connection, facts: Sequence[Sighting | Notice], now: datetime) -> list[Resolved]:
+async def resolve(db: Connection, facts: Sequence[Observation | Notice], now: datetime) -> list[Resolved]:
     """Whose each of these is, in the order given; for a notice: who changed.
 
-    Unknown customers are created where a sighting allows it.
+    Unknown customers are created where an observation allows it.
 
     Merges, parted threads and moved addresses are done in the same transaction, which the caller opens. Raises
     Transient where another transaction resolves the same ids at this moment.
     """
-    meant = {one.meant for one in facts if isinstance(one, Sighting) and one.meant is not None}
+    meant = {one.meant for one in facts if isinstance(one, Observation) and one.meant is not None}
     register = await open_register(db, {i for one in facts for i in one.ids}, meant)
     mine = [one for one in facts if isinstance(one, Notice)]
     await keep_notices(db, mine, now)
     kept = sorted(register.notices - set(mine), key=lambda n: n.at)
     register.notices |= set(mine)
-    cuts: list[Cut] = []
+    mistakes: list[Misattribution] = []
     found: dict[int, Person | None] = {}
     # of one second the notice comes first: a message of that second has the new ids already
     for place, one in sorted(
-        [*enumerate(facts), *((-1, n) for n in kept)], key=lambda p: (p[1].at, isinstance(p[1], Sighting))
+        [*enumerate(facts), *((-1, n) for n in kept)], key=lambda p: (p[1].at, isinstance(p[1], Observation))
     ):
         if isinstance(one, Notice):
             found[place], ended = identity_changes.change(register, one)
-            cuts += ended
+            mistakes += ended
         else:
             found[place] = register.see(one)
     for notice in sorted(register.notices, key=lambda n: n.at):
         person, ended = identity_changes.change(register, notice)
-        cuts += ended
+        mistakes += ended
         found |= {place: person for place, one in enumerate(facts) if one == notice and person is not None}
-    await finish(db, register, cuts)
+    await finish(db, register, mistakes)
     return [_resolved(register, one, found[place]) for place, one in enumerate(facts)]
 
 
@@ -175,16 +175,18 @@ def _lock_name(org_id: str, kind: str, value: str) -> str:
     return f"identity:{org_id}:{kind}:{canonical(value) if kind == 'phone' else value}"
 
 
-async def finish(db: Connection, register: Register, cuts: Sequence[Cut] = ()) -> None:
+async def finish(db: Connection, register: Register, mistakes: Sequence[Misattribution] = ()) -> None:
     """Write all that changed, and what follows for merged, parted and moved customers."""
-    cuts = [cut for cut in (*register.cuts, *cuts) if cut.stranger is None or cut.stranger.now is not cut.person.now]
+    mistakes = [
+        one for one in (*register.mistakes, *mistakes) if one.stranger is None or one.stranger.now is not one.person.now
+    ]
     if register.freed:
         await load_sharing(db, register, {(one.person.org_id, one.line) for one in register.freed})
         phone_claims.inherit(register)
     parted = [
-        (identity_changes.part(register, cut, first), messages)
-        for cut in cuts
-        for first, messages in await _strangers(db, register, cut)
+        (identity_changes.part(register, mistake, first), messages)
+        for mistake in mistakes
+        for first, messages in await _strangers(db, register, mistake)
     ]
     await write_customers(db, [*register.people.values(), *register.fresh])
     touched = register.touched.values()
@@ -199,25 +201,25 @@ async def finish(db: Connection, register: Register, cuts: Sequence[Cut] = ()) -
     await _follow(db, register)
     for stranger, messages in parted:
         await _split(db, stranger.now, messages)
-    for cut in cuts:
-        if await conversations.strange(db, _asked(register, cut)):
+    for mistake in mistakes:
+        if await conversations.messages_from(db, _asked(register, mistake)):
             raise Transient("a message was stored meanwhile")  # before the conversation was locked, which it is now
 
 
 async def _strangers(
-    db: Connection, register: Register, cut: Cut
+    db: Connection, register: Register, mistake: Misattribution
 ) -> list[tuple[datetime, list[tuple[UUID, UUID, datetime, str]]]]:
     """What a stranger wrote in the threads of the person who had given the line up."""
-    messages = await conversations.strange(db, _asked(register, cut))
+    messages = await conversations.messages_from(db, _asked(register, mistake))
     if messages:
         return [(min(at for _, _, at, _ in messages), messages)]
-    return [(cut.at, [])] if cut.strange and cut.stranger is None else []
+    return [(mistake.at, [])] if mistake.bsuids and mistake.stranger is None else []
 
 
-def _asked(register: Register, cut: Cut) -> Strange:
-    ids = {p.customer_id for p in register.people.values() if p.now is cut.person.now and p.customer_id is not None}
-    wa_ids = [number.removeprefix("+") for number in spellings(cut.line)]
-    return Strange(cut.person.org_id, sorted(ids), wa_ids, list(cut.strange), cut.at, cut.until)
+def _asked(register: Register, mistake: Misattribution) -> SenderFilter:
+    ids = {p.customer_id for p in register.people.values() if p.now is mistake.person.now and p.customer_id is not None}
+    wa_ids = [number.removeprefix("+") for number in spellings(mistake.line)]
+    return SenderFilter(mistake.person.org_id, sorted(ids), wa_ids, list(mistake.bsuids), mistake.at, mistake.until)
 
 
 async def _split(db: Connection, stranger: Person, messages: list[tuple[UUID, UUID, datetime, str]]) -> None:
@@ -244,11 +246,11 @@ async def _follow(db: Connection, register: Register) -> None:
             wa_id, bsuid = _theirs(register, who, one.wa_id, one.bsuid)
             own[who.customer_id] = (who.org_id, who.customer_id, one.at, wa_id, bsuid)
             closed[who.customer_id] = (who.org_id, who.customer_id, one.at)
-    await conversations.keep_own(db, [own[key] for key in sorted(own)])
+    await conversations.replace_foreign_addresses(db, [own[key] for key in sorted(own)])
     await conversations.close_windows(db, [closed[key] for key in sorted(closed)])
 
 
-def _resolved(register: Register, one: Sighting | Notice, person: Person | None) -> Resolved:
+def _resolved(register: Register, one: Observation | Notice, person: Person | None) -> Resolved:
     if person is None:
         return Resolved(None, None, None)
     who = person.now

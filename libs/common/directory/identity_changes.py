@@ -13,14 +13,14 @@ from dataclasses import replace
 from datetime import datetime
 
 from libs.common.directory import phone_claims
-from libs.common.directory.identity_facts import INSTANT, Cut, Moved, Notice, Sighting
+from libs.common.directory.identity_facts import INSTANT, Misattribution, Moved, Notice, Observation
 from libs.common.directory.identity_history import History, Holding, Person
 from libs.common.directory.identity_register import Register
-from libs.common.directory.strangers import hand_over, mover
+from libs.common.directory.reattribution import mover, reattribute
 from libs.common.phone import canonical
 
 
-def change(register: Register, notice: Notice) -> tuple[Person | None, list[Cut]]:
+def change(register: Register, notice: Notice) -> tuple[Person | None, list[Misattribution]]:
     """The person who changed, if the old ids have a holder, and what was ended after it had been seen. Idempotent."""
     register.notices.add(notice)
     org_id, old_line, old_bsuid, new_line, _, at, _ = notice
@@ -29,18 +29,18 @@ def change(register: Register, notice: Notice) -> tuple[Person | None, list[Cut]
     for line in (old_line, new_line) if old_line != new_line else ():
         phone_claims.part_from_before(register, notice, line)
     if old_line is not None and old_bsuid is not None and old_line != new_line and not _left(register, notice):
-        register.see(Sighting(org_id, old_line, None, old_bsuid, at - INSTANT, "message"))
+        register.see(Observation(org_id, old_line, None, old_bsuid, at - INSTANT, "message"))
     person = register.of_bsuid(org_id, old_bsuid)
     if person is None and old_line is not None:
         held = register.history((org_id, "phone", old_line)).before(at)
         person = None if held is None or register.another(held, old_bsuid) else held.owner
     if person is None:
         return None, []
-    cuts = _end(register, person, notice)
+    mistakes = _end(register, person, notice)
     if new_line is not None:
-        person, cut = _begin(register, person, notice, new_line)
-        cuts += cut
-    return _new_bsuid(register, person, notice), cuts
+        person, mistake = _begin(register, person, notice, new_line)
+        mistakes += mistake
+    return _new_bsuid(register, person, notice), mistakes
 
 
 def _new_bsuid(register: Register, person: Person, notice: Notice) -> Person:
@@ -79,38 +79,40 @@ def _left(register: Register, notice: Notice) -> bool:
     )
 
 
-def part(register: Register, cut: Cut, first: datetime) -> Person:
+def part(register: Register, mistake: Misattribution, first: datetime) -> Person:
     """The person who wrote from a line since ``first``, after it was given up."""
-    org_id = cut.person.org_id
-    history = register.history((org_id, "phone", cut.line))
-    if cut.stranger is not None:
-        return _known_stranger(register, history, cut, cut.stranger.now, first)
-    holding = history.at(first, register.passed_on(org_id, cut.line))
-    stranger = None if holding is None or holding.owner is cut.person.now else holding.owner
-    for bsuid in cut.strange:
+    org_id = mistake.person.org_id
+    history = register.history((org_id, "phone", mistake.line))
+    if mistake.stranger is not None:
+        return _known_stranger(register, history, mistake, mistake.stranger.now, first)
+    holding = history.at(first, register.passed_on(org_id, mistake.line))
+    stranger = None if holding is None or holding.owner is mistake.person.now else holding.owner
+    for bsuid in mistake.bsuids:
         owner = register.of_bsuid(org_id, bsuid)
-        stranger = stranger or (None if owner is cut.person.now else owner)
+        stranger = stranger or (None if owner is mistake.person.now else owner)
     if stranger is None:
         stranger = Person(org_id, "inbound")
         register.fresh.append(stranger)
-    _give(register, org_id, cut.strange, stranger)
-    took, _ = history.take(stranger, first, "message", register.passed_on(org_id, cut.line))
-    if took.bsuid is None and cut.strange:
-        register.know(took, cut.strange[0])
+    _give(register, org_id, mistake.bsuids, stranger)
+    took, _ = history.take(stranger, first, "message", register.passed_on(org_id, mistake.line))
+    if took.bsuid is None and mistake.bsuids:
+        register.know(took, mistake.bsuids[0])
     if took.until is None and stranger.phone is None:
-        stranger.reach_at(cut.line)
-    register.touch(cut.person)
+        stranger.reach_at(mistake.line)
+    register.touch(mistake.person)
     register.touch(stranger)
     return stranger
 
 
-def _known_stranger(register: Register, history: History, cut: Cut, stranger: Person, first: datetime) -> Person:
-    if cut.until is None or first <= cut.until:
-        history.take(stranger, first, "message", register.passed_on(stranger.org_id, cut.line))
+def _known_stranger(
+    register: Register, history: History, mistake: Misattribution, stranger: Person, first: datetime
+) -> Person:
+    if mistake.until is None or first <= mistake.until:
+        history.take(stranger, first, "message", register.passed_on(stranger.org_id, mistake.line))
     return stranger
 
 
-def _end(register: Register, person: Person, notice: Notice) -> list[Cut]:
+def _end(register: Register, person: Person, notice: Notice) -> list[Misattribution]:
     """End what the person had until the notice."""
     org_id, old_line, old_bsuid, new_line, new_bsuid, at, new_number = notice
     mine = [h for h in register.held_by(person) if h.since <= at and (h.until is None or h.until >= at)]
@@ -119,7 +121,7 @@ def _end(register: Register, person: Person, notice: Notice) -> list[Cut]:
         known = (h.bsuid for h in lines if canonical(h.value) == old_line and h.bsuid is not None)
         old_bsuid = next((b for b in known if not _came_later(register, org_id, b, at)), None)
     theirs = tuple(b for b in (old_bsuid, new_bsuid) if b is not None)
-    cuts: list[Cut] = []
+    mistakes: list[Misattribution] = []
     changed = False
     for held in lines:
         line = canonical(held.value)
@@ -130,10 +132,10 @@ def _end(register: Register, person: Person, notice: Notice) -> list[Cut]:
             history = register.history((org_id, "phone", line))
             if register.ended(history, held, at, "notice"):
                 changed = True
-                cut = _cut(register, person, held, at, theirs)
+                mistake = _mistake(register, person, held, at, theirs)
                 if moved_on and until is not None:
-                    _move_on(register, history, cut, until)
-                cuts.append(replace(cut, until=until))
+                    _move_on(register, history, mistake, until)
+                mistakes.append(replace(mistake, until=until))
     for held in mine:
         if (
             held.kind == "bsuid"
@@ -151,29 +153,31 @@ def _end(register: Register, person: Person, notice: Notice) -> list[Cut]:
         register.touch(person)
         wa_id = None if new_line is None else (new_number or new_line).removeprefix("+")
         register.moves.append(Moved(person, at, wa_id, new_bsuid))
-    return cuts
+    return mistakes
 
 
-def _move_on(register: Register, history: History, cut: Cut, until: datetime) -> None:
+def _move_on(register: Register, history: History, mistake: Misattribution, until: datetime) -> None:
     """The person who moved from the line at ``until``, after it was given up, is the stranger, also where they went."""
-    stranger = Person(cut.person.org_id, "inbound")
+    stranger = Person(mistake.person.org_id, "inbound")
     register.fresh.append(stranger)
     theirs = history.insert(Holding(history.org_id, "phone", history.value, stranger, until - INSTANT, "message"))
     theirs.until, theirs.ended_by = until, "notice"
-    hand_over(register, cut.person, stranger, [theirs], cut.strange)
+    reattribute(register, mistake.person, stranger, [theirs], mistake.bsuids)
 
 
-def _cut(register: Register, person: Person, held: Holding, at: datetime, theirs: tuple[str, ...]) -> Cut:
+def _mistake(
+    register: Register, person: Person, held: Holding, at: datetime, theirs: tuple[str, ...]
+) -> Misattribution:
     """What was seen on the line after it was given up is not the person's: also a BSUID that was learned there."""
     line = canonical(held.value)
-    strange = tuple(
+    bsuids = tuple(
         h.value
         for h in register.held_by(person)
         if h.kind == "bsuid" and h.line == line and h.since > at and h.value not in theirs
     )
-    if held.bsuid in strange:
+    if held.bsuid in bsuids:
         held.bsuid = None
-    return Cut(person, line, at, strange)
+    return Misattribution(person, line, at, bsuids)
 
 
 def _came_later(register: Register, org_id: str, bsuid: str, at: datetime) -> bool:
@@ -181,7 +185,7 @@ def _came_later(register: Register, org_id: str, bsuid: str, at: datetime) -> bo
     return last is not None and last.since > at
 
 
-def _begin(register: Register, person: Person, notice: Notice, line: str) -> tuple[Person, list[Cut]]:
+def _begin(register: Register, person: Person, notice: Notice, line: str) -> tuple[Person, list[Misattribution]]:
     """The person has the line since the notice.
 
     The holder before is another person. A person who is first seen there afterwards is the same one.
@@ -199,12 +203,12 @@ def _begin(register: Register, person: Person, notice: Notice, line: str) -> tup
         later = None
     if later is not None and later.owner is not person and not register.another(later, new_bsuid):
         person = register.join(person, later.owner) or person
-    cuts: list[Cut] = []
+    mistakes: list[Misattribution] = []
     if later is not None and later.owner is person:
         later.since, later.source = at, "notice"
         holding = later
     else:
-        holding, cuts = _take_line(register, person, notice, history)
+        holding, mistakes = _take_line(register, person, notice, history)
     holding.seen = at if holding.seen is None else min(holding.seen, at)
     if holding.bsuid is None and new_bsuid is not None:
         register.know(holding, new_bsuid)
@@ -212,10 +216,12 @@ def _begin(register: Register, person: Person, notice: Notice, line: str) -> tup
         if person.phone is None:
             person.reach_at(notice.new_number or line)
         register.reach_by(person, (notice.new_number or line).removeprefix("+"), line, holding)
-    return person, cuts
+    return person, mistakes
 
 
-def _take_line(register: Register, person: Person, notice: Notice, history: History) -> tuple[Holding, list[Cut]]:
+def _take_line(
+    register: Register, person: Person, notice: Notice, history: History
+) -> tuple[Holding, list[Misattribution]]:
     """The person's holding since the notice. What the holder before seemed to do there afterwards, the person did."""
     there = history.covering(notice.at)
     moved_on = there is not None and mover(register, there, notice)
@@ -225,11 +231,11 @@ def _take_line(register: Register, person: Person, notice: Notice, history: Hist
     if cut_short is None:
         return holding, []
     if moved_on:
-        hand_over(register, cut_short.owner, person, [holding])
+        reattribute(register, cut_short.owner, person, [holding])
     register.lost(cut_short)
-    cut = _cut(register, cut_short.owner, cut_short, notice.at, ())
-    _give(register, notice.org_id, cut.strange, person)
-    return holding, [cut]
+    mistake = _mistake(register, cut_short.owner, cut_short, notice.at, ())
+    _give(register, notice.org_id, mistake.bsuids, person)
+    return holding, [mistake]
 
 
 def _give(register: Register, org_id: str, bsuids: Iterable[str], person: Person) -> None:

@@ -13,7 +13,7 @@ Id = tuple[str, str, str]
 """Organisation, kind, value; of a phone its canonical number."""
 
 
-class Sighting(NamedTuple):
+class Observation(NamedTuple):
     """These ids are one person at ``at``.
 
     ``number``: E.164 as it was named; ``wa_id``: as Meta spells it. ``meant``: the customer we wrote to. ``origin``: of
@@ -86,7 +86,7 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Misattribution:
     """``person`` gave ``line`` up at ``at``, and messages from it came later.
 
     These messages and BSUIDs are a stranger's.
@@ -97,7 +97,7 @@ class Cut:
     person: Person
     line: str
     at: datetime
-    strange: tuple[str, ...]
+    bsuids: tuple[str, ...]
     stranger: Person | None = None
     until: datetime | None = None
 

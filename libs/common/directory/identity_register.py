@@ -20,9 +20,9 @@ from datetime import datetime
 from itertools import pairwise
 from uuid import UUID
 
-from libs.common.directory.identity_facts import Cut, Freed, Id, Moved, Notice, Sighting
+from libs.common.directory.identity_facts import Freed, Id, Misattribution, Moved, Notice, Observation
 from libs.common.directory.identity_history import History, Holding, Person, Source
-from libs.common.directory.strangers import hand_over
+from libs.common.directory.reattribution import reattribute
 from libs.common.phone import canonical, same_line
 
 
@@ -40,7 +40,7 @@ class Register:
         self.touched: dict[int, Person] = {}
         self.moves: list[Moved] = []
         self.freed: list[Freed] = []
-        self.cuts: list[Cut] = []
+        self.mistakes: list[Misattribution] = []
 
     # ── what is known
     # ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -79,7 +79,7 @@ class Register:
     # ── what is said
     # ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def see(self, seen: Sighting) -> Person | None:
+    def see(self, seen: Observation) -> Person | None:
         """Bind these ids together. Returns whose they are."""
         org_id, line, bsuid = seen.org_id, seen.line, seen.bsuid
         known = self.of_bsuid(org_id, bsuid)
@@ -150,10 +150,10 @@ class Register:
         self.fresh.append(stranger)
         tail = self.history((holding.org_id, "phone", line)).divide(holding, first, stranger)
         self.know(tail, tail.bsuid)
-        hand_over(self, person, stranger, [tail])
+        reattribute(self, person, stranger, [tail])
         self.lost(holding)
 
-    def _meant(self, seen: Sighting, holding: Holding | None) -> Person | None:
+    def _meant(self, seen: Observation, holding: Holding | None) -> Person | None:
         """The customer we wrote to, unless the ids are known to be another person's."""
         person = None if seen.meant is None else self.people.get(seen.meant)
         if person is None or holding is not None:
@@ -163,7 +163,7 @@ class Register:
             return None if others else person.now
         return person.now
 
-    def _new(self, seen: Sighting, holding: Holding | None) -> Person | None:
+    def _new(self, seen: Observation, holding: Holding | None) -> Person | None:
         """A new person, where one may be created.
 
         An intent creates one. An answer or a status creates none, unless the line certainly changed hands.
@@ -174,7 +174,7 @@ class Register:
         self.fresh.append(person)
         return person
 
-    def _first_seen(self, seen: Sighting, holding: Holding | None) -> Person | None:
+    def _first_seen(self, seen: Observation, holding: Holding | None) -> Person | None:
         """A person whom only an old webhook names. They get the ids that have no holder, and no holder loses one."""
         who = self._new(seen, holding)
         if who is not None and seen.bsuid is not None:
@@ -185,7 +185,7 @@ class Register:
                 self._bind_line(who, seen.line, seen.bsuid, seen)
         return who
 
-    def _same_account(self, who: Person, seen: Sighting) -> Person:
+    def _same_account(self, who: Person, seen: Observation) -> Person:
         """Meta names another number for an account than we wrote to, or than its card does: both are one person's."""
         org_id, line = seen.org_id, seen.line
         sent_to = None if seen.sent_to == line else self.of_line(org_id, seen.sent_to, seen.at)
@@ -214,7 +214,7 @@ class Register:
         if last is not None and last.line is None:
             last.line = line
 
-    def _bind_line(self, who: Person, line: str, bsuid: str | None, seen: Sighting) -> None:
+    def _bind_line(self, who: Person, line: str, bsuid: str | None, seen: Observation) -> None:
         history = self.history((who.org_id, "phone", line))
         there = history.covering(seen.at)
         moved_on = None if there is None or there.ended_by != "notice" else there.until
@@ -222,7 +222,7 @@ class Register:
         if cut_short is not None:
             self.lost(cut_short)
             if moved_on is not None and holding.until == moved_on:
-                hand_over(self, cut_short.owner, who, [holding])
+                reattribute(self, cut_short.owner, who, [holding])
         if seen.source not in ("directory", "intent"):
             holding.seen = seen.at if holding.seen is None else min(holding.seen, seen.at)
         if bsuid is not None and holding.bsuid is None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from libs.common.directory.identity_facts import Freed, Notice
 from libs.common.directory.identity_history import History, Holding, Person
 from libs.common.directory.identity_register import Register, never
-from libs.common.directory.strangers import hand_over
+from libs.common.directory.reattribution import reattribute
 from libs.common.phone import canonical, same_line
 
 
@@ -64,7 +64,7 @@ def part_from_before(register: Register, notice: Notice, line: str | None) -> No
         had.bsuid = None
         register.know(theirs, learned.value)
     # what came between the notice and the directory's word is the customer's, as far as is known
-    hand_over(register, customer, stranger, [had], until=notice.at if line == notice.old_line else None)
+    reattribute(register, customer, stranger, [had], until=notice.at if line == notice.old_line else None)
 
 
 def give_up(register: Register, person: Person, number: str, at: datetime) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 
-def standing(row: str) -> str:
+def current_conversation(row: str) -> str:
     """An SQL expression: the conversation that stands under a row's ``conversation_id``, also after a merge.
 
     ``row`` is the alias of a row of the query around it, with ``org_id`` and ``conversation_id``.
@@ -81,10 +81,10 @@ select c.conversation_id, c.identity_version
  order by u.place
 """
 
-_STAY = f"""
+_LOCK_AGAINST_MERGE = f"""
 select
   from unnest($1::text[], $2::uuid[]) as u (org_id, conversation_id)
-  join conversations c on c.org_id = u.org_id and c.conversation_id = {standing("u")}
+  join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
  order by c.conversation_id
    for key share of c
 """  # noqa: S608 -- a constant
@@ -105,7 +105,7 @@ select c.identity_version
 
 # What a conversation is reached by is its customer's now; what is not gives way to what they have instead, or to
 # nothing. A transaction that found the conversation before this must find it again (``identity_version``).
-_KEEP_OWN = """
+_REPLACE_FOREIGN_ADDRESSES = """
 update conversations c
    set wa_id = case when k.wa_id then c.wa_id else u.wa_id end,
        wa_id_at = case when k.wa_id then c.wa_id_at when u.wa_id is not null then u.at end,
@@ -137,7 +137,7 @@ update conversations c
 """
 
 
-class Strange(NamedTuple):
+class SenderFilter(NamedTuple):
     """Messages in a customer's threads after ``at``: by ``bsuids``, or by ``wa_ids`` alone and not after ``until``."""
 
     org_id: str
@@ -151,7 +151,7 @@ class Strange(NamedTuple):
 # Also among what is still being moved into these threads. A thread is read from its end, as far as anything can have
 # been written after that time: a message is stored after it was written, and within a thread sequences follow the order
 # of storing, but for some minutes.
-_STRANGE = """
+_MESSAGES_FROM = """
 with recursive threads as (
     select c.conversation_id, c.phone_number_id, c.conversation_id as stood_in
       from conversations c
@@ -258,7 +258,7 @@ async def identity_versions(db: "Connection", threads: Sequence[tuple[str, UUID]
     return [row[0] for row in await db.fetch(_SETTLED, *as_columns(threads))] if threads else []
 
 
-async def stay(db: "Connection", asked: Iterable[tuple[str, UUID]]) -> None:
+async def lock_against_merge(db: "Connection", asked: Iterable[tuple[str, UUID]]) -> None:
     """Keep the customers of these (organisation, conversation) until the transaction ends.
 
     What is stored of a customer meanwhile is not left behind by a merge.
@@ -267,11 +267,11 @@ async def stay(db: "Connection", asked: Iterable[tuple[str, UUID]]) -> None:
     becomes part of another just now.
     """
     rows = sorted(set(asked))
-    if rows and len(await db.fetch(_STAY, *as_columns(rows))) != len(rows):
+    if rows and len(await db.fetch(_LOCK_AGAINST_MERGE, *as_columns(rows))) != len(rows):
         raise Transient("a conversation was merged meanwhile")
 
 
-async def keep_own(
+async def replace_foreign_addresses(
     db: "Connection", people: Sequence[tuple[str, UUID, datetime | None, str | None, str | None]]
 ) -> None:
     """Give conversations the address of their customer: organisation, customer, since when, wa_id, BSUID.
@@ -283,7 +283,7 @@ async def keep_own(
     if people:
         columns = as_columns(people)
         await db.execute(_HOLD, *columns[:2])
-        await db.execute(_KEEP_OWN, *columns)
+        await db.execute(_REPLACE_FOREIGN_ADDRESSES, *columns)
 
 
 async def close_windows(db: "Connection", closed: Sequence[tuple[str, UUID, datetime]]) -> None:
@@ -292,9 +292,9 @@ async def close_windows(db: "Connection", closed: Sequence[tuple[str, UUID, date
         await db.execute(_CLOSE, *as_columns(closed))
 
 
-async def strange(db: "Connection", asked: Strange) -> list[tuple[UUID, UUID, datetime, str]]:
+async def messages_from(db: "Connection", asked: SenderFilter) -> list[tuple[UUID, UUID, datetime, str]]:
     """Message, conversation, time and business number of what is somebody else's in these customers' threads."""
-    return [(row[0], row[1], row[2], row[3]) for row in await db.fetch(_STRANGE, *asked, _PAGE)]
+    return [(row[0], row[1], row[2], row[3]) for row in await db.fetch(_MESSAGES_FROM, *asked, _PAGE)]
 
 
 async def split(

@@ -11,7 +11,7 @@ from libs.common.db.pool import Connection
 from libs.common.errors import Permanent
 from libs.common.events.outbound import Channel, DeliveryUpdate
 from libs.common.ids import MessageKey
-from libs.common.thread.conversations import standing
+from libs.common.thread.conversations import current_conversation
 from libs.common.thread.message_status import Failed, MessageState, Status, advance
 
 
@@ -35,7 +35,7 @@ class LockedMessage:
 
 
 _LOCK_MESSAGES = f"""
-select m.org_id, m.message_id, {standing("m")} as conversation_id, m.channel, m.kind, m.notification_type,
+select m.org_id, m.message_id, {current_conversation("m")} as conversation_id, m.channel, m.kind, m.notification_type,
        m.status, m.attempt, m.seq, m.reason, m.provider_code, m.sent_at, m.delivered_at, m.read_at, m.failed_at
   from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
   join messages m using (org_id, message_id)

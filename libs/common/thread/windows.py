@@ -5,13 +5,13 @@ from datetime import datetime
 from uuid import UUID
 
 from libs.common.db.pool import Connection
-from libs.common.thread.conversations import standing
+from libs.common.thread.conversations import current_conversation
 
 # A refusal counts from its send. The first since the customer's last message is kept beside the newest; one from before
 # that message is neither.
 _REFUSE = f"""
 with refused as (
-    select t.org_id, {standing("t")} as conversation_id, array_agg(t.at) as ats, max(t.at) as newest
+    select t.org_id, {current_conversation("t")} as conversation_id, array_agg(t.at) as ats, max(t.at) as newest
       from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as t (org_id, conversation_id, at)
      group by 1, 2
 ), held as (

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from libs.common.directory.identity_changes import change
-from libs.common.directory.identity_facts import Notice, Sighting
+from libs.common.directory.identity_facts import Notice, Observation
 from libs.common.directory.identity_history import Person
 from libs.common.directory.identity_register import Register
 from libs.common.directory.phone_claims import claim, inherit
@@ -21,9 +21,9 @@ def at(hour: float) -> datetime:
     return START + timedelta(hours=hour)
 
 
-def seen(hour: float, number: str | None, bsuid: str | None = None) -> Sighting:
+def seen(hour: float, number: str | None, bsuid: str | None = None) -> Observation:
     wa_id = None if number is None else number[1:]
-    return Sighting(ORG, number, wa_id, bsuid, at(hour), "message", origin="inbound")
+    return Observation(ORG, number, wa_id, bsuid, at(hour), "message", origin="inbound")
 
 
 def changed(hour: float, old: str | None, new: str | None, before: str | None = None, now: str | None = None) -> Notice:
@@ -133,7 +133,9 @@ def test_a_number_that_meta_names_for_the_one_written_to_is_the_same_persons() -
     kim = listed(register)
     claim(register, kim, OLD, at(0))
     writer = register.see(seen(1, NEW))
-    answer = Sighting(ORG, NEW, NEW[1:], None, at(2), "answer", meant=kim.customer_id, origin="outbound", sent_to=OLD)
+    answer = Observation(
+        ORG, NEW, NEW[1:], None, at(2), "answer", meant=kim.customer_id, origin="outbound", sent_to=OLD
+    )
     assert register.see(answer) is kim
     assert writer is not None
     assert writer.now is kim

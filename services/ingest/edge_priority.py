@@ -1,4 +1,4 @@
-"""The edge has precedence: while requests queue at it, the worker of the same process takes little.
+"""The edge has priority: while requests queue at it, the worker of the same process takes little.
 
 Both share one event loop. What the worker stores later is stored all the same. But a webhook that the edge does not
 take in time is refused, and comes again after minutes.
@@ -56,7 +56,7 @@ class _Sample:
         )
 
 
-class Precedence:
+class EdgePriority:
     """``edge`` is what the edge publishes with; without one the worker never waits."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Precedence:
         self._one_by_one = asyncio.Lock()  # else batches side by side would wait side by side
         self._before = None if edge is None else self._sample(edge)
 
-    async def give_way(self, records: int) -> None:
+    async def wait_for_edge(self, records: int) -> None:
         """Return when so many records may be worked on."""
         edge = self._edge
         if edge is None:

@@ -15,8 +15,8 @@ from libs.common.errors import Transient
 from libs.common.sending import coverage_queries as db_cover
 from libs.common.sending.coverage import HELD, CaughtUp, Cover, Quiet, Waits, quiet
 from libs.common.sending.coverage_queries import cover, instant
-from services.ingest.cover import STALLED, UNREADY, Served
 from services.ingest.edge import PATIENCE_SECONDS
+from services.ingest.edge_coverage import STALLED, UNREADY, EdgeCoverage
 from services.ingest.tasks import KEPT, purge
 from tests.support.ingest import SECRETS, Ingest, now
 from tests.support.waiting import eventually_true
@@ -48,8 +48,8 @@ def ticks() -> Ticks:
 
 
 @pytest.fixture
-def served(ticks: Ticks) -> Served:
-    found = Served(ticks)
+def coverage(ticks: Ticks) -> EdgeCoverage:
+    found = EdgeCoverage(ticks)
     found.begin()
     return found
 
@@ -64,11 +64,11 @@ async def rows(pool: Pool, statement: str, *values: Any) -> list[asyncpg.Record]
         return await db.fetch(statement, *values)
 
 
-async def tells(served: Served, pool: Pool, *, cut: bool = False) -> None:
+async def tells(coverage: EdgeCoverage, pool: Pool, *, cut: bool = False) -> None:
     async with pool.acquire() as db:
         if cut:
             await db.close()
-        await served.store(db)
+        await coverage.store(db)
 
 
 async def proven(pool: Pool) -> Quiet | None:
@@ -78,12 +78,14 @@ async def proven(pool: Pool) -> Quiet | None:
         return quiet(await cover(db, "meta", at - DAY), read, 1, WAITS, at)
 
 
-async def test_a_storm_of_refusals_is_one_row_and_counts_to_its_last(served: Served, ticks: Ticks, pool: Pool) -> None:
+async def test_a_storm_of_refusals_is_one_row_and_counts_to_its_last(
+    coverage: EdgeCoverage, ticks: Ticks, pool: Pool
+) -> None:
     for _ in range(30):
         for _ in range(1000):
             ticks.at += 0.001
-            served.refused("kafka_away")
-        await tells(served, pool)
+            coverage.refused("kafka_away")
+        await tells(coverage, pool)
     [row] = await rows(pool, "select *, ended_at - began_at as lasted from webhook_refusals")
     assert (row["kind"], row["reason"], row["times"]) == ("refused", "kafka_away", 30_000)
     assert timedelta(seconds=25) < row["lasted"] < timedelta(seconds=31)
@@ -91,17 +93,17 @@ async def test_a_storm_of_refusals_is_one_row_and_counts_to_its_last(served: Ser
 
 
 async def test_what_could_not_be_stored_is_kept_and_dated_when_it_happened(
-    served: Served, ticks: Ticks, pool: Pool
+    coverage: EdgeCoverage, ticks: Ticks, pool: Pool
 ) -> None:
-    await tells(served, pool)
+    await tells(coverage, pool)
     [before] = (await stored(pool)).edges
-    served.refused("kafka_away")
+    coverage.refused("kafka_away")
     with pytest.raises(Transient):  # PostgreSQL is away
-        await tells(served, pool, cut=True)
+        await tells(coverage, pool, cut=True)
     for _ in range(3600):
         ticks.at += 2
-        served.beat()
-    await tells(served, pool)
+        coverage.beat()
+    await tells(coverage, pool)
     known = await stored(pool)
     assert known.refused_at is not None
     async with pool.acquire() as db:
@@ -112,83 +114,87 @@ async def test_what_could_not_be_stored_is_kept_and_dated_when_it_happened(
 
 
 async def test_nothing_is_said_of_the_time_in_which_a_post_is_on_its_way_to_kafka(
-    served: Served, ticks: Ticks, pool: Pool
+    coverage: EdgeCoverage, ticks: Ticks, pool: Pool
 ) -> None:
-    ticket = served.begin_publish()
+    ticket = coverage.begin_publish()
     ticks.at += 3
-    await tells(served, pool)
+    await tells(coverage, pool)
     async with pool.acquire() as db:
         assert await instant(db) - (await stored(pool)).edges[0].until >= timedelta(seconds=3)
-    served.end_publish(ticket)
+    coverage.end_publish(ticket)
     asked = (await rows(pool, "select clock_timestamp()"))[0][0]
-    await tells(served, pool)
+    await tells(coverage, pool)
     assert (await stored(pool)).edges[0].until >= asked
 
 
 async def test_when_a_post_was_last_in_hand_is_told_for_so_far_must_have_been_read(
-    served: Served, ticks: Ticks, pool: Pool
+    coverage: EdgeCoverage, ticks: Ticks, pool: Pool
 ) -> None:
     async def posted() -> timedelta | None:
-        await tells(served, pool)
+        await tells(coverage, pool)
         [edge] = (await stored(pool)).edges
         async with pool.acquire() as db:
             return None if edge.posted_at is None else await instant(db) - edge.posted_at
 
     assert await posted() is None
-    ticket = served.begin_publish()
+    ticket = coverage.begin_publish()
     ticks.at += 5
-    served.end_publish(ticket)
+    coverage.end_publish(ticket)
     ticks.at += 60
     assert 60 * SECOND <= (await posted() or 0 * SECOND) < 65 * SECOND, "not since it was begun"
-    served.begin_publish()
+    coverage.begin_publish()
     ticks.at += 60
     assert (await posted() or 60 * SECOND) < 60 * SECOND, "it may come any moment"
 
 
 async def test_a_post_that_was_in_hand_for_too_long_counts_as_refused_whatever_came_of_it(
-    served: Served, ticks: Ticks, pool: Pool
+    coverage: EdgeCoverage, ticks: Ticks, pool: Pool
 ) -> None:
     for lasted in (HELD.total_seconds(), HELD.total_seconds() + 0.1):
-        ticket = served.begin_publish()
+        ticket = coverage.begin_publish()
         ticks.at += lasted
-        served.end_publish(ticket)
-    await tells(served, pool)
+        coverage.end_publish(ticket)
+    await tells(coverage, pool)
     [row] = await rows(pool, "select kind, reason, times from webhook_refusals")
     assert tuple(row) == ("refused", "slow", 1)
     assert HELD.total_seconds() > PATIENCE_SECONDS, "what waits for Kafka is refused before"
 
 
-async def test_a_process_that_stood_still_took_nothing_meanwhile(served: Served, ticks: Ticks, pool: Pool) -> None:
-    served.beat()
+async def test_a_process_that_stood_still_took_nothing_meanwhile(
+    coverage: EdgeCoverage, ticks: Ticks, pool: Pool
+) -> None:
+    coverage.beat()
     ticks.at += STALLED
-    served.beat()
+    coverage.beat()
     assert (await stored(pool)).refused_at is None
     ticks.at += STALLED + 60
-    await tells(served, pool)  # before anything else of it ran
+    await tells(coverage, pool)  # before anything else of it ran
     [row] = await rows(pool, "select reason, ended_at - began_at as lasted from webhook_refusals")
     assert row["reason"] == "stood_still"
     assert row["lasted"] >= timedelta(seconds=60)
 
 
-async def test_who_is_not_ready_gets_nothing_from_a_load_balancer(served: Served, ticks: Ticks, pool: Pool) -> None:
-    served.checked(ready=False)
+async def test_who_is_not_ready_gets_nothing_from_a_load_balancer(
+    coverage: EdgeCoverage, ticks: Ticks, pool: Pool
+) -> None:
+    coverage.checked(ready=False)
     ticks.at += UNREADY - 1
-    served.checked(ready=False)
-    served.checked(ready=True)
-    await tells(served, pool)
+    coverage.checked(ready=False)
+    coverage.checked(ready=True)
+    await tells(coverage, pool)
     assert (await stored(pool)).refused_at is None
     for _ in range(10):
-        served.checked(ready=False)
+        coverage.checked(ready=False)
         ticks.at += 1
-    await tells(served, pool)
+    await tells(coverage, pool)
     [row] = await rows(pool, "select reason from webhook_refusals")
     assert row["reason"] == "not_ready"
 
 
-async def test_old_rows_are_forgotten(served: Served, pool: Pool) -> None:
-    served.refused("kafka_away")
-    served.refused("bad_signature", "doubtful")
-    await tells(served, pool)
+async def test_old_rows_are_forgotten(coverage: EdgeCoverage, pool: Pool) -> None:
+    coverage.refused("kafka_away")
+    coverage.refused("bad_signature", "doubtful")
+    await tells(coverage, pool)
     await purge(pool, pool.now)
     assert len((await stored(pool)).edges) == 1
     later = pool.now() + KEPT

@@ -4,14 +4,15 @@ Pure, on a loaded register.
 
 Law 1: what was learned on a line while the stranger had it is theirs, and so is the line to which they moved from
         there. Whatever is known by a BSUID of theirs is theirs too, before and after.
-Law 2: what they wrote goes with them (``Cut``): by a BSUID all of it, by a number alone what came while they had it.
+Law 2: what they wrote goes with them (``Misattribution``): by a BSUID all of it, by a number alone what came while
+        they had it.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from libs.common.directory.identity_facts import INSTANT, Cut, Id, Notice
+from libs.common.directory.identity_facts import INSTANT, Id, Misattribution, Notice
 from libs.common.directory.identity_history import History, Holding, Person
 from libs.common.phone import canonical
 
@@ -20,7 +21,7 @@ class LoadedRegister(Protocol):
     """What is asked of the register."""
 
     notices: set[Notice]
-    cuts: list[Cut]
+    mistakes: list[Misattribution]
 
     def history(self, identity: Id) -> History: ...
 
@@ -31,7 +32,7 @@ class LoadedRegister(Protocol):
     def touch(self, person: Person) -> None: ...
 
 
-def hand_over(
+def reattribute(
     register: LoadedRegister,
     person: Person,
     stranger: Person,
@@ -92,7 +93,7 @@ class _Parting:
                 self._follow_bsuid(one)
             else:
                 self._follow_line(one)
-        strange = tuple(self._bsuids)
+        bsuids = tuple(self._bsuids)
         for holding in self._lines.values():
             line = canonical(holding.value)
             if holding.until is None and stranger.phone is None:
@@ -100,12 +101,12 @@ class _Parting:
             if _is_at(person, line) and register.history((person.org_id, "phone", line)).current is holding:
                 person.reach_at(None)
             until = self._until.get(id(holding), holding.until)
-            register.cuts.append(Cut(person, line, holding.since - INSTANT, strange, stranger, until))
+            register.mistakes.append(Misattribution(person, line, holding.since - INSTANT, bsuids, stranger, until))
         if self._bsuids and self._lines:
             histories = [register.history((person.org_id, "bsuid", value)) for value in self._bsuids]
             first = min(h.since for history in histories for h in history.holdings) - INSTANT
             line = canonical(next(iter(self._lines.values())).value)
-            register.cuts.append(Cut(person, line, first, strange, stranger, first))
+            register.mistakes.append(Misattribution(person, line, first, bsuids, stranger, first))
         register.touch(person)
         register.touch(stranger)
 

@@ -9,7 +9,7 @@ from typing import cast
 
 from libs.common.kafka.producer import Producer
 from services.ingest.coalescing_producer import CoalescingProducer
-from services.ingest.precedence import QUEUE, WEBHOOKS_PER_RECORD, Precedence, occupied
+from services.ingest.edge_priority import QUEUE, WEBHOOKS_PER_RECORD, EdgePriority, occupied
 
 FOR_EVER = 3600.0
 LONG = int(1_000_000 * QUEUE)
@@ -21,10 +21,10 @@ def an_edge(waits: int = LONG) -> CoalescingProducer:
     return CoalescingProducer(cast("Producer", None), _waits=waits)
 
 
-def first(edge: CoalescingProducer, *, longest: float = FOR_EVER, busy: bool = True) -> Precedence:
-    """Its precedence on an event loop that has no time to spare, or that has."""
+def first(edge: CoalescingProducer, *, longest: float = FOR_EVER, busy: bool = True) -> EdgePriority:
+    """Its priority on an event loop that has no time to spare, or that has."""
     seconds = count(step=3600 if busy else 0)  # of work between two looks
-    return Precedence(edge, longest_seconds=longest, occupied=lambda: next(seconds))
+    return EdgePriority(edge, longest_seconds=longest, occupied=lambda: next(seconds))
 
 
 @asynccontextmanager
@@ -44,23 +44,23 @@ async def taking(edge: CoalescingProducer) -> AsyncIterator[None]:
 
 
 async def test_without_a_queue_the_worker_does_not_wait() -> None:
-    await first(an_edge(waits=int(QUEUE) - 1)).give_way(10)
+    await first(an_edge(waits=int(QUEUE) - 1)).wait_for_edge(10)
 
 
 async def test_a_queue_that_waits_for_kafka_alone_holds_no_worker() -> None:
-    await first(an_edge(), busy=False).give_way(10)
+    await first(an_edge(), busy=False).wait_for_edge(10)
 
 
 async def test_behind_a_queue_it_gets_a_record_for_so_many_webhooks() -> None:
     edge = an_edge()
     async with taking(edge):
-        await first(edge).give_way(2)
+        await first(edge).wait_for_edge(2)
         assert edge.taken >= 2 * WEBHOOKS_PER_RECORD
 
 
 async def test_it_goes_on_when_the_queue_is_gone() -> None:
     edge = an_edge()
-    waiting = asyncio.create_task(first(edge).give_way(10))
+    waiting = asyncio.create_task(first(edge).wait_for_edge(10))
     await asyncio.sleep(0.1)
     assert not waiting.done()
     edge._count_waits(0)
@@ -68,14 +68,14 @@ async def test_it_goes_on_when_the_queue_is_gone() -> None:
 
 
 async def test_it_goes_on_though_the_queue_stays_and_nothing_is_taken() -> None:
-    await first(an_edge(), longest=0.2).give_way(500)
+    await first(an_edge(), longest=0.2).wait_for_edge(500)
 
 
 async def test_batches_side_by_side_wait_one_after_the_other() -> None:
     edge = an_edge()
-    precedence = first(edge)
+    priority = first(edge)
     async with taking(edge):
-        await asyncio.gather(precedence.give_way(2), precedence.give_way(2))
+        await asyncio.gather(priority.wait_for_edge(2), priority.wait_for_edge(2))
         assert edge.taken >= 2 * 2 * WEBHOOKS_PER_RECORD
 
 
@@ -87,8 +87,8 @@ async def test_of_batches_side_by_side_none_waits_longer_than_one_does() -> None
         looks += 1
         return perf_counter()
 
-    precedence = Precedence(an_edge(), longest_seconds=0.5, occupied=looked)
-    one, other = asyncio.create_task(precedence.give_way(500)), asyncio.create_task(precedence.give_way(500))
+    priority = EdgePriority(an_edge(), longest_seconds=0.5, occupied=looked)
+    one, other = asyncio.create_task(priority.wait_for_edge(500)), asyncio.create_task(priority.wait_for_edge(500))
     await one
     before = looks
     await other
@@ -96,7 +96,7 @@ async def test_of_batches_side_by_side_none_waits_longer_than_one_does() -> None
 
 
 async def test_where_there_is_no_edge_nobody_waits() -> None:
-    await Precedence().give_way(500)
+    await EdgePriority().wait_for_edge(500)
 
 
 def test_a_thread_that_works_is_occupied_and_one_that_sleeps_is_not() -> None:

@@ -48,7 +48,7 @@ LAST_STORE_SECONDS = 2.0
 
 
 @dataclass(slots=True)
-class Served:
+class EdgeCoverage:
     """What one start of an edge serves.
 
     Times are those of ``ticks``: steady seconds, which go on while the machine sleeps.
