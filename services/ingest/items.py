@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from libs.common.directory.reports import TemplateNews
+from libs.common.events.directory import SmsProviderName
 from libs.common.thread.provider_status import ProviderStatus
 
 
@@ -113,6 +114,44 @@ class MessageStatus:
     waba_id: str | None = None
 
 
+class SmsPart(NamedTuple):
+    """Which part of a concatenated SMS this is. ``ref`` is of the sender's phone and comes back after some messages."""
+
+    ref: str
+    number: int
+    """From 1 to ``total``."""
+    total: int
+
+
+class SmsMedia(NamedTuple):
+    """A file of an MMS: where the provider keeps it. It is never fetched here."""
+
+    link: str
+    mime_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InboundSms:
+    """A customer's SMS, or one part of it, whichever provider brought it.
+
+    ``account``: the provider's id of the account whose secret signed the callback. The organisation of ``to`` must have
+    this account, else the SMS is not its own. ``to``: the organisation's number in E.164. ``sender``: E.164; as it is
+    given where it is no number of a person, such as a short code or a name. ``text``: None for a binary message.
+    ``at``: the provider's clock, None where it tells no time. The sender is not verified: anyone can write as anyone.
+    """
+
+    provider: SmsProviderName
+    account: str
+    provider_id: str
+    to: str
+    sender: str
+    text: str | None
+    received_at: datetime
+    at: datetime | None = None
+    media: tuple[SmsMedia, ...] = ()
+    part: SmsPart | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Ignored:
     """Known, counted, and of no effect."""
@@ -128,5 +167,6 @@ Item = (
     | IdentityChange
     | MessageStatus
     | TemplateNews
+    | InboundSms
     | Ignored
 )

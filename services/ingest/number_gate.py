@@ -30,6 +30,7 @@ from services.ingest.items import (
     GroupMessage,
     IdentityChange,
     Ignored,
+    InboundSms,
     Item,
     MessageStatus,
 )
@@ -91,7 +92,7 @@ def _number_of(item: Item) -> _Number | None:
             return item.phone_number_id, item.waba_id
         case MessageStatus(phone_number_id=str() as number):
             return number, item.waba_id
-        case MessageStatus() | TemplateNews() | Ignored():
+        case MessageStatus() | TemplateNews() | InboundSms() | Ignored():
             return None
 
 

@@ -1,7 +1,7 @@
 """A record of ``webhooks.v1``, parsed. Pure.
 
-Every record is one of: a customer's message, call or preference, a status, a change of a customer's identity, news of a
-template, or something known that is ignored. What is none of these raises Undecodable with a reason: it is a dead
+Every record is one of: a customer's message, SMS, call or preference, a status, a change of a customer's identity, news
+of a template, or something known that is ignored. What is none of these raises Undecodable with a reason: it is a dead
 letter, never a guess.
 """
 
@@ -13,11 +13,17 @@ from pydantic import ValidationError
 
 from libs.common.errors import Undecodable
 from libs.common.events.base import event_type, misfit, read_json_object
-from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
+from libs.common.events.inbound import (
+    MetaWebhook,
+    TwilioSmsWebhook,
+    TwilioStatusWebhook,
+    VonageSmsWebhook,
+    VonageStatusWebhook,
+)
 from libs.common.nesting import is_deeper
 from libs.common.sanitize import sanitize
 from libs.common.thread.provider_status import ProviderStatus
-from services.ingest import content, notices, twilio
+from services.ingest import content, notices, twilio, vonage
 from services.ingest.fields import (
     MAX_ID,
     business_number,
@@ -67,20 +73,31 @@ def parse(value: bytes | None, *, reaction_opens: bool) -> Item:
     found = read_json_object(value)
     if value is not None and value.count(b"[") + value.count(b"{") > MAX_DEPTH and is_deeper(found, MAX_DEPTH):
         raise Undecodable("nested_too_deeply", f"nested deeper than {MAX_DEPTH} levels")
-    match event_type(found):
+    match kind := event_type(found):
         case MetaWebhook.TYPE:
             # U+0000 is legal JSON and no PostgreSQL text; it can only come escaped
             clean = sanitize(found) if b"\\u0000" in (value or b"") else found
             return _of_meta(clean, reaction_opens=reaction_opens)
-        case TwilioStatusWebhook.TYPE:
-            try:
-                webhook = TwilioStatusWebhook.model_validate(sanitize(found))
-            except ValidationError as error:
-                raise misfit(error) from None
-            status = twilio.parse_status(webhook)
-            return Ignored("status") if status is None else MessageStatus(None, status)
+        case TwilioStatusWebhook.TYPE | TwilioSmsWebhook.TYPE | VonageStatusWebhook.TYPE | VonageSmsWebhook.TYPE:
+            return _of_sms_provider(kind, sanitize(found))
         case _:
             raise Undecodable("unknown_type", "field type names no webhook that is known here")
+
+
+def _of_sms_provider(kind: str, found: object) -> Item:
+    try:
+        match kind:
+            case TwilioSmsWebhook.TYPE:
+                return twilio.parse_sms(TwilioSmsWebhook.model_validate(found))
+            case VonageSmsWebhook.TYPE:
+                return vonage.parse_sms(VonageSmsWebhook.model_validate(found))
+            case VonageStatusWebhook.TYPE:
+                status = vonage.parse_status(VonageStatusWebhook.model_validate(found))
+            case _:
+                status = twilio.parse_status(TwilioStatusWebhook.model_validate(found))
+    except ValidationError as error:
+        raise misfit(error) from None
+    return Ignored("status") if status is None else MessageStatus(None, status)
 
 
 def _of_meta(webhook: Mapping[str, Any], *, reaction_opens: bool) -> Item:

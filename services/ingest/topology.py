@@ -5,7 +5,14 @@ from libs.common.events.directory import (
     DirectoryChange,
     decode_directory_change,
 )
-from libs.common.events.inbound import InboundMessage, MetaWebhook, TwilioStatusWebhook
+from libs.common.events.inbound import (
+    InboundMessage,
+    MetaWebhook,
+    TwilioSmsWebhook,
+    TwilioStatusWebhook,
+    VonageSmsWebhook,
+    VonageStatusWebhook,
+)
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import (
     DELIVERY_UPDATES,
@@ -21,13 +28,21 @@ TOPOLOGY: Topology[Deps] = Topology(
     "ingest",
     "Takes webhooks of the providers, stores what customers said, and publishes it.",
     subscribers=(
-        Subscriber(WEBHOOKS, MetaWebhook | TwilioStatusWebhook, on_webhooks, read_webhook, side_by_side=2),
+        Subscriber(
+            WEBHOOKS,
+            MetaWebhook | TwilioStatusWebhook | TwilioSmsWebhook | VonageStatusWebhook | VonageSmsWebhook,
+            on_webhooks,
+            read_webhook,
+            side_by_side=2,
+        ),
         Subscriber(
             DIRECTORY_CHANGES, DirectoryChange, on_changes, lambda record, _deps: decode_directory_change(record.value)
         ),
     ),
     publishers=(
-        Publisher(WEBHOOKS, (MetaWebhook, TwilioStatusWebhook)),
+        Publisher(
+            WEBHOOKS, (MetaWebhook, TwilioStatusWebhook, TwilioSmsWebhook, VonageStatusWebhook, VonageSmsWebhook)
+        ),
         Publisher(INBOUND_MESSAGES, (InboundMessage,)),
         Publisher(DELIVERY_UPDATES, (DeliveryUpdate,)),
         Publisher(OUTBOUND_REFUSED, (OutboundRefused,)),

@@ -1,17 +1,21 @@
-"""Twilio's status callbacks. Pure.
+"""Twilio's callbacks: statuses of our SMS, and customers' SMS. Pure.
 
 They are unordered and repeatable, and carry no time of their own: the time of receipt stands in for it.
 """
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import parse_qs
 
 from libs.common.errors import Undecodable
-from libs.common.events.inbound import TwilioStatusWebhook
+from libs.common.events.inbound import TwilioSmsWebhook, TwilioStatusWebhook
 from libs.common.providers.twilio import STATUSES
 from libs.common.thread.provider_status import ProviderStatus
+from services.ingest.forms import ADDRESS, ANY_TEXT, Shapes, check_shapes, known_fields, number_of
+from services.ingest.items import InboundSms, SmsMedia
 
 MAX_FIELDS = 200
 MAX_REF = 80
@@ -31,6 +35,21 @@ fields under the same signature. No such piece has the shape of the field it wou
 _KEPT = ("MessageStatus", "ErrorCode", "From", "To", "MessagingServiceSid", "RawDlrDoneDate")
 """What is kept of a status that came before its send. The numbers are compared with those of the send that it names."""
 
+
+_SID = re.compile(r"[A-Za-z0-9]{0,34}")
+_MOST_MEDIA = 10
+_SMS_SHAPES: Shapes = {
+    **dict.fromkeys(("MessageSid", "SmsSid", "SmsMessageSid", "AccountSid", "MessagingServiceSid"), _SID),
+    **dict.fromkeys(("From", "To"), ADDRESS),
+    "Body": ANY_TEXT,
+    **dict.fromkeys(("NumMedia", "NumSegments"), re.compile(r"[0-9]{0,3}")),
+    "OptOutType": re.compile(r"[A-Za-z]{0,20}"),
+    **dict.fromkeys((f"MediaUrl{n}" for n in range(_MOST_MEDIA)), re.compile(r"[!-~]{0,1000}")),
+    **dict.fromkeys((f"MediaContentType{n}" for n in range(_MOST_MEDIA)), re.compile(r"[ -~]{0,100}")),
+}
+"""The fields of a customer's SMS that are used. Twilio puts a concatenated SMS together, and sends it as one."""
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{60,}={0,2}")
 
 _FIELDS = ("AccountSid", "ErrorCode", "MessageSid", "MessageStatus", "SmsSid", "SmsStatus")
 
@@ -100,3 +119,49 @@ def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
         callback=webhook.ref,
         item={name: form[name] for name in _KEPT if name in form},
     )
+
+
+def sms_record(form: Mapping[str, str], received_at: datetime, account: str) -> tuple[bytes, bytes]:
+    """Key (business number and customer) and value of one record of ``webhooks.v1``."""
+    fields = known_fields(form, _SMS_SHAPES)
+    webhook = TwilioSmsWebhook(received_at=received_at, form=fields, verified_account=account)
+    return f"{fields.get('To', '')}:{fields.get('From', '')}".encode(), webhook.encode()
+
+
+def parse_sms(webhook: TwilioSmsWebhook) -> InboundSms:
+    """The customer's SMS. Raises Undecodable when it names no message, sender or number, or a field is none."""
+    form = webhook.form
+    check_shapes(form, _SMS_SHAPES, "bad_sms")
+    if form.get("AccountSid") != webhook.verified_account:
+        raise Undecodable("bad_sms", "AccountSid names another account than the one that signed")
+    sid, to, sender = form.get("MessageSid") or form.get("SmsSid"), form.get("To"), form.get("From")
+    if not sid or not to or not sender:
+        raise Undecodable("bad_sms", "MessageSid, To or From is missing")
+    if ":" in to or ":" in sender:
+        raise Undecodable("bad_sms", "the message came by another channel than SMS")
+    media = min(int(form.get("NumMedia") or 0), _MOST_MEDIA)
+    return InboundSms(
+        provider="twilio",
+        account=webhook.verified_account,
+        provider_id=sid,
+        to=number_of(to) or to,
+        sender=number_of(sender) or sender,
+        text=_plain(form.get("Body", "")),
+        received_at=webhook.received_at,
+        media=tuple(
+            SmsMedia(form[f"MediaUrl{n}"], form.get(f"MediaContentType{n}"))
+            for n in range(media)
+            if form.get(f"MediaUrl{n}")
+        ),
+    )
+
+
+def _plain(body: str) -> str:
+    """The text. Of some networks a concatenated SMS comes as the base64 of its text, though Twilio does not say so."""
+    if len(body) % 4 or not _BASE64.fullmatch(body):
+        return body
+    try:
+        text = base64.b64decode(body, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return body
+    return text if all(character.isprintable() or character in "\r\n\t" for character in text) else body

@@ -37,6 +37,7 @@ from services.ingest.items import (
     GroupMessage,
     IdentityChange,
     Ignored,
+    InboundSms,
     Item,
     MessageStatus,
 )
@@ -107,8 +108,8 @@ async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Rejec
     if statuses := [item for item in items if isinstance(item, MessageStatus)]:
         records += status_records(await _apply(statuses, deps))
     for item in items:
-        if isinstance(item, Ignored):
-            _ignore(item.kind)
+        if isinstance(item, Ignored | InboundSms):
+            _ignore(item.kind if isinstance(item, Ignored) else "sms")
     await deps.producer.publish(records)
     return rejects
 

@@ -11,7 +11,14 @@ import pytest
 
 from libs.common.events.base import Event
 from libs.common.events.directory import decode_directory_change
-from libs.common.events.inbound import InboundMessage, MetaWebhook, TwilioStatusWebhook
+from libs.common.events.inbound import (
+    InboundMessage,
+    MetaWebhook,
+    TwilioSmsWebhook,
+    TwilioStatusWebhook,
+    VonageSmsWebhook,
+    VonageStatusWebhook,
+)
 from libs.common.events.intents import decode_intent
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, OutboundRefused, SmsCommand, WhatsappCommand
 from libs.common.events.portal import PortalMessage, PortalRead, PortalSignedIn, decode_portal_event
@@ -34,6 +41,9 @@ EVENTS = (
     InboundMessage,
     MetaWebhook,
     TwilioStatusWebhook,
+    TwilioSmsWebhook,
+    VonageSmsWebhook,
+    VonageStatusWebhook,
 )
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "outbound.intent.v1": decode_intent,

@@ -63,11 +63,25 @@ class MetaWebhook(Event):
     contact: dict[str, Any] | None = None  # the contacts[] entry that belongs to the item, matched by id
 
 
+class SmsCallback(Event):
+    """A callback of an SMS provider: the fields that are used, unchanged.
+
+    ``verified_account`` is the provider's id of the account whose secret signed the callback: Twilio's account sid,
+    Vonage's api key. The worker takes the callback only for sends and numbers of that account.
+    """
+
+    TYPE: ClassVar[str]
+
+    received_at: AwareDatetime
+    form: dict[str, str]
+    verified_account: str
+
+
 class TwilioStatusWebhook(Event):
     """``webhooks.v1``: one status callback of Twilio, its form fields unchanged.
 
     ``ref`` is the reference in the callback's address: ``message_id:attempt``, as Meta echoes it. Null when there was
-    none.
+    none. ``verified_account`` as in ``SmsCallback``; null in records of the release before.
     """
 
     TYPE: ClassVar[str] = "webhook.twilio_status.v1"
@@ -76,3 +90,28 @@ class TwilioStatusWebhook(Event):
     received_at: AwareDatetime
     form: dict[str, str]
     ref: str | None = None
+    verified_account: str | None = None
+
+
+class TwilioSmsWebhook(SmsCallback):
+    """``webhooks.v1``: an SMS or MMS of a customer, by Twilio."""
+
+    TYPE: ClassVar[str] = "webhook.twilio_sms.v1"
+
+    type: Literal["webhook.twilio_sms.v1"] = "webhook.twilio_sms.v1"
+
+
+class VonageSmsWebhook(SmsCallback):
+    """``webhooks.v1``: an SMS of a customer, by Vonage, or one part of a concatenated SMS."""
+
+    TYPE: ClassVar[str] = "webhook.vonage_sms.v1"
+
+    type: Literal["webhook.vonage_sms.v1"] = "webhook.vonage_sms.v1"
+
+
+class VonageStatusWebhook(SmsCallback):
+    """``webhooks.v1``: one delivery receipt of Vonage. Its field ``client-ref`` is the reference of the send."""
+
+    TYPE: ClassVar[str] = "webhook.vonage_status.v1"
+
+    type: Literal["webhook.vonage_status.v1"] = "webhook.vonage_status.v1"

@@ -1,5 +1,6 @@
 """Twilio's status callbacks: their words, and what no callback of theirs holds."""
 
+import base64
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +12,10 @@ from libs.common.events.content import InContent
 from services.ingest import twilio
 from services.ingest.items import (
     Ignored,
+    InboundSms,
     Item,
     MessageStatus,
+    SmsMedia,
 )
 from services.ingest.parse import parse
 
@@ -96,3 +99,69 @@ def test_a_callback_cut_into_other_fields_under_its_signature_is_parsed_as_nothi
 @pytest.mark.parametrize("body", [b"MessageSid=SM1&MessageSid=SM2", b"To=%2B1&To=%2B1", b"\xff"])
 def test_a_form_that_names_a_field_twice_is_none_of_twilios(body: bytes) -> None:
     assert twilio.read_form(body) is None
+
+
+SMS = {
+    "AccountSid": "AC" + "0" * 32,
+    "ApiVersion": "2010-04-01",
+    "Body": "Is my car ready?",
+    "From": "+447700900999",
+    "FromCity": "LONDON",
+    "MessageSid": "SM" + "1" * 32,
+    "NumMedia": "0",
+    "NumSegments": "1",
+    "SmsSid": "SM" + "1" * 32,
+    "To": "+447700900001",
+}
+
+
+def parsed_sms(**changes: str) -> InboundSms:
+    one = parse(twilio.sms_record(SMS | changes, AT, SMS["AccountSid"])[1], reaction_opens=False)
+    assert isinstance(one, InboundSms)
+    return one
+
+
+def test_a_customers_text_has_no_time_but_that_of_its_receipt() -> None:
+    assert parsed_sms() == InboundSms(
+        provider="twilio",
+        account=SMS["AccountSid"],
+        provider_id=SMS["MessageSid"],
+        to="+447700900001",
+        sender="+447700900999",
+        text="Is my car ready?",
+        received_at=AT,
+    )
+
+
+def test_the_pictures_of_an_mms_are_links() -> None:
+    link = "https://api.twilio.com/2010-04-01/Accounts/AC0/Messages/MM0/Media/ME0"
+    got = parsed_sms(Body="", NumMedia="1", MediaUrl0=link, MediaContentType0="image/jpeg")
+    assert (got.text, got.media) == ("", (SmsMedia(link, "image/jpeg"),))
+
+
+@pytest.mark.parametrize("text", ["Is the silver Golf of the Müllers ready? We would come at five. 🚗", "x" * 80])
+def test_a_text_that_came_as_base64_is_read(text: str) -> None:
+    assert parsed_sms(Body=base64.b64encode(text.encode()).decode()).text == text
+
+
+@pytest.mark.parametrize("text", ["STOP", "https://a.example/" + "x" * 62, "A" * 60, "a" * 61])
+def test_a_text_that_is_no_base64_of_a_text_stays_as_it_is(text: str) -> None:
+    assert parsed_sms(Body=text).text == text
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("Body", "x" * 10_001),
+        ("MessageSid", ""),
+        ("From", ""),
+        ("From", "whatsapp:+447700900999"),
+        ("AccountSid", "AC" + "9" * 32),
+        ("NumMedia", "many"),
+    ],
+)
+def test_what_is_no_text_of_a_customer_is_a_dead_letter(field: str, told: str) -> None:
+    form = SMS | {field: told} | ({"SmsSid": ""} if field == "MessageSid" else {})
+    with pytest.raises(Undecodable) as caught:
+        parse(twilio.sms_record(form, AT, SMS["AccountSid"])[1], reaction_opens=False)
+    assert caught.value.reason == "bad_sms"

@@ -1,0 +1,85 @@
+"""Vonage's codes: one table, for answers to a send and for delivery receipts. Pure.
+
+The answer's ``status`` and the receipt's ``err-code`` count from 1 each and mean other things. So the code of a receipt
+is stored with ``RECEIPT`` before it. An unknown code is an ``UnknownFault``: it marks and pauses nothing.
+
+Source: https://developer.vonage.com/en/api-errors/sms (answers) and
+https://api.support.vonage.com/hc/en-us/articles/204014733 (receipts).
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from libs.common.faults import (
+    AccountFault,
+    ContentFault,
+    Fault,
+    RecipientFault,
+    Throttled,
+    TransientFault,
+    UnknownFault,
+)
+
+RECEIPT: Final = "dlr-"
+"""Stands before the code of a delivery receipt."""
+
+STATUSES: Final = {
+    "accepted": "sent",
+    "buffered": "sent",
+    "delivered": "delivered",
+    "expired": "failed",
+    "failed": "failed",
+    "rejected": "failed",
+}
+"""Our status for each of a receipt's. ``submitted`` and ``unknown`` move no message."""
+
+_DAY = timedelta(days=1)
+_OUT_OF_REACH = RecipientFault("unreachable", _DAY)
+_NO_ROUTE = RecipientFault("no_phone", _DAY)
+"""No route as things are set up at Vonage, which may change."""
+_BLOCKED = RecipientFault("no_phone", timedelta(days=30))
+_NO_PHONE = RecipientFault("no_phone", timedelta(days=90))
+_STOPPED = RecipientFault("sms_opted_out", timedelta(days=365))
+_ACCOUNT = AccountFault(every_sender=True)
+
+FAULTS: Final[dict[str, Fault]] = {
+    # answers
+    **dict.fromkeys(("1", "10"), Throttled("account")),  # too fast; too many connections
+    "2": ContentFault(),  # a parameter is missing
+    "3": ContentFault(),  # a parameter is wrong
+    **dict.fromkeys(
+        ("4", "8", "9", "11", "14", "32"), _ACCOUNT
+    ),  # credentials, suspended, credit, SMPP only, signature
+    "5": TransientFault(),  # an error inside Vonage: it may have been taken
+    "6": _NO_ROUTE,  # a number prefix that Vonage does not know
+    "7": _BLOCKED,  # the number is barred
+    "12": ContentFault(),  # too long
+    "15": AccountFault(),  # the sender is not allowed there
+    "22": ContentFault(),  # network code
+    "23": _ACCOUNT,  # callback address
+    "29": ContentFault(),  # a trial account writes to its own list alone
+    "33": AccountFault(),  # the sender's number is deactivated
+    # receipts
+    "dlr-2": _OUT_OF_REACH,  # absent for now
+    "dlr-3": _NO_PHONE,  # absent for good
+    "dlr-4": _BLOCKED,  # barred by the user
+    "dlr-5": _NO_ROUTE,  # number portability
+    "dlr-6": ContentFault(),  # filtered as spam
+    "dlr-7": _OUT_OF_REACH,  # busy
+    "dlr-8": TransientFault(),  # network error
+    "dlr-9": _STOPPED,  # the user asked for no messages of this service
+    "dlr-10": ContentFault(),
+    **dict.fromkeys(("dlr-11", "dlr-12"), _NO_ROUTE),
+    **dict.fromkeys(("dlr-13", "dlr-14"), _BLOCKED),  # age restriction; blocked by the carrier
+    "dlr-15": ContentFault(),  # non-compliant
+    "dlr-16": _ACCOUNT,  # the operator's quota
+    "dlr-39": AccountFault(),  # the sender is not allowed for the destination
+    "dlr-41": AccountFault(),  # daily limit of the sender
+    **dict.fromkeys(("dlr-50", "dlr-51", "dlr-52", "dlr-53", "dlr-54"), ContentFault()),  # filters, regulation
+}
+"""The fault of every known code, by the code as it is stored."""
+
+
+def fault_of(code: str | int | None) -> Fault:
+    """The fault of a code. ``code`` is None where Vonage gave none."""
+    return FAULTS.get(str(code), UnknownFault())
