@@ -20,7 +20,7 @@ from libs.common.events.directory import (
     OrgUpserted,
 )
 from libs.common.sanitize import sanitize
-from libs.common.sending.rate_card import Rate, upsert_rates
+from libs.common.sending.pricing import Rate, upsert_rates
 from libs.common.settings import PostgresSettings
 from libs.common.settings import load as load_settings
 

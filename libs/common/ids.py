@@ -21,7 +21,7 @@ SendKey = tuple[str, UUID, int]
 """The key of a row of ``sends``: org_id, message_id, attempt."""
 
 _BRIDGE = UUID("8a1d7c52-52f5-5f1b-9f5e-0f6c7a54b001")
-_CALLBACK = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([1-9][0-9]{0,5})(?::([A-Za-z0-9_-]{8}))?")
+_CALLBACK = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([1-9][0-9]{0,5}):([A-Za-z0-9_-]{8})")
 
 
 def bridge_message_id(intent_id: UUID) -> UUID:
@@ -30,18 +30,15 @@ def bridge_message_id(intent_id: UUID) -> UUID:
 
 
 class Callback(NamedTuple):
-    """The parsed callback data of a send.
-
-    ``mark`` is None in the form of earlier releases, which named no organisation.
-    """
+    """The parsed callback data of a send."""
 
     message_id: UUID
     attempt: int
-    mark: str | None
+    mark: str
 
     def is_of(self, org_id: str) -> bool:
-        """Whether a send of this organisation may have carried it. The form without a mark excludes no organisation."""
-        return self.mark is None or hmac.compare_digest(self.mark, _mark(org_id, self.message_id))
+        """Whether a send of this organisation carried it."""
+        return hmac.compare_digest(self.mark, _mark(org_id, self.message_id))
 
 
 def callback_data(org_id: str, message_id: UUID, attempt: int) -> str:
@@ -52,13 +49,8 @@ def callback_data(org_id: str, message_id: UUID, attempt: int) -> str:
     return f"{message_id}:{attempt}:{_mark(org_id, message_id)}"
 
 
-def callback_without_org(message_id: UUID, attempt: int) -> str:
-    """The form of earlier releases, whose sends may be in flight when a new release starts."""
-    return f"{message_id}:{attempt}"
-
-
 def read_callback(data: str | None) -> Callback | None:
-    """Our callback data, in either form. None for data of another system."""
+    """Our callback data. None for data of another system."""
     found = _CALLBACK.fullmatch(data or "")
     return None if found is None else Callback(UUID(found[1]), int(found[2]), found[3])
 

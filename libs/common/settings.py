@@ -243,6 +243,10 @@ class SendSettings(Settings):
         return self
 
     @property
+    def send_timeout(self) -> timedelta:
+        return timedelta(seconds=self.send_timeout_seconds)
+
+    @property
     def send_lease(self) -> timedelta:
         return timedelta(seconds=self.send_lease_seconds)
 

@@ -235,8 +235,10 @@ async def _pause(ends: asyncio.Event, seconds: float) -> None:
             await ends.wait()
 
 
-def _aged(one: Stretch, now: float) -> coverage.Refusals:
-    return coverage.Refusals(one.number, one.kind, one.reason, _ago(one.began, now), _ago(one.ended, now), one.times)
+def _aged(one: Stretch, now: float) -> coverage.RefusalStretch:
+    return coverage.RefusalStretch(
+        one.number, one.kind, one.reason, _ago(one.began, now), _ago(one.ended, now), one.times
+    )
 
 
 def _ago(at: float, now: float) -> timedelta:

@@ -36,7 +36,8 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.parked_queries import forget_parked
 from libs.common.periodic import Task
 from libs.common.retryable import is_statement_timeout
-from libs.common.sending.coverage_queries import forget_edges, forget_refusals, forget_resends
+from libs.common.sending.coverage_queries import forget_edges, forget_refusals
+from libs.common.sending.resending import forget_resends
 from libs.common.thread.statuses import forget_early, forget_nameless
 from services.ingest import consent, number_gate, queries
 from services.ingest.queries import purge_links

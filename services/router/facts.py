@@ -232,14 +232,8 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
 
 
 def facts_from_json(found: Mapping[str, Any]) -> Facts:
-    """The facts that ``facts_to_json`` wrote, after any trip through JSON; fields of a later version are left aside.
-
-    Facts of 0.1 before the marks had ``phone_dead``, without an end, and whether the customer had written stood in the
-    conversation alone.
-    """
+    """The facts that ``facts_to_json`` wrote, after any trip through JSON; fields of a later version are left aside."""
     values = {name: found[name] for name in Facts._fields if name in found}
-    if found.get("phone_dead") is not None and found["phone_dead"] == found.get("phone"):
-        values["no_phone_until"] = datetime.max.replace(tzinfo=UTC)
     for name in ("window_length", "margin", "doubt"):
         if name in values:
             values[name] = timedelta(seconds=values[name])

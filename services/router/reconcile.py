@@ -85,11 +85,6 @@ class Reconciler:
             "reconcile.refusals": (period, self.decide),
         }
 
-    async def round(self) -> None:
-        """All tasks, one after the other."""
-        for _period, task in self.tasks.values():
-            await task()
-
     async def find_unsent(self) -> None:
         """Look through the decisions since the last look for commands without a send.
 

@@ -15,16 +15,27 @@ from libs.common.gsm7 import economical
 from libs.common.ids import SendKey, callback_data
 from libs.common.logging import get_logger
 from libs.common.providers import Provider, Transport
-from libs.common.sending.outcomes import Allowed, Confirmed, Denied, Evidence, NotYet, Refused, SendOutcome, Verdict
+from libs.common.sending.outcomes import (
+    Allowed,
+    Confirmed,
+    Denied,
+    Evidence,
+    Inconclusive,
+    NotSent,
+    NotYet,
+    Refused,
+    SendOutcome,
+    Verdict,
+)
+from libs.common.sending.resending import ResendRounds, given_up
 from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
 from libs.common.thread.statuses import keep_provider_ids
-from services.sms_bridge import evidence_queries, queries, search
+from services.sms_bridge import effects, evidence_queries, queries, search
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, status_message_id
 from services.sms_bridge.compose import Unwritable
-from services.sms_bridge.effects import BridgeConfig, provider_ids, settle, slot_outcomes
+from services.sms_bridge.effects import BridgeConfig, provider_ids, slot_outcomes
 from services.sms_bridge.gate import GateFacts, refusal_reason
 from services.sms_bridge.providers import OutgoingSms, SmsProvider
-from services.sms_bridge.resend_rounds import ResendRounds
 
 log = get_logger()
 
@@ -60,8 +71,9 @@ class SmsAdapter:
         self._link_codes = link_codes
         self._config = config
         self._search = search.SearchConfig(link_codes, config.portal_host, grace, settling)
+        self._pace = settling
         self._resend_rounds = {
-            name: ResendRounds(pool, name, grace=grace, settling=settling) for name in self._providers
+            name: ResendRounds(pool, name, rest=settling + grace, all_given_up=True) for name in self._providers
         }
 
     async def judge(
@@ -99,16 +111,16 @@ class SmsAdapter:
         """One request to the provider."""
         return await self._sms.send(claim.prepared)
 
-    async def heard(
+    async def learn_recipients(
         self, db: Connection, answers: Sequence[tuple[Claim[OutgoingSms], SendOutcome]], now: datetime
     ) -> None:
         """Do nothing: an SMS provider's answer names the recipient as we did."""
 
-    async def settle(
+    async def apply_effects(
         self, db: Connection, settled: Sequence[Settled], now: datetime
     ) -> Mapping[SendKey, PendingEvents]:
         """See ``services.sms_bridge.effects``."""
-        return await settle(db, settled, now, self._config)
+        return await effects.apply(db, settled, now, self._config)
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
         """Store the ids of SMS that were accepted after their claim was lost, for ``find_evidence``."""
@@ -116,13 +128,31 @@ class SmsAdapter:
         await keep_provider_ids(db, ids, now)
 
     async def find_evidence(self, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Evidence]:
-        """See ``search``; ``ResendRounds`` lets a few at a time be sent once more."""
+        """See ``search``. Of the sends that were not accepted a few at a time are called so, to be sent once more."""
         evidence: dict[SendKey, Evidence] = {}
         for name, provider in self._providers.items():
             if taken := [row for row in rows if row.provider == name]:
                 found = await search.find_evidence(self._pool, provider, self._search, taken, now)
-                evidence |= await self._resend_rounds[name].hold_back(taken, found, now)
+                evidence |= await self._hold_back(name, taken, found, now)
         return evidence
+
+    async def _hold_back(
+        self, provider: Provider, rows: Sequence[SendRow], evidence: dict[SendKey, Evidence], now: datetime
+    ) -> dict[SendKey, Evidence]:
+        """The same evidence, with those sends unclear that must wait for a round before they are sent once more.
+
+        A list may be later than the grace without having failed. A send that is found in it after all, although it was
+        given up, counts as an outage of the list.
+        """
+        once = [row for row in rows if row.resends == 0]
+        found = [row.key for row in once if isinstance(evidence.get(row.key), Confirmed)]
+        again = [row.key for row in once if now < row.expires_at and isinstance(evidence.get(row.key), NotSent)]
+        if not again and not found:
+            return evidence
+        released = await self._resend_rounds[provider].release(
+            again, now, pace=self._pace, found_late=lambda db, _taken: given_up(db, provider, found)
+        )
+        return evidence | {key: Inconclusive() for key in again if key not in released}
 
     async def committed(self, settled: Sequence[Settled]) -> None:
         """Set Redis to the slots in PostgreSQL, and log the bridges that were sent."""

@@ -79,7 +79,7 @@ def slot_outcomes(settled: Sequence[Settled]) -> SlotOutcomes:
     return outcomes
 
 
-async def settle(
+async def apply(
     db: Connection, settled: Sequence[Settled], now: datetime, config: BridgeConfig
 ) -> dict[SendKey, PendingEvents]:
     """Record the effects in the transaction that ends the sends. Returns the events to publish for each."""

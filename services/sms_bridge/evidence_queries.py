@@ -7,31 +7,29 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
-from libs.common.ids import SendKey, callback_data, callback_without_org
+from libs.common.ids import SendKey, callback_data
 from libs.common.providers import Provider
 from libs.common.sending.rows import SendRow
 from libs.common.thread.statuses import ProviderId
 
 # An id is known from an answer that came late, or from a status that echoes the reference of the send. That status must
-# be of the same two numbers, as far as they are shown: an account may mask the numbers of customers. (The reference of
-# the release before names no organisation.) "offset 0": each send is looked up by its keys, whatever the planner
-# estimates for tables that grow.
+# be of the same two numbers, as far as they are shown: an account may mask the numbers of customers. "offset 0": each
+# send is looked up by its keys, whatever the planner estimates for tables that grow.
 _IDS_OF_SENDS = """
 select u.org_id, u.send_id, u.attempt, p.account, p.provider_id, null as status, null as code
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, send_id, attempt)
  cross join lateral (
        select p.account, p.provider_id from provider_ids p
-        where p.org_id = u.org_id and p.send_id = u.send_id and p.attempt = u.attempt and p.provider = $9 offset 0) p
+        where p.org_id = u.org_id and p.send_id = u.send_id and p.attempt = u.attempt and p.provider = $8 offset 0) p
 union
 select u.org_id, u.send_id, u.attempt, e.account, e.provider_id, e.status, e.code
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[])
-    as u (org_id, send_id, attempt, callback, without_org, sender, recipient)
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[])
+    as u (org_id, send_id, attempt, callback, sender, recipient)
  cross join lateral (
-       select e.* from early_statuses e where e.callback in (u.callback, u.without_org) offset 0) e
- where e.provider = $9 and e.account = $8
+       select e.* from early_statuses e where e.callback = u.callback offset 0) e
+ where e.provider = $8 and e.account = $7
    and coalesce(e.item ->> 'From', u.sender) = u.sender
-   and (coalesce(e.item ->> 'To', u.recipient) = u.recipient
-        or (e.callback = u.callback and e.item ->> 'To' !~ '^[+]?[0-9]+$'))
+   and (coalesce(e.item ->> 'To', u.recipient) = u.recipient or e.item ->> 'To' !~ '^[+]?[0-9]+$')
  order by provider_id
 """
 
@@ -128,13 +126,7 @@ async def ids_of_sends(
     if not sends:
         return found
     rows = [
-        (
-            *s.key,
-            callback_data(*s.key),
-            callback_without_org(s.message_id, s.attempt),
-            s.account,
-            str(s.command.get("to") or ""),
-        )
+        (*s.key, callback_data(*s.key), s.account, str(s.command.get("to") or ""))
         for s in sorted(sends, key=lambda s: s.key)
     ]
     for row in await db.fetch(_IDS_OF_SENDS, *as_columns(rows), account, provider):

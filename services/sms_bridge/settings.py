@@ -48,8 +48,7 @@ class SmsBridgeSettings(
     @property
     def timings(self) -> Timings:
         """The clockwork of this sender."""
-        timeout = timedelta(seconds=self.send_timeout_seconds)
-        return Timings(timeout=timeout, lease=self.send_lease, grace=self.sms_grace, look=_LOOK)
+        return Timings(timeout=self.send_timeout, lease=self.send_lease, grace=self.sms_grace, look=_LOOK)
 
     @property
     def bridge_config(self) -> BridgeConfig:

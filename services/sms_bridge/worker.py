@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from libs.common.events.outbound import SmsCommand
 from libs.common.kafka.records import Received
-from libs.common.sanitize import sanitize
 from libs.common.sending.engine import SendEngine
 from libs.common.sending.rows import NewSend
 from services.sms_bridge.providers import OutgoingSms
@@ -25,13 +24,4 @@ async def on_commands(batch: Sequence[Received[SmsCommand]], deps: Deps) -> None
 
 def new_send(command: SmsCommand) -> NewSend:
     """The row that a command becomes. The organisation's own number throttles as one."""
-    return NewSend(
-        org_id=command.org_id,
-        message_id=command.message_id,
-        attempt=command.attempt,
-        conversation_id=command.conversation_id,
-        sequence=command.sequence,
-        account=command.from_number,
-        command=sanitize(command.model_dump(mode="json")),
-        expires_at=command.expires_at,
-    )
+    return NewSend.of(command, command.from_number)

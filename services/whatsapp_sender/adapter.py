@@ -1,6 +1,6 @@
 """WhatsApp as the sending core sees it: its gate, its call, what follows from an end, and where evidence is found."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -20,7 +20,7 @@ from libs.common.ids import SendKey, callback_data
 from libs.common.providers import WHATSAPP_BY_META, Provider
 from libs.common.providers.meta import fault_of
 from libs.common.sending.breaker import ResendLimit
-from libs.common.sending.coverage import Waits, quiet
+from libs.common.sending.coverage import Quiet, Waits, quiet
 from libs.common.sending.coverage_queries import cover
 from libs.common.sending.outcomes import (
     Evidence,
@@ -32,6 +32,7 @@ from libs.common.sending.outcomes import (
     SendOutcome,
     Verdict,
 )
+from libs.common.sending.resending import ResendRounds, lately_released
 from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
 from libs.common.sending.status_effects import StatusEvents, store_provider_ids
 from libs.common.thread.messages import LocalFailure, fail_locally
@@ -44,9 +45,11 @@ from services.whatsapp_sender.gate import Facts, Ready, judge
 from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
 from services.whatsapp_sender.recipients import learn
-from services.whatsapp_sender.releasing import Releases
 
+CALLS_AT_ONCE = 320  # of one number at most 256; at 100 ms each that is 2,560 of its sends per second
 _COUNTED_FOR = timedelta(seconds=1)
+_LOOKED_AT = 1000
+"""Of so many sends that were released lately it is asked whether their first calls were accepted."""
 CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
 
 
@@ -73,7 +76,7 @@ class WhatsappAdapter:
         self._waits = waits
         self._partitions = partitions
         self._counted: tuple[datetime, int] | None = None
-        self._releases = Releases(pool, waits)
+        self._resend_rounds = ResendRounds(pool, self.transport.provider, rest=waits.view)
         self._refused_at: dict[SendKey, datetime] = {}
         self._resend_limit = ResendLimit()
 
@@ -106,11 +109,13 @@ class WhatsappAdapter:
             self._refused_at[row.key] = max(at)
         return outcome
 
-    async def heard(self, db: Connection, answers: Sequence[tuple[Claim[Ready], SendOutcome]], now: datetime) -> None:
+    async def learn_recipients(
+        self, db: Connection, answers: Sequence[tuple[Claim[Ready], SendOutcome]], now: datetime
+    ) -> None:
         """Whom the answers call the recipient: one customer, whatever the ids."""
         await learn(db, answers, now)
 
-    async def settle(
+    async def apply_effects(
         self, db: Connection, settled: Sequence[Settled], now: datetime
     ) -> Mapping[SendKey, PendingEvents]:
         """Store ids of accepted sends, failures of refused ones, and what returned ones say of others."""
@@ -158,7 +163,7 @@ class WhatsappAdapter:
     async def find_evidence(self, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Evidence]:
         """Evidence from statuses and late answers, else from their absence for the whole grace.
 
-        Of those that may be sent once more a few at a time are called absent: see ``Releases``.
+        Of those that may be sent once more a few at a time are called absent: see ``_release``.
         """
         partitions = await self._known_partitions(now)
         async with self._pool.acquire() as db:
@@ -183,9 +188,39 @@ class WhatsappAdapter:
             if row.resends == 0 and now < row.expires_at and row.claimed_at and isinstance(evidence[row.key], NotSent)
         }
         asked = dict(islice(again.items(), self._resend_limit.allowed(len(again), now)))
-        released = await self._releases.some(asked, late, stretch, now)
+        released = await self._release(asked, late, stretch, now)
         self._resend_limit.released(len(released), now)
         return evidence | {key: Inconclusive() for key in again if key not in released}
+
+    async def _release(
+        self, again: Mapping[SendKey, datetime], late: Collection[SendKey], stretch: Quiet | None, now: datetime
+    ) -> Collection[SendKey]:
+        """Which of ``again`` (when they were claimed) may be sent once more now, as it was quiet for that ``stretch``.
+
+        ``late``: found to have been accepted when silence had proved the contrary. A round is followed by the next once
+        its late acceptances may have come. Statuses that could come at once do so within the grace. After an outage
+        Meta tries again after minutes: then the next round waits for as long as silence does, the settling.
+        """
+        if not again and not late:
+            return ()
+        outlived = stretch is not None and any(map(stretch.interrupted, again.values()))
+
+        async def found_late(db: Connection, taken: int) -> set[SendKey]:
+            return {*late, *(await self._turned_out(db, now) if taken else ())}
+
+        return await self._resend_rounds.release(
+            list(again),
+            now,
+            pace=max(self._waits.grace, self._waits.settling) if outlived else self._waits.grace,
+            found_late=found_late,
+            since=None if stretch is None else stretch.since,
+        )
+
+    async def _turned_out(self, db: Connection, now: datetime) -> set[SendKey]:
+        """Of those released lately the ones whose first call is now known to have been accepted."""
+        lately = await lately_released(db, self.transport.provider, now - 2 * self._waits.view, _LOOKED_AT)
+        seen = await queries.evidence(db, [(one.key, one.account) for one in lately])
+        return {one.key for one in lately if one.key in seen and len(seen[one.key].ids) > one.called_again}
 
     async def _known_partitions(self, now: datetime) -> int:
         """0 where nobody can say: then silence proves nothing, and what was heard counts all the same.
@@ -200,7 +235,7 @@ class WhatsappAdapter:
         return self._counted[1]
 
     async def committed(self, settled: Sequence[Settled]) -> None:
-        """Nothing of WhatsApp lives outside of PostgreSQL but what ``call`` remembered for ``settle``."""
+        """Nothing of WhatsApp lives outside of PostgreSQL but what ``call`` remembered for ``apply_effects``."""
         for ended in settled:
             self._refused_at.pop(ended.row.key, None)
 

@@ -13,7 +13,7 @@ from libs.common.db.pool import Connection
 from libs.common.directory.addressing import KnownAddresses
 from libs.common.directory.consents import CONSENTS
 from libs.common.events.topics import WEBHOOKS
-from libs.common.ids import SendKey, callback_data, callback_without_org
+from libs.common.ids import SendKey, callback_data
 from libs.common.phone import canonical
 from libs.common.sending.coverage import CaughtUp
 from libs.common.sending.outcomes import Accepted
@@ -63,10 +63,10 @@ select u.org_id, u.message_id, u.attempt, p.account, p.provider_id, p.recorded_a
             and p.provider = 'meta' offset 0) p
 union
 select u.org_id, u.message_id, u.attempt, e.account, e.provider_id, min(e.received_at)
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[])
-    as u (org_id, message_id, attempt, account, callback, without_org)
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::text[])
+    as u (org_id, message_id, attempt, account, callback)
  cross join lateral (
-       select e.* from early_statuses e where e.callback in (u.callback, u.without_org) offset 0) e
+       select e.* from early_statuses e where e.callback = u.callback offset 0) e
  where e.provider = 'meta' and e.account = u.account
  group by u.org_id, u.message_id, u.attempt, e.account, e.provider_id
  order by provider_id
@@ -134,7 +134,7 @@ async def evidence(db: Connection, sends: Sequence[tuple[SendKey, str]]) -> dict
     """The wamids that these sends (with their accounts) got, as far as late answers and Meta's statuses say."""
     if not sends:
         return {}
-    asked = [(*key, account, callback_data(*key), callback_without_org(*key[1:])) for key, account in sends]
+    asked = [(*key, account, callback_data(*key)) for key, account in sends]
     found: dict[SendKey, Seen] = {}
     for r in await db.fetch(_EVIDENCE, *as_columns(asked)):
         key, id_ = (r["org_id"], r["message_id"], r["attempt"]), Accepted(r["account"], r["provider_id"])

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 from libs.common.events.base import misfit
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.kafka.records import RawRecord, Received
-from libs.common.sanitize import sanitize
 from libs.common.sending.engine import SendEngine
 from libs.common.sending.rows import NewSend
 from services.whatsapp_sender.adapter import CONTENT
@@ -38,16 +37,6 @@ async def on_commands(batch: Sequence[Received[WhatsappCommand]], deps: Deps) ->
 
 
 def new_send(command: WhatsappCommand) -> NewSend:
-    """The row that a command becomes; a business number throttles as one."""
-    return NewSend(
-        org_id=command.org_id,
-        message_id=command.message_id,
-        attempt=command.attempt,
-        conversation_id=command.conversation_id,
-        sequence=command.sequence,
-        account=command.phone_number_id,
-        command=sanitize(command.model_dump(mode="json")),
-        expires_at=command.expires_at,
-        template=command.route == "template",
-        not_before=command.not_before,
-    )
+    """The row that a command becomes. A business number throttles as one."""
+    is_template = command.route == "template"
+    return NewSend.of(command, command.phone_number_id, template=is_template, not_before=command.not_before)

@@ -10,17 +10,15 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import WhatsappCommand
-from libs.common.sending.engine import SendEngine
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
-from services.whatsapp_sender.gate import Ready
 from tests.support.published import Published
-from tests.support.sending import ORG, Conversation, Garage, accept, again, kim
+from tests.support.sending import ORG, Conversation, Garage, Line, accept, again, kim
 
 SECOND = timedelta(seconds=1)
 
 
-async def sent(line: SendEngine[Ready], garage: Garage, command: WhatsappCommand) -> str:
+async def sent(line: Line, garage: Garage, command: WhatsappCommand) -> str:
     """The wamid of a command that Meta has accepted."""
     await accept(line, command)
     assert await line.claim_once() == 1
@@ -54,13 +52,13 @@ def failed(code: str) -> tuple[str, str]:
     return "failed", code
 
 
-async def fails_late(line: SendEngine[Ready], garage: Garage, command: WhatsappCommand, code: str) -> list[str]:
+async def fails_late(line: Line, garage: Garage, command: WhatsappCommand, code: str) -> list[str]:
     """Meta accepts the command, and a status says that it failed. Returns the reasons of the refusals."""
     return [r.reason for r in (await receives(garage, await sent(line, garage, command), failed(code))).refusals]
 
 
 async def fails(
-    line: SendEngine[Ready], sandbox: SandboxClient, published: Published, command: WhatsappCommand, code: str
+    line: Line, sandbox: SandboxClient, published: Published, command: WhatsappCommand, code: str
 ) -> list[str]:
     """Meta's answer is the failure. Returns the reasons of the refusals that were published."""
     await sandbox.fault("meta", "fail", code=int(code), calls=1)
@@ -91,7 +89,7 @@ async def to_closed(garage: Garage, sandbox: SandboxClient) -> tuple[Conversatio
 
 @pytest.mark.parametrize("code", ["131042", "131031", "368", "190"])
 async def test_an_account_out_of_order_that_says_so_afterwards_rests_until_a_status_proves_it_well(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str
+    line: Line, garage: Garage, sandbox: SandboxClient, code: str
 ) -> None:
     first = await garage.command(await kim(garage, sandbox))
     effects = await receives(garage, await sent(line, garage, first), failed(code))
@@ -117,7 +115,7 @@ async def test_an_account_out_of_order_that_says_so_afterwards_rests_until_a_sta
 
 
 async def test_what_is_told_again_or_of_earlier_calls_lets_an_account_that_is_well_rest_no_more(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     first, second, third = [await garage.command(await kim(garage, sandbox)) for _ in range(3)]
     burnt = [await sent(line, garage, command) for command in (first, second)]
@@ -140,7 +138,7 @@ async def test_what_is_told_again_or_of_earlier_calls_lets_an_account_that_is_we
 
 
 async def test_a_template_that_was_read_anew_is_not_stale_because_a_failure_is_told_twice(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     wamid = await sent(line, garage, command)
@@ -154,7 +152,7 @@ async def test_a_template_that_was_read_anew_is_not_stale_because_a_failure_is_t
 
 
 async def test_an_account_fault_of_the_templates_leaves_other_messages_alone(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     _, template = await to_closed(garage, sandbox)
     effects = await receives(garage, await sent(line, garage, template), failed("131048"))
@@ -167,7 +165,7 @@ async def test_an_account_fault_of_the_templates_leaves_other_messages_alone(
 
 @pytest.mark.parametrize(("code", "status"), [("132001", "DELETED"), ("132015", "PAUSED"), ("132016", "DISABLED")])
 async def test_a_template_that_is_gone_is_known_to_be_so_whether_an_answer_or_a_status_says_it(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str, status: str
+    line: Line, garage: Garage, sandbox: SandboxClient, code: str, status: str
 ) -> None:
     conversation, command = await to_closed(garage, sandbox)
     effects = await receives(garage, await sent(line, garage, command), failed(code))
@@ -181,7 +179,7 @@ async def test_a_template_that_is_gone_is_known_to_be_so_whether_an_answer_or_a_
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize("code", ["131008", "132000", "132005", "132007", "132012", "132018"])
 async def test_a_template_that_does_not_suit_meta_is_stale_and_others_go_on(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, code: str, *, late: bool
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published, code: str, *, late: bool
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     failing = fails_late(line, garage, command, code) if late else fails(line, sandbox, published, command, code)
@@ -195,7 +193,7 @@ async def test_a_template_that_does_not_suit_meta_is_stale_and_others_go_on(
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize("code", ["131026", "130403"])
 async def test_whom_whatsapp_does_not_reach_is_marked_with_reason_time_and_source(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, code: str, *, late: bool
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published, code: str, *, late: bool
 ) -> None:
     conversation = await kim(garage, sandbox)
     command = await garage.command(conversation)
@@ -207,7 +205,7 @@ async def test_whom_whatsapp_does_not_reach_is_marked_with_reason_time_and_sourc
 
 @pytest.mark.parametrize("late", [True, False])
 async def test_what_waits_for_an_address_that_was_marked_meanwhile_does_not_buy_the_same_failure(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, *, late: bool
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published, *, late: bool
 ) -> None:
     conversation = await kim(garage, sandbox)
     first, *waiting = [await garage.command(conversation) for _ in range(4)]
@@ -227,7 +225,7 @@ async def test_what_waits_for_an_address_that_was_marked_meanwhile_does_not_buy_
 
 
 async def test_a_template_that_was_asked_for_in_spite_of_a_mark_goes_and_one_from_before_it_does_not(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     _, first = await to_closed(garage, sandbox)
     second = first.model_copy(update={"message_id": uuid4(), "sequence": 100})
@@ -243,7 +241,7 @@ async def test_a_template_that_was_asked_for_in_spite_of_a_mark_goes_and_one_fro
 
 
 async def test_a_receipt_is_a_sign_of_life_and_ends_the_mark(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversation = await kim(garage, sandbox)
     wamids = [await sent(line, garage, await garage.command(conversation)) for _ in range(2)]
@@ -256,7 +254,7 @@ async def test_a_receipt_is_a_sign_of_life_and_ends_the_mark(
 
 @pytest.mark.parametrize("code", ["131049", "130472"])
 async def test_a_limit_on_marketing_for_one_user_marks_nobody(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str
+    line: Line, garage: Garage, sandbox: SandboxClient, code: str
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     effects = await receives(garage, await sent(line, garage, command), failed(code))
@@ -267,7 +265,7 @@ async def test_a_limit_on_marketing_for_one_user_marks_nobody(
 
 @pytest.mark.parametrize("code", ["131051", "139999"])
 async def test_what_lies_with_the_content_or_is_not_known_fails_with_the_code(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, code: str
+    line: Line, garage: Garage, sandbox: SandboxClient, code: str
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     [update] = (await receives(garage, await sent(line, garage, command), failed(code))).updates
@@ -275,7 +273,7 @@ async def test_what_lies_with_the_content_or_is_not_known_fails_with_the_code(
 
 
 async def test_a_failure_that_is_certain_is_tried_again_and_never_one_that_arrived_after_all(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     wamid = await sent(line, garage, command)
@@ -287,7 +285,7 @@ async def test_a_failure_that_is_certain_is_tried_again_and_never_one_that_arriv
 
 
 async def test_a_second_try_does_not_go_out_once_the_first_turned_out_to_have_arrived(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     wamid = await sent(line, garage, command)
@@ -303,7 +301,7 @@ async def test_a_second_try_does_not_go_out_once_the_first_turned_out_to_have_ar
 
 
 async def test_131047_counts_from_the_send_whenever_its_status_is_told(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversation = await garage.conversation(wrote_ago=timedelta(hours=23))
     await sandbox.customer_writes(garage.number, conversation.phone)
@@ -321,7 +319,7 @@ async def test_131047_counts_from_the_send_whenever_its_status_is_told(
 
 
 async def test_131047_of_a_fallback_template_closes_no_window(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     _, command = await to_closed(garage, sandbox)
     await garage.execute("update messages set kind = 'text' where message_id = $1", command.message_id)
@@ -332,7 +330,7 @@ async def test_131047_of_a_fallback_template_closes_no_window(
 
 
 async def test_an_error_of_metas_own_for_one_template_stops_nobody_else(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.template()
     await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.")
@@ -350,7 +348,7 @@ async def test_an_error_of_metas_own_for_one_template_stops_nobody_else(
 
 @pytest.mark.parametrize("status", [403, 404, 302])
 async def test_an_error_page_for_one_message_puts_off_that_message_alone(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, status: int
+    line: Line, garage: Garage, sandbox: SandboxClient, status: int
 ) -> None:
     odd, other = [await garage.command(await kim(garage, sandbox)) for _ in range(2)]
     await sandbox.fault("meta", "page", http_status=status, to=odd.to, calls=3)

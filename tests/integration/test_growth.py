@@ -16,7 +16,7 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merge_slices import move_some
 from libs.common.kafka import parked_queries as parked
 from libs.common.providers import WHATSAPP_BY_META
-from libs.common.sending import conversation_order, pause_queries
+from libs.common.sending import conversation_order, pause_queries, resending
 from libs.common.sending import coverage_queries as coverage
 from libs.common.sending import queries as sends
 from libs.common.sending.status_effects import receive_statuses, store_provider_ids
@@ -195,7 +195,7 @@ async def _paused(db: Any) -> None:
 
 async def _covered(db: Any) -> None:
     await coverage.cover(db, "meta", now() - DAY)
-    await coverage.lately_released(db, "meta", now() - DAY, TAKEN)
+    await resending.lately_released(db, "meta", now() - DAY, TAKEN)
 
 
 WORKS: dict[str, Work] = {
@@ -224,7 +224,7 @@ WORKS: dict[str, Work] = {
     "forget parked records": lambda db: parked.forget_parked(db, now() - DAY, TAKEN),
     "forget edges": lambda db: coverage.forget_edges(db, now() - DAY, TAKEN),
     "forget refusals": lambda db: coverage.forget_refusals(db, now() - DAY, TAKEN),
-    "forget resends": lambda db: coverage.forget_resends(db, now() - DAY, TAKEN),
+    "forget resends": lambda db: resending.forget_resends(db, now() - DAY, TAKEN),
 }
 
 

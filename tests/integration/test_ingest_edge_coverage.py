@@ -13,6 +13,7 @@ import pytest_asyncio
 from libs.common.db.pool import Pool, open_pool
 from libs.common.errors import Transient
 from libs.common.sending import coverage_queries as db_cover
+from libs.common.sending import resending
 from libs.common.sending.coverage import HELD, CaughtUp, Cover, Quiet, Waits, quiet
 from libs.common.sending.coverage_queries import cover, instant
 from services.ingest.edge import PATIENCE_SECONDS
@@ -221,7 +222,7 @@ async def test_however_much_was_refused_and_restarted_the_question_is_answered_a
         statements = (
             (db_cover._COVER, ["meta", at - WAITS.view]),
             (db_cover._EDGES, [at - WAITS.view, 1000]),
-            (db_cover._LATELY, ["meta", at - WAITS.view, 1000]),
+            (resending._LATELY, ["meta", at - WAITS.view, 1000]),
         )
         for statement, values in statements:
             plan = "\n".join(

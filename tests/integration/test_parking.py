@@ -25,11 +25,11 @@ from libs.common.kafka.parked import Traces
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.kafka.subscription import Subscription
 from libs.common.sending import queries as sends
-from services.router.reconcile import Reconciler
 from services.router.worker import on_intents, on_refusals, read_intent
 from services.whatsapp_sender.worker import decode_command, new_send
 from tests.support.command import environment, transom
 from tests.support.logs import LogLines
+from tests.support.reconciling import reconcile
 from tests.support.router import DAY, NOW, Garage, Router, stored
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
@@ -177,7 +177,7 @@ async def test_a_command_that_an_old_sender_parks_goes_once_with_the_new_one(
     await router.decide(intent)
     async with a_sender(connection, router, lambda record: decode_command(in_words_of_tomorrow(record))):
         await parked(router, 1)
-        await Reconciler(router.at(NOW + MINUTE).deps, MINUTE).round()
+        await reconcile(router, NOW + MINUTE, MINUTE)
         traces = await parked(router, 2)
     assert [(t["topic"], t["reason"], str(t["message_id"])) for t in traces] == 2 * [
         ("outbound.whatsapp.v1", "unknown_value", intent["intent_id"])
@@ -192,7 +192,7 @@ async def test_a_command_that_an_old_sender_parks_goes_once_with_the_new_one(
         intent["intent_id"]
     ]
     await router.published.new()
-    await Reconciler(router.at(NOW + 3 * MINUTE).deps, MINUTE).round()
+    await reconcile(router, NOW + 3 * MINUTE, MINUTE)
     assert not any((await router.published.new()).values())
 
 

@@ -14,7 +14,7 @@ from libs.common.errors import Transient
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
 from services.router.reconcile import PUBLISHED, Reconciler
-from tests.support.reconciling import AFTER, HOUR, arrives, lost, nothing, reconciled, send_states
+from tests.support.reconciling import AFTER, HOUR, arrives, lost, nothing, reconcile, reconciled, send_states
 from tests.support.router import DAY, NOW, Garage, Router, a_router, stored
 from tests.support.topics import OwnTopics
 
@@ -280,7 +280,7 @@ async def test_two_reconcilers_at_once_do_it_once(
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
     async with open_redis(redis_url) as gate, a_router(connection, database, gate, router.published) as rival:
         for after in (AFTER, DAY + HOUR):
-            rounds = (Reconciler(one.at(NOW + after).deps, AFTER).round() for one in (router, rival) for _ in range(3))
+            rounds = (reconcile(one, NOW + after) for one in (router, rival) for _ in range(3))
             await asyncio.gather(*rounds)
             published = await router.published.new()
             assert len(published["outbound.sms.v1"]) == 1

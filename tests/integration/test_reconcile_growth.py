@@ -10,8 +10,9 @@ from uuid import UUID
 import pytest
 
 from services.router import reconcile_queries as queries
-from services.router.reconcile import ROUNDS, SLICE, Reconciler
+from services.router.reconcile import ROUNDS, SLICE
 from services.router.reconcile_plan import LIFETIME
+from tests.support.reconciling import reconcile
 from tests.support.router import DAY, NOW, Garage, Router, stored
 
 AFTER = timedelta(seconds=60)
@@ -80,7 +81,7 @@ async def test_what_is_finished_costs_one_look_and_what_waits_costs_none(router:
 
     told: list[dict[str, Any]] = []
     for _ in range(number // (ROUNDS * SLICE) + 1):
-        await Reconciler(router.at(now).deps, AFTER).round()
+        await reconcile(router, now)
         told += (await router.published.new())["outbound.whatsapp.v1"]
     assert sorted(one["message_id"] for one in told) == sorted(intent["intent_id"] for intent in lost)
 

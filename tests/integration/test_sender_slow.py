@@ -13,10 +13,8 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.db.pool import open_pool
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.kafka.producer import Producer
-from libs.common.sending.engine import SendEngine
-from services.whatsapp_sender.gate import Ready
 from tests.support.logs import LogLines
-from tests.support.sending import Garage, a_sender, accept, kim
+from tests.support.sending import Garage, Line, a_sender, accept, kim
 
 SECONDS = 1.0
 
@@ -32,9 +30,7 @@ create trigger takes_time before update on {table} for each row when ({when}) ex
 
 
 @pytest_asyncio.fixture
-async def hasty(
-    garage: Garage, producer: Producer, sandbox: SandboxClient, database: str
-) -> AsyncIterator[SendEngine[Ready]]:
+async def hasty(garage: Garage, producer: Producer, sandbox: SandboxClient, database: str) -> AsyncIterator[Line]:
     """A sender whose statements may take less than a second."""
     async with open_pool(database, application_name="transom-test", command_seconds=SECONDS) as pool:
         hurried = Garage(pool, now=garage.now, number=garage.number)
@@ -48,9 +44,7 @@ async def slow_for(garage: Garage, *messages: UUID, table: str, when: str) -> No
         await db.executemany("insert into slow values ($1)", [(message,) for message in messages])
 
 
-async def until(
-    line: SendEngine[Ready], holds: Callable[[], Awaitable[bool]], what: str, *, claiming: bool = True
-) -> None:
+async def until(line: Line, holds: Callable[[], Awaitable[bool]], what: str, *, claiming: bool = True) -> None:
     """Claim and sweep until it holds."""
     try:
         async with asyncio.timeout(60):
@@ -71,7 +65,7 @@ SLOWNESS = {
 """By task where a row is slow, how the others end, and how it stands then."""
 
 
-async def others_go_on(task: str, line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient) -> WhatsappCommand:
+async def others_go_on(task: str, line: Line, garage: Garage, sandbox: SandboxClient) -> WhatsappCommand:
     """Of six rows one is too slow for a task; the others end. Returns the one."""
     table, when, end, stands = SLOWNESS[task]
     commands = [await garage.command(await kim(garage, sandbox), expires_in=timedelta(hours=1)) for _ in range(6)]
@@ -89,7 +83,7 @@ async def others_go_on(task: str, line: SendEngine[Ready], garage: Garage, sandb
 
 
 async def test_a_row_whose_claim_is_too_slow_holds_up_no_other(
-    hasty: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    hasty: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     await others_go_on("claim", hasty, garage, sandbox)
     assert len(await sandbox.messages()) == 5
@@ -98,7 +92,7 @@ async def test_a_row_whose_claim_is_too_slow_holds_up_no_other(
 @pytest.mark.proof
 @pytest.mark.parametrize("task", list(SLOWNESS))
 async def test_a_row_that_is_too_slow_alone_is_set_aside_and_loud(
-    hasty: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, log_lines: LogLines, task: str
+    hasty: Line, garage: Garage, sandbox: SandboxClient, log_lines: LogLines, task: str
 ) -> None:
     slow = await others_go_on(task, hasty, garage, sandbox)
 
@@ -113,7 +107,7 @@ async def test_a_row_that_is_too_slow_alone_is_set_aside_and_loud(
 
 @pytest.mark.proof
 async def test_while_the_database_is_slow_for_everybody_no_row_is_set_aside(
-    hasty: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, log_lines: LogLines
+    hasty: Line, garage: Garage, sandbox: SandboxClient, log_lines: LogLines
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(8)]
     await slow_for(garage, *(c.message_id for c in commands), table="sends", when="new.state = 'claimed'")

@@ -4,12 +4,10 @@ from datetime import timedelta
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.kafka.producer import Producer
-from libs.common.sending.engine import SendEngine
-from services.whatsapp_sender.gate import Ready
 from tests.support.logs import LogLines
 from tests.support.published import Published
 from tests.support.sandbox import NUMBER_ID
-from tests.support.sending import Garage, a_sender, accept, kim
+from tests.support.sending import Garage, Line, a_sender, accept, kim
 
 
 async def test_news_is_told_once_however_many_replicas_look(
@@ -29,7 +27,7 @@ async def test_news_is_told_once_however_many_replicas_look(
 
 
 async def test_a_row_that_cannot_be_told_is_set_aside_alone(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, log_lines: LogLines
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published, log_lines: LogLines
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(5)]
     await sandbox.fault("meta", "fail", code=131051)
@@ -47,7 +45,7 @@ async def test_a_row_that_cannot_be_told_is_set_aside_alone(
 
 
 async def test_a_row_whose_end_fails_holds_up_no_other(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, log_lines: LogLines
+    line: Line, garage: Garage, sandbox: SandboxClient, log_lines: LogLines
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox), expires_in=timedelta(seconds=1)) for _ in range(5)]
     await accept(line, *commands)
@@ -70,7 +68,7 @@ async def test_a_row_whose_end_fails_holds_up_no_other(
 
 
 async def test_a_row_whose_claim_fails_holds_up_no_other(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, log_lines: LogLines
+    line: Line, garage: Garage, sandbox: SandboxClient, log_lines: LogLines
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(5)]
     await accept(line, *commands)

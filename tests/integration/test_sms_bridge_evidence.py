@@ -343,7 +343,7 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
             grace=GRACE,
             settling=SETTLING,
         )
-        async with SendEngine(adapter, world.pool, producer, TIMINGS, now=world.clock):
+        async with SendEngine(adapter, world.pool, producer, TIMINGS, now=world.clock, concurrency=64):
             await provider.asked.wait()
             world.clock.forward(timedelta(minutes=2))
 

@@ -8,7 +8,7 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id, callback_data
-from libs.common.sending.pauses import EVERY_ACCOUNT
+from libs.common.sending.rows import EVERY_ACCOUNT
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
 from tests.support.sandbox import CUSTOMER, TWILIO_SID

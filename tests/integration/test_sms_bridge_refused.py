@@ -8,7 +8,7 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate, SmsCommand
-from libs.common.ids import bridge_message_id, callback_data, callback_without_org
+from libs.common.ids import bridge_message_id, callback_data
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
 from tests.support import world as seeds
@@ -150,11 +150,8 @@ async def a_neighbour(world: SmsWorld) -> SmsCommand:
     )
 
 
-@pytest.mark.parametrize("named", [True, False])
 async def test_two_organisations_with_one_intent_id_each_get_the_sms_that_is_theirs(
-    world: SmsWorld,
-    sandbox: SandboxClient,
-    named: bool,  # noqa: FBT001 -- a table of cases: the reference with the organisation, and that of the release before
+    world: SmsWorld, sandbox: SandboxClient
 ) -> None:
     theirs = await a_neighbour(world)
     ours = theirs.model_copy(
@@ -166,7 +163,7 @@ async def test_two_organisations_with_one_intent_id_each_get_the_sms_that_is_the
     sids = {sms["message"]["to"]: sms["sid"] for sms in await sandbox.sms()}
 
     def status(of: SmsCommand) -> ProviderStatus:
-        ref = callback_data(of.org_id, of.message_id, 1) if named else callback_without_org(of.message_id, 1)
+        ref = callback_data(of.org_id, of.message_id, 1)
         item = {"From": of.from_number, "To": of.to}
         return ProviderStatus(
             "sms", "twilio", TWILIO_SID, sids[of.to], "delivered", world.clock(), callback=ref, item=item

@@ -10,10 +10,8 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.providers import WHATSAPP_BY_META
 from libs.common.sending import conversation_order, pause_queries
 from libs.common.sending import queries as sends
-from libs.common.sending.engine import SendEngine
-from services.whatsapp_sender.gate import Ready
 from tests.support.sandbox import NUMBER_ID
-from tests.support.sending import TIMINGS, Garage, accept, kim
+from tests.support.sending import TIMINGS, Garage, Line, accept, kim
 
 FLOODED = "106400000000009"
 MINUTE = timedelta(minutes=1)
@@ -67,7 +65,7 @@ async def versions(garage: Garage, org_id: str) -> list[asyncpg.Record]:
 
 
 async def test_a_neighbours_message_goes_at_once_while_100_000_rows_wait_for_a_throttled_number(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     await flood(garage, 100_000)
     await rests(garage, FLOODED)
@@ -89,7 +87,7 @@ async def test_a_neighbours_message_goes_at_once_while_100_000_rows_wait_for_a_t
 
 
 async def test_a_busy_neighbour_leaves_a_lone_message_its_turn(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     await flood(garage, 5_000)
     lone = await garage.command(await kim(garage, sandbox))
@@ -101,7 +99,7 @@ async def test_a_busy_neighbour_leaves_a_lone_message_its_turn(
 
 
 async def test_five_thousand_accounts_at_rest_are_stepped_over_a_bounded_number_at_a_time(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.execute(
         "insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account,"
@@ -149,7 +147,7 @@ async def test_whoever_looks_at_many_accounts_comes_to_each_of_them(garage: Gara
 
 @pytest.mark.proof
 async def test_fifty_thousand_rows_of_one_conversation_are_looked_at_once(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     chat = uuid4()
     await flood(garage, 50_000, account=NUMBER_ID, conversation=chat)

@@ -14,10 +14,8 @@ from libs.common.events.outbound import WhatsappCommand
 from libs.common.events.topics import WEBHOOKS
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
-from libs.common.sending.engine import SendEngine
 from libs.common.sending.resend_rounds import FEW
-from services.whatsapp_sender.gate import Ready
-from tests.support.sending import DAY, SETTLING, TIMINGS, WAITS, Garage, a_sender, accept, kim
+from tests.support.sending import DAY, SETTLING, TIMINGS, WAITS, Garage, Line, a_sender, accept, kim
 from tests.support.topics import OwnTopics
 from tests.support.waiting import DEADLINE_SECONDS
 
@@ -25,9 +23,7 @@ SECOND = timedelta(seconds=1)
 ENOUGH = TIMINGS.grace + SECOND
 
 
-async def lost(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, number: int = 1
-) -> list[WhatsappCommand]:
+async def lost(line: Line, garage: Garage, sandbox: SandboxClient, number: int = 1) -> list[WhatsappCommand]:
     """Messages whose calls went and whose answers did not come back. Meta answers others: it is not silent."""
     commands = []
     for n in range(number):
@@ -41,13 +37,13 @@ async def lost(
     return commands
 
 
-async def meta_answers(line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient) -> None:
+async def meta_answers(line: Line, garage: Garage, sandbox: SandboxClient) -> None:
     await accept(line, await garage.command(await kim(garage, sandbox)))
     while await line.claim_once():
         pass
 
 
-async def after(by: timedelta, line: SendEngine[Ready], garage: Garage) -> None:
+async def after(by: timedelta, line: Line, garage: Garage) -> None:
     """So much later ingest has served, refused nothing and read everything; the sender looks."""
     garage.now.forward(by)
     await garage.caught_up()
@@ -78,7 +74,7 @@ async def status_arrives(garage: Garage, command: WhatsappCommand, wamid: str = 
 
 
 async def test_a_night_in_which_meta_posts_nothing_is_no_outage(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.served(since=garage.now() - DAY)  # no POST at all
     [command] = await lost(line, garage, sandbox)
@@ -95,7 +91,7 @@ def cluster(kafka_admin: AIOKafkaAdminClient, topics: OwnTopics, producer: Produ
 
 @pytest.mark.parametrize("kind", ["refused", "doubtful"])
 async def test_after_a_refused_post_the_grace_begins_when_meta_has_tried_again(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, kind: str
+    line: Line, garage: Garage, sandbox: SandboxClient, kind: str
 ) -> None:
     [command] = await lost(line, garage, sandbox)
     garage.now.forward(TIMINGS.grace / 2)
@@ -108,7 +104,7 @@ async def test_after_a_refused_post_the_grace_begins_when_meta_has_tried_again(
 
 
 async def test_after_nobody_served_it_begins_as_late_and_after_an_overlap_at_once(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     [command] = await lost(line, garage, sandbox)
     first, second, third = uuid4(), uuid4(), uuid4()
@@ -136,7 +132,7 @@ async def test_after_nobody_served_it_begins_as_late_and_after_an_overlap_at_onc
 
 
 async def test_an_edge_that_vanished_proves_nothing_for_a_while_and_holds_up_nothing_for_ever(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     [command] = await lost(line, garage, sandbox)
     await garage.served(edge=uuid4(), at=garage.now() + SECOND)  # killed; another one serves on
@@ -147,7 +143,7 @@ async def test_an_edge_that_vanished_proves_nothing_for_a_while_and_holds_up_not
 
 
 async def test_a_partition_that_nobody_spoke_of_is_not_caught_up(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, cluster: Cluster
+    line: Line, garage: Garage, sandbox: SandboxClient, cluster: Cluster
 ) -> None:
     [command] = await lost(line, garage, sandbox)
     await cluster.add_a_partition()
@@ -161,7 +157,7 @@ async def test_a_partition_that_nobody_spoke_of_is_not_caught_up(
     assert await garage.states(command) == ["pending"]
 
 
-async def all_of(line: SendEngine[Ready], garage: Garage, commands: Sequence[WhatsappCommand]) -> dict[str, int]:
+async def all_of(line: Line, garage: Garage, commands: Sequence[WhatsappCommand]) -> dict[str, int]:
     while await line.claim_once():
         pass
     states = await garage.states(*commands)
@@ -169,7 +165,7 @@ async def all_of(line: SendEngine[Ready], garage: Garage, commands: Sequence[Wha
 
 
 async def test_second_calls_go_a_few_at_a_time_over_all_replicas_and_over_restarts(
-    line: SendEngine[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient
+    line: Line, garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> None:
     commands = await lost(line, garage, sandbox, 18)
     async with a_sender(garage, producer, sandbox.url) as replica:
@@ -188,7 +184,7 @@ async def test_second_calls_go_a_few_at_a_time_over_all_replicas_and_over_restar
 
 
 async def test_after_an_outage_a_round_waits_until_meta_may_have_tried_the_one_before_again(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     before = await lost(line, garage, sandbox, FEW + 1)  # the rounds have grown before there is an outage
     await after(ENOUGH, line, garage)
@@ -207,7 +203,7 @@ async def test_after_an_outage_a_round_waits_until_meta_may_have_tried_the_one_b
 
 @pytest.mark.parametrize("which", ["made again", "about to be"])
 async def test_one_acceptance_that_comes_late_stops_all_others_until_meta_has_had_its_time(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, which: str
+    line: Line, garage: Garage, sandbox: SandboxClient, which: str
 ) -> None:
     commands = await lost(line, garage, sandbox, 12)
     await after(ENOUGH, line, garage)
@@ -231,7 +227,7 @@ async def test_one_acceptance_that_comes_late_stops_all_others_until_meta_has_ha
 
 
 async def test_statuses_that_come_while_meta_tries_again_stop_nothing(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     first, second = await lost(line, garage, sandbox, 2)
     await garage.refused(garage.now())

@@ -5,20 +5,18 @@ from datetime import timedelta
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.ids import callback_data
-from libs.common.sending.engine import SendEngine
 from libs.common.sending.persisting import PUBLISH_LEASE
-from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import decode_command
 from tests.support.logs import LogLines
 from tests.support.published import Published
 from tests.support.records import a_record
 from tests.support.sandbox import HookInbox
-from tests.support.sending import ORG, Garage, a_sender, accept, again, kim, out_of_reach, statuses_in
+from tests.support.sending import ORG, Garage, Line, a_sender, accept, again, kim, out_of_reach, statuses_in
 from tests.support.waiting import eventually
 
 
 async def test_a_command_is_sent_once_and_its_wamid_is_kept(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, log_lines: LogLines
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published, log_lines: LogLines
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await accept(line, command)
@@ -42,7 +40,7 @@ async def test_a_command_is_sent_once_and_its_wamid_is_kept(
 
 
 async def test_statuses_that_overtook_the_answer_are_told(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox, published: Published
 ) -> None:
     await sandbox.configure(webhook_url=hook_inbox.url)
     command = await garage.command(await kim(garage, sandbox))
@@ -60,7 +58,7 @@ async def test_statuses_that_overtook_the_answer_are_told(
 
 
 async def test_a_window_that_closed_in_the_queue_goes_back_to_the_router(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await garage.conversation(wrote_ago=timedelta(hours=24)))
     await accept(line, command)
@@ -77,7 +75,7 @@ async def test_a_window_that_closed_in_the_queue_goes_back_to_the_router(
 
 
 async def test_a_customer_who_wrote_meanwhile_opens_the_gate(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversation = await kim(garage, sandbox)
     command = await garage.command(conversation)
@@ -89,7 +87,7 @@ async def test_a_customer_who_wrote_meanwhile_opens_the_gate(
 
 
 async def test_metas_word_on_a_closed_window_is_kept_and_told(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     conversation = await kim(garage, sandbox)
     command = await garage.command(conversation)
@@ -109,7 +107,7 @@ async def test_metas_word_on_a_closed_window_is_kept_and_told(
 
 
 async def test_metas_word_holds_even_where_the_customers_clock_is_ahead_of_ours(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversation = await garage.conversation(wrote_ago=timedelta(seconds=-50))
     command = await garage.command(conversation)
@@ -125,7 +123,7 @@ async def test_metas_word_holds_even_where_the_customers_clock_is_ahead_of_ours(
 
 
 async def test_consent_withdrawn_in_the_queue_goes_back_to_the_router(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     conversation = await kim(garage, sandbox)
     await garage.execute(
@@ -138,9 +136,7 @@ async def test_consent_withdrawn_in_the_queue_goes_back_to_the_router(
     assert [refusal["reason"] for refusal in await published.refusals()] == ["consent_off"]
 
 
-async def test_a_template_goes_through_a_closed_window(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
-) -> None:
+async def test_a_template_goes_through_a_closed_window(line: Line, garage: Garage, sandbox: SandboxClient) -> None:
     await garage.template()
     await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.")
     command = await garage.command(await garage.conversation(wrote_ago=timedelta(days=3)), template="car_ready")
@@ -150,7 +146,7 @@ async def test_a_template_goes_through_a_closed_window(
 
 
 async def test_a_marketing_template_needs_consent_to_marketing(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     await garage.template("offer", category="MARKETING")
     await accept(line, await garage.command(await kim(garage, sandbox), template="offer"))
@@ -159,7 +155,7 @@ async def test_a_marketing_template_needs_consent_to_marketing(
 
 
 async def test_a_template_that_meta_calls_paused_is_paused_here_too(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     await garage.template()
     command = await garage.command(await kim(garage, sandbox), template="car_ready")
@@ -176,7 +172,7 @@ async def test_a_template_that_meta_calls_paused_is_paused_here_too(
 
 
 async def test_an_answer_that_the_customer_stopped_marketing_is_a_consent(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.template("summer", category="MARKETING")
     customer = await kim(garage, sandbox)
@@ -197,7 +193,7 @@ async def test_an_answer_that_the_customer_stopped_marketing_is_a_consent(
 
 
 async def test_a_refusal_for_good_ends_the_message(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "fail", code=131051, calls=1)
@@ -209,7 +205,7 @@ async def test_a_refusal_for_good_ends_the_message(
 
 
 async def test_a_customer_who_can_be_reached_no_more_ends_the_message(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = (await garage.command(await kim(garage, sandbox))).model_copy(update={"to": None})
     await accept(line, decode_command(a_record(command.encode())))
@@ -223,7 +219,7 @@ async def test_a_customer_who_can_be_reached_no_more_ends_the_message(
 
 
 async def test_a_message_that_waited_past_its_deadline_fails_unsent(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     conversation = await kim(garage, sandbox)
     first = await garage.command(conversation)
@@ -240,7 +236,7 @@ async def test_a_message_that_waited_past_its_deadline_fails_unsent(
 
 
 async def test_a_message_without_a_deadline_waits_for_a_day_at_most(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await accept(line, command)
@@ -250,7 +246,7 @@ async def test_a_message_without_a_deadline_waits_for_a_day_at_most(
 
 
 async def test_what_was_not_told_is_told_by_the_sweeper(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published, kafka_bootstrap: str
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published, kafka_bootstrap: str
 ) -> None:
     failed = await garage.command(await kim(garage, sandbox))
     refused = await garage.command(await garage.conversation(wrote_ago=timedelta(days=2)))

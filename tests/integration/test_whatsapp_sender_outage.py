@@ -13,22 +13,20 @@ from libs.common.events.outbound import WhatsappCommand
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
 from libs.common.sending.breaker import UNRESPONSIVE_AFTER
-from libs.common.sending.engine import SendEngine
-from services.whatsapp_sender.gate import Ready
 from tests.support import world
 from tests.support.sandbox import NUMBER_ID
-from tests.support.sending import ORG, TIMINGS, WABA, Conversation, Garage, a_sender, accept, kim, quicker
+from tests.support.sending import ORG, TIMINGS, WABA, Conversation, Garage, Line, a_sender, accept, kim, quicker
 
 ANOTHER_NUMBER = "106400000000002"
 STEP = timedelta(seconds=15)
 
 
-async def send_all(line: SendEngine[Ready]) -> None:
+async def send_all(line: Line) -> None:
     while await line.claim_once():
         pass
 
 
-async def time_passes(line: SendEngine[Ready], garage: Garage, minutes: int) -> None:
+async def time_passes(line: Line, garage: Garage, minutes: int) -> None:
     for _ in range(timedelta(minutes=minutes) // STEP):
         garage.now.forward(STEP)
         await garage.caught_up()
@@ -36,9 +34,7 @@ async def time_passes(line: SendEngine[Ready], garage: Garage, minutes: int) -> 
         await line.sweep_once()
 
 
-async def arrive(
-    line: SendEngine[Ready], garage: Garage, conversations: list[Conversation], number: int
-) -> list[WhatsappCommand]:
+async def arrive(line: Line, garage: Garage, conversations: list[Conversation], number: int) -> list[WhatsappCommand]:
     """So many messages, one after the other, to one conversation after the other."""
     commands = []
     for n in range(number):
@@ -80,7 +76,7 @@ async def test_an_outage_costs_no_message_and_few_of_them_a_call(
     assert await garage.fetch("select from pauses") == []
 
 
-async def test_another_number_goes_on(line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient) -> None:
+async def test_another_number_goes_on(line: Line, garage: Garage, sandbox: SandboxClient) -> None:
     here = await kim(garage, sandbox)
     others = [await kim(garage, sandbox) for _ in range(UNRESPONSIVE_AFTER)]
     await sandbox.fault("meta", "page", http_status=503, number=NUMBER_ID)
@@ -94,9 +90,7 @@ async def test_another_number_goes_on(line: SendEngine[Ready], garage: Garage, s
     assert await garage.states(waiting, *passing) == ["pending", "accepted", "accepted", "accepted"]
 
 
-async def test_now_and_then_a_lost_answer_rests_nobody(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
-) -> None:
+async def test_now_and_then_a_lost_answer_rests_nobody(line: Line, garage: Garage, sandbox: SandboxClient) -> None:
     conversations = [await kim(garage, sandbox) for _ in range(3 * UNRESPONSIVE_AFTER)]
     for n in range(3):
         await sandbox.fault("meta", "page", calls=UNRESPONSIVE_AFTER - 1)
@@ -108,7 +102,7 @@ async def test_now_and_then_a_lost_answer_rests_nobody(
 
 
 async def test_one_call_at_a_time_tries_it_out_whoever_makes_it(
-    line: SendEngine[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient
+    line: Line, garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("meta", "page", http_status=503)
     await arrive(line, garage, [await kim(garage, sandbox) for _ in range(20)], 20)
@@ -126,7 +120,7 @@ async def test_one_call_at_a_time_tries_it_out_whoever_makes_it(
 
 
 async def test_a_message_that_the_gate_keeps_back_uses_up_no_try(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversations = [await kim(garage, sandbox) for _ in range(UNRESPONSIVE_AFTER + 4)]
     await sandbox.fault("meta", "page", http_status=503, calls=UNRESPONSIVE_AFTER)
@@ -143,7 +137,7 @@ async def test_a_message_that_the_gate_keeps_back_uses_up_no_try(
 
 
 async def test_whoever_may_not_be_sent_any_more_uses_up_no_try(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     late = await garage.command(await kim(garage, sandbox), expires_in=TIMINGS.grace)
     waits = await garage.command(await kim(garage, sandbox))

@@ -8,18 +8,16 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.kafka.producer import Producer
 from libs.common.providers import WHATSAPP_BY_META
 from libs.common.sending import pause_queries
-from libs.common.sending.engine import SendEngine
-from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import new_send
 from tests.support.logs import LogLines
 from tests.support.sandbox import NUMBER_ID
-from tests.support.sending import TIMINGS, Garage, a_sender, accept, kim
+from tests.support.sending import TIMINGS, Garage, Line, a_sender, accept, kim
 
 MINUTE = timedelta(minutes=1)
 
 
 async def test_a_pause_of_all_accounts_stops_all_and_one_call_tries_it_out(
-    line: SendEngine[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient
+    line: Line, garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(6)]
     async with garage.pool.acquire() as db:
@@ -33,7 +31,7 @@ async def test_a_pause_of_all_accounts_stops_all_and_one_call_tries_it_out(
 
 
 async def test_an_account_that_people_must_mend_is_tried_out_by_one_call_at_a_time_ever_more_rarely(
-    line: SendEngine[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient, log_lines: LogLines
+    line: Line, garage: Garage, producer: Producer, sandbox: SandboxClient, log_lines: LogLines
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(8)]
     async with garage.pool.acquire() as db:
@@ -64,7 +62,7 @@ async def test_an_account_that_people_must_mend_is_tried_out_by_one_call_at_a_ti
 
 
 async def test_an_account_that_is_well_again_is_found_so_within_seconds_however_long_a_lease_is(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     await sandbox.fault("meta", "fail", code=190)
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(5)]
@@ -84,7 +82,7 @@ async def test_an_account_that_is_well_again_is_found_so_within_seconds_however_
 
 @pytest.mark.parametrize("called", ["before", "since"])
 async def test_what_a_late_status_said_only_a_status_of_a_later_call_takes_back(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, called: str
+    line: Line, garage: Garage, sandbox: SandboxClient, called: str
 ) -> None:
     earlier, later, waiting = [await garage.command(await kim(garage, sandbox)) for _ in range(3)]
     await accept(line, earlier)
@@ -110,7 +108,7 @@ async def test_what_a_late_status_said_only_a_status_of_a_later_call_takes_back(
 
 
 async def test_a_command_that_is_not_to_go_before_a_time_waits_and_its_conversation_with_it(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversation = await kim(garage, sandbox)
     first = await garage.command(conversation)

@@ -12,14 +12,12 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
-from libs.common.sending.engine import SendEngine
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
-from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import new_send
 from tests.support.published import Published
 from tests.support.sandbox import HookInbox
-from tests.support.sending import TIMINGS, Garage, a_sender, accept, kim, quicker, statuses_in
+from tests.support.sending import TIMINGS, Garage, Line, a_sender, accept, kim, quicker, statuses_in
 from tests.support.waiting import eventually
 
 
@@ -31,7 +29,7 @@ async def statuses(sandbox: SandboxClient, inbox: HookInbox) -> list[dict[str, o
 
 @pytest.mark.parametrize("mode", ["drop_answer", "server_error", "page", "stall"])
 async def test_a_lost_answer_is_settled_by_metas_own_statuses(
-    line: SendEngine[Ready],
+    line: Line,
     garage: Garage,
     producer: Producer,
     sandbox: SandboxClient,
@@ -60,9 +58,7 @@ async def test_a_lost_answer_is_settled_by_metas_own_statuses(
     assert len(await sandbox.messages()) == 1
 
 
-async def test_silence_proves_nothing_while_webhooks_wait(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
-) -> None:
+async def test_silence_proves_nothing_while_webhooks_wait(line: Line, garage: Garage, sandbox: SandboxClient) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "reset", calls=1)
     await accept(line, command)
@@ -88,7 +84,7 @@ async def test_silence_proves_nothing_while_webhooks_wait(
 
 
 async def test_it_is_sent_once_more_and_then_given_up(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "reset")
@@ -118,7 +114,7 @@ async def test_it_is_sent_once_more_and_then_given_up(
 
 
 async def test_the_resend_passes_the_gate_again(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "reset", calls=1)
@@ -133,7 +129,7 @@ async def test_the_resend_passes_the_gate_again(
 
 
 async def test_a_first_call_that_turns_up_before_the_resend_is_not_made_again(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox
+    line: Line, garage: Garage, sandbox: SandboxClient, hook_inbox: HookInbox
 ) -> None:
     await sandbox.configure(webhook_url=hook_inbox.url)
     command = await garage.command(await kim(garage, sandbox))
@@ -167,7 +163,7 @@ async def test_an_unknown_outcome_frees_those_behind_it_after_a_while(
 
 
 async def test_an_outcome_that_nobody_can_learn_is_given_up_long_after_its_deadline(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox), expires_in=timedelta(minutes=1))
     await sandbox.fault("meta", "drop_answer", calls=1)
@@ -184,7 +180,7 @@ async def test_an_outcome_that_nobody_can_learn_is_given_up_long_after_its_deadl
 @asynccontextmanager
 async def a_held_up_call(
     garage: Garage, producer: Producer, sandbox: SandboxClient
-) -> AsyncIterator[tuple[WhatsappCommand, "asyncio.Task[int]", SendEngine[Ready]]]:
+) -> AsyncIterator[tuple[WhatsappCommand, "asyncio.Task[int]", Line]]:
     """Meta has the message and answers three seconds later. One process makes the call, the other looks on."""
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "slow", seconds=3, calls=1)
@@ -238,7 +234,7 @@ async def test_a_refusal_that_overtook_a_late_answer_is_remembered_until_it_is_t
 
 
 async def test_an_outage_of_minutes_costs_the_messages_that_tried_it_out_and_no_others(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(20)]
     await sandbox.fault("meta", "page", http_status=503)

@@ -6,15 +6,13 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
 from libs.common.sending import queries as sends
-from libs.common.sending.engine import SendEngine
-from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.worker import new_send
 from tests.support.published import Published
-from tests.support.sending import Garage, a_sender, accept, kim, nobodys_url
+from tests.support.sending import Garage, Line, a_sender, accept, kim, nobodys_url
 
 
 async def test_a_throttled_conversation_waits_in_order_and_others_pass(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     slow, other = await kim(garage, sandbox), await kim(garage, sandbox)
     first, second = await garage.command(slow), await garage.command(slow)
@@ -36,7 +34,7 @@ async def test_a_throttled_conversation_waits_in_order_and_others_pass(
 
 
 async def test_many_rows_behind_a_waiting_one_are_looked_at_once_and_again_when_their_turn_comes(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     slow = await kim(garage, sandbox)
     first, *behind = [await garage.command(slow) for _ in range(40)]
@@ -63,7 +61,7 @@ async def test_many_rows_behind_a_waiting_one_are_looked_at_once_and_again_when_
 
 
 async def test_rows_behind_one_that_may_hold_them_back_for_a_minute_are_looked_at_after_it(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversation = await kim(garage, sandbox)
     await garage.template()
@@ -80,7 +78,7 @@ async def test_rows_behind_one_that_may_hold_them_back_for_a_minute_are_looked_a
 
 
 async def test_templates_at_rest_are_left_as_they_are_and_hold_sessions_back_for_a_minute(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.template()
     trigger = await garage.command(await kim(garage, sandbox), template="car_ready")
@@ -101,9 +99,7 @@ async def test_templates_at_rest_are_left_as_they_are_and_hold_sessions_back_for
     assert await garage.states(*templates, session) == ["pending"] * 3 + ["accepted"]
 
 
-async def test_a_pair_that_is_throttled_again_waits_longer(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
-) -> None:
+async def test_a_pair_that_is_throttled_again_waits_longer(line: Line, garage: Garage, sandbox: SandboxClient) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "throttle", code=131056, calls=2)
     await accept(line, command)
@@ -116,7 +112,7 @@ async def test_a_pair_that_is_throttled_again_waits_longer(
 
 
 async def test_a_throttled_number_rests_for_every_replica_and_is_probed_first(
-    line: SendEngine[Ready], garage: Garage, producer: Producer, sandbox: SandboxClient
+    line: Line, garage: Garage, producer: Producer, sandbox: SandboxClient
 ) -> None:
     commands = [await garage.command(await kim(garage, sandbox)) for _ in range(12)]
     await sandbox.fault("meta", "throttle", calls=1)
@@ -134,7 +130,7 @@ async def test_a_throttled_number_rests_for_every_replica_and_is_probed_first(
 
 
 async def test_a_spam_limit_stops_templates_and_lets_sessions_pass(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     await garage.template()
     await sandbox.template("car_ready", "en_GB", "Your {{1}} is ready.")
@@ -188,7 +184,7 @@ async def test_a_request_that_never_left_is_simply_later(
 
 
 async def test_media_that_meta_cannot_fetch_is_tried_a_few_times(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox))
     await sandbox.fault("meta", "fail", code=131053)
@@ -201,7 +197,7 @@ async def test_media_that_meta_cannot_fetch_is_tried_a_few_times(
 
 
 async def test_a_row_of_an_account_at_rest_ends_at_its_deadline(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient, published: Published
+    line: Line, garage: Garage, sandbox: SandboxClient, published: Published
 ) -> None:
     command = await garage.command(await kim(garage, sandbox), expires_in=timedelta(seconds=4))
     await sandbox.fault("meta", "fail", code=131031)
@@ -215,7 +211,7 @@ async def test_a_row_of_an_account_at_rest_ends_at_its_deadline(
 
 
 async def test_an_older_sms_of_the_conversation_is_waited_for_but_not_longer_than_a_minute(
-    line: SendEngine[Ready], garage: Garage, sandbox: SandboxClient
+    line: Line, garage: Garage, sandbox: SandboxClient
 ) -> None:
     conversation = await kim(garage, sandbox)
     sms, behind = await garage.command(conversation), await garage.command(conversation)

@@ -17,8 +17,14 @@ HOUR = timedelta(hours=1)
 
 async def reconciled(router: Router, after: timedelta) -> Events:
     """What a round publishes that begins so long after NOW."""
-    await Reconciler(router.at(NOW + after).deps, AFTER).round()
+    await reconcile(router, NOW + after)
     return await router.published.new()
+
+
+async def reconcile(router: Router, at: datetime, after: timedelta = AFTER) -> None:
+    """All tasks of a round, one after the other. What is as old as ``after`` counts as lost."""
+    for _period, task in Reconciler(router.at(at).deps, after).tasks.values():
+        await task()
 
 
 async def lost(router: Router, garage: Garage, **changes: Any) -> tuple[dict[str, Any], Events]:

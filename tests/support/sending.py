@@ -18,7 +18,6 @@ from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED, OUTBOU
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.sending.coverage import Waits
-from libs.common.sending.engine import SendEngine
 from libs.common.sending.outcomes import Timings
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.provider_status import ProviderStatus
@@ -30,6 +29,7 @@ from tests.support import world
 from tests.support.clocks import HeldClock
 from tests.support.published import Published, published_on
 from tests.support.sandbox import GRAPH_TOKEN, NUMBER_ID, HookInbox
+from tests.support.stepped_engine import SteppedEngine
 from tests.support.topics import OwnTopics
 
 ORG, WABA = "acme", "206400000000001"
@@ -41,6 +41,7 @@ TIMINGS = Timings(timeout=timedelta(seconds=20), lease=timedelta(seconds=30), gr
 PUBLISHED = (DELIVERY_UPDATES, OUTBOUND_REFUSED, OUTBOUND_WHATSAPP.dlq)
 """Topics that the sender writes to."""
 WAITS = Waits(TIMINGS.grace, SETTLING)
+Line = SteppedEngine[Ready]
 
 
 @dataclass
@@ -206,7 +207,7 @@ async def a_sender(
     timings: Timings = TIMINGS,
     token: str = GRAPH_TOKEN,
     concurrency: int = 64,
-) -> AsyncIterator[SendEngine[Ready]]:
+) -> AsyncIterator[Line]:
     """A line of sending that is not started: a test makes its steps, or enters it."""
     async with open_graph(
         base_url=url,
@@ -224,10 +225,10 @@ async def a_sender(
             waits=Waits(timings.grace, SETTLING),
             partitions=lambda: producer.partitions(WEBHOOKS),
         )
-        yield SendEngine(adapter, garage.pool, producer, timings, now=garage.now, concurrency=concurrency)
+        yield SteppedEngine(adapter, garage.pool, producer, timings, now=garage.now, concurrency=concurrency)
 
 
-async def accept(line: SendEngine[Ready], *commands: WhatsappCommand) -> None:
+async def accept(line: Line, *commands: WhatsappCommand) -> None:
     """Hand commands over as the worker does."""
     await line.accept([new_send(command) for command in commands])
 
@@ -281,7 +282,7 @@ async def producer(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Pro
 
 
 @pytest_asyncio.fixture
-async def line(garage: Garage, producer: Producer, sandbox: SandboxClient) -> AsyncIterator[SendEngine[Ready]]:
+async def line(garage: Garage, producer: Producer, sandbox: SandboxClient) -> AsyncIterator[Line]:
     async with a_sender(garage, producer, sandbox.url) as found:
         yield found
 

@@ -25,7 +25,6 @@ from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
-from libs.common.sending.engine import SendEngine
 from libs.common.sending.outcomes import Timings
 from services.sms_bridge.adapter import SmsAdapter
 from services.sms_bridge.effects import BridgeConfig
@@ -36,6 +35,7 @@ from tests.support import world as seeds
 from tests.support.clocks import HeldClock
 from tests.support.published import Published, published_on
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
+from tests.support.stepped_engine import SteppedEngine
 
 ORG, SMS_NUMBER, WHATSAPP_NUMBER = "acme", "+447700900001", "+447700900123"
 LINK_KEY = b"newest-key"
@@ -53,10 +53,10 @@ class SmsWorld:
     redis: Any
     topics: Published
     redis_gate: RedisGate
-    line: SendEngine[OutgoingSms]
+    line: SteppedEngine[OutgoingSms]
     adapter: SmsAdapter
     clock: HeldClock
-    another: Callable[..., tuple[SmsAdapter, SendEngine[OutgoingSms]]]
+    another: Callable[..., tuple[SmsAdapter, SteppedEngine[OutgoingSms]]]
     twilio: Twilio
     conversation_id: UUID = field(default_factory=uuid4)
     customer_id: UUID = field(default_factory=uuid4)
@@ -232,7 +232,7 @@ async def an_sms_world(
             now=clock,
         )
 
-        def a_sender(*providers: SmsProvider) -> tuple[SmsAdapter, SendEngine[OutgoingSms]]:
+        def a_sender(*providers: SmsProvider) -> tuple[SmsAdapter, SteppedEngine[OutgoingSms]]:
             adapter = SmsAdapter(
                 providers=providers or [twilio],
                 pool=pool,
@@ -244,7 +244,7 @@ async def an_sms_world(
                 grace=GRACE,
                 settling=SETTLING,
             )
-            return adapter, SendEngine(adapter, pool, producer, TIMINGS, now=clock)
+            return adapter, SteppedEngine(adapter, pool, producer, TIMINGS, now=clock, concurrency=256)
 
         adapter, line = a_sender()
         world = SmsWorld(pool, redis, topics, redis_gate, line, adapter, clock, a_sender, twilio)

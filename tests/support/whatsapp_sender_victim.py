@@ -43,7 +43,7 @@ async def main(dsn: str, bootstrap: str, prefix: str, url: str, *how: str) -> No
             waits=WAITS,
             partitions=partial(producer.partitions, WEBHOOKS),
         )
-        async with SendEngine(adapter, pool, producer, TIMINGS, now=utc_now):
+        async with SendEngine(adapter, pool, producer, TIMINGS, now=utc_now, concurrency=64):
             await asyncio.Event().wait()
 
 

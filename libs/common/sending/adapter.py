@@ -37,15 +37,15 @@ class ProviderAdapter(Protocol[PreparedT]):
     async def call(self, claim: Claim[PreparedT]) -> SendOutcome:
         """The provider call. Ends within the timeout, raises nothing."""
 
-    async def heard(
+    async def learn_recipients(
         self, db: Connection, answers: Sequence[tuple[Claim[PreparedT], SendOutcome]], now: datetime
     ) -> None:
-        """What the answers say beside how the sends ended.
+        """Whom the answers name as recipients.
 
         Called first in the transaction that records them: no row is locked yet.
         """
 
-    async def settle(
+    async def apply_effects(
         self, db: Connection, settled: Sequence[Settled], now: datetime
     ) -> Mapping[SendKey, PendingEvents]:
         """Everything that follows from the end of these sends, in the transaction that ends them.
@@ -61,7 +61,7 @@ class ProviderAdapter(Protocol[PreparedT]):
         """Evidence for calls whose answer was lost. Outside of any transaction: may ask the provider."""
 
     async def committed(self, settled: Sequence[Settled]) -> None:
-        """After the commit of ``settle``: what lives outside of PostgreSQL is brought in line.
+        """After the commit of ``apply_effects``: what lives outside of PostgreSQL is brought in line.
 
         Best effort, raises nothing.
         """

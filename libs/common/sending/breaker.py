@@ -15,9 +15,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from libs.common.ids import SendKey
-from libs.common.sending.outcomes import Accepted, BackoffPolicy, PreparedT, RetryLater, SendOutcome, Unknown
-from libs.common.sending.pauses import UNANSWERED, Pause, PauseKey
-from libs.common.sending.rows import Claim, SendRow
+from libs.common.sending.outcomes import (
+    UNANSWERED,
+    Accepted,
+    BackoffPolicy,
+    PreparedT,
+    RetryLater,
+    SendOutcome,
+    Unknown,
+)
+from libs.common.sending.rows import Claim, Pause, PauseKey, SendRow
 
 UNRESPONSIVE_AFTER = 5
 """So many calls in a row without an answer, and the account, or the provider, counts as silent."""

@@ -1,21 +1,17 @@
-"""The statements about what the edge took and refused, and about rounds of resends.
-
-They belong to a provider's webhooks and name no tenant.
+"""The statements about what the edge took and refused. They belong to a provider's webhooks and name no tenant.
 
 An edge reports ages, not instants: its clock is not asked, and what it knows is dated by the database's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
-from libs.common.ids import SendKey
 from libs.common.providers import Provider
 from libs.common.sending.coverage import Cover, Edge, RefusalKind
-from libs.common.sending.resend_rounds import Round
 
 _EDGES_MOST = 1000
 
@@ -52,36 +48,6 @@ select serves_since as since, known_until as until, left_at is not null as left,
   from webhook_edges where known_until >= $1 order by known_until desc limit $2
 """
 
-_ROUND = """
-insert into resend_rounds as r (provider, opened_at, size, left_over, late_at) values ($1, '-infinity', 0, 0, null)
-on conflict (provider) do update set provider = r.provider
-returning opened_at, size, left_over, late_at, opened_at = '-infinity' as fresh
-"""
-_KEEP_ROUND = "update resend_rounds set opened_at = $2, size = $3, left_over = $4, late_at = $5 where provider = $1"
-
-_RELEASED = """
-insert into resends (provider, org_id, message_id, attempt, released_at)
-select $1, u.*, $5 from unnest($2::text[], $3::uuid[], $4::int[]) as u
-on conflict (org_id, message_id, attempt) do update set released_at = excluded.released_at, late = false
-"""
-_LATELY = """
-select r.org_id, r.message_id, r.attempt, s.account, s.claimed_at >= r.released_at as called_again
-  from (select * from resends where provider = $1 and released_at >= $2 and not late
-      order by released_at desc limit $3) r
-  join sends s using (org_id, message_id, attempt)
-"""
-_GIVEN_UP = """
-select u.org_id, u.message_id, u.attempt
-  from unnest($2::text[], $3::uuid[], $4::int[]) as u (org_id, message_id, attempt)
-  join resends r using (org_id, message_id, attempt)
- where r.provider = $1 and not r.late
-"""
-_LATE = """
-update resends r set late = true
-  from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
- where r.org_id = u.org_id and r.message_id = u.message_id and r.attempt = u.attempt
-"""
-
 _FORGET_EDGES = """
 delete from webhook_edges
  where ctid = any (array(select e.ctid from webhook_edges e where e.known_until < $1
@@ -96,14 +62,9 @@ delete from webhook_refusals
                                                order by r.ended_at limit $2) r))
 returning 1
 """
-_FORGET_RESENDS = """
-delete from resends
- where ctid = any (array(select r.ctid from resends r where r.released_at < $1 order by r.released_at limit $2))
-returning 1
-"""
 
 
-class Refusals(NamedTuple):
+class RefusalStretch(NamedTuple):
     """One stretch of refusals, ``number`` within its edge. ``began`` and ``ended``: how long ago."""
 
     number: int
@@ -123,7 +84,7 @@ class Known(NamedTuple):
     edge_id: UUID
     serves: timedelta
     last_post: timedelta | None
-    refusals: Sequence[Refusals]
+    refusals: Sequence[RefusalStretch]
 
 
 async def instant(db: Connection) -> datetime:
@@ -145,56 +106,6 @@ async def cover(db: Connection, provider: Provider, since: datetime) -> Cover:
     return Cover([Edge(**edge) for edge in edges], **dict(rest or {}))
 
 
-async def standing_round(db: Connection, provider: Provider) -> Round | None:
-    """The latest round, locked until the commit; None where there was none yet."""
-    row = await db.fetchrow(_ROUND, provider)
-    return (
-        None if row is None or row["fresh"] else Round(row["opened_at"], row["size"], row["left_over"], row["late_at"])
-    )
-
-
-async def keep_round(db: Connection, provider: Provider, round_: Round) -> None:
-    """Store the round that ``standing_round`` locked."""
-    await db.execute(_KEEP_ROUND, provider, round_.opened_at, round_.size, round_.left_over, round_.late_at)
-
-
-async def released(db: Connection, provider: Provider, keys: Iterable[SendKey], now: datetime) -> None:
-    """These may be made once more."""
-    rows = sorted(keys)
-    if rows:
-        await db.execute(_RELEASED, provider, *as_columns(rows), now)
-
-
-class Released(NamedTuple):
-    """A send that was released. ``called_again``: its second call was begun."""
-
-    key: SendKey
-    account: str
-    called_again: bool
-
-
-async def lately_released(db: Connection, provider: Provider, since: datetime, limit: int) -> list[Released]:
-    """The last that were released since then and have not turned out to be accepted before."""
-    found = await db.fetch(_LATELY, provider, since, limit)
-    return [Released(_key(r), r["account"], bool(r["called_again"])) for r in found]
-
-
-async def given_up(db: Connection, provider: Provider, keys: Iterable[SendKey]) -> set[SendKey]:
-    """Which of these silence had given up: kept by ``released``, and not found out before."""
-    rows = sorted(keys)
-    if not rows:
-        return set()
-    found = await db.fetch(_GIVEN_UP, provider, *as_columns(rows))
-    return {_key(row) for row in found}
-
-
-async def turned_out_late(db: Connection, keys: Iterable[SendKey]) -> None:
-    """The first calls of these had been accepted after all; each is found out once."""
-    rows = sorted(keys)
-    if rows:
-        await db.execute(_LATE, *as_columns(rows))
-
-
 async def forget_edges(db: Connection, before: datetime, limit: int) -> int:
     """Delete up to ``limit`` edges that were not heard of since; returns how many."""
     return len(await db.fetch(_FORGET_EDGES, before, limit))
@@ -203,12 +114,3 @@ async def forget_edges(db: Connection, before: datetime, limit: int) -> int:
 async def forget_refusals(db: Connection, before: datetime, limit: int) -> int:
     """The same for stretches of refusals that ended before; up to ``limit`` of each kind."""
     return len(await db.fetch(_FORGET_REFUSALS, before, limit))
-
-
-async def forget_resends(db: Connection, before: datetime, limit: int) -> int:
-    """The same for what was released before; up to ``limit`` of each provider."""
-    return len(await db.fetch(_FORGET_RESENDS, before, limit))
-
-
-def _key(row: Any) -> SendKey:
-    return row["org_id"], row["message_id"], row["attempt"]

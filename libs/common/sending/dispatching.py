@@ -26,11 +26,10 @@ from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.claiming import Choice, claim_due, due, put_off
 from libs.common.sending.outcomes import BackoffPolicy, PreparedT, RetryLater, SendOutcome, Timings, Unknown
-from libs.common.sending.pauses import EVERY_ACCOUNT
 from libs.common.sending.persisting import Persisted
 from libs.common.sending.quarantine import Quarantine
 from libs.common.sending.recording import Recorder
-from libs.common.sending.rows import Claim, SendRow
+from libs.common.sending.rows import EVERY_ACCOUNT, Claim, SendRow
 from libs.common.sending.turns import Turns
 
 log = get_logger()
@@ -120,19 +119,6 @@ class Dispatcher(Generic[PreparedT]):
         looking.cancel()
         while self._calls:
             await asyncio.wait(self._calls)
-
-    async def round(self) -> int:
-        """One look and one claim, its calls to their answers; for tests that look between steps.
-
-        Returns how many calls were made.
-        """
-        self._calls.clear()
-        await self._look()
-        await self._round()
-        calls = list(self._calls)
-        if calls:
-            await asyncio.wait(calls)
-        return len(calls)
 
     async def _round(self) -> bool:
         """Claim once and begin the calls; returns whether to claim again at once."""

@@ -3,25 +3,29 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Generic, Self
+from datetime import datetime
+from typing import Any, Generic, Self, get_args
 
+from libs.common import metrics
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.drain import CALLS, FLUSHING, PUBLISHING, RECORDS, Drain
+from libs.common.events.outbound import Channel, Route
 from libs.common.kafka.producer import Producer
+from libs.common.logging import get_logger
 from libs.common.open_service import OpenService
 from libs.common.periodic import StallDetector, run_periodically
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.dispatching import Dispatcher
-from libs.common.sending.outcomes import PreparedT, Timings
-from libs.common.sending.pauses import EVERY_ACCOUNT
+from libs.common.sending.outcomes import PreparedT, Refused, Rerouted, Timings
 from libs.common.sending.persisting import Persisted
-from libs.common.sending.publishing import Publisher
+from libs.common.sending.publishing import EventPublisher
 from libs.common.sending.recording import Recorded, Recorder
-from libs.common.sending.rows import NewSend
-from libs.common.sending.step_log import log_steps
+from libs.common.sending.rows import EVERY_ACCOUNT, NewSend, Transition
 from libs.common.sending.sweeping import COUNT_EVERY, ROW_TASKS, Sweeper
+
+log = get_logger()
 
 _DRAIN_SECONDS = 25.0  # of an engine that no service drains
 
@@ -43,7 +47,7 @@ class SendEngine(Generic[PreparedT]):
         timings: Timings,
         *,
         now: Clock,
-        concurrency: int = 256,
+        concurrency: int,
         drain: Drain | None = None,
     ) -> None:
         """``drain``: the stop that leaving is part of."""
@@ -52,7 +56,7 @@ class SendEngine(Generic[PreparedT]):
         self._timings = timings
         self._now = now
         self._drain = drain
-        self._publisher = Publisher(pool, producer, adapter.transport.channel, now=now)
+        self._publisher = EventPublisher(pool, producer, adapter.transport.channel, now=now)
         self._pulse = StallDetector()
         self._recorder = Recorder(adapter, pool, timings, now=now, recorded=self._recorded, pulse=self._pulse)
         self._dispatcher = Dispatcher(
@@ -114,21 +118,6 @@ class SendEngine(Generic[PreparedT]):
         """Which task has made no progress for a minute, or None."""
         return self._pulse.why(asyncio.get_running_loop().time())
 
-    async def claim_once(self) -> int:
-        """One claim, its calls and their records, without the loops; for tests that look between steps.
-
-        Returns the number of calls.
-        """
-        calls = await self._dispatcher.round()
-        await self._recorder.flush()
-        await self._publisher.flush()
-        return calls
-
-    async def sweep_once(self) -> None:
-        """One sweep, without the loops."""
-        await self._sweeper.sweep()
-        await self._publisher.flush()
-
     def _recorded(self, recorded: Recorded) -> None:
         self._ended(recorded.applied)
         self._dispatcher.release(recorded.answers)
@@ -141,7 +130,7 @@ class SendEngine(Generic[PreparedT]):
 
     def _ended(self, applied: Persisted) -> None:
         """After a commit: log what happened, publish the events, and look at rows that may go now."""
-        log_steps(self._adapter.transport.channel, applied.done, self._now())
+        _log_steps(self._adapter.transport.channel, applied.done, self._now())
         self._publisher.publish(applied.pending)
         for step in applied.done:
             if step.after.state == "pending":
@@ -169,3 +158,35 @@ async def open_engine(
         service.background(engine.watch()),
     ):
         yield engine
+
+
+def _log_steps(channel: Channel, steps: Iterable[Transition], now: datetime) -> None:
+    """One line and one count per step of a send: ids and codes alone. A claim is silent: its answer follows."""
+    for step in steps:
+        row = step.after
+        fields: dict[str, Any] = {
+            "org_id": row.org_id,
+            "conversation_id": str(row.conversation_id),
+            "message_id": str(row.message_id),
+            "attempt": row.attempt,
+            "channel": channel,
+        }
+        if (route := row.command.get("route")) in get_args(Route):  # another release's word is none that may be logged
+            fields["route"] = route
+        if step.before.state == "claimed" and row.claimed_at is not None:
+            fields["duration_ms"] = round((now - row.claimed_at).total_seconds() * 1000, 1)
+        code = (row.outcome or {}).get("code")
+        match step.final:
+            case Rerouted(reason=reason):
+                log.info("send.refused", reason=reason, provider_code=code, **fields)
+            case Refused(reason=reason):
+                log.warning("send.failed", reason=reason, provider_code=code, **fields)
+            case tuple():
+                log.info("send.accepted", **fields)
+            case None if row.state == "unknown":
+                log.warning("send.unknown", reason=code, **fields)
+            case None if row.state == "pending":
+                log.info("send.deferred", reason=code, due_at=row.due_at.isoformat(), **fields)
+            case None:
+                continue
+        metrics.SENDS.labels(channel=channel, outcome=row.state if row.state != "pending" else "deferred").inc()

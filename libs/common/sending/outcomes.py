@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Generic, Literal, TypeVar
 
 from libs.common.events.outbound import RefusalReason
-from libs.common.sending.pauses import FAULT_PAUSE, FAULT_PAUSE_GROWTH, FAULT_PAUSE_LONGEST
 
 PreparedT = TypeVar("PreparedT")
 
@@ -29,8 +28,13 @@ class BackoffPolicy:
     cap: timedelta
 
 
-MENDING = BackoffPolicy(FAULT_PAUSE, FAULT_PAUSE_GROWTH, FAULT_PAUSE_LONGEST)
-"""How long an account rests that people must mend, before the next call tries it out."""
+MENDING = BackoffPolicy(timedelta(seconds=10), 1.05, timedelta(minutes=3))
+"""How long an account rests that people must mend, before the next call tries it out.
+
+It is a minute after a quarter of an hour, and the cap after an hour.
+"""
+UNANSWERED = "unanswered"
+"""The reason of a pause for silence. Each try may cost a message a call, so one is made at a time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,16 +15,8 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.ids import SendKey
 from libs.common.providers import Provider, Transport
-from libs.common.sending.pauses import (
-    EVERY_ACCOUNT,
-    FAULT_PAUSE,
-    FAULT_PAUSE_GROWTH,
-    FAULT_PAUSE_LONGEST,
-    Pause,
-    PauseKey,
-    PauseProof,
-    PauseScope,
-)
+from libs.common.sending.outcomes import MENDING
+from libs.common.sending.rows import EVERY_ACCOUNT, Pause, PauseKey, PauseProof, PauseScope
 
 _COLUMNS = "account, scope, until_at as until, tries, reason, kind, proof, since"
 
@@ -83,12 +75,10 @@ with ended as (
        and (p.account = s.account or p.account = $5)
        and (p.scope = 'all' or s.template)
     returning p.account, p.scope, s.claimed_at
-), kept as (
-    insert into account_proofs as f (provider, account, scope, called_at)
-    select $1, account, scope, max(claimed_at) from ended group by account, scope
-    on conflict (provider, account, scope) do update set called_at = greatest(f.called_at, excluded.called_at)
 )
-select account from ended
+insert into account_proofs as f (provider, account, scope, called_at)
+select $1, account, scope, max(claimed_at) from ended group by account, scope
+on conflict (provider, account, scope) do update set called_at = greatest(f.called_at, excluded.called_at)
 """
 
 _DEFER_PROBE = """
@@ -168,21 +158,18 @@ async def pause_account(
     now where it is not known. A repeat while nobody has tried it out changes nothing, nor does a call from before the
     account was proved well. Call inside a transaction, and last in it.
     """
-    curve = FAULT_PAUSE, FAULT_PAUSE_LONGEST, proof, FAULT_PAUSE_GROWTH
+    curve = MENDING.base, MENDING.cap, proof, MENDING.factor
     await db.execute(_PAUSE_ACCOUNT, by.provider, account, scope, now, reason, *curve, called_at or now, by.channel)
 
 
-async def prove(db: Connection, provider: Provider, sends: Iterable[SendKey]) -> list[str]:
+async def prove(db: Connection, provider: Provider, sends: Iterable[SendKey]) -> None:
     """Statuses of these sends came. They end the pauses that wait for such a status of a later call.
 
     ``sends`` are keys of rows (for a bridge its send's). Costs one look where no account waits for such a proof.
-    Returns the accounts.
     """
     keys = sorted(set(sends))
-    if not keys or not await db.fetchval(_ASK_FOR_PROOF, provider):
-        return []
-    found = await db.fetch(_PROVE, provider, *as_columns(keys), EVERY_ACCOUNT)
-    return sorted({row["account"] for row in found})
+    if keys and await db.fetchval(_ASK_FOR_PROOF, provider):
+        await db.execute(_PROVE, provider, *as_columns(keys), EVERY_ACCOUNT)
 
 
 async def lock(db: Connection, by: Transport, accounts: Iterable[str]) -> dict[PauseKey, Pause]:
@@ -193,12 +180,8 @@ async def lock(db: Connection, by: Transport, accounts: Iterable[str]) -> dict[P
 
 async def pause(db: Connection, by: Transport, new: Sequence[Pause]) -> None:
     """Let accounts rest; a longer pause that stands already wins."""
-    rows = [
-        (p.account, p.scope, p.until, p.tries, p.reason, p.kind, p.proof, p.since)
-        for p in sorted(new, key=lambda p: (p.account, p.scope))
-    ]
-    if rows:
-        await db.execute(_PAUSE, by.provider, *as_columns(rows), by.channel)
+    if new:
+        await db.execute(_PAUSE, by.provider, *as_columns(sorted(new)), by.channel)
 
 
 async def defer_probe(

@@ -60,7 +60,7 @@ async def persist(
     )
     persisted.settled = _settled(persisted.done)
     if persisted.settled:
-        events = await adapter.settle(db, persisted.settled, now)
+        events = await adapter.apply_effects(db, persisted.settled, now)
         rows = {settled.row.key: settled.row for settled in persisted.settled}
         persisted.pending = [(rows[key], some) for key, some in events.items() if some]
         await sends.keep_pending_events(

@@ -1,4 +1,4 @@
-"""What Meta asks for a message, as its statuses say once.
+"""What a message costs: by the rate card, and as Meta's statuses say once.
 
 Rule 1: Meta's words are kept as they are. Types, categories and models are an open list, and ``billable`` is going
         away.
@@ -6,8 +6,9 @@ Rule 2: once for each id that a send got. A status that says something else late
         repeat changes nothing.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,6 +16,33 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 
 _MAX_WORD = 100
+
+
+class Rate(NamedTuple):
+    """One price of the rate card, of an SMS that of a segment.
+
+    ``country`` is ISO 3166-1 alpha-2, or ``*`` for any; ``currency`` is ISO 4217.
+    """
+
+    valid_from: date
+    channel: str
+    category: str
+    country: str
+    currency: str
+    price: Decimal
+
+
+_UPSERT_RATES = """
+insert into rate_card (valid_from, channel, category, country, currency, price)
+select * from unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::numeric[])
+on conflict (channel, category, country, currency, valid_from) do update set price = excluded.price
+"""
+
+
+async def upsert_rates(db: Connection, rates: Sequence[Rate]) -> None:
+    """Store these prices; each (channel, category, country, currency, day) stands in them once."""
+    if rates:
+        await db.execute(_UPSERT_RATES, *as_columns(rates))
 
 
 class Pricing(NamedTuple):

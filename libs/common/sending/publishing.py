@@ -44,7 +44,7 @@ class _Unpublished:
     until: datetime
 
 
-class Publisher:
+class EventPublisher:
     """Publishes pending events in batches, beside the sending. ``publish`` only hands over."""
 
     def __init__(self, pool: Pool, producer: Producer, channel: ProviderChannel, *, now: Clock) -> None:

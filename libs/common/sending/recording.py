@@ -20,9 +20,8 @@ from libs.common.sending import pause_queries
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.breaker import FailureCounter, pause_reason
 from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
-from libs.common.sending.pauses import Pause
 from libs.common.sending.persisting import Persisted, persist
-from libs.common.sending.rows import Claim
+from libs.common.sending.rows import Claim, Pause
 from libs.common.sending.transitions import Recovery, answer, pause_key, pauses_after
 from libs.common.slow_suspects import SlowSuspects
 
@@ -155,7 +154,7 @@ class Recorder(Generic[PreparedT]):
         transport = self._adapter.transport
         asking = {account for one in batch for account in _pauses_of(one)}
         async with self._pool.acquire() as db, db.transaction():
-            await self._adapter.heard(db, [(one.claim, one.outcome) for one in batch], now)
+            await self._adapter.learn_recipients(db, [(one.claim, one.outcome) for one in batch], now)
             standing = await pause_queries.lock(db, transport, asking) if asking else {}
             causes = [(one.claim, pause_reason(one.claim, one.outcome, standing, opens=one.opens)) for one in batch]
             retries = [(claim.row, claim.probes, retry) for claim, retry in causes if retry is not None]

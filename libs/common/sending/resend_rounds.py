@@ -5,15 +5,14 @@ Each round that was used up is followed by one twice as large, a ``pace`` later,
 came late ends the round, and everything begins with few again; so it does after an outage.
 """
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 FEW = 5
 MOST = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
+class ResendRound(NamedTuple):
     """``left_over`` of ``size`` may still be released.
 
     ``late_at``: when a call that was given up was last found to have been accepted.
@@ -24,32 +23,32 @@ class Round:
     left_over: int = FEW
     late_at: datetime | None = None
 
-    def take(self, wanted: int) -> tuple["Round", int]:
+    def take(self, wanted: int) -> tuple["ResendRound", int]:
         """Release as many as may be; what is left of the round, and how many these are."""
         taken = min(wanted, self.left_over)
-        return replace(self, left_over=self.left_over - taken), taken
+        return self._replace(left_over=self.left_over - taken), taken
 
 
 def at(
-    before: Round | None, now: datetime, *, pace: timedelta, rest: timedelta, since: datetime | None = None
-) -> Round:
+    before: ResendRound | None, now: datetime, *, pace: timedelta, rest: timedelta, since: datetime | None = None
+) -> ResendRound:
     """The round that is open now.
 
     It is a small one again after a ``rest`` without any, and where silence counts anew ``since`` the last one.
     """
     if before is None:
-        return Round(now)
+        return ResendRound(now)
     if since is not None and before.opened_at < since:
-        return Round(now, late_at=before.late_at)
+        return ResendRound(now, late_at=before.late_at)
     age = now - before.opened_at
     if age < pace:
         return before
     size = FEW
     if age <= rest:
         size = before.size if before.left_over else max(FEW, min(2 * before.size, MOST))
-    return Round(now, size, size, before.late_at)
+    return ResendRound(now, size, size, before.late_at)
 
 
-def stopped(now: datetime) -> Round:
+def stopped(now: datetime) -> ResendRound:
     """An acceptance came late: nothing more of this round."""
-    return Round(now, 0, 0, now)
+    return ResendRound(now, 0, 0, now)

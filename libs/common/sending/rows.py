@@ -1,18 +1,41 @@
-"""The row of one send, its claim, its end and its news: what a adapter and the core hand each other. Pure data."""
+"""The row of one send, its claim, its end, its events, and the pauses that it waits for. Pure data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Literal
+from typing import Any, Generic, Literal, NamedTuple
 from uuid import UUID
 
-from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, SmsCommand, WhatsappCommand
 from libs.common.ids import SendKey
 from libs.common.providers import Provider
+from libs.common.sanitize import sanitize
 from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Rerouted
-from libs.common.sending.pauses import PauseKey
 
 State = Literal["pending", "claimed", "unknown", "accepted", "refused", "failed"]
+PauseScope = Literal["all", "templates"]
+PauseKind = Literal["throttle", "silence", "fault"]
+PauseProof = Literal["answer", "status"]
+PauseKey = tuple[str, PauseScope]
+"""account, scope"""
+EVERY_ACCOUNT = "*"
+"""The account of a pause that holds for all accounts of its provider."""
+
+
+class Pause(NamedTuple):
+    """An account that must rest. It stays after ``until`` until a call succeeds: meanwhile only a few probes pass.
+
+    ``kind`` says how few, ``proof`` what ends a fault, ``since`` from when on calls can prove it.
+    """
+
+    account: str
+    scope: PauseScope
+    until: datetime
+    tries: int
+    reason: str
+    kind: PauseKind
+    proof: PauseProof
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +58,28 @@ class NewSend:
     expires_at: datetime | None
     template: bool = False
     not_before: datetime | None = None
+
+    @classmethod
+    def of(
+        cls,
+        command: WhatsappCommand | SmsCommand,
+        account: str,
+        *,
+        template: bool = False,
+        not_before: datetime | None = None,
+    ) -> "NewSend":
+        return cls(
+            org_id=command.org_id,
+            message_id=command.message_id,
+            attempt=command.attempt,
+            conversation_id=command.conversation_id,
+            sequence=command.sequence,
+            account=account,
+            command=sanitize(command.model_dump(mode="json")),
+            expires_at=command.expires_at,
+            template=template,
+            not_before=not_before,
+        )
 
     @property
     def key(self) -> SendKey:

@@ -44,8 +44,8 @@ from libs.common.faults import (
 from libs.common.ids import SendKey
 from libs.common.providers import Provider, ProviderChannel, Transport
 from libs.common.sending import pause_queries
-from libs.common.sending.pauses import EVERY_ACCOUNT
 from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
+from libs.common.sending.rows import EVERY_ACCOUNT
 from libs.common.thread import refusals
 from libs.common.thread.message_status import DeliveryStatus, Failed, Reached, advance
 from libs.common.thread.messages import LockedMessage, delivery_update, lock_messages, write_states

@@ -23,7 +23,7 @@ from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.outcomes import Inconclusive, PreparedT, Timings
 from libs.common.sending.persisting import Persisted, persist
-from libs.common.sending.publishing import Publisher
+from libs.common.sending.publishing import EventPublisher
 from libs.common.sending.quarantine import Quarantine, halving
 from libs.common.sending.rows import SendRow, Transition
 from libs.common.sending.transitions import expire, resolve, unknown
@@ -39,13 +39,13 @@ COUNT_EVERY = 15
 
 
 class Sweeper(Generic[PreparedT]):
-    """``tasks``: what is to be done once a second or so, each in a loop of its own. ``sweep`` does all of it once."""
+    """``tasks``: what is to be done once a second or so, each in a loop of its own."""
 
     def __init__(
         self,
         adapter: ProviderAdapter[PreparedT],
         pool: Pool,
-        teller: Publisher,
+        publisher: EventPublisher,
         timings: Timings,
         *,
         now: Clock,
@@ -54,7 +54,7 @@ class Sweeper(Generic[PreparedT]):
     ) -> None:
         self._adapter = adapter
         self._pool = pool
-        self._publisher = teller
+        self._publisher = publisher
         self._timings = timings
         self._now = now
         self._ended = ended
@@ -74,11 +74,6 @@ class Sweeper(Generic[PreparedT]):
             "rests": self.say_rests,
             "waiting": self.count,
         }
-
-    async def sweep(self) -> None:
-        """One round of everything, one after the other."""
-        for task in self.tasks.values():
-            await task()
 
     async def end_claims(self) -> None:
         """A claim whose lease is over has an unknown outcome."""

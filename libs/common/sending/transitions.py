@@ -21,6 +21,7 @@ from libs.common.backoff import backoff
 from libs.common.ids import SendKey
 from libs.common.providers import Provider
 from libs.common.sending.outcomes import (
+    UNANSWERED,
     Accepted,
     Allowed,
     Confirmed,
@@ -36,8 +37,17 @@ from libs.common.sending.outcomes import (
     Timings,
     Unknown,
 )
-from libs.common.sending.pauses import EVERY_ACCOUNT, UNANSWERED, Pause, PauseKey, PauseKind
-from libs.common.sending.rows import Candidate, Result, SendRow, State, Transition
+from libs.common.sending.rows import (
+    EVERY_ACCOUNT,
+    Candidate,
+    Pause,
+    PauseKey,
+    PauseKind,
+    Result,
+    SendRow,
+    State,
+    Transition,
+)
 
 Jitter = Callable[[], float]
 

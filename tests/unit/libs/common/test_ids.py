@@ -2,7 +2,7 @@ from uuid import uuid4
 
 import pytest
 
-from libs.common.ids import bridge_message_id, callback_data, callback_without_org, read_callback
+from libs.common.ids import bridge_message_id, callback_data, read_callback
 
 
 def test_callback_data_names_message_attempt_and_organisation_and_can_be_read_again() -> None:
@@ -24,15 +24,9 @@ def test_two_organisations_with_one_intent_id_have_callbacks_of_their_own() -> N
     assert callback_data("acme", message_id, 1) != callback_data("bravo", message_id, 1)
 
 
-def test_the_form_without_an_organisation_is_still_understood() -> None:
-    message_id = uuid4()
-    read = read_callback(callback_without_org(message_id, 3))
-    assert read is not None
-    assert (*read,) == (message_id, 3, None)
-    assert read.is_of("acme")
-
-
-@pytest.mark.parametrize("told", [None, "", "m1:1", "order-4711", "{id}", "{id}:0", "{id}:1:", "{id}:1:short"])
+@pytest.mark.parametrize(
+    "told", [None, "", "m1:1", "order-4711", "{id}", "{id}:0", "{id}:1", "{id}:1:", "{id}:1:short"]
+)
 def test_what_another_system_put_there_is_nobodys_callback(told: str | None) -> None:
     assert read_callback(told and told.format(id=uuid4())) is None
 

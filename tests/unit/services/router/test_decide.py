@@ -270,13 +270,6 @@ def test_no_sms_goes_to_a_number_of_no_country(
     assert decide(intent, changed(facts, {"phone": f"+{code}12345678"}), now).channel != "sms"
 
 
-def test_facts_of_before_the_marks_are_read_as_they_were_meant() -> None:
-    written = facts_to_json(closed_facts())
-    dead = facts_from_json(written | {"phone_dead": "+447700900999"})
-    assert decided(facts=dead) == Silent("no_phone")
-    assert decided(facts=facts_from_json(written | {"phone_dead": "+447700900998"})) == Bridge()
-
-
 @given(INTENTS, FACTS, INSTANTS)
 def test_nothing_goes_on_whatsapp_without_consent(intent: Intent | BadIntent, facts: Facts, now: datetime) -> None:
     decision = decide(intent, changed(facts, {"whatsapp_consent": False}), now)

@@ -18,6 +18,7 @@ from libs.common.sending.breaker import (
     pause_reason,
 )
 from libs.common.sending.outcomes import (
+    UNANSWERED,
     Accepted,
     Allowed,
     BackoffPolicy,
@@ -27,8 +28,7 @@ from libs.common.sending.outcomes import (
     Timings,
     Unknown,
 )
-from libs.common.sending.pauses import UNANSWERED, Pause, PauseKey, PauseKind
-from libs.common.sending.rows import Candidate, Claim, SendRow
+from libs.common.sending.rows import Candidate, Claim, Pause, PauseKey, PauseKind, SendRow
 from libs.common.sending.transitions import PROBES, admit, claim, pauses_after
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

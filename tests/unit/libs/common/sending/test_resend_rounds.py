@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
-from libs.common.sending.resend_rounds import FEW, MOST, Round, at, stopped
+from libs.common.sending.resend_rounds import FEW, MOST, ResendRound, at, stopped
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
 PACE, REST = timedelta(seconds=30), timedelta(seconds=330)
 
 
-def used_up(round_: Round) -> Round:
+def used_up(round_: ResendRound) -> ResendRound:
     return round_.take(MOST)[0]
 
 
@@ -29,7 +29,7 @@ def test_each_round_that_was_used_up_is_followed_by_one_twice_as_large() -> None
 
 
 def test_a_round_that_was_not_used_up_is_followed_by_its_like_and_after_a_rest_there_are_few() -> None:
-    grown = Round(NOW, 40, 1)
+    grown = ResendRound(NOW, 40, 1)
     assert at(grown, NOW + PACE, pace=PACE, rest=REST).take(MOST)[1] == 40
     assert at(grown, NOW + REST + PACE, pace=PACE, rest=REST).take(MOST)[1] == FEW
 
@@ -42,7 +42,7 @@ def test_an_acceptance_that_comes_late_ends_the_round_and_the_next_is_a_small_on
 
 
 def test_after_an_outage_there_are_few_again_whatever_was_left() -> None:
-    for before in (used_up(Round(NOW, 40)), Round(NOW, MOST, 60, NOW)):
+    for before in (used_up(ResendRound(NOW, 40)), ResendRound(NOW, MOST, 60, NOW)):
         after = at(before, NOW + PACE, pace=PACE, rest=REST, since=NOW + timedelta(microseconds=1))
         assert (after.left_over, after.late_at) == (FEW, before.late_at)
         assert at(before, NOW + PACE, pace=PACE, rest=REST, since=NOW).size > FEW

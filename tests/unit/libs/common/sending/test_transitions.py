@@ -24,8 +24,7 @@ from libs.common.sending.outcomes import (
     Timings,
     Unknown,
 )
-from libs.common.sending.pauses import EVERY_ACCOUNT, Pause, PauseKey, PauseKind, PauseProof
-from libs.common.sending.rows import Candidate, SendRow, State
+from libs.common.sending.rows import EVERY_ACCOUNT, Candidate, Pause, PauseKey, PauseKind, PauseProof, SendRow, State
 from libs.common.sending.transitions import (
     PROBE_GAP,
     PROBES,
