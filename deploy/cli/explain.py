@@ -24,7 +24,7 @@ from deploy.cli.queries import Charge, DecisionRow, Message, ProviderId, Refusal
 from libs.common.db.pool import Connection, open_pool
 from libs.common.db.schema import require_schema
 from libs.common.errors import ConfigurationError
-from libs.common.kafka.parked_queries import orgs_of, parked_of
+from libs.common.kafka.parked import orgs_of, parked_of
 from libs.common.printable import printable
 from libs.common.redact import provider_id, scrub
 from libs.common.settings import PostgresSettings, load

@@ -33,7 +33,7 @@ from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.events.topics import OUTBOUND_INTENTS, WEBHOOKS
 from libs.common.kafka.consumer import BatchConsumer
-from libs.common.kafka.parked_queries import forget_parked
+from libs.common.kafka.parked import forget_parked
 from libs.common.periodic import Task
 from libs.common.retryable import is_statement_timeout
 from libs.common.sending.coverage_queries import forget_edges, forget_refusals

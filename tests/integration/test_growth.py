@@ -14,7 +14,7 @@ from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.directory.merge_slices import move_some
-from libs.common.kafka import parked_queries as parked
+from libs.common.kafka import parked
 from libs.common.providers import WHATSAPP_BY_META
 from libs.common.sending import conversation_order, pause_queries, resending
 from libs.common.sending import coverage_queries as coverage

@@ -21,9 +21,9 @@ from libs.common.events.topics import OUTBOUND_DECISIONS, OUTBOUND_INTENTS, TOPI
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.partition_growth import PartitionAdmin, own_groups
 from libs.common.kafka.producer import Producer
-from libs.common.kafka.records import of_values
-from libs.common.kafka.subscription import Subscription
+from libs.common.kafka.records import Received
 from libs.common.kafka.topics import declare
+from libs.common.kafka.topology import Subscription
 from tests.support.command import environment, transom
 from tests.support.secured_kafka import ADMIN, SecuredKafka, apply, connection
 from tests.support.servers import RunServers
@@ -153,8 +153,8 @@ async def test_a_service_reads_and_commits_in_the_group_that_it_makes_for_a_topi
     """Each subscription has a group of its own, by the name of its topic."""
     seen: list[bytes | None] = []
 
-    async def handle(values: Sequence[bytes | None]) -> None:
-        seen.extend(values)
+    async def handle(batch: Sequence[Received[bytes | None]]) -> None:
+        seen.extend(received.value for received in batch)
 
     as_router = connection(secured, "transom-router", PREFIX)
     assert OUTBOUND_INTENTS.name in await may_write(secured, ADMIN)
@@ -164,7 +164,7 @@ async def test_a_service_reads_and_commits_in_the_group_that_it_makes_for_a_topi
             as_router,
             group="router",
             service="router",
-            subscriptions=[Subscription(OUTBOUND_INTENTS, lambda record: record.value, of_values(handle))],
+            subscriptions=[Subscription(OUTBOUND_INTENTS, lambda record: record.value, handle)],
             producer=producer,
             now=utc_now,
         ),

@@ -11,7 +11,7 @@ from libs.common.errors import Transient
 from libs.common.events.topics import DIRECTORY_CHANGES, WEBHOOKS
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.producer import Record
-from libs.common.kafka.subscription import Subscription
+from libs.common.kafka.topology import Subscription
 from tests.support.child_guard import ends_with_us
 from tests.support.consumer_bench import Bench, Handled, text
 from tests.support.topics import OwnTopics

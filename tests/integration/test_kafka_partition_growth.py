@@ -17,8 +17,8 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.partition_growth import PartitionAdmin, own_groups
 from libs.common.kafka.producer import Producer, Record
-from libs.common.kafka.subscription import Subscription
 from libs.common.kafka.topics import declare
+from libs.common.kafka.topology import Subscription
 from tests.support.consumer_bench import Handled, text
 from tests.support.waiting import eventually
 

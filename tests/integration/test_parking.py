@@ -23,7 +23,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.parked import Traces
 from libs.common.kafka.records import RawRecord, Received
-from libs.common.kafka.subscription import Subscription
+from libs.common.kafka.topology import Subscription
 from libs.common.sending import queries as sends
 from services.router.worker import on_intents, on_refusals, read_intent
 from services.whatsapp_sender.worker import decode_command, new_send

@@ -14,7 +14,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Handle, RawRecord, Received, Reject
-from libs.common.kafka.subscription import Subscription
+from libs.common.kafka.topology import Subscription
 
 GROUP = "bench"
 

@@ -2,8 +2,7 @@
 
 Reading:
 
-- ``topology``: what a service reads and writes, declared on FastStream
-- ``subscription``: a topic, its decoder and its handler
+- ``topology``: what a service reads and writes, declared on FastStream; a subscription: topic, decoder, handler
 - ``consumer``: the subscriptions of a service, readiness, drain
 - ``batch_runner``: one subscription: handle a batch, publish its dead letters, commit its offsets
 - ``batch_processor``: which records of a batch are handled, dead or retried; no Kafka in it
@@ -24,5 +23,4 @@ Around both:
 - ``connection``: how to reach the brokers, and the prefix of every name
 - ``topics``, ``partition_growth``: create the declared topics; give them more partitions
 - ``aiokafka_patches``, ``faststream_patches``: all use of private names of these libraries
-- ``log_throttle``: aiokafka's log lines, once a minute each
 """

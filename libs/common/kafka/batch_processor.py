@@ -15,8 +15,9 @@ Rule 6: a record that is too slow alone is found in the same way (``bisection``)
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from libs.common.bisection import SEARCH_SECONDS, Bisection, Faulty, Passed, Pause, TooSlow
@@ -31,8 +32,6 @@ T = TypeVar("T")
 
 STATEMENT_TOO_SLOW = "statement_too_slow"
 """The reason of a dead letter whose work alone takes longer than a statement may."""
-
-
 AHEAD = 5_000
 """At most so many records of a partition are read ahead of one that is too slow."""
 
@@ -47,6 +46,10 @@ class DeadLetter:
     attempts: int
     error: Exception | None = None
     """What a handler with a bug raised, for the log."""
+
+
+Remember = Callable[[Sequence[DeadLetter], datetime], Awaitable[None]]
+"""Stores a trace of dead letters, with the time at which they died."""
 
 
 @dataclass(slots=True)

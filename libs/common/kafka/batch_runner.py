@@ -22,14 +22,21 @@ from libs.common import metrics
 from libs.common.backoff import backoff
 from libs.common.clock import Clock
 from libs.common.errors import Permanent, Transient, TransomError
-from libs.common.kafka.batch_processor import STATEMENT_TOO_SLOW, BatchProcessor, BatchResult, DeadLetter, Entry
+from libs.common.kafka.batch_processor import (
+    STATEMENT_TOO_SLOW,
+    BatchProcessor,
+    BatchResult,
+    DeadLetter,
+    Entry,
+    Remember,
+)
 from libs.common.kafka.dead_letter import DETAIL_IN_LOG, DeadLetterLog, publish_letters, shapes_of
 from libs.common.kafka.partitions import Partitions, RawBatch, firsts
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import RawRecord, Received, Reject, Skipped, check_headers
 from libs.common.kafka.rewinding_consumer import FailureStreak
 from libs.common.kafka.stalls import describe
-from libs.common.kafka.subscription import Remember, Subscription
+from libs.common.kafka.topology import Subscription
 from libs.common.logging import get_logger
 from libs.common.retryable import is_retryable, is_statement_timeout
 

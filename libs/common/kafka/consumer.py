@@ -25,16 +25,16 @@ from libs.common.drain import BATCHES, LEAVING, Drain
 from libs.common.errors import ConfigurationError
 from libs.common.kafka import aiokafka_patches
 from libs.common.kafka.aiokafka_patches import FencedError, hang_up
+from libs.common.kafka.batch_processor import Remember
 from libs.common.kafka.batch_runner import REPORT_INTERVAL, BatchRunner
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.faststream_patches import use_consumer
-from libs.common.kafka.log_throttle import throttle_aiokafka_logs
 from libs.common.kafka.partitions import STOP_BASE, Partitions
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.rewinding_consumer import RewindingConsumer
 from libs.common.kafka.stalls import STALLED_AFTER, GroupWatch, Stalls
-from libs.common.kafka.subscription import Remember, Subscription
-from libs.common.kafka.topology import Publisher, declare_publishers, declare_subscriber
+from libs.common.kafka.topology import Publisher, Subscription, declare_publishers, declare_subscriber
+from libs.common.log_throttle import throttle_aiokafka_logs
 from libs.common.logging import get_logger
 from libs.common.periodic import run_periodically
 

@@ -26,8 +26,8 @@ from libs.common.errors import ConfigurationError, Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.aiokafka_patches import enqueue, fail_batches
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.log_throttle import throttle_aiokafka_logs
 from libs.common.kafka.records import Headers
+from libs.common.log_throttle import throttle_aiokafka_logs
 
 FLUSH_SECONDS = 5.0  # of a producer that no service drains
 HANG_UP_SECONDS = 0.5

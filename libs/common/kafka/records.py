@@ -77,15 +77,6 @@ Decode = Callable[[RawRecord], T]
 Handle = Callable[[Sequence[Received[T]]], Awaitable[Sequence[Reject] | None]]
 
 
-def of_values(handle: Callable[[Sequence[T]], Awaitable[None]]) -> Handle[T]:
-    """A handler that wants the values alone."""
-
-    async def handle_values(batch: Sequence[Received[T]]) -> None:
-        await handle([received.value for received in batch])
-
-    return handle_values
-
-
 def check_headers(record: RawRecord) -> None:
     """Raise Unreadable (``bad_header``) when a header's key or value is not UTF-8."""
     for number, (key, value) in enumerate(record.headers, 1):

@@ -14,11 +14,32 @@ from faststream.specification import AsyncAPI
 
 from libs.common.events.base import Event
 from libs.common.events.topics import Topic
-from libs.common.kafka.records import RawRecord, Received, Reject
-from libs.common.kafka.subscription import Subscription
+from libs.common.kafka.records import Decode, Handle, RawRecord, Received, Reject
 
 T = TypeVar("T")
 DepsT = TypeVar("DepsT")
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription(Generic[T]):
+    """A topic, how its records are understood, and who handles them.
+
+    ``decode`` raises Undecodable (or any Permanent) for a record that is not what the topic promises; anything else it
+    raises counts as ``undecodable`` too. ``handle`` gets what was understood, in order, and either handles all of it,
+    or returns the few it must refuse (``Reject``), or raises: Transient and the like → the same again later; anything
+    else → the batch is halved to find the guilty record. ``handle`` must bear being given a record again.
+
+    ``side_by_side`` is how many batches of different partitions may be in hand at once, in this process as otherwise in
+    so many replicas.
+    """
+
+    topic: Topic
+    decode: Decode[T]
+    handle: Handle[T]
+    max_records: int = 500
+    side_by_side: int = 1
+    event: Any = None
+    """What a record holds, for the document that the broker makes."""
 
 
 @dataclass(frozen=True, slots=True)

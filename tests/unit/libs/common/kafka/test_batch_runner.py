@@ -17,7 +17,7 @@ from libs.common.kafka.partitions import Partitions
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.rewinding_consumer import RewindingConsumer
 from libs.common.kafka.stalls import STALLED_AFTER
-from libs.common.kafka.subscription import Subscription
+from libs.common.kafka.topology import Subscription
 from tests.support.consumer_bench import Handled, text
 from tests.support.logs import LogLines
 

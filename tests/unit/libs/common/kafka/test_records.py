@@ -1,11 +1,9 @@
-from collections.abc import Sequence
-
 import pytest
 
 from libs.common.errors import Undecodable
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.producer import Record
-from libs.common.kafka.records import Received, check_headers, of_values
+from libs.common.kafka.records import check_headers
 from tests.support.records import a_record
 
 
@@ -27,16 +25,6 @@ def test_a_header_that_is_not_utf8_is_refused_by_its_number_and_without_its_byte
 @pytest.mark.parametrize(("produced", "now", "lag"), [(1000, 1250, 250), (1000, 900, 0)])
 def test_lag_is_never_negative(produced: int, now: int, lag: int) -> None:
     assert a_record(timestamp_ms=produced).lag_ms(now) == lag
-
-
-async def test_a_handler_of_values_sees_the_values_in_order() -> None:
-    seen: list[int] = []
-
-    async def handle(values: Sequence[int]) -> None:
-        seen.extend(values)
-
-    await of_values(handle)([Received(1, a_record()), Received(2, a_record())])
-    assert seen == [1, 2]
 
 
 def test_a_record_fits_up_to_its_topics_limit_and_its_dead_letter_topic_takes_it_with_the_reasons() -> None:
