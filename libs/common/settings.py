@@ -18,7 +18,9 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.common.errors import ConfigurationError
+from libs.common.events.directory import SmsProviderName
 from libs.common.kafka.connection import KafkaConnection
+from libs.common.providers.accounts import SmsAccount, SmsAccounts, account_of, read_accounts
 
 PREFIX = "TRANSOM_"
 _PORT_MOST = 65_535
@@ -90,6 +92,10 @@ def secrets_in(joined: SecretStr) -> tuple[bytes, ...]:
     Several are valid while one replaces another.
     """
     return tuple(part.strip().encode() for part in joined.get_secret_value().split(",") if part.strip())
+
+
+def _texts_in(joined: SecretStr) -> tuple[str, ...]:
+    return tuple(part.decode() for part in secrets_in(joined))
 
 
 class Settings(BaseSettings):
@@ -281,22 +287,68 @@ class GraphSettings(Settings):
     whatsapp_token: RequiredSecret
 
 
-class TwilioSettings(Settings):
-    """Twilio's account. The first token authenticates our requests. Twilio may sign its own with any of them."""
+class SmsAccountSettings(Settings):
+    """The accounts at SMS providers: those of SMS_ACCOUNTS by name, and one for each provider by its own variables.
 
-    twilio_base_url: ProviderUrl = "https://api.twilio.com"
-    twilio_account_sid: Annotated[str, Field(min_length=1)]
-    twilio_auth_tokens: RequiredSecret
-
-
-class SmsSettings(Settings):
-    """The SMS provider.
-
-    A missing record is evidence only after the grace, because its list may be minutes late.
+    Of several secrets the first authenticates our requests. A provider may sign its own with any of them.
     """
 
-    sms_provider: Literal["twilio"] = "twilio"
+    sms_provider: SmsProviderName = "twilio"
+    sms_accounts: SecretStr = SecretStr("")
+    twilio_account_sid: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{0,64}$")] = ""
+    twilio_auth_tokens: SecretStr = SecretStr("")
+    twilio_messaging_service: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{0,64}$")] = ""
+    vonage_api_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{0,64}$")] = ""
+    vonage_api_secret: SecretStr = SecretStr("")
+    vonage_signature_secret: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def _accounts_are_whole(self) -> Self:
+        pairs = (
+            ("TWILIO_ACCOUNT_SID", self.twilio_account_sid, "TWILIO_AUTH_TOKENS", self.twilio_auth_tokens),
+            ("VONAGE_API_KEY", self.vonage_api_key, "VONAGE_API_SECRET", self.vonage_api_secret),
+        )
+        for account, id_, credentials, given in pairs:
+            if bool(id_) != bool(secrets_in(given)):
+                missing, there = (credentials, account) if id_ else (account, credentials)
+                raise ValueError(f"{PREFIX}{missing} is required: set it, because {PREFIX}{there} is set")
+        try:
+            read_accounts(self.sms_accounts.get_secret_value())
+        except ValueError as error:
+            raise ValueError(f"{PREFIX}SMS_ACCOUNTS: {error}") from None
+        return self
+
+    @property
+    def accounts(self) -> SmsAccounts:
+        """All of them."""
+        single: dict[SmsProviderName, SmsAccount] = {}
+        if tokens := _texts_in(self.twilio_auth_tokens):
+            service = self.twilio_messaging_service or None
+            single["twilio"] = account_of("twilio", self.twilio_account_sid, tokens, messaging_service=service)
+        if tokens := _texts_in(self.vonage_api_secret):
+            signing = _texts_in(self.vonage_signature_secret)
+            single["vonage"] = account_of("vonage", self.vonage_api_key, tokens, signature_secrets=signing)
+        return SmsAccounts(self.sms_provider, single, read_accounts(self.sms_accounts.get_secret_value()))
+
+
+class SmsSettings(SmsAccountSettings):
+    """The SMS bridge's side of the providers.
+
+    A missing record is evidence only after the grace, because a provider's list may be minutes late.
+    """
+
+    twilio_base_url: ProviderUrl = "https://api.twilio.com"
+    vonage_base_url: ProviderUrl = "https://rest.nexmo.com"
     sms_grace_seconds: PositiveFloat = 900.0
+
+    @model_validator(mode="after")
+    def _some_account(self) -> Self:
+        if not list(self.accounts):
+            raise ValueError(
+                f"{PREFIX}TWILIO_ACCOUNT_SID is required: set it and its tokens, or another account"
+                f" ({PREFIX}VONAGE_API_KEY, {PREFIX}SMS_ACCOUNTS)"
+            )
+        return self
 
     @property
     def sms_grace(self) -> timedelta:

@@ -33,8 +33,8 @@ def read_form(body: bytes | bytearray) -> dict[str, str] | None:
 
 
 def known_fields(form: Mapping[str, str], shapes: Shapes) -> dict[str, str]:
-    """The fields that are used and not blank."""
-    return {name: form[name] for name in shapes if form.get(name)}
+    """The fields that are used."""
+    return {name: form[name] for name in shapes if name in form}
 
 
 def check_shapes(form: Mapping[str, str], shapes: Shapes, reason: str) -> None:

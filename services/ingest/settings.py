@@ -1,15 +1,18 @@
 """What ingest reads from the environment."""
 
-from pydantic import SecretStr
-
-from libs.common.settings import MetaWebhookSettings, PublicUrlSettings, WindowSettings, WorkerSettings, secrets_in
+from libs.common.settings import (
+    MetaWebhookSettings,
+    PublicUrlSettings,
+    SmsAccountSettings,
+    WindowSettings,
+    WorkerSettings,
+    secrets_in,
+)
 from services.ingest.edge import EdgeConfig
 
 
-class IngestSettings(WorkerSettings, WindowSettings, PublicUrlSettings, MetaWebhookSettings):
-    """Twilio's tokens verify its callbacks. Without them, or without PUBLIC_URL, every callback is refused."""
-
-    twilio_auth_tokens: SecretStr = SecretStr("")
+class IngestSettings(WorkerSettings, WindowSettings, PublicUrlSettings, MetaWebhookSettings, SmsAccountSettings):
+    """The SMS accounts' secrets verify callbacks. Without them, or without PUBLIC_URL, every callback is refused."""
 
     @property
     def edge(self) -> EdgeConfig:
@@ -17,6 +20,6 @@ class IngestSettings(WorkerSettings, WindowSettings, PublicUrlSettings, MetaWebh
         return EdgeConfig(
             meta_secrets=secrets_in(self.meta_app_secrets),
             verify_token=self.meta_verify_token.get_secret_value().encode(),
-            twilio_tokens=secrets_in(self.twilio_auth_tokens),
+            accounts=self.accounts,
             public_url=self.public_url,
         )

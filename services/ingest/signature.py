@@ -1,4 +1,4 @@
-"""Verification of Meta's and Twilio's signatures. Pure.
+"""Verification of Meta's, Twilio's and Vonage's signatures. Pure.
 
 Rule 1: signatures are computed over the raw bytes; a body that was parsed and written again has another digest.
 Rule 2: whatever the header holds, the answer is yes or no, never an exception.
@@ -14,6 +14,9 @@ from urllib.parse import SplitResult, urlsplit
 _META_SCHEME = b"sha256="
 _META_FORM = re.compile(rb"sha256=[0-9A-Fa-f]{64}")
 _TWILIO_FORM = re.compile(rb"[A-Za-z0-9+/]{27}=")
+_VONAGE_DIGESTS = {64: "sha256", 128: "sha512"}
+"""By the length of the hex digest. Vonage's older ones, MD5 and SHA-1, are no signatures here."""
+_REPLACED = str.maketrans("&=", "__")
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -42,22 +45,55 @@ def signed_by_meta(body: bytes | bytearray, header: bytes | None, secrets: Seque
 
 
 def signed_by_twilio(
-    url: str, form: Mapping[str, Sequence[str]], header: bytes | None, tokens: Sequence[bytes]
+    urls: Sequence[str], form: Mapping[str, Sequence[str]], header: bytes | None, tokens: Sequence[bytes]
 ) -> bool:
-    """Whether ``X-Twilio-Signature`` is the base64 HMAC-SHA1 of the URL and the form under one of the auth tokens.
+    """Whether ``X-Twilio-Signature`` is the base64 HMAC-SHA1 of a URL and the form under one of the auth tokens.
 
-    ``url`` is the one that Twilio was given, with its query. ``form`` holds every value of every field, blank ones too.
-    Fields are signed sorted by name, the values of one field without duplicates and sorted. Twilio signs with or
-    without the port, so both are tried.
+    ``urls`` are spellings of the one that Twilio was given (``twilio_urls``). ``form`` holds every value of every
+    field, blank ones too. Fields are signed sorted by name, the values of one field without duplicates and sorted.
     """
     if header is None:
         return False
     fields = "".join(name + value for name in sorted(form) for value in sorted(set(form[name])))
     good = False
-    for spelling in _with_and_without_port(url):
-        signed = (spelling + fields).encode(errors="surrogatepass")
+    for url in urls:
+        signed = (url + fields).encode(errors="surrogatepass")
         for token in tokens:
             good |= hmac.compare_digest(base64.b64encode(hmac.digest(token, signed, "sha1")), header)
+    return good
+
+
+def twilio_urls(public_url: str, path: str, query: str) -> Sequence[str]:
+    """The spellings of the address that Twilio called: at most four, whatever the request holds.
+
+    Host and scheme are those of the configuration, never of the request. Twilio signs with or without the default port.
+    A proxy may pass on the query as it was written or with its colons escaped.
+    """
+    queries = dict.fromkeys((query, query.replace("%3A", ":").replace("%3a", ":")))
+    return [
+        base + path + (f"?{spelled}" if spelled else "")
+        for base in _with_and_without_port(public_url)
+        for spelled in queries
+    ]
+
+
+def signed_by_vonage(form: Mapping[str, str], secrets: Sequence[bytes]) -> bool:
+    """Whether ``sig`` is the HMAC-SHA-256 or HMAC-SHA-512 of the other fields under one of the signature secrets.
+
+    Signed is ``&name=value`` of each field sorted by name, ``&`` and ``=`` in values replaced by ``_``. A name with one
+    of these would let fields be divided anew under the same signature, so it is refused.
+
+    Source: https://developer.vonage.com/en/getting-started/concepts/signing-messages.
+    """
+    given = form.get("sig", "").lower().encode(errors="surrogatepass")
+    digest = _VONAGE_DIGESTS.get(len(given))
+    if digest is None or any("&" in name or "=" in name for name in form):
+        return False
+    fields = (f"&{name}={form[name].translate(_REPLACED)}" for name in sorted(form) if name != "sig")
+    signed = "".join(fields).encode(errors="surrogatepass")
+    good = False
+    for secret in secrets:
+        good |= hmac.compare_digest(hmac.digest(secret, signed, digest).hex().encode(), given)
     return good
 
 

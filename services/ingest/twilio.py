@@ -6,9 +6,8 @@ They are unordered and repeatable, and carry no time of their own: the time of r
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from urllib.parse import parse_qs
 
 from libs.common.errors import Undecodable
 from libs.common.events.inbound import TwilioSmsWebhook, TwilioStatusWebhook
@@ -17,15 +16,15 @@ from libs.common.thread.provider_status import ProviderStatus
 from services.ingest.forms import ADDRESS, ANY_TEXT, Shapes, check_shapes, known_fields, number_of
 from services.ingest.items import InboundSms, SmsMedia
 
-MAX_FIELDS = 200
 MAX_REF = 80
 
-_SHAPES = {
-    **dict.fromkeys(("MessageSid", "SmsSid", "AccountSid", "MessagingServiceSid"), re.compile(r"[A-Za-z0-9]{0,34}")),
+_SID = re.compile(r"[A-Za-z0-9]{0,34}")
+_SHAPES: Shapes = {
+    **dict.fromkeys(("MessageSid", "SmsSid", "AccountSid", "MessagingServiceSid"), _SID),
     **dict.fromkeys(("MessageStatus", "SmsStatus"), re.compile(r"[A-Za-z_]{0,30}")),
     "ErrorCode": re.compile(r"[0-9]{0,10}"),
     "ApiVersion": re.compile(r"[0-9-]{0,10}"),
-    **dict.fromkeys(("From", "To"), re.compile(r"[^\x00-\x1f]{0,40}")),
+    **dict.fromkeys(("From", "To"), ADDRESS),
     "RawDlrDoneDate": re.compile(r"[0-9]{0,20}"),
 }
 """The fields that are used, and what they may hold.
@@ -36,7 +35,6 @@ _KEPT = ("MessageStatus", "ErrorCode", "From", "To", "MessagingServiceSid", "Raw
 """What is kept of a status that came before its send. The numbers are compared with those of the send that it names."""
 
 
-_SID = re.compile(r"[A-Za-z0-9]{0,34}")
 _MOST_MEDIA = 10
 _SMS_SHAPES: Shapes = {
     **dict.fromkeys(("MessageSid", "SmsSid", "SmsMessageSid", "AccountSid", "MessagingServiceSid"), _SID),
@@ -52,41 +50,34 @@ _SMS_SHAPES: Shapes = {
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{60,}={0,2}")
 
 _FIELDS = ("AccountSid", "ErrorCode", "MessageSid", "MessageStatus", "SmsSid", "SmsStatus")
+_SMS_FIELDS = (
+    *("AccountSid", "MessageSid", "SmsMessageSid", "SmsSid", "NumMedia", "NumSegments", "MediaUrl", "MediaContentType"),
+    *("From+", "To+"),
+)
 
 
-def read_form(body: bytes | bytearray) -> dict[str, list[str]] | None:
-    """Every value of every field, blank ones too; None for a form that is not Twilio's, which names no field twice."""
-    try:
-        form = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="replace")
-    except ValueError:
-        return None
-    return form if all(len(values) == 1 for values in form.values()) else None
-
-
-def is_split_as_sent(query: str, form: Mapping[str, Sequence[str]]) -> bool:
+def is_split_as_sent(query: str, form: Mapping[str, str], *, is_sms: bool) -> bool:
     """Whether address and fields are divided as Twilio divided them.
 
     Twilio signs address, names and values one after the other, without separators. So a captured callback could be sent
     again with a field hidden in its neighbour, or in the address, under the same signature. Such a neighbour holds a
-    field's name.
+    field's name. Only the text of an SMS may hold one: no field that follows it can be hidden there and be there too.
     """
-    texts = [
-        query,
-        *(name for name in form if name not in _FIELDS),
-        *(value for values in form.values() for value in values),
-    ]
-    return not any(field in text for text in texts for field in _FIELDS)
+    fields, known = (_SMS_FIELDS, frozenset(_SMS_SHAPES)) if is_sms else (_FIELDS, frozenset(_FIELDS))
+    names = (name for name in form if name not in known)
+    texts = [query, *names, *(value for name, value in form.items() if not (is_sms and name == "Body"))]
+    return not any(field in text for text in texts for field in fields)
 
 
 def status_record(
-    form: Mapping[str, Sequence[str]], received_at: datetime, ref: str | None = None
+    form: Mapping[str, str], received_at: datetime, account: str, ref: str | None = None
 ) -> tuple[bytes, bytes]:
     """Key (MessageSid) and value of one record of ``webhooks.v1``; ``ref`` is the one in the address that was called.
 
     Unused fields are left out: Twilio adds new ones without notice.
     """
-    fields = {name: form[name][-1] for name in _SHAPES if form.get(name)}
-    webhook = TwilioStatusWebhook(received_at=received_at, form=fields, ref=ref)
+    fields = known_fields(form, _SHAPES)
+    webhook = TwilioStatusWebhook(received_at=received_at, form=fields, ref=ref, verified_account=account)
     return fields.get("MessageSid", "").encode(), webhook.encode()
 
 
@@ -96,8 +87,7 @@ def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
     Raises Undecodable when it names no message, account or status, or a field is none.
     """
     form = webhook.form
-    if any(not shape.fullmatch(form.get(name, "")) for name, shape in _SHAPES.items()):
-        raise Undecodable("bad_status", "a field holds what it cannot hold, or too much")
+    check_shapes(form, _SHAPES, "bad_status")
     if webhook.ref is not None and len(webhook.ref) > MAX_REF:
         raise Undecodable("bad_status", "the reference is longer than ours are")
     sid = form.get("MessageSid") or form.get("SmsSid")
@@ -105,6 +95,8 @@ def parse_status(webhook: TwilioStatusWebhook) -> ProviderStatus | None:
     status = form.get("MessageStatus") or form.get("SmsStatus")
     if not sid or not account or not status:
         raise Undecodable("bad_status", "MessageSid, AccountSid or MessageStatus is missing")
+    if account != (webhook.verified_account or account):
+        raise Undecodable("bad_status", "AccountSid names another account than the one that signed")
     known = STATUSES.get(status)
     if known is None:
         return None

@@ -13,7 +13,6 @@ from libs.common.settings import (
     RedisSettings,
     SendSettings,
     SmsSettings,
-    TwilioSettings,
     WindowSettings,
     WorkerSettings,
 )
@@ -31,7 +30,6 @@ class SmsBridgeSettings(
     SendSettings,
     PublicUrlSettings,
     SmsSettings,
-    TwilioSettings,
     PortalSettings,
 ):
     """Without PUBLIC_URL no status callback is asked for, and an SMS stays pending.

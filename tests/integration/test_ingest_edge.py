@@ -6,28 +6,21 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 import httpx
 import pytest
 import pytest_asyncio
-from starlette.applications import Starlette
 
 from deploy.local.servers.kafka import KafkaServer
 from libs.common.db.pool import open_pool
 from libs.common.events.inbound import MetaWebhook, TwilioStatusWebhook
 from libs.common.events.topics import WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
-from libs.common.kafka.producer import Producer
 from libs.common.kafka.topics import declare
-from libs.common.log_throttle import LogThrottle
-from libs.common.web import ExactPathRouter
-from services.ingest import edge
-from services.ingest.coalescing_producer import CoalescingProducer
 from services.ingest.edge_coverage import EdgeCoverage
+from tests.support.edge import an_edge, in_kafka
 from tests.support.ingest import PUBLIC_URL, SECRETS, TWILIO_TOKEN, VERIFY_TOKEN, now
 from tests.support.logs import LogLines
 from tests.support.published import Published, published_on
@@ -37,25 +30,6 @@ from tests.support.webhooks import WA_ID, a_message, as_body, of_messages, sign
 
 META, TWILIO = "/webhooks/meta", "/webhooks/twilio/status"
 FORM = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": "delivered", "To": "+447700900999", "ErrorCode": ""}
-
-
-@asynccontextmanager
-async def an_edge(
-    connection: KafkaConnection, coverage: EdgeCoverage | None = None
-) -> AsyncIterator[httpx.AsyncClient]:
-    async with Producer(connection, delivery_timeout=3.0) as producer:
-        coalescing = CoalescingProducer(producer)
-        config = edge.EdgeConfig(tuple(SECRETS), VERIFY_TOKEN.encode(), (b"old", TWILIO_TOKEN), PUBLIC_URL)
-        apps: dict[str, Any] = edge.edge_apps(config, coalescing, coverage or EdgeCoverage())
-        transport = httpx.ASGITransport(ExactPathRouter(apps, Starlette()))
-        async with httpx.AsyncClient(transport=transport, base_url="http://edge", timeout=20) as http:
-            yield http
-        await eventually(lambda: not any(_unlogged(app._refusals) for app in apps.values()), "every refusal is logged")
-
-
-def _unlogged(refusals: LogThrottle) -> set[str]:
-    """What would be logged only after this test, into the log of the next one."""
-    return {key for key, (count, _write) in refusals._waiting.items() if count}
 
 
 @pytest_asyncio.fixture
@@ -69,11 +43,6 @@ async def http(kafka_bootstrap: str, topics: OwnTopics, log_lines: LogLines) -> 
 async def webhooks(kafka_bootstrap: str, http: httpx.AsyncClient, topics: OwnTopics) -> AsyncIterator[Published]:
     async with published_on(kafka_bootstrap, topics.prefix, [WEBHOOKS]) as published:
         yield published
-
-
-async def in_kafka(webhooks: Published) -> list[bytes]:
-    """Every value in the topic."""
-    return [record.value or b"" for record in await webhooks.records(WEBHOOKS)]
 
 
 def signed(body: bytes, secret: bytes = SECRETS[0]) -> dict[str, str]:

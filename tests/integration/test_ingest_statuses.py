@@ -245,7 +245,7 @@ async def a_bridge_on_its_way(deps: worker.Deps) -> tuple[UUID, UUID, UUID, UUID
     return conversation, original, silenced, bridge
 
 
-UNDELIVERED = {"MessageSid": ["SM1"], "AccountSid": ["AC1"], "MessageStatus": ["undelivered"], "ErrorCode": ["30003"]}
+UNDELIVERED = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": "undelivered", "ErrorCode": "30003"}
 
 
 @pytest.mark.parametrize("code", ["30007", "30003", "30008", "30410", "30006", "21610"])
@@ -253,7 +253,7 @@ async def test_a_bridge_that_fails_late_has_used_its_day_and_is_told_as_what_it_
     deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str, code: str
 ) -> None:
     conversation, original, _silenced, bridge = await a_bridge_on_its_way(deps)
-    batch = received(twilio.status_record(UNDELIVERED | {"ErrorCode": [code]}, utc_now()))
+    batch = received(twilio.status_record(UNDELIVERED | {"ErrorCode": code}, utc_now(), "AC1"))
     for _ in range(2):
         assert await worker.on_webhooks(batch, deps) == []
     async with deps.pool.acquire() as db:

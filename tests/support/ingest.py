@@ -97,6 +97,7 @@ def settings(database: str, bootstrap: str, prefix: str, redis_url: str, **more:
         "redis_url": SecretStr(redis_url),
         "meta_app_secrets": SecretStr(",".join(secret.decode() for secret in SECRETS)),
         "meta_verify_token": SecretStr(VERIFY_TOKEN),
+        "twilio_account_sid": "AC1",
         "twilio_auth_tokens": SecretStr(TWILIO_TOKEN.decode()),
         "public_url": PUBLIC_URL,
         "http_host": "127.0.0.1",

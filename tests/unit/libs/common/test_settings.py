@@ -19,7 +19,7 @@ from libs.common.settings import (
     SendSettings,
     ServiceSettings,
     Settings,
-    TwilioSettings,
+    SmsSettings,
     WindowSettings,
     load,
     secrets_in,
@@ -192,7 +192,7 @@ def test_the_example_lists_exactly_the_variables_with_their_defaults() -> None:
 def test_a_provider_s_address_without_tls_is_taken_on_loopback_alone(environment: Environment, url: str) -> None:
     for settings, name, others in (
         (GraphSettings, "graph_base_url", {"whatsapp_token": "t"}),
-        (TwilioSettings, "twilio_base_url", {"twilio_account_sid": "AC1", "twilio_auth_tokens": "t"}),
+        (SmsSettings, "twilio_base_url", {"twilio_account_sid": "AC1", "twilio_auth_tokens": "t"}),
     ):
         environment(**others, **{name: url})
         with pytest.raises(ConfigurationError, match=f"TRANSOM_{name.upper()}.*https://") as refused:

@@ -1,13 +1,10 @@
 """Signatures: the documented vectors, and that nothing in a header ever raises."""
 
-import base64
-import hmac
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.signature import same_token, signed_by_meta, signed_by_twilio
+from services.ingest.signature import same_token, signed_by_meta, signed_by_twilio, signed_by_vonage, twilio_urls
 
 HELLO = b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 SECRET = b"It's a Secret to Everybody"
@@ -45,32 +42,63 @@ def test_any_of_several_secrets_will_do() -> None:
 @given(st.none() | st.binary() | st.binary().map(b"sha256=".__add__))
 def test_whatever_the_header_holds_the_answer_is_no(header: bytes | None) -> None:
     assert not signed_by_meta(b"Hello, World!", header, [SECRET, b"other"])
-    assert not signed_by_twilio(URL, CALL, header, [b"12345"])
+    assert not signed_by_twilio([URL], CALL, header, [b"12345"])
 
 
 def test_the_documented_callback_is_good() -> None:
-    assert signed_by_twilio(URL, CALL, b"RSOYDt4T1cUTdK1PDd93/VVr8B8=", [b"old", b"12345"])
-    assert not signed_by_twilio(URL, CALL, b"RSOYDt4T1cUTdK1PDd93/VVr8B8=", [b"54321"])
-    assert not signed_by_twilio(URL, CALL | {"Digits": ["12345"]}, b"RSOYDt4T1cUTdK1PDd93/VVr8B8=", [b"12345"])
+    assert signed_by_twilio([URL], CALL, b"RSOYDt4T1cUTdK1PDd93/VVr8B8=", [b"old", b"12345"])
+    assert not signed_by_twilio([URL], CALL, b"RSOYDt4T1cUTdK1PDd93/VVr8B8=", [b"54321"])
+    assert not signed_by_twilio([URL], CALL | {"Digits": ["12345"]}, b"RSOYDt4T1cUTdK1PDd93/VVr8B8=", [b"12345"])
 
 
 def test_values_of_one_field_are_signed_once_each_and_sorted() -> None:
     form = {"Sid": ["CA123"], "SidAccount": ["AC123"], "Digits": ["5678", "1234", "1234"]}
-    assert signed_by_twilio(URL, form, b"IK+Dwps556ElfBT0I3Rgjkr1wJU=", [b"12345"])
+    assert signed_by_twilio([URL], form, b"IK+Dwps556ElfBT0I3Rgjkr1wJU=", [b"12345"])
 
 
 @pytest.mark.parametrize(
-    ("signed", "asked"),
+    ("public_url", "query", "spellings"),
     [
-        ("https://a.example/x?y=1", "https://a.example:443/x?y=1"),
-        ("https://a.example:443/x?y=1", "https://a.example/x?y=1"),
-        ("http://a.example:80/x", "http://a.example/x"),
+        ("https://a.example", "", {"https://a.example/x", "https://a.example:443/x"}),
+        ("https://a.example:443", "y=1", {"https://a.example/x?y=1", "https://a.example:443/x?y=1"}),
+        ("http://a.example", "", {"http://a.example/x", "http://a.example:80/x"}),
+        ("https://a.example:8443", "", {"https://a.example:8443/x"}),
+        (
+            "https://a.example",
+            "ref=m%3A1",
+            {
+                *("https://a.example/x?ref=m%3A1", "https://a.example:443/x?ref=m%3A1"),
+                *("https://a.example/x?ref=m:1", "https://a.example:443/x?ref=m:1"),
+            },
+        ),
     ],
 )
-def test_the_default_port_makes_no_difference(signed: str, asked: str) -> None:
-    header = base64.b64encode(hmac.digest(b"t", signed.encode(), "sha1"))
-    assert signed_by_twilio(asked, {}, header, [b"t"])
-    assert not signed_by_twilio(asked.replace("a.example", "b.example"), {}, header, [b"t"])
+def test_the_spellings_of_an_address_are_a_closed_list(public_url: str, query: str, spellings: set[str]) -> None:
+    found = twilio_urls(public_url, "/x", query)
+    assert (set(found), len(found)) == (spellings, len(spellings))
+
+
+@given(st.text(), st.text())
+def test_there_are_at_most_four(path: str, query: str) -> None:
+    assert len(twilio_urls("https://a.example", path, query)) <= 4
+
+
+VONAGE = {"param1": "value1", "param2": "value2", "timestamp": "1234567890"}
+VONAGE_SECRET = b"signature_secret"
+VONAGE_SIG = "280c4320703dbc98bfa22db676655ed2acfbfe8792b062ff7622e67f1183c287"
+"""As Vonage's own client library has it."""
+
+
+def test_vonages_example_is_good_in_either_case() -> None:
+    for sig in (VONAGE_SIG, VONAGE_SIG.upper()):
+        assert signed_by_vonage(VONAGE | {"sig": sig}, [b"old", VONAGE_SECRET])
+        assert not signed_by_vonage(VONAGE | {"sig": sig}, [b"old"])
+        assert not signed_by_vonage(VONAGE | {"sig": sig, "param1": "value2"}, [VONAGE_SECRET])
+
+
+@given(st.dictionaries(st.text(), st.text(), max_size=4), st.text())
+def test_whatever_a_form_of_vonage_holds_the_answer_is_no(form: dict[str, str], sig: str) -> None:
+    assert not signed_by_vonage(form | {"sig": sig}, [VONAGE_SECRET])
 
 
 @given(st.none() | st.text())

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from libs.common.errors import Undecodable
 from libs.common.events.content import InContent
 from services.ingest import twilio
+from services.ingest.forms import read_form
 from services.ingest.items import (
     Ignored,
     InboundSms,
@@ -28,8 +29,8 @@ CONTENT: TypeAdapter[Any] = TypeAdapter(InContent)
     [("sent", "sent"), ("delivered", "delivered"), ("undelivered", "failed"), ("canceled", "failed"), ("queued", None)],
 )
 def test_twilios_words_are_statuses_of_ours(told: str, status: str | None) -> None:
-    form = {"MessageSid": ["SM1"], "AccountSid": ["AC1"], "MessageStatus": [told], "ErrorCode": ["30003"]}
-    key, value = twilio.status_record(form, AT, "m1:1")
+    form = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": told, "ErrorCode": "30003"}
+    key, value = twilio.status_record(form, AT, "AC1", "m1:1")
     one = parse(value, reaction_opens=False)
     assert key == b"SM1"
     if status is None:
@@ -54,7 +55,7 @@ CALLBACK = {
 
 
 def parsed_status(form: dict[str, str], ref: str | None = None) -> Item:
-    _, value = twilio.status_record({name: [told] for name, told in form.items()}, AT, ref)
+    _, value = twilio.status_record(form, AT, CALLBACK["AccountSid"], ref)
     return parse(value, reaction_opens=False)
 
 
@@ -71,6 +72,7 @@ def test_a_callback_is_read_whatever_twilio_adds_to_it() -> None:
         ("ErrorCode", "3000x"),
         ("MessageSid", "SM" + "0" * 33),
         ("AccountSid", "AC 1"),
+        ("AccountSid", "AC" + "9" * 32),
         ("From", "+44" + "7" * 40),
         ("MessageStatus", "delivered!"),
     ],
@@ -98,7 +100,7 @@ def test_a_callback_cut_into_other_fields_under_its_signature_is_parsed_as_nothi
 
 @pytest.mark.parametrize("body", [b"MessageSid=SM1&MessageSid=SM2", b"To=%2B1&To=%2B1", b"\xff"])
 def test_a_form_that_names_a_field_twice_is_none_of_twilios(body: bytes) -> None:
-    assert twilio.read_form(body) is None
+    assert read_form(body) is None
 
 
 SMS = {

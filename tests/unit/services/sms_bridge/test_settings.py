@@ -37,11 +37,30 @@ def test_empty_link_keys_are_no_keys(
     assert "TRANSOM_PORTAL_LINK_KEYS" in refusal(monkeypatch, capsys, {"TRANSOM_PORTAL_LINK_KEYS": empty})
 
 
-def test_a_provider_that_is_not_built_is_refused(
+def test_an_unknown_provider_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refusal(monkeypatch, capsys, {"TRANSOM_SMS_PROVIDER": "smoke signals"})
+    assert "TRANSOM_SMS_PROVIDER: input should be 'twilio' or 'vonage'" in line
+
+
+def test_half_an_account_of_vonage_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = refusal(monkeypatch, capsys, {"TRANSOM_SMS_PROVIDER": "vonage"})
-    assert "TRANSOM_SMS_PROVIDER: input should be 'twilio'" in line
+    line = refusal(monkeypatch, capsys, {"TRANSOM_VONAGE_API_SECRET": "secret-value"})
+    assert "TRANSOM_VONAGE_API_KEY is required: set it" in line
+
+
+def test_accounts_that_cannot_be_read_are_named_without_their_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accounts = '{"acme": {"provider": "twilio", "account": "AC1", "credentials": ["a secret"]}}'
+    assert "TRANSOM_SMS_ACCOUNTS: acme.credentials" in refusal(monkeypatch, capsys, {"TRANSOM_SMS_ACCOUNTS": accounts})
+
+
+def test_a_bridge_without_any_account_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none: dict[str, str | None] = {"TRANSOM_TWILIO_ACCOUNT_SID": None, "TRANSOM_TWILIO_AUTH_TOKENS": None}
+    assert "TRANSOM_TWILIO_ACCOUNT_SID is required" in refusal(monkeypatch, capsys, none)
 
 
 def test_a_grace_that_ends_before_the_claim_is_refused(
