@@ -28,7 +28,7 @@ from libs.common.kafka.parked import orgs_of, parked_of
 from libs.common.printable import printable
 from libs.common.redact import provider_id, scrub
 from libs.common.settings import PostgresSettings, load
-from services.router.record import unpack
+from services.router.recorded_decision import unpack
 
 Line = tuple[datetime, str, str]
 _EVENT_WIDTH = 20

@@ -61,16 +61,10 @@ UNAVAILABLE: Final = Unavailable.UNAVAILABLE
 class Redis:
     """A client with a time limit and a breaker. Build it with ``open_redis``."""
 
-    def __init__(self, client: "redis.asyncio.Redis", *, probe_seconds: float = _PROBE_SECONDS) -> None:
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
         self._client = client
-        self._probe_seconds = probe_seconds
         self._failures = 0
         self._probe: asyncio.Task[None] | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the breaker is open: calls are not sent."""
-        return self._probe is not None
 
     async def pipeline(self, build: Callable[[Pipeline], object]) -> list[Any] | Unavailable:
         """Send what ``build`` puts into the pipeline, in one round trip. Returns the replies in order (text is str).
@@ -119,7 +113,7 @@ class Redis:
 
     async def _probe_loop(self) -> None:
         while True:
-            await asyncio.sleep(self._probe_seconds)
+            await asyncio.sleep(_PROBE_SECONDS)
             try:
                 await self.check()
             except (RedisError, OSError, TimeoutError):
@@ -132,9 +126,7 @@ class Redis:
 
 
 @asynccontextmanager
-async def open_redis(
-    url: str, *, client_name: str = "transom", probe_seconds: float = _PROBE_SECONDS
-) -> AsyncIterator[Redis]:
+async def open_redis(url: str) -> AsyncIterator[Redis]:
     """Open a client after reaching the server and trying the commands of the gate once.
 
     Raises ConfigurationError when that fails.
@@ -142,7 +134,7 @@ async def open_redis(
     try:
         client = redis.asyncio.Redis.from_url(
             url,
-            client_name=client_name,
+            client_name="transom",
             decode_responses=True,
             protocol=2,  # nothing of RESP3 is used, and it costs a round trip more at each connect
             driver_info=None,
@@ -153,7 +145,7 @@ async def open_redis(
         )
     except ValueError as error:
         raise ConfigurationError(_UNREACHABLE.format("not a Redis URL")) from error
-    opened = Redis(client, probe_seconds=probe_seconds)
+    opened = Redis(client)
     try:
         await _reach(client)
         await _try_out(client)

@@ -3,21 +3,39 @@
 Rule 1: nothing is published that is not recorded. A redelivered intent publishes the same again.
 Rule 2: the router publishes the statuses that it sets itself: of silent and rejected intents, and of messages that only
 the portal shows. Where the message has moved on meanwhile, its newest status is published instead.
+Rule 3: a decision's record holds everything that it was taken on, in one versioned JSON object:
+``{"v": 1, "intent": {…} | "bad": {…}, "facts": {…}, "now": "…"}``, and ``"refused"`` where it follows a refusal at a
+later gate.
 """
 
-from datetime import datetime
-from typing import Literal, NamedTuple, assert_never
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple, assert_never
 from uuid import UUID
 
+import orjson
+from pydantic import ValidationError
+
+from libs.common.errors import Permanent
+from libs.common.events.base import misfit
 from libs.common.events.intents import BadIntent, Intent
-from libs.common.events.outbound import Channel, DeliveryUpdate, OutboundDecision, Route, WindowState
+from libs.common.events.outbound import (
+    Channel,
+    DeliveryUpdate,
+    OutboundDecision,
+    OutboundRefused,
+    Route,
+    WindowState,
+)
 from libs.common.ids import AttemptKey, MessageKey
 from libs.common.sanitize import sanitize
 from libs.common.thread.message_status import Status
 from services.router.commands import command_of, utc
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, closed_by
-from services.router.facts import Attempt, Facts
-from services.router.record import pack, stored
+from services.router.facts import Attempt, Facts, facts_from_json, facts_to_json
+
+VERSION = 1
 
 
 class RecordedDecision(NamedTuple):
@@ -106,7 +124,7 @@ def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDe
     content = command = None
     if isinstance(intent, Intent):
         kind, actor, user_id = intent.content.kind, intent.actor.kind, intent.actor.user_id
-        content = intent.content.__pydantic_serializer__.to_json(intent.content, exclude_none=True)
+        content = intent.content.model_dump_json(exclude_none=True)
         command = command_of(attempt, intent, decision, now)
     else:
         kind, actor, user_id = "invalid", intent.actor_kind, intent.user_id
@@ -121,7 +139,7 @@ def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDe
         window_state=facts.window_state(now),
         slot_holder=decision.slot_holder if isinstance(decision, Silent) else None,
         record=pack(intent, facts, now, attempt.refused),
-        command=None if command is None else stored(command.encode()),
+        command=None if command is None else stored(command.encode().decode()),
         decided_at=now,
         message_channel=_message_channel(intent, decision),
         kind=kind,
@@ -165,3 +183,54 @@ def _message_channel(intent: Intent | BadIntent, decision: Decision) -> Channel:
             return intent.channel
         case _:
             return "whatsapp"
+
+
+def stored(json: str) -> str:
+    """The same JSON as PostgreSQL can store it: U+0000 becomes U+FFFD.
+
+    Neither orjson nor pydantic lets a lone surrogate in.
+    """
+    return orjson.dumps(sanitize(orjson.loads(json))).decode() if "\\u0000" in json else json
+
+
+def pack(
+    intent: Intent | BadIntent, facts: Facts, now: datetime, refused: OutboundRefused | Mapping[str, Any] | None = None
+) -> str:
+    """The record as text for a json column. A BadIntent is kept without what made it bad, which may be anything."""
+    if isinstance(intent, Intent):
+        found: dict[str, Any] = {"v": VERSION, "intent": orjson.Fragment(intent.model_dump_json(exclude_none=True))}
+    else:
+        found = {"v": VERSION, "bad": asdict(intent)}
+    found |= {"facts": facts_to_json(facts), "now": now}
+    if refused is not None:
+        found["refused"] = orjson.Fragment(refused.encode()) if isinstance(refused, OutboundRefused) else refused
+    return stored(orjson.dumps(found, default=str, option=orjson.OPT_UTC_Z).decode())
+
+
+def intent_of(record: Mapping[str, Any]) -> Intent | BadIntent:
+    """The intent that a record was made for.
+
+    Raises Permanent when a later release wrote it, in a version or in words that are not known here.
+    """
+    if record["v"] != VERSION:
+        raise Permanent("unknown_version", "the decision's record is of another version")
+    if "intent" in record:
+        try:
+            return Intent.model_validate_json(orjson.dumps(record["intent"]))
+        except ValidationError as error:
+            raise misfit(error, "the decision's record: ") from None
+    bad = record["bad"]
+    conversation_id, created_at = bad["conversation_id"], bad["created_at"]
+    return BadIntent(
+        **bad
+        | {
+            "intent_id": UUID(bad["intent_id"]),
+            "conversation_id": conversation_id and UUID(conversation_id),
+            "created_at": created_at and datetime.fromisoformat(created_at),
+        }
+    )
+
+
+def unpack(record: Mapping[str, Any]) -> tuple[Intent | BadIntent, Facts, datetime]:
+    """What ``decide`` was called with; calling it again must give the decision that stands beside the record."""
+    return intent_of(record), facts_from_json(record["facts"]), datetime.fromisoformat(record["now"]).astimezone(UTC)

@@ -46,8 +46,7 @@ from services.router.bridging import apply_holders, bridge_requests, known_holde
 from services.router.decide import Decision, Rejected, decide
 from services.router.facts import Attempt
 from services.router.queries import WindowRule
-from services.router.record import intent_of
-from services.router.recorded_decision import RecordedDecision, record_of
+from services.router.recorded_decision import RecordedDecision, intent_of, record_of
 from services.router.refusal_actions import RefusalAction, RefusedMessage, action_for
 
 log = get_logger()

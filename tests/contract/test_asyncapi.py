@@ -8,10 +8,10 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
-from deploy.cli.asyncapi import FOLDER, TOPOLOGIES, documents
 from libs.common.events.access import PRINCIPALS
 from libs.common.events.topics import TOPICS
 from libs.common.kafka.topology import Topology
+from tests.support.asyncapi import FOLDER, TOPOLOGIES, documents
 from tests.support.topologies import EVENTS_OF
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ EXAMPLES = sorted((ROOT / "libs/common/events/examples").glob("*.json"))
 
 
 def test_the_documents_in_docs_are_current() -> None:
-    mend = "run: .venv/bin/python -m deploy.cli.asyncapi"
+    mend = "run: .venv/bin/python -m tests.support.asyncapi"
     assert {file.name: file.read_bytes() for file in FOLDER.iterdir()} == documents(), mend
 
 

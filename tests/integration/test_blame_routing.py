@@ -10,7 +10,7 @@ from libs.common.directory.address_marks import clear, mark
 from libs.common.directory.reports import Mark, SignOfLife
 from libs.common.events.outbound import SmsCommand, WhatsappCommand
 from services.router.decide import decide
-from services.router.record import unpack
+from services.router.recorded_decision import unpack
 from tests.support.router import DAY, FALLBACK, NOW, TEMPLATE, Garage, Router, stored
 
 pytestmark = pytest.mark.usefixtures("log_lines")

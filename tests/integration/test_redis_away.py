@@ -12,7 +12,7 @@ from libs.common.redis import UNAVAILABLE, Redis, open_redis
 from tests.support.logs import LogLines
 
 NEVER = 20.0  # whoever still waits then hangs
-SOON = 0.05  # how often the probe looks in these tests
+SOON = 0.05
 
 
 def ask(pipe: Pipeline) -> None:
@@ -40,7 +40,7 @@ async def test_a_refused_command_is_no_answer_and_is_told(redis_url: str, log_li
     async with open_redis(redis_url) as redis:
         await redis.pipeline(lambda pipe: pipe.rpush("bridge:1", "somebody else's list"))
         assert await redis.pipeline(ask) is UNAVAILABLE
-        assert not redis.is_open
+        assert redis._probe is None
         assert [line["event"] for line in log_lines.all()] == ["dependency.away"]
         assert await redis.pipeline(lambda pipe: pipe.delete("bridge:1")) == [1]
 
@@ -57,14 +57,14 @@ async def test_a_server_that_may_not_do_what_is_needed_is_told_at_the_start(own_
 async def test_a_server_that_is_killed_is_away_and_used_again_when_it_is_back(
     own_valkey: ValkeyServer, log_lines: LogLines
 ) -> None:
-    async with open_redis(own_valkey.address, probe_seconds=SOON) as redis:
+    async with open_redis(own_valkey.address) as redis:
         assert await answers(redis)
         await asyncio.to_thread(own_valkey.kill)
         assert [await redis.pipeline(ask) for _ in range(5)] == [UNAVAILABLE] * 5
-        assert redis.is_open
+        assert redis._probe is not None
         await asyncio.to_thread(own_valkey.start)
         await until(lambda: answers(redis))
-        assert not redis.is_open
+        assert redis._probe is None
     assert [line["event"] for line in log_lines.all() if "breaker" in line["event"]] == [
         "breaker.opened",
         "breaker.closed",
@@ -72,7 +72,7 @@ async def test_a_server_that_is_killed_is_away_and_used_again_when_it_is_back(
 
 
 async def test_a_silent_server_costs_two_calls_and_then_nothing(own_valkey: ValkeyServer) -> None:
-    async with open_redis(own_valkey.address, probe_seconds=SOON) as redis:
+    async with open_redis(own_valkey.address) as redis:
         assert await answers(redis)
         own_valkey.pause()
         try:
@@ -86,7 +86,7 @@ async def test_a_silent_server_costs_two_calls_and_then_nothing(own_valkey: Valk
 
 
 async def test_a_late_reply_is_never_taken_for_that_of_another_call(own_valkey: ValkeyServer) -> None:
-    async with open_redis(own_valkey.address, probe_seconds=SOON) as redis:
+    async with open_redis(own_valkey.address) as redis:
         assert await redis.pipeline(lambda pipe: pipe.set("early", "early")) == [True]
         own_valkey.pause()
         try:
@@ -102,23 +102,23 @@ async def test_a_late_reply_is_never_taken_for_that_of_another_call(own_valkey: 
 
 
 async def test_one_dropped_connection_does_not_open_the_breaker(own_valkey: ValkeyServer) -> None:
-    async with open_redis(own_valkey.address, probe_seconds=SOON) as redis:
+    async with open_redis(own_valkey.address) as redis:
         assert await answers(redis)
         await asyncio.to_thread(own_valkey.restart)
         await redis.pipeline(ask)  # with or without a reply: the pool may have noticed
-        assert not redis.is_open
+        assert redis._probe is None
         await until(lambda: answers(redis))
 
 
 async def test_a_server_that_takes_no_writes_is_away(own_valkey: ValkeyServer) -> None:
-    async with open_redis(own_valkey.address, probe_seconds=60) as redis:
+    async with open_redis(own_valkey.address) as redis:
         await redis.pipeline(lambda pipe: pipe.execute_command("CONFIG", "SET", "maxmemory", "1"))
         assert await redis.pipeline(ask) is UNAVAILABLE
 
 
 async def test_closing_while_the_server_is_silent_does_not_hang(own_valkey: ValkeyServer) -> None:
     try:
-        async with asyncio.timeout(NEVER), open_redis(own_valkey.address, probe_seconds=SOON) as redis:
+        async with asyncio.timeout(NEVER), open_redis(own_valkey.address) as redis:
             own_valkey.pause()
             assert [await redis.pipeline(ask) for _ in range(2)] == [UNAVAILABLE, UNAVAILABLE]
     finally:

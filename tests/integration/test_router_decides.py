@@ -11,7 +11,7 @@ import pytest
 from libs.common.directory.merge import Merge, merge_customers
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, SmsCommand, WhatsappCommand
 from services.router.decide import decide
-from services.router.record import unpack
+from services.router.recorded_decision import unpack
 from tests.support.databases import somebody_waits
 from tests.support.logs import LogLines
 from tests.support.router import FALLBACK, NOW, TEMPLATE, Garage, Router, stored

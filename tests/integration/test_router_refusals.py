@@ -14,7 +14,7 @@ from libs.common.events.outbound import OutboundRefused, SmsCommand, WhatsappCom
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.redis import open_redis
 from services.router.decide import decide
-from services.router.record import unpack
+from services.router.recorded_decision import unpack
 from tests.support.router import DAY, FALLBACK, NOW, OUTPUTS, TEMPLATE, Garage, Router, a_router
 from tests.support.topics import OwnTopics
 

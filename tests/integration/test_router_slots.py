@@ -165,7 +165,7 @@ async def test_without_redis_fifty_racing_intents_ask_postgres_for_every_batch(
 ) -> None:
     connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
     async with (
-        open_redis(own_valkey.address, probe_seconds=60) as redis,
+        open_redis(own_valkey.address) as redis,
         a_router(connection, database, redis, router_published) as router,
         a_router(connection, database, redis, router_published) as rival,
         statements_of(router, rival) as sent,

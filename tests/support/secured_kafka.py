@@ -21,6 +21,7 @@ USERS = (ADMIN, *(f"transom-{one.name}" for one in PRINCIPALS), "transom-nobody"
 
 # https://kafka.apache.org/protocol: the numbers of AclOperation, ResourceType, PatternType, AclPermissionType
 _OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Alter": 7, "Describe": 8, "DescribeConfigs": 10, "AlterConfigs": 11}
+_API_VERSIONS = 18  # the one request that is answered before a client has named itself
 _RESOURCES = {"topic": 2, "group": 3}
 _LITERAL, _PREFIXED, _ALLOW = 3, 4, 3
 
@@ -30,7 +31,7 @@ class SecuredKafka(KafkaServer):
 
     def _is_ready(self) -> bool:
         try:
-            return bool(kafka_probe.version(LOOPBACK, self.port))
+            return not any(kafka_probe.ask(LOOPBACK, self.port, _API_VERSIONS, 0, b"")[:2])  # no error code
         except (OSError, ValueError):
             return False
 

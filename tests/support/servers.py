@@ -126,7 +126,9 @@ def _version(kind: Kind, address: str) -> str:
 
 def _kafka_version(bootstrap: str) -> str:
     host, _, port = bootstrap.partition(",")[0].rpartition(":")
-    return f"Kafka {kafka_probe.version(host, int(port))}"
+    if not kafka_probe.serves(host, int(port)):
+        raise ConnectionError
+    return "Kafka"
 
 
 def _postgres_version(dsn: str) -> str:

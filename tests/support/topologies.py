@@ -3,9 +3,9 @@
 from collections import defaultdict
 from typing import Any, get_args
 
-from deploy.cli.asyncapi import TOPOLOGIES
 from libs.common.events.base import Event
 from libs.common.events.topics import TOPICS, Topic
+from tests.support.asyncapi import TOPOLOGIES
 
 
 def _declared() -> dict[Topic, tuple[type[Event], ...]]:

@@ -55,8 +55,8 @@ class Event(Part):
 
         A model of a webhook costs ten times as much as its JSON. Raises TypeError for values that are no JSON.
         """
-        if not fields.keys() <= cls.__pydantic_fields__.keys():
-            raise ValueError(f"{cls.TYPE} has no such field: {sorted(fields.keys() - cls.__pydantic_fields__.keys())}")
+        if strange := fields.keys() - cls.model_fields.keys():
+            raise ValueError(f"{cls.TYPE} has no such field: {sorted(strange)}")
         return orjson.dumps({"type": cls.TYPE, **fields}, option=orjson.OPT_UTC_Z)
 
     @classmethod

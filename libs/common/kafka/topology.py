@@ -1,16 +1,14 @@
 """What a service reads and writes: subscribers and publishers, declared with their events on a FastStream broker.
 
-A service declares one ``Topology``. ``BatchConsumer`` runs its subscribers, and ``asyncapi`` writes it as a document.
+A service declares one ``Topology``, of which ``BatchConsumer`` runs the subscribers.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Generic, TypeVar
 
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
-from faststream.specification import AsyncAPI
 
 from libs.common.events.base import Event
 from libs.common.events.topics import Topic
@@ -110,30 +108,3 @@ def declare_publishers(broker: KafkaBroker, publishers: Sequence[Publisher], nam
     for publisher in publishers:
         for event in publisher.events:
             broker.publisher(name(publisher.topic.name), schema=event, title=f"{publisher.topic.name}:{event.TYPE}")
-
-
-def asyncapi(topology: Topology[Any]) -> dict[str, Any]:
-    """The AsyncAPI 3.0 document that FastStream makes of a topology. Topic names are without the configured prefix."""
-    broker = KafkaBroker("localhost:9092", apply_types=False, description="TRANSOM_KAFKA_BOOTSTRAP")
-    for subscriber in topology.subscribers:
-        declare_subscriber(
-            broker,
-            subscriber.topic.name,
-            _never_called,
-            subscriber.event,
-            title=subscriber.topic.name,
-        )
-    declare_publishers(broker, topology.publishers, str)
-    document = AsyncAPI(
-        broker,
-        title=f"Transom {topology.service}",
-        version=version("transom"),
-        description=topology.summary,
-        license={"name": "Apache-2.0"},
-        schema_version="3.0.0",
-    )
-    return dict(document.to_specification().to_jsonable())
-
-
-async def _never_called(_batch: Any) -> None:
-    """The handler of a broker that only makes a document, and is never started."""

@@ -12,7 +12,7 @@ from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import WindowState
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, decide
 from services.router.facts import Facts, TemplateFacts, facts_from_json, facts_to_json
-from services.router.record import pack, unpack
+from services.router.recorded_decision import pack, unpack
 from tests.support.examples import examples
 from tests.unit.services.router.builders import (
     CAR_READY,
