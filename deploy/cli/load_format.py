@@ -35,16 +35,12 @@ class _Entry(BaseModel):
 
 
 class NumberEntry(_Entry):
-    """A WhatsApp business number."""
-
     phone_number_id: MetaId
     waba_id: MetaId
     display_number: Phone
 
 
 class CustomerEntry(_Entry):
-    """A customer of the directory."""
-
     customer_id: UUID
     name: str | None = None
     phone: Phone | None = None
@@ -95,8 +91,6 @@ class RateEntry(_Entry):
 
 
 class LoadFile(_Entry):
-    """The whole file."""
-
     orgs: list[OrgEntry] = Field(default_factory=list)
     rate_card: list[RateEntry] = Field(default_factory=list)
 

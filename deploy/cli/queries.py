@@ -1,4 +1,4 @@
-"""What ``transom explain`` reads. Every row is a named tuple of the columns that its statement selects."""
+"""What ``transom explain`` reads. Every row is a named tuple; its fields are the columns of the table that are read."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -61,17 +61,10 @@ class DecisionRow(NamedTuple):
     decided_at: datetime
 
 
-_DECISIONS = """
-select attempt, route, channel, reason, slot_holder, record, decided_at
-  from decisions
- where org_id = $1 and intent_id = $2
- order by attempt
-"""
-
-
 async def decisions_of(db: Connection, org_id: str, intent_id: UUID) -> list[DecisionRow]:
-    """The decisions on an intent, by attempt."""
-    return await _rows(db, DecisionRow, _DECISIONS, org_id, intent_id)
+    return await _read(
+        db, DecisionRow, "decisions where org_id = $1 and intent_id = $2 order by attempt", org_id, intent_id
+    )
 
 
 class Send(NamedTuple):
@@ -100,7 +93,6 @@ select attempt, coalesce(provider, channel) as provider, state, tries, resends, 
 
 
 async def sends_of(db: Connection, org_id: str, intent_id: UUID) -> list[Send]:
-    """The sends of an intent, by attempt."""
     return await _rows(db, Send, _SENDS, org_id, intent_id)
 
 
@@ -114,17 +106,10 @@ class ProviderId(NamedTuple):
     recorded_at: datetime
 
 
-_PROVIDER_IDS = """
-select provider, provider_id, attempt, applied, recorded_at
-  from provider_ids
- where org_id = $1 and send_id = $2
- order by recorded_at
-"""
-
-
 async def provider_ids_of(db: Connection, org_id: str, intent_id: UUID) -> list[ProviderId]:
-    """The ids that providers gave the sends of an intent."""
-    return await _rows(db, ProviderId, _PROVIDER_IDS, org_id, intent_id)
+    return await _read(
+        db, ProviderId, "provider_ids where org_id = $1 and send_id = $2 order by recorded_at", org_id, intent_id
+    )
 
 
 class Charge(NamedTuple):
@@ -138,16 +123,10 @@ class Charge(NamedTuple):
     at: datetime
 
 
-_CHARGES = """
-select channel, category, segments, currency, price, at
-  from charges
- where org_id = $1 and message_id = any($2::uuid[])
-"""
-
-
 async def charges_of(db: Connection, org_id: str, message_ids: Sequence[UUID]) -> list[Charge]:
-    """What these messages cost."""
-    return await _rows(db, Charge, _CHARGES, org_id, list(message_ids))
+    return await _read(
+        db, Charge, "charges where org_id = $1 and message_id = any($2::uuid[])", org_id, list(message_ids)
+    )
 
 
 class StaleAttempt(NamedTuple):
@@ -159,17 +138,10 @@ class StaleAttempt(NamedTuple):
     deadline: datetime
 
 
-_LOOSE_ENDS = """
-select attempt, tries, due_at, deadline
-  from stale_attempts
- where org_id = $1 and message_id = $2
- order by attempt
-"""
-
-
 async def stale_attempts_of(db: Connection, org_id: str, intent_id: UUID) -> list[StaleAttempt]:
-    """The decisions on an intent that the router follows up."""
-    return await _rows(db, StaleAttempt, _LOOSE_ENDS, org_id, intent_id)
+    return await _read(
+        db, StaleAttempt, "stale_attempts where org_id = $1 and message_id = $2 order by attempt", org_id, intent_id
+    )
 
 
 class Refusal(NamedTuple):
@@ -189,8 +161,11 @@ select attempt, event ->> 'reason' as reason, waits_since
 
 
 async def refusals_of(db: Connection, org_id: str, intent_id: UUID) -> list[Refusal]:
-    """The refusals of an intent that wait for the router."""
     return await _rows(db, Refusal, _REFUSALS, org_id, intent_id)
+
+
+async def _read(db: Connection, row: type[RowT], of: str, *arguments: object) -> list[RowT]:
+    return await _rows(db, row, f"select {', '.join(row.__annotations__)} from {of}", *arguments)  # noqa: S608 -- constants
 
 
 async def _rows(db: Connection, row: type[RowT], statement: str, *arguments: object) -> list[RowT]:

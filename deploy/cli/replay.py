@@ -17,8 +17,6 @@ from typing import Any, TypeAlias
 
 import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
 from libs.common.errors import ConfigurationError, Transient
 from libs.common.events.base import named_type
@@ -26,6 +24,7 @@ from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.dead_letter import REPLAYED, Original, original_of
 from libs.common.kafka.producer import Producer, Record
+from libs.common.kafka.topics import administered
 from libs.common.settings import KafkaSettings
 from libs.common.settings import load as load_settings
 
@@ -67,7 +66,6 @@ class Summary:
     others: Counter[str] = field(default_factory=Counter)
 
     def lines(self, selection: Selection, *, dry: bool, stopped: bool) -> list[str]:
-        """The summary in lines for the operator."""
         did = "would be fed through again" if dry else "fed through again"
         lines = [f"{selection.topic.dlq.name}: {self.letters} letters read, {self.replayed} {did}"]
         lines += [f"  {count} {reason}{name}" for (reason, name), count in self.kinds.most_common(_MOST_NAMED)]
@@ -177,29 +175,22 @@ async def _reading(connection: KafkaConnection, selection: Selection) -> AsyncIt
     consumer = AIOKafkaConsumer(
         **connection.client_options(), group_id=groups[0], enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    admin = AIOKafkaAdminClient(**connection.client_options())
-    try:
-        await consumer.start()
-        await admin.start()
-        if name not in await admin.list_topics():
-            raise ConfigurationError(f"the topic {name} does not exist: has `transom topics` created it?")
-        (topic,) = await admin.describe_topics([name])
-        places = [TopicPartition(name, each["partition"]) for each in topic["partitions"]]
-        consumer.assign(places)
-        done = [await admin.list_consumer_group_offsets(group, partitions=places) for group in groups]
-        begins: dict[TopicPartition, int] = await consumer.beginning_offsets(places)
-        for place in places:
-            committed = [offsets[place].offset for offsets in done if place in offsets]
-            consumer.seek(place, max(begins[place], *committed))
-        yield consumer
-    except (KafkaError, OSError) as error:
-        raise ConfigurationError(
-            f"Kafka at {connection.bootstrap} cannot be used ({type(error).__name__}):"
-            " is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?"
-        ) from error
-    finally:
-        await consumer.stop()
-        await admin.close()
+    async with administered(connection) as admin:
+        try:
+            await consumer.start()
+            if name not in await admin.list_topics():
+                raise ConfigurationError(f"the topic {name} does not exist: has `transom topics` created it?")
+            (topic,) = await admin.describe_topics([name])
+            places = [TopicPartition(name, each["partition"]) for each in topic["partitions"]]
+            consumer.assign(places)
+            done = [await admin.list_consumer_group_offsets(group, partitions=places) for group in groups]
+            begins: dict[TopicPartition, int] = await consumer.beginning_offsets(places)
+            for place in places:
+                committed = [offsets[place].offset for offsets in done if place in offsets]
+                consumer.seek(place, max(begins[place], *committed))
+            yield consumer
+        finally:
+            await consumer.stop()
 
 
 def topic_named(name: str) -> Topic:

@@ -117,7 +117,6 @@ class _Lines:
     error = critical = warning
 
     def flush(self) -> None:
-        """Write the waiting lines."""
         with self._lock:
             if self._writing:
                 return  # a finaliser logged during this write (garbage collection); the loop below takes its line

@@ -33,7 +33,6 @@ class StallDetector:
         self._since.setdefault(name, asyncio.get_running_loop().time())
 
     def ends(self, name: str) -> None:
-        """Its round succeeded."""
         self._since.pop(name, None)
 
     def why(self, now: float) -> str | None:

@@ -96,7 +96,6 @@ class Service:
         return self._stopping.is_set()
 
     async def stopped(self) -> None:
-        """Return once the service is to end."""
         await self._stopping.wait()
 
     @asynccontextmanager

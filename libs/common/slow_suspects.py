@@ -70,7 +70,6 @@ class SlowSuspects(Generic[K]):
         return key in self._known
 
     def failures(self, key: K) -> int:
-        """How often this suspect failed alone."""
         return self._known[key].failures if key in self._known else 0
 
     def is_due(self, key: K, now: float) -> bool:

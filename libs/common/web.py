@@ -139,7 +139,6 @@ class ExactPathRouter:
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the application at the request's path, or ``rest``."""
         app = self._apps.get(scope["path"]) if scope["type"] == "http" else None
         if app is None:
             await self._rest(scope, receive, send)

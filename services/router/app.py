@@ -13,7 +13,6 @@ from services.router.worker import Deps
 
 
 async def run(settings: RouterSettings, service: Service) -> None:
-    """Decide until the service is to end."""
     async with open_service(settings, service) as opened, open_redis(settings.redis_url.get_secret_value()) as redis:
         deps = Deps(
             pool=opened.pool,
@@ -30,7 +29,6 @@ async def run(settings: RouterSettings, service: Service) -> None:
 
 
 def main(port: int | None = None) -> int:
-    """Run until a signal; returns the exit code."""
     return run_service("router", RouterSettings, run, port=port)
 
 

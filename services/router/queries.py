@@ -102,8 +102,6 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
 
 
 class WindowRule(NamedTuple):
-    """The settings by which a window is judged."""
-
     length: timedelta
     margin: timedelta
     doubt: timedelta

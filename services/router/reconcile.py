@@ -111,7 +111,6 @@ class Reconciler:
                     return
 
     async def follow(self) -> None:
-        """Take the next step for every stale attempt that is due."""
         room = _Room(PUBLISHED)
         for _round in range(ROUNDS):
             async with self.deps.pool.acquire() as db:
@@ -158,7 +157,6 @@ class Reconciler:
             await queries.forget(db, [stale.key for stale, what in steps if isinstance(what, Done | DecideAgain)])
 
     async def _republish(self, ends: Sequence[StaleAttempt]) -> None:
-        """Publish the commands as they stand."""
         if not ends:
             return
         await self.deps.producer.publish([_command(stale) for stale in ends])
@@ -201,7 +199,6 @@ class Reconciler:
         await self._decide(freed)
 
     async def _publish_statuses(self, ends: Sequence[StaleAttempt]) -> None:
-        """Publish the newest status of these messages."""
         if not ends:
             return
         async with self.deps.pool.acquire() as db, db.transaction():

@@ -106,7 +106,6 @@ NextStep = Republish | Fail | DecideAgain | WaitUntil | Done
 
 
 def next_step(stale: StaleAttempt, now: datetime) -> NextStep:
-    """What to do now."""
     if stale.state == "pending" and stale.expires_at is not None and now >= stale.expires_at + OVERDUE:
         return Fail(UNKNOWN_OUTCOME if stale.resends else "intent_expired", send="unsettled")
     if stale.state in _CALLED and stale.expires_at is not None and now >= stale.expires_at + HEARD_WITHIN:

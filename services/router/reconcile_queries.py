@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
@@ -178,7 +178,7 @@ async def take_due(
 
     Each is due again after ``first``, then three times that, and so on, at most ``longest``; and at its deadline.
     """
-    return [(r[0], r[1], r[2]) for r in await db.fetch(_TAKE, now, limit, first, longest)]
+    return [_key(row) for row in await db.fetch(_TAKE, now, limit, first, longest)]
 
 
 async def look(db: Connection, keys: Collection[AttemptKey]) -> list[StaleAttempt]:
@@ -207,7 +207,7 @@ async def take_places(db: Connection, ends: Sequence[StaleAttempt], now: datetim
     if not rows:
         return set()
     *columns, deadlines = as_columns(rows)
-    return {(r[0], r[1], r[2]) for r in await db.fetch(_TAKE_PLACES, *columns, now, deadlines)}
+    return {_key(row) for row in await db.fetch(_TAKE_PLACES, *columns, now, deadlines)}
 
 
 async def find_overdue(db: Connection, before: datetime, now: datetime, limit: int) -> None:
@@ -225,7 +225,7 @@ async def close(db: Connection, ends: Sequence[tuple[AttemptKey, str]], now: dat
     if not ends:
         return {}
     rows = await db.fetch(_CLOSE, *as_columns([(*key, reason) for key, reason in sorted(ends)]), now)
-    return {(r[0], r[1], r[2]): r[3] for r in rows}
+    return {_key(row): row["conversation_id"] for row in rows}
 
 
 async def put_off(db: Connection, until: Sequence[tuple[AttemptKey, datetime]]) -> None:
@@ -238,3 +238,7 @@ async def forget(db: Connection, keys: Collection[AttemptKey]) -> None:
     """Delete these: nothing is left to do."""
     if keys:
         await db.execute(_FORGET, *as_columns(sorted(keys)))
+
+
+def _key(row: Any) -> AttemptKey:
+    return row["org_id"], row["message_id"], row["attempt"]

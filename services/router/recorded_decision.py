@@ -82,7 +82,6 @@ class RecordedDecision(NamedTuple):
         return self.org_id, self.intent_id, self.attempt
 
     def decision_event(self) -> OutboundDecision:
-        """The event that publishes the decision."""
         return OutboundDecision(
             intent_id=self.intent_id,
             attempt=self.attempt,

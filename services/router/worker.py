@@ -56,8 +56,6 @@ _FAULT_IN_LOG = 200  # characters
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What the handlers work with."""
-
     pool: Pool
     redis_gate: RedisGate
     producer: Producer
@@ -216,12 +214,10 @@ def records_of(recorded: RecordedDecision) -> Iterator[Record]:
 
 
 def update_record(update: DeliveryUpdate) -> Record:
-    """What publishes a message's status."""
     return Record(DELIVERY_UPDATES, update.key, update.encode())
 
 
 def next_attempt(refusal: OutboundRefused) -> AttemptKey:
-    """The attempt that follows a refusal."""
     return refusal.org_id, refusal.intent_id, refusal.attempt + 1
 
 

@@ -51,7 +51,6 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
 
 
 def main(port: int | None = None) -> int:
-    """Run until a signal; returns the exit code."""
     return run_service("sms-bridge", SmsBridgeSettings, run, port=port)
 
 

@@ -12,8 +12,6 @@ from services.sms_bridge.providers import OutgoingSms
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What the handler works with."""
-
     engine: SendEngine[OutgoingSms]
 
 

@@ -15,7 +15,6 @@ from services.whatsapp_sender.worker import Deps
 
 
 async def run(settings: WhatsappSenderSettings, service: Service) -> None:
-    """Send until the service is to end."""
     async with (
         open_service(settings, service) as opened,
         open_graph(
@@ -43,7 +42,6 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
 
 
 def main(port: int | None = None) -> int:
-    """Run until a signal; returns the exit code."""
     return run_service("whatsapp-sender", WhatsappSenderSettings, run, port=port)
 
 

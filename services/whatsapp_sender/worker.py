@@ -16,8 +16,6 @@ from services.whatsapp_sender.gate import Ready
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What the handler works with."""
-
     engine: SendEngine[Ready]
 
 

@@ -246,7 +246,7 @@ async def test_at_the_limit_a_partition_stops_says_so_and_leaves_the_others_alon
     await bench.put("fine", partition=1)
     handled = Handled()
 
-    async with bench.consumer(handled, dlq_run_limit=5, stop_base=NEVER) as consumer:
+    async with bench.consumer(handled, dlq_run_limit=5, STOP_BASE=NEVER) as consumer:
         await eventually(consumer.unready)
         await bench.put("still fine", partition=1)
         await eventually(lambda: len(handled.records) == 2)
@@ -272,7 +272,7 @@ async def test_a_stopped_partition_is_not_read_over_and_over(bench: Bench) -> No
         )
 
     await bench.put(*[b"\xff"] * 4)
-    async with bench.consumer(Handled(), dlq_run_limit=2, stop_base=NEVER) as consumer:
+    async with bench.consumer(Handled(), dlq_run_limit=2, STOP_BASE=NEVER) as consumer:
         await eventually(consumer.unready)
         before = batches()
         await bench.put("one", partition=1)
@@ -285,7 +285,7 @@ async def test_a_stopped_partition_is_tried_again_by_itself_until_what_nobody_ca
 ) -> None:
     await bench.put(*[b"\xff"] * 7, "behind")
     handled = Handled()
-    async with bench.consumer(handled, dlq_run_limit=3, stop_base=timedelta(milliseconds=1)) as consumer:
+    async with bench.consumer(handled, dlq_run_limit=3, STOP_BASE=timedelta(milliseconds=1)) as consumer:
         await eventually(lambda: handled.records)
         await eventually(lambda: consumer.unready() is None)
     assert handled.values() == ["behind"]
@@ -298,9 +298,9 @@ async def test_a_stopped_partition_is_tried_again_by_itself_until_what_nobody_ca
 async def test_a_restart_tries_a_stopped_partition_again(bench: Bench) -> None:
     await bench.put(*[b"\xff"] * 5, "behind")
     handled = Handled()
-    async with bench.consumer(handled, dlq_run_limit=3, stop_base=NEVER) as consumer:
+    async with bench.consumer(handled, dlq_run_limit=3, STOP_BASE=NEVER) as consumer:
         await eventually(consumer.unready)
-    async with bench.consumer(handled, dlq_run_limit=3, stop_base=NEVER) as consumer:
+    async with bench.consumer(handled, dlq_run_limit=3, STOP_BASE=NEVER) as consumer:
         await eventually(lambda: handled.records)
         assert consumer.unready() is None
     assert handled.values() == ["behind"]
@@ -325,7 +325,7 @@ async def test_what_was_read_and_refused_stops_nothing_however_much_of_it_comes(
             raise Undecodable("unknown_field", "not known here")
         return value
 
-    async with bench.consumer(refuse, decode=decode, dlq_run_limit=5, stop_base=NEVER) as consumer:
+    async with bench.consumer(refuse, decode=decode, dlq_run_limit=5, STOP_BASE=NEVER) as consumer:
         assert len(await bench.dead(3000)) == 3000
         assert consumer.unready() is None
         await eventually(lambda: seen, "what comes behind is handled")
@@ -345,6 +345,6 @@ async def test_a_bug_of_ours_stops_a_partition_as_what_nobody_can_read_does(benc
         if any(value.startswith("poison") for value in batch):
             raise ZeroDivisionError
 
-    async with bench.consumer(Handled(fault), dlq_run_limit=3, stop_base=NEVER) as consumer:
+    async with bench.consumer(Handled(fault), dlq_run_limit=3, STOP_BASE=NEVER) as consumer:
         await eventually(consumer.unready)
     assert await bench.committed(0) == [3]

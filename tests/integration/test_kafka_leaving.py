@@ -106,7 +106,7 @@ async def test_a_static_member_that_restarts_goes_on_without_a_rebalance_timeout
     for value in ("a", "b"):
         await bench.put(value)
         handled = Handled()
-        async with bench.consumer(handled, instance_id="replica-0", session_timeout=2 * DEADLINE_SECONDS):
+        async with bench.consumer(handled, instance_id="replica-0", SESSION_SECONDS=2 * DEADLINE_SECONDS):
             await eventually(lambda: handled.records)  # noqa: B023 -- asked within the turn
         assert handled.values() == [value]
 

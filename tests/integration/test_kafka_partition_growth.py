@@ -48,7 +48,6 @@ async def ingest(connection: KafkaConnection, handled: Handled) -> AsyncIterator
             subscriptions=[Subscription(WEBHOOKS, text, handled)],
             producer=producer,
             now=utc_now,
-            session_timeout=6.0,
         )
         async with consumer:
             yield consumer

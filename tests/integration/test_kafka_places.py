@@ -59,7 +59,7 @@ async def held(bench: Bench, group: str = GROUP) -> AsyncIterator[_Holder]:
 async def test_a_consumer_waits_for_its_place_however_long_it_takes_and_says_so(bench: Bench) -> None:
     await bench.put("waits")
     handled = Handled()
-    async with held(bench) as holder, bench.consumer(handled, start_patience=0.3) as consumer:
+    async with held(bench) as holder, bench.consumer(handled, START_SECONDS=0.3) as consumer:
         await holder.asked.wait()
         assert "waits for its place in the group" in str(consumer.unready())
         assert handled.records == []
@@ -71,7 +71,7 @@ async def test_a_consumer_waits_for_its_place_however_long_it_takes_and_says_so(
 
 async def test_whoever_waits_for_a_place_can_be_stopped(bench: Bench) -> None:
     async with held(bench) as holder:
-        consumer = bench.consumer(Handled(), start_patience=0.3, drain=Drain(1.0, asyncio.get_running_loop().time))
+        consumer = bench.consumer(Handled(), START_SECONDS=0.3, drain=Drain(1.0, asyncio.get_running_loop().time))
         await consumer.start()
         await holder.asked.wait()
         async with asyncio.timeout(LONG / 2):
@@ -80,7 +80,7 @@ async def test_whoever_waits_for_a_place_can_be_stopped(bench: Bench) -> None:
 
 async def test_of_two_with_one_name_the_older_ends_and_the_newer_is_left_alone(bench: Bench) -> None:
     def router_0(handled: Handled) -> BatchConsumer:
-        return bench.consumer(handled, instance_id="router-0", session_timeout=LONG)
+        return bench.consumer(handled, instance_id="router-0", SESSION_SECONDS=LONG)
 
     async def committed() -> bool:
         return await bench.committed(0) == [1]
@@ -105,7 +105,7 @@ async def test_of_two_with_one_name_the_older_ends_and_the_newer_is_left_alone(b
 
 async def test_a_member_with_a_name_that_starts_again_moves_no_partition_of_another(bench: Bench) -> None:
     def member(handled: Handled, name: str) -> BatchConsumer:
-        return bench.consumer(handled, instance_id=name, session_timeout=LONG)
+        return bench.consumer(handled, instance_id=name, SESSION_SECONDS=LONG)
 
     handled = Handled()
     async with member(handled, "router-0") as other:

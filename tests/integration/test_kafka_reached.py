@@ -110,7 +110,7 @@ async def test_the_lag_is_told_in_trouble_too(bench: Bench) -> None:
 async def test_the_lag_of_a_stopped_partition_grows_and_that_of_others_ends_at_nothing(bench: Bench) -> None:
     await bench.put(*[b"\xff"] * 3, "behind")
     await bench.put("fine", partition=1)
-    async with bench.consumer(Handled(), dlq_run_limit=2, stop_base=timedelta(hours=1)) as consumer:
+    async with bench.consumer(Handled(), dlq_run_limit=2, STOP_BASE=timedelta(hours=1)) as consumer:
         await eventually(consumer.unready)
         await eventually(lambda: {"0": 2, "1": 0}.items() <= lags().items())
         await bench.put("behind too")

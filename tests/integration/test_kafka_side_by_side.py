@@ -97,7 +97,7 @@ async def test_at_the_limit_one_partition_stops_while_the_other_goes_on(bench: B
     await bench.put(*[b"\xff"] * 12, "behind", partition=0)
     await bench.put(*numbered(40), partition=1)
     handled = Handled()
-    async with bench.consumer(handled, dlq_run_limit=7, stop_base=timedelta(hours=1), **TWO) as consumer:
+    async with bench.consumer(handled, dlq_run_limit=7, STOP_BASE=timedelta(hours=1), **TWO) as consumer:
         await eventually(consumer.unready)
         await eventually(lambda: len(handled.records) >= 40)
         letters = await bench.dead(7)

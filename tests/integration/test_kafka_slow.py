@@ -147,7 +147,7 @@ async def test_a_database_that_is_slow_for_everybody_costs_no_record_and_readine
     bench: Bench, said: Said, how: str
 ) -> None:
     values = [f"v{number}" for number in range(40)]
-    async with bench.consumer(said, stalled_after=1.0) as consumer, AsyncExitStack() as lock:
+    async with bench.consumer(said, STALLED_SECONDS=1.0) as consumer, AsyncExitStack() as lock:
         await bench.put("quiet", partition=1)
         await until(lambda: said.has(1), "the other partition is read")
         if how == "slow":
@@ -181,7 +181,7 @@ async def test_a_member_without_a_partition_says_that_nobody_reads_what_waits(be
         await answer.wait()
 
     async with AsyncExitStack() as members:
-        consumers = [bench.consumer(hang, stalled_after=1.0) for _ in range(3)]
+        consumers = [bench.consumer(hang, STALLED_SECONDS=1.0) for _ in range(3)]
         for consumer in consumers:
             await members.enter_async_context(consumer)
         assert [consumer.unready() for consumer in consumers] == [None] * 3

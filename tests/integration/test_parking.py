@@ -77,7 +77,6 @@ async def consuming(
         producer=router.deps.producer,
         now=utc_now,
         remember=Traces(router.pool),
-        session_timeout=6.0,
         subscriptions=[
             Subscription(OUTBOUND_INTENTS, decode(read_intent), lambda batch: on_intents(batch, router.deps)),
             Subscription(OUTBOUND_REFUSED, decode(read_refusal), lambda batch: on_refusals(batch, router.deps)),
@@ -220,7 +219,6 @@ async def a_sender(
         producer=router.deps.producer,
         now=utc_now,
         remember=Traces(router.pool),
-        session_timeout=6.0,
         subscriptions=[Subscription(OUTBOUND_WHATSAPP, decode, store)],
     )
     async with consumer:

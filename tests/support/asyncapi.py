@@ -1,4 +1,4 @@
-"""``python -m tests.support.asyncapi`` writes ``docs/asyncapi/<service>.json``: what FastStream says of each service."""
+"""``python -m tests.support.asyncapi`` writes ``docs/asyncapi``: what FastStream says of each service."""
 
 import sys
 from importlib.metadata import version

@@ -80,7 +80,9 @@ class Bench:
         await asyncio.gather(*sent)
 
     def consumer(self, handle: Handle[str], **options: Any) -> BatchConsumer:
-        return BatchConsumer(
+        constants = {"SESSION_SECONDS": 6.0} | {name: options.pop(name) for name in list(options) if name.isupper()}
+        kind: type[BatchConsumer] = type("QuickConsumer", (BatchConsumer,), constants)
+        return kind(
             self.connection,
             group=GROUP,
             service="test",
@@ -95,7 +97,6 @@ class Bench:
             ],
             producer=self.producer,
             now=utc_now,
-            session_timeout=options.pop("session_timeout", 6.0),
             **options,
         )
 

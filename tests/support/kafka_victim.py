@@ -32,7 +32,6 @@ async def main(bootstrap: str, prefix: str) -> None:
             subscriptions=[Subscription(WEBHOOKS, text, handle)],
             producer=producer,
             now=utc_now,
-            session_timeout=6.0,
         )
         async with consumer:
             await asyncio.sleep(60)

@@ -27,8 +27,6 @@ def _digits(prefix: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Garage:
-    """AcmeMotors, its number and its customer Kim."""
-
     org_id: str = field(default_factory=lambda: f"acme-{secrets.token_hex(3)}")
     phone_number_id: str = field(default_factory=lambda: _digits("106"))
     waba_id: str = field(default_factory=lambda: _digits("206"))

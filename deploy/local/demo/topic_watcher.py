@@ -64,7 +64,6 @@ class TopicWatcher:
         return found[0]
 
     def count(self, topic: Topic) -> int:
-        """How many events were seen on ``topic``."""
         return len(self._on(topic))
 
     def _on(self, topic: Topic) -> list[PublicEvent]:

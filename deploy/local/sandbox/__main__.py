@@ -23,7 +23,6 @@ FLAGS = ("immediate",)
 
 
 def options() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         "python -m deploy.local.sandbox", description="Meta's Graph API and Twilio, simulated by their own rules."
     )

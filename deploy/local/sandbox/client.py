@@ -103,7 +103,6 @@ class SandboxClient:
         return int((await self._call("POST", "faults", fault.model_dump()))["id"])
 
     async def clear_faults(self, fault_id: int | None = None) -> None:
-        """Clear one fault, or all."""
         await self._call("DELETE", "faults" if fault_id is None else f"faults?id={fault_id}")
 
     async def sms_recipient(

@@ -5,12 +5,10 @@ from datetime import UTC, datetime
 
 
 def unix_now() -> float:
-    """Seconds since the epoch, with fractions."""
     return time.time()
 
 
 def utc(seconds: float) -> datetime:
-    """The same instant as an aware datetime."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

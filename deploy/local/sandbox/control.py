@@ -84,13 +84,10 @@ def _is_loopback(authority: str) -> bool:
 
 
 class Control:
-    """The control API over one world."""
-
     def __init__(self, world: World) -> None:
         self._world = world
 
     def routes(self) -> list[web.RouteDef]:
-        """Every control call."""
         base = "/_control"
         return [
             web.get(f"{base}/health", self._health),

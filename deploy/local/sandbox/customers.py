@@ -27,11 +27,9 @@ class Customers:
         self._hidden: OrderedDict[str, bool] = OrderedDict()
 
     def named(self, bsuid: str, name: str) -> None:
-        """The profile name the person shows."""
         _remember(self._names, bsuid, name)
 
     def name_of(self, bsuid: str) -> str:
-        """The profile name that was shown last."""
         return self._names.get(bsuid, "Customer")
 
     def introduce(self, wa_id: str, bsuid: str) -> None:
@@ -72,7 +70,6 @@ class Windows:
         _remember(self._last, key, max(at, self._last.get(key, at)))
 
     def is_open(self, number_id: str, bsuid: str, now: float, day: float) -> bool:
-        """Whether free-form messages may go."""
         last = self._last.get((number_id, bsuid))
         return last is not None and now < last + day
 

@@ -65,7 +65,6 @@ class Faults:
         return number
 
     def clear(self, number: int | None = None) -> None:
-        """Clear one fault, or all."""
         if number is None:
             self._set.clear()
         else:
@@ -140,7 +139,6 @@ async def apply_fault(  # noqa: PLR0911  one arm per mode
 
 
 def outcome(answer: Answer, mode: Mode | None, *, alive: bool) -> Json:
-    """The outcome of a request, for its record in the ledger."""
     status = answer.status if alive else None
     return {"http_status": status, "code": answer.code, "fault": mode, "subject": answer.subject}
 

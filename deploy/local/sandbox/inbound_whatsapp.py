@@ -109,7 +109,6 @@ def writes(world: World, ask: CustomerWrites) -> Json:
 
 
 def registered(world: World, ask: CustomerRegistered) -> None:
-    """Let messages to the phone reach that account."""
     world.customers.register(ask.phone.lstrip("+"), ask.wa_id.lstrip("+"), hidden=ask.hidden)
 
 

@@ -30,7 +30,6 @@ class RecordLog:
         return list(islice(self._records, skip, skip + limit))
 
     def newest_first(self) -> list[Json]:
-        """Everything kept, the newest first."""
         return list(reversed(self._records))
 
 

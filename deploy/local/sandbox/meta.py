@@ -38,11 +38,9 @@ class MetaApi:
         self._world = world
 
     def routes(self) -> list[web.RouteDef]:
-        """The endpoint, for any Graph version."""
         return [web.post(r"/{version:v\d+\.0}/{number_id}/messages", self.on_send)]
 
     async def on_send(self, request: web.Request) -> web.Response:
-        """One send, with the fault that is set for it."""
         world, number_id = self._world, request.match_info["number_id"]
         raw = await request.read()
         try:

@@ -18,7 +18,6 @@ WATCH_SECONDS = 0.5
 
 
 def application(world: World) -> web.Application:
-    """Both providers and the control API on one application."""
     app = web.Application(client_max_size=BODY_MOST, middlewares=[guard, explain])
     app.add_routes([*MetaApi(world).routes(), *TwilioApi(world).routes(), *Control(world).routes()])
     return app

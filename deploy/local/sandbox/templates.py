@@ -26,7 +26,6 @@ class Number(BaseModel):
 
     @property
     def digits(self) -> str:
-        """The number itself, digits only."""
         return re.sub(r"\D", "", self.display_number)
 
 
@@ -60,17 +59,13 @@ class Template(BaseModel):
 
 
 class Templates:
-    """What is on file, by name and language."""
-
     def __init__(self) -> None:
         self._by_key: dict[tuple[str, str, str | None], Template] = {}
 
     def put(self, template: Template) -> None:
-        """Register or replace."""
         self._by_key[template.name, template.language, template.waba_id] = template
 
     def all(self) -> list[Template]:
-        """Everything on file."""
         return list(self._by_key.values())
 
     def judge(self, waba_id: str, message: Json) -> Template | Answer:  # noqa: PLR0911  one return per rule

@@ -134,7 +134,6 @@ def resource(account: str, sid: str, text: Text, now: float) -> Json:
 
 
 def callback_form(message: Json, status: str) -> dict[str, str]:
-    """The form of a status callback."""
     form = {
         "SmsSid": message["sid"],
         "SmsStatus": status,

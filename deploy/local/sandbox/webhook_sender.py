@@ -128,7 +128,6 @@ class WebhookSender:
         return self._waiting
 
     async def fetch(self, url: str, params: dict[str, str]) -> tuple[int, str]:
-        """GET, for the handshake."""
         assert self._session is not None, "open() first"  # noqa: S101  a wiring mistake, not an outcome
         async with self._session.get(url, params=params) as answer:
             return answer.status, await answer.text()

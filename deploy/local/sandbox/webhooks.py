@@ -35,7 +35,6 @@ class Person:
 
     @property
     def contact(self) -> Json:
-        """An element of ``contacts[]``."""
         phone = {} if self.wa_id is None else {"wa_id": self.wa_id}
         return {"profile": {"name": self.name}, **phone, "user_id": self.bsuid}
 

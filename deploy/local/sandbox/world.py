@@ -13,8 +13,6 @@ from deploy.local.sandbox.webhook_sender import WebhookSender
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """The secrets shared with the customer of the providers."""
-
     app_secret: str
     verify_token: str
     graph_tokens: frozenset[str]
@@ -24,8 +22,6 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What is registered when the sandbox starts."""
-
     numbers: tuple[Number, ...] = ()
     templates: tuple[Template, ...] = ()
 
@@ -42,7 +38,6 @@ class World:
     webhook_sender: WebhookSender = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin as ``reset`` leaves it."""
         self.rng = random.Random(self.start.seed)  # noqa: S311  faults and disorder are drawn here, no secret is
         self.webhook_sender = WebhookSender(
             lambda: self.behaviour, self.secrets.app_secret, self.secrets.twilio_token, self.rng
@@ -74,5 +69,4 @@ class World:
         return found
 
     def webhook_url(self, number: Number) -> str:
-        """Where webhooks about this number go."""
         return number.webhook_url or self.behaviour.webhook_url

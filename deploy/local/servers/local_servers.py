@@ -27,8 +27,6 @@ from deploy.local.watchdog import Watchdog
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the servers are reached."""
-
     kafka_bootstrap: str
     postgres_dsn: str
     redis_url: str

@@ -88,7 +88,6 @@ def place_of(folder: Path, *, run: str, lasting: bool) -> Place:
 
 
 def remove_place(folder: Path) -> None:
-    """Remove the folder and its place elsewhere."""
     link = folder / _ELSEWHERE
     if link.is_symlink():
         shutil.rmtree(link.readlink(), ignore_errors=True)

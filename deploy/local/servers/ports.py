@@ -36,7 +36,6 @@ def free_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Whether something accepts connections on ``port``."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=1).close()
     except OSError:

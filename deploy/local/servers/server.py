@@ -63,7 +63,6 @@ class Server(ABC):
 
     @property
     def ports(self) -> Sequence[int]:
-        """Every port that it listens on."""
         return (self.port,)
 
     @property

@@ -277,7 +277,6 @@ class BatchRunner(Generic[T]):
         self._letter_log.log_due(now)
 
     async def until_idle(self, patience: float) -> None:
-        """Wait for the batches in flight, at most ``patience`` seconds."""
         try:
             async with asyncio.timeout(patience):
                 await self._idle.wait()

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from aiokafka.helpers import create_ssl_context
 
+from libs.common.errors import ConfigurationError
+
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
@@ -29,6 +31,13 @@ class KafkaConnection:
     def name(self, bare: str) -> str:
         """The name on the broker of a declared topic or a group."""
         return f"{self.topic_prefix}{bare}"
+
+    def error(self, what: str, cause: BaseException) -> ConfigurationError:
+        """``what`` cannot be done with these brokers; one line for the operator."""
+        return ConfigurationError(
+            f"Kafka at {self.bootstrap} cannot be {what} ({type(cause).__name__}):"
+            " is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?"
+        )
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments that producer, consumer and admin client of aiokafka have in common."""

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
@@ -42,7 +42,6 @@ log = get_logger()
 
 POLL_MS = 5  # FastStream waits twice as long when a topic is idle
 REBALANCE_PATIENCE = 4.0  # for the batch in flight, before its partitions go; less than the session timeout
-START_PATIENCE = 10.0  # after this a service answers HTTP while it waits for its place in the group
 HANG_UP_SECONDS = 0.5
 DRAIN_SECONDS = 15.0  # of a consumer that no service drains
 COMMIT_RETRY_INTERVAL = timedelta(seconds=2)
@@ -73,9 +72,17 @@ class BatchConsumer:
 
     - a stopped partition. It stops after ``dlq_run_limit`` stopping dead letters in a row (``errors.Permanent.stops``,
       bugs of ours); the others go on, and a line says so every minute. It is resumed by itself, first after
-      ``stop_base``, later at the pace of ``partitions.STOP_CAP``.
-    - a partition that has made no progress for ``stalled_after`` seconds although records wait.
+      ``STOP_BASE``, later at the pace of ``partitions.STOP_CAP``.
+    - a partition that has made no progress for ``STALLED_SECONDS`` although records wait.
     """
+
+    SESSION_SECONDS: ClassVar[float] = 10.0
+    """The partitions of a killed replica move after so long a silence."""
+    START_SECONDS: ClassVar[float] = 10.0
+    """``start`` waits so long for the brokers and the topics, and raises without them. Then the service answers HTTP
+    while it waits for its places in the groups."""
+    STALLED_SECONDS: ClassVar[float] = STALLED_AFTER
+    STOP_BASE: ClassVar[timedelta] = STOP_BASE
 
     def __init__(
         self,
@@ -89,12 +96,8 @@ class BatchConsumer:
         remember: Remember | None = None,
         publishers: Sequence[Publisher] = (),
         dlq_run_limit: int = 100,
-        stop_base: timedelta = STOP_BASE,
-        stalled_after: float = STALLED_AFTER,
         instance_id: str | None = None,
         drain: Drain | None = None,
-        start_patience: float = START_PATIENCE,
-        session_timeout: float = 10.0,
     ) -> None:
         """Nothing is connected before ``start``.
 
@@ -102,15 +105,11 @@ class BatchConsumer:
         ``instance_id``: static membership, unique per replica and stable over its restarts.
         ``producer``: writes dead letters; it must be started and outlive this consumer.
         ``remember``: stores a trace of dead letters elsewhere.
-        ``session_timeout``: the partitions of a killed replica move after so many seconds of silence.
-        ``start_patience``: for so many seconds ``start`` waits for the brokers and the topics, and raises without them.
-        Places in the groups may come later.
         ``drain``: the time that ``stop`` may take, as part of the service's stop.
         """
         self._connection = connection
         self._instance_id = instance_id
         self._drain = drain
-        self._start_patience = start_patience
         self._joining: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -134,9 +133,9 @@ class BatchConsumer:
                 source_topic,
                 now,
                 dlq_run_limit,
-                stop_base=stop_base,
-                stalls=Stalls(stalled_after),
-                group_watch=GroupWatch(Stalls(stalled_after)),
+                stop_base=self.STOP_BASE,
+                stalls=Stalls(self.STALLED_SECONDS),
+                group_watch=GroupWatch(Stalls(self.STALLED_SECONDS)),
             )
             runner = BatchRunner(subscription, partitions, producer, service, now, remember)
             subscriber = declare_subscriber(
@@ -153,7 +152,7 @@ class BatchConsumer:
                 parser=_parse,
                 decoder=_decode,
                 no_reply=True,
-                session_timeout_ms=int(session_timeout * 1000),
+                session_timeout_ms=int(self.SESSION_SECONDS * 1000),
                 **_CONSUMER_OPTIONS,
             )
             partitions.find_consumer = partial(getattr, subscriber, "consumer")
@@ -179,9 +178,7 @@ class BatchConsumer:
         use_consumer(self._broker, partial(RewindingConsumer, fail=self._fail, **self._connection.client_options()))
         self._joining = [asyncio.create_task(subscriber.start()) for subscriber in self._subscribers]
         try:
-            done, _ = await asyncio.wait(
-                self._joining, timeout=self._start_patience, return_when=asyncio.FIRST_EXCEPTION
-            )
+            done, _ = await asyncio.wait(self._joining, timeout=self.START_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
             for joined in done:
                 joined.result()
             for subscriber in self._subscribers:

@@ -152,7 +152,6 @@ class DeadLetterLog:
         self._letters = LogAggregator[tuple[str, str], DeadLetter]()
 
     def add(self, letter: DeadLetter, now: float) -> None:
-        """Log or count one letter."""
         kind = letter.detail if letter.error is not None else _type_of_other_release(letter)
         if (report := self._letters.add((letter.reason, kind), letter, now)) is not None:
             self._log(report.sample, report.count)
@@ -163,7 +162,6 @@ class DeadLetterLog:
             self._log(report.sample, report.count)
 
     def end(self, now: float) -> None:
-        """Log all that was counted and not logged."""
         for report in self._letters.remaining(now):
             self._log(report.sample, report.count)
 

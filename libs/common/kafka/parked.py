@@ -68,7 +68,6 @@ async def parked_of(db: Connection, org_id: str, message_id: UUID) -> list[async
 
 
 async def orgs_of(db: Connection, message_id: UUID) -> list[str]:
-    """The organisations of which records with this id are parked."""
     return [row["org_id"] for row in await db.fetch(_ORGS, message_id)]
 
 
@@ -78,8 +77,6 @@ async def forget_parked(db: Connection, before: datetime, limit: int) -> int:
 
 
 class Traces:
-    """Stores traces in ``parked_records``."""
-
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 

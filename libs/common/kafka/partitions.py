@@ -36,12 +36,10 @@ class InFlight:
         self._changed = asyncio.Event()
 
     def take(self, partitions: AbstractSet[int]) -> frozenset[int]:
-        """Add these; returns what to give back."""
         self.partitions |= partitions
         return frozenset(partitions)
 
     def give_back(self, partitions: frozenset[int]) -> None:
-        """Remove these."""
         self.partitions -= partitions
         self._changed.set()
 
@@ -200,7 +198,6 @@ class Partitions:
         metrics.PARTITIONS_STOPPED.labels(self.topic).set(len(self.stopped))
 
     def log_stopped(self) -> None:
-        """Log a line per stopped partition."""
         for partition, offset in self.stopped.items():
             self._log_stopped(partition, offset)
 
@@ -374,7 +371,6 @@ class Partitions:
 
 
 def firsts(batch: RawBatch) -> dict[int, int]:
-    """The first offset of each partition in ``batch``."""
     found: dict[int, int] = {}
     for raw in batch:
         found.setdefault(raw.partition, raw.offset)

@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from libs.common import metrics
 from libs.common.drain import DISCONNECTING, FLUSHING, Drain
-from libs.common.errors import ConfigurationError, Permanent, Transient
+from libs.common.errors import Permanent, Transient
 from libs.common.events.topics import TOPICS, Topic
 from libs.common.kafka.aiokafka_patches import enqueue, fail_batches
 from libs.common.kafka.connection import KafkaConnection
@@ -31,6 +31,7 @@ from libs.common.log_throttle import throttle_aiokafka_logs
 
 FLUSH_SECONDS = 5.0  # of a producer that no service drains
 HANG_UP_SECONDS = 0.5
+START_SECONDS = 10.0
 METADATA_SECONDS = 2.0
 BATCH_BYTES = 256 * 1024
 # What a batch of one record adds to key, value and header bytes: the batch header (61) and the record's own lengths.
@@ -67,7 +68,6 @@ class Producer:
         connection: KafkaConnection,
         *,
         delivery_timeout: float = 10.0,
-        start_timeout: float = 10.0,
         drain: Drain | None = None,
     ) -> None:
         """``delivery_timeout`` bounds each ``publish``, in seconds: a few for the edge, more for a worker.
@@ -76,7 +76,6 @@ class Producer:
         """
         self._connection = connection
         self._delivery_timeout = delivery_timeout
-        self._start_timeout = start_timeout
         self._drain = drain
         self._inner: AIOKafkaProducer | None = None
         self._spoilt = False
@@ -97,12 +96,9 @@ class Producer:
         """Connect. Raises ConfigurationError when the brokers cannot be reached in time."""
         throttle_aiokafka_logs()
         try:
-            self._inner = await self._begin(self._start_timeout)
+            self._inner = await self._begin(START_SECONDS)
         except (KafkaError, OSError, TimeoutError) as error:
-            raise ConfigurationError(
-                f"Kafka at {self._connection.bootstrap} cannot be reached ({type(error).__name__}):"
-                " is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?"
-            ) from error
+            raise self._connection.error("reached", error) from error
 
     async def stop(
         self,

@@ -30,8 +30,6 @@ class RawRecord(NamedTuple):
 
 
 class Received(NamedTuple, Generic[T]):
-    """A record that was decoded."""
-
     value: T
     record: RawRecord
 
@@ -68,7 +66,6 @@ class Skipped(bytes):
 
     @property
     def detail(self) -> str:
-        """In words."""
         what = "inflate beyond what is read" if self.reason == "batch_too_large" else "cannot be inflated"
         return f"offsets {self.first} to {self.last} are one compressed batch, which was skipped: they {what}"
 

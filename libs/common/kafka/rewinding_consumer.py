@@ -25,7 +25,6 @@ class FailureStreak:
     _last: float | None = None
 
     def failed(self, at: float, cause: str) -> None:
-        """Add a failure."""
         if self._last is None or at - self._last > QUIET_SECONDS:
             self._since = at
         self._last, self.cause = at, cause

@@ -36,7 +36,6 @@ class Stalls:
                 self._waiting[partition] = offset, now
 
     def remove(self, partitions: Collection[int]) -> None:
-        """No record waits in these."""
         for partition in partitions:
             self._waiting.pop(partition, None)
 
@@ -53,7 +52,6 @@ class Stalls:
         }
 
     def log(self, topic: str, now: float, partitions: Collection[int] | None, cause: str) -> None:
-        """Log a line for each stalled partition."""
         for partition, seconds in self.stalled(now, partitions).items():
             log.error(
                 "consumer.standing",

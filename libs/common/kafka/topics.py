@@ -99,10 +99,7 @@ async def administered(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdm
         await admin.start()
         yield admin
     except (KafkaError, OSError) as error:
-        raise ConfigurationError(
-            f"Kafka at {connection.bootstrap} cannot be administered ({type(error).__name__}):"
-            " is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?"
-        ) from error
+        raise connection.error("administered", error) from error
     finally:
         await admin.close()
 

@@ -55,7 +55,6 @@ class Subscriber(Generic[T, DepsT]):
     side_by_side: int = 1
 
     def subscription(self, deps: DepsT, max_records: int) -> Subscription[T]:
-        """This subscriber with what its handler works with."""
         decode, handle = self.decode, self.handle
         return Subscription(
             self.topic,

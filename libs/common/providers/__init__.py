@@ -13,8 +13,6 @@ PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 
 
 class Transport(NamedTuple):
-    """A channel and the provider that serves it."""
-
     channel: ProviderChannel
     provider: Provider
 

@@ -87,7 +87,6 @@ class ResendLimit:
         return 1 if self.probed_at is None or now - self.probed_at >= PROBE_EVERY else 0
 
     def released(self, number: int, now: datetime) -> None:
-        """So many go now."""
         if number:
             self.probed_at = now
 

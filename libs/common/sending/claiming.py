@@ -53,7 +53,6 @@ class Choice:
     only: Collection[SendKey] | None = None
 
     def of(self, found: Sequence[Candidate]) -> list[Candidate]:
-        """Those of ``found`` that are chosen."""
         return [one for one in found if one.row.key not in self.but and (self.only is None or one.row.key in self.only)]
 
 

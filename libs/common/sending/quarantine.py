@@ -38,7 +38,6 @@ class Quarantine:
         return [*resting, *(key for key, (until, _times) in self._rows.items() if until > now)]
 
     def passed(self, count: int) -> None:
-        """So many rows that are no suspects went through."""
         if self.suspects:
             self.suspects.others_passed(count, asyncio.get_running_loop().time())
 

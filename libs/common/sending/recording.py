@@ -81,7 +81,6 @@ class Recorder(Generic[PreparedT]):
         self._ending = False
 
     def add(self, claim: Claim[PreparedT], outcome: SendOutcome) -> None:
-        """Record this answer soon."""
         self._answers.append(_Answer(claim, outcome, self._failures_in_a_row.add(claim.row, outcome)))
         self._any.set()
 
@@ -99,7 +98,6 @@ class Recorder(Generic[PreparedT]):
             await self.flush()
 
     async def flush(self) -> None:
-        """Record everything that is there."""
         while self._answers:
             batch, self._answers = self._answers[:_AT_ONCE], self._answers[_AT_ONCE:]
             self._pulse.begins("record")

@@ -59,8 +59,6 @@ _ARRIVED = frozenset({"delivered", "read"})
 
 @dataclass(slots=True)
 class StatusEvents:
-    """What to publish after the commit."""
-
     updates: list[DeliveryUpdate] = field(default_factory=list)
     refusals: list[OutboundRefused] = field(default_factory=list)
 

@@ -143,7 +143,6 @@ class Sweeper(Generic[PreparedT]):
             )
 
     async def count(self) -> None:
-        """How many rows wait."""
         async with self._pool.acquire() as db:
             waiting = await sends.waiting(db, self._adapter.transport.channel)
         metrics.SENDS_WAITING.labels(channel=self._adapter.transport.channel).set(waiting)

@@ -44,7 +44,6 @@ class Turns:
             heapq.heappush(self._waits, (at, account))
 
     def next_wait(self) -> datetime | None:
-        """When the next known wait ends."""
         return self._waits[0][0] if self._waits else None
 
     def ended_waits(self, now: datetime) -> set[str]:
@@ -56,7 +55,6 @@ class Turns:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether little room is left."""
         return self.room - self._all_open < self.room // 8
 
     def take(self, most: int) -> dict[str, int]:
@@ -80,7 +78,6 @@ class Turns:
         return {account: min(room, share) for account, room in able.items()}
 
     def opened(self, calls: Mapping[str, int]) -> None:
-        """Calls of these accounts begin."""
         self._open.update(calls)
         self._all_open += sum(calls.values())
 

@@ -156,7 +156,9 @@ async def match_statuses(db: Connection, statuses: Sequence[ProviderStatus], now
     found = await _find(db, {s.id for s in statuses})
     missing = {s.id for s in statuses if s.id not in found and read_callback(s.callback) is not None}
     if nameless := {s.id for s in statuses if s.id not in found and s.callback is None and s.provider == "meta"}:
-        in_flight = {r[0] for r in await db.fetch(_IN_FLIGHT, sorted({account for _, account, _ in nameless}), now)}
+        in_flight = {
+            row["account"] for row in await db.fetch(_IN_FLIGHT, sorted({account for _, account, _ in nameless}), now)
+        }
         missing |= {one for one in nameless if one[1] in in_flight}
         found |= await _find(db, nameless - missing)  # its call may have been recorded between the two reads
     if missing:
