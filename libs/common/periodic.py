@@ -4,9 +4,10 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from libs.common.backoff import backoff
+from libs.common.ids import AttemptKey
 from libs.common.logging import get_logger
 from libs.common.retryable import is_retryable
 
@@ -41,6 +42,27 @@ class StallDetector:
         return "; ".join(f"{name} has made no progress for {seconds:.0f} s" for name, seconds in stuck.items()) or None
 
 
+def log_trouble(task: str, error: BaseException, **fields: int) -> None:
+    """A round failed: a warning where the error is retryable, else an error."""
+    write, event = (log.warning, "task.retried") if is_retryable(error) else (log.error, "task.failed")
+    write(event, task=task, exc_info=error, **fields)
+
+
+def log_set_aside(task: str, key: AttemptKey, error: BaseException, due: datetime | None = None) -> None:
+    """Work on this row failed or is too slow, and goes on without it. ``due``: when the row is tried again."""
+    org_id, message_id, attempt = key
+    more = {} if due is None else {"due_at": due.isoformat()}
+    log.error(
+        "row.set_aside",
+        task=task,
+        org_id=org_id,
+        message_id=str(message_id),
+        attempt=attempt,
+        exc_info=error,
+        **more,
+    )
+
+
 async def run_periodically(
     name: str, period: timedelta, tick: Callable[[], Awaitable[object]], stalls: StallDetector | None = None
 ) -> None:
@@ -59,11 +81,8 @@ async def run_periodically(
             if stalls is not None:
                 stalls.ends(name)
             failures = 0
-        except Exception as error:  # one bad round must not end the rounds; it is logged as what it is
+        except Exception as error:  # noqa: BLE001 -- one bad round must not end the rounds; it is logged as what it is
             failures += 1
             wait = max(period, backoff(failures, base=period, cap=_LONGEST_WAIT, jitter=random.random))
-            if is_retryable(error):
-                log.warning("task.retried", task=name, attempt=failures, exc_info=error)
-            else:
-                log.exception("task.failed", task=name, attempt=failures)
+            log_trouble(name, error, attempt=failures)
         await asyncio.sleep(wait.total_seconds())

@@ -29,7 +29,7 @@ from libs.common.ids import AttemptKey
 from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.logging import get_logger
-from libs.common.periodic import Task
+from libs.common.periodic import Task, log_set_aside
 from libs.common.sending import conversation_order
 from libs.common.thread import refusals
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
@@ -232,19 +232,7 @@ async def _in_parts(keys: Sequence[AttemptKey], work: Callable[[Sequence[Attempt
 
     Raises what is transient.
     """
-    await run_bisected(keys, work, key=lambda key: key, failed=_quarantine)
-
-
-def _quarantine(key: AttemptKey, error: Exception) -> None:
-    org_id, message_id, attempt = key
-    log.error(
-        "row.set_aside",
-        task="reconcile",
-        org_id=org_id,
-        message_id=str(message_id),
-        attempt=attempt,
-        exc_info=error,
-    )
+    await run_bisected(keys, work, key=lambda key: key, failed=partial(log_set_aside, "reconcile"))
 
 
 def _known(waiting: Mapping[AttemptKey, Mapping[str, object]], keys: Sequence[AttemptKey]) -> list[OutboundRefused]:

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.ids import AttemptKey
-from libs.common.thread.message_status import UNKNOWN_OUTCOME
+from libs.common.thread.message_status import INTENT_EXPIRED, UNKNOWN_OUTCOME
 
 LIFETIME = timedelta(hours=24)
 """How long a command without ``expires_at`` may wait to become a send."""
@@ -107,13 +107,13 @@ NextStep = Republish | Fail | DecideAgain | WaitUntil | Done
 
 def next_step(stale: StaleAttempt, now: datetime) -> NextStep:
     if stale.state == "pending" and stale.expires_at is not None and now >= stale.expires_at + OVERDUE:
-        return Fail(UNKNOWN_OUTCOME if stale.resends else "intent_expired", send="unsettled")
+        return Fail(UNKNOWN_OUTCOME if stale.resends else INTENT_EXPIRED, send="unsettled")
     if stale.state in _CALLED and stale.expires_at is not None and now >= stale.expires_at + HEARD_WITHIN:
         return Fail(UNKNOWN_OUTCOME, send="unsettled")
     if stale.status is None:
         return Done(publish=False)
     if stale.state is None and (stale.status == "pending" or stale.holds):
-        return Fail("intent_expired", send="missing") if now >= stale.deadline else Republish()
+        return Fail(INTENT_EXPIRED, send="missing") if now >= stale.deadline else Republish()
     if stale.status != "pending":
         return Done(publish=stale.status == "failed")
     return _after_its_send(stale, now)

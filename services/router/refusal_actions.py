@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.events.outbound import OutboundRefused
+from libs.common.thread.message_status import PROVIDER_REFUSED
 
 MAX_REFUSALS = 3
 """The refusal that counts as this number ends the message."""
@@ -57,7 +58,7 @@ def action_for(refusal: OutboundRefused, message: RefusedMessage, now: datetime)
     unsettled = message.status in ("pending", "sent")
     if not last:
         return "decide" if unsettled else "ignore"
-    ended = message.status == "failed" and message.reason == "provider_refused"
+    ended = message.status == "failed" and message.reason == PROVIDER_REFUSED
     return "end" if unsettled or ended else "ignore"
 
 

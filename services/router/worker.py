@@ -40,6 +40,7 @@ from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
 from libs.common.thread import refusals
+from libs.common.thread.message_status import PROVIDER_REFUSED
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.router import contacts, queries
 from services.router.bridging import apply_holders, bridge_requests, known_holders
@@ -263,7 +264,7 @@ def _end(refusal: OutboundRefused, now: datetime) -> LocalFailure:
         org_id=refusal.org_id,
         message_id=refusal.intent_id,
         attempt=refusal.attempt,
-        reason="provider_refused",
+        reason=PROVIDER_REFUSED,
         code=refusal.provider_code,
         at=now,
     )

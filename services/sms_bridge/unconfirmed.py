@@ -16,7 +16,7 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.errors import Transient
 from libs.common.logging import get_logger
-from libs.common.periodic import Task
+from libs.common.periodic import Task, log_set_aside
 from libs.common.providers import Provider
 from libs.common.sending.queries import keep_pending_events
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
@@ -82,14 +82,7 @@ async def _statuses(
 
 def _set_aside(answer: _Answer, error: Exception) -> None:
     one, _recorded = answer
-    log.error(
-        "row.set_aside",
-        task="sms_unconfirmed",
-        org_id=one.org_id,
-        message_id=str(one.message_id),
-        attempt=one.attempt,
-        exc_info=error,
-    )
+    log_set_aside("sms_unconfirmed", (one.org_id, one.message_id, one.attempt), error)
 
 
 async def _apply(pool: Pool, provider: Provider, answers: Sequence[_Answer], now: datetime) -> None:

@@ -140,4 +140,4 @@ async def test_the_command_says_what_it_did_and_what_it_cannot_do(
     bare = env | {"TRANSOM_TOPIC_PREFIX": f"{topic_prefix}none."}
     assert "does not exist" in await asyncio.to_thread(complaint, "replay", "--dlq", env=bare)
     nowhere = env | {"TRANSOM_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
-    assert "cannot be used" in await asyncio.to_thread(complaint, "replay", "--dlq", env=nowhere)
+    assert "cannot be administered" in await asyncio.to_thread(complaint, "replay", "--dlq", env=nowhere)

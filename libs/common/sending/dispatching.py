@@ -20,7 +20,7 @@ from libs.common.db.pool import Pool
 from libs.common.ids import SendKey
 from libs.common.log_aggregator import LogAggregator
 from libs.common.logging import get_logger
-from libs.common.periodic import StallDetector, run_periodically
+from libs.common.periodic import StallDetector, log_trouble, run_periodically
 from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
@@ -136,8 +136,7 @@ class Dispatcher(Generic[PreparedT]):
         except Exception as error:
             if is_retryable(error) and not is_statement_timeout(error):
                 raise
-            write = log.warning if is_retryable(error) else log.error
-            write("task.retried" if is_retryable(error) else "task.failed", task="claim", exc_info=error)
+            log_trouble("claim", error)
             with self._portion.taken():
                 async with self._pool.acquire() as db:
                     rows = await due(db, self._adapter, budgets, self._now(), self._timings, choice=choice)
@@ -232,9 +231,7 @@ class Dispatcher(Generic[PreparedT]):
         """Wait: the database is away, or slow for everybody."""
         taken, self._taken = self._taken, []
         self._turns.wake(taken)
-        write = log.warning if is_retryable(error) else log.error
-        event = "task.retried" if is_retryable(error) else "task.failed"
-        write(event, task="claim", attempt=failures, exc_info=error)
+        log_trouble("claim", error, attempt=failures)
         wait = backoff(failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
         await asyncio.sleep(wait.total_seconds())
         return True

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Generic, Literal, TypeVar
 
 from libs.common.events.outbound import RefusalReason
+from libs.common.thread.message_status import PROVIDER_REFUSED
 
 PreparedT = TypeVar("PreparedT")
 
@@ -86,7 +87,7 @@ class Refused:
     """The provider refused this message for good; it ends as failed with ``reason``."""
 
     code: str | None
-    reason: str = "provider_refused"
+    reason: str = PROVIDER_REFUSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,16 +18,13 @@ from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
 from libs.common.ids import SendKey
 from libs.common.kafka.producer import Producer, Record
-from libs.common.logging import get_logger
+from libs.common.periodic import log_trouble
 from libs.common.providers import ProviderChannel
-from libs.common.retryable import is_retryable
 from libs.common.sending import queries as sends
 from libs.common.sending.persisting import PUBLISH_LEASE
 from libs.common.sending.quarantine import Quarantine, halving
 from libs.common.sending.rows import PendingEvents, SendRow
 from libs.common.thread.messages import delivery_update, lock_messages
-
-log = get_logger()
 
 _AT_ONCE = 500
 _WAITING_LIMIT = 20_000
@@ -119,11 +116,8 @@ class EventPublisher:
             await self._producer.publish([record for one in batch for record in one.records])
             async with self._pool.acquire() as db:
                 await sends.mark_published(db, [one.key for one in batch])
-        except Exception as error:  # the sweeper publishes it from the rows: nothing is lost
-            if is_retryable(error):
-                log.warning("task.retried", task="tell", exc_info=error)
-            else:
-                log.exception("task.failed", task="tell")
+        except Exception as error:  # noqa: BLE001 -- logged; the sweeper publishes it from the rows: nothing is lost
+            log_trouble("tell", error)
 
 
 def _message_ids(row: SendRow) -> list[UUID]:

@@ -12,11 +12,9 @@ from datetime import datetime, timedelta
 from libs.common.backoff import backoff
 from libs.common.bisection import Bisection, Faulty, TooSlow
 from libs.common.ids import SendKey
-from libs.common.logging import get_logger
+from libs.common.periodic import log_set_aside
 from libs.common.sending.rows import SendRow
 from libs.common.slow_suspects import SlowSuspects
-
-log = get_logger()
 
 _FIRST = timedelta(seconds=30)
 _LONGEST = timedelta(hours=1)
@@ -48,15 +46,7 @@ class Quarantine:
             del self._rows[next(iter(self._rows))]
         wait = backoff(times + 1, base=_FIRST, cap=_LONGEST, jitter=lambda: 1.0, factor=4)
         self._rows[row.key] = (now + wait, times + 1)
-        log.error(
-            "row.set_aside",
-            task=self.task,
-            org_id=row.org_id,
-            message_id=str(row.message_id),
-            attempt=row.attempt,
-            due_at=(now + wait).isoformat(),
-            exc_info=error,
-        )
+        log_set_aside(self.task, row.key, error, now + wait)
 
 
 async def halving(

@@ -16,6 +16,7 @@ from libs.common.ids import SendKey
 from libs.common.providers import PROVIDERS, Provider, ProviderChannel, Transport
 from libs.common.sending.conversation_order import IS_HELD
 from libs.common.sending.rows import Candidate, NewSend, SendRow
+from libs.common.thread.conversations import current_conversation
 
 _COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.provider, s.account, s.template,
        s.command, s.state, s.due_at, s.expires_at, s.created_at,
@@ -23,40 +24,34 @@ _COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.provider, 
        s.unknown_since, s.outcome, s.link_hash, s.text_hash,
        s.settled_at, s.published"""
 
-_STORE = """
-insert into sends (org_id, message_id, attempt, conversation_id, sequence, account, template, command, channel,
-    created_at, due_at, expires_at)
-select u.org_id, u.message_id, u.attempt, coalesce(a.conversation_id, u.conversation_id), u.sequence, u.account,
-    u.template, u.command, $11, $12,
-       greatest($12, u.not_before), coalesce(u.expires_at, $13)
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::text[], $7::bool[], $8::jsonb[],
-      $9::timestamptz[],
-              $10::timestamptz[])
-    as u (org_id, message_id, attempt, conversation_id, sequence, account, template, command, not_before, expires_at)
-  left join lateral ( -- it was decided before its conversation became part of another one
-       select a.conversation_id from conversation_aliases a where a.alias = u.conversation_id
-           and a.org_id = u.org_id offset 0
-       ) a on true
+_STORE = f"""
+insert into sends (org_id, message_id, attempt, conversation_id, sequence, account, command, template, channel,
+                   created_at, due_at, expires_at)
+select u.org_id, u.message_id, u.attempt, {current_conversation("u")}, u.sequence, u.account, u.command, u.template,
+       $11, $12, greatest($12, u.not_before), coalesce(u.expires_at, $13)
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::text[], $7::jsonb[],
+              $8::timestamptz[], $9::bool[], $10::timestamptz[])
+    as u (org_id, message_id, attempt, conversation_id, sequence, account, command, expires_at, template, not_before)
 on conflict (org_id, message_id, attempt) do nothing
-"""
+"""  # noqa: S608 -- a constant
 
 # A scope is an account's templates, or everything else of it. Scopes that are paused are left out before their rows are
 # looked at.
-_LANES = """
+_SCOPES = """
       cross join (values (false), (true)) as l (template)
       cross join lateral (
             select coalesce(bool_or(p.until_at > $2), false) as rests,
                    array_agg(array[p.account, p.scope]) as over,
                    array_agg(p.kind <> 'throttle') as alone
               from pauses p
-             where p.channel = $1 and p.provider = {provider} and p.account in (a.account, '*') and (p.scope = 'all'
-                 or l.template)) p
+             where p.channel = $1 and p.provider = {provider} and p.account in (a.account, '*')
+               and (p.scope = 'all' or l.template)) p
 """
 
 _CANDIDATES = f"""
 select {_COLUMNS}, {IS_HELD} as held, p.over, p.alone
   from unnest($4::text[], $5::int[]) as a (account, budget)
- {_LANES.format(provider="$6")}
+ {_SCOPES.format(provider="$6")}
  cross join lateral (
        select *
          from sends s
@@ -84,7 +79,7 @@ with recursive accounts as (
 )
 select a.account,
        exists (select from (select) as one
-                {_LANES.format(provider="$5")}
+                {_SCOPES.format(provider="$5")}
                 where not p.rests
                   and exists (
                       select from sends s
@@ -101,15 +96,13 @@ select a.account,
 _WRITE = """
 update sends s
    set state = u.state, due_at = u.due_at, blocks_order_until = u.blocks_order_until, tries = u.tries,
-       resends = u.resends, claim_id = u.claim_id,
-       claimed_at = u.claimed_at, lease_until = u.lease_until, unknown_since = u.unknown_since, outcome = u.outcome,
-       link_hash = u.link_hash, text_hash = u.text_hash, settled_at = u.settled_at, published = u.published,
-           provider = u.provider
+       resends = u.resends, claim_id = u.claim_id, claimed_at = u.claimed_at, lease_until = u.lease_until,
+       unknown_since = u.unknown_since, outcome = u.outcome, link_hash = u.link_hash, text_hash = u.text_hash,
+       settled_at = u.settled_at, published = u.published, provider = u.provider
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[],
-      $8::timestamptz[], $9::int[],
-              $10::int[], $11::uuid[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::jsonb[],
-                  $16::bytea[],
-              $17::bytea[], $18::timestamptz[], $19::bool[], $20::text[])
+              $8::timestamptz[], $9::int[], $10::int[], $11::uuid[], $12::timestamptz[], $13::timestamptz[],
+              $14::timestamptz[], $15::jsonb[], $16::bytea[], $17::bytea[], $18::timestamptz[], $19::bool[],
+              $20::text[])
     as u (org_id, message_id, attempt, was, held_by, state, due_at, blocks_order_until, tries, resends, claim_id,
           claimed_at, lease_until, unknown_since, outcome, link_hash, text_hash, settled_at, published, provider)
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
@@ -186,15 +179,14 @@ update sends s
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt and not s.published
 """
 
-
 # State by state, each in the order of an index of its own, and of each no more than is of interest.
 _WAITING = """
 select (select count(*) from (select from sends s where s.channel = $1 and s.state = 'pending'
-    order by s.expires_at limit $2) s)
+                               order by s.expires_at limit $2) s)
      + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'claimed'
-         order by s.lease_until limit $2) s)
-     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'unknown' order by s.provider,
-         s.due_at limit $2) s)
+                               order by s.lease_until limit $2) s)
+     + (select count(*) from (select from sends s where s.channel = $1 and s.state = 'unknown'
+                               order by s.provider, s.due_at limit $2) s)
 """
 
 
@@ -205,14 +197,8 @@ async def store(
 
     ``deadline`` is for those that name none.
     """
-    rows = [
-        (
-            *(s.org_id, s.message_id, s.attempt, s.conversation_id, s.sequence, s.account, s.template, s.command),
-            *(s.not_before, s.expires_at),
-        )
-        for s in sorted(sends, key=lambda s: s.key)
-    ]
-    if rows:
+    if sends:
+        rows = sorted(sends, key=lambda send: send.key)
         await db.execute(_STORE, *as_columns(rows), channel, now, deadline)
 
 

@@ -15,7 +15,7 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.ids import SendKey
 from libs.common.logging import get_logger
-from libs.common.periodic import StallDetector
+from libs.common.periodic import StallDetector, log_set_aside, log_trouble
 from libs.common.sending import pause_queries
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.breaker import FailureCounter, pause_reason
@@ -127,15 +127,7 @@ class Recorder(Generic[PreparedT]):
                     done = answers
                     await self._adapter.committed(recorded.applied.settled)
                 case Faulty(one, error) | TooSlow(one, error):
-                    row = one.claim.row
-                    log.error(
-                        "row.set_aside",
-                        task="record",
-                        org_id=row.org_id,
-                        message_id=str(row.message_id),
-                        attempt=row.attempt,
-                        exc_info=error,
-                    )
+                    log_set_aside("record", one.claim.row.key, error)
                     self._recorded(Recorded(Persisted(), _answers([one])))
                     done = [one]
                 case _:
@@ -144,7 +136,7 @@ class Recorder(Generic[PreparedT]):
                 left.pop(_key(one), None)
         self._failures = self._failures + 1 if search.transient_error is not None else 0
         if search.transient_error is not None:
-            log.warning("task.retried", task="record", attempt=self._failures, exc_info=search.transient_error)
+            log_trouble("record", search.transient_error, attempt=self._failures)
         return list(left.values())
 
     async def _write(self, batch: Sequence[_Answer[PreparedT]]) -> Recorded:

@@ -38,8 +38,7 @@ class Pause(NamedTuple):
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class NewSend:
+class NewSend(NamedTuple):
     """A command as it becomes a row.
 
     ``account`` is what throttles together: phone_number_id, or the org's own SMS number.

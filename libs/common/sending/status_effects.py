@@ -47,7 +47,7 @@ from libs.common.sending import pause_queries
 from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
 from libs.common.sending.rows import EVERY_ACCOUNT
 from libs.common.thread import refusals
-from libs.common.thread.message_status import DeliveryStatus, Failed, Reached, advance
+from libs.common.thread.message_status import PROVIDER_REFUSED, DeliveryStatus, Failed, Reached, advance
 from libs.common.thread.messages import LockedMessage, delivery_update, lock_messages, write_states
 from libs.common.thread.provider_status import ProviderStatus
 from libs.common.thread.statuses import Matched, MatchedSend, ProviderId, match_statuses, take_early_statuses
@@ -123,7 +123,7 @@ class StatusEffects:
                         OutboundRefused.of(send.send, conversation_id, reason, status.at, status.code)
                     )
                 return
-            message.state = advance(message.state, Failed(send.attempt, "provider_refused", status.code, status.at))
+            message.state = advance(message.state, Failed(send.attempt, PROVIDER_REFUSED, status.code, status.at))
         else:
             self.proofs.setdefault(status.provider, set()).add(send.send)
             if status.status in get_args(DeliveryStatus):

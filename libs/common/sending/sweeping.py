@@ -17,6 +17,7 @@ from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Pool
 from libs.common.logging import get_logger
+from libs.common.periodic import log_trouble
 from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.sending import conversation_order, pause_queries
 from libs.common.sending import queries as sends
@@ -167,9 +168,7 @@ class Sweeper(Generic[PreparedT]):
             except Exception as error:
                 if not rows or (is_retryable(error) and not is_statement_timeout(error)):
                     raise
-                log.warning("task.retried", task=task, exc_info=error) if is_retryable(error) else log.exception(
-                    "task.failed", task=task
-                )
+                log_trouble(task, error)
                 await halving(rows, partial(self._move_some, step, now), aside, now)
             else:
                 await self._after(applied)

@@ -48,6 +48,7 @@ from libs.common.sending.rows import (
     State,
     Transition,
 )
+from libs.common.thread.message_status import INTENT_EXPIRED, UNKNOWN_OUTCOME
 
 Jitter = Callable[[], float]
 
@@ -208,12 +209,12 @@ def resolve(row: SendRow, evidence: Evidence, now: datetime, timings: Timings) -
         case NotSent():
             if row.resends == 0 and now < row.expires_at:
                 return Transition(row, replace(_as_before_its_call(row), due_at=now, resends=1))
-            return settle(row, Refused(None, "unknown_outcome"), now)
+            return settle(row, Refused(None, UNKNOWN_OUTCOME), now)
         case Inconclusive():
             if now - timings.patience >= max(
                 row.expires_at, row.unknown_since or now
             ):  # a deadline may be the end of time
-                return settle(row, Refused(None, "unknown_outcome"), now)
+                return settle(row, Refused(None, UNKNOWN_OUTCOME), now)
             return None
 
 
@@ -236,7 +237,7 @@ def expire(row: SendRow, now: datetime) -> Transition:
 
     If it waits to be sent once more, its first call may have been accepted all the same.
     """
-    return settle(row, Refused(None, "unknown_outcome" if row.resends else "intent_expired"), now)
+    return settle(row, Refused(None, UNKNOWN_OUTCOME if row.resends else INTENT_EXPIRED), now)
 
 
 def settle(row: SendRow, final: Result, now: datetime) -> Transition:

@@ -16,6 +16,8 @@ from typing import Literal
 
 Status = Literal["pending", "sent", "delivered", "read", "failed"]
 DeliveryStatus = Literal["sent", "delivered", "read"]
+INTENT_EXPIRED = "intent_expired"
+"""The reason of a failure whose deadline passed before any call."""
 PROVIDER_REFUSED = "provider_refused"
 """The reason of a failure that a provider reported."""
 UNKNOWN_OUTCOME = "unknown_outcome"
