@@ -177,10 +177,11 @@ class InText(Part):
 
 
 class InMedia(Part):
-    """A file that Meta keeps for 7 days under ``media_id``."""
+    """A file that Meta keeps for 7 days under ``media_id``, or that an SMS provider keeps at ``link``."""
 
     kind: Literal["image", "video", "audio", "document", "sticker"]
-    media_id: str
+    media_id: str | None = None
+    link: str | None = None
     mime_type: str | None = None
     sha256: str | None = None
     caption: str | None = None

@@ -32,6 +32,9 @@ class InboundMessage(Event):
     referred_product: dict[str, Any] | None = None  # the product of the question: catalog_id, product_retailer_id
     voice: bool | None = None  # of audio: spoken into the chat
     keyword: Literal["stop", "start"] | None = None  # the whole text is such a word: agents do not answer it
+    verified: bool | None = None  # false: anybody could write as this sender, as in every SMS
+    media: list[dict[str, Any]] | None = None  # of an MMS with several files: each as {kind, link, mime_type}
+    incomplete: dict[str, Any] | None = None  # parts of an SMS never came: {parts: the numbers that did, total}
     reply_to: str | None
     group_id: str | None = None  # Meta's id; a conversation of a group cannot be answered
     sent_at: AwareDatetime

@@ -35,6 +35,7 @@ create table whatsapp_numbers (
     display_number  text        not null,                   -- E.164; goes into wa.me links, never used as a key
     token           text,                                   -- overrides WHATSAPP_TOKEN
     replaced_by     text,                                   -- the new phone_number_id of a number that moved
+    created_at      timestamptz not null default now(),     -- the first number of an organisation is its oldest row
     upserted_at     timestamptz not null,                   -- "at" of the newest number.upserted.v1 applied
     constraint whatsapp_numbers_digits check (phone_number_id ~ '^[0-9]{5,20}$' and waba_id ~ '^[0-9]{5,20}$')
 );
@@ -67,15 +68,16 @@ create table customer_aliases (
 create index customer_aliases_of_customer on customer_aliases (customer_id);
 
 -- Who has an identity now. former_identities holds who had it before, so that the question of every message
--- is one look at a small index.
+-- is one look at a small index. A sender is where an SMS came from that is no telephone number: a short code or a name.
 create table customer_identities (
     org_id      text        not null,
-    kind        text        not null check (kind in ('wa_id', 'bsuid', 'phone')),
+    kind        text        not null check (kind in ('wa_id', 'bsuid', 'phone', 'sender')),
     value       text        not null,
     customer_id uuid        not null references customers,
     since       timestamptz not null default '1970-01-01T00:00:00Z', -- provider's clock
     source      text        not null default 'message'
-                check (source in ('message', 'status', 'answer', 'notice', 'directory', 'shared', 'intent', 'stale')),
+                check (source in ('message', 'status', 'answer', 'notice', 'directory', 'shared', 'intent', 'stale',
+                                  'sms')),
     line        text,                                       -- of a wa_id and a BSUID: its phone number (E.164)
     bsuid       text,                                       -- of a phone: its holder's BSUID
     seen        timestamptz,                                -- of a phone: since when Meta confirms it; null: never
@@ -86,7 +88,7 @@ create index customer_identities_by_customer on customer_identities (customer_id
 create table former_identities (
     former_id   bigint      generated always as identity primary key,
     org_id      text        not null,
-    kind        text        not null check (kind in ('wa_id', 'bsuid', 'phone')),
+    kind        text        not null check (kind in ('wa_id', 'bsuid', 'phone', 'sender')),
     value       text        not null,
     customer_id uuid        not null references customers,
     since       timestamptz not null,
@@ -147,8 +149,8 @@ create table address_marks (
     address text        not null,                           -- E.164 or a BSUID; a wa_id stands here with a plus
     reason  text        not null check (reason in ('unreachable', 'no_phone', 'sms_opted_out')),
     code    text,                                           -- the provider's code, where it gave one
-    source  text        not null check (source in ('answer', 'status', 'list')),
-    at      timestamptz not null,                           -- when the provider said it
+    source  text        not null check (source in ('answer', 'status', 'list', 'message')), -- message: a STOP by SMS
+    at      timestamptz not null,                           -- when the provider or the customer said it
     until   timestamptz not null,                           -- the mark counts until then, and is deleted later
     primary key (org_id, channel, address, reason)
 );
@@ -306,6 +308,39 @@ create table messages (
 );
 create unique index messages_inbound_once on messages (provider, account, provider_id) where direction = 'in';
 create index messages_of_conversation on messages (conversation_id, sequence);
+
+-- Providers deliver a concatenated SMS part by part, in any order. A message is joined from the parts of one row here,
+-- once all are there or one has been missing for too long. The number that a phone gives its message (ref) comes back
+-- after some messages, so what belongs together is said here and not by the number.
+create table sms_joins (
+    join_id   uuid        primary key default uuidv7(),
+    org_id    text        not null,
+    provider  text        not null,
+    account   text        not null,                         -- the SMS number that was called
+    sender    text        not null,
+    ref       text        not null,
+    total     integer     not null,                         -- how many parts the message has
+    opened_at timestamptz not null default now(),           -- when its first part came
+    closed_at timestamptz,                                  -- null: parts are missing; then it takes no more parts
+    published boolean     not null default false            -- the joined message is published
+);
+create index sms_joins_open on sms_joins (org_id, account, sender) where closed_at is null;
+create index sms_joins_unpublished on sms_joins (opened_at) where not published;
+create index sms_joins_by_age on sms_joins (opened_at);
+
+create table sms_parts (
+    provider    text        not null,
+    account     text        not null,
+    provider_id text        not null,
+    org_id      text        not null,
+    join_id     uuid        not null references sms_joins on delete cascade,
+    number      integer     not null,
+    text        text,                                       -- null: a binary part
+    at          timestamptz not null,                       -- provider's clock, where it tells a time
+    received_at timestamptz not null,
+    primary key (provider, account, provider_id)
+);
+create index sms_parts_of_join on sms_parts (join_id);
 
 
 -- ── Thread: provider ids and statuses ────────────────────────────────────────────────────────────────────────────────
