@@ -1,6 +1,7 @@
 """The rule of what the portal shows, as SQL, is the rule of the pure function: over every message there can be."""
 
 from itertools import product
+from typing import Any
 from uuid import UUID, uuid4
 
 from libs.common.db.columns import as_columns
@@ -31,7 +32,8 @@ DECISIONS: tuple[Decisions, ...] = (
 
 async def test_the_sql_shows_what_the_rule_shows(router: Router) -> None:
     expected: dict[UUID, bool] = {}
-    messages, decisions = [], []
+    messages: list[tuple[Any, ...]] = []
+    decisions: list[tuple[Any, ...]] = []
     for status, reason, decided, (kind, notification) in product(
         ("pending", "sent", "delivered", "read", "failed"),
         REASONS,

@@ -51,11 +51,11 @@ def is_shown(message: PortalCandidate) -> bool:
     if message.status in ("sent", "delivered", "read"):
         return True
     reason = message.reason or ""
-    if message.route == "rejected" or reason == _EXPIRED:
+    if reason == _EXPIRED or reason.endswith(_ANNOUNCED):
+        return reason != _EXPIRED
+    if message.route == "rejected":
         return False
-    if message.answered or reason.endswith(_ANNOUNCED):
-        return True
-    return message.route == "bridge" and not reason.endswith(_CONSENT)
+    return message.answered or (message.route == "bridge" and not reason.endswith(_CONSENT))
 
 
 def shown(row: str) -> str:
@@ -69,10 +69,10 @@ def shown(row: str) -> str:
   when {m}.kind = 'bridge' or {m}.notification_type is not null then false
   when {m}.status in ('sent', 'delivered', 'read') then true
   when {m}.reason = '{_EXPIRED}' then false
+  when {m}.reason ~ '{_ANNOUNCED}$' then true
   else coalesce((
        select not bool_or(d.attempt = {m}.attempt and d.route = 'rejected')
               and (bool_or(d.channel is not distinct from 'portal')
-                   or coalesce({m}.reason, '') ~ '{_ANNOUNCED}$'
                    or bool_or(d.attempt = {m}.attempt and d.route = 'bridge')
                       and coalesce({m}.reason, '') !~ '({"|".join(_CONSENT)})$')
          from decisions d
