@@ -68,6 +68,14 @@ class ContentFault:
 
 
 @dataclass(frozen=True, slots=True)
+class CountryClosed:
+    """The account may not send to the recipient's country: people must enable it at the provider.
+
+    The message fails with the code, and nothing more is sent to that country for an hour.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class TransientFault:
     """A fault of the provider itself.
 
@@ -104,6 +112,7 @@ Fault = (
     | TemplateNeedsSync
     | RecipientFault
     | ContentFault
+    | CountryClosed
     | TransientFault
     | WindowClosed
     | Throttled
@@ -134,7 +143,7 @@ def reroute_reason(fault: Fault, *, template: bool) -> RefusalReason | None:  # 
             return "transient"
         case Throttled():
             return "throttled"
-        case ContentFault() | UnknownFault():
+        case ContentFault() | CountryClosed() | UnknownFault():
             return None
         case _:
             assert_never(fault)

@@ -20,6 +20,7 @@ from typing import assert_never
 from libs.common.faults import (
     AccountFault,
     ContentFault,
+    CountryClosed,
     Fault,
     RecipientFault,
     TemplateGone,
@@ -89,7 +90,9 @@ def _of(fault: Fault, code: str, after: timedelta | None, template: bool) -> Sen
             return RetryLater("message", backoff_policies.MEDIA, code, after, backoff_policies.MEDIA_TRIES)
         case TransientFault() | UnknownFault():
             return Unknown(code, answered=True)
-        case WindowClosed() | TemplateGone() | TemplateNeedsSync() | RecipientFault() | ContentFault():
+        case (
+            WindowClosed() | TemplateGone() | TemplateNeedsSync() | RecipientFault() | ContentFault() | CountryClosed()
+        ):
             reason = reroute_reason(fault, template=template)
             return Refused(code) if reason is None else Rerouted(reason, code)
         case _:

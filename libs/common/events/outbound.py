@@ -1,6 +1,6 @@
 """The events of the outbound path: decisions, commands, refusals and delivery updates."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
@@ -87,6 +87,8 @@ class SmsCommand(Event):
     org_name: str | None = None  # route bridge
     whatsapp_number: str | None = None  # route bridge: the business number for wa.me, E.164
     portal_host: str | None = None  # route bridge: the org's own host, if it has one
+    segments: int = 1  # what it counts for in the organisation's day; of a bridge always one
+    day: date | None = None  # the day (UTC) on which it is counted; null: a release before the cap decided it
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
 

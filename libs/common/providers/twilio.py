@@ -14,6 +14,7 @@ from typing import Final
 from libs.common.faults import (
     AccountFault,
     ContentFault,
+    CountryClosed,
     Fault,
     RecipientFault,
     Throttled,
@@ -75,8 +76,8 @@ _CONTENT = (
     *(21654, 21655, 21656, 21657, 21658),
     # filtered, dearer than allowed, no MMS there, too large, looks like a code
     *(30007, 30010, 30011, 30019, 30037, 30038),
-    # refused for this pair as things are set up: to oneself, region not enabled, trial, out of this sender's reach
-    *(21266, 21408, 21608, 21612),
+    # refused for this pair as things are set up: to oneself, trial, out of this sender's reach
+    *(21266, 21608, 21612),
 )
 
 FAULTS: Final[dict[int, Fault]] = {
@@ -90,6 +91,7 @@ FAULTS: Final[dict[int, Fault]] = {
     **dict.fromkeys((30003, 30036), _OUT_OF_REACH),  # switched off or without coverage, also beyond the validity period
     **dict.fromkeys(_OTHER_SENDER_WANTED, _NO_ROUTE),
     **dict.fromkeys(_CONTENT, ContentFault()),
+    21408: CountryClosed(),  # the region is not enabled for the account
     # The SMS may have arrived: the operator reports "unknown", or did not answer in time. Without a class no SMS is
     # bought again.
     30008: UnknownFault(),

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Generic, Literal, TypeVar
 
 from libs.common.events.outbound import RefusalReason
+from libs.common.providers.cost import Cost
 from libs.common.thread.message_status import PROVIDER_REFUSED
 
 PreparedT = TypeVar("PreparedT")
@@ -42,14 +43,15 @@ UNANSWERED = "unanswered"
 class Accepted:
     """The provider has it. ``account`` scopes ``provider_id`` (phone_number_id at Meta, the account sid at Twilio).
 
-    ``wa_id`` and ``bsuid`` are whom the answer called the recipient, where it did; they are no part of which send it
-    is.
+    ``wa_id`` and ``bsuid`` are whom the answer called the recipient, where it did; ``cost`` is what it asks for the
+    message, where it said so. They are no part of which send it is.
     """
 
     account: str
     provider_id: str
     wa_id: str | None = field(default=None, compare=False)
     bsuid: str | None = field(default=None, compare=False)
+    cost: Cost | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Protocol
 from libs.common.errors import Transient
 from libs.common.phone import same_line, spellings
 from libs.common.providers import Provider
+from libs.common.providers.cost import Cost
 from libs.common.sending.outcomes import Refused, RetryLater, SendOutcome
 
 
@@ -39,11 +40,13 @@ class OutgoingSms:
 class RecordedStatus:
     """The status of a message that was taken, as ours, and the code of a failure.
 
-    ``status`` is None while the message is on its way, and where the provider does not know.
+    ``status`` is None while the message is on its way, and where the provider does not know. ``cost``: None while the
+    provider has not said what the message costs.
     """
 
     status: str | None
     code: str | None = None
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ create table orgs (
 );
 -- An SMS number belongs to one organisation: texts to it are that organisation's, and no other sends from it.
 create unique index orgs_sms_number_once on orgs (sms_number);
+-- So does a portal host: the portal knows by it whose page it shows. The platform's own host is stored as null.
+create unique index orgs_portal_host_once on orgs (portal_host);
 
 -- Meta's ids become part of addresses at the Graph API, so they must be digits.
 -- A number that was removed has no org_id and can be claimed again. Its row stays, because conversations point at it.
@@ -557,12 +559,38 @@ create table charges (
     provider        text        not null,
     category        text        not null,
     segments        integer,
-    currency        text,                                   -- null: no rate card covers the day
-    price           numeric(12, 6),                         -- of the whole message
+    messages        integer     not null default 1,         -- how many the provider accepted: two after a resend
+    currency        text,                                   -- null: no price is known
+    price           numeric(12, 6),                         -- of the whole message: the provider's, else the estimate
+    estimated       boolean     not null default true,      -- the price is the estimate
+    estimate        numeric(12, 6),                         -- by the rate card; null: none covers the day
+    estimate_currency text,
+    figures         jsonb       not null default '{}',      -- what the provider said, by its id
     at              timestamptz not null,
+    price_due_at    timestamptz,                            -- of an SMS: when the provider is asked for its price
     primary key (org_id, message_id, attempt)
 );
 create index charges_by_org on charges (org_id, at);
+create index charges_price_due on charges (provider, price_due_at) where price_due_at is not null;
+
+-- The SMS segments that an organisation has bought or may still buy, by the day (UTC) on which they go. The router adds
+-- to it when it decides on an SMS; an SMS that is not bought gives its segments back.
+create table sms_days (
+    org_id   text    not null,
+    day      date    not null,
+    segments integer not null,
+    primary key (org_id, day)
+);
+create index sms_days_by_day on sms_days (day);
+
+-- When SMS answers of the last day were decided in a conversation, so that two machines that text each other stop.
+create table sms_answers (
+    conversation_id uuid          primary key,
+    org_id          text          not null,
+    decided_at      timestamptz[] not null,                 -- oldest first
+    last_at         timestamptz   not null
+);
+create index sms_answers_by_age on sms_answers (last_at);
 
 
 -- ── Sending: accounts that are paused ────────────────────────────────────────────────────────────────────────────────
@@ -596,6 +624,18 @@ create table account_proofs (
     scope     text        not null check (scope in ('all', 'templates')),
     called_at timestamptz not null,
     primary key (provider, account, scope)
+);
+
+
+-- A country that an SMS provider has not enabled for an account. Nothing is sent there until then.
+create table country_pauses (
+    provider     text        not null,
+    account      text        not null,                      -- the account sid, as in provider_ids
+    calling_code integer     not null,                      -- regions that share one count as one country
+    code         text        not null,                      -- the provider's
+    since        timestamptz not null,
+    until_at     timestamptz not null,
+    primary key (provider, account, calling_code)
 );
 
 
