@@ -1,6 +1,5 @@
 """Ingest: the edge that takes webhooks, and the worker that understands and stores them, in one process or in two."""
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -57,7 +56,3 @@ async def _worker(
 def main(port: int | None = None, role: Role = "all") -> int:
     """Run until a signal; returns the exit code."""
     return run_service("ingest", IngestSettings, partial(run, role=role), port=port)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,5 @@
 """The router: intents and refusals in, decisions and commands out."""
 
-import sys
-
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.open_service import open_service
 from libs.common.redis import open_redis
@@ -30,7 +28,3 @@ async def run(settings: RouterSettings, service: Service) -> None:
 
 def main(port: int | None = None) -> int:
     return run_service("router", RouterSettings, run, port=port)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

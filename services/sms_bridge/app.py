@@ -1,7 +1,6 @@
 """The SMS bridge: commands become rows, rows become SMS, and what came of them is published."""
 
 import secrets
-import sys
 
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.bridge.redis_gate import RedisGate
@@ -52,7 +51,3 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
 
 def main(port: int | None = None) -> int:
     return run_service("sms-bridge", SmsBridgeSettings, run, port=port)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

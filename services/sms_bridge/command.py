@@ -6,7 +6,6 @@ from pydantic import ValidationError
 
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id
-from libs.common.phone import canonical
 from libs.common.sending.rows import SendRow
 from services.sms_bridge.compose import Composed, Unwritable, compose
 
@@ -17,12 +16,6 @@ def command_of(row: SendRow) -> SmsCommand | None:
         return SmsCommand.model_validate(row.command)
     except ValidationError:
         return None
-
-
-def named_line(row: SendRow) -> str | None:
-    """The number that the intent itself named, in its canonical form; None when it named none."""
-    to = row.command.get("to")
-    return canonical(to) if row.command.get("named") and isinstance(to, str) else None
 
 
 def is_bridge(row: SendRow) -> bool:

@@ -18,7 +18,6 @@ from libs.common.sending.rows import SendRow
 from libs.common.sms_reach import SmsReach, is_allowed
 from libs.common.thread.conversations import current_conversation
 from libs.common.window import Window
-from services.sms_bridge.command import named_line
 from services.sms_bridge.gate import GateFacts
 
 # A conversation that was merged into another one may be named by its old id.
@@ -150,7 +149,7 @@ async def facts_of(
     """The facts of each send, in order. None: its conversation no longer exists."""
     facts: list[GateFacts | None] = [None] * len(sends)
     asked = [s.org_id for s in sends], [s.conversation_id for s in sends], [s.message_id for s in sends]
-    for row in await db.fetch(_FACTS, *asked, now, [named_line(s) for s in sends]):
+    for row in await db.fetch(_FACTS, *asked, now, [s.named_line for s in sends]):
         facts[row["n"] - 1] = GateFacts(
             window=Window(
                 last_customer_at=row["last_customer_at"],

@@ -41,7 +41,7 @@ from libs.common.thread.windows import refuse_windows
 from libs.common.window import DOUBT_WAIT
 from services.whatsapp_sender import queries
 from services.whatsapp_sender.evidence import came_late, resolve
-from services.whatsapp_sender.gate import Facts, Ready, judge
+from services.whatsapp_sender.gate import GateFacts, Ready, judge
 from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
 from services.whatsapp_sender.recipients import learn
@@ -249,7 +249,7 @@ def is_readable(row: SendRow) -> bool:
     return True
 
 
-def _verdict(row: SendRow, facts: Facts, now: datetime) -> Verdict[Ready]:
+def _verdict(row: SendRow, facts: GateFacts, now: datetime) -> Verdict[Ready]:
     if not any(_address(row)):
         return Refused(None)
     return judge(_route(row), _address(row), facts, now) if is_readable(row) else NotYet("unknown_value")

@@ -1,7 +1,5 @@
 """The WhatsApp sender: commands from ``outbound.whatsapp.v1`` to the Graph API."""
 
-import sys
-
 from libs.common.events.topics import WEBHOOKS
 from libs.common.open_service import open_service
 from libs.common.sending.coverage import Waits
@@ -43,7 +41,3 @@ async def run(settings: WhatsappSenderSettings, service: Service) -> None:
 
 def main(port: int | None = None) -> int:
     return run_service("whatsapp-sender", WhatsappSenderSettings, run, port=port)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,6 +17,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import assert_never
 
+from libs.common.events.content import MAX_ID
 from libs.common.faults import (
     AccountFault,
     ContentFault,
@@ -45,7 +46,6 @@ from libs.common.sending.outcomes import (
 )
 from services.whatsapp_sender import backoff_policies
 
-_MAX_ID = 512
 _CURVES: dict[str, BackoffPolicy] = {
     "131057": backoff_policies.MAINTENANCE,
     **dict.fromkeys(("4", "17", "341", "613", "80007"), backoff_policies.CALL_LIMIT),
@@ -145,7 +145,7 @@ def _recipient(body: object) -> tuple[str | None, str | None]:
             number, bsuid = from_wa_id(contact.get("wa_id")), contact.get("user_id")
             return (
                 None if number is None else number[1:],
-                bsuid if isinstance(bsuid, str) and 0 < len(bsuid) <= _MAX_ID else None,
+                bsuid if isinstance(bsuid, str) and 0 < len(bsuid) <= MAX_ID else None,
             )
         case _:
             return None, None

@@ -19,7 +19,7 @@ from libs.common.window import Window
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class GateFacts:
     """What the database says in the claim's transaction.
 
     ``template_*`` are None for free-form messages and unknown templates.
@@ -59,7 +59,7 @@ class Ready:
     """When the send was made whose refusal by Meta this one shall confirm or disprove."""
 
 
-def judge(route: str, address: WhatsAppAddress, facts: Facts, now: datetime) -> Verdict[Ready]:
+def judge(route: str, address: WhatsAppAddress, facts: GateFacts, now: datetime) -> Verdict[Ready]:
     """The verdict on one row; ``route`` (session or template) and ``address`` are the command's."""
     if facts.seen:
         return Confirmed(facts.seen)
@@ -76,7 +76,7 @@ def judge(route: str, address: WhatsAppAddress, facts: Facts, now: datetime) -> 
     )
 
 
-def _objection(route: str, address: WhatsAppAddress, facts: Facts, now: datetime) -> RefusalReason | None:
+def _objection(route: str, address: WhatsAppAddress, facts: GateFacts, now: datetime) -> RefusalReason | None:
     named = facts.to_is_theirs is not None
     if facts.to_is_theirs is False or moved(facts.known, to=address.to, recipient=address.recipient, named=named):
         return "address_changed"

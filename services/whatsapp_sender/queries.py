@@ -14,14 +14,13 @@ from libs.common.directory.addressing import KnownAddresses
 from libs.common.directory.consents import CONSENTS
 from libs.common.events.topics import WEBHOOKS
 from libs.common.ids import SendKey, callback_data
-from libs.common.phone import canonical
 from libs.common.sending.coverage import CaughtUp
 from libs.common.sending.outcomes import Accepted
 from libs.common.sending.rows import SendRow
 from libs.common.thread.conversations import current_conversation
 from libs.common.window import Window
 from services.whatsapp_sender.evidence import Seen
-from services.whatsapp_sender.gate import Facts
+from services.whatsapp_sender.gate import GateFacts
 
 # A conversation that was merged into another one is asked for under its old id. No session is decided for an address
 # that is marked, so any mark is newer; a template that was asked for may be.
@@ -81,14 +80,14 @@ async def facts(
     window: tuple[timedelta, timedelta],
     seen: Mapping[SendKey, Seen],
     now: datetime,
-) -> dict[SendKey, Facts]:
+) -> dict[SendKey, GateFacts]:
     """The gate's facts for every row, in one round trip.
 
     ``window``: its length, and how long after a message a refusal is doubtful.
     """
     asked = [
         (
-            *(row.org_id, row.conversation_id, row.account, *template_of(row), _named(row)),
+            *(row.org_id, row.conversation_id, row.account, *template_of(row), row.named_line),
             row.message_id if row.attempt > 1 else None,  # only a later attempt can be one too many
             row.command.get("to") or row.command.get("recipient"),
             row.created_at,
@@ -97,7 +96,7 @@ async def facts(
     ]
     found = await db.fetch(_FACTS, *as_columns(asked), now)
     return {
-        rows[r["n"] - 1].key: Facts(
+        rows[r["n"] - 1].key: GateFacts(
             number_is_ours=r["number_is_ours"],
             known=KnownAddresses(r["phone"], r["phone_at"], r["wa_id"], r["wa_id_at"], r["bsuid"], r["bsuid_at"]),
             to_is_theirs=r["to_is_theirs"],
@@ -149,12 +148,6 @@ async def evidence(db: Connection, sends: Sequence[tuple[SendKey, str]]) -> dict
 async def caught_up(db: Connection) -> dict[int, CaughtUp]:
     """How far ingest has come on each partition of the webhooks."""
     return {r["partition"]: CaughtUp(r["caught_up_at"], r["since"]) for r in await db.fetch(_CAUGHT_UP, WEBHOOKS.name)}
-
-
-def _named(row: SendRow) -> str | None:
-    """The line of the number that the intent itself named."""
-    to = row.command.get("to")
-    return canonical(to) if row.command.get("named") and isinstance(to, str) else None
 
 
 def template_of(row: SendRow) -> tuple[str | None, str | None]:

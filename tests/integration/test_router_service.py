@@ -74,7 +74,7 @@ class Process:
 @asynccontextmanager
 async def a_process(environment: Mapping[str, str]) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.router.app"),
+        *(sys.executable, "-m", "deploy.cli", "run", "router"),
         cwd=ROOT,
         env=environment,
         stdout=asyncio.subprocess.PIPE,
@@ -199,7 +199,7 @@ async def test_what_was_committed_and_not_published_is_published_by_the_redelive
 
 async def test_without_postgres_it_ends_with_one_line_that_says_so(environment: dict[str, str]) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.router.app"),
+        *(sys.executable, "-m", "deploy.cli", "run", "router"),
         cwd=ROOT,
         env=environment | {"TRANSOM_POSTGRES_DSN": "postgresql://127.0.0.1:1/none"},
         stderr=asyncio.subprocess.PIPE,

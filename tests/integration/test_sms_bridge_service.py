@@ -32,14 +32,14 @@ PATIENT = {
 
 
 class BridgeProcess:
-    """``services.sms_bridge.app`` with the settings of this test."""
+    """The SMS bridge with the settings of this test."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.port = free_port()
         self._log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.sms_bridge.app"],
+                [sys.executable, "-m", "deploy.cli", "run", "sms-bridge"],
                 cwd=ROOT,
                 env=environment | {"TRANSOM_HTTP_HOST": "127.0.0.1", "TRANSOM_HTTP_PORT": str(self.port)},
                 stdout=output,

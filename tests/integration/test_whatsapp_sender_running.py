@@ -237,7 +237,7 @@ async def test_commands_from_kafka_reach_meta_and_odd_ones_the_dead_letters(
         "TRANSOM_HTTP_HOST": "127.0.0.1",
         "TRANSOM_HTTP_PORT": "0",
     }
-    async with a_process("-m", "services.whatsapp_sender.app", env=env) as process:
+    async with a_process("-m", "deploy.cli", "run", "whatsapp-sender", env=env) as process:
         records = [Record(OUTBOUND_WHATSAPP, str(c.conversation_id).encode(), c.encode()) for c in commands]
         unheard_of = commands[0].model_copy(update={"content": {"kind": "hologram"}})
         odd = [Record(OUTBOUND_WHATSAPP, b"k", b"not json"), Record(OUTBOUND_WHATSAPP, b"k", unheard_of.encode())]

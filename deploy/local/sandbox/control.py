@@ -13,6 +13,7 @@ import hmac
 import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from typing import TypeVar
 
 import aiohttp
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from deploy.local.sandbox import inbound_sms, inbound_whatsapp
 from deploy.local.sandbox.faults import Fault
 from deploy.local.sandbox.ledger import RecordLog
+from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.templates import Number, Template
 from deploy.local.sandbox.twilio_rules import RECIPIENTS
 from deploy.local.sandbox.webhook_sender import Order
@@ -29,7 +31,9 @@ from deploy.local.sandbox.world import World
 
 M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Call = Callable[[web.Request], object]
 LIMIT = 1000
+LOGS = ("calls", "messages", "sms", "webhooks")
 PREFIX = "/_control/"
 _OF_FORMS = {"text/plain", "application/x-www-form-urlencoded", "multipart/form-data"}
 _NO_PAGE = {"none", "same-origin"}  # typed into the address bar, or requested by a page of the same origin
@@ -84,91 +88,75 @@ def _is_loopback(authority: str) -> bool:
 
 
 class Control:
+    """The control API. A handler returns what is answered as JSON; None stands for an empty object."""
+
     def __init__(self, world: World) -> None:
         self._world = world
 
     def routes(self) -> list[web.RouteDef]:
-        base = "/_control"
-        return [
-            web.get(f"{base}/health", self._health),
-            web.post(f"{base}/reset", self._reset),
-            web.get(f"{base}/config", self._config),
-            web.patch(f"{base}/config", self._configure),
-            web.post(f"{base}/numbers", self._put_number),
-            web.post(f"{base}/templates", self._put_template),
-            web.post(f"{base}/customer/writes", self._writes),
-            web.post(f"{base}/customer/registered", self._registered),
-            web.post(f"{base}/customer/calls", self._calls),
-            web.post(f"{base}/customer/texts", self._texts),
-            web.post(f"{base}/meta/change", self._raw),
-            web.post(f"{base}/meta/verify", self._verify),
-            web.get(f"{base}/windows/{{number_id}}/{{who}}", self._window),
-            web.get(f"{base}/faults", self._list_faults),
-            web.post(f"{base}/faults", self._add_fault),
-            web.delete(f"{base}/faults", self._clear_faults),
-            web.put(f"{base}/sms/recipients/{{phone}}", self._sms_recipient),
-            web.get(f"{base}/calls", self._shelf("calls")),
-            web.get(f"{base}/messages", self._shelf("messages")),
-            web.get(f"{base}/sms", self._shelf("sms")),
-            web.get(f"{base}/webhooks", self._shelf("webhooks")),
-            web.get(f"{base}/webhooks/outstanding", self._outstanding),
-            web.post(f"{base}/webhooks/hold", self._hold),
-            web.post(f"{base}/webhooks/release", self._release),
-            web.post(f"{base}/webhooks/retry", self._try_again),
-        ]
+        world, webhooks = self._world, self._world.webhook_sender
+        calls: tuple[tuple[str, str, Call], ...] = (
+            ("GET", "health", self._health),
+            ("POST", "reset", lambda _: world.reset()),
+            ("GET", "config", lambda _: world.behaviour.model_dump()),
+            ("PATCH", "config", self._configure),
+            ("POST", "numbers", self._put_number),
+            ("POST", "templates", self._put_template),
+            ("POST", "customer/writes", self._asked(inbound_whatsapp.CustomerWrites, inbound_whatsapp.writes)),
+            (
+                "POST",
+                "customer/registered",
+                self._asked(inbound_whatsapp.CustomerRegistered, inbound_whatsapp.registered),
+            ),
+            ("POST", "customer/calls", self._asked(inbound_whatsapp.CustomerCalls, inbound_whatsapp.calls)),
+            ("POST", "customer/texts", self._asked(inbound_sms.CustomerTexts, inbound_sms.texts)),
+            ("POST", "meta/change", self._asked(inbound_whatsapp.RawChange, inbound_whatsapp.raw)),
+            ("POST", "meta/verify", self._verify),
+            ("GET", "windows/{number_id}/{who}", self._window),
+            ("GET", "faults", self._list_faults),
+            ("POST", "faults", self._asked(Fault, lambda world, fault: {"id": world.faults.add(fault)})),
+            ("DELETE", "faults", lambda request: world.faults.clear(int(request.query.get("id", 0)) or None)),
+            ("PUT", "sms/recipients/{phone}", self._sms_recipient),
+            *(("GET", name, self._log(name)) for name in LOGS),
+            ("GET", "webhooks/outstanding", lambda _: webhooks.outstanding()),
+            ("POST", "webhooks/hold", lambda _: webhooks.hold()),
+            ("POST", "webhooks/release", self._asked(Release, _release)),
+            ("POST", "webhooks/retry", lambda _: {"tried": webhooks.try_again()}),
+        )
+        return [web.route(method, PREFIX + path, _answering(call)) for method, path, call in calls]
 
-    async def _health(self, _request: web.Request) -> web.Response:
-        ledger = self._world.ledger
-        totals = {name: getattr(ledger, name).total for name in ("calls", "messages", "sms", "webhooks")}
-        return web.json_response({"ok": True, **totals, **self._world.webhook_sender.outstanding()})
+    def _asked(self, model: type[M], act: Callable[[World, M], object]) -> Call:
+        """A call whose body is a ``model``."""
 
-    async def _reset(self, _request: web.Request) -> web.Response:
-        await self._world.reset()
-        return web.json_response({})
+        async def call(request: web.Request) -> object:
+            return act(self._world, await _read(request, model))
 
-    async def _config(self, _request: web.Request) -> web.Response:
-        return web.json_response(self._world.behaviour.model_dump())
+        return call
 
-    async def _configure(self, request: web.Request) -> web.Response:
+    def _health(self, _request: web.Request) -> Json:
+        totals = {name: getattr(self._world.ledger, name).total for name in LOGS}
+        return {"ok": True, **totals, **self._world.webhook_sender.outstanding()}
+
+    async def _configure(self, request: web.Request) -> Json:
         fields = await request.json()
         if not isinstance(fields, dict):
             raise ValueError("an object of settings is wanted")  # noqa: TRY004  becomes a 400
         self._world.behaviour = self._world.behaviour.changed(**fields)
         if "seed" in fields:
             self._world.rng.seed(self._world.behaviour.seed)
-        return web.json_response(self._world.behaviour.model_dump())
+        return self._world.behaviour.model_dump()
 
-    async def _put_number(self, request: web.Request) -> web.Response:
+    async def _put_number(self, request: web.Request) -> Json:
         number = await _read(request, Number)
         self._world.numbers[number.phone_number_id] = number
-        return web.json_response(number.model_dump(exclude={"token"}))
+        return number.model_dump(exclude={"token"})
 
-    async def _put_template(self, request: web.Request) -> web.Response:
+    async def _put_template(self, request: web.Request) -> Json:
         template = await _read(request, Template)
         self._world.templates.put(template)
-        return web.json_response(template.model_dump())
+        return template.model_dump()
 
-    async def _writes(self, request: web.Request) -> web.Response:
-        return web.json_response(
-            inbound_whatsapp.writes(self._world, await _read(request, inbound_whatsapp.CustomerWrites))
-        )
-
-    async def _registered(self, request: web.Request) -> web.Response:
-        inbound_whatsapp.registered(self._world, await _read(request, inbound_whatsapp.CustomerRegistered))
-        return web.json_response({})
-
-    async def _calls(self, request: web.Request) -> web.Response:
-        return web.json_response(
-            inbound_whatsapp.calls(self._world, await _read(request, inbound_whatsapp.CustomerCalls))
-        )
-
-    async def _texts(self, request: web.Request) -> web.Response:
-        return web.json_response(inbound_sms.texts(self._world, await _read(request, inbound_sms.CustomerTexts)))
-
-    async def _raw(self, request: web.Request) -> web.Response:
-        return web.json_response(inbound_whatsapp.raw(self._world, await _read(request, inbound_whatsapp.RawChange)))
-
-    async def _verify(self, request: web.Request) -> web.Response:
+    async def _verify(self, request: web.Request) -> Json:
         """Meta's handshake with the webhook URL: good when it answers 200 and exactly the challenge."""
         given = await request.json() if request.can_read_body else {}
         challenge = str(secrets.randbelow(10**10))
@@ -177,31 +165,20 @@ class Control:
         try:
             status, body = await self._world.webhook_sender.fetch(self._world.behaviour.webhook_url, params)
         except (aiohttp.ClientError, TimeoutError) as trouble:
-            return web.json_response({"verified": False, "status": None, "error": type(trouble).__name__})
+            return {"verified": False, "status": None, "error": type(trouble).__name__}
         verified = (status, hmac.compare_digest(body.encode(), challenge.encode())) == (200, True)
-        return web.json_response({"verified": verified, "status": status, "error": None})
+        return {"verified": verified, "status": status, "error": None}
 
-    async def _window(self, request: web.Request) -> web.Response:
+    def _window(self, request: web.Request) -> Json:
         world, number_id, who = self._world, request.match_info["number_id"], request.match_info["who"]
         bsuid = who if "." in who else world.customers.bsuid_of(who.lstrip("+"))
-        return web.json_response(
-            {"user_id": bsuid, "closes_at": world.windows.closes_at(number_id, bsuid, world.behaviour.day_seconds)}
-        )
+        return {"user_id": bsuid, "closes_at": world.windows.closes_at(number_id, bsuid, world.behaviour.day_seconds)}
 
-    async def _list_faults(self, _request: web.Request) -> web.Response:
+    def _list_faults(self, _request: web.Request) -> list[Json]:
         faults = self._world.faults.all()
-        return web.json_response(
-            [{"id": key, "left": left, "fault": fault.model_dump()} for key, (fault, left) in faults.items()]
-        )
+        return [{"id": key, "left": left, "fault": fault.model_dump()} for key, (fault, left) in faults.items()]
 
-    async def _add_fault(self, request: web.Request) -> web.Response:
-        return web.json_response({"id": self._world.faults.add(await _read(request, Fault))})
-
-    async def _clear_faults(self, request: web.Request) -> web.Response:
-        self._world.faults.clear(int(request.query["id"]) if "id" in request.query else None)
-        return web.json_response({})
-
-    async def _sms_recipient(self, request: web.Request) -> web.Response:
+    async def _sms_recipient(self, request: web.Request) -> None:
         state = str((await request.json()).get("state"))
         if state == "fine":
             self._world.sms_recipients.pop(request.match_info["phone"], None)
@@ -209,33 +186,30 @@ class Control:
             self._world.sms_recipients[request.match_info["phone"]] = state
         else:
             raise ValueError(f"state: one of fine, unreachable, {', '.join(RECIPIENTS)}")
-        return web.json_response({})
 
-    def _shelf(self, name: str) -> Handler:
+    def _log(self, name: str) -> Call:
         """``?after=n&limit=m``: records numbered above n, oldest first."""
 
-        async def show(request: web.Request) -> web.Response:
+        def show(request: web.Request) -> Json:
             log: RecordLog = getattr(self._world.ledger, name)
             after, limit = int(request.query.get("after", 0)), int(request.query.get("limit", LIMIT))
-            return web.json_response({"total": log.total, "records": log.after(after, limit)})
+            return {"total": log.total, "records": log.after(after, limit)}
 
         return show
 
-    async def _outstanding(self, _request: web.Request) -> web.Response:
-        return web.json_response(self._world.webhook_sender.outstanding())
 
-    async def _hold(self, _request: web.Request) -> web.Response:
-        self._world.webhook_sender.hold()
-        return web.json_response({})
+def _release(world: World, how: Release) -> Json:
+    return {"released": world.webhook_sender.release(how.order, times=how.times, together=how.together)}
 
-    async def _try_again(self, _request: web.Request) -> web.Response:
-        return web.json_response({"tried": self._world.webhook_sender.try_again()})
 
-    async def _release(self, request: web.Request) -> web.Response:
-        how = await _read(request, Release)
-        return web.json_response(
-            {"released": self._world.webhook_sender.release(how.order, times=how.times, together=how.together)}
-        )
+def _answering(call: Call) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        found = call(request)
+        if isawaitable(found):
+            found = await found
+        return web.json_response({} if found is None else found)
+
+    return answer
 
 
 async def _read(request: web.Request, model: type[M]) -> M:

@@ -34,7 +34,7 @@ _SET_ASIDE_LONGEST = timedelta(hours=1)
 
 
 @dataclass(slots=True)
-class Round(Generic[PreparedT]):
+class ClaimRound(Generic[PreparedT]):
     """The result of one claim: what to send, what the gate ended, and which accounts to look at next, and when."""
 
     claims: list[Claim[PreparedT]]
@@ -67,12 +67,12 @@ async def claim_due(
     timings: Timings,
     *,
     choice: Choice = ALL,
-) -> Round[PreparedT]:
+) -> ClaimRound[PreparedT]:
     """Claim rows that are due, of each account up to its budget. Call inside a transaction."""
     scan = _scan(budgets, choice)
     found = choice.of(await sends.candidates(db, adapter.transport, scan, now, timings.blocks))
     if not found:
-        return Round([], Persisted())
+        return ClaimRound([], Persisted())
     lone = {account for candidate in found for account, _scope in candidate.alone}
     ours = await pause_queries.lock_unresponsive(db, adapter.transport, lone, now) if lone else set()
     admission = admit(found, now, budgets, ours)
@@ -103,7 +103,7 @@ async def claim_due(
             case _:
                 assert_never(verdict)
     applied = await persist(db, adapter, steps, now)
-    round_ = Round(claims, applied, strange=strange, more=_more(found, budgets, admission, full & kept))
+    round_ = ClaimRound(claims, applied, strange=strange, more=_more(found, budgets, admission, full & kept))
     went = {key for claimed in claims for key in claimed.probes}
     # who tries out next waits for these calls; one that went to nobody (the gate ended its row) is made up for at once
     gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, SmsCommand, WhatsappCommand
 from libs.common.ids import SendKey
+from libs.common.phone import canonical
 from libs.common.providers import Provider
 from libs.common.sanitize import sanitize
 from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Rerouted
@@ -113,6 +114,12 @@ class SendRow:
     text_hash: bytes | None = None
     settled_at: datetime | None = None
     published: bool = False
+
+    @property
+    def named_line(self) -> str | None:
+        """The line of the number that the intent itself named; None when it named none."""
+        to = self.command.get("to")
+        return canonical(to) if self.command.get("named") and isinstance(to, str) else None
 
     @property
     def key(self) -> SendKey:
