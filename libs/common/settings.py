@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretSt
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from libs.common.bridge.portal_keys import KEY_BYTES
 from libs.common.errors import ConfigurationError
 from libs.common.events.directory import SmsProviderName
 from libs.common.kafka.connection import KafkaConnection
@@ -24,6 +25,7 @@ from libs.common.providers.accounts import SmsAccount, SmsAccounts, account_of, 
 
 PREFIX = "TRANSOM_"
 _PORT_MOST = 65_535
+_LINK_MARGIN = timedelta(days=1)
 _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,200}")  # the valid names of a member at Kafka
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
@@ -78,6 +80,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _long_keys(joined: SecretStr) -> SecretStr:
+    keys = secrets_in(joined)
+    if not keys or any(len(key) < KEY_BYTES for key in keys):
+        raise ValueError(f"each key must have at least {KEY_BYTES} bytes, for example from: openssl rand -hex 32")
+    return joined
 
 
 RequiredSecret = Annotated[SecretStr, AfterValidator(_non_empty)]
@@ -355,14 +364,18 @@ class SmsSettings(SmsAccountSettings):
         return timedelta(seconds=self.sms_grace_seconds)
 
 
-class PortalSettings(Settings):
+class PortalSettings(BridgeSettings):
+    """The portal's address, and the keys of its links, sessions and forms.
+
+    A link opens until a day after the hold of its bridge: until then no other SMS brings a fresh one.
+    """
+
     portal_url: BaseUrl | None = None
-    portal_link_keys: RequiredSecret
-    portal_link_seconds: PositiveFloat = 604800.0
+    portal_link_keys: Annotated[RequiredSecret, AfterValidator(_long_keys)]
 
     @property
     def portal_link_life(self) -> timedelta:
-        return timedelta(seconds=self.portal_link_seconds)
+        return self.bridge_hold + _LINK_MARGIN
 
 
 def load(settings: Callable[[], SettingsT]) -> SettingsT:

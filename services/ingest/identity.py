@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory import identities
-from libs.common.directory.identities import STALE, Notice, Observation, Resolved, Source, end_links
+from libs.common.directory.identities import STALE, Notice, Observation, Resolved, Source
+from libs.common.directory.portal_access import end_access_of_customers
 from libs.common.errors import Transient
 from libs.common.phone import canonical
 from libs.common.thread import conversations
@@ -92,7 +93,7 @@ async def resolve(db: Connection, requests: Sequence[IdentityRequest], now: date
         and who.customer_id is not None
         and not _stale(request.item)
     ]
-    await end_links(db, [(org_id, customer_id) for org_id, customer_id, _ in alarmed])
+    await end_access_of_customers(db, [(org_id, customer_id) for org_id, customer_id, _ in alarmed])
     await conversations.close_windows(db, alarmed)
     known = [
         (n, request, who.customer_id)

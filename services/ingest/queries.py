@@ -311,6 +311,19 @@ returning 1
 """
 
 
+_PURGE_SESSIONS = """
+delete from portal_sessions
+ where ctid = any (array(select s.ctid from portal_sessions s
+                          where s.ends_at < $1 order by s.ends_at limit $2 for update skip locked))
+returning 1
+"""
+
+
+async def purge_sessions(db: Connection, ended_before: datetime, limit: int) -> int:
+    """Delete up to ``limit`` of the portal's sessions that had ended then; returns how many there were."""
+    return len(await db.fetch(_PURGE_SESSIONS, ended_before, limit))
+
+
 async def purge_links(db: Connection, expired_before: datetime, limit: int) -> int:
     """Delete up to ``limit`` of the links that had expired then; returns how many there were."""
     return len(await db.fetch(_PURGE_LINKS, expired_before, limit))

@@ -14,7 +14,8 @@ ago is measured by this process, and what is stored is the database's time.
 | statuses whose send was never found | 8 days | Meta tries for 7 days, and a provider id is stored within minutes |
 | such statuses that name no send at all | 1 hour | they can only have waited for an answer |
 | notices of changed ids | 8 days | what was written before one comes within 7 days |
-| expired links of the portal | 1 day | until then people may ask why one does not open |
+| expired links of the portal | 1 day | until then a customer may ask for a fresh one |
+| sessions of the portal that have ended | 1 day | |
 | marks of addresses that are over | 1 day | |
 | parked records | as long as their dead letters | |
 | refusals of the edge, edges that are gone, resends | 8 days | people can see why a message went twice or late |
@@ -40,7 +41,7 @@ from libs.common.sending.coverage_queries import forget_edges, forget_refusals
 from libs.common.sending.resending import forget_resends
 from libs.common.thread.statuses import forget_early, forget_nameless
 from services.ingest import consent, number_gate, queries
-from services.ingest.queries import purge_links
+from services.ingest.queries import purge_links, purge_sessions
 from services.ingest.worker import Deps
 
 GAP = timedelta(seconds=5)
@@ -92,6 +93,7 @@ async def purge(pool: Pool, now: Clock) -> None:
     await _purge(pool, forget_nameless, now() - NAMELESS_KEPT)
     await _purge(pool, purge_notices, now() - KEPT)
     await _purge(pool, purge_links, now() - LINKS_KEPT)
+    await _purge(pool, purge_sessions, now() - LINKS_KEPT)
     await _purge(pool, purge_marks, now() - MARKS_KEPT)
     await _purge(pool, forget_parked, now() - OUTBOUND_INTENTS.dlq.retention)
     for some in (forget_edges, forget_refusals, forget_resends):

@@ -31,7 +31,7 @@ from libs.common.sending.resending import ResendRounds, given_up
 from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
 from libs.common.thread.statuses import keep_provider_ids
 from services.sms_bridge import effects, evidence_queries, queries, search
-from services.sms_bridge.command import bridge_text, command_of, is_bridge, status_message_id
+from services.sms_bridge.command import bridge_text, command_of, is_bridge, link_host, status_message_id
 from services.sms_bridge.compose import Unwritable
 from services.sms_bridge.effects import BridgeConfig, provider_ids, slot_outcomes
 from services.sms_bridge.gate import GateFacts, refusal_reason
@@ -99,9 +99,7 @@ class SmsAdapter:
             link = self._link_codes.fresh()
             verdict = verdicts[row.key] = self._verdict(row, known, link, now)
             if isinstance(verdict, Allowed) and verdict.link_hash is not None:
-                links.append(
-                    queries.PortalLink(verdict.link_hash, row.org_id, row.conversation_id, status_message_id(row))
-                )
+                links.append(self._portal_link(row, known, verdict.link_hash))
         # a row that was throttled has a link from its last claim, whose SMS certainly never left
         unsent = [(row.org_id, row.link_hash) for row in rows if row.link_hash is not None and row.resends == 0]
         await queries.replace_links(db, links, unsent, expires_at=now + self._config.link_life, now=now)
@@ -189,6 +187,16 @@ class SmsAdapter:
         if isinstance(text, Unwritable):
             return _unsendable(row, text.why)
         return self._go(row, command, text.text, now, link)
+
+    def _portal_link(self, row: SendRow, facts: GateFacts | None, link_hash: bytes) -> queries.PortalLink:
+        """What is stored of the link in this bridge, which the gate let pass."""
+        command = command_of(row)
+        host = None if command is None else link_host(command, self._config.portal_host)
+        if facts is None or facts.reach.phone is None or host is None:
+            raise AssertionError("a bridge that may go has a host and a phone")
+        return queries.PortalLink(
+            link_hash, row.org_id, row.conversation_id, status_message_id(row), host, facts.reach.phone
+        )
 
     def _go(
         self, row: SendRow, command: SmsCommand, text: str, now: datetime, link: LinkCode | None = None

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id
 from libs.common.sending.rows import SendRow
-from services.sms_bridge.compose import Composed, Unwritable, compose
+from services.sms_bridge.compose import Composed, Unwritable, compose, host_of_link
 
 
 def command_of(row: SendRow) -> SmsCommand | None:
@@ -25,6 +25,11 @@ def is_bridge(row: SendRow) -> bool:
 def status_message_id(row: SendRow) -> UUID:
     """The message whose status the provider's callbacks report: the bridge, or the message itself."""
     return bridge_message_id(row.message_id) if is_bridge(row) else row.message_id
+
+
+def link_host(command: SmsCommand, portal_host: str | None) -> str | None:
+    """The host of the link in the command's bridge SMS, in lower case as browsers send it. None: there is none."""
+    return host_of_link(command.portal_host or portal_host or "")
 
 
 def bridge_text(command: SmsCommand, portal_host: str | None, code: str) -> Composed | Unwritable:

@@ -49,7 +49,7 @@ def compose(*, org_name: str, whatsapp_number: str, portal_host: str, code: str)
     number = digits(whatsapp_number)
     if not _WA_ME.fullmatch(number):
         return Unwritable("whatsapp_number_unusable")
-    host = _bare(portal_host)
+    host = host_of_link(portal_host)
     if host is None:
         return Unwritable("portal_host_unusable")
     links = f"Update for you. WhatsApp: wa.me/{number} Portal: {host}/"
@@ -61,12 +61,12 @@ def compose(*, org_name: str, whatsapp_number: str, portal_host: str, code: str)
     return Composed(text=head + code, masked=head + MASKED_CODE)
 
 
-def _bare(portal_host: str) -> str | None:
-    """The host as a link has it, an international name in its ASCII form. None: it is no host."""
+def host_of_link(portal_host: str) -> str | None:
+    """The host as a link has it, in lower case, an international name in its ASCII form. None: it is no host."""
     bare = _SCHEME.sub("", portal_host.strip(), count=1).rstrip("/")
     if not bare.isascii():
         try:
             bare = bare.encode("idna").decode("ascii")
         except UnicodeError:
             return None
-    return bare if _HOST.fullmatch(bare) else None
+    return bare.lower() if _HOST.fullmatch(bare) else None

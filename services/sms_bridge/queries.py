@@ -65,9 +65,10 @@ delete from portal_links l
 """
 
 _KEEP_LINKS = f"""
-insert into portal_links (code_hash, org_id, conversation_id, message_id, expires_at, created_at)
-select u.code_hash, u.org_id, {current_conversation("u")}, u.message_id, $5, $6
-  from unnest($1::bytea[], $2::text[], $3::uuid[], $4::uuid[]) as u (code_hash, org_id, conversation_id, message_id)
+insert into portal_links (code_hash, org_id, conversation_id, message_id, host, phone, expires_at, created_at)
+select u.code_hash, u.org_id, {current_conversation("u")}, u.message_id, u.host, u.phone, $7, $8
+  from unnest($1::bytea[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::text[])
+    as u (code_hash, org_id, conversation_id, message_id, host, phone)
 """  # noqa: S608 -- a constant
 
 _WRITE_BRIDGES = """
@@ -106,12 +107,17 @@ select a.org_id, a.alias, a.conversation_id
 
 @dataclass(frozen=True, slots=True)
 class PortalLink:
-    """A magic link as it is stored: the keyed hash of its code, and the message that it leads to."""
+    """A magic link as it is stored: the keyed hash of its code, and the message that it leads to.
+
+    It opens on ``host`` alone, and only while ``phone``, which the SMS goes to, is on file for the customer.
+    """
 
     code_hash: bytes
     org_id: str
     conversation_id: UUID
     message_id: UUID
+    host: str
+    phone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +201,7 @@ async def replace_links(
     if unsent:
         await db.execute(_DROP_LINKS, *as_columns(unsent))
     if links:
-        rows = [(link.code_hash, link.org_id, link.conversation_id, link.message_id) for link in links]
+        rows = [(i.code_hash, i.org_id, i.conversation_id, i.message_id, i.host, i.phone) for i in links]
         await db.execute(_KEEP_LINKS, *as_columns(rows), expires_at, now)
 
 

@@ -7,7 +7,6 @@ from pydantic import model_validator
 
 from libs.common.sending.outcomes import Timings
 from libs.common.settings import (
-    BridgeSettings,
     PortalSettings,
     PublicUrlSettings,
     RedisSettings,
@@ -26,7 +25,6 @@ class SmsBridgeSettings(
     WorkerSettings,
     RedisSettings,
     WindowSettings,
-    BridgeSettings,
     SendSettings,
     PublicUrlSettings,
     SmsSettings,

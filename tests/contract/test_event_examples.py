@@ -21,7 +21,7 @@ from libs.common.events.inbound import (
 )
 from libs.common.events.intents import decode_intent
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, OutboundRefused, SmsCommand, WhatsappCommand
-from libs.common.events.portal import PortalMessage, PortalRead, PortalSignedIn, decode_portal_event
+from libs.common.events.portal import PORTAL_EVENTS, decode_portal_event
 
 EXAMPLES = Path(__file__).parents[2] / "libs/common/events/examples"
 DIRECTORY = (
@@ -48,7 +48,7 @@ EVENTS = (
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "outbound.intent.v1": decode_intent,
     **dict.fromkeys(DIRECTORY, decode_directory_change),
-    **dict.fromkeys((one.TYPE for one in (PortalMessage, PortalRead, PortalSignedIn)), decode_portal_event),
+    **dict.fromkeys((one.TYPE for one in PORTAL_EVENTS), decode_portal_event),
     **{event.TYPE: event.decode for event in EVENTS},
 }
 

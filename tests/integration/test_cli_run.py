@@ -22,7 +22,7 @@ REQUIRED = {
     "sms-bridge": {
         "TWILIO_ACCOUNT_SID": "AC0",
         "TWILIO_AUTH_TOKENS": "s3cret-twilio",
-        "PORTAL_LINK_KEYS": "s3cret-link",
+        "PORTAL_LINK_KEYS": "s3cret-link" * 3,
     },
 }
 AWAY = {

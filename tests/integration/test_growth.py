@@ -108,8 +108,9 @@ select 'acme', 'sms', '+4477' || n, 'no_phone', 'status', now() - interval '99 d
     from generate_series(1, $1::int) n
 """,
     """
-insert into portal_links (code_hash, org_id, conversation_id, message_id, expires_at, created_at)
-select sha256(n::text::bytea), 'acme', uuidv7(), uuidv7(), now() - interval '9 days', now() - interval '10 days'
+insert into portal_links (code_hash, org_id, conversation_id, message_id, host, phone, expires_at, created_at)
+select sha256(n::text::bytea), 'acme', uuidv7(), uuidv7(), 'x.link', '+4477', now() - interval '9 days',
+       now() - interval '10 days'
     from generate_series(1, $1::int) n
 """,
     """

@@ -58,7 +58,8 @@ insert into bridge_slots select pg_temp.id('conversation', n), 'acme', pg_temp.i
 insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, at)
 select 'acme', pg_temp.id('message', n), 1, pg_temp.id('conversation', n), 'sms', 'twilio', 'sms', now() from people;
 insert into portal_links
-select sha256(n::text::bytea), 'acme', pg_temp.id('conversation', n), pg_temp.id('message', n), now(), now()
+select sha256(n::text::bytea), 'acme', pg_temp.id('conversation', n), pg_temp.id('message', n), 'x.link', '+441', now(),
+       now()
     from people;
 """
 

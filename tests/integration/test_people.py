@@ -221,8 +221,8 @@ with sent as (
            min(m.content ->> 'text') as person
       from messages m left join conversation_aliases a on a.alias = m.conversation_id where m.org_id = $1 group by 1
 ), kept as (
-    insert into portal_links (code_hash, org_id, conversation_id, message_id, expires_at, created_at)
-    select code_hash, $1, conversation_id, uuidv7(), now() + interval '1 day', now() from sent
+    insert into portal_links (code_hash, org_id, conversation_id, message_id, host, phone, expires_at, created_at)
+    select code_hash, $1, conversation_id, uuidv7(), 'x.link', '+4477', now() + interval '1 day', now() from sent
 )
 select code_hash, person from sent
 """

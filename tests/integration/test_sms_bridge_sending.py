@@ -1,6 +1,6 @@
 """Bridges and plain text by SMS on real servers, in front of a Twilio that plays by its own rules."""
 
-import hmac
+import secrets
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deploy.local.sandbox.client import SandboxClient
+from libs.common.bridge.link_codes import LinkCodes
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.gsm7 import septets
 from libs.common.ids import bridge_message_id, callback_data
@@ -42,7 +43,7 @@ async def test_a_bridge_goes_out_once_and_takes_the_original_with_it(
     text, bridge_id = sms["message"]["body"], bridge_message_id(command.message_id)
 
     assert text.startswith(PREFIX)
-    assert len(text) == len(PREFIX) + 8
+    assert len(text) == len(PREFIX) + 11
     assert septets(text) <= 160
     assert (sms["message"]["from"], sms["message"]["to"]) == (SMS_NUMBER, CUSTOMER)
     assert (
@@ -51,7 +52,7 @@ async def test_a_bridge_goes_out_once_and_takes_the_original_with_it(
     )
 
     bridge = await world.message(bridge_id)
-    assert bridge["content"] == {"kind": "text", "text": PREFIX + "********"}
+    assert bridge["content"] == {"kind": "text", "text": PREFIX + "*" * 11}
     assert {
         name: bridge[name]
         for name in ("channel", "direction", "notification_type", "ai_generated", "user_id", "parent_id")
@@ -83,7 +84,8 @@ async def test_the_link_is_stored_as_a_keyed_hash_alone(world: SmsWorld, sandbox
     await world.send(command)
     code = (await bodies(sandbox))[0].removeprefix(PREFIX)
     link = await world.row("select * from portal_links where org_id = $1", ORG)
-    assert link["code_hash"] == hmac.digest(LINK_KEY, code.encode(), "sha256")
+    assert link["code_hash"] == LinkCodes([LINK_KEY], secrets.choice).hashes(code)[0]
+    assert (link["host"], link["phone"], link["used_at"]) == ("tflow.link", command.to, None)
     assert (link["conversation_id"], link["message_id"]) == (
         world.conversation_id,
         bridge_message_id(command.message_id),

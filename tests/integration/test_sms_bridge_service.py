@@ -101,7 +101,7 @@ def environment(
         "TWILIO_ACCOUNT_SID": TWILIO_SID,
         "TWILIO_AUTH_TOKENS": f"{TWILIO_TOKEN},an-older-one",
         "PUBLIC_URL": hook_inbox.url,
-        "PORTAL_LINK_KEYS": "a-key",
+        "PORTAL_LINK_KEYS": "a-key" * 8,
         "SEND_TIMEOUT_SECONDS": "2",
         "SEND_LEASE_SECONDS": "3",
         "SEND_GRACE_SECONDS": "4",

@@ -176,7 +176,7 @@ async def test_statuses_that_nothing_is_kept_of_take_no_lock(pool: Pool) -> None
 async def test_links_are_forgotten_a_day_after_they_expired(pool: Pool) -> None:
     async with pool.acquire() as db:
         await db.executemany(
-            "insert into portal_links values ($1, 'acme', $2, $3, $4, $5)",
+            "insert into portal_links values ($1, 'acme', $2, $3, 'x.link', '+447700900999', $4, $5)",
             [
                 (f"hash{days}".encode(), CONVERSATION, uuid4(), T0 - timedelta(days=days), T0 - timedelta(days=9))
                 for days in (-1, 0, 1, 2, 3)

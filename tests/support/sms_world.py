@@ -38,7 +38,7 @@ from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID, TWILIO_TOKEN
 from tests.support.stepped_engine import SteppedEngine
 
 ORG, SMS_NUMBER, WHATSAPP_NUMBER = "acme", "+447700900001", "+447700900123"
-LINK_KEY = b"newest-key"
+LINK_KEY = b"newest-key".ljust(32, b".")
 HOLD, GRACE, LINK_LIFE = timedelta(hours=24), timedelta(seconds=30), timedelta(days=7)
 SETTLING = timedelta(seconds=60)
 TIMINGS = Timings(timeout=timedelta(seconds=5), lease=timedelta(seconds=20), grace=GRACE)

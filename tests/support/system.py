@@ -44,7 +44,7 @@ CONSUMED = {
     OUTBOUND_WHATSAPP.name: "whatsapp-sender",
     OUTBOUND_SMS.name: "sms-bridge",
 }
-LINK_KEY = "link-key-of-the-tests"
+LINK_KEY = "link-key-of-the-tests-of-32-bytes-or-more"
 DAY = 24 * 3600
 _RESTLESS = (
     "select provider, state, published, tries, count(*) from sends where settled_at is null or not published"

@@ -1,21 +1,21 @@
 """The code of a magic link. It is made here and stored nowhere. Pure; randomness is an argument.
 
-A code has 8 characters of base62, which are 47 bits: short enough for an SMS, and too many to guess within a link's
-life at any rate that a portal answers. The database holds the HMAC of a code, under a key that is not in the database,
-so a copy of the tables opens no conversation.
+A code has 11 characters of base62, which are 65 bits. An attacker wants any link, not one: with a million live links
+a guess hits once in 52,000,000,000,000 tries. The database holds the HMAC of a code, under a key that is not in the
+database, so a copy of the tables opens no conversation.
 
-The thread keeps the text around the code with the code masked. The fingerprint of the whole text is therefore an HMAC
-too: with a plain digest, a reader of the tables could try all 62^8 codes in an afternoon.
+The thread keeps the text around the code with the code masked. The fingerprint of the whole text is an HMAC too, under
+a key of its own: it finds the text again in the provider's list, and confirms no guess.
 """
 
-import hashlib
-import hmac
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from libs.common.bridge.portal_keys import PurposeKeys
+
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
-CODE_LENGTH = 8
+CODE_LENGTH = 11
 MASKED_CODE = "*" * CODE_LENGTH
 """What the thread shows in place of a code."""
 
@@ -36,31 +36,23 @@ class LinkCodes:
     """
 
     def __init__(self, keys: Sequence[bytes], choose: Callable[[str], str]) -> None:
-        self._keys = tuple(keys)
+        self._codes = PurposeKeys(keys, "codes")
+        self._texts = PurposeKeys(keys, "texts")
         self._choose = choose
 
     def fresh(self) -> LinkCode:
-        """A new code, each of the 62^8 equally likely."""
+        """A new code, each of the 62^11 equally likely."""
         code = "".join(self._choose(ALPHABET) for _ in range(CODE_LENGTH))
-        return LinkCode(code=code, code_hash=code_hash(code, self._keys[0]))
+        return LinkCode(code=code, code_hash=self._codes.hash(code.encode()))
+
+    def hashes(self, code: str) -> tuple[bytes, ...]:
+        """What may be stored of this code: one hash for each key."""
+        return self._codes.hashes(code.encode())
 
     def fingerprint(self, text: str) -> bytes:
         """The digest that is stored of a sent text, by which the text is found again in the provider's list."""
-        return fingerprint(text, self._keys[0])
+        return self._texts.hash(text.encode())
 
     def fingerprints(self, text: str) -> frozenset[bytes]:
         """Every digest that may be stored of this text: its send may have been claimed under an older key."""
-        return frozenset(fingerprint(text, key) for key in self._keys)
-
-
-def code_hash(code: str, key: bytes) -> bytes:
-    """HMAC-SHA256 of the code under one of the link keys: the primary key of ``portal_links``."""
-    return hmac.digest(key, code.encode(), hashlib.sha256)
-
-
-def fingerprint(text: str, key: bytes) -> bytes:
-    """HMAC-SHA256 of a text under one of the link keys.
-
-    It never equals the hash of a code, even for a text that is a code.
-    """
-    return hmac.digest(key, b"text\0" + text.encode(), hashlib.sha256)
+        return frozenset(self._texts.hashes(text.encode()))

@@ -8,7 +8,10 @@ Rule 2: a statement that waits for a lock holds up everybody who comes behind it
 Rule 3: a file runs in one transaction with the row that records it. One that says so at its top runs statement by
         statement, and is recorded at its end: killed in between it runs from its beginning, so each of its statements
         can be run again. An index that was half built is dropped then.
-Rule 4: numbers count across phases: a phase goes as far as the first file of the other that is missing.
+Rule 4: after its files each run gives the portal's role its rights (``portal_rights.sql``). Where the role is missing
+        and this user may not create it, the report says what a superuser must run; the services but the portal need
+        nothing of it.
+Rule 5: numbers count across phases: a phase goes as far as the first file of the other that is missing.
 """
 
 import asyncio
@@ -38,6 +41,12 @@ _LOCK = 0x7472616E736F6D  # "transom"
 _IN_TRANSACTION = "25001"
 _LOOK_SECONDS = 0.2
 _TELL_EVERY = 50
+PORTAL_ROLE = "transom_portal"
+_RIGHTS = Path(__file__).with_name("portal_rights.sql")
+_MEMBER = """
+select r.oid is not null as exists, coalesce(pg_has_role(current_user, r.oid, 'set'), false) as may_take
+  from (select 1) o left join pg_roles r on r.rolname = $1
+"""
 _GONE = (
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
@@ -94,6 +103,8 @@ async def migrate(
         for migration in todo:
             await _patiently(db, migration, report, patience)
             report(f"applied {migration.name}")
+        if folder == MIGRATIONS and all(m.name in stands or m in todo for m in wanted if m.phase == "pre"):
+            await _give_portal_its_rights(db, report)
     if refusal is not None:
         raise ConfigurationError(refusal)
     return [migration.name for migration in todo]
@@ -142,6 +153,25 @@ async def _alone(db: Any, report: Report, patience: timedelta) -> AsyncIterator[
     finally:
         if not db.is_closed():
             await db.execute("select pg_advisory_unlock($1)", _LOCK)
+
+
+async def _give_portal_its_rights(db: Any, report: Report) -> None:
+    user = await db.fetchval("select quote_ident(current_user)")
+    for fact, statement in (
+        ("exists", f"create role {PORTAL_ROLE} nologin"),
+        ("may_take", f"grant {PORTAL_ROLE} to {user}"),
+    ):
+        if not (await db.fetchrow(_MEMBER, PORTAL_ROLE))[fact]:
+            try:
+                await db.execute(statement)
+            except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+                pass  # another database of this server is migrated at this moment
+            except asyncpg.InsufficientPrivilegeError:
+                report(
+                    f"the portal cannot start yet: let a superuser run {statement!r}, then run transom migrate again"
+                )
+                return
+    await db.execute(_RIGHTS.read_text(encoding="utf-8"))
 
 
 async def _patiently(db: Any, migration: Migration, report: Report, patience: timedelta) -> None:

@@ -17,7 +17,6 @@ from libs.common.directory import identity_changes, phone_claims
 from libs.common.directory.identity_facts import Id, Misattribution, Notice, Observation
 from libs.common.directory.identity_history import Origin, Person, Source
 from libs.common.directory.identity_queries import (
-    end_links,
     keep_notices,
     load,
     load_sharing,
@@ -27,6 +26,7 @@ from libs.common.directory.identity_queries import (
 )
 from libs.common.directory.identity_register import Register
 from libs.common.directory.merge import Merge, merge_customers
+from libs.common.directory.portal_access import end_access_of_customers
 from libs.common.errors import Transient
 from libs.common.phone import canonical, from_wa_id, spellings
 from libs.common.thread import conversations
@@ -43,7 +43,6 @@ __all__ = [
     "Resolved",
     "Source",
     "bind",
-    "end_links",
     "finish",
     "open_register",
     "resolve",
@@ -190,7 +189,7 @@ async def finish(db: Connection, register: Register, mistakes: Sequence[Misattri
     ]
     await write_customers(db, [*register.people.values(), *register.fresh])
     touched = register.touched.values()
-    await end_links(db, [(p.org_id, p.customer_id) for p in touched if p.customer_id is not None])
+    await end_access_of_customers(db, [(p.org_id, p.customer_id) for p in touched if p.customer_id is not None])
     merges = {
         Merge(loser.org_id, loser.customer_id, loser.now.customer_id)
         for loser, _ in register.joins

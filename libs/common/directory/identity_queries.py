@@ -144,13 +144,6 @@ update customers c
  where c.customer_id = u.customer_id and c.org_id = u.org_id
 """
 
-_END_LINKS = """
-delete from portal_links l
- using unnest($1::text[], $2::uuid[]) as u (org_id, customer_id)
-  join conversations c on c.customer_id = u.customer_id and c.org_id = u.org_id
- where l.conversation_id = c.conversation_id and l.org_id = u.org_id
-"""
-
 _DROP_CURRENT = """
 delete from customer_identities i
  using unnest($1::text[], $2::text[], $3::text[]) as u (org_id, kind, value)
@@ -289,12 +282,6 @@ async def write_customers(db: Connection, people: Iterable[Person]) -> None:
     changed = {str(p.customer_id): p for p in everyone if p.stored is not None and p.stored != p.row}
     if changed:
         await db.execute(_CHANGE, *_columns([changed[key] for key in sorted(changed)], _CUSTOMER))
-
-
-async def end_links(db: Connection, customers: Iterable[tuple[str, UUID]]) -> None:
-    """Delete every link that was sent to these customers (organisation, customer)."""
-    if rows := sorted(set(customers), key=str):
-        await db.execute(_END_LINKS, [org_id for org_id, _ in rows], [customer_id for _, customer_id in rows])
 
 
 async def write_identities(db: Connection, register: Register) -> None:

@@ -5,7 +5,7 @@ Rule 1: where both have a conversation with the same business number, the two be
         the threads are.
 Rule 2: the rows of the thread follow in slices (``merge_slices``). Until they have, readers resolve ids through
         ``conversation_aliases``, and the order of sends goes over both threads.
-Rule 3: the links that lead to either conversation end: the holder of one may be the wrong person for half of it. A
+Rule 3: the links and sessions of either conversation end: the holder of one may be the wrong person for half of it. A
         conversation that merely gets another customer keeps its links.
 Rule 4: locks are taken in this order (docs/architecture/data.md): conversations, slots, consents. The caller's
         transaction holds the rows of all these customers. No customer is both winner and loser.
@@ -17,6 +17,7 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
+from libs.common.directory.portal_access import end_access
 
 
 class Merge(NamedTuple):
@@ -109,18 +110,11 @@ on conflict (conversation_id) do update
  where s.org_id = excluded.org_id and s.held_until < excluded.held_until
 """
 
-_MOVE_REST = (
-    """
-delete from portal_links t
- using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
- where t.conversation_id in (m.loser, m.winner) and t.org_id = m.org_id
-""",
-    """
+_MOVE_ALIASES = """
 update conversation_aliases t set conversation_id = m.winner
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
  where t.conversation_id = m.loser and t.org_id = m.org_id
-""",
-)
+"""
 
 # A thread that is still being moved into the loser is moved on into the winner. The update waits for a slice that is in
 # flight, so nothing comes to the loser after this.
@@ -231,8 +225,8 @@ async def merge_conversations(db: Connection, pairs: Sequence[Merge]) -> None:
     columns = as_columns(pairs)
     await db.execute(_JOIN_WINDOWS, *columns)
     await db.execute(_MOVE_SLOTS, *columns)
-    for statement in _MOVE_REST:
-        await db.execute(statement, *columns)
+    await end_access(db, [(org_id, id_) for org_id, *both in zip(*columns, strict=True) for id_ in both])
+    await db.execute(_MOVE_ALIASES, *columns)
     await db.execute(_ALIAS_CONVERSATIONS, *columns)
     await db.execute(_DROP_CONVERSATIONS, *columns)
     await db.execute(_REDIRECT, *columns)

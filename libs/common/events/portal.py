@@ -54,8 +54,21 @@ class PortalSignedIn(_PortalEvent):
     type: Literal["portal.signed_in.v1"] = "portal.signed_in.v1"
 
 
-PortalEvent = PortalMessage | PortalRead | PortalSignedIn
-_TYPES = frozenset(event.TYPE for event in (PortalMessage, PortalRead, PortalSignedIn))
+class PortalLinkWanted(_PortalEvent):
+    """The customer asked for a fresh link by SMS, from a page whose link no longer opens.
+
+    It is a wish. The ingest worker asks the router with an intent of kind ``bridge``, so that at most one SMS goes per
+    hold, to the phone on file, through every gate.
+    """
+
+    TYPE: ClassVar[str] = "portal.link_wanted.v1"
+
+    type: Literal["portal.link_wanted.v1"] = "portal.link_wanted.v1"
+
+
+PORTAL_EVENTS = (PortalMessage, PortalRead, PortalSignedIn, PortalLinkWanted)
+PortalEvent = PortalMessage | PortalRead | PortalSignedIn | PortalLinkWanted
+_TYPES = frozenset(event.TYPE for event in PORTAL_EVENTS)
 _ADAPTER: TypeAdapter[PortalEvent] = TypeAdapter(Annotated[PortalEvent, Field(discriminator="type")])
 
 

@@ -493,11 +493,34 @@ create table portal_links (
     org_id          text        not null,
     conversation_id uuid        not null,
     message_id      uuid        not null,                   -- the bridge message that carried it
+    host            text        not null,                   -- where it opens: a host, with its port if it has one
+    phone           text        not null,                   -- E.164: the number that the SMS went to
     expires_at      timestamptz not null,
-    created_at      timestamptz not null
+    created_at      timestamptz not null,
+    used_at         timestamptz                             -- when it opened a session; it opens one only
 );
 create index portal_links_of_conversation on portal_links (conversation_id);
 create index portal_links_by_expiry on portal_links (expires_at);
+
+-- A customer's session in the portal: of one conversation, on one host, while the phone stays theirs. The cookie has
+-- its id, and the row a keyed hash of that. What ends a link of a conversation deletes its sessions as well.
+create table portal_sessions (
+    session_hash    bytea       primary key,                -- HMAC of the id in the cookie, never the id
+    session_name    uuid        not null default uuidv7(),  -- what events call it
+    org_id          text        not null,
+    conversation_id uuid        not null,
+    host            text        not null,
+    phone           text        not null,
+    created_at      timestamptz not null,
+    seen_at         timestamptz not null,                   -- the latest request, to a minute; idle after 24 hours
+    ends_at         timestamptz not null,                   -- at the latest
+    minute_began    timestamptz,                            -- of the messages that minute_count counts
+    minute_count    integer     not null default 0,
+    day_began       timestamptz,                            -- of the messages that day_count counts
+    day_count       integer     not null default 0
+);
+create index portal_sessions_of_conversation on portal_sessions (conversation_id);
+create index portal_sessions_by_end on portal_sessions (ends_at);
 
 
 -- ── Sending: one row per send, and what it costs ─────────────────────────────────────────────────────────────────────
@@ -714,3 +737,79 @@ create table sms_list_outages (
     account text        primary key,                        -- the account sid, as in provider_ids
     last_at timestamptz not null
 );
+
+
+-- ── What the portal may see ──────────────────────────────────────────────────────────────────────────────────────────
+
+-- The portal works as the role transom_portal. It owns none of these tables, so the policies hold for it, and for no
+-- owner. In three settings of its transaction it names what the browser brought: the host, the hashes of a code, the
+-- hash of a session id. It sees a row only through one of these. A statement that forgets its condition therefore finds
+-- the one conversation of the session and no other. transom migrate gives the rights (portal_rights.sql).
+alter table orgs enable row level security;
+alter table whatsapp_numbers enable row level security;
+alter table customers enable row level security;
+alter table customer_identities enable row level security;
+alter table conversations enable row level security;
+alter table conversation_aliases enable row level security;
+alter table messages enable row level security;
+alter table decisions enable row level security;
+alter table portal_links enable row level security;
+alter table portal_sessions enable row level security;
+
+create policy of_the_code on portal_links
+    using (code_hash = any (nullif(current_setting('transom.portal_codes', true), '')::bytea[]))
+    with check (code_hash = any (nullif(current_setting('transom.portal_codes', true), '')::bytea[]));
+
+-- A session begins with a link that is not used yet, and is the link's in all that it is bound to.
+create policy of_the_session on portal_sessions
+    using (session_hash = any (nullif(current_setting('transom.portal_sessions', true), '')::bytea[]))
+    with check (session_hash = any (nullif(current_setting('transom.portal_sessions', true), '')::bytea[]));
+create policy from_a_link on portal_sessions as restrictive for insert
+    with check (exists (select from portal_links l
+                         where l.org_id = portal_sessions.org_id
+                           and l.conversation_id = portal_sessions.conversation_id
+                           and l.host = portal_sessions.host and l.phone = portal_sessions.phone
+                           and l.used_at is null));
+
+create policy of_the_session on messages for select
+    using (conversation_id = any (array(select s.conversation_id from portal_sessions s))
+           and org_id = any (array(select s.org_id from portal_sessions s)));
+create policy of_the_session on decisions for select
+    using (org_id = any (array(select s.org_id from portal_sessions s))
+           and conversation_id = any (array(select s.conversation_id from portal_sessions s)));
+
+-- Before there is a session the link says whose page it is, and which phone must still be on file.
+create policy of_link_or_session on conversations for select
+    using (conversation_id = any (array(select s.conversation_id from portal_sessions s
+                                        union all select l.conversation_id from portal_links l)));
+create policy of_link_or_session on conversation_aliases for select
+    using (alias = any (array(select s.conversation_id from portal_sessions s
+                              union all select l.conversation_id from portal_links l)));
+create policy of_the_conversation on customers
+    using (customer_id = any (array(select c.customer_id from conversations c)));
+create policy of_the_conversation on customer_identities for select
+    using (customer_id = any (array(select c.customer_id from conversations c)));
+create policy of_the_conversation on whatsapp_numbers for select
+    using (org_id = any (array(select c.org_id from conversations c))
+           or org_id = any (array(select o.org_id from orgs o)));
+create policy of_the_host on orgs for select
+    using (portal_host = current_setting('transom.portal_host', true)
+           or org_id = any (array(select c.org_id from conversations c)));
+
+-- With security_invoker a view shows what the reader may see, and not what the view's owner may.
+create view portal_threads with (security_invoker) as
+select s.session_hash, s.session_name, s.org_id, s.conversation_id, s.host, s.phone, s.seen_at, s.ends_at,
+       o.name as org_name, o.portal_host, w.display_number, c.customer_id, c.last_inbound_channel,
+       k.phone = s.phone or exists (select from customer_identities i
+                                     where i.org_id = s.org_id and i.kind = 'phone' and i.value = s.phone
+                                       and i.customer_id = c.customer_id) as on_file
+  from portal_sessions s
+  join conversations c on c.org_id = s.org_id and c.conversation_id = s.conversation_id
+  join customers k on k.org_id = s.org_id and k.customer_id = c.customer_id
+  join orgs o on o.org_id = s.org_id
+  left join whatsapp_numbers w on w.org_id = s.org_id and w.phone_number_id = c.phone_number_id;
+
+create view portal_messages with (security_invoker) as
+select m.org_id, m.conversation_id, m.message_id, m.direction, m.channel, m.kind, m.content, m.actor,
+       m.notification_type, m.sequence, m.status, m.reason, m.seq, m.read_at, m.occurred_at, m.received_at
+  from messages m;

@@ -7,7 +7,7 @@ from services.sms_bridge.app import main
 REQUIRED = {
     "TRANSOM_TWILIO_ACCOUNT_SID": "AC1",
     "TRANSOM_TWILIO_AUTH_TOKENS": "secret-token",
-    "TRANSOM_PORTAL_LINK_KEYS": "secret-key",
+    "TRANSOM_PORTAL_LINK_KEYS": "secret-key" * 4,
 }
 
 
