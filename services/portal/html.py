@@ -1,0 +1,189 @@
+"""Pages as HTML, and messages as events of the stream. The templates stand in ``templates``.
+
+Rule 1: everything that is not a template is escaped. No style and no script stands in a page.
+Rule 2: a page has at most ``PAGE_BYTES``. Older messages that do not fit stand behind a link.
+Rule 3: a message is written by one template, in the page and in the stream.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, tzinfo
+from functools import cache
+from gettext import NullTranslations
+from pathlib import Path
+from typing import Any
+
+import orjson
+import phonenumbers
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from services.portal.entries import N_, entry_of, pieces
+from services.portal.languages import Language, zone_of
+from services.portal.static_files import StaticFiles
+from services.portal.views import (
+    Garage,
+    GonePage,
+    OpenPage,
+    Page,
+    Refusal,
+    ReplacePage,
+    ShownMessage,
+    ThreadPage,
+    Trouble,
+    TroublePage,
+)
+
+TEMPLATES = Path(__file__).parent / "templates"
+PAGE_BYTES = 50 * 1024
+"""Of a page with its style sheet and script, before any compression."""
+_MESSAGES_BYTES = 24 * 1024
+"""What the messages of a page may take. Frame, style sheet and script are less than the rest."""
+
+REFUSALS: dict[Refusal, str] = {
+    "not_sent": N_("Not sent. Your text is still here, please try again."),
+    "empty": N_("Not sent: there is no text in it."),
+    "too_long": N_("Not sent: the text is longer than 4,096 characters. Please send it in two parts."),
+    "characters": N_("Not sent: the text has characters that cannot be sent, such as control characters."),
+    "too_many": N_("Not sent: that were many messages in a short time. Please wait a minute and try again."),
+    "form_expired": N_("Not sent: this page was open for long. Please press Send once more."),
+}
+"""The sentence beside the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    title: str
+    advice: str
+
+
+_TROUBLES: dict[Trouble, _Said] = {
+    "away": _Said(
+        N_("This page cannot be shown right now"),
+        N_("Nothing is lost: your messages are kept. Please try again in a minute."),
+    ),
+    "forbidden": _Said(
+        N_("That did not work"),
+        N_("This form did not come from our page, or it is too old. Please open the page again."),
+    ),
+    "too_many": _Said(
+        N_("One moment, please"),
+        N_("There were too many attempts from your connection. Please try again in a minute."),
+    ),
+    "not_here": _Said(N_("There is no such page"), N_("Please open the link of your text message.")),
+    "bad_request": _Said(N_("That did not work"), N_("Your browser sent something that cannot be read here.")),
+    "broken": _Said(N_("Something went wrong"), N_("The fault is ours. Please try again in a minute.")),
+}
+
+
+class Html:
+    """Writes pages in a language. One for a process."""
+
+    def __init__(self, static: StaticFiles) -> None:
+        self._static = static
+        self._environment: Callable[[NullTranslations], Environment] = cache(self._new_environment)
+
+    def page(self, page: Page, language: Language) -> str:
+        """The document."""
+        if isinstance(page, ThreadPage):
+            return self._thread(page, language)
+        return self._render(_TEMPLATE_OF[type(page)], language, page=page)
+
+    def event(self, message: ShownMessage, garage: Garage, language: Language, event_id: str) -> str:
+        """A message that is new, or whose state is: ``event: message`` with ``{id, html}``."""
+        data = orjson.dumps({"id": message.message_id, "html": self._message(message, garage, language)}).decode()
+        return f"id: {event_id}\nevent: message\ndata: {data}\n\n"
+
+    def _thread(self, page: ThreadPage, language: Language) -> str:
+        zone = zone_of(page.garage.number)
+        today = page.now.astimezone(zone).date()
+        parts: list[str] = []
+        size, first = 0, len(page.messages)
+        for message in reversed(page.messages):
+            part = self._message(message, page.garage, language)
+            size += len(part.encode())
+            if parts and size > _MESSAGES_BYTES:
+                break
+            parts.append(part)
+            first -= 1
+        shown = page.messages[first:]
+        return self._render(
+            "thread.html",
+            language,
+            page=page,
+            parts=list(_with_days(shown, list(reversed(parts)), language, zone, today)),
+            earlier=shown[0].place if shown and (first or page.has_earlier) else None,
+            refusals={name: language.words.gettext(text) for name, text in REFUSALS.items()},
+        )
+
+    def _message(self, message: ShownMessage, garage: Garage, language: Language) -> str:
+        local = replace(message, at=message.at.astimezone(zone_of(garage.number)))
+        return self._render("message.html", language, one=local, garage=garage)
+
+    def _render(self, template: str, language: Language, **values: Any) -> str:
+        return self._environment(language.words).get_template(template).render(language=language, **values)
+
+    def _new_environment(self, words: NullTranslations) -> Environment:
+        environment = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+            extensions=["jinja2.ext.i18n"],
+        )
+        environment.install_gettext_translations(words, newstyle=True)  # type: ignore[attr-defined]
+        environment.globals["static"] = self._static.url
+        environment.filters |= {
+            "entry": entry_of,
+            "initial": _initial,
+            "pieces": pieces,
+            "trouble": _TROUBLES.__getitem__,
+            "utc": _utc,
+            "wa_me": _wa_me,
+            "written": _written,
+        }
+        return environment
+
+
+_TEMPLATE_OF: dict[type[Page], str] = {
+    OpenPage: "open.html",
+    ReplacePage: "replace.html",
+    GonePage: "gone.html",
+    TroublePage: "trouble.html",
+}
+
+
+def _with_days(
+    messages: Sequence[ShownMessage], parts: Sequence[str], language: Language, zone: tzinfo, today: date
+) -> list[Markup]:
+    found: list[Markup] = []
+    before = None
+    for message, part in zip(messages, parts, strict=True):
+        day = message.at.astimezone(zone).date()
+        if day != before:
+            found.append(Markup('<li class="day"><h2>{}</h2></li>\n').format(language.day(day, today)))
+            before = day
+        found.append(Markup(part))  # noqa: S704 (written by a template that escapes)
+    return found
+
+
+def _initial(name: str) -> str:
+    return next((letter.upper() for letter in name if letter.isalnum()), "•")[:1]
+
+
+def _utc(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _wa_me(number: str) -> str:
+    return f"https://wa.me/{number.removeprefix('+')}"
+
+
+def _written(number: str) -> str:
+    try:
+        parsed = phonenumbers.parse(number)
+    except phonenumbers.NumberParseException:
+        return number
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.INTERNATIONAL)

@@ -1,0 +1,294 @@
+// The portal's one script. Without it every page works by its forms and links.
+//
+// Rule 1: nothing typed is lost, by a reload, an outage or a message that was refused.
+// Rule 2: what comes in never moves what is being read or written.
+// Rule 3: the stream runs while the page is visible, so that only what a person can see counts as shown.
+
+const $ = (id) => document.getElementById(id);
+const language = document.documentElement.lang;
+const clock = new Intl.DateTimeFormat(language, { hour: "numeric", minute: "2-digit" });
+const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+openByItself();
+if ($("write")) conversation($("write"), $("messages"));
+
+// A link is opened by a person who sees the page. Scanners and prerendering browsers leave it unopened.
+function openByItself() {
+  const form = document.querySelector("form[data-by-itself]");
+  if (!form) return;
+  $("by-itself").hidden = false;
+  const go = () => {
+    if (document.visibilityState !== "visible" || document.prerendering) return;
+    document.removeEventListener("visibilitychange", go);
+    requestAnimationFrame(() => requestAnimationFrame(() => form.requestSubmit ? form.requestSubmit() : form.submit()));
+  };
+  document.addEventListener("visibilitychange", go);
+  document.addEventListener("prerenderingchange", go);
+  go();
+}
+
+function conversation(form, list) {
+  const log = list.parentElement;
+  const field = $("text");
+  const draft = "draft:" + form.dataset.key;
+  let unseen = 0;
+
+  // -- times and days, in the zone of the browser
+
+  function date(day) {
+    const today = new Date();
+    const days = Math.round((midnight(today) - midnight(day)) / 864e5);
+    if (days === 0) return list.dataset.today;
+    if (days === 1) return list.dataset.yesterday;
+    const year = day.getFullYear() === today.getFullYear() ? {} : { year: "numeric" };
+    return new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long", ...year }).format(day);
+  }
+
+  function midnight(day) {
+    return Date.UTC(day.getFullYear(), day.getMonth(), day.getDate());
+  }
+
+  function times() {
+    const separators = [...list.querySelectorAll(".day")];
+    let before = null;
+    for (const item of list.querySelectorAll(".msg")) {
+      const time = item.querySelector("time");
+      const at = new Date(time.dateTime);
+      const written = clock.format(at);
+      if (time.textContent !== written) time.textContent = written;
+      const day = midnight(at);
+      if (day !== before) {
+        const separator = separators.shift() || $("separator").content.firstElementChild.cloneNode(true);
+        const text = date(at);
+        const heading = separator.firstElementChild;
+        if (heading.textContent !== text) heading.textContent = text;
+        if (item.previousElementSibling !== separator) item.before(separator);
+      }
+      before = day;
+    }
+    for (const rest of separators) rest.remove();
+  }
+
+  // -- what comes in: at the bottom it is followed, further up the view stays
+
+  function change(work) {
+    const atBottom = Math.abs(log.scrollTop) < 24;
+    const height = log.scrollHeight;
+    work();
+    times();
+    if (!atBottom) log.scrollTop -= log.scrollHeight - height;
+    return atBottom;
+  }
+
+  function show(id, html) {
+    const item = new DOMParser().parseFromString("<ol>" + html + "</ol>", "text/html").querySelector("li");
+    if (!item) return;
+    const known = $("m-" + id);
+    if (known) {
+      known.querySelector(".foot").replaceWith(item.querySelector(".foot"));
+      times();
+      return;
+    }
+    const followed = change(() => {
+      $("none")?.remove();
+      if (item.classList.contains("out")) posted(item)?.remove();
+      const next = list.querySelector(".pending");
+      if (next) next.before(item);
+      else list.append(item);
+    });
+    if (!followed && !item.classList.contains("out")) {
+      unseen += 1;
+      $("unseen").textContent = unseen.toLocaleString(language);
+      $("jump").hidden = false;
+    }
+  }
+
+  // the message that was written here, and now comes back from the server
+  function posted(item) {
+    const text = item.querySelector(".said")?.textContent.trim();
+    const pending = [...list.querySelectorAll(".pending")];
+    return pending.find((one) => one.dataset.form === item.dataset.form)
+      || (item.dataset.form ? undefined : pending.find((one) => one.querySelector(".said").textContent.trim() === text));
+  }
+
+  function toBottom() {
+    log.scrollTop = 0;
+    unseen = 0;
+    $("jump").hidden = true;
+  }
+
+  log.addEventListener("scroll", () => Math.abs(log.scrollTop) < 24 && toBottom(), { passive: true });
+  $("jump").addEventListener("click", () => { toBottom(); field.focus(); });
+
+  // -- the stream
+
+  let stream = null;
+  let last = list.dataset.last;
+  let heard = 0;
+  let since = null;
+
+  function live(is) {
+    if (is) since = null;
+    else since = since || new Date();
+    setTimeout(() => {
+      const lost = since && new Date() - since >= 5000;
+      if (lost && $("offline").hidden) {
+        $("since").dateTime = since.toISOString();
+        $("since").textContent = clock.format(since);
+      }
+      $("offline").hidden = !lost;
+    }, is ? 0 : 5050);
+  }
+
+  async function read(answer) {
+    const reader = answer.body.getReader();
+    const decoder = new TextDecoder();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      heard = Date.now();
+      rest += decoder.decode(value, { stream: true });
+      const blocks = rest.split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const parts = {};
+        for (const line of block.split("\n")) {
+          const colon = line.indexOf(":");
+          if (colon > 0) parts[line.slice(0, colon)] = line.slice(colon + 1).trimStart();
+        }
+        if (parts.event === "message") {
+          const { id, html } = JSON.parse(parts.data);
+          show(id, html);
+        }
+        if (parts.event === "reset") location.reload();
+        if (parts.id !== undefined) last = parts.id;
+      }
+    }
+  }
+
+  async function listen() {
+    for (let pause = 1000; document.visibilityState === "visible"; pause = Math.min(pause * 2, 30000)) {
+      stream = new AbortController();
+      heard = Date.now();
+      try {
+        const headers = { Accept: "text/event-stream" };
+        if (last) headers["Last-Event-ID"] = last;
+        const answer = await fetch(list.dataset.events, { headers, signal: stream.signal, cache: "no-store" });
+        if ([401, 403, 404, 410].includes(answer.status)) return location.reload();
+        if (answer.ok) {
+          live(true);
+          pause = 500;
+          await read(answer);
+        }
+      } catch { /* the connection is lost, or was given up below */ }
+      if (document.visibilityState !== "visible") break;
+      live(false);
+      await wait(pause * (0.75 + Math.random() / 2));
+    }
+    stream = null;
+  }
+
+  if (list.dataset.events) {
+    const look = () => {
+      if (document.visibilityState !== "visible") stream?.abort();
+      else if (!stream) listen();
+    };
+    document.addEventListener("visibilitychange", look);
+    addEventListener("online", () => stream?.abort());
+    // the server says something at least every 30 seconds; a phone that slept has a connection that is none
+    setInterval(() => { times(); if (stream && Date.now() - heard > 45000) stream.abort(); }, 15000);
+    look();
+  }
+
+  // -- writing
+
+  function keep() {
+    try {
+      if (field.value) sessionStorage.setItem(draft, field.value);
+      else sessionStorage.removeItem(draft);
+    } catch { /* storage may be switched off */ }
+  }
+
+  // a text that is sent again unchanged is the same message, whatever became of the first try
+  let failed = null;
+
+  function refuse(sentence, text) {
+    field.value = field.value ? text + "\n" + field.value : text;
+    keep();
+    complain(sentence);
+  }
+
+  function complain(sentence) {
+    $("error").lastElementChild.textContent = sentence;
+    $("error").hidden = false;
+    field.setAttribute("aria-invalid", "true");
+    field.setAttribute("aria-describedby", "error");
+    field.focus();
+  }
+
+  function accept() {
+    $("error").hidden = true;
+    field.removeAttribute("aria-invalid");
+    field.removeAttribute("aria-describedby");
+  }
+
+  async function send(text) {
+    const fields = new URLSearchParams(new FormData(form));
+    fields.set("text", text);
+    const item = $("pending").content.firstElementChild.cloneNode(true);
+    item.classList.add("pending");
+    item.dataset.form = fields.get("client_id");
+    item.querySelector(".said").textContent = text;
+    item.querySelector("time").dateTime = new Date().toISOString();
+    change(() => { $("none")?.remove(); list.append(item); });
+    toBottom();
+    let sentence = form.dataset.failed;
+    try {
+      const answer = await fetch(form.action, { method: "POST", body: fields, redirect: "manual" });
+      if (answer.type === "opaqueredirect" || answer.ok) {
+        item.querySelector(".sending").hidden = true;
+        item.querySelector(".done").hidden = false;
+        return;
+      }
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      sentence = page.querySelector("#error span")?.textContent.trim() || page.querySelector("h1")?.textContent || sentence;
+      const token = page.querySelector("input[name=token]")?.value;
+      if (page.getElementById("write") && token) form.elements.token.value = token;
+    } catch { /* no connection */ }
+    item.remove();
+    failed = { text, id: fields.get("client_id") };
+    refuse(sentence, text);
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = field.value;
+    if (!text.trim()) return;
+    if ([...text].length > 4096) {
+      complain(form.dataset.tooLong);
+      return;
+    }
+    if (failed?.text === text) form.elements.client_id.value = failed.id;
+    failed = null;
+    accept();
+    field.value = "";
+    keep();
+    field.focus();
+    send(text);
+    form.elements.client_id.value = newId();
+  });
+
+  function newId() {
+    return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  field.addEventListener("input", keep);
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) form.requestSubmit();
+  });
+  try {
+    if (!field.value) field.value = sessionStorage.getItem(draft) || "";
+  } catch { /* as above */ }
+  times();
+}
