@@ -7,10 +7,9 @@ from functools import partial
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.open_service import OpenService, open_producer, open_service
 from libs.common.service import Service, run_service
-from services.ingest.coalescing_producer import CoalescingProducer
+from services.ingest.coalescing_producer import CoalescingProducer, EdgePriority
 from services.ingest.edge import PATIENCE_SECONDS, edge_apps
 from services.ingest.edge_coverage import EdgeCoverage
-from services.ingest.edge_priority import EdgePriority
 from services.ingest.embedded_worker import EmbeddedWorker, Role
 from services.ingest.settings import IngestSettings
 from services.ingest.tasks import tasks_of

@@ -16,9 +16,9 @@ that has the form of a signature nothing is counted.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -32,7 +32,6 @@ from libs.common.sending import coverage_queries as coverage
 from libs.common.sending.coverage import HELD, RefusalKind
 from libs.common.sending.coverage_queries import Known
 from libs.common.service import Service
-from services.ingest.refusals import Refusals, Stretch
 
 log = get_logger()
 
@@ -45,6 +44,67 @@ UNREADY = 5.0
 RETRY_SECONDS = 2.0
 LOG_EVERY_TRIES = 30
 LAST_STORE_SECONDS = 2.0
+JOIN = 60.0
+"""Refusals of a kind within so many seconds of each other are one stretch: a storm is one row and not thousands."""
+MOST = 64
+"""Beyond so many stretches the two oldest of a kind become one, which covers more than was refused, never less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """From the first refusal to the last, and how many of them there were."""
+
+    number: int
+    kind: RefusalKind
+    reason: str
+    began: float
+    ended: float
+    times: int = 1
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Stretches that are not stored, or may still grow."""
+
+    _stretches: dict[int, Stretch] = field(default_factory=dict)
+    _latest: dict[RefusalKind, int] = field(default_factory=dict)
+    _stored: dict[int, Stretch] = field(default_factory=dict)
+    _count: int = 0
+
+    def happened(self, kind: RefusalKind, reason: str, at: float, *, since: float | None = None) -> None:
+        """One more refusal at ``at``; with ``since``, refusals from then until ``at``."""
+        began = at if since is None else since
+        last = self._stretches.get(self._latest.get(kind, -1))
+        if last is not None and began - last.ended <= JOIN:
+            self._stretches[last.number] = replace(
+                last, began=min(last.began, began), ended=max(last.ended, at), times=last.times + 1
+            )
+            return
+        self._stretches[self._count] = Stretch(self._count, kind, reason, began, at)
+        self._latest[kind] = self._count
+        self._count += 1
+        if len(self._stretches) > MOST:
+            self._join_oldest()
+
+    def unstored(self) -> Sequence[Stretch]:
+        """What is to be stored, oldest first."""
+        return [one for number, one in self._stretches.items() if self._stored.get(number) != one]
+
+    def stored(self, stretches: Sequence[Stretch]) -> None:
+        """These are stored as they are here. Those that can no longer grow are dropped."""
+        self._stored |= {one.number: one for one in stretches}
+        latest = set(self._latest.values())
+        for number in [n for n, one in self._stored.items() if n not in latest and self._stretches.get(n) == one]:
+            del self._stretches[number], self._stored[number]
+
+    def _join_oldest(self) -> None:
+        kinds: Mapping[RefusalKind, list[Stretch]] = {"refused": [], "doubtful": []}
+        for one in self._stretches.values():
+            kinds[one.kind].append(one)
+        first, second = max(kinds.values(), key=len)[:2]
+        joined = replace(first, ended=second.ended, times=first.times + second.times)
+        self._stretches = {n: one for n, one in self._stretches.items() if n != second.number} | {first.number: joined}
+        self._stretches = dict(sorted(self._stretches.items()))
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 Arrays go through ``unnest``: one batch is one round trip.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -143,11 +143,3 @@ async def replied_to(
     """
     rows = await db.fetch(_REPLIED_TO, *as_columns(replies))
     return [None if row["customer_id"] is None else (row["org_id"], row["customer_id"]) for row in rows]
-
-
-_ORGS = "select phone_number_id, org_id from whatsapp_numbers where phone_number_id = any($1::text[])"
-
-
-async def orgs_of(db: Connection, numbers: Sequence[str]) -> Mapping[str, str]:
-    """The organisation of each business number."""
-    return {row["phone_number_id"]: row["org_id"] for row in await db.fetch(_ORGS, numbers)}

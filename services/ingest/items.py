@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from libs.common.directory.reports import TemplateNews
 from libs.common.events.directory import SmsProviderName
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 
 
 class Sender(NamedTuple):

@@ -20,9 +20,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from libs.common.db.pool import Connection, Pool
+from libs.common.directory import numbers
 from libs.common.directory.identities import STALE, Binding, bind
 from libs.common.ids import read_callback
-from services.ingest.identity_queries import SentTo, orgs_of, replied_to, sent_to
+from services.ingest.identity_queries import SentTo, replied_to, sent_to
 from services.ingest.items import CustomerMessage, MessageStatus, Sender
 
 
@@ -48,10 +49,10 @@ async def learn_from_messages(pool: Pool, messages: Iterable[CustomerMessage], n
 async def _shared(db: Connection, messages: Sequence[CustomerMessage]) -> list[Binding]:
     if not messages:
         return []
-    orgs = await orgs_of(db, sorted({one.phone_number_id for one in messages}))
+    owners = await numbers.owners(db, sorted({one.phone_number_id for one in messages}))
     return [
         Binding(
-            org_id=orgs[one.phone_number_id],
+            org_id=owners[one.phone_number_id].org_id,
             phone_number_id=one.phone_number_id,
             customer_id=None,
             wa_id=None,
@@ -61,7 +62,7 @@ async def _shared(db: Connection, messages: Sequence[CustomerMessage]) -> list[B
             source="shared",
         )
         for one in messages
-        if one.phone_number_id in orgs
+        if one.phone_number_id in owners
     ]
 
 
@@ -111,7 +112,7 @@ async def learn_from_statuses(db: Connection, statuses: Sequence[MessageStatus],
             source="status",
         )
         for (status, recipient), send in zip(naming, await sent_to(db, sends), strict=True)
-        if send.org_id is not None and send.customer_id is not None and _is_news(recipient, send)
+        if send.org_id is not None and send.customer_id is not None and _is_new_address(recipient, send)
     ]
     if bindings:
         await bind(db, list(dict.fromkeys(bindings)), now)
@@ -121,5 +122,5 @@ def _names_recipient(status: str, recipient: Sender) -> bool:
     return status != "failed" or recipient.bsuid is not None
 
 
-def _is_news(recipient: Sender, send: SentTo) -> bool:
+def _is_new_address(recipient: Sender, send: SentTo) -> bool:
     return recipient.wa_id not in (None, send.wa_id) or recipient.bsuid not in (None, send.bsuid)

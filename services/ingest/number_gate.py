@@ -18,11 +18,12 @@ from datetime import timedelta
 from typing import Literal
 
 from libs.common.db.pool import Pool
+from libs.common.directory import numbers
+from libs.common.directory.numbers import NumberOwner
 from libs.common.directory.reports import TemplateNews
 from libs.common.kafka.records import Received, Reject
 from libs.common.log_aggregator import LogAggregator, Report
 from libs.common.logging import get_logger
-from services.ingest import queries
 from services.ingest.items import (
     CustomerCall,
     CustomerMessage,
@@ -66,7 +67,7 @@ class NumberGate:
         if not asked:
             return []
         async with self.pool.acquire() as db:
-            ours = await queries.wabas(db, sorted({number for (number, _waba), _ in asked}))
+            ours = await numbers.owners(db, sorted({number for (number, _waba), _ in asked}))
         rejected = [(reason, number, one) for (number, waba), one in asked if (reason := _judge(number, waba, ours))]
         now = asyncio.get_running_loop().time()
         for kind, count in Counter((reason, number) for reason, number, _ in rejected).items():
@@ -80,10 +81,10 @@ class NumberGate:
             _log(due)
 
 
-def _judge(number: str, waba: str | None, ours: Mapping[str, str]) -> Reason | None:
+def _judge(number: str, waba: str | None, ours: Mapping[str, NumberOwner]) -> Reason | None:
     if number not in ours:
         return "unknown_number"
-    return "waba_mismatch" if waba is not None and waba != ours[number] else None
+    return "waba_mismatch" if waba is not None and waba != ours[number].waba_id else None
 
 
 def _number_of(item: Item) -> _Number | None:

@@ -22,7 +22,7 @@ from libs.common.events.inbound import (
 )
 from libs.common.nesting import is_deeper
 from libs.common.sanitize import sanitize
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from services.ingest import content, notices, twilio, vonage
 from services.ingest.fields import (
     MAX_ID,

@@ -1,7 +1,7 @@
 """The statements of ingest's messages. Arrays go through ``unnest``: one batch is one round trip."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -203,16 +203,6 @@ def _incoming(item: CustomerMessage | CustomerCall | IdentityChange, place: Plac
     }
 
 
-_WABAS = """
-select phone_number_id, waba_id from whatsapp_numbers where phone_number_id = any($1::text[]) and org_id is not null
-"""
-
-
-async def wabas(db: Connection, numbers: Sequence[str]) -> Mapping[str, str]:
-    """The WhatsApp Business Account of each of these business numbers that belongs to an organisation."""
-    return {row["phone_number_id"]: row["waba_id"] for row in await db.fetch(_WABAS, numbers)}
-
-
 # ── Groups ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # A thread is there before its messages, and stays; a thread that is stored already is not written again.
@@ -283,24 +273,7 @@ def _line(sender: Sender) -> str | None:
     return None if number is None else canonical(number)
 
 
-# ── Watermarks and links ────────────────────────────────────────────────────────────────────────────────────────────
-
-_CAUGHT_UP = """
-insert into progress as p (topic, partition, caught_up_at, since)
-select $1, u.partition, u.at, u.at from unnest($2::int[], $3::timestamptz[]) as u (partition, at) order by u.partition
-on conflict (topic, partition) do update
-   set since = case when p.caught_up_at < excluded.caught_up_at - $4::interval then excluded.since else p.since end,
-       caught_up_at = greatest(p.caught_up_at, excluded.caught_up_at)
-"""
-
-
-async def caught_up(db: Connection, topic: str, partitions: Mapping[int, datetime], gap: timedelta) -> None:
-    """All that lay in these partitions at the moments given is processed.
-
-    A step longer than ``gap`` since the last time begins a new stretch.
-    """
-    await db.execute(_CAUGHT_UP, topic, list(partitions), list(partitions.values()), gap)
-
+# ── Links ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 # of every organisation: age alone decides
 _PURGE_LINKS = """

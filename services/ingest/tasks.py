@@ -29,7 +29,6 @@ from typing import Protocol
 from libs.common.bisection import AdaptiveBatchSize
 from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
-from libs.common.directory import merge_slices
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.events.topics import OUTBOUND_INTENTS, WEBHOOKS
@@ -37,10 +36,11 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.parked import forget_parked
 from libs.common.periodic import Task
 from libs.common.retryable import is_statement_timeout
-from libs.common.sending.coverage_queries import forget_edges, forget_refusals
+from libs.common.sending import merge_slices
+from libs.common.sending.coverage_queries import forget_edges, forget_refusals, store_caught_up
 from libs.common.sending.resending import forget_resends
-from libs.common.thread.statuses import forget_early, forget_nameless
-from services.ingest import consent, number_gate, queries
+from libs.common.sending.statuses import forget_early, forget_nameless
+from services.ingest import consent, number_gate
 from services.ingest.queries import purge_links, purge_sessions
 from services.ingest.worker import Deps
 
@@ -60,7 +60,7 @@ def tasks_of(deps: Deps, consumer: BatchConsumer) -> Mapping[str, Task]:
     pool = deps.pool
     return {
         "progress": (WATERMARK_PERIOD, lambda: renew_watermarks(pool, consumer, pool.now)),
-        "strangers": (number_gate.LOG_EVERY, deps.gate.log),
+        "unknown_numbers": (number_gate.LOG_EVERY, deps.gate.log),
         "consents": (consent.PUBLISH_EVERY, lambda: consent.publish(pool, deps.producer)),
         "merges": (merge_slices.PERIOD, merge_slices.SliceMover(pool).move),
         "forget": (PURGE_PERIOD, lambda: purge(pool, pool.now)),
@@ -84,7 +84,7 @@ async def renew_watermarks(pool: Pool, watermarks: Watermarks, clock: Clock) -> 
     now = clock()
     if partitions := caught_up(await watermarks.behind(WEBHOOKS.name), now):
         async with pool.acquire() as db:
-            await queries.caught_up(db, WEBHOOKS.name, partitions, GAP)
+            await store_caught_up(db, WEBHOOKS.name, partitions, GAP)
 
 
 async def purge(pool: Pool, now: Clock) -> None:

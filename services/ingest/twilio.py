@@ -12,7 +12,7 @@ from datetime import datetime
 from libs.common.errors import Undecodable
 from libs.common.events.inbound import TwilioSmsWebhook, TwilioStatusWebhook
 from libs.common.providers.twilio import STATUSES
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from services.ingest.forms import ADDRESS, ANY_TEXT, Shapes, check_shapes, known_fields, number_of
 from services.ingest.items import InboundSms, SmsMedia
 

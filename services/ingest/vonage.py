@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from libs.common.errors import Undecodable
 from libs.common.events.inbound import VonageSmsWebhook, VonageStatusWebhook
 from libs.common.providers.vonage import RECEIPT, STATUSES
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from libs.common.window import customer_instant
 from services.ingest.forms import ADDRESS, ANY_TEXT, REFERENCE, Shapes, check_shapes, known_fields, number_of
 from services.ingest.items import InboundSms, SmsPart

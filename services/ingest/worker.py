@@ -27,7 +27,7 @@ from libs.common.open_service import OpenService
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.window import Window
 from services.ingest import consent, identity, learned_ids, queries
-from services.ingest.edge_priority import EdgePriority
+from services.ingest.coalescing_producer import EdgePriority
 from services.ingest.events import inbound_record, status_records
 from services.ingest.identity import Placeable
 from services.ingest.items import (

@@ -30,8 +30,7 @@ from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received
 from libs.common.logging import get_logger
 from libs.common.periodic import Task, log_set_aside
-from libs.common.sending import conversation_order
-from libs.common.thread import refusals
+from libs.common.sending import conversation_order, refusals
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, delivery_update, fail_locally, lock_messages
 from services.router import reconcile_queries as queries

@@ -39,7 +39,7 @@ from libs.common.ids import AttemptKey, MessageKey
 from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
-from libs.common.thread import refusals
+from libs.common.sending import refusals
 from libs.common.thread.message_status import PROVIDER_REFUSED
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.router import contacts, queries

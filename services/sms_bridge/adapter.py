@@ -29,7 +29,7 @@ from libs.common.sending.outcomes import (
 )
 from libs.common.sending.resending import ResendRounds, given_up
 from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
-from libs.common.thread.statuses import keep_provider_ids
+from libs.common.sending.statuses import keep_provider_ids
 from services.sms_bridge import effects, evidence_queries, queries, search
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, link_host, status_message_id
 from services.sms_bridge.compose import Unwritable

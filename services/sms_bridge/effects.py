@@ -32,10 +32,10 @@ from libs.common.providers import fault_of
 from libs.common.sending.outcomes import Accepted, Refused, Rerouted
 from libs.common.sending.rows import PendingEvents, SendRow, Settled
 from libs.common.sending.status_effects import store_provider_ids
+from libs.common.sending.statuses import ProviderId
 from libs.common.thread.conversations import lock_against_merge
 from libs.common.thread.message_status import PROVIDER_REFUSED, UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
-from libs.common.thread.statuses import ProviderId
 from services.sms_bridge import evidence_queries, queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, status_message_id
 from services.sms_bridge.compose import Composed

@@ -10,7 +10,7 @@ from libs.common.db.pool import Connection
 from libs.common.ids import SendKey, callback_data
 from libs.common.providers import Provider
 from libs.common.sending.rows import SendRow
-from libs.common.thread.statuses import ProviderId
+from libs.common.sending.statuses import ProviderId
 
 # An id is known from an answer that came late, or from a status that echoes the reference of the send. That status must
 # be of the same two numbers, as far as they are shown: an account may mask the numbers of customers. "offset 0": each

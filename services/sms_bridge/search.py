@@ -22,7 +22,7 @@ from libs.common.logging import get_logger
 from libs.common.sending.outcomes import Accepted, Confirmed, Denied, Evidence, Inconclusive, NotSent
 from libs.common.sending.rows import SendRow
 from libs.common.sending.status_effects import receive_statuses
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from services.sms_bridge import evidence_queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge
 from services.sms_bridge.compose import Composed

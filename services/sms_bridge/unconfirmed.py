@@ -20,9 +20,8 @@ from libs.common.periodic import Task, log_set_aside
 from libs.common.providers import Provider
 from libs.common.sending.queries import keep_pending_events
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
-from libs.common.thread.message_status import UNKNOWN_OUTCOME
+from libs.common.thread.message_status import UNKNOWN_OUTCOME, ProviderStatus
 from libs.common.thread.messages import LocalFailure, fail_locally
-from libs.common.thread.provider_status import ProviderStatus
 from services.sms_bridge import evidence_queries
 from services.sms_bridge.providers import RecordedStatus, SmsProvider
 

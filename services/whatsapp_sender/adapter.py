@@ -15,13 +15,14 @@ from libs.common.directory.reports import MarketingStopped, SentTemplate, Templa
 from libs.common.errors import Transient
 from libs.common.events.content import OutContent
 from libs.common.events.outbound import OutboundRefused, WhatsappCommand
+from libs.common.events.topics import WEBHOOKS
 from libs.common.faults import RecipientFault, TemplateGone, TemplateNeedsSync, stops_marketing
 from libs.common.ids import SendKey, callback_data
 from libs.common.providers import WHATSAPP_BY_META, Provider
 from libs.common.providers.meta import fault_of
 from libs.common.sending.breaker import ResendLimit
 from libs.common.sending.coverage import Quiet, Waits, quiet
-from libs.common.sending.coverage_queries import cover
+from libs.common.sending.coverage_queries import caught_up, cover
 from libs.common.sending.outcomes import (
     Evidence,
     Inconclusive,
@@ -35,9 +36,9 @@ from libs.common.sending.outcomes import (
 from libs.common.sending.resending import ResendRounds, lately_released
 from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
 from libs.common.sending.status_effects import StatusEvents, store_provider_ids
+from libs.common.sending.statuses import ProviderId, keep_provider_ids
+from libs.common.thread.conversations import refuse_windows
 from libs.common.thread.messages import LocalFailure, fail_locally
-from libs.common.thread.statuses import ProviderId, keep_provider_ids
-from libs.common.thread.windows import refuse_windows
 from libs.common.window import DOUBT_WAIT
 from services.whatsapp_sender import queries
 from services.whatsapp_sender.evidence import came_late, resolve
@@ -169,7 +170,7 @@ class WhatsappAdapter:
         async with self._pool.acquire() as db:
             # evidence last: what ingest stores between these reads is seen, not taken for silence
             known = await cover(db, self.transport.provider, now - self._waits.view)
-            stretch = quiet(known, await queries.caught_up(db), partitions, self._waits, now)
+            stretch = quiet(known, await caught_up(db, WEBHOOKS.name), partitions, self._waits, now)
             seen = await queries.evidence(db, [(row.key, row.account) for row in rows])
         evidence: dict[SendKey, Evidence] = {
             row.key: Inconclusive() if row.claimed_at is None else resolve(seen.get(row.key), stretch, row.claimed_at)

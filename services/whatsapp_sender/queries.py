@@ -12,9 +12,7 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.addressing import KnownAddresses
 from libs.common.directory.consents import CONSENTS
-from libs.common.events.topics import WEBHOOKS
 from libs.common.ids import SendKey, callback_data
-from libs.common.sending.coverage import CaughtUp
 from libs.common.sending.outcomes import Accepted
 from libs.common.sending.rows import SendRow
 from libs.common.thread.conversations import current_conversation
@@ -70,8 +68,6 @@ select u.org_id, u.message_id, u.attempt, e.account, e.provider_id, min(e.receiv
  group by u.org_id, u.message_id, u.attempt, e.account, e.provider_id
  order by provider_id
 """
-
-_CAUGHT_UP = "select partition, caught_up_at, since from progress where topic = $1"
 
 
 async def facts(
@@ -143,11 +139,6 @@ async def evidence(db: Connection, sends: Sequence[tuple[SendKey, str]]) -> dict
         else:  # an id may be known by an answer and by a status
             found[key] = Seen(tuple(dict.fromkeys((*before.ids, id_))), min(before.at, r["at"]))
     return found
-
-
-async def caught_up(db: Connection) -> dict[int, CaughtUp]:
-    """How far ingest has come on each partition of the webhooks."""
-    return {r["partition"]: CaughtUp(r["caught_up_at"], r["since"]) for r in await db.fetch(_CAUGHT_UP, WEBHOOKS.name)}
 
 
 def template_of(row: SendRow) -> tuple[str | None, str | None]:

@@ -11,7 +11,7 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import WhatsappCommand
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from tests.support.published import Published
 from tests.support.sending import ORG, Conversation, Garage, Line, accept, again, kim
 

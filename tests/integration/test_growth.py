@@ -13,17 +13,17 @@ from libs.common.directory import consents
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.merge import Merge, merge_customers
-from libs.common.directory.merge_slices import move_some
 from libs.common.kafka import parked
 from libs.common.providers import WHATSAPP_BY_META
-from libs.common.sending import conversation_order, pause_queries, resending
+from libs.common.sending import conversation_order, pause_queries, refusals, resending
 from libs.common.sending import coverage_queries as coverage
 from libs.common.sending import queries as sends
+from libs.common.sending.merge_slices import move_some
 from libs.common.sending.status_effects import receive_statuses, store_provider_ids
-from libs.common.thread import conversations, refusals
+from libs.common.sending.statuses import ProviderId, forget_early, forget_nameless
+from libs.common.thread import conversations
 from libs.common.thread.conversations import SenderFilter
-from libs.common.thread.provider_status import ProviderStatus
-from libs.common.thread.statuses import ProviderId, forget_early, forget_nameless
+from libs.common.thread.message_status import ProviderStatus
 from services.ingest.queries import purge_links
 from services.router import reconcile_queries
 from services.sms_bridge import evidence_queries as sms_queries

@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
 from libs.common.directory import changes as directory_changes
+from libs.common.directory.numbers import owners
 from libs.common.errors import Transient
 from libs.common.events.directory import (
     ConsentChanged,
@@ -26,7 +27,6 @@ from libs.common.events.directory import (
     OrgUpserted,
 )
 from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES
-from services.ingest import queries
 from services.ingest.identity_queries import find_senders
 from services.ingest.items import Sender
 from tests.support import world
@@ -190,7 +190,7 @@ async def test_a_number_given_up_is_nobodys_until_another_organisation_tells_it(
     assert await apply(pool, a_change(NumberRemoved, **theirs, after=1)) == [(0, "number_of_another_org")]
     assert await apply(pool, a_change(NumberRemoved, after=2), a_change(NumberUpserted, after=1)) == []
     async with pool.acquire() as db:
-        assert await queries.wabas(db, [NUMBER]) == {}
+        assert await owners(db, [NUMBER]) == {}
         assert [one.org_id for one in await find_senders(db, [(NUMBER, "447700900999", None)])] == [None]
     assert await apply(pool, a_change(NumberUpserted, **theirs, after=3)) == []
     (number,) = await rows(pool, "select org_id, token from whatsapp_numbers")

@@ -9,7 +9,7 @@ import pytest
 from libs.common.clock import utc_now
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, WEBHOOKS
 from libs.common.sending.status_effects import store_provider_ids
-from libs.common.thread.statuses import ProviderId
+from libs.common.sending.statuses import ProviderId
 from tests.support.ingest import ORG, Ingest, now
 from tests.support.merges import all_moved
 from tests.support.webhooks import NUMBER, a_contact, a_message, a_status, a_value, a_webhook, of_messages

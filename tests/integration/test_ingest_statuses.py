@@ -21,7 +21,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
 from libs.common.sending.status_effects import store_provider_ids
-from libs.common.thread.statuses import ProviderId
+from libs.common.sending.statuses import ProviderId
 from services.ingest import meta, twilio, worker
 from services.ingest.items import Item
 from services.ingest.number_gate import NumberGate

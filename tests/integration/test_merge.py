@@ -12,12 +12,12 @@ import pytest_asyncio
 from libs.common.db.pool import Connection, Pool, open_pool
 from libs.common.directory.address_marks import record_unreached
 from libs.common.directory.merge import Merge, merge_customers
-from libs.common.directory.merge_slices import MOST, SliceMover, move_some
 from libs.common.directory.reports import Unreached
 from libs.common.faults import RecipientFault
 from libs.common.providers import twilio
+from libs.common.sending.merge_slices import MOST, SliceMover, move_some
+from libs.common.thread.conversations import refuse_windows
 from libs.common.thread.messages import lock_messages
-from libs.common.thread.windows import refuse_windows
 from tests.support.databases import somebody_waits
 from tests.support.merges import all_moved
 

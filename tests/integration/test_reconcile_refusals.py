@@ -8,10 +8,10 @@ import pytest
 
 from libs.common.errors import Transient
 from libs.common.events.outbound import OutboundRefused
+from libs.common.sending import refusals
 from libs.common.sending.status_effects import receive_statuses, store_provider_ids
-from libs.common.thread import refusals
-from libs.common.thread.provider_status import ProviderStatus
-from libs.common.thread.statuses import ProviderId
+from libs.common.sending.statuses import ProviderId
+from libs.common.thread.message_status import ProviderStatus
 from services.router.reconcile import Reconciler
 from tests.support.reconciling import AFTER, HOUR, arrives, lost, nothing, reconciled
 from tests.support.router import NOW, Garage, Router, stored

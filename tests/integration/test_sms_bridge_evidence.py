@@ -24,7 +24,7 @@ from libs.common.sending.outcomes import Accepted
 from libs.common.sending.persisting import PUBLISH_LEASE, persist
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.sending.transitions import settle
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from services.sms_bridge.adapter import SmsAdapter
 from services.sms_bridge.effects import BridgeConfig
 from services.sms_bridge.providers import ListedSms

@@ -11,7 +11,7 @@ from libs.common.bridge.link_codes import LinkCodes
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id, callback_data
 from libs.common.sending.status_effects import receive_statuses
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from tests.support.sandbox import TWILIO_SID
 from tests.support.sms_world import GRACE, LINK_KEY, ORG, TIMINGS, SmsWorld
 

@@ -10,7 +10,7 @@ from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id, callback_data
 from libs.common.sending.rows import EVERY_ACCOUNT
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from tests.support.sandbox import CUSTOMER, TWILIO_SID
 from tests.support.sms_world import SMS_NUMBER, SmsWorld
 

@@ -10,7 +10,7 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate, SmsCommand
 from libs.common.ids import bridge_message_id, callback_data
 from libs.common.sending.status_effects import receive_statuses
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from tests.support import world as seeds
 from tests.support.sandbox import CUSTOMER, NUMBER_ID, TWILIO_SID
 from tests.support.sms_world import GRACE, ORG, SMS_NUMBER, TIMINGS, SmsWorld

@@ -14,7 +14,7 @@ from libs.common.ids import callback_data
 from libs.common.phone import digits
 from libs.common.sending.resend_rounds import FEW
 from libs.common.sending.status_effects import receive_statuses
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from tests.support.sandbox import CUSTOMER, TWILIO_SID, ProviderCaller
 from tests.support.sms_world import (
     GRACE,

@@ -9,7 +9,7 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.ids import bridge_message_id
 from libs.common.sending.status_effects import receive_statuses
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from services.sms_bridge.unconfirmed import follow
 from tests.support.sandbox import TWILIO_SID
 from tests.support.sms_world import ORG, SmsWorld

@@ -13,9 +13,9 @@ from libs.common.db.pool import Pool, open_pool
 from libs.common.ids import bridge_message_id, callback_data
 from libs.common.providers import SMS_BY_TWILIO, WHATSAPP_BY_META
 from libs.common.sending.status_effects import StatusEvents, receive_statuses, store_provider_ids
+from libs.common.sending.statuses import ProviderId, forget_early, keep_provider_ids
+from libs.common.thread.message_status import ProviderStatus
 from libs.common.thread.messages import LocalFailure, fail_locally
-from libs.common.thread.provider_status import ProviderStatus
-from libs.common.thread.statuses import ProviderId, forget_early, keep_provider_ids
 from services.ingest.tasks import purge
 from tests.support import world
 

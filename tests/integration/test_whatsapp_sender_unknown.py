@@ -13,7 +13,7 @@ from libs.common.events.outbound import WhatsappCommand
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer
 from libs.common.sending.status_effects import receive_statuses
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from services.whatsapp_sender.worker import new_send
 from tests.support.published import Published
 from tests.support.sandbox import HookInbox

@@ -1,7 +1,7 @@
 """Merges of threads without the time between their slices."""
 
 from libs.common.db.pool import Connection
-from libs.common.directory.merge_slices import Slice, move_some
+from libs.common.sending.merge_slices import Slice, move_some
 
 ENOUGH = 500
 

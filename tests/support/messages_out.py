@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 from libs.common.clock import utc_now
 from libs.common.db.pool import Pool
 from libs.common.sending.status_effects import store_provider_ids
-from libs.common.thread.statuses import ProviderId
+from libs.common.sending.statuses import ProviderId
 from tests.support.ingest import ORG
 from tests.support.webhooks import NUMBER
 

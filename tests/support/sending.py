@@ -20,7 +20,7 @@ from libs.common.kafka.producer import Producer
 from libs.common.sending.coverage import Waits
 from libs.common.sending.outcomes import Timings
 from libs.common.sending.status_effects import receive_statuses
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from services.whatsapp_sender.adapter import WhatsappAdapter
 from services.whatsapp_sender.gate import Ready
 from services.whatsapp_sender.graph import open_graph

@@ -20,11 +20,10 @@ from typing import TypeVar
 from libs.common.db.locks import CLAIMS, lock
 from libs.common.db.pool import Connection
 from libs.common.directory import consents
-from libs.common.directory.audit import add_lines
 from libs.common.directory.consents import DirectoryConsent
 from libs.common.directory.customers import find_customers, store_customers
 from libs.common.directory.numbers import store_numbers
-from libs.common.directory.organisations import RefusedChange, known_orgs, store_credit, store_orgs
+from libs.common.directory.organisations import RefusedChange, add_lines, known_orgs, store_credit, store_orgs
 from libs.common.events.directory import (
     ConsentChanged,
     CustomerUpserted,

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
-from libs.common.directory.audit import AuditLine, add_lines
+from libs.common.directory.organisations import AuditLine, add_lines
 from libs.common.directory.reports import MarketingStopped
 from libs.common.events.directory import ConsentCategory, ConsentChanged
 from libs.common.phone import spellings

@@ -3,8 +3,8 @@
 Rule 1: where both have a conversation with the same business number, the two become one. Its window is the later of
         both, one bridge slot remains, and every id leads to it from the commit on. A merge costs the same however long
         the threads are.
-Rule 2: the rows of the thread follow in slices (``merge_slices``). Until they have, readers resolve ids through
-        ``conversation_aliases``, and the order of sends goes over both threads.
+Rule 2: the rows of the thread follow in slices (``libs.common.sending.merge_slices``). Until they have, readers resolve
+        ids through ``conversation_aliases``, and the order of sends goes over both threads.
 Rule 3: the links and sessions of either conversation end: the holder of one may be the wrong person for half of it. A
         conversation that merely gets another customer keeps its links.
 Rule 4: locks are taken in this order (docs/architecture/data.md): conversations, slots, consents. The caller's

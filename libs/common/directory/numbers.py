@@ -38,6 +38,11 @@ class _Number(NamedTuple):
     at: datetime
 
 
+_OWNERS = """
+select phone_number_id, org_id, waba_id from whatsapp_numbers
+ where phone_number_id = any($1::text[]) and org_id is not null
+"""
+
 _NUMBERS = """
 select org_id, phone_number_id, waba_id, display_number, upserted_at as at
   from whatsapp_numbers
@@ -87,6 +92,19 @@ select o.org_id, o.conversation_id as loser, n.conversation_id as winner
  order by o.conversation_id
  limit $4
 """
+
+
+class NumberOwner(NamedTuple):
+    """The organisation and the WhatsApp Business Account of a business number."""
+
+    org_id: str
+    waba_id: str
+
+
+async def owners(db: Connection, phone_number_ids: Sequence[str]) -> dict[str, NumberOwner]:
+    """The owner of each of these business numbers that belongs to an organisation."""
+    rows = await db.fetch(_OWNERS, phone_number_ids)
+    return {row["phone_number_id"]: NumberOwner(row["org_id"], row["waba_id"]) for row in rows}
 
 
 async def store_numbers(db: Connection, changes: Sequence[NumberChange]) -> list[RefusedChange]:

@@ -1,4 +1,4 @@
-"""Organisations, their SMS numbers and their credit.
+"""Organisations, their SMS numbers, their credit, and the audit log of every change of a consent or a credit.
 
 Rule 1: an SMS number belongs to one organisation. Another organisation's claim is refused as ``number_of_another_org``,
         until the owner's own change names another number or none.
@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
-from libs.common.directory.audit import AuditLine, add_lines
 from libs.common.events.directory import OrgCredit, OrgUpserted
 from libs.common.sanitize import sanitize
 
@@ -27,6 +27,17 @@ class RefusedChange:
     index: int
     reason: str
     detail: str
+
+
+class AuditLine(NamedTuple):
+    """A line of the log. ``source_key`` names what was said, so a redelivery adds no second line."""
+
+    org_id: str
+    customer_id: UUID | None
+    action: str
+    detail: dict[str, Any]
+    at: datetime
+    source_key: str
 
 
 class _SmsNumber(NamedTuple):
@@ -64,12 +75,24 @@ _CLEAR_SMS_NUMBERS = "update orgs set sms_number = null where org_id = any($1::t
 
 _KNOWN = "select org_id from orgs where org_id = any($1::text[])"
 
+_ADD_AUDIT_LINES = """
+insert into audit_log (org_id, customer_id, action, detail, at, source_key)
+select * from unnest($1::text[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::text[])
+on conflict (source_key) do nothing
+"""
+
 _SET_CREDIT = """
 update orgs o
    set credit_exhausted = u.exhausted, credit_at = u.at
   from unnest($1::text[], $2::bool[], $3::timestamptz[]) as u (org_id, exhausted, at)
  where o.org_id = u.org_id and (o.credit_at is null or o.credit_at <= u.at)
 """
+
+
+async def add_lines(db: Connection, lines: Sequence[AuditLine]) -> None:
+    """Add these lines, each once."""
+    if lines:
+        await db.execute(_ADD_AUDIT_LINES, *as_columns(lines))
 
 
 async def store_orgs(db: Connection, changes: Sequence[tuple[int, OrgUpserted]]) -> list[RefusedChange]:

@@ -3,7 +3,7 @@
 An edge reports ages, not instants: its clock is not asked, and what it knows is dated by the database's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.providers import Provider
-from libs.common.sending.coverage import Cover, Edge, RefusalKind
+from libs.common.sending.coverage import CaughtUp, Cover, Edge, RefusalKind
 
 _EDGES_MOST = 1000
 
@@ -47,6 +47,15 @@ _EDGES = """
 select serves_since as since, known_until as until, left_at is not null as left, last_post_at as posted_at
   from webhook_edges where known_until >= $1 order by known_until desc limit $2
 """
+
+_STORE_CAUGHT_UP = """
+insert into progress as p (topic, partition, caught_up_at, since)
+select $1, u.partition, u.at, u.at from unnest($2::int[], $3::timestamptz[]) as u (partition, at) order by u.partition
+on conflict (topic, partition) do update
+   set since = case when p.caught_up_at < excluded.caught_up_at - $4::interval then excluded.since else p.since end,
+       caught_up_at = greatest(p.caught_up_at, excluded.caught_up_at)
+"""
+_CAUGHT_UP = "select partition, caught_up_at as at, since from progress where topic = $1"
 
 _FORGET_EDGES = """
 delete from webhook_edges
@@ -104,6 +113,19 @@ async def cover(db: Connection, provider: Provider, since: datetime) -> Cover:
     rest = await db.fetchrow(_COVER, provider, since)
     edges = await db.fetch(_EDGES, since, _EDGES_MOST)
     return Cover([Edge(**edge) for edge in edges], **dict(rest or {}))
+
+
+async def store_caught_up(db: Connection, topic: str, partitions: Mapping[int, datetime], gap: timedelta) -> None:
+    """All that lay in these partitions at the moments given is processed.
+
+    A step longer than ``gap`` since the last time begins a new stretch.
+    """
+    await db.execute(_STORE_CAUGHT_UP, topic, list(partitions), list(partitions.values()), gap)
+
+
+async def caught_up(db: Connection, topic: str) -> dict[int, CaughtUp]:
+    """How far ingest has come on each partition of the topic."""
+    return {row["partition"]: CaughtUp(row["at"], row["since"]) for row in await db.fetch(_CAUGHT_UP, topic)}
 
 
 async def forget_edges(db: Connection, before: datetime, limit: int) -> int:

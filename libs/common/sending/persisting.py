@@ -6,12 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from libs.common.db.pool import Connection
-from libs.common.sending import conversation_order
+from libs.common.sending import conversation_order, refusals
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.outcomes import PreparedT
 from libs.common.sending.rows import PendingEvents, SendRow, Settled, Transition
-from libs.common.thread import refusals
 
 PUBLISH_LEASE = timedelta(seconds=20)
 """How long the process that settled a row, or took it, has it alone to publish its events.

@@ -43,15 +43,20 @@ from libs.common.faults import (
 )
 from libs.common.ids import SendKey
 from libs.common.providers import Provider, ProviderChannel, Transport
-from libs.common.sending import pause_queries
+from libs.common.sending import pause_queries, refusals
 from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
 from libs.common.sending.rows import EVERY_ACCOUNT
-from libs.common.thread import refusals
-from libs.common.thread.message_status import PROVIDER_REFUSED, DeliveryStatus, Failed, Reached, advance
+from libs.common.sending.statuses import Matched, MatchedSend, ProviderId, match_statuses, take_early_statuses
+from libs.common.thread.conversations import refuse_windows
+from libs.common.thread.message_status import (
+    PROVIDER_REFUSED,
+    DeliveryStatus,
+    Failed,
+    ProviderStatus,
+    Reached,
+    advance,
+)
 from libs.common.thread.messages import LockedMessage, delivery_update, lock_messages, write_states
-from libs.common.thread.provider_status import ProviderStatus
-from libs.common.thread.statuses import Matched, MatchedSend, ProviderId, match_statuses, take_early_statuses
-from libs.common.thread.windows import refuse_windows
 
 _UNSETTLED = frozenset({"pending", "sent"})
 _ARRIVED = frozenset({"delivered", "read"})

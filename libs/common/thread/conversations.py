@@ -2,16 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
+from libs.common.db.pool import Connection
 from libs.common.errors import Transient
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    Connection = asyncpg.Connection[asyncpg.Record]
 
 
 def current_conversation(row: str) -> str:
@@ -137,6 +133,30 @@ update conversations c
 """
 
 
+# Meta's refusals of free-form sends; ``libs.common.window`` says what they mean. A refusal counts from its send. The
+# first since the customer's last message is kept beside the newest. One from before that message is neither.
+_REFUSE = f"""
+with refused as (
+    select t.org_id, {current_conversation("t")} as conversation_id, array_agg(t.at) as ats, max(t.at) as newest
+      from unnest($1::text[], $2::uuid[], $3::timestamptz[]) as t (org_id, conversation_id, at)
+     group by 1, 2
+), held as (
+    select c.org_id, c.conversation_id, c.last_customer_at, t.ats, t.newest
+      from refused t
+      join conversations c on c.org_id = t.org_id and c.conversation_id = t.conversation_id
+     order by c.conversation_id
+       for no key update of c
+)
+update conversations c
+   set last_refused_at = greatest(c.last_refused_at, h.newest),
+       first_refused_at = coalesce(
+           (select min(at) from unnest(h.ats || c.first_refused_at) as at where at >= h.last_customer_at),
+               c.first_refused_at)
+  from held h
+ where c.org_id = h.org_id and c.conversation_id = h.conversation_id
+"""  # noqa: S608 -- a constant
+
+
 class SenderFilter(NamedTuple):
     """Messages in a customer's threads after ``at``: by ``bsuids``, or by ``wa_ids`` alone and not after ``until``."""
 
@@ -224,7 +244,7 @@ update conversations c
 """
 
 
-async def ensure(db: "Connection", addresses: Sequence[ConversationAddress]) -> None:
+async def ensure(db: Connection, addresses: Sequence[ConversationAddress]) -> None:
     """One conversation per (business number, customer), with the newest ids of the customer.
 
     Each pair is named once.
@@ -234,7 +254,7 @@ async def ensure(db: "Connection", addresses: Sequence[ConversationAddress]) -> 
     await readdress(db, [address for address in addresses if address.wa_id or address.bsuid])
 
 
-async def readdress(db: "Connection", addresses: Sequence[ConversationAddress]) -> None:
+async def readdress(db: Connection, addresses: Sequence[ConversationAddress]) -> None:
     """The same for conversations that there are; none is made."""
     if addresses:
         await db.execute(_READDRESS, *as_columns(addresses))
@@ -247,18 +267,18 @@ class Thread(NamedTuple):
     identity_version: int
 
 
-async def find(db: "Connection", wanted: Sequence[tuple[str, UUID, str]]) -> list[Thread | None]:
+async def find(db: Connection, wanted: Sequence[tuple[str, UUID, str]]) -> list[Thread | None]:
     """Organisation, customer, business number → the conversation, in the order given."""
     rows = await db.fetch(_FIND, *as_columns(wanted)) if wanted else []
     return [None if row[0] is None else Thread(*row) for row in rows]
 
 
-async def identity_versions(db: "Connection", threads: Sequence[tuple[str, UUID]]) -> list[int | None]:
+async def identity_versions(db: Connection, threads: Sequence[tuple[str, UUID]]) -> list[int | None]:
     """The present version of each (organisation, conversation); None where the conversation is gone."""
     return [row[0] for row in await db.fetch(_SETTLED, *as_columns(threads))] if threads else []
 
 
-async def lock_against_merge(db: "Connection", asked: Iterable[tuple[str, UUID]]) -> None:
+async def lock_against_merge(db: Connection, asked: Iterable[tuple[str, UUID]]) -> None:
     """Keep the customers of these (organisation, conversation) until the transaction ends.
 
     What is stored of a customer meanwhile is not left behind by a merge.
@@ -272,7 +292,7 @@ async def lock_against_merge(db: "Connection", asked: Iterable[tuple[str, UUID]]
 
 
 async def replace_foreign_addresses(
-    db: "Connection", people: Sequence[tuple[str, UUID, datetime | None, str | None, str | None]]
+    db: Connection, people: Sequence[tuple[str, UUID, datetime | None, str | None, str | None]]
 ) -> None:
     """Give conversations the address of their customer: organisation, customer, since when, wa_id, BSUID.
 
@@ -286,19 +306,29 @@ async def replace_foreign_addresses(
         await db.execute(_REPLACE_FOREIGN_ADDRESSES, *columns)
 
 
-async def close_windows(db: "Connection", closed: Sequence[tuple[str, UUID, datetime]]) -> None:
+async def close_windows(db: Connection, closed: Sequence[tuple[str, UUID, datetime]]) -> None:
     """Organisation, customer, since when: their windows are closed until they write again."""
     if closed:
         await db.execute(_CLOSE, *as_columns(closed))
 
 
-async def messages_from(db: "Connection", asked: SenderFilter) -> list[tuple[UUID, UUID, datetime, str]]:
+async def refuse_windows(db: Connection, refused: Iterable[tuple[str, UUID, datetime]]) -> None:
+    """Meta refused free-form messages of these conversations (org, conversation) that were sent at that time.
+
+    Idempotent, in any order.
+    """
+    rows = sorted(set(refused))
+    if rows:
+        await db.execute(_REFUSE, *as_columns(rows))
+
+
+async def messages_from(db: Connection, asked: SenderFilter) -> list[tuple[UUID, UUID, datetime, str]]:
     """Message, conversation, time and business number of what is somebody else's in these customers' threads."""
     return [(row[0], row[1], row[2], row[3]) for row in await db.fetch(_MESSAGES_FROM, *asked, _PAGE)]
 
 
 async def split(
-    db: "Connection", org_id: str, customer_id: UUID, messages: Sequence[tuple[UUID, UUID, datetime, str]]
+    db: Connection, org_id: str, customer_id: UUID, messages: Sequence[tuple[UUID, UUID, datetime, str]]
 ) -> None:
     """Put these messages into the threads of the customer who wrote them, which there are."""
     newest: dict[str, datetime] = {}

@@ -10,9 +10,12 @@ Rule 4: ``seq`` grows by one with every move, and only then. A repeated or reord
 No I/O, no clock.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
+
+from libs.common.faults import Fault
+from libs.common.providers import Provider, ProviderChannel, fault_of
 
 Status = Literal["pending", "sent", "delivered", "read", "failed"]
 DeliveryStatus = Literal["sent", "delivered", "read"]
@@ -25,6 +28,34 @@ UNKNOWN_OUTCOME = "unknown_outcome"
 _DISPROVED = frozenset({PROVIDER_REFUSED, UNKNOWN_OUTCOME})
 """The reasons that ``delivered`` disproves."""
 _RANK: dict[str, int] = {"pending": 0, "sent": 1, "delivered": 2, "read": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """One status as its provider reported it.
+
+    ``status`` is a word of ours; a word that is no ``DeliveryStatus`` moves no message. ``account`` scopes
+    ``provider_id``: phone_number_id at Meta, the account sid at Twilio. ``at`` is the provider's clock.
+    """
+
+    channel: ProviderChannel
+    provider: Provider
+    account: str
+    provider_id: str
+    status: str
+    at: datetime
+    code: str | None = None
+    callback: str | None = None
+    item: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> tuple[str, str, str]:
+        return self.provider, self.account, self.provider_id
+
+    @property
+    def fault(self) -> Fault:
+        """What ``code`` means, by its provider's table."""
+        return fault_of(self.provider, self.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +75,8 @@ class MessageState:
     @property
     def at(self) -> datetime | None:
         """When the present status was reached; None while pending."""
-        match self.status:
-            case "pending":
-                return None
-            case "sent":
-                return self.sent_at
-            case "delivered":
-                return self.delivered_at
-            case "read":
-                return self.read_at
-            case "failed":
-                return self.failed_at
+        found: datetime | None = None if self.status == "pending" else getattr(self, f"{self.status}_at")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +126,11 @@ def advance(state: MessageState, event: Reached | Failed) -> MessageState:
 
 
 def _timed(state: MessageState, event: Reached) -> MessageState:
+    """The state with the time of the status, where it has none yet."""
     match event.status:
         case "sent":
-            return state if state.sent_at else replace(state, sent_at=event.at)
+            return replace(state, sent_at=state.sent_at or event.at)
         case "delivered":
-            return state if state.delivered_at else replace(state, delivered_at=event.at)
+            return replace(state, delivered_at=state.delivered_at or event.at)
         case "read":
-            return state if state.read_at else replace(state, read_at=event.at)
+            return replace(state, read_at=state.read_at or event.at)

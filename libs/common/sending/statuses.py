@@ -22,7 +22,7 @@ from libs.common.db.locks import PROVIDER_IDS, lock
 from libs.common.db.pool import Connection
 from libs.common.ids import SendKey, read_callback
 from libs.common.providers import Provider, ProviderChannel
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 
 
 @dataclass(frozen=True, slots=True)

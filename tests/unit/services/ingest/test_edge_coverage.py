@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.sending.coverage import RefusalKind
-from services.ingest.refusals import JOIN, MOST, Refusals
+from services.ingest.edge_coverage import JOIN, MOST, Refusals
 
 
 def test_a_storm_is_one_stretch() -> None:
