@@ -21,7 +21,7 @@ def a_bridge(
 
 
 def test_the_text_is_as_promised() -> None:
-    assert a_bridge().text == ("AcmeMotors: Update for you. WhatsApp: wa.me/447700900123 Portal: tflow.link/aZ09bY18")
+    assert a_bridge().text == ("AcmeMotors: Update for you. WhatsApp: wa.me/447700900123 Portal: tflow.link/aZ09bY18cX7")
 
 
 @given(org_name=st.text(alphabet=st.characters()), whatsapp_number=NUMBERS, portal_host=HOSTS)
@@ -50,7 +50,7 @@ def test_any_name_makes_one_segment_with_whole_links(org_name: str, whatsapp_num
 def test_a_monstrous_name_is_cut_and_the_links_are_not(org_name: str) -> None:
     text = a_bridge(org_name).text
     assert septets(text) <= 160
-    assert text.endswith("wa.me/447700900123 Portal: tflow.link/aZ09bY18")
+    assert text.endswith("wa.me/447700900123 Portal: tflow.link/aZ09bY18cX7")
 
 
 def test_a_long_name_uses_the_room_there_is() -> None:
@@ -59,7 +59,7 @@ def test_a_long_name_uses_the_room_there_is() -> None:
 
 @pytest.mark.parametrize("org_name", ["", "   ", "🚗🔧", "东京", "\x1b\x00"])
 def test_a_name_of_which_nothing_can_be_written_leaves_no_colon_behind(org_name: str) -> None:
-    assert a_bridge(org_name).text == "Update for you. WhatsApp: wa.me/447700900123 Portal: tflow.link/aZ09bY18"
+    assert a_bridge(org_name).text == "Update for you. WhatsApp: wa.me/447700900123 Portal: tflow.link/aZ09bY18cX7"
 
 
 @given(org_name=st.text(max_size=60))
