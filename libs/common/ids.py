@@ -21,12 +21,21 @@ SendKey = tuple[str, UUID, int]
 """The key of a row of ``sends``: org_id, message_id, attempt."""
 
 _BRIDGE = UUID("8a1d7c52-52f5-5f1b-9f5e-0f6c7a54b001")
+_PORTAL = UUID("b1f0a1de-3c5c-5a53-9c0e-6d1d1f6f2a77")
 _CALLBACK = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([1-9][0-9]{0,5}):([A-Za-z0-9_-]{8})")
 
 
 def bridge_message_id(intent_id: UUID) -> UUID:
     """The id of the bridge SMS that stands in for the message ``intent_id``."""
     return uuid5(_BRIDGE, intent_id.bytes.hex())
+
+
+def portal_provider_id(org_id: str, conversation_id: UUID, session: str, client_id: str) -> str:
+    """The provider id of a message that a customer wrote in the portal: the same form of a session is the same message.
+
+    It does not reveal the session.
+    """
+    return str(uuid5(_PORTAL, f"{org_id}/{conversation_id}/{session}/{client_id}"))
 
 
 class Callback(NamedTuple):

@@ -8,6 +8,7 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.errors import Transient
+from libs.common.events.outbound import Channel
 from libs.common.phone import canonical, from_wa_id
 from libs.common.thread.conversations import current_conversation
 from services.ingest.items import CustomerCall, CustomerMessage, GroupMessage, IdentityChange, Sender
@@ -41,6 +42,7 @@ class StoredMessage(NamedTuple):
     at: datetime
     received_at: datetime
     fresh: bool
+    channel: Channel = "whatsapp"
     group_id: str | None = None
     opened_before: datetime | None = None
     opened_at: datetime | None = None

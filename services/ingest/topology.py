@@ -1,4 +1,8 @@
-"""What ingest reads and writes. The edge writes ``webhooks.v1``; the worker reads it, and writes the rest."""
+"""What ingest reads and writes.
+
+The edge writes ``webhooks.v1``. The worker reads it, ``portal.messages.v1`` and the directory's changes, and writes the
+rest.
+"""
 
 from libs.common.events.directory import (
     ConsentChanged,
@@ -14,19 +18,22 @@ from libs.common.events.inbound import (
     VonageStatusWebhook,
 )
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
+from libs.common.events.portal import PortalMessage, PortalRead, PortalSignedIn, decode_portal_event
 from libs.common.events.topics import (
     DELIVERY_UPDATES,
     DIRECTORY_CHANGES,
     INBOUND_MESSAGES,
     OUTBOUND_REFUSED,
+    PORTAL_MESSAGES,
     WEBHOOKS,
 )
 from libs.common.kafka.topology import Publisher, Subscriber, Topology
+from services.ingest.portal import on_portal
 from services.ingest.worker import Deps, on_changes, on_webhooks, read_webhook
 
 TOPOLOGY: Topology[Deps] = Topology(
     "ingest",
-    "Takes webhooks of the providers, stores what customers said, and publishes it.",
+    "Takes webhooks of the providers, stores what customers said and did, and publishes it.",
     subscribers=(
         Subscriber(
             WEBHOOKS,
@@ -37,6 +44,12 @@ TOPOLOGY: Topology[Deps] = Topology(
         ),
         Subscriber(
             DIRECTORY_CHANGES, DirectoryChange, on_changes, lambda record, _deps: decode_directory_change(record.value)
+        ),
+        Subscriber(
+            PORTAL_MESSAGES,
+            PortalMessage | PortalRead | PortalSignedIn,
+            on_portal,
+            lambda record, _deps: decode_portal_event(record.value),
         ),
     ),
     publishers=(

@@ -155,7 +155,7 @@ async def _store(placed: Sequence[tuple[Placeable, Place]], deps: Deps) -> list[
     opened: set[UUID] = set()
     records: list[Record] = []
     for (_, place), one in zip(messages, stored, strict=True):
-        window = _window(one.opened_at, one, deps)
+        window = window_of(one.opened_at, one, deps)
         if place.conversation_id not in opened and window.is_open(now) and not _was_open(one, deps, now):
             opened.add(place.conversation_id)
             log.info("window.opened", org_id=one.org_id, conversation_id=str(place.conversation_id), channel="whatsapp")
@@ -174,14 +174,14 @@ def _signs_of_life(placed: Sequence[tuple[Placeable, Place]]) -> list[SignOfLife
     ]
 
 
-def _window(last_customer_at: datetime | None, one: StoredMessage, deps: Deps) -> Window:
+def window_of(last_customer_at: datetime | None, one: StoredMessage, deps: Deps) -> Window:
     refusals = one.first_refused_at, one.last_refused_at
     return Window(last_customer_at, deps.window, deps.doubt, one.identity_changed_at, *refusals)
 
 
 def _was_open(one: StoredMessage, deps: Deps, now: datetime) -> bool:
     """Whether the window was open before this batch."""
-    return one.opened_before == one.opened_at or _window(one.opened_before, one, deps).is_open(now)
+    return one.opened_before == one.opened_at or window_of(one.opened_before, one, deps).is_open(now)
 
 
 async def _store_of_groups(messages: Sequence[GroupMessage], deps: Deps) -> list[Record]:

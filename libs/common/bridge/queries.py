@@ -72,7 +72,7 @@ select distinct on (d.slot_holder, u.conversation_id)
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as u (org_id, conversation_id, intent_id)
   join decisions d on d.slot_holder = u.intent_id and d.org_id = u.org_id
   join messages m on m.org_id = d.org_id and m.message_id = d.intent_id
- where d.reason = 'bridge_already_sent'
+ where d.reason = 'bridge_already_sent' and m.status <> 'read' -- the customer has read it in the portal
    and (d.conversation_id = u.conversation_id
         or exists (select from conversation_aliases a
                     where a.alias = d.conversation_id and a.conversation_id = u.conversation_id))

@@ -57,12 +57,13 @@ class Principal:
 _DEAD_LETTERS = tuple(topic.dlq for topic in TOPICS)
 
 _OF_WORKER = (INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_REFUSED, DIRECTORY_CHANGES)
+_READ_BY_WORKER = (WEBHOOKS, DIRECTORY_CHANGES, PORTAL_MESSAGES)
 
 PRINCIPALS = (
     # ingest as one process, or in its two roles
-    Principal("ingest", writes=(WEBHOOKS, *_OF_WORKER), reads=(WEBHOOKS, DIRECTORY_CHANGES)),
+    Principal("ingest", writes=(WEBHOOKS, *_OF_WORKER), reads=_READ_BY_WORKER),
     Principal("ingest-edge", writes=(WEBHOOKS,), reads=()),
-    Principal("ingest-worker", writes=_OF_WORKER, reads=(WEBHOOKS, DIRECTORY_CHANGES), group="ingest"),
+    Principal("ingest-worker", writes=_OF_WORKER, reads=_READ_BY_WORKER, group="ingest"),
     Principal(
         "router",
         writes=(OUTBOUND_DECISIONS, OUTBOUND_WHATSAPP, OUTBOUND_SMS, DELIVERY_UPDATES),

@@ -22,6 +22,7 @@ class LockedMessage:
     ``state`` is replaced as statuses are applied; ``written`` is the row's.
 
     ``conversation_id`` is the standing conversation: the message may have been written under one that was merged since.
+    ``read_channel``: where it was read, where that is another channel than its own.
     """
 
     org_id: str
@@ -32,11 +33,13 @@ class LockedMessage:
     notification_type: str | None
     state: MessageState
     written: MessageState
+    read_channel: Channel | None = None
 
 
 _LOCK_MESSAGES = f"""
 select m.org_id, m.message_id, {current_conversation("m")} as conversation_id, m.channel, m.kind, m.notification_type,
-       m.status, m.attempt, m.seq, m.reason, m.provider_code, m.sent_at, m.delivered_at, m.read_at, m.failed_at
+       m.status, m.attempt, m.seq, m.reason, m.provider_code, m.sent_at, m.delivered_at, m.read_at, m.failed_at,
+       m.read_channel
   from unnest($1::text[], $2::uuid[]) as u (org_id, message_id)
   join messages m using (org_id, message_id)
  where m.direction = 'out'
@@ -47,10 +50,12 @@ select m.org_id, m.message_id, {current_conversation("m")} as conversation_id, m
 _WRITE_STATES = """
 update messages m
    set status = u.status, seq = u.seq, reason = u.reason, provider_code = u.provider_code,
-       sent_at = u.sent_at, delivered_at = u.delivered_at, read_at = u.read_at, failed_at = u.failed_at
+       sent_at = u.sent_at, delivered_at = u.delivered_at, read_at = u.read_at, failed_at = u.failed_at,
+       read_channel = u.read_channel
   from unnest($1::text[], $2::uuid[], $3::text[], $4::int[], $5::text[], $6::text[],
-              $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[])
-    as u (org_id, message_id, status, seq, reason, provider_code, sent_at, delivered_at, read_at, failed_at)
+              $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[])
+    as u (org_id, message_id, status, seq, reason, provider_code, sent_at, delivered_at, read_at, failed_at,
+          read_channel)
  where m.org_id = u.org_id and m.message_id = u.message_id
 """
 
@@ -85,6 +90,7 @@ async def write_states(db: Connection, messages: Iterable[LockedMessage]) -> Non
             m.state.delivered_at,
             m.state.read_at,
             m.state.failed_at,
+            m.read_channel,
         )
         for m in moved
     ]  # fmt: skip -- the order of the statement's columns
@@ -126,7 +132,7 @@ def delivery_update(message: LockedMessage) -> DeliveryUpdate | None:
         message_id=message.message_id,
         org_id=message.org_id,
         conversation_id=message.conversation_id,
-        channel=message.channel,
+        channel=(message.read_channel if state.status == "read" else None) or message.channel,
         seq=state.seq,
         status=state.status,
         reason=state.reason if state.status == "failed" else None,
@@ -153,4 +159,5 @@ def _locked(row: Any) -> LockedMessage:
         notification_type=row["notification_type"],
         state=state,
         written=state,
+        read_channel=row["read_channel"],
     )

@@ -1,0 +1,108 @@
+"""What customers do in the portal: they write, they read, they sign in.
+
+Rule 1: a text becomes an inbound message of its conversation, once for each form that was posted. It says where the
+        customer wrote last. It opens no WhatsApp window, and it is no sign of life of a phone.
+Rule 2: what the portal showed becomes ``read``, whatever became of it before: the customer has it. This holds only for
+        messages of the event's own organisation and conversation that the portal shows (``portal_view``).
+Rule 3: a time that lies ahead counts as now, so that no event holds a channel alive or a customer active for longer.
+Rule 4: nothing is published before it is committed. A redelivery publishes the same under the same ids.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from libs.common.db.pool import Connection
+from libs.common.events.outbound import DeliveryUpdate
+from libs.common.events.portal import PortalEvent, PortalMessage, PortalRead
+from libs.common.ids import MessageKey, portal_provider_id
+from libs.common.kafka.records import Received, Reject
+from libs.common.sanitize import sanitize
+from libs.common.sending.status_effects import StatusEvents
+from libs.common.thread.message_status import Reached, advance
+from libs.common.thread.messages import delivery_update, lock_messages, write_states
+from services.ingest import portal_queries as queries
+from services.ingest.events import inbound_record, status_records
+from services.ingest.portal_queries import PortalPlace, PortalText
+from services.ingest.worker import Deps, window_of
+
+Placed = tuple[PortalEvent, PortalPlace]
+
+
+async def on_portal(batch: Sequence[Received[PortalEvent]], deps: Deps) -> list[Reject]:
+    """Store what customers wrote and read in the portal, then publish it.
+
+    Rejects what names a conversation that its organisation does not have.
+    """
+    now = deps.now()
+    events = [received.value for received in batch]
+    async with deps.pool.acquire() as db:
+        places = await queries.places(db, [(event.org_id, event.conversation_id) for event in events])
+        placed = [(event, place) for event, place in zip(events, places, strict=True) if place is not None]
+        await queries.saw(db, _seen(placed, now))
+        async with db.transaction():
+            updates = await _read(db, placed, now)
+        stored = await queries.store_texts(db, _texts(placed, now), now)
+    records = status_records(StatusEvents(updates=updates))
+    records += [inbound_record(one, window_of(one.opened_at, one, deps), now) for one in stored]
+    await deps.producer.publish(records)
+    return [
+        Reject(received.record, "unknown_conversation", "the organisation has no such conversation")
+        for received, place in zip(batch, places, strict=True)
+        if place is None
+    ]
+
+
+def _seen(placed: Sequence[Placed], now: datetime) -> list[tuple[str, UUID, datetime]]:
+    """When each customer was last in the portal, by any of the events."""
+    latest: dict[tuple[str, UUID], datetime] = {}
+    for event, place in placed:
+        key = event.org_id, place.customer_id
+        at = min(event.at, now)
+        latest[key] = max(latest.get(key, at), at)
+    return [(*key, at) for key, at in latest.items()]
+
+
+async def _read(db: Connection, placed: Sequence[Placed], now: datetime) -> list[DeliveryUpdate]:
+    """Move what was read; the newest status of each message that was named rightly. Call inside a transaction."""
+    readings = _readings(placed, now)
+    messages = await lock_messages(db, set(readings))
+    ours = {key for key, message in messages.items() if message.conversation_id in readings[key]}
+    updates: list[DeliveryUpdate] = []
+    for key in sorted(await queries.shown_of(db, ours)):
+        message = messages[key]
+        conversation_id = message.conversation_id
+        if conversation_id is None:
+            continue
+        at = readings[key][conversation_id]
+        message.state = advance(message.state, Reached(message.state.attempt, "read", at))
+        if message.written.status != "read" and message.channel != "portal":
+            message.read_channel = "portal"
+        if (update := delivery_update(message)) is not None:
+            updates.append(update)
+    await write_states(db, messages.values())
+    return updates
+
+
+def _readings(placed: Sequence[Placed], now: datetime) -> Mapping[MessageKey, Mapping[UUID, datetime]]:
+    """By message, and by the conversation under which it was named, when it was read first."""
+    readings: dict[MessageKey, dict[UUID, datetime]] = {}
+    for event, place in placed:
+        if isinstance(event, PortalRead):
+            for message_id in event.message_ids:
+                times = readings.setdefault((event.org_id, message_id), {})
+                at = min(event.at, now)
+                times[place.conversation_id] = min(times.get(place.conversation_id, at), at)
+    return readings
+
+
+def _texts(placed: Sequence[Placed], now: datetime) -> list[PortalText]:
+    """Each text once: the first event of a form counts."""
+    texts: dict[str, PortalText] = {}
+    for event, place in placed:
+        if isinstance(event, PortalMessage):
+            provider_id = portal_provider_id(event.org_id, event.conversation_id, event.session, event.client_id)
+            content = {"kind": "text", "text": sanitize(event.text)}
+            text = PortalText(event.org_id, place.conversation_id, provider_id, content, min(event.at, now))
+            texts.setdefault(provider_id, text)
+    return list(texts.values())
