@@ -11,7 +11,7 @@ from libs.common.directory.merge import Merge, merge_customers
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.sending.status_effects import receive_statuses
-from libs.common.thread.provider_status import ProviderStatus
+from libs.common.thread.message_status import ProviderStatus
 from tests.support import world
 from tests.support.ingest import DAY, ORG, now
 from tests.support.messages_out import sent
