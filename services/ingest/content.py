@@ -14,12 +14,12 @@ from math import isfinite
 from typing import Any
 
 from libs.common.directory.keywords import keyword_of
+from libs.common.events.content import MAX_ID
 
 MEDIA = frozenset({"image", "video", "audio", "document", "sticker"})
 _FILES = MEDIA | {"voice"}
 MAX_TYPE = 100
 MAX_CONTACTS = 257
-MAX_ID = 512
 
 # Notices and changes of earlier messages; whether an edit or a revocation counts, Meta does not say.
 _NOT_OPENING = frozenset({"system", "edit", "revoke"})

@@ -17,11 +17,11 @@ from typing import Any
 
 from libs.common import phone
 from libs.common.errors import Undecodable
+from libs.common.events.content import MAX_ID
 from libs.common.phone import canonical
 from libs.common.window import customer_instant
 from services.ingest.items import Sender
 
-MAX_ID = 512
 MAX_NAME = 1_000
 CONTACT_REQUEST = "contact_request"
 

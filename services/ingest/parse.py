@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from libs.common.errors import Undecodable
 from libs.common.events.base import event_type, misfit, read_json_object
+from libs.common.events.content import MAX_ID
 from libs.common.events.inbound import (
     MetaWebhook,
     TwilioSmsWebhook,
@@ -25,7 +26,6 @@ from libs.common.sanitize import sanitize
 from libs.common.thread.message_status import ProviderStatus
 from services.ingest import content, notices, twilio, vonage
 from services.ingest.fields import (
-    MAX_ID,
     business_number,
     code_of,
     instant_of,

@@ -180,10 +180,3 @@ async def test_whoever_claims_a_new_customer_first_has_it_and_the_other_hears_wh
     assert [(one.index, one.reason) for one in refused] == [(1, "customer_of_another_org")]
     assert stands is not None
     assert tuple(stands) == ("other", "Kim")
-
-
-async def test_a_phone_that_two_new_customers_share_stays_with_the_first(pool: Pool) -> None:
-    async with pool.acquire() as db, db.transaction():
-        assert await apply(db, [a_change(pat(phone=PHONES[2])), a_change(kim(phone=PHONES[2]))]) == []
-        owner = await db.fetchval("select customer_id from customer_identities where value = $1", PHONES[2])
-    assert owner == PAT

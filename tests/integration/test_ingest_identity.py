@@ -5,7 +5,7 @@ Identity → customer → conversation on a real PostgreSQL, whoever comes first
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,13 +16,13 @@ from libs.common.directory import changes as directory_changes
 from libs.common.events.directory import ConsentChanged, CustomerUpserted, DirectoryChange
 from services.ingest import identity, meta, queries
 from services.ingest.identity import IdentityRequest
-from services.ingest.items import CustomerMessage, IdentityChange, Sender
+from services.ingest.items import IdentityChange, Sender
 from services.ingest.parse import parse
 from tests.support import world
 from tests.support.ingest import ORG, now
 from tests.support.merges import all_moved
 from tests.support.people import a_text
-from tests.support.webhooks import BSUID, NUMBER, WA_ID, WABA, a_contact, a_message, of_messages
+from tests.support.webhooks import BSUID, NUMBER, WA_ID, WABA, a_message, of_messages
 
 OTHER_NUMBER = "106400000000002"
 BOTH, BY_NUMBER, BY_BSUID = Sender(WA_ID, BSUID, "Kim"), Sender(WA_ID, None), Sender(None, BSUID)
@@ -175,13 +175,6 @@ async def test_the_id_given_before_still_names_the_customer(pool: Pool) -> None:
     assert [row["name"] for row in await rows(pool, "select name from customers")] == ["Kim again"]
 
 
-async def test_a_customer_of_the_directory_is_known_when_they_first_write(pool: Pool) -> None:
-    kim = uuid4()
-    await apply(pool, listed(kim))
-    await met(pool, BOTH)
-    assert [row["customer_id"] for row in await rows(pool, "select customer_id from customers")] == [kim]
-
-
 async def test_a_phone_that_two_directory_customers_share_stays_with_the_first(pool: Pool) -> None:
     first, second = uuid4(), uuid4()
     await apply(pool, listed(first))
@@ -238,18 +231,3 @@ async def test_a_changed_user_id_goes_on_in_the_same_conversation_though_no_numb
     assert isinstance(change, IdentityChange)
     assert await met(pool, change.sender, at=at, moved=change.now) == conversation
     assert await met(pool, Sender(None, "GB.new"), at=at + timedelta(seconds=5)) == conversation
-
-
-async def test_the_contact_is_matched_by_id_and_not_by_place(pool: Pool) -> None:
-    contacts = [a_contact("447700900222", "GB.222", "Pat"), a_contact(WA_ID, BSUID, "Kim")]
-    messages = [
-        a_message(now()),
-        a_message(now(), "no number", **{"from": None, "from_user_id": "GB.222"}),
-        a_message(now(), "BSUID as number", **{"from": "GB.333"}),
-    ]
-    parsed = [
-        parse(record[1], reaction_opens=False)
-        for record in meta.split(of_messages(*messages, contacts=contacts), datetime.now(UTC))
-    ]
-    senders = [one.sender for one in parsed if isinstance(one, CustomerMessage)]
-    assert senders == [BOTH, Sender("447700900222", "GB.222", "Pat"), Sender(None, "GB.333", None)]

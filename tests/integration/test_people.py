@@ -1,5 +1,6 @@
 """Nobody's words come into another's thread, whatever people do with their numbers and in whatever order it is told."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -269,80 +270,29 @@ SETTINGS = settings(
 )
 
 
+def an_example(steps: str, order: Sequence[int] = (), cuts: Sequence[int] = ()) -> dict[str, Any]:
+    """``steps``: person, what they do, form of the notice or sender, index of the number."""
+    found = [re.fullmatch(r"(\d) ([a-z ]+) (\d) (\d)", step) for step in steps.split("; ")]
+    told = [(int(m[1]), m[2], int(m[3]), NUMBERS[int(m[4])]) for m in found if m is not None]
+    assert len(told) == len(found)
+    return {"steps": told, "order": list(order), "cuts": list(cuts), "slices": []}
+
+
 @pytest.mark.parametrize("modern", [True, False])
 @SETTINGS
 @given(steps=STEPS, **ORDER)
-@example(
-    steps=[
-        (1, "is listed", 0, NUMBERS[1]),
-        (1, "moves", 0, NUMBERS[0]),
-        (0, "writes", 0, NUMBERS[1]),
-        (1, "writes", 0, NUMBERS[0]),
-        (1, "is listed", 0, NUMBERS[0]),
-    ],
-    order=[],
-    cuts=[],
-    slices=[],
-)  # the directory tells late of a number that was given up meanwhile
-@example(
-    steps=[
-        (1, "writes", 0, NUMBERS[1]),
-        (1, "is listed", 0, NUMBERS[1]),
-        (1, "moves", 0, NUMBERS[0]),
-        (0, "writes", 0, NUMBERS[1]),
-    ],
-    order=[3, 1],
-    cuts=[2],
-    slices=[],
-)  # who writes from the number later is heard before the directory, and all that was before comes last
-@example(
-    steps=[
-        (1, "writes", 2, NUMBERS[1]),
-        (1, "moves", 1, NUMBERS[0]),
-        (0, "writes", 2, NUMBERS[1]),
-        (0, "moves", 1, NUMBERS[2]),
-        (0, "writes", 2, NUMBERS[2]),
-    ],
-    order=[0, 2, 3, 4],
-    cuts=[1, 1, 1, 1],
-    slices=[],
-)  # who came to the number has left it, too, when it is told that it had been given up before
-@example(
-    steps=[
-        (0, "writes", 0, NUMBERS[2]),
-        (1, "is listed", 0, NUMBERS[1]),
-        (1, "moves", 0, NUMBERS[0]),
-        (0, "moves", 0, NUMBERS[1]),
-        (1, "writes", 0, NUMBERS[0]),
-    ],
-    order=[0, 1, 3],
-    cuts=[1, 1, 1],
-    slices=[],
-)  # who came to the number, with words of before, is taken for whom the directory had named there
-@example(
-    steps=[
-        (1, "writes", 0, NUMBERS[1]),
-        (1, "moves", 1, NUMBERS[0]),
-        (1, "writes", 0, NUMBERS[0]),
-        (1, "leaves", 0, NUMBERS[0]),
-        (0, "writes", 0, NUMBERS[0]),
-    ],
-    order=[0, 1, 3],
-    cuts=[1, 1, 1],
-    slices=[],
-)  # a notice names no BSUID, and the first that is seen on the new number is of who took it next
-@example(
-    steps=[
-        (1, "writes", 0, NUMBERS[1]),
-        (1, "moves", 0, NUMBERS[0]),
-        (0, "writes", 2, NUMBERS[1]),
-        (0, "is listed", 0, NUMBERS[1]),
-        (0, "writes", 0, NUMBERS[1]),
-    ],
-    order=[2, 3],
-    cuts=[3],
-    slices=[],
-)  # the directory's customer writes before the directory names them, and the notice from before that comes last
+# the directory tells late of a number that was given up meanwhile
+@example(**an_example("1 is listed 0 1; 1 moves 0 0; 0 writes 0 1; 1 writes 0 0; 1 is listed 0 0"))
+# who writes from the number later is heard before the directory, and all that was before comes last
+@example(**an_example("1 writes 0 1; 1 is listed 0 1; 1 moves 0 0; 0 writes 0 1", [3, 1], [2]))
+# who came to the number has left it, too, when it is told that it had been given up before
+@example(**an_example("1 writes 2 1; 1 moves 1 0; 0 writes 2 1; 0 moves 1 2; 0 writes 2 2", [0, 2, 3, 4], [1, 1, 1, 1]))
+# who came to the number, with words of before, is taken for whom the directory had named there
+@example(**an_example("0 writes 0 2; 1 is listed 0 1; 1 moves 0 0; 0 moves 0 1; 1 writes 0 0", [0, 1, 3], [1, 1, 1]))
+# a notice names no BSUID, and the first that is seen on the new number is of who took it next
+@example(**an_example("1 writes 0 1; 1 moves 1 0; 1 writes 0 0; 1 leaves 0 0; 0 writes 0 0", [0, 1, 3], [1, 1, 1]))
+# the directory's customer writes before the directory names them, and the notice from before that comes last
+@example(**an_example("1 writes 0 1; 1 moves 0 0; 0 writes 2 1; 0 is listed 0 1; 0 writes 0 1", [2, 3], [3]))
 async def test_every_message_stands_in_one_thread_and_every_thread_is_one_persons(
     pool: Pool, *, modern: bool, steps: Any, order: list[int], cuts: list[int], slices: list[int]
 ) -> None:

@@ -99,6 +99,13 @@ async def test_each_rung_is_told_once_with_a_growing_seq(pool: Pool) -> None:
     assert rungs(effects) == [("sent", 1), ("delivered", 2), ("read", 3)]
 
 
+async def test_a_template_that_was_delivered_and_read_opens_no_window(pool: Pool) -> None:
+    await store(pool, an_id(await a_message(pool, kind="template")))
+    read = await receive(pool, a_status("delivered", after=172_800), a_status("read", after=172_801))
+    assert rungs(read) == [("delivered", 1), ("read", 2)]
+    assert await value(pool, "select last_customer_at from conversations") == T0
+
+
 async def test_a_repeat_tells_the_latest_rung_again(pool: Pool) -> None:
     await store(pool, an_id(await a_message(pool)))
     await receive(pool, a_status("sent"), a_status("delivered", after=1))

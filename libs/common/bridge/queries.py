@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from libs.common.bridge.slot import Silenced, Slot
+from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 
 # The update is made even where it changes nothing: it takes the lock, and returns the holder as of the moment when the
@@ -96,7 +97,7 @@ async def take(db: Connection, requests: Collection[Slot], now: datetime) -> dic
     """
     if not requests:
         return {}
-    rows = await db.fetch(_TAKE, *_columns(requests), now)
+    rows = await db.fetch(_TAKE, *as_columns(requests), now)
     return {row["conversation_id"]: row["intent_id"] for row in rows}
 
 
@@ -106,7 +107,7 @@ async def accept(db: Connection, accepted: Sequence[tuple[Slot, datetime]], hold
     A slot of another intent, or accepted before, stays as it is.
     """
     if accepted:
-        await db.execute(_ACCEPT, *_columns([slot for slot, _ in accepted]), [at for _, at in accepted], hold)
+        await db.execute(_ACCEPT, *as_columns([(*slot, at) for slot, at in accepted]), hold)
 
 
 async def release(db: Connection, slots: Collection[Slot]) -> list[Slot]:
@@ -116,7 +117,7 @@ async def release(db: Connection, slots: Collection[Slot]) -> list[Slot]:
     """
     if not slots:
         return []
-    return [Slot(**row) for row in await db.fetch(_RELEASE, *_columns(slots))]
+    return [Slot(**row) for row in await db.fetch(_RELEASE, *as_columns(slots))]
 
 
 async def newest_silenced(db: Connection, slots: Collection[Slot]) -> list[Silenced]:
@@ -128,8 +129,4 @@ async def newest_silenced(db: Connection, slots: Collection[Slot]) -> list[Silen
     """
     if not slots:
         return []
-    return [Silenced(**row) for row in await db.fetch(_NEWEST_SILENCED, *_columns(slots))]
-
-
-def _columns(slots: Collection[Slot]) -> tuple[list[str], list[UUID], list[UUID]]:
-    return [s.org_id for s in slots], [s.conversation_id for s in slots], [s.intent_id for s in slots]
+    return [Silenced(**row) for row in await db.fetch(_NEWEST_SILENCED, *as_columns(slots))]

@@ -30,7 +30,7 @@ from libs.common.directory.portal_access import end_access_of_customers
 from libs.common.errors import Transient
 from libs.common.phone import canonical, from_wa_id, spellings
 from libs.common.thread import conversations
-from libs.common.thread.conversations import ConversationAddress, SenderFilter
+from libs.common.thread.conversations import ConversationAddress, SenderFilter, ThreadMessage
 
 STALE = timedelta(days=7)
 """How long Meta tries to deliver a webhook. What is older changes no identity."""
@@ -207,11 +207,11 @@ async def finish(db: Connection, register: Register, mistakes: Sequence[Misattri
 
 async def _strangers(
     db: Connection, register: Register, mistake: Misattribution
-) -> list[tuple[datetime, list[tuple[UUID, UUID, datetime, str]]]]:
+) -> list[tuple[datetime, list[ThreadMessage]]]:
     """What a stranger wrote in the threads of the person who had given the line up."""
     messages = await conversations.messages_from(db, _asked(register, mistake))
     if messages:
-        return [(min(at for _, _, at, _ in messages), messages)]
+        return [(min(one.occurred_at for one in messages), messages)]
     return [(mistake.at, [])] if mistake.bsuids and mistake.stranger is None else []
 
 
@@ -221,10 +221,10 @@ def _asked(register: Register, mistake: Misattribution) -> SenderFilter:
     return SenderFilter(mistake.person.org_id, sorted(ids), wa_ids, list(mistake.bsuids), mistake.at, mistake.until)
 
 
-async def _split(db: Connection, stranger: Person, messages: list[tuple[UUID, UUID, datetime, str]]) -> None:
+async def _split(db: Connection, stranger: Person, messages: list[ThreadMessage]) -> None:
     if messages and stranger.customer_id is not None:
         who, org_id = stranger.customer_id, stranger.org_id
-        numbers = sorted({number for _, _, _, number in messages})
+        numbers = sorted({one.phone_number_id for one in messages})
         await conversations.ensure(db, [ConversationAddress(org_id, who, number) for number in numbers])
         await conversations.split(db, org_id, who, messages)
 

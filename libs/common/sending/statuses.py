@@ -129,7 +129,8 @@ returning 1
 
 # A send that ended with an unknown outcome, and a status that names it. Its number is one tenant's.
 _GIVEN_UP = """
-select u.provider_id, s.org_id, s.message_id, s.attempt, s.account
+select 'whatsapp' as channel, 'meta' as provider, s.account, u.provider_id, s.org_id, s.message_id,
+       s.message_id as send_id, s.attempt
   from unnest($1::text[], $2::text[], $3::uuid[], $4::int[]) as u (account, provider_id, message_id, attempt)
   join whatsapp_numbers w on w.phone_number_id = u.account
  cross join lateral (
@@ -225,16 +226,7 @@ async def _given_up(db: Connection, statuses: Sequence[ProviderStatus]) -> list[
         return []
     asked = [(*id_[1:], echo.message_id, echo.attempt) for id_, echo in sorted(named.items())]
     return [
-        ProviderId(
-            channel="whatsapp",
-            provider="meta",
-            account=row["account"],
-            provider_id=row["provider_id"],
-            org_id=row["org_id"],
-            message_id=row["message_id"],
-            send_id=row["message_id"],
-            attempt=row["attempt"],
-        )
+        ProviderId(**row)
         for row in await db.fetch(_GIVEN_UP, *as_columns(asked))
         if named["meta", row["account"], row["provider_id"]].is_of(row["org_id"])
     ]

@@ -1,4 +1,4 @@
-"""Conversations: that one exists, how it is reached, and whose messages are in it."""
+"""Conversations: one per customer and business number, with the customer's addresses, the window and the messages."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from libs.common.errors import Transient
 
 
 def current_conversation(row: str) -> str:
-    """An SQL expression: the conversation that stands under a row's ``conversation_id``, also after a merge.
+    """An SQL expression: the conversation of a row's ``conversation_id``, also after it was merged into another one.
 
     ``row`` is the alias of a row of the query around it, with ``org_id`` and ``conversation_id``.
     """
@@ -168,6 +168,15 @@ class SenderFilter(NamedTuple):
     until: datetime | None = None
 
 
+class ThreadMessage(NamedTuple):
+    """A customer's message, the conversation it is in, and the business number of that conversation."""
+
+    message_id: UUID
+    conversation_id: UUID
+    occurred_at: datetime
+    phone_number_id: str
+
+
 # Also among what is still being moved into these threads. A thread is read from its end, as far as anything can have
 # been written after that time: a message is stored after it was written, and within a thread sequences follow the order
 # of storing, but for some minutes.
@@ -270,12 +279,12 @@ class Thread(NamedTuple):
 async def find(db: Connection, wanted: Sequence[tuple[str, UUID, str]]) -> list[Thread | None]:
     """Organisation, customer, business number → the conversation, in the order given."""
     rows = await db.fetch(_FIND, *as_columns(wanted)) if wanted else []
-    return [None if row[0] is None else Thread(*row) for row in rows]
+    return [None if row["conversation_id"] is None else Thread(**row) for row in rows]
 
 
 async def identity_versions(db: Connection, threads: Sequence[tuple[str, UUID]]) -> list[int | None]:
     """The present version of each (organisation, conversation); None where the conversation is gone."""
-    return [row[0] for row in await db.fetch(_SETTLED, *as_columns(threads))] if threads else []
+    return [row["identity_version"] for row in await db.fetch(_SETTLED, *as_columns(threads))] if threads else []
 
 
 async def lock_against_merge(db: Connection, asked: Iterable[tuple[str, UUID]]) -> None:
@@ -322,19 +331,17 @@ async def refuse_windows(db: Connection, refused: Iterable[tuple[str, UUID, date
         await db.execute(_REFUSE, *as_columns(rows))
 
 
-async def messages_from(db: Connection, asked: SenderFilter) -> list[tuple[UUID, UUID, datetime, str]]:
-    """Message, conversation, time and business number of what is somebody else's in these customers' threads."""
-    return [(row[0], row[1], row[2], row[3]) for row in await db.fetch(_MESSAGES_FROM, *asked, _PAGE)]
+async def messages_from(db: Connection, senders: SenderFilter) -> list[ThreadMessage]:
+    """The messages of these senders in these customers' threads."""
+    return [ThreadMessage(**row) for row in await db.fetch(_MESSAGES_FROM, *senders, _PAGE)]
 
 
-async def split(
-    db: Connection, org_id: str, customer_id: UUID, messages: Sequence[tuple[UUID, UUID, datetime, str]]
-) -> None:
-    """Put these messages into the threads of the customer who wrote them, which there are."""
+async def split(db: Connection, org_id: str, customer_id: UUID, messages: Sequence[ThreadMessage]) -> None:
+    """Move these messages into the threads of the customer who wrote them, which exist."""
     newest: dict[str, datetime] = {}
-    for _, _, at, number in messages:
-        newest[number] = max(at, newest.get(number, at))
-    moving = [(message_id, number) for message_id, _, _, number in messages]
+    for one in messages:
+        newest[one.phone_number_id] = max(one.occurred_at, newest.get(one.phone_number_id, one.occurred_at))
+    moving = [(one.message_id, one.phone_number_id) for one in messages]
     await db.execute(_MOVE_MESSAGES, org_id, customer_id, *as_columns(moving))
-    left = sorted({conversation_id for _, conversation_id, _, _ in messages})
+    left = sorted({one.conversation_id for one in messages})
     await db.execute(_AFTER, org_id, customer_id, list(newest), list(newest.values()), left)
