@@ -43,8 +43,7 @@ async def a_message(
     async with pool.acquire() as db:
         await db.execute(
             """insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status,
-                attempt, notification_type,
-                                     parent_id, occurred_at, received_at)
+                attempt, notification_type, parent_id, occurred_at, received_at)
                values ('acme', $1, $2, 'out', $3, $4, '{}', $5, $6, $7, $8, $9, $9)""",
             message_id,
             CONVERSATION,
@@ -138,12 +137,24 @@ async def a_call_under_way(pool: Pool, message_id: UUID) -> None:
     async with pool.acquire() as db:
         await db.execute(
             """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
-                command, state, due_at,
-                                  expires_at, claim_id, claimed_at, lease_until, created_at)
+                command, state, due_at, expires_at, claim_id, claimed_at, lease_until, created_at)
                values ('acme', $1, 1, 'whatsapp', 'meta', $2, 1, $3, '{}', 'claimed', $4, $4, $1, $4, $4, $4)""",
             message_id,
             CONVERSATION,
             NUMBER,
+            T0,
+        )  # fmt: skip -- one statement
+
+
+async def an_accepted_sms(pool: Pool, message_id: UUID) -> None:
+    async with pool.acquire() as db:
+        await db.execute(
+            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
+                command, state, due_at, expires_at, created_at)
+               values ('acme', $1, 1, 'sms', 'twilio', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
+            message_id,
+            CONVERSATION,
+            {"to": PHONE},
             T0,
         )  # fmt: skip -- one statement
 
@@ -285,15 +296,7 @@ async def test_a_bridge_that_fails_late_keeps_its_slot_and_marks_the_recipient_a
     )
     async with pool.acquire() as db:
         await db.execute("insert into bridge_slots values ($1, 'acme', $2, 'infinity')", CONVERSATION, original)
-        await db.execute(
-            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
-                command, state, due_at, expires_at, created_at)
-               values ('acme', $1, 1, 'sms', 'twilio', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
-            original,
-            CONVERSATION,
-            {"to": PHONE},
-            T0,
-        )  # fmt: skip -- one statement
+    await an_accepted_sms(pool, original)
     await store(pool, an_id(bridge, "SM1", channel="sms", provider="twilio", account="AC1", send_id=original))
     effects = await receive(pool, a_status("failed", "SM1", channel="sms", provider="twilio", account="AC1", code=code))
     assert [(u.message_id, u.status) for u in effects.updates] == [(bridge, "failed")]
@@ -305,16 +308,7 @@ async def test_a_bridge_that_fails_late_keeps_its_slot_and_marks_the_recipient_a
 
 async def test_an_sms_that_arrived_is_a_sign_of_life(pool: Pool) -> None:
     message_id = await a_message(pool, channel="sms")
-    async with pool.acquire() as db:
-        await db.execute(
-            """insert into sends (org_id, message_id, attempt, channel, provider, conversation_id, sequence, account,
-                command, state, due_at, expires_at, created_at)
-               values ('acme', $1, 1, 'sms', 'twilio', $2, 1, '+447700900001', $3, 'accepted', $4, $4, $4)""",
-            message_id,
-            CONVERSATION,
-            {"to": PHONE},
-            T0,
-        )  # fmt: skip -- one statement
+    await an_accepted_sms(pool, message_id)
     await store(pool, an_id(message_id, "SM1", channel="sms", provider="twilio", account="AC1"))
     await receive(pool, a_status("failed", "SM1", channel="sms", provider="twilio", account="AC1", code="30003"))
     assert await value(pool, "select count(*) from address_marks") == 1

@@ -1,17 +1,15 @@
 """``transom migrate``: migration files are applied in order, once, forward only, while services run.
 
-Rule 1: whoever migrates holds one advisory lock of its session, so that runners that start together apply everything
-        once. It is asked for again and again, never waited for: a statement that waits would hold up every ``create
-        index concurrently`` of the one that has it.
-Rule 2: a statement that waits for a lock holds up everybody who comes behind it. So it waits for ``LOCK_WAIT`` at most;
-        then the file is undone, traffic flows for a while, and the file is tried again.
-Rule 3: a file runs in one transaction with the row that records it. One that says so at its top runs statement by
-        statement, and is recorded at its end: killed in between it runs from its beginning, so each of its statements
-        can be run again. An index that was half built is dropped then.
-Rule 4: after its files each run gives the portal's role its rights (``portal_rights.sql``). Where the role is missing
-        and this user may not create it, the report says what a superuser must run; the services but the portal need
-        nothing of it.
-Rule 5: numbers count across phases: a phase goes as far as the first file of the other that is missing.
+Rule 1: a runner holds one advisory lock of its session, so runners that start together apply everything once. Others
+        poll for the lock: a statement that waits for it would block every ``create index concurrently`` of its holder.
+Rule 2: a statement that waits for a lock blocks everybody behind it. So it waits for ``LOCK_WAIT`` at most; then the
+        file is rolled back, traffic flows for a while, and the file is tried again.
+Rule 3: a file runs in one transaction with the row that records it. A file marked at its top runs statement by
+        statement and is recorded at its end. If it is killed in between it starts from its beginning, so each statement
+        must be repeatable; a half-built index is dropped first.
+Rule 4: after its files each run grants the portal's role its rights (``portal_rights.sql``). Where the role is missing
+        and this user may not create it, the report says what a superuser must run; only the portal needs it.
+Rule 5: numbers count across phases: a phase stops at the first missing file of the other phase.
 """
 
 import asyncio
@@ -86,14 +84,11 @@ async def migrate(
     report: Report = _no_report,
     patience: timedelta = PATIENCE,
 ) -> list[str]:
-    """Apply what is not applied yet, of ``phase`` alone if one is named; returns the names.
+    """Apply what is not applied yet, of ``phase`` alone if one is named; returns the names. Many may run it at once.
 
-    Safe to run at any time, by many at once.
-
-    A database that was never migrated has no older code on it: there *pre* is everything. ``report`` hears what was
-    applied and what is waited for. Raises ConfigurationError when the server cannot be used, an applied file has
-    changed, a lock is not to be had, a file fails, or a file of the other phase must come first (what came before it
-    stays applied).
+    On a database that was never migrated no older code runs: there *pre* applies everything. ``report`` gets a line per
+    applied file and per wait. Raises ConfigurationError when the server cannot be used, an applied file has changed, a
+    lock is not granted, a file fails, or a file of the other phase must come first (what came before it stays applied).
     """
     wanted = migrations(folder)
     async with _connected(dsn) as db, _alone(db, report, patience):
@@ -118,7 +113,7 @@ async def pending(dsn: str, folder: Path = MIGRATIONS) -> list[str]:
 
 
 def _in_turn(lacking: Sequence[Migration], phase: Phase | None) -> tuple[list[Migration], str | None]:
-    """What may be applied now, and why what else is of this phase may not."""
+    """The migrations that may be applied now, and why the others of this phase may not."""
     if phase is None:
         return list(lacking), None
     now = list(takewhile(lambda migration: migration.phase == phase, lacking))
@@ -175,7 +170,7 @@ async def _give_portal_its_rights(db: Any, report: Report) -> None:
 
 
 async def _patiently(db: Any, migration: Migration, report: Report, patience: timedelta) -> None:
-    """Apply it; as often as it meets a lock that is held, undo it and try again a little later."""
+    """Apply it; whenever it meets a lock that is held, roll back and try again a little later."""
     loop = asyncio.get_running_loop()
     began, tries = loop.time(), 0
     while True:
@@ -246,7 +241,7 @@ async def _wait_at_most(db: Any, wait: timedelta) -> None:
 
 
 async def _oldest(db: Any) -> str:
-    """Who has probably got it, for the one that must find out: the oldest transaction; no text of any statement."""
+    """Who probably holds the lock: the oldest transaction, without the text of any statement."""
     found: Mapping[str, Any] | None = await db.fetchrow(_OLDEST)
     if found is None:
         return "no open transaction is seen any more"
@@ -265,9 +260,7 @@ async def _connected(dsn: str) -> AsyncIterator[Any]:
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ConfigurationError(unreachable(error)) from error
     try:
-        with suppress(
-            asyncpg.PostgresError
-        ):  # not on every system: there a killed runner's statement goes on to its end
+        with suppress(asyncpg.PostgresError):  # where the system lacks it, a killed runner's statement runs to its end
             await db.execute("set client_connection_check_interval = '1s'")
         yield db
     finally:

@@ -15,8 +15,8 @@ SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 class KafkaConnection:
     """Addresses, credentials, and the prefix that is put before every topic and group name.
 
-    ``bootstrap`` is ``host:port``, several joined by commas. ``ssl_cafile`` is a PEM file; without it the system's
-    authorities count.
+    ``bootstrap``: ``host:port``, several joined by commas. ``ssl_cafile``: a PEM file; by default the system's
+    authorities.
     """
 
     bootstrap: str
@@ -33,7 +33,7 @@ class KafkaConnection:
         return f"{self.topic_prefix}{bare}"
 
     def error(self, what: str, cause: BaseException) -> ConfigurationError:
-        """``what`` cannot be done with these brokers; one line for the operator."""
+        """A line for the operator: the brokers cannot be ``what`` (a participle)."""
         return ConfigurationError(
             f"Kafka at {self.bootstrap} cannot be {what} ({type(cause).__name__}):"
             " is it running, and is TRANSOM_KAFKA_BOOTSTRAP right?"

@@ -1,9 +1,9 @@
 """Dead letters: their shape on the wire, and their lines in the log.
 
-A letter has the record's key, value and headers, and headers of ours that say where it came from and why it died.
+A letter has the record's key, value and headers, and headers of ours that say where it came from and why it failed.
 
-A topic's limit counts the bytes that are sent, and a record may have been sent compressed. Its letter may then be
-larger than its topic takes. A refused letter would hold up everything behind it, so it shrinks until it fits:
+A topic's limit counts the bytes on the wire, so the letter of a compressed record may exceed it. A refused letter would
+block everything behind it, so it shrinks until it fits:
 
 1. the value is packed;
 2. the value is left out, and a header has its digest;
@@ -33,7 +33,7 @@ REPLAYED = "replayed_"
 DETAIL_LIMIT = 500  # characters; a detail names fields, and a record may lack many
 DETAIL_IN_LOG = 200
 _OTHER_RELEASE = frozenset({"unknown_type", "unknown_value", "unknown_version"})
-"""Another release wrote the record. Somebody must roll out the release that knows it, or replay the letter."""
+"""Another release wrote the record: roll out the release that knows it, then replay the letter."""
 _ERRORS = _OTHER_RELEASE | {"handler_failed", STATEMENT_TOO_SLOW, "batch_too_large", "batch_unreadable"}
 """Reasons that are logged as errors; all others are warnings."""
 
@@ -43,8 +43,8 @@ def shapes_of(
 ) -> Iterator[Record]:
     r"""The shapes of a letter for ``topic.dlq``: the whole one first, each one smaller, the last one below 3 KB.
 
-    ``source_topic`` is the name on the broker. Original headers come first, ours last. A header key that is not UTF-8
-    cannot be written again: its stray bytes appear as ``\xNN``.
+    ``source_topic`` is the name on the broker. Original headers come first, ours last. Bytes of a header key that are
+    not UTF-8 are written as ``\xNN``.
     """
     source = letter.record
     kept = tuple((_writable(key), value) for key, value in source.headers)
@@ -72,7 +72,7 @@ def shapes_of(
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The record that a letter holds, as it came, and why it died."""
+    """The record in a letter, as it came, and why it failed."""
 
     reason: str
     key: bytes | None
@@ -81,11 +81,9 @@ class Original:
 
 
 def original_of(key: bytes | None, value: bytes | None, headers: Headers) -> Original | None:
-    """The record that ``shapes_of`` made a letter of.
+    """The record that ``shapes_of`` made a letter of, without the headers of an earlier replay.
 
     None when its value was left out, or when it is no letter of ours.
-
-    A replayed record that died again comes without the headers of its replay.
     """
     names = [name for name, _ in headers]
     if "reason" not in names:
@@ -101,10 +99,7 @@ def original_of(key: bytes | None, value: bytes | None, headers: Headers) -> Ori
 
 
 async def publish_letters(producer: Producer, letters: Sequence[Iterator[Record]]) -> None:
-    """Publish each letter in the first of its shapes that fits.
-
-    Raises Transient; Permanent if the brokers refuse even the smallest.
-    """
+    """Publish each letter in its first shape that fits. Raises Transient; Permanent if even the smallest is refused."""
     records = [await _fitting(shapes) for shapes in letters]
     try:
         await producer.publish(records)
@@ -142,9 +137,9 @@ def _writable(key: str) -> str:
 
 
 class DeadLetterLog:
-    """Logs dead letters: the first of its kind at once, those that follow once a minute with their number.
+    """Logs dead letters: the first of a kind at once, those that follow once a minute with their number.
 
-    A kind is a reason, for a bug also what was raised, for a record of another release also the event's type.
+    A kind is the reason, with what was raised (a bug) or the event's type (a record of another release).
     """
 
     def __init__(self, topic: str) -> None:
@@ -157,7 +152,7 @@ class DeadLetterLog:
             self._log(report.sample, report.count)
 
     def log_due(self, now: float) -> None:
-        """Log the kinds that were counted for a minute."""
+        """Log the kinds that have been counted for a minute."""
         for report in self._letters.due(now):
             self._log(report.sample, report.count)
 

@@ -19,10 +19,7 @@ _SAFE_REPLICAS = 3
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A topic that exists with another number of partitions than declared.
-
-    It is left as it is, for keys would move (see ``partition_growth``).
-    """
+    """A topic with another number of partitions than declared. It stays so: keys would move (``partition_growth``)."""
 
     name: str
     declared: int
@@ -46,9 +43,7 @@ async def declare(
     retention: timedelta | None = None,
     replication_factor: int = 1,
 ) -> Declaration:
-    """Create the missing ones of ``topics`` and their dead-letter topics, and wait until they can be used.
-
-    May be called again, also at the same time.
+    """Create missing topics and their dead-letter topics, and wait until they are usable. Many may call it at once.
 
     ``partitions`` and ``retention`` override the declaration (tests, sandbox). With three replicas or more, two must be
     in sync to acknowledge. Raises ConfigurationError when the brokers cannot be reached or refuse.
@@ -93,7 +88,7 @@ async def delete(connection: KafkaConnection) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def administered(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClient]:
-    """The brokers' administration; raises ConfigurationError where it cannot be reached or refuses."""
+    """A connected admin client. Raises ConfigurationError when the brokers cannot be reached or refuse."""
     admin = AIOKafkaAdminClient(**connection.client_options(), request_timeout_ms=10_000)
     try:
         await admin.start()

@@ -1,20 +1,18 @@
-"""From when on silence proves something: the stretch of time in which every status could have come, and has been read.
+"""When silence proves that a call was not accepted: the stretch in which every status could come, and was read. Pure.
 
-Pure.
+Law 1: at no moment of the stretch was a POST refused, was no edge serving, or was a partition of the webhooks behind or
+       unknown.
+Law 2: the stretch ends at the last moment up to which every edge has stored what it refused. A POST that was begun
+       before that moment and taken may reach Kafka later: at most ``HELD`` after it began, and not after the edges last
+       had a POST in hand. The partitions must have been read up to there, too.
+Law 3: after an outage the stretch begins ``settling`` later, because the provider retries with growing pauses. A call
+       that turns out to be accepted after silence had proved the contrary counts as an outage: the pauses are longer.
+Law 4: the absence of POSTs is neutral.
 
-Law 1: no moment of the stretch is one at which a POST was refused, nobody served, or a partition of the webhooks was
-       behind or is not known.
-Law 2: it ends where knowledge ends: at the last moment up to which every edge has stored what it refused. A POST that
-       was begun before and taken may have come to Kafka later, but no later than the edges last had one in hand, nor
-       than ``HELD`` after it was begun: so far must have been read, too.
-Law 3: after an outage it begins ``settling`` later, for the provider tries again with growing pauses. A call that was
-       found accepted after silence had proved the contrary shows that these are longer than that: as good as an outage.
-Law 4: that nobody posts is neutral. When a POST came is not even asked.
-
-An edge that was killed has not said what it refused last. It counts as refusing from its last word until a load
-balancer may have noticed; so does one that cannot reach the database, until it reports. What anybody may have sent (its
-signature was not proved) counts too, but it can hold back what is proved about a send for ``doubt`` after its call at
-the longest: a stranger must not keep lost messages lost.
+An edge that was killed did not report its last refusals. It counts as refusing from its last report until a load
+balancer has noticed; so does an edge that cannot reach the database, until it reports again. Refused requests without a
+proven signature may come from anybody. They count, but delay the proof about a send by ``doubt`` after its call at
+most: a stranger must not keep lost messages lost.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,21 +21,19 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 RefusalKind = Literal["refused", "doubtful"]
-"""Refused by our fault, or for something about the request, which anybody may have sent."""
+"""Refused by our fault, or because of the request, which anybody may have sent."""
 HELD = timedelta(seconds=6)
-"""A POST that was in hand for longer than this counts as refused, taken or not; more than its publishing may take."""
+"""A POST that was in hand for longer counts as refused, taken or not. Longer than its publishing may take."""
 _NOTICED = timedelta(seconds=3)
 _DOUBT = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One start of an edge: it served from ``since``, and what it refused is known ``until``.
+    """One start of an edge: it served from ``since``, and its refusals are known up to ``until``.
 
-    ``left``: it ended in order then.
-
-    ``posted_at``: no POST that it knew to be taken when it reported this came to Kafka later; None where there was
-    none.
+    ``left``: it was shut down in order then. ``posted_at``: when the last POST that it had taken by its last report was
+    in Kafka at the latest; None without any.
     """
 
     since: datetime
@@ -48,7 +44,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """One partition: all that lay in it at ``at`` is done, and without a gap since ``since``."""
+    """One partition: everything in it up to ``at`` has been processed, without a gap since ``since``."""
 
     at: datetime
     since: datetime
@@ -56,7 +52,7 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """What is stored: edges that served lately, the last refusal of each kind, the last late acceptance.
+    """What is stored: recent edges, the last refusal of each kind, the last late acceptance.
 
     ``served_before``: there were edges before these.
     """
@@ -93,10 +89,7 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """The stretch that reaches until now, whatever the call.
-
-    ``until``: so far the edges reported, ``read_until``: so far all is read.
-    """
+    """The stretch that reaches until now. The edges have reported up to ``until``; all is read up to ``read_until``."""
 
     since: datetime
     until: datetime
@@ -105,10 +98,10 @@ class Quiet:
     posted_at: datetime | None = None
     doubted_until: datetime | None = None
     first_served: datetime | None = None
-    """Nobody ever served before then: no outage to a call that was made later, for Meta had nothing to try again."""
+    """No edge ever served before. No outage for a call that was made later: Meta had nothing to retry."""
 
     def proven_at(self, claimed_at: datetime) -> datetime:
-        """When silence about a call that was claimed then proves something, if all goes on as it is."""
+        """When silence will prove something about a call that was claimed then, without a new interruption."""
         begin = max(self.since, claimed_at)
         if self.first_served is not None and claimed_at < self.first_served:
             begin = max(begin, self.first_served + self.waits.settling)
@@ -117,21 +110,18 @@ class Quiet:
         return begin + self.waits.grace
 
     def interrupted(self, claimed_at: datetime) -> bool:
-        """Whether there was a time after such a call in which its statuses could not come, or were not read."""
+        """Whether statuses of such a call could for a time not come, or were not read."""
         return claimed_at < self.since
 
     def proves(self, claimed_at: datetime) -> bool:
-        """Whether a call that was claimed then was not accepted, as nothing was heard of it."""
+        """Whether silence proves that a call claimed then was not accepted."""
         at = self.proven_at(claimed_at)
         reads = at if self.posted_at is None else max(at, min(self.posted_at, at + HELD))
         return self.until >= at and self.read_until >= reads
 
 
 def quiet(cover: Cover, progress: Mapping[int, CaughtUp], partitions: int, waits: Waits, now: datetime) -> Quiet | None:
-    """The stretch until now; None where something of it is not known.
-
-    ``partitions``: how many the topic has, whatever ``progress`` knows of.
-    """
+    """The stretch until now; None where part of it is unknown. ``partitions``: how many the topic has."""
     if partitions < 1 or any(partition not in progress for partition in range(partitions)):
         return None
     behind = [progress[partition] for partition in range(partitions)]
@@ -156,7 +146,7 @@ def quiet(cover: Cover, progress: Mapping[int, CaughtUp], partitions: int, waits
 
 
 def _served_since(edges: Iterable[Edge], until: datetime) -> datetime:
-    """Since when somebody served without a gap, up to ``until``."""
+    """Since when some edge served without a gap, up to ``until``."""
     since = until
     for edge in sorted(edges, key=lambda edge: edge.until, reverse=True):
         if edge.until >= since:

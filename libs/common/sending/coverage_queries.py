@@ -1,6 +1,6 @@
 """The statements about what the edge took and refused. They belong to a provider's webhooks and name no tenant.
 
-An edge reports ages, not instants: its clock is not asked, and what it knows is dated by the database's.
+An edge reports ages, not instants: they are dated by the database's clock, whatever the edge's says.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _EDGES_MOST = 1000
 
 _INSTANT = "select clock_timestamp()"
 
-# A stretch of refusals is dated a little late, by what the statement takes: that is the safe side.
+# A stretch of refusals is dated late by the duration of the statement: that is the safe side.
 _TELL = """
 with edge as (
     insert into webhook_edges as e (edge_id, serves_since, known_until, left_at, last_post_at)
@@ -29,8 +29,8 @@ with edge as (
 )
 insert into webhook_refusals as r (edge_id, number, kind, reason, began_at, ended_at, times)
 select $1, u.number, u.kind, u.reason, clock_timestamp() - u.began, clock_timestamp() - u.ended, u.times
-  from unnest($6::int[], $7::text[], $8::text[], $9::interval[], $10::interval[], $11::bigint[]) as u (number, kind,
-      reason, began, ended, times)
+  from unnest($6::int[], $7::text[], $8::text[], $9::interval[], $10::interval[], $11::bigint[])
+    as u (number, kind, reason, began, ended, times)
 on conflict (edge_id, number) do update
    set began_at = least(r.began_at, excluded.began_at), ended_at = greatest(r.ended_at, excluded.ended_at),
        times = excluded.times
@@ -66,8 +66,8 @@ returning 1
 _FORGET_REFUSALS = """
 delete from webhook_refusals
  where ctid = any (array(select r.ctid from unnest(array['refused', 'doubtful']) as k (kind)
-                          cross join lateral (select r.ctid from webhook_refusals r where r.kind = k.kind
-                              and r.ended_at < $1
+                          cross join lateral (select r.ctid from webhook_refusals r
+                                               where r.kind = k.kind and r.ended_at < $1
                                                order by r.ended_at limit $2) r))
 returning 1
 """
@@ -85,10 +85,7 @@ class RefusalStretch(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What an edge knows of itself. ``serves``: for how long.
-
-    ``last_post``: how long ago it last had a signed POST in hand, if ever.
-    """
+    """What an edge reports: how long it has served, and how long ago it last had a signed POST in hand, if ever."""
 
     edge_id: UUID
     serves: timedelta
@@ -97,19 +94,19 @@ class Known(NamedTuple):
 
 
 async def instant(db: Connection) -> datetime:
-    """The database's time. What happened before this was asked happened before it."""
+    """The database's time: later than everything that happened before the call."""
     at: datetime = await db.fetchval(_INSTANT)
     return at
 
 
 async def store(db: Connection, known: Known, until: datetime, *, leaves: bool = False) -> None:
-    """Store what an edge knows. Every refusal up to ``until`` is in it or stored. ``leaves``: it ends in order."""
+    """Store a report. Every refusal up to ``until`` is in it or stored. ``leaves``: it is shut down in order."""
     columns = as_columns(known.refusals) or [[], [], [], [], [], []]
     await db.execute(_TELL, known.edge_id, until, known.serves, leaves, known.last_post, *columns)
 
 
 async def cover(db: Connection, provider: Provider, since: datetime) -> Cover:
-    """What is stored, of edges those that were heard of since then."""
+    """What is stored; of the edges those that have reported ``since``."""
     rest = await db.fetchrow(_COVER, provider, since)
     edges = await db.fetch(_EDGES, since, _EDGES_MOST)
     return Cover([Edge(**edge) for edge in edges], **dict(rest or {}))
@@ -129,10 +126,10 @@ async def caught_up(db: Connection, topic: str) -> dict[int, CaughtUp]:
 
 
 async def forget_edges(db: Connection, before: datetime, limit: int) -> int:
-    """Delete up to ``limit`` edges that were not heard of since; returns how many."""
+    """Delete up to ``limit`` edges that have not reported since; returns how many."""
     return len(await db.fetch(_FORGET_EDGES, before, limit))
 
 
 async def forget_refusals(db: Connection, before: datetime, limit: int) -> int:
-    """The same for stretches of refusals that ended before; up to ``limit`` of each kind."""
+    """Delete up to ``limit`` of each kind of the stretches of refusals that ended before; returns how many."""
     return len(await db.fetch(_FORGET_REFUSALS, before, limit))

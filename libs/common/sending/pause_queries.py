@@ -1,10 +1,8 @@
 """The statements about ``pauses``: accounts that must rest, for all replicas.
 
-They belong to a provider and name no tenant.
-
-Three kinds of pauses: a throttle; an account that answers nothing; a fault that people must mend (payment, lock,
-token). The last two are tried out by one call at a time, over all replicas. What was learned from a late status is
-proved by a late status alone: ``prove``.
+Pauses belong to a provider and name no tenant. There are three kinds: a throttle; an account that answers nothing; a
+fault that people must mend (payment, lock, token). Of the last two, one call at a time over all replicas tries the
+account out. A fault that was learned from a late status is ended by a late status alone: ``prove``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -113,8 +111,8 @@ _TAKE_DUE_FOR_LOG = """
 with due as materialized (
     select p.channel, p.provider, p.account, p.scope
       from pauses p
-     where p.channel = $4 and p.provider = $1 and p.kind = 'fault' and coalesce(p.logged_at,
-         '-infinity') <= $2::timestamptz - interval '1 minute'
+     where p.channel = $4 and p.provider = $1 and p.kind = 'fault'
+       and coalesce(p.logged_at, '-infinity') <= $2::timestamptz - interval '1 minute'
      order by coalesce(p.logged_at, '-infinity')
      limit $3
        for update skip locked

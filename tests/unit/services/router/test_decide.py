@@ -1,6 +1,9 @@
 """The decision table, and its laws for any intent with any facts."""
 
+import inspect
+import re
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, get_args
 
 import orjson
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import WindowState
+from services.router import decide as decide_module
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, decide
 from services.router.facts import Facts, TemplateFacts, facts_from_json, facts_to_json
 from services.router.recorded_decision import pack, unpack
@@ -293,3 +297,10 @@ def test_the_window_told_is_the_one_that_was_judged() -> None:
     state = some_facts(last_customer_at=NOW - DAY + MARGIN).window_state(NOW)
     assert state == WindowState(opened_at=NOW - DAY + MARGIN, closes_at=NOW + MARGIN, open=False)
     assert some_facts(conversation_id=None).window_state(NOW) is None
+
+
+def test_the_rows_of_the_page_are_those_that_the_code_names() -> None:
+    page = (Path(__file__).parents[4] / "docs/architecture/decision.md").read_text()
+    comments = re.findall(r"  # (\d+b?(?:, \d+b?)*)$", inspect.getsource(decide_module), re.MULTILINE)
+    named = {row for comment in comments for row in comment.split(", ")}
+    assert named == set(re.findall(r"^\| (\d+b?) \|", page, re.MULTILINE))
