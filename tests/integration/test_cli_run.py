@@ -8,10 +8,8 @@ import aiohttp
 import pytest
 
 from deploy.local.servers.ports import free_port
-from tests.support.child_guard import ends_with_us
-from tests.support.command import COMMAND, complaint, environment, transom
+from tests.support.command import COMMAND, complaint, environment, running, transom
 from tests.support.logs import validated
-from tests.support.sandbox import ROOT
 from tests.support.topics import OwnTopics
 
 NOWHERE = "127.0.0.1:1"
@@ -99,25 +97,17 @@ async def test_a_signal_ends_a_service_in_order(
     await topics.create()
     port = free_port()
     with (tmp_path / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(*COMMAND, "run", "router", "--port", str(port)),
-            cwd=ROOT,
-            env=environment(**servers),
-            stdout=log,
-            stderr=log,
-        )
-    ends_with_us(process.pid)
-    try:
-        async with asyncio.timeout(60), aiohttp.ClientSession() as http:
+        command = (*COMMAND, "run", "router", "--port", str(port))
+        async with (
+            running(*command, env=environment(**servers), stdout=log, stderr=log) as process,
+            asyncio.timeout(60),
+            aiohttp.ClientSession() as http,
+        ):
             while not await ready(http, port):
                 assert process.returncode is None, (tmp_path / "log").read_text()
                 await asyncio.sleep(0.05)
             process.send_signal(number)
             assert await process.wait() == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
     lines = validated((tmp_path / "log").read_bytes())
     told = [line["event"] for line in lines if line["event"].startswith("service.")]
     assert told == ["service.started", "service.drained"]

@@ -20,7 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.watchdog import TOKEN, bearers
 from tests.support.child_guard import ends_with_us
-from tests.support.command import COMMAND, complaint, environment, transom
+from tests.support.command import COMMAND, complaint, environment, running, transom
 from tests.support.sandbox import ROOT
 from tests.support.waiting import eventually
 
@@ -187,20 +187,10 @@ async def test_one_run_at_a_time_has_a_folder(open_folder: Path) -> None:
 
 async def demo(env: Mapping[str, str]) -> tuple[int | None, str]:
     """Its exit code and what it told; it does not outlive the test."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "deploy.local.demo"),
-        cwd=ROOT,
-        env={**env, "COLUMNS": "200"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    ends_with_us(process.pid)
-    try:
+    outputs = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.STDOUT}
+    command = (sys.executable, "-m", "deploy.local.demo")
+    async with running(*command, env={**env, "COLUMNS": "200"}, **outputs) as process:
         told, _ = await asyncio.wait_for(process.communicate(), 110)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
     return process.returncode, told.decode()
 
 

@@ -13,9 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
 from deploy.local.servers.ports import free_port
-from tests.support.child_guard import ends_with_us
-from tests.support.command import COMMAND, environment
-from tests.support.sandbox import ROOT
+from tests.support.command import COMMAND, environment, running
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
 
@@ -70,21 +68,9 @@ async def start(database: str, kafka_bootstrap: str, redis_url: str, topics: Own
             HTTP_HOST="127.0.0.1",
             **settings,
         )
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            *("run", "router", "--port", str(port)),
-            cwd=ROOT,
-            env=env,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        ends_with_us(process.pid)
-        try:
+        outputs = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.PIPE}
+        async with running(*COMMAND, "run", "router", "--port", str(port), env=env, **outputs) as process:
             yield Router(process, port)
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.communicate()
 
     return started
 

@@ -1,13 +1,10 @@
 """The router as a process, configured by the environment alone."""
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,14 +21,13 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer, Record
 from libs.common.redis import open_redis
 from services.router.worker import on_intents
-from tests.support.child_guard import ends_with_us
+from tests.support.command import COMMAND, complaint, running
+from tests.support.command import environment as inherited
 from tests.support.logs import validated
 from tests.support.published import Published, published_on
 from tests.support.router import DAY, OUTPUTS, Garage, a_router, as_received
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest_asyncio.fixture
@@ -43,15 +39,14 @@ async def published(kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Pu
 
 @pytest.fixture
 def environment(kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRANSOM_")}
-    return inherited | {
-        "TRANSOM_KAFKA_BOOTSTRAP": kafka_bootstrap,
-        "TRANSOM_TOPIC_PREFIX": topics.prefix,
-        "TRANSOM_POSTGRES_DSN": database,
-        "TRANSOM_REDIS_URL": redis_url,
-        "TRANSOM_HTTP_HOST": "127.0.0.1",
-        "TRANSOM_HTTP_PORT": "0",
-    }
+    return inherited(
+        KAFKA_BOOTSTRAP=kafka_bootstrap,
+        TOPIC_PREFIX=topics.prefix,
+        POSTGRES_DSN=database,
+        REDIS_URL=redis_url,
+        HTTP_HOST="127.0.0.1",
+        HTTP_PORT="0",
+    )
 
 
 class Process:
@@ -73,23 +68,12 @@ class Process:
 
 @asynccontextmanager
 async def a_process(environment: Mapping[str, str]) -> AsyncIterator[Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "deploy.cli", "run", "router"),
-        cwd=ROOT,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    ends_with_us(process.pid)
-    running = Process(process)
-    following = asyncio.create_task(running.follow())
-    try:
-        await eventually(running.port, "the router's line service.started")
-        yield running
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        await following
+    async with running(*COMMAND, "run", "router", env=environment, stdout=asyncio.subprocess.PIPE) as process:
+        router = Process(process)
+        following = asyncio.create_task(router.follow())
+        await eventually(router.port, "the router's line service.started")
+        yield router
+    await following
 
 
 async def a_garage(database: str, **changes: Any) -> Garage:
@@ -198,17 +182,8 @@ async def test_what_was_committed_and_not_published_is_published_by_the_redelive
 
 
 async def test_without_postgres_it_ends_with_one_line_that_says_so(environment: dict[str, str]) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "deploy.cli", "run", "router"),
-        cwd=ROOT,
-        env=environment | {"TRANSOM_POSTGRES_DSN": "postgresql://127.0.0.1:1/none"},
-        stderr=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    _, said = await process.communicate()
-    assert process.returncode == 2
-    assert said.decode().count("\n") == 1
-    assert "TRANSOM_POSTGRES_DSN" in said.decode()
+    nowhere = environment | {"TRANSOM_POSTGRES_DSN": "postgresql://127.0.0.1:1/none"}
+    assert "TRANSOM_POSTGRES_DSN" in await asyncio.to_thread(complaint, "run", "router", env=nowhere)
 
 
 _TAKES_TIME = """

@@ -8,9 +8,7 @@ from contextlib import asynccontextmanager
 
 import psutil
 
-from tests.support.child_guard import ends_with_us
-from tests.support.command import COMMAND, environment
-from tests.support.sandbox import ROOT
+from tests.support.command import COMMAND, environment, running
 from tests.support.signals import USUAL, ignoring
 from tests.support.waiting import DEADLINE_SECONDS, eventually
 
@@ -60,27 +58,14 @@ async def ends(name: str, number: signal.Signals) -> None:
             META_APP_SECRETS="secret",
             META_VERIFY_TOKEN="token",
         )
-        process = await asyncio.create_subprocess_exec(
-            *ignoring(USUAL),
-            *COMMAND,
-            *COMMANDS[name],
-            cwd=ROOT,
-            env=env,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        ends_with_us(process.pid)
-        try:
+        outputs = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.PIPE}
+        async with running(*ignoring(USUAL), *COMMAND, *COMMANDS[name], env=env, **outputs) as process:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await asked.wait()
             children = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGHUP)  # as nohup wants it: nothing happens
             process.send_signal(number)
             _, said = await asyncio.wait_for(process.communicate(), DEADLINE_SECONDS)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
         # of a service 0, of another command what Python or click makes of it; 2 would say that it waited for its server
         # to the end
         assert process.returncode in (0, 1, 130, -number), (name, process.returncode, said)
@@ -89,15 +74,10 @@ async def ends(name: str, number: signal.Signals) -> None:
 
 async def test_the_sandbox_ends_on_a_stop() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        process = await asyncio.create_subprocess_exec(
-            *ignoring(USUAL),
-            *(sys.executable, "-m", "deploy.local.sandbox", "--port", "0"),
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        ends_with_us(process.pid)
-        assert process.stdout is not None
-        assert b"ready" in await process.stdout.readline()
-        process.send_signal(signal.SIGHUP)
-        process.send_signal(number)
-        assert await asyncio.wait_for(process.wait(), DEADLINE_SECONDS) == 0
+        sandbox = (sys.executable, "-m", "deploy.local.sandbox", "--port", "0")
+        async with running(*ignoring(USUAL), *sandbox, stdout=asyncio.subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert b"ready" in await process.stdout.readline()
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(number)
+            assert await asyncio.wait_for(process.wait(), DEADLINE_SECONDS) == 0

@@ -4,10 +4,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +16,12 @@ from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.topics import OUTBOUND_WHATSAPP
 from libs.common.ids import callback_data
 from libs.common.kafka.producer import Producer, Record
-from tests.support.child_guard import ends_with_us
+from tests.support.command import running
 from tests.support.published import Published
 from tests.support.sandbox import GRAPH_TOKEN, HookInbox
 from tests.support.sending import TIMINGS, Garage, a_sender, accept, kim, quicker, statuses_in
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
 
 
@@ -32,18 +30,10 @@ def time_passes(garage: Garage) -> None:
     garage.now.go_on()
 
 
-@asynccontextmanager
-async def a_process(*arguments: str, env: dict[str, str] | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, cwd=ROOT, env=os.environ | (env or {}), stdout=asyncio.subprocess.DEVNULL
-    )
-    ends_with_us(process.pid)
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+def a_process(
+    *arguments: str, env: Mapping[str, str] | None = None
+) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    return running(sys.executable, *arguments, env=os.environ | (env or {}), stdout=asyncio.subprocess.DEVNULL)
 
 
 async def settled(garage: Garage, sandbox: SandboxClient) -> None:

@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+from tests.support.child_guard import ends_with_us
 from tests.support.sandbox import ROOT
 
 PATIENCE_SECONDS = 90.0
@@ -25,6 +28,19 @@ def transom(*words: str, env: Mapping[str, str]) -> "subprocess.CompletedProcess
     return subprocess.run(
         [*COMMAND, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
+
+
+@asynccontextmanager
+async def running(*command: str, **options: Any) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Any command from the project's folder; it is killed at the end, or when this process ends."""
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, **options)
+    ends_with_us(process.pid)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def command_of(code: Path) -> list[str]:
