@@ -14,7 +14,7 @@ from services.ingest.embedded_worker import EmbeddedWorker, Role
 from services.ingest.settings import IngestSettings
 from services.ingest.tasks import tasks_of
 from services.ingest.topology import TOPOLOGY
-from services.ingest.worker import Deps
+from services.ingest.worker_deps import Deps
 
 
 async def run(settings: IngestSettings, service: Service, role: Role = "all") -> None:
@@ -46,6 +46,7 @@ async def _worker(
             settings.window_length,
             settings.window_doubt,
             priority,
+            settings.accounts,
             reaction_opens=settings.reaction_opens_window,
         )
         async with opened.consumer(TOPOLOGY, deps) as consumer, opened.periodic(tasks_of(deps, consumer)):

@@ -27,7 +27,10 @@ _NOT_OPENING = frozenset({"system", "edit", "revoke"})
 Content = dict[str, Any]
 
 
-BESIDE = ("referral", "forwarded", "frequently_forwarded", "referred_product", "voice", "keyword")
+BESIDE = (
+    *("referral", "forwarded", "frequently_forwarded", "referred_product", "voice", "keyword"),
+    *("verified", "media", "incomplete"),
+)
 """What is stored in the content of a message and published beside it. No content has fields of these names."""
 
 

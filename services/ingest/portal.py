@@ -24,7 +24,7 @@ from libs.common.thread.messages import delivery_update, lock_messages, write_st
 from services.ingest import portal_queries as queries
 from services.ingest.events import inbound_record, status_records
 from services.ingest.portal_queries import PortalPlace, PortalText
-from services.ingest.worker import Deps, window_of
+from services.ingest.worker_deps import Deps, window_of
 
 Placed = tuple[PortalEvent, PortalPlace]
 

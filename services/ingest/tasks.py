@@ -16,6 +16,7 @@ ago is measured by this process, and what is stored is the database's time.
 | notices of changed ids | 8 days | what was written before one comes within 7 days |
 | expired links of the portal | 1 day | until then a customer may ask for a fresh one |
 | sessions of the portal that have ended | 1 day | |
+| parts of concatenated SMS | 8 days | a provider repeats a delivery for days, and a repeated part is known by its row |
 | marks of addresses that are over | 1 day | |
 | parked records | as long as their dead letters | |
 | refusals of the edge, edges that are gone, resends | 8 days | people can see why a message went twice or late |
@@ -40,9 +41,10 @@ from libs.common.sending import merge_slices
 from libs.common.sending.coverage_queries import forget_edges, forget_refusals, store_caught_up
 from libs.common.sending.resending import forget_resends
 from libs.common.sending.statuses import forget_early, forget_nameless
-from services.ingest import consent, number_gate
+from services.ingest import consent, number_gate, sms, sms_parts
 from services.ingest.queries import purge_links, purge_sessions
-from services.ingest.worker import Deps
+from services.ingest.sms_queries import purge_joins
+from services.ingest.worker_deps import Deps
 
 GAP = timedelta(seconds=5)
 WATERMARK_PERIOD = timedelta(seconds=1)
@@ -61,6 +63,8 @@ def tasks_of(deps: Deps, consumer: BatchConsumer) -> Mapping[str, Task]:
     return {
         "progress": (WATERMARK_PERIOD, lambda: renew_watermarks(pool, consumer, pool.now)),
         "unknown_numbers": (number_gate.LOG_EVERY, deps.gate.log),
+        "unknown_sms_numbers": (number_gate.LOG_EVERY, deps.sms_gate.log),
+        "sms_parts": (sms_parts.CHECK_EVERY, lambda: sms.publish_overdue(deps)),
         "consents": (consent.PUBLISH_EVERY, lambda: consent.publish(pool, deps.producer)),
         "merges": (merge_slices.PERIOD, merge_slices.SliceMover(pool).move),
         "forget": (PURGE_PERIOD, lambda: purge(pool, pool.now)),
@@ -94,6 +98,7 @@ async def purge(pool: Pool, now: Clock) -> None:
     await _purge(pool, purge_notices, now() - KEPT)
     await _purge(pool, purge_links, now() - LINKS_KEPT)
     await _purge(pool, purge_sessions, now() - LINKS_KEPT)
+    await _purge(pool, purge_joins, now() - KEPT)
     await _purge(pool, purge_marks, now() - MARKS_KEPT)
     await _purge(pool, forget_parked, now() - OUTBOUND_INTENTS.dlq.retention)
     for some in (forget_edges, forget_refusals, forget_resends):

@@ -29,7 +29,8 @@ from libs.common.events.topics import (
 )
 from libs.common.kafka.topology import Publisher, Subscriber, Topology
 from services.ingest.portal import on_portal
-from services.ingest.worker import Deps, on_changes, on_webhooks, read_webhook
+from services.ingest.worker import on_changes, on_webhooks, read_webhook
+from services.ingest.worker_deps import Deps
 
 TOPOLOGY: Topology[Deps] = Topology(
     "ingest",

@@ -8,26 +8,19 @@ Rule 2: a message of a group is stored in the group's thread and nowhere else. N
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Self
+from datetime import datetime
 from uuid import UUID
 
 from libs.common import metrics
-from libs.common.clock import Clock
-from libs.common.db.pool import Pool
 from libs.common.directory import changes, templates
 from libs.common.directory.address_marks import clear
 from libs.common.directory.reports import SignOfLife, TemplateNews
 from libs.common.events.directory import DirectoryChange
-from libs.common.kafka.producer import Producer, Record
+from libs.common.kafka.producer import Record
 from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
-from libs.common.open_service import OpenService
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
-from libs.common.window import Window
-from services.ingest import consent, identity, learned_ids, queries
-from services.ingest.coalescing_producer import EdgePriority
+from services.ingest import consent, identity, learned_ids, queries, sms
 from services.ingest.events import inbound_record, status_records
 from services.ingest.identity import Placeable
 from services.ingest.items import (
@@ -41,42 +34,11 @@ from services.ingest.items import (
     Item,
     MessageStatus,
 )
-from services.ingest.number_gate import NumberGate
 from services.ingest.parse import parse
 from services.ingest.queries import Place, StoredMessage
+from services.ingest.worker_deps import Deps, window_of
 
 log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Deps:
-    """What the worker works with.
-
-    ``window`` is WINDOW_SECONDS, ``doubt`` WINDOW_DOUBT_SECONDS, ``reaction_opens`` REACTION_OPENS_WINDOW.
-    """
-
-    pool: Pool
-    producer: Producer
-    window: timedelta
-    doubt: timedelta
-    now: Clock
-    gate: NumberGate
-    priority: EdgePriority = field(default_factory=EdgePriority)
-    reaction_opens: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        opened: OpenService,
-        window: timedelta,
-        doubt: timedelta,
-        priority: EdgePriority,
-        *,
-        reaction_opens: bool,
-    ) -> Self:
-        """On the servers of the service."""
-        pool = opened.pool
-        return cls(pool, opened.producer, window, doubt, pool.now, NumberGate(pool), priority, reaction_opens)
 
 
 def read_webhook(record: RawRecord, deps: Deps) -> Item:
@@ -90,7 +52,8 @@ async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Rejec
     Rejects what is for no number of ours.
     """
     await deps.priority.wait_for_edge(len(batch))
-    rejects = await deps.gate.reject(batch)
+    texted, of_nobody = await deps.sms_gate.admit(batch)
+    rejects = [*await deps.gate.reject(batch), *of_nobody]
     rejected = {(one.record.partition, one.record.offset) for one in rejects}
     items = [one.value for one in batch if (one.record.partition, one.record.offset) not in rejected]
     records: list[Record] = []
@@ -105,12 +68,17 @@ async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Rejec
             await templates.record_news(db, news)
     if of_groups := [item for item in items if isinstance(item, GroupMessage)]:
         records += await _store_of_groups(of_groups, deps)
+    joins: list[UUID] = []
+    if texted:
+        published, joins = await sms.store_batch(texted, deps)
+        records += published
     if statuses := [item for item in items if isinstance(item, MessageStatus)]:
         records += status_records(await _apply(statuses, deps))
     for item in items:
         if isinstance(item, Ignored | InboundSms):
             _ignore(item.kind if isinstance(item, Ignored) else "sms")
     await deps.producer.publish(records)
+    await sms.mark_published(joins, deps)
     return rejects
 
 
@@ -172,11 +140,6 @@ def _signs_of_life(placed: Sequence[tuple[Placeable, Place]]) -> list[SignOfLife
         for address in item.sender.ids
         if address is not None
     ]
-
-
-def window_of(last_customer_at: datetime | None, one: StoredMessage, deps: Deps) -> Window:
-    refusals = one.first_refused_at, one.last_refused_at
-    return Window(last_customer_at, deps.window, deps.doubt, one.identity_changed_at, *refusals)
 
 
 def _was_open(one: StoredMessage, deps: Deps, now: datetime) -> bool:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from libs.common.bridge.link_codes import LinkCode, LinkCodes
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.db.pool import Connection, Pool
+from libs.common.directory.sms_stops import share_lines
 from libs.common.events.outbound import SmsCommand
 from libs.common.gsm7 import economical
 from libs.common.ids import SendKey, callback_data
@@ -79,10 +80,14 @@ class SmsAdapter:
     async def judge(
         self, db: Connection, rows: Sequence[SendRow], now: datetime
     ) -> Mapping[SendKey, Verdict[OutgoingSms]]:
-        """Ask the gate on fresh facts. What passes gets its text and, for a bridge, a fresh link."""
+        """Ask the gate on fresh facts. What passes gets its text and, for a bridge, a fresh link.
+
+        A STOP that is committed is among the facts: its line is shared before they are read.
+        """
         known_ids = await evidence_queries.ids_of_sends(
             db, self._sms.name, self._sms.account, [row for row in rows if row.resends]
         )
+        await share_lines(db, [(row.org_id, to) for row in rows if isinstance(to := row.command.get("to"), str)])
         facts = await queries.facts_of(
             db, rows, window_length=self._config.window_length, window_doubt=self._config.window_doubt, now=now
         )

@@ -20,12 +20,15 @@ from libs.common.ids import callback_data
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
+from libs.common.providers.accounts import SmsAccounts
 from libs.common.sending.status_effects import store_provider_ids
 from libs.common.sending.statuses import ProviderId
 from services.ingest import meta, twilio, worker
 from services.ingest.items import Item
 from services.ingest.number_gate import NumberGate
 from services.ingest.parse import parse
+from services.ingest.sms_gate import SmsGate
+from services.ingest.worker_deps import Deps
 from tests.support import world
 from tests.support.ingest import DAY, DOUBT, ORG, Ingest, now
 from tests.support.logs import LogLines
@@ -159,7 +162,7 @@ class CrashingProducer(Producer):
 
 
 @pytest_asyncio.fixture
-async def deps(database: str, kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[worker.Deps]:
+async def deps(database: str, kafka_bootstrap: str, topics: OwnTopics) -> AsyncIterator[Deps]:
     await topics.create([INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_REFUSED, WEBHOOKS])
     async with (
         open_pool(database, application_name="test", size=4, command_seconds=10) as pool,
@@ -167,7 +170,7 @@ async def deps(database: str, kafka_bootstrap: str, topics: OwnTopics) -> AsyncI
     ):
         async with pool.acquire() as db:
             await world.an_org(db, ORG, NUMBER)
-        yield worker.Deps(pool, producer, DAY, DOUBT, utc_now, NumberGate(pool))
+        yield Deps(pool, producer, DAY, DOUBT, utc_now, NumberGate(pool), SmsGate(pool, SmsAccounts("twilio", {}, {})))
 
 
 def received(*records: tuple[bytes, bytes]) -> list[Received[Item]]:
@@ -179,7 +182,7 @@ def received(*records: tuple[bytes, bytes]) -> list[Received[Item]]:
 
 
 async def test_a_crash_between_storing_and_telling_tells_the_same_message_later(
-    deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str
+    deps: Deps, kafka_bootstrap: str, topic_prefix: str
 ) -> None:
     batch = received(*meta.split(of_messages(a_message(now()), a_message(now(), type="mystery", text=None)), utc_now()))
     assert isinstance(deps.producer, CrashingProducer)
@@ -197,7 +200,7 @@ async def test_a_crash_between_storing_and_telling_tells_the_same_message_later(
         assert await db.fetchval("select count(*) from messages") == 2
 
 
-async def test_workers_that_race_with_the_same_webhooks_store_them_once(deps: worker.Deps) -> None:
+async def test_workers_that_race_with_the_same_webhooks_store_them_once(deps: Deps) -> None:
     webhooks = [of_messages(a_message(now(), **{"from": f"4477009003{i:02}"}), contacts=[]) for i in range(30)]
     batch = received(*[record for webhook in webhooks for record in meta.split(webhook, utc_now())])
 
@@ -217,7 +220,7 @@ async def test_workers_that_race_with_the_same_webhooks_store_them_once(deps: wo
     assert counts == [30, 30, 30]
 
 
-async def a_bridge_on_its_way(deps: worker.Deps) -> tuple[UUID, UUID, UUID, UUID]:
+async def a_bridge_on_its_way(deps: Deps) -> tuple[UUID, UUID, UUID, UUID]:
     """A bridge that Twilio calls SM1 holds its slot, which silenced a later intent: conversation, original, silenced,
     bridge.
     """
@@ -250,7 +253,7 @@ UNDELIVERED = {"MessageSid": "SM1", "AccountSid": "AC1", "MessageStatus": "undel
 
 @pytest.mark.parametrize("code", ["30007", "30003", "30008", "30410", "30006", "21610"])
 async def test_a_bridge_that_fails_late_has_used_its_day_and_is_told_as_what_it_came_to(
-    deps: worker.Deps, kafka_bootstrap: str, topic_prefix: str, code: str
+    deps: Deps, kafka_bootstrap: str, topic_prefix: str, code: str
 ) -> None:
     conversation, original, _silenced, bridge = await a_bridge_on_its_way(deps)
     batch = received(twilio.status_record(UNDELIVERED | {"ErrorCode": code}, utc_now(), "AC1"))
@@ -266,7 +269,7 @@ async def test_a_bridge_that_fails_late_has_used_its_day_and_is_told_as_what_it_
         assert await published.refusals() == []  # above all nobody's second chance
 
 
-async def test_whoever_writes_is_alive_from_then_on(deps: worker.Deps) -> None:
+async def test_whoever_writes_is_alive_from_then_on(deps: Deps) -> None:
     heard, address = utc_now() - timedelta(minutes=1), f"+{WA_ID}"
     until = utc_now() + DAY
     async with deps.pool.acquire() as db:
@@ -290,7 +293,7 @@ async def test_whoever_writes_is_alive_from_then_on(deps: worker.Deps) -> None:
         assert await db.fetchval("select count(*) from address_marks") == 7
 
 
-async def test_a_late_failure_does_not_mark_who_has_written_since(deps: worker.Deps) -> None:
+async def test_a_late_failure_does_not_mark_who_has_written_since(deps: Deps) -> None:
     await worker.on_webhooks(received(*meta.split(of_messages(a_message(now())), utc_now())), deps)
     async with deps.pool.acquire() as db:
         conversation = await db.fetchval("select conversation_id from conversations")
@@ -302,7 +305,7 @@ async def test_a_late_failure_does_not_mark_who_has_written_since(deps: worker.D
             assert await db.fetchval("select count(*) from address_marks") == marked
 
 
-async def test_the_lines_tell_the_story_and_nothing_private(deps: worker.Deps, log_lines: LogLines) -> None:
+async def test_the_lines_tell_the_story_and_nothing_private(deps: Deps, log_lines: LogLines) -> None:
     await worker.on_webhooks(received(*meta.split(of_messages(a_message(now() - 2 * DAY)), utc_now())), deps)
     assert log_lines.of("window.opened") == []
     batch = received(*meta.split(of_messages(a_message(now(), "my secret"), a_message(now())), utc_now()))
@@ -324,7 +327,7 @@ async def test_the_lines_tell_the_story_and_nothing_private(deps: worker.Deps, l
         assert private not in log_lines.raw
 
 
-async def test_each_number_of_nobodys_is_loud_with_its_own_count(deps: worker.Deps, log_lines: LogLines) -> None:
+async def test_each_number_of_nobodys_is_loud_with_its_own_count(deps: Deps, log_lines: LogLines) -> None:
     values = [a_value(number=number, messages=[a_message(now())]) for number in ("998", "999", "999")]
     values += [a_value(number=number, statuses=[a_status("w", "sent", now())]) for number in ("996", "997", "996")]
     refused = await worker.on_webhooks(received(*meta.split(a_webhook(*values), utc_now())), deps)

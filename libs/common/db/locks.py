@@ -28,6 +28,13 @@ CLAIMS: Final = 3
 TASKS: Final = 4
 """Names are those of tasks that one replica does at a time."""
 
+SMS_STOPS: Final = 5
+"""Names are an organisation and a line (``stop_name``). Who claims an SMS to the line shares it, who stores a STOP from
+there is alone with it. Taken before any row but those of ``sends``, and before ``PROVIDER_IDS``."""
+
+SMS_PARTS: Final = 6
+"""Names are an organisation, its SMS number and a sender: one transaction at a time joins their parts."""
+
 # the array is sorted, and unnest gives it back in its order
 _LOCK = "select pg_advisory_xact_lock($1::int, bucket) from unnest($2::int[]) as bucket"
 
@@ -36,6 +43,20 @@ async def lock(db: "asyncpg.Connection[asyncpg.Record]", kind: int, names: Itera
     """Be alone with these names until the transaction ends. One round trip; none for no names."""
     if buckets := sorted({bucket_of(name) for name in names}):
         await db.execute(_LOCK, kind, buckets)
+
+
+_SHARE = "select pg_advisory_xact_lock_shared($1::int, bucket) from unnest($2::int[]) as bucket"
+
+
+async def share(db: "asyncpg.Connection[asyncpg.Record]", kind: int, names: Iterable[str]) -> None:
+    """Keep out who wants to be alone with one of these names, until the transaction ends."""
+    if buckets := sorted({bucket_of(name) for name in names}):
+        await db.execute(_SHARE, kind, buckets)
+
+
+def stop_name(org_id: str, line: str) -> str:
+    """The name of a canonical number in ``SMS_STOPS``."""
+    return f"{org_id}:{line}"
 
 
 _TRY = "select pg_try_advisory_xact_lock($1::int, $2::int)"

@@ -33,7 +33,8 @@ select coalesce(bool_and(c.allowed) filter (where c.category = 'whatsapp'), true
        coalesce(bool_and(c.allowed) filter (where c.category = 'sms'), true) as sms_consent,
        coalesce(bool_and(c.allowed) filter (where c.category = 'marketing'), false) as marketing_consent,
        max(c.address) filter (where c.category = 'sms') as sms_stopped_by,
-       max(c.at) filter (where c.category = 'sms' and c.allowed) as sms_consented_at
+       max(c.at) filter (where c.category = 'sms' and c.allowed and c.cause is distinct from 'keyword')
+           as sms_consented_at
   from consents c
  where c.org_id = {org_id} and c.customer_id = {customer_id}
 """
@@ -42,12 +43,12 @@ select coalesce(bool_and(c.allowed) filter (where c.category = 'whatsapp'), true
 ``{org_id}`` and ``{customer_id}`` are expressions of the outer query.
 
 Where nothing was said, WhatsApp and SMS are allowed, and marketing is not. ``sms_stopped_by``: the number whose STOP
-withdrew SMS, if one did.
+withdrew SMS, if one did. A START by SMS is no explicit consent, because its sender can be forged.
 """
 
 
 class SaidConsent(NamedTuple):
-    """What a customer said on the channel ``source``."""
+    """What a customer said on the channel ``source``. ``address``: the line that an SMS STOP or START is of."""
 
     org_id: str
     customer_id: UUID
@@ -56,36 +57,47 @@ class SaidConsent(NamedTuple):
     at: datetime
     source: Literal["whatsapp", "sms"]
     cause: Cause
+    address: str | None = None
 
 
+# What is off by default for everybody is given back by no START: marketing. SMS is allowed by default. A STOP by SMS
+# narrows no opt-out that holds for every number.
 _STORE_SAID = """
 with said as materialized (
-    select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[])
-               as u (org_id, customer_id, category, allowed, at, source, cause)
+    select * from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[],
+                         $8::text[])
+               as u (org_id, customer_id, category, allowed, at, source, cause, address)
 ), lifted as (
     update consents c
-       set allowed = true, at = s.at, source = s.source, cause = s.cause, lifts = null, published = false
+       set allowed = true, at = s.at, source = s.source, cause = s.cause, lifts = null, address = null,
+           published = false
       from said s
      where s.cause = 'keyword' and s.allowed
        and c.org_id = s.org_id and c.customer_id = s.customer_id and c.category = s.category
-       and not c.allowed and c.source = s.source and c.cause = 'keyword' and c.lifts and c.at < s.at
+       and not c.allowed and c.source = s.source and c.at < s.at and c.address is not distinct from s.address
+       and (c.cause = 'keyword' and c.lifts or c.category = 'sms' and c.cause = 'refusal')
 )
-insert into consents as c (org_id, customer_id, category, allowed, at, source, cause, published)
-select org_id, customer_id, category, allowed, at, source, cause, false
+insert into consents as c (org_id, customer_id, category, allowed, at, source, cause, address, lifts, published)
+select org_id, customer_id, category, allowed, at, source, cause, address,
+       case when cause = 'keyword' and category = 'sms' then true end, false
   from said
  where not (cause = 'keyword' and allowed)
  order by 2, 3
 on conflict (customer_id, category) do update
    set allowed = excluded.allowed, at = excluded.at, source = excluded.source, cause = excluded.cause,
        published = false,
-       lifts = case when excluded.cause = 'keyword' then c.allowed or c.cause = 'keyword' and c.lifts end
+       address = case when c.allowed or c.address is not null then excluded.address end,
+       lifts = case when excluded.cause = 'keyword'
+                    then c.allowed or c.cause = 'keyword' and c.lifts
+                         or c.category = 'sms' and c.cause = 'refusal' and c.address is not null end
  where c.org_id = excluded.org_id and (c.at < excluded.at or c.at = excluded.at and c.allowed and not excluded.allowed)
 """
 
 _STORED = """
 select u.place
-  from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[]) with ordinality
-    as u (org_id, customer_id, category, allowed, at, source, cause, place)
+  from unnest($1::text[], $2::uuid[], $3::text[], $4::bool[], $5::timestamptz[], $6::text[], $7::text[],
+              $8::text[]) with ordinality
+    as u (org_id, customer_id, category, allowed, at, source, cause, address, place)
   join consents c on c.org_id = u.org_id and c.customer_id = u.customer_id and c.category = u.category
  where c.allowed = u.allowed and c.at = u.at and c.source = u.source and c.cause = u.cause
 """

@@ -224,7 +224,7 @@ def _asked(register: Register, mistake: Misattribution) -> SenderFilter:
 async def _split(db: Connection, stranger: Person, messages: list[ThreadMessage]) -> None:
     if messages and stranger.customer_id is not None:
         who, org_id = stranger.customer_id, stranger.org_id
-        numbers = sorted({one.phone_number_id for one in messages})
+        numbers = sorted({one.phone_number_id for one in messages}, key=lambda number: number or "")
         await conversations.ensure(db, [ConversationAddress(org_id, who, number) for number in numbers])
         await conversations.split(db, org_id, who, messages)
 

@@ -33,6 +33,8 @@ class Observation(NamedTuple):
     """Another number under which Meta has the same person (digits): as a rule a spelling of the same line."""
     sent_to: str | None = None
     """The line to which the message was sent of which this is said."""
+    sender: str | None = None
+    """Who an SMS came from where that is no number: a short code or a name. Then there is no other id."""
 
     @property
     def line(self) -> str | None:
@@ -41,6 +43,8 @@ class Observation(NamedTuple):
     @property
     def ids(self) -> list[Id]:
         found = _ids(self.org_id, self.line, self.bsuid)
+        if self.sender is not None:
+            found.append((self.org_id, "sender", self.sender))
         others = {self.sent_to, self.also_line} - {self.line}
         return found + [(self.org_id, "phone", line) for line in others if line is not None]
 

@@ -13,6 +13,7 @@ Law 4: a notice ends the old ids at its own time and begins the new ones. What h
 Law 5: the order of arrival does not matter. Notices are kept, and applied again when one of their ids turns out to have
         had a holder.
 Law 6: what is older than Meta's seven days finds its person and binds nothing.
+Law 7: an SMS finds the holder of its line, or creates one. It changes nothing else: its sender can be forged.
 """
 
 from collections.abc import Callable
@@ -90,7 +91,9 @@ class Register:
         at_line = None if holding is None or self.another(holding, bsuid) else holding.owner
         if seen.source == "stale":
             return known or at_line or self._first_seen(seen, holding)
-        if seen.source == "intent" and at_line is not None:
+        if seen.sender is not None:
+            return self._see_sender(seen, seen.sender)
+        if seen.source in ("intent", "sms") and at_line is not None:
             return at_line
         if known is not None and at_line is not None:
             who: Person | None = self.join(known, at_line) or known
@@ -106,6 +109,16 @@ class Register:
         if who.name is None:
             who.name = seen.name
         return who
+
+    def _see_sender(self, seen: Observation, sender: str) -> Person | None:
+        """Whoever writes as this short code or name."""
+        history = self.history((seen.org_id, "sender", sender))
+        if history.last is not None:
+            return history.last.owner
+        person = self._new(seen, None)
+        if person is not None:
+            history.take(person, seen.at, seen.source, never)
+        return person
 
     def join(self, one: Person, other: Person) -> Person | None:
         """Make the two one customer. None where both are the directory's: these stay two."""
@@ -223,7 +236,7 @@ class Register:
             self.lost(cut_short)
             if moved_on is not None and holding.until == moved_on:
                 reattribute(self, cut_short.owner, who, [holding])
-        if seen.source not in ("directory", "intent"):
+        if seen.source not in ("directory", "intent", "sms"):
             holding.seen = seen.at if holding.seen is None else min(holding.seen, seen.at)
         if bsuid is not None and holding.bsuid is None:
             self.know(holding, bsuid)

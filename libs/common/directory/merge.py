@@ -45,7 +45,7 @@ with movable as (
       from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
       join conversations c on c.customer_id = m.loser and c.org_id = m.org_id
      where not exists (select from conversations w
-                        where w.customer_id = m.winner and w.phone_number_id = c.phone_number_id)
+                        where w.customer_id = m.winner and w.phone_number_id is not distinct from c.phone_number_id)
      order by m.winner, c.phone_number_id, c.conversation_id
 )
 update conversations c
@@ -58,7 +58,8 @@ _PAIRS = """
 select l.org_id, l.conversation_id as loser, w.conversation_id as winner
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
   join conversations l on l.customer_id = m.loser and l.org_id = m.org_id
-  join conversations w on w.customer_id = m.winner and w.org_id = m.org_id and w.phone_number_id = l.phone_number_id
+  join conversations w on w.customer_id = m.winner and w.org_id = m.org_id
+   and w.phone_number_id is not distinct from l.phone_number_id
  order by l.conversation_id
 """
 

@@ -9,7 +9,7 @@ from libs.common.faults import RecipientFault
 
 MarkChannel = Literal["whatsapp", "sms"]
 MarkReason = Literal["unreachable", "no_phone", "sms_opted_out"]
-MarkSource = Literal["answer", "status", "list"]
+MarkSource = Literal["answer", "status", "list", "message"]
 
 
 class Mark(NamedTuple):

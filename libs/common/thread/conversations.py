@@ -22,11 +22,14 @@ def current_conversation(row: str) -> str:
 
 
 class ConversationAddress(NamedTuple):
-    """How a customer is reached through a business number: by ids that are theirs now, each with its time."""
+    """How a customer is reached through a business number: by ids that are theirs now, each with its time.
+
+    ``phone_number_id`` is None for the conversation of a customer whose organisation had no number.
+    """
 
     org_id: str
     customer_id: UUID
-    phone_number_id: str
+    phone_number_id: str | None
     wa_id: str | None = None
     wa_id_at: datetime | None = None
     bsuid: str | None = None
@@ -39,7 +42,7 @@ select *
   from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::timestamptz[])
     as u (org_id, customer_id, phone_number_id, wa_id, wa_id_at, bsuid, bsuid_at)
  order by customer_id, phone_number_id
-on conflict (phone_number_id, customer_id) do nothing
+on conflict do nothing
 """
 
 # A late webhook must not bring back what the customer has given up: ids that are not theirs any more are not named
@@ -72,7 +75,12 @@ select c.conversation_id, c.identity_version
   from unnest($1::text[], $2::uuid[], $3::text[]) with ordinality as u (org_id, customer_id, phone_number_id, place)
   left join lateral (
        select c.conversation_id, c.identity_version from conversations c
-        where c.phone_number_id = u.phone_number_id and c.customer_id = u.customer_id and c.org_id = u.org_id offset 0
+        where c.phone_number_id = u.phone_number_id and c.customer_id = u.customer_id and c.org_id = u.org_id
+       union all
+       select c.conversation_id, c.identity_version from conversations c
+        where u.phone_number_id is null and c.phone_number_id is null
+          and c.customer_id = u.customer_id and c.org_id = u.org_id
+       offset 0
        ) c on true
  order by u.place
 """
@@ -174,7 +182,8 @@ class ThreadMessage(NamedTuple):
     message_id: UUID
     conversation_id: UUID
     occurred_at: datetime
-    phone_number_id: str
+    phone_number_id: str | None
+    channel: str
 
 
 # Also among what is still being moved into these threads. A thread is read from its end, as far as anything can have
@@ -209,13 +218,13 @@ with recursive threads as (
 ), late as (
     select conversation_id, phone_number_id, stood_in, min(lowest) as lowest from pages group by 1, 2, 3
 )
-select m.message_id, l.conversation_id, m.occurred_at, l.phone_number_id
+select m.message_id, l.conversation_id, m.occurred_at, l.phone_number_id, m.channel
   from late l
  cross join lateral (
-       select m.message_id, m.occurred_at
+       select m.message_id, m.occurred_at, m.channel
          from messages m
         where m.conversation_id = l.stood_in and m.org_id = $1 and m.sequence >= l.lowest
-          and m.direction = 'in' and m.channel = 'whatsapp' and m.occurred_at > $5
+          and m.direction = 'in' and m.channel in ('whatsapp', 'sms') and m.occurred_at > $5
           and case when m.from_bsuid is null then m.from_wa_id = any($3::text[]) and m.occurred_at <= coalesce($6,
               'infinity'::timestamptz)
                    else m.from_bsuid = any($4::text[]) end
@@ -229,7 +238,8 @@ with wanted as (
     select m.org_id, m.message_id, c.conversation_id
       from unnest($3::uuid[], $4::text[]) as u (message_id, phone_number_id)
       join messages m on m.org_id = $1 and m.message_id = u.message_id
-      join conversations c on c.phone_number_id = u.phone_number_id and c.customer_id = $2 and c.org_id = m.org_id
+      join conversations c on c.customer_id = $2 and c.org_id = m.org_id
+       and c.phone_number_id is not distinct from u.phone_number_id
      order by m.message_id
        for no key update of m
 )
@@ -238,18 +248,20 @@ update messages m set conversation_id = w.conversation_id from wanted w where m.
 """
 
 # The window of whose thread they were in was opened by a stranger: it is closed until the customer writes. The
-# stranger's is open since they wrote.
+# stranger's is open since they wrote. An SMS opens none.
 _AFTER = """
 with opened as (
     update conversations c
-       set last_customer_at = greatest(c.last_customer_at, u.at), last_inbound_at = greatest(c.last_inbound_at, u.at),
-           last_inbound_channel = coalesce(c.last_inbound_channel, 'whatsapp')
-      from unnest($3::text[], $4::timestamptz[]) as u (phone_number_id, at)
-     where c.org_id = $1 and c.customer_id = $2 and c.phone_number_id = u.phone_number_id
+       set last_customer_at = greatest(c.last_customer_at, u.opened_at),
+           last_inbound_at = greatest(c.last_inbound_at, u.at),
+           last_inbound_channel = coalesce(c.last_inbound_channel, u.channel)
+      from unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[])
+        as u (phone_number_id, opened_at, at, channel)
+     where c.org_id = $1 and c.customer_id = $2 and c.phone_number_id is not distinct from u.phone_number_id
 )
 update conversations c
    set identity_changed_at = greatest(c.identity_changed_at, c.last_customer_at)
- where c.org_id = $1 and c.conversation_id = any($5::uuid[])
+ where c.org_id = $1 and c.conversation_id = any($7::uuid[])
 """
 
 
@@ -276,7 +288,7 @@ class Thread(NamedTuple):
     identity_version: int
 
 
-async def find(db: Connection, wanted: Sequence[tuple[str, UUID, str]]) -> list[Thread | None]:
+async def find(db: Connection, wanted: Sequence[tuple[str, UUID, str | None]]) -> list[Thread | None]:
     """Organisation, customer, business number → the conversation, in the order given."""
     rows = await db.fetch(_FIND, *as_columns(wanted)) if wanted else []
     return [None if row["conversation_id"] is None else Thread(**row) for row in rows]
@@ -338,10 +350,14 @@ async def messages_from(db: Connection, senders: SenderFilter) -> list[ThreadMes
 
 async def split(db: Connection, org_id: str, customer_id: UUID, messages: Sequence[ThreadMessage]) -> None:
     """Move these messages into the threads of the customer who wrote them, which exist."""
-    newest: dict[str, datetime] = {}
-    for one in messages:
-        newest[one.phone_number_id] = max(one.occurred_at, newest.get(one.phone_number_id, one.occurred_at))
+    newest: dict[str | None, ThreadMessage] = {}
+    opened: dict[str | None, datetime] = {}
+    for one in sorted(messages, key=lambda m: m.occurred_at):
+        newest[one.phone_number_id] = one
+        if one.channel == "whatsapp":
+            opened[one.phone_number_id] = one.occurred_at
     moving = [(one.message_id, one.phone_number_id) for one in messages]
     await db.execute(_MOVE_MESSAGES, org_id, customer_id, *as_columns(moving))
-    left = sorted({one.conversation_id for one in messages})
-    await db.execute(_AFTER, org_id, customer_id, list(newest), list(newest.values()), left)
+    rows = [(number, opened.get(number), one.occurred_at, one.channel) for number, one in newest.items()]
+    left = sorted({one.conversation_id for one in messages if one.channel == "whatsapp"})
+    await db.execute(_AFTER, org_id, customer_id, *as_columns(rows), left)

@@ -21,7 +21,9 @@ def a_bridge(
 
 
 def test_the_text_is_as_promised() -> None:
-    assert a_bridge().text == ("AcmeMotors: Update for you. WhatsApp: wa.me/447700900123 Portal: tflow.link/aZ09bY18cX7")
+    assert a_bridge().text == (
+        "AcmeMotors: Update for you. WhatsApp: wa.me/447700900123 Portal: tflow.link/aZ09bY18cX7"
+    )
 
 
 @given(org_name=st.text(alphabet=st.characters()), whatsapp_number=NUMBERS, portal_host=HOSTS)

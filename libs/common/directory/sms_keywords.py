@@ -1,0 +1,121 @@
+"""Words by which a customer switches SMS off and on. Pure.
+
+Rule 1: only a whole text is a keyword, but for case, spaces and one final dot. "please stop" is none.
+Rule 2: STOP, START and UNSTOP count everywhere. Other words count in the languages of the organisation's country.
+Rule 3: Twilio opts customers out and in by itself, by its own English words in every country. So these count for a
+        text that came by Twilio, and both sides agree.
+Rule 4: YES is an answer to a question as well. It counts as START only where the customer's STOP stands.
+
+Source: https://help.twilio.com/articles/223134027-Twilio-support-for-opt-out-keywords-SMS-STOP-filtering-.
+"""
+
+import unicodedata
+from typing import Final, Literal
+
+from libs.common.directory.keywords import Keyword
+
+_LONGEST = 64
+_EVERYWHERE: Final = frozenset({"stop"})
+_STARTS: Final = frozenset({"start", "unstop"})
+_TWILIO: Final = frozenset({"stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"})
+_TWILIO_YES: Final = frozenset({"yes"})
+
+# Without spaces, in lower case. Words with and without their accents are both here: accents are letters.
+_STOPS: Final = {
+    "en": _TWILIO | {"opt-out"},
+    "de": {"stopp", "abmelden", "abbestellen", "austragen"},
+    "fr": {"arret", "arrêt", "arreter", "arrêter", "desabonner", "désabonner", "desinscription", "désinscription"},
+    "es": {"baja", "alto", "parar", "detener"},
+    "pt": {"sair", "parar", "pare", "descadastrar"},
+    "nl": {"afmelden", "uitschrijven", "stoppen"},
+    "it": {"disiscrivi", "cancellami", "ferma"},
+    "sv": {"stopp", "avregistrera"},
+    "da": {"stop", "afmeld"},
+    "no": {"stopp", "avmeld"},
+    "fi": {"lopeta", "peru"},
+    "pl": {"rezygnuje", "rezygnuję", "wypisz"},
+    "cs": {"odhlasit", "odhlásit"},
+    "tr": {"dur", "iptal", "ret"},
+    "el": {"διακοπη", "διακοπή"},
+}
+_STARTS_IN: Final = {
+    "en": {"subscribe", "optin", "opt-in"},
+    "de": {"anmelden"},
+    "fr": {"reprendre"},
+    "es": {"alta"},
+    "nl": {"aanmelden"},
+}
+_LANGUAGES: Final = {
+    **dict.fromkeys(
+        ("AU", "GB", "GG", "IE", "IM", "JE", "NG", "NZ", "SG", "US", "ZA", "KE", "GH", "IN", "PH"), ("en",)
+    ),
+    "CA": ("en", "fr"),
+    **dict.fromkeys(("AT", "DE", "LI"), ("de",)),
+    "CH": ("de", "fr", "it"),
+    "LU": ("de", "fr"),
+    "BE": ("nl", "fr", "de"),
+    **dict.fromkeys(("FR", "GF", "GP", "MC", "MQ", "RE"), ("fr",)),
+    **dict.fromkeys(
+        (
+            "AR",
+            "BO",
+            "CL",
+            "CO",
+            "CR",
+            "CU",
+            "DO",
+            "EC",
+            "ES",
+            "GT",
+            "HN",
+            "MX",
+            "NI",
+            "PA",
+            "PE",
+            "PY",
+            "SV",
+            "UY",
+            "VE",
+        ),
+        ("es",),
+    ),
+    **dict.fromkeys(("BR", "PT", "AO", "MZ"), ("pt",)),
+    "NL": ("nl",),
+    **dict.fromkeys(("IT", "SM", "VA"), ("it",)),
+    "SE": ("sv",),
+    "DK": ("da",),
+    "NO": ("no",),
+    "FI": ("fi", "sv"),
+    "MT": ("en",),
+    "CY": ("el", "tr", "en"),
+    "PL": ("pl",),
+    "CZ": ("cs",),
+    "TR": ("tr",),
+    "GR": ("el",),
+}
+
+SmsWord = Keyword | Literal["maybe_start"]
+"""``maybe_start``: START where the customer's STOP stands, else an answer."""
+
+
+def sms_word_of(text: str | None, country: str | None, provider: str) -> SmsWord | None:
+    """What the whole text asks for. ``country`` is the organisation's (ISO 3166-1 alpha-2), None where unknown."""
+    if text is None or len(text) > _LONGEST:
+        return None
+    word = _plain(text)
+    languages = _LANGUAGES.get(country or "", ())
+    stops = _EVERYWHERE.union(*(_STOPS.get(language, ()) for language in languages))
+    starts = _STARTS.union(*(_STARTS_IN.get(language, ()) for language in languages))
+    if word in stops or (provider == "twilio" and word in _TWILIO):
+        return "stop"
+    if word in starts:
+        return "start"
+    return "maybe_start" if provider == "twilio" and word in _TWILIO_YES else None
+
+
+def _plain(text: str) -> str:
+    """The text in one form of Unicode and one case, without spaces and one final dot."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    kept = "".join(c for c in folded if not c.isspace() and unicodedata.category(c) not in ("Cf", "Zs"))
+    # Turkish capital I with a dot becomes an i and a combining dot
+    return kept.replace("i\u0307", "i").removesuffix(".") if not kept.endswith("。") else kept[:-1]
