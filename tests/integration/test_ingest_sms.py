@@ -32,7 +32,9 @@ async def text(ingest: Ingest, body: str = "Is my car ready?", **more: str) -> d
 
 async def another_garage(ingest: Ingest, **fields: Any) -> None:
     async with ingest.pool.acquire() as db:
-        await world.an_org(db, OTHER, OTHER_NUMBER, sms_number=OTHER_CALLED, waba="206400000000002", **fields)
+        await world.an_org(
+            db, OTHER, OTHER_NUMBER, sms_number=OTHER_CALLED, waba="206400000000002", portal_host=None, **fields
+        )
 
 
 async def test_an_unknown_sender_becomes_a_customer_with_a_conversation_on_the_first_number(ingest: Ingest) -> None:

@@ -13,9 +13,11 @@ from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, PORTAL
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
+from libs.common.providers.accounts import SmsAccounts
 from services.ingest.number_gate import NumberGate
 from services.ingest.portal import on_portal
-from services.ingest.worker import Deps
+from services.ingest.sms_gate import SmsGate
+from services.ingest.worker_deps import Deps
 from tests.support import world
 from tests.support.ingest import DAY, DOUBT, ORG, now
 from tests.support.published import Published, published_on
@@ -125,7 +127,9 @@ async def a_portal_world(dsn: str, kafka: KafkaConnection) -> AsyncIterator[Port
         pool = await opened.enter_async_context(open_pool(dsn, application_name="test", size=2, command_seconds=10))
         producer = await opened.enter_async_context(Producer(kafka))
         published = await opened.enter_async_context(published_on(kafka.bootstrap, kafka.topic_prefix, WRITTEN))
-        deps = Deps(pool, producer, DAY, DOUBT, pool.now, NumberGate(pool))
+        deps = Deps(
+            pool, producer, DAY, DOUBT, pool.now, NumberGate(pool), SmsGate(pool, SmsAccounts("twilio", {}, {}))
+        )
         made = PortalWorld(deps, published, now() - timedelta(hours=30))
         await made.store()
         yield made
