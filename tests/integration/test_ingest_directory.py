@@ -147,6 +147,21 @@ async def test_an_sms_number_belongs_to_one_organisation(pool: Pool) -> None:
     ]
 
 
+async def test_a_portal_host_belongs_to_one_organisation_and_two_may_exchange_theirs(pool: Pool) -> None:
+    theirs: dict[str, Any] = {"org_id": "other", "name": "Other", "sms_number": None}
+    mine: dict[str, Any] = {"after": 1, "portal_host": "mine.link"}
+    assert await apply(pool, a_change(OrgUpserted, **mine)) == []
+    assert await apply(pool, a_change(OrgUpserted, **theirs | mine)) == [(0, "host_of_another_org")]
+    given_up = a_change(OrgUpserted, after=2, portal_host="theirs.link")
+    assert await apply(pool, given_up, a_change(OrgUpserted, **theirs | mine)) == []
+    assert [
+        tuple(row.values()) for row in await rows(pool, "select org_id, portal_host from orgs order by org_id")
+    ] == [
+        (ORG, "theirs.link"),
+        ("other", "mine.link"),
+    ]
+
+
 async def test_a_new_organisation_with_anothers_sms_number_is_refused_as_a_whole_and_may_come_again(pool: Pool) -> None:
     new = a_change(OrgUpserted, org_id="new", sms_number="+447700900001")
     assert await apply(pool, new, a_change(OrgCredit, org_id="new")) == [

@@ -64,7 +64,7 @@ OTHERS = (
         OrgUpserted,
         {"name": st.sampled_from("ab")},
         {
-            "portal_host": st.just("x.link"),
+            "portal_host": st.sampled_from(("x.link", "y.link")),
             "sms_active": st.booleans(),
             "sms_number": st.sampled_from((*SMS_NUMBERS, None)),
         },
@@ -133,7 +133,7 @@ async def outcome(pool: Pool, batches: Sequence[Sequence[DirectoryChange]]) -> l
 
 TABLES = (
     "select org_id, name, sms_number, sms_active, portal_host, credit_exhausted, credit_at, upserted_at from orgs",
-    "select * from whatsapp_numbers",
+    "select phone_number_id, org_id, waba_id, display_number, replaced_by, upserted_at from whatsapp_numbers",
     "select * from customers",
     "select * from customer_identities",
     "select * from customer_aliases",

@@ -43,8 +43,14 @@ async def an_org(
     display_number: str = "+447700900123",
     **fields: Any,
 ) -> None:
-    """An organisation with one number. ``fields`` are further ones of ``OrgUpserted``."""
-    org = {"name": "AcmeMotors", "sms_active": True, "portal_host": "tflow.link"} | fields
+    """An organisation with one number. ``fields`` are further ones of ``OrgUpserted``.
+
+    The first one has the portal host of its own; a host belongs to one organisation.
+    """
+    taken = await db.fetchval(
+        "select exists (select from orgs where portal_host = 'tflow.link' and org_id <> $1)", org_id
+    )
+    org = {"name": "AcmeMotors", "sms_active": True, "portal_host": None if taken else "tflow.link"} | fields
     await change(
         db,
         OrgUpserted(org_id=org_id, at=LONG_AGO, sms_number=sms_number, **org),

@@ -67,8 +67,9 @@ async def _lock_claims(db: Connection, changes: Iterable[DirectoryChange]) -> No
     names: list[str] = []
     for change in changes:
         match change:
-            case OrgUpserted(sms_number=str(number)):
-                names.append(f"sms:{number}")
+            case OrgUpserted():
+                names += [] if change.sms_number is None else [f"sms:{change.sms_number}"]
+                names += [] if change.portal_host is None else [f"host:{change.portal_host}"]
             case NumberUpserted() | NumberRemoved():
                 names.append(f"number:{change.phone_number_id}")
             case _:

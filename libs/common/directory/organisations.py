@@ -1,7 +1,7 @@
 """Organisations, their SMS numbers, their credit, and the audit log of every change of a consent or a credit.
 
-Rule 1: an SMS number belongs to one organisation. Another organisation's claim is refused as ``number_of_another_org``,
-        until the owner's own change names another number or none.
+Rule 1: an SMS number and a portal host belong to one organisation each. Another organisation's claim is refused, as
+        ``number_of_another_org`` or ``host_of_another_org``, until the owner's own change names another one or none.
 Rule 2: the changes of a batch count one after the other. A change counts only where it is not older than what is
         stored.
 """
@@ -18,6 +18,7 @@ from libs.common.events.directory import OrgCredit, OrgUpserted
 from libs.common.sanitize import sanitize
 
 OF_ANOTHER_ORG = "number_of_another_org"
+HOST_OF_ANOTHER_ORG = "host_of_another_org"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,12 @@ class AuditLine(NamedTuple):
     source_key: str
 
 
-class _SmsNumber(NamedTuple):
-    """An organisation's SMS number, as of the newest change that was applied."""
+class _Claims(NamedTuple):
+    """What an organisation has alone, as of the newest change that was applied."""
 
     org_id: str
-    number: str | None
+    sms_number: str | None
+    portal_host: str | None
     at: datetime
 
 
@@ -63,15 +65,17 @@ on conflict (org_id) do update
  where o.upserted_at <= excluded.upserted_at
 """
 
-# The organisations of these changes, and those that have a number that is claimed.
-_SMS_NUMBERS = """
-select org_id, sms_number as number, upserted_at as at from orgs where org_id = any($1::text[])
+# The organisations of these changes, and those that have a number or a host that is claimed.
+_CLAIMS = """
+select org_id, sms_number, portal_host, upserted_at as at from orgs where org_id = any($1::text[])
 union
-select org_id, sms_number, upserted_at from orgs where sms_number = any($2::text[])
+select org_id, sms_number, portal_host, upserted_at from orgs where sms_number = any($2::text[])
+union
+select org_id, sms_number, portal_host, upserted_at from orgs where portal_host = any($3::text[])
 """
 
-# Two organisations may exchange their numbers in one batch, so both give theirs up first.
-_CLEAR_SMS_NUMBERS = "update orgs set sms_number = null where org_id = any($1::text[])"
+# Two organisations may exchange what they have alone in one batch, so both give theirs up first.
+_CLEAR_CLAIMS = "update orgs set sms_number = null, portal_host = null where org_id = any($1::text[])"
 
 _KNOWN = "select org_id from orgs where org_id = any($1::text[])"
 
@@ -96,24 +100,27 @@ async def add_lines(db: Connection, lines: Sequence[AuditLine]) -> None:
 
 
 async def store_orgs(db: Connection, changes: Sequence[tuple[int, OrgUpserted]]) -> list[RefusedChange]:
-    """Store the organisations. Nothing is stored of one that claims another's SMS number."""
+    """Store the organisations. Nothing is stored of one that claims another's SMS number or portal host."""
     if not changes:
         return []
     org_ids = sorted({change.org_id for _, change in changes})
-    claimed = sorted({change.sms_number for _, change in changes if change.sms_number is not None})
-    numbers = _SmsNumbers(_SmsNumber(**row) for row in await db.fetch(_SMS_NUMBERS, org_ids, claimed))
+    numbers = sorted({change.sms_number for _, change in changes if change.sms_number is not None})
+    hosts = sorted({change.portal_host for _, change in changes if change.portal_host is not None})
+    claims = _Owners(_Claims(**row) for row in await db.fetch(_CLAIMS, org_ids, numbers, sanitize(hosts)))
     refused: list[RefusedChange] = []
     newest: dict[str, OrgUpserted] = {}
     for index, change in changes:
-        match numbers.claim(change):
-            case "taken":
+        match claims.claim(change):
+            case "number_taken":
                 refused.append(RefusedChange(index, OF_ANOTHER_ORG, "sms_number belongs to another organisation"))
+            case "host_taken":
+                refused.append(RefusedChange(index, HOST_OF_ANOTHER_ORG, "portal_host belongs to another organisation"))
             case "applies":
                 newest[change.org_id] = change
             case "stale":
                 continue
     if newest:
-        await db.execute(_CLEAR_SMS_NUMBERS, sorted(newest))
+        await db.execute(_CLEAR_CLAIMS, sorted(newest))
         await db.execute(_UPSERT, *as_columns([_row(change) for change in newest.values()]))
     return refused
 
@@ -135,25 +142,32 @@ async def store_credit(db: Connection, changes: Sequence[OrgCredit]) -> None:
     await add_lines(db, [_credit_line(change) for change in changes])
 
 
-class _SmsNumbers:
-    """Which organisation has which SMS number, as one change after the other leaves it."""
+class _Owners:
+    """Which organisation has which SMS number and portal host, as one change after the other leaves it."""
 
-    def __init__(self, stored: Iterable[_SmsNumber]) -> None:
+    def __init__(self, stored: Iterable[_Claims]) -> None:
         self._by_org = {one.org_id: one for one in stored}
-        self._owners = {one.number: one.org_id for one in self._by_org.values() if one.number is not None}
+        self._numbers = {one.sms_number: one.org_id for one in self._by_org.values() if one.sms_number is not None}
+        self._hosts = {one.portal_host: one.org_id for one in self._by_org.values() if one.portal_host is not None}
 
-    def claim(self, change: OrgUpserted) -> Literal["taken", "stale", "applies"]:
-        """What becomes of the change. Where it applies, its number counts from now on."""
-        before = self._by_org.get(change.org_id)
-        if change.sms_number is not None and self._owners.get(change.sms_number, change.org_id) != change.org_id:
-            return "taken"
+    def claim(self, change: OrgUpserted) -> Literal["number_taken", "host_taken", "stale", "applies"]:
+        """What becomes of the change. Where it applies, its number and its host count from now on."""
+        org_id, number, host = change.org_id, change.sms_number, sanitize(change.portal_host)
+        before = self._by_org.get(org_id)
+        if number is not None and self._numbers.get(number, org_id) != org_id:
+            return "number_taken"
+        if host is not None and self._hosts.get(host, org_id) != org_id:
+            return "host_taken"
         if before is not None and before.at > change.at:
             return "stale"
-        if before is not None and before.number is not None:
-            del self._owners[before.number]
-        if change.sms_number is not None:
-            self._owners[change.sms_number] = change.org_id
-        self._by_org[change.org_id] = _SmsNumber(change.org_id, change.sms_number, change.at)
+        if before is not None:
+            self._numbers.pop(before.sms_number or "", None)
+            self._hosts.pop(before.portal_host or "", None)
+        if number is not None:
+            self._numbers[number] = org_id
+        if host is not None:
+            self._hosts[host] = org_id
+        self._by_org[org_id] = _Claims(org_id, number, host, change.at)
         return "applies"
 
 
