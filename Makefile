@@ -4,12 +4,13 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check proofs bench format lock clean
+.PHONY: help venv demo test check proofs bench screenshots catalogues format lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PROFILE ?= proofs
+LOCALE := services/portal/locale
 # A file's tests stay together in one process; all processes share the servers.
 TOGETHER := -n 2 --dist loadfile
 
@@ -49,6 +50,16 @@ proofs: $(STAMP) ## Hold the laws against many examples and sizes, which takes l
 
 bench: $(STAMP) ## Measure, beside the floors of the same run
 	@$(BIN)/python -m tests.bench
+
+screenshots: $(STAMP) ## Take pictures of the portal's pages: build/screenshots, and the one of the README
+	@$(BIN)/python -m tests.screenshots
+
+catalogues: $(STAMP) ## Bring the new sentences of the portal's pages into every gettext catalogue
+	$(BIN)/pybabel -q extract --no-location --sort-output -F $(LOCALE)/babel.cfg -k N_ -o $(LOCALE)/portal.pot services/portal
+	for po in $(LOCALE)/*/LC_MESSAGES/portal.po; do \
+		$(BIN)/pybabel -q update --no-fuzzy-matching --ignore-pot-creation-date --width 120 -D portal -l $$(basename $$(dirname $$(dirname $$po))) -i $(LOCALE)/portal.pot -d $(LOCALE); \
+	done
+	rm $(LOCALE)/portal.pot
 
 format: $(STAMP) ## Put the sources into form
 	$(BIN)/ruff check --fix-only --quiet .

@@ -35,6 +35,7 @@ pytest_plugins = [
     "tests.support.people",
     "tests.support.sending",
     "tests.support.before",
+    "tests.support.browser",
 ]
 
 load_profiles()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-MAX_SHOWN = 8_000
-"""Characters of one text on the page. WhatsApp itself takes 4,096 of a business; a customer may write more."""
+MAX_SHOWN = 4_096
+"""Characters of one text on the page, as many as a business may write. A customer may write more in WhatsApp."""
 MAX_LINES = 20
 """Contact cards, buttons and the like that one message shows."""
 MAX_LINK = 2_048
@@ -41,7 +41,7 @@ class Entry:
     name: str | None = None
     text: str | None = None
     link: str | None = None
-    action: str = N_("Open")
+    action: str = N_("Open the file")
     emoji: str | None = None
     options: tuple[str, ...] = ()
 

@@ -45,7 +45,7 @@ REFUSALS: dict[Refusal, str] = {
     "empty": N_("Not sent: there is no text in it."),
     "too_long": N_("Not sent: the text is longer than 4,096 characters. Please send it in two parts."),
     "characters": N_("Not sent: the text has characters that cannot be sent, such as control characters."),
-    "too_many": N_("Not sent: that were many messages in a short time. Please wait a minute and try again."),
+    "too_many": N_("Not sent: these were many messages in a short time. Please wait a minute and try again."),
     "form_expired": N_("Not sent: this page was open for long. Please press Send once more."),
 }
 """The sentence beside the field."""
@@ -53,6 +53,8 @@ REFUSALS: dict[Refusal, str] = {
 
 @dataclass(frozen=True, slots=True)
 class _Said:
+    """A heading, and the sentence under it."""
+
     title: str
     advice: str
 
@@ -139,6 +141,7 @@ class Html:
             "entry": entry_of,
             "initial": _initial,
             "pieces": pieces,
+            "tel": _tel,
             "trouble": _TROUBLES.__getitem__,
             "utc": _utc,
             "wa_me": _wa_me,
@@ -178,7 +181,15 @@ def _utc(at: datetime) -> str:
 
 
 def _wa_me(number: str) -> str:
-    return f"https://wa.me/{number.removeprefix('+')}"
+    return f"https://wa.me/{_digits(number)}"
+
+
+def _tel(number: str) -> str:
+    return f"tel:+{_digits(number)}"
+
+
+def _digits(number: str) -> str:
+    return "".join(one for one in number if one in "0123456789")
 
 
 def _written(number: str) -> str:

@@ -41,6 +41,10 @@ class StaticFiles:
         """Path of a file, such as ``/static/portal-0123456789ab.css``. Raises KeyError for an unknown one."""
         return PREFIX + self._files[name].name
 
+    def files(self) -> list[StaticFile]:
+        """All of them, in the order of their names."""
+        return list(self._files.values())
+
     async def serve(self, request: Request) -> Response:
         """``GET /static/{name}``."""
         asked = str(request.path_params["name"])

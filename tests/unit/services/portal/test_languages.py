@@ -1,0 +1,103 @@
+import string
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from babel import Locale
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.portal import languages
+from services.portal.languages import LOCALES, catalogues, language_of, zone_of
+
+PORTAL = LOCALES.parent
+METHODS = [("templates/**.html", "jinja2"), ("*.py", "python")]
+OPTIONS = {"templates/**.html": {"newstyle_gettext": "true", "silent": "false"}}
+
+
+def sentences() -> set[str]:
+    """Every sentence that the templates and modules of the portal have."""
+    found = extract_from_dir(PORTAL, METHODS, OPTIONS, keywords={"_": None, "N_": None, "gettext": None})
+    return {str(message) for _, _, message, _, _ in found}
+
+
+@pytest.mark.parametrize(
+    ("header", "tag"),
+    [
+        (None, "en"),
+        ("", "en"),
+        ("de", "de"),
+        ("de-AT,de;q=0.9,en;q=0.8", "de-AT"),
+        ("fr-FR, de;q=0.5", "de"),
+        ("en-GB,en;q=0.9", "en-GB"),
+        ("en;q=0.5, DE-de;q=0.9", "de-DE"),
+        ("de;q=0, en", "en"),
+        ("xx, *;q=0.1", "en"),
+        ("de_DE", "en"),
+        ("zh-Hant-TW-x-y", "en"),
+        ("de-XX", "de"),
+    ],
+)
+def test_the_language_is_the_first_one_that_has_a_catalogue(header: str | None, tag: str) -> None:
+    assert language_of(header).tag == tag
+
+
+@given(st.text(max_size=700) | st.text(alphabet=string.ascii_letters + "-;,q=.0123 *", max_size=700))
+def test_every_header_has_a_language(header: str) -> None:
+    assert language_of(header).tag.split("-")[0] in catalogues()
+
+
+@pytest.mark.parametrize("path", sorted(LOCALES.glob("*/LC_MESSAGES/portal.po")), ids=lambda path: path.parts[-3])
+def test_a_catalogue_has_every_sentence_with_its_placeholders(path: Path) -> None:
+    with path.open("rb") as file:
+        catalogue = read_po(file, locale=path.parts[-3], abort_invalid=True)
+    assert {str(message.id) for message in catalogue if message.id} == sentences()
+    assert [message.id for message in catalogue if message.id and (not message.string or message.fuzzy)] == []
+    assert [error for message in catalogue for error in message.check(catalogue)] == []
+
+
+def test_german_says_it_in_german() -> None:
+    assert language_of("de-CH").words.gettext("Send") == "Senden"
+
+
+@pytest.mark.parametrize(
+    ("tag", "day", "shown"),
+    [
+        ("en-GB", date(2026, 11, 25), "Today"),
+        ("de", date(2026, 11, 24), "Gestern"),
+        ("en-GB", date(2026, 11, 23), "Monday 23 November"),
+        ("de", date(2026, 11, 23), "Montag, 23. November"),
+        ("en-US", date(2025, 12, 31), "Wednesday, December 31, 2025"),
+    ],
+)
+def test_a_day_is_named_from_today(tag: str, day: date, shown: str) -> None:
+    assert language_of(tag).day(day, date(2026, 11, 25)).replace("Monday, 23", "Monday 23") == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "zone"),
+    [
+        ("+447700900123", "Europe/London"),
+        ("+4930123456", "Europe/Berlin"),
+        ("+12125550100", "America/New_York"),
+        ("+18005550100", "UTC"),
+        ("acme", "UTC"),
+        (None, "UTC"),
+    ],
+)
+def test_a_garage_has_the_zone_of_its_number(number: str | None, zone: str) -> None:
+    assert str(zone_of(number)) == zone
+
+
+def test_a_time_without_a_zone_says_that_it_is_utc() -> None:
+    at = datetime(2026, 7, 25, 14, 3, tzinfo=UTC)
+    assert language_of("en-GB").time(at.astimezone(zone_of("+18005550100"))) == "14:03 UTC"
+    assert language_of("en-GB").time(at.astimezone(zone_of("+447700900123"))) == "15:03"
+
+
+def test_a_language_that_is_written_from_the_right_says_so() -> None:
+    words = catalogues()["en"]
+    assert languages.Language(Locale.parse("ar"), words).direction == "rtl"
+    assert language_of("de").direction == "ltr"
