@@ -6,16 +6,18 @@ before the send is recorded.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import cast
 
 from libs.common.bridge.link_codes import LinkCode, LinkCodes
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory.sms_stops import share_lines
-from libs.common.events.outbound import SmsCommand
+from libs.common.events.directory import SmsProviderName
 from libs.common.gsm7 import economical
 from libs.common.ids import SendKey, callback_data
 from libs.common.logging import get_logger
-from libs.common.providers import Provider, Transport
+from libs.common.providers import Provider, Route, Transport
+from libs.common.providers.accounts import AccountKey, SmsAccount, SmsAccounts
 from libs.common.sending.outcomes import (
     Allowed,
     Confirmed,
@@ -48,14 +50,15 @@ _LONGEST_VALIDITY = timedelta(hours=4)
 class SmsAdapter:
     """Sends the rows of channel ``sms``: bridges, and plain text where the router decided for SMS.
 
-    The first of ``providers`` takes new sends. Each of them is asked for evidence of the calls that it took, so that
-    the provider can be changed while calls have an unknown outcome.
+    The organisation has an account at the time of the claim (``accounts``), and the claim keeps it. Only that account
+    is asked for evidence of the call and called a second time, so an organisation can change its account meanwhile.
     """
 
     def __init__(
         self,
         *,
-        providers: Sequence[SmsProvider],
+        accounts: SmsAccounts,
+        providers: Mapping[AccountKey, SmsProvider],
         pool: Pool,
         redis_gate: RedisGate,
         link_codes: LinkCodes,
@@ -63,10 +66,11 @@ class SmsAdapter:
         grace: timedelta,
         settling: timedelta,
     ) -> None:
-        self._sms = providers[0]
-        self._providers = {provider.name: provider for provider in providers}
-        self.transport = Transport("sms", self._sms.name)
-        self.evidence_of: tuple[Provider, ...] = tuple(self._providers)
+        self._accounts = accounts
+        self._providers = providers
+        routes = tuple(Route(provider, name, *account.key) for provider, name, account in accounts.routes())
+        self.transport = Transport("sms", accounts.default, routes)
+        self.evidence_of: tuple[Provider, ...] = tuple(sorted({key.provider for key in providers}))
         self._pool = pool
         self._redis_gate = redis_gate
         self._link_codes = link_codes
@@ -74,7 +78,7 @@ class SmsAdapter:
         self._search = search.SearchConfig(link_codes, config.portal_host, grace, settling)
         self._pace = settling
         self._resend_rounds = {
-            name: ResendRounds(pool, name, rest=settling + grace, all_given_up=True) for name in self._providers
+            key: ResendRounds(pool, key.name, rest=settling + grace, all_given_up=True) for key in providers
         }
 
     async def judge(
@@ -84,17 +88,16 @@ class SmsAdapter:
 
         A STOP that is committed is among the facts: its line is shared before they are read.
         """
-        known_ids = await evidence_queries.ids_of_sends(
-            db, self._sms.name, self._sms.account, [row for row in rows if row.resends]
-        )
+        known = await self._known_evidence(db, [row for row in rows if row.resends])
+        accounts = await queries.account_names(db, {row.org_id for row in rows})
         await share_lines(db, [(row.org_id, to) for row in rows if isinstance(to := row.command.get("to"), str)])
         facts = await queries.facts_of(
             db, rows, window_length=self._config.window_length, window_doubt=self._config.window_doubt, now=now
         )
         verdicts: dict[SendKey, Verdict[OutgoingSms]] = {}
         links: list[queries.PortalLink] = []
-        for row, known in zip(rows, facts, strict=True):
-            match known_ids.get(row.key) and search.known_evidence(known_ids[row.key], self._sms):
+        for row, about in zip(rows, facts, strict=True):
+            match known.get(row.key):
                 case Confirmed() as found:
                     verdicts[row.key] = found
                     continue
@@ -102,9 +105,9 @@ class SmsAdapter:
                     verdicts[row.key] = refused
                     continue
             link = self._link_codes.fresh()
-            verdict = verdicts[row.key] = self._verdict(row, known, link, now)
+            verdict = verdicts[row.key] = self._verdict(row, about, accounts.get(row.org_id), link, now)
             if isinstance(verdict, Allowed) and verdict.link_hash is not None:
-                links.append(self._portal_link(row, known, verdict.link_hash))
+                links.append(self._portal_link(row, about, verdict.link_hash))
         # a row that was throttled has a link from its last claim, whose SMS certainly never left
         unsent = [(row.org_id, row.link_hash) for row in rows if row.link_hash is not None and row.resends == 0]
         await queries.replace_links(db, links, unsent, expires_at=now + self._config.link_life, now=now)
@@ -112,7 +115,7 @@ class SmsAdapter:
 
     async def call(self, claim: Claim[OutgoingSms]) -> SendOutcome:
         """One request to the provider."""
-        return await self._sms.send(claim.prepared)
+        return await self._providers[_taker(claim.row)].send(claim.prepared)
 
     async def learn_recipients(
         self, db: Connection, answers: Sequence[tuple[Claim[OutgoingSms], SendOutcome]], now: datetime
@@ -133,14 +136,23 @@ class SmsAdapter:
     async def find_evidence(self, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Evidence]:
         """See ``search``. Of the sends that were not accepted a few at a time are called so, to be sent once more."""
         evidence: dict[SendKey, Evidence] = {}
-        for name, provider in self._providers.items():
-            if taken := [row for row in rows if row.provider == name]:
+        for key, taken in _by_taker(rows).items():
+            if (provider := self._providers.get(key)) is not None:
                 found = await search.find_evidence(self._pool, provider, self._search, taken, now)
-                evidence |= await self._hold_back(name, taken, found, now)
+                evidence |= await self._hold_back(key, taken, found, now)
         return evidence
 
+    async def _known_evidence(self, db: Connection, rows: Sequence[SendRow]) -> dict[SendKey, Confirmed | Denied]:
+        """What is known already of the first calls of these rows."""
+        known: dict[SendKey, Confirmed | Denied] = {}
+        for key, taken in _by_taker(rows).items():
+            if (provider := self._providers.get(key)) is not None:
+                found = await evidence_queries.ids_of_sends(db, *key, taken)
+                known |= {row: search.known_evidence(ids, provider) for row, ids in found.items()}
+        return known
+
     async def _hold_back(
-        self, provider: Provider, rows: Sequence[SendRow], evidence: dict[SendKey, Evidence], now: datetime
+        self, key: AccountKey, rows: Sequence[SendRow], evidence: dict[SendKey, Evidence], now: datetime
     ) -> dict[SendKey, Evidence]:
         """The same evidence, with those sends unclear that must wait for a round before they are sent once more.
 
@@ -152,8 +164,8 @@ class SmsAdapter:
         again = [row.key for row in once if now < row.expires_at and isinstance(evidence.get(row.key), NotSent)]
         if not again and not found:
             return evidence
-        released = await self._resend_rounds[provider].release(
-            again, now, pace=self._pace, found_late=lambda db, _taken: given_up(db, provider, found)
+        released = await self._resend_rounds[key].release(
+            again, now, pace=self._pace, found_late=lambda db, _taken: given_up(db, key.name, found)
         )
         return evidence | {key: Inconclusive() for key in again if key not in released}
 
@@ -172,7 +184,14 @@ class SmsAdapter:
                     attempt=one.row.attempt,
                 )
 
-    def _verdict(self, row: SendRow, facts: GateFacts | None, link: LinkCode, now: datetime) -> Verdict[OutgoingSms]:
+    def _verdict(
+        self,
+        row: SendRow,
+        facts: GateFacts | None,
+        named: queries.AccountName | None,
+        link: LinkCode,
+        now: datetime,
+    ) -> Verdict[OutgoingSms]:
         command = command_of(row)
         if command is None:
             return NotYet("unknown_value")
@@ -182,16 +201,27 @@ class SmsAdapter:
         )
         if refused is not None:
             return refused
-        if not bridge:
-            return (
-                self._go(row, command, economical(command.text), now)
-                if command.text
-                else _unsendable(row, "empty_text")
-            )
-        text = bridge_text(command, self._config.portal_host, link.code)
-        if isinstance(text, Unwritable):
-            return _unsendable(row, text.why)
-        return self._go(row, command, text.text, now, link)
+        text = bridge_text(command, self._config.portal_host, link.code) if bridge else economical(command.text or "")
+        if isinstance(text, Unwritable) or not text:
+            return _unsendable(row, text.why if isinstance(text, Unwritable) else "empty_text")
+        account = self._account_of(row, named)
+        if not isinstance(account, SmsAccount):
+            return account
+        written = text if isinstance(text, str) else text.text
+        sms = OutgoingSms(
+            sender=command.from_number,
+            to=command.to,
+            text=written,
+            validity=min(_LONGEST_VALIDITY, row.expires_at - now),
+            reference=callback_data(row.org_id, row.message_id, row.attempt),
+            messaging_service=account.messaging_service,
+        )
+        return Allowed(
+            sms,
+            link_hash=link.code_hash if bridge else None,
+            text_hash=self._link_codes.fingerprint(written),
+            by=account.key,
+        )
 
     def _portal_link(self, row: SendRow, facts: GateFacts | None, link_hash: bytes) -> queries.PortalLink:
         """What is stored of the link in this bridge, which the gate let pass."""
@@ -203,29 +233,46 @@ class SmsAdapter:
             link_hash, row.org_id, row.conversation_id, status_message_id(row), host, facts.reach.phone
         )
 
-    def _go(
-        self, row: SendRow, command: SmsCommand, text: str, now: datetime, link: LinkCode | None = None
-    ) -> Allowed[OutgoingSms]:
-        sms = OutgoingSms(
-            sender=command.from_number,
-            to=command.to,
-            text=text,
-            validity=min(_LONGEST_VALIDITY, row.expires_at - now),
-            reference=callback_data(row.org_id, row.message_id, row.attempt),
-        )
-        return Allowed(
-            sms, link_hash=None if link is None else link.code_hash, text_hash=self._link_codes.fingerprint(text)
-        )
+    def _account_of(self, row: SendRow, named: queries.AccountName | None) -> SmsAccount | Refused | NotYet:
+        """The account of the organisation, or that of the first call, which alone can tell of both calls.
+
+        A name that is not configured is refused. No other account stands in for it.
+        """
+        if row.resends:
+            taker = _taker(row)
+            return next((one for one in self._accounts if one.key == taker), NotYet("unknown_account"))
+        account = None if named is None else self._accounts.of(*named)
+        if account is None:
+            _log_refused(row, "unknown_account", "the organisation's sms_account is not configured here")
+            return Refused(None, "window_expired_sms_unavailable")
+        return account
 
 
 def _unsendable(row: SendRow, why: str) -> Refused:
     """The refusal of an SMS that cannot be written. There is no provider's code; the log has the reason."""
+    _log_refused(row, why)
+    return Refused(None)
+
+
+def _log_refused(row: SendRow, reason: str, detail: str | None = None) -> None:
     log.error(
         "send.refused",
         org_id=row.org_id,
         message_id=str(row.message_id),
         attempt=row.attempt,
         channel="sms",
-        reason=why,
+        reason=reason,
+        **({} if detail is None else {"detail": detail}),
     )
-    return Refused(None)
+
+
+def _taker(row: SendRow) -> AccountKey:
+    """The account that took the latest claim of the row."""
+    return AccountKey(cast("SmsProviderName", row.provider), row.provider_account or "")
+
+
+def _by_taker(rows: Sequence[SendRow]) -> dict[AccountKey, list[SendRow]]:
+    found: dict[AccountKey, list[SendRow]] = {}
+    for row in rows:
+        found.setdefault(_taker(row), []).append(row)
+    return found

@@ -2,6 +2,9 @@
 
 import secrets
 
+import aiohttp
+
+from libs.common.answers import departures
 from libs.common.bridge.link_codes import LinkCodes
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.open_service import open_service
@@ -11,7 +14,7 @@ from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
 from services.sms_bridge import unconfirmed
 from services.sms_bridge.adapter import CALLS_AT_ONCE, SmsAdapter
-from services.sms_bridge.providers.twilio import open_twilio
+from services.sms_bridge.providers.opening import open_accounts
 from services.sms_bridge.settings import SmsBridgeSettings
 from services.sms_bridge.topology import TOPOLOGY
 from services.sms_bridge.worker import Deps
@@ -22,18 +25,15 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
     async with (
         open_service(settings, service) as opened,
         open_redis(settings.redis_url.get_secret_value()) as redis,
-        open_twilio(
-            base_url=settings.twilio_base_url,
-            account_sid=settings.twilio_account_sid,
-            auth_token=secrets_in(settings.twilio_auth_tokens)[0].decode(),
-            public_url=settings.public_url,
-            timeout_seconds=settings.send_timeout_seconds,
-            connections=CALLS_AT_ONCE,
-            now=opened.pool.now,
-        ) as provider,
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CALLS_AT_ONCE), trace_configs=[departures()]
+        ) as http,
     ):
+        accounts = settings.accounts
+        providers = open_accounts(accounts, http, settings.provider_config, opened.pool.now)
         adapter = SmsAdapter(
-            providers=[provider],
+            accounts=accounts,
+            providers=providers,
             pool=opened.pool,
             redis_gate=RedisGate(redis, settings.bridge_hold),
             link_codes=LinkCodes(secrets_in(settings.portal_link_keys), secrets.choice),
@@ -43,7 +43,7 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
         )
         async with (
             open_engine(opened, adapter, settings.timings, CALLS_AT_ONCE) as engine,
-            opened.periodic({"sms_unconfirmed": unconfirmed.task(opened.pool, [provider])}),
+            opened.periodic({"sms_unconfirmed": unconfirmed.task(opened.pool, providers.values())}),
             opened.consumer(TOPOLOGY, Deps(engine)) as consumer,
         ):
             await service.serve(checks=opened.checks(consumer, sending=engine.unready))

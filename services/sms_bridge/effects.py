@@ -132,13 +132,14 @@ def provider_ids(row: SendRow, ids: Sequence[Accepted]) -> list[ProviderId]:
             channel="sms",
             provider=row.provider,
             account=got.account,
-            provider_id=got.provider_id,
+            provider_id=provider_id,
             org_id=row.org_id,
             message_id=status_message_id(row),
             send_id=row.message_id,
             attempt=row.attempt,
         )
         for got in ids
+        for provider_id in (got.provider_id, *got.parts)
     ]
 
 

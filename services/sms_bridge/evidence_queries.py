@@ -9,6 +9,7 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.ids import SendKey, callback_data
 from libs.common.providers import Provider
+from libs.common.providers.accounts import AccountKey
 from libs.common.sending.rows import SendRow
 from libs.common.sending.statuses import ProviderId
 
@@ -150,9 +151,9 @@ async def record_list_outage(db: Connection, account: str, now: datetime) -> Non
     await db.execute(_RECORD_LIST_OUTAGE, account, now)
 
 
-async def latest_list_outage(db: Connection, provider: Provider, account: str) -> datetime | None:
+async def latest_list_outage(db: Connection, key: AccountKey) -> datetime | None:
     """When the provider's list could last not be read, or last proved to be late. None: never."""
-    last: datetime | None = await db.fetchval(_LATEST_LIST_OUTAGE, account, provider)
+    last: datetime | None = await db.fetchval(_LATEST_LIST_OUTAGE, key.account, key.name)
     return last
 
 

@@ -6,6 +6,7 @@ Every statement takes a whole batch and names the tenant of each row.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
@@ -98,6 +99,8 @@ select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', u.provider, 
 on conflict (org_id, message_id, attempt) do nothing
 """
 
+_ACCOUNT_NAMES = "select org_id, sms_provider, sms_account from orgs where org_id = any($1::text[])"
+
 _MERGED = """
 select a.org_id, a.alias, a.conversation_id
   from unnest($1::text[], $2::uuid[]) as u (org_id, alias)
@@ -181,6 +184,19 @@ async def facts_of(
             arrived=row["arrived"],
         )
     return facts
+
+
+class AccountName(NamedTuple):
+    """The account that an organisation names: of each None where it names none."""
+
+    sms_provider: str | None
+    sms_account: str | None
+
+
+async def account_names(db: Connection, org_ids: Collection[str]) -> dict[str, AccountName]:
+    """Which account each of these organisations names now."""
+    rows = await db.fetch(_ACCOUNT_NAMES, sorted(org_ids))
+    return {row["org_id"]: AccountName(row["sms_provider"], row["sms_account"]) for row in rows}
 
 
 async def merged(db: Connection, conversations: Collection[tuple[str, UUID]]) -> dict[tuple[str, UUID], UUID]:

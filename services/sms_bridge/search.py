@@ -19,6 +19,7 @@ from libs.common.errors import Transient
 from libs.common.gsm7 import economical
 from libs.common.ids import SendKey, callback_data
 from libs.common.logging import get_logger
+from libs.common.providers.accounts import AccountKey
 from libs.common.sending.outcomes import Accepted, Confirmed, Denied, Evidence, Inconclusive, NotSent
 from libs.common.sending.rows import SendRow
 from libs.common.sending.status_effects import receive_statuses
@@ -27,7 +28,7 @@ from services.sms_bridge import evidence_queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge
 from services.sms_bridge.compose import Composed
 from services.sms_bridge.evidence import AbsenceRule, LostSend, Resolution, resolve
-from services.sms_bridge.providers import ListedSms, ListUnavailable, SmsProvider
+from services.sms_bridge.providers import ListedSms, ListUnavailable, SmsLookup, SmsProvider
 
 log = get_logger()
 
@@ -54,14 +55,15 @@ async def find_evidence(
 ) -> dict[SendKey, Evidence]:
     """The evidence about each send. A row without evidence is left out."""
     async with pool.acquire() as db:
-        late = await evidence_queries.ids_of_sends(db, provider.name, provider.account, rows)
+        late = await evidence_queries.ids_of_sends(db, *provider.key, rows)
     evidence: dict[SendKey, Evidence] = {key: known_evidence(ids, provider) for key, ids in late.items()}
     sought = {row.key: (row, lost_send(row, config)) for row in rows if row.key not in evidence}
+    if (lookup := provider.lookup) is None:
+        return evidence
     other_ids = {one.provider_id for found in late.values() for one in found}
-    found = await _search_lists(
-        pool, provider, [lost for _row, lost in sought.values()], other_ids=other_ids, now=now, config=config
-    )
-    statuses = [status for key, one in found.items() for status in _statuses_of(one, sought[key][0], provider, now)]
+    lost = [lost for _row, lost in sought.values()]
+    found = await _search_lists(pool, lookup, provider.key, lost, other_ids=other_ids, now=now, config=config)
+    statuses = [status for key, one in found.items() for status in _statuses_of(one, sought[key][0], provider.key, now)]
     if statuses:
         async with pool.acquire() as db, db.transaction():
             await receive_statuses(db, statuses, now)
@@ -90,18 +92,25 @@ def lost_send(row: SendRow, config: SearchConfig) -> LostSend:
 
 
 def known_evidence(ids: Sequence[evidence_queries.KnownId], provider: SmsProvider) -> Confirmed | Denied:
-    """The evidence of the ids that a send is known to have: accepted, unless each of them is of a refused creation."""
+    """The evidence of the ids that a send is known to have: accepted, unless each of them is of a refused creation.
+
+    Where nothing can be looked up there is no second call, and several ids are the parts of one SMS.
+    """
     refusals = {one: provider.refusal(one.code) if one.status == "failed" else None for one in ids}
     taken = sorted({(one.account, one.provider_id) for one, refusal in refusals.items() if refusal is None})
     refused = [refusal for refusal in refusals.values() if refusal is not None]
     if not taken and refused:
         return Denied(refused[0])
+    if provider.lookup is None:
+        (account, first), parts = taken[0], tuple(provider_id for _account, provider_id in taken[1:])
+        return Confirmed((Accepted(account, first, parts=parts),))
     return Confirmed(tuple(Accepted(account, provider_id) for account, provider_id in taken))
 
 
 async def _search_lists(
     pool: Pool,
-    provider: SmsProvider,
+    lookup: SmsLookup,
+    key: AccountKey,
     sends: Sequence[LostSend],
     *,
     other_ids: Collection[str],
@@ -115,20 +124,20 @@ async def _search_lists(
     if not pairs:
         return {}
     since = {pair: min(lost.since for lost in asked) for pair, asked in pairs.items()}
-    lists, away = await _read(since, lambda pair, at: provider.list_sent(sender=pair[0], to=pair[1], since=at))
+    lists, away = await _read(since, lambda pair, at: lookup.list_sent(sender=pair[0], to=pair[1], since=at))
     async with pool.acquire() as db:
         if away:
-            await evidence_queries.record_list_outage(db, provider.account, now)
-        outage = await evidence_queries.latest_list_outage(db, provider.name, provider.account)
+            await evidence_queries.record_list_outage(db, key.account, now)
+        outage = await evidence_queries.latest_list_outage(db, key)
         # read before the ids: a call that ends in between is known by its id
         in_flight = await evidence_queries.calls_in_flight(db, {sender for sender, _to in pairs})
         ids = {record.provider_id for listed in lists.values() for record in listed if record.provider_id}
-        taken = await evidence_queries.known_ids(db, provider.name, provider.account, ids) if ids else set()
+        taken = await evidence_queries.known_ids(db, *key, ids) if ids else set()
     taken.update(other_ids)
     absence = AbsenceRule(now, config.grace, None if outage is None else outage + config.settling)
 
     def resolved(pair: Pair, listed: Sequence[ListedSms]) -> dict[SendKey, Resolution]:
-        return resolve(pairs[pair], listed, taken, absence, account=provider.account, in_flight=pair in in_flight)
+        return resolve(pairs[pair], listed, taken, absence, account=key.account, in_flight=pair in in_flight)
 
     found = {key: one for pair, listed in lists.items() for key, one in resolved(pair, listed).items()}
     silent = [pair for pair in lists if any(isinstance(found[lost.key].evidence, NotSent) for lost in pairs[pair])]
@@ -138,14 +147,14 @@ async def _search_lists(
         oldest[sender] = min(since[sender, to], oldest.get(sender, now))
         asked.setdefault(sender, set()).add(to)
     others, away = await _read(
-        oldest, lambda sender, at: provider.list_obscured(sender=sender, to=asked[sender], since=at)
+        oldest, lambda sender, at: lookup.list_obscured(sender=sender, to=asked[sender], since=at)
     )
     ids = {record.provider_id for listed in others.values() for record in listed if record.provider_id}
     if away or ids:
         async with pool.acquire() as db:
             if away:
-                await evidence_queries.record_list_outage(db, provider.account, now)
-            taken |= await evidence_queries.known_ids(db, provider.name, provider.account, ids)
+                await evidence_queries.record_list_outage(db, key.account, now)
+            taken |= await evidence_queries.known_ids(db, *key, ids)
     for pair in silent:
         if pair[0] in others:
             found |= resolved(pair, _merged(lists[pair], others[pair[0]]))
@@ -187,7 +196,7 @@ def _merged(listed: Sequence[ListedSms], others: Sequence[ListedSms]) -> list[Li
     return sorted([*listed, *more], key=lambda record: record.created_at, reverse=True)
 
 
-def _statuses_of(found: Resolution, row: SendRow, provider: SmsProvider, now: datetime) -> list[ProviderStatus]:
+def _statuses_of(found: Resolution, row: SendRow, key: AccountKey, now: datetime) -> list[ProviderStatus]:
     """The status on record of an SMS that was taken, as a callback of its send would bring it."""
     sms = found.record
     if sms is None or sms.provider_id is None or sms.refusal is not None or sms.status.status is None:
@@ -195,8 +204,7 @@ def _statuses_of(found: Resolution, row: SendRow, provider: SmsProvider, now: da
     parties = {"From": row.account, "To": row.command.get("to")}
     status = ProviderStatus(
         "sms",
-        provider.name,
-        provider.account,
+        *key,
         sms.provider_id,
         sms.status.status,
         now,

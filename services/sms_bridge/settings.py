@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import model_validator
 
+from libs.common.events.directory import SmsProviderName
 from libs.common.sending.outcomes import Timings
 from libs.common.settings import (
     PortalSettings,
@@ -16,6 +17,7 @@ from libs.common.settings import (
     WorkerSettings,
 )
 from services.sms_bridge.effects import BridgeConfig
+from services.sms_bridge.providers.opening import ProviderConfig
 
 _LOOK = timedelta(minutes=2)
 """A send of unknown outcome is looked for this often at least. Each look reads lists of the provider."""
@@ -45,6 +47,12 @@ class SmsBridgeSettings(
     def timings(self) -> Timings:
         """The clockwork of this sender."""
         return Timings(timeout=self.send_timeout, lease=self.send_lease, grace=self.sms_grace, look=_LOOK)
+
+    @property
+    def provider_config(self) -> ProviderConfig:
+        """How the providers are called."""
+        base_urls: dict[SmsProviderName, str] = {"twilio": self.twilio_base_url, "vonage": self.vonage_base_url}
+        return ProviderConfig(base_urls, self.public_url, self.send_timeout_seconds)
 
     @property
     def bridge_config(self) -> BridgeConfig:

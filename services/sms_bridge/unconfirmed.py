@@ -7,7 +7,7 @@ publishes them.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -23,7 +23,7 @@ from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.message_status import UNKNOWN_OUTCOME, ProviderStatus
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.sms_bridge import evidence_queries
-from services.sms_bridge.providers import RecordedStatus, SmsProvider
+from services.sms_bridge.providers import RecordedStatus, SmsLookup, SmsProvider
 
 log = get_logger()
 
@@ -36,7 +36,7 @@ _Answer = tuple[evidence_queries.Unconfirmed, RecordedStatus | None]
 """An SMS and its status on record. None: it is no longer pending, so the provider is not asked."""
 
 
-def task(pool: Pool, providers: Sequence[SmsProvider]) -> Task:
+def task(pool: Pool, providers: Collection[SmsProvider]) -> Task:
     """``follow`` for each provider, as a periodic task."""
 
     async def follow_all() -> None:
@@ -50,28 +50,30 @@ async def follow(pool: Pool, provider: SmsProvider, now: Clock) -> None:
     """Ask the provider for every SMS of its own that is due."""
     while True:
         async with pool.acquire() as db:
-            due = await evidence_queries.take_unconfirmed(db, provider.account, now(), _AT_ONCE)
+            due = await evidence_queries.take_unconfirmed(db, provider.key.account, now(), _AT_ONCE)
         moved = [one for one in due if not one.pending]
         pending = [one for one in due if one.pending]
-        statuses = await _statuses(provider, pending)
+        statuses = await _statuses(provider.lookup, pending)
         answers: list[_Answer] = [(one, None) for one in moved]
         answers += [(one, status) for one, status in zip(pending, statuses, strict=True) if status]
-        apply = partial(_apply, pool, provider.name, now=now())
+        apply = partial(_apply, pool, provider.key.provider, now=now())
         await run_bisected(answers, apply, key=lambda one: one[0].provider_id, failed=_set_aside)
         if len(due) < _AT_ONCE:
             return
 
 
 async def _statuses(
-    provider: SmsProvider, pending: Sequence[evidence_queries.Unconfirmed]
+    lookup: SmsLookup | None, pending: Sequence[evidence_queries.Unconfirmed]
 ) -> list[RecordedStatus | None]:
     """The status on record of each; None where the provider cannot be asked now."""
+    if lookup is None:  # nothing can be asked: the callbacks have a day
+        return [RecordedStatus(None)] * len(pending)
     few = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
     async def look(one: evidence_queries.Unconfirmed) -> RecordedStatus | None:
         async with few:
             try:
-                return await provider.recorded_status(one.provider_id)
+                return await lookup.recorded_status(one.provider_id)
             except Transient as error:
                 log.warning("task.retried", task="sms_unconfirmed", exc_info=error)
                 return None

@@ -72,7 +72,7 @@ async def test_an_account_of_twilio_is_one_segment_too(asked: tuple[str, list[st
             base_url=url,
             account_sid="AC1/../AC2?x",
             auth_token="t",
-            status_callback=None,
+            public_url=None,
             timeout_seconds=5,
             now=utc_now,
         )

@@ -36,6 +36,7 @@ from tests.support.sms_world import (
     HOLD,
     LINK_KEY,
     LINK_LIFE,
+    ONE_ACCOUNT,
     ORG,
     SETTLING,
     TIMINGS,
@@ -320,9 +321,11 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
     behind = await world.decided(route="session", text="two", expires_at=world.clock() + timedelta(minutes=1))
     await world.accept(lost, behind)
     await world.execute(
-        "update sends set state = 'unknown', provider = 'twilio', claimed_at = due_at, unknown_since = due_at"
+        "update sends set state = 'unknown', provider = 'twilio', provider_account = $2, claimed_at = due_at,"
+        " unknown_since = due_at"
         " where message_id = $1",
         lost.message_id,
+        TWILIO_SID,
     )
     async with aiohttp.ClientSession() as http, Producer(kafka_of_senders) as producer:
         provider = SilentTwilio(
@@ -330,12 +333,13 @@ async def test_a_provider_that_does_not_say_what_it_sent_holds_up_no_other_sweep
             base_url=sandbox.url,
             account_sid=TWILIO_SID,
             auth_token=TWILIO_TOKEN,
-            status_callback=None,
+            public_url=None,
             timeout_seconds=1,
             now=world.clock,
         )
         adapter = SmsAdapter(
-            providers=[provider],
+            accounts=ONE_ACCOUNT,
+            providers={provider.key: provider},
             pool=world.pool,
             redis_gate=world.redis_gate,
             link_codes=LinkCodes([LINK_KEY], secrets.choice),

@@ -8,7 +8,7 @@ import pytest
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import SmsCommand
 from libs.common.ids import bridge_message_id, callback_data
-from libs.common.sending.rows import EVERY_ACCOUNT
+from libs.common.sending.rows import EVERY_ACCOUNT, at_account
 from libs.common.sending.status_effects import StatusEvents, receive_statuses
 from libs.common.thread.message_status import ProviderStatus
 from tests.support.sandbox import CUSTOMER, TWILIO_SID
@@ -39,8 +39,8 @@ async def resting(world: SmsWorld) -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(
     ("code", "reason", "rests"),
     [
-        ("30002", "account", [(EVERY_ACCOUNT, "30002", "status")]),
-        ("21661", "account", [(SMS_NUMBER, "21661", "status")]),
+        ("30002", "account", [(at_account(EVERY_ACCOUNT, "twilio", TWILIO_SID), "30002", "status")]),
+        ("21661", "account", [(at_account(SMS_NUMBER, "twilio", TWILIO_SID), "21661", "status")]),
         ("30001", "transient", []),
         ("30022", "transient", []),
     ],

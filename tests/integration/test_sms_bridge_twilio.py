@@ -15,13 +15,13 @@ from deploy.local.servers.ports import free_port
 from libs.common.clock import utc_now
 from libs.common.errors import Transient
 from libs.common.sending.outcomes import Accepted, Refused, RetryLater, Unknown
-from services.sms_bridge.providers import OutgoingSms, SmsProvider
+from services.sms_bridge.providers import OutgoingSms
 from services.sms_bridge.providers.twilio import Twilio
 from tests.support.sandbox import CUSTOMER, TWILIO_SID, TWILIO_TOKEN
 
 SENDER = "+447700900001"
 MINUTE = timedelta(minutes=1)
-MakeTwilio = Callable[..., SmsProvider]
+MakeTwilio = Callable[..., Twilio]
 
 
 def an_sms(text: str = "AcmeMotors: Update for you.", to: str = CUSTOMER) -> OutgoingSms:
@@ -32,12 +32,12 @@ def an_sms(text: str = "AcmeMotors: Update for you.", to: str = CUSTOMER) -> Out
 async def twilio(sandbox: SandboxClient) -> AsyncIterator[MakeTwilio]:
     async with aiohttp.ClientSession() as http:
 
-        def make(**changes: Any) -> SmsProvider:
+        def make(**changes: Any) -> Twilio:
             settings: dict[str, Any] = {
                 "base_url": sandbox.url,
                 "account_sid": TWILIO_SID,
                 "auth_token": TWILIO_TOKEN,
-                "status_callback": "http://127.0.0.1:9/webhooks/twilio/status",
+                "public_url": "http://127.0.0.1:9",
                 "timeout_seconds": 20.0,
                 "now": utc_now,
             }

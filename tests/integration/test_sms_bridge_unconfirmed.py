@@ -24,7 +24,7 @@ def ends(updates: list[DeliveryUpdate]) -> set[tuple[Any, str, str | None, str |
 async def ask(world: SmsWorld, after: timedelta = timedelta(0)) -> None:
     """Time passes, then the provider is asked for every SMS that is due, and the events are published."""
     world.clock.forward(after)
-    await follow(world.pool, world.adapter._sms, world.clock)
+    await follow(world.pool, world.twilio, world.clock)
     await world.sweep(timedelta(0))
 
 
@@ -77,7 +77,7 @@ async def test_what_nobody_knows_a_day_later_ends_so_and_is_asked_ever_more_rare
     command = await world.decided()
     await world.send(command)
     for _ in range(24 * 4):
-        await follow(world.pool, world.adapter._sms, world.clock)
+        await follow(world.pool, world.twilio, world.clock)
         world.clock.forward(QUARTER)
     assert (await world.message(bridge_message_id(command.message_id)))["status"] == "pending"
     assert await looks(sandbox) == 3

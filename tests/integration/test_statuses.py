@@ -125,7 +125,10 @@ async def test_a_status_that_came_first_is_kept_and_applied_when_the_id_is_store
 async def test_a_status_of_another_system_on_the_same_number_is_kept_nowhere(pool: Pool) -> None:
     others = [None, "", "order-7", "01932f70-11aa-7d2e-8f00-3b7c5d9e1a01", f"{OURS}:and more", "x" * 512]
     for by in (WHATSAPP_BY_META, SMS_BY_TWILIO):
-        statuses = [a_status("sent", f"w{n}", callback=told, **by._asdict()) for n, told in enumerate(others)]
+        statuses = [
+            a_status("sent", f"w{n}", callback=told, channel=by.channel, provider=by.provider)
+            for n, told in enumerate(others)
+        ]
         assert rungs(await receive(pool, *statuses)) == []
     assert await value(pool, "select count(*) from early_statuses") == 0
     message_id = await a_message(pool)  # what is ours needs no callback data once its id is stored

@@ -44,6 +44,9 @@ async def rests(garage: Garage, account: str, *, scope: str = "all", for_: timed
     )
 
 
+NO_ROUTES: tuple[list[str], ...] = ([], [], [], [])
+
+
 async def looked_at(garage: Garage, statement: str, *values: object) -> float:
     """How many rows of ``sends`` the statement takes from its table or an index of it."""
     async with garage.pool.acquire() as db, db.transaction():
@@ -81,9 +84,9 @@ async def test_a_neighbours_message_goes_at_once_while_100_000_rows_wait_for_a_t
     await accept(line, lone)
     now = garage.now()
     for accounts in ([FLOODED], [NUMBER_ID], [FLOODED, NUMBER_ID]):
-        values = ("whatsapp", now, TIMINGS.blocks, accounts, [288] * len(accounts), "meta")
+        values = ("whatsapp", now, TIMINGS.blocks, accounts, [288] * len(accounts), *NO_ROUTES)
         assert await looked_at(garage, sends._CANDIDATES, *values) < 10
-    assert await looked_at(garage, sends._ACCOUNTS, "whatsapp", now, "", 2000, "meta") < 10
+    assert await looked_at(garage, sends._ACCOUNTS, "whatsapp", now, "", 2000, *NO_ROUTES) < 10
 
 
 async def test_a_busy_neighbour_leaves_a_lone_message_its_turn(
@@ -115,7 +118,7 @@ async def test_five_thousand_accounts_at_rest_are_stepped_over_a_bounded_number_
         garage.now() + timedelta(hours=1),
     )
     now = garage.now()
-    assert await looked_at(garage, sends._ACCOUNTS, "whatsapp", now, "", 500, "meta") <= 3 * 500
+    assert await looked_at(garage, sends._ACCOUNTS, "whatsapp", now, "", 500, *NO_ROUTES) <= 3 * 500
     lone = await garage.command(await kim(garage, sandbox))
     await accept(line, lone)
     assert await line.claim_once() == 1
@@ -127,7 +130,7 @@ async def test_whose_an_account_at_rest_is_shows_one_row_however_many_wait_for_o
     await flood(garage, 3, account=NUMBER_ID)
     async with garage.pool.acquire() as db:
         await pause_queries.pause_account(db, WHATSAPP_BY_META, NUMBER_ID, "131042", garage.now(), proof="answer")
-    assert await looked_at(garage, pause_queries._TAKE_DUE_FOR_LOG, "meta", garage.now(), 100, "whatsapp") <= 1
+    assert await looked_at(garage, pause_queries._TAKE_DUE_FOR_LOG, "whatsapp", garage.now(), 100) <= 1
     async with garage.pool.acquire() as db:
         [rest] = await pause_queries.take_due_for_log(db, WHATSAPP_BY_META, garage.now() + MINUTE)
     assert (rest.account, rest.org_id) == (NUMBER_ID, "globex")
@@ -161,7 +164,7 @@ async def test_fifty_thousand_rows_of_one_conversation_are_looked_at_once(
         if await garage.states(lone) == ["accepted"]:
             break
     assert await garage.states(lone) == ["accepted"]
-    values = ("whatsapp", garage.now(), TIMINGS.blocks, [NUMBER_ID], [288], "meta")
+    values = ("whatsapp", garage.now(), TIMINGS.blocks, [NUMBER_ID], [288], *NO_ROUTES)
     assert await looked_at(garage, sends._CANDIDATES, *values) <= 2 * 32
     await garage.execute("update sends set due_at = $1 where conversation_id = $2 and sequence = 1", garage.now(), chat)
     await line.claim_once()  # the first goes (its number is not that org's: the gate ends it), and frees the second

@@ -24,6 +24,7 @@ from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, SmsComm
 from libs.common.events.topics import DELIVERY_UPDATES, OUTBOUND_REFUSED
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
+from libs.common.providers.accounts import SmsAccounts, account_of
 from libs.common.redis import open_redis
 from libs.common.sending.outcomes import Timings
 from services.sms_bridge.adapter import SmsAdapter
@@ -42,7 +43,7 @@ LINK_KEY = b"newest-key".ljust(32, b".")
 HOLD, GRACE, LINK_LIFE = timedelta(hours=24), timedelta(seconds=30), timedelta(days=7)
 SETTLING = timedelta(seconds=60)
 TIMINGS = Timings(timeout=timedelta(seconds=5), lease=timedelta(seconds=20), grace=GRACE)
-CALLBACK_PATH = "/webhooks/twilio/status"
+ONE_ACCOUNT = SmsAccounts("twilio", {"twilio": account_of("twilio", TWILIO_SID, [TWILIO_TOKEN])}, {})
 
 
 @dataclass
@@ -227,14 +228,17 @@ async def an_sms_world(
             base_url=twilio_url,
             account_sid=TWILIO_SID,
             auth_token=TWILIO_TOKEN,
-            status_callback=None if public_url is None else public_url + CALLBACK_PATH,
+            public_url=public_url,
             timeout_seconds=TIMINGS.timeout.total_seconds(),
             now=clock,
         )
 
-        def a_sender(*providers: SmsProvider) -> tuple[SmsAdapter, SteppedEngine[OutgoingSms]]:
+        def a_sender(
+            *providers: SmsProvider, accounts: SmsAccounts = ONE_ACCOUNT
+        ) -> tuple[SmsAdapter, SteppedEngine[OutgoingSms]]:
             adapter = SmsAdapter(
-                providers=providers or [twilio],
+                accounts=accounts,
+                providers={provider.key: provider for provider in providers or [twilio]},
                 pool=pool,
                 redis_gate=redis_gate,
                 link_codes=LinkCodes([LINK_KEY, b"older-key"], secrets.choice),

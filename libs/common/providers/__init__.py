@@ -12,9 +12,21 @@ ProviderChannel = Literal["whatsapp", "sms"]
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 
 
+class Route(NamedTuple):
+    """The account of organisations with this ``sms_provider`` and ``sms_account``. ``account``: its provider's id."""
+
+    sms_provider: str | None
+    sms_account: str | None
+    provider: Provider
+    account: str
+
+
 class Transport(NamedTuple):
+    """A channel and the provider that serves it. ``routes``: the accounts that organisations may have there."""
+
     channel: ProviderChannel
     provider: Provider
+    routes: tuple[Route, ...] = ()
 
 
 WHATSAPP_BY_META = Transport("whatsapp", "meta")

@@ -22,6 +22,11 @@ class AccountKey(NamedTuple):
     provider: SmsProviderName
     account: str
 
+    @property
+    def name(self) -> str:
+        """Both in one word."""
+        return f"{self.provider}:{self.account}"
+
 
 @dataclass(frozen=True, slots=True)
 class SmsAccount:

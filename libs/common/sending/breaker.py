@@ -52,14 +52,14 @@ class FailureCounter:
         Returns whether the account must rest now; the count then begins anew, the rest is ended by an answer.
         """
         if isinstance(outcome, Accepted):
-            self._runs.pop(row.account, None)
+            self._runs.pop(row.paused_as, None)
         if not is_silence(outcome):
             return False
-        run = self._runs.setdefault(row.account, set())
+        run = self._runs.setdefault(row.paused_as, set())
         run.add(row.key)
         if len(run) < UNRESPONSIVE_AFTER:
             return False
-        del self._runs[row.account]
+        del self._runs[row.paused_as]
         return True
 
 
@@ -106,7 +106,7 @@ def pause_reason(
     claim: Claim[PreparedT], outcome: SendOutcome, standing: Mapping[PauseKey, Pause], *, opens: bool
 ) -> RetryLater | None:
     """Why the account must be paused after this answer: the answer itself, or silence. None: it must not."""
-    key: PauseKey = (claim.row.account, "all")
+    key: PauseKey = (claim.row.paused_as, "all")
     pause = standing.get(key)
     rests = pause is not None and pause.kind == "silence"
     if isinstance(outcome, RetryLater) and outcome.answered:

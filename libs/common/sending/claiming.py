@@ -20,7 +20,7 @@ from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.outcomes import Allowed, Confirmed, NotYet, PreparedT, Refused, Rerouted, Timings
 from libs.common.sending.persisting import Persisted, persist
-from libs.common.sending.rows import Candidate, Claim, SendRow, Transition
+from libs.common.sending.rows import Candidate, Claim, SendRow, Transition, sender_of
 from libs.common.sending.transitions import PROBE_GAP, Admission, admit, claim, later, settle
 
 _HELD = 32
@@ -109,7 +109,7 @@ async def claim_due(
     gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
     for keys, until in ((admission.probes.keys() - ours, now + gap), (went & ours, now + timings.lease)):
         await pause_queries.defer_probe(db, adapter.transport, keys, until, now)
-        round_.waits += [(until, account) for account, _scope in keys]
+        round_.waits += [(until, sender_of(account)) for account, _scope in keys]
     round_.more |= {row.account for row, probes in admission.judged if probes & (ours - went)}
     return round_
 

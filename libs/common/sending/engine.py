@@ -22,7 +22,7 @@ from libs.common.sending.outcomes import PreparedT, Refused, Rerouted, Timings
 from libs.common.sending.persisting import Persisted
 from libs.common.sending.publishing import EventPublisher
 from libs.common.sending.recording import Recorded, Recorder
-from libs.common.sending.rows import EVERY_ACCOUNT, NewSend, Transition
+from libs.common.sending.rows import EVERY_ACCOUNT, NewSend, Transition, sender_of
 from libs.common.sending.sweeping import COUNT_EVERY, ROW_TASKS, Sweeper
 
 log = get_logger()
@@ -122,11 +122,13 @@ class SendEngine(Generic[PreparedT]):
         self._ended(recorded.applied)
         self._dispatcher.release(recorded.answers)
         for pause in recorded.rests:
-            self._dispatcher.wake_at(pause.until, pause.account)
+            self._dispatcher.wake_at(pause.until, sender_of(pause.account))
         self._awake(recorded.awake)
 
     def _awake(self, accounts: Iterable[str]) -> None:
-        self._dispatcher.wake(set(accounts) - {EVERY_ACCOUNT})  # where all rest no more, a look finds who has work
+        self._dispatcher.wake(
+            {*map(sender_of, accounts)} - {EVERY_ACCOUNT}
+        )  # where all rest no more, a look finds who has work
 
     def _ended(self, applied: Persisted) -> None:
         """After a commit: log what happened, publish the events, and look at rows that may go now."""

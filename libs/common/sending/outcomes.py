@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Generic, Literal, TypeVar
 
 from libs.common.events.outbound import RefusalReason
+from libs.common.providers import Provider
 from libs.common.providers.cost import Cost
 from libs.common.thread.message_status import PROVIDER_REFUSED
 
@@ -52,6 +53,8 @@ class Accepted:
     wa_id: str | None = field(default=None, compare=False)
     bsuid: str | None = field(default=None, compare=False)
     cost: Cost | None = field(default=None, compare=False)
+    parts: tuple[str, ...] = ()
+    """The ids of the other parts, where the provider has one for each part of a long SMS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,8 @@ class Allowed(Generic[PreparedT]):
     prepared: PreparedT
     link_hash: bytes | None = None
     text_hash: bytes | None = None
+    by: tuple[Provider, str] | None = None
+    """The provider and its account that the call goes by; None where the sender is the account."""
 
 
 @dataclass(frozen=True, slots=True)

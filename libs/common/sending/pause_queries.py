@@ -14,12 +14,12 @@ from libs.common.db.pool import Connection
 from libs.common.ids import SendKey
 from libs.common.providers import Provider, Transport
 from libs.common.sending.outcomes import MENDING
-from libs.common.sending.rows import EVERY_ACCOUNT, Pause, PauseKey, PauseProof, PauseScope
+from libs.common.sending.rows import EVERY_ACCOUNT, Pause, PauseKey, PauseProof, PauseScope, provider_of
 
 _COLUMNS = "account, scope, until_at as until, tries, reason, kind, proof, since"
 
 _LOCK = f"""
-select {_COLUMNS} from pauses where channel = $3 and provider = $1 and account = any($2::text[])
+select {_COLUMNS} from pauses where channel = $1 and account = any($2::text[])
  order by account, scope
    for update
 """  # noqa: S608 -- constants of this module
@@ -28,9 +28,10 @@ select {_COLUMNS} from pauses where channel = $3 and provider = $1 and account =
 # call that tried it out counts no more once that is answered: whoever writes has read the pause and knows other ends.
 _PAUSE = """
 insert into pauses as p (channel, provider, account, scope, until_at, tries, reason, kind, proof, since)
-select $10, $1, u.* from unnest($2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::text[],
-    $8::text[], $9::timestamptz[]) as u
-on conflict (channel, account, provider, scope) do update
+select $1, u.*
+  from unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::int[], $7::text[], $8::text[], $9::text[],
+              $10::timestamptz[]) as u
+on conflict (channel, account, scope) do update
    set until_at = case when p.probed_at is null then greatest(p.until_at, excluded.until_at) else excluded.until_at end,
        tries = greatest(p.tries, excluded.tries), probed_at = null,
        kind = case when p.kind = 'fault' then p.kind else excluded.kind end,
@@ -46,7 +47,7 @@ insert into pauses as p (channel, provider, account, scope, until_at, tries, rea
 select $11, $1, $2, $3, $4::timestamptz + $6::interval, 1, $5, 'fault', $8, $4
  where not exists (select from account_proofs f
                     where f.provider = $1 and f.account = $2 and f.scope = $3 and f.called_at >= $10)
-on conflict (channel, account, provider, scope) do update
+on conflict (channel, account, scope) do update
    set until_at = case when p.kind = 'fault' and (p.probed_at is null or p.probed_at > $10) then p.until_at
                        when p.kind = 'fault'
                        then $4::timestamptz + least($6::interval * power($9::float8, least(p.tries, 100)), $7::interval)
@@ -68,9 +69,10 @@ with ended as (
     delete from pauses p
      using unnest($2::text[], $3::uuid[], $4::int[]) as u (org_id, message_id, attempt)
       join sends s using (org_id, message_id, attempt)
+     cross join lateral (select coalesce('@' || s.provider || ':' || s.provider_account, '') as at) t
      where p.provider = $1 and p.kind = 'fault' and p.proof = 'status'
        and s.channel = p.channel and s.provider = p.provider and s.claimed_at >= p.since
-       and (p.account = s.account or p.account = $5)
+       and p.account in (s.account || t.at, $5 || t.at)
        and (p.scope = 'all' or s.template)
     returning p.account, p.scope, s.claimed_at
 )
@@ -83,35 +85,35 @@ _DEFER_PROBE = """
 update pauses p
    set until_at = $4, probed_at = coalesce(p.probed_at, $5)
   from unnest($2::text[], $3::text[]) as u (account, scope)
- where p.channel = $6 and p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at < $4
+ where p.channel = $1 and p.account = u.account and p.scope = u.scope and p.until_at < $4
 """
 
 _PROBE_NOW = """
 update pauses p
    set until_at = $4, probed_at = null
   from unnest($2::text[], $3::text[]) as u (account, scope)
- where p.channel = $5 and p.provider = $1 and p.account = u.account and p.scope = u.scope and p.until_at > $4
+ where p.channel = $1 and p.account = u.account and p.scope = u.scope and p.until_at > $4
 """
 
 _LOCK_UNRESPONSIVE = """
 select account, scope from pauses
- where channel = $4 and provider = $1 and account = any($2::text[]) and kind in ('silence', 'fault') and until_at <= $3
+ where channel = $1 and account = any($2::text[]) and kind in ('silence', 'fault') and until_at <= $3
    for update skip locked
 """
 
 _CLEAR = """
 delete from pauses p
  using unnest($2::text[], $3::text[]) as u (account, scope)
- where p.channel = $4 and p.provider = $1 and p.account = u.account and p.scope = u.scope
+ where p.channel = $1 and p.account = u.account and p.scope = u.scope
 """
 
 # Of the rows that wait one says whose the account is: the first in the order of their index, however many rows were
 # settled before.
 _TAKE_DUE_FOR_LOG = """
 with due as materialized (
-    select p.channel, p.provider, p.account, p.scope
+    select p.channel, p.account, p.scope
       from pauses p
-     where p.channel = $4 and p.provider = $1 and p.kind = 'fault'
+     where p.channel = $1 and p.kind = 'fault'
        and coalesce(p.logged_at, '-infinity') <= $2::timestamptz - interval '1 minute'
      order by coalesce(p.logged_at, '-infinity')
      limit $3
@@ -120,10 +122,11 @@ with due as materialized (
 update pauses p
    set logged_at = $2::timestamptz
   from due d
- where p.channel = d.channel and p.provider = d.provider and p.account = d.account and p.scope = d.scope
-returning p.account, p.scope, p.reason, p.since,
+ where p.channel = d.channel and p.account = d.account and p.scope = d.scope
+returning p.provider, p.account, p.scope, p.reason, p.since,
           (select s.org_id from sends s
-            where s.channel = p.channel and s.account = p.account and s.state = 'pending' and s.deferred_until is null
+            where s.channel = p.channel and s.account = split_part(p.account, '@', 1)
+              and s.state = 'pending' and s.deferred_until is null
             order by s.template, s.due_at limit 1) as org_id
 """
 
@@ -131,6 +134,7 @@ returning p.account, p.scope, p.reason, p.since,
 class PausedAccount(NamedTuple):
     """An account that people must mend. ``org_id``: whose it is, as far as something waits for it."""
 
+    provider: Provider
     account: str
     scope: PauseScope
     reason: str
@@ -151,7 +155,7 @@ async def pause_account(
 ) -> None:
     """Pause an account that people must mend, until a call that tries it out proves it well.
 
-    ``account`` as in ``sends``; ``EVERY_ACCOUNT`` where the fault is the provider account's, whatever the sender.
+    ``account`` as ``at_account`` names it.
     ``proof``: by what it was learned, and by what it ends. ``called_at``: when the call was made that met the fault,
     now where it is not known. A repeat while nobody has tried it out changes nothing, nor does a call from before the
     account was proved well. Call inside a transaction, and last in it.
@@ -172,14 +176,15 @@ async def prove(db: Connection, provider: Provider, sends: Iterable[SendKey]) ->
 
 async def lock(db: Connection, by: Transport, accounts: Iterable[str]) -> dict[PauseKey, Pause]:
     """The pauses of these accounts, over or not, locked."""
-    found = await db.fetch(_LOCK, by.provider, sorted(accounts), by.channel)
+    found = await db.fetch(_LOCK, by.channel, sorted(accounts))
     return {(r["account"], r["scope"]): Pause(**r) for r in found}
 
 
 async def pause(db: Connection, by: Transport, new: Sequence[Pause]) -> None:
     """Let accounts rest; a longer pause that stands already wins."""
     if new:
-        await db.execute(_PAUSE, by.provider, *as_columns(sorted(new)), by.channel)
+        rows = [(provider_of(one.account, by.provider), *one) for one in sorted(new)]
+        await db.execute(_PAUSE, by.channel, *as_columns(rows))
 
 
 async def defer_probe(
@@ -188,31 +193,28 @@ async def defer_probe(
     """Calls try out these pauses, which are over: the next may try after ``until``."""
     rows = sorted(probed)
     if rows:
-        await db.execute(_DEFER_PROBE, by.provider, *as_columns(rows), until, now, by.channel)
+        await db.execute(_DEFER_PROBE, by.channel, *as_columns(rows), until, now)
 
 
 async def probe_now(db: Connection, by: Transport, probed: Iterable[PauseKey], now: datetime) -> None:
     """The calls that tried out these pauses said nothing of them: the next may try at once."""
     rows = sorted(probed)
     if rows:
-        await db.execute(_PROBE_NOW, by.provider, *as_columns(rows), now, by.channel)
+        await db.execute(_PROBE_NOW, by.channel, *as_columns(rows), now)
 
 
 async def lock_unresponsive(db: Connection, by: Transport, accounts: Iterable[str], now: datetime) -> set[PauseKey]:
     """The pauses of these accounts that one call may try out now, locked until the commit."""
-    return {
-        (r["account"], r["scope"])
-        for r in await db.fetch(_LOCK_UNRESPONSIVE, by.provider, sorted(accounts), now, by.channel)
-    }
+    return {(r["account"], r["scope"]) for r in await db.fetch(_LOCK_UNRESPONSIVE, by.channel, sorted(accounts), now)}
 
 
 async def clear(db: Connection, by: Transport, awake: Iterable[PauseKey]) -> None:
     """End pauses: a call went through."""
     rows = sorted(awake)
     if rows:
-        await db.execute(_CLEAR, by.provider, *as_columns(rows), by.channel)
+        await db.execute(_CLEAR, by.channel, *as_columns(rows))
 
 
 async def take_due_for_log(db: Connection, by: Transport, now: datetime, limit: int = 100) -> list[PausedAccount]:
     """Accounts paused for a fault whose line is due. Each is given to one caller a minute."""
-    return [PausedAccount(**r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, by.provider, now, limit, by.channel)]
+    return [PausedAccount(**r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, by.channel, now, limit)]

@@ -18,8 +18,8 @@ from libs.common.sending.conversation_order import IS_HELD
 from libs.common.sending.rows import Candidate, NewSend, SendRow
 from libs.common.thread.conversations import current_conversation
 
-_COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.provider, s.account, s.template,
-       s.command, s.state, s.due_at, s.expires_at, s.created_at,
+_COLUMNS = """s.org_id, s.message_id, s.attempt, s.conversation_id, s.provider, s.provider_account, s.account,
+       s.template, s.command, s.state, s.due_at, s.expires_at, s.created_at,
        s.blocks_order_until, s.tries, s.resends, s.claim_id, s.claimed_at, s.lease_until,
        s.unknown_since, s.outcome, s.link_hash, s.text_hash,
        s.settled_at, s.published"""
@@ -37,27 +37,34 @@ on conflict (org_id, message_id, attempt) do nothing
 
 # A scope is an account's templates, or everything else of it. Scopes that are paused are left out before their rows are
 # looked at.
+# Where an organisation has an account of its own at its provider, pauses are of its number at that account.
 _SCOPES = """
+      cross join lateral (
+            select coalesce((select '@' || x.provider || ':' || x.account
+                               from orgs o
+                               join unnest({routes}) as x (sms_provider, sms_account, provider, account)
+                                 on x.sms_provider is not distinct from o.sms_provider
+                                and x.sms_account is not distinct from o.sms_account
+                              where $1 = 'sms' and o.sms_number = a.account), '') as at) r
       cross join (values (false), (true)) as l (template)
       cross join lateral (
             select coalesce(bool_or(p.until_at > $2), false) as rests,
                    array_agg(array[p.account, p.scope]) as over,
                    array_agg(p.kind <> 'throttle') as alone
               from pauses p
-             where p.channel = $1 and p.provider = {provider} and p.account in (a.account, '*')
+             where p.channel = $1 and p.account in (a.account || r.at, '*' || r.at)
                and (p.scope = 'all' or l.template)) p
 """
 
 _CANDIDATES = f"""
 select {_COLUMNS}, {IS_HELD} as held, p.over, p.alone
   from unnest($4::text[], $5::int[]) as a (account, budget)
- {_SCOPES.format(provider="$6")}
+ {_SCOPES.format(routes="$6::text[], $7::text[], $8::text[], $9::text[]")}
  cross join lateral (
        select *
          from sends s
         where s.channel = $1 and s.account = a.account and s.template = l.template
           and s.state = 'pending' and s.deferred_until is null and s.due_at <= $2
-          and (s.resends = 0 or s.provider = $6)
         order by s.due_at
         limit a.budget
           for update skip locked) s
@@ -79,13 +86,12 @@ with recursive accounts as (
 )
 select a.account,
        exists (select from (select) as one
-                {_SCOPES.format(provider="$5")}
+                {_SCOPES.format(routes="$5::text[], $6::text[], $7::text[], $8::text[]")}
                 where not p.rests
                   and exists (
                       select from sends s
                        where s.channel = $1 and s.account = a.account and s.template = l.template
                          and s.state = 'pending' and s.deferred_until is null and s.due_at <= $2
-                         and (s.resends = 0 or s.provider = $5)
                        order by s.due_at limit 1 offset 0)
                 offset 0) as ready
   from accounts a
@@ -98,13 +104,15 @@ update sends s
    set state = u.state, due_at = u.due_at, blocks_order_until = u.blocks_order_until, tries = u.tries,
        resends = u.resends, claim_id = u.claim_id, claimed_at = u.claimed_at, lease_until = u.lease_until,
        unknown_since = u.unknown_since, outcome = u.outcome, link_hash = u.link_hash, text_hash = u.text_hash,
-       settled_at = u.settled_at, published = u.published, provider = u.provider
+       settled_at = u.settled_at, published = u.published, provider = u.provider,
+       provider_account = u.provider_account
   from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[],
               $8::timestamptz[], $9::int[], $10::int[], $11::uuid[], $12::timestamptz[], $13::timestamptz[],
               $14::timestamptz[], $15::jsonb[], $16::bytea[], $17::bytea[], $18::timestamptz[], $19::bool[],
-              $20::text[])
+              $20::text[], $21::text[])
     as u (org_id, message_id, attempt, was, held_by, state, due_at, blocks_order_until, tries, resends, claim_id,
-          claimed_at, lease_until, unknown_since, outcome, link_hash, text_hash, settled_at, published, provider)
+          claimed_at, lease_until, unknown_since, outcome, link_hash, text_hash, settled_at, published, provider,
+          provider_account)
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
    and s.state = u.was and s.claim_id is not distinct from u.held_by
 returning s.org_id, s.message_id, s.attempt, s.conversation_id
@@ -209,7 +217,8 @@ async def candidates(
 
     Paused scopes are left out. ``holds``: for how long a row may hold back others for a reason that is not theirs.
     """
-    found = await db.fetch(_CANDIDATES, by.channel, now, holds, list(budgets), list(budgets.values()), by.provider)
+    given = list(budgets), list(budgets.values())
+    found = await db.fetch(_CANDIDATES, by.channel, now, holds, *given, *_routes(by))
     return [_candidate(record) for record in found]
 
 
@@ -217,7 +226,9 @@ async def accounts_after(
     db: Connection, by: Transport, now: datetime, after: str, limit: int
 ) -> list[tuple[str, bool]]:
     """The next accounts by name with pending rows, and whether one is due in a scope that is not paused."""
-    return [(r["account"], r["ready"]) for r in await db.fetch(_ACCOUNTS, by.channel, now, after, limit, by.provider)]
+    routes = _routes(by)
+    found = await db.fetch(_ACCOUNTS, by.channel, now, after, limit, *routes)
+    return [(row["account"], row["ready"]) for row in found]
 
 
 async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> dict[SendKey, UUID]:
@@ -233,6 +244,7 @@ async def write(db: Connection, changes: Sequence[tuple[SendRow, SendRow]]) -> d
             *(b.org_id, b.message_id, b.attempt, b.state, b.claim_id),
             *(a.state, a.due_at, a.blocks_order_until, a.tries, a.resends, a.claim_id, a.claimed_at, a.lease_until),
             *(a.unknown_since, a.outcome, a.link_hash, a.text_hash, a.settled_at, a.published, a.provider),
+            a.provider_account,
         )
         for b, a in sorted(changes, key=lambda change: change[0].key)
     ]
@@ -302,6 +314,10 @@ async def mark_published(db: Connection, keys: Iterable[SendKey]) -> None:
 async def waiting(db: Connection, channel: ProviderChannel, most: int = 10_000) -> int:
     """How many rows are not settled; of each state at most so many are counted."""
     return int(await db.fetchval(_WAITING, channel, most) or 0)
+
+
+def _routes(by: Transport) -> list[list[Any]]:
+    return as_columns(by.routes) or [[], [], [], []]
 
 
 def _row(record: Any) -> SendRow:

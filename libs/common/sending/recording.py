@@ -21,7 +21,7 @@ from libs.common.sending.adapter import ProviderAdapter
 from libs.common.sending.breaker import FailureCounter, pause_reason
 from libs.common.sending.outcomes import PreparedT, SendOutcome, Timings
 from libs.common.sending.persisting import Persisted, persist
-from libs.common.sending.rows import Claim, Pause
+from libs.common.sending.rows import Claim, Pause, provider_of
 from libs.common.sending.transitions import Recovery, answer, pause_key, pauses_after
 from libs.common.slow_suspects import SlowSuspects
 
@@ -162,9 +162,10 @@ class Recorder(Generic[PreparedT]):
             await pause_queries.defer_probe(db, transport, recovery.unproved - new.keys(), proof_until, now)
         for at, pause in new.items():
             if at not in standing:
-                log.warning("breaker.opened", dependency=transport.provider, reason=pause.reason)
-        for _at in over:
-            log.info("breaker.closed", dependency=transport.provider)
+                dependency = provider_of(pause.account, transport.provider)
+                log.warning("breaker.opened", dependency=dependency, reason=pause.reason)
+        for account, _scope in over:
+            log.info("breaker.closed", dependency=provider_of(account, transport.provider))
         awake = {account for account, _scope in over | recovery.again}
         return Recorded(applied, _answers(batch), list(new.values()), awake)
 
@@ -183,4 +184,4 @@ def _pauses_of(one: _Answer[PreparedT]) -> set[str]:
     key = pause_key(one.claim.row, one.outcome)
     if key is not None:
         found.add(key[0])
-    return found | {one.claim.row.account} if one.opens else found
+    return found | {one.claim.row.paused_as} if one.opens else found

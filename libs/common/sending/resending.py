@@ -15,7 +15,6 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection, Pool
 from libs.common.ids import SendKey
 from libs.common.logging import get_logger
-from libs.common.providers import Provider
 from libs.common.sending import resend_rounds
 from libs.common.sending.resend_rounds import ResendRound
 
@@ -59,13 +58,13 @@ returning 1
 
 @dataclass(frozen=True, slots=True)
 class ResendRounds:
-    """The rounds of one provider. After a ``rest`` without any a round is a small one again.
+    """The rounds of one provider, or of one account at it. After a ``rest`` without any a round is a small one again.
 
     ``all_given_up``: a send that waits for a round counts as given up too, not only one that is released.
     """
 
     pool: Pool
-    provider: Provider
+    provider: str
     rest: timedelta
     all_given_up: bool = False
 
@@ -100,7 +99,7 @@ class ResendRounds:
         return again[:taken]
 
 
-async def _standing_round(db: Connection, provider: Provider) -> ResendRound | None:
+async def _standing_round(db: Connection, provider: str) -> ResendRound | None:
     """The latest round, locked until the commit; None where there was none yet."""
     columns = dict(await db.fetchrow(_ROUND, provider) or {"fresh": True})
     return None if columns.pop("fresh") else ResendRound(**columns)
@@ -114,7 +113,7 @@ class Released(NamedTuple):
     called_again: bool
 
 
-async def lately_released(db: Connection, provider: Provider, since: datetime, limit: int) -> list[Released]:
+async def lately_released(db: Connection, provider: str, since: datetime, limit: int) -> list[Released]:
     """The last that were released since then and have not turned out to be accepted before."""
     found = await db.fetch(_LATELY, provider, since, limit)
     return [
@@ -122,7 +121,7 @@ async def lately_released(db: Connection, provider: Provider, since: datetime, l
     ]
 
 
-async def given_up(db: Connection, provider: Provider, keys: Iterable[SendKey]) -> set[SendKey]:
+async def given_up(db: Connection, provider: str, keys: Iterable[SendKey]) -> set[SendKey]:
     """Which of these were given up, and did not turn out to be accepted before."""
     rows = sorted(keys)
     found = await db.fetch(_GIVEN_UP, provider, *as_columns(rows)) if rows else []

@@ -9,7 +9,7 @@ from uuid import UUID
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused, SmsCommand, WhatsappCommand
 from libs.common.ids import SendKey
 from libs.common.phone import canonical
-from libs.common.providers import Provider
+from libs.common.providers import PROVIDERS, Provider
 from libs.common.sanitize import sanitize
 from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Rerouted
 
@@ -18,9 +18,28 @@ PauseScope = Literal["all", "templates"]
 PauseKind = Literal["throttle", "silence", "fault"]
 PauseProof = Literal["answer", "status"]
 PauseKey = tuple[str, PauseScope]
-"""account, scope"""
+"""account, scope. ``account`` as ``at_account`` gives it."""
 EVERY_ACCOUNT = "*"
-"""The account of a pause that holds for all accounts of its provider."""
+"""Instead of a sender: the pause holds for all senders of the account."""
+
+
+def at_account(sender: str, provider: Provider | None, account: str | None) -> str:
+    """A sender as pauses name it: one number may send by several accounts, and a pause is of one of them.
+
+    ``account`` is None for Meta, whose numbers are the accounts.
+    """
+    return sender if account is None else f"{sender}@{provider}:{account}"
+
+
+def sender_of(paused: str) -> str:
+    """The sender of a pause: as ``sends`` has it, or ``EVERY_ACCOUNT``."""
+    return paused.partition("@")[0]
+
+
+def provider_of(paused: str, default: Provider) -> Provider:
+    """The provider of a pause."""
+    named = paused.partition("@")[2].partition(":")[0]
+    return next((provider for provider in PROVIDERS if provider == named), default)
 
 
 class Pause(NamedTuple):
@@ -101,6 +120,7 @@ class SendRow:
     expires_at: datetime
     created_at: datetime
     provider: Provider | None = None
+    provider_account: str | None = None
     template: bool = False
     blocks_order_until: datetime | None = None
     tries: int = 0
@@ -124,6 +144,16 @@ class SendRow:
     @property
     def key(self) -> SendKey:
         return self.org_id, self.message_id, self.attempt
+
+    @property
+    def paused_as(self) -> str:
+        """What its sender is called in pauses, at the account that took its latest claim."""
+        return at_account(self.account, self.provider, self.provider_account)
+
+    @property
+    def every_sender(self) -> str:
+        """The same for all senders of that account."""
+        return at_account(EVERY_ACCOUNT, self.provider, self.provider_account)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ from libs.common.ids import SendKey
 from libs.common.providers import Provider, ProviderChannel, Transport
 from libs.common.sending import pause_queries, refusals
 from libs.common.sending.pricing import Pricing, keep_pricing, pricing_of
-from libs.common.sending.rows import EVERY_ACCOUNT
+from libs.common.sending.rows import EVERY_ACCOUNT, at_account
 from libs.common.sending.statuses import Matched, MatchedSend, ProviderId, match_statuses, take_early_statuses
 from libs.common.thread.conversations import refuse_windows
 from libs.common.thread.message_status import (
@@ -170,7 +170,8 @@ class StatusEffects:
             case WindowClosed() if send.route != "template":
                 self.closed_windows.append((send.org_id, conversation_id, called_at))
             case AccountFault(scope, every_sender) if send.sender is not None:
-                account = EVERY_ACCOUNT if every_sender else send.sender
+                of = None if status.channel == "whatsapp" else status.account
+                account = at_account(EVERY_ACCOUNT if every_sender else send.sender, status.provider, of)
                 trouble = AccountTrouble(status.channel, status.provider, account, scope, called_at, code)
                 self.troubles[trouble[:4]] = max(self.troubles.get(trouble[:4], trouble), trouble)
             case TemplateGone(template_status) if used is not None:

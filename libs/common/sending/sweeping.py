@@ -26,7 +26,7 @@ from libs.common.sending.outcomes import Inconclusive, PreparedT, Timings
 from libs.common.sending.persisting import Persisted, persist
 from libs.common.sending.publishing import EventPublisher
 from libs.common.sending.quarantine import Quarantine, halving
-from libs.common.sending.rows import SendRow, Transition
+from libs.common.sending.rows import EVERY_ACCOUNT, SendRow, Transition, sender_of
 from libs.common.sending.transitions import expire, resolve, unknown
 
 log = get_logger()
@@ -132,14 +132,17 @@ class Sweeper(Generic[PreparedT]):
             rests = await pause_queries.take_due_for_log(db, self._adapter.transport, self._now())
         for rest in rests:
             whose = {"org_id": rest.org_id} if rest.org_id is not None else {}
-            if self._adapter.transport.provider == "meta":  # an SMS account is a phone number
+            of_all = ""
+            if rest.provider == "meta":  # an SMS account is a phone number
                 whose["phone_number_id"] = rest.account
+            elif sender_of(rest.account) == EVERY_ACCOUNT:
+                of_all = f"account {rest.account.rpartition(':')[2]}, every sender, "
             log.error(
                 "account.resting",
-                dependency=self._adapter.transport.provider,
+                dependency=rest.provider,
                 reason=rest.scope,
                 provider_code=rest.reason,
-                detail=f"since {rest.since.isoformat(timespec='seconds')}",
+                detail=f"{of_all}since {rest.since.isoformat(timespec='seconds')}",
                 **whose,
             )
 

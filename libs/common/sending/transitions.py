@@ -38,7 +38,6 @@ from libs.common.sending.outcomes import (
     Unknown,
 )
 from libs.common.sending.rows import (
-    EVERY_ACCOUNT,
     Candidate,
     Pause,
     PauseKey,
@@ -111,11 +110,12 @@ def _most_probes(key: PauseKey, candidate: Candidate, ours: Collection[PauseKey]
 def claim(
     row: SendRow, go: Allowed[PreparedT], claim_id: UUID, now: datetime, *, provider: Provider, timings: Timings
 ) -> SendRow:
-    """The row as ours until its lease ends. From now on it is known which provider takes it."""
+    """The row as ours until its lease ends. From now on it is known which provider and account take it."""
     return replace(
         row,
         state="claimed",
-        provider=provider,
+        provider=go.by[0] if go.by else provider,
+        provider_account=go.by[1] if go.by else None,
         claim_id=claim_id,
         claimed_at=now,
         lease_until=now + timings.lease,
@@ -304,11 +304,11 @@ def pause_key(row: SendRow, outcome: SendOutcome) -> PauseKey | None:
     """Which pause an answer causes."""
     match outcome:
         case RetryLater(scope="account"):
-            return row.account, "all"
+            return row.paused_as, "all"
         case RetryLater(scope="templates"):
-            return row.account, "templates"
+            return row.paused_as, "templates"
         case RetryLater(scope="provider"):
-            return EVERY_ACCOUNT, "all"
+            return row.every_sender, "all"
         case _:
             return None
 

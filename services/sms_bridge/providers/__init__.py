@@ -4,8 +4,9 @@ Law 1: ``send`` is one HTTP request and never a second one, because no provider'
         value; nothing is raised.
 Law 2: ``Unknown`` is returned whenever the provider may have taken the message. ``RetryLater`` and ``Refused`` are
         returned only when it certainly has not.
-Law 3: the provider's list is the evidence of a call. It is read to its end, or Transient is raised: half a list proves
-        nothing. What cannot be read of a record is left open, because that record may be of any send.
+Law 3: where a provider has a list (``SmsLookup``), it is the evidence of a call. It is read to its end, or Transient is
+        raised: half a list proves nothing. What cannot be read of a record is left open, because that record may be of
+        any send.
 Law 4: a record alone is no acceptance. Providers also keep records of what they refused, so a record is read with its
         status and error.
 """
@@ -17,7 +18,7 @@ from typing import Protocol
 
 from libs.common.errors import Transient
 from libs.common.phone import same_line, spellings
-from libs.common.providers import Provider
+from libs.common.providers.accounts import AccountKey
 from libs.common.providers.cost import Cost
 from libs.common.sending.outcomes import Refused, RetryLater, SendOutcome
 
@@ -25,6 +26,8 @@ from libs.common.sending.outcomes import Refused, RetryLater, SendOutcome
 @dataclass(frozen=True, slots=True)
 class OutgoingSms:
     """One SMS. ``sender`` and ``to`` are in E.164; ``reference`` comes back with every status of it.
+
+    ``messaging_service``: Twilio's, where the account has one.
 
     The provider drops the SMS when it cannot be delivered within ``validity``.
     """
@@ -34,6 +37,7 @@ class OutgoingSms:
     text: str
     validity: timedelta
     reference: str
+    messaging_service: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +74,8 @@ class ListUnavailable(Transient):
     """The provider's list cannot be read now. What is missing in it afterwards proves nothing until it has settled."""
 
 
-class SmsProvider(Protocol):
-    """A way to send SMS."""
-
-    @property
-    def name(self) -> Provider:
-        """What the provider is called where its claims, ids and pauses are stored."""
-
-    @property
-    def account(self) -> str:
-        """The account that scopes the provider's message ids, as its status callbacks name it."""
-
-    async def send(self, sms: OutgoingSms) -> SendOutcome:
-        """Send once."""
+class SmsLookup(Protocol):
+    """What a provider shows of the SMS that it took."""
 
     async def list_sent(self, *, sender: str, to: str, since: datetime) -> Sequence[ListedSms]:
         """Every record from ``sender`` to ``to`` since then, newest first, also of what is queued or was refused.
@@ -98,6 +91,21 @@ class SmsProvider(Protocol):
 
     async def recorded_status(self, provider_id: str) -> RecordedStatus:
         """The status on record of a message that the provider took. Raises Transient."""
+
+
+class SmsProvider(Protocol):
+    """One account at a provider: a way to send SMS."""
+
+    @property
+    def key(self) -> AccountKey:
+        """The provider and the account, as claims, ids and pauses are stored with them and callbacks name them."""
+
+    @property
+    def lookup(self) -> SmsLookup | None:
+        """Where a call whose answer was lost is looked for. None: nowhere, so only its callbacks settle it."""
+
+    async def send(self, sms: OutgoingSms) -> SendOutcome:
+        """Send once."""
 
     def refusal(self, code: str | None) -> Refused | RetryLater | None:
         """The outcome of a creation that failed with this code. None: the code is of a message that was taken."""

@@ -7,7 +7,6 @@ Source: https://www.twilio.com/docs/messaging/api/message-resource and https://w
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -15,22 +14,35 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-import orjson
 
 from libs.common.addresses import segment
-from libs.common.answers import Departure, departures, read_answer
-from libs.common.backoff import retry_after
+from libs.common.answers import read_answer
 from libs.common.clock import Clock
 from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
-from libs.common.providers import Provider
+from libs.common.providers.accounts import AccountKey
 from libs.common.providers.twilio import STATUSES, fault_of, is_of_creation
-from libs.common.sending.outcomes import MENDING, Accepted, BackoffPolicy, Refused, RetryLater, SendOutcome, Unknown
-from services.sms_bridge.providers import ListedSms, ListUnavailable, OutgoingSms, RecordedStatus, may_show_number
+from libs.common.sending.outcomes import MENDING, Accepted, Refused, RetryLater, SendOutcome, Unknown
+from services.sms_bridge.providers import (
+    ListedSms,
+    ListUnavailable,
+    OutgoingSms,
+    RecordedStatus,
+    SmsLookup,
+    may_show_number,
+)
+from services.sms_bridge.providers.calls import (
+    MESSAGE_RETRY,
+    THROTTLE,
+    TRANSIENT_LIMIT,
+    Answered,
+    json_object,
+    post_form,
+    timeout_of,
+)
 
 _API = "/2010-04-01"
 _CALLBACK_PATH = "/webhooks/twilio/status"
-_CONNECT_SHARE = 0.3
 _PAGE_SIZE = 1000
 _PAGE_LIMIT = 16 * 1024 * 1024  # a thousand records of messages of 10 segments
 _MOST_PAGES = 20
@@ -40,10 +52,6 @@ _LONGEST_VALIDITY = timedelta(seconds=36_000)
 _AUTH_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN})
 
 _FAILED = frozenset({"failed", "undelivered", "canceled"})
-
-_THROTTLE = BackoffPolicy(timedelta(seconds=1), 2.0, timedelta(minutes=1))
-_MESSAGE_RETRY = BackoffPolicy(timedelta(seconds=15), 2.0, timedelta(minutes=5))
-_TRANSIENT_LIMIT = 5
 
 
 def classify(account: str, status: int, body: Mapping[str, object], after: timedelta | None = None) -> SendOutcome:
@@ -61,7 +69,7 @@ def classify(account: str, status: int, body: Mapping[str, object], after: timed
             return Unknown(reason, answered=bool(body))
         case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             if code is None and status != HTTPStatus.TOO_MANY_REQUESTS:
-                return RetryLater("message", _MESSAGE_RETRY, reason, answered=bool(body))
+                return RetryLater("message", MESSAGE_RETRY, reason, answered=bool(body))
             return _not_processed(status, code, after)
         case _:
             return Unknown(reason, answered=bool(body))
@@ -101,33 +109,8 @@ def refusal(code: str | None) -> Refused | RetryLater | None:
     return answered if isinstance(answered, Refused | RetryLater) else None
 
 
-@asynccontextmanager
-async def open_twilio(
-    *,
-    base_url: str,
-    account_sid: str,
-    auth_token: str,
-    public_url: str | None,
-    timeout_seconds: float,
-    connections: int,
-    now: Clock,
-) -> AsyncIterator["Twilio"]:
-    """Twilio with its connections. Without ``public_url`` no status callback is asked for."""
-    connector = aiohttp.TCPConnector(limit=connections)
-    async with aiohttp.ClientSession(connector=connector, trace_configs=[departures()]) as http:
-        yield Twilio(
-            http,
-            base_url=base_url,
-            account_sid=account_sid,
-            auth_token=auth_token,
-            status_callback=None if public_url is None else public_url + _CALLBACK_PATH,
-            timeout_seconds=timeout_seconds,
-            now=now,
-        )
-
-
 class Twilio:
-    """One account of Twilio. The caller owns ``http``."""
+    """One account of Twilio. The caller owns ``http``. Without ``public_url`` no status callback is asked for."""
 
     def __init__(
         self,
@@ -136,7 +119,7 @@ class Twilio:
         base_url: str,
         account_sid: str,
         auth_token: str,
-        status_callback: str | None,
+        public_url: str | None,
         timeout_seconds: float,
         now: Clock,
         page_size: int = _PAGE_SIZE,
@@ -147,20 +130,19 @@ class Twilio:
         self._messages = f"{self._account}/Messages.json"
         self._sid = account_sid
         self._headers = {"Authorization": aiohttp.encode_basic_auth(account_sid, auth_token)}
-        self._callback = status_callback
+        self._callback = None if public_url is None else public_url + _CALLBACK_PATH
         self._now = now
         self._page_size = page_size
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, connect=timeout_seconds * _CONNECT_SHARE)
+        self._timeout = timeout_of(timeout_seconds)
 
     @property
-    def name(self) -> Provider:
-        """As stored."""
-        return "twilio"
+    def key(self) -> AccountKey:
+        return AccountKey("twilio", self._sid)
 
     @property
-    def account(self) -> str:
-        """The account sid."""
-        return self._sid
+    def lookup(self) -> SmsLookup:
+        """Twilio lists every message of the account."""
+        return self
 
     def refusal(self, code: str | None) -> Refused | RetryLater | None:
         """See ``refusal`` of this module."""
@@ -174,28 +156,17 @@ class Twilio:
             "Body": sms.text,
             "ValidityPeriod": str(_validity_seconds(sms.validity)),
         }
+        if sms.messaging_service is not None:
+            form["MessagingServiceSid"] = sms.messaging_service  # with From it keeps the sender that is named
         if self._callback is not None:
             form["StatusCallback"] = f"{self._callback}?{urlencode({'ref': sms.reference}, safe=':')}"
-        departure = Departure()
-        try:
-            async with self._http.post(
-                self._base + self._messages,
-                data=form,
-                headers=self._headers,
-                timeout=self._timeout,
-                allow_redirects=False,
-                trace_request_ctx=departure,
-            ) as response:
-                return classify(
-                    self._sid,
-                    response.status,
-                    _json_object(await read_answer(response)),
-                    retry_after(response.headers, self._now()),
-                )
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            if departure.never_left(error):
-                return RetryLater("account", _THROTTLE, "never_left")
-            return Unknown("no_answer")
+        match await post_form(
+            self._http, self._base + self._messages, form, timeout=self._timeout, now=self._now, headers=self._headers
+        ):
+            case Answered(status, body, after):
+                return classify(self._sid, status, body, after)
+            case outcome:
+                return outcome
 
     async def list_sent(self, *, sender: str, to: str, since: datetime) -> Sequence[ListedSms]:
         """See ``SmsProvider.list_sent``. Raises Transient when the list cannot be read to its end.
@@ -244,7 +215,7 @@ class Twilio:
             async with self._http.get(
                 self._base + path, headers=self._headers, timeout=self._timeout, allow_redirects=False
             ) as response:
-                body = _json_object(await read_answer(response))
+                body = json_object(await read_answer(response))
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise Transient("the SMS provider's record cannot be read") from error
         match response.status, body:
@@ -264,7 +235,7 @@ class Twilio:
                 timeout=self._timeout,
                 allow_redirects=False,
             ) as response:
-                body = _json_object(await read_answer(response, _PAGE_LIMIT))
+                body = json_object(await read_answer(response, _PAGE_LIMIT))
                 if response.status != HTTPStatus.OK or not isinstance(body.get("messages"), list):
                     raise ListUnavailable(f"the SMS provider's list answered {response.status}")
                 return body
@@ -277,12 +248,12 @@ def _not_processed(status: int, code: str | None, after: timedelta | None) -> Se
     reason = code or str(status)
     fault = fault_of(code)
     if status == HTTPStatus.TOO_MANY_REQUESTS or isinstance(fault, Throttled):
-        return RetryLater("account", _THROTTLE, reason, after=after)
+        return RetryLater("account", THROTTLE, reason, after=after)
     match fault:
         case AccountFault(every_sender=every_sender):
             return RetryLater("provider" if every_sender else "account", MENDING, reason, fault=True)
         case TransientFault(certain=True):
-            return RetryLater("message", _MESSAGE_RETRY, reason, limit=_TRANSIENT_LIMIT)
+            return RetryLater("message", MESSAGE_RETRY, reason, limit=TRANSIENT_LIMIT)
         case UnknownFault() if status in _AUTH_STATUSES:
             return RetryLater("provider", MENDING, reason, fault=True)
         case _:
@@ -305,16 +276,6 @@ def _is_too_old(sms: ListedSms, since: datetime) -> bool:
 def _text(item: Mapping[str, object], name: str) -> str | None:
     value = item.get(name)
     return value if isinstance(value, str) else None
-
-
-def _json_object(raw: bytes | None) -> Mapping[str, Any]:
-    if raw is None:  # larger than any answer of Twilio
-        return {}
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _code(body: Mapping[str, object]) -> str | None:

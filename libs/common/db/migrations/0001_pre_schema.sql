@@ -532,6 +532,8 @@ create table sends (
     channel            text        not null check (channel in ('whatsapp', 'sms')),
     provider           text,                                -- who took its latest claim: only evidence of that provider
                                                             -- settles a lost answer; null: it was never claimed
+    provider_account   text,                                -- the provider's account that took it; null: the number is
+                                                            -- the account (Meta), or it was never claimed
     account            text        not null,                -- phone_number_id; for SMS the organisation's own number
     template           boolean     not null default false,  -- a pause of scope 'templates' holds for it
     conversation_id    uuid        not null,
@@ -619,7 +621,8 @@ create index sms_answers_by_age on sms_answers (last_at);
 -- ── Sending: accounts that are paused ────────────────────────────────────────────────────────────────────────────────
 
 -- Asked by every claim, shared by all replicas. A throttle ends by itself. An account that answers nothing ('silence'),
--- or that people must mend ('fault'), is tried out by one call at a time. account '*' stands for all of a provider's.
+-- or that people must mend ('fault'), is tried out by one call at a time. account is a phone_number_id, or for SMS the
+-- sender at an account of its provider: +447700900001@twilio:AC…; '*' stands for all senders of the account.
 create table pauses (
     channel   text        not null check (channel in ('whatsapp', 'sms')),
     provider  text        not null,
@@ -634,9 +637,9 @@ create table pauses (
     tries     integer     not null default 1,               -- pauses in a row, for the back-off
     probed_at timestamptz,                                  -- the call that tries it out; null: none since it grew last
     logged_at   timestamptz,                                  -- when it was logged last
-    primary key (channel, account, provider, scope)
+    primary key (channel, account, scope)
 );
-create index pauses_to_log on pauses (channel, provider, coalesce(logged_at, '-infinity')) where kind = 'fault';
+create index pauses_to_log on pauses (channel, coalesce(logged_at, '-infinity')) where kind = 'fault';
 create index pauses_for_proof on pauses (provider) where kind = 'fault' and proof = 'status';
 
 -- The latest call by which a late status ended a fault of an account. What is said afterwards of earlier calls pauses
