@@ -38,6 +38,11 @@ def portal_provider_id(org_id: str, conversation_id: UUID, session: str, client_
     return str(uuid5(_PORTAL, f"{org_id}/{conversation_id}/{session}/{client_id}"))
 
 
+def wanted_link_id(org_id: str, conversation_id: UUID, hour: int) -> UUID:
+    """The intent that asks for a fresh link; ``hour`` is counted since 1970. Many wishes within it are one intent."""
+    return uuid5(_PORTAL, f"link/{org_id}/{conversation_id}/{hour}")
+
+
 class Callback(NamedTuple):
     """The parsed callback data of a send."""
 

@@ -1,21 +1,28 @@
-"""What customers do in the portal: they write, they read, they sign in.
+"""What customers do in the portal: they write, they read, they sign in, they ask for a link.
 
 Rule 1: a text becomes an inbound message of its conversation, once for each form that was posted. It says where the
         customer wrote last. It opens no WhatsApp window, and it is no sign of life of a phone.
 Rule 2: what the portal showed becomes ``read``, whatever became of it before: the customer has it. This holds only for
         messages of the event's own organisation and conversation that the portal shows (``portal_view``).
 Rule 3: a time that lies ahead counts as now, so that no event holds a channel alive or a customer active for longer.
-Rule 4: nothing is published before it is committed. A redelivery publishes the same under the same ids.
+Rule 4: a wish for a fresh link is no visit: it may be anybody's who holds an old code. It becomes one intent of kind
+        ``bridge`` an hour and conversation. The router decides it like any other bridge, so at most one SMS goes in a
+        hold, to the phone on file. A wish that is an hour old has expired.
+Rule 5: nothing is published before it is committed. A redelivery publishes the same under the same ids.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from libs.common.db.pool import Connection
+from libs.common.events.content import OutBridge
+from libs.common.events.intents import Actor, Intent
 from libs.common.events.outbound import DeliveryUpdate
-from libs.common.events.portal import PortalEvent, PortalMessage, PortalRead
-from libs.common.ids import MessageKey, portal_provider_id
+from libs.common.events.portal import PortalEvent, PortalLinkWanted, PortalMessage, PortalRead
+from libs.common.events.topics import OUTBOUND_INTENTS
+from libs.common.ids import MessageKey, portal_provider_id, wanted_link_id
+from libs.common.kafka.producer import Record
 from libs.common.kafka.records import Received, Reject
 from libs.common.sanitize import sanitize
 from libs.common.sending.status_effects import StatusEvents
@@ -25,6 +32,9 @@ from services.ingest import portal_queries as queries
 from services.ingest.events import inbound_record, status_records
 from services.ingest.portal_queries import PortalPlace, PortalText
 from services.ingest.worker_deps import Deps, window_of
+
+LINK_WANTED_FOR = timedelta(hours=1)
+"""How long a wish for a link holds."""
 
 Placed = tuple[PortalEvent, PortalPlace]
 
@@ -45,6 +55,7 @@ async def on_portal(batch: Sequence[Received[PortalEvent]], deps: Deps) -> list[
         stored = await queries.store_texts(db, _texts(placed, now), now)
     records = status_records(StatusEvents(updates=updates))
     records += [inbound_record(one, window_of(one.opened_at, one, deps), now) for one in stored]
+    records += _wishes(placed, now)
     await deps.producer.publish(records)
     return [
         Reject(received.record, "unknown_conversation", "the organisation has no such conversation")
@@ -57,6 +68,8 @@ def _seen(placed: Sequence[Placed], now: datetime) -> list[tuple[str, UUID, date
     """When each customer was last in the portal, by any of the events."""
     latest: dict[tuple[str, UUID], datetime] = {}
     for event, place in placed:
+        if isinstance(event, PortalLinkWanted):
+            continue
         key = event.org_id, place.customer_id
         at = min(event.at, now)
         latest[key] = max(latest.get(key, at), at)
@@ -106,3 +119,25 @@ def _texts(placed: Sequence[Placed], now: datetime) -> list[PortalText]:
             text = PortalText(event.org_id, place.conversation_id, provider_id, content, min(event.at, now))
             texts.setdefault(provider_id, text)
     return list(texts.values())
+
+
+def _wishes(placed: Sequence[Placed], now: datetime) -> list[Record]:
+    """The intents that ask for links. Within an hour all wishes of a conversation are the same intent."""
+    intents: dict[UUID, Intent] = {}
+    for event, place in placed:
+        if isinstance(event, PortalLinkWanted):
+            at = min(event.at, now)
+            hour = int(at.timestamp() // LINK_WANTED_FOR.total_seconds())
+            intent = Intent(
+                intent_id=wanted_link_id(event.org_id, event.conversation_id, hour),
+                org_id=event.org_id,
+                conversation_id=place.conversation_id,
+                actor=Actor(kind="system"),
+                content=OutBridge(),
+                created_at=at,
+                expires_at=at + LINK_WANTED_FOR,
+            )
+            intents.setdefault(intent.intent_id, intent)
+    return [
+        Record(OUTBOUND_INTENTS, str(intent.conversation_id).encode(), intent.encode()) for intent in intents.values()
+    ]

@@ -17,12 +17,14 @@ from libs.common.events.inbound import (
     VonageSmsWebhook,
     VonageStatusWebhook,
 )
+from libs.common.events.intents import Intent
 from libs.common.events.outbound import DeliveryUpdate, OutboundRefused
-from libs.common.events.portal import PortalMessage, PortalRead, PortalSignedIn, decode_portal_event
+from libs.common.events.portal import PortalLinkWanted, PortalMessage, PortalRead, PortalSignedIn, decode_portal_event
 from libs.common.events.topics import (
     DELIVERY_UPDATES,
     DIRECTORY_CHANGES,
     INBOUND_MESSAGES,
+    OUTBOUND_INTENTS,
     OUTBOUND_REFUSED,
     PORTAL_MESSAGES,
     WEBHOOKS,
@@ -48,7 +50,7 @@ TOPOLOGY: Topology[Deps] = Topology(
         ),
         Subscriber(
             PORTAL_MESSAGES,
-            PortalMessage | PortalRead | PortalSignedIn,
+            PortalMessage | PortalRead | PortalSignedIn | PortalLinkWanted,
             on_portal,
             lambda record, _deps: decode_portal_event(record.value),
         ),
@@ -60,6 +62,7 @@ TOPOLOGY: Topology[Deps] = Topology(
         Publisher(INBOUND_MESSAGES, (InboundMessage,)),
         Publisher(DELIVERY_UPDATES, (DeliveryUpdate,)),
         Publisher(OUTBOUND_REFUSED, (OutboundRefused,)),
+        Publisher(OUTBOUND_INTENTS, (Intent,)),
         Publisher(DIRECTORY_CHANGES, (ConsentChanged,)),
     ),
 )

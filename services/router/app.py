@@ -4,6 +4,7 @@ from libs.common.bridge.redis_gate import RedisGate
 from libs.common.open_service import open_service
 from libs.common.redis import open_redis
 from libs.common.service import Service, run_service
+from services.router.portal_unread import UnreadAnswers
 from services.router.reconcile import Reconciler
 from services.router.settings import RouterSettings
 from services.router.topology import TOPOLOGY
@@ -22,7 +23,8 @@ async def run(settings: RouterSettings, service: Service) -> None:
             doubt=settings.window_doubt,
         )
         reconciler = Reconciler(deps, settings.reconcile_after)
-        async with opened.consumer(TOPOLOGY, deps) as consumer, opened.periodic(reconciler.tasks):
+        tasks = {**reconciler.tasks, **UnreadAnswers(deps, settings.reconcile_after).tasks}
+        async with opened.consumer(TOPOLOGY, deps) as consumer, opened.periodic(tasks):
             await service.serve(checks=opened.checks(consumer))
 
 

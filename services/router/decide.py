@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import ClassVar, Literal
 from uuid import UUID
 
-from libs.common.events.content import OutTemplate, OutText, TemplateFields
+from libs.common.events.content import OutBridge, OutTemplate, OutText, TemplateFields
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import BridgeReason, Channel, Route
 from libs.common.phone import normalise
@@ -31,7 +31,14 @@ ConsentFault = Literal["whatsapp_consent_off", "marketing_consent_off"]
 RejectedReason = (
     TemplateFault
     | ConsentFault
-    | Literal["unknown_conversation", "unsupported_content", "invalid_intent", "not_permitted", "whatsapp_unreachable"]
+    | Literal[
+        "unknown_conversation",
+        "unsupported_content",
+        "invalid_intent",
+        "not_permitted",
+        "whatsapp_unreachable",
+        "window_open",
+    ]
 )
 
 
@@ -101,6 +108,8 @@ def decide(intent: Intent | BadIntent, facts: Facts, now: datetime) -> Decision:
         return Rejected("not_permitted")
     if intent.expires_at is not None and now >= intent.expires_at:  # 3
         return Silent("intent_expired")
+    if isinstance(intent.content, OutBridge):  # 3c
+        return _ask_by_sms(intent, facts, now)
     if isinstance(intent.content, OutTemplate):
         fault: RejectedReason | None = _template_fault(intent.content, facts) or _consent_fault(facts)  # 4, 5
         if fault is None and facts.unreachable(now) and (facts.nowhere or facts.marked_since):  # 5b
@@ -113,7 +122,7 @@ def decide(intent: Intent | BadIntent, facts: Facts, now: datetime) -> Decision:
     return _on_whatsapp(intent, facts, now)
 
 
-def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:  # noqa: PLR0911 -- one return per row
+def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:
     """Rows 8 to 14: free-form, and no other channel is alive."""
     unreachable = facts.unreachable(now)
     if facts.whatsapp_consent and facts.open(now) and not unreachable:  # 8
@@ -125,6 +134,20 @@ def _on_whatsapp(intent: Intent, facts: Facts, now: datetime) -> Decision:  # no
     fallback = None if unreachable or facts.template_spent else intent.fallback_template
     if fallback is not None and not _template_fault(fallback, facts) and not _consent_fault(facts):  # 11
         return Template(fallback, "fallback_template")
+    return _bridge(intent, facts, now)
+
+
+def _ask_by_sms(intent: Intent, facts: Facts, now: datetime) -> Decision:
+    """Row 3c: a bridge that was asked for. Where WhatsApp reaches the customer there is nothing to bridge."""
+    if facts.whatsapp_consent and facts.open(now) and not facts.unreachable(now):
+        return Rejected("window_open")
+    if not facts.whatsapp_consent:  # 9
+        return Silent("whatsapp_consent_off")
+    return _bridge(intent, facts, now)
+
+
+def _bridge(intent: Intent, facts: Facts, now: datetime) -> Decision:
+    """Rows 12 to 14."""
     if (unusable := obstacle(facts.sms, now)) is not None:  # 12
         return Silent(unusable)
     if facts.slot_holder is not None and facts.slot_holder != intent.intent_id:  # 13
@@ -141,15 +164,24 @@ def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:
     """Row 1: what no actor may ask for. A mistake of the producer is named before something that is unknown here."""
     if facts.id_taken or (intent.to is not None and normalise(intent.to.phone) is None):
         return "invalid_intent"
-    if intent.channel == "sms" and not isinstance(intent.content, OutText | OutTemplate):
-        return "unsupported_content"
-    if intent.channel == "sms" and isinstance(intent.content, OutText) and too_long(intent.content.text):  # 1b
+    if _is_unsupported(intent):
         return "unsupported_content"
     if facts.org_name is None or facts.phone_number_id is None:
         return "unknown_conversation"
     if intent.conversation_id is not None and facts.conversation_id is None:
         return "unknown_conversation"
     return None
+
+
+def _is_unsupported(intent: Intent) -> bool:
+    """Row 1, and 1b: what an SMS cannot carry, and a bridge that the AI asks for."""
+    match intent.content:
+        case OutBridge():
+            return intent.actor.kind == "ai"
+        case OutText(text=text):
+            return intent.channel == "sms" and too_long(text)
+        case content:
+            return intent.channel == "sms" and not isinstance(content, OutTemplate)
 
 
 def _template_fault(template: TemplateFields, facts: Facts) -> TemplateFault | None:
@@ -182,7 +214,7 @@ def _live_channel(intent: Intent, facts: Facts, now: datetime) -> Channel | None
         case _:
             return None
     match wanted:
-        case "portal":
+        case "portal" if not facts.unread_in_portal:
             return "portal"
         case "sms" if isinstance(intent.content, OutText) and _goes_by_sms(intent.content.text, facts, now):
             return "sms"

@@ -158,6 +158,11 @@ class Facts(NamedTuple):
         return "template_refused" in self.refusals
 
     @property
+    def unread_in_portal(self) -> bool:
+        """Whether this message was given in the portal and not read in time: there it is not given again."""
+        return "portal_unread" in self.refusals
+
+    @property
     def wait(self) -> timedelta:
         """How long a further try on WhatsApp is put off, by what the one before was refused for."""
         match self.refusals[-1:]:

@@ -244,6 +244,12 @@ with given as materialized (
      order by org_id, intent_id -- two routers that record the same intents wait in the same order
     on conflict do nothing
     returning org_id, intent_id
+), in_portal as ( -- nothing is sent, so no send says whether it arrives
+    insert into portal_answers (org_id, message_id, attempt, due_at)
+    select g.org_id, g.intent_id, g.attempt, g.decided_at
+      from given g join decided d using (org_id, intent_id)
+     where g.channel = 'portal'
+    on conflict do nothing
 ), """  # noqa: S608 -- constants of this module
 
 _FIRST = f"""{_RECORD}stored as (

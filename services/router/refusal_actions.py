@@ -19,7 +19,7 @@ from libs.common.thread.message_status import PROVIDER_REFUSED
 
 MAX_REFUSALS = 3
 """The refusal that counts as this number ends the message."""
-FREE = frozenset({"account", "throttled"})
+FREE = frozenset({"account", "throttled", "portal_unread"})
 """Refusals that use up no attempt."""
 LIFETIME = timedelta(hours=24)
 _SILENCED = ("window_expired_bridge_already_sent", "whatsapp_unreachable_bridge_already_sent")

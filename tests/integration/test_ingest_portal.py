@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+import orjson
 import pytest_asyncio
 
 from libs.common.directory.merge import Merge, merge_customers
-from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES
+from libs.common.events.intents import Intent, decode_intent
+from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_INTENTS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.sending.status_effects import receive_statuses
 from libs.common.thread.message_status import ProviderStatus
@@ -217,6 +219,24 @@ async def test_a_late_failure_of_the_provider_does_not_undo_what_was_read(portal
     assert events.refusals == []
     assert await portal.message(message_id) == read
     assert (read["status"], read["seq"]) == ("read", 2)
+
+
+# ── Asking for a link ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_wishes_for_a_link_are_one_intent_an_hour_and_no_visit(portal: PortalWorld) -> None:
+    clock = now().replace(minute=30)
+    wish = portal.wants_a_link(at=clock)
+    await portal.handle(*[wish] * 50, portal.wants_a_link(at=clock + MINUTE), at=clock + 2 * MINUTE)
+    await portal.handle(wish, at=clock + 2 * MINUTE)
+    first, again = await portal.new(OUTBOUND_INTENTS)
+    assert first == again
+    assert decode_intent(orjson.dumps(first)) == Intent.model_validate(first)
+    assert (first["content"], first["actor"]["kind"]) == ({"kind": "bridge"}, "system")
+    assert datetime.fromisoformat(first["expires_at"]) == clock + 60 * MINUTE
+    await portal.handle(portal.wants_a_link(at=clock + 60 * MINUTE), at=clock + 60 * MINUTE)
+    assert len({intent["intent_id"] for intent in await portal.new(OUTBOUND_INTENTS)}) == 2
+    assert (await portal.row("select last_seen_at from customers"))["last_seen_at"] is None
 
 
 # ── Signing in ──────────────────────────────────────────────────────────────────────────────────────────────────────

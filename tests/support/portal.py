@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from libs.common.db.pool import Pool, open_pool
-from libs.common.events.portal import PortalEvent, PortalMessage, PortalRead, PortalSignedIn
-from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, PORTAL_MESSAGES, Topic
+from libs.common.events.portal import PortalEvent, PortalLinkWanted, PortalMessage, PortalRead, PortalSignedIn
+from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_INTENTS, PORTAL_MESSAGES, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.kafka.records import Received
@@ -24,7 +24,7 @@ from tests.support.published import Published, published_on
 from tests.support.records import a_record
 from tests.support.webhooks import NUMBER
 
-WRITTEN = (INBOUND_MESSAGES, DELIVERY_UPDATES)
+WRITTEN = (INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_INTENTS)
 _OUT = """
 insert into messages (org_id, message_id, conversation_id, direction, channel, kind, content, status, reason, attempt,
                       seq, notification_type, occurred_at, received_at)
@@ -70,6 +70,9 @@ class PortalWorld:
 
     def signs_in(self, **changes: Any) -> PortalSignedIn:
         return PortalSignedIn(**self._event(changes))
+
+    def wants_a_link(self, **changes: Any) -> PortalLinkWanted:
+        return PortalLinkWanted(**self._event(changes))
 
     def _event(self, changes: dict[str, Any]) -> dict[str, Any]:
         return {"org_id": ORG, "conversation_id": self.conversation_id, "at": now()} | changes

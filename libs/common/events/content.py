@@ -148,10 +148,21 @@ class OutTemplate(TemplateFields):
     kind: Literal["template"] = "template"
 
 
+class OutBridge(Part):
+    """No text of its own: the customer is asked by SMS to come back to WhatsApp or to the portal."""
+
+    kind: Literal["bridge"] = "bridge"
+
+
 OutContent = Annotated[
     OutText | OutMedia | OutLocation | Contacts | OutInteractive | OutReaction | OutTemplate,
     Field(discriminator="kind"),
 ]
+IntentContent = Annotated[
+    OutText | OutMedia | OutLocation | Contacts | OutInteractive | OutReaction | OutTemplate | OutBridge,
+    Field(discriminator="kind"),
+]
+"""An intent's content: what a message may hold, or the wish for a bridge."""
 OUT_KINDS = frozenset(
     {
         "text",
@@ -165,6 +176,7 @@ OUT_KINDS = frozenset(
         "interactive",
         "reaction",
         "template",
+        "bridge",
     }
 )
 

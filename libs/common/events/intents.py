@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from libs.common.errors import Undecodable
 from libs.common.events.base import Event, Part, event_type, faults, misfit, read_json_object
-from libs.common.events.content import MAX_ID, OUT_KINDS, OutContent, TemplateFields
+from libs.common.events.content import MAX_ID, OUT_KINDS, IntentContent, TemplateFields
 from libs.common.events.fields import OrgId
 from libs.common.nesting import DEEPEST, text_is_deeper
 from libs.common.sanitize import sanitize
@@ -53,7 +53,7 @@ class Intent(Event):
     conversation_id: UUID | None = None
     to: FirstContact | None = None
     actor: Actor
-    content: OutContent
+    content: IntentContent
     channel: Literal["auto", "whatsapp", "sms", "portal"] = "auto"
     fallback_template: TemplateFields | None = None
     created_at: AwareDatetime

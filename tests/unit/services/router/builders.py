@@ -22,6 +22,7 @@ THREE_SEGMENTS = {"kind": "text", "text": "It\u2019s " + "a" * 454}
 FOUR_SEGMENTS = {"kind": "text", "text": "It\u2019s " + "a" * 455}
 EMOJI = {"kind": "text", "text": "\U0001f697" * 101}
 IMAGE = {"kind": "image", "link": "https://example.org/golf.jpg"}
+BRIDGE = {"kind": "bridge"}
 TEMPLATE = {"kind": "template", "name": "car_ready", "language": "en_GB", "parameters": {"customer_name": "Kim"}}
 FALLBACK = {name: value for name, value in TEMPLATE.items() if name != "kind"}
 CAR_READY = TemplateFacts("APPROVED", "UTILITY", "NAMED", "Hi {{customer_name}}, your car is ready.")
@@ -131,6 +132,7 @@ CONTENTS = st.one_of(
     st.just({"kind": "reaction", "message_id": "wamid.1", "emoji": "👍"}),
     st.just({"kind": "contacts", "contacts": [{"n": 2**63, "x": None}]}),
     TEMPLATES.map(lambda fields: fields | {"kind": "template"}),
+    st.just(BRIDGE),
 )
 INTENTS = st.one_of(
     st.builds(
@@ -203,7 +205,9 @@ FACTS = st.builds(
     marked_at=st.none() | INSTANTS,
     marked_until=st.none() | INSTANTS,
     refusals=st.lists(
-        st.sampled_from(["window_closed", "unreachable", "template_refused", "transient", "throttled", "account"]),
+        st.sampled_from(
+            ["window_closed", "unreachable", "template_refused", "transient", "throttled", "account", "portal_unread"]
+        ),
         max_size=2,
     ).map(tuple),
     first_decided_at=st.none() | INSTANTS,

@@ -82,12 +82,13 @@ class View:
 
     def alive(self) -> str | None:
         """The SMS or portal channel that row 7 would take, usable or not."""
-        if self.channel in ("sms", "portal"):
+        unread = "portal_unread" in self.f.refusals
+        if self.channel == "sms" or (self.channel == "portal" and not unread):
             return str(self.channel)
         at = self.f.last_inbound_at
         fresh = at is not None and self.now - at < self.f.window_length
         if self.channel == "auto" and fresh and self.f.last_inbound_channel in ("sms", "portal"):
-            return self.f.last_inbound_channel
+            return None if unread and self.f.last_inbound_channel == "portal" else self.f.last_inbound_channel
         return None
 
     def alive_and_usable(self) -> str | None:
@@ -161,7 +162,12 @@ TABLE: list[Row] = [
     ("1 id or phone", lambda v: v.f.id_taken or v.bad_phone(), lambda _: ("rejected", None, "invalid_intent")),
     (
         "1 content",
-        lambda v: v.channel == "sms" and v.kind not in ("text", "template"),
+        lambda v: v.channel == "sms" and v.kind not in ("text", "template", "bridge"),
+        lambda _: ("rejected", None, "unsupported_content"),
+    ),
+    (
+        "1b bridge",
+        lambda v: v.kind == "bridge" and v.actor["kind"] == "ai",
         lambda _: ("rejected", None, "unsupported_content"),
     ),
     (
@@ -173,6 +179,11 @@ TABLE: list[Row] = [
     ("2", View.unpermitted, lambda _: ("rejected", None, "not_permitted")),
     ("3", View.expired, lambda _: ("silent", None, "intent_expired")),
     (
+        "3c",
+        lambda v: v.kind == "bridge" and v.f.whatsapp_consent and v.open() and not v.marked(),
+        lambda _: ("rejected", None, "window_open"),
+    ),
+    (
         "4",
         lambda v: v.is_template and v.template_fault(v.intent["content"]),
         lambda v: ("rejected", None, str(v.template_fault(v.intent["content"]))),
@@ -180,8 +191,16 @@ TABLE: list[Row] = [
     ("5", lambda v: v.is_template and v.consent_fault(), lambda v: ("rejected", None, str(v.consent_fault()))),
     ("5b", lambda v: v.is_template and v.marked_since(), lambda _: ("rejected", None, "whatsapp_unreachable")),
     ("6", lambda v: v.is_template, lambda _: ("template", "whatsapp", "template_requested")),
-    ("7", View.alive_and_usable, lambda v: ("session", v.alive_and_usable(), "live_channel")),
-    ("7b", lambda v: v.channel == "sms" and v.sms_trouble(), lambda v: ("silent", None, str(v.sms_trouble()))),
+    (
+        "7",
+        lambda v: v.kind != "bridge" and v.alive_and_usable(),
+        lambda v: ("session", v.alive_and_usable(), "live_channel"),
+    ),
+    (
+        "7b",
+        lambda v: v.kind != "bridge" and v.channel == "sms" and v.sms_trouble(),
+        lambda v: ("silent", None, str(v.sms_trouble())),
+    ),
     (
         "8",
         lambda v: v.f.whatsapp_consent and v.open() and not v.marked(),
@@ -193,7 +212,11 @@ TABLE: list[Row] = [
         lambda v: v.actor["kind"] == "ai" and v.f.credit_exhausted is True,
         lambda _: ("silent", None, "credit_exhausted"),
     ),
-    ("11", View.fallback_usable, lambda _: ("template", "whatsapp", "fallback_template")),
+    (
+        "11",
+        lambda v: v.kind != "bridge" and v.fallback_usable(),
+        lambda _: ("template", "whatsapp", "fallback_template"),
+    ),
     ("12 sms", View.sms_trouble, lambda v: ("silent", None, str(v.sms_trouble()))),
     (
         "13",
