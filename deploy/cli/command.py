@@ -21,6 +21,7 @@ SERVICES = {
     "router": "services.router.app",
     "whatsapp-sender": "services.whatsapp_sender.app",
     "sms-bridge": "services.sms_bridge.app",
+    "portal": "services.portal.app",
 }
 EXIT_USAGE = 2
 T = TypeVar("T")

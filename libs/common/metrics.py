@@ -33,6 +33,9 @@ STATUSES_OF_OTHERS = Counter(
 )
 BREAKER_OPEN = Gauge("transom_breaker_open", "1 while a circuit breaker is open", ["dependency"])
 
+PORTAL_LINKS = Counter("transom_portal_links_total", "Magic links asked for: opened, missed, refused", ["outcome"])
+PORTAL_STREAMS = Gauge("transom_portal_streams", "Open streams of conversations in the portal")
+
 # -- reading from Kafka
 
 RECORDS_HANDLED = Counter("transom_kafka_records_handled", "Records whose handling is finished.", ["topic"])

@@ -60,11 +60,12 @@ class OpenService:
                 await running.enter_async_context(self.service.background(run_periodically(name, period, task)))
             yield
 
-    def checks(self, consumer: BatchConsumer, **others: Callable[[], str | None]) -> Mapping[str, Check]:
+    def checks(self, consumer: BatchConsumer | None = None, **others: Callable[[], str | None]) -> Mapping[str, Check]:
         """The checks of readiness. ``others`` return why they are not ready, or None."""
 
         async def kafka() -> None:
-            if (reason := consumer.unready() or await self.producer.unready()) is not None:
+            consuming = None if consumer is None else consumer.unready()
+            if (reason := consuming or await self.producer.unready()) is not None:
                 raise Transient(reason)
 
         return {"postgres": schema_check(self.pool), "kafka": kafka} | {
@@ -90,8 +91,10 @@ def open_producer(settings: ConsumerSettings, service: Service, delivery_timeout
 
 
 @asynccontextmanager
-async def open_service(settings: WorkerSettings, service: Service) -> AsyncIterator[OpenService]:
-    """The connections are open inside the block.
+async def open_service(
+    settings: WorkerSettings, service: Service, *, role: str | None = None, delivery_timeout: float = 10.0
+) -> AsyncIterator[OpenService]:
+    """The connections are open inside the block. ``role``: see ``open_pool``; ``delivery_timeout``: see ``Producer``.
 
     Raises ConfigurationError: one line that says which server is missing, and how to mend it.
     """
@@ -102,8 +105,9 @@ async def open_service(settings: WorkerSettings, service: Service) -> AsyncItera
             size=settings.postgres_pool_size,
             command_seconds=settings.postgres_timeout_seconds,
             drain=service.drain,
+            role=role,
         ) as pool,
-        open_producer(settings, service) as producer,
+        open_producer(settings, service, delivery_timeout) as producer,
     ):
         await require_schema(pool)
         yield OpenService(service, settings, pool, producer)

@@ -126,7 +126,7 @@ class Redis:
 
 
 @asynccontextmanager
-async def open_redis(url: str) -> AsyncIterator[Redis]:
+async def open_redis(url: str, prefix: str = "bridge") -> AsyncIterator[Redis]:
     """Open a client after reaching the server and trying the commands of the gate once.
 
     Raises ConfigurationError when that fails.
@@ -148,7 +148,7 @@ async def open_redis(url: str) -> AsyncIterator[Redis]:
     opened = Redis(client)
     try:
         await _reach(client)
-        await _try_out(client)
+        await _try_out(client, prefix)
         yield opened
     finally:
         await opened.close()
@@ -156,8 +156,8 @@ async def open_redis(url: str) -> AsyncIterator[Redis]:
 
 _UNREACHABLE = "redis cannot be used ({}): start it, or set TRANSOM_REDIS_URL to where it listens"
 _UNABLE = (
-    "redis at TRANSOM_REDIS_URL refuses SET … NX GET or EVAL ({}): "
-    "use Redis 7 or newer, or Valkey, and allow both on bridge:*"
+    "redis at TRANSOM_REDIS_URL refuses SET … NX GET or EVAL ({0}): "
+    "use Redis 7 or newer, or Valkey, and allow both on {1}:*"
 )
 
 
@@ -176,9 +176,9 @@ async def _reach(client: "redis.asyncio.Redis") -> None:
             return
 
 
-async def _try_out(client: "redis.asyncio.Redis") -> None:
+async def _try_out(client: "redis.asyncio.Redis", prefix: str) -> None:
     """Send the commands of the bridge's gate on an unused key: an old server or a missing right shows at the start."""
-    key = f"bridge:start:{uuid4()}"
+    key = f"{prefix}:start:{uuid4()}"
     try:
         async with client.pipeline(transaction=False) as pipe:
             pipe.set(key, "", nx=True, get=True, px=1000)
@@ -186,7 +186,7 @@ async def _try_out(client: "redis.asyncio.Redis") -> None:
             await pipe.execute()
     except ResponseError as error:
         if not _is_trouble(error):
-            raise ConfigurationError(_UNABLE.format(type(error).__name__)) from error
+            raise ConfigurationError(_UNABLE.format(type(error).__name__, prefix)) from error
     except (RedisError, OSError, TimeoutError):
         return  # gone since the ping: a running service goes on without it, too
 

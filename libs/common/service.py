@@ -120,15 +120,19 @@ class Service:
         checks: Mapping[str, Check],
         routes: Sequence[BaseRoute] = (),
         direct: Mapping[str, ASGIApp] | None = None,
+        around: Callable[[ASGIApp], ASGIApp] | None = None,
     ) -> None:
         """Answer HTTP until the service is to end.
 
         ``checks`` are the dependencies of readiness, by name. ``direct``: see ``web.ExactPathRouter``.
+        ``around`` wraps the application of all routes, the common ones included.
 
         Raises ConfigurationError when the port is taken, and the failure that ``stop`` was given.
         """
         readiness = Readiness(checks)
-        app = ExactPathRouter(direct or {}, build_app(readiness, routes, with_metrics=self._admin is None))
+        app: ASGIApp = ExactPathRouter(direct or {}, build_app(readiness, routes, with_metrics=self._admin is None))
+        if around is not None:
+            app = around(app)
         listeners: list[tuple[ASGIApp, socket.socket]] = [
             (app, _listen(self._host, self._port, "TRANSOM_HTTP_HOST and TRANSOM_HTTP_PORT"))
         ]

@@ -378,6 +378,12 @@ class PortalSettings(BridgeSettings):
         return self.bridge_hold + _LINK_MARGIN
 
 
+class ProxySettings(Settings):
+    """How many proxies in front of a service may name the client's address, each behind the one before it."""
+
+    trusted_proxies: Annotated[int, Field(ge=0, le=16)] = 0
+
+
 def load(settings: Callable[[], SettingsT]) -> SettingsT:
     """Build the settings from the environment.
 

@@ -106,7 +106,7 @@ def build_app(readiness: Readiness, routes: Sequence[BaseRoute] = (), *, with_me
         return PlainTextResponse("ready\n")
 
     own = [Route("/livez", livez), Route("/readyz", readyz), *([_METRICS] if with_metrics else [])]
-    return _starlette([*routes, *own])
+    return _starlette([*own, *routes])
 
 
 async def _metrics_page(_request: Request) -> Response:

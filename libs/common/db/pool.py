@@ -88,9 +88,17 @@ class Pool:
 
 @asynccontextmanager
 async def open_pool(
-    dsn: str, *, application_name: str, size: int = 8, command_seconds: float = 2.0, drain: Drain | None = None
+    dsn: str,
+    *,
+    application_name: str,
+    size: int = 8,
+    command_seconds: float = 2.0,
+    drain: Drain | None = None,
+    role: str | None = None,
 ) -> AsyncIterator[Pool]:
     """Open a pool, having reached the server once. ``drain``: the stop that closing it is part of.
+
+    ``role``: every connection takes it, as by SET ROLE, before its first statement.
 
     ``command_seconds`` bounds every command, on the server (``statement_timeout``) and here. Raises ConfigurationError
     when the server cannot be reached or refuses us.
@@ -135,10 +143,12 @@ async def open_pool(
                 # been looked for (1 s)
                 "lock_timeout": str(max(1, round(command_seconds * 600))),
                 "idle_in_transaction_session_timeout": "30000",
+                **({} if role is None else {"role": role}),
             },
         )
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise ConfigurationError(unreachable(error)) from error
+        hint = f", or run transom migrate, which makes the role {role}" if role and _refuses_role(error) else ""
+        raise ConfigurationError(unreachable(error) + hint) from error
     try:
         yield Pool(pool, acquire_seconds=min(CONNECT_SECONDS, command_seconds), now=clock, measure=measure)
     finally:
@@ -156,6 +166,10 @@ def unreachable(error: BaseException) -> str:
         f"postgres cannot be used ({type(error).__name__}{f' {why}' if why else ''}): "
         "start it, or set TRANSOM_POSTGRES_DSN to where it listens"
     )
+
+
+def _refuses_role(error: BaseException) -> bool:
+    return isinstance(error, asyncpg.InvalidParameterValueError | asyncpg.InsufficientPrivilegeError)
 
 
 def _cancelled(error: BaseException) -> asyncio.CancelledError | None:

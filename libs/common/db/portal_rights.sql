@@ -12,7 +12,7 @@ grant select (org_id, conversation_id, customer_id, phone_number_id, last_inboun
     on conversations to transom_portal;
 grant select on conversation_aliases to transom_portal;
 grant select (org_id, conversation_id, message_id, direction, channel, kind, content, actor, notification_type,
-              parent_id, sequence, status, reason, seq, read_at, occurred_at, received_at)
+              sequence, status, reason, attempt, seq, provider_id, read_at, occurred_at, received_at)
     on messages to transom_portal;
 grant select (org_id, intent_id, attempt, conversation_id, route, channel, reason, decided_at)
     on decisions to transom_portal;

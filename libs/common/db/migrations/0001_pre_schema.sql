@@ -500,6 +500,7 @@ create table portal_links (
     used_at         timestamptz                             -- when it opened a session; it opens one only
 );
 create index portal_links_of_conversation on portal_links (conversation_id);
+create index orgs_by_portal_host on orgs (portal_host) where portal_host is not null;
 create index portal_links_by_expiry on portal_links (expires_at);
 
 -- A customer's session in the portal: of one conversation, on one host, while the phone stays theirs. The cookie has
@@ -517,7 +518,8 @@ create table portal_sessions (
     minute_began    timestamptz,                            -- of the messages that minute_count counts
     minute_count    integer     not null default 0,
     day_began       timestamptz,                            -- of the messages that day_count counts
-    day_count       integer     not null default 0
+    day_count       integer     not null default 0,
+    posted_at       timestamptz                             -- "at" of the latest message that was published
 );
 create index portal_sessions_of_conversation on portal_sessions (conversation_id);
 create index portal_sessions_by_end on portal_sessions (ends_at);
@@ -802,7 +804,7 @@ create policy of_the_host on orgs for select
 -- With security_invoker a view shows what the reader may see, and not what the view's owner may.
 create view portal_threads with (security_invoker) as
 select s.session_hash, s.session_name, s.org_id, s.conversation_id, s.host, s.phone, s.seen_at, s.ends_at,
-       o.name as org_name, o.portal_host, w.display_number, c.customer_id, c.last_inbound_channel,
+       s.posted_at, o.name as org_name, o.portal_host, w.display_number, c.customer_id, c.last_inbound_channel,
        k.phone = s.phone or exists (select from customer_identities i
                                      where i.org_id = s.org_id and i.kind = 'phone' and i.value = s.phone
                                        and i.customer_id = c.customer_id) as on_file
@@ -814,5 +816,6 @@ select s.session_hash, s.session_name, s.org_id, s.conversation_id, s.host, s.ph
 
 create view portal_messages with (security_invoker) as
 select m.org_id, m.conversation_id, m.message_id, m.direction, m.channel, m.kind, m.content, m.actor,
-       m.notification_type, m.sequence, m.status, m.reason, m.seq, m.read_at, m.occurred_at, m.received_at
+       m.notification_type, m.sequence, m.status, m.reason, m.attempt, m.seq, m.provider_id, m.read_at, m.occurred_at,
+       m.received_at
   from messages m;

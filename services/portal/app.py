@@ -1,0 +1,85 @@
+"""The portal: what a customer reads and writes behind a magic link."""
+
+import secrets
+import sys
+
+from starlette.routing import Route
+
+from libs.common.bridge.link_codes import LinkCodes
+from libs.common.bridge.portal_keys import PurposeKeys
+from libs.common.open_service import open_service
+from libs.common.redis import open_redis
+from libs.common.service import Service, run_service
+from libs.common.settings import secrets_in
+from services.portal.browser import Keys
+from services.portal.budget import MissBudget
+from services.portal.conversation import Conversation
+from services.portal.cookies import FormTokens
+from services.portal.deps import Deps
+from services.portal.guard import Endpoint, Guard, available
+from services.portal.html import Html
+from services.portal.links import Links
+from services.portal.publishing import PATIENCE_SECONDS
+from services.portal.settings import PortalServiceSettings
+from services.portal.sites import Sites
+from services.portal.static_files import StaticFiles
+from services.portal.streams import Streams
+
+ROLE = "transom_portal"
+"""The role of the database that every connection takes: see libs/common/db/portal_rights.sql."""
+
+
+async def run(settings: PortalServiceSettings, service: Service) -> None:
+    """Answer until the service is to end."""
+    async with (
+        open_service(settings, service, role=ROLE, delivery_timeout=PATIENCE_SECONDS) as opened,
+        open_redis(settings.redis_url.get_secret_value(), prefix="portal") as redis,
+    ):
+        masters, static = secrets_in(settings.portal_link_keys), StaticFiles()
+        html = Html(static)
+        streams = Streams(opened.pool, opened.producer, html)
+        deps = Deps(
+            pool=opened.pool,
+            producer=opened.producer,
+            keys=Keys(LinkCodes(masters, secrets.choice), PurposeKeys(masters, "sessions"), FormTokens(masters)),
+            budget=MissBudget(redis, PurposeKeys(masters, "addresses")),
+            streams=streams,
+            html=html,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        sites = Sites(opened.pool, settings.platform)
+        async with service.background(streams.watch()), service.background(_end_streams(service, streams)):
+            await service.serve(
+                checks=opened.checks(), routes=routes(deps, static), around=lambda app: Guard(app, sites, html)
+            )
+
+
+def routes(deps: Deps, static: StaticFiles) -> list[Route]:
+    """Every path of the portal. A link is what no other path is."""
+    links, conversation = Links(deps), Conversation(deps)
+
+    def route(path: str, endpoint: Endpoint, method: str = "GET") -> Route:
+        return Route(path, available(deps.html, endpoint), methods=[method])
+
+    return [
+        Route("/static/{name}", static.serve),
+        route("/conversation", conversation.show),
+        route("/conversation/messages", conversation.write, "POST"),
+        route("/conversation/events", conversation.events),
+        route("/{code}", links.show),
+        route("/{code}", links.post, "POST"),
+    ]
+
+
+async def _end_streams(service: Service, streams: Streams) -> None:
+    await service.stopped()
+    streams.end_all()
+
+
+def main(port: int | None = None) -> int:
+    """Run until a signal; returns the exit code."""
+    return run_service("portal", PortalServiceSettings, run, port=port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

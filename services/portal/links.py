@@ -1,0 +1,158 @@
+"""``/{code}``: what a magic link answers.
+
+Rule 1: GET and HEAD change nothing: scanners, previews and readers of links use no link up.
+Rule 2: POST needs the token of the page and the cookie that came with it, from our own page. It uses the link up and
+        begins a session in one statement.
+Rule 3: unknown, used, expired and revoked codes, and codes of another host, get one and the same page after the same
+        work. It names the organisation by the host alone, never by the code.
+Rule 4: only codes that miss are counted. Over the budget they get 429; a code that opens is never refused.
+Rule 5: a wish for a fresh SMS (``again=sms``) is answered before anything is done about it. The answer tells nothing.
+"""
+
+from http import HTTPStatus
+
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from libs.common import metrics
+from libs.common.events.portal import PortalEvent, PortalLinkWanted, PortalSignedIn
+from libs.common.logging import get_logger
+from services.portal import queries
+from services.portal.browser import Browser, form_of, fresh_id
+from services.portal.cookies import as_text, set_cookie
+from services.portal.deps import Deps
+from services.portal.guard import page_response
+from services.portal.publishing import publish_if_possible
+from services.portal.queries import LONGEST
+from services.portal.rows import Link, Thread
+from services.portal.threads import phone_end
+from services.portal.views import Garage, GonePage, OpenPage, Page, ReplacePage, TroublePage
+
+log = get_logger()
+
+
+class Links:
+    """The routes of a link."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    async def show(self, request: Request) -> Response:
+        """``GET /{code}``, and HEAD."""
+        browser = Browser.of(request)
+        link, thread = await self._look(browser)
+        visit = browser.visit or fresh_id()
+        if link is None or not link.opens:
+            return await self._missed(browser, visit)
+        answer = page_response(self._deps.html, request, self._open_page(browser, visit, link, thread))
+        return _with_visit(answer, browser, visit)
+
+    async def post(self, request: Request) -> Response:
+        """``POST /{code}``: open the session, or ask for a fresh link."""
+        browser, form = Browser.of(request), await form_of(request)
+        if form is None:
+            return self._trouble(browser, TroublePage("bad_request"), HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        visit = browser.visit
+        if (
+            visit is None
+            or not browser.is_on_our_page
+            or not self._deps.keys.forms.is_good(form.get("token"), "visit", visit, browser.host)
+        ):
+            return self._trouble(browser, TroublePage("forbidden", again=request.url.path), HTTPStatus.FORBIDDEN)
+        link, thread = await self._look(browser)
+        if form.get("again") == "sms":
+            return await self._again(browser, visit, link)
+        if link is not None and link.opens:
+            if thread is not None and form.get("replace") != "yes":
+                return page_response(self._deps.html, request, self._replace_page(browser, visit, link, thread))
+            if (answer := await self._redeem(browser)) is not None:
+                return answer
+        return await self._missed(browser, visit)
+
+    async def _look(self, browser: Browser) -> tuple[Link | None, Thread | None]:
+        """The link of this code, and the session that lives in this browser."""
+        deps = self._deps
+        codes, sessions = self._codes(browser), browser.session_hashes(deps.keys)
+        async with queries.scope(deps.pool, browser.host, codes=codes, sessions=sessions) as db:
+            link = await queries.link_of(db, codes, browser.host, deps.pool.now())
+            thread = await queries.thread_of(db, sessions, browser.host, deps.pool.now())
+        return link, thread
+
+    async def _redeem(self, browser: Browser) -> Response | None:
+        """The session that the link begins. None: another request used the link, or it ended."""
+        deps, now = self._deps, self._deps.pool.now()
+        codes, before = self._codes(browser), browser.session_hashes(deps.keys)
+        session = fresh_id()
+        stored = deps.keys.sessions.hash(session)
+        async with queries.scope(deps.pool, browser.host, codes=codes, sessions=(stored, *before)) as db:
+            place = await queries.redeem(db, codes, browser.host, stored, now)
+            if place is not None:
+                await queries.end_sessions(db, before)
+                await queries.signed_in(db, stored, now)
+        if place is None:
+            return None
+        org_id, conversation_id = place
+        log.info("link.redeemed", org_id=org_id, conversation_id=str(conversation_id))
+        metrics.PORTAL_LINKS.labels(outcome="opened").inc()
+        event = PortalSignedIn(org_id=org_id, conversation_id=conversation_id, at=now)
+        answer = RedirectResponse(
+            "/conversation",
+            HTTPStatus.SEE_OTHER,
+            background=BackgroundTask(publish_if_possible, deps.producer, [event]),
+        )
+        answer.headers.append(
+            "set-cookie",
+            set_cookie("session", as_text(session), browser.site.origin, max_age=int(LONGEST.total_seconds())),
+        )
+        return answer
+
+    async def _again(self, browser: Browser, visit: bytes, link: Link | None) -> Response:
+        if await self._is_over_budget(browser):
+            return self._trouble(browser, TroublePage("too_many"), HTTPStatus.TOO_MANY_REQUESTS)
+        answer = page_response(self._deps.html, browser.request, self._gone_page(browser, visit, asked=True))
+        wishes: list[PortalEvent] = []
+        if link is not None:
+            wishes.append(
+                PortalLinkWanted(org_id=link.org_id, conversation_id=link.conversation_id, at=self._deps.pool.now())
+            )
+        answer.background = BackgroundTask(publish_if_possible, self._deps.producer, wishes)
+        return answer
+
+    async def _missed(self, browser: Browser, visit: bytes) -> Response:
+        if await self._is_over_budget(browser):
+            return self._trouble(browser, TroublePage("too_many"), HTTPStatus.TOO_MANY_REQUESTS)
+        answer = page_response(self._deps.html, browser.request, self._gone_page(browser, visit), HTTPStatus.NOT_FOUND)
+        return _with_visit(answer, browser, visit)
+
+    async def _is_over_budget(self, browser: Browser) -> bool:
+        spent = await self._deps.budget.is_spent_by(browser.address(self._deps.trusted_proxies))
+        metrics.PORTAL_LINKS.labels(outcome="refused" if spent else "missed").inc()
+        return spent
+
+    def _codes(self, browser: Browser) -> tuple[bytes, ...]:
+        return self._deps.keys.codes.hashes(browser.request.path_params["code"])
+
+    def _open_page(self, browser: Browser, visit: bytes, link: Link, thread: Thread | None) -> Page:
+        if thread is not None:
+            return self._replace_page(browser, visit, link, thread)
+        return OpenPage(Garage(link.org_name), self._token(browser, visit), by_itself=not link.needs_button)
+
+    def _replace_page(self, browser: Browser, visit: bytes, link: Link, thread: Thread) -> ReplacePage:
+        return ReplacePage(Garage(link.org_name), self._token(browser, visit), phone_end(thread))
+
+    def _gone_page(self, browser: Browser, visit: bytes, *, asked: bool = False) -> GonePage:
+        return GonePage(browser.site.garage, self._token(browser, visit), asked)
+
+    def _token(self, browser: Browser, visit: bytes) -> str:
+        return self._deps.keys.forms.token("visit", visit, browser.host)
+
+    def _trouble(self, browser: Browser, page: TroublePage, status: int) -> Response:
+        return page_response(self._deps.html, browser.request, page, status)
+
+
+def _with_visit(answer: Response, browser: Browser, visit: bytes) -> Response:
+    """Give the browser the cookie of its visit, unless it has it."""
+    if browser.visit is None:
+        answer.headers.append("set-cookie", set_cookie("visit", as_text(visit), browser.site.origin))
+    return answer

@@ -1,0 +1,190 @@
+"""The streams of open pages: what is new in a conversation, without a reload.
+
+The portal reads no topic. One task of the process asks PostgreSQL every ``PERIOD``, in one round trip for up to
+``AT_ONCE`` streams: which sessions still live, and the newest messages of each conversation. What a stream has not told
+yet is told, as ``event: message``. LISTEN and NOTIFY would cost every writer of messages a lock that holds the commits
+of the whole database in one row, and every portal a connection; the question costs an open stream some twenty index
+entries a second (docs/architecture/portal.md).
+
+Rule 1: a stream ends as soon as its session has ended. While PostgreSQL is away it ends after ``UNCHECKED``.
+Rule 2: a session has at most ``OF_A_SESSION`` streams in a process, and a process ``AT_ALL``.
+Rule 3: an event's id is the message's own. After a reconnect the stream goes on behind Last-Event-ID; where that is
+        unknown, or too much is new, ``event: reset`` asks for the page again.
+Rule 4: what a stream tells counts as read: pages keep one open only while they are visible.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from uuid import UUID
+
+from libs.common import metrics
+from libs.common.db.pool import Pool
+from libs.common.events.portal import PortalRead
+from libs.common.kafka.producer import Producer
+from libs.common.periodic import log_trouble
+from libs.common.retryable import is_retryable
+from services.portal import queries
+from services.portal.html import Html
+from services.portal.languages import Language
+from services.portal.publishing import publish_if_possible
+from services.portal.rows import StoredMessage, Thread
+from services.portal.threads import garage_of, shown_message, unread
+
+PERIOD = 1.0
+BEAT_SECONDS = 15.0
+UNCHECKED_SECONDS = 30.0
+NEWEST = 20
+OF_A_SESSION = 3
+AT_ALL = 1000
+AT_ONCE = 200
+_RESET = "id:\nevent: reset\ndata: {}\n\n"
+_BEAT = ": \n\n"
+_QUEUE = 100
+
+State = tuple[str, bool]
+
+
+@dataclass(eq=False, slots=True)
+class Stream:
+    """One open page. ``told``: the state of each message as the page has it; None before the first look."""
+
+    thread: Thread
+    language: Language
+    last: str | None
+    checked_at: float
+    told: dict[UUID, State] | None = None
+    blocks: "asyncio.Queue[str | None]" = field(default_factory=lambda: asyncio.Queue(_QUEUE))
+
+    def put(self, block: str | None) -> None:
+        """Say this block, or end with None. A page that does not read any more is ended."""
+        if self.blocks.full():
+            while not self.blocks.empty():
+                self.blocks.get_nowait()
+            block = None
+        self.blocks.put_nowait(block)
+
+
+class Streams:
+    """All streams of the process. ``watch`` runs beside the service."""
+
+    def __init__(self, pool: Pool, producer: Producer, html: Html) -> None:
+        self._pool = pool
+        self._producer = producer
+        self._html = html
+        self._open: set[Stream] = set()
+        self._of_session: Counter[bytes] = Counter()
+        self._stopping = False
+
+    def open(self, thread: Thread, language: Language, last_event_id: str | None) -> Stream | None:
+        """A stream of this session. None: there are too many."""
+        if self._stopping or len(self._open) >= AT_ALL or self._of_session[thread.session_hash] >= OF_A_SESSION:
+            return None
+        stream = Stream(thread, language, last_event_id or None, asyncio.get_running_loop().time())
+        self._open.add(stream)
+        self._of_session[thread.session_hash] += 1
+        metrics.PORTAL_STREAMS.set(len(self._open))
+        return stream
+
+    async def events(self, stream: Stream) -> AsyncIterator[str]:
+        """What the stream says, until its session, its page or the service ends."""
+        try:
+            yield "retry: 2000\n\n"
+            while True:
+                try:
+                    async with asyncio.timeout(BEAT_SECONDS):
+                        block = await stream.blocks.get()
+                except TimeoutError:
+                    block = _BEAT
+                if block is None:
+                    return
+                yield block
+        finally:
+            self._close(stream)
+
+    def end_all(self) -> None:
+        """The service stops: pages connect again, elsewhere."""
+        self._stopping = True
+        for stream in self._open:
+            stream.put(None)
+
+    async def watch(self) -> None:
+        """Look at all conversations again and again."""
+        while not self._stopping:
+            await asyncio.sleep(PERIOD)
+            open_now = sorted(self._open, key=lambda stream: stream.thread.host)
+            for host, of_host in groupby(open_now, key=lambda stream: stream.thread.host):
+                streams = list(of_host)
+                for first in range(0, len(streams), AT_ONCE):
+                    await self._look_or_end(host, streams[first : first + AT_ONCE])
+
+    async def _look_or_end(self, host: str, streams: Sequence[Stream]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await self._look(host, streams)
+        except Exception as error:
+            log_trouble("portal_streams", error)
+            if not is_retryable(error):
+                raise
+        for stream in streams:
+            if loop.time() - stream.checked_at > UNCHECKED_SECONDS:
+                stream.put(None)
+
+    async def _look(self, host: str, streams: Sequence[Stream]) -> None:
+        hashes = [stream.thread.session_hash for stream in streams]
+        now = self._pool.now()
+        async with queries.scope(self._pool, host, sessions=hashes) as db:
+            living = await queries.living(db, hashes, now)
+            newest = await queries.newest_of(db, [stream.thread for stream in streams], NEWEST)
+        read: list[PortalRead] = []
+        for stream, messages in zip(streams, newest, strict=True):
+            if stream.thread.session_hash not in living:
+                stream.put(None)
+                continue
+            stream.checked_at = asyncio.get_running_loop().time()
+            if ids := unread(self._tell(stream, messages)):
+                thread = stream.thread
+                read.append(
+                    PortalRead(org_id=thread.org_id, conversation_id=thread.conversation_id, message_ids=ids, at=now)
+                )
+        if read:
+            await publish_if_possible(self._producer, read)
+
+    def _tell(self, stream: Stream, messages: Sequence[StoredMessage]) -> list[StoredMessage]:
+        """Say what changed since the last look; returns the messages that the page did not have."""
+        if stream.told is None:
+            stream.told = known = _known(messages, stream.last)
+            if stream.last is not None and messages and not known:
+                stream.put(_RESET)
+                stream.told = {m.message_id: _state(m) for m in messages}
+                return []
+        fresh = [m for m in messages if m.message_id not in stream.told]
+        for message in messages:
+            if stream.told.get(message.message_id) != _state(message):
+                stream.told[message.message_id] = _state(message)
+                stream.put(
+                    self._html.event(
+                        shown_message(message), garage_of(stream.thread), stream.language, str(message.message_id)
+                    )
+                )
+        return fresh
+
+    def _close(self, stream: Stream) -> None:
+        if stream in self._open:
+            self._open.discard(stream)
+            self._of_session[stream.thread.session_hash] -= 1
+            if not self._of_session[stream.thread.session_hash]:
+                del self._of_session[stream.thread.session_hash]
+            metrics.PORTAL_STREAMS.set(len(self._open))
+
+
+def _known(messages: Sequence[StoredMessage], last: str | None) -> dict[UUID, State]:
+    """What a page has that knows the message ``last``: it and those before it. Empty where it is not among them."""
+    place = next((n for n, m in enumerate(messages) if str(m.message_id) == last), -1)
+    return {m.message_id: _state(m) for m in messages[: place + 1]}
+
+
+def _state(message: StoredMessage) -> State:
+    return message.status, message.read_at is not None
