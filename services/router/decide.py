@@ -164,7 +164,7 @@ def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:
     """Row 1: what no actor may ask for. A mistake of the producer is named before something that is unknown here."""
     if facts.id_taken or (intent.to is not None and normalise(intent.to.phone) is None):
         return "invalid_intent"
-    if _is_unsupported(intent):
+    if _is_unsupported(intent):  # 1, 1b
         return "unsupported_content"
     if facts.org_name is None or facts.phone_number_id is None:
         return "unknown_conversation"

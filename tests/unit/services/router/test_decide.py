@@ -320,6 +320,6 @@ def test_the_window_told_is_the_one_that_was_judged() -> None:
 
 def test_the_rows_of_the_page_are_those_that_the_code_names() -> None:
     page = (Path(__file__).parents[4] / "docs/architecture/decision.md").read_text()
-    comments = re.findall(r"  # (\d+b?(?:, \d+b?)*)$", inspect.getsource(decide_module), re.MULTILINE)
+    comments = re.findall(r"  # (\d+[a-z]?(?:, \d+[a-z]?)*)$", inspect.getsource(decide_module), re.MULTILINE)
     named = {row for comment in comments for row in comment.split(", ")}
-    assert named == set(re.findall(r"^\| (\d+b?) \|", page, re.MULTILINE))
+    assert named == set(re.findall(r"^\| (\d+[a-z]?) \|", page, re.MULTILINE))
