@@ -4,7 +4,8 @@ Rule 1: the rules hold for every SMS, bridge or plain text, from every producer.
 Rule 2: a customer gets an SMS only if they wrote to the organisation (on any channel, to any number) or consented to
         SMS explicitly. The default that allows SMS is no explicit consent.
 Rule 3: an SMS has at most three segments, in the form in which it is sent.
-Rule 4: no SMS goes to satellite, premium, shared-cost and free-phone numbers, nor to codes of no country. No customer
+Rule 4: no SMS goes to a number from which an organisation sends its own: two systems would answer each other.
+Rule 5: no SMS goes to satellite, premium, shared-cost and free-phone numbers, nor to codes of no country. No customer
         is reached there, and each costs a multiple.
 """
 
@@ -51,11 +52,13 @@ class SmsReach:
     contacted: bool
     number: str | None
     active: bool
+    of_organisation: bool = False
+    """Whether the phone is the SMS number of any organisation."""
 
 
 def obstacle(reach: SmsReach, now: datetime) -> SmsObstacle | None:
     """Why no SMS may go, the first reason that holds; None when one may."""
-    if reach.phone is None or _is_ahead(reach.no_phone_until, now):
+    if reach.phone is None or reach.of_organisation or _is_ahead(reach.no_phone_until, now):
         return "no_phone"
     if not reach.allowed or _is_ahead(reach.stopped_until, now):
         return "sms_opted_out"

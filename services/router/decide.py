@@ -166,7 +166,7 @@ def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:
         return "invalid_intent"
     if _is_unsupported(intent):  # 1, 1b
         return "unsupported_content"
-    if facts.org_name is None or facts.phone_number_id is None:
+    if facts.org_name is None or (facts.phone_number_id is None and not facts.without_number):
         return "unknown_conversation"
     if intent.conversation_id is not None and facts.conversation_id is None:
         return "unknown_conversation"

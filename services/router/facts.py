@@ -56,6 +56,8 @@ class Facts(NamedTuple):
 
     phone_number_id: str | None = None
     display_number: str | None = None
+    without_number: bool = False
+    """The conversation has no WhatsApp number: the organisation had none when the customer wrote by SMS."""
 
     conversation_id: UUID | None = None
     wa_id: str | None = None
@@ -81,6 +83,8 @@ class Facts(NamedTuple):
     """Until then the phone is marked: no SMS arrives there."""
     sms_stopped_until: datetime | None = None
     """Until then the phone is marked: it replied STOP, and nobody has consented since."""
+    phone_of_organisation: bool = False
+    """The phone is the SMS number of an organisation, so two systems would talk to each other."""
     contacted: bool = False
     """The customer has written to the organisation or called it: to any number, on any channel."""
     whatsapp_consent: bool = True
@@ -129,6 +133,7 @@ class Facts(NamedTuple):
             contacted=self.contacted or self.last_customer_at is not None or self.last_inbound_at is not None,
             number=self.sms_number,
             active=self.sms_active,
+            of_organisation=self.phone_of_organisation,
         )
 
     def open(self, now: datetime) -> bool:
@@ -141,7 +146,13 @@ class Facts(NamedTuple):
 
     @property
     def nowhere(self) -> bool:
-        """Whether the customer has neither a number nor a BSUID: they gave the number up, and no other is known."""
+        """Whether WhatsApp has no way to the customer.
+
+        They have neither a number nor a BSUID, because they gave the number up and no other is known; or the
+        organisation has no number in this conversation.
+        """
+        if self.without_number:
+            return True
         return self.bsuid is None and self.phone is None and self.addresses.number is None
 
     @property

@@ -36,7 +36,7 @@ def bridge_text(command: SmsCommand, portal_host: str | None, code: str) -> Comp
     """The bridge SMS of a command. ``portal_host`` is for organisations without one of their own."""
     return compose(
         org_name=command.org_name or "",
-        whatsapp_number=command.whatsapp_number or "",
+        whatsapp_number=command.whatsapp_number,
         portal_host=command.portal_host or portal_host or "",
         code=code,
     )

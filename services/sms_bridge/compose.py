@@ -39,20 +39,22 @@ class Unwritable:
     why: str
 
 
-def compose(*, org_name: str, whatsapp_number: str, portal_host: str, code: str) -> Composed | Unwritable:
+def compose(*, org_name: str, whatsapp_number: str | None, portal_host: str, code: str) -> Composed | Unwritable:
     """``{org}: Update for you. WhatsApp: wa.me/{digits} Portal: {host}/{code}``, at most 160 septets.
 
-    ``whatsapp_number`` is the business number in E.164. A scheme and a final slash of ``portal_host`` are left out. A
-    name that cannot be written, or has no room, is left out with its colon. Unwritable: the number is no number, the
-    host is no host, or the host is too long for the segment.
+    ``whatsapp_number`` is the business number in E.164. Where the conversation has none, the WhatsApp link is left out.
+    A scheme and a final slash of ``portal_host`` are left out. A name that cannot be written, or has no
+    room, is left out with its colon. Unwritable: the number is no number, the host is no host, or the host is too long
+    for the segment.
     """
-    number = digits(whatsapp_number)
-    if not _WA_ME.fullmatch(number):
+    number = None if whatsapp_number is None else digits(whatsapp_number)
+    if number is not None and not _WA_ME.fullmatch(number):
         return Unwritable("whatsapp_number_unusable")
     host = host_of_link(portal_host)
     if host is None:
         return Unwritable("portal_host_unusable")
-    links = f"Update for you. WhatsApp: wa.me/{number} Portal: {host}/"
+    whatsapp = "" if number is None else f"WhatsApp: wa.me/{number} "
+    links = f"Update for you. {whatsapp}Portal: {host}/"
     room = SEGMENT_SEPTETS - septets(links) - CODE_LENGTH
     if room < 0:
         return Unwritable("portal_host_too_long")

@@ -57,7 +57,7 @@ class View:
 
     def sms_trouble(self) -> str | None:
         troubles = [
-            (self.f.phone is None or self.later(self.f.no_phone_until), "no_phone"),
+            (self.f.phone is None or self.f.phone_of_organisation or self.later(self.f.no_phone_until), "no_phone"),
             (not self.f.sms_consent or self.later(self.f.sms_stopped_until), "sms_opted_out"),
             (not self.f.sms_active or self.f.sms_number is None, "sms_unavailable"),
             (not self.f.sms_explicit and not self.wrote(), "never_contacted"),
@@ -114,7 +114,7 @@ class View:
         return self.later(self.f.marked_until) or self.nowhere()
 
     def nowhere(self) -> bool:
-        return not any((self.f.phone, self.f.wa_id, self.f.bsuid))
+        return self.f.without_number or not any((self.f.phone, self.f.wa_id, self.f.bsuid))
 
     def marked_since(self) -> bool:
         said, first = self.f.marked_at, self.f.first_decided_at
@@ -139,7 +139,7 @@ class View:
         f = self.f
         return (
             f.org_name is None
-            or f.phone_number_id is None
+            or (f.phone_number_id is None and not f.without_number)
             or (self.intent["conversation_id"] is not None and f.conversation_id is None)
         )
 

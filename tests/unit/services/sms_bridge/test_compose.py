@@ -108,3 +108,9 @@ def test_links_that_cannot_be_written_are_said_and_never_cut(whatsapp_number: st
 def test_no_directory_entry_can_break_the_composer(portal_host: str, whatsapp_number: str) -> None:
     composed = compose(org_name="Acme", whatsapp_number=whatsapp_number, portal_host=portal_host, code=CODE)
     assert isinstance(composed, Unwritable) or septets(composed.text) <= 160
+
+
+def test_without_a_whatsapp_number_the_text_leads_to_the_portal_alone() -> None:
+    composed = compose(org_name="Acme", whatsapp_number=None, portal_host="tflow.link", code=CODE)
+    assert isinstance(composed, Composed)
+    assert composed.text == f"Acme: Update for you. Portal: tflow.link/{CODE}"
