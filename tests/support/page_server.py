@@ -49,6 +49,8 @@ class PageServer:
             language = language_of(await asked.header_value("accept-language"))
             headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": POLICY}
             await route.fulfill(status=HTTPStatus.OK, headers=headers, body=self._html.page(page, language))
+        elif path == "/conversation/events":
+            await route.fulfill(status=HTTPStatus.OK, headers={"Content-Type": "text/event-stream"}, body=": \n\n")
         else:
             self.strange.append(asked.url)
             await route.fulfill(status=HTTPStatus.SERVICE_UNAVAILABLE, body="")

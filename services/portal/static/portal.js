@@ -6,7 +6,7 @@
 
 const $ = (id) => document.getElementById(id);
 const language = document.documentElement.lang;
-const clock = new Intl.DateTimeFormat(language, { hour: "numeric", minute: "2-digit" });
+const clock = new Intl.DateTimeFormat(language, { timeStyle: "short" });
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 openByItself();
