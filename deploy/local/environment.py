@@ -23,6 +23,7 @@ _SERVERS = 4  # ports that the servers take from the base
 _OF_A_PROVIDER = {
     "TRANSOM_GRAPH_BASE_URL": ("TRANSOM_WHATSAPP_TOKEN", "TRANSOM_META_APP_SECRETS"),
     "TRANSOM_TWILIO_BASE_URL": ("TRANSOM_TWILIO_ACCOUNT_SID", "TRANSOM_TWILIO_AUTH_TOKENS"),
+    "TRANSOM_VONAGE_BASE_URL": ("TRANSOM_VONAGE_API_KEY", "TRANSOM_VONAGE_API_SECRET"),
 }
 """What is generated for the sandbox, but must be given for a real provider."""
 SERVICE_PORTS = ("ingest", "router", "whatsapp-sender", "sms-bridge")
@@ -74,18 +75,24 @@ def environment(
         "TRANSOM_WHATSAPP_TOKEN": secret("TRANSOM_WHATSAPP_TOKEN", secrets.token_hex(16)),
         "TRANSOM_TWILIO_ACCOUNT_SID": secret("TRANSOM_TWILIO_ACCOUNT_SID", "AC" + secrets.token_hex(16)),
         "TRANSOM_TWILIO_AUTH_TOKENS": secret("TRANSOM_TWILIO_AUTH_TOKENS", secrets.token_hex(16)),
+        "TRANSOM_VONAGE_API_KEY": secret("TRANSOM_VONAGE_API_KEY", secrets.token_hex(4)),
+        "TRANSOM_VONAGE_API_SECRET": secret("TRANSOM_VONAGE_API_SECRET", secrets.token_hex(16)),
+        "TRANSOM_VONAGE_SIGNATURE_SECRET": secret("TRANSOM_VONAGE_SIGNATURE_SECRET", secrets.token_hex(16)),
         "TRANSOM_PORTAL_LINK_KEYS": secret("TRANSOM_PORTAL_LINK_KEYS", secrets.token_hex(32)),
         "TRANSOM_PORTAL_URL": f"http://{LOOPBACK}:{ports.portal}",
         "TRANSOM_GRAPH_BASE_URL": sandbox,
         "TRANSOM_TWILIO_BASE_URL": sandbox,
+        "TRANSOM_VONAGE_BASE_URL": sandbox,
         "TRANSOM_PUBLIC_URL": f"http://{LOOPBACK}:{ports.services['ingest']}",
         "TRANSOM_HTTP_HOST": LOOPBACK,
     }
     found |= {name: value for name, value in given.items() if value}
     if sandbox in {found["TRANSOM_GRAPH_BASE_URL"], found["TRANSOM_TWILIO_BASE_URL"]}:
         found[SANDBOX_URL] = sandbox
+    elif found["TRANSOM_VONAGE_BASE_URL"] == sandbox:  # no sandbox runs for the second SMS provider alone
+        found = {name: value for name, value in found.items() if "_VONAGE_" not in name}
     for base_url, needed in _OF_A_PROVIDER.items():
-        if found[base_url] != sandbox and (missing := [name for name in needed if not given.get(name)]):
+        if found.get(base_url, sandbox) != sandbox and (missing := [name for name in needed if not given.get(name)]):
             raise ConfigurationError(f"{base_url} is given, so set {', '.join(missing)} too")
     return found | {address_of(service): f"http://{LOOPBACK}:{port}" for service, port in ports.services.items()}
 

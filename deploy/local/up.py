@@ -175,11 +175,15 @@ def _sandbox_options(env: Mapping[str, str]) -> dict[str, str]:
     options = {
         "webhook-url": f"{public}/webhooks/meta",
         "sms-url": f"{public}/webhooks/twilio/sms",
+        "vonage-sms-url": f"{public}/webhooks/vonage/sms",
         "app-secret": env["TRANSOM_META_APP_SECRETS"].split(",")[0].strip(),
         "verify-token": env["TRANSOM_META_VERIFY_TOKEN"],
         "token": env["TRANSOM_WHATSAPP_TOKEN"],
         "twilio-sid": env["TRANSOM_TWILIO_ACCOUNT_SID"],
         "twilio-token": env["TRANSOM_TWILIO_AUTH_TOKENS"].split(",")[0].strip(),
+        "vonage-key": env["TRANSOM_VONAGE_API_KEY"],
+        "vonage-secret": env["TRANSOM_VONAGE_API_SECRET"].split(",")[0].strip(),
+        "vonage-signature": env["TRANSOM_VONAGE_SIGNATURE_SECRET"].split(",")[0].strip(),
         "day-seconds": env.get("TRANSOM_WINDOW_SECONDS", "86400"),
     }
     return {f"SANDBOX_{name.upper().replace('-', '_')}": value for name, value in options.items()}

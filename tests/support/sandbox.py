@@ -27,6 +27,7 @@ from deploy.local.sandbox.client import SandboxClient
 
 APP_SECRET, VERIFY_TOKEN, GRAPH_TOKEN = "sandbox-app-secret", "sandbox-verify-token", "sandbox-graph-token"
 TWILIO_SID, TWILIO_TOKEN = "AC" + "0" * 32, "sandbox-twilio-token"
+VONAGE_KEY, VONAGE_SECRET, VONAGE_SIGNATURE = "sandbox1", "sandbox-vonage-secret", "sandbox-vonage-signature"
 NUMBER_ID, CUSTOMER = "106400000000001", "+447700900999"
 ROOT = Path(__file__).parents[2]
 CALM = {"shuffle": 0, "repeat": 0, "batch": 0, "pace": 240, "retry_most": 240}
@@ -43,6 +44,7 @@ def launched(*options: str) -> Iterator[str]:
     """A sandbox process with the secrets above and these options; gives its address, stops it afterwards."""
     secrets = ["--app-secret", APP_SECRET, "--verify-token", VERIFY_TOKEN, "--token", GRAPH_TOKEN]
     secrets += ["--twilio-sid", TWILIO_SID, "--twilio-token", TWILIO_TOKEN, "--config", json.dumps(CALM)]
+    secrets += ["--vonage-key", VONAGE_KEY, "--vonage-secret", VONAGE_SECRET, "--vonage-signature", VONAGE_SIGNATURE]
     command = [sys.executable, "-m", "deploy.local.sandbox", "--parent", str(os.getpid()), *secrets, *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:

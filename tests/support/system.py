@@ -31,7 +31,18 @@ from libs.common.events.topics import (
     WEBHOOKS,
 )
 from tests.support.logs import validated
-from tests.support.sandbox import APP_SECRET, GRAPH_TOKEN, ROOT, TWILIO_SID, TWILIO_TOKEN, VERIFY_TOKEN, launched
+from tests.support.sandbox import (
+    APP_SECRET,
+    GRAPH_TOKEN,
+    ROOT,
+    TWILIO_SID,
+    TWILIO_TOKEN,
+    VERIFY_TOKEN,
+    VONAGE_KEY,
+    VONAGE_SECRET,
+    VONAGE_SIGNATURE,
+    launched,
+)
 from tests.support.service_process import ServiceProcess
 from tests.support.topic_records import PATIENCE_SECONDS, TopicRecords
 
@@ -83,6 +94,10 @@ class System:
             "TWILIO_BASE_URL": sandbox,
             "TWILIO_ACCOUNT_SID": TWILIO_SID,
             "TWILIO_AUTH_TOKENS": TWILIO_TOKEN,
+            "VONAGE_BASE_URL": sandbox,
+            "VONAGE_API_KEY": VONAGE_KEY,
+            "VONAGE_API_SECRET": VONAGE_SECRET,
+            "VONAGE_SIGNATURE_SECRET": VONAGE_SIGNATURE,
             "PORTAL_LINK_KEYS": LINK_KEY,
             "PORTAL_URL": "https://portal.example",
             "HTTP_HOST": LOOPBACK,
@@ -95,6 +110,7 @@ class System:
         self.sandbox = SandboxClient(sandbox)
         self.published = TopicRecords(servers.kafka_bootstrap, servers.topic_prefix)
         self.private: set[str] = {APP_SECRET, VERIFY_TOKEN, GRAPH_TOKEN, TWILIO_TOKEN, LINK_KEY}
+        self.private |= {VONAGE_SECRET, VONAGE_SIGNATURE}
         """Words that no log line may hold. A test that makes a customer or a text adds its words."""
         self._rules: dict[str, Any] = {}
         """How the providers behave at the start."""
@@ -108,6 +124,7 @@ class System:
             for service in self.services.values():
                 service.start(self.env)
             hooks = {"webhook-url": "/webhooks/meta", "sms-url": "/webhooks/twilio/sms"}
+            hooks["vonage-sms-url"] = "/webhooks/vonage/sms"
             options = [
                 word
                 for name, path in hooks.items()

@@ -1,4 +1,4 @@
-"""The providers on one machine: Meta's Graph API and Twilio's Messages API, simulated by their own rules.
+"""The providers on one machine: Meta's Graph API, Twilio's and Vonage's APIs for SMS, simulated by their own rules.
 
 Law 1: an independent implementation. Nothing here imports from ``libs`` or ``services``. Signatures, windows, alphabets
        and error tables are written from the providers' documentation, so that no mistake is shared.

@@ -16,26 +16,32 @@ from pydantic import ValidationError
 from deploy.local.sandbox.behaviour import Behaviour
 from deploy.local.sandbox.ledger import KEPT
 from deploy.local.sandbox.server import serve
+from deploy.local.sandbox.signing import Secrets
 from deploy.local.sandbox.templates import Number, Template
-from deploy.local.sandbox.world import Registered, Secrets, World
+from deploy.local.sandbox.world import Registered, World
 
 FLAGS = ("immediate",)
 
 
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m deploy.local.sandbox", description="Meta's Graph API and Twilio, simulated by their own rules."
+        "python -m deploy.local.sandbox",
+        description="Meta's Graph API, Twilio and Vonage, simulated by their own rules.",
     )
     add = _adder(parser)
     add("host", "127.0.0.1", "address to listen on")
     add("port", "0", "port to listen on; 0 takes a free one, the ready line names it")
     add("webhook-url", "", "where Meta's webhooks go")
     add("sms-url", "", "where customers' SMS go")
+    add("vonage-sms-url", "", "where customers' SMS go that come by Vonage")
     add("app-secret", "app-secret", "signs Meta's webhooks")
     add("verify-token", "verify-token", "of Meta's handshake")
     add("token", "graph-token", "accepted bearer tokens of the Graph API, comma-separated")
     add("twilio-sid", "AC" + "0" * 32, "the Twilio account")
     add("twilio-token", "twilio-token", "its auth token; signs callbacks")
+    add("vonage-key", "sandbox1", "the Vonage account")
+    add("vonage-secret", "vonage-secret", "its api secret")
+    add("vonage-signature", "vonage-signature", "its signature secret; signs callbacks with SHA-256")
     add("day-seconds", "86400", "length of the customer service window")
     add("templates", "", "YAML or JSON file with numbers and templates, plain or by org as the load file has them")
     add("config", "{}", "JSON object of further settings, see deploy/local/sandbox/behaviour.py")
@@ -83,6 +89,7 @@ def main() -> None:
             {
                 "webhook_url": given.webhook_url,
                 "sms_url": given.sms_url,
+                "vonage_sms_url": given.vonage_sms_url,
                 "day_seconds": given.day_seconds,
                 "webhooks": not given.immediate,
             }
@@ -93,7 +100,16 @@ def main() -> None:
     except (ValidationError, ValueError, OSError, yaml.YAMLError, TypeError, AttributeError) as wrong:
         parser.error(" ".join(str(wrong).split()))
     tokens = frozenset(token for token in given.token.split(",") if token)
-    keys = Secrets(given.app_secret, given.verify_token, tokens, given.twilio_sid, given.twilio_token)
+    keys = Secrets(
+        given.app_secret,
+        given.verify_token,
+        tokens,
+        given.twilio_sid,
+        given.twilio_token,
+        given.vonage_key,
+        given.vonage_secret,
+        given.vonage_signature,
+    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve(World(keys, start, registered, kept), given.host, port, parent=parent))

@@ -21,6 +21,8 @@ class Behaviour(BaseModel):
     """Where Meta's webhooks go, unless a number overrides it. Empty: they are dropped."""
     sms_url: str = ""
     """Where a customer's SMS is posted (Twilio's "a message comes in"). Empty: dropped."""
+    vonage_sms_url: str = ""
+    """The same of Vonage ("inbound SMS webhook")."""
     day_seconds: Annotated[float, Field(gt=0)] = 86400
     """The length of the customer service window."""
     webhooks: bool = True

@@ -81,9 +81,12 @@ class SandboxClient:
             "POST", "customer/calls", {"phone_number_id": phone_number_id, "phone": phone, "age": age}
         )
 
-    async def customer_texts(self, phone: str, to: str, text: str) -> Json:
-        """A customer's SMS; STOP and its like opt them out. Answers ``{sid}``."""
-        return await self._call("POST", "customer/texts", {"phone": phone, "to": to, "text": text})
+    async def customer_texts(self, phone: str, to: str, text: str, **fields: Any) -> Json:
+        """A customer's SMS or MMS; see ``CustomerTexts`` for ``provider``, ``media``, ``times``, ``order``.
+
+        At Twilio STOP and its like opt them out. Answers ``{sid, ids}``: ``ids`` of each callback.
+        """
+        return await self._call("POST", "customer/texts", {"phone": phone, "to": to, "text": text, **fields})
 
     async def meta_change(self, phone_number_id: str, value: Json, *, field: str = "messages") -> None:
         """Any other update of Meta's: a change with this field and value."""
@@ -126,7 +129,11 @@ class SandboxClient:
         return await self._records("messages", after)
 
     async def sms(self, *, after: int = 0) -> list[Json]:
-        """SMS Twilio sent: ``n, at, sid, callback, failure`` and ``message``, the resource as the API shows it."""
+        """SMS that were sent: ``n, at, provider, sid, callback, failure`` and ``message``.
+
+        Twilio's ``message`` is the resource as its API shows it. Vonage's has ``to, from, body, num_segments, ttl,
+        client_ref, parts``.
+        """
         return await self._records("sms", after)
 
     async def webhooks(self, *, after: int = 0) -> list[Json]:

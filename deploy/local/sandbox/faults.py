@@ -14,7 +14,7 @@ from deploy.local.sandbox.schemas import Answer, Json
 
 Mode = Literal["fail", "fail_async", "throttle", "stall", "slow", "drop_answer", "reset", "server_error", "page"]
 Endpoint = Literal["send", "list", "fetch"]
-Provider = Literal["meta", "twilio"]
+Provider = Literal["meta", "twilio", "vonage"]
 
 
 class Fault(BaseModel):
@@ -22,7 +22,7 @@ class Fault(BaseModel):
 
     - ``fail``: an error answer with ``code``; nothing is sent.
     - ``fail_async``: accepted, then a failed status with ``code``.
-    - ``throttle``: the provider's "too many requests" (130429, 20429, or ``code``); nothing is sent.
+    - ``throttle``: the provider's "too many requests" (130429, 20429, status 1, or ``code``); nothing is sent.
     - ``stall``: no answer for ``seconds``, then the connection closes; sent only if ``sent``.
     - ``slow``: sent at once, answered after ``seconds``: webhooks overtake the answer.
     - ``drop_answer``: sent, then the connection closes without an answer.

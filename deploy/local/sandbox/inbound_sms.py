@@ -1,11 +1,13 @@
 """What customers do by SMS: the control call ``customer texts``, and Twilio's own handling of STOP."""
 
 import secrets
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.local.sandbox.schemas import Json
 from deploy.local.sandbox.segments import segments
+from deploy.local.sandbox.vonage import inbound_forms
 from deploy.local.sandbox.webhooks import Webhook
 from deploy.local.sandbox.world import World
 
@@ -14,18 +16,42 @@ START = frozenset({"START", "YES", "UNSTOP"})
 
 
 class CustomerTexts(BaseModel):
-    """A customer's SMS to one of the business's numbers. The keywords opt them out or in at Twilio."""
+    """A customer's SMS to one of the business's numbers. The keywords opt them out or in at Twilio.
+
+    Twilio puts a long SMS together; Vonage posts each part, in ``order``. ``media``: links of an MMS, which Vonage has
+    not. ``times``: how often each callback is posted.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     phone: str
     to: str
     text: str = "Is my car ready?"
+    provider: Literal["twilio", "vonage"] = "twilio"
+    media: Annotated[tuple[str, ...], Field(max_length=10)] = ()
+    times: Annotated[int, Field(ge=1, le=10)] = 1
+    order: Literal["as_sent", "reversed"] = "as_sent"
 
 
 def texts(world: World, ask: CustomerTexts) -> Json:
-    """Send the SMS; answers ``{sid}``."""
-    word, sid = ask.text.strip().upper(), "SM" + secrets.token_hex(16)
+    """Send the SMS; answers ``{sid, ids}``. Raises ValueError for an MMS by Vonage."""
+    if ask.provider == "vonage":
+        if ask.media:
+            raise ValueError("media: Vonage's SMS API has no MMS")
+        url, name = world.behaviour.vonage_sms_url, "messageId"
+        forms = inbound_forms(world.secrets.vonage_key, ask.phone, ask.to, ask.text)
+    else:
+        url, name = world.behaviour.sms_url, "MessageSid"
+        forms = [_by_twilio(world, ask)]
+    ids = [form[name] for form in forms]
+    ordered = forms if ask.order == "as_sent" else forms[::-1]
+    for form in (form for form in ordered for _ in range(ask.times)):
+        world.webhook_sender.chain([(0.0, Webhook(ask.provider, url, "sms", form[name], None, form))])
+    return {"sid": ids[0], "ids": ids}
+
+
+def _by_twilio(world: World, ask: CustomerTexts) -> dict[str, str]:
+    word, sid = ask.text.strip().upper(), ("MM" if ask.media else "SM") + secrets.token_hex(16)
     if word in STOP:
         world.sms_recipients[ask.phone] = "opted_out"
     elif word in START:
@@ -33,7 +59,7 @@ def texts(world: World, ask: CustomerTexts) -> Json:
     form = {
         "ToCountry": "GB",
         "SmsMessageSid": sid,
-        "NumMedia": "0",
+        "NumMedia": str(len(ask.media)),
         "SmsSid": sid,
         "SmsStatus": "received",
         "Body": ask.text,
@@ -45,7 +71,8 @@ def texts(world: World, ask: CustomerTexts) -> Json:
         "From": ask.phone,
         "ApiVersion": "2010-04-01",
     }
+    for number, link in enumerate(ask.media):
+        form |= {f"MediaUrl{number}": link, f"MediaContentType{number}": "image/jpeg"}
     if word in STOP | START:
         form["OptOutType"] = "STOP" if word in STOP else "START"
-    world.webhook_sender.chain([(0.0, Webhook("twilio", world.behaviour.sms_url, "sms", sid, None, form))])
-    return {"sid": sid}
+    return form

@@ -21,12 +21,26 @@ def segments(body: str) -> int:
     return _parts([2 if ord(c) > 0xFFFF else 1 for c in body], UCS2_SINGLE, UCS2_PART)  # noqa: PLR2004  end of the BMP
 
 
+def split(body: str) -> list[str]:
+    """The body in the parts that it is sent in."""
+    gsm = all(c in BASIC or c in EXTENDED for c in body)
+    widths = [2 if (c in EXTENDED if gsm else ord(c) > 0xFFFF) else 1 for c in body]  # noqa: PLR2004  end of the BMP
+    ends = _ends(widths, *((GSM_SINGLE, GSM_PART) if gsm else (UCS2_SINGLE, UCS2_PART)))
+    return [body[start:end] for start, end in zip([0, *ends], [*ends, len(body)], strict=True)]
+
+
 def _parts(widths: list[int], single: int, part: int) -> int:
+    return len(_ends(widths, single, part)) + 1
+
+
+def _ends(widths: list[int], single: int, part: int) -> list[int]:
+    """Before which characters a new part begins."""
     if sum(widths) <= single:
-        return 1
-    count, used = 1, 0
-    for width in widths:
+        return []
+    ends, used = [], 0
+    for at, width in enumerate(widths):
         if used + width > part:
-            count, used = count + 1, 0
+            ends.append(at)
+            used = 0
         used += width
-    return count
+    return ends

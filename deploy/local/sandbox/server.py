@@ -11,6 +11,7 @@ from aiohttp import web
 from deploy.local.sandbox.control import Control, explain, guard
 from deploy.local.sandbox.meta import MetaApi
 from deploy.local.sandbox.twilio import TwilioApi
+from deploy.local.sandbox.vonage import VonageApi
 from deploy.local.sandbox.world import World
 
 BODY_MOST = 4 * 1024 * 1024
@@ -19,7 +20,9 @@ WATCH_SECONDS = 0.5
 
 def application(world: World) -> web.Application:
     app = web.Application(client_max_size=BODY_MOST, middlewares=[guard, explain])
-    app.add_routes([*MetaApi(world).routes(), *TwilioApi(world).routes(), *Control(world).routes()])
+    app.add_routes(
+        [*MetaApi(world).routes(), *TwilioApi(world).routes(), *VonageApi(world).routes(), *Control(world).routes()]
+    )
     return app
 
 

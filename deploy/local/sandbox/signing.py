@@ -4,9 +4,22 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from deploy.local.sandbox.schemas import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    app_secret: str
+    verify_token: str
+    graph_tokens: frozenset[str]
+    twilio_sid: str
+    twilio_token: str
+    vonage_key: str
+    vonage_secret: str
+    vonage_signature: str
 
 
 def meta_json(body: Json) -> bytes:
@@ -27,3 +40,9 @@ def twilio_signature(auth_token: str, url: str, params: Iterable[tuple[str, str]
     """
     text = url + "".join(name + value for name, value in sorted(set(params)))
     return base64.b64encode(hmac.new(auth_token.encode(), text.encode(), hashlib.sha1).digest()).decode("ascii")
+
+
+def vonage_signature(secret: str, fields: Mapping[str, str]) -> str:
+    """The field ``sig``: HMAC-SHA-256 over ``&name=value`` by name, ``&`` and ``=`` in values as ``_``."""
+    text = "".join(f"&{name}={fields[name].replace('&', '_').replace('=', '_')}" for name in sorted(fields))
+    return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest().upper()

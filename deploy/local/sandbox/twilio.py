@@ -106,7 +106,8 @@ class TwilioApi:
         created = resource(world.secrets.twilio_sid, sid, text, now)
         message = dict(created)
         world.ledger.sms.add(
-            {"at": now, "sid": sid, "message": message, "callback": text.callback, "failure": late_code}
+            {"at": now, "provider": "twilio", "sid": sid, "message": message}
+            | {"callback": text.callback, "failure": late_code}
         )
         self._deliver(message, text, late_code, now)
         return Answer(201, created, subject=sid)
@@ -125,7 +126,8 @@ class TwilioApi:
     def _recorded(self) -> list[Json]:
         """Every message that has a record, newest first."""
         ledger = self._world.ledger
-        both = [*ledger.sms.newest_first(), *ledger.refused_sms.newest_first()]
+        sent = (record for record in ledger.sms.newest_first() if record["provider"] == "twilio")
+        both = [*sent, *ledger.refused_sms.newest_first()]
         return sorted(both, key=lambda record: -record["at"])
 
     def _deliver(self, message: Json, text: Text, late_code: int | None, now: float) -> None:

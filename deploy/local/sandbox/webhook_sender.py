@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -12,14 +13,14 @@ from deploy.local.sandbox.behaviour import Behaviour
 from deploy.local.sandbox.clock import ours, unix_now
 from deploy.local.sandbox.ledger import RecordLog
 from deploy.local.sandbox.schemas import Json
-from deploy.local.sandbox.signing import meta_json, meta_signature, twilio_signature
+from deploy.local.sandbox.signing import Secrets, meta_json, meta_signature, twilio_signature, vonage_signature
 from deploy.local.sandbox.webhooks import Webhook, pack
 
 OUTSTANDING_MOST = 50_000
 """The most chains and retries at the same time; any more are lost and counted."""
 AT_ONCE = 64
 PATIENCE = aiohttp.ClientTimeout(total=10)
-SECONDS_OF_RETRIES = 7 * 86400
+SECONDS_OF_RETRIES = {"meta": 7 * 86400, "vonage": 86400}
 TWILIO_AGAIN = 15.0
 OK = 200
 
@@ -29,10 +30,8 @@ Order = Literal["as_held", "reversed", "shuffled"]
 class WebhookSender:
     """Posts webhooks; knows the secrets that sign them, and nothing of their meaning."""
 
-    def __init__(
-        self, behaviour: Callable[[], Behaviour], app_secret: str, twilio_token: str, rng: random.Random
-    ) -> None:
-        self._behaviour, self._app_secret, self._twilio_token, self._rng = behaviour, app_secret, twilio_token, rng
+    def __init__(self, behaviour: Callable[[], Behaviour], keys: Secrets, rng: random.Random) -> None:
+        self._behaviour, self._keys, self._rng = behaviour, keys, rng
         self._session: aiohttp.ClientSession | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_once = asyncio.Semaphore(AT_ONCE)
@@ -191,7 +190,10 @@ class WebhookSender:
             self._spawn(self._retry(first, raw, headers, record))
 
     async def _retry(self, hook: Webhook, raw: bytes, headers: dict[str, str], record: Json) -> None:
-        """Meta retries with growing pauses for seven days, Twilio once, if there was no answer. Time is compressed."""
+        """Meta retries with growing pauses for seven days, Vonage for one, Twilio once, if there was no answer.
+
+        Time is compressed. Vonage signs each try anew, with its time.
+        """
         rules = self._behaviour()
         if hook.provider == "twilio":
             if record["attempts"][-1]["status"] is None:
@@ -199,9 +201,11 @@ class WebhookSender:
                 await self._attempt(hook.url, raw, headers, record)
             return
         pause, spent = rules.retry_first, 0.0
-        while not record["delivered"] and spent < SECONDS_OF_RETRIES:
+        while not record["delivered"] and spent < SECONDS_OF_RETRIES[hook.provider]:
             await self._pause(pause, record)
             await self._flowing.wait()
+            if hook.provider == "vonage":
+                raw, headers = self._signed(hook, dict(hook.payload))
             await self._attempt(hook.url, raw, headers, record)
             spent += pause
             pause = min(pause * 2, self._behaviour().retry_most)
@@ -241,10 +245,17 @@ class WebhookSender:
     def _signed(self, hook: Webhook, body: Json) -> tuple[bytes, dict[str, str]]:
         if hook.provider == "meta":
             raw = meta_json(body)
-            signed = {"Content-Type": "application/json", "X-Hub-Signature-256": meta_signature(self._app_secret, raw)}
+            signed = {
+                "Content-Type": "application/json",
+                "X-Hub-Signature-256": meta_signature(self._keys.app_secret, raw),
+            }
             return raw, signed | {"User-Agent": "facebookexternalua"}
-        signature = twilio_signature(self._twilio_token, hook.url, body.items())
         kind = "application/x-www-form-urlencoded; charset=UTF-8"
+        if hook.provider == "vonage":
+            told = body | {"timestamp": str(int(unix_now())), "nonce": secrets.token_hex(16)}
+            told["sig"] = vonage_signature(self._keys.vonage_signature, told)
+            return urlencode(told).encode(), {"Content-Type": kind, "User-Agent": "Nexmo/MessagingHUB/v1.0"}
+        signature = twilio_signature(self._keys.twilio_token, hook.url, body.items())
         return urlencode(body).encode(), {
             "Content-Type": kind,
             "X-Twilio-Signature": signature,

@@ -14,7 +14,7 @@ from deploy.local.sandbox.templates import Number
 class Webhook:
     """One update on its way to the customer of the provider."""
 
-    provider: Literal["meta", "twilio"]
+    provider: Literal["meta", "twilio", "vonage"]
     url: str
     kind: str
     """``message``, ``status``, ``sms`` or the field of anything else."""
@@ -22,7 +22,7 @@ class Webhook:
     """The wamid or sid it is about."""
     status: str | None
     payload: Json
-    """Meta: ``{waba_id, field, value}``; Twilio: the form."""
+    """Meta: ``{waba_id, field, value}``; the others: the form."""
 
 
 @dataclass(frozen=True, slots=True)

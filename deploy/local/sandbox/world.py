@@ -7,17 +7,9 @@ from deploy.local.sandbox.behaviour import Behaviour
 from deploy.local.sandbox.customers import Customers, Windows
 from deploy.local.sandbox.faults import Faults
 from deploy.local.sandbox.ledger import KEPT, Ledger
+from deploy.local.sandbox.signing import Secrets
 from deploy.local.sandbox.templates import Number, Template, Templates
 from deploy.local.sandbox.webhook_sender import WebhookSender
-
-
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    app_secret: str
-    verify_token: str
-    graph_tokens: frozenset[str]
-    twilio_sid: str
-    twilio_token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +20,7 @@ class Registered:
 
 @dataclass
 class World:
-    """The state of both providers. If no number is registered, every number id counts as one, for the bench."""
+    """The state of the providers. If no number is registered, every number id counts as one, for the bench."""
 
     secrets: Secrets
     start: Behaviour
@@ -39,9 +31,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.start.seed)  # noqa: S311  faults and disorder are drawn here, no secret is
-        self.webhook_sender = WebhookSender(
-            lambda: self.behaviour, self.secrets.app_secret, self.secrets.twilio_token, self.rng
-        )
+        self.webhook_sender = WebhookSender(lambda: self.behaviour, self.secrets, self.rng)
         self._begin()
 
     def _begin(self) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from libs.common.faults import (
     AccountFault,
     ContentFault,
+    CountryClosed,
     Fault,
     RecipientFault,
     Throttled,
@@ -57,7 +58,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "15": AccountFault(),  # the sender is not allowed there
     "22": ContentFault(),  # network code
     "23": _ACCOUNT,  # callback address
-    "29": ContentFault(),  # a trial account writes to its own list alone
+    "29": CountryClosed(),  # the destination is not enabled for the account
     "33": AccountFault(),  # the sender's number is deactivated
     # receipts
     "dlr-2": _OUT_OF_REACH,  # absent for now
