@@ -117,14 +117,14 @@ select u.n, {_COLUMNS}
 
 _TAKE_TURN = """
 update portal_sessions s
-   set posted_at = $2,
-       minute_began = case when s.minute_began > $2 - $3::interval then s.minute_began else $2 end,
-       minute_count = case when s.minute_began > $2 - $3::interval then s.minute_count + 1 else 1 end,
-       day_began = case when s.day_began > $2 - $5::interval then s.day_began else $2 end,
-       day_count = case when s.day_began > $2 - $5::interval then s.day_count + 1 else 1 end
+   set posted_at = $2::timestamptz,
+       minute_began = case when s.minute_began > $2::timestamptz - $3::interval then s.minute_began else $2 end,
+       minute_count = case when s.minute_began > $2::timestamptz - $3::interval then s.minute_count + 1 else 1 end,
+       day_began = case when s.day_began > $2::timestamptz - $5::interval then s.day_began else $2 end,
+       day_count = case when s.day_began > $2::timestamptz - $5::interval then s.day_count + 1 else 1 end
  where s.session_hash = $1
-   and (s.minute_began is null or s.minute_began <= $2 - $3::interval or s.minute_count < $4)
-   and (s.day_began is null or s.day_began <= $2 - $5::interval or s.day_count < $6)
+   and (s.minute_began is null or s.minute_began <= $2::timestamptz - $3::interval or s.minute_count < $4)
+   and (s.day_began is null or s.day_began <= $2::timestamptz - $5::interval or s.day_count < $6)
 returning 1
 """
 

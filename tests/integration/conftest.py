@@ -6,11 +6,12 @@ import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 
 from deploy.local.sandbox.client import SandboxClient
-from libs.common.events.topics import WEBHOOKS
+from libs.common.events.topics import PORTAL_MESSAGES, WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer
 from libs.common.redis import open_redis
 from tests.support.consumer_bench import Bench
+from tests.support.portal_site import PortalSite, a_portal_site
 from tests.support.published import Published, published_on
 from tests.support.router import OUTPUTS, Router, a_router
 from tests.support.sandbox import HookInbox
@@ -27,6 +28,18 @@ PARTITIONS = 2
 async def kafka_of_senders(kafka_bootstrap: str, topics: OwnTopics) -> KafkaConnection:
     await topics.create()
     return KafkaConnection(kafka_bootstrap, topics.prefix)
+
+
+@pytest_asyncio.fixture
+async def kafka_of_portal(kafka_bootstrap: str, topics: OwnTopics) -> KafkaConnection:
+    await topics.create([PORTAL_MESSAGES])
+    return KafkaConnection(kafka_bootstrap, topics.prefix)
+
+
+@pytest_asyncio.fixture
+async def site(database: str, redis_url: str, kafka_of_portal: KafkaConnection) -> AsyncIterator[PortalSite]:
+    async with a_portal_site(database, redis_url, kafka_of_portal) as made:
+        yield made
 
 
 @pytest_asyncio.fixture

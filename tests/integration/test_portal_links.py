@@ -1,22 +1,14 @@
 """A magic link opens one session, on its host, for its phone, by a form of our page. All else finds one kind page."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-import pytest_asyncio
 
 from libs.common.kafka.connection import KafkaConnection
 from services.portal.guard import HEADERS
 from tests.support.logs import LogLines
 from tests.support.portal_site import HOST, PLATFORM, PortalSite, a_portal_site, token_of
-
-
-@pytest_asyncio.fixture
-async def site(database: str, redis_url: str, kafka_of_senders: KafkaConnection) -> AsyncIterator[PortalSite]:
-    async with a_portal_site(database, redis_url, kafka_of_senders) as made:
-        yield made
 
 
 async def test_a_link_opens_a_session_once_and_says_so(site: PortalSite, log_lines: LogLines) -> None:
@@ -181,7 +173,7 @@ async def test_every_answer_has_the_headers(site: PortalSite) -> None:
 
 
 async def test_cookies_are_secure_wherever_the_configured_address_is_https(
-    database: str, redis_url: str, kafka_of_senders: KafkaConnection, site: PortalSite
+    database: str, redis_url: str, kafka_of_portal: KafkaConnection, site: PortalSite
 ) -> None:
     kim = await site.a_person()
     code, browser = await site.a_link(kim), site.browser()
@@ -191,7 +183,7 @@ async def test_cookies_are_secure_wherever_the_configured_address_is_https(
         assert cookie.startswith(f"__Host-transom-{name}=")
         assert {"Path=/", "HttpOnly", "SameSite=Strict", "Secure"} <= set(cookie.split("; "))
         assert "domain" not in cookie.lower()
-    async with a_portal_site(database, redis_url, kafka_of_senders, platform="http://127.0.0.1:8085") as local:
+    async with a_portal_site(database, redis_url, kafka_of_portal, platform="http://127.0.0.1:8085") as local:
         code, browser = await site.a_link(kim, "127.0.0.1:8085"), local.browser("http://127.0.0.1:8085")
         opened = await browser.open(code)
         assert opened.headers["set-cookie"].startswith("transom-session=")

@@ -1,0 +1,146 @@
+"""A session reads and writes one conversation, and no longer than it may."""
+
+from urllib.parse import quote
+
+import pytest
+
+from libs.common.directory.portal_access import end_access
+from libs.common.events.directory import CustomerUpserted
+from libs.common.events.topics import PORTAL_MESSAGES as PORTAL
+from tests.support import world
+from tests.support.portal_site import HOST, PLATFORM, PortalSite, form_of, token_of
+
+
+async def test_the_page_shows_the_thread_and_says_what_was_read(site: PortalSite) -> None:
+    kim = await site.a_person()
+    browser = await site.signed_in(kim)
+    shown = await site.a_message(kim, "Your Golf is ready.")
+    await site.a_message(kim, "Thanks!", direction="in")
+    await site.a_message(kim, "never seen", status="failed", reason="intent_expired")
+    page = await browser.get("/conversation")
+    assert page.text.index("Your Golf is ready.") < page.text.index("Thanks!")
+    assert "never seen" not in page.text
+    assert "99" in page.text
+    assert kim.phone not in page.text
+    read = (await site.told(2))[1]
+    assert (read["type"], read["message_ids"]) == ("portal.read.v1", [str(shown)])
+
+
+async def test_a_page_that_is_loaded_unseen_reads_nothing(site: PortalSite) -> None:
+    kim = await site.a_person()
+    browser = await site.signed_in(kim)
+    await site.a_message(kim, "Your Golf is ready.")
+    await browser.get("/conversation", **{"sec-purpose": "prefetch;prerender"})
+    assert [event["type"] for event in await site.told(1)] == ["portal.signed_in.v1"]
+
+
+async def test_what_is_written_is_published_once_acknowledged(site: PortalSite) -> None:
+    kim = await site.a_person()
+    browser = await site.signed_in(kim)
+    written = await browser.write("Is it ready?\r\nKim 🚗")
+    assert (written.status_code, written.headers["location"]) == (303, "/conversation")
+    record = (await site.published.records(PORTAL, 2))[1]
+    event = (await site.told(2))[1]
+    assert record.key == str(kim.conversation_id).encode()
+    assert (event["type"], event["text"]) == ("portal.message.v1", "Is it ready?\nKim 🚗")
+    assert event["session"] != str(browser.client.cookies)
+    assert "on its way" in (await browser.get("/conversation")).text
+
+
+@pytest.mark.parametrize("text", ["", "  \n\u200b ", "x" * 4097, "a\x07b", "a\x00b"])
+async def test_a_text_that_cannot_be_sent_stays_in_the_field(site: PortalSite, text: str) -> None:
+    browser = await site.signed_in(await site.a_person())
+    answer = await browser.write(text)
+    assert answer.status_code == 422
+    assert 'role="alert"' in answer.text
+    assert "Not sent" in answer.text
+    if len(text) > 4000:
+        assert text in answer.text
+    assert [event["type"] for event in await site.told(1)] == ["portal.signed_in.v1"]
+
+
+async def test_the_longest_text_fits_in_any_script(site: PortalSite) -> None:
+    browser = await site.signed_in(await site.a_person())
+    text = "🚗" * 4096
+    assert len(quote(text)) > 49_000
+    assert (await browser.write(text)).status_code == 303
+    assert (await site.told(2))[1]["text"] == text
+
+
+async def test_a_session_writes_ten_messages_a_minute_and_two_hundred_a_day(site: PortalSite) -> None:
+    browser = await site.signed_in(await site.a_person())
+    statuses = [(await browser.write(f"number {n}")).status_code for n in range(12)]
+    assert statuses == [303] * 10 + [429] * 2
+    refused = await browser.write("one more")
+    assert "one more" in refused.text
+    await site.run("update portal_sessions set minute_began = now() - interval '61 seconds', day_count = 199")
+    assert [(await browser.write("again")).status_code for _ in range(2)] == [303, 429]
+
+
+@pytest.mark.parametrize("headers", [{"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}])
+async def test_a_message_from_another_page_is_refused(site: PortalSite, headers: dict[str, str]) -> None:
+    browser = await site.signed_in(await site.a_person())
+    page = await browser.get("/conversation")
+    form = {"token": token_of(page), "client_id": form_of(page), "text": "forged"}
+    assert (await browser.post("/conversation/messages", form, headers)).status_code == 403
+    stale = await browser.post("/conversation/messages", form | {"token": "x" * 43})
+    assert (stale.status_code, "forged" in stale.text) == (403, True)
+    assert (await browser.post("/conversation/messages", {"text": "forged"})).status_code == 403
+    assert (await browser.client.get("/conversation/events", headers=headers)).status_code == 403
+
+
+ENDS = {
+    "idle": "update portal_sessions set seen_at = now() - interval '24 hours 1 second'",
+    "seven days": "update portal_sessions set ends_at = now()",
+    "number given up": "update customers set phone = null; delete from customer_identities",
+}
+
+
+@pytest.mark.parametrize("why", [*ENDS, "staff", "number changed"])
+async def test_a_session_that_has_ended_reads_and_writes_nothing(site: PortalSite, why: str) -> None:
+    kim = await site.a_person()
+    browser = await site.signed_in(kim)
+    await site.a_message(kim, "for Kim")
+    page = await browser.get("/conversation")
+    link = await site.a_link(kim)
+    async with site.pool.acquire() as db:
+        if why == "staff":
+            assert await end_access(db, [(kim.org_id, kim.conversation_id)]) == 3
+        elif why == "number changed":
+            change = CustomerUpserted(
+                org_id=kim.org_id, at=site.now(), customer_id=kim.customer_id, phone="+447700900777"
+            )
+            await world.change(db, change)
+        else:
+            await db.execute(ENDS[why])
+    ended = await browser.get("/conversation")
+    assert (ended.status_code, "for Kim" in ended.text) == (401, False)
+    form = {"token": token_of(page), "client_id": form_of(page), "text": "too late"}
+    assert (await browser.post("/conversation/messages", form)).status_code == 401
+    assert (await browser.client.get("/conversation/events")).status_code == 401
+    assert "too late" not in str(await site.told())
+    if why not in ("idle", "seven days"):
+        assert (await site.browser().get(f"/{link}")).status_code == 404
+
+
+async def test_no_route_shows_another_conversation_or_another_host(site: PortalSite) -> None:
+    kim, lee = await site.a_person(), await site.a_person(phone="+447700900888")
+    bob = await site.a_person("bobs", "+447700900777", "106400000000002")
+    for person, text in ((kim, "KIMS"), (lee, "LEES"), (bob, "BOBS")):
+        await site.a_message(person, text)
+    theirs = await site.value("select message_id from messages where conversation_id = $1", lee.conversation_id)
+    browser = await site.signed_in(kim)
+    code = await site.a_link(lee)
+    for path in ("/conversation", f"/conversation?before={theirs}", f"/{code}", "/0", f"/conversation?id={theirs}"):
+        page = (await browser.get(path)).text
+        assert "LEES" not in page
+        assert "BOBS" not in page
+    cookie = browser.client.cookies["__Host-transom-session"]
+    for origin in ("https://bobs.example", PLATFORM):
+        elsewhere = site.browser(origin)
+        elsewhere.client.cookies.set("__Host-transom-session", cookie)
+        assert (await elsewhere.get("/conversation")).status_code == 401
+        assert (await elsewhere.get(f"/{code}")).status_code == 404
+    here = site.browser(f"https://{HOST}")
+    here.client.cookies.set("__Host-transom-session", cookie)
+    assert (await here.get("/conversation")).status_code == 200
