@@ -67,6 +67,7 @@ class Post:
     path: str
     headers: dict[str, str]
     raw: bytes
+    query: str = ""
 
     @property
     def json(self) -> Any:
@@ -90,7 +91,8 @@ class HookInbox:
         if request.method == "GET":
             known = request.query.get("hub.verify_token") == self.verify_token
             return web.Response(text=request.query["hub.challenge"]) if known else web.Response(status=403)
-        self.posts.append(Post(request.path, dict(request.headers), await request.read()))
+        body = await request.read()
+        self.posts.append(Post(request.path, dict(request.headers), body, request.query_string))
         return web.Response(status=self.answers.popleft() if self.answers else 200)
 
     async def got(self, count: int, path: str = "/") -> list[Post]:

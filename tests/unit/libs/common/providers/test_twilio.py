@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from libs.common.faults import (
     AccountFault,
     ContentFault,
+    CountryClosed,
     Fault,
     RecipientFault,
     Throttled,
@@ -26,7 +27,8 @@ CLASSES: list[tuple[Fault, list[int]]] = [
     (RecipientFault("unreachable", DAY), [30003, 30036]),
     (RecipientFault("sms_opted_out", 365 * DAY), [21610]),
     (RecipientFault("no_phone", DAY), [30032, 30034, 30042]),
-    (ContentFault(), [21602, 21617, 30007, 21408, 21608, 21612]),
+    (ContentFault(), [21602, 21617, 30007, 21608, 21612]),
+    (CountryClosed(), [21408]),
     (Throttled("account"), [20429, 21611]),
     (TransientFault(certain=True), [21730, 30001, 30017, 30022]),
     (UnknownFault(), [30008, 30410, 29999, 39999]),

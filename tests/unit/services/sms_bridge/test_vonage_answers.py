@@ -1,0 +1,56 @@
+"""Vonage's answers, one file each: what is certain, and whose fault a refusal is."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.sending.outcomes import Accepted, Refused, RetryLater, SendOutcome, Unknown
+from services.sms_bridge.providers.vonage import classify
+from tests.support.recordings import recording, recordings
+
+ANSWERS = [name for name in recordings("vonage") if not name.startswith("callback_")]
+
+
+def told(outcome: SendOutcome) -> dict[str, Any]:
+    match outcome:
+        case Accepted():
+            return {"kind": "Accepted", "ids": [outcome.provider_id, *outcome.parts]}
+        case RetryLater():
+            fault = {"fault": True} if outcome.fault else {}
+            return {"kind": "RetryLater", "scope": outcome.scope, "code": outcome.code, **fault}
+        case Refused() | Unknown():
+            return {"kind": type(outcome).__name__, "code": outcome.code}
+        case _:
+            raise AssertionError(outcome)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_recorded_answer_has_its_outcome(name: str) -> None:
+    seen = recording("vonage", name)
+    assert told(classify("key", seen["status"], seen["body"])) == seen["outcome"]
+
+
+def test_a_throttled_account_waits_as_long_as_it_is_told() -> None:
+    answer = recording("vonage", "the_account_sends_too_fast")
+    outcome = classify("key", 200, answer["body"], timedelta(seconds=7))
+    assert isinstance(outcome, RetryLater)
+    assert outcome.after == timedelta(seconds=7)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["status", "message-id", "x"]), inner),
+)
+
+
+@given(st.integers(200, 599), st.dictionaries(st.sampled_from(["messages", "x"]), _JSON))
+def test_whatever_comes_back_nothing_that_may_have_been_taken_is_called_untaken(
+    status: int, body: dict[str, Any]
+) -> None:
+    outcome = classify("key", status, body)
+    parts = body.get("messages")
+    if status == 200 and isinstance(parts, list) and any(isinstance(p, dict) and p.get("status") == "0" for p in parts):
+        assert isinstance(outcome, Accepted | Unknown)
