@@ -26,30 +26,29 @@ _OF_A_PROVIDER = {
     "TRANSOM_VONAGE_BASE_URL": ("TRANSOM_VONAGE_API_KEY", "TRANSOM_VONAGE_API_SECRET"),
 }
 """What is generated for the sandbox, but must be given for a real provider."""
-SERVICE_PORTS = ("ingest", "router", "whatsapp-sender", "sms-bridge")
+SERVICE_PORTS = ("ingest", "router", "whatsapp-sender", "sms-bridge", "portal")
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The ports of the sandbox and the services, and the future one of the portal."""
+    """The ports of the sandbox and the services."""
 
     sandbox: int
     services: Mapping[str, int]
-    portal: int
 
     @classmethod
     def choose(cls, base: int | None) -> "Ports":
         """The ports after those of the servers, or free ones. Raises ConfigurationError when one is taken."""
-        count = len(SERVICE_PORTS) + 2
+        count = len(SERVICE_PORTS) + 1
         ports = [free_port() if base is None else base + _SERVERS + index for index in range(count)]
         if taken := [str(port) for port in ports if not is_free(port)]:
             raise ConfigurationError(f"port {', '.join(taken)} is taken: choose another --port-base")
-        return cls(ports[0], dict(zip(SERVICE_PORTS, ports[1:-1], strict=True)), ports[-1])
+        return cls(ports[0], dict(zip(SERVICE_PORTS, ports[1:], strict=True)))
 
 
 def address_of(service: str) -> str:
-    """The name of the variable with a service's address."""
-    return f"{PREFIX}{service.upper().replace('-', '_')}_URL"
+    """The name of the variable with a service's address; of the portal not PORTAL_URL, by which customers reach it."""
+    return f"{PREFIX}PORTAL_SERVICE_URL" if service == "portal" else f"{PREFIX}{service.upper().replace('-', '_')}_URL"
 
 
 def environment(
@@ -79,7 +78,7 @@ def environment(
         "TRANSOM_VONAGE_API_SECRET": secret("TRANSOM_VONAGE_API_SECRET", secrets.token_hex(16)),
         "TRANSOM_VONAGE_SIGNATURE_SECRET": secret("TRANSOM_VONAGE_SIGNATURE_SECRET", secrets.token_hex(16)),
         "TRANSOM_PORTAL_LINK_KEYS": secret("TRANSOM_PORTAL_LINK_KEYS", secrets.token_hex(32)),
-        "TRANSOM_PORTAL_URL": f"http://{LOOPBACK}:{ports.portal}",
+        "TRANSOM_PORTAL_URL": f"http://{LOOPBACK}:{ports.services['portal']}",
         "TRANSOM_GRAPH_BASE_URL": sandbox,
         "TRANSOM_TWILIO_BASE_URL": sandbox,
         "TRANSOM_VONAGE_BASE_URL": sandbox,

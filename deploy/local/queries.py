@@ -1,4 +1,8 @@
-"""SQL of the system on one machine: what the sandbox registers, and the database of one run."""
+"""SQL of the system on one machine: for the sandbox, the example, the demo's table of costs, and the database of a run."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 
@@ -15,6 +19,46 @@ select name, language, body, category, parameter_format, status, header, waba_id
   from templates
  order by org_id, waba_id, name, language
 """
+
+
+_WRITTEN = """
+select c.conversation_id from conversations c
+ where c.org_id = $1 and exists (select from messages m where m.conversation_id = c.conversation_id and m.org_id = $1)
+ order by c.conversation_id
+ limit 1
+"""
+_LINK = """
+insert into portal_links (code_hash, org_id, conversation_id, message_id, host, phone, expires_at, created_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+
+async def written_conversation(db: Connection, org_id: str) -> UUID | None:
+    """A conversation of the organisation in which somebody has written; None while there is none."""
+    found: UUID | None = await db.fetchval(_WRITTEN, org_id)
+    return found
+
+
+async def store_link(db: Connection, link: tuple[bytes, str, UUID, UUID, str, str, datetime, datetime]) -> None:
+    """Store a link of the portal: hash of its code, organisation, conversation, message, host, phone, end, now."""
+    await db.execute(_LINK, *link)
+
+
+_SPEND = """
+select o.name, c.org_id, c.channel, count(*)::int as messages, coalesce(sum(c.segments), 0)::int as segments,
+       coalesce(to_char(sum(c.price), 'FM990.00') || ' ' || c.currency, 'no price') as amount
+  from charges c
+  join orgs o on o.org_id = c.org_id
+ where c.org_id = any($1::text[])
+ group by o.name, c.org_id, c.channel, c.currency
+ order by o.name, c.channel
+"""
+
+
+async def spend(db: Connection, org_ids: Sequence[str]) -> list[tuple[str, str, int, int, str]]:
+    """What was charged: organisation, channel, messages, segments, amount with its currency."""
+    rows = await db.fetch(_SPEND, org_ids)
+    return [(r["org_id"], r["channel"], r["messages"], r["segments"], r["amount"]) for r in rows]
 
 
 async def all_numbers(db: Connection) -> list[asyncpg.Record]:

@@ -37,6 +37,7 @@ from deploy.local.environment import (
     wishes,
     write,
 )
+from deploy.local.example import portal_link
 from deploy.local.process_logs import following, fresh_log, last_line
 from deploy.local.register import register
 from deploy.local.servers import ServerError
@@ -128,11 +129,23 @@ def run_up(folder: Path, port_base: int | None) -> None:
     try:
         with ExitStack() as last, system(folder, port_base=port_base, console=console) as running:
             sys.stdout.write(f"ready: addresses are in {running.env_file} (source it), logs in {running.logs}\n")
+            sys.stdout.write(_portal_line(running.env, folder))
             sys.stdout.flush()
             last.enter_context(following(running.logs))  # closed after the system, so that the last lines are copied
             running.hold()
     except KeyboardInterrupt:
         console.print("stopped")
+
+
+def _portal_line(env: Mapping[str, str], folder: Path) -> str:
+    """A line with a link that opens the example's conversation. Without our own database or sandbox there is none."""
+    if SANDBOX_URL not in env or os.environ.get("TRANSOM_POSTGRES_DSN") == env["TRANSOM_POSTGRES_DSN"]:
+        return f"portal: {env['TRANSOM_PORTAL_URL']}\n"
+    try:
+        link = asyncio.run(portal_link(env, folder))
+    except ConfigurationError as trouble:
+        return f"portal: {env['TRANSOM_PORTAL_URL']} (no example: {trouble})\n"
+    return f"portal: {link} opens an example conversation, once\n"
 
 
 async def _prepare(env: Mapping[str, str]) -> None:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from deploy.local.portal_visitor import PortalVisitor
 from deploy.local.watchdog import TOKEN, bearers
 from tests.support.child_guard import ends_with_us
 from tests.support.command import COMMAND, complaint, environment, running, transom
@@ -61,7 +62,7 @@ class Up:
         await eventually(alive_and_so, f"{what}: {self.out.read_text()}", seconds=_START_SECONDS, every=0.1)
 
     async def ready(self) -> None:
-        await self.until(lambda: "ready: addresses are in" in self.out.read_text(), "the ready line")
+        await self.until(lambda: "portal: http" in self.out.read_text(), "the ready line and the portal's")
 
     def has_started(self, word: str) -> bool:
         """Whether a process with this word in its command line is there."""
@@ -122,6 +123,11 @@ def sourced(folder: Path) -> Mapping[str, str]:
     return {name: value for name, value in found.items() if name.startswith("TRANSOM_")}
 
 
+def printed_link(run: Up) -> str:
+    (line,) = [line for line in run.out.read_text().splitlines() if line.startswith("portal: ")]
+    return line.split()[1]
+
+
 async def answers(url: str) -> int:
     async with aiohttp.ClientSession() as http, http.get(url) as answer:
         return answer.status
@@ -133,8 +139,11 @@ async def test_up_serves_until_ctrl_c_and_again_on_the_same_folder_until_it_is_k
     with up(folder) as first:
         await first.ready()
         env = sourced(folder)
-        for name in ("INGEST", "ROUTER", "WHATSAPP_SENDER", "SMS_BRIDGE"):
+        for name in ("INGEST", "ROUTER", "WHATSAPP_SENDER", "SMS_BRIDGE", "PORTAL_SERVICE"):
             assert await answers(env[f"TRANSOM_{name}_URL"] + "/readyz") == 200
+        async with PortalVisitor() as kim:
+            await kim.opens(printed_link(first))
+            assert "Is my car ready?" in await kim.page()
         migrated = await asyncio.to_thread(transom, "migrate", env=environment() | dict(env))
         assert migrated.stdout == "the schema is up to date\n"
         assert await first.ends(signal.SIGINT) == 0

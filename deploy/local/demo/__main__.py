@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiokafka.errors import KafkaError
@@ -18,14 +19,18 @@ from rich.text import Text
 from deploy.cli.interrupts import interrupt_on_signals
 from deploy.cli.load import load_into
 from deploy.cli.one_machine import SANDBOX_URL
-from deploy.local.demo.garage import Garage
+from deploy.local import queries
+from deploy.local.demo.garage import Garages
 from deploy.local.demo.isolated_env import isolated_env
-from deploy.local.demo.story import Story
+from deploy.local.demo.scene import Scene
+from deploy.local.demo.story import Spend, Story
 from deploy.local.demo.topic_watcher import StoryError, TopicWatcher
 from deploy.local.environment import kafka_connection, without_password
+from deploy.local.portal_visitor import PortalError
 from deploy.local.register import register
 from deploy.local.sandbox.client import SandboxClient, SandboxError
 from deploy.local.up import Running, system
+from libs.common.db.pool import open_pool
 from libs.common.errors import ConfigurationError, TransomError
 from libs.common.kafka.producer import Producer
 
@@ -64,13 +69,13 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="transom-demo-"))
     try:
         with isolated_env(os.environ, console) as given:
-            console.print("[dim]starting servers, four services and the sandbox[/dim]")
+            console.print("[dim]starting servers, five services and the sandbox[/dim]")
             with system(folder, given=given | SHORT_DAY, console=console, lasting=False) as running:
                 asyncio.run(_play(running, folder, Timeline(console)))
                 console.print("[green]every step was observed[/green]")
                 if keep:
                     _keep(console, running)
-    except (StoryError, SandboxError, TransomError, KafkaError, aiohttp.ClientError) as trouble:
+    except (StoryError, PortalError, SandboxError, TransomError, KafkaError, aiohttp.ClientError) as trouble:
         console.print("[red]the demo failed:[/red]", Text(_one_line(trouble)), soft_wrap=True)
         _show_logs(console, folder)
         return 2 if isinstance(trouble, ConfigurationError) else 1
@@ -83,30 +88,43 @@ def main() -> int:
 
 
 def _one_line(trouble: Exception) -> str:
-    ours = isinstance(trouble, StoryError | SandboxError | TransomError)
+    ours = isinstance(trouble, StoryError | PortalError | SandboxError | TransomError)
     return str(trouble) if ours else f"{type(trouble).__name__}: {' '.join(str(trouble).split())}"
 
 
 async def _play(running: Running, folder: Path, timeline: Timeline) -> None:
-    env, garage = running.env, Garage()
+    env, garages = running.env, Garages()
     timeline.report("servers", _what_runs(env))
-    await load_into(env["TRANSOM_POSTGRES_DSN"], garage.write(folder / "garage.yaml"))
+    await load_into(env["TRANSOM_POSTGRES_DSN"], garages.write(folder / "garages.yaml"))
     await register(env[SANDBOX_URL], env["TRANSOM_POSTGRES_DSN"])
     kafka = kafka_connection(env, "transom-demo")
     async with (
         SandboxClient(env[SANDBOX_URL]) as sandbox,
-        TopicWatcher(kafka, garage.org_id) as watcher,
+        TopicWatcher(kafka, [garage.org_id for garage in garages.all]) as watcher,
         Producer(kafka) as producer,
     ):
         shaken = await sandbox.verify_webhook()
         if not shaken["verified"]:
             raise StoryError(f"ingest did not answer Meta's handshake: {shaken}")
-        await Story(garage, watcher, producer, sandbox, timeline.report).play()
+        acme, bolt, crown, dusty = (
+            Scene(garage, watcher, producer, sandbox, timeline.report) for garage in garages.all
+        )
+
+        async def spend() -> Spend:
+            return await _spend(env["TRANSOM_POSTGRES_DSN"], garages)
+
+        scheme = urlsplit(env["TRANSOM_PORTAL_URL"]).scheme
+        await Story(acme, bolt, crown, dusty, scheme, spend).play()
+
+
+async def _spend(dsn: str, garages: Garages) -> Spend:
+    async with open_pool(dsn, application_name="transom-demo", size=1) as pool, pool.acquire() as db:
+        return await queries.spend(db, [garage.org_id for garage in garages.all])
 
 
 def _what_runs(env: Mapping[str, str]) -> str:
     return (
-        f"Kafka at {env['TRANSOM_KAFKA_BOOTSTRAP']}, PostgreSQL, Valkey; four services;"
+        f"Kafka at {env['TRANSOM_KAFKA_BOOTSTRAP']}, PostgreSQL, Valkey; five services;"
         " Meta and Twilio played by the sandbox"
     )
 

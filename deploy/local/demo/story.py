@@ -1,189 +1,203 @@
 """The story, step by step. Every step is a claim of the product; it is printed after it was observed from outside."""
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
-import orjson
-
-from deploy.local.demo.garage import BUSINESS_PHONE, CUSTOMER_PHONE, PORTAL_HOST, TEMPLATE, Garage
-from deploy.local.demo.topic_watcher import PublicEvent, StoryError, TopicWatcher
-from deploy.local.sandbox.client import SandboxClient
+from deploy.local.demo.garage import TEMPLATE
+from deploy.local.demo.scene import Scene, require
+from deploy.local.demo.topic_watcher import StoryError
+from deploy.local.portal_visitor import PortalVisitor
 from deploy.local.sandbox.segments import BASIC, EXTENDED
-from libs.common.clock import utc_now
-from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_DECISIONS, OUTBOUND_INTENTS
-from libs.common.kafka.producer import Producer, Record
 
 ONE_SEGMENT = 160
-Report = Callable[[str, str], None]
-"""report(who, what) adds a line to the timeline."""
+CODE = r"[0-9A-Za-z]{11}"
+_LINK = re.compile(rf"Portal: (\S+)/({CODE})\b")
+Spend = Sequence[tuple[str, str, int, int, str]]
+"""Organisation, channel, messages, segments, amount with its currency."""
 
 
 @dataclass(slots=True)
 class Story:
-    """One run. ``play`` raises StoryError at the first step that does not happen."""
+    """One run. ``play`` raises StoryError at the first step that does not happen.
 
-    garage: Garage
-    watcher: TopicWatcher
-    producer: Producer
-    sandbox: SandboxClient
-    report: Report
-    conversation_id: str = ""
+    ``portal_scheme``: of the platform's portal. ``spend`` asks what was charged.
+    """
+
+    acme: Scene
+    bolt: Scene
+    crown: Scene
+    dusty: Scene
+    portal_scheme: str
+    spend: Callable[[], Awaitable[Spend]]
 
     async def play(self) -> None:
-        """Inbound → session → read → window expires → bridge → silent → template → customer writes → session."""
-        first = await self._customer_writes("Is my car ready?")
-        self.conversation_id = first["conversation_id"]
-        closes_at = datetime.fromisoformat(first["window"]["closes_at"])
+        """Window open → session → window expires → bridge → silent → template → open again; and three more garages."""
+        acme = self.acme
+        closes_at = await self._customers_write()
         await self._session("Your Golf is ready.", until="read")
-        await self._window_expires(closes_at)
-        await self._bridge("Shall we keep it overnight?")
+        await acme.window_expires(closes_at)
+        acme.report("window", f"expired at {_clock(closes_at.isoformat())}, the sandbox's day is short")
+        await self._bridge(acme, "Shall we keep it overnight?")
         await self._silent("Kim, are you there?")
+        await self._answered_by_sms()
+        await self._continued_in_the_portal()
+        await self._exhausted()
         await self._template()
-        await self._customer_writes("Sorry, here I am!")
+        again = await acme.customer_writes("Sorry, here I am!")
+        acme.report("customer", "“Sorry, here I am!” on WhatsApp")
+        acme.report("window", f"open until {_clock(again['window']['closes_at'])}, again")
         await self._session("No problem. The Golf waits for you.", until="delivered")
+        await self._spent()
 
-    async def _customer_writes(self, text: str) -> PublicEvent:
-        before = self.watcher.count(INBOUND_MESSAGES)
-        wrote = await self.sandbox.customer_writes(self.garage.phone_number_id, CUSTOMER_PHONE, text=text)
-        event = await self.watcher.wait_for(
-            INBOUND_MESSAGES, "the customer's message", lambda e: e["provider_id"] == wrote["wamid"]
-        )
-        _require(event["content"] == {"kind": "text", "text": text}, "the inbound message carries the customer's words")
-        _require(event["window"]["open"], "the customer's message opens the window")
-        self.report("customer", f"“{text}” on WhatsApp")
-        self.report("window", f"open until {_clock(event['window']['closes_at'])}" + (", again" if before else ""))
-        return event
+    async def _customers_write(self) -> datetime:
+        """All four customers write on WhatsApp; when the last of their windows closes."""
+        closes = []
+        for scene in (self.acme, self.bolt, self.crown, self.dusty):
+            event = await scene.customer_writes("Is my car ready?")
+            closes.append(datetime.fromisoformat(event["window"]["closes_at"]))
+        self.acme.report("customer", "“Is my car ready?” on WhatsApp; so do customers of three other garages")
+        self.acme.report("window", f"open until {_clock(closes[0].isoformat())}")
+        return max(closes)
 
     async def _session(self, text: str, until: str) -> None:
-        intent_id = await self._intend("ai", {"kind": "text", "text": text})
-        await self._decided(intent_id, "session", "window_open")
+        acme = self.acme
+        intent_id = await acme.says(text)
+        await acme.decided(intent_id, "session", "window_open")
         for status in ("sent", "delivered", "read")[: ("sent", "delivered", "read").index(until) + 1]:
-            await self._status(intent_id, status, at_least=True)
-        sent = await self._sandbox_has(
-            self.sandbox.messages, lambda m: str(m["callback"]).startswith(f"{intent_id}:1"), "the message"
+            await acme.status(intent_id, status, at_least=True)
+        sent = await acme.sandbox_has(
+            acme.sandbox.messages, lambda m: str(m["callback"]).startswith(f"{intent_id}:1"), "the message"
         )
-        _require(sent["body"]["text"]["body"] == text, "Meta got the reply word for word")
-        self.report("AI agent", f"“{text}” → session message, {until}")
+        require(sent["body"]["text"]["body"] == text, "Meta got the reply word for word")
+        acme.report("AI agent", f"“{text}” → session message, {until}")
 
-    async def _window_expires(self, closes_at: datetime) -> None:
-        wait = (closes_at - utc_now()).total_seconds()
-        await asyncio.sleep(max(wait, 0) + 0.2)
-        metas = await self.sandbox.window(self.garage.phone_number_id, CUSTOMER_PHONE)
-        _require(
-            metas["closes_at"] is not None and metas["closes_at"] <= utc_now().timestamp(), "Meta sees it closed too"
+    async def _bridge(self, scene: Scene, text: str) -> tuple[str, str]:
+        """The reply becomes one bridge SMS. The intent's id and the SMS."""
+        garage = scene.garage
+        intent_id = await scene.says(text)
+        await scene.decided(intent_id, "bridge", "window_expired")
+        sms = await scene.sandbox_has(
+            scene.sms_sent, lambda m: m["message"]["to"] == garage.customer_phone, "the bridge SMS"
         )
-        self.report("window", f"expired at {_clock(closes_at.isoformat())}, the sandbox's day is short")
-
-    async def _bridge(self, text: str) -> None:
-        intent_id = await self._intend("ai", {"kind": "text", "text": text})
-        await self._decided(intent_id, "bridge", "window_expired")
-        sms = await self._sandbox_has(
-            self.sandbox.sms, lambda m: m["message"]["to"] == CUSTOMER_PHONE, "the bridge SMS"
-        )
-        body = sms["message"]["body"]
+        body: str = sms["message"]["body"]
         septets = sum(2 if letter in EXTENDED else 1 for letter in body)
-        _require(set(body) <= BASIC | EXTENDED, "the bridge is written in GSM-7")
-        _require(septets <= ONE_SEGMENT and sms["message"]["num_segments"] == "1", "the bridge fits one segment")
-        _require(f"wa.me/{BUSINESS_PHONE[1:]}" in body, "the bridge carries the wa.me link")
-        _require(
-            re.search(rf"{re.escape(PORTAL_HOST)}/[0-9A-Za-z]{{8}}\b", body) is not None,
-            "the bridge carries the portal link",
-        )
-        await self._status(intent_id, "failed", reason="window_expired_bridge_sent")
-        await self._sms_count(1)
-        self.report("AI agent", f"“{text}” → one bridge SMS instead ({septets} of {ONE_SEGMENT} septets)")
-        self.report("SMS", _masked(body))
+        require(set(body) <= BASIC | EXTENDED, "the bridge is written in GSM-7")
+        require(septets <= ONE_SEGMENT and sms["message"]["num_segments"] == "1", "the bridge fits one segment")
+        require(f"wa.me/{garage.business_phone[1:]}" in body, "the bridge carries the wa.me link")
+        link = _LINK.search(body)
+        require(link is not None and garage.portal_host in (None, link[1]), "the bridge carries the portal link")
+        await scene.status(intent_id, "failed", reason="window_expired_bridge_sent")
+        await scene.sms_count(1)
+        scene.report("AI agent", f"“{text}” → one bridge SMS instead ({septets} of {ONE_SEGMENT} septets)")
+        scene.report("SMS", _masked(body))
+        return intent_id, body
 
     async def _silent(self, text: str) -> None:
-        intent_id = await self._intend("ai", {"kind": "text", "text": text})
-        await self._decided(intent_id, "silent", "bridge_already_sent")
-        await self._status(intent_id, "failed", reason="window_expired_bridge_already_sent")
-        await self._sms_count(1)
-        self.report("AI agent", f"“{text}” → silent, in the inbox: a bridge was sent already")
+        acme = self.acme
+        intent_id = await acme.says(text)
+        await acme.decided(intent_id, "silent", "bridge_already_sent")
+        await acme.status(intent_id, "failed", reason="window_expired_bridge_already_sent")
+        await acme.sms_count(1)
+        acme.report("AI agent", f"“{text}” → silent, in the inbox: a bridge was sent already")
+
+    async def _answered_by_sms(self) -> None:
+        """The customer of another garage answers the bridge by SMS, is answered by SMS, and says STOP."""
+        bolt = self.bolt
+        await self._bridge(bolt, "Your Polo needs new tyres. Shall we?")
+        await bolt.customer_texts("Yes please, go ahead")
+        bolt.report(bolt.garage.customer, "“Yes please, go ahead” by SMS, in the same conversation")
+        answer = "Thank you! It is ready at five."
+        intent_id = await bolt.says(answer)
+        await bolt.decided(intent_id, "session", "live_channel", "sms")
+        await bolt.status(intent_id, "sent", at_least=True)
+        bodies = [one["message"]["body"] for one in await bolt.sms_sent()]
+        require(bodies[1:] == [answer], "the answer went out by SMS, word for word")
+        bolt.report("AI agent", f"“{answer}” → SMS, in the same conversation")
+        stop = await bolt.customer_texts("STOP")
+        require(stop["keyword"] == "stop", "STOP is published as a keyword")
+        silenced = await bolt.says("One more thing about your tyres.")
+        await bolt.decided(silenced, "silent", "sms_opted_out")
+        await bolt.status(silenced, "failed", reason="window_expired_sms_opted_out")
+        await bolt.sms_count(2)
+        bolt.report(bolt.garage.customer, "“STOP” by SMS → no further SMS: the next reply is silent")
+
+    async def _continued_in_the_portal(self) -> None:
+        """A third customer opens the link, reads what the SMS was about, writes, and is answered in the portal."""
+        crown = self.crown
+        announced = "The brakes of your Mini are done."
+        intent_id, body = await self._bridge(crown, announced)
+        link = _LINK.search(body)
+        require(link is not None, "the bridge carries the portal link")
+        async with PortalVisitor() as alex:
+            await alex.opens(f"{self.portal_scheme}://{link[1]}/{link[2]}" if link else "")
+            require(announced in await alex.page(), "the portal shows what the SMS was about")
+            await crown.was_read_in_portal(intent_id)
+            crown.report(crown.garage.customer, f"opens the link and reads “{announced}” in the portal")
+            await alex.writes("Great! Can I come at six?")
+            wrote = await crown.inbound("what the customer wrote in the portal", lambda e: e["channel"] == "portal")
+            require(wrote["content"]["text"] == "Great! Can I come at six?", "the portal's message came word for word")
+            require(wrote["conversation_id"] == crown.conversation_id, "it stands in the same conversation")
+            require(not wrote["window"]["open"], "the portal does not open the WhatsApp window")
+            answer = "Yes, we are here until seven."
+            reply = await crown.says(answer)
+            await crown.decided(reply, "session", "live_channel", "portal")
+            await crown.status(reply, "sent", at_least=True)
+            await _until_shown(crown, alex, answer)
+            await crown.was_read_in_portal(reply)
+        await crown.sms_count(1)
+        crown.report(crown.garage.customer, "“Great! Can I come at six?” in the portal")
+        crown.report("AI agent", f"“{answer}” → in the portal, read there; no further SMS")
+
+    async def _exhausted(self) -> None:
+        """A garage whose AI credit is exhausted stays silent."""
+        dusty = self.dusty
+        intent_id = await dusty.says("Your Fiesta is ready.")
+        await dusty.decided(intent_id, "silent", "credit_exhausted")
+        await dusty.status(intent_id, "failed", reason="window_expired_credit_exhausted")
+        await dusty.sms_count(0)
+        dusty.report(dusty.garage.name, "AI credit exhausted: the reply is silent, and no SMS is sent")
 
     async def _template(self) -> None:
-        parameters = {"customer_name": "Kim", "appointment_time": "10:30"}
+        acme = self.acme
         content = {
             "kind": "template",
             "name": TEMPLATE["name"],
             "language": TEMPLATE["language"],
-            "parameters": parameters,
+            "parameters": {"customer_name": "Kim", "appointment_time": "10:30"},
         }
-        intent_id = await self._intend("staff", content)
-        decision = await self._decided(intent_id, "template", "template_requested")
-        _require(not decision["window"]["open"], "the window is closed when the template goes")
-        await self._status(intent_id, "delivered", at_least=True)
-        self.report("staff", f"template {TEMPLATE['name']}, delivered")
-        again = await self._intend("ai", {"kind": "text", "text": "One more thing."})
-        decision = await self._decided(again, "silent", "bridge_already_sent")
-        _require(not decision["window"]["open"], "a template does not open the window")
-        self.report("window", "still closed: only a customer opens it")
+        intent_id = await acme.intend("staff", content)
+        decision = await acme.decided(intent_id, "template", "template_requested")
+        require(not decision["window"]["open"], "the window is closed when the template goes")
+        await acme.status(intent_id, "delivered", at_least=True)
+        acme.report("staff", f"template {TEMPLATE['name']}, delivered")
+        again = await acme.says("One more thing.")
+        decision = await acme.decided(again, "silent", "bridge_already_sent")
+        require(not decision["window"]["open"], "a template does not open the window")
+        acme.report("window", "still closed: only a customer opens it")
 
-    async def _intend(self, actor: str, content: Mapping[str, Any]) -> str:
-        intent_id = str(uuid4())
-        intent = {
-            "type": "outbound.intent.v1",
-            "intent_id": intent_id,
-            "org_id": self.garage.org_id,
-            "conversation_id": self.conversation_id,
-            "actor": {
-                "kind": actor,
-                "user_id": "demo-advisor" if actor == "staff" else None,
-                "capabilities": ["messages.send"] if actor == "staff" else [],
-            },
-            "content": content,
-            "created_at": utc_now().isoformat(),
-        }
-        await self.producer.publish([Record(OUTBOUND_INTENTS, self.conversation_id.encode(), orjson.dumps(intent))])
-        return intent_id
-
-    async def _decided(self, intent_id: str, route: str, reason: str) -> PublicEvent:
-        decision = await self.watcher.wait_for(
-            OUTBOUND_DECISIONS, f"a decision on intent {intent_id}", lambda e: e["intent_id"] == intent_id
-        )
-        found = (decision["route"], decision["reason"], decision["attempt"])
-        _require(found == (route, reason, 1), f"the decision is {route}/{reason} at the first attempt, not {found}")
-        return decision
-
-    async def _status(self, message_id: str, status: str, *, reason: str | None = None, at_least: bool = False) -> None:
-        """``at_least`` accepts a later status too, because Meta may leave out earlier ones."""
-        ladder = ("sent", "delivered", "read")
-        fine = ladder[ladder.index(status) :] if at_least else (status,)
-        update = await self.watcher.wait_for(
-            DELIVERY_UPDATES,
-            f"{status} of message {message_id}",
-            lambda e: e["message_id"] == message_id and e["status"] in (*fine, "failed"),
-        )
-        _require(
-            update["status"] in fine and update["reason"] == reason,
-            f"{status} {reason or ''} is published, not {update}",
-        )
-
-    async def _sms_count(self, expected: int) -> None:
-        found = len(await self.sandbox.sms())
-        _require(found == expected, f"the SMS provider sent {expected} SMS, not {found}")
-
-    async def _sandbox_has(
-        self, ask: Callable[[], Awaitable[list[dict[str, Any]]]], is_it: Callable[[dict[str, Any]], bool], what: str
-    ) -> dict[str, Any]:
-        async def look() -> dict[str, Any] | None:
-            return next((record for record in await ask() if is_it(record)), None)
-
-        try:
-            found: dict[str, Any] = await self.sandbox.until(look)
-        except TimeoutError:
-            raise StoryError(f"the provider never saw {what}") from None
-        return found
+    async def _spent(self) -> None:
+        """What was charged: one bridge each, one SMS answer, and nothing of the garage that stayed silent."""
+        rows = await self.spend()
+        sms = {org_id: messages for org_id, channel, messages, _segments, _amount in rows if channel == "sms"}
+        expected = {self.acme.garage.org_id: 1, self.bolt.garage.org_id: 2, self.crown.garage.org_id: 1}
+        require(sms == expected, f"the SMS charged by garage are {expected}, not {sms}")
+        names = {scene.garage.org_id: scene.garage.name for scene in (self.acme, self.bolt, self.crown, self.dusty)}
+        for org_id, channel, messages, segments, amount in rows:
+            self.acme.report("spend", f"{names[org_id]:<12}{channel:<10}{messages} sent  {segments} segments  {amount}")
+        self.acme.report("spend", f"{self.dusty.garage.name:<12}nothing")
 
 
-def _require(holds: bool, claim: str) -> None:  # noqa: FBT001 -- reads as a sentence where it is used
-    if not holds:
-        raise StoryError(f"this does not hold: {claim}")
+async def _until_shown(scene: Scene, visitor: PortalVisitor, text: str) -> None:
+    async def look() -> Any:
+        return text in await visitor.page()
+
+    try:
+        await scene.sandbox.until(look)
+    except TimeoutError:
+        raise StoryError("the portal never showed the answer") from None
 
 
 def _clock(instant: str) -> str:
@@ -191,4 +205,4 @@ def _clock(instant: str) -> str:
 
 
 def _masked(body: str) -> str:
-    return re.sub(rf"({re.escape(PORTAL_HOST)}/)[0-9A-Za-z]{{8}}", r"\1········", body)
+    return re.sub(rf"/{CODE}\b", "/" + "·" * 11, body)

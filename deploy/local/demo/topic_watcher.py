@@ -1,7 +1,7 @@
 """Reads the public topics as any other client does, and waits for the events that the story expects."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -22,10 +22,10 @@ class StoryError(Exception):
 
 
 class TopicWatcher:
-    """The events of one organisation that were published since the watcher was entered. An async context manager."""
+    """The events of some organisations that were published since the watcher was entered. An async context manager."""
 
-    def __init__(self, kafka: KafkaConnection, org_id: str) -> None:
-        self._org_id = org_id
+    def __init__(self, kafka: KafkaConnection, org_ids: Collection[str]) -> None:
+        self._org_ids = frozenset(org_ids)
         self._seen: list[tuple[str, PublicEvent]] = []
         self._grown = asyncio.Condition()
         self._tail = TopicTail(kafka, (INBOUND_MESSAGES, OUTBOUND_DECISIONS, DELIVERY_UPDATES), self._decode)
@@ -63,15 +63,12 @@ class TopicWatcher:
                 ) from None
         return found[0]
 
-    def count(self, topic: Topic) -> int:
-        return len(self._on(topic))
-
     def _on(self, topic: Topic) -> list[PublicEvent]:
         return [event for name, event in self._seen if name == topic.name]
 
     def _decode(self, record: RawRecord) -> tuple[str, PublicEvent] | None:
         event = orjson.loads(record.value or b"{}")
-        return (record.topic, event) if event.get("org_id") == self._org_id else None
+        return (record.topic, event) if event.get("org_id") in self._org_ids else None
 
     async def _read(self) -> None:
         async for one in self._tail:
