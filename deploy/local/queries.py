@@ -1,4 +1,4 @@
-"""SQL of the system on one machine: for the sandbox, the example, the demo's table of costs, and the database of a run."""
+"""SQL of the system on one machine: for the sandbox, the example, the demo's costs, and the database of one run."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -230,6 +230,11 @@ async def test_the_demo_tells_the_whole_story_on_given_servers_and_leaves_nothin
         "delivered",
         "still closed",
         "again",
+        "“Thank you! It is ready at five.” → SMS, in the same conversation",
+        "no further SMS: the next reply is silent",
+        "in the portal, read there; no further SMS",
+        "AI credit exhausted: the reply is silent",
+        "DustyCars   nothing",
     ):
         assert step in story
     assert not {topic for topic in set(await kafka_admin.list_topics()) - before if topic.startswith(LENT)}
