@@ -258,6 +258,9 @@ async def _with_parts(db: Connection, joins: Sequence[Any]) -> list[JoinRow]:
     return [JoinRow(**join, parts=tuple(parts.get(join["join_id"], ()))) for join in joins]
 
 
+_TURN = timedelta(seconds=30)
+"""How long a process has to publish what it closed."""
+
 _ADD_JOINS = """
 insert into sms_joins (join_id, org_id, provider, account, sender, ref, total)
 select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[])
@@ -267,7 +270,7 @@ insert into sms_parts (provider, account, provider_id, org_id, join_id, number, 
 select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::int[], $7::text[],
                      $8::timestamptz[], $9::timestamptz[])
 """
-_CLOSE_JOINS = "update sms_joins set closed_at = now() where join_id = any($1::uuid[]) and closed_at is null"
+_CLOSE_JOINS = "update sms_joins set closed_at = now() where join_id = any($1::uuid[])"
 
 
 async def add_parts(
@@ -283,10 +286,12 @@ async def add_parts(
         await db.execute(_CLOSE_JOINS, list(complete))
 
 
+# Whoever closes one has some time to publish it, before the next one does.
 _OVERDUE = """
 select j.join_id, j.org_id, j.provider, j.account, j.sender, j.ref, j.total, true as closed
   from sms_joins j
  where not j.published and j.opened_at <= now() - $1::interval
+   and (j.closed_at is null or j.closed_at <= now() - $3::interval)
  order by j.opened_at
  limit $2
    for update skip locked
@@ -302,7 +307,7 @@ returning 1
 
 async def close_overdue(db: Connection, wait: timedelta, limit: int) -> list[JoinRow]:
     """Close the joins that were opened so long ago and are not published, whatever parts they have. Their parts."""
-    joins = await _with_parts(db, await db.fetch(_OVERDUE, wait, limit))
+    joins = await _with_parts(db, await db.fetch(_OVERDUE, wait, limit, _TURN))
     if joins:
         await db.execute(_CLOSE_JOINS, [join.join_id for join in joins])
     return joins

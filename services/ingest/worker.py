@@ -30,7 +30,6 @@ from services.ingest.items import (
     GroupMessage,
     IdentityChange,
     Ignored,
-    InboundSms,
     Item,
     MessageStatus,
 )
@@ -75,8 +74,8 @@ async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Rejec
     if statuses := [item for item in items if isinstance(item, MessageStatus)]:
         records += status_records(await _apply(statuses, deps))
     for item in items:
-        if isinstance(item, Ignored | InboundSms):
-            _ignore(item.kind if isinstance(item, Ignored) else "sms")
+        if isinstance(item, Ignored):
+            _ignore(item.kind)
     await deps.producer.publish(records)
     await sms.mark_published(joins, deps)
     return rejects

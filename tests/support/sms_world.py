@@ -258,7 +258,7 @@ async def an_sms_world(
 
 async def to_somebody_else(world: SmsWorld, number: int) -> SmsCommand:
     """Plain text to a customer of his own."""
-    world.conversation_id, customer_id, phone = uuid4(), uuid4(), f"+44770090{number:04d}"
+    world.conversation_id, customer_id, phone = uuid4(), uuid4(), f"+44770091{number:04d}"
     async with world.pool.acquire() as db:
         await seeds.a_customer(db, ORG, customer_id, phone)
         columns = {"wa_id": phone[1:], "last_customer_at": world.clock() - timedelta(hours=25)}

@@ -1,0 +1,107 @@
+"""Concatenated SMS of Vonage, over its callbacks and on real servers."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import pytest_asyncio
+from aiokafka import AIOKafkaProducer
+from pydantic import SecretStr
+
+from libs.common.db.pool import open_pool
+from libs.common.events.topics import INBOUND_MESSAGES
+from services.ingest import sms_parts, sms_queries
+from services.ingest.tasks import KEPT
+from tests.support import world
+from tests.support.ingest import ORG, READ, Ingest, running, settings
+from tests.support.published import published_on
+from tests.support.texts import VONAGE_KEY, VONAGE_SECRET, a_part, a_vonage_sms, post_vonage
+from tests.support.topics import OwnTopics
+from tests.support.webhooks import NUMBER
+
+VONAGE: dict[str, Any] = {
+    "sms_provider": "vonage",
+    "vonage_api_key": VONAGE_KEY,
+    "vonage_api_secret": SecretStr("their api secret"),
+    "vonage_signature_secret": SecretStr(VONAGE_SECRET.decode()),
+}
+
+
+@pytest_asyncio.fixture
+async def two(database: str, kafka_bootstrap: str, topics: OwnTopics, redis_url: str) -> AsyncIterator[list[Ingest]]:
+    """Two replicas of ingest, with one garage on Vonage."""
+    await topics.create()
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap)
+    await producer.start()
+    configured = settings(database, kafka_bootstrap, topics.prefix, redis_url, **VONAGE)
+    async with open_pool(database, application_name="test", size=2, command_seconds=10) as pool:
+        async with pool.acquire() as db:
+            await world.an_org(db, ORG, NUMBER)
+        async with (
+            running(configured) as one,
+            running(configured) as other,
+            published_on(kafka_bootstrap, topics.prefix, READ) as published,
+            aiohttp.ClientSession() as http,
+        ):
+            yield [Ingest(url, topics.prefix, pool, http, published, producer) for url in (one, other)]
+    await producer.stop()
+
+
+async def post(ingest: Ingest, form: dict[str, str]) -> None:
+    assert await post_vonage(ingest.http, ingest.url, form, int(time.time())) == 200
+
+
+async def test_parts_in_any_order_over_replicas_are_one_message_each(two: list[Ingest]) -> None:
+    messages = {f"4477009002{n:02}": [f"{n}.{k} " for k in range(1, 4)] for n in range(12)}
+    forms = [
+        a_part(text, number, 3, msisdn=sender)
+        for sender, texts in messages.items()
+        for number, text in enumerate(texts, 1)
+    ]
+    random.Random(7).shuffle(forms)
+    await asyncio.gather(*(post(two[n % 2], form) for n, form in enumerate(forms)))
+    events = await two[0].published.events(INBOUND_MESSAGES, len(messages))
+    assert sorted(one["content"]["text"] for one in events) == sorted("".join(texts) for texts in messages.values())
+    assert all("incomplete" not in one for one in events)
+    await post(two[0], forms[0])  # a repeated part tells the same message again
+    await post(two[0], a_vonage_sms("A short one."))
+    again = (await two[0].published.events(INBOUND_MESSAGES, len(messages) + 2))[len(messages) :]
+    (repeated,) = [one for one in again if one["content"]["text"] != "A short one."]
+    assert repeated in events
+    assert len(await two[0].rows("select 1 from messages")) == len(messages) + 1
+
+
+async def test_what_waited_too_long_is_published_without_the_part_and_marked(two: list[Ingest]) -> None:
+    await post(two[0], a_part("Is my ", 1, 3))
+    async with asyncio.timeout(30):
+        while not await two[0].rows("select 1 from sms_parts"):  # noqa: ASYNC110 -- a row, not an event
+            await asyncio.sleep(0.02)
+    await post(two[1], a_vonage_sms("Hello?"))
+    (hello,) = await two[0].published.events(INBOUND_MESSAGES, 1)
+    assert hello["content"]["text"] == "Hello?"
+    async with two[0].pool.acquire() as db:
+        await db.execute("update sms_joins set opened_at = opened_at - $1::interval", sms_parts.WAIT)
+    (_, late) = await two[0].published.events(INBOUND_MESSAGES, 2)
+    assert late["content"]["text"] == "Is my […]"
+    assert late["incomplete"] == {"parts": [1], "total": 3}
+    await post(two[1], a_part("ready?", 3, 3))
+    async with asyncio.timeout(30):
+        while len(await two[0].rows("select 1 from sms_joins")) < 2:  # noqa: ASYNC110 -- a row, not an event
+            await asyncio.sleep(0.02)
+    async with two[0].pool.acquire() as db:
+        await db.execute("update sms_joins set opened_at = opened_at - $1::interval", sms_parts.WAIT)
+    rest = (await two[0].published.events(INBOUND_MESSAGES, 3))[2]
+    assert (rest["content"]["text"], rest["incomplete"]) == ("[…]ready?", {"parts": [3], "total": 3})
+    async with two[0].pool.acquire() as db:
+        now = two[0].pool.now()
+        assert await sms_queries.purge_joins(db, now - timedelta(days=1), 10) == 0
+        async with asyncio.timeout(30):
+            while await db.fetchval("select count(*) from sms_joins where not published"):  # noqa: ASYNC110 -- a row
+                await asyncio.sleep(0.02)
+        await db.execute("update sms_joins set opened_at = $1", now - KEPT - timedelta(days=1))
+        assert await sms_queries.purge_joins(db, now - KEPT, 10) == 2
+        assert await db.fetchval("select count(*) from sms_parts") == 0
