@@ -76,7 +76,6 @@ async def a_garage(system: System, name: str = "AcmeMotors", **org: Any) -> Gara
         "name": name,
         "sms_number": garage.sms_number,
         "sms_active": True,
-        "portal_host": "tflow.link",
         "numbers": [
             {
                 "phone_number_id": garage.phone_number_id,
