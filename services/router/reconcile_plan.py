@@ -124,11 +124,11 @@ def _after_its_send(stale: StaleAttempt, now: datetime) -> NextStep:
     outcome = stale.outcome or {}
     reason, code = outcome.get("reason"), outcome.get("code")
     match stale.state:
-        case "refused" if isinstance(reason, str):
+        case "rerouted" if isinstance(reason, str):
             return DecideAgain(reason, code)
         case "failed" if isinstance(reason, str):
             return Fail(reason, code)
-        case "accepted" | "refused" | "failed" if stale.settled_at is not None:
+        case "accepted" | "rerouted" | "failed" if stale.settled_at is not None:
             heard_until = stale.settled_at + HEARD_WITHIN
             return WaitUntil(heard_until) if now < heard_until else Fail(UNKNOWN_OUTCOME)
         case "pending":

@@ -77,7 +77,7 @@ def lost_send(row: SendRow, config: SearchConfig) -> LostSend:
     compared.
     """
     called_at = row.claimed_at or row.created_at
-    before = row.resends + int((row.outcome or {}).get("refusals", 0))
+    before = row.resends + int((row.outcome or {}).get("refused_calls", 0))
     return LostSend(
         key=row.key,
         sender=row.account,

@@ -119,30 +119,30 @@ class WhatsappAdapter:
     async def apply_effects(
         self, db: Connection, settled: Sequence[Settled], now: datetime
     ) -> Mapping[SendKey, PendingEvents]:
-        """Store ids of accepted sends, failures of refused ones, and what returned ones say of others."""
+        """Store ids of accepted sends, failures of refused ones, and what rerouted ones say of others."""
         effects = await store_provider_ids(db, [i for s in settled for i in _ids(s)], now)
         failures = [_failure(s.row, s.final, now) for s in settled if isinstance(s.final, Refused)]
         effects.updates += await fail_locally(db, failures) if failures else []
-        returned = [(s.row, s.final) for s in settled if isinstance(s.final, Rerouted)]
-        if returned:
+        rerouted = [(s.row, s.final) for s in settled if isinstance(s.final, Rerouted)]
+        if rerouted:
             effects.refusals += [
                 OutboundRefused.of(row.key, row.conversation_id, final.reason, now, final.code)
-                for row, final in returned
+                for row, final in rerouted
             ]
-            refused = [row for row, _ in returned if row.key in self._refused_at]
+            refused = [row for row, _ in rerouted if row.key in self._refused_at]
             await refuse_windows(db, [(row.org_id, row.conversation_id, self._refused_at[row.key]) for row in refused])
         stopped = [s.row for s in settled if _stops_marketing(s)]
         await refuse_marketing(db, [MarketingStopped(row.org_id, row.conversation_id, now) for row in stopped])
-        if returned:
-            await self._apply_faults(db, [(row, f.code) for row, f in returned if f.code is not None], now)
+        if rerouted:
+            await self._apply_faults(db, [(row, f.code) for row, f in rerouted if f.code is not None], now)
         return _news([s.row for s in settled], effects)
 
-    async def _apply_faults(self, db: Connection, returned: Sequence[tuple[SendRow, str]], now: datetime) -> None:
+    async def _apply_faults(self, db: Connection, rerouted: Sequence[tuple[SendRow, str]], now: datetime) -> None:
         """What Meta's answers say about addresses and templates: others need not find it out again."""
         unreached: list[Unreached] = []
         gone: list[TemplateFailure] = []
         stale: list[TemplateFailure] = []
-        for row, code in returned:
+        for row, code in rerouted:
             used, address = _used(row), _address(row)
             match fault_of(code):
                 case RecipientFault() as fault if to := address.to or address.recipient:

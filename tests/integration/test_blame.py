@@ -219,7 +219,7 @@ async def test_what_waits_for_an_address_that_was_marked_meanwhile_does_not_buy_
     await accept(line, *waiting)
     for _ in waiting:
         assert await line.claim_once() == 0
-    assert await garage.states(*waiting) == ["refused"] * 3
+    assert await garage.states(*waiting) == ["rerouted"] * 3
     told_of = {(r["intent_id"], r["reason"]) for r in await published.refusals()}
     assert {(str(command.message_id), "unreachable") for command in waiting} <= told_of
 
@@ -234,7 +234,7 @@ async def test_a_template_that_was_asked_for_in_spite_of_a_mark_goes_and_one_fro
     await receives(garage, await sent(line, garage, first), failed("131026"))
     garage.now.forward(timedelta(minutes=2))
     assert await line.claim_once() == 0
-    assert await garage.states(second) == ["refused"]
+    assert await garage.states(second) == ["rerouted"]
     third = first.model_copy(update={"message_id": uuid4(), "sequence": 101})
     await accept(line, third)
     assert await line.claim_once() == 1

@@ -34,7 +34,7 @@ STEP = {
     "every status": "with b as (update bridge_slots set held_until = $2 where intent_id = $1)"
     " update sends set state = 'accepted', settled_at = $2, published = true where message_id = $1",
     "the refusal": "with b as (delete from bridge_slots where intent_id = $1)"
-    " update sends set state = 'refused', settled_at = $2, published = true, outcome = '{\"reason\":"
+    " update sends set state = 'rerouted', settled_at = $2, published = true, outcome = '{\"reason\":"
     ' "transient"}\' where message_id = $1',
     "its call": (
         "update sends set state = 'claimed', claimed_at = $2, lease_until = $2, claim_id = uuidv7()"

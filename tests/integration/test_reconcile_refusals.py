@@ -62,8 +62,8 @@ async def test_what_its_send_gave_back_and_nobody_kept_is_decided_on_a_day_later
     intent, published = await lost(router, garage)
     await arrives(router, published["outbound.whatsapp.v1"][0])
     await router.rows(
-        """update sends set state = 'refused', settled_at = $1, published = true,
-                  outcome = '{"answer": "returned", "reason": "consent_off", "code": null}'""",
+        """update sends set state = 'rerouted', settled_at = $1, published = true,
+                  outcome = '{"answer": "rerouted", "reason": "consent_off", "code": null}'""",
         NOW,
     )
     await router.rows(
@@ -117,8 +117,8 @@ async def test_a_router_that_dies_while_it_decides_on_what_its_send_gave_back_te
     intent, published = await lost(router, garage := await stored(router, Garage()))
     await arrives(router, published["outbound.whatsapp.v1"][0])
     await router.rows(
-        """update sends set state = 'refused', settled_at = $1, published = true,
-                  outcome = '{"answer": "returned", "reason": "consent_off", "code": null}'""",
+        """update sends set state = 'rerouted', settled_at = $1, published = true,
+                  outcome = '{"answer": "rerouted", "reason": "consent_off", "code": null}'""",
         NOW,
     )
     await router.rows(

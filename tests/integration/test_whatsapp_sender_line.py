@@ -65,7 +65,7 @@ async def test_a_window_that_closed_in_the_queue_goes_back_to_the_router(
 
     assert await line.claim_once() == 0
 
-    assert await garage.states(command) == ["refused"]
+    assert await garage.states(command) == ["rerouted"]
     [refusal] = await published.refusals()
     assert (refusal["intent_id"], refusal["attempt"]) == (str(command.message_id), 1)
     assert (refusal["reason"], refusal["provider_code"]) == ("window_closed", None)
@@ -103,7 +103,7 @@ async def test_metas_word_on_a_closed_window_is_kept_and_told(
     await accept(line, again(command))  # the same way again: the gate knows better now
     await line.claim_once()
     assert len(await sandbox.calls()) == 1
-    assert await garage.states(again(command)) == ["refused"]
+    assert await garage.states(again(command)) == ["rerouted"]
 
 
 async def test_metas_word_holds_even_where_the_customers_clock_is_ahead_of_ours(

@@ -133,7 +133,7 @@ async def test_a_message_that_the_gate_keeps_back_uses_up_no_try(
     for _ in range(4):
         garage.now.forward(timedelta(seconds=16))
         await send_all(line)
-    assert await garage.states(first, second, third, fourth) == ["refused", "refused", "accepted", "accepted"]
+    assert await garage.states(first, second, third, fourth) == ["rerouted", "rerouted", "accepted", "accepted"]
 
 
 async def test_whoever_may_not_be_sent_any_more_uses_up_no_try(

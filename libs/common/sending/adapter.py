@@ -50,7 +50,7 @@ class ProviderAdapter(Protocol[PreparedT]):
     ) -> Mapping[SendKey, PendingEvents]:
         """Everything that follows from the end of these sends, in the transaction that ends them.
 
-        For accepted sends provider ids are stored; returned and refused ones have their effects. Keys without news may
+        For accepted sends provider ids are stored; rerouted and refused ones have their effects. Keys without news may
         be left out.
         """
 

@@ -155,7 +155,7 @@ class NotYet:
 
 
 Verdict = Allowed[PreparedT] | Confirmed | Rerouted | Refused | NotYet
-"""The gate's verdict on a row: it passes, was accepted already, is returned, ends, or is for another release."""
+"""The gate's verdict on a row: it passes, was accepted already, is rerouted, ends, or is for another release."""
 
 
 @dataclass(frozen=True, slots=True)

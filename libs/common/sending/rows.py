@@ -13,7 +13,7 @@ from libs.common.providers import PROVIDERS, Provider
 from libs.common.sanitize import sanitize
 from libs.common.sending.outcomes import Accepted, PreparedT, Refused, Rerouted
 
-State = Literal["pending", "claimed", "unknown", "accepted", "refused", "failed"]
+State = Literal["pending", "claimed", "unknown", "accepted", "rerouted", "failed"]
 PauseScope = Literal["all", "templates"]
 PauseKind = Literal["throttle", "silence", "fault"]
 PauseProof = Literal["answer", "status"]

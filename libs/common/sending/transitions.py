@@ -1,8 +1,8 @@
 """How a row of ``sends`` moves. Pure: rows in, rows out; ``now`` and chance are arguments.
 
-    pending ──▶ claimed ──▶ accepted | refused | failed
+    pending ──▶ claimed ──▶ accepted | rerouted | failed
        ▲  │        │ └────▶ unknown ──▶ accepted | failed
-       │  └───▶ refused | failed          │
+       │  └───▶ rerouted | failed         │
        └───────────┴──────────────────────┘ later; once more after an unknown outcome
 
 Rule 1: a settled row never moves again.
@@ -148,12 +148,11 @@ def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timing
 def _answers(row: SendRow, outcome: RetryLater) -> dict[str, Any]:
     """The answer as it is stored, with how often each answer with a limit has come.
 
-    ``refusals``: how many calls the provider refused, so that records of these calls are not taken for those of a later
-    one.
+    ``refused_calls``: how many calls the provider refused. A record of one of them is not taken for that of a later call.
     """
     noted = {**(row.outcome or {}), "answer": "retry_later", "code": outcome.code}
     if outcome.fault or outcome.limit is not None:
-        noted["refusals"] = noted.get("refusals", 0) + 1
+        noted["refused_calls"] = noted.get("refused_calls", 0) + 1
     if outcome.limit is None:
         return noted
     times: Mapping[str, int] = noted.get("times", {})
@@ -246,7 +245,7 @@ def settle(row: SendRow, final: Result, now: datetime) -> Transition:
     noted: dict[str, Any]
     match final:
         case Rerouted():
-            state, noted = "refused", {"answer": "returned", "code": final.code, "reason": final.reason}
+            state, noted = "rerouted", {"answer": "rerouted", "code": final.code, "reason": final.reason}
         case Refused():
             state, noted = "failed", {"answer": "refused", "code": final.code, "reason": final.reason}
         case _:

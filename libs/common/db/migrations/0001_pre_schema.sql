@@ -542,7 +542,7 @@ create table sends (
     sequence           bigint      not null,                -- the order within the conversation
     command            jsonb       not null,
     state              text        not null default 'pending'
-                    check (state in ('pending', 'claimed', 'unknown', 'accepted', 'refused', 'failed')),
+                    check (state in ('pending', 'claimed', 'unknown', 'accepted', 'rerouted', 'failed')),
     due_at             timestamptz not null,                -- pending: not before; unknown: the next look for evidence
     expires_at         timestamptz not null,                -- the deadline of the message
     blocks_order_until timestamptz,                         -- unsettled, it holds back younger rows of its conversation

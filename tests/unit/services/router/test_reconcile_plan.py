@@ -54,7 +54,7 @@ ends = st.builds(
     deadline=hours,
     status=st.sampled_from([None, "pending", "sent", "delivered", "failed", "of_tomorrow"]),
     holds=st.booleans(),
-    state=st.sampled_from([None, "pending", "claimed", "unknown", "accepted", "refused", "failed", "of_tomorrow"]),
+    state=st.sampled_from([None, "pending", "claimed", "unknown", "accepted", "rerouted", "failed", "of_tomorrow"]),
     resends=st.integers(0, 1),
     settled_at=hours,
     expires_at=hours,
@@ -78,7 +78,7 @@ def test_a_wait_ends_and_nothing_but_a_call_under_way_is_waited_for_beyond_a_day
             assert until > NOW
             if stale.state == "pending":
                 assert until <= max(stale.expires_at or NOW, NOW) + OVERDUE
-            if stale.state in {"accepted", "refused", "failed"}:
+            if stale.state in {"accepted", "rerouted", "failed"}:
                 assert until <= (stale.settled_at or NOW) + HEARD_WITHIN
         case Republish():
             later = max(stale.deadline, NOW) + timedelta(microseconds=1)
