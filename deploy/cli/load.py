@@ -21,7 +21,7 @@ from libs.common.events.directory import (
 )
 from libs.common.sanitize import sanitize
 from libs.common.sending.pricing import Rate, upsert_rates
-from libs.common.settings import PostgresSettings
+from libs.common.settings import PortalUrlSettings, PostgresSettings
 from libs.common.settings import load as load_settings
 
 Place = tuple[str | int, ...]
@@ -34,14 +34,14 @@ async def load_file(path: Path) -> str:
     Returns a sentence about the file's content. Raises ConfigurationError.
     """
     dsn = load_settings(PostgresSettings).postgres_dsn.get_secret_value()
-    loaded = await load_into(dsn, path)
+    loaded = await load_into(dsn, path, platform_host=load_settings(PortalUrlSettings).portal_host)
     if sandbox := os.environ.get(SANDBOX_URL):
         await register(sandbox, dsn)
         loaded += "; the sandbox knows numbers and templates"
     return loaded
 
 
-async def load_into(dsn: str, path: Path) -> str:
+async def load_into(dsn: str, path: Path, *, platform_host: str | None = None) -> str:
     """Load into the database at ``dsn``, or change nothing and raise ConfigurationError.
 
     The error names line and field, or the migrations that are missing.
@@ -50,7 +50,7 @@ async def load_into(dsn: str, path: Path) -> str:
     async with open_pool(dsn, application_name="transom-load", size=1, command_seconds=COMMAND_SECONDS) as pool:
         await require_schema(pool)
         async with pool.acquire() as db, db.transaction():
-            await _apply(db, loaded, pool.now())
+            await _apply(db, loaded, pool.now(), platform_host)
     orgs = loaded.content.orgs
     counts = {
         "orgs": len(orgs),
@@ -62,9 +62,9 @@ async def load_into(dsn: str, path: Path) -> str:
     return f"loaded {', '.join(f'{count} {name}' for name, count in counts.items())}"
 
 
-async def _apply(db: Connection, loaded: Loaded, now: datetime) -> None:
+async def _apply(db: Connection, loaded: Loaded, now: datetime, platform_host: str | None) -> None:
     placed = list(_changes(loaded, now))
-    for refused in await changes.apply(db, [change for _, change in placed]):
+    for refused in await changes.apply(db, [change for _, change in placed], platform_host=platform_host):
         raise loaded.fault(placed[refused.index][0], refused.detail)
     await templates.upsert(db, list(_templates(loaded, now)))
     await upsert_rates(

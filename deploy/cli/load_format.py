@@ -22,6 +22,7 @@ from libs.common.events.directory import (
     Currency,
     Phone,
     Policy,
+    PortalHost,
     SmsAccountName,
     SmsProviderName,
 )
@@ -67,7 +68,7 @@ class OrgEntry(_Entry):
     name: Annotated[str, Field(min_length=1)]
     sms_number: Phone | None = None
     sms_active: bool = False
-    portal_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+(:\d+)?$")] | None = None
+    portal_host: PortalHost | None = None
     sms_provider: SmsProviderName | None = None
     sms_account: SmsAccountName | None = None
     country: Country | None = None

@@ -2,12 +2,13 @@
 
 Rule 1: a character of the basic table costs one septet, one of the extension table two (with its escape).
 Rule 2: one character outside both makes the whole message UCS-2: 70 characters in a segment instead of 160.
-Rule 3: ``transliterate`` never fails, and its result is GSM-7. A character without a Latin form is dropped.
+Rule 3: ``transliterate`` never fails, and its result is GSM-7. Letters get a Latin form, one by one. Emoji and symbols
+        are dropped and never spelled out.
 Rule 4: ``economical`` changes punctuation and spaces alone, and only where that makes the whole text GSM-7. No letter
         is changed.
 
-Why no library: Unidecode is GPL. anyascii spells emoji and CJK out as guesses (`:car:`, Mandarin readings of Japanese
-names). Both would flatten é, ü and ñ, which GSM-7 has. Unicode's own decompositions and names do most of the work.
+anyascii is asked for single letters that neither the tables here nor Unicode's own decompositions and names write. It
+knows every script. Of whole texts it would spell emoji out (`:car:`) and flatten é, ü and ñ, which GSM-7 has.
 
 Source: 3GPP TS 23.038, sections 6.2.1 and 6.2.1.1.
 """
@@ -18,6 +19,8 @@ import re
 import unicodedata
 from functools import lru_cache
 from math import ceil
+
+from anyascii import anyascii
 
 BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
@@ -70,6 +73,8 @@ _PLAIN = str.maketrans(
     | dict.fromkeys("\u200b\u2060\ufeff", "")
 )
 
+_LETTERS = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mc", "Mn"})
+"""Letters, and the signs that stand for vowels in many scripts."""
 _LATIN = re.compile(r"LATIN (?P<case>SMALL|CAPITAL) LETTER (?P<letter>[A-Z]{1,2}) WITH ")
 _SPACES = re.compile(r"\s+")
 
@@ -146,9 +151,27 @@ def _in_gsm7(char: str) -> str:
     if (simple := _simply(char)) is not None:
         return simple
     decomposed = unicodedata.normalize("NFKD", char)
-    if decomposed == char:
+    if not _is_simple(decomposed[0]) and (letter := _letter(char)):  # a syllable of Hangul is one sound
+        return letter
+    return "" if decomposed == char else "".join(map(_part_in_gsm7, decomposed))
+
+
+def _part_in_gsm7(char: str) -> str:
+    if char in _PRINTABLE_BASIC or char in EXTENSION:
+        return char
+    simple = _simply(char)
+    return _letter(char) if simple is None else simple
+
+
+def _is_simple(char: str) -> bool:
+    return char in _PRINTABLE_BASIC or char in EXTENSION or _simply(char) is not None
+
+
+def _letter(char: str) -> str:
+    """A letter in Latin ones, or a vowel sign that stands for one; empty for anything else."""
+    if unicodedata.category(char) not in _LETTERS:
         return ""
-    return "".join(c if c in _PRINTABLE_BASIC or c in EXTENSION else _simply(c) or "" for c in decomposed)
+    return "".join(c for c in anyascii(char) if c in _PRINTABLE_BASIC)
 
 
 def _simply(char: str) -> str | None:

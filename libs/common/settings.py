@@ -21,6 +21,7 @@ from libs.common.bridge.portal_keys import KEY_BYTES
 from libs.common.errors import ConfigurationError
 from libs.common.events.directory import SmsProviderName
 from libs.common.kafka.connection import KafkaConnection
+from libs.common.portal_host import platform_origin
 from libs.common.providers.accounts import SmsAccount, SmsAccounts, account_of, read_accounts
 
 PREFIX = "TRANSOM_"
@@ -48,6 +49,10 @@ def _base_url(url: str) -> str:
     if not named:
         raise ValueError("must name a host, and where there is a port a number from 1 to 65535")
     return url.rstrip("/")
+
+
+def _portal_url(url: str) -> str:
+    return str(platform_origin(url))
 
 
 def _provider_url(url: str) -> str:
@@ -364,13 +369,23 @@ class SmsSettings(SmsAccountSettings):
         return timedelta(seconds=self.sms_grace_seconds)
 
 
-class PortalSettings(BridgeSettings):
+class PortalUrlSettings(Settings):
+    """How customers reach the portal: an origin alone, in the one spelling of ``libs.common.portal_host``."""
+
+    portal_url: Annotated[str, AfterValidator(_portal_url)] | None = None
+
+    @property
+    def portal_host(self) -> str | None:
+        """The host of the platform's links."""
+        return None if self.portal_url is None else platform_origin(self.portal_url).host
+
+
+class PortalSettings(PortalUrlSettings, BridgeSettings):
     """The portal's address, and the keys of its links, sessions and forms.
 
     A link opens until a day after the hold of its bridge: until then no other SMS brings a fresh one.
     """
 
-    portal_url: BaseUrl | None = None
     portal_link_keys: Annotated[RequiredSecret, AfterValidator(_long_keys)]
 
     @property

@@ -7,6 +7,10 @@ Rule 3: an SMS has at most three segments, in the form in which it is sent.
 Rule 4: no SMS goes to a number from which an organisation sends its own: two systems would answer each other.
 Rule 5: no SMS goes to satellite, premium, shared-cost and free-phone numbers, nor to codes of no country. No customer
         is reached there, and each costs a multiple.
+Rule 6: an SMS goes to the countries of the organisation's policy alone (``sms_policy``).
+Rule 7: an organisation buys so many segments a day as its policy says, and a conversation gets so many SMS answers an
+        hour. Two machines that text each other stop.
+Rule 8: a landline, or a number that is too long or too short for its country, is no phone for SMS.
 """
 
 from dataclasses import dataclass
@@ -19,11 +23,14 @@ from phonenumbers import PhoneNumberType
 
 from libs.common.countries import ANYWHERE, country_of
 from libs.common.gsm7 import economical, segments
-from libs.common.phone import same_line
+from libs.common.phone import same_line, spellings
+from libs.common.sms_policy import DAILY_ANSWERS, is_in
 
 MOST_SEGMENTS = 3
 
-SmsObstacle = Literal["no_phone", "sms_opted_out", "sms_unavailable", "never_contacted", "country_not_allowed"]
+SmsObstacle = Literal[
+    "no_phone", "sms_opted_out", "sms_unavailable", "never_contacted", "country_not_allowed", "spend_cap_reached"
+]
 
 _IMPERSONAL = frozenset(
     {
@@ -41,7 +48,9 @@ class SmsReach:
     """The facts about a customer and their organisation that decide whether an SMS may go.
 
     ``no_phone_until`` and ``stopped_until``: the phone is marked until then. ``allowed`` is the consent with its
-    default; ``explicit``: it was given explicitly.
+    default; ``explicit``: it was given explicitly. ``countries``: None where the facts are of a release before the
+    rule. ``spent``: the segments of the organisation's day so far; None where it was not asked, as ``answers_hour`` and
+    ``answers_day`` of the conversation are 0 then. ``daily`` and ``hourly`` are the most of each.
     """
 
     phone: str | None
@@ -54,11 +63,19 @@ class SmsReach:
     active: bool
     of_organisation: bool = False
     """Whether the phone is the SMS number of any organisation."""
+    countries: tuple[str, ...] | None = None
+    spent: int | None = None
+    daily: int | None = None
+    answers_hour: int = 0
+    answers_day: int = 0
+    hourly: int | None = None
 
 
-def obstacle(reach: SmsReach, now: datetime) -> SmsObstacle | None:
-    """Why no SMS may go, the first reason that holds; None when one may."""
+def obstacle(reach: SmsReach, now: datetime, parts: int = 1) -> SmsObstacle | None:  # noqa: PLR0911 -- one return per reason
+    """Why no SMS of so many segments may go, the first reason that holds; None when one may."""
     if reach.phone is None or reach.of_organisation or _is_ahead(reach.no_phone_until, now):
+        return "no_phone"
+    if reach.countries is not None and not takes_sms(reach.phone):
         return "no_phone"
     if not reach.allowed or _is_ahead(reach.stopped_until, now):
         return "sms_opted_out"
@@ -66,7 +83,9 @@ def obstacle(reach: SmsReach, now: datetime) -> SmsObstacle | None:
         return "sms_unavailable"
     if not (reach.contacted or reach.explicit):
         return "never_contacted"
-    return None if may_be_personal(reach.phone) else "country_not_allowed"
+    if not may_be_personal(reach.phone) or (reach.countries is not None and not is_in(reach.phone, reach.countries)):
+        return "country_not_allowed"
+    return "spend_cap_reached" if _is_over(reach, parts) else None
 
 
 def is_allowed(phone: str | None, *, consent: bool, stopped: str | None) -> bool:
@@ -78,9 +97,27 @@ def is_allowed(phone: str | None, *, consent: bool, stopped: str | None) -> bool
     return consent or (stopped is not None and phone is not None and not same_line(stopped, phone))
 
 
+def parts_of(text: str) -> int:
+    """How many segments the text has in the form in which it is sent."""
+    return segments(economical(text))
+
+
 def too_long(text: str) -> bool:
     """Whether the text would need more segments than an SMS may have."""
-    return segments(economical(text)) > MOST_SEGMENTS
+    return parts_of(text) > MOST_SEGMENTS
+
+
+@lru_cache(maxsize=1 << 14)
+def takes_sms(phone: str) -> bool:
+    """Whether an E.164 number may be a phone that takes SMS: possible, and no landline.
+
+    Where landlines and mobile phones look alike it may be either: in North America, and in Argentina under one of the
+    spellings of a line.
+    """
+    found = [number for spelling in spellings(phone) if (number := _parsed(spelling)) is not None]
+    return any(phonenumbers.is_possible_number(number) for number in found) and any(
+        phonenumbers.number_type(number) != PhoneNumberType.FIXED_LINE for number in found
+    )
 
 
 @lru_cache(maxsize=1 << 14)
@@ -88,10 +125,21 @@ def may_be_personal(phone: str) -> bool:
     """Whether an E.164 number may be a person's in some country."""
     if country_of(phone) == ANYWHERE:
         return False
+    found = _parsed(phone)
+    return found is not None and phonenumbers.number_type(found) not in _IMPERSONAL
+
+
+def _parsed(phone: str) -> phonenumbers.PhoneNumber | None:
     try:
-        return phonenumbers.number_type(phonenumbers.parse(phone)) not in _IMPERSONAL
+        return phonenumbers.parse(phone)
     except phonenumbers.NumberParseException:
-        return False
+        return None
+
+
+def _is_over(reach: SmsReach, parts: int) -> bool:
+    if reach.spent is not None and reach.daily is not None and reach.spent + parts > reach.daily:
+        return True
+    return reach.hourly is not None and (reach.answers_hour >= reach.hourly or reach.answers_day >= DAILY_ANSWERS)
 
 
 def _is_ahead(until: datetime | None, now: datetime) -> bool:

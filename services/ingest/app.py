@@ -48,6 +48,7 @@ async def _worker(
             priority,
             settings.accounts,
             reaction_opens=settings.reaction_opens_window,
+            platform_host=settings.portal_host,
         )
         async with opened.consumer(TOPOLOGY, deps) as consumer, opened.periodic(tasks_of(deps, consumer)):
             yield opened, consumer

@@ -2,6 +2,7 @@
 
 from libs.common.settings import (
     MetaWebhookSettings,
+    PortalUrlSettings,
     PublicUrlSettings,
     SmsAccountSettings,
     WindowSettings,
@@ -11,7 +12,9 @@ from libs.common.settings import (
 from services.ingest.edge import EdgeConfig
 
 
-class IngestSettings(WorkerSettings, WindowSettings, PublicUrlSettings, MetaWebhookSettings, SmsAccountSettings):
+class IngestSettings(
+    WorkerSettings, WindowSettings, PublicUrlSettings, PortalUrlSettings, MetaWebhookSettings, SmsAccountSettings
+):
     """The SMS accounts' secrets verify callbacks. Without them, or without PUBLIC_URL, every callback is refused."""
 
     @property

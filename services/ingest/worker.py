@@ -165,7 +165,7 @@ async def _apply(statuses: Sequence[MessageStatus], deps: Deps) -> StatusEvents:
 async def on_changes(batch: Sequence[Received[DirectoryChange]], deps: Deps) -> list[Reject]:
     """Apply the directory's changes. Rejects those that were refused."""
     async with deps.pool.acquire() as db, db.transaction():
-        refused = await changes.apply(db, [received.value for received in batch])
+        refused = await changes.apply(db, [received.value for received in batch], platform_host=deps.platform_host)
     lost = {one.index: one for one in refused}
     for index, received in enumerate(batch):
         if index not in lost:

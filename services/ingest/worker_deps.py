@@ -20,7 +20,8 @@ from services.ingest.sms_gate import SmsGate
 class Deps:
     """What the worker works with.
 
-    ``window`` is WINDOW_SECONDS, ``doubt`` WINDOW_DOUBT_SECONDS, ``reaction_opens`` REACTION_OPENS_WINDOW.
+    ``window`` is WINDOW_SECONDS, ``doubt`` WINDOW_DOUBT_SECONDS, ``reaction_opens`` REACTION_OPENS_WINDOW,
+    ``platform_host`` the host of PORTAL_URL.
     """
 
     pool: Pool
@@ -32,6 +33,7 @@ class Deps:
     sms_gate: SmsGate
     priority: EdgePriority = field(default_factory=EdgePriority)
     reaction_opens: bool = False
+    platform_host: str | None = None
 
     @classmethod
     def of(
@@ -43,11 +45,12 @@ class Deps:
         accounts: SmsAccounts,
         *,
         reaction_opens: bool,
+        platform_host: str | None,
     ) -> Self:
         """On the servers of the service."""
         pool = opened.pool
         gates = NumberGate(pool), SmsGate(pool, accounts)
-        return cls(pool, opened.producer, window, doubt, pool.now, *gates, priority, reaction_opens)
+        return cls(pool, opened.producer, window, doubt, pool.now, *gates, priority, reaction_opens, platform_host)
 
 
 def window_of(last_customer_at: datetime | None, one: StoredMessage, deps: Deps) -> Window:

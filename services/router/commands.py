@@ -84,6 +84,8 @@ def _sms(attempt: Attempt, intent: Intent, bridge: BridgeReason | None) -> SmsCo
         org_name=None if bridge is None else facts.org_name,
         whatsapp_number=None if bridge is None else facts.display_number,
         portal_host=None if bridge is None else facts.portal_host,
+        segments=1 if attempt.counted is None else attempt.counted.segments,
+        day=None if attempt.counted is None else attempt.counted.day,
         created_at=utc(intent.created_at),
         expires_at=None if intent.expires_at is None else utc(intent.expires_at),
     )

@@ -19,7 +19,7 @@ from libs.common.events.content import OutBridge, OutTemplate, OutText, Template
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import BridgeReason, Channel, Route
 from libs.common.phone import normalise
-from libs.common.sms_reach import SmsObstacle, obstacle, too_long
+from libs.common.sms_reach import MOST_SEGMENTS, SmsObstacle, obstacle, parts_of, too_long
 from services.router import template_parameters
 from services.router.facts import Facts
 
@@ -117,7 +117,7 @@ def decide(intent: Intent | BadIntent, facts: Facts, now: datetime) -> Decision:
         return Rejected(fault) if fault else Template(intent.content, "template_requested")  # 6
     if (live := _live_channel(intent, facts, now)) is not None:  # 7
         return Session(live, "live_channel")
-    if intent.channel == "sms" and (unusable := obstacle(facts.sms, now)) is not None:  # 7b
+    if intent.channel == "sms" and (unusable := obstacle(facts.sms, now, sms_parts(intent))) is not None:  # 7b
         return Silent(unusable)
     return _on_whatsapp(intent, facts, now)
 
@@ -216,11 +216,17 @@ def _live_channel(intent: Intent, facts: Facts, now: datetime) -> Channel | None
     match wanted:
         case "portal" if not facts.unread_in_portal:
             return "portal"
-        case "sms" if isinstance(intent.content, OutText) and _goes_by_sms(intent.content.text, facts, now):
+        case "sms" if isinstance(intent.content, OutText) and _goes_by_sms(intent, facts, now):
             return "sms"
         case _:
             return None
 
 
-def _goes_by_sms(text: str, facts: Facts, now: datetime) -> bool:
-    return obstacle(facts.sms, now) is None and not too_long(text)
+def _goes_by_sms(intent: Intent, facts: Facts, now: datetime) -> bool:
+    parts = sms_parts(intent)
+    return parts <= MOST_SEGMENTS and obstacle(facts.sms, now, parts) is None
+
+
+def sms_parts(intent: Intent) -> int:
+    """The segments of the intent's text as an SMS; of a text that cannot be one, one."""
+    return parts_of(intent.content.text) if isinstance(intent.content, OutText) else 1

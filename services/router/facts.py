@@ -16,6 +16,7 @@ from libs.common.directory.addressing import KnownAddresses
 from libs.common.events.intents import BadIntent, Intent
 from libs.common.events.outbound import Channel, OutboundRefused, WindowState
 from libs.common.ids import MessageKey
+from libs.common.sms_policy import SmsPolicy, Taken
 from libs.common.sms_reach import SmsReach
 from libs.common.window import DOUBT_WAIT, Window
 
@@ -52,6 +53,8 @@ class Facts(NamedTuple):
     """None: unknown, which allows."""
     sms_number: str | None = None
     sms_active: bool = False
+    sms_countries: tuple[str, ...] | None = None
+    """Where its SMS may go; None in facts of a release before the rule."""
     portal_host: str | None = None
 
     phone_number_id: str | None = None
@@ -96,6 +99,14 @@ class Facts(NamedTuple):
     template: TemplateFacts | None = None
     slot_holder: UUID | None = None
     """The intent whose bridge holds the conversation's slot; asked only for an intent that would be a bridge."""
+    sms_spent: int | None = None
+    """Segments of the organisation's day before this one; asked only for an intent that would go by SMS, as the next
+    four are."""
+    sms_daily_segments: int | None = None
+    sms_answers_hour: int = 0
+    sms_answers_day: int = 0
+    """The SMS answers in the conversation within the hour and the day before."""
+    sms_hourly_answers: int | None = None
     id_taken: bool = False
     """Another message of this organisation already has the intent's id."""
 
@@ -134,6 +145,12 @@ class Facts(NamedTuple):
             number=self.sms_number,
             active=self.sms_active,
             of_organisation=self.phone_of_organisation,
+            countries=self.sms_countries,
+            spent=self.sms_spent,
+            daily=self.sms_daily_segments,
+            answers_hour=self.sms_answers_hour,
+            answers_day=self.sms_answers_day,
+            hourly=self.sms_hourly_answers,
         )
 
     def open(self, now: datetime) -> bool:
@@ -205,7 +222,8 @@ class Attempt:
 
     ``sequence``: the message's place in its thread. ``refused``: what sent the attempt before back. ``known_holder``:
     the intent that held the conversation's bridge slot when the facts were read. ``decided``: the attempt stood
-    recorded then.
+    recorded then. ``sms_policy``: the organisation's limits, which become facts of an intent that would go by SMS.
+    ``counted``: what its SMS takes of the organisation's day.
     """
 
     intent: Intent | BadIntent
@@ -215,6 +233,8 @@ class Attempt:
     refused: OutboundRefused | None = None
     known_holder: UUID | None = None
     decided: bool = False
+    sms_policy: SmsPolicy | None = None
+    counted: Taken | None = None
 
     @property
     def key(self) -> MessageKey:
@@ -259,8 +279,9 @@ def facts_from_json(found: Mapping[str, Any]) -> Facts:
     for name in _IDS:
         if isinstance(values.get(name), str):
             values[name] = UUID(values[name])
-    if "refusals" in values:
-        values["refusals"] = tuple(values["refusals"])
+    for name in ("refusals", "sms_countries"):
+        if values.get(name) is not None:
+            values[name] = tuple(values[name])
     if "template" in values:
         values["template"] = TemplateFacts(*values["template"])
     return Facts(**values)

@@ -15,6 +15,7 @@ from libs.common.events.outbound import WindowState
 from libs.common.ids import AttemptKey, MessageKey
 from libs.common.phone import canonical, normalise, same_line
 from libs.common.sanitize import sanitize
+from libs.common.sms_policy import SmsPolicy, policy_of
 from libs.common.sms_reach import is_allowed
 from libs.common.thread.conversations import current_conversation
 from libs.common.thread.message_status import Status
@@ -27,7 +28,8 @@ from services.router.refusal_actions import RefusedMessage
 _FACTS = f"""
 select u.ord, d.decided is not null as decided, nextval('message_sequence') as sequence,
     m.known is not null as id_taken,
-       o.name as org_name, o.credit_exhausted, o.sms_number, coalesce(o.sms_active, false) as sms_active, o.portal_host,
+       o.name as org_name, o.credit_exhausted, o.sms_number, coalesce(o.sms_active, false) as sms_active,
+       o.country, o.policy, o.portal_host,
        n.phone_number_id, n.display_number,
        c.conversation_id is not null and c.phone_number_id is null as without_number,
        exists (select from orgs x where x.sms_number = coalesce(u.line, k.phone)) as phone_of_organisation,
@@ -52,8 +54,9 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
         where m.known and d.org_id = u.org_id and d.intent_id = u.intent_id and d.attempt = u.attempt offset 0
        ) d on true
   left join lateral (
-       select o.name, o.credit_exhausted, o.sms_number, o.sms_active,
-           o.portal_host from orgs o where o.org_id = u.org_id offset 0
+       select o.name, o.credit_exhausted, o.sms_number, o.sms_active, o.portal_host, o.country,
+              nullif(o.policy, '{{}}')::text as policy
+         from orgs o where o.org_id = u.org_id offset 0
        ) o on true
   left join lateral (
        select coalesce(w.replaced_by, w.phone_number_id) as phone_number_id, -- a number that moved to another WABA
@@ -119,17 +122,23 @@ async def attempts_of(
     rows = await db.fetch(_FACTS, *zip(*map(_asked, wanted), strict=True), now)
     rows.sort(key=lambda row: row["ord"])
     sequences = sorted(row["sequence"] for row in rows)
-    return [
-        Attempt(
-            intent=intent,
-            number=number,
-            sequence=sequence,
-            facts=_facts(row, intent, number, rule),
-            known_holder=row["known_holder"],
-            decided=row["decided"],
+    attempts = []
+    for row, (intent, number), sequence in zip(rows, wanted, sequences, strict=True):
+        policy = None
+        if row["org_name"] is not None:
+            policy = policy_of(row["policy"], row["country"], row["sms_number"])
+        attempts.append(
+            Attempt(
+                intent=intent,
+                number=number,
+                sequence=sequence,
+                facts=_facts(row, intent, number, rule, policy),
+                known_holder=row["known_holder"],
+                decided=row["decided"],
+                sms_policy=policy,
+            )
         )
-        for row, (intent, number), sequence in zip(rows, wanted, sequences, strict=True)
-    ]
+    return attempts
 
 
 def _asked(wanted: tuple[Intent | BadIntent, int]) -> tuple[Any, ...]:
@@ -150,7 +159,7 @@ def _named(intent: Intent | BadIntent) -> str | None:
     return normalise(intent.to.phone) if isinstance(intent, Intent) and intent.to is not None else None
 
 
-def _facts(row: Any, intent: Intent | BadIntent, number: int, rule: WindowRule) -> Facts:
+def _facts(row: Any, intent: Intent | BadIntent, number: int, rule: WindowRule, policy: SmsPolicy | None) -> Facts:
     named = _named(intent)
     phone, phone_at = row["phone"], row["phone_at"]
     if named is not None and (phone is None or not same_line(named, phone)):
@@ -175,6 +184,7 @@ def _facts(row: Any, intent: Intent | BadIntent, number: int, rule: WindowRule) 
         credit_exhausted=row["credit_exhausted"],
         sms_number=row["sms_number"],
         sms_active=row["sms_active"],
+        sms_countries=None if policy is None else policy.countries,
         portal_host=row["portal_host"],
         phone_number_id=row["phone_number_id"],
         display_number=row["display_number"],

@@ -5,6 +5,8 @@ its own transaction). Further ones are made
 
 - where an intent would be a bridge: one to Redis; and, unless Redis refuses every such intent of the batch
   (``libs.common.bridge.slot``), four to PostgreSQL (begin, conversations, slots, commit);
+- where an intent would go by SMS, bridges that Redis refuses excepted: three more for the caps (days locked, answers
+  read, days written), one where it is an answer, and begin and commit;
 - where a contact is the first: up to six;
 - where an intent was decided before: one (what stands recorded);
 - in a batch of refusals: three (begin, its messages locked, commit).
@@ -40,15 +42,17 @@ from libs.common.kafka.producer import Producer, Record
 from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
 from libs.common.sending import refusals
+from libs.common.sending import sms_caps as day_queries
 from libs.common.thread.message_status import PROVIDER_REFUSED
 from libs.common.thread.messages import LocalFailure, fail_locally
-from services.router import contacts, queries
+from services.router import contacts, queries, sms_caps
 from services.router.bridging import apply_holders, bridge_requests, known_holders
 from services.router.decide import Decision, Rejected, decide
 from services.router.facts import Attempt
 from services.router.queries import WindowRule
 from services.router.recorded_decision import RecordedDecision, intent_of, record_of
 from services.router.refusal_actions import RefusalAction, RefusedMessage, action_for
+from services.router.sms_caps import SmsUse
 
 log = get_logger()
 
@@ -150,19 +154,25 @@ async def decide_and_record(
     redis_holders = await deps.redis_gate.acquire(requests)
     holders = refused_by_redis(requests, redis_holders, known_holders(attempts))
     strangers = [a for a, decision in zip(attempts, decisions, strict=True) if _is_stranger(a, decision)]
-    locking = bool(strangers) or len(holders) < len(requests)
+    by_sms = sms_caps.asking(attempts, decisions, holders)
+    use = SmsUse()
+    locking = bool(strangers) or bool(by_sms)
     async with AsyncExitStack() as transaction:
         if locking and not again:
             await transaction.enter_async_context(db.transaction())
         if strangers:
             await contacts.open_conversations(db, strangers, now)
-            requests = bridge_requests(attempts, decisions)
-        if len(holders) < len(requests):
+        if by_sms:
+            decisions, use = await _within_caps(db, decisions, by_sms, now)
+        requests = bridge_requests(attempts, decisions)
+        if any(slot.conversation_id not in holders for slot in requests):
             # all of them, also what Redis refused: one statement locks the slots of a batch in their order
             if not await slot_queries.hold_conversations(db, requests):
                 raise Transient("a conversation was merged meanwhile")
             holders = await slot_queries.take(db, requests, now)
         decisions = apply_holders(attempts, decisions, holders, now)
+        await day_queries.add(db, [taken for at, taken in use.taken.items() if sms_caps.is_sms(decisions[at])])
+        await day_queries.note_answers(db, use.answers, now)
         rows = [record_of(attempt, decision, now) for attempt, decision in zip(attempts, decisions, strict=True)]
         recorded = await (queries.record_again if again else queries.record_first)(db, rows)
         lost = [row for row in rows if row.key not in recorded]
@@ -171,6 +181,18 @@ async def decide_and_record(
     for (route, reason), number in Counter((d.route, d.reason) for d in recorded.values()).items():
         metrics.DECISIONS.labels(route=route, reason=reason).inc(number)
     return recorded, stale_in_redis(requests, redis_holders, holders)
+
+
+async def _within_caps(
+    db: Connection, decisions: Sequence[Decision], by_sms: Sequence[tuple[int, Attempt]], now: datetime
+) -> tuple[list[Decision], SmsUse]:
+    """The decisions within the caps on SMS; the days of the organisations stay locked until the commit."""
+    spent = await day_queries.lock_days(db, {attempt.intent.org_id for _, attempt in by_sms}, now.date())
+    # after the lock: whoever had it before may have noted answers
+    conversations = {
+        (attempt.intent.org_id, at) for _, attempt in by_sms if (at := attempt.facts.conversation_id) is not None
+    }
+    return sms_caps.apply_caps(decisions, by_sms, spent, await day_queries.answers_of(db, conversations, now), now)
 
 
 async def _next_attempts(

@@ -33,7 +33,7 @@ from libs.common.sending.outcomes import (
 from libs.common.sending.resending import ResendRounds, given_up
 from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
 from libs.common.sending.statuses import keep_provider_ids
-from services.sms_bridge import effects, evidence_queries, queries, search
+from services.sms_bridge import country_pauses, effects, evidence_queries, queries, search, spend
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, link_host, status_message_id
 from services.sms_bridge.compose import Unwritable
 from services.sms_bridge.effects import BridgeConfig, provider_ids, slot_outcomes
@@ -95,7 +95,8 @@ class SmsAdapter:
             db, rows, window_length=self._config.window_length, window_doubt=self._config.window_doubt, now=now
         )
         verdicts: dict[SendKey, Verdict[OutgoingSms]] = {}
-        links: list[queries.PortalLink] = []
+        links: dict[SendKey, queries.PortalLink] = {}
+        going: list[country_pauses.Going] = []
         for row, about in zip(rows, facts, strict=True):
             match known.get(row.key):
                 case Confirmed() as found:
@@ -106,11 +107,18 @@ class SmsAdapter:
                     continue
             link = self._link_codes.fresh()
             verdict = verdicts[row.key] = self._verdict(row, about, accounts.get(row.org_id), link, now)
-            if isinstance(verdict, Allowed) and verdict.link_hash is not None:
-                links.append(self._portal_link(row, about, verdict.link_hash))
+            if isinstance(verdict, Allowed) and about is not None:
+                going.append((row, about, verdict.by))
+                if verdict.link_hash is not None:
+                    links[row.key] = self._portal_link(row, about, verdict.link_hash)
+        resting = await country_pauses.resting(db, going, now)
+        left = [(row, about) for row, about, _ in going if row.key not in resting]
+        beyond = await spend.beyond_the_day(db, left, now)
+        verdicts |= resting | beyond
+        kept = [link for key, link in links.items() if isinstance(verdicts[key], Allowed)]
         # a row that was throttled has a link from its last claim, whose SMS certainly never left
         unsent = [(row.org_id, row.link_hash) for row in rows if row.link_hash is not None and row.resends == 0]
-        await queries.replace_links(db, links, unsent, expires_at=now + self._config.link_life, now=now)
+        await queries.replace_links(db, kept, unsent, expires_at=now + self._config.link_life, now=now)
         return verdicts
 
     async def call(self, claim: Claim[OutgoingSms]) -> SendOutcome:
@@ -126,7 +134,9 @@ class SmsAdapter:
         self, db: Connection, settled: Sequence[Settled], now: datetime
     ) -> Mapping[SendKey, PendingEvents]:
         """See ``services.sms_bridge.effects``."""
-        return await effects.apply(db, settled, now, self._config)
+        news = await effects.apply(db, settled, now, self._config)
+        await country_pauses.begin(db, settled, now)
+        return news
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
         """Store the ids of SMS that were accepted after their claim was lost, for ``find_evidence``."""

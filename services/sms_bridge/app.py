@@ -12,7 +12,7 @@ from libs.common.redis import open_redis
 from libs.common.sending.engine import open_engine
 from libs.common.service import Service, run_service
 from libs.common.settings import secrets_in
-from services.sms_bridge import unconfirmed
+from services.sms_bridge import prices, unconfirmed
 from services.sms_bridge.adapter import CALLS_AT_ONCE, SmsAdapter
 from services.sms_bridge.providers.opening import open_accounts
 from services.sms_bridge.settings import SmsBridgeSettings
@@ -43,7 +43,12 @@ async def run(settings: SmsBridgeSettings, service: Service) -> None:
         )
         async with (
             open_engine(opened, adapter, settings.timings, CALLS_AT_ONCE) as engine,
-            opened.periodic({"sms_unconfirmed": unconfirmed.task(opened.pool, providers.values())}),
+            opened.periodic(
+                {
+                    "sms_unconfirmed": unconfirmed.task(opened.pool, providers.values()),
+                    "sms_prices": prices.task(opened.pool, providers.values()),
+                }
+            ),
             opened.consumer(TOPOLOGY, Deps(engine)) as consumer,
         ):
             await service.serve(checks=opened.checks(consumer, sending=engine.unready))

@@ -26,19 +26,22 @@ from libs.common.directory.address_marks import record_unreached
 from libs.common.directory.reports import MarkSource, Unreached
 from libs.common.events.outbound import OutboundRefused
 from libs.common.faults import RecipientFault
-from libs.common.gsm7 import economical, segments
 from libs.common.ids import SendKey, bridge_message_id
 from libs.common.providers import fault_of
+from libs.common.sending import sms_caps, sms_charges
 from libs.common.sending.outcomes import Accepted, Refused, Rerouted
 from libs.common.sending.rows import PendingEvents, SendRow, Settled
+from libs.common.sending.sms_charges import Charge, Figure
 from libs.common.sending.status_effects import store_provider_ids
 from libs.common.sending.statuses import ProviderId
+from libs.common.sms_reach import parts_of
 from libs.common.thread.conversations import lock_against_merge
 from libs.common.thread.message_status import PROVIDER_REFUSED, UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.sms_bridge import evidence_queries, queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, status_message_id
 from services.sms_bridge.compose import Composed
+from services.sms_bridge.spend import not_bought
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,12 @@ async def apply(
     }
     accepted = [(one.row, one.final) for one in settled if isinstance(one.final, tuple)]
 
+    await sms_caps.give_back(db, not_bought(settled))
     await queries.write_bridges(db, [b for row, _ in accepted if (b := _bridge_message(row, config)) is not None], now)
     taken = [i for row, ids in accepted for i in provider_ids(row, ids)]
+    # before the statuses that came early: one of them may tell the price
+    await sms_charges.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
+    await sms_charges.keep_figures(db, [f for row, ids in accepted for f in _figures(row, ids)])
     effects = await store_provider_ids(db, taken, now)
     await evidence_queries.add_unconfirmed(db, taken, now)
     updates = await fail_locally(db, [f for one in settled if (f := _failure(one, now)) is not None])
@@ -104,7 +111,6 @@ async def apply(
     freed = [slot for slot in released if slot in set(outcomes.retried)]
     silenced = await slot_queries.newest_silenced(db, freed)
     await record_unreached(db, unreached)
-    await queries.charge(db, [_charge(row, ids) for row, ids in accepted], day=now.date(), now=now)
 
     for update in [*effects.updates, *updates]:
         events[update.org_id, update.message_id].updates.append(update)
@@ -208,15 +214,26 @@ def _unreached(one: Settled, now: datetime) -> Unreached | None:
             return None
 
 
-def _charge(row: SendRow, ids: Sequence[Accepted]) -> queries.Charge:
+def _charge(row: SendRow, ids: Sequence[Accepted]) -> Charge:
     """Each id is a message that was bought. A bridge is one segment (``compose``)."""
-    parts = 1 if is_bridge(row) else segments(economical(str(row.command.get("text") or "")))
-    return queries.Charge(
+    parts = 1 if is_bridge(row) else parts_of(str(row.command.get("text") or ""))
+    return Charge(
         org_id=row.org_id,
         message_id=status_message_id(row),
         attempt=row.attempt,
         conversation_id=row.conversation_id,
         provider=row.provider,
+        category="bridge" if is_bridge(row) else "sms",
+        account=ids[0].account if ids else "",
+        provider_ids=tuple(got.provider_id for got in ids),
         segments=parts * max(1, len(ids)),
         country=country_of(str(row.command.get("to") or "")),
     )
+
+
+def _figures(row: SendRow, ids: Sequence[Accepted]) -> list[Figure]:
+    """The prices that came with the answers."""
+    message_id = status_message_id(row)
+    return [
+        Figure(row.org_id, message_id, row.attempt, got.provider_id, got.cost) for got in ids if got.cost is not None
+    ]

@@ -8,6 +8,8 @@ Rule 3: a bridge is sent only while no other bridge holds the slot of its conver
         one had a slot each.
 Rule 4: only the number that the router decided for is written to, because a former number may be another person's.
         Where the customer has another number now, the router decides again.
+Rule 5: what passes is asked twice more: whether its country rests for the account (``country_pauses``), and whether the
+        organisation's day has room (``spend``), which the SMS of a batch share.
 """
 
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from datetime import datetime
 
 from libs.common.phone import same_line
 from libs.common.sending.outcomes import Refused, Rerouted
+from libs.common.sms_policy import DAILY_SEGMENTS
 from libs.common.sms_reach import SmsReach, obstacle
 from libs.common.window import Window
 
@@ -32,6 +35,14 @@ class GateFacts:
     """Whether the customer's address is marked: no WhatsApp message arrives there, even in an open window."""
     arrived: bool = False
     """Whether the message has reached the customer by an earlier attempt."""
+
+    spent: int = 0
+    """The segments of the organisation's day, those of the SMS that are to be claimed included."""
+    daily_segments: int = DAILY_SEGMENTS
+
+    def closed_by(self, now: datetime) -> str:
+        """The first part of the reason of a message that may not go."""
+        return "whatsapp_unreachable" if self.window.is_open(now) and self.unreachable else "window_expired"
 
 
 def refusal_reason(
@@ -54,8 +65,7 @@ def refusal_reason(
     if (named and phone is None) or (phone is not None and not same_line(phone, to)):
         return Rerouted("address_changed")
     reason = _reason(bridge=bridge, sender=sender, facts=facts, now=now)
-    closed_by = "whatsapp_unreachable" if is_open and facts.unreachable else "window_expired"
-    return None if reason is None else Refused(None, f"{closed_by}_{reason}")
+    return None if reason is None else Refused(None, f"{facts.closed_by(now)}_{reason}")
 
 
 def _reason(*, bridge: bool, sender: str, facts: GateFacts, now: datetime) -> str | None:

@@ -5,7 +5,7 @@ Every statement takes a whole batch and names the tenant of each row.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,9 +13,9 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import SMS_MARKS
 from libs.common.directory.consents import CONSENTS
-from libs.common.providers import Provider
 from libs.common.sanitize import sanitize
 from libs.common.sending.rows import SendRow
+from libs.common.sms_policy import policy_of
 from libs.common.sms_reach import SmsReach, is_allowed
 from libs.common.thread.conversations import current_conversation
 from libs.common.window import Window
@@ -23,7 +23,8 @@ from services.sms_bridge.gate import GateFacts
 
 # A conversation that was merged into another one may be named by its old id.
 _FACTS = f"""
-select u.n, c.last_customer_at, c.identity_changed_at, c.first_refused_at, c.last_refused_at, t.phone, o.sms_active,
+select u.n, o.country, nullif(o.policy, '{{}}')::text as policy, coalesce(d.segments, 0) as spent,
+       c.last_customer_at, c.identity_changed_at, c.first_refused_at, c.last_refused_at, t.phone, o.sms_active,
        o.sms_number, m.no_phone_until,
        case when p.sms_consented_at >= m.stopped_at then null else m.stopped_until end as stopped_until,
        p.whatsapp_consent, p.sms_consent, p.sms_stopped_by, p.sms_consented_at is not null as sms_explicit,
@@ -43,6 +44,7 @@ select u.n, c.last_customer_at, c.identity_changed_at, c.first_refused_at, c.las
   join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
   join customers k on k.org_id = u.org_id and k.customer_id = c.customer_id
   join orgs o on o.org_id = u.org_id
+  left join sms_days d on d.org_id = u.org_id and d.day = $6
   cross join lateral ( -- a number that the intent named counts while it is one of the customer's numbers
        select case when u.named is null
                      or not exists (select from customer_identities i
@@ -81,23 +83,6 @@ select u.org_id, u.message_id, u.conversation_id, 'out', 'sms', u.account, 'text
   from unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::jsonb[], $6::uuid[], $7::int[])
     as u (org_id, message_id, conversation_id, account, content, parent_id, attempt)
 on conflict (org_id, message_id) do nothing
-"""
-
-# A country's own price wins over the price for any country. Of several dates the newest that is not in the future
-# counts.
-_CHARGE = """
-insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, segments, currency,
-                     price, at)
-select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', u.provider, 'sms', u.segments, r.currency,
-       r.price * u.segments, $9
-  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::int[], $7::text[])
-    as u (org_id, message_id, attempt, conversation_id, provider, segments, country)
-  left join lateral (
-      select currency, price from rate_card
-       where channel = 'sms' and category = 'sms' and country in (u.country, '*') and valid_from <= $8
-       order by country = '*', valid_from desc, currency
-       limit 1) r on true
-on conflict (org_id, message_id, attempt) do nothing
 """
 
 _ACCOUNT_NAMES = "select org_id, sms_provider, sms_account from orgs where org_id = any($1::text[])"
@@ -140,26 +125,14 @@ class BridgeMessage:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """The cost of an accepted SMS: ``segments`` times the price in ``country`` on that day."""
-
-    org_id: str
-    message_id: UUID
-    attempt: int
-    conversation_id: UUID
-    provider: Provider | None
-    segments: int
-    country: str
-
-
 async def facts_of(
     db: Connection, sends: Sequence[SendRow], *, window_length: timedelta, window_doubt: timedelta, now: datetime
 ) -> list[GateFacts | None]:
     """The facts of each send, in order. None: its conversation no longer exists."""
     facts: list[GateFacts | None] = [None] * len(sends)
     asked = [s.org_id for s in sends], [s.conversation_id for s in sends], [s.message_id for s in sends]
-    for row in await db.fetch(_FACTS, *asked, now, [s.named_line for s in sends]):
+    for row in await db.fetch(_FACTS, *asked, now, [s.named_line for s in sends], now.date()):
+        policy = policy_of(row["policy"], row["country"], row["sms_number"])
         facts[row["n"] - 1] = GateFacts(
             window=Window(
                 last_customer_at=row["last_customer_at"],
@@ -180,7 +153,10 @@ async def facts_of(
                 number=row["sms_number"],
                 active=row["sms_active"],
                 of_organisation=row["phone_of_organisation"],
+                countries=policy.countries,
             ),
+            spent=row["spent"],
+            daily_segments=policy.daily_segments,
             slot_taken=row["slot_taken"],
             unreachable=row["unreachable"],
             arrived=row["arrived"],
@@ -234,12 +210,3 @@ async def write_bridges(db: Connection, bridges: Sequence[BridgeMessage], now: d
             for b in sorted(bridges, key=lambda b: (b.org_id, b.message_id))
         ]
         await db.execute(_WRITE_BRIDGES, *as_columns(rows), now)
-
-
-async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: datetime) -> None:
-    """Record what was bought, without a price where no rate card covers the country and day."""
-    if charges:
-        rows = [
-            (c.org_id, c.message_id, c.attempt, c.conversation_id, c.provider, c.segments, c.country) for c in charges
-        ]
-        await db.execute(_CHARGE, *as_columns(rows), day, now)

@@ -39,14 +39,18 @@ Numbered = tuple[int, ChangeT]
 """A change with its index in the batch."""
 
 
-async def apply(db: Connection, changes: Sequence[DirectoryChange]) -> list[RefusedChange]:
+async def apply(
+    db: Connection, changes: Sequence[DirectoryChange], *, platform_host: str | None = None
+) -> list[RefusedChange]:
     """Apply the changes inside the caller's transaction. Returns what was refused, by its index in ``changes``.
+
+    ``platform_host`` is that of PORTAL_URL, which organisations share.
 
     A stale change is no refusal: it has no effect. The caller rolls back if it wants all or nothing.
     """
     await _lock_claims(db, changes)
     numbered = list(enumerate(changes))
-    refused = await store_orgs(db, [(i, c) for i, c in numbered if isinstance(c, OrgUpserted)])
+    refused = await store_orgs(db, [(i, c) for i, c in numbered if isinstance(c, OrgUpserted)], platform_host)
     known = await known_orgs(db, sorted({change.org_id for change in changes}))
     over = {one.index for one in refused}
     refused += [

@@ -111,6 +111,23 @@ on conflict (conversation_id) do update
  where s.org_id = excluded.org_id and s.held_until < excluded.held_until
 """
 
+# What the customer got by SMS counts for the thread that remains.
+_MOVE_ANSWERS = """
+with lost as (
+    delete from sms_answers a using unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
+     where a.conversation_id = m.loser and a.org_id = m.org_id
+ returning m.org_id, m.winner, a.decided_at, a.last_at
+)
+insert into sms_answers as a (conversation_id, org_id, decided_at, last_at)
+select l.winner, l.org_id, array_agg(t.at order by t.at), max(l.last_at)
+  from lost l cross join lateral unnest(l.decided_at) as t (at)
+ group by l.winner, l.org_id
+on conflict (conversation_id) do update
+   set decided_at = (select array_agg(x.at order by x.at) from unnest(a.decided_at || excluded.decided_at) as x (at)),
+       last_at = greatest(a.last_at, excluded.last_at)
+ where a.org_id = excluded.org_id
+"""
+
 _MOVE_ALIASES = """
 update conversation_aliases t set conversation_id = m.winner
   from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
@@ -226,6 +243,7 @@ async def merge_conversations(db: Connection, pairs: Sequence[Merge]) -> None:
     columns = as_columns(pairs)
     await db.execute(_JOIN_WINDOWS, *columns)
     await db.execute(_MOVE_SLOTS, *columns)
+    await db.execute(_MOVE_ANSWERS, *columns)
     await end_access(db, [(org_id, id_) for org_id, *both in zip(*columns, strict=True) for id_ in both])
     await db.execute(_MOVE_ALIASES, *columns)
     await db.execute(_ALIAS_CONVERSATIONS, *columns)

@@ -1,7 +1,9 @@
 """Organisations, their SMS numbers, their credit, and the audit log of every change of a consent or a credit.
 
-Rule 1: an SMS number and a portal host belong to one organisation each. Another organisation's claim is refused, as
-        ``number_of_another_org`` or ``host_of_another_org``, until the owner's own change names another one or none.
+Rule 1: an SMS number and a portal host belong to one organisation each, until the owner's own change names another one
+        or none. Another organisation's claim of a number is refused as ``number_of_another_org``. A change that names
+        another's host is applied without the host, and a line says so: its customers get the platform's links. The
+        platform's own host belongs to no organisation, and may be named by every one.
 Rule 2: the changes of a batch count one after the other. A change counts only where it is not older than what is
         stored.
 """
@@ -15,10 +17,17 @@ from uuid import UUID
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.events.directory import OrgCredit, OrgUpserted
+from libs.common.logging import get_logger
+from libs.common.org_name import carries_a_link
 from libs.common.sanitize import sanitize
+from libs.common.sms_policy import read_policy
+
+log = get_logger()
 
 OF_ANOTHER_ORG = "number_of_another_org"
 HOST_OF_ANOTHER_ORG = "host_of_another_org"
+LINK_IN_NAME = "link_in_name"
+POLICY_VALUE = "policy_value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +108,13 @@ async def add_lines(db: Connection, lines: Sequence[AuditLine]) -> None:
         await db.execute(_ADD_AUDIT_LINES, *as_columns(lines))
 
 
-async def store_orgs(db: Connection, changes: Sequence[tuple[int, OrgUpserted]]) -> list[RefusedChange]:
-    """Store the organisations. Nothing is stored of one that claims another's SMS number or portal host."""
-    if not changes:
+async def store_orgs(
+    db: Connection, told: Sequence[tuple[int, OrgUpserted]], platform_host: str | None = None
+) -> list[RefusedChange]:
+    """Store the organisations. Nothing is stored of one that claims another's SMS number."""
+    if not told:
         return []
+    changes = [(i, _without_host(c) if c.portal_host == platform_host else c) for i, c in told]
     org_ids = sorted({change.org_id for _, change in changes})
     numbers = sorted({change.sms_number for _, change in changes if change.sms_number is not None})
     hosts = sorted({change.portal_host for _, change in changes if change.portal_host is not None})
@@ -114,11 +126,14 @@ async def store_orgs(db: Connection, changes: Sequence[tuple[int, OrgUpserted]])
             case "number_taken":
                 refused.append(RefusedChange(index, OF_ANOTHER_ORG, "sms_number belongs to another organisation"))
             case "host_taken":
-                refused.append(RefusedChange(index, HOST_OF_ANOTHER_ORG, "portal_host belongs to another organisation"))
+                newest[change.org_id] = _without_host(change)
+                _log_doubt(change, "portal_host", HOST_OF_ANOTHER_ORG)
             case "applies":
                 newest[change.org_id] = change
             case "stale":
                 continue
+    for change in newest.values():
+        _log_doubts(change)
     if newest:
         await db.execute(_CLEAR_CLAIMS, sorted(newest))
         await db.execute(_UPSERT, *as_columns([_row(change) for change in newest.values()]))
@@ -156,19 +171,37 @@ class _Owners:
         before = self._by_org.get(org_id)
         if number is not None and self._numbers.get(number, org_id) != org_id:
             return "number_taken"
-        if host is not None and self._hosts.get(host, org_id) != org_id:
-            return "host_taken"
         if before is not None and before.at > change.at:
             return "stale"
         if before is not None:
             self._numbers.pop(before.sms_number or "", None)
             self._hosts.pop(before.portal_host or "", None)
+        taken = host is not None and self._hosts.get(host, org_id) != org_id
+        if taken:
+            host = None
         if number is not None:
             self._numbers[number] = org_id
         if host is not None:
             self._hosts[host] = org_id
         self._by_org[org_id] = _Claims(org_id, number, host, change.at)
-        return "applies"
+        return "host_taken" if taken else "applies"
+
+
+def _without_host(change: OrgUpserted) -> OrgUpserted:
+    return change.model_copy(update={"portal_host": None})
+
+
+def _log_doubts(change: OrgUpserted) -> None:
+    """Say what of an organisation is not used as it was named. It is stored all the same."""
+    _, faults = read_policy(change.policy, country=change.country, sms_number=change.sms_number)
+    for name in faults:
+        _log_doubt(change, name, POLICY_VALUE)
+    if carries_a_link(change.name):
+        _log_doubt(change, "name", LINK_IN_NAME)
+
+
+def _log_doubt(change: OrgUpserted, field: str, reason: str) -> None:
+    log.warning("directory.doubtful", org_id=change.org_id, field=field, reason=reason)
 
 
 def _row(org: OrgUpserted) -> tuple[Any, ...]:

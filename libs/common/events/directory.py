@@ -13,6 +13,7 @@ from libs.common.errors import Undecodable
 from libs.common.events.base import Event, event_type, misfit, read_json_object
 from libs.common.events.content import passable
 from libs.common.events.fields import Instant, MetaId, OrgId
+from libs.common.portal_host import organisation_host
 
 ConsentCategory = Literal["transactional", "service_reminders", "marketing", "whatsapp", "sms"]
 ConsentSource = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]  # whatsapp, sms, or one of a later version
@@ -27,6 +28,8 @@ def _e164(raw: str) -> str:
 
 
 Phone = Annotated[str, AfterValidator(_e164)]
+PortalHost = Annotated[str, AfterValidator(organisation_host)]
+"""A host alone, in the one spelling of ``libs.common.portal_host``."""
 Policy = Annotated[dict[str, Any], AfterValidator(passable)]
 SmsProviderName = Literal["twilio", "vonage"]
 SmsAccountName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -52,7 +55,7 @@ class OrgUpserted(_Change):
     sms_active: bool = False
     sms_provider: SmsProviderName | None = None  # None: the one of the settings
     sms_account: SmsAccountName | None = None  # a name in TRANSOM_SMS_ACCOUNTS; None: the one of the settings
-    portal_host: str | None = None
+    portal_host: PortalHost | None = None  # None: the platform's own
     country: Country | None = None  # None: the country of sms_number
     currency: Currency | None = None
     policy: Policy = Field(default_factory=dict)

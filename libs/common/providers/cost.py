@@ -3,6 +3,7 @@
 Twilio gives a negative price, as an entry of its account; ours are what is paid.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
@@ -12,7 +13,10 @@ _LONGEST = 30  # characters
 
 
 class Cost(NamedTuple):
-    """The segments and the price of one message, as far as the provider said it. ``currency`` is ISO 4217."""
+    """The segments and the price of one message, as far as the provider said it. ``currency`` is ISO 4217.
+
+    A price without a currency is in that of the account, which the provider does not name.
+    """
 
     segments: int | None
     amount: Decimal | None
@@ -24,9 +28,14 @@ def read_cost(segments: object, amount: object, currency: object) -> Cost | None
     count = int(segments) if isinstance(segments, int | str) and _is_count(str(segments)) else None
     price = _price(amount)
     named = currency.upper() if isinstance(currency, str) and _is_currency(currency) else None
-    if price is None or named is None:
-        price = named = None
-    return None if count is None and price is None else Cost(count, price, named)
+    return None if count is None and price is None else Cost(count, price, None if price is None else named)
+
+
+def total(amounts: Sequence[object]) -> Decimal | None:
+    """The sum of the prices of a message's parts; None where one of them has none."""
+    prices = [_price(amount) for amount in amounts]
+    known = [price for price in prices if price is not None]
+    return sum(known, Decimal(0)) if known and len(known) == len(prices) else None
 
 
 def _is_count(text: str) -> bool:

@@ -21,6 +21,7 @@ from libs.common.clock import Clock
 from libs.common.errors import Transient
 from libs.common.faults import AccountFault, Throttled, TransientFault, UnknownFault
 from libs.common.providers.accounts import AccountKey
+from libs.common.providers.cost import read_cost
 from libs.common.providers.twilio import STATUSES, fault_of, is_of_creation
 from libs.common.sending.outcomes import MENDING, Accepted, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import (
@@ -266,7 +267,8 @@ def _refusal_of(item: Mapping[str, object]) -> Refused | RetryLater | None:
 
 def _status_of(item: Mapping[str, object]) -> RecordedStatus:
     status = STATUSES.get(str(item.get("status")))
-    return RecordedStatus(status, _code({"code": item.get("error_code")}) if status == "failed" else None)
+    cost = read_cost(item.get("num_segments"), item.get("price"), item.get("price_unit"))
+    return RecordedStatus(status, _code({"code": item.get("error_code")}) if status == "failed" else None, cost)
 
 
 def _is_too_old(sms: ListedSms, since: datetime) -> bool:

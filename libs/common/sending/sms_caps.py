@@ -1,0 +1,133 @@
+"""How many SMS segments an organisation has on a day, and when a conversation got SMS answers: the rows of both.
+
+Rule 1: whoever adds segments has locked the organisation's day before (``lock_days``) and seen that they fit. So any
+        number of routers and bridges together stay within the cap.
+Rule 2: an SMS that is certainly not bought gives its segments back (``give_back``).
+Rule 3: days are locked in the order of organisations, before messages, conversations and slots.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+from libs.common.db.columns import as_columns
+from libs.common.db.pool import Connection
+from libs.common.sms_policy import DAILY_ANSWERS, Answers, Taken
+
+ANSWER_HOUR = timedelta(hours=1)
+ANSWER_DAY = timedelta(days=1)
+
+# The update is made even where it changes nothing: it takes the lock, and returns the row as of the moment when the
+# lock was free.
+_LOCK_DAYS = """
+insert into sms_days as s (org_id, day, segments)
+select u.org_id, $2, 0 from unnest($1::text[]) as u (org_id) order by u.org_id
+on conflict (org_id, day) do update set segments = s.segments
+returning org_id, segments
+"""
+
+_ADD = """
+update sms_days s set segments = s.segments + u.segments
+  from unnest($1::text[], $2::date[], $3::int[]) as u (org_id, day, segments)
+ where s.org_id = u.org_id and s.day = u.day
+"""
+
+_GIVE_BACK = """
+with days as (
+    select s.org_id, s.day, u.segments
+      from unnest($1::text[], $2::date[], $3::int[]) as u (org_id, day, segments)
+      join sms_days s using (org_id, day)
+     order by s.org_id, s.day
+       for update of s
+)
+update sms_days s set segments = greatest(s.segments - d.segments, 0)
+  from days d
+ where s.org_id = d.org_id and s.day = d.day
+"""
+
+_SPENT = "select org_id, segments from sms_days where org_id = any($1::text[]) and day = $2"
+
+_ANSWERS = """
+select a.conversation_id, count(*) filter (where t.at > $3) as hour, count(*) filter (where t.at > $4) as day
+  from unnest($1::text[], $2::uuid[]) as u (org_id, conversation_id)
+  join sms_answers a on a.conversation_id = u.conversation_id and a.org_id = u.org_id
+ cross join lateral unnest(a.decided_at) as t (at)
+ group by a.conversation_id
+"""
+
+_NOTE_ANSWERS = """
+insert into sms_answers as a (conversation_id, org_id, decided_at, last_at)
+select u.conversation_id, u.org_id, array_fill($4::timestamptz, array[u.times]), $4
+  from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, conversation_id, times)
+ order by u.conversation_id
+on conflict (conversation_id) do update
+   set decided_at = (a.decided_at || excluded.decided_at)
+                    [greatest(1, cardinality(a.decided_at) + cardinality(excluded.decided_at) - $5 + 1):],
+       last_at = excluded.last_at
+ where a.org_id = excluded.org_id
+"""
+
+_FORGET_DAYS = """
+delete from sms_days
+ where (org_id, day) in (select org_id, day from sms_days where day < $1::date order by day limit $2)
+"""
+
+_FORGET_ANSWERS = """
+delete from sms_answers
+ where conversation_id in (select conversation_id from sms_answers where last_at < $1 order by last_at limit $2)
+"""
+
+
+async def lock_days(db: Connection, org_ids: Collection[str], day: date) -> dict[str, int]:
+    """Lock this day of these organisations until the transaction ends. Returns the segments of each so far."""
+    return {row["org_id"]: row["segments"] for row in await db.fetch(_LOCK_DAYS, sorted(org_ids), day)}
+
+
+async def spent(db: Connection, org_ids: Collection[str], day: date) -> dict[str, int]:
+    """The segments of these organisations on this day, without a lock; organisations without any are left out."""
+    return {row["org_id"]: row["segments"] for row in await db.fetch(_SPENT, sorted(org_ids), day)}
+
+
+async def add(db: Connection, taken: Sequence[Taken]) -> None:
+    """Add these segments. Their days are locked."""
+    if rows := _summed(taken):
+        await db.execute(_ADD, *as_columns(rows))
+
+
+async def give_back(db: Connection, given: Sequence[Taken]) -> None:
+    """Take these segments from their days again: their SMS are certainly not bought."""
+    if rows := _summed(given):
+        await db.execute(_GIVE_BACK, *as_columns(rows))
+
+
+async def answers_of(db: Connection, conversations: Collection[tuple[str, UUID]], now: datetime) -> dict[UUID, Answers]:
+    """The answers in each of these conversations; conversations without any are left out."""
+    if not conversations:
+        return {}
+    asked = as_columns(sorted(conversations))
+    rows = await db.fetch(_ANSWERS, *asked, now - ANSWER_HOUR, now - ANSWER_DAY)
+    return {row["conversation_id"]: Answers(row["hour"], row["day"]) for row in rows}
+
+
+async def note_answers(db: Connection, answers: Mapping[tuple[str, UUID], int], now: datetime) -> None:
+    """Note so many answers in each of these conversations. Of each the newest are kept, as many as a day allows."""
+    if answers:
+        rows = [(*key, times) for key, times in sorted(answers.items())]
+        await db.execute(_NOTE_ANSWERS, *as_columns(rows), now, DAILY_ANSWERS)
+
+
+async def forget_days(db: Connection, before: datetime, limit: int) -> int:
+    """Delete days before then, at most ``limit``; returns how many."""
+    return int((await db.execute(_FORGET_DAYS, before.date(), limit)).split()[-1])
+
+
+async def forget_answers(db: Connection, before: datetime, limit: int) -> int:
+    """Delete the answers of conversations whose latest is older; returns how many rows."""
+    return int((await db.execute(_FORGET_ANSWERS, before, limit)).split()[-1])
+
+
+def _summed(taken: Sequence[Taken]) -> list[Taken]:
+    sums: dict[tuple[str, date], int] = {}
+    for one in taken:
+        sums[one.org_id, one.day] = sums.get((one.org_id, one.day), 0) + one.segments
+    return [Taken(*key, segments) for key, segments in sorted(sums.items()) if segments]

@@ -1,0 +1,160 @@
+"""What SMS cost: the estimate by the rate card, then the provider's figure.
+
+Rule 1: an accepted SMS has one charge, also where two messages were bought because of a resend.
+Rule 2: the price is the estimate until the provider has given a figure for each message of the charge. The estimate
+        stays beside it.
+Rule 3: a figure may come with the answer, with a status, or when the provider is asked (``due``). The same again
+        changes nothing, and a later figure of a message replaces the earlier one.
+Rule 4: a figure without a currency is in that of the estimate, else in the organisation's.
+"""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+from libs.common.db.columns import as_columns
+from libs.common.db.pool import Connection
+from libs.common.providers import Provider
+from libs.common.providers.cost import Cost
+
+Category = Literal["bridge", "sms"]
+
+ASK_AFTER = timedelta(minutes=5)
+"""When the provider is asked for the price that it has not told."""
+ASKED_FOR = timedelta(days=2)
+"""A charge that is older keeps its estimate."""
+
+
+class Charge(NamedTuple):
+    """The cost of an accepted SMS: ``segments`` times the price in ``country`` on that day.
+
+    ``provider_ids`` are those of ``account`` that were bought, two after a resend; ``segments`` are those of all.
+    """
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    conversation_id: UUID
+    provider: Provider | None
+    category: Category
+    account: str
+    provider_ids: tuple[str, ...]
+    segments: int
+    country: str
+
+
+class Figure(NamedTuple):
+    """What a provider asks for one message."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    provider_id: str
+    cost: Cost
+
+
+class Unpriced(NamedTuple):
+    """A message of a charge whose price the provider is to be asked for."""
+
+    org_id: str
+    message_id: UUID
+    attempt: int
+    provider_id: str
+
+
+# A country's own price wins over the price for any country. Of several dates the newest that is not in the future
+# counts.
+_CHARGE = """
+insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, account, provider_ids,
+                     segments, currency, price, estimate, estimate_currency, at, price_due_at)
+select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', u.provider, u.category, u.account,
+       string_to_array(u.provider_ids, ' '), u.segments, r.currency, r.price * u.segments, r.price * u.segments,
+       r.currency, $11::timestamptz, $11::timestamptz + $12::interval
+  from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
+              $10::text[])
+    as u (org_id, message_id, attempt, conversation_id, provider, category, account, provider_ids, segments, country)
+  left join lateral (
+      select currency, price from rate_card
+       where channel = 'sms' and category = 'sms' and country in (u.country, '*') and valid_from <= $13
+       order by country = '*', valid_from desc, currency
+       limit 1) r on true
+on conflict (org_id, message_id, attempt) do nothing
+"""
+
+# Of one message an update may keep one figure; of another message of the same charge the next one comes.
+_KEEP = """
+update charges c
+   set figures = c.figures || f.figures
+  from (select u.org_id, u.message_id, u.attempt,
+               jsonb_object_agg(u.provider_id, jsonb_build_array(u.segments, u.amount, u.currency)) as figures
+          from unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::int[], $6::numeric[], $7::text[])
+            as u (org_id, message_id, attempt, provider_id, segments, amount, currency)
+         group by u.org_id, u.message_id, u.attempt) f
+ where c.org_id = f.org_id and c.message_id = f.message_id and c.attempt = f.attempt and c.channel = 'sms'
+returning c.org_id, c.message_id, c.attempt
+"""
+
+_CONCLUDE = """
+update charges c
+   set segments = coalesce(t.segments::int, c.segments), price = coalesce(t.price, c.price),
+       currency = coalesce(t.currency, c.estimate_currency, (select o.currency from orgs o where o.org_id = c.org_id)),
+       estimated = t.price is null, price_due_at = case when t.price is null then c.price_due_at end
+  from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
+ cross join lateral (
+       select case when count(f.value ->> 0) >= cardinality(x.provider_ids)
+                   then sum((f.value ->> 0)::int) end as segments,
+              case when count(f.value ->> 1) >= cardinality(x.provider_ids) and count(distinct f.value ->> 2) <= 1
+                   then sum((f.value ->> 1)::numeric) end as price,
+              min(f.value ->> 2) as currency
+         from charges x, jsonb_each(x.figures) f
+        where x.org_id = u.org_id and x.message_id = u.message_id and x.attempt = u.attempt
+        group by x.provider_ids) t
+ where c.org_id = u.org_id and c.message_id = u.message_id and c.attempt = u.attempt
+   and (t.price is not null or t.segments is not null)
+"""
+
+_DUE = """
+with due as (
+    select org_id, message_id, attempt, at, provider_ids
+      from charges
+     where provider = $1 and account = $2 and price_due_at <= $3
+     order by price_due_at
+     limit $4
+       for update skip locked
+), put_off as (
+    update charges c
+       set price_due_at = case when $3::timestamptz - c.at < $5::interval
+                                then $3::timestamptz + greatest($6::interval, $3::timestamptz - c.at) end
+      from due d
+     where c.org_id = d.org_id and c.message_id = d.message_id and c.attempt = d.attempt
+)
+select d.org_id, d.message_id, d.attempt, unnest(d.provider_ids) as provider_id from due d
+"""
+
+
+async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: datetime) -> None:
+    """Record what was bought, without a price where no rate card covers the country and day."""
+    if charges:
+        rows = [
+            (*one[:7], " ".join(one.provider_ids), one.segments, one.country)
+            for one in sorted(charges, key=lambda one: one[:3])
+        ]
+        await db.execute(_CHARGE, *as_columns(rows), now, ASK_AFTER, day)
+
+
+async def keep_figures(db: Connection, figures: Sequence[Figure]) -> None:
+    """Store the figures of charges that stand, the last one of each message."""
+    newest = {one[:4]: one for one in figures}
+    if not newest:
+        return
+    rows = [(*one[:4], *one.cost) for _, one in sorted(newest.items(), key=lambda item: item[0])]
+    kept = await db.fetch(_KEEP, *as_columns(rows))
+    if kept:
+        await db.execute(_CONCLUDE, *as_columns([tuple(row.values()) for row in kept]))
+
+
+async def take_unpriced(db: Connection, provider: Provider, account: str, now: datetime, limit: int) -> list[Unpriced]:
+    """Messages whose price is due to be asked for. The next look is as far off again as the charge is old."""
+    rows = await db.fetch(_DUE, provider, account, now, limit, ASKED_FOR, ASK_AFTER)
+    return [Unpriced(**row) for row in rows]

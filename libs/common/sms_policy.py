@@ -1,0 +1,124 @@
+"""What an organisation's policy says about SMS: to which countries, and how many. Pure.
+
+Rule 1: a platform types the policy, so anything may stand in it. A value that cannot be one counts as missing and is
+        named in ``faults``; it never stops a message or a partition.
+Rule 2: without ``sms_countries`` SMS go to the organisation's own country, else to that of its SMS number. An empty
+        list allows no country.
+Rule 3: regions that share a calling code count as one country: +44 is also Guernsey, Jersey and the Isle of Man.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import phonenumbers
+
+DAILY_SEGMENTS = 500
+HOURLY_ANSWERS = 6
+DAILY_ANSWERS = 20
+"""The most SMS answers in a conversation within a day, whatever the policy says."""
+
+_MOST_SEGMENTS = 1_000_000
+_MOST_ANSWERS = 1000
+_MOST_COUNTRIES = 300
+
+
+class SmsPolicy(NamedTuple):
+    """The limits of an organisation's SMS. ``countries`` are ISO 3166-1 alpha-2, sorted."""
+
+    countries: tuple[str, ...]
+    daily_segments: int
+    hourly_answers: int
+
+
+class Taken(NamedTuple):
+    """Segments that an SMS of an organisation takes on a day (UTC)."""
+
+    org_id: str
+    day: date
+    segments: int
+
+
+class Answers(NamedTuple):
+    """The SMS answers in a conversation within an hour and within a day."""
+
+    hour: int
+    day: int
+
+
+def read_policy(
+    policy: Mapping[str, Any], *, country: str | None, sms_number: str | None
+) -> tuple[SmsPolicy, tuple[str, ...]]:
+    """The limits, and the names of the fields that have a default because their value cannot be one."""
+    faults: list[str] = []
+    countries = _countries(policy, faults)
+    if countries is None:
+        countries = _own_country(country, sms_number)
+    found = SmsPolicy(
+        countries,
+        _count(policy, "sms_daily_segments", DAILY_SEGMENTS, _MOST_SEGMENTS, faults),
+        _count(policy, "sms_hourly_answers", HOURLY_ANSWERS, _MOST_ANSWERS, faults),
+    )
+    return found, tuple(faults)
+
+
+@lru_cache(maxsize=1 << 13)
+def policy_of(policy: str | None, country: str | None, sms_number: str | None) -> SmsPolicy:
+    """The limits by the policy as JSON text; None is an empty one."""
+    try:
+        found = {} if policy is None else json.loads(policy)
+    except (ValueError, RecursionError):
+        found = {}
+    return read_policy(found if isinstance(found, dict) else {}, country=country, sms_number=sms_number)[0]
+
+
+def calling_code(phone: str) -> int | None:
+    """The calling code of an E.164 number; None when there is no such code."""
+    try:
+        return phonenumbers.parse(phone).country_code
+    except phonenumbers.NumberParseException:
+        return None
+
+
+@lru_cache(maxsize=1 << 14)
+def is_in(phone: str, countries: tuple[str, ...]) -> bool:
+    """Whether an E.164 number is of one of these countries, or of a region that shares the calling code of one."""
+    return calling_code(phone) in {_code_of(country) for country in countries}
+
+
+def _code_of(country: str) -> int:
+    return int(phonenumbers.country_code_for_region(country))
+
+
+def _countries(policy: Mapping[str, Any], faults: list[str]) -> tuple[str, ...] | None:
+    value = policy.get("sms_countries")
+    if value is None:
+        return None
+    if isinstance(value, list) and len(value) <= _MOST_COUNTRIES and all(map(_is_country, value)):
+        return tuple(sorted(set(value)))
+    faults.append("sms_countries")
+    return None
+
+
+def _is_country(value: object) -> bool:
+    return isinstance(value, str) and value in phonenumbers.SUPPORTED_REGIONS
+
+
+def _own_country(country: str | None, sms_number: str | None) -> tuple[str, ...]:
+    if country is not None and _is_country(country):
+        return (country,)
+    code = None if sms_number is None else calling_code(sms_number)
+    region = None if code is None else phonenumbers.region_code_for_country_code(code)
+    return (region,) if region is not None and _is_country(region) else ()
+
+
+def _count(policy: Mapping[str, Any], name: str, default: int, most: int, faults: list[str]) -> int:
+    value = policy.get(name)
+    if value is None:
+        return default
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
+        return value
+    faults.append(name)
+    return default

@@ -1,0 +1,68 @@
+"""The prices that a provider does not tell by itself: it is asked for them, ever more rarely.
+
+Twilio tells a price in the record of a message, minutes after it was sent. Charges keep their estimate until then.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+
+from libs.common.clock import Clock
+from libs.common.db.pool import Pool
+from libs.common.errors import Transient
+from libs.common.logging import get_logger
+from libs.common.periodic import Task
+from libs.common.sending import sms_charges
+from libs.common.sending.sms_charges import Figure, Unpriced
+from services.sms_bridge.providers import SmsLookup, SmsProvider
+
+log = get_logger()
+
+PERIOD = timedelta(seconds=30)
+_AT_ONCE = 100
+_LOOKS_AT_ONCE = 8
+
+
+def task(pool: Pool, providers: Collection[SmsProvider]) -> Task:
+    """``ask`` for each provider, as a periodic task."""
+
+    async def ask_all() -> None:
+        for provider in providers:
+            await ask(pool, provider, pool.now)
+
+    return PERIOD, ask_all
+
+
+async def ask(pool: Pool, provider: SmsProvider, now: Clock) -> None:
+    """Ask the provider for every price that is due, and store those that it tells.
+
+    One that cannot be asked tells its prices with its answers and callbacks.
+    """
+    lookup = provider.lookup
+    if lookup is None:
+        return
+    while True:
+        async with pool.acquire() as db, db.transaction():
+            due = await sms_charges.take_unpriced(db, *provider.key, now(), _AT_ONCE)
+        figures = await _figures(lookup, due)
+        async with pool.acquire() as db, db.transaction():
+            await sms_charges.keep_figures(db, figures)
+        if len({(one.org_id, one.message_id, one.attempt) for one in due}) < _AT_ONCE:
+            return
+
+
+async def _figures(lookup: SmsLookup, due: Sequence[Unpriced]) -> list[Figure]:
+    few = asyncio.Semaphore(_LOOKS_AT_ONCE)
+
+    async def look(one: Unpriced) -> Figure | None:
+        async with few:
+            try:
+                recorded = await lookup.recorded_status(one.provider_id)
+            except Transient as error:
+                log.warning("task.retried", task="sms_prices", exc_info=error)
+                return None
+        if recorded.cost is None or recorded.cost.amount is None:
+            return None
+        return Figure(one.org_id, one.message_id, one.attempt, one.provider_id, recorded.cost)
+
+    return [figure for figure in await asyncio.gather(*map(look, due)) if figure is not None]

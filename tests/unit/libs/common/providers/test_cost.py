@@ -1,0 +1,38 @@
+"""Whatever a provider says of a price, it is a price that is paid, or none."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.providers.cost import Cost, read_cost, total
+
+
+@pytest.mark.parametrize(
+    ("said", "cost"),
+    [
+        (("2", "-0.0750", "usd"), Cost(2, Decimal("0.0750"), "USD")),
+        ((1, None, "USD"), Cost(1, None, None)),
+        (("0", None, None), None),
+        ((None, "0.05", None), Cost(None, Decimal("0.05"), None)),
+        ((True, "NaN", "EUR"), None),
+        (("3", "Infinity", "EUR"), Cost(3, None, None)),
+        (("x" * 99, "1" * 99, "EUROS"), None),
+        ((-1, 100_000, "EUR"), None),
+    ],
+)
+def test_a_cost_is_read_as_far_as_it_is_one(said: tuple[object, object, object], cost: Cost | None) -> None:
+    assert read_cost(*said) == cost
+
+
+@given(st.tuples(*[st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text())] * 3))
+def test_nothing_that_is_said_stops_anything(said: tuple[object, object, object]) -> None:
+    cost = read_cost(*said)
+    assert cost is None or cost.amount is None or 0 <= cost.amount <= 1000
+
+
+def test_parts_have_a_sum_only_where_each_has_a_price() -> None:
+    assert total(["0.0333", "0.0333"]) == Decimal("0.0666")
+    assert total(["0.0333", None]) is None
+    assert total([]) is None

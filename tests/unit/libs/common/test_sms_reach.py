@@ -1,0 +1,28 @@
+"""Who can get an SMS at all: landlines and impossible numbers are recognised before one is bought."""
+
+import pytest
+
+from libs.common.sms_reach import takes_sms
+
+
+@pytest.mark.parametrize(
+    "phone",
+    [
+        "+447700900999",  # for examples: in no range
+        "+12025550123",  # a landline or a mobile phone, in North America
+        "+541123456789",  # of Argentina without its 9
+        "+5491123456789",
+        "+5511987654321",
+        "+22997123456",  # of Benin before 2024
+        "+393123456789",
+    ],
+)
+def test_a_number_that_may_be_a_mobile_phone_takes_sms(phone: str) -> None:
+    assert takes_sms(phone)
+
+
+@pytest.mark.parametrize(
+    "phone", ["+442071838750", "+33142685300", "+390612345678", "+447", "+4420718387500000", "+1", "+999123456789"]
+)
+def test_a_landline_and_an_impossible_number_do_not(phone: str) -> None:
+    assert not takes_sms(phone)
