@@ -1,0 +1,192 @@
+"""The portal in a real Chromium, on real servers: a phone opens its link, reads, writes and stays in step."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest_asyncio
+from playwright.async_api import Browser, Request, expect
+
+from libs.common.kafka.connection import KafkaConnection
+from tests.support.portal_served import ServedPortal, a_served_portal
+
+HIDDEN = "Object.defineProperty(document, 'visibilityState', {get: () => 'hidden'})"
+ANNA = "+447700900888"
+
+
+@pytest_asyncio.fixture
+async def portal(
+    database: str, redis_url: str, kafka_of_senders: KafkaConnection, browser: Browser
+) -> AsyncIterator[ServedPortal]:
+    async with a_served_portal(database, redis_url, kafka_of_senders, browser) as served:
+        yield served
+
+
+async def test_a_phone_opens_its_link_and_the_conversation_moves_by_itself(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    await portal.site.a_message(kim, "Your Golf is ready.")
+    asked: list[Request] = []
+    context = await portal.visitor()
+    context.on("request", lambda request: asked.append(request))  # noqa: PLW0108 (builtins cannot be hooked in)
+    tab = await context.new_page()
+    await tab.goto(await portal.link(kim))
+    await tab.wait_for_url(f"{portal.url}/conversation")
+    await expect(tab.get_by_role("heading", level=1)).to_have_text("AcmeMotors")
+    await expect(tab.get_by_text("Your Golf is ready.")).to_be_in_viewport()
+    await expect(tab.get_by_text("…99")).to_be_visible()
+    await tab.evaluate("window.sameDocument = true")
+
+    await portal.site.a_message(kim, "Shall we keep it overnight?")
+    await expect(tab.get_by_text("Shall we keep it overnight?")).to_be_in_viewport()
+
+    field = tab.get_by_label("Your message")
+    await field.fill("Yes please,\nuntil Friday <3")
+    await tab.get_by_role("button", name="Send").tap()
+    await expect(field).to_have_value("")
+    mine = tab.locator(".msg.out")
+    await expect(mine).to_contain_text("until Friday <3")
+    await expect(mine.get_by_text("Sent", exact=True)).to_be_visible()
+    [written] = [event for event in await portal.site.told() if event["type"] == "portal.message.v1"]
+    assert written["text"] == "Yes please,\nuntil Friday <3"
+
+    stored = await portal.site.a_message(kim, written["text"], direction="in", channel="portal")
+    await expect(tab.locator(f"#m-{stored}")).to_be_visible()
+    await expect(mine).to_have_count(1)
+    await portal.site.run("update messages set read_at = now() where message_id = $1", stored)
+    await expect(mine.get_by_text("Seen")).to_be_visible()
+    assert await tab.evaluate("window.sameDocument")
+    assert {request.url.split("/")[2] for request in asked} == {portal.host}
+
+
+async def test_without_scripts_a_phone_reads_and_writes(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    await portal.site.a_message(kim, "Your Golf is ready.")
+    tab = await portal.signed_in(kim, java_script_enabled=False)
+    await expect(tab.get_by_text("Your Golf is ready.")).to_be_in_viewport()
+    await tab.get_by_label("Your message").fill("I come at five")
+    await tab.get_by_role("button", name="Send").tap()
+    await tab.wait_for_url(f"{portal.url}/conversation")
+    await expect(tab.get_by_text("Your message is on its way.")).to_be_visible()
+    [written] = [event for event in await portal.site.told() if event["type"] == "portal.message.v1"]
+    assert written["text"] == "I come at five"
+
+    await portal.site.a_message(kim, "I come at five", direction="in", channel="portal")
+    await tab.get_by_role("link", name="Look again").tap()
+    await expect(tab.locator(".msg.out")).to_contain_text("I come at five")
+
+    long = "x" * 4_097
+    await tab.get_by_label("Your message").fill(long)
+    await tab.get_by_role("button", name="Send").tap()
+    await expect(tab.get_by_role("alert")).to_contain_text("longer than 4,096 characters")
+    await expect(tab.get_by_label("Your message")).to_have_value(long)
+
+
+async def test_what_a_scanner_loads_with_scripts_but_does_not_show_uses_up_no_link(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    link = await portal.link(kim)
+    scanner = await portal.visitor()
+    await scanner.add_init_script(HIDDEN)
+    tab = await scanner.new_page()
+    for _ in range(3):
+        await tab.goto(link)
+        await expect(tab.get_by_role("button", name="Open the conversation")).to_be_visible()
+        await tab.wait_for_timeout(200)
+    assert await portal.site.value("select count(*) from portal_links where used_at is not null") == 0
+    person = await (await portal.visitor()).new_page()
+    await person.goto(link)
+    await person.wait_for_url(f"{portal.url}/conversation")
+
+
+async def test_where_the_organisation_wants_a_tap_nothing_opens_by_itself(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person(policy={"portal_button": True})
+    tab = await (await portal.visitor()).new_page()
+    await tab.goto(await portal.link(kim))
+    await tab.wait_for_timeout(300)
+    await tab.get_by_role("button", name="Open the conversation").tap()
+    await tab.wait_for_url(f"{portal.url}/conversation")
+
+
+async def test_a_second_link_asks_before_it_ends_the_first_session(portal: ServedPortal) -> None:
+    kim, anna = await portal.site.a_person(), await portal.site.a_person(phone=ANNA)
+    await portal.site.a_message(anna, "For Anna alone")
+    tab = await portal.signed_in(kim)
+    await tab.goto(await portal.link(anna))
+    await expect(tab.get_by_role("heading", level=1)).to_have_text("Open another conversation?")
+    await expect(tab.get_by_text("ends in 99")).to_be_visible()
+    await tab.get_by_role("link", name="Stay in the other one").tap()
+    await expect(tab.get_by_text("…99")).to_be_visible()
+    await tab.goto(await portal.link(anna))
+    await tab.get_by_role("button", name="Open this conversation").tap()
+    await expect(tab.get_by_text("For Anna alone")).to_be_visible()
+    await expect(tab.get_by_text("…88")).to_be_visible()
+
+
+async def test_nothing_typed_and_no_message_is_lost_while_the_connection_is(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    await portal.site.a_message(kim, "Your Golf is ready.")
+    tab = await portal.signed_in(kim)
+    field, send = tab.get_by_label("Your message"), tab.get_by_role("button", name="Send")
+    await field.press_sequentially("Half a sen")
+    await tab.reload()
+    await expect(field).to_have_value("Half a sen")
+    await tab.wait_for_function("() => document.querySelector('#offline').hidden")
+
+    await portal.stop()
+    await field.fill("Half a sentence")
+    await send.tap()
+    await expect(tab.get_by_role("alert")).to_have_text("Not sent. Your text is still here, please try again.")
+    await expect(field).to_have_value("Half a sentence")
+    await expect(tab.locator(".msg.out")).to_have_count(0)
+    await expect(tab.get_by_text("Not live since")).to_be_visible(timeout=15_000)
+    await portal.site.a_message(kim, "While you were away")
+
+    await portal.start()
+    await expect(tab.get_by_text("While you were away")).to_be_visible(timeout=40_000)
+    await expect(tab.get_by_text("Not live since")).to_be_hidden()
+    await expect(tab.get_by_text("Your Golf is ready.")).to_have_count(1)
+    await send.tap()
+    await expect(tab.locator(".msg.out").get_by_text("Sent", exact=True)).to_be_visible()
+    await expect(tab.get_by_role("alert")).to_be_hidden()
+    written = [event for event in await portal.site.told() if event["type"] == "portal.message.v1"]
+    assert [event["text"] for event in written] == ["Half a sentence"]
+
+
+async def test_what_comes_in_never_moves_what_is_being_read(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    for number in range(12):
+        await portal.site.a_message(kim, f"Line {number} of a long story about a car, its brakes and its owner.")
+    tab = await portal.signed_in(kim)
+    log = tab.get_by_role("log")
+    await log.evaluate("(log) => { log.scrollTop = -400 }")
+    top = "(log) => log.querySelector('.msg').getBoundingClientRect().top"
+    before = await log.evaluate(top)
+    for number in range(2):
+        await portal.site.a_message(kim, f"New {number}")
+    jump = tab.get_by_role("button", name="New messages: 2")
+    await expect(jump).to_be_visible()
+    assert abs(await log.evaluate(top) - before) < 1
+    await jump.tap()
+    await expect(tab.get_by_text("New 1")).to_be_in_viewport()
+    await expect(jump).to_be_hidden()
+    await portal.site.a_message(kim, "New 2")
+    await expect(tab.get_by_text("New 2")).to_be_in_viewport()
+    await expect(tab.locator("#jump")).to_be_hidden()
+
+
+async def test_a_session_that_ends_closes_its_page(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    await portal.site.a_message(kim, "Your Golf is ready.")
+    tab = await portal.signed_in(kim)
+    await portal.site.run("delete from portal_sessions")
+    await expect(tab.get_by_role("heading", level=1)).to_have_text("This link no longer works", timeout=20_000)
+    await expect(tab.get_by_text("Your Golf is ready.")).to_have_count(0)
+
+
+async def test_a_link_that_ended_leads_to_a_fresh_sms(portal: ServedPortal) -> None:
+    kim = await portal.site.a_person()
+    code = await portal.site.a_link(kim, portal.host, life=timedelta(seconds=-1))
+    tab = await (await portal.visitor(locale="de-DE")).new_page()
+    await tab.goto(f"{portal.url}/{code}")
+    await expect(tab.get_by_role("heading", level=1)).to_have_text("Dieser Link gilt nicht mehr")
+    await tab.get_by_role("button", name="Neuen Link per SMS senden").tap()
+    await expect(tab.get_by_role("heading", level=1)).to_contain_text("Danke")
+    assert [event["type"] for event in await portal.site.told(1)] == ["portal.link_wanted.v1"]
