@@ -37,7 +37,9 @@ from services.ingest.edge_answers import (
 from services.ingest.forms import read_form
 from services.ingest.signature import is_twilio_signature, signed_by_twilio, signed_by_vonage, twilio_urls
 
-SMS_LIMIT = 256 * 1024
+TWILIO_LIMIT = 256 * 1024
+VONAGE_LIMIT = 32 * 1024
+"""Its signature is in the body, so the body is read before it is known who sends it."""
 VONAGE_FRESH = timedelta(minutes=5)
 _FORM_TYPE = b"application/x-www-form-urlencoded"
 _SECONDS = re.compile(r"[0-9]{1,11}")
@@ -67,6 +69,7 @@ class TwilioCallbacks:
     public_url: str | None
     is_sms: bool
     source: SmsProviderName = "twilio"
+    limit: int = TWILIO_LIMIT
     body: bytes = b"<Response/>"
     content_type: bytes = b"text/xml"
 
@@ -100,6 +103,7 @@ class VonageCallbacks:
     accounts: SmsAccounts
     record: Callable[[_Form, datetime, str], _Split]
     source: SmsProviderName = "vonage"
+    limit: int = VONAGE_LIMIT
     body: bytes = b"OK"
     content_type: bytes = b"text/plain"
 
@@ -146,7 +150,7 @@ class SmsEdge:
         content_type = (header_of(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
         if content_type != _FORM_TYPE:
             return Answer(415, "not_a_form", unread=True)
-        body = await read_body(scope, receive, SMS_LIMIT)
+        body = await read_body(scope, receive, self._callbacks.limit)
         if isinstance(body, Answer):
             return body
         form = read_form(body)
