@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from libs.common.log_throttle import LogThrottle
 from libs.common.logging import get_logger
 from libs.common.retryable import is_retryable
 from services.portal.html import Html
@@ -22,6 +23,7 @@ from services.portal.sites import Site, Sites
 from services.portal.views import Page, TroublePage
 
 log = get_logger()
+_throttle = LogThrottle()
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 SITE = "portal.site"
@@ -57,13 +59,21 @@ def available(html: Html, endpoint: Endpoint) -> Endpoint:
         except Exception as error:
             if not is_retryable(error):
                 raise
-            log.warning("dependency.away", dependency="postgres", exc_info=error)
+            _away(error)
             site: Site = request.scope[SITE]
             again = request.url.path if request.method in ("GET", "HEAD") else "/conversation"
             page = TroublePage("away", site.garage, again)
             return page_response(html, request, page, HTTPStatus.SERVICE_UNAVAILABLE)
 
     return answer
+
+
+def _away(error: Exception) -> None:
+    """PostgreSQL is away or too slow. That is logged once a second, however many pages say so."""
+    reason = type(error).__name__
+    _throttle.report(
+        reason, lambda times: log.warning("dependency.away", dependency="postgres", reason=reason, times=times)
+    )
 
 
 class Guard:
@@ -87,6 +97,7 @@ class Guard:
         except Exception as error:
             if not is_retryable(error):
                 raise
+            _away(error)
             trouble = TroublePage("away", again=scope["path"])
             answer = page_response(self._html, Request(scope), trouble, HTTPStatus.SERVICE_UNAVAILABLE)
             await answer(scope, receive, _with_headers(send, None))
