@@ -25,7 +25,7 @@ from libs.common.thread import conversations
 from libs.common.thread.conversations import SenderFilter
 from libs.common.thread.message_status import ProviderStatus
 from services.ingest.queries import purge_links
-from services.router import reconcile_queries
+from services.router import portal_unread_queries, reconcile_queries
 from services.sms_bridge import evidence_queries as sms_queries
 from services.whatsapp_sender import queries as whatsapp_queries
 from tests.support import world
@@ -125,6 +125,10 @@ insert into stale_attempts (org_id, message_id, attempt, deadline, due_at)
 select 'acme', uuidv7(), 1, now(), now() - interval '1 minute' from generate_series(1, $1::int) n
 """,
     """
+insert into portal_answers (org_id, message_id, attempt, due_at)
+select 'acme', uuidv7(), 1, now() - interval '1 minute' from generate_series(1, $1::int) n
+""",
+    """
 insert into refusals (org_id, intent_id, attempt, event, waits_since)
 select 'acme', uuidv7(), 1, '{}', now() - interval '1 hour' from generate_series(1, $1::int) n
 """,
@@ -188,6 +192,12 @@ async def _reconciled(db: Any) -> None:
     await refusals.take(db, now(), now(), TAKEN)
 
 
+async def _unread_in_portal(db: Any) -> None:
+    keys = [answer.key for answer in await portal_unread_queries.take(db, now(), TAKEN)]
+    await portal_unread_queries.put_off(db, [(key, now()) for key in keys])
+    await portal_unread_queries.forget(db, keys)
+
+
 async def _paused(db: Any) -> None:
     await pause_queries.take_due_for_log(db, WHATSAPP_BY_META, now())
     await pause_queries.lock_unresponsive(db, WHATSAPP_BY_META, [f"account {n}" for n in range(TAKEN)], now())
@@ -213,6 +223,7 @@ WORKS: dict[str, Work] = {
     "pauses": _paused,
     "early statuses": _statuses,
     "reconcile": _reconciled,
+    "unread in the portal": _unread_in_portal,
     "cover": _covered,
     "consents": lambda db: consents.unpublished(db, TAKEN),
     "unheard": lambda db: sms_queries.take_unconfirmed(db, "AC1", now(), TAKEN),

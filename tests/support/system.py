@@ -28,6 +28,7 @@ from libs.common.events.topics import (
     OUTBOUND_REFUSED,
     OUTBOUND_SMS,
     OUTBOUND_WHATSAPP,
+    PORTAL_MESSAGES,
     WEBHOOKS,
 )
 from tests.support.logs import validated
@@ -50,6 +51,7 @@ SERVICES = ("ingest", "router", "whatsapp-sender", "sms-bridge")
 CONSUMED = {
     WEBHOOKS.name: "ingest",
     DIRECTORY_CHANGES.name: "ingest",
+    PORTAL_MESSAGES.name: "ingest",
     OUTBOUND_INTENTS.name: "router",
     OUTBOUND_REFUSED.name: "router",
     OUTBOUND_WHATSAPP.name: "whatsapp-sender",
