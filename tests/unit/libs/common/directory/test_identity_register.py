@@ -190,3 +190,45 @@ def test_the_first_user_id_on_a_new_number_is_the_persons_unless_an_earlier_one_
     assert register.see(seen(9, NEW, "GB.9")) is kim
     assert register.see(seen(7, NEW, B2)) is kim
     assert register.see(seen(10, NEW, "GB.9")) is not kim
+
+
+def by_sms(hour: float, number: str) -> Observation:
+    return Observation(ORG, number, None, None, at(hour), "sms", origin="inbound")
+
+
+def test_an_sms_changes_nobodys_identity() -> None:
+    register = Register()
+    kim, pat = register.see(seen(0, OLD, B1)), register.see(seen(0, NEW, B2))
+    before = {key: [holding.row for holding in history.holdings] for key, history in register.histories.items()}
+    assert register.see(by_sms(5, OLD)) is kim
+    assert register.see(by_sms(-5, NEW)) is pat
+    after = {key: [holding.row for holding in history.holdings] for key, history in register.histories.items()}
+    assert after == before
+    assert [*register.joins, *register.moves, *register.freed, *register.mistakes] == []
+
+
+def test_an_sms_from_an_unknown_number_creates_who_later_turns_out_to_write_on_whatsapp() -> None:
+    register = Register()
+    sam = register.see(by_sms(1, OLD))
+    assert sam is not None
+    holding = register.of_line(ORG, OLD, at(2))
+    assert holding is not None
+    assert (holding.source, holding.seen) == ("sms", None)
+    assert register.see(seen(3, OLD, B1)) is sam
+
+
+def test_an_sms_from_a_number_given_up_is_somebody_new() -> None:
+    register = Register()
+    kim = register.see(seen(0, OLD, B1))
+    change(register, changed(5, OLD, NEW, B1, B2))
+    assert register.see(by_sms(4, OLD)) is kim
+    assert register.see(by_sms(6, OLD)) not in (kim, None)
+
+
+def test_a_short_code_is_one_customer_without_a_phone() -> None:
+    register = Register()
+    code = Observation(ORG, None, None, None, at(1), "sms", name="60777", origin="inbound", sender="60777")
+    who = register.see(code)
+    assert who is not None
+    assert (who.name, who.phone) == ("60777", None)
+    assert register.see(code._replace(at=at(0))) is who

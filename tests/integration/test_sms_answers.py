@@ -1,0 +1,142 @@
+"""From a customer's SMS to its answer: what ingest stores, and what the router makes of an answer. On real servers."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from libs.common.providers.accounts import SmsAccounts
+from libs.common.thread import conversations
+from libs.common.thread.conversations import SenderFilter, ThreadMessage
+from services.ingest import sms
+from services.ingest.items import InboundSms
+from services.ingest.number_gate import NumberGate
+from services.ingest.sms_gate import SmsGate
+from services.ingest.sms_parts import OrgSms
+from services.ingest.worker_deps import Deps
+from tests.support import world
+from tests.support.router import NOW, Garage, Router, stored
+
+pytestmark = pytest.mark.usefixtures("log_lines")
+
+DAY = timedelta(hours=24)
+WRITER = "+447700900999"
+
+
+@dataclass
+class Texts:
+    """What customers write by SMS, stored as ingest stores it."""
+
+    router: Router
+    deps: Deps = field(init=False)
+
+    def __post_init__(self) -> None:
+        pool = self.router.pool
+        gates = NumberGate(pool), SmsGate(pool, SmsAccounts("twilio", {}, {}))
+        self.deps = Deps(pool, self.router.deps.producer, DAY, timedelta(minutes=5), lambda: NOW, *gates)
+
+    async def come(self, garage: Garage, sender: str = WRITER, text: str = "When is it ready?") -> dict[str, Any]:
+        """The garage gets this SMS; the message as it is stored."""
+        provider_id = f"SM{uuid4().hex}"
+        one = InboundSms("twilio", "AC1", provider_id, garage.sms_number, sender, text, NOW - timedelta(minutes=1))
+        await sms.store_batch([OrgSms(garage.org_id, "GB", one)], self.deps)
+        [found] = await self.router.rows("select * from messages where provider_id = $1", provider_id)
+        return found
+
+
+@pytest.fixture
+def texts(router: Router) -> Texts:
+    return Texts(router)
+
+
+async def answer(router: Router, garage: Garage, message: dict[str, Any]) -> tuple[str, str | None, str]:
+    """The AI answers there; route, channel and reason."""
+    published = await router.decide(garage.intent(conversation_id=str(message["conversation_id"])))
+    [decision] = published["outbound.decisions.v1"]
+    return decision["route"], decision["channel"], decision["reason"]
+
+
+async def test_an_sms_is_answered_by_sms_in_the_conversation_that_went_silent(router: Router, texts: Texts) -> None:
+    garage = await stored(router, Garage.closed())
+    message = await texts.come(garage)
+    assert message["conversation_id"] == garage.conversation_id
+    published = await router.decide(garage.intent())
+    [command] = published["outbound.sms.v1"]
+    assert (command["route"], command["from_number"], command["to"]) == ("session", garage.sms_number, WRITER)
+    [decision] = published["outbound.decisions.v1"]
+    assert (decision["channel"], decision["reason"], decision["window"]["open"]) == ("sms", "live_channel", False)
+
+
+async def test_a_newer_whatsapp_message_makes_whatsapp_the_live_channel_again(router: Router, texts: Texts) -> None:
+    garage = await stored(router, Garage())
+    await texts.come(garage)
+    assert (await answer(router, garage, {"conversation_id": garage.conversation_id}))[1] == "sms"
+    await router.rows("update conversations set last_inbound_channel = 'whatsapp', last_inbound_at = $1", NOW)
+    assert (await answer(router, garage, {"conversation_id": garage.conversation_id}))[1] == "whatsapp"
+
+
+async def test_a_customer_of_an_organisation_without_a_whatsapp_number_is_answered(
+    router: Router, texts: Texts
+) -> None:
+    garage = await stored(router, Garage())
+    other = Garage()
+    await router.rows(
+        "insert into orgs (org_id, name, sms_number, sms_active, portal_host, upserted_at)"
+        " values ($1, 'SMS alone', $2, true, 'alone.example', now())",
+        other.org_id,
+        other.sms_number,
+    )
+    message = await texts.come(other)
+    assert message["conversation_id"] != garage.conversation_id
+    assert await answer(router, other, message) == ("session", "sms", "live_channel")
+    await router.rows("update conversations set last_inbound_at = $1 where org_id = $2", NOW - 2 * DAY, other.org_id)
+    published = await router.decide(other.intent(conversation_id=str(message["conversation_id"])))
+    [bridge] = published["outbound.sms.v1"]
+    assert (bridge["route"], bridge["whatsapp_number"], bridge["portal_host"]) == ("bridge", None, "alone.example")
+
+
+@pytest.mark.parametrize("sender", ["60777", "HMRC"])
+async def test_a_short_code_is_never_answered(router: Router, texts: Texts, sender: str) -> None:
+    garage = await stored(router, Garage())
+    message = await texts.come(garage, sender)
+    assert await answer(router, garage, message) == ("silent", None, "no_phone")
+
+
+async def test_two_garages_that_text_each_other_stop_by_themselves(router: Router, texts: Texts) -> None:
+    one, other = await stored(router, Garage()), Garage()
+    async with router.pool.acquire() as db:
+        await world.an_org(
+            db, other.org_id, other.number, sms_number=other.sms_number, waba=f"2{other.number}", portal_host=None
+        )
+    for garage, writer in ((one, other), (other, one)) * 3:
+        message = await texts.come(garage, writer.sms_number, "We are closed. Please call us.")
+        assert await answer(router, garage, message) == ("silent", None, "no_phone")
+    assert await router.rows("select 1 from decisions where channel = 'sms'") == []
+
+
+async def test_what_a_stranger_wrote_by_sms_moves_with_the_number_and_opens_no_window(
+    router: Router, texts: Texts
+) -> None:
+    garage = await stored(router, Garage.closed())
+    message = await texts.come(garage)
+    stranger = uuid4()
+    async with router.pool.acquire() as db, db.transaction():
+        await world.a_customer(db, garage.org_id, stranger, None)
+        sent = await conversations.messages_from(
+            db, SenderFilter(garage.org_id, [garage.customer_id], [WRITER[1:]], [], NOW - DAY)
+        )
+        at = message["occurred_at"]
+        assert sent == [
+            ThreadMessage(message["message_id"], garage.conversation_id, at, garage.number, "sms"),
+        ]
+        address = conversations.ConversationAddress(garage.org_id, stranger, garage.number)
+        await conversations.ensure(db, [address])
+        await conversations.split(db, garage.org_id, stranger, sent)
+    [moved] = await router.rows("select * from conversations where customer_id = $1", stranger)
+    assert (moved["last_customer_at"], moved["last_inbound_at"], moved["last_inbound_channel"]) == (None, at, "sms")
+    [left] = await router.rows("select * from conversations where customer_id = $1", garage.customer_id)
+    assert left["identity_changed_at"] is None
+    [row] = await router.rows("select conversation_id from messages where message_id = $1", message["message_id"])
+    assert row["conversation_id"] == moved["conversation_id"]
