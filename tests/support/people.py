@@ -24,6 +24,19 @@ B1, B2, B3 = "GB.13000000000000000001", "GB.13000000000000000002", "GB.130000000
 KIM, STRANGER = Sender(OLD, B1, "Kim"), Sender(OLD, B3, "Pat")
 HOUR = timedelta(hours=1)
 
+_SEND_LINK = """
+insert into portal_links (code_hash, org_id, conversation_id, message_id, host, phone, expires_at, created_at)
+values (sha256(uuidv7()::text::bytea), $1, $2, uuidv7(), 'tflow.link', '+4477', now() + interval '1 day', now())
+"""
+_BEGIN_SESSION = """
+insert into portal_sessions (session_hash, org_id, conversation_id, host, phone, created_at, seen_at, ends_at)
+values (sha256(uuidv7()::text::bytea), $1, $2, 'tflow.link', '+4477', now(), now(), now() + interval '1 day')
+"""
+_LINKS = """
+select (select count(*) from portal_links where conversation_id = $1) as links,
+       (select count(*) from portal_sessions where conversation_id = $1) as sessions
+"""
+
 
 def a_text(
     sender: Sender,
@@ -87,18 +100,16 @@ class People:
             await bind(db, [Binding(ORG, NUMBER, at=self.at(hour), **known)], datetime.now(UTC))
 
     async def links(self, conversation_id: UUID) -> int:
-        """How many links lead to a conversation."""
-        (row,) = await self.rows("select count(*) as n from portal_links where conversation_id = $1", conversation_id)
-        return int(row["n"])
+        """How many links lead to a conversation, and as many sessions."""
+        (row,) = await self.rows(_LINKS, conversation_id)
+        assert row["links"] == row["sessions"]
+        return int(row["links"])
 
     async def is_sent_a_link(self, conversation_id: UUID) -> None:
+        """By a bridge; and an earlier link of the conversation was opened."""
         async with self.pool.acquire() as db:
-            await db.execute(
-                "insert into portal_links values (sha256(uuidv7()::text::bytea), $1, $2, uuidv7(), now() +"
-                " interval '1 day', now())",
-                ORG,
-                conversation_id,
-            )
+            await db.execute(_SEND_LINK, ORG, conversation_id)
+            await db.execute(_BEGIN_SESSION, ORG, conversation_id)
 
     async def who(self, conversation_id: UUID) -> Mapping[str, Any]:
         """The customer and the address of a conversation."""
