@@ -152,12 +152,7 @@ def _bridge(intent: Intent, facts: Facts, now: datetime) -> Decision:
         return Silent(unusable)
     if facts.slot_holder is not None and facts.slot_holder != intent.intent_id:  # 13
         return Silent("bridge_already_sent", facts.slot_holder)
-    return Bridge(closed_by(facts, now))  # 14
-
-
-def closed_by(facts: Facts, now: datetime) -> BridgeReason:
-    """Why a message is not sent by WhatsApp as it is: the first part of the reason that its thread shows."""
-    return "whatsapp_unreachable" if facts.open(now) and facts.unreachable(now) else "window_expired"
+    return Bridge(facts.closed_by(now))  # 14
 
 
 def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:

@@ -14,10 +14,11 @@ from uuid import UUID
 
 from libs.common.directory.addressing import KnownAddresses
 from libs.common.events.intents import BadIntent, Intent
-from libs.common.events.outbound import Channel, OutboundRefused, WindowState
+from libs.common.events.outbound import BridgeReason, Channel, OutboundRefused, WindowState
 from libs.common.ids import MessageKey
 from libs.common.sms_policy import SmsPolicy, Taken
 from libs.common.sms_reach import SmsReach
+from libs.common.thread.failure_reasons import closed_by
 from libs.common.window import DOUBT_WAIT, Window
 
 NO_WAIT = timedelta(0)
@@ -160,6 +161,10 @@ class Facts(NamedTuple):
     def unreachable(self, now: datetime) -> bool:
         """Whether there is no address for WhatsApp, or it is marked: nothing arrives there."""
         return self.nowhere or (self.marked_until is not None and now < self.marked_until)
+
+    def closed_by(self, now: datetime) -> BridgeReason:
+        """What closes WhatsApp to a message that is not sent by it."""
+        return closed_by(window_open=self.open(now), unreachable=self.unreachable(now))
 
     @property
     def nowhere(self) -> bool:

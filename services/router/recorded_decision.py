@@ -30,9 +30,10 @@ from libs.common.events.outbound import (
 )
 from libs.common.ids import AttemptKey, MessageKey
 from libs.common.sanitize import sanitize
+from libs.common.thread.failure_reasons import failure_reason
 from libs.common.thread.message_status import Status
 from services.router.commands import command_of, utc
-from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, closed_by
+from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template
 from services.router.facts import Attempt, Facts, facts_from_json, facts_to_json
 
 VERSION = 1
@@ -162,10 +163,10 @@ def _status(decision: Decision, facts: Facts, now: datetime) -> tuple[Literal["p
             return "sent", None  # the portal shows it; there is nothing to send
         case Session() | Template() | Bridge():
             return "pending", None
-        case Silent(reason="intent_expired" | "whatsapp_consent_off") | Rejected():
-            return "failed", decision.reason
         case Silent():
-            return "failed", f"{closed_by(facts, now)}_{decision.reason}"
+            return "failed", failure_reason(decision.reason, facts.closed_by(now))
+        case Rejected():
+            return "failed", decision.reason
         case _:
             assert_never(decision)
 

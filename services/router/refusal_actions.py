@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from libs.common.events.outbound import OutboundRefused
+from libs.common.thread.failure_reasons import BRIDGE_ALREADY_SENT
 from libs.common.thread.message_status import PROVIDER_REFUSED
 
 MAX_REFUSALS = 3
@@ -22,7 +23,6 @@ MAX_REFUSALS = 3
 FREE = frozenset({"account", "throttled", "portal_unread"})
 """Refusals that use up no attempt."""
 LIFETIME = timedelta(hours=24)
-_SILENCED = ("window_expired_bridge_already_sent", "whatsapp_unreachable_bridge_already_sent")
 
 RefusalAction = Literal["decide", "repeat", "end", "ignore"]
 """Decide the next attempt, publish what stands recorded of it, end the message, or do nothing."""
@@ -53,7 +53,7 @@ def action_for(refusal: OutboundRefused, message: RefusedMessage, now: datetime)
         return "ignore"
     last = _is_last(refusal, message, now)
     if refusal.reason == "slot_freed":
-        silenced = message.status == "failed" and message.reason in _SILENCED
+        silenced = message.status == "failed" and (message.reason or "").endswith(BRIDGE_ALREADY_SENT)
         return "decide" if silenced and not last else "ignore"
     unsettled = message.status in ("pending", "sent")
     if not last:

@@ -33,6 +33,7 @@ from libs.common.sending.outcomes import (
 from libs.common.sending.resending import ResendRounds, given_up
 from libs.common.sending.rows import Claim, PendingEvents, SendRow, Settled
 from libs.common.sending.statuses import keep_provider_ids
+from libs.common.thread.failure_reasons import failure_reason
 from services.sms_bridge import country_pauses, effects, evidence_queries, queries, search, spend
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, link_host, status_message_id
 from services.sms_bridge.compose import Unwritable
@@ -254,7 +255,7 @@ class SmsAdapter:
         account = None if named is None else self._accounts.of(*named)
         if account is None:
             _log_refused(row, "unknown_account", "the organisation's sms_account is not configured here")
-            return Refused(None, "window_expired_sms_unavailable")
+            return Refused(None, failure_reason("sms_unavailable"))
         return account
 
 

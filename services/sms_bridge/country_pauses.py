@@ -17,6 +17,7 @@ from libs.common.providers import Provider, fault_of
 from libs.common.sending.outcomes import Refused
 from libs.common.sending.rows import SendRow, Settled
 from libs.common.sms_policy import calling_code
+from libs.common.thread.failure_reasons import failure_reason
 from services.sms_bridge.gate import GateFacts
 
 log = get_logger()
@@ -52,7 +53,7 @@ async def resting(db: Connection, going: Sequence[Going], now: datetime) -> dict
         return {}
     found = {tuple(row.values()) for row in await db.fetch(_RESTING, *as_columns(sorted(asked)), now)}
     return {
-        row.key: Refused(None, f"{facts.closed_by(now)}_country_not_allowed")
+        row.key: Refused(None, failure_reason("country_not_allowed", facts.closed_by(now)))
         for row, facts, by in going
         if by is not None and (*by, _country(row)) in found
     }

@@ -24,7 +24,7 @@ from libs.common.countries import country_of
 from libs.common.db.pool import Connection
 from libs.common.directory.address_marks import record_unreached
 from libs.common.directory.reports import MarkSource, Unreached
-from libs.common.events.outbound import OutboundRefused
+from libs.common.events.outbound import BridgeReason, OutboundRefused
 from libs.common.faults import RecipientFault
 from libs.common.ids import SendKey, bridge_message_id
 from libs.common.providers import fault_of
@@ -36,6 +36,7 @@ from libs.common.sending.status_effects import store_provider_ids
 from libs.common.sending.statuses import ProviderId
 from libs.common.sms_reach import parts_of
 from libs.common.thread.conversations import lock_against_merge
+from libs.common.thread.failure_reasons import failure_reason
 from libs.common.thread.message_status import PROVIDER_REFUSED, UNKNOWN_OUTCOME
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.sms_bridge import evidence_queries, queries
@@ -187,18 +188,19 @@ def _failure(one: Settled, now: datetime) -> LocalFailure | None:
             return None
         case Refused(code, reason):
             if bridge and reason == PROVIDER_REFUSED:
-                reason = f"{_closed_by(row)}_bridge_failed"
+                reason = failure_reason("bridge_failed", _closed_by(row))
             return LocalFailure(row.org_id, row.message_id, row.attempt, reason, code, now)
         case _:
             if not bridge:
                 return None
-            return LocalFailure(row.org_id, row.message_id, row.attempt, f"{_closed_by(row)}_bridge_sent", None, now)
+            reason = failure_reason("bridge_sent", _closed_by(row))
+            return LocalFailure(row.org_id, row.message_id, row.attempt, reason, None, now)
 
 
-def _closed_by(row: SendRow) -> str:
-    """Why the original was not sent by WhatsApp."""
+def _closed_by(row: SendRow) -> BridgeReason | None:
+    """What closed WhatsApp to the original, by the decision."""
     command = command_of(row)
-    return "window_expired" if command is None or command.reason is None else command.reason
+    return None if command is None else command.reason
 
 
 def _unreached(one: Settled, now: datetime) -> Unreached | None:

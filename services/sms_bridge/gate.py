@@ -15,10 +15,12 @@ Rule 5: what passes is asked twice more: whether its country rests for the accou
 from dataclasses import dataclass
 from datetime import datetime
 
+from libs.common.events.outbound import BridgeReason
 from libs.common.phone import same_line
 from libs.common.sending.outcomes import Refused, Rerouted
 from libs.common.sms_policy import DAILY_SEGMENTS
 from libs.common.sms_reach import SmsReach, obstacle
+from libs.common.thread.failure_reasons import closed_by, failure_reason
 from libs.common.window import Window
 
 
@@ -35,14 +37,13 @@ class GateFacts:
     """Whether the customer's address is marked: no WhatsApp message arrives there, even in an open window."""
     arrived: bool = False
     """Whether the message has reached the customer by an earlier attempt."""
-
     spent: int = 0
     """The segments of the organisation's day, those of the SMS that are to be claimed included."""
     daily_segments: int = DAILY_SEGMENTS
 
-    def closed_by(self, now: datetime) -> str:
-        """The first part of the reason of a message that may not go."""
-        return "whatsapp_unreachable" if self.window.is_open(now) and self.unreachable else "window_expired"
+    def closed_by(self, now: datetime) -> BridgeReason:
+        """What closes WhatsApp to the message: its reason begins with it."""
+        return closed_by(window_open=self.window.is_open(now), unreachable=self.unreachable)
 
 
 def refusal_reason(
@@ -53,7 +54,7 @@ def refusal_reason(
     ``facts`` is None when the conversation no longer exists. ``named``: the intent itself named ``to``.
     """
     if facts is None:
-        return Refused(None, "window_expired_sms_unavailable")
+        return Refused(None, failure_reason("sms_unavailable"))
     if facts.arrived:
         return Refused(None, "already_delivered")
     is_open = facts.window.is_open(now)
@@ -65,7 +66,7 @@ def refusal_reason(
     if (named and phone is None) or (phone is not None and not same_line(phone, to)):
         return Rerouted("address_changed")
     reason = _reason(bridge=bridge, sender=sender, facts=facts, now=now)
-    return None if reason is None else Refused(None, f"{facts.closed_by(now)}_{reason}")
+    return None if reason is None else Refused(None, failure_reason(reason, facts.closed_by(now)))
 
 
 def _reason(*, bridge: bool, sender: str, facts: GateFacts, now: datetime) -> str | None:

@@ -15,6 +15,7 @@ from libs.common.sending import sms_caps
 from libs.common.sending.outcomes import Refused, Rerouted
 from libs.common.sending.rows import SendRow, Settled
 from libs.common.sms_policy import Taken
+from libs.common.thread.failure_reasons import failure_reason
 from libs.common.thread.message_status import UNKNOWN_OUTCOME
 from services.sms_bridge.command import command_of
 from services.sms_bridge.gate import GateFacts
@@ -35,7 +36,7 @@ async def beyond_the_day(
     for row, facts in going:
         moves, segments = counted_on(row) != today, _segments(row)
         if spent[row.org_id] + (segments if moves else 0) > facts.daily_segments:
-            refused[row.key] = Refused(None, f"{facts.closed_by(now)}_spend_cap_reached")
+            refused[row.key] = Refused(None, failure_reason("spend_cap_reached", facts.closed_by(now)))
             spent[row.org_id] -= 0 if moves else segments
         elif moves:
             taken.append(Taken(row.org_id, today, segments))

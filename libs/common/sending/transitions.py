@@ -148,7 +148,7 @@ def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timing
 def _answers(row: SendRow, outcome: RetryLater) -> dict[str, Any]:
     """The answer as it is stored, with how often each answer with a limit has come.
 
-    ``refused_calls``: how many calls the provider refused. A record of one of them is not taken for that of a later call.
+    ``refused_calls``: how many calls the provider refused. Their records are not taken for those of a later call.
     """
     noted = {**(row.outcome or {}), "answer": "retry_later", "code": outcome.code}
     if outcome.fault or outcome.limit is not None:

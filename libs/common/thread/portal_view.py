@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from libs.common.events.outbound import Route
+from libs.common.thread.failure_reasons import BRIDGE_ALREADY_SENT
+from libs.common.thread.message_status import INTENT_EXPIRED
 
 _CONSENT = ("_consent_off", "_sms_opted_out")
-_ANNOUNCED = "_bridge_already_sent"
-"""Ends of reasons. What stands before them says why the message did not go by WhatsApp."""
-_EXPIRED = "intent_expired"
+"""Ends of reasons (``failure_reasons``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ def is_shown(message: PortalCandidate) -> bool:
     if message.status in ("sent", "delivered", "read"):
         return True
     reason = message.reason or ""
-    if reason == _EXPIRED or reason.endswith(_ANNOUNCED):
-        return reason != _EXPIRED
+    if reason == INTENT_EXPIRED or reason.endswith(BRIDGE_ALREADY_SENT):
+        return reason != INTENT_EXPIRED
     if message.route == "rejected":
         return False
     return message.answered or (message.route == "bridge" and not reason.endswith(_CONSENT))
@@ -68,8 +68,8 @@ def shown(row: str) -> str:
   when {m}.direction = 'in' then {m}.kind <> 'unsupported' or {m}.content ->> 'type' is distinct from 'system'
   when {m}.kind = 'bridge' or {m}.notification_type is not null then false
   when {m}.status in ('sent', 'delivered', 'read') then true
-  when {m}.reason = '{_EXPIRED}' then false
-  when {m}.reason ~ '{_ANNOUNCED}$' then true
+  when {m}.reason = '{INTENT_EXPIRED}' then false
+  when {m}.reason ~ '{BRIDGE_ALREADY_SENT}$' then true
   else coalesce((
        select not bool_or(d.attempt = {m}.attempt and d.route = 'rejected')
               and (bool_or(d.channel is not distinct from 'portal')
