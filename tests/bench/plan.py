@@ -19,7 +19,7 @@ from tests.bench.stage import BenchError, Stage
 
 Say = Callable[[str], None]
 Side = Literal["few", "floor", "many"]
-NAMES = ("intake", "through", "routing", "sending", "latency", "neighbour", "memory")
+NAMES = ("intake", "through", "inbound SMS", "routing", "sending", "latency", "neighbour", "memory")
 
 LONE_INTENT = Target("value", 40.0)
 MEMORY = Target("value", 120.0)
@@ -41,9 +41,23 @@ class Size:
 
 
 FULL = Size(
-    3, 5, 1_000, 1_000_000, 3.0, 2.0, {"through": 20_000, "routing": 20_000, "sending": 5_000, "texting": 2_000}
+    3,
+    5,
+    1_000,
+    1_000_000,
+    3.0,
+    2.0,
+    {"through": 20_000, "inbound SMS": 10_000, "routing": 20_000, "sending": 5_000, "texting": 2_000},
 )
-QUICK = Size(1, 1, 1_000, None, 2.0, 1.5, {"through": 10_000, "routing": 10_000, "sending": 2_500, "texting": 1_000})
+QUICK = Size(
+    1,
+    1,
+    1_000,
+    None,
+    2.0,
+    1.5,
+    {"through": 10_000, "inbound SMS": 5_000, "routing": 10_000, "sending": 2_500, "texting": 1_000},
+)
 
 
 @dataclass(slots=True)
@@ -81,7 +95,13 @@ class Bench:
         if "intake" in wanted:
             async with self._part("intake"):
                 await self._intake()
-        for name, work in (("through", rates.THROUGH), ("routing", rates.ROUTING), ("sending", rates.SENDING)):
+        works = {
+            "through": rates.THROUGH,
+            "inbound SMS": rates.INBOUND_SMS,
+            "routing": rates.ROUTING,
+            "sending": rates.SENDING,
+        }
+        for name, work in works.items():
             if name in wanted:
                 async with self._part(name):
                     await self._rate(name, work)

@@ -71,6 +71,12 @@ def webhook_records(population: int, count: int, active: int) -> Records:
         yield traffic.webhook_record(n, f"wamid.{run}.{i}", at + timedelta(seconds=i // min(population, active)))
 
 
+def sms_records(population: int, count: int, active: int) -> Records:
+    at, run = utc_now(), uuid4().hex[:8]
+    for i, n in enumerate(traffic.rounds(population, count, seed=count, active=active)):
+        yield traffic.sms_record(n, f"SM{run}{i:024d}", at + timedelta(seconds=i // min(population, active)))
+
+
 def intents(population: int, count: int, active: int) -> Records:
     at = utc_now()
     for n in traffic.rounds(population, count, seed=count, active=active):
@@ -92,6 +98,7 @@ def texts(population: int, count: int, active: int) -> Records:
 
 
 THROUGH = Work("ingest", "through", INGEST_TOPICS, WEBHOOKS, webhook_records, INBOUND_MESSAGES)
+INBOUND_SMS = Work("ingest", "through", INGEST_TOPICS, WEBHOOKS, sms_records, INBOUND_MESSAGES)
 ROUTING = Work("router", "routing", ROUTER_TOPICS, OUTBOUND_INTENTS, intents, OUTBOUND_WHATSAPP)
 SENDING = Work("whatsapp-sender", "sending", SENDER_TOPICS, OUTBOUND_WHATSAPP, commands, None)
 TEXTING = Work("sms-bridge", "", SENDER_TOPICS, OUTBOUND_SMS, texts, None)

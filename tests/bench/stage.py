@@ -28,7 +28,7 @@ from libs.common.settings import KafkaSettings
 from tests.bench import pipe
 from tests.bench.figures import interpolated
 from tests.bench.floors.raw import READY
-from tests.bench.traffic import SECRET
+from tests.bench.traffic import SECRET, TWILIO_ACCOUNT
 
 _START_SECONDS, _STOP_SECONDS, _RUN_SECONDS = 45.0, 10.0, 180.0
 _LOOK_SECONDS = 0.1
@@ -180,7 +180,7 @@ class Ground:
 
 SANDBOX_KEYS = {
     "TRANSOM_WHATSAPP_TOKEN": "bench-graph-token",
-    "TRANSOM_TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+    "TRANSOM_TWILIO_ACCOUNT_SID": TWILIO_ACCOUNT,
     "TRANSOM_TWILIO_AUTH_TOKENS": "bench-twilio-token",
 }
 

@@ -14,6 +14,7 @@ import orjson
 
 ORGS = 100
 SECRET = "bench-app-secret"  # signs webhooks on this machine only
+TWILIO_ACCOUNT = "AC" + "0" * 32
 
 
 def org_id(n: int) -> str:
@@ -113,6 +114,27 @@ def webhook_record(n: int, wamid: str, at: datetime) -> tuple[bytes, bytes]:
         "contact": contact(n),
     }
     return f"{number_id(n)}:{wa_id(n)}".encode(), orjson.dumps(value)
+
+
+def sms_record(n: int, sid: str, at: datetime) -> tuple[bytes, bytes]:
+    """Key and value of a customer's SMS as the edge puts them on ``webhooks.v1``."""
+    to, sender = f"+4478{n % ORGS:08d}", f"+{wa_id(n)}"
+    form = {
+        "MessageSid": sid,
+        "AccountSid": TWILIO_ACCOUNT,
+        "From": sender,
+        "To": to,
+        "Body": "Is my car ready? I could come by this afternoon.",
+        "NumMedia": "0",
+        "NumSegments": "1",
+    }
+    value = {
+        "type": "webhook.twilio_sms.v1",
+        "received_at": at.isoformat(),
+        "form": form,
+        "verified_account": TWILIO_ACCOUNT,
+    }
+    return f"{to}:{sender}".encode(), orjson.dumps(value)
 
 
 def intent(n: int, intent_id: UUID | str, at: datetime) -> tuple[bytes, bytes]:
