@@ -22,8 +22,8 @@ DECISIONS = Counter("transom_decisions_total", "Decisions taken", ["route", "rea
 RECONCILED = Counter(
     "transom_reconciled_total", "Decisions that were followed up because nothing followed from them", ["outcome"]
 )
-SENDS = Counter("transom_sends_total", "Sends settled", ["channel", "outcome"])
-SEND_SECONDS = Histogram("transom_send_seconds", "One provider call", ["channel"], buckets=_SECONDS)
+SENDS = Counter("transom_sends_total", "Sends settled", ["channel", "provider", "outcome"])
+SEND_SECONDS = Histogram("transom_send_seconds", "One provider call", ["channel", "provider"], buckets=_SECONDS)
 SENDS_WAITING = Gauge(
     "transom_sends_waiting", "Sends stored and not settled; of each state at most 10,000 are counted", ["channel"]
 )

@@ -224,7 +224,8 @@ class Dispatcher(Generic[PreparedT]):
             except Exception:  # a bug: whether the request left is not known
                 log.exception("task.failed", task="send", message_id=str(claim.row.message_id))
                 outcome = Unknown("fault")
-            metrics.SEND_SECONDS.labels(channel=self._adapter.transport.channel).observe(loop.time() - began)
+            labels = {"channel": self._adapter.transport.channel, "provider": claim.row.provider or "none"}
+            metrics.SEND_SECONDS.labels(**labels).observe(loop.time() - began)
         self._recorder.add(claim, outcome)
 
     async def _trouble(self, error: Exception, failures: int) -> bool:

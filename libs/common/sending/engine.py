@@ -166,17 +166,7 @@ def _log_steps(channel: Channel, steps: Iterable[Transition], now: datetime) -> 
     """One line and one count per step of a send: ids and codes alone. A claim is silent: its answer follows."""
     for step in steps:
         row = step.after
-        fields: dict[str, Any] = {
-            "org_id": row.org_id,
-            "conversation_id": str(row.conversation_id),
-            "message_id": str(row.message_id),
-            "attempt": row.attempt,
-            "channel": channel,
-        }
-        if (route := row.command.get("route")) in get_args(Route):  # another release's word is none that may be logged
-            fields["route"] = route
-        if step.before.state == "claimed" and row.claimed_at is not None:
-            fields["duration_ms"] = round((now - row.claimed_at).total_seconds() * 1000, 1)
+        fields = _fields_of(channel, step, now)
         code = (row.outcome or {}).get("code")
         match step.final:
             case Rerouted(reason=reason):
@@ -191,4 +181,23 @@ def _log_steps(channel: Channel, steps: Iterable[Transition], now: datetime) -> 
                 log.info("send.deferred", reason=code, due_at=row.due_at.isoformat(), **fields)
             case None:
                 continue
-        metrics.SENDS.labels(channel=channel, outcome=row.state if row.state != "pending" else "deferred").inc()
+        outcome = row.state if row.state != "pending" else "deferred"
+        metrics.SENDS.labels(channel=channel, provider=row.provider or "none", outcome=outcome).inc()
+
+
+def _fields_of(channel: Channel, step: Transition, now: datetime) -> dict[str, Any]:
+    row = step.after
+    fields: dict[str, Any] = {
+        "org_id": row.org_id,
+        "conversation_id": str(row.conversation_id),
+        "message_id": str(row.message_id),
+        "attempt": row.attempt,
+        "channel": channel,
+    }
+    if row.provider is not None:
+        fields["provider"] = row.provider
+    if (route := row.command.get("route")) in get_args(Route):  # another release's word is none that may be logged
+        fields["route"] = route
+    if step.before.state == "claimed" and row.claimed_at is not None:
+        fields["duration_ms"] = round((now - row.claimed_at).total_seconds() * 1000, 1)
+    return fields
