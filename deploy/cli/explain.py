@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -142,8 +143,18 @@ def _answer_line(answer: ProviderId) -> Line:
 
 
 def _charge_line(charge: Charge) -> Line:
-    price = "no rate card covers the day" if charge.price is None else f"{charge.price.normalize():f} {charge.currency}"
-    return charge.at, "charged", f"{charge.channel} {charge.category}, {charge.segments or 1} segment(s): {price}"
+    what = f"{charge.channel} {charge.category}, {charge.segments or 1} segment(s)"
+    if charge.price is None:
+        return charge.at, "charged", f"{what}: no rate card covers the day"
+    price = _price(charge.price, charge.currency)
+    if charge.estimated:
+        return charge.at, "charged", f"{what}: {price} (estimated)"
+    before = "" if charge.estimate is None else f", estimated as {_price(charge.estimate, charge.estimate_currency)}"
+    return charge.at, "charged", f"{what}: {price} by the provider{before}"
+
+
+def _price(price: Decimal, currency: str | None) -> str:
+    return f"{price.normalize():f} {currency or 'in an unknown currency'}"
 
 
 def _parked_line(parked: asyncpg.Record) -> Line:

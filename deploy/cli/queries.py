@@ -113,13 +113,19 @@ async def provider_ids_of(db: Connection, org_id: str, intent_id: UUID) -> list[
 
 
 class Charge(NamedTuple):
-    """What a message cost; without a price no rate card covers the day."""
+    """What a message cost; without a price none is known.
+
+    The price is the ``estimate`` by the rate card while it is ``estimated``, else what the provider asks.
+    """
 
     channel: str
     category: str
     segments: int | None
     currency: str | None
     price: Decimal | None
+    estimated: bool
+    estimate: Decimal | None
+    estimate_currency: str | None
     at: datetime
 
 

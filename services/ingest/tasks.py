@@ -19,6 +19,7 @@ ago is measured by this process, and what is stored is the database's time.
 | parts of concatenated SMS | 8 days | a provider repeats a delivery for days, and a repeated part is known by its row |
 | marks of addresses that are over | 1 day | |
 | parked records | as long as their dead letters | |
+| segments of a day, SMS answers of a conversation | 8 days, 2 days | people can see why an SMS was silent |
 | refusals of the edge, edges that are gone, resends | 8 days | people can see why a message went twice or late |
 """
 
@@ -37,7 +38,7 @@ from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.parked import forget_parked
 from libs.common.periodic import Task
 from libs.common.retryable import is_statement_timeout
-from libs.common.sending import merge_slices
+from libs.common.sending import merge_slices, sms_caps
 from libs.common.sending.coverage_queries import forget_edges, forget_refusals, store_caught_up
 from libs.common.sending.resending import forget_resends
 from libs.common.sending.statuses import forget_early, forget_nameless
@@ -53,6 +54,7 @@ PURGE_PERIOD = timedelta(minutes=10)
 KEPT = timedelta(days=8)
 NAMELESS_KEPT = timedelta(hours=1)
 LINKS_KEPT = timedelta(days=1)
+ANSWERS_KEPT = timedelta(days=2)
 MARKS_KEPT = timedelta(days=1)
 _AT_ONCE = 2000
 
@@ -100,6 +102,8 @@ async def purge(pool: Pool, now: Clock) -> None:
     await _purge(pool, purge_sessions, now() - LINKS_KEPT)
     await _purge(pool, purge_joins, now() - KEPT)
     await _purge(pool, purge_marks, now() - MARKS_KEPT)
+    await _purge(pool, sms_caps.forget_days, now() - KEPT)
+    await _purge(pool, sms_caps.forget_answers, now() - ANSWERS_KEPT)
     await _purge(pool, forget_parked, now() - OUTBOUND_INTENTS.dlq.retention)
     for some in (forget_edges, forget_refusals, forget_resends):
         await _purge(pool, some, now() - KEPT)

@@ -32,6 +32,7 @@ from services.ingest.items import Sender
 from tests.support import world
 from tests.support.databases import somebody_waits
 from tests.support.ingest import ORG, Ingest, now
+from tests.support.logs import LogLines
 from tests.support.people import People
 from tests.support.webhooks import NUMBER, WA_ID, WABA, a_message, of_messages
 
@@ -147,11 +148,18 @@ async def test_an_sms_number_belongs_to_one_organisation(pool: Pool) -> None:
     ]
 
 
-async def test_a_portal_host_belongs_to_one_organisation_and_two_may_exchange_theirs(pool: Pool) -> None:
+async def test_a_portal_host_belongs_to_one_organisation_and_two_may_exchange_theirs(
+    pool: Pool, log_lines: LogLines
+) -> None:
     theirs: dict[str, Any] = {"org_id": "other", "name": "Other", "sms_number": None}
     mine: dict[str, Any] = {"after": 1, "portal_host": "mine.link"}
     assert await apply(pool, a_change(OrgUpserted, **mine)) == []
-    assert await apply(pool, a_change(OrgUpserted, **theirs | mine)) == [(0, "host_of_another_org")]
+    assert await apply(pool, a_change(OrgUpserted, **theirs | mine)) == []
+    assert [line["reason"] for line in log_lines.of("directory.doubtful")] == ["host_of_another_org"]
+    assert [row["portal_host"] for row in await rows(pool, "select portal_host from orgs order by org_id")] == [
+        "mine.link",
+        None,
+    ]
     given_up = a_change(OrgUpserted, after=2, portal_host="theirs.link")
     assert await apply(pool, given_up, a_change(OrgUpserted, **theirs | mine)) == []
     assert [
@@ -160,6 +168,36 @@ async def test_a_portal_host_belongs_to_one_organisation_and_two_may_exchange_th
         (ORG, "theirs.link"),
         ("other", "mine.link"),
     ]
+
+
+async def test_what_of_an_organisation_is_not_used_as_it_is_named_is_logged_and_stored(
+    pool: Pool, log_lines: LogLines
+) -> None:
+    doubtful: dict[str, Any] = {"name": "evil.com/x", "policy": {"sms_daily_segments": -1, "sms_countries": "GB"}}
+    assert await apply(pool, a_change(OrgUpserted, after=1, portal_host=None, **doubtful)) == []
+    assert [(line["field"], line["reason"]) for line in log_lines.of("directory.doubtful")] == [
+        ("sms_countries", "policy_value"),
+        ("sms_daily_segments", "policy_value"),
+        ("name", "link_in_name"),
+    ]
+    [row] = await rows(pool, "select name, policy from orgs where org_id = $1", ORG)
+    assert row == doubtful
+
+
+async def test_the_platform_s_own_host_may_be_named_by_every_organisation(pool: Pool) -> None:
+    changes = [
+        a_change(OrgUpserted, after=1, portal_host="tflow.link", org_id=org_id, sms_number=None)
+        for org_id in (ORG, "other")
+    ]
+    async with pool.acquire() as db, db.transaction():
+        assert await directory_changes.apply(db, changes, platform_host="tflow.link") == []
+    assert [row["portal_host"] for row in await rows(pool, "select portal_host from orgs")] == [None, None]
+
+
+@pytest.mark.parametrize("host", ["evil.example/login", "127.0.0.1:8080", "wa.me", "localhost", "https://tflow.link"])
+def test_a_portal_host_that_is_no_host_is_a_dead_letter(host: str) -> None:
+    with pytest.raises(ValueError, match="portal_host"):
+        a_change(OrgUpserted, portal_host=host)
 
 
 async def test_a_new_organisation_with_anothers_sms_number_is_refused_as_a_whole_and_may_come_again(pool: Pool) -> None:

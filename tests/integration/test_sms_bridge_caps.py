@@ -1,0 +1,108 @@
+"""What the claim of an SMS asks once more: the day of its organisation, and countries that rest."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.events.outbound import DeliveryUpdate, SmsCommand
+from tests.support import world as seeds
+from tests.support.logs import LogLines
+from tests.support.sandbox import CUSTOMER, NUMBER_ID
+from tests.support.sms_world import ORG, SmsWorld
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+def ends(updates: list[DeliveryUpdate]) -> list[tuple[Any, str | None, str | None]]:
+    return [(update.message_id, update.reason, update.provider_code) for update in updates]
+
+
+async def counted(world: SmsWorld, days: int = 0, segments: int = 1, **changes: Any) -> SmsCommand:
+    """A plain text that the router has decided and counted, so many days ago."""
+    day = (world.clock() - days * DAY).date()
+    await world.execute(
+        """insert into sms_days values ($1, $2, $3)
+           on conflict (org_id, day) do update set segments = sms_days.segments + excluded.segments""",
+        ORG,
+        day,
+        segments,
+    )
+    return await world.decided(**{"route": "session", "text": "Ready.", "day": day, "segments": segments} | changes)
+
+
+async def day_of(world: SmsWorld) -> int:
+    day = world.clock().date()
+    return int(await world.value("select coalesce(sum(segments), 0) from sms_days where day = $1", day))
+
+
+async def set_cap(world: SmsWorld, most: int) -> None:
+    await world.execute("update orgs set policy = $2 where org_id = $1", ORG, {"sms_daily_segments": most})
+
+
+async def test_an_sms_that_was_counted_today_goes_and_stays_counted(world: SmsWorld, sandbox: SandboxClient) -> None:
+    await set_cap(world, 1)
+    assert await world.send(await counted(world)) == 1
+    assert await day_of(world) == 1
+
+
+async def test_an_sms_of_yesterday_is_counted_today_or_does_not_go(world: SmsWorld, sandbox: SandboxClient) -> None:
+    await set_cap(world, 2)
+    commands = [await counted(world), await counted(world, days=1), await counted(world, days=1)]
+    sent = [await world.send(command) for command in commands]
+    assert sent == [1, 1, 0]
+    updates, _ = await world.published()
+    assert ends(updates) == [(commands[2].message_id, "window_expired_spend_cap_reached", None)]
+    assert await day_of(world) == 2
+    assert len(await sandbox.sms()) == 2
+
+
+async def test_a_cap_that_is_lowered_meanwhile_ends_what_is_too_much(world: SmsWorld) -> None:
+    commands = [await counted(world) for _ in range(4)]
+    await set_cap(world, 1)
+    assert sum([await world.send(command) for command in commands]) == 1
+    updates, _ = await world.published()
+    assert [update.reason for update in updates] == ["window_expired_spend_cap_reached"] * 3
+    assert await day_of(world) == 1
+
+
+async def test_what_is_not_bought_is_given_back(world: SmsWorld, sandbox: SandboxClient) -> None:
+    await sandbox.sms_recipient(CUSTOMER, "landline")
+    await world.send(await counted(world, segments=3))
+    assert await day_of(world) == 0
+    await world.execute("delete from address_marks")
+    await world.execute("update orgs set sms_active = false")
+    await world.send(await counted(world))
+    assert await day_of(world) == 0
+
+
+async def test_a_country_that_is_not_enabled_rests_for_an_hour_and_others_go_on(
+    world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines
+) -> None:
+    await world.execute("update orgs set policy = $2 where org_id = $1", ORG, {"sms_countries": ["GB", "IE"]})
+    await sandbox.sms_recipient(CUSTOMER, "region_blocked")
+    first, second = await world.decided(), await counted(world)
+    await world.send(first)
+    await world.send(second)
+    updates, _ = await world.published()
+    assert ends(updates) == [
+        (first.message_id, "window_expired_bridge_failed", "21408"),
+        (second.message_id, "window_expired_country_not_allowed", None),
+    ]
+    [line] = log_lines.of("country.paused")
+    assert (line["level"], line["provider"], line["calling_code"], line["provider_code"]) == (
+        *("error", "twilio", 44),
+        "21408",
+    )
+
+    irish, conversation, phone = uuid4(), uuid4(), "+353851234567"
+    async with world.pool.acquire() as db:
+        await seeds.a_customer(db, ORG, irish, phone)
+        last = world.clock() - 2 * DAY
+        await seeds.a_conversation(db, ORG, conversation, irish, NUMBER_ID, last_customer_at=last)
+    assert await world.send(await counted(world, to=phone, conversation_id=conversation)) == 1
+
+    world.clock.forward(HOUR)
+    await sandbox.sms_recipient(CUSTOMER, "fine")
+    assert await world.send(await counted(world)) == 1
+    assert len(log_lines.of("country.paused")) == 1

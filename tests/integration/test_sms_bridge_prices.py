@@ -1,0 +1,79 @@
+"""What an SMS costs: the estimate by the rate card, then the provider's figure."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from deploy.local.sandbox.client import SandboxClient
+from libs.common.providers.cost import Cost
+from libs.common.sending import sms_charges
+from libs.common.sending.sms_charges import Figure
+from services.sms_bridge import prices
+from tests.support.sms_world import ORG, SmsWorld
+
+COLUMNS = "category, segments, price, currency, estimated, estimate, estimate_currency"
+
+
+async def charges(world: SmsWorld) -> list[tuple[Any, ...]]:
+    async with world.pool.acquire() as db:
+        return [tuple(row.values()) for row in await db.fetch(f"select {COLUMNS} from charges order by at")]
+
+
+async def ask(world: SmsWorld) -> None:
+    for provider in world.adapter._providers.values():
+        await prices.ask(world.pool, provider, world.clock)
+
+
+async def told(world: SmsWorld, figure: Figure) -> None:
+    async with world.pool.acquire() as db, db.transaction():
+        await sms_charges.keep_figures(db, [figure])
+
+
+async def test_the_estimate_stands_until_the_provider_tells_its_price(world: SmsWorld, sandbox: SandboxClient) -> None:
+    await world.send(await world.decided())
+    estimate = ("bridge", 1, Decimal("0.040000"), "GBP", True, Decimal("0.040000"), "GBP")
+    await ask(world)
+    assert await charges(world) == [estimate], "it is not asked for at once"
+    world.clock.forward(sms_charges.ASK_AFTER)
+    await ask(world)
+    [(category, segments, price, currency, estimated, kept, _)] = await charges(world)
+    assert (category, segments, estimated, kept) == ("bridge", 1, False, Decimal("0.040000"))
+    [sent] = await sandbox.sms()
+    assert (price, currency) == (abs(Decimal(sent["message"]["price"])), sent["message"]["price_unit"])
+    assert await world.value("select price_due_at from charges") is None
+
+
+async def test_plain_text_is_a_category_of_its_own(world: SmsWorld) -> None:
+    await world.send(await world.decided(route="session", text="x" * 200))
+    assert [row[:3] for row in await charges(world)] == [("sms", 2, Decimal("0.080000"))]
+
+
+async def test_of_two_messages_of_a_charge_both_figures_count(world: SmsWorld) -> None:
+    command = await world.decided(route="session", text="Ready.")
+    await world.send(command)
+    await world.execute("update charges set provider_ids = '{SM1,SM2}'")
+    for provider_id, estimated in (("SM1", True), ("SM1", True), ("SM2", False)):
+        await told(world, Figure(ORG, command.message_id, 1, provider_id, Cost(1, Decimal("0.05"), "USD")))
+        [row] = await charges(world)
+        assert row[4] is estimated
+    assert row[1:4] == (2, Decimal("0.100000"), "USD")
+
+
+async def test_a_figure_without_a_currency_is_in_that_of_the_estimate(world: SmsWorld) -> None:
+    command = await world.decided(route="session", text="Ready.")
+    await world.send(command)
+    [provider_id] = await world.value("select provider_ids from charges")
+    await told(world, Figure(ORG, command.message_id, 1, provider_id, Cost(1, Decimal("0.0333"), None)))
+    assert [row[1:5] for row in await charges(world)] == [(1, Decimal("0.033300"), "GBP", False)]
+
+
+async def test_a_price_that_never_comes_is_asked_for_ever_more_rarely_and_given_up(world: SmsWorld) -> None:
+    await world.send(await world.decided(route="session", text="Ready."))
+    provider = next(iter(world.adapter._providers))
+    asked = 0
+    for _ in range(3 * 24 * 4):
+        world.clock.forward(timedelta(minutes=15))
+        async with world.pool.acquire() as db, db.transaction():
+            asked += len(await sms_charges.take_unpriced(db, *provider, world.clock(), 10))
+    assert 4 <= asked <= 12
+    assert await world.value("select price_due_at from charges") is None

@@ -1,0 +1,135 @@
+"""The limits of SMS on real servers: countries, an organisation's day, a conversation's hour."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from libs.common.kafka.connection import KafkaConnection
+from libs.common.redis import open_redis
+from libs.common.sending import sms_caps
+from tests.support import world
+from tests.support.published import Events
+from tests.support.router import NOW, Garage, Router, a_router, stored
+from tests.support.topics import OwnTopics
+
+pytestmark = pytest.mark.usefixtures("log_lines")
+
+HOUR = timedelta(hours=1)
+TO_SAY = {"channel": "sms"}
+NONSENSE = {"sms_countries": "anything", "sms_daily_segments": [], "sms_hourly_answers": -9}
+
+
+async def with_policy(router: Router, garage: Garage, policy: dict[str, Any], **columns: Any) -> Garage:
+    await router.rows(
+        "update orgs set policy = $2, country = $3 where org_id = $1", garage.org_id, policy, columns.get("country")
+    )
+    return garage
+
+
+async def conversations(router: Router, garage: Garage, number: int) -> list[UUID]:
+    """So many more silent customers of the garage, each with a conversation whose window is closed."""
+    found = [uuid4() for _ in range(number)]
+    async with router.pool.acquire() as db:
+        for place, conversation in enumerate(found):
+            customer = uuid4()
+            await world.a_customer(db, garage.org_id, customer, f"+4477009{place:05}", {})
+            await world.a_conversation(
+                db,
+                garage.org_id,
+                conversation,
+                customer,
+                garage.number,
+                last_customer_at=NOW - timedelta(days=2),
+                last_inbound_at=NOW - timedelta(days=2),
+            )
+    return found
+
+
+def reasons(published: Events) -> list[tuple[str, str]]:
+    return [(d["route"], d["reason"]) for d in published["outbound.decisions.v1"]]
+
+
+async def test_sixty_four_racing_bridges_of_two_routers_stay_within_the_day(
+    router: Router, kafka_bootstrap: str, topics: OwnTopics, database: str, redis_url: str
+) -> None:
+    garage = await with_policy(router, await stored(router, Garage.closed()), {"sms_daily_segments": 10})
+    intents = [garage.intent(conversation_id=str(one)) for one in await conversations(router, garage, 64)]
+    connection = KafkaConnection(kafka_bootstrap, topic_prefix=topics.prefix)
+    async with open_redis(redis_url) as redis, a_router(connection, database, redis, router.published) as rival:
+        await asyncio.gather(
+            *(one.handle(*intents[at : at + 4]) for at in range(0, 64, 4) for one in (router, rival)),
+            *(one.handle(intent) for intent in intents[::7] for one in (router, rival)),
+        )
+    published = await router.published.new()
+    commands = {command["message_id"] for command in published["outbound.sms.v1"]}
+    decided = {d["intent_id"]: (d["route"], d["reason"]) for d in published["outbound.decisions.v1"]}
+    assert len(commands) == 10
+    assert Counter(decided.values()) == {("bridge", "window_expired"): 10, ("silent", "spend_cap_reached"): 54}
+    [day] = await router.rows("select segments from sms_days where org_id = $1", garage.org_id)
+    assert day["segments"] == 10
+    [slots] = await router.rows("select count(*) as held from bridge_slots where org_id = $1", garage.org_id)
+    assert slots["held"] == 10
+    tomorrow = await router.at(NOW + timedelta(days=1)).decide(intents[-1] | {"intent_id": str(uuid4())})
+    assert ("silent", "spend_cap_reached") not in reasons(tomorrow)
+
+
+async def test_a_thousand_answers_to_a_machine_are_six_in_an_hour_and_twenty_in_a_day(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    sent = 0
+    for hour in range(6):
+        at = router.at(NOW + hour * (HOUR + timedelta(minutes=1)))
+        published = await at.decide(*[garage.intent(**TO_SAY) for _ in range(25)])
+        found = Counter(reasons(published))
+        silent = found.pop(("silent", "spend_cap_reached"))
+        assert found[("session", "live_channel")] == min(6, 20 - sent)
+        assert silent == 25 - found[("session", "live_channel")]
+        sent += found[("session", "live_channel")]
+    assert sent == 20
+    [row] = await router.rows("select cardinality(decided_at) as kept from sms_answers")
+    assert row["kept"] == 20
+
+
+@pytest.mark.parametrize(
+    ("phone", "policy", "country", "reason"),
+    [
+        ("+447781123456", {}, None, "live_channel"),  # Guernsey, from a number of +44
+        ("+353851234567", {}, None, "country_not_allowed"),
+        ("+353851234567", {}, "IE", "live_channel"),
+        ("+353851234567", {"sms_countries": ["GB", "IE"]}, None, "live_channel"),
+        ("+447781123456", {"sms_countries": ["IE"]}, "GB", "country_not_allowed"),
+        ("+447781123456", NONSENSE, None, "live_channel"),
+        ("+442071838750", {}, None, "no_phone"),
+    ],
+)
+async def test_an_sms_goes_to_the_organisations_countries_and_to_no_landline(
+    router: Router, phone: str, policy: dict[str, Any], country: str | None, reason: str
+) -> None:
+    garage = await stored(router, Garage.closed(phone=phone))
+    await with_policy(router, garage, policy, country=country)
+    published = await router.decide(garage.intent(**TO_SAY))
+    assert [found for _, found in reasons(published)] == [reason]
+    [row] = await router.rows("select record from decisions where org_id = $1", garage.org_id)
+    assert isinstance(row["record"]["facts"]["sms_countries"], list)
+
+
+async def test_a_command_says_for_how_much_it_counts_and_when(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    text = {"kind": "text", "text": "a" * 459}
+    published = await router.decide(garage.intent(content=text, **TO_SAY))
+    [command] = published["outbound.sms.v1"]
+    assert (command["segments"], command["day"]) == (3, "2026-11-22")
+    [day] = await router.rows("select day, segments from sms_days")
+    assert (str(day["day"]), day["segments"]) == ("2026-11-22", 3)
+
+
+async def test_days_and_answers_are_forgotten(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    await router.decide(garage.intent(**TO_SAY))
+    async with router.pool.acquire() as db:
+        assert [await sms_caps.forget_days(db, NOW, 10), await sms_caps.forget_answers(db, NOW, 10)] == [0, 0]
+        later = NOW + timedelta(days=1)
+        assert [await sms_caps.forget_days(db, later, 10), await sms_caps.forget_answers(db, later, 10)] == [1, 1]
