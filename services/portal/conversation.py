@@ -19,12 +19,12 @@ from libs.common.events.portal import PortalEvent, PortalMessage, PortalRead
 from services.portal import queries
 from services.portal.browser import Browser, form_of
 from services.portal.deps import Deps
-from services.portal.guard import page_response
+from services.portal.guard import UNSENT, page_response
 from services.portal.languages import language_of
 from services.portal.publishing import publish, publish_if_possible
 from services.portal.rows import StoredMessage, Thread
 from services.portal.threads import garage_of, is_on_its_way, phone_end, shown_message, unread
-from services.portal.views import GonePage, Refusal, ThreadPage, TroublePage
+from services.portal.views import GonePage, Refusal, ThreadPage, TroublePage, Unsent
 from services.portal.writing import as_written, fault_of, form_id
 
 ON_A_PAGE = 100
@@ -69,6 +69,7 @@ class Conversation:
         text, client_id = as_written(form.get("text", "")), form_id(form.get("client_id")) or uuid4().hex
         if not browser.is_on_our_page or browser.session is None:
             return page_response(self._deps.html, request, TroublePage("forbidden"), HTTPStatus.FORBIDDEN)
+        request.scope[UNSENT] = Unsent(text, form.get("token", ""), client_id)
         refusal: Refusal | None = "form_expired"
         if self._deps.keys.forms.is_good(form.get("token"), "session", browser.session, browser.host):
             refusal = fault_of(text) or await self._send(browser, text, client_id)

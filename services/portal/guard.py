@@ -20,6 +20,7 @@ from libs.common.retryable import is_retryable
 from services.portal.html import Html
 from services.portal.languages import language_of
 from services.portal.sites import Site, Sites
+from services.portal.static_files import PREFIX
 from services.portal.views import Page, TroublePage
 
 log = get_logger()
@@ -27,6 +28,8 @@ _throttle = LogThrottle()
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 SITE = "portal.site"
+UNSENT = "portal.unsent"
+"""Where a request keeps what it was to send, for the page that says that a server is away."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -62,7 +65,7 @@ def available(html: Html, endpoint: Endpoint) -> Endpoint:
             _away(error)
             site: Site = request.scope[SITE]
             again = request.url.path if request.method in ("GET", "HEAD") else "/conversation"
-            page = TroublePage("away", site.garage, again)
+            page = TroublePage("away", site.garage, again, request.scope.get(UNSENT))
             return page_response(html, request, page, HTTPStatus.SERVICE_UNAVAILABLE)
 
     return answer
@@ -98,6 +101,9 @@ class Guard:
             if not is_retryable(error):
                 raise
             _away(error)
+            if scope["path"].startswith(PREFIX):  # the style of the page that says so
+                await self._app(scope, receive, _with_headers(send, None))
+                return
             trouble = TroublePage("away", again=scope["path"])
             answer = page_response(self._html, Request(scope), trouble, HTTPStatus.SERVICE_UNAVAILABLE)
             await answer(scope, receive, _with_headers(send, None))

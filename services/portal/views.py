@@ -61,12 +61,25 @@ class GonePage:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsent:
+    """A message that was posted and could not be looked at: its text, and the hidden fields of its form."""
+
+    text: str
+    token: str
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class TroublePage:
-    """A page that says what is wrong and what to do. ``again`` is the path that may be tried again."""
+    """A page that says what is wrong and what to do.
+
+    ``again`` is the path that may be tried again. ``unsent`` keeps what was written, to be sent from this page.
+    """
 
     trouble: Trouble
     garage: Garage | None = None
     again: str | None = None
+    unsent: Unsent | None = None
 
 
 @dataclass(frozen=True, slots=True)

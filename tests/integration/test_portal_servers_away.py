@@ -8,7 +8,8 @@ from deploy.local.servers.postgres import PostgresServer
 from deploy.local.servers.valkey import ValkeyServer
 from libs.common.db.migrate import migrate
 from libs.common.kafka.connection import KafkaConnection
-from tests.support.portal_site import PortalSite, a_portal_site, form_of
+from services.portal.static_files import StaticFiles
+from tests.support.portal_site import PortalSite, a_portal_site, form_of, token_of
 from tests.support.waiting import eventually_true
 
 
@@ -40,6 +41,7 @@ async def test_without_postgresql_the_page_says_so_and_recovers_and_without_redi
         scanner = site.browser(address="192.0.2.9")
         statuses = [(await scanner.get(f"/{n:011}")).status_code for n in range(13)]
         assert statuses == [404] * 10 + [429] * 3
+        form = await browser.get("/conversation")
         own_postgres.kill()
         for answer in (
             await browser.get("/conversation"),
@@ -49,6 +51,11 @@ async def test_without_postgresql_the_page_says_so_and_recovers_and_without_redi
             assert answer.status_code == 503
             assert "Nothing is lost" in answer.text
             assert answer.headers["cache-control"] == "no-store"
+        fields = {"token": token_of(form), "client_id": "form-1", "text": "Is it <ready>?"}
+        unsent = await browser.post("/conversation/messages", fields)
+        assert (unsent.status_code, token_of(unsent), form_of(unsent)) == (503, token_of(form), "form-1")
+        assert "\nIs it &lt;ready&gt;?</textarea>" in unsent.text
+        assert (await site.browser().get(StaticFiles().url("portal.css"))).status_code == 200
         await asyncio.to_thread(own_postgres.start)
 
         async def is_back() -> bool:

@@ -36,7 +36,6 @@ _WAYS: Mapping[str, Mapping[str, Any]] = {
 
 _MIRRORED = "document.documentElement.dir = 'rtl'"
 IMAGE = Path("docs/images/portal.png")
-_OF_THE_README = ("thread", "phone")
 
 
 async def take(browser: Browser, folder: Path) -> int:
@@ -52,15 +51,25 @@ async def take(browser: Browser, folder: Path) -> int:
             if way == "mirrored":
                 await tab.evaluate(_MIRRORED)
             await tab.screenshot(path=folder / f"{name}-{way}.png", animations="disabled")
-            if (name, way) == _OF_THE_README:
-                await tab.screenshot(path=IMAGE, animations="disabled")
             count += 1
         await visitor.close()
     return count
 
 
+async def take_for_readme(browser: Browser) -> None:
+    """The conversation on a phone, as small as a picture may be that is still sharp."""
+    visitor = await phone(browser, viewport={"width": PHONE[0], "height": 720}, device_scale_factor=1.5)
+    await PageServer(every_page()).serve(visitor)
+    tab = await visitor.new_page()
+    await tab.clock.set_fixed_time(NOW)
+    await tab.goto(f"{ORIGIN}/thread")
+    await tab.screenshot(path=IMAGE, animations="disabled")
+    await visitor.close()
+
+
 async def pictures(executable: Path, folder: Path) -> int:
     async with running_browser(executable) as browser:
+        await take_for_readme(browser)
         return await take(browser, folder)
 
 

@@ -18,6 +18,7 @@ from services.portal.views import (
     State,
     ThreadPage,
     TroublePage,
+    Unsent,
 )
 
 ACME = Garage("AcmeMotors", "+447700900123")
@@ -144,6 +145,7 @@ def every_page() -> dict[str, Page]:
         "gone-session": GonePage(ACME),
         "asked": GonePage(ACME, "t" * 43, asked=True),
         "away": TroublePage("away", ACME, again="/conversation"),
+        "away-unsent": TroublePage("away", ACME, unsent=Unsent("Yes please, go ahead.", "t" * 43, "f" * 32)),
         "forbidden": TroublePage("forbidden"),
         "too-many": TroublePage("too_many"),
     }

@@ -10,6 +10,7 @@ const clock = new Intl.DateTimeFormat(language, { timeStyle: "short" });
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 openByItself();
+if ($("again")) setTimeout(() => location.replace($("again").href), 10000);
 if ($("write")) conversation($("write"), $("messages"));
 
 // A link is opened by a person who sees the page. Scanners and prerendering browsers leave it unopened.
@@ -91,7 +92,10 @@ function conversation(form, list) {
     }
     const followed = change(() => {
       $("none")?.remove();
-      if (item.classList.contains("out")) posted(item)?.remove();
+      if (item.classList.contains("out")) {
+        posted(item)?.remove();
+        $("coming")?.remove();
+      }
       const next = list.querySelector(".pending");
       if (next) next.before(item);
       else list.append(item);
@@ -175,7 +179,7 @@ function conversation(form, list) {
         const headers = { Accept: "text/event-stream" };
         if (last) headers["Last-Event-ID"] = last;
         const answer = await fetch(list.dataset.events, { headers, signal: stream.signal, cache: "no-store" });
-        if ([401, 403, 404, 410].includes(answer.status)) return location.reload();
+        if (answer.status === 401) return location.reload(); // the session has ended
         if (answer.ok) {
           live(true);
           pause = 500;
@@ -251,6 +255,7 @@ function conversation(form, list) {
         item.querySelector(".done").hidden = false;
         return;
       }
+      // a refusal has its sentence beside the field; any other page has a heading
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       sentence = page.querySelector("#error span")?.textContent.trim() || page.querySelector("h1")?.textContent || sentence;
       const token = page.querySelector("input[name=token]")?.value;

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.portal.html import PAGE_BYTES, REFUSALS, Html
 from services.portal.languages import language_of
 from services.portal.static_files import StaticFiles
-from services.portal.views import Garage, Page
+from services.portal.views import Garage, Page, TroublePage
 from tests.support.portal_pages import ACME, KINDS, NOW, STORY, every_page, shown, thread
 
 STATIC = StaticFiles()
@@ -91,6 +91,8 @@ def test_a_page_is_in_the_language_of_the_browser(page: Page) -> None:
 
 def strip(page: Page) -> Page:
     """A page without what people wrote."""
+    if isinstance(page, TroublePage):
+        return replace(page, unsent=None)
     if hasattr(page, "messages"):
         return replace(page, messages=(), text="")  # type: ignore[arg-type]
     return page
@@ -171,6 +173,13 @@ def test_a_refused_text_stays_in_the_field_beside_the_sentence(refusal: str) -> 
     (said,) = [attributes for _, attributes in Read(written).elements if attributes.get("role") == "alert"]
     assert "hidden" not in said
     assert REFUSALS[refusal] in Read(written).text  # type: ignore[index]
+
+
+def test_while_a_server_is_away_what_was_written_can_be_sent_from_its_page() -> None:
+    written = HTML.page(every_page()["away-unsent"], ENGLISH)
+    assert "\nYes please, go ahead.</textarea>" in written
+    assert ("form", {"method": "post", "action": "/conversation/messages", "class": "kept"}) in Read(written).elements
+    assert 'id="again"' not in written  # the page does not go on by itself
 
 
 def test_an_event_has_the_message_as_the_page_writes_it() -> None:
