@@ -1,8 +1,9 @@
 """The 24-hour customer service window.
 
-Rule 1: every rule about when a window is open lives in this file.
+Rule 1: whether a window is open at an instant is decided in this file and nowhere else.
 Rule 2: only the customer's messages and calls open a window. A template, a bridge or a reply of ours opens none.
-        ``opens_window`` in ``services.ingest.content`` says which of the customer's messages do.
+        ``services.ingest.content.opens_window`` says which messages do, ``services.ingest.parse`` which calls do. The
+        statement that stores them (``services.ingest.queries``) moves ``last_customer_at``.
 Rule 3: no I/O, no clock; callers pass ``now``.
 
 Source: Meta, "customer service window". A timer of 24 hours starts whenever the customer messages or calls the business

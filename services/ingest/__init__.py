@@ -1,6 +1,7 @@
 """Ingest: webhooks of the providers in, what customers said and how far messages came out.
 
-A customer's message is at most five types on its way:
+A customer's message on its way, from record to record. The records (1 and 5) are written from fields, and no object is
+made of them:
 
 1. ``MetaWebhook`` (``libs.common.events.inbound``): one item of a webhook, in a record of ``webhooks.v1``. ``meta``
    splits, ``edge`` publishes.

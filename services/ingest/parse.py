@@ -1,8 +1,8 @@
 """A record of ``webhooks.v1``, parsed. Pure.
 
-Every record is one of: a customer's message, SMS, call or preference, a status, a change of a customer's identity, news
-of a template, or something known that is ignored. What is none of these raises Undecodable with a reason: it is a dead
-letter, never a guess.
+A record is one of: a customer's message, SMS, call or preference; a message to a group; a status; a change of a
+customer's identity; news of a template; something known that is ignored. Any other record raises Undecodable with a
+reason and becomes a dead letter.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The router decides how each outbound message may travel.
 
-One message is five values on its way from Kafka to Kafka:
+The values of one message on its way from record to record:
 
 | value | where | is |
 | --- | --- | --- |

@@ -5,9 +5,8 @@ Law 2: every intent, with any facts, gets exactly one decision; nothing here rai
 Law 3: the same intent, facts and instant always get the same decision, so a stored record can be decided again.
 Law 4: an unknown credit state silences no intent, and staff are never silenced by AI credit.
 
-No I/O, no clock: ``now`` is an argument. When a window is open, and that a template opens none, is said in
-``libs.common.window``; when an SMS cannot go, in ``libs.common.sms_reach``. To add a reason to be silent:
-``SilentReason``, and a row here and in ``docs/architecture/decision.md``.
+No I/O, no clock: ``now`` is an argument. ``libs.common.window`` says when a window is open, ``libs.common.sms_reach``
+when an SMS cannot go. How a reason to be silent is added: CONTRIBUTING.md.
 """
 
 from dataclasses import dataclass

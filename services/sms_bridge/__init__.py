@@ -1,6 +1,6 @@
 """The SMS bridge sends bridges and plain SMS through an SMS provider.
 
-One message is five values on its way from Kafka to Kafka:
+The values of one message on its way from record to record:
 
 | value | where | is |
 | --- | --- | --- |

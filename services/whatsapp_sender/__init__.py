@@ -1,6 +1,6 @@
 """The WhatsApp sender sends commands through Meta's Graph API.
 
-One message is five values on its way from Kafka to Kafka:
+The values of one message on its way from record to record:
 
 | value | where | is |
 | --- | --- | --- |

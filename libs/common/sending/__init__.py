@@ -1,7 +1,18 @@
-"""Claimed sending, shared by the senders: rows, claims with leases, evidence for lost answers, publishing.
+"""Claimed sending, shared by the senders. A provider is known through ``adapter.ProviderAdapter``.
 
-Pure: ``outcomes`` and ``rows`` (the values), ``transitions`` (how a row moves), ``breaker`` (whether a provider is
-silent), ``coverage`` (when silence proves something), ``resend_rounds`` (how many second calls may go), ``turns``. With
-I/O: ``claiming``, ``recording``, ``sweeping``, ``resending``, ``publishing``, run together by ``engine``. A provider is
-known through ``adapter.ProviderAdapter``.
+| step | modules (P: pure) |
+| --- | --- |
+| values | ``rows`` P, ``outcomes`` P |
+| move a row | ``transitions`` P |
+| claim | ``dispatching``, ``turns`` P, ``claiming``, ``conversation_order``, ``quarantine`` |
+| call | ``adapter``, ``breaker`` P, ``pause_queries`` |
+| record | ``recording``, ``persisting``, ``queries``, ``refusals`` |
+| publish | ``publishing`` |
+| rows that no process finishes | ``sweeping`` |
+| evidence of lost answers | ``coverage`` P, ``coverage_queries``, ``resending``, ``resend_rounds`` P |
+| statuses | ``statuses``, ``status_effects`` |
+| money | ``pricing``, ``sms_charges``, ``sms_caps`` |
+| merged threads | ``merge_slices`` |
+
+``engine`` runs dispatcher, recorder, publisher and sweeper together.
 """

@@ -8,8 +8,8 @@ Rule 3: a message that reached the customer is not decided again, whatever was r
 Rule 4: a bridge SMS that fails after its acceptance has used the slot of its conversation. The original message keeps
         its reason; the bridge's own message shows what became of the SMS.
 
-Matching, early statuses and the status machine: ``libs.common.thread``. Whose fault a code is:
-``libs.common.providers``.
+Matching and early statuses: ``statuses``. The status machine: ``libs.common.thread.message_status``. Whose fault a code
+is: ``libs.common.providers``.
 """
 
 from collections.abc import Iterable, Sequence

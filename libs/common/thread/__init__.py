@@ -1,1 +1,1 @@
-"""Messages of a conversation: their states, what providers said of them, and what becomes of a window."""
+"""Conversations and their messages: rows, status machine, reasons of failures, what the portal shows, windows."""
