@@ -40,6 +40,13 @@ class PortalVisitor:
         self._origin = f"{parts.scheme}://{parts.netloc}"
         await self._post(parts.path, _fields(await self._get(parts.path)))
 
+    async def asks_for_a_link(self, link: str) -> None:
+        """Ask for a fresh link by SMS, on the page of one that opens nothing any more."""
+        path = urlsplit(link).path
+        async with self._session.get(f"{self._origin}{path}") as answer:
+            fields = _fields(await answer.text())
+        await self._post(path, fields | {"again": "sms"}, _OK)
+
     async def page(self) -> str:
         """The text of the conversation's page, without its marks."""
         return html.unescape(re.sub(r"<[^>]+>", " ", await self._get("/conversation")))
@@ -55,13 +62,13 @@ class PortalVisitor:
                 raise PortalError(f"the portal answers {answer.status} where a page is expected")
             return await answer.text()
 
-    async def _post(self, path: str, fields: dict[str, str]) -> None:
+    async def _post(self, path: str, fields: dict[str, str], expected: int = _SEE_OTHER) -> None:
         headers = {"Origin": self._origin, "Sec-Fetch-Site": "same-origin"}
         async with self._session.post(
             f"{self._origin}{path}", data=fields, headers=headers, allow_redirects=False
         ) as answer:
-            if answer.status != _SEE_OTHER:
-                raise PortalError(f"the portal answers {answer.status} to a form, not {_SEE_OTHER}")
+            if answer.status != expected:
+                raise PortalError(f"the portal answers {answer.status} to a form, not {expected}")
 
     @property
     def _session(self) -> aiohttp.ClientSession:

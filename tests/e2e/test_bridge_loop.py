@@ -53,6 +53,15 @@ async def test_the_loop_over_the_portal(system: System) -> None:
         await system.until(shown, "the answer stands in the portal")
         assert (await system.reaches(answer, "read"))["channel"] == "portal"
 
+        await browser.asks_for_a_link(f"http://{link[1]}")
+        asked = "select reason from messages where org_id = $1 and kind = 'bridge'"
+
+        async def decided() -> bool:
+            return bool(await system.value(asked, garage.org_id))
+
+        await system.until(decided, "the wish for a fresh link is decided")
+        assert await system.value(asked, garage.org_id) == "window_expired_bridge_already_sent"
+
     await system.quiet()
     assert await kim.texts() == [sms]
     assert await kim.thread() == [
@@ -63,6 +72,7 @@ async def test_the_loop_over_the_portal(system: System) -> None:
         ("out", "whatsapp", "read", "window_expired_bridge_already_sent"),
         ("in", "portal", "received", None),
         ("out", "portal", "read", None),
+        ("out", "whatsapp", "failed", "window_expired_bridge_already_sent"),
     ]
     seen = "select last_seen_at is not null from customers where org_id = $1"
     assert await system.value(seen, garage.org_id) is True

@@ -132,6 +132,8 @@ async def test_a_conversation_that_was_merged_is_written_to_and_read_under_its_o
     read = await portal.a_message(*BRIDGED, conversation_id=other)
     async with portal.pool.acquire() as db, db.transaction():
         await merge_customers(db, [Merge(ORG, customer, portal.customer_id)])
+    seen = await portal.row("select last_seen_at from customers where customer_id = $1", portal.customer_id)
+    assert seen["last_seen_at"] == text.at
     assert await portal.handle(text, portal.reads(read, conversation_id=other)) == []
     first, second = await portal.new(INBOUND_MESSAGES)
     assert second == first | {

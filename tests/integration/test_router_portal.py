@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from libs.common.bridge import queries as slot_queries
+from libs.common.bridge.slot import Slot
 from libs.common.db.columns import as_columns
 from services.router.portal_unread import UnreadAnswers
 from services.router.reconcile import Reconciler
@@ -155,3 +157,31 @@ async def test_answers_that_wait_long_hold_up_none_that_are_due(router: Router) 
     await looked_at(router, MINUTE)
     [left] = await router.rows("select message_id, due_at from portal_answers")
     assert left == {"message_id": UUID(intent["intent_id"]), "due_at": NOW + timedelta(days=7)}
+
+
+async def test_a_bridge_that_was_asked_for_is_a_bridge_like_any_other(router: Router) -> None:
+    garage = await in_portal(router)
+    system = {"kind": "system"}
+    asked, again = (garage.intent(content={"kind": "bridge"}, actor=system) for _ in range(2))
+    published = await router.decide(asked)
+    assert decisions(published) == [(1, "bridge", "window_expired")]
+    (command,) = published["outbound.sms.v1"]
+    assert (command["route"], command["text"], command["to"]) == ("bridge", None, garage.phone)
+    assert decisions(await router.decide(again)) == [(1, "silent", "bridge_already_sent")]
+    assert (await router.message(asked))["kind"] == "bridge"
+
+
+async def test_a_slot_that_is_given_back_passes_over_what_was_read_in_the_portal(router: Router) -> None:
+    garage = await stored(router, Garage.closed())
+    holder, unread, read = garage.intent(), garage.intent(), garage.intent()
+    for intent in (holder, unread, read):
+        await router.decide(intent)
+    await was_read(router, read)
+    slot = Slot(garage.org_id, garage.conversation_id, UUID(holder["intent_id"]))
+    async with router.pool.acquire() as db, db.transaction():
+        silenced = await slot_queries.newest_silenced(db, await slot_queries.release(db, [slot]))
+    assert [str(one.intent_id) for one in silenced] == [unread["intent_id"]]
+    [freed] = [one.freed(NOW) for one in silenced]
+    assert decisions(await router.refuse(freed)) == [(2, "bridge", "window_expired")]
+    freed_too_late = freed.model_copy(update={"intent_id": UUID(read["intent_id"])})
+    assert nothing(await router.refuse(freed_too_late))

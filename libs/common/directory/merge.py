@@ -196,13 +196,15 @@ update customer_aliases a set customer_id = m.winner
 _ALIAS_CUSTOMERS = """
 with lost as (
     select m.org_id, m.winner, (array_agg(l.name order by m.loser) filter (where l.name is not null))[1] as name,
-           (array_agg(l.phone order by m.loser) filter (where l.phone is not null))[1] as phone
+           (array_agg(l.phone order by m.loser) filter (where l.phone is not null))[1] as phone,
+           max(l.last_seen_at) as last_seen_at
       from unnest($1::text[], $2::uuid[], $3::uuid[]) as m (org_id, loser, winner)
       join customers l on l.customer_id = m.loser and l.org_id = m.org_id
      group by m.org_id, m.winner
 ), completed as (
     update customers w
-       set name = coalesce(w.name, l.name), phone = coalesce(w.phone, l.phone)
+       set name = coalesce(w.name, l.name), phone = coalesce(w.phone, l.phone),
+           last_seen_at = greatest(w.last_seen_at, l.last_seen_at)
       from lost l
      where w.customer_id = l.winner and w.org_id = l.org_id
 )

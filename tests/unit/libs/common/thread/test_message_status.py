@@ -125,3 +125,15 @@ def test_the_same_event_twice_is_the_same_as_once(events: Sequence[Event], event
 def test_every_order_of_the_same_statuses_ends_the_same(events: Sequence[Event]) -> None:
     last = walk(events)[-1]
     assert (last.status, last.sent_at, last.delivered_at, last.read_at) == ("read", T0, T0, T0)
+
+
+@given(histories, st.lists(failed, max_size=4))
+def test_what_was_read_stays_read_whatever_fails_later_and_was_refused_before(
+    before: list[Event], after: list[Failed]
+) -> None:
+    """The portal's proof names the attempt that the message is at."""
+    state = walk(before)[-1]
+    read = advance(state, Reached(state.attempt, "read", T0))
+    assert (read.status, read.seq) == ("read", state.seq + (state.status != "read"))
+    for event in after:
+        assert advance(read, event) == read
