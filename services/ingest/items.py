@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from libs.common.directory.reports import TemplateNews
 from libs.common.events.directory import SmsProviderName
@@ -150,6 +150,8 @@ class InboundSms:
     at: datetime | None = None
     media: tuple[SmsMedia, ...] = ()
     part: SmsPart | None = None
+    opted: Literal["stop", "start"] | None = None
+    """What the provider itself took the text for (Twilio's Advanced Opt-Out)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,9 @@ def _observed(one: OrgSms) -> Observation:
 
 
 def _word(one: OrgSms) -> str | None:
-    return None if one.parts or one.sms.media else sms_word_of(one.sms.text, one.country, one.sms.provider)
+    if one.sms.opted is not None or one.parts or one.sms.media:
+        return one.sms.opted
+    return sms_word_of(one.sms.text, one.country, one.sms.provider)
 
 
 def _incoming(one: OrgSms, place: Place, keyword: str | None) -> IncomingSms:

@@ -8,6 +8,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 
 from libs.common.errors import Undecodable
 from libs.common.events.inbound import TwilioSmsWebhook, TwilioStatusWebhook
@@ -47,6 +48,8 @@ _SMS_SHAPES: Shapes = {
 }
 """The fields of a customer's SMS that are used. Twilio puts a concatenated SMS together, and sends it as one."""
 
+_OPTED: Mapping[str, Literal["stop", "start"]] = {"STOP": "stop", "START": "start"}
+"""Set where a Messaging Service has Advanced Opt-Out, with words of its own. HELP is neither."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{60,}={0,2}")
 
 _FIELDS = ("AccountSid", "ErrorCode", "MessageSid", "MessageStatus", "SmsSid", "SmsStatus")
@@ -139,6 +142,7 @@ def parse_sms(webhook: TwilioSmsWebhook) -> InboundSms:
         to=number_of(to) or to,
         sender=number_of(sender) or sender,
         text=_plain(form.get("Body", "")),
+        opted=_OPTED.get(form.get("OptOutType", "").upper()),
         received_at=webhook.received_at,
         media=tuple(
             SmsMedia(form[f"MediaUrl{n}"], form.get(f"MediaContentType{n}"))

@@ -13,6 +13,7 @@ from libs.common.directory import consents
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.merge import Merge, merge_customers
+from libs.common.directory.sms_stops import stopped_lines
 from libs.common.kafka import parked
 from libs.common.providers import WHATSAPP_BY_META
 from libs.common.sending import conversation_order, pause_queries, refusals, resending
@@ -24,6 +25,7 @@ from libs.common.sending.statuses import ProviderId, forget_early, forget_namele
 from libs.common.thread import conversations
 from libs.common.thread.conversations import SenderFilter
 from libs.common.thread.message_status import ProviderStatus
+from services.ingest import sms_queries as inbound_queries
 from services.ingest.queries import purge_links
 from services.router import portal_unread_queries, reconcile_queries
 from services.sms_bridge import evidence_queries as sms_queries
@@ -152,6 +154,15 @@ insert into resends (provider, org_id, message_id, attempt, released_at)
 select 'meta', org_id, message_id, attempt, now() - interval '9 days' from sends where state = 'accepted' limit $1::int
 """,
     """
+insert into sms_joins (org_id, provider, account, sender, ref, total, opened_at, published)
+select 'acme', 'vonage', '+447700900555', '+4477' || n % 100, n::text, 2, now() - interval '9 days', n % 2 = 0
+  from generate_series(1, $1::int) n
+""",
+    """
+insert into sms_parts (provider, account, provider_id, org_id, join_id, number, text, at, received_at)
+select j.provider, j.account, 'part ' || j.ref, j.org_id, j.join_id, 1, 'x', now(), now() from sms_joins j
+""",
+    """
 insert into conversation_merges (loser, org_id, winner, since) select uuidv7(), 'acme', uuidv7(), 0
     from generate_series(1, $1::int) n
 """,
@@ -198,6 +209,16 @@ async def _unread_in_portal(db: Any) -> None:
     await portal_unread_queries.forget(db, keys)
 
 
+async def _sms(db: Any) -> None:
+    numbers = [f"+4477{n}" for n in range(TAKEN)]
+    await inbound_queries.called_numbers(db, numbers)
+    await inbound_queries.find_places(db, [inbound_queries.Writer(ORG, "phone", one, now()) for one in numbers])
+    await stopped_lines(db, {(ORG, one) for one in numbers})
+    keys = [(ORG, "vonage", SMS, f"part {n}") for n in range(1, TAKEN)]
+    await inbound_queries.joins_of(db, [(ORG, SMS, "+4478000")], keys)
+    await inbound_queries.close_overdue(db, MINUTE, TAKEN)
+
+
 async def _paused(db: Any) -> None:
     await pause_queries.take_due_for_log(db, WHATSAPP_BY_META, now())
     await pause_queries.lock_unresponsive(db, WHATSAPP_BY_META, [f"account {n}" for n in range(TAKEN)], now())
@@ -224,6 +245,7 @@ WORKS: dict[str, Work] = {
     "early statuses": _statuses,
     "reconcile": _reconciled,
     "unread in the portal": _unread_in_portal,
+    "inbound sms": _sms,
     "cover": _covered,
     "consents": lambda db: consents.unpublished(db, TAKEN),
     "unheard": lambda db: sms_queries.take_unconfirmed(db, "AC1", now(), TAKEN),
@@ -231,6 +253,7 @@ WORKS: dict[str, Work] = {
     "forget early statuses": lambda db: forget_early(db, now() - DAY, TAKEN),
     "forget nameless statuses": lambda db: forget_nameless(db, now() - DAY, TAKEN),
     "forget notices": lambda db: purge_notices(db, now() - DAY, TAKEN),
+    "forget parts of sms": lambda db: inbound_queries.purge_joins(db, now() - DAY, TAKEN),
     "forget links": lambda db: purge_links(db, now() - DAY, TAKEN),
     "forget marks": lambda db: purge_marks(db, now() - DAY, TAKEN),
     "forget parked records": lambda db: parked.forget_parked(db, now() - DAY, TAKEN),

@@ -122,3 +122,11 @@ async def test_what_twilio_takes_for_a_stop_is_one(ingest: Ingest, word: str) ->
     (one,) = await said(ingest, word)
     assert one["keyword"] == "stop"
     assert await marks(ingest) == [(WRITER, "sms_opted_out", "message")]
+
+
+async def test_a_word_of_a_messaging_services_own_counts_as_twilio_took_it(ingest: Ingest) -> None:
+    for count, (text, taken) in enumerate((("genug", "STOP"), ("weiter", "START"), ("info", "HELP")), 1):
+        await post_twilio(ingest.http, ingest.url, a_twilio_sms(text, OptOutType=taken))
+        events = await ingest.published.events(INBOUND_MESSAGES, count)
+    assert [one.get("keyword") for one in events] == ["stop", "start", None]
+    assert await marks(ingest) == []
