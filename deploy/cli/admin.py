@@ -1,11 +1,16 @@
-"""``transom migrate`` and ``transom topics``."""
+"""``transom migrate``, ``transom topics`` and ``transom end-access``."""
 
 from collections.abc import Collection
 from datetime import timedelta
+from uuid import UUID
 
 from deploy.cli.partitions import Say, add_partitions
+from deploy.cli.queries import current_id
 from libs.common.db.migrate import migrate, pending
-from libs.common.db.schema import Phase
+from libs.common.db.pool import open_pool
+from libs.common.db.schema import Phase, require_schema
+from libs.common.directory.portal_access import end_access
+from libs.common.errors import ConfigurationError
 from libs.common.events.access import acls
 from libs.common.events.topics import TOPICS
 from libs.common.kafka.topics import declare
@@ -21,6 +26,21 @@ async def apply_migrations(phase: Phase | None, say: Say) -> str:
     if not left:
         return "the schema is up to date"
     return f"roll out the services now, then run transom migrate --phase post: {len(left)} come after the code"
+
+
+async def end_portal_access(org_id: str, conversation_id: UUID) -> str:
+    """End the links and sessions of a conversation. Returns how many there were.
+
+    Raises ConfigurationError when the organisation has no such conversation.
+    """
+    dsn = load_settings(PostgresSettings).postgres_dsn.get_secret_value()
+    async with open_pool(dsn, application_name="transom-end-access", size=1) as pool:
+        await require_schema(pool)
+        async with pool.acquire() as db, db.transaction():
+            if (current := await current_id(db, org_id, conversation_id)) is None:
+                raise ConfigurationError("the organisation has no such conversation: look for both ids in the log")
+            ended = await end_access(db, [(org_id, current)])
+    return f"ended {ended} links and sessions"
 
 
 def acl_commands(user_prefix: str) -> list[str]:

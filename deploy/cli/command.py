@@ -163,6 +163,16 @@ def replay(
         click.echo(line)
 
 
+@main.command(name="end-access")
+@click.option("--org", required=True, help="The organisation of the conversation.")
+@click.argument("conversation_id", type=click.UUID)
+def end_access(org: str, conversation_id: UUID) -> None:
+    """End every magic link and session of the portal that leads to a conversation."""
+    from deploy.cli.admin import end_portal_access  # noqa: PLC0415 -- see migrate
+
+    click.echo(_or_exit(lambda: asyncio.run(end_portal_access(org, conversation_id))))
+
+
 @main.command()
 @click.argument("intent_id", type=click.UUID)
 def explain(intent_id: UUID) -> None:

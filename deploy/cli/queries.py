@@ -176,3 +176,16 @@ async def _read(db: Connection, row: type[RowT], of: str, *arguments: object) ->
 
 async def _rows(db: Connection, row: type[RowT], statement: str, *arguments: object) -> list[RowT]:
     return [row(**record) for record in await db.fetch(statement, *arguments)]
+
+
+_CURRENT_ID = f"""
+select c.conversation_id
+  from (values ($1::text, $2::uuid)) as u (org_id, conversation_id)
+  join conversations c on c.org_id = u.org_id and c.conversation_id = {current_conversation("u")}
+"""  # noqa: S608 -- a constant
+
+
+async def current_id(db: Connection, org_id: str, conversation_id: UUID) -> UUID | None:
+    """The id of the conversation as it is now, also after a merge. None: the organisation has no such conversation."""
+    found: UUID | None = await db.fetchval(_CURRENT_ID, org_id, conversation_id)
+    return found

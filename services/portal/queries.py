@@ -23,14 +23,12 @@ select set_config('transom.portal_host', $1, true), set_config('transom.portal_c
        set_config('transom.portal_sessions', $3, true)
 """
 
-# Two organisations may have had one host before hosts became unique: then the page names neither.
 _OWNER = """
-select o.org_id, o.name as org_name, w.display_number
+select o.name as org_name, w.display_number
   from orgs o
   left join lateral (select n.display_number from whatsapp_numbers n where n.org_id = o.org_id
                       order by n.phone_number_id limit 1) w on true
  where o.portal_host = $1
- limit 2
 """
 
 _ON_FILE = """
@@ -146,10 +144,8 @@ async def scope(
 
 async def owner_of(db: Connection, host: str) -> Owner | None:
     """The organisation with this host. None: no organisation has it."""
-    found = await db.fetch(_OWNER, host)
-    if not found:
-        return None
-    return Owner(**found[0]) if len(found) == 1 else Owner(None, None, None)
+    found = await db.fetchrow(_OWNER, host)
+    return None if found is None else Owner(**found)
 
 
 async def link_of(db: Connection, codes: Sequence[bytes], host: str, now: datetime) -> Link | None:

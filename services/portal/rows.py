@@ -9,10 +9,9 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The organisation whose own host this is. All are None where the host is not one organisation's alone."""
+    """The organisation whose own host this is."""
 
-    org_id: str | None
-    org_name: str | None
+    org_name: str
     display_number: str | None
 
 

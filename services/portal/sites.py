@@ -57,9 +57,7 @@ class Sites:
             return kept[1]
         async with queries.scope(self._pool, host) as db:
             owner = await queries.owner_of(db, host)
-        site = None
-        if owner is not None:
-            site = Site(origin_of(host), (owner.org_name and Garage(owner.org_name, owner.display_number)) or None)
+        site = None if owner is None else Site(origin_of(host), Garage(owner.org_name, owner.display_number))
         self._kept[host] = now, site
         self._kept.move_to_end(host)
         if len(self._kept) > _MOST:

@@ -1,5 +1,6 @@
 """A session reads and writes one conversation, and no longer than it may."""
 
+import asyncio
 from urllib.parse import quote
 
 import pytest
@@ -8,6 +9,7 @@ from libs.common.directory.portal_access import end_access
 from libs.common.events.directory import CustomerUpserted
 from libs.common.events.topics import PORTAL_MESSAGES as PORTAL
 from tests.support import world
+from tests.support.command import complaint, environment, transom
 from tests.support.portal_site import HOST, PLATFORM, PortalSite, form_of, token_of
 
 
@@ -144,3 +146,14 @@ async def test_no_route_shows_another_conversation_or_another_host(site: PortalS
     here = site.browser(f"https://{HOST}")
     here.client.cookies.set("__Host-transom-session", cookie)
     assert (await here.get("/conversation")).status_code == 200
+
+
+async def test_staff_end_links_and_sessions_by_the_command(site: PortalSite, database: str) -> None:
+    kim = await site.a_person()
+    browser = await site.signed_in(kim)
+    env = environment(POSTGRES_DSN=database)
+    told = await asyncio.to_thread(transom, "end-access", "--org", kim.org_id, str(kim.conversation_id), env=env)
+    assert (told.returncode, told.stdout) == (0, "ended 2 links and sessions\n")
+    assert (await browser.get("/conversation")).status_code == 401
+    said = await asyncio.to_thread(complaint, "end-access", "--org", "bobs", str(kim.conversation_id), env=env)
+    assert "no such conversation" in said

@@ -500,7 +500,6 @@ create table portal_links (
     used_at         timestamptz                             -- when it opened a session; it opens one only
 );
 create index portal_links_of_conversation on portal_links (conversation_id);
-create index orgs_by_portal_host on orgs (portal_host) where portal_host is not null;
 create index portal_links_by_expiry on portal_links (expires_at);
 
 -- A customer's session in the portal: of one conversation, on one host, while the phone stays theirs. The cookie has
