@@ -323,3 +323,18 @@ def test_the_rows_of_the_page_are_those_that_the_code_names() -> None:
     comments = re.findall(r"  # (\d+[a-z]?(?:, \d+[a-z]?)*)$", inspect.getsource(decide_module), re.MULTILINE)
     named = {row for comment in comments for row in comment.split(", ")}
     assert named == set(re.findall(r"^\| (\d+[a-z]?) \|", page, re.MULTILINE))
+
+
+def test_facts_of_releases_before_countries_and_caps_decide_as_they_did() -> None:
+    """They have neither: an SMS to any country that the customer wrote from, and to what looks like a landline."""
+    for phone in ("+353851234567", "+442071838750"):
+        old = facts_to_json(closed_facts(phone=phone))
+        assert not [name for name in old if name.startswith("sms_") and name not in ("sms_number", "sms_active")]
+        assert decide(an_intent(), facts_from_json(old), NOW) == Bridge()
+
+
+def test_a_cap_counts_the_segments_of_the_text() -> None:
+    intent = an_intent(channel="sms", content=THREE_SEGMENTS)
+    for spent, decided in ((497, Session("sms", "live_channel")), (498, Silent("spend_cap_reached"))):
+        found = closed_facts(sms_countries=("GB",), sms_spent=spent, sms_daily_segments=500)
+        assert decide(intent, found, NOW) == decided
