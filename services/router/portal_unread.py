@@ -45,10 +45,10 @@ class UnreadAnswers:
             now = self.deps.now()
             async with self.deps.pool.acquire() as db, db.transaction():
                 answers = await queries.take(db, now, SLICE)
-                waiting = [answer for answer in answers if answer.is_unread and now < due_at(answer)]
-                unread = [answer for answer in answers if answer.is_unread and now >= due_at(answer)]
-                await queries.put_off(db, [(answer.key, due_at(answer)) for answer in waiting])
-                await queries.forget(db, [answer.key for answer in answers if answer not in waiting])
+                waiting = {a.key: due_at(a) for a in answers if a.is_unread and now < due_at(a)}
+                unread = [a for a in answers if a.is_unread and a.key not in waiting]
+                await queries.put_off(db, list(waiting.items()))
+                await queries.forget(db, [a.key for a in answers if a.key not in waiting])
                 await refusals.keep(db, [_refusal(answer, now) for answer in unread], now - self.after)
             for answer in unread:
                 log.info(
