@@ -135,7 +135,7 @@ def load(file: Path) -> None:
 @click.argument("topic", required=False)
 @click.option("--topic", "named", default=None, help="Whose dead letters, as the argument.  [default: webhooks.v1]")
 @click.option("--reason", default=None, help="Only letters of this reason: unknown_number, waba_mismatch, …")
-@click.option("--number", default=None, help="Only letters of this phone_number_id.")
+@click.option("--number", default=None, help="Only letters of this phone_number_id, or of this SMS number (E.164).")
 @click.option(
     "--limit", type=click.IntRange(1), default=None, help="Replay at most this many. The next run continues after them."
 )

@@ -163,8 +163,16 @@ def _read(value: bytes | None) -> Any:
 
 
 def _number(found: Any) -> str | None:
-    number = found.get("phone_number_id") if isinstance(found, dict) else None
-    return number if isinstance(number, str) else None
+    """The business number that a webhook names: a phone_number_id, or of an SMS the number called, in E.164."""
+    match found:
+        case {"phone_number_id": str(number)}:
+            return number
+        case {
+            "type": "webhook.twilio_sms.v1" | "webhook.vonage_sms.v1",
+            "form": {"To": str(called)} | {"to": str(called)},
+        }:
+            return f"+{called.removeprefix('+')}"
+    return None
 
 
 @asynccontextmanager

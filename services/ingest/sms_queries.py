@@ -235,7 +235,9 @@ select j.join_id, j.org_id, j.provider, j.account, j.sender, j.ref, j.total, j.c
 """
 _PARTS = """
 select p.provider, p.account, p.provider_id, p.org_id, p.join_id, p.number, p.text, p.at, p.received_at
-  from sms_parts p where p.join_id = any($1::uuid[]) order by p.number
+  from unnest($1::uuid[]) as u (join_id)
+ cross join lateral (select * from sms_parts p where p.join_id = u.join_id offset 0) p
+ order by p.number
 """
 
 

@@ -12,9 +12,11 @@ from libs.common.events.directory import NumberUpserted
 from libs.common.events.topics import DIRECTORY_CHANGES, INBOUND_MESSAGES, WEBHOOKS
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer, Record
+from tests.support import world
 from tests.support.command import complaint, environment, transom
 from tests.support.ingest import ORG, Ingest, now
 from tests.support.logs import LogLines
+from tests.support.texts import a_twilio_sms, post_twilio
 from tests.support.topics import OwnTopics
 from tests.support.waiting import eventually
 from tests.support.webhooks import WABA, a_contact, a_message, a_value, a_webhook, of_messages
@@ -70,6 +72,20 @@ async def test_letters_of_a_number_are_fed_through_once_in_their_order_and_judge
     assert len(await ingest.rows("select * from messages")) == 5
     # … and a narrower one knows what a wider one did: what is left is what died again
     assert await first_line(connection, reason="unknown_number", number=OTHER) == "1 letters read, 1 fed through again"
+
+
+async def test_an_sms_to_a_number_that_is_told_later_is_fed_through(
+    ingest: Ingest, connection: KafkaConnection, log_lines: LogLines
+) -> None:
+    called = "+447700900777"
+    assert await post_twilio(ingest.http, ingest.url, a_twilio_sms("Hello?", To=called)) == 200
+    assert await post_twilio(ingest.http, ingest.url, a_twilio_sms("Hello?", To="+447700900778")) == 200
+    assert await ingest.reasons(WEBHOOKS, 2) == ["unknown_number"] * 2
+    async with ingest.pool.acquire() as db:
+        await world.an_org(db, "late", LATE, waba=WABA, sms_number=called, portal_host=None)
+    assert await first_line(connection, number=called) == "2 letters read, 1 fed through again"
+    (one,) = await ingest.published.events(INBOUND_MESSAGES, 1)
+    assert (one["org_id"], one["content"]["text"]) == ("late", "Hello?")
 
 
 async def test_a_limit_leaves_the_rest_to_the_next_run(
