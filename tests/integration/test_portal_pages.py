@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 import pytest_asyncio
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 from tests.support.browser import DESKTOP, PHONE, phone
 from tests.support.page_server import ORIGIN, PageServer
@@ -144,3 +144,15 @@ async def test_the_page_stands_from_the_right_where_its_language_does(visitor: V
     assert await arabic.evaluate("(one) => getComputedStyle(one).direction") == "rtl"
     number = visitor.tab.locator(".top bdi[dir=ltr]")
     assert await number.evaluate("(one) => getComputedStyle(one).direction") == "ltr"
+
+
+async def test_what_leads_away_tells_nobody_where_it_came_from(visitor: Visitor) -> None:
+    away: list[Request] = []
+    visitor.context.on("request", lambda request: away.append(request))  # noqa: PLW0108 (builtins cannot be hooked in)
+    await visitor.open("thread-kinds")
+    for link in ("WhatsApp", "Open the file"):
+        async with visitor.context.expect_page():
+            await visitor.tab.get_by_role("link", name=link).last.click()
+    left = [request for request in away if not request.url.startswith(ORIGIN)]
+    assert {request.url for request in left} == {"https://wa.me/447700900123", "https://acme.example/estimate.pdf"}
+    assert [await request.header_value("referer") for request in left] == [None, None]

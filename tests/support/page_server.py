@@ -6,16 +6,13 @@ from http import HTTPStatus
 from playwright.async_api import BrowserContext, Route
 from starlette.requests import Request
 
+from services.portal.guard import HEADERS
 from services.portal.html import Html
 from services.portal.languages import language_of
 from services.portal.static_files import PREFIX, StaticFiles
 from services.portal.views import Page
 
 ORIGIN = "https://portal.example"
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
-    " base-uri 'none'; frame-ancestors 'none'"
-)
 
 
 class PageServer:
@@ -47,7 +44,7 @@ class PageServer:
             await route.fulfill(status=HTTPStatus.NO_CONTENT)
         elif (page := self._pages.get(path.removeprefix("/"))) is not None:
             language = language_of(await asked.header_value("accept-language"))
-            headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": POLICY}
+            headers = HEADERS | {"Content-Type": "text/html; charset=utf-8"}
             await route.fulfill(status=HTTPStatus.OK, headers=headers, body=self._html.page(page, language))
         elif path == "/conversation/events":
             await route.fulfill(status=HTTPStatus.OK, headers={"Content-Type": "text/event-stream"}, body=": \n\n")
