@@ -113,6 +113,19 @@ select u.n, {_COLUMNS}
  order by u.n, m.sequence
 """  # noqa: S608 -- constants
 
+# All that says which of the newest messages are shown, and how. The policies compare each row with every session that
+# is named, so few are named at once.
+_DIGESTS = """
+select (select md5(string_agg(concat_ws(' ', m.message_id, m.status, m.reason, m.attempt, m.read_at), ',' order by
+                                        m.sequence))
+          from (select * from portal_messages x
+                 where x.org_id = u.org_id and x.conversation_id = u.conversation_id
+                 order by x.sequence desc
+                 limit $3) m) as digest
+  from unnest($1::text[], $2::uuid[]) with ordinality as u (org_id, conversation_id, n)
+ order by u.n
+"""
+
 _TAKE_TURN = """
 update portal_sessions s
    set posted_at = $2::timestamptz,
@@ -195,6 +208,12 @@ async def messages_of(db: Connection, thread: Thread, before: UUID | None, most:
     """The newest messages that are shown, oldest first; with ``before`` those before that message."""
     rows = await db.fetch(_MESSAGES, thread.org_id, thread.conversation_id, before, most)
     return [StoredMessage(**row) for row in reversed(rows)]
+
+
+async def digests_of(db: Connection, threads: Sequence[Thread], most: int) -> list[str | None]:
+    """For each thread what changes whenever one of its newest messages does. None: it has no message."""
+    rows = await db.fetch(_DIGESTS, [t.org_id for t in threads], [t.conversation_id for t in threads], most)
+    return [row["digest"] for row in rows]
 
 
 async def newest_of(db: Connection, threads: Sequence[Thread], most: int) -> list[list[StoredMessage]]:

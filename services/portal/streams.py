@@ -1,10 +1,10 @@
 """The streams of open pages: what is new in a conversation, without a reload.
 
-The portal reads no topic. One task of the process asks PostgreSQL every ``PERIOD``, in one round trip for up to
-``AT_ONCE`` streams: which sessions still live, and the newest messages of each conversation. What a stream has not told
-yet is told, as ``event: message``. LISTEN and NOTIFY would cost every writer of messages a lock that holds the commits
-of the whole database in one row, and every portal a connection; the question costs an open stream some twenty index
-entries a second (docs/architecture/portal.md).
+The portal reads no topic. One task of the process asks PostgreSQL every ``PERIOD``, for ``AT_ONCE`` streams at a time:
+which sessions still live, and a digest of the newest messages of each conversation. Where that changed, the messages
+are read, and what a stream has not told yet is told, as ``event: message``. LISTEN and NOTIFY would cost every writer
+of messages a lock that all commits of the database share, and every portal a connection. The question costs an open
+stream some twenty index entries a second (docs/architecture/portal.md).
 
 Rule 1: a stream ends as soon as its session has ended. While PostgreSQL is away it ends after ``UNCHECKED``.
 Rule 2: a session has at most ``OF_A_SESSION`` streams in a process, and a process ``AT_ALL``.
@@ -39,7 +39,7 @@ UNCHECKED_SECONDS = 30.0
 NEWEST = 20
 OF_A_SESSION = 3
 AT_ALL = 1000
-AT_ONCE = 200
+AT_ONCE = 50
 _RESET = "id:\nevent: reset\ndata: {}\n\n"
 _BEAT = ": \n\n"
 _QUEUE = 100
@@ -49,13 +49,18 @@ State = tuple[str, bool]
 
 @dataclass(eq=False, slots=True)
 class Stream:
-    """One open page. ``told``: the state of each message as the page has it; None before the first look."""
+    """One open page.
+
+    ``told``: the state of each message as the page has it; None before the first look. ``digest``: that of the last
+    look (``queries.digests_of``).
+    """
 
     thread: Thread
     language: Language
     last: str | None
     checked_at: float
     told: dict[UUID, State] | None = None
+    digest: str | None = ""
     blocks: "asyncio.Queue[str | None]" = field(default_factory=lambda: asyncio.Queue(_QUEUE))
 
     def put(self, block: str | None) -> None:
@@ -137,13 +142,21 @@ class Streams:
         now = self._pool.now()
         async with queries.scope(self._pool, host, sessions=hashes) as db:
             living = await queries.living(db, hashes, now)
-            newest = await queries.newest_of(db, [stream.thread for stream in streams], NEWEST)
-        read: list[PortalRead] = []
-        for stream, messages in zip(streams, newest, strict=True):
-            if stream.thread.session_hash not in living:
+            digests = await queries.digests_of(db, [stream.thread for stream in streams], NEWEST)
+            changed = [
+                (stream, digest)
+                for stream, digest in zip(streams, digests, strict=True)
+                if digest != stream.digest and stream.thread.session_hash in living
+            ]
+            newest = await queries.newest_of(db, [s.thread for s, _ in changed], NEWEST) if changed else []
+        for stream in streams:
+            if stream.thread.session_hash in living:
+                stream.checked_at = asyncio.get_running_loop().time()
+            else:
                 stream.put(None)
-                continue
-            stream.checked_at = asyncio.get_running_loop().time()
+        read: list[PortalRead] = []
+        for (stream, digest), messages in zip(changed, newest, strict=True):
+            stream.digest = digest
             if ids := unread(self._tell(stream, messages)):
                 thread = stream.thread
                 read.append(
