@@ -10,6 +10,7 @@ Rule 3: regions that share a calling code count as one country: +44 is also Guer
 import json
 from collections.abc import Mapping
 from datetime import date
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -39,6 +40,13 @@ class Taken(NamedTuple):
     org_id: str
     day: date
     segments: int
+
+
+class SegmentRate(NamedTuple):
+    """What one segment costs by the rate card."""
+
+    price: Decimal
+    currency: str
 
 
 class Answers(NamedTuple):

@@ -102,12 +102,16 @@ class Facts(NamedTuple):
     """The intent whose bridge holds the conversation's slot; asked only for an intent that would be a bridge."""
     sms_spent: int | None = None
     """Segments of the organisation's day before this one; asked only for an intent that would go by SMS, as the next
-    four are."""
+    six are."""
     sms_daily_segments: int | None = None
     sms_answers_hour: int = 0
     sms_answers_day: int = 0
     """The SMS answers in the conversation within the hour and the day before."""
     sms_hourly_answers: int | None = None
+    sms_segments: int | None = None
+    """How many segments the SMS would have; None where it was not asked."""
+    sms_estimate: str | None = None
+    """What it would cost by the rate card, such as ``0.04 GBP``; None where no rate card covers the day."""
     id_taken: bool = False
     """Another message of this organisation already has the intent's id."""
 

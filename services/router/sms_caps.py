@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from libs.common.countries import country_of
 from libs.common.events.intents import Intent
-from libs.common.sms_policy import Answers, Taken
+from libs.common.sms_policy import Answers, SegmentRate, Taken
 from services.router.decide import Bridge, Decision, Session, decide, sms_parts
 from services.router.facts import Attempt
 
@@ -56,11 +57,16 @@ def is_sms(decision: Decision) -> bool:
 def apply_caps(
     decisions: Sequence[Decision],
     asked: Sequence[tuple[int, Attempt]],
+    *,
     spent: Mapping[str, int],
     answers: Mapping[UUID, Answers],
+    rates: Mapping[str, SegmentRate],
     now: datetime,
 ) -> tuple[list[Decision], SmsUse]:
-    """The decisions within the caps, and what they take. The facts of the attempts that asked are completed."""
+    """The decisions within the caps, and what they take. The facts of the attempts that asked are completed.
+
+    ``rates`` are by country.
+    """
     found, use = list(decisions), SmsUse()
     running = Counter(spent)
     bridged: dict[UUID, int] = {}
@@ -72,12 +78,16 @@ def apply_caps(
         at = bridged.get(conversation_id, running[intent.org_id]) if isinstance(before, Bridge) else None
         had = answers.get(conversation_id, NO_ANSWERS)
         more = use.answers[intent.org_id, conversation_id]
+        parts = 1 if isinstance(before, Bridge) or not isinstance(intent, Intent) else sms_parts(intent)
+        rate = rates.get(country_of(attempt.facts.phone or ""))
         attempt.facts = attempt.facts._replace(
             sms_spent=running[intent.org_id] if at is None else at,
             sms_daily_segments=policy.daily_segments,
             sms_answers_hour=had.hour + more,
             sms_answers_day=had.day + more,
             sms_hourly_answers=policy.hourly_answers,
+            sms_segments=parts,
+            sms_estimate=None if rate is None else f"{rate.price * parts:f} {rate.currency}",
         )
         found[index] = decided = decide(intent, attempt.facts, now)
         segments = 0

@@ -5,8 +5,8 @@ its own transaction). Further ones are made
 
 - where an intent would be a bridge: one to Redis; and, unless Redis refuses every such intent of the batch
   (``libs.common.bridge.slot``), four to PostgreSQL (begin, conversations, slots, commit);
-- where an intent would go by SMS, bridges that Redis refuses excepted: three more for the caps (days locked, answers
-  read, days written), one where it is an answer, and begin and commit;
+- where an intent would go by SMS, bridges that Redis refuses excepted: four more for the caps (days locked, answers
+  and rates read, days written), one where it is an answer, and begin and commit;
 - where a contact is the first: up to six;
 - where an intent was decided before: one (what stands recorded);
 - in a batch of refusals: three (begin, its messages locked, commit).
@@ -32,6 +32,7 @@ from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.redis_gate import RedisGate
 from libs.common.bridge.slot import Slot, refused_by_redis, stale_in_redis
 from libs.common.clock import Clock
+from libs.common.countries import country_of
 from libs.common.db.pool import Connection, Pool
 from libs.common.errors import Transient
 from libs.common.events.intents import BadIntent, Intent, decode_intent
@@ -43,6 +44,7 @@ from libs.common.kafka.records import RawRecord, Received, Reject
 from libs.common.logging import get_logger
 from libs.common.sending import refusals
 from libs.common.sending import sms_caps as day_queries
+from libs.common.sending.sms_charges import segment_rates
 from libs.common.thread.message_status import PROVIDER_REFUSED
 from libs.common.thread.messages import LocalFailure, fail_locally
 from services.router import contacts, queries, sms_caps
@@ -192,7 +194,10 @@ async def _within_caps(
     conversations = {
         (attempt.intent.org_id, at) for _, attempt in by_sms if (at := attempt.facts.conversation_id) is not None
     }
-    return sms_caps.apply_caps(decisions, by_sms, spent, await day_queries.answers_of(db, conversations, now), now)
+    answers = await day_queries.answers_of(db, conversations, now)
+    countries = {country_of(attempt.facts.phone or "") for _, attempt in by_sms}
+    rates = await segment_rates(db, countries, now.date())
+    return sms_caps.apply_caps(decisions, by_sms, spent=spent, answers=answers, rates=rates, now=now)
 
 
 async def _next_attempts(

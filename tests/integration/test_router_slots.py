@@ -26,8 +26,8 @@ pytestmark = pytest.mark.usefixtures("log_lines")
 
 REFUSED_BY_REDIS = 2
 """Statements of a batch whose bridges Redis refuses: the facts, the decisions."""
-ASKED_OF_POSTGRES = 9
-"""Of any other batch with a bridge: begin, days, answers, conversations, slots, days and commit beside these."""
+ASKED_OF_POSTGRES = 10
+"""Of any other batch with a bridge: begin, days, answers, rates, conversations, slots, days and commit beside these."""
 
 
 async def test_an_open_window_makes_a_session_and_a_whatsapp_command(router: Router) -> None:

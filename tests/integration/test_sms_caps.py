@@ -118,12 +118,15 @@ async def test_an_sms_goes_to_the_organisations_countries_and_to_no_landline(
 
 async def test_a_command_says_for_how_much_it_counts_and_when(router: Router) -> None:
     garage = await stored(router, Garage.closed())
+    await router.rows("insert into rate_card values ('2026-01-01', 'sms', 'sms', 'GB', 'GBP', 0.04)")
     text = {"kind": "text", "text": "a" * 459}
     published = await router.decide(garage.intent(content=text, **TO_SAY))
     [command] = published["outbound.sms.v1"]
     assert (command["segments"], command["day"]) == (3, "2026-11-22")
     [day] = await router.rows("select day, segments from sms_days")
     assert (str(day["day"]), day["segments"]) == ("2026-11-22", 3)
+    [row] = await router.rows("select record from decisions")
+    assert (row["record"]["facts"]["sms_segments"], row["record"]["facts"]["sms_estimate"]) == (3, "0.120000 GBP")
 
 
 async def test_days_and_answers_are_forgotten(router: Router) -> None:

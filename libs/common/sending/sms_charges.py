@@ -8,7 +8,7 @@ Rule 3: a figure may come with the answer, with a status, or when the provider i
 Rule 4: a figure without a currency is in that of the estimate, else in the organisation's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -17,6 +17,7 @@ from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.providers import Provider
 from libs.common.providers.cost import Cost
+from libs.common.sms_policy import SegmentRate
 
 Category = Literal["bridge", "sms"]
 
@@ -65,7 +66,18 @@ class Unpriced(NamedTuple):
 
 # A country's own price wins over the price for any country. Of several dates the newest that is not in the future
 # counts.
-_CHARGE = """
+_RATE = """
+      select currency, price from rate_card
+       where channel = 'sms' and category = 'sms' and country in (u.country, '*') and valid_from <= {day}
+       order by country = '*', valid_from desc, currency
+       limit 1"""
+
+_RATES = f"""
+select u.country, r.currency, r.price from unnest($1::text[]) as u (country)
+ cross join lateral ({_RATE.format(day="$2")}) r
+"""  # noqa: S608 -- a constant
+
+_CHARGE = f"""
 insert into charges (org_id, message_id, attempt, conversation_id, channel, provider, category, account, provider_ids,
                      segments, currency, price, estimate, estimate_currency, at, price_due_at)
 select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', u.provider, u.category, u.account,
@@ -74,13 +86,9 @@ select u.org_id, u.message_id, u.attempt, u.conversation_id, 'sms', u.provider, 
   from unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
               $10::text[])
     as u (org_id, message_id, attempt, conversation_id, provider, category, account, provider_ids, segments, country)
-  left join lateral (
-      select currency, price from rate_card
-       where channel = 'sms' and category = 'sms' and country in (u.country, '*') and valid_from <= $13
-       order by country = '*', valid_from desc, currency
-       limit 1) r on true
+  left join lateral ({_RATE.format(day="$13")}) r on true
 on conflict (org_id, message_id, attempt) do nothing
-"""
+"""  # noqa: S608 -- a constant
 
 # Of one message an update may keep one figure; of another message of the same charge the next one comes.
 _KEEP = """
@@ -131,6 +139,12 @@ with due as (
 )
 select d.org_id, d.message_id, d.attempt, unnest(d.provider_ids) as provider_id from due d
 """
+
+
+async def segment_rates(db: Connection, countries: Collection[str], day: date) -> dict[str, SegmentRate]:
+    """What one segment costs in each of these countries on this day; countries without a price are left out."""
+    rows = await db.fetch(_RATES, sorted(countries), day)
+    return {row["country"]: SegmentRate(row["price"], row["currency"]) for row in rows}
 
 
 async def charge(db: Connection, charges: Sequence[Charge], *, day: date, now: datetime) -> None:

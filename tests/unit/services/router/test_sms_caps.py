@@ -1,12 +1,13 @@
 """The caps on SMS: the intents of a batch take their segments one after the other."""
 
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.sms_policy import Answers, SmsPolicy, Taken
+from libs.common.sms_policy import Answers, SegmentRate, SmsPolicy, Taken
 from services.router.decide import Bridge, Decision, Session, Silent, decide
 from services.router.facts import Attempt
 from services.router.sms_caps import SmsUse, apply_caps, asking, is_sms
@@ -30,7 +31,9 @@ def capped(
     attempts: list[Attempt], spent: int = 0, answers: dict[UUID, Answers] | None = None
 ) -> tuple[list[Decision], SmsUse]:
     decisions = [decide(one.intent, one.facts, NOW) for one in attempts]
-    return apply_caps(decisions, asking(attempts, decisions, ()), {"acme": spent}, answers or {}, NOW)
+    asked = asking(attempts, decisions, ())
+    rates = {"GB": SegmentRate(Decimal("0.04"), "GBP")}
+    return apply_caps(decisions, asked, spent={"acme": spent}, answers=answers or {}, rates=rates, now=NOW)
 
 
 @given(st.integers(0, 12), st.lists(st.sampled_from(["bridge", "short", "long"]), max_size=20))
@@ -79,3 +82,9 @@ def test_a_bridge_whose_slot_is_known_to_be_held_asks_nothing() -> None:
     conversation = attempt.facts.conversation_id
     assert conversation is not None
     assert asking([attempt], [Bridge()], {conversation}) == []
+
+
+def test_segments_and_price_are_known_before_anything_is_sent() -> None:
+    attempts = [an_attempt(), an_attempt(channel="sms", content=THREE_SEGMENTS)]
+    capped(attempts)
+    assert [(one.facts.sms_segments, one.facts.sms_estimate) for one in attempts] == [(1, "0.04 GBP"), (3, "0.12 GBP")]
