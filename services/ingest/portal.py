@@ -17,7 +17,7 @@ from uuid import UUID
 
 from libs.common.db.pool import Connection
 from libs.common.events.content import OutBridge
-from libs.common.events.intents import Actor, Intent
+from libs.common.events.intents import LINK_WANTED, Actor, Intent
 from libs.common.events.outbound import DeliveryUpdate
 from libs.common.events.portal import PortalEvent, PortalLinkWanted, PortalMessage, PortalRead
 from libs.common.events.topics import OUTBOUND_INTENTS
@@ -132,7 +132,7 @@ def _wishes(placed: Sequence[Placed], now: datetime) -> list[Record]:
                 intent_id=wanted_link_id(event.org_id, event.conversation_id, hour),
                 org_id=event.org_id,
                 conversation_id=place.conversation_id,
-                actor=Actor(kind="system"),
+                actor=Actor(kind="system", capabilities=[LINK_WANTED]),
                 content=OutBridge(),
                 created_at=at,
                 expires_at=at + LINK_WANTED_FOR,

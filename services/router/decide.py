@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from uuid import UUID
 
 from libs.common.events.content import OutBridge, OutTemplate, OutText, TemplateFields
-from libs.common.events.intents import BadIntent, Intent
+from libs.common.events.intents import LINK_WANTED, Actor, BadIntent, Intent
 from libs.common.events.outbound import BridgeReason, Channel, Route
 from libs.common.phone import normalise
 from libs.common.sms_reach import MOST_SEGMENTS, SmsObstacle, obstacle, parts_of, too_long
@@ -168,14 +168,19 @@ def _unanswerable(intent: Intent, facts: Facts) -> RejectedReason | None:
 
 
 def _is_unsupported(intent: Intent) -> bool:
-    """Row 1, and 1b: what an SMS cannot carry, and a bridge that the AI asks for."""
+    """Row 1, and 1b: what an SMS cannot carry, and a bridge that is not for this actor to ask for."""
     match intent.content:
         case OutBridge():
-            return intent.actor.kind == "ai"
+            return not _may_ask_for_bridge(intent.actor)
         case OutText(text=text):
             return intent.channel == "sms" and too_long(text)
         case content:
             return intent.channel == "sms" and not isinstance(content, OutTemplate)
+
+
+def _may_ask_for_bridge(actor: Actor) -> bool:
+    """Staff ask for one, and ingest for the customer who wants a fresh link."""
+    return actor.kind == "staff" or (actor.kind == "system" and LINK_WANTED in actor.capabilities)
 
 
 def _template_fault(template: TemplateFields, facts: Facts) -> TemplateFault | None:

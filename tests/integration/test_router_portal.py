@@ -9,6 +9,7 @@ from uuid import UUID
 from libs.common.bridge import queries as slot_queries
 from libs.common.bridge.slot import Slot
 from libs.common.db.columns import as_columns
+from libs.common.events.intents import LINK_WANTED
 from services.router.portal_unread import UnreadAnswers
 from services.router.reconcile import Reconciler
 from tests.support.published import Events
@@ -161,7 +162,7 @@ async def test_answers_that_wait_long_hold_up_none_that_are_due(router: Router) 
 
 async def test_a_bridge_that_was_asked_for_is_a_bridge_like_any_other(router: Router) -> None:
     garage = await in_portal(router)
-    system = {"kind": "system"}
+    system = {"kind": "system", "capabilities": [LINK_WANTED]}
     asked, again = (garage.intent(content={"kind": "bridge"}, actor=system) for _ in range(2))
     published = await router.decide(asked)
     assert decisions(published) == [(1, "bridge", "window_expired")]

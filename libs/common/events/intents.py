@@ -25,6 +25,10 @@ LIFE = timedelta(days=7)
 _ACTOR_KINDS: dict[str, ActorKind] = {"ai": "ai", "staff": "staff", "system": "system"}
 
 
+LINK_WANTED = "portal.link_wanted"
+"""The capability of a system intent that asks for a bridge because the customer wants a fresh link."""
+
+
 class Actor(Part):
     """The author of an intent."""
 

@@ -109,6 +109,7 @@ INSTANTS = st.one_of(
 ACTORS = st.one_of(
     st.just({"kind": "ai"}),
     st.just({"kind": "system"}),
+    st.just({"kind": "system", "capabilities": ["portal.link_wanted"]}),
     st.sampled_from([[], ["messages.view"], ["messages.send"], ["*"], ["messages.view", "messages.send"]]).map(
         lambda capabilities: {"kind": "staff", "user_id": "u1", "capabilities": capabilities}
     ),

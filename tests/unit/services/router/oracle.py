@@ -196,7 +196,11 @@ TABLE: list[Row] = [
     ),
     (
         "1b bridge",
-        lambda v: v.kind == "bridge" and v.actor["kind"] == "ai",
+        lambda v: (
+            v.kind == "bridge"
+            and v.actor["kind"] != "staff"
+            and not (v.actor["kind"] == "system" and "portal.link_wanted" in v.actor.get("capabilities", ()))
+        ),
         lambda _: ("rejected", None, "unsupported_content"),
     ),
     (

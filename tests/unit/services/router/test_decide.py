@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.events.intents import BadIntent, Intent
+from libs.common.events.intents import LINK_WANTED, BadIntent, Intent
 from libs.common.events.outbound import WindowState
 from services.router import decide as decide_module
 from services.router.decide import Bridge, Decision, Rejected, Session, Silent, Template, decide
@@ -48,6 +48,7 @@ MARKED: dict[str, Any] = {"marked_at": NOW - timedelta(hours=1), "marked_until":
 OPEN = Session("whatsapp", "window_open")
 NEVER_WROTE: dict[str, Any] = {"last_customer_at": None, "last_inbound_at": None}
 STAFF = {"kind": "staff", "user_id": "u1", "capabilities": ["messages.send"]}
+FOR_A_LINK = {"kind": "system", "capabilities": [LINK_WANTED]}
 
 
 def decided(intent: Intent | BadIntent | None = None, facts: Facts | None = None, now: datetime = NOW) -> Decision:
@@ -107,10 +108,12 @@ CASES: list[tuple[str, Intent | BadIntent, Facts, Decision]] = [
     ("7b SMS asked for, opted out", an_intent(channel="sms"), some_facts(sms_consent=False), Silent("sms_opted_out")),
     ("7b SMS asked for, none active", an_intent(channel="sms"), some_facts(sms_active=False),
      Silent("sms_unavailable")),
+    ("1b a bridge asked for by another system", an_intent(content=BRIDGE, actor={"kind": "system"}), closed_facts(),
+     Rejected("unsupported_content")),
     ("3c asked by staff", an_intent(content=BRIDGE, actor=STAFF), closed_facts(), Bridge()),
-    ("3c asked for a customer", an_intent(content=BRIDGE, actor={"kind": "system"}),
+    ("3c asked for a customer", an_intent(content=BRIDGE, actor=FOR_A_LINK),
      closed_facts(credit_exhausted=True), Bridge()),
-    ("3c to one who lives in the portal", an_intent(content=BRIDGE, actor={"kind": "system"}),
+    ("3c to one who lives in the portal", an_intent(content=BRIDGE, actor=FOR_A_LINK),
      closed_facts(last_inbound_channel="portal", last_inbound_at=NOW), Bridge()),
     ("3c window open", an_intent(content=BRIDGE, actor=STAFF), some_facts(), Rejected("window_open")),
     ("3c window open, marked", an_intent(content=BRIDGE, actor=STAFF), some_facts(**MARKED),
