@@ -157,14 +157,16 @@ class MetaEdge:
             self._coverage.end_publish(ticket)
 
 
-def edge_apps(
-    config: EdgeConfig, producer: CoalescingProducer, coverage: EdgeCoverage, now: Clock = utc_now
-) -> dict[str, ASGIApp]:
+def edge_apps(config: EdgeConfig, producer: CoalescingProducer, coverage: EdgeCoverage) -> dict[str, ASGIApp]:
     """Ingest's own applications by exact path, also with a slash behind it. Providers do not follow redirects."""
     apps: dict[str, ASGIApp] = {
         "/webhooks/meta": MetaEdge(
-            secrets=config.meta_secrets, verify_token=config.verify_token, producer=producer, now=now, coverage=coverage
+            secrets=config.meta_secrets,
+            verify_token=config.verify_token,
+            producer=producer,
+            now=utc_now,
+            coverage=coverage,
         ),
-        **sms_apps(config.accounts, config.public_url, producer, now),
+        **sms_apps(config.accounts, config.public_url, producer, utc_now),
     }
     return apps | {f"{path}/": app for path, app in apps.items()}

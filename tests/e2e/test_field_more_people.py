@@ -12,7 +12,7 @@ from libs.common.clock import utc_now
 from tests.e2e.field import Field, opened
 from tests.e2e.test_field_people import bsuid
 from tests.support.garages import FILLED, Customer
-from tests.support.standin import Meta, answered
+from tests.support.standin import Meta
 from tests.support.webhooks import a_contact
 
 
@@ -113,16 +113,6 @@ async def test_whoever_replies_by_user_id_alone_is_whom_a_status_named(
         assert (await system.decided(to_her))["conversation_id"] == message["conversation_id"]
     await field.standin.receives(lambda call: call.to == "+551187001122" and call.text == "Your Golf is ready.")
     await field.standin.receives(lambda call: call.to == "+5511987001122" and call.text == "Your Golf is ready.")
-
-
-async def test_nothing_can_be_sent_into_a_group(at: Meta, field: Field) -> None:
-    kim = at.garage.customer()
-    said = {"from": kim.phone[1:], "group_id": "Y2FwaV9ncm91cDp5"}
-    message = await at.writes("See you all", sender=said)
-    assert message["group_id"] == said["group_id"]
-    intent = await answered(at.garage, message, kim.phone).is_sent("Which car?")
-    assert await field.system.way(intent) == ("rejected", None, "unknown_conversation")
-    assert field.standin.to(kim.phone, kim.phone[1:]) == []
 
 
 async def test_a_card_names_the_sender_also_under_a_number_that_no_rule_leads_to(at: Meta, field: Field) -> None:

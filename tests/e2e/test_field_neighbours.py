@@ -14,7 +14,7 @@ from libs.common.clock import utc_now
 from tests.e2e.field import Field, opened
 from tests.support.garages import a_garage
 from tests.support.standin import Call, Meta, accepted, graph_error
-from tests.support.webhooks import a_message, a_status, a_value
+from tests.support.webhooks import a_status, a_value
 
 
 @pytest_asyncio.fixture
@@ -69,19 +69,6 @@ async def test_fields_of_tomorrow_and_bad_intents_stop_nobody(at: Meta, field: F
     assert await system.way(intent) == ("session", "whatsapp", "window_open")
     await system.quiet()
     assert await ready(field)
-
-
-async def test_a_waba_that_is_not_the_numbers_changes_nothing(at: Meta, field: Field) -> None:
-    system = field.system
-    kim = at.garage.customer()
-    message = a_message(utc_now(), "From elsewhere", **{"from": kim.phone.lstrip("+")})
-    system.private.add("From elsewhere")
-    await at.post(a_value(number=at.garage.phone_number_id, messages=[message]), waba="299900000000001")
-    letter = await system.published.one(
-        "webhooks.v1.dlq", lambda record: message["id"].encode() in (record.value or b"")
-    )
-    assert letter.headers["reason"] == "waba_mismatch"
-    assert await system.value("select count(*) from messages where provider_id = $1", message["id"]) == 0
 
 
 @pytest.mark.parametrize("code", [131042, pytest.param(130429, marks=pytest.mark.proof)])

@@ -89,55 +89,6 @@ async def test_the_answer_of_a_first_contact_says_who_the_customer_is(at: Meta, 
     assert await system.way(answer) == ("session", "whatsapp", "window_open")
 
 
-async def test_a_status_with_both_ids_lets_a_reply_by_user_id_land_in_its_thread(at: Meta, field: Field) -> None:
-    garage, system = at.garage, field.system
-    kim, user = garage.customer(), bsuid()
-    (intent,) = await system.intend(kim.first_contact(actor="staff", content={"kind": "template", **FILLED}))
-    call = await field.standin.receives(lambda call: call.to == kim.phone)
-    await is_accepted(field, intent)  # a status without callback data binds nothing before its message has an id
-    wa_id = kim.phone.lstrip("+")
-    await at.status(
-        call.id,
-        "delivered",
-        recipient_id=wa_id,
-        recipient_user_id=user,
-        contacts=[{"wa_id": wa_id, "user_id": user, "profile": {"name": "Kim"}}],
-    )
-    await system.reaches(intent, "delivered")
-    message = await at.writes(
-        sender={"from": None, "from_user_id": user}, contacts=[{"user_id": user, "profile": {"name": "Kim"}}]
-    )
-    assert message["conversation_id"] == (await system.decided(intent))["conversation_id"]
-
-
-async def test_a_corrected_phone_is_the_address_from_then_on(at: Meta, field: Field) -> None:
-    garage, system = at.garage, field.system
-    kim, new = garage.customer(), garage.customer().phone
-    who = {"org_id": garage.org_id, "customer_id": str(uuid4()), "type": "customer.upserted.v1", "name": "Kim"}
-    await system.say(
-        "directory.changes.v1",
-        who | {"at": (utc_now() - timedelta(days=2)).isoformat(), "phone": kim.phone},
-        key=garage.org_id,
-    )
-    await system.quiet()
-    message = await at.writes(sender={"from": kim.phone.lstrip("+")}, at=utc_now() - timedelta(hours=25))
-    assert message["customer_id"] == who["customer_id"]
-    kim.conversation_id = message["conversation_id"]
-    await system.say("directory.changes.v1", who | {"at": utc_now().isoformat(), "phone": new}, key=garage.org_id)
-    await system.quiet()
-    first = await kim.is_sent(actor="staff", content={"kind": "template", **FILLED})
-    (second,) = await system.intend(
-        Customer(garage, new).first_contact(actor="staff", content={"kind": "template", **FILLED})
-    )
-    third = await kim.is_sent("And another thing.")
-    for intent in (first, second):
-        assert (await system.way(intent))[0] == "template"
-        assert (await system.decided(intent))["conversation_id"] == message["conversation_id"]
-    assert await system.way(third) == ("bridge", "sms", "window_expired")
-    await field.standin.receives(lambda call: call.to == new, times=3)
-    assert field.standin.to(kim.phone, kim.phone.lstrip("+")) == []
-
-
 @pytest.mark.parametrize("how", ["previous", "in the body", "own field"])
 async def test_after_a_changed_user_id_nothing_goes_to_the_old_number(at: Meta, field: Field, how: str) -> None:
     garage, system = at.garage, field.system
@@ -245,61 +196,6 @@ async def test_a_notice_about_people_who_never_wrote_makes_no_conversation(at: M
     await system.quiet()
     assert await system.value("select count(*) from conversations where org_id = $1", garage.org_id) == 0
     assert system.published.all("inbound.messages.v1", org_id=garage.org_id) == []
-
-
-async def test_a_shared_own_number_makes_a_bridge_possible_and_a_friends_card_does_not(at: Meta, field: Field) -> None:
-    garage, system = at.garage, field.system
-    for origin, way in (("contact_request", ("bridge", "sms", "window_expired")), (None, ("silent", None, "no_phone"))):
-        user, number = bsuid(), garage.customer().phone
-        told = await at.writes(
-            sender={"from": None, "from_user_id": user},
-            at=utc_now() - timedelta(hours=26),
-            contacts=[{"user_id": user}],
-        )
-        card = {
-            "name": {"formatted_name": "Kim"},
-            "phones": [{"phone": number, "wa_id": number.lstrip("+")}],
-        }
-        message = {
-            "from_user_id": user,
-            "id": f"wamid.{uuid4().hex}",
-            "timestamp": str(int((utc_now() - timedelta(hours=25)).timestamp())),
-            "type": "contacts",
-            "contacts": [card],
-        } | ({"origin": origin} if origin else {})
-        await at.value(messages=[message], contacts=[{"user_id": user}])
-        await system.published.one("inbound.messages.v1", provider_id=message["id"])
-        intent = await answered(garage, told, number).is_sent()
-        assert await system.way(intent) == way
-
-
-async def test_a_group_message_reaches_no_private_thread(at: Meta, field: Field) -> None:
-    garage, system = at.garage, field.system
-    kim = garage.customer()
-    wa_id = kim.phone.lstrip("+")
-    private = await at.writes(sender={"from": wa_id}, at=utc_now() - timedelta(hours=30))
-    await at.value(
-        messages=[
-            {
-                "from": wa_id,
-                "id": f"wamid.{uuid4().hex}",
-                "timestamp": str(int(utc_now().timestamp())),
-                "type": "text",
-                "text": {"body": "See you all at nine"},
-                "group_id": "Y2FwaV9ncm91cDp4",
-            }
-        ],
-        contacts=[a_contact(wa_id)],
-    )
-    await system.quiet()
-    rows = await system.rows(
-        "select kind from messages where org_id = $1 and conversation_id = $2::uuid",
-        garage.org_id,
-        private["conversation_id"],
-    )
-    assert len(rows) == 1
-    for record in system.published.all("inbound.messages.v1", conversation_id=private["conversation_id"]):
-        assert record.event["content"].get("text") != "See you all at nine"
 
 
 async def test_one_card_beside_one_message_belongs_to_it_whatever_its_spelling(at: Meta, field: Field) -> None:

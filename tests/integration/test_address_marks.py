@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from libs.common.db.pool import Connection, open_pool
-from libs.common.directory.address_marks import SMS_MARKS, WHATSAPP_MARKS, clear, mark, purge_marks
+from libs.common.directory.address_marks import SMS_MARKS, clear, mark, purge_marks
 from libs.common.directory.reports import Mark, MarkReason, SignOfLife
 
 T0 = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -80,18 +80,6 @@ async def test_a_sign_of_life_in_the_second_of_the_mark_came_after_it(db: Connec
     await mark(db, [a_mark("unreachable", channel="whatsapp", at=T0 + 0.7 * SECOND)])
     await clear(db, [SignOfLife("acme", "whatsapp", PHONE, T0)])  # Meta's clock shows no fractions
     assert await marks(db) == []
-
-
-async def test_whatsapp_is_asked_under_any_name_of_a_customer(db: Connection) -> None:
-    ask = WHATSAPP_MARKS.format(org_id="$1", addresses="$2::text[]")
-    await mark(db, [a_mark("unreachable", channel="whatsapp", address="GB.13491208655302741918")])
-    for addresses, until in (
-        [[PHONE, None, "GB.13491208655302741918"], T0 + 30 * DAY],
-        [[PHONE, None, None], None],
-    ):
-        row = await db.fetchrow(ask, "acme", addresses)
-        assert row is not None
-        assert row["unreachable_until"] == until
 
 
 async def test_a_line_is_marked_and_cleared_under_all_its_spellings(db: Connection) -> None:

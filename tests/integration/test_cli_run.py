@@ -72,8 +72,12 @@ def test_a_margin_as_long_as_the_window_is_refused() -> None:
     assert "TRANSOM_WINDOW_MARGIN_SECONDS" in line
 
 
-def test_a_database_without_its_migrations_says_what_to_run(servers: dict[str, str], postgres_dsn: str) -> None:
-    line = complaint("run", "router", "--port", "0", env=environment(**servers | {"POSTGRES_DSN": postgres_dsn}))
+@pytest.mark.parametrize("service", ["router", "sms-bridge"])
+def test_a_database_without_its_migrations_says_what_to_run(
+    service: str, servers: dict[str, str], postgres_dsn: str
+) -> None:
+    given = servers | REQUIRED[service] | {"POSTGRES_DSN": postgres_dsn}
+    line = complaint("run", service, "--port", "0", env=environment(**given))
     assert "transom migrate" in line
 
 

@@ -3,22 +3,16 @@
 import asyncio
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES
+from libs.common.events.topics import DELIVERY_UPDATES
 from libs.common.ids import callback_data
 from tests.support.ingest import ORG, Ingest, now
-from tests.support.messages_out import sent
+from tests.support.messages_out import a_conversation, sent
 from tests.support.waiting import DEADLINE_SECONDS
-from tests.support.webhooks import a_message, a_status, a_value, a_webhook, of_messages
+from tests.support.webhooks import a_status, a_value, a_webhook
 
 UTILITY = {"billable": True, "pricing_model": "PMP", "category": "utility", "type": "regular"}
-
-
-async def a_conversation(ingest: Ingest) -> UUID:
-    await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
-    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    return UUID(published["conversation_id"])
 
 
 def priced(wamid: str, status: str, pricing: Any, after: int = 0, **more: Any) -> dict[str, Any]:

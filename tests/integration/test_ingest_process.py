@@ -164,29 +164,3 @@ async def stored(dsn: str, messages: int) -> None:
                 if await db.fetchval("select count(*) from messages") == messages:
                     return
             await asyncio.sleep(0.05)
-
-
-@pytest.mark.parametrize("missing", ["META_APP_SECRETS", "META_VERIFY_TOKEN"])
-async def test_without_a_required_setting_it_says_which_in_one_line(environment: dict[str, str], missing: str) -> None:
-    del environment[missing]
-    code, out, err = await ended(started(0, **environment))
-    assert (code, out) == (2, "")
-    assert err.count("\n") == 1
-    assert f"TRANSOM_{missing}" in err
-
-
-@pytest.mark.parametrize(
-    ("variable", "nowhere"),
-    [
-        ("KAFKA_BOOTSTRAP", "127.0.0.1:1"),
-        ("POSTGRES_DSN", "no address at all"),
-    ],
-)
-async def test_without_a_server_it_says_which_in_one_line(
-    topics: OwnTopics, environment: dict[str, str], variable: str, nowhere: str
-) -> None:
-    await topics.create()
-    code, _, err = await ended(started(0, **(environment | {variable: nowhere})))
-    assert code == 2
-    assert err.count("\n") == 1
-    assert f"TRANSOM_{variable}" in err

@@ -19,7 +19,7 @@ BY_BSUID = {"from": None, "from_user_id": BSUID}
 CARD = [{"user_id": BSUID}]
 
 
-async def written_to(ingest: Ingest, wamid: str, *, phone: str = PHONE) -> UUID:
+async def written_to(ingest: Ingest, wamid: str) -> UUID:
     """A first contact: a template of ours to somebody who never wrote; the conversation."""
     customer_id, conversation_id, message_id = uuid4(), uuid4(), uuid4()
     async with ingest.pool.acquire() as db, db.transaction():
@@ -27,13 +27,13 @@ async def written_to(ingest: Ingest, wamid: str, *, phone: str = PHONE) -> UUID:
             "insert into customers (customer_id, org_id, phone, origin) values ($1, $2, $3, 'outbound')",
             customer_id,
             ORG,
-            phone,
+            PHONE,
         )
         await db.execute(
             "insert into customer_identities (org_id, kind, value, customer_id, since, source)"
             " values ($1, 'phone', $2, $3, now(), 'intent')",
             ORG,
-            phone,
+            PHONE,
             customer_id,
         )
         await db.execute(

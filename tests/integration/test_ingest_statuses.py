@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from libs.common.clock import utc_now
-from libs.common.db.pool import Pool, open_pool
+from libs.common.db.pool import open_pool
 from libs.common.directory.address_marks import mark, record_unreached
 from libs.common.directory.reports import Mark, Unreached
 from libs.common.errors import Transient
@@ -32,6 +32,7 @@ from services.ingest.worker_deps import Deps
 from tests.support import world
 from tests.support.ingest import DAY, DOUBT, ORG, Ingest, now
 from tests.support.logs import LogLines
+from tests.support.messages_out import a_conversation, sent
 from tests.support.published import published_on
 from tests.support.records import a_record
 from tests.support.topics import OwnTopics
@@ -45,25 +46,8 @@ values ('acme', $1, $2, 'out', $3, 'text', '{}', 'pending', 1, $4, $5, now(), no
 """
 
 
-async def a_conversation(ingest: Ingest) -> UUID:
-    """A customer wrote an hour ago."""
-    await ingest.post(of_messages(a_message(now() - timedelta(hours=1))))
-    (published,) = await ingest.published.events(INBOUND_MESSAGES, 1)
-    return UUID(published["conversation_id"])
-
-
-async def sent(pool: Pool, conversation_id: UUID, wamid: str, message_id: UUID | None = None) -> UUID:
-    """A text of ours that Meta calls ``wamid``."""
-    message_id = message_id or uuid4()
-    async with pool.acquire() as db, db.transaction():
-        await db.execute(OUT, message_id, conversation_id, "whatsapp", None, None)
-        ours = ProviderId("whatsapp", "meta", NUMBER, wamid, ORG, message_id, message_id, 1)
-        await store_provider_ids(db, [ours], utc_now())
-    return message_id
-
-
-def of_statuses(*statuses: dict[str, Any], field: str = "messages") -> dict[str, Any]:
-    return a_webhook(a_value(statuses=list(statuses)), field=field)
+def of_statuses(*statuses: dict[str, Any]) -> dict[str, Any]:
+    return a_webhook(a_value(statuses=list(statuses)))
 
 
 async def test_statuses_climb_the_ladder_in_any_order_and_are_told(ingest: Ingest) -> None:

@@ -21,7 +21,7 @@ from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.producer import Producer, Record
 from libs.common.redis import open_redis
 from services.router.worker import on_intents
-from tests.support.command import COMMAND, complaint, running
+from tests.support.command import COMMAND, running
 from tests.support.command import environment as inherited
 from tests.support.logs import validated
 from tests.support.published import Published, published_on
@@ -179,11 +179,6 @@ async def test_what_was_committed_and_not_published_is_published_by_the_redelive
     }
     assert [c["message_id"] for c in seen["outbound.sms.v1"]] == [batch[0]["intent_id"]]
     assert [u["message_id"] for u in seen["delivery.updates.v1"]] == [batch[1]["intent_id"]]
-
-
-async def test_without_postgres_it_ends_with_one_line_that_says_so(environment: dict[str, str]) -> None:
-    nowhere = environment | {"TRANSOM_POSTGRES_DSN": "postgresql://127.0.0.1:1/none"}
-    assert "TRANSOM_POSTGRES_DSN" in await asyncio.to_thread(complaint, "run", "router", env=nowhere)
 
 
 _TAKES_TIME = """

@@ -201,12 +201,3 @@ async def test_a_throttled_message_waits_and_goes(
         assert bridge.ends() == 0
     assert len(await sandbox.sms()) == 1
     assert "send.deferred" in {line["event"] for line in validated((tmp_path / "log").read_bytes())}
-
-
-async def test_a_database_without_the_tables_is_said_in_one_line(
-    postgres_dsn: str, environment: dict[str, str], tmp_path: Path
-) -> None:
-    with running(environment | {"TRANSOM_POSTGRES_DSN": postgres_dsn}, tmp_path / "log") as bridge:
-        assert bridge._process.wait(timeout=30) == 2
-    [line] = (tmp_path / "log").read_text().splitlines()
-    assert "transom migrate" in line

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from libs.common.db.pool import Pool, open_pool
 from libs.common.ids import bridge_message_id, callback_data
-from libs.common.providers import SMS_BY_TWILIO, WHATSAPP_BY_META
+from libs.common.providers import WHATSAPP_BY_META, Transport
 from libs.common.sending.status_effects import StatusEvents, receive_statuses, store_provider_ids
 from libs.common.sending.statuses import ProviderId, forget_early, keep_provider_ids
 from libs.common.thread.message_status import ProviderStatus
@@ -124,7 +124,7 @@ async def test_a_status_that_came_first_is_kept_and_applied_when_the_id_is_store
 
 async def test_a_status_of_another_system_on_the_same_number_is_kept_nowhere(pool: Pool) -> None:
     others = [None, "", "order-7", "01932f70-11aa-7d2e-8f00-3b7c5d9e1a01", f"{OURS}:and more", "x" * 512]
-    for by in (WHATSAPP_BY_META, SMS_BY_TWILIO):
+    for by in (WHATSAPP_BY_META, Transport("sms", "twilio")):
         statuses = [
             a_status("sent", f"w{n}", callback=told, channel=by.channel, provider=by.provider)
             for n, told in enumerate(others)

@@ -65,9 +65,9 @@ class Cluster:
                 await asyncio.sleep(0.05)
 
 
-async def status_arrives(garage: Garage, command: WhatsappCommand, wamid: str = "wamid.LATE") -> None:
+async def status_arrives(garage: Garage, command: WhatsappCommand) -> None:
     """Meta's status of a call of this message comes."""
-    item = {"id": wamid, "status": "sent", "timestamp": str(int(garage.now().timestamp()))}
+    item = {"id": "wamid.LATE", "status": "sent", "timestamp": str(int(garage.now().timestamp()))}
     await garage.take_statuses(
         [item | {"biz_opaque_callback_data": callback_data(command.org_id, command.message_id, command.attempt)}]
     )

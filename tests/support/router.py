@@ -198,8 +198,6 @@ async def a_router(
     dsn: str,
     redis: Redis,
     published: Published,
-    *,
-    margin: timedelta = timedelta(seconds=30),
 ) -> AsyncIterator[Router]:
     async with (
         open_pool(dsn, application_name="test", size=POOL_SIZE, command_seconds=10) as pool,
@@ -212,7 +210,7 @@ async def a_router(
                 producer=producer,
                 now=lambda: NOW,
                 window_length=DAY,
-                margin=margin,
+                margin=timedelta(seconds=30),
                 doubt=timedelta(seconds=300),
             ),
             published,

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import orjson
 
+from deploy.local.seen_records import SeenRecords
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.records import RawRecord
 from libs.common.kafka.topic_tail import TopicTail
@@ -37,32 +36,15 @@ class TopicRecord:
         )
 
 
-class TopicRecords:
+class TopicRecords(SeenRecords[TopicRecord]):
     """Reads every topic under a prefix from its beginning. An async context manager."""
 
     def __init__(self, bootstrap: str, prefix: str) -> None:
-        self._records: list[TopicRecord] = []
-        self._arrival = asyncio.Condition()
-        self._tail = TopicTail(KafkaConnection(bootstrap, prefix), EVERY_TOPIC, TopicRecord.of, offsets={})
-        self._reading: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        await self._tail.__aenter__()
-        self._reading = asyncio.create_task(self._read())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reading
-        await self._tail.__aexit__(kind, error, trace)
+        super().__init__(TopicTail(KafkaConnection(bootstrap, prefix), EVERY_TOPIC, TopicRecord.of, offsets={}))
 
     def all(self, topic: str, **fields: object) -> list[TopicRecord]:
         """The records of a topic so far whose events have these values in these fields."""
-        return [one for one in self._records if one.topic == topic and fields.items() <= one.event.items()]
+        return [one for one in self._seen if one.topic == topic and fields.items() <= one.event.items()]
 
     async def one(
         self, topic: str, is_it: Callable[[TopicRecord], bool] = lambda _: True, *, times: int = 1, **fields: object
@@ -75,20 +57,14 @@ class TopicRecords:
             return len(found) >= times
 
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), self._arrival:
-                await self._arrival.wait_for(enough)
+            async with asyncio.timeout(PATIENCE_SECONDS), self._grown:
+                await self._grown.wait_for(enough)
         except TimeoutError:
             last = [dict(one.event) or one.headers for one in self.all(topic)[-5:]]
             raise AssertionError(
                 f"{len(found)} of {times} records on {topic} with {fields}; last there: {last}"
             ) from None
         return found[times - 1]
-
-    async def _read(self) -> None:
-        async for record in self._tail:
-            async with self._arrival:
-                self._records.append(record)
-                self._arrival.notify_all()
 
 
 def _object(value: bytes | None) -> Mapping[str, Any]:

@@ -33,13 +33,12 @@ async def eventually_true(
     what: str = "what the test waits for",
     *,
     seconds: float = DEADLINE_SECONDS,
-    every: float = 0.05,
 ) -> T:
     """Ask until the answer is true, and return it; fail with ``what`` when it never is."""
     try:
         async with asyncio.timeout(seconds):
             while not (found := await ask()):  # noqa: ASYNC110 -- what others make true
-                await asyncio.sleep(every)
+                await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"did not come true in {seconds:.0f} s: {what}") from None
     return found

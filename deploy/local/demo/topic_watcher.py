@@ -2,18 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
+from deploy.local.seen_records import SeenRecords
 from libs.common.events.topics import DELIVERY_UPDATES, INBOUND_MESSAGES, OUTBOUND_DECISIONS, Topic
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.kafka.records import RawRecord
 from libs.common.kafka.topic_tail import TopicTail
 
 PublicEvent = Mapping[str, Any]
+_PATIENCE_SECONDS = 15.0
 _BRIEF = ("intent_id", "message_id", "attempt", "route", "status", "reason", "provider_code")
 
 
@@ -21,37 +21,18 @@ class StoryError(Exception):
     """A step of the story did not happen. The message says what was expected and what was seen instead."""
 
 
-class TopicWatcher:
+class TopicWatcher(SeenRecords[tuple[str, PublicEvent]]):
     """The events of some organisations that were published since the watcher was entered. An async context manager."""
 
     def __init__(self, kafka: KafkaConnection, org_ids: Collection[str]) -> None:
+        super().__init__(TopicTail(kafka, (INBOUND_MESSAGES, OUTBOUND_DECISIONS, DELIVERY_UPDATES), self._decode))
         self._org_ids = frozenset(org_ids)
-        self._seen: list[tuple[str, PublicEvent]] = []
-        self._grown = asyncio.Condition()
-        self._tail = TopicTail(kafka, (INBOUND_MESSAGES, OUTBOUND_DECISIONS, DELIVERY_UPDATES), self._decode)
-        self._reading: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
-        await self._tail.__aenter__()
-        self._reading = asyncio.create_task(self._read())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reading
-        await self._tail.__aexit__(kind, error, trace)
-
-    async def wait_for(
-        self, topic: Topic, what: str, matches: Callable[[PublicEvent], bool], seconds: float = 15.0
-    ) -> PublicEvent:
-        """The first event on ``topic`` that matches. Raises StoryError, which names ``what``, after ``seconds``."""
+    async def wait_for(self, topic: Topic, what: str, matches: Callable[[PublicEvent], bool]) -> PublicEvent:
+        """The first event on ``topic`` that matches. Raises StoryError, which names ``what``, after a time."""
         async with self._grown:
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(_PATIENCE_SECONDS):
                     while not (found := [event for event in self._on(topic) if matches(event)]):
                         await self._grown.wait()
             except TimeoutError:
@@ -59,7 +40,8 @@ class TopicWatcher:
                     {name: event[name] for name in _BRIEF if event.get(name) is not None} for event in self._on(topic)
                 ]
                 raise StoryError(
-                    f"expected {what} on {topic.name} within {seconds:.0f} s; last seen there: {seen[-5:] or 'nothing'}"
+                    f"expected {what} on {topic.name} within {_PATIENCE_SECONDS:.0f} s;"
+                    f" last seen there: {seen[-5:] or 'nothing'}"
                 ) from None
         return found[0]
 
@@ -69,9 +51,3 @@ class TopicWatcher:
     def _decode(self, record: RawRecord) -> tuple[str, PublicEvent] | None:
         event = orjson.loads(record.value or b"{}")
         return (record.topic, event) if event.get("org_id") in self._org_ids else None
-
-    async def _read(self) -> None:
-        async for one in self._tail:
-            async with self._grown:
-                self._seen.append(one)
-                self._grown.notify_all()

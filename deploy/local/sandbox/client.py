@@ -75,11 +75,9 @@ class SandboxClient:
         """WhatsApp has the account ``wa_id`` behind ``phone``; ``hidden``: its answers name the user id instead."""
         await self._call("POST", "customer/registered", {"phone": phone, "wa_id": wa_id, "hidden": hidden})
 
-    async def customer_calls(self, phone_number_id: str, phone: str, *, age: float = 0.0) -> Json:
+    async def customer_calls(self, phone_number_id: str, phone: str) -> Json:
         """A customer calls; it opens the window. Answers ``{id, timestamp, user_id}``."""
-        return await self._call(
-            "POST", "customer/calls", {"phone_number_id": phone_number_id, "phone": phone, "age": age}
-        )
+        return await self._call("POST", "customer/calls", {"phone_number_id": phone_number_id, "phone": phone})
 
     async def customer_texts(self, phone: str, to: str, text: str, **fields: Any) -> Json:
         """A customer's SMS or MMS; see ``CustomerTexts`` for ``provider``, ``media``, ``times``, ``order``.
@@ -88,9 +86,11 @@ class SandboxClient:
         """
         return await self._call("POST", "customer/texts", {"phone": phone, "to": to, "text": text, **fields})
 
-    async def meta_change(self, phone_number_id: str, value: Json, *, field: str = "messages") -> None:
-        """Any other update of Meta's: a change with this field and value."""
-        await self._call("POST", "meta/change", {"phone_number_id": phone_number_id, "field": field, "value": value})
+    async def meta_change(self, phone_number_id: str, value: Json) -> None:
+        """Any other update of Meta's: a change of its messages with this value."""
+        await self._call(
+            "POST", "meta/change", {"phone_number_id": phone_number_id, "field": "messages", "value": value}
+        )
 
     async def verify_webhook(self, verify_token: str | None = None) -> Json:
         """Meta's handshake with the configured URL. Answers ``{verified, status, error}``."""

@@ -32,9 +32,9 @@ _TRIES = 3
 _INSTEAD = "to use a broker that runs already, set TRANSOM_KAFKA_BOOTSTRAP=host:port"
 
 
-def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+def cache_folder() -> Path:
     """The folder of this user's jars, shared by all checkouts. Each set of pins has its own."""
-    base = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "transom" / "kafka" / hashlib.sha256(PINS.read_bytes()).hexdigest()[:12]
 
 

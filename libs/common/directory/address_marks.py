@@ -69,13 +69,6 @@ select max(m.until) filter (where m.reason <> 'sms_opted_out') as no_phone_until
 ``{org_id}`` and ``{phone}`` are of the outer query.
 """
 
-WHATSAPP_MARKS = """
-select max(m.until) as unreachable_until, max(m.at) as unreachable_at
-  from address_marks m
- where m.org_id = {org_id} and m.channel = 'whatsapp' and m.address = any({addresses}) offset 0
-"""
-"""For a lateral join: the marks of these addresses (E.164, BSUID, nulls) for WhatsApp, always one row."""
-
 
 async def mark(db: Connection, marks: Iterable[Mark]) -> None:
     """Remember these marks. Idempotent; of two of one kind the later said counts."""

@@ -30,7 +30,6 @@ class Transport(NamedTuple):
 
 
 WHATSAPP_BY_META = Transport("whatsapp", "meta")
-SMS_BY_TWILIO = Transport("sms", "twilio")
 
 
 def fault_of(provider: Provider, code: str | int | None) -> Fault:

@@ -22,8 +22,6 @@ from libs.common.faults import (
     UnknownFault,
 )
 
-OPTED_OUT: Final = "21610"
-
 STATUSES: Final = {
     "sent": "sent",
     "delivered": "delivered",

@@ -116,7 +116,7 @@ with due as materialized (
      where p.channel = $1 and p.kind = 'fault'
        and coalesce(p.logged_at, '-infinity') <= $2::timestamptz - interval '1 minute'
      order by coalesce(p.logged_at, '-infinity')
-     limit $3
+     limit 100
        for update skip locked
 )
 update pauses p
@@ -215,6 +215,6 @@ async def clear(db: Connection, by: Transport, awake: Iterable[PauseKey]) -> Non
         await db.execute(_CLEAR, by.channel, *as_columns(rows))
 
 
-async def take_due_for_log(db: Connection, by: Transport, now: datetime, limit: int = 100) -> list[PausedAccount]:
+async def take_due_for_log(db: Connection, by: Transport, now: datetime) -> list[PausedAccount]:
     """Accounts paused for a fault whose line is due. Each is given to one caller a minute."""
-    return [PausedAccount(**r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, by.channel, now, limit)]
+    return [PausedAccount(**r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, by.channel, now)]

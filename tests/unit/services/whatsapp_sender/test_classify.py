@@ -20,8 +20,8 @@ WAMID = "wamid.HBgMNDQ3NzAwOTAwOTk5FQIAERgSOUEzQkY2MTdFMjkwQzE0RDhBAA=="
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-def mended(code: str, after: timedelta | None = None) -> RetryLater:
-    return RetryLater("account", MENDING, code, after, fault=True)
+def mended(code: str) -> RetryLater:
+    return RetryLater("account", MENDING, code, fault=True)
 
 
 def stray(code: str) -> RetryLater:
