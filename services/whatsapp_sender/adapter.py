@@ -1,4 +1,4 @@
-"""WhatsApp as the sending core sees it: its gate, its call, what follows from an end, and where evidence is found."""
+"""The WhatsApp adapter of the sending engine: gate, call, effects of an end, evidence."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -42,7 +42,7 @@ from libs.common.thread.messages import LocalFailure, fail_locally
 from libs.common.window import DOUBT_WAIT
 from services.whatsapp_sender import queries
 from services.whatsapp_sender.evidence import came_late, resolve
-from services.whatsapp_sender.gate import GateFacts, Ready, judge
+from services.whatsapp_sender.gate import Ready, WhatsappFacts, judge
 from services.whatsapp_sender.graph import Graph
 from services.whatsapp_sender.payloads import payload
 from services.whatsapp_sender.recipients import learn
@@ -50,7 +50,7 @@ from services.whatsapp_sender.recipients import learn
 CALLS_AT_ONCE = 320  # of one number at most 256; at 100 ms each that is 2,560 of its sends per second
 _COUNTED_FOR = timedelta(seconds=1)
 _LOOKED_AT = 1000
-"""Of so many sends that were released lately it is asked whether their first calls were accepted."""
+"""So many of the latest second calls are checked for a late acceptance of the first call."""
 CONTENT: TypeAdapter[OutContent] = TypeAdapter(OutContent)
 
 
@@ -70,7 +70,7 @@ class WhatsappAdapter:
         waits: Waits,
         partitions: Callable[[], Awaitable[int]],
     ) -> None:
-        """``partitions``: how many the topic of the webhooks has now; raises Transient when nobody can say."""
+        """``partitions`` returns how many ``webhooks.v1`` has. It raises Transient while the brokers are away."""
         self._graph = graph
         self._pool = pool
         self._window = window_length, window_doubt
@@ -82,7 +82,7 @@ class WhatsappAdapter:
         self._resend_limit = ResendLimit()
 
     async def judge(self, db: Connection, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Verdict[Ready]]:
-        """Window, consent, template, number and address, read afresh; before a resend the evidence too."""
+        """Judge window, consent, template, number and address on fresh facts; before a resend the evidence too."""
         seen = await queries.evidence(db, [(row.key, row.account) for row in rows if row.resends])
         facts = await queries.facts(db, rows, self._window, seen, now)
         return {row.key: _verdict(row, facts[row.key], now) for row in rows}
@@ -90,7 +90,7 @@ class WhatsappAdapter:
     async def call(self, claim: Claim[Ready]) -> SendOutcome:
         """Build the request and send it.
 
-        Meta's word on a closed window counts from the claim, or from the message we knew of.
+        Meta's refusal for a closed window counts from the claim, or from the customer's last message that was known.
         """
         row = claim.row
         content = CONTENT.validate_python(row.command["content"])
@@ -103,23 +103,23 @@ class WhatsappAdapter:
         outcome = await self._graph.send(row.account, body, token=claim.prepared.token)
         self._resend_limit.add(outcome)
         if isinstance(outcome, Rerouted) and outcome.reason == "window_closed":
-            # a customer's clock may run ahead of ours; what we knew of must not outlive this answer
+            # the customer's last message may lie ahead of our clock; it must not outlive this answer
             at = [at for at in (row.claimed_at, claim.prepared.customer_at) if at is not None]
             if row.attempt > 1 and claim.prepared.doubtful_since is not None:
-                at.append(claim.prepared.doubtful_since + DOUBT_WAIT)  # this was the one more send: no doubt is left
+                at.append(claim.prepared.doubtful_since + DOUBT_WAIT)  # the second send of a doubt ends it
             self._refused_at[row.key] = max(at)
         return outcome
 
     async def learn_recipients(
         self, db: Connection, answers: Sequence[tuple[Claim[Ready], SendOutcome]], now: datetime
     ) -> None:
-        """Whom the answers call the recipient: one customer, whatever the ids."""
+        """Bind the ids of each recipient to one customer."""
         await learn(db, answers, now)
 
     async def apply_effects(
         self, db: Connection, settled: Sequence[Settled], now: datetime
     ) -> Mapping[SendKey, PendingEvents]:
-        """Store ids of accepted sends, failures of refused ones, and what rerouted ones say of others."""
+        """Store ids of accepted sends, failures of refused ones, and faults that rerouted ones show."""
         effects = await store_provider_ids(db, [i for s in settled for i in _ids(s)], now)
         failures = [_failure(s.row, s.final, now) for s in settled if isinstance(s.final, Refused)]
         effects.updates += await fail_locally(db, failures) if failures else []
@@ -138,7 +138,7 @@ class WhatsappAdapter:
         return _news([s.row for s in settled], effects)
 
     async def _apply_faults(self, db: Connection, rerouted: Sequence[tuple[SendRow, str]], now: datetime) -> None:
-        """What Meta's answers say about addresses and templates: others need not find it out again."""
+        """Mark the addresses and templates that these answers show to be faulty, so that no send repeats a failure."""
         unreached: list[Unreached] = []
         gone: list[TemplateFailure] = []
         stale: list[TemplateFailure] = []
@@ -158,17 +158,17 @@ class WhatsappAdapter:
         await templates.record_failures(db, gone, stale)
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
-        """A message that was accepted after its claim was lost: ``evidence`` finds its id."""
+        """Keep the ids of acceptances whose claim was lost. ``evidence`` finds them."""
         await keep_provider_ids(db, [i for s in late for i in _ids(s)], now)
 
     async def find_evidence(self, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Evidence]:
         """Evidence from statuses and late answers, else from their absence for the whole grace.
 
-        Of those that may be sent once more a few at a time are called absent: see ``_release``.
+        Only a few sends at a time are reported as not sent: see ``_release``.
         """
         partitions = await self._known_partitions(now)
         async with self._pool.acquire() as db:
-            # evidence last: what ingest stores between these reads is seen, not taken for silence
+            # evidence is read last, so a status that ingest stores between these reads is not taken for silence
             known = await cover(db, self.transport.provider, now - self._waits.view)
             stretch = quiet(known, await caught_up(db, WEBHOOKS.name), partitions, self._waits, now)
             seen = await queries.evidence(db, [(row.key, row.account) for row in rows])
@@ -181,8 +181,7 @@ class WhatsappAdapter:
             for row in rows
             if row.claimed_at is not None and row.key in seen and came_late(seen[row.key], stretch, row.claimed_at)
         ]
-        # who may no longer be sent is settled without a call, and must not use up the one that asks whether Meta
-        # answers again
+        # a send that may not go any more is settled without a call; it must not use up the call that probes Meta
         again = {
             row.key: row.claimed_at
             for row in rows
@@ -196,11 +195,11 @@ class WhatsappAdapter:
     async def _release(
         self, again: Mapping[SendKey, datetime], late: Collection[SendKey], stretch: Quiet | None, now: datetime
     ) -> Collection[SendKey]:
-        """Which of ``again`` (when they were claimed) may be sent once more now, as it was quiet for that ``stretch``.
+        """The sends of ``again`` (by key, when they were claimed) that may be sent once more now.
 
-        ``late``: found to have been accepted when silence had proved the contrary. A round is followed by the next once
-        its late acceptances may have come. Statuses that could come at once do so within the grace. After an outage
-        Meta tries again after minutes: then the next round waits for as long as silence does, the settling.
+        ``stretch``: the covered time that proved their silence. ``late``: sends that were accepted although silence had
+        proved the contrary. The next round begins when late acceptances of this one would have come: after the grace,
+        and after an outage, when Meta retries with pauses of minutes, after the settling.
         """
         if not again and not late:
             return ()
@@ -218,15 +217,15 @@ class WhatsappAdapter:
         )
 
     async def _turned_out(self, db: Connection, now: datetime) -> set[SendKey]:
-        """Of those released lately the ones whose first call is now known to have been accepted."""
+        """The sends released lately whose first call is now known to have been accepted."""
         lately = await lately_released(db, self.transport.provider, now - 2 * self._waits.view, _LOOKED_AT)
         seen = await queries.evidence(db, [(one.key, one.account) for one in lately])
         return {one.key for one in lately if one.key in seen and len(seen[one.key].ids) > one.called_again}
 
     async def _known_partitions(self, now: datetime) -> int:
-        """0 where nobody can say: then silence proves nothing, and what was heard counts all the same.
+        """The number of partitions of ``webhooks.v1``, asked at most once a second. 0 while the brokers are away.
 
-        The brokers are asked once a second at most.
+        With 0, silence proves nothing. Statuses count all the same.
         """
         if self._counted is None or not timedelta(0) <= now - self._counted[0] < _COUNTED_FOR:
             try:
@@ -236,13 +235,13 @@ class WhatsappAdapter:
         return self._counted[1]
 
     async def committed(self, settled: Sequence[Settled]) -> None:
-        """Nothing of WhatsApp lives outside of PostgreSQL but what ``call`` remembered for ``apply_effects``."""
+        """Forget what ``call`` noted for ``apply_effects``; no other state is outside of PostgreSQL."""
         for ended in settled:
             self._refused_at.pop(ended.row.key, None)
 
 
 def is_readable(row: SendRow) -> bool:
-    """Whether this release knows every word of the command; a row may have been stored by a later one."""
+    """Whether this release can read the command. A later release may have stored the row."""
     try:
         CONTENT.validate_python(WhatsappCommand.model_validate(row.command).content)
     except ValidationError:
@@ -250,7 +249,7 @@ def is_readable(row: SendRow) -> bool:
     return True
 
 
-def _verdict(row: SendRow, facts: GateFacts, now: datetime) -> Verdict[Ready]:
+def _verdict(row: SendRow, facts: WhatsappFacts, now: datetime) -> Verdict[Ready]:
     if not any(_address(row)):
         return Refused(None)
     return judge(_route(row), _address(row), facts, now) if is_readable(row) else NotYet("unknown_value")
@@ -265,7 +264,7 @@ def _route(row: SendRow) -> str:
 
 
 def _address(row: SendRow) -> WhatsAppAddress:
-    """Empty: a customer whose number was taken away, and who has no user id, can be written to no more."""
+    """The command's address. It is empty where a customer without a user id has lost the number."""
     return WhatsAppAddress(row.command.get("to"), row.command.get("recipient"))
 
 
@@ -292,7 +291,7 @@ def _failure(row: SendRow, final: Refused, now: datetime) -> LocalFailure:
 
 
 def _news(rows: Sequence[SendRow], effects: StatusEvents) -> dict[SendKey, PendingEvents]:
-    """StatusEvents by row; what belongs to none of them (a wamid that Meta gave twice) is published with the first."""
+    """The events by row. An event of none of the rows (Meta gave a wamid twice) is published with the first."""
     news = {row.key: PendingEvents() for row in rows}
     keys = {(row.org_id, row.message_id): row.key for row in rows}
     for update in effects.updates:

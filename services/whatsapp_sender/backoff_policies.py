@@ -1,7 +1,7 @@
-"""How long WhatsApp is left alone, and for whom. Pure.
+"""The waits before a send to WhatsApp is tried again, by cause. Pure.
 
 Sources: Meta's pair limit asks for 4^n seconds; its throughput limit (130429) clears within seconds; call limits (80007
-and the Graph's own) name their end in ``X-Business-Use-Case-Usage``. How long the rest takes Meta does not say.
+and the Graph's own) name their end in ``X-Business-Use-Case-Usage``. Meta documents no time for the others.
 """
 
 from collections.abc import Mapping
@@ -21,19 +21,17 @@ SPAM = BackoffPolicy(timedelta(minutes=3), 1.2, timedelta(hours=1))
 MEDIA = BackoffPolicy(timedelta(seconds=5), 3, timedelta(minutes=1))
 MEDIA_TRIES = 3
 STRAY = BackoffPolicy(timedelta(seconds=5), 3, timedelta(minutes=5))
-"""After an error page of something on the way to Meta: it may be for this message alone."""
+"""After an error page of a proxy on the way to Meta, which may concern this message alone."""
 UNREACHABLE = BackoffPolicy(timedelta(milliseconds=500), 2, timedelta(seconds=30))
 
 _LONGEST = timedelta(hours=1)
-"""An answer that asks for more is not believed: the row is tried again after this, and asks anew."""
+"""The longest wait that is granted. Where an answer asks for more, the row is tried again after this."""
 
 
 def asked_wait(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """The wait that an answer asks for: ``Retry-After`` (seconds or a date), or the call limit's own word.
+    """The wait that an answer asks for: ``Retry-After`` (seconds or a date), or the time that a call limit names.
 
-    None when it asks for none.
-
-    "At once" counts as none: then our own curve spares the provider.
+    None when it asks for none, or for none at all ("0"): then the row waits by its own curve.
     """
     found = retry_after(headers, now) or _usage(headers.get("X-Business-Use-Case-Usage", ""))
     return None if found is None else min(found, _LONGEST)

@@ -1,13 +1,13 @@
-"""What an answer of the Graph API to a send means. Pure.
+"""Reads an answer of the Graph API to a send. Pure.
 
 Rule 1: the error ``code`` decides, by the one table (``libs.common.providers.meta``); the HTTP status only where there
         is no code that is known there. Titles and texts (localised) never count.
 Rule 2: Meta knows no idempotency key, so an answer that may hide an acceptance is ``Unknown``: evidence decides, not
         another send.
-Rule 3: what lies with the account (token, payment, lock, registration) is nobody's message's fault: messages wait for
-        it to be mended.
-Rule 4: a JSON error is an answer, whatever its code: Meta is alive. What is none came from something on the way; it
-        puts off this message alone, and counts as silence, which is the account's matter only in a row.
+Rule 3: a fault of the account (token, payment, lock, registration) is no fault of a message: messages wait until
+        people have mended it.
+Rule 4: a JSON error is an answer of Meta, whatever its code. Any other error page comes from a proxy on the way: it
+        delays this message alone and counts as silence. Several in a row pause the account.
 
 Source: https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes; every answer ever seen is a file in
 ``tests/data/graph``.
@@ -54,11 +54,9 @@ _CURVES: dict[str, BackoffPolicy] = {
 
 
 def classify(account: str, status: int, body: object, after: timedelta | None = None, *, template: bool) -> SendOutcome:
-    """What the answer means. ``body`` is the JSON value, None when it was none.
+    """The outcome that the answer means. ``body`` is the JSON value, None when the body was no JSON.
 
-    ``after`` is the wait that the answer asked for.
-
-    ``template``: what was sent is a template.
+    ``after`` is the wait that the answer asked for. ``template``: a template was sent.
     """
     if _is_success(status) and (wamid := _wamid(body)) is not None:
         return Accepted(account, wamid, *_recipient(body))
@@ -100,7 +98,7 @@ def _of(fault: Fault, code: str, after: timedelta | None, template: bool) -> Sen
 
 
 def _unlisted(status: int, code: str, error: dict[str, object], after: timedelta | None) -> SendOutcome:
-    """The outcome of an unknown code. What Meta calls transient, or is no clear refusal, may have been processed."""
+    """The outcome of an unknown code. Unless Meta refused clearly and for good, the call may have been processed."""
     if error.get("is_transient") is True or not _is_refusal(status) or status == HTTPStatus.REQUEST_TIMEOUT:
         return Unknown(code, answered=True)
     if status == HTTPStatus.UNAUTHORIZED:
@@ -111,10 +109,9 @@ def _unlisted(status: int, code: str, error: dict[str, object], after: timedelta
 
 
 def _by_status(status: int, after: timedelta | None, *, answered: bool) -> SendOutcome:
-    """Without a code: not processed when the status says so, else unknown.
+    """The outcome of an answer without a code: not processed where the HTTP status says so, otherwise unknown.
 
-    A refusal without a code did not come from Meta, but from something on the way: perhaps for this message alone, so
-    this one waits.
+    A refusal without a code comes from a proxy on the way and may concern this message alone, so this message waits.
     """
     said = str(status)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -138,7 +135,7 @@ def _wamid(body: object) -> str | None:
 def _recipient(body: object) -> tuple[str | None, str | None]:
     """wa_id (digits) and BSUID of the one contact in the answer.
 
-    Meta's own numbers and ids, which may differ from what was written to.
+    They are Meta's own and may differ from the address that the message was sent to.
     """
     match body:
         case {"contacts": [dict(contact)]}:

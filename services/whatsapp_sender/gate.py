@@ -1,12 +1,13 @@
-"""Whether a WhatsApp message may still go, asked once more in the claim: queues take time. Pure.
+"""Whether a WhatsApp message may still go. The claim asks again, because the facts may have changed in the queue. Pure.
 
 Rule 1: the window is judged by the same rule as at the router (``libs.common.window``), without the margin for
         queueing.
-Rule 2: what stands against it goes back to the router, which knows other ways: window closed, consent withdrawn,
-        template gone.
-Rule 3: only an address that is still the customer's is written to; a number given up may be a stranger's, so the router
-        decides anew.
-Rule 4: what was decided before its address was marked as out of reach does not buy the same failure: it goes back too.
+Rule 2: a message whose window is closed, whose consent is withdrawn or whose template is gone is rerouted: the router
+        knows other ways.
+Rule 3: a message is sent only to an address that is still the customer's. A number that was given up may be a
+        stranger's, so the message is rerouted.
+Rule 4: a message whose address was marked as unreachable after the decision is rerouted, so the failure is not
+        repeated.
 """
 
 from dataclasses import dataclass
@@ -19,13 +20,11 @@ from libs.common.window import Window
 
 
 @dataclass(frozen=True, slots=True)
-class GateFacts:
-    """What the database says in the claim's transaction.
+class WhatsappFacts:
+    """The facts, read in the claim's transaction.
 
-    ``template_*`` are None for free-form messages and unknown templates.
-
-    ``known`` are the customer's addresses; ``to_is_theirs``, where the intent itself named the number: whether it is
-    one of the customer's.
+    ``template_*`` are None for free-form messages and unknown templates. ``known`` are the customer's addresses;
+    ``to_is_theirs``, where the intent itself named the number: whether it is one of the customer's.
 
     ``token`` overrides the system user's. ``seen`` are wamids under which an earlier call of this send turned out to be
     accepted.
@@ -41,7 +40,7 @@ class GateFacts:
     template_category: str | None = None
     seen: tuple[Accepted, ...] = ()
     arrived: bool = False
-    """Whether the message turned out to have reached the customer by an earlier attempt."""
+    """Whether the message has reached the customer by an earlier attempt."""
     to_is_theirs: bool | None = None
     unreachable: bool = False
     """Whether the address was marked since this was decided: nothing arrives there by WhatsApp."""
@@ -49,17 +48,17 @@ class GateFacts:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What the call needs to know beside the command."""
+    """The facts that the call needs beside the command."""
 
     token: str | None
     customer_at: datetime | None
     wa_id: str | None = None
     bsuid: str | None = None
     doubtful_since: datetime | None = None
-    """When the send was made whose refusal by Meta this one shall confirm or disprove."""
+    """When the send was made whose refusal this send confirms or disproves (``Window.doubtful_since``)."""
 
 
-def judge(route: str, address: WhatsAppAddress, facts: GateFacts, now: datetime) -> Verdict[Ready]:
+def judge(route: str, address: WhatsAppAddress, facts: WhatsappFacts, now: datetime) -> Verdict[Ready]:
     """The verdict on one row; ``route`` (session or template) and ``address`` are the command's."""
     if facts.seen:
         return Confirmed(facts.seen)
@@ -76,7 +75,7 @@ def judge(route: str, address: WhatsAppAddress, facts: GateFacts, now: datetime)
     )
 
 
-def _objection(route: str, address: WhatsAppAddress, facts: GateFacts, now: datetime) -> RefusalReason | None:
+def _objection(route: str, address: WhatsAppAddress, facts: WhatsappFacts, now: datetime) -> RefusalReason | None:
     named = facts.to_is_theirs is not None
     if facts.to_is_theirs is False or moved(facts.known, to=address.to, recipient=address.recipient, named=named):
         return "address_changed"

@@ -22,7 +22,7 @@ _KEEP_ALIVE_SECONDS = 30.0
 
 
 class Graph:
-    """One pool of connections to the Graph API; a token per call, because numbers may carry their own."""
+    """One pool of connections to the Graph API. Each call has its token, because a number may have its own."""
 
     def __init__(self, http: aiohttp.ClientSession, *, base_url: str, version: str, token: str, now: Clock) -> None:
         self._http = http
@@ -65,7 +65,7 @@ async def open_graph(
 
 
 async def _json(response: aiohttp.ClientResponse) -> object:
-    """The JSON value of the body, or None: when it is none, is larger than any answer of Meta, or breaks off."""
+    """The JSON value of the body. None for one that is no JSON, is too large for an answer of Meta, or breaks off."""
     try:
         raw = await read_answer(response)
         value: object = None if raw is None else orjson.loads(raw)

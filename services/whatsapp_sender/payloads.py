@@ -1,6 +1,4 @@
-"""What goes over the wire to Meta for one message.
-
-Pure: a command in, the JSON of ``POST /{phone_number_id}/messages`` out.
+"""Builds the JSON of ``POST /{phone_number_id}/messages`` from a command. Pure.
 
 Source: https://developers.facebook.com/docs/whatsapp/cloud-api/reference/messages. ``to`` carries a plus: without it
 Meta puts the business number's own country code before it. Where ``to`` and ``recipient`` (a business-scoped user id)

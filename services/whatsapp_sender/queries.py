@@ -18,10 +18,10 @@ from libs.common.sending.rows import SendRow
 from libs.common.thread.conversations import current_conversation
 from libs.common.window import Window
 from services.whatsapp_sender.evidence import Seen
-from services.whatsapp_sender.gate import GateFacts
+from services.whatsapp_sender.gate import WhatsappFacts
 
-# A conversation that was merged into another one is asked for under its old id. No session is decided for an address
-# that is marked, so any mark is newer; a template that was asked for may be.
+# A merged conversation is read under its old id. The router decides no session for a marked address, so any mark is
+# newer than the decision. A requested template may have been decided for a marked address.
 _FACTS = f"""
 select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_customer_at, c.identity_changed_at,
        c.first_refused_at, c.last_refused_at,
@@ -49,8 +49,8 @@ select u.n, w.phone_number_id is not null as number_is_ours, w.token, c.last_cus
                          and t.name = u.template and t.language = u.language
 """  # noqa: S608 -- a constant
 
-# A status carries our own words back; its number belongs to one tenant, and so shows whose words they are. "offset 0":
-# each send is looked up by its keys, whatever the planner believes of tables that grow.
+# A status carries our callback data. Its number belongs to one tenant, which shows whose send it names. "offset 0":
+# each send is looked up by its keys, whatever statistics the planner has.
 _EVIDENCE = """
 select u.org_id, u.message_id, u.attempt, p.account, p.provider_id, p.recorded_at as at
   from unnest($1::text[], $2::uuid[], $3::int[]) as u (org_id, message_id, attempt)
@@ -76,7 +76,7 @@ async def facts(
     window: tuple[timedelta, timedelta],
     seen: Mapping[SendKey, Seen],
     now: datetime,
-) -> dict[SendKey, GateFacts]:
+) -> dict[SendKey, WhatsappFacts]:
     """The gate's facts for every row, in one round trip.
 
     ``window``: its length, and how long after a message a refusal is doubtful.
@@ -84,7 +84,7 @@ async def facts(
     asked = [
         (
             *(row.org_id, row.conversation_id, row.account, *template_of(row), row.named_line),
-            row.message_id if row.attempt > 1 else None,  # only a later attempt can be one too many
+            row.message_id if row.attempt > 1 else None,  # only a later attempt can follow an arrival
             row.command.get("to") or row.command.get("recipient"),
             row.created_at,
         )
@@ -92,7 +92,7 @@ async def facts(
     ]
     found = await db.fetch(_FACTS, *as_columns(asked), now)
     return {
-        rows[r["n"] - 1].key: GateFacts(
+        rows[r["n"] - 1].key: WhatsappFacts(
             number_is_ours=r["number_is_ours"],
             known=KnownAddresses(r["phone"], r["phone_at"], r["wa_id"], r["wa_id_at"], r["bsuid"], r["bsuid_at"]),
             to_is_theirs=r["to_is_theirs"],
@@ -126,7 +126,7 @@ async def customers_of(db: Connection, conversations: Sequence[tuple[str, UUID]]
 
 
 async def evidence(db: Connection, sends: Sequence[tuple[SendKey, str]]) -> dict[SendKey, Seen]:
-    """The wamids that these sends (with their accounts) got, as far as late answers and Meta's statuses say."""
+    """The wamids that these sends (with their accounts) got, as known by late answers and Meta's statuses."""
     if not sends:
         return {}
     asked = [(*key, account, callback_data(*key)) for key, account in sends]

@@ -1,7 +1,7 @@
-"""Whom Meta's answers call the recipient: said to ingest's people before the answer itself is recorded.
+"""Binds the ids by which Meta's answers name recipients to their customers, before the answers are recorded.
 
-Rule 1: an answer that names what the gate read already is no news, and costs nothing.
-Rule 2: what cannot be bound harms no message: it is loud, and the statuses of the message say the same again.
+Rule 1: an answer with the ids that the gate has read causes no statement.
+Rule 2: a failed binding harms no message: it is logged, and the statuses of the message name the same ids again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ log = get_logger()
 
 
 async def learn(db: Connection, answers: Iterable[tuple[Claim[Ready], SendOutcome]], now: datetime) -> None:
-    """Bind number, wa_id and BSUID of everybody whom an answer names anew.
+    """Bind number, wa_id and BSUID of each recipient that an answer names by a new id.
 
     Call in a transaction that holds no rows yet.
     """

@@ -9,5 +9,5 @@ class WhatsappSenderSettings(WorkerSettings, WindowSettings, SendSettings, Graph
 
     @property
     def timings(self) -> Timings:
-        """The clockwork of this sender."""
+        """The times of this sender."""
         return Timings(timeout=self.send_timeout, lease=self.send_lease, grace=self.send_grace)

@@ -1,4 +1,4 @@
-"""Commands become rows, and are sent from there: what waits never blocks a partition."""
+"""Stores commands as rows, from which they are sent. So a waiting message never blocks a partition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Deps:
 
 
 def decode_command(record: RawRecord) -> WhatsappCommand:
-    """The command in a record, its content looked at as well. Raises Undecodable."""
+    """The command in a record; its content is validated too. Raises Undecodable."""
     command = WhatsappCommand.decode(record.value)
     try:
         CONTENT.validate_python(command.content)
@@ -30,11 +30,11 @@ def decode_command(record: RawRecord) -> WhatsappCommand:
 
 
 async def on_commands(batch: Sequence[Received[WhatsappCommand]], deps: Deps) -> None:
-    """Store each command once. A command that comes again finds its row."""
+    """Store each command once. A redelivered command finds its row."""
     await deps.engine.accept([new_send(received.value) for received in batch])
 
 
 def new_send(command: WhatsappCommand) -> NewSend:
-    """The row that a command becomes. A business number throttles as one."""
+    """The row of a command. Meta throttles a business number as one account."""
     is_template = command.route == "template"
     return NewSend.of(command, command.phone_number_id, template=is_template, not_before=command.not_before)

@@ -239,7 +239,7 @@ WORKS: dict[str, Work] = {
     "ended claims": lambda db: sends.ended_claims(db, "whatsapp", now(), TAKEN),
     "overdue": lambda db: sends.overdue(db, "whatsapp", now(), TAKEN),
     "unknown": _evidence,
-    "untold": _news,
+    "unpublished": _news,
     "waiting": lambda db: sends.waiting(db, "whatsapp", TAKEN),
     "pauses": _paused,
     "early statuses": _statuses,

@@ -41,7 +41,7 @@ async def test_a_row_that_cannot_be_told_is_set_aside_alone(
     await line.sweep_once()
     assert len(await published.updates()) == before + 4
     [aside] = log_lines.of("row.set_aside")
-    assert (aside["level"], aside["message_id"], aside["task"]) == ("error", str(commands[2].message_id), "untold")
+    assert (aside["level"], aside["message_id"], aside["task"]) == ("error", str(commands[2].message_id), "publish")
 
 
 async def test_a_row_whose_end_fails_holds_up_no_other(

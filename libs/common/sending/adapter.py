@@ -1,4 +1,4 @@
-"""What the core asks of a provider's side. Two stand behind it: WhatsApp and SMS."""
+"""The contract between the engine and a channel. WhatsApp and SMS implement it."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,8 +17,8 @@ class ProviderAdapter(Protocol[PreparedT]):
     ``evidence_of``: the providers that can be asked what became of a call. A claim that another provider took is left
     to processes that can ask it.
 
-    Everything that takes ``db`` runs inside the core's transaction, in which the rows of ``sends`` are locked already;
-    nothing there may speak to the network. Failures of PostgreSQL are left to escape.
+    A method that takes ``db`` runs inside the engine's transaction, in which the rows of ``sends`` are locked already.
+    It makes no network call and lets errors of PostgreSQL escape.
     """
 
     transport: Transport
@@ -29,39 +29,36 @@ class ProviderAdapter(Protocol[PreparedT]):
     ) -> Mapping[SendKey, Verdict[PreparedT]]:
         """The gate: a verdict for every row, on facts read afresh in this transaction.
 
-        Expiry and pauses have been looked at already.
-
-        Must be total: an odd row is refused, not raised about.
+        Expiry and pauses were checked before. The gate is total: for an odd row it refuses and raises nothing.
         """
 
     async def call(self, claim: Claim[PreparedT]) -> SendOutcome:
-        """The provider call. Ends within the timeout, raises nothing."""
+        """Call the provider. The call ends within the timeout and raises nothing."""
 
     async def learn_recipients(
         self, db: Connection, answers: Sequence[tuple[Claim[PreparedT], SendOutcome]], now: datetime
     ) -> None:
-        """Whom the answers name as recipients.
+        """Bind the ids by which the answers name the recipients.
 
-        Called first in the transaction that records them: no row is locked yet.
+        The engine calls this first in the transaction that records the answers, before any row is locked.
         """
 
     async def apply_effects(
         self, db: Connection, settled: Sequence[Settled], now: datetime
     ) -> Mapping[SendKey, PendingEvents]:
-        """Everything that follows from the end of these sends, in the transaction that ends them.
+        """Store the effects of the end of these sends, in the transaction that ends them. Returns the events of each.
 
-        For accepted sends provider ids are stored; rerouted and refused ones have their effects. Keys without news may
-        be left out.
+        Accepted sends have provider ids. Keys of sends without events may be left out.
         """
 
     async def keep_evidence(self, db: Connection, late: Sequence[Settled], now: datetime) -> None:
-        """Store the provider ids of acceptances whose claim was lost, as evidence. No effect follows yet."""
+        """Store the provider ids of acceptances whose claim was lost, as evidence. They have no effect yet."""
 
     async def find_evidence(self, rows: Sequence[SendRow], now: datetime) -> Mapping[SendKey, Evidence]:
-        """Evidence for calls whose answer was lost. Outside of any transaction: may ask the provider."""
+        """Evidence for calls whose answer was lost. Called outside of any transaction; may ask the provider."""
 
     async def committed(self, settled: Sequence[Settled]) -> None:
-        """After the commit of ``apply_effects``: what lives outside of PostgreSQL is brought in line.
+        """Bring state outside of PostgreSQL in line, after the commit of ``apply_effects``.
 
-        Best effort, raises nothing.
+        Best effort; raises nothing.
         """

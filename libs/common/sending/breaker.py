@@ -1,12 +1,12 @@
-"""Whether a provider is silent, and what must wait because of that. Pure.
+"""Whether a provider is silent, and which calls wait because of that. Pure.
 
-A provider's own error is an answer, whatever it says. An error page of something on the way to the provider is none:
-one page may concern its message alone, several in a row for different messages do not.
+A provider's own error is an answer. An error page of a proxy on the way to the provider is none: one page may concern
+its message alone, several in a row for different messages do not.
 
 A call without an answer leaves a send of unknown outcome, and a send has two calls. So silence stops two things:
 
 1. After ``UNRESPONSIVE_AFTER`` calls of one account in a row the account is paused for all replicas. Then one call at a
-   time tries it out, ever more rarely, until one is answered. What waits was never sent and loses nothing.
+   time probes it, after growing waits, until one is answered. The waiting rows were never sent and lose nothing.
 2. After as many calls in a row of any accounts this process releases second calls one a minute, until one is answered.
 """
 
@@ -32,10 +32,10 @@ PROBE_EVERY = timedelta(minutes=1)
 UNRESPONSIVE = RetryLater("account", BackoffPolicy(timedelta(seconds=15), 2, timedelta(minutes=2)), UNANSWERED)
 """The wait of an account that answers nothing.
 
-It does not grow far: as long again passes until the end of an outage is noticed.
+It stays short, because the end of an outage is noticed only after the wait.
 """
 LAST_CALL_LOST = replace(UNRESPONSIVE, curve=replace(UNRESPONSIVE.curve, cap=timedelta(minutes=15)))
-"""The same when the try was a message's last call, because no other message waits: such a try may cost the message."""
+"""The wait where the probe was a message's last call: such a probe may cost the message."""
 _OUR_FAULT = "fault"
 _NEVER_LEFT = "never_left"
 
@@ -47,9 +47,9 @@ class FailureCounter:
     _runs: dict[str, set[SendKey]] = field(default_factory=dict)
 
     def add(self, row: SendRow, outcome: SendOutcome) -> bool:
-        """A call of this row ended so.
+        """Count the outcome of a call of this row.
 
-        Returns whether the account must rest now; the count then begins anew, the rest is ended by an answer.
+        Returns whether the account must be paused now; the count then starts anew.
         """
         if isinstance(outcome, Accepted):
             self._runs.pop(row.paused_as, None)

@@ -1,7 +1,7 @@
-"""Claiming: rows that are due pass the gate in one transaction and are ours until their lease ends, or end here.
+"""Claiming: due rows pass the gate in one transaction. The gate ends a row, or this process holds its lease.
 
-Rows of an account that rests, and rows beyond its budget, are not touched. A row behind an older one of its
-conversation is neither; where many are seen, they are kept from being looked at until that one moves.
+Rows of a paused account, and rows beyond an account's budget, are not touched. Nor is a row behind an older one of its
+conversation. Where a claim meets many such rows, it defers them until the older row moves.
 """
 
 import random
@@ -24,30 +24,30 @@ from libs.common.sending.rows import Candidate, Claim, SendRow, Transition, send
 from libs.common.sending.transitions import PROBE_GAP, Admission, admit, claim, later, settle
 
 _HELD = 32
-"""At most so many rows more than may be claimed are looked at, in case that some are held back."""
+"""A claim reads at most so many rows beyond the budget, because some may be held back."""
 _MANY_HELD = 16
-"""From so many blocked rows of one account on they are deferred; from fewer where they fill the whole scan."""
+"""More blocked rows of one account than this are deferred; fewer where they fill the whole scan."""
 _ANOTHER_RELEASE = timedelta(seconds=30)
-"""A row that this release does not read is looked at again then, by whoever comes first."""
+"""When a row that this release cannot read is due again, for any replica."""
 _SET_ASIDE = timedelta(seconds=30)
 _SET_ASIDE_LONGEST = timedelta(hours=1)
 
 
 @dataclass(slots=True)
 class ClaimRound(Generic[PreparedT]):
-    """The result of one claim: what to send, what the gate ended, and which accounts to look at next, and when."""
+    """The result of one claim: the calls to make, the rows that the gate ended, the accounts to claim next and when."""
 
     claims: list[Claim[PreparedT]]
     applied: Persisted
     more: set[str] = field(default_factory=set)
     waits: list[tuple[datetime, str]] = field(default_factory=list)
     strange: Counter[str] = field(default_factory=Counter)
-    """How many rows were left to another release, by what is not known here."""
+    """How many rows were left to another release, by the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which of the rows that are due are to be claimed: those of ``only``, where it says so, and none of ``but``."""
+    """The due rows to claim: those of ``only`` where it is given, and none of ``but``."""
 
     but: Collection[SendKey] = ()
     only: Collection[SendKey] | None = None
@@ -68,7 +68,7 @@ async def claim_due(
     *,
     choice: Choice = ALL,
 ) -> ClaimRound[PreparedT]:
-    """Claim rows that are due, of each account up to its budget. Call inside a transaction."""
+    """Claim due rows of each account up to its budget. Call inside a transaction."""
     scan = _scan(budgets, choice)
     found = choice.of(await sends.candidates(db, adapter.transport, scan, now, timings.blocks))
     if not found:
@@ -105,7 +105,8 @@ async def claim_due(
     applied = await persist(db, adapter, steps, now)
     round_ = ClaimRound(claims, applied, strange=strange, more=_more(found, budgets, admission, full & kept))
     went = {key for claimed in claims for key in claimed.probes}
-    # who tries out next waits for these calls; one that went to nobody (the gate ended its row) is made up for at once
+    # the next probe waits for these calls; where the gate ended the row of a probe, the account is claimed again at
+    # once
     gap = PROBE_GAP * (1 + random.random())  # noqa: S311 -- chance spreads probes, it guards nothing
     for keys, until in ((admission.probes.keys() - ours, now + gap), (went & ours, now + timings.lease)):
         await pause_queries.defer_probe(db, adapter.transport, keys, until, now)
@@ -123,7 +124,7 @@ async def due(
     *,
     choice: Choice = ALL,
 ) -> list[SendRow]:
-    """The rows that ``claim_due`` would claim if nothing stood against it."""
+    """The rows that ``claim_due`` would claim if the gate let all of them pass."""
     left = Counter(budgets)
     rows = []
     found = await sends.candidates(db, adapter.transport, _scan(budgets, choice), now, timings.blocks)
@@ -134,11 +135,11 @@ async def due(
     return rows
 
 
-async def put_off(
+async def postpone(
     db: Connection, adapter: ProviderAdapter[PreparedT], row: SendRow, now: datetime, timings: Timings
 ) -> Sequence[Transition]:
-    """Put off a row of which claiming fails: those behind it must pass. Call inside a transaction."""
-    return (await persist(db, adapter, [Transition(row, _put_off(row, now, timings))], now)).done
+    """Postpone a row that cannot be claimed, so that the rows behind it can go. Call inside a transaction."""
+    return (await persist(db, adapter, [Transition(row, _postponed(row, now, timings))], now)).done
 
 
 def _scan(budgets: Mapping[str, int], choice: Choice) -> dict[str, int]:
@@ -158,7 +159,7 @@ async def _defer_blocked(
     used = {row.account for row, _probes in admission.judged}
     kept = set()
     for account, keys in admission.held.items():
-        in_the_way = account in full and account not in used  # else the answers of those that went bring us here again
+        in_the_way = account in full and account not in used  # otherwise an answer leads to another claim soon
         if (len(keys) > _MANY_HELD or in_the_way) and await conversation_order.defer_blocked(
             db, adapter.transport.channel, account, now, timings.blocks
         ):
@@ -167,7 +168,7 @@ async def _defer_blocked(
 
 
 def _full(found: Sequence[Candidate], scan: Mapping[str, int]) -> set[str]:
-    """The accounts of which there may be rows in a scope that were not looked at."""
+    """The accounts with a scope whose scan was full, so that it may have more rows."""
     seen = Counter((candidate.row.account, candidate.row.template) for candidate in found)
     return {account for (account, _template), rows in seen.items() if rows >= scan[account]}
 
@@ -180,8 +181,8 @@ def _more(found: Sequence[Candidate], budgets: Mapping[str, int], admission: Adm
     return (({a for a in budgets if used[a] >= budgets[a]} | admission.left) - probed) | cleared
 
 
-def _put_off(row: SendRow, now: datetime, timings: Timings) -> SendRow:
-    """The row as one that is tried again ever more rarely, until its deadline."""
+def _postponed(row: SendRow, now: datetime, timings: Timings) -> SendRow:
+    """The row as pending, to be tried again after a growing wait, at the latest at its deadline."""
     wait = backoff(row.tries + 1, base=_SET_ASIDE, cap=_SET_ASIDE_LONGEST, jitter=random.random, factor=4)
     noted = replace(row, tries=row.tries + 1, outcome={**(row.outcome or {}), "answer": "retry_later", "code": "fault"})
     return later(noted, now + wait, now, timings, holds_for_all=False)

@@ -3,8 +3,8 @@
 ``s`` is the row that asks, ``$2`` the time, ``$3`` how long a row may hold back others for a reason that is not theirs.
 A row of the other channel does so for no longer, nor does a template of an account whose templates rest.
 
-Whoever asks must do so by the order of the index: then nothing the planner believes of the rows (it may know them from
-before a flood, or not at all) makes it read the table. Of an ``exists`` the order counts with "offset 0" alone.
+A statement must ask in the order of the index. Then PostgreSQL reads the index and not the table, also where its
+statistics are from before a flood or missing. Within an ``exists`` the order holds only with "offset 0".
 """
 
 from collections.abc import Iterable
@@ -32,8 +32,8 @@ HOLDS = f"o.conversation_id = s.conversation_id and {_OLDER}"
 Ask in the order of ``o.sequence``, with a limit.
 """
 
-# While the rows of a thread are being moved into another one, the order goes over both, and over whatever else is being
-# moved there.
+# While the rows of a thread are moved into another one, the order covers both threads, and all others that are moved
+# there.
 _JOINED = f"""
 select from (select g.winner as conversation_id from conversation_merges g where g.loser = s.conversation_id
              union all
@@ -53,9 +53,9 @@ IS_HELD = f"""
 """  # noqa: S608 -- constants of this module
 """Whether any row holds back ``s``."""
 
-# Whoever moves the row that holds waits for this to be committed, and then frees what is behind it. What cannot be
-# locked now is moving already. A row that may hold back younger ones only for a time is left: no row stands behind it
-# for good. (The update names no state: the rows are locked, and a partial index must not look cheaper than the key.)
+# A transaction that moves the blocking row waits for this commit, and then releases the rows behind it. A blocking row
+# that cannot be locked is moving already. A row that blocks only for a time defers nothing. (The update names no state:
+# the rows are locked, and a partial index must not look cheaper than the key.)
 _DEFER_BLOCKED = f"""
 with held as materialized (
     select s.org_id, s.message_id, s.attempt, b.until
@@ -86,7 +86,7 @@ update sends s
 returning 1
 """  # noqa: S608 -- constants of this module
 
-# The first row behind, of either channel; whether it may go the claim finds out.
+# The first row behind, of either channel. The claim decides whether it may go.
 _RELEASE_BLOCKED = """
 with first as materialized (
     select f.org_id, f.message_id, f.attempt

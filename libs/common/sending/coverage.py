@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 RefusalKind = Literal["refused", "doubtful"]
-"""Refused by our fault, or because of the request, which anybody may have sent."""
+"""``refused`` by our fault; ``doubtful`` because of the request, which anybody may have sent."""
 HELD = timedelta(seconds=6)
 """A POST that was in hand for longer counts as refused, taken or not. Longer than its publishing may take."""
 _NOTICED = timedelta(seconds=3)
@@ -83,7 +83,7 @@ class Waits:
 
     @property
     def view(self) -> timedelta:
-        """What is older than this changes no answer."""
+        """Facts older than this change no answer."""
         return 2 * (self.grace + self.settling + self.noticed)
 
 

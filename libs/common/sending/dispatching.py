@@ -1,8 +1,7 @@
-"""Dispatching: due rows are claimed account by account, in turn, as room allows, and sent side by side.
+"""The dispatcher claims due rows account by account, in turn, as room allows, and makes their calls concurrently.
 
-Accounts whose rows were just stored are handed over in memory (``wake``), and so are the ends of waits that this
-process knows of; everything else (another process's rows, rows from before a restart, accounts that rest no more) is
-found by a slow look beside the sending.
+The process that stored a row wakes its account in memory (``wake``), and also at the ends of waits that it knows. A
+periodic look finds all other work: rows of other processes, rows from before a restart, accounts whose pause has ended.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ from libs.common.periodic import StallDetector, log_trouble, run_periodically
 from libs.common.retryable import is_retryable, is_statement_timeout
 from libs.common.sending import queries as sends
 from libs.common.sending.adapter import ProviderAdapter
-from libs.common.sending.claiming import Choice, claim_due, due, put_off
+from libs.common.sending.claiming import Choice, claim_due, due, postpone
 from libs.common.sending.outcomes import BackoffPolicy, PreparedT, RetryLater, SendOutcome, Timings, Unknown
 from libs.common.sending.persisting import Persisted
 from libs.common.sending.quarantine import Quarantine
@@ -37,7 +36,7 @@ log = get_logger()
 _AT_ONCE = 500
 _ACCOUNTS_AT_ONCE = 2_000
 _AROUND = 100
-"""Among so many rows of its account that are due a row is looked for that is to be claimed alone."""
+"""A row that is to be claimed alone is sought among so many due rows of its account."""
 _WAIT = timedelta(milliseconds=50)
 _LONGEST_WAIT = timedelta(seconds=2)
 _TOO_LATE = RetryLater("pair", BackoffPolicy(timedelta(milliseconds=100), 2, timedelta(seconds=2)), "claim_too_old")
@@ -73,9 +72,9 @@ class Dispatcher(Generic[PreparedT]):
         self._wake = asyncio.Event()
         self._looked_to = ""
         self._taken: list[str] = []
-        self._aside = Quarantine("claim")
+        self._quarantine = Quarantine("claim")
         self._suspected: dict[SendKey, SendRow] = {}
-        """Rows that were too slow alone; they are claimed alone, when it is their time."""
+        """Rows that were too slow alone. Each is claimed alone, when ``SlowSuspects`` says that it is due."""
         self._portion = AdaptiveBatchSize(_AT_ONCE)
         self._strange: LogAggregator[str, str] = LogAggregator()
         self._ending = False
@@ -86,22 +85,22 @@ class Dispatcher(Generic[PreparedT]):
         self._wake.set()
 
     def wake_at(self, due: datetime, account: str) -> None:
-        """A row of this account will be due then, or it rests no more."""
+        """Look at this account then: a row will be due, or its pause will have ended."""
         self._turns.wake_at(due, account)
-        self._wake.set()  # the sleep in hand may be too long for it
+        self._wake.set()  # the present sleep may be longer
 
     def release(self, closed: Mapping[str, int]) -> None:
-        """So many claims of these accounts are closed."""
+        """Free the room of so many claims of these accounts."""
         self._turns.closed(closed)
         self._wake.set()
 
     def end(self) -> None:
-        """Claim nothing any more."""
+        """Stop claiming."""
         self._ending = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Claim and send until ``end``; returns when every call that was begun has its answer."""
+        """Claim and send until ``end``. Returns when every call in flight has its answer."""
         failures = 0
         looking = asyncio.create_task(run_periodically("look", self._timings.poll, self._look, self._pulse))
         while not self._ending:
@@ -123,14 +122,16 @@ class Dispatcher(Generic[PreparedT]):
     async def _round(self) -> bool:
         """Claim once and begin the calls; returns whether to claim again at once."""
         self._turns.wake(self._turns.ended_waits(self._now()) - {EVERY_ACCOUNT})
-        suspects = [row for row in self._suspected.values() if self._aside.suspects.is_due(row.key, self._loop_time())]
+        suspects = [
+            row for row in self._suspected.values() if self._quarantine.suspects.is_due(row.key, self._loop_time())
+        ]
         if suspects:
             await self._apart(suspects, dict.fromkeys((row.account for row in suspects), _AROUND))
         budgets = self._turns.take(self._portion.size)
         if not budgets:
             return False
         self._taken = list(budgets)
-        choice = Choice(but={*self._suspected, *self._aside.keys(self._now())})
+        choice = Choice(but={*self._suspected, *self._quarantine.keys(self._now())})
         try:
             claimed = await self._claim(budgets, choice)
         except Exception as error:
@@ -143,16 +144,16 @@ class Dispatcher(Generic[PreparedT]):
             await self._apart(rows, budgets)
             self._turns.wake(budgets)
         else:
-            self._aside.passed(claimed)
+            self._quarantine.passed(claimed)
         self._taken = []
         return True
 
     async def _claim(self, budgets: Mapping[str, int], choice: Choice) -> int:
-        """Claim of these accounts what is chosen, and begin the calls; returns how many."""
+        """Claim the chosen rows of these accounts and begin their calls. Returns how many."""
         began = self._loop_time()
         async with self._pool.acquire() as db, db.transaction():
             found = await claim_due(db, self._adapter, budgets, self._now(), self._timings, choice=choice)
-        self._say_strange(found.strange)
+        self._log_strange(found.strange)
         self._turns.opened(Counter(claim.row.account for claim in found.claims))
         for claim in found.claims:
             task = asyncio.create_task(self._send(claim, began))
@@ -167,25 +168,25 @@ class Dispatcher(Generic[PreparedT]):
         return len(found.claims)
 
     async def _apart(self, rows: Sequence[SendRow], budgets: Mapping[str, int]) -> None:
-        """Claim these in parts, down to the row that causes trouble or is too slow alone, and set that aside."""
+        """Claim these rows in parts, down to the row that fails or is too slow alone, and quarantine that row."""
 
         async def claim(part: Sequence[SendRow]) -> None:
             await self._claim(budgets, Choice(only={row.key for row in part}))
 
-        suspects = self._aside.suspects
+        suspects = self._quarantine.suspects
         search = Bisection[SendRow, None, SendKey](
             claim, suspects, key=lambda row: row.key, ordering_key=lambda row: row.key
         )
         async for found in search.run(rows):
             if isinstance(found, Faulty | TooSlow):
-                await self._set_aside(found.item, found.error)
+                await self._quarantine_row(found.item, found.error)
         self._suspected |= {row.key: row for row in search.suspected}
         self._suspected = {key: row for key, row in self._suspected.items() if key in suspects}
         if search.transient_error is not None:
             raise search.transient_error
 
-    def _say_strange(self, strange: Mapping[str, int]) -> None:
-        """Rows of another release are logged at once, then once a minute with their count."""
+    def _log_strange(self, strange: Mapping[str, int]) -> None:
+        """Log rows of another release: at once, then once a minute with their count."""
         now = asyncio.get_running_loop().time()
         entries = [self._strange.add(code, code, now, count) for code, count in strange.items()]
         for one in (*entries, *self._strange.due(now)):
@@ -199,7 +200,7 @@ class Dispatcher(Generic[PreparedT]):
                 )
 
     async def _look(self) -> None:
-        """Find accounts with due rows that this process does not know of. Of very many the rest follow later."""
+        """Wake accounts with due rows that this process does not know of; of very many, the rest at the next look."""
         async with self._pool.acquire() as db:
             found = await sends.accounts_after(
                 db, self._adapter.transport, self._now(), self._looked_to, _ACCOUNTS_AT_ONCE
@@ -208,13 +209,13 @@ class Dispatcher(Generic[PreparedT]):
         self.wake([account for account, ready in found if ready])
 
     async def _send(self, claim: Claim[PreparedT], claimed: float) -> None:
-        """One call. Its answer always reaches the recorder, also when the call goes wrong in a way nobody foresaw."""
+        """Make one call. The recorder always gets an outcome, also after a bug in the call."""
         loop = asyncio.get_running_loop()
         lease = claimed + self._timings.lease.total_seconds()
         began = loop.time()
         outcome: SendOutcome
         if began + self._timings.timeout.total_seconds() >= lease:
-            outcome = _TOO_LATE  # this process stood still; a call begun now could outlive its claim
+            outcome = _TOO_LATE  # this process was stalled: a call that begins now could outlive its lease
         else:
             try:
                 async with asyncio.timeout_at(lease):
@@ -229,7 +230,7 @@ class Dispatcher(Generic[PreparedT]):
         self._recorder.add(claim, outcome)
 
     async def _trouble(self, error: Exception, failures: int) -> bool:
-        """Wait: the database is away, or slow for everybody."""
+        """Log and wait, because the database is away or slow for every row."""
         taken, self._taken = self._taken, []
         self._turns.wake(taken)
         log_trouble("claim", error, attempt=failures)
@@ -237,15 +238,15 @@ class Dispatcher(Generic[PreparedT]):
         await asyncio.sleep(wait.total_seconds())
         return True
 
-    async def _set_aside(self, row: SendRow, error: Exception) -> None:
-        """Leave it out here, and put it off for everybody."""
+    async def _quarantine_row(self, row: SendRow, error: Exception) -> None:
+        """Quarantine the row in this process, and postpone it in the database for all."""
         now = self._now()
-        self._aside.put(row, error, now)
+        self._quarantine.put(row, error, now)
         try:
             async with self._pool.acquire() as db, db.transaction():
-                steps = await put_off(db, self._adapter, row, now, self._timings)
+                steps = await postpone(db, self._adapter, row, now, self._timings)
             self._ended(Persisted(done=list(steps)))
-        except Exception as again:  # it is left out here all the same
+        except Exception as again:  # the row is quarantined in this process all the same
             log.warning("task.retried", task="set_aside", exc_info=again)
 
     @staticmethod
@@ -253,7 +254,7 @@ class Dispatcher(Generic[PreparedT]):
         return asyncio.get_running_loop().time()
 
     async def _sleep(self) -> None:
-        """Until somebody wakes us, or the next known wait ends."""
+        """Sleep until an account is woken, or the next known wait ends."""
         seconds = self._timings.poll.total_seconds()
         next_wait = self._turns.next_wait()
         if next_wait is not None:

@@ -33,10 +33,8 @@ _DRAIN_SECONDS = 25.0  # of an engine that no service drains
 class SendEngine(Generic[PreparedT]):
     """``async with SendEngine(…) as engine``: sends what ``accept`` stores.
 
-    Leaving drains: no new claim, calls under way end and are recorded.
-
-    What cannot be recorded or published in time while draining is not lost: evidence and the rows themselves settle it
-    elsewhere.
+    Leaving drains: no row is claimed any more, calls in flight end and are recorded. What cannot be recorded or
+    published before the drain ends is not lost: the sweeper of another process settles and publishes it from the rows.
     """
 
     def __init__(
@@ -50,7 +48,7 @@ class SendEngine(Generic[PreparedT]):
         concurrency: int,
         drain: Drain | None = None,
     ) -> None:
-        """``drain``: the stop that leaving is part of."""
+        """``drain``: the stop of the service, whose seconds the engine shares."""
         self._adapter = adapter
         self._pool = pool
         self._timings = timings
@@ -83,7 +81,7 @@ class SendEngine(Generic[PreparedT]):
         work = {
             "dispatch": self._dispatcher.run(),
             "record": self._recorder.run(),
-            "tell": self._publisher.run(),
+            "publish": self._publisher.run(),
         }
         for name, tick in self._sweeper.tasks.items():
             period = self._timings.poll * (COUNT_EVERY if name == "waiting" else 1)
@@ -103,13 +101,13 @@ class SendEngine(Generic[PreparedT]):
         self._recorder.end()
         await self._ends("record", drain.left(RECORDS))
         self._publisher.end()
-        await self._ends("tell", drain.left(PUBLISHING))
+        await self._ends("publish", drain.left(PUBLISHING))
         for task in self._tasks.values():
             task.cancel()
         await asyncio.wait(self._tasks.values(), timeout=drain.left(FLUSHING))
 
     async def watch(self) -> None:
-        """Return never; raise what ended one of the tasks, which none of them should."""
+        """Never return. Raise the error that ended one of the tasks."""
         done, _running = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -128,7 +126,7 @@ class SendEngine(Generic[PreparedT]):
     def _awake(self, accounts: Iterable[str]) -> None:
         self._dispatcher.wake(
             {*map(sender_of, accounts)} - {EVERY_ACCOUNT}
-        )  # where all rest no more, a look finds who has work
+        )  # after a pause of every account the look finds the accounts with work
 
     def _ended(self, applied: Persisted) -> None:
         """After a commit: log what happened, publish the events, and look at rows that may go now."""
@@ -150,7 +148,7 @@ async def open_engine(
 ) -> AsyncIterator[SendEngine[PreparedT]]:
     """An engine on the servers of a service runs inside the block. The service ends if the engine fails.
 
-    ``concurrency``: calls under way at once.
+    ``concurrency``: calls in flight at once.
     """
     pool, service = opened.pool, opened.service
     async with (
@@ -163,7 +161,7 @@ async def open_engine(
 
 
 def _log_steps(channel: Channel, steps: Iterable[Transition], now: datetime) -> None:
-    """One line and one count per step of a send: ids and codes alone. A claim is silent: its answer follows."""
+    """One line and one count per step of a send: ids and codes alone. A claim is not logged; its answer is."""
     for step in steps:
         row = step.after
         fields = _fields_of(channel, step, now)
@@ -196,7 +194,7 @@ def _fields_of(channel: Channel, step: Transition, now: datetime) -> dict[str, A
     }
     if row.provider is not None:
         fields["provider"] = row.provider
-    if (route := row.command.get("route")) in get_args(Route):  # another release's word is none that may be logged
+    if (route := row.command.get("route")) in get_args(Route):  # a word of another release is not logged
         fields["route"] = route
     if step.before.state == "claimed" and row.claimed_at is not None:
         fields["duration_ms"] = round((now - row.claimed_at).total_seconds() * 1000, 1)

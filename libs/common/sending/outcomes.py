@@ -1,9 +1,7 @@
-"""What can come of a send: answers of a provider, verdicts of the gate, evidence about a call whose answer was lost.
+"""The outcomes of a send: answers of a provider, verdicts of the gate, evidence about lost answers. Pure.
 
-Pure.
-
-Rule 1: whoever reads an answer says what is certain. ``RetryLater`` means: certainly not processed. ``Unknown`` means:
-        may have been processed, so only evidence may settle it; in doubt it is ``Unknown``.
+Rule 1: ``RetryLater`` means: certainly not processed. ``Unknown`` means: may have been processed, so only evidence may
+        settle it. An answer in doubt is ``Unknown``.
 Rule 2: an expected outcome is a value of these unions, never an exception.
 """
 
@@ -32,9 +30,9 @@ class BackoffPolicy:
 
 
 MENDING = BackoffPolicy(timedelta(seconds=10), 1.05, timedelta(minutes=3))
-"""How long an account rests that people must mend, before the next call tries it out.
+"""The waits between probes of an account that people must mend.
 
-It is a minute after a quarter of an hour, and the cap after an hour.
+The wait reaches a minute after a quarter of an hour, and the cap after an hour.
 """
 UNANSWERED = "unanswered"
 """The reason of a pause for silence. Each try may cost a message a call, so one is made at a time."""
@@ -129,7 +127,7 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The call was refused, and the answer that said so got lost: what that was."""
+    """The call was refused, and the answer was lost. ``outcome`` is what the answer meant."""
 
     outcome: Refused | RetryLater
 
@@ -141,7 +139,7 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True)
 class Inconclusive:
-    """Too early to know, or what would show it cannot be asked now."""
+    """It is too early to know, or the source of evidence cannot be asked now."""
 
 
 Evidence = Confirmed | Denied | NotSent | Inconclusive
@@ -160,7 +158,7 @@ Verdict = Allowed[PreparedT] | Confirmed | Rerouted | Refused | NotYet
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The clockwork of a sender.
+    """The times of a sender.
 
     ``timeout`` of one call < ``lease`` of a claim < ``grace`` before silence proves anything.
     """
@@ -175,7 +173,7 @@ class Timings:
     patience: timedelta = timedelta(hours=1)
     """How long beyond its deadline a send of unknown outcome waits for evidence that cannot be had."""
     poll: timedelta = timedelta(seconds=1)
-    """Safety net: rows that nobody handed over in memory are found this often; also the sweeper's period."""
+    """The period of the dispatcher's look for rows that were not woken in memory, and of the sweeper."""
     look: timedelta = timedelta(seconds=30)
     """A send of unknown outcome is looked at this often at least; soon after its call every ``poll``."""
     proof: timedelta = timedelta(seconds=30)

@@ -24,8 +24,8 @@ select {_COLUMNS} from pauses where channel = $1 and account = any($2::text[])
    for update
 """  # noqa: S608 -- constants of this module
 
-# A fault stands until it is proved to be mended, whatever else is answered meanwhile. The end that was put off for a
-# call that tried it out counts no more once that is answered: whoever writes has read the pause and knows other ends.
+# A fault stands until it is proved to be mended, whatever else is answered meanwhile. The end that was moved for a
+# probe counts no more once the probe is answered: the writer has read the pause and knows other ends.
 _PAUSE = """
 insert into pauses as p (channel, provider, account, scope, until_at, tries, reason, kind, proof, since)
 select $1, u.*
@@ -157,7 +157,7 @@ async def pause_account(
 
     ``account`` as ``at_account`` names it.
     ``proof``: by what it was learned, and by what it ends. ``called_at``: when the call was made that met the fault,
-    now where it is not known. A repeat while nobody has tried it out changes nothing, nor does a call from before the
+    now where it is not known. A repeat before the next probe changes nothing, nor does a call from before the
     account was proved well. Call inside a transaction, and last in it.
     """
     curve = MENDING.base, MENDING.cap, proof, MENDING.factor
@@ -175,13 +175,13 @@ async def prove(db: Connection, provider: Provider, sends: Iterable[SendKey]) ->
 
 
 async def lock(db: Connection, by: Transport, accounts: Iterable[str]) -> dict[PauseKey, Pause]:
-    """The pauses of these accounts, over or not, locked."""
+    """The pauses of these accounts, locked, also those whose time is over."""
     found = await db.fetch(_LOCK, by.channel, sorted(accounts))
     return {(r["account"], r["scope"]): Pause(**r) for r in found}
 
 
 async def pause(db: Connection, by: Transport, new: Sequence[Pause]) -> None:
-    """Let accounts rest; a longer pause that stands already wins."""
+    """Pause accounts. A longer pause that stands already wins."""
     if new:
         rows = [(provider_of(one.account, by.provider), *one) for one in sorted(new)]
         await db.execute(_PAUSE, by.channel, *as_columns(rows))
@@ -190,21 +190,21 @@ async def pause(db: Connection, by: Transport, new: Sequence[Pause]) -> None:
 async def defer_probe(
     db: Connection, by: Transport, probed: Iterable[PauseKey], until: datetime, now: datetime
 ) -> None:
-    """Calls try out these pauses, which are over: the next may try after ``until``."""
+    """Move the end of these pauses, which calls are probing: the next call may probe after ``until``."""
     rows = sorted(probed)
     if rows:
         await db.execute(_DEFER_PROBE, by.channel, *as_columns(rows), until, now)
 
 
 async def probe_now(db: Connection, by: Transport, probed: Iterable[PauseKey], now: datetime) -> None:
-    """The calls that tried out these pauses said nothing of them: the next may try at once."""
+    """Let the next call probe these pauses at once, because the last probe said nothing of them."""
     rows = sorted(probed)
     if rows:
         await db.execute(_PROBE_NOW, by.channel, *as_columns(rows), now)
 
 
 async def lock_unresponsive(db: Connection, by: Transport, accounts: Iterable[str], now: datetime) -> set[PauseKey]:
-    """The pauses of these accounts that one call may try out now, locked until the commit."""
+    """The pauses of these accounts that one call may probe now, locked until the commit."""
     return {(r["account"], r["scope"]) for r in await db.fetch(_LOCK_UNRESPONSIVE, by.channel, sorted(accounts), now)}
 
 
@@ -216,5 +216,5 @@ async def clear(db: Connection, by: Transport, awake: Iterable[PauseKey]) -> Non
 
 
 async def take_due_for_log(db: Connection, by: Transport, now: datetime) -> list[PausedAccount]:
-    """Accounts paused for a fault whose line is due. Each is given to one caller a minute."""
+    """Accounts paused for a fault whose log line is due. Each is given to one caller a minute."""
     return [PausedAccount(**r) for r in await db.fetch(_TAKE_DUE_FOR_LOG, by.channel, now)]

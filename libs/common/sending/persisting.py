@@ -13,20 +13,15 @@ from libs.common.sending.outcomes import PreparedT
 from libs.common.sending.rows import PendingEvents, SendRow, Settled, Transition
 
 PUBLISH_LEASE = timedelta(seconds=20)
-"""How long the process that settled a row, or took it, has it alone to publish its events.
-
-Longer than a publish may take.
-"""
+"""The lease under which one process publishes the events of a row. It is longer than a publish may take."""
 
 
 @dataclass(slots=True)
 class Persisted:
     """The result of a transaction, to be published after its commit.
 
-    ``lost``: transitions whose rows had moved meanwhile.
-
-    ``pending``: the events of each row. ``freed``: accounts with a row that may be claimed now, because the row that
-    blocked it has moved.
+    ``lost``: transitions whose rows had moved meanwhile. ``pending``: the events of each row. ``freed``: accounts with
+    a row that may be claimed now, because the row that blocked it has moved.
     """
 
     done: list[Transition] = field(default_factory=list)
@@ -79,7 +74,7 @@ async def persist(
 
 
 def _unblocks(step: Transition) -> bool:
-    """Whether the row does not block younger ones any more, or only for a time from now on."""
+    """Whether the row stops blocking younger ones, or blocks them only for a time from now on."""
     return step.final is not None or (
         step.before.blocks_order_until is None and step.after.blocks_order_until is not None
     )

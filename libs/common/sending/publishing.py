@@ -1,8 +1,8 @@
 """The events of settled sends are published after the commit, and marked as published once Kafka has them.
 
-A publish never delays a send. The sweeper publishes later, from the rows, what cannot be published now. A process has a
-row alone for ``PUBLISH_LEASE`` (``publishing_until``): first the process that settled it, then the one that takes it.
-So replicas do not repeat each other.
+A publish never delays a send. What cannot be published now, the sweeper publishes from the rows. A process leases a row
+for ``PUBLISH_LEASE`` (``publishing_until``) to publish its events: first the process that settled it, then the process
+that takes it. So replicas do not publish the same events.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from libs.common.thread.messages import delivery_update, lock_messages
 _AT_ONCE = 500
 _WAITING_LIMIT = 20_000
 _PUBLISHING = timedelta(seconds=10)
-"""Publishing may take so long (``Producer``'s delivery timeout)."""
+"""The longest time that a publish takes (``Producer``'s delivery timeout)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Unpublished:
-    """The records of one row, which this process has alone ``until`` then."""
+    """The records of one row, whose publish lease this process holds ``until`` then."""
 
     key: SendKey
     records: list[Record]
@@ -42,21 +42,21 @@ class _Unpublished:
 
 
 class EventPublisher:
-    """Publishes pending events in batches, beside the sending. ``publish`` only hands over."""
+    """Publishes pending events in batches, in a task of its own. ``publish`` only appends to its list."""
 
     def __init__(self, pool: Pool, producer: Producer, channel: ProviderChannel, *, now: Clock) -> None:
         self._pool = pool
         self._producer = producer
         self._channel: ProviderChannel = channel
         self._now = now
-        self._aside = Quarantine("untold")
+        self._quarantine = Quarantine("publish")
         self._portion = AdaptiveBatchSize(_AT_ONCE)
         self._waiting: list[_Unpublished] = []
         self._any = asyncio.Event()
         self._ending = False
 
     def publish(self, pending: Iterable[tuple[SendRow, PendingEvents]]) -> None:
-        """Publish soon. When too many rows wait already, because Kafka is away, the sweeper publishes from the rows."""
+        """Publish soon. While too many rows wait, because Kafka is away, events are left to the sweeper."""
         for row, events in pending:
             if len(self._waiting) < _WAITING_LIMIT:
                 records = _records(events.updates, events.refusals)
@@ -70,7 +70,7 @@ class EventPublisher:
         self._any.set()
 
     async def run(self) -> None:
-        """Publish for ever, or until ``end`` and nothing waits."""
+        """Publish until ``end`` was called and nothing waits."""
         while self._waiting or not self._ending:
             await self._any.wait()
             if not self._ending:
@@ -88,14 +88,14 @@ class EventPublisher:
     async def publish_pending(self) -> bool:
         """Take unpublished rows without a lease and publish what they store. Returns whether there may be more.
 
-        A row on which this fails is quarantined here; another process may take it.
+        A row on which this fails is quarantined in this process; another process may take it.
         """
         now = self._now()
         with self._portion.taken() as size:
             async with self._pool.acquire() as db:
                 taken = await sends.take_unpublished(db, self._channel, now, size, now + PUBLISH_LEASE)
-        left_out = set(self._aside.keys(now))
-        await halving([row for row in taken if row.key not in left_out], self._publish_rows, self._aside, now)
+        left_out = set(self._quarantine.keys(now))
+        await halving([row for row in taken if row.key not in left_out], self._publish_rows, self._quarantine, now)
         return len(taken) == size
 
     async def _publish_rows(self, rows: Sequence[SendRow]) -> None:
@@ -117,7 +117,7 @@ class EventPublisher:
             async with self._pool.acquire() as db:
                 await sends.mark_published(db, [one.key for one in batch])
         except Exception as error:  # noqa: BLE001 -- logged; the sweeper publishes it from the rows: nothing is lost
-            log_trouble("tell", error)
+            log_trouble("publish", error)
 
 
 def _message_ids(row: SendRow) -> list[UUID]:

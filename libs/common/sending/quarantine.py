@@ -1,7 +1,7 @@
-"""Rows on which work fails, or is too slow, are set aside alone and logged as errors. The rows behind them go on.
+"""Quarantine: a row on which work fails, or is too slow, is left out for a time. The rows behind it go on.
 
-A row that is set aside is tried again ever more rarely. This is a memory of one process: a row that fails everywhere is
-set aside by every replica. Its deadline ends it, where that is possible.
+A quarantined row is logged as an error and tried again after growing waits. A quarantine is memory of one process: a
+row that fails everywhere is quarantined by every replica, until its deadline ends it.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ _MOST = 1_000
 
 @dataclass(slots=True)
 class Quarantine:
-    """The rows that one task has set aside."""
+    """The rows that one task has quarantined."""
 
     task: str
     suspects: SlowSuspects[SendKey] = field(default_factory=SlowSuspects)
-    """Rows that were too slow alone; by the event loop's time."""
+    """Rows that were too slow even alone. Times are the event loop's."""
     _rows: dict[SendKey, tuple[datetime, int]] = field(default_factory=dict)
 
     def keys(self, now: datetime) -> list[SendKey]:
-        """Those that are to be left out now."""
+        """The rows to leave out now."""
         resting = self.suspects.resting(asyncio.get_running_loop().time())
         return [*resting, *(key for key, (until, _times) in self._rows.items() if until > now)]
 
@@ -40,7 +40,7 @@ class Quarantine:
             self.suspects.others_passed(count, asyncio.get_running_loop().time())
 
     def put(self, row: SendRow, error: Exception, now: datetime) -> None:
-        """Work on this row alone failed. The longest known are forgotten when they become too many."""
+        """Quarantine this row: work on it alone failed. Beyond ``_MOST`` rows the oldest are forgotten."""
         _until, times = self._rows.pop(row.key, (now, 0))
         while len(self._rows) >= _MOST:
             del self._rows[next(iter(self._rows))]
@@ -52,9 +52,9 @@ class Quarantine:
 async def halving(
     rows: Sequence[SendRow], work: Callable[[Sequence[SendRow]], Awaitable[None]], aside: Quarantine, now: datetime
 ) -> None:
-    """Do the work on all rows. After a bug or a timeout it is done on parts, down to the row that causes it.
+    """Do the work on all rows. After a bug or a timeout it is done on halves, down to the row that causes the failure.
 
-    Raises what else is transient, and what is slow for every row.
+    Raises any other transient error, and a timeout that every row has.
     """
     search = Bisection[SendRow, None, SendKey](
         work, aside.suspects, key=lambda row: row.key, ordering_key=lambda row: row.key

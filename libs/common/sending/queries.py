@@ -1,7 +1,7 @@
-"""The statements about ``sends``. A sender's rows are of all tenants; whatever names a row names its org_id.
+"""The statements about ``sends``. A sender works on rows of all tenants; a row is always named with its org_id.
 
-Lock order of the senders: rows of ``sends`` first, then whatever belongs to them; ``pauses`` after pending rows, and
-before claimed ones. Nobody else locks rows of ``sends`` but a merge of two threads and the router's reconciler, which
+Lock order of the senders: rows of ``sends`` first, then the rows that belong to them; ``pauses`` after pending rows,
+and before claimed ones. Only a merge of two threads and the router's reconciler lock rows of ``sends`` too, and they
 wait for none (docs/architecture/data.md).
 """
 
@@ -136,7 +136,7 @@ select {_COLUMNS}
    for update skip locked
 """  # noqa: S608 -- constants of this module
 
-# The longer it has been unknown, the less a look is likely to show: the next one is a twentieth of that time away.
+# The longer an outcome has been unknown, the less likely is news: the next look is a twentieth of that time away.
 _TAKE_UNKNOWN = f"""
 with due as materialized (
     select t.org_id, t.message_id, t.attempt
@@ -187,7 +187,7 @@ update sends s
  where s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt and not s.published
 """
 
-# State by state, each in the order of an index of its own, and of each no more than is of interest.
+# Each state is counted in the order of its own index, up to $2 rows.
 _WAITING = """
 select (select count(*) from (select from sends s where s.channel = $1 and s.state = 'pending'
                                order by s.expires_at limit $2) s)
@@ -201,9 +201,9 @@ select (select count(*) from (select from sends s where s.channel = $1 and s.sta
 async def store(
     db: Connection, channel: ProviderChannel, sends: Sequence[NewSend], now: datetime, deadline: datetime
 ) -> None:
-    """Store commands as rows that are due now; one that stands already is left as it is.
+    """Store commands as rows that are due now. A row that exists already is left as it is.
 
-    ``deadline`` is for those that name none.
+    ``deadline``: of commands that name none.
     """
     if sends:
         rows = sorted(sends, key=lambda send: send.key)

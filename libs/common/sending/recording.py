@@ -1,4 +1,4 @@
-"""Recording: answers that came while the last transaction ran are written together, a lone one at once."""
+"""The recorder writes the answers that came during its last transaction together, and a lone answer at once."""
 
 import asyncio
 import random
@@ -37,7 +37,7 @@ _ClaimKey = tuple[SendKey, UUID | None]
 
 @dataclass(frozen=True, slots=True)
 class _Answer(Generic[PreparedT]):
-    """What came of a call, and whether its account must rest because it was the last of a run without an answer."""
+    """The outcome of a call. ``opens``: it completes a run of calls without an answer, so the account is paused."""
 
     claim: Claim[PreparedT]
     outcome: SendOutcome
@@ -46,7 +46,7 @@ class _Answer(Generic[PreparedT]):
 
 @dataclass(slots=True)
 class Recorded:
-    """The result of a batch: how many answers of each account it had, and which accounts pause or resume."""
+    """The result of a batch: the answers of each account, the new pauses, and the accounts whose pause ended."""
 
     applied: Persisted
     answers: Counter[str]
@@ -55,7 +55,7 @@ class Recorded:
 
 
 class Recorder(Generic[PreparedT]):
-    """Takes answers, records them in batches, and says so (``recorded``)."""
+    """Takes answers, records them in batches, and calls ``recorded`` with each result."""
 
     def __init__(
         self,
@@ -85,12 +85,12 @@ class Recorder(Generic[PreparedT]):
         self._any.set()
 
     def end(self) -> None:
-        """Record what is there, then return from ``run``."""
+        """Record the answers that are there, then return from ``run``."""
         self._ending = True
         self._any.set()
 
     async def run(self) -> None:
-        """Record for ever, or until ``end`` and nothing is left."""
+        """Record until ``end`` was called and nothing is left."""
         while self._answers or not self._ending:
             await self._any.wait()
             if not self._ending:
@@ -104,7 +104,7 @@ class Recorder(Generic[PreparedT]):
             left = await self._record(batch)
             self._answers = left + self._answers
             if len(left) < len(batch):
-                self._pulse.ends("record")  # one that waits to be tried again is no standstill
+                self._pulse.ends("record")  # an answer that waits to be tried again is no standstill
             if self._failures:
                 wait = backoff(self._failures, base=_WAIT, cap=_LONGEST_WAIT, jitter=random.random)
                 await asyncio.sleep(wait.total_seconds())
@@ -179,7 +179,7 @@ def _answers(batch: Sequence[_Answer[PreparedT]]) -> Counter[str]:
 
 
 def _pauses_of(one: _Answer[PreparedT]) -> set[str]:
-    """The accounts whose pauses have to do with this answer."""
+    """The accounts whose pauses this answer may change."""
     found = {account for account, _scope in one.claim.probes}
     key = pause_key(one.claim.row, one.outcome)
     if key is not None:

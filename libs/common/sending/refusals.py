@@ -1,4 +1,4 @@
-"""Refusals on which the router has not decided yet. Kafka carries them; these rows make sure that none is lost.
+"""Refusals on which the router has not decided yet. Kafka carries them, and these rows make sure that none is lost.
 
 Rule 1: a refusal is kept in the transaction that refuses, as its last statement, in the order of keys.
 Rule 2: the router deletes the row once the next attempt is published. A row that waits longer was lost or parked on the
@@ -37,7 +37,7 @@ returning r.org_id, r.intent_id, r.attempt, r.event
 
 
 async def keep(db: Connection, refusals: Iterable[OutboundRefused], since: datetime) -> None:
-    """Keep these until the router has published what it decided. Call it last in the transaction that refuses."""
+    """Keep these until the router has published its decision. Call this last in the transaction that refuses."""
     rows = sorted(
         {(r.org_id, r.intent_id, r.attempt): r.model_dump(mode="json") for r in refusals}.items(),
         key=lambda row: row[0],
@@ -47,7 +47,7 @@ async def keep(db: Connection, refusals: Iterable[OutboundRefused], since: datet
 
 
 async def forget(db: Connection, keys: Collection[AttemptKey]) -> None:
-    """Delete these: what was decided on them is published."""
+    """Delete these: the decisions on them are published."""
     if keys:
         await db.execute(_FORGET, *as_columns(sorted(keys)))
 

@@ -1,8 +1,8 @@
 """Second calls after lost answers are made in rounds, few at first. Pure.
 
-What silence proved may be wrong: then the first few show it, and not every customer of an outage gets a message twice.
-Each round that was used up is followed by one twice as large, a ``pace`` later, up to ``MOST``. One acceptance that
-came late ends the round, and everything begins with few again; so it does after an outage.
+A proof by silence may be wrong. The first few second calls then show it, before every customer of an outage gets a
+message twice. After a round that was used up the next one is twice as large, a ``pace`` later, up to ``MOST``. A late
+acceptance ends the round, and the next round is small again. The same holds after an outage.
 """
 
 from datetime import datetime, timedelta
@@ -50,5 +50,5 @@ def at(
 
 
 def stopped(now: datetime) -> ResendRound:
-    """An acceptance came late: nothing more of this round."""
+    """An acceptance came late: the rest of this round is not released."""
     return ResendRound(now, 0, 0, now)

@@ -1,9 +1,9 @@
 """Second calls are released a few at a time, over all replicas, and stop at the first acceptance that comes late.
 
-What silence or a list proved is wrong where the provider takes longer than we waited. Then one of the sends that were
-given up turns out to be accepted. That counts as an outage: the rounds begin anew (``resend_rounds``).
+A proof by silence or by a list is wrong where the provider takes longer than the grace. Then a send that was given up
+turns out to be accepted. That counts as an outage: the rounds begin anew (``resend_rounds``).
 
-The rounds and the sends that were given up stand in the database. They belong to a provider and name no tenant.
+The rounds and the sends that were given up are rows. They belong to a provider and name no tenant.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence

@@ -59,12 +59,10 @@ class Pause(NamedTuple):
 
 
 class NewSend(NamedTuple):
-    """A command as it becomes a row.
+    """A command that becomes a row.
 
-    ``account`` is what throttles together: phone_number_id, or the org's own SMS number.
-
-    ``template``: a pause of scope ``templates`` holds for it. ``not_before``: it is not sent sooner, and its
-    conversation waits for it.
+    ``account``: the unit that a provider throttles, a phone_number_id or the org's own SMS number. ``template``: a
+    pause of scope ``templates`` holds for it. ``not_before``: it is not sent sooner, and its conversation waits for it.
     """
 
     org_id: str
@@ -147,12 +145,12 @@ class SendRow:
 
     @property
     def paused_as(self) -> str:
-        """What its sender is called in pauses, at the account that took its latest claim."""
+        """The sender's name in pauses, at the account that took its latest claim."""
         return at_account(self.account, self.provider, self.provider_account)
 
     @property
     def every_sender(self) -> str:
-        """The same for all senders of that account."""
+        """The name in pauses of all senders of that account."""
         return at_account(EVERY_ACCOUNT, self.provider, self.provider_account)
 
 
@@ -172,7 +170,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Claim(Generic[PreparedT]):
-    """A row that is ours to send until its lease ends; ``prepared`` is what the adapter's gate handed over.
+    """A row whose lease this process holds. ``prepared`` comes from the adapter's gate.
 
     ``probes`` are the pauses whose end this call tries out.
     """

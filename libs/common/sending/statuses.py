@@ -50,7 +50,7 @@ class MatchedSend:
 
     @property
     def address(self) -> str | None:
-        """Where it went: Meta takes the number where both stand."""
+        """The address that was used: Meta takes the number where both are given."""
         return self.to or self.recipient
 
 
@@ -111,8 +111,8 @@ delete from early_statuses e
 returning e.channel, e.provider, e.account, e.provider_id, e.status, e.code, e.callback, e.item, e.at
 """
 
-# These name a send of ours that does not exist: another installation on the same account made it, or a restored backup
-# does not know it.
+# A status may name a send that does not exist here: another installation on the same account made it, or a restored
+# backup lacks it.
 _FORGET = """
 delete from early_statuses
  where ctid = any (array(select e.ctid from early_statuses e

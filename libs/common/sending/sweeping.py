@@ -1,10 +1,9 @@
-"""Sweeping: what nobody finishes.
+"""The sweeper finishes the rows that no other code finishes.
 
-Claims that ended without an answer, outcomes nobody knows, deadlines, events that were not published.
-
-Each is a task of its own, so that one that fails or takes long holds up none of the others. Every process of a sender
-sweeps; rows are shared by ``skip locked``, and what is taken is taken for a while, so that none is looked at or
-published twice. A row that fails is set aside alone.
+It ends claims whose lease is over, settles unknown outcomes, fails rows at their deadline, and publishes pending
+events. Each is a periodic task of its own, so a slow or failing task delays no other. Every process of a sender runs a
+sweeper. ``skip locked`` and short leases keep two sweepers from working on one row. A row that fails is quarantined
+alone.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -33,14 +32,14 @@ log = get_logger()
 
 _AT_ONCE = 200
 _ROUNDS = 25
-ROW_TASKS = frozenset({"claims", "overdue", "unknown", "behind", "untold"})
-"""Those on which rows wait; the others only publish."""
+ROW_TASKS = frozenset({"claims", "overdue", "unknown", "behind", "unpublished"})
+"""The tasks whose standstill makes a process unready."""
 COUNT_EVERY = 15
-"""Rows that wait are counted at every so manieth round: where very much waits the count takes long."""
+"""Waiting rows are counted in every 15th round, because counting a large backlog is slow."""
 
 
 class Sweeper(Generic[PreparedT]):
-    """``tasks``: what is to be done once a second or so, each in a loop of its own."""
+    """``tasks`` are run once per ``Timings.poll``, each in a loop of its own."""
 
     def __init__(
         self,
@@ -60,24 +59,24 @@ class Sweeper(Generic[PreparedT]):
         self._now = now
         self._ended = ended
         self._awake = awake
-        self._aside = {name: Quarantine(name) for name in ("claims", "overdue", "unknown")}
-        self._portions = {name: AdaptiveBatchSize(_AT_ONCE) for name in (*self._aside, "behind")}
+        self._quarantines = {name: Quarantine(name) for name in ("claims", "overdue", "unknown")}
+        self._portions = {name: AdaptiveBatchSize(_AT_ONCE) for name in (*self._quarantines, "behind")}
 
     @property
     def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """One round of each, by name."""
+        """By name, the function that does one round of the task."""
         return {
             "claims": self.end_claims,
             "overdue": self.expire,
             "unknown": self.find_evidence,
             "behind": self.free,
-            "untold": self.publish,
-            "rests": self.say_rests,
+            "unpublished": self.publish,
+            "faults": self.log_faults,
             "waiting": self.count,
         }
 
     async def end_claims(self) -> None:
-        """A claim whose lease is over has an unknown outcome."""
+        """Move the claims whose lease is over to an unknown outcome."""
         await self._move(
             "claims",
             sends.ended_claims,
@@ -85,11 +84,11 @@ class Sweeper(Generic[PreparedT]):
         )
 
     async def expire(self) -> None:
-        """A row that waited until its deadline fails, whatever it waited for."""
+        """Fail the pending rows whose deadline has passed."""
         await self._move("overdue", sends.overdue, expire)
 
     async def free(self) -> None:
-        """A row that was held back for a time is looked at again when that is over."""
+        """Release deferred rows whose time is over, so that claims look at them again."""
         for _round in range(_ROUNDS):
             with self._portions["behind"].taken() as size:
                 async with self._pool.acquire() as db:
@@ -99,8 +98,8 @@ class Sweeper(Generic[PreparedT]):
                 return
 
     async def find_evidence(self) -> None:
-        """Evidence settles unknown outcomes. It is sought outside of any transaction: a provider may be asked."""
-        aside = self._aside["unknown"]
+        """Settle unknown outcomes by evidence, which is sought outside of any transaction: a provider may be asked."""
+        quarantine = self._quarantines["unknown"]
         for _round in range(_ROUNDS):
             now = self._now()
             with self._portions["unknown"].taken() as size:
@@ -115,19 +114,19 @@ class Sweeper(Generic[PreparedT]):
                         latest=self._timings.look,
                         abandoned=self._timings.patience,
                     )
-            left_out = set(aside.keys(now))
-            await halving([row for row in rows if row.key not in left_out], self._resolve, aside, now)
+            left_out = set(quarantine.keys(now))
+            await halving([row for row in rows if row.key not in left_out], self._resolve, quarantine, now)
             if len(rows) < size:
                 return
 
     async def publish(self) -> None:
-        """Events of settled rows that were not published are published from the rows."""
+        """Publish the pending events of settled rows, from the rows."""
         for _round in range(_ROUNDS):
             if not await self._publisher.publish_pending():
                 return
 
-    async def say_rests(self) -> None:
-        """An account that people must mend is said to be at rest, once a minute by whoever comes first."""
+    async def log_faults(self) -> None:
+        """Log the accounts that are paused for a fault, each once a minute over all replicas."""
         async with self._pool.acquire() as db:
             rests = await pause_queries.take_due_for_log(db, self._adapter.transport, self._now())
         for rest in rests:
@@ -157,27 +156,27 @@ class Sweeper(Generic[PreparedT]):
         find: Callable[..., Awaitable[list[SendRow]]],
         step: Callable[[SendRow, datetime], Transition],
     ) -> None:
-        aside, portion = self._aside[task], self._portions[task]
+        quarantine, portion = self._quarantines[task], self._portions[task]
         for _round in range(_ROUNDS):
             now, rows, applied = self._now(), list[SendRow](), Persisted()
             size = portion.size
             try:
                 async with self._pool.acquire() as db, db.transaction():
                     with portion.taken():
-                        rows = await find(db, self._adapter.transport.channel, now, size, aside.keys(now))
-                    sound = [row for row in rows if row.key not in aside.suspects]
+                        rows = await find(db, self._adapter.transport.channel, now, size, quarantine.keys(now))
+                    sound = [row for row in rows if row.key not in quarantine.suspects]
                     if sound:
                         applied = await persist(db, self._adapter, [step(row, now) for row in sound], now)
             except Exception as error:
                 if not rows or (is_retryable(error) and not is_statement_timeout(error)):
                     raise
                 log_trouble(task, error)
-                await halving(rows, partial(self._move_some, step, now), aside, now)
+                await halving(rows, partial(self._move_some, step, now), quarantine, now)
             else:
                 await self._after(applied)
-                aside.passed(len(sound))
-                if suspects := [row for row in rows if row.key in aside.suspects]:
-                    await halving(suspects, partial(self._move_some, step, now), aside, now)
+                quarantine.passed(len(sound))
+                if suspects := [row for row in rows if row.key in quarantine.suspects]:
+                    await halving(suspects, partial(self._move_some, step, now), quarantine, now)
             if len(rows) < size:
                 return
 
@@ -194,7 +193,7 @@ class Sweeper(Generic[PreparedT]):
         await self._apply([step for step in steps if step is not None], now)
 
     async def _apply(self, steps: Sequence[Transition], now: datetime) -> None:
-        """Steps of rows that another replica has moved meanwhile come to nothing."""
+        """Persist the steps. A step has no effect where another replica has moved the row meanwhile."""
         if not steps:
             return
         async with self._pool.acquire() as db, db.transaction():

@@ -6,7 +6,7 @@
        └───────────┴──────────────────────┘ later; once more after an unknown outcome
 
 Rule 1: a settled row never moves again.
-Rule 2: no row waits beyond its deadline, and an unknown outcome is never called expired: it was sent, perhaps.
+Rule 2: no row waits beyond its deadline, and an unknown outcome never expires, because it may have been sent.
 Rule 3: a row holds back younger ones of its conversation without end only for a reason that holds for them too.
 """
 
@@ -52,9 +52,9 @@ from libs.common.thread.message_status import INTENT_EXPIRED, UNKNOWN_OUTCOME
 Jitter = Callable[[], float]
 
 PROBES = 4
-"""How many calls per claim try out whether an account that rested is well again."""
+"""How many calls per claim probe an account whose pause is over."""
 PROBE_GAP = timedelta(milliseconds=500)
-"""The next few may try after this, or up to twice as long."""
+"""The wait before the next probes: this long, up to twice as long."""
 _LONGEST_GAP = 2 * PROBE_GAP
 _FORGOTTEN_AFTER = timedelta(minutes=10)
 _SOON = timedelta(milliseconds=1)
@@ -62,10 +62,10 @@ _SOON = timedelta(milliseconds=1)
 
 @dataclass(slots=True)
 class Admission:
-    """What the core's own part of the gate says of the rows that are due."""
+    """The engine's own part of the gate, for the rows that are due."""
 
     judged: list[tuple[SendRow, frozenset[PauseKey]]] = field(default_factory=list)
-    """Rows for the adapter's gate, each with the pauses whose end its call would try out."""
+    """Rows for the adapter's gate, each with the pauses that its call would probe."""
     ended: list[Transition] = field(default_factory=list)
     """Rows whose deadline has passed."""
     held: dict[str, list[SendKey]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Admission:
     left: set[str] = field(default_factory=set)
     """Accounts with rows beyond their budget."""
     probes: Counter[PauseKey] = field(default_factory=Counter)
-    """How many calls try out the end of which pause."""
+    """How many calls probe each pause."""
 
 
 def admit(
@@ -81,9 +81,9 @@ def admit(
 ) -> Admission:
     """Choose the rows for the adapter's gate: of each account the oldest, up to its budget. Expired rows end.
 
-    A throttle that is over, but has not proved to be, lets ``PROBES`` calls pass. An account that answered nothing, or
-    that people must mend, gets one call, from whoever may try it out (``ours``), and first from a row that has another
-    call left.
+    A throttle whose time is over lets ``PROBES`` calls pass until one succeeds. An account that answered nothing, or
+    that people must mend, gets one call from the process that holds the probe (``ours``), preferably of a row that has
+    another call left.
     """
     admission = Admission()
     taken: Counter[str] = Counter()
@@ -110,7 +110,7 @@ def _most_probes(key: PauseKey, candidate: Candidate, ours: Collection[PauseKey]
 def claim(
     row: SendRow, go: Allowed[PreparedT], claim_id: UUID, now: datetime, *, provider: Provider, timings: Timings
 ) -> SendRow:
-    """The row as ours until its lease ends. From now on it is known which provider and account take it."""
+    """The row as claimed by this process until its lease ends, with the provider and account that take it."""
     return replace(
         row,
         state="claimed",
@@ -126,7 +126,7 @@ def claim(
 
 
 def answer(row: SendRow, outcome: SendOutcome, now: datetime, *, timings: Timings, jitter: Jitter) -> Transition:
-    """What an answer makes of a claimed row. A pause says where its account rests; the row keeps its place."""
+    """The transition that an answer makes of a claimed row. Where the account is paused, the row keeps its place."""
     match outcome:
         case Accepted():
             return settle(row, (outcome,), now)
@@ -172,8 +172,8 @@ def later(row: SendRow, due: datetime, now: datetime, timings: Timings, *, holds
 
     Unless the reason holds for the whole conversation, it holds back younger rows for ``timings.blocks`` in all.
     """
-    put_off = replace(row, due_at=max(min(due, row.expires_at), now + _SOON))
-    return _as_before(put_off, now, timings, holds_for_all=holds_for_all)
+    waiting = replace(row, due_at=max(min(due, row.expires_at), now + _SOON))
+    return _as_before(waiting, now, timings, holds_for_all=holds_for_all)
 
 
 def _as_before(row: SendRow, now: datetime, timings: Timings, *, holds_for_all: bool) -> SendRow:
@@ -187,7 +187,7 @@ def _as_before(row: SendRow, now: datetime, timings: Timings, *, holds_for_all: 
 
 
 def unknown(row: SendRow, code: str, now: datetime, timings: Timings) -> SendRow:
-    """The row as one whose outcome nobody knows; evidence is sought at once."""
+    """The row with an unknown outcome. Evidence is sought at once."""
     return replace(
         row,
         state="unknown",
@@ -199,7 +199,7 @@ def unknown(row: SendRow, code: str, now: datetime, timings: Timings) -> SendRow
 
 
 def resolve(row: SendRow, evidence: Evidence, now: datetime, timings: Timings) -> Transition | None:
-    """What evidence makes of a row of unknown outcome; None: look again later."""
+    """The transition that evidence makes of a row of unknown outcome. None: look again later."""
     match evidence:
         case Confirmed():
             return settle(row, evidence.ids, now)
@@ -218,7 +218,7 @@ def resolve(row: SendRow, evidence: Evidence, now: datetime, timings: Timings) -
 
 
 def _denied(row: SendRow, outcome: Refused | RetryLater, now: datetime) -> Transition:
-    """Refused for good, or certainly not processed: then the same again, and no call of unknown outcome was used up."""
+    """The call was refused for good, or certainly not processed. In the second case the row is sent again."""
     match outcome:
         case Refused():
             return settle(row, outcome, now)
@@ -259,13 +259,11 @@ def pauses_after(
     now: datetime,
     jitter: Jitter,
 ) -> dict[PauseKey, Pause]:
-    """The pauses that answers cause whose reason is not the message's or its customer's.
+    """The pauses that these answers cause. Each answer comes with the pauses that its call probed.
 
-    Each comes with what its call probed.
-
-    Many calls are under way when an account is throttled: together they cause one pause. It grows when the account is
-    throttled again after its end, and begins anew when that was long ago. Where one call tried it out, the next may as
-    soon as the pause says, not when the lease of the one before is over.
+    Many calls are in flight when an account is throttled: together they cause one pause. The pause grows when the
+    account is throttled again after its end, and starts small when that was long ago. After a single probe the next one
+    may go at the end of the pause, not at the end of the probe's lease.
     """
     new: dict[PauseKey, Pause] = {}
     for row, probes, retry in retries:
@@ -273,19 +271,17 @@ def pauses_after(
         if at is None:
             continue
         before = standing.get(at)
-        alone = (
-            before is not None and before.kind != "throttle" and at in probes
-        )  # no other call tried it out meanwhile
+        alone = before is not None and before.kind != "throttle" and at in probes  # no other call probed it meanwhile
         if at in new:
             tries = new[at].tries
         elif before is None or now - before.until > _FORGOTTEN_AFTER:
             tries = 1
         else:
-            # probing put off the end of the pause a little; a pause that ends later than that has grown already
+            # a probe moved the end of the pause a little; a pause that ends later than that has grown already
             over = max(now, (row.claimed_at or now) + _LONGEST_GAP) if at in probes else now
             tries = before.tries + (1 if alone or before.until <= over else 0)
         until = now + wait(retry, tries, jitter)
-        # the end of a pause that this call alone tried out was put off for it until now
+        # the end of a pause that this call alone probed was moved for it until now
         known = [pause.until for pause in (new.get(at), None if alone else before) if pause is not None]
         kind = _kind(retry)
         since = before.since if before is not None and before.kind == kind else now
@@ -314,17 +310,17 @@ def pause_key(row: SendRow, outcome: SendOutcome) -> PauseKey | None:
 
 @dataclass(slots=True)
 class Recovery:
-    """What the answers to probes say of the pauses that they tried out."""
+    """What the answers to probes say of the probed pauses."""
 
     over: set[PauseKey] = field(default_factory=set)
     """These end."""
     again: set[PauseKey] = field(default_factory=set)
-    """These stand: the answer says nothing of them, and the next call may try."""
+    """These stand: the answer says nothing of them, and the next call may probe."""
     unproved: set[PauseKey] = field(default_factory=set)
     """These stand until a status proves that the call went through."""
 
     def hear(self, probes: Iterable[PauseKey], outcome: SendOutcome, standing: Mapping[PauseKey, Pause]) -> None:
-        """An answer of a call that tried these out.
+        """Take in the answer of a call that probed these.
 
         Only an acceptance shows that templates pass again, or that a fault is mended.
         """
@@ -341,6 +337,6 @@ class Recovery:
                 case Rerouted() | Refused() if key[1] == "all":
                     self.over.add(key)
                 case Unknown(answered=True) if pause is not None and pause.kind == "silence":
-                    self.over.add(key)  # whatever became of this message, the provider speaks again
+                    self.over.add(key)  # the provider answers again, whatever became of this message
                 case _:
                     continue

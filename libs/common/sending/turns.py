@@ -1,9 +1,9 @@
-"""Whose turn it is: accounts with work take turns, and none takes all the room. Pure.
+"""Accounts with work take turns, and none takes all the room. Pure.
 
 Rule 1: an account that has had its turn and has more to do stands behind the others that wait.
-Rule 2: an account may have most of the room that the others leave, never all of it: whoever comes next finds some.
-Rule 3: an account with open calls waits where little room is left, of its own or of all; a handful of calls at a time
-        would cost a transaction each.
+Rule 2: an account may have most of the room that the others leave, never all of it, so the next account finds some.
+Rule 3: an account with open calls waits while little room is left, of its own or of all, because a claim of a few
+        rows costs as much as a large one.
 """
 
 import heapq
@@ -19,12 +19,9 @@ _KNOWN_WAITS = 10_000
 
 @dataclass(slots=True)
 class Turns:
-    """Accounts that may have something due, in turn, and the calls that are open.
+    """The accounts that may have due rows, in turn, and their open calls. At most ``room`` calls are open in all.
 
-    ``room`` is how many may be open in all.
-
-    What is not known here is found by looking: it is a memory of what this process stored, put off or heard, and it
-    may forget.
+    This is memory of one process and may be incomplete: the dispatcher's look finds the rest.
     """
 
     room: int
@@ -34,12 +31,12 @@ class Turns:
     _waits: list[tuple[datetime, str]] = field(default_factory=list)
 
     def wake(self, accounts: Iterable[str]) -> None:
-        """These accounts may have something due; who waits already keeps its place."""
+        """These accounts may have due rows. An account that waits already keeps its place."""
         for account in accounts:
             self._ready.setdefault(account)
 
     def wake_at(self, at: datetime, account: str) -> None:
-        """This account may have something due then."""
+        """This account may have due rows then."""
         if len(self._waits) < _KNOWN_WAITS:
             heapq.heappush(self._waits, (at, account))
 
@@ -60,7 +57,7 @@ class Turns:
     def take(self, most: int) -> dict[str, int]:
         """The accounts whose turn it is, and how much each may claim, together at most ``most``.
 
-        They wait no more, until woken.
+        These accounts leave the queue until they are woken again.
         """
         free = self.room - self._all_open
         left = min(most, free)
@@ -90,8 +87,8 @@ class Turns:
                 del self._open[account]
 
     def _room_of(self, account: str) -> int:
-        """How many calls it may begin, or none until it may begin a good many."""
-        mine = self._open[account]  # a Counter stores nothing for being asked
+        """How many calls it may begin; 0 while it could begin only a few."""
+        mine = self._open[account]  # reading a Counter stores no key
         left_by_others = self.room - self._all_open + mine
         most = min(self.room, max(_LEAST, int(left_by_others * _MOST)))
         room = max(0, most - mine)

@@ -19,14 +19,14 @@ from libs.common.sending.outcomes import (
 )
 from libs.common.window import Window
 from services.whatsapp_sender.evidence import Seen, came_late, resolve
-from services.whatsapp_sender.gate import GateFacts, Ready, judge
+from services.whatsapp_sender.gate import Ready, WhatsappFacts, judge
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY = timedelta(hours=24)
 DOUBT = timedelta(minutes=5)
 GRACE = timedelta(seconds=30)
 TO = WhatsAppAddress("+447700900999", None)
-OPEN = GateFacts(
+OPEN = WhatsappFacts(
     number_is_ours=True,
     known=KnownAddresses(phone="+447700900999", wa_id="447700900999"),
     token=None,
@@ -73,7 +73,9 @@ def test_a_template_needs_no_window() -> None:
         ("template", replace(APPROVED, unreachable=True), "unreachable"),
     ],
 )
-def test_what_stands_against_it_goes_back_to_the_router(route: str, facts: GateFacts, reason: RefusalReason) -> None:
+def test_what_stands_against_it_goes_back_to_the_router(
+    route: str, facts: WhatsappFacts, reason: RefusalReason
+) -> None:
     assert judge(route, TO, facts, NOW) == Rerouted(reason)
 
 
@@ -87,7 +89,7 @@ def test_a_number_that_is_not_the_tenants_sends_nothing() -> None:
 
 
 @pytest.mark.parametrize("facts", [OPEN, APPROVED])
-def test_an_address_that_is_not_the_customers_any_more_is_not_written_to(facts: GateFacts) -> None:
+def test_an_address_that_is_not_the_customers_any_more_is_not_written_to(facts: WhatsappFacts) -> None:
     route = "session" if facts is OPEN else "template"
     moved = replace(facts, known=KnownAddresses(phone="+447700900222", phone_at=NOW, wa_id="447700900999"))
     given_up = replace(facts, known=KnownAddresses(bsuid="GB.2"))
