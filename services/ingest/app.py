@@ -1,4 +1,4 @@
-"""Ingest: the edge that takes webhooks, and the worker that understands and stores them, in one process or in two."""
+"""Ingest: the edge that takes webhooks, and the worker that parses and stores them, in one process or in two."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from services.ingest.worker_deps import Deps
 
 
 async def run(settings: IngestSettings, service: Service, role: Role = "all") -> None:
-    """Take, store and publish until the service is to end; of it what ``role`` says."""
+    """Run the edge, the worker or both, as ``role`` says, until the service stops."""
     if role == "worker":
         async with _worker(settings, service, EdgePriority()) as (opened, consumer):
             await service.serve(checks=opened.checks(consumer))
@@ -33,7 +33,7 @@ async def run(settings: IngestSettings, service: Service, role: Role = "all") ->
             coverage.stored(dsn, seconds, service, embedded.ready),
         ):
             apps = edge_apps(settings.edge, coalescing, coverage)
-            await service.serve(checks={"kafka": embedded.ready}, direct=apps)  # without PostgreSQL webhooks are taken
+            await service.serve(checks={"kafka": embedded.ready}, direct=apps)  # PostgreSQL may be away
 
 
 @asynccontextmanager

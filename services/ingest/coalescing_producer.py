@@ -1,14 +1,14 @@
-"""The edge publishes ahead of the worker of its process.
+"""The edge publishes with priority over the worker of its process.
 
 ``CoalescingProducer``: requests that arrive in one turn of the event loop are published as one batch. Each request
 waits for the acknowledgement of its batch. A lone request waits for no other.
 
-``EdgePriority``: while requests queue at the edge, the worker of the same process takes little.
-Both share one event loop. What the worker stores later is stored all the same. But a webhook that the edge does not
-take in time is refused, and comes again after minutes.
+``EdgePriority``: while requests queue at the edge, the worker of the same process takes few records. Both share one
+event loop. The worker's records lose nothing by waiting. But a webhook that the edge does not take in time is refused,
+and the provider sends it again after minutes.
 
-Rule 1: without a queue the worker never waits. A queue is what waits for Kafka's acknowledgement while the event loop
-        has no time to spare. Where it has time, the edge would not be any faster without the worker.
+Rule 1: without a queue the worker never waits. Requests that wait for Kafka's acknowledgement are a queue only while
+        the event loop is busy. Otherwise the edge would be no faster without the worker.
 Rule 2: with a queue the worker takes one record for every ``WEBHOOKS_PER_RECORD`` that the edge takes, on any machine.
 Rule 3: no batch waits longer than ``LONGEST_SECONDS``, so the worker goes on however long the queue lasts.
 """
@@ -36,17 +36,17 @@ _Waiting = tuple[Sequence[Record], "asyncio.Future[None]"]
 
 @dataclass(slots=True)
 class CoalescingProducer:
-    """In front of a producer that others may use as well."""
+    """Publishes the records of concurrent requests in one batch, by a producer that others may use too."""
 
     producer: Producer
     _waiting: list[_Waiting] = field(default_factory=list)
     _in_flight: set["asyncio.Task[None]"] = field(default_factory=set)
     taken: int = 0
-    """Requests that were acknowledged so far."""
+    """How many requests were acknowledged so far."""
     _waits: int = 0
     _queued: float = 0.0
     _since: float = field(default_factory=perf_counter)
-    """Requests that wait now; the seconds that all have waited up to ``_since``; and that time."""
+    """How many requests wait now; the seconds that all have waited up to ``_since``; and that time."""
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Return when all are acknowledged. Raises Transient or Permanent, as the producer does."""
@@ -63,7 +63,7 @@ class CoalescingProducer:
             self._count_waits(self._waits - 1)
 
     def queued(self) -> float:
-        """The seconds that all requests have waited for acknowledgement so far. Each second adds as many as wait."""
+        """The seconds that all requests together have waited for acknowledgement so far."""
         return self._queued + self._waits * (perf_counter() - self._since)
 
     def _count_waits(self, count: int) -> None:
@@ -80,7 +80,7 @@ class CoalescingProducer:
         try:
             await self.producer.publish([record for records, _ in waiting for record in records])
         except Permanent as error:
-            if len(waiting) > 1:  # one request's record is at fault: the others must not pay for it
+            if len(waiting) > 1:  # the record of one request is at fault: the others are published alone
                 await asyncio.gather(*(self._publish([one]) for one in waiting))
                 return
             failure = error
@@ -103,10 +103,7 @@ def _acknowledge(waiting: Sequence[_Waiting], failure: BaseException | None) -> 
 
 
 def occupied() -> float:
-    """Seconds for which this thread has run or waited for a processor.
-
-    Where the system does not say, only those it has run.
-    """
+    """Seconds for which this thread has run or waited for a processor. Where the system hides the wait: has run."""
     try:
         run, waited, *_ = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()
     except (OSError, ValueError):
@@ -132,15 +129,15 @@ class _Sample:
 
 
 class EdgePriority:
-    """``edge`` is what the edge publishes with; without one the worker never waits."""
+    """``edge``: the edge's producer; without one the worker never waits."""
 
     def __init__(self, edge: CoalescingProducer | None = None) -> None:
         self._edge = edge
-        self._one_by_one = asyncio.Lock()  # else batches side by side would wait side by side
+        self._one_by_one = asyncio.Lock()  # otherwise concurrent batches would wait at the same time
         self._before = None if edge is None else self._sample(edge)
 
     async def wait_for_edge(self, records: int) -> None:
-        """Return when so many records may be worked on."""
+        """Return when the worker may handle so many records."""
         edge = self._edge
         if edge is None:
             return
@@ -151,7 +148,7 @@ class EdgePriority:
                 await asyncio.sleep(_SAMPLE_SECONDS)
 
     def _is_queue(self, edge: CoalescingProducer) -> bool:
-        """Since the sample before this."""
+        """The means since the sample before."""
         before, self._before = self._before, self._sample(edge)
         return before is not None and self._before.is_queue_since(before)
 

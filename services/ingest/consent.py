@@ -1,7 +1,6 @@
 """What customers say in WhatsApp about marketing, and its publication.
 
-Rule 1: a typed STOP and WhatsApp's own switch speak of marketing alone. Whether the garage may write at all is another
-        consent.
+Rule 1: a typed STOP and WhatsApp's own switch change the consent for marketing alone, not that for WhatsApp.
 Rule 2: the switch of an unknown customer changes nothing: marketing is off for them already.
 Rule 3: one process at a time publishes what was stored, from what is recorded.
 """
@@ -27,7 +26,7 @@ _AT_ONCE = 500
 
 
 async def store_keywords(db: Connection, messages: Sequence[StoredMessage]) -> None:
-    """Store what the keywords among these messages ask for. Call inside the transaction that stores the messages."""
+    """Store the consents that keywords among these messages change, in the transaction that stores the messages."""
     await consents.store_said(
         db,
         [
@@ -39,7 +38,7 @@ async def store_keywords(db: Connection, messages: Sequence[StoredMessage]) -> N
 
 
 async def store_preferences(pool: Pool, preferences: Sequence[CustomerPreference]) -> None:
-    """Store what customers switched."""
+    """Store the consents that customers switched in WhatsApp."""
     givers = [ConsentGiver(one.phone_number_id, *one.sender.ids, one.at) for one in preferences]
     async with pool.acquire() as db, db.transaction():
         customers = await consents.find_givers(db, givers)
@@ -56,9 +55,9 @@ async def store_preferences(pool: Pool, preferences: Sequence[CustomerPreference
 
 
 async def publish(pool: Pool, producer: Producer) -> None:
-    """Publish what customers said and was not published yet."""
+    """Publish the stored consents that are not published yet."""
     async with pool.acquire() as db, db.transaction():
-        if not await try_alone(db, "consents.tell"):
+        if not await try_alone(db, "consents.publish"):
             return  # another replica publishes
         changes = await consents.unpublished(db, _AT_ONCE)
         await producer.publish(

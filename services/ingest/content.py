@@ -1,8 +1,8 @@
-"""What Meta's messages hold, in the words of ``inbound.messages.v1``. Pure.
+"""The contents of Meta's messages, in the words of ``inbound.messages.v1``. Pure.
 
-Rule 1: nothing that the customer said is lost. What is unknown, incomplete or of no content kind of ours becomes
-        ``unsupported`` under Meta's own type, with Meta's own object as ``raw``. What was said beside the content (an
-        ad, a product, that it was forwarded) is stored in it and published beside it (``BESIDE``).
+Rule 1: nothing that the customer said is lost. A message that is unknown, incomplete or of no content kind of ours
+        becomes ``unsupported`` under Meta's own type, with Meta's own object as ``raw``. Facts beside the content (an
+        ad, a product, that it was forwarded) are stored in it and published beside it (``BESIDE``).
 Rule 2: only a customer's own message opens the window (``opens_window``). Notices of the system, edits, revocations,
         automatic answers and group messages do not. A reaction does where the setting says so, because Meta does not
         say.
@@ -31,17 +31,17 @@ BESIDE = (
     *("referral", "forwarded", "frequently_forwarded", "referred_product", "voice", "keyword"),
     *("verified", "media", "incomplete"),
 )
-"""What is stored in the content of a message and published beside it. No content has fields of these names."""
+"""The facts that are stored in a content and published beside it. No content has fields of these names."""
 
 
 def stored(message: Mapping[str, Any]) -> Content:
-    """What is kept of a message: its content, and what was said beside it."""
+    """The stored form of a message: its content and the facts beside it."""
     content = content_of(message)
     return content | beside(message, content)
 
 
 def published(content: Mapping[str, Any]) -> tuple[Content, Content]:
-    """A stored content as it is published: the content itself, and what stands beside it."""
+    """The published form of a stored content: the content itself, and the facts beside it."""
     if content.keys().isdisjoint(BESIDE):
         return dict(content), {}
     return (
@@ -79,7 +79,7 @@ def content_of(message: Mapping[str, Any]) -> Content:
     read = _CONTENTS.get(kind)
     inner = message.get(kind)
     if read is None or not inner or (kind in _FILES and message.get("errors")):
-        return _unsupported(kind, message)  # of a file that failed at Meta the errors say why; its caption stays
+        return _unsupported(kind, message)  # a file that failed at Meta has errors that say why; its caption stays
     content = read(kind, inner)
     if content is not None and kind == "contacts" and isinstance(origin := message.get("origin"), str):
         content["origin"] = origin
@@ -113,7 +113,7 @@ def reply_to(message: Mapping[str, Any]) -> str | None:
 
 
 def type_of(message: Mapping[str, Any]) -> str:
-    """Meta's own name for what it is."""
+    """Meta's own type of the message."""
     kind = message.get("type")
     return kind[:MAX_TYPE] if isinstance(kind, str) and kind else "unknown"
 
@@ -226,7 +226,7 @@ _REPLY_FIELDS = (
 def _reaction(_kind: str, inner: Any) -> Content | None:
     match inner:
         case {"message_id": str(target)} if 0 < len(target) <= MAX_ID:
-            emoji = inner.get("emoji")  # left out or empty: the reaction was taken back
+            emoji = inner.get("emoji")  # an emoji that is missing or empty takes the reaction back
             return {
                 "kind": "reaction",
                 "message_id": target,

@@ -1,8 +1,8 @@
 """The HTTP edge for providers' webhooks: verify, split, publish to Kafka, answer. Nothing else, and no database.
 
 Rule 1: 200 means that every item is acknowledged by Kafka. After any other answer the provider tries again for days.
-Rule 2: what is signed is taken, whether or not it can be parsed. What is not signed leaves nothing behind.
-Rule 3: one log line per webhook taken; of refused ones one a second for each reason. Nothing of the content is in it.
+Rule 2: a signed body is taken, whether or not it can be parsed. A body without a valid signature is not stored.
+Rule 3: each webhook taken has one log line; refused ones have one a second for each reason. No content is in it.
 Rule 4: without a header that has the form of a signature nothing of the body is read, and the connection is closed.
 Rule 5: the edge records which of Meta's POSTs it took last and which it refused (``edge_coverage.py``). Silence proves
         nothing for that time.
@@ -52,12 +52,12 @@ META_LIMIT = 3 * 1024 * 1024
 _OK = b"OK"
 
 PATIENCE_SECONDS = 3.0
-"""How long a provider may wait for Kafka before it gets 503."""
+"""How long a request may wait for Kafka before it gets 503."""
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeConfig:
-    """What the edge verifies requests with.
+    """The secrets by which the edge verifies requests.
 
     Without an account's secrets, or ``public_url`` for Twilio's, callbacks of SMS providers are refused.
     """
@@ -94,7 +94,7 @@ class MetaEdge:
                 began = perf_counter()
                 try:
                     answer = await self._accept(scope, receive)
-                except BaseException as error:  # a bug, or a stop that cannot wait
+                except BaseException as error:  # a bug, or a stop that cancels the request
                     self._coverage.refused("failed" if isinstance(error, Exception) else "cut_short")
                     raise
                 log_answer(self._refusals, "meta", answer, began)
@@ -137,7 +137,7 @@ class MetaEdge:
             return Answer(403, "bad_signature")
         now = self._now()
         try:
-            large = len(body) > SPLIT_IN_PLACE  # others are answered meanwhile
+            large = len(body) > SPLIT_IN_PLACE  # other requests are answered meanwhile
             records = await asyncio.to_thread(meta.read, body, now) if large else meta.read(body, now)
         except meta.NotJsonError:
             return Answer(400, "not_json")

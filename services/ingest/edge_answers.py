@@ -1,6 +1,6 @@
-"""What the edge's applications share: reading a body within a limit, publishing, answering and logging.
+"""The functions that the edge's applications share: reading a body within a limit, publishing, answering and logging.
 
-Rule: one log line per webhook taken; of refused ones one a second for each reason. Nothing of the content is in it.
+Rule: each webhook taken has one log line; refused ones have one a second for each reason. No content is in it.
 """
 
 from collections.abc import Sequence

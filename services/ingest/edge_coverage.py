@@ -1,8 +1,8 @@
-"""What an edge stores of itself for the senders: since when it serves, what it refused, when Meta last posted.
+"""An edge stores for the senders since when it serves, which POSTs it refused, and when Meta last posted.
 
-Meta's silence about a send proves something only while its POSTs were taken. So every second the edge stores what it
-refused, and up to when that is complete. What it cannot store, because PostgreSQL is away, it keeps in memory and
-stores later. Until then no sender counts that time as covered.
+Meta's silence about a send proves something only while its POSTs were taken. So every second the edge stores its
+refusals, and up to when they are complete. While PostgreSQL is away, it keeps them in memory and stores them later.
+Until then no sender counts that time as covered.
 
 ``refused`` is everything of ours that makes Meta try again:
 
@@ -37,7 +37,7 @@ log = get_logger()
 
 PERIOD = 1.0
 STALLED = 3.0
-"""A process that did not run for so long took nothing in that time."""
+"""A process that was stalled for longer counts as refusing for that time."""
 CHECK_PERIOD = 2.5  # a check asks the brokers
 UNREADY = 5.0
 """A load balancer does not stop sending after one check at a bad moment."""
@@ -87,11 +87,11 @@ class Refusals:
             self._join_oldest()
 
     def unstored(self) -> Sequence[Stretch]:
-        """What is to be stored, oldest first."""
+        """The stretches to store, oldest first."""
         return [one for number, one in self._stretches.items() if self._stored.get(number) != one]
 
     def stored(self, stretches: Sequence[Stretch]) -> None:
-        """These are stored as they are here. Those that can no longer grow are dropped."""
+        """Note that these are stored. Stretches that can no longer grow are dropped."""
         self._stored |= {one.number: one for one in stretches}
         latest = set(self._latest.values())
         for number in [n for n, one in self._stored.items() if n not in latest and self._stretches.get(n) == one]:
@@ -109,7 +109,7 @@ class Refusals:
 
 @dataclass(slots=True)
 class EdgeCoverage:
-    """What one start of an edge serves.
+    """The coverage of one start of an edge.
 
     Times are those of ``ticks``: steady seconds, which go on while the machine sleeps.
     """
@@ -173,7 +173,7 @@ class EdgeCoverage:
             self.refused("not_ready", since=self._unready_since)
 
     async def store(self, db: Connection) -> None:
-        """Store what is known. The database's time is read first, so everything that happened before it is included."""
+        """Store the report. The database's time is read first, so everything that happened before it is included."""
         if self._since is None:
             return
         until = await coverage.instant(db)
@@ -196,7 +196,7 @@ class EdgeCoverage:
     async def stored(
         self, dsn: str, command_seconds: float, service: Service, ready: Callable[[], Awaitable[None]]
     ) -> AsyncIterator[None]:
-        """Inside the block what is known is stored every second while PostgreSQL is there.
+        """Inside the block the report is stored every second while PostgreSQL is there.
 
         After it the edge is stored as left.
         """
@@ -256,7 +256,7 @@ class EdgeCoverage:
                         if last:
                             return
                         await _pause(ends, PERIOD if failures == 0 else RETRY_SECONDS)
-            except Exception as error:  # an edge serves on, whatever fails here
+            except Exception as error:  # the edge serves on after any failure here
                 if not isinstance(error, ConfigurationError):
                     log.exception("task.failed", task="cover")
                 failures = _failed(failures)

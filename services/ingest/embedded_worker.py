@@ -19,7 +19,7 @@ CONNECT_AGAIN_SECONDS = 2.0
 LOG_EVERY_TRIES = 30
 
 Role = Literal["edge", "worker", "all"]
-"""The edge needs Kafka alone, and stores in PostgreSQL what it refused when that is there."""
+"""The edge needs Kafka alone. It stores its refusals when PostgreSQL is there."""
 OpenWorker = Callable[[], AbstractAsyncContextManager[tuple[object, BatchConsumer]]]
 
 
@@ -89,10 +89,7 @@ class EmbeddedWorker:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether PostgreSQL could not be opened because it is away or slow, which time mends.
-
-    A schema that is too old is not.
-    """
+    """Whether PostgreSQL could not be opened because it is away or slow. A schema that is too old is another error."""
     cause = error.__cause__ if isinstance(error, ConfigurationError) else error
     if isinstance(cause, Transient):
         cause = cause.__cause__

@@ -1,4 +1,4 @@
-"""What ingest publishes of what is recorded, with a log line for each event."""
+"""Builds the events that ingest publishes from recorded rows, with a log line for each event."""
 
 from datetime import datetime
 

@@ -1,6 +1,6 @@
 """The fields of Meta's items that say who, where and when. Pure.
 
-What an item cannot do without raises Undecodable with a reason. Everything else is None where it cannot be read.
+A required field that cannot be read raises Undecodable with a reason. Any other field is then None.
 
 Which card of ``contacts[]`` belongs to a message, a call or a status (``Cards``):
 
@@ -36,7 +36,7 @@ def read_received_at(value: object) -> datetime:
         at = datetime.fromisoformat(value) if isinstance(value, str) else None
         if at is not None and at.tzinfo is not None:
             at.astimezone(UTC)
-    except (ValueError, OverflowError):  # no time, or one that UTC has not
+    except (ValueError, OverflowError):  # no time, or one outside of the calendar
         at = None
     if at is None or at.tzinfo is None:
         raise Undecodable("bad_fields", "received_at is no time with a zone")
@@ -63,7 +63,7 @@ def item_id(item: Mapping[str, Any]) -> str:
 
 
 def sender_of(item: Mapping[str, Any], contact: object) -> Sender:
-    """Who it comes from."""
+    """The sender."""
     found = person_of(item, contact, number="from", bsuid="from_user_id")
     if found is None:
         raise Undecodable("no_sender", "the item names no customer")
@@ -153,7 +153,7 @@ class Cards:
 
 
 def _of_another(card: Card, item: Mapping[str, Any]) -> bool:
-    """Both name a BSUID, and it is not the same one: that would have been found."""
+    """Whether card and item both name a BSUID. It is another one, for an equal one was found by the caller."""
     return bool(_text(card.get("user_id")) and any(_text(item.get(name)) for name in _BSUIDS))
 
 

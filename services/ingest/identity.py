@@ -2,11 +2,11 @@
 
 Rule 1: two workers that meet the same new customer end with one customer and one conversation. Each holds the locks of
         the ids that it resolves.
-Rule 2: what is known and as new as what is known costs one look-up by key. Everything new is resolved by the directory
-        (``libs.common.directory.identities``), and so is whose an id was at an older time.
-Rule 3: a notice of the system makes no customer and no conversation. Of a known customer it stands in their thread,
-        where there is one.
-Rule 4: what is older than Meta's seven days finds its customer and changes no identity.
+Rule 2: a known sender costs one look-up by key. The directory (``libs.common.directory.identities``) resolves new
+        senders, and the holder of an id at an older time.
+Rule 3: a notice of the system creates no customer and no conversation. The notice of a known customer goes into their
+        thread, where there is one.
+Rule 4: an item that is older than Meta's seven days finds its customer and changes no identity.
 """
 
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ async def places(pool: Pool, items: Sequence[Placeable], now: datetime) -> list[
 
 
 async def resolve(db: Connection, requests: Sequence[IdentityRequest], now: datetime) -> list[Place | None]:
-    """Make every sender known, and every change of identity true. Call inside a transaction of its own."""
+    """Register every sender, and apply every change of identity. Call inside a transaction of its own."""
     resolved = await identities.resolve(db, [_seen(request) for request in requests], now)
     await conversations.ensure(db, _addresses(requests, resolved))
     alarmed = [
@@ -110,7 +110,7 @@ async def resolve(db: Connection, requests: Sequence[IdentityRequest], now: date
 
 
 async def _refreshed(db: Connection, placed: dict[int, Place | None]) -> dict[int, Place | None]:
-    """The same places as of now: what this call resolved itself outdates none of them."""
+    """The same places with the present identity version, so that the changes of this call outdate none of them."""
     known = {n: place for n, place in placed.items() if place is not None}
     versions = await conversations.identity_versions(db, [(p.org_id, p.conversation_id) for p in known.values()])
     return placed | {
@@ -127,7 +127,7 @@ def _seen(request: IdentityRequest) -> Observation | Notice:
         source: Source = "stale" if _stale(item) else "message"
         name, also = item.sender.name, item.sender.also
         return Observation(org_id, number, wa_id, bsuid, item.at, source, name=name, origin="inbound", also=also)
-    if item.alarm or _stale(item) or item.now.ids == (None, None):  # only whose ids they are is asked: nothing is bound
+    if item.alarm or _stale(item) or item.now.ids == (None, None):  # a look-up only: nothing is bound
         return Observation(org_id, number, wa_id, bsuid, item.at, "stale")
     new = _number(item.now.wa_id)
     return Notice(org_id, _line(number), bsuid, _line(new), item.now.bsuid, item.at, new)

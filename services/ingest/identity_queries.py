@@ -1,4 +1,4 @@
-"""The statements by which ingest finds out whose ids it was given.
+"""The statements that find the customers of ids.
 
 Arrays go through ``unnest``: one batch is one round trip.
 """
@@ -14,7 +14,7 @@ from libs.common.thread.conversations import current_conversation
 
 
 class SenderRow(NamedTuple):
-    """What is stored of a sender. ``org_id`` None: the business number belongs to no organisation.
+    """The stored facts about a sender. ``org_id`` None: the business number belongs to no organisation.
 
     ``phone_number_id``: under which the number's conversations are, since it may have moved. ``since``: since when the
     customer has the wa_id. ``identity_version``: as of this look-up.

@@ -1,4 +1,4 @@
-"""What a record of ``webhooks.v1`` turned out to be. Pure data."""
+"""The items that ``parse`` reads from records of ``webhooks.v1``. Pure data."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -103,7 +103,7 @@ class IdentityChange:
 
 @dataclass(frozen=True, slots=True)
 class MessageStatus:
-    """How far a message of ours came, and whom it reached as far as Meta says so.
+    """A status of a message of ours, and its recipient where Meta names one.
 
     ``phone_number_id`` is None for a provider whose accounts are no numbers.
     """
@@ -156,7 +156,7 @@ class InboundSms:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Known, counted, and of no effect."""
+    """A known item without effect. It is counted."""
 
     kind: str
 

@@ -1,17 +1,17 @@
-"""Ids that Meta names beside those a message came by.
+"""Binds ids that Meta names beside the id that a message came by.
 
-They are bound before senders are looked for and statuses are applied.
+They are bound before senders are looked up and statuses are applied.
 
 From messages (``learn_from_messages``):
 
 Rule 1: a number shared on request is the sender's own (``fields.own_number``).
 Rule 2: a reply to a message of ours by a BSUID that is unknown comes from the customer whom that message was meant for,
         unless they are known by another BSUID. Only the recipient has the message to reply to.
-Rule 3: what is older than Meta's seven days binds nothing.
+Rule 3: an item that is older than Meta's seven days binds nothing.
 
 From statuses (``learn_from_statuses``), which name whom our messages reached:
 
-Rule 4: what the conversation is reached by already is no news; a batch without news costs one look-up by key.
+Rule 4: the ids that the conversation is reached by already are no news. A batch without news costs one look-up by key.
 Rule 5: a status belongs to a send by its provider id, or, before that is stored, by the callback data that it echoes.
 Rule 6: a failure that names a number alone says nothing: Meta repeats what we gave it.
 """

@@ -1,7 +1,7 @@
 """A Meta webhook, split into one record per item. Pure.
 
-Rule 1: any signed JSON becomes at least one record; what cannot be read here is a record too, and the worker says why
-        it is dead.
+Rule 1: any signed JSON becomes at least one record. An unreadable body is a record too, and the worker makes it a dead
+        letter with the reason.
 Rule 2: an item stays as Meta wrote it; the parts of its surroundings that the worker needs stand beside it.
 Rule 3: every item takes its card of ``contacts[]`` along (``fields.Cards``).
 Rule 4: a body becomes at most ``MAX_RECORDS`` records and grows to at most ``MAX_GROWTH`` times its size; otherwise it

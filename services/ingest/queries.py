@@ -25,7 +25,7 @@ class Place(NamedTuple):
 
 
 class StoredMessage(NamedTuple):
-    """A message as it is recorded, by this try or an earlier one (``fresh`` False); of a call its effect on the window.
+    """A message as recorded, by this try or an earlier one (``fresh`` False). A call has only its effect on the window.
 
     ``opened_before`` and ``opened_at``: when the customer last opened the window, before this batch and after it. The
     times of refusals are those of the conversation. A message of a group has neither; its ``customer_id`` is None where
@@ -70,8 +70,8 @@ _INCOMING = {
 
 # One write per conversation: the update that moves the window is also the lock that keeps the conversation from being
 # merged away. Rows are locked in the order of ids. The window moves by greatest(), in whatever order messages come.
-# Where it was resolved anew meanwhile who is behind the conversation, the lock is waited for and nothing is stored: the
-# sender may be another person by now.
+# Where the customer of the conversation was resolved anew meanwhile, the statement waits for the lock and stores
+# nothing: the sender may be another person by now.
 _STORE = f"""
 with incoming as materialized (
     select *
@@ -121,7 +121,7 @@ select h.conversation_id, h.customer_id, h.opened_before, h.opened_at, h.identit
  order by i.place
 """  # noqa: S608 -- the columns are named above
 
-# As an earlier try stored it; in the conversation as it is now.
+# The message as an earlier try stored it, with its present conversation.
 _STORED = f"""
 select m.account, m.provider_id, m.message_id, {current_conversation("m")} as conversation_id,
        m.content, m.reply_to, m.occurred_at as at, m.received_at
@@ -135,12 +135,11 @@ select m.account, m.provider_id, m.message_id, {current_conversation("m")} as co
 async def store_messages(
     db: Connection, placed: Sequence[tuple[CustomerMessage | CustomerCall | IdentityChange, Place]]
 ) -> list[StoredMessage]:
-    """Store each message once and move the windows; what is recorded, in the order given.
+    """Store each message once and move the windows. Returns the recorded messages in the order given.
 
-    Each provider id is named once.
-
-    Of a change of identity its notice is the message. Raises Transient where a conversation was merged away or resolved
-    anew since its place was found; then the caller's transaction is rolled back.
+    Each provider id is named once. The message of a change of identity is its notice. Raises Transient where a
+    conversation was merged away or resolved anew since its place was found; then the caller's transaction is rolled
+    back.
     """
     incoming = [_incoming(item, place) for item, place in placed]
     rows = await db.fetch(_STORE, *([row[name] for row in incoming] for name in _INCOMING))
@@ -182,7 +181,7 @@ async def store_messages(
 
 
 def _incoming(item: CustomerMessage | CustomerCall | IdentityChange, place: Place) -> dict[str, Any]:
-    """A row of ``_INCOMING``. A notice of the system has no sender, so it confirms no address."""
+    """The row of ``incoming`` of this message. A notice of the system has no sender, so it confirms no address."""
     message = item.notice if isinstance(item, IdentityChange) else item
     if message is None:
         raise ValueError("a change of identity without a notice is no message")
@@ -207,7 +206,7 @@ def _incoming(item: CustomerMessage | CustomerCall | IdentityChange, place: Plac
 
 # ── Groups ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# A thread is there before its messages, and stays; a thread that is stored already is not written again.
+# The thread is stored before its messages. A thread that exists already is not written again.
 _GROUP_THREADS = """
 insert into group_threads (org_id, phone_number_id, group_id)
 select n.org_id, n.phone_number_id, u.group_id
@@ -277,7 +276,7 @@ def _line(sender: Sender) -> str | None:
 
 # ── Links ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# of every organisation: age alone decides
+# over all organisations, by age alone
 _PURGE_LINKS = """
 delete from portal_links
  where ctid = any (array(select l.ctid from portal_links l

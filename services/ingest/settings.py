@@ -1,4 +1,4 @@
-"""What ingest reads from the environment."""
+"""Ingest's settings."""
 
 from libs.common.settings import (
     MetaWebhookSettings,
@@ -19,7 +19,7 @@ class IngestSettings(
 
     @property
     def edge(self) -> EdgeConfig:
-        """What the edge verifies requests with."""
+        """The secrets by which the edge verifies requests."""
         return EdgeConfig(
             meta_secrets=secrets_in(self.meta_app_secrets),
             verify_token=self.meta_verify_token.get_secret_value().encode(),

@@ -1,4 +1,4 @@
-"""What an ingest worker does beside its batches, and how often.
+"""The periodic tasks of an ingest worker.
 
 ``renew_watermarks`` stores how far ingest has read each partition of ``webhooks.v1``. A provider's silence about a send
 proves something to a sender only while no webhook waits here. So the row in ``progress`` of every assigned partition
@@ -74,7 +74,7 @@ def tasks_of(deps: Deps, consumer: BatchConsumer) -> Mapping[str, Task]:
 
 
 class Watermarks(Protocol):
-    """What a consumer knows of a topic."""
+    """The facts that a consumer has about a topic."""
 
     async def behind(self, topic: str) -> dict[int, float]:
         """Per assigned partition: seconds since the brokers named the end up to which everything is processed."""
@@ -86,7 +86,7 @@ def caught_up(behind: Mapping[int, float], now: datetime) -> Mapping[int, dateti
 
 
 async def renew_watermarks(pool: Pool, watermarks: Watermarks, clock: Clock) -> None:
-    """Store up to when everything is processed. The time is asked first: later it would say more than is known."""
+    """Store up to when everything is processed. The time is read first, so that it claims no more than is known."""
     now = clock()
     if partitions := caught_up(await watermarks.behind(WEBHOOKS.name), now):
         async with pool.acquire() as db:
@@ -94,7 +94,7 @@ async def renew_watermarks(pool: Pool, watermarks: Watermarks, clock: Clock) -> 
 
 
 async def purge(pool: Pool, now: Clock) -> None:
-    """Delete all that is old enough."""
+    """Delete all rows whose time has passed."""
     await _purge(pool, forget_early, now() - KEPT)
     await _purge(pool, forget_nameless, now() - NAMELESS_KEPT)
     await _purge(pool, purge_notices, now() - KEPT)
@@ -119,6 +119,6 @@ async def _purge(pool: Pool, some: Callable[[Connection, datetime, int], Awaitab
         except Exception as error:
             if not is_statement_timeout(error) or size == 1:
                 raise
-            continue  # fewer at once
+            continue  # a smaller portion
         if gone < size:
             return

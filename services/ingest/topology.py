@@ -1,4 +1,4 @@
-"""What ingest reads and writes.
+"""The topics that ingest reads and writes.
 
 The edge writes ``webhooks.v1``. The worker reads it, ``portal.messages.v1`` and the directory's changes, and writes the
 rest.

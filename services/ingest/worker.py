@@ -1,9 +1,9 @@
 """The batch handlers of ingest.
 
-Rule 1: nothing is published before thread and window are committed. What is published is what is recorded, by this try
-        or by an earlier one, so a redelivery publishes the same under the same ids.
-Rule 2: a message of a group is stored in the group's thread and nowhere else. No customer, window or address is touched
-        by it, and an intent for its conversation is rejected by the router (``unknown_conversation``).
+Rule 1: nothing is published before thread and window are committed. Events are built from recorded rows, so a
+        redelivery publishes the same under the same ids.
+Rule 2: a message of a group is stored in the group's thread and nowhere else. It changes no customer, window or
+        address, and an intent for its conversation is rejected by the router (``unknown_conversation``).
 """
 
 from collections.abc import Sequence
@@ -46,9 +46,9 @@ def read_webhook(record: RawRecord, deps: Deps) -> Item:
 
 
 async def on_webhooks(batch: Sequence[Received[Item]], deps: Deps) -> list[Reject]:
-    """Store what customers said and how far our messages came, then publish it.
+    """Store customers' messages and the statuses of ours, then publish them.
 
-    Rejects what is for no number of ours.
+    Rejects records for numbers that are not ours.
     """
     await deps.priority.wait_for_edge(len(batch))
     texted, of_nobody = await deps.sms_gate.admit(batch)
@@ -87,9 +87,9 @@ def _ignore(kind: str) -> None:
 
 
 async def _placed(items: Sequence[Placeable], deps: Deps) -> list[tuple[Placeable, Place]]:
-    """The messages and calls with their organisation and conversation; unknown customers are created.
+    """The messages and calls with their organisation and conversation. Unknown customers are created.
 
-    A change of identity is made true. Its notice is left out where the customer has no thread.
+    Changes of identity are applied. A notice is left out where the customer has no thread.
     """
     placed: list[tuple[Placeable, Place]] = []
     for item, place in zip(items, await identity.places(deps.pool, items, deps.now()), strict=True):
@@ -132,7 +132,7 @@ async def _store(placed: Sequence[tuple[Placeable, Place]], deps: Deps) -> list[
 
 
 def _signs_of_life(placed: Sequence[tuple[Placeable, Place]]) -> list[SignOfLife]:
-    """A customer who writes or calls can be reached where they wrote from."""
+    """Clear the marks of addresses from which customers wrote or called."""
     return [
         SignOfLife(place.org_id, "whatsapp", address, item.at)
         for item, place in placed

@@ -1,4 +1,4 @@
-"""What the worker's handlers and tasks work with."""
+"""The dependencies of the worker's handlers and tasks."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from services.ingest.sms_gate import SmsGate
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What the worker works with.
+    """The dependencies of the worker.
 
     ``window`` is WINDOW_SECONDS, ``doubt`` WINDOW_DOUBT_SECONDS, ``reaction_opens`` REACTION_OPENS_WINDOW,
     ``platform_host`` the host of PORTAL_URL.
@@ -47,7 +47,7 @@ class Deps:
         reaction_opens: bool,
         platform_host: str | None,
     ) -> Self:
-        """On the servers of the service."""
+        """The dependencies on the servers of the service."""
         pool = opened.pool
         gates = NumberGate(pool), SmsGate(pool, accounts)
         return cls(pool, opened.producer, window, doubt, pool.now, *gates, priority, reaction_opens, platform_host)

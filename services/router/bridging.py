@@ -1,7 +1,7 @@
-"""Which intents ask for a bridge slot, and what its holder makes of their decisions. Pure.
+"""The intents that ask for a bridge slot, and their decisions once its holder is known. Pure.
 
-Only an intent whose decision would be *bridge* asks, at most one per conversation and batch: the first. The answer
-holds for the others as well.
+Only the first intent of a conversation and batch whose decision would be *bridge* asks. The answer holds for the
+others too.
 """
 
 from collections.abc import Mapping, Sequence

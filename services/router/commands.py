@@ -35,7 +35,7 @@ def command_of(
 
 
 def utc(instant: datetime) -> datetime:
-    """The same instant in UTC; at the calendar's ends, where that cannot be said, the same reading of the clock."""
+    """The instant in UTC. Where the calendar ends before that, the same digits in UTC."""
     try:
         return instant.astimezone(UTC)
     except OverflowError:
@@ -67,7 +67,7 @@ def _whatsapp(
 
 
 def _sms(attempt: Attempt, intent: Intent, bridge: BridgeReason | None) -> SmsCommand:
-    """Plain text, or a bridge where ``bridge`` says why."""
+    """The SMS command: a bridge where ``bridge`` is given, otherwise plain text."""
     facts = attempt.facts
     return SmsCommand(
         message_id=intent.intent_id,

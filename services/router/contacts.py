@@ -1,4 +1,4 @@
-"""First contacts: a customer and a conversation for a phone number that an intent is the first to write to."""
+"""First contacts: a customer and a conversation for a phone number that no message was sent to before."""
 
 from collections.abc import Sequence
 from datetime import datetime

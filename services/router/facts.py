@@ -1,6 +1,6 @@
-"""Everything that a decision is taken on, beside the intent and the clock.
+"""The facts that a decision is taken on, beside the intent and the clock.
 
-It is stored with the decision, so that the decision can be taken again from it.
+They are stored with the decision, so that the decision can be taken again.
 
 Facts are written compactly (a field that holds its default is left out) and versioned by the record that holds them. A
 later version may add fields with defaults; it never changes the meaning of one. No I/O, no clock.
@@ -37,9 +37,7 @@ class TemplateFacts:
 
 
 class Facts(NamedTuple):
-    """What stood in the database when the decision was taken.
-
-    An intent that cannot be followed leaves most of it empty.
+    """The rows that the decision was taken on. Of an unusable intent most fields are empty.
 
     ``phone_number_id`` is None when the number, or the conversation that would name it, is unknown or another tenant's.
     A first contact has a number and no ``conversation_id``. Consents and credit are as stored, defaults applied.
@@ -94,7 +92,7 @@ class Facts(NamedTuple):
     whatsapp_consent: bool = True
     sms_consent: bool = True
     sms_explicit: bool = False
-    """SMS was consented to by a word of its own, not by default."""
+    """The customer has consented to SMS explicitly, not by default."""
     marketing_consent: bool = False
 
     template: TemplateFacts | None = None
@@ -116,7 +114,7 @@ class Facts(NamedTuple):
     """Another message of this organisation already has the intent's id."""
 
     marked_at: datetime | None = None
-    """When it was said that nothing arrives by WhatsApp at the address this would go to."""
+    """When the address of this message was marked as unreachable by WhatsApp."""
     marked_until: datetime | None = None
     refusals: tuple[str, ...] = ()
     """Why this intent's attempts so far were refused, in their order; empty for the first."""
@@ -191,17 +189,17 @@ class Facts(NamedTuple):
 
     @property
     def template_spent(self) -> bool:
-        """Whether Meta refused this message as the template that it carries: the same again would fail again."""
+        """Whether Meta refused this message as the template that it carries. The same would fail again."""
         return "template_refused" in self.refusals
 
     @property
     def unread_in_portal(self) -> bool:
-        """Whether this message was given in the portal and not read in time: there it is not given again."""
+        """Whether this message was in the portal and was not read in time. The portal is not chosen again."""
         return "portal_unread" in self.refusals
 
     @property
     def wait(self) -> timedelta:
-        """How long a further try on WhatsApp is put off, by what the one before was refused for."""
+        """How long a further try on WhatsApp waits, by the reason of the last refusal."""
         match self.refusals[-1:]:
             case ("window_closed",) if self.window.is_doubtful:
                 return DOUBT_WAIT

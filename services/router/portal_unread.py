@@ -1,10 +1,9 @@
 """Answers that were given in the portal and stay unread are decided again, as if the portal were not live.
 
-Rule 1: an answer in the portal has no send, so a row of ``portal_answers`` stands for it until it is over.
+Rule 1: an answer in the portal has no send. A row of ``portal_answers`` represents it until it is over.
 Rule 2: a row is over when its message was read, or is at another attempt. It is deleted in the transaction that refuses
         its answer, so a kill at any point refuses it once.
-Rule 3: the refusal is left to those who decide on refusals that wait (``reconcile``). A message that is read before
-        they do is left alone.
+Rule 3: ``reconcile`` decides on the refusal, as on all that wait. A message that is read before is left alone.
 """
 
 from collections.abc import Mapping
@@ -47,7 +46,7 @@ class UnreadAnswers:
                 answers = await queries.take(db, now, SLICE)
                 waiting = {a.key: due_at(a) for a in answers if a.is_unread and now < due_at(a)}
                 unread = [a for a in answers if a.is_unread and a.key not in waiting]
-                await queries.put_off(db, list(waiting.items()))
+                await queries.postpone(db, list(waiting.items()))
                 await queries.forget(db, [a.key for a in answers if a.key not in waiting])
                 await refusals.keep(db, [_refusal(answer, now) for answer in unread], now - self.after)
             for answer in unread:

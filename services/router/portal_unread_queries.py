@@ -72,8 +72,8 @@ async def take(db: Connection, now: datetime, limit: int) -> list[PortalAnswer]:
     return [PortalAnswer(**row) for row in await db.fetch(_TAKE, now, limit)]
 
 
-async def put_off(db: Connection, until: Sequence[tuple[AttemptKey, datetime]]) -> None:
-    """Look at these again then."""
+async def postpone(db: Connection, until: Sequence[tuple[AttemptKey, datetime]]) -> None:
+    """Set when these are due again."""
     if until:
         await db.execute(_PUT_OFF, *as_columns([(*key, at) for key, at in sorted(until)]))
 

@@ -236,8 +236,8 @@ _TYPES = {
 }
 _GIVEN = ", ".join(f"${n}::{_TYPES.get(name, 'text')}[]" for n, name in enumerate(RecordedDecision._fields, 1))
 
-# The slot of a silencing bridge is locked: whoever gives it back waits for this decision, and then finds it among those
-# that the slot silenced.
+# The slot of a silencing bridge is locked. A transaction that releases it waits for this decision, and then finds it
+# among the decisions that the slot silenced.
 _RECORD = f"""
 with given as materialized (
     select * from unnest({_GIVEN}) as u ({", ".join(RecordedDecision._fields)})
@@ -283,7 +283,7 @@ select d.org_id, d.intent_id, s.seq from decided d left join stored s on s.org_i
     and s.message_id = d.intent_id
 """  # noqa: S608 -- constants of this module
 
-# A number that the message names may be another customer's since, and a thread part of another.
+# Since the last attempt the number may have passed to another customer, and the thread may have been merged.
 _AGAIN = f"""{_RECORD}moved as (
     update messages m
        set attempt = g.attempt, channel = g.message_channel, status = g.status, reason = g.failure,
@@ -341,7 +341,7 @@ select d.org_id, d.intent_id, d.attempt,
 
 
 async def recorded(db: Connection, attempts: Sequence[AttemptKey]) -> list[RecordedDecision]:
-    """These attempts as they stand recorded, in no particular order. Attempts that are not decided are left out.
+    """The recorded decisions of these attempts, in no particular order. Undecided attempts are left out.
 
     Raises Permanent (``unknown_value``) where a message has a status of a later release.
     """
@@ -383,8 +383,8 @@ async def lock_refused(db: Connection, keys: Collection[MessageKey]) -> dict[Mes
     """
     rows = await db.fetch(_REFUSED, *zip(*sorted(keys), strict=True))
     if missing := set(keys) - {(row["org_id"], row["message_id"]) for row in rows}:
-        # a message that was decided again while we waited for its lock no longer joins the decision of its attempt:
-        # read it anew
+        # a message that was decided again while this statement waited for its lock no longer joins the decision of its
+        # attempt: read it anew
         rows += await db.fetch(_REFUSED, *zip(*sorted(missing), strict=True))
     for row in rows:
         _must_be_known(row["status"])

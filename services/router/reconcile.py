@@ -1,14 +1,14 @@
 """Follows up what was lost: commands that never became a send, and refusals without a decision.
 
-Kafka keeps what was published. But a topic may be made anew, its retention may pass while a sender is away, and a
-record may be parked. PostgreSQL says what ought to have followed. Every replica looks, in bounded slices, and rows are
-shared by ``skip locked``. A finished message costs one look.
+Kafka keeps published records. But a topic may be created anew, its retention may pass while a sender is away, and a
+record may be parked. The rows in PostgreSQL say what should have followed. Every replica looks through them in bounded
+slices, and ``skip locked`` shares them out. A finished message costs one look.
 
 Rule 1: everything here is idempotent. A sender ignores a command that it has already, and a message is failed under its
 row's lock.
 Rule 2: no message is pending, and no bridge slot held, for longer than its deadline and the time of one round.
-Rule 3: a row on which this fails, or that is too slow alone, is found by bisection, logged, and tried again when it is
-due next. The other rows go on.
+Rule 3: bisection finds a row that fails or is too slow alone. It is logged and tried again when it is due next. The
+other rows go on.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -56,7 +56,7 @@ ROUNDS = 20
 PUBLISHED = 1_000
 """The most commands that one round publishes again.
 
-Where very many have no send, a sender is behind, and more records do not help it.
+Where more have no send, a sender is behind, and more records do not help it.
 """
 LONGEST = timedelta(hours=1)
 """The longest pause between two publications of a command that has no send."""
@@ -74,7 +74,7 @@ class Reconciler:
 
     @property
     def tasks(self) -> Mapping[str, Task]:
-        """By name. A task that is slow or fails holds up no other."""
+        """The tasks by name. A slow or failing task delays no other."""
         period = self.after / 12
         return {
             "reconcile.unsent": (period, self.find_unsent),
@@ -87,7 +87,7 @@ class Reconciler:
     async def find_unsent(self) -> None:
         """Look through the decisions since the last look for commands without a send.
 
-        Decisions older than a day are the other task's.
+        The other task covers decisions older than a day.
         """
         await self._look_through("unsent", self.after, HEARD_WITHIN + 2 * self.after)
 
@@ -152,7 +152,7 @@ class Reconciler:
         await self._publish_statuses([stale for stale, what in over if what.publish])
         async with self.deps.pool.acquire() as db:
             waits = [(stale.key, what.until) for stale, what in steps if isinstance(what, WaitUntil)]
-            await queries.put_off(db, waits + [(stale.key, min(now + self.after, stale.deadline)) for stale in later])
+            await queries.postpone(db, waits + [(stale.key, min(now + self.after, stale.deadline)) for stale in later])
             await queries.forget(db, [stale.key for stale, what in steps if isinstance(what, Done | DecideAgain)])
 
     async def _republish(self, ends: Sequence[StaleAttempt]) -> None:
@@ -164,7 +164,7 @@ class Reconciler:
             _log("send.published_again", stale, due=stale.deadline)
 
     async def _fail(self, ended: Sequence[tuple[StaleAttempt, Fail]], now: datetime) -> None:
-        """Fail these messages, give back their slots, and publish it.
+        """Fail these messages, release their slots, and publish the failures.
 
         A message that became a send meanwhile is left to its sender.
         """
@@ -182,7 +182,7 @@ class Reconciler:
             held = [
                 (slot, what) for stale, what in ours if what.send != "settled" and (slot := _slot(stale)) is not None
             ]
-            kept = [slot for slot, what in held if what.reason == UNKNOWN_OUTCOME]  # it may have arrived
+            kept = [slot for slot, what in held if what.reason == UNKNOWN_OUTCOME]  # the SMS may have arrived
             back = [slot for slot, what in held if what.reason != UNKNOWN_OUTCOME]
             await slot_queries.accept(db, [(slot, now) for slot in kept], self.deps.redis_gate.hold)
             released = await slot_queries.release(db, back)

@@ -1,6 +1,6 @@
-"""What to do about a decision whose command, send or status is overdue. Pure.
+"""The next step for a decision whose command, send or status is overdue. Pure.
 
-Rule 1: a command without a send is published again as it stands, ever more rarely, until its deadline. A sender that
+Rule 1: a command without a send is published again as recorded, after growing waits, until its deadline. A sender that
 has it already ignores it.
 Rule 2: at the deadline the message fails, and its place in ``sends`` is taken. A command that arrives later sends
 nothing.
@@ -90,14 +90,14 @@ class DecideAgain:
 
 @dataclass(frozen=True, slots=True)
 class WaitUntil:
-    """Its sender or its provider is at work; look again then."""
+    """Its sender or its provider is at work. Look again at this time."""
 
     until: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Nothing is left to do, but to publish the message's status where ``publish`` says so."""
+    """Nothing is left to do. ``publish``: except to publish the message's status."""
 
     publish: bool
 
@@ -120,7 +120,7 @@ def next_step(stale: StaleAttempt, now: datetime) -> NextStep:
 
 
 def _after_its_send(stale: StaleAttempt, now: datetime) -> NextStep:
-    """Of a pending message whose send exists."""
+    """The next step for a pending message whose send exists."""
     outcome = stale.outcome or {}
     reason, code = outcome.get("reason"), outcome.get("code")
     match stale.state:

@@ -51,7 +51,7 @@ _FIND = {
     "unheard": _SLICE.format(looks_for="(m.status = 'pending' or s.state is null and d.route = 'bridge')"),
 }
 
-# By the index of rows that wait, in the order of their deadlines: where a sender is at work, it finds none.
+# By the index of waiting rows, in the order of their deadlines. While a sender runs, it finds none.
 _FIND_OVERDUE = """
 insert into stale_attempts (org_id, message_id, attempt, deadline, due_at)
 select s.org_id, s.message_id, s.attempt, s.expires_at, $2
@@ -97,7 +97,7 @@ select e.org_id, e.message_id, e.attempt, e.deadline, e.tries,
   left join sends s on s.org_id = u.org_id and s.message_id = u.message_id and s.attempt = u.attempt
 """
 
-# The place of a send that was never made: a command that arrives later finds a settled row.
+# The row of a send that was never made. A command that arrives later finds it settled.
 _TAKE_PLACES = """
 insert into sends (org_id, message_id, attempt, channel, conversation_id, sequence, account, command, state, due_at,
     expires_at, outcome,
@@ -182,7 +182,7 @@ async def take_due(
 
 
 async def look(db: Connection, keys: Collection[AttemptKey]) -> list[StaleAttempt]:
-    """How these stand now."""
+    """The present state of these attempts."""
     rows = await db.fetch(_LOOK, *as_columns(sorted(keys)))
     return [StaleAttempt(**dict(row) | {"command": row["command"] and row["command"].encode()}) for row in rows]
 
@@ -228,8 +228,8 @@ async def close(db: Connection, ends: Sequence[tuple[AttemptKey, str]], now: dat
     return {_key(row): row["conversation_id"] for row in rows}
 
 
-async def put_off(db: Connection, until: Sequence[tuple[AttemptKey, datetime]]) -> None:
-    """Look at these again then."""
+async def postpone(db: Connection, until: Sequence[tuple[AttemptKey, datetime]]) -> None:
+    """Set when these are due again."""
     if until:
         await db.execute(_PUT_OFF, *as_columns([(*key, at) for key, at in sorted(until)]))
 

@@ -3,7 +3,7 @@
 Rule 1: nothing is published that is not recorded. A redelivered intent publishes the same again.
 Rule 2: the router publishes the statuses that it sets itself: of silent and rejected intents, and of messages that only
 the portal shows. Where the message has moved on meanwhile, its newest status is published instead.
-Rule 3: a decision's record holds everything that it was taken on, in one versioned JSON object:
+Rule 3: a decision's record holds intent, facts and instant in one versioned JSON object:
 ``{"v": 1, "intent": {…} | "bad": {…}, "facts": {…}, "now": "…"}``, and ``"refused"`` where it follows a refusal at a
 later gate.
 """
@@ -113,7 +113,7 @@ class RecordedDecision(NamedTuple):
 
 
 def record_of(attempt: Attempt, decision: Decision, now: datetime) -> RecordedDecision:
-    """What is recorded of a decision.
+    """The rows of a decision.
 
     ``attempt.facts.conversation_id`` is set where the message belongs into a thread.
     """
@@ -232,5 +232,5 @@ def intent_of(record: Mapping[str, Any]) -> Intent | BadIntent:
 
 
 def unpack(record: Mapping[str, Any]) -> tuple[Intent | BadIntent, Facts, datetime]:
-    """What ``decide`` was called with; calling it again must give the decision that stands beside the record."""
+    """The arguments of ``decide``. Calling it again must give the decision that is stored beside the record."""
     return intent_of(record), facts_from_json(record["facts"]), datetime.fromisoformat(record["now"]).astimezone(UTC)

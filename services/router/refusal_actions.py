@@ -1,12 +1,12 @@
-"""What a refusal means for the message that it sends back. Pure.
+"""The action that a refusal causes for its message. Pure.
 
 Rule 1: a refusal counts only for the attempt that the message is at, and only while that attempt is unsettled.
-        ``slot_freed`` counts only for a message that a bridge silenced. Any other refusal is late: what stands recorded
-        is published again, or nothing.
-Rule 2: the third refusal ends the message as ``failed``/``provider_refused``. Refusals for the account or for too much
-        haste use up no attempt; such a message ends when a day has passed since its first attempt.
-Rule 3: after trouble of the provider's own the message is tried once more. A template that was itself asked for, and
-        that Meta refuses, fails with the code: nothing else could be sent.
+        ``slot_freed`` counts only for a message that a bridge silenced. Any other refusal is late: the recorded
+        decision is published again, or nothing.
+Rule 2: the third refusal ends the message as ``failed``/``provider_refused``. Refusals for the account or for
+        throttling use up no attempt; such a message ends when a day has passed since its first attempt.
+Rule 3: after a transient fault of the provider the message is tried once more. A requested template that Meta refuses
+        fails with the code, because nothing else could be sent.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class RefusedMessage(NamedTuple):
 
 
 def action_for(refusal: OutboundRefused, message: RefusedMessage, now: datetime) -> RefusalAction:
-    """What to do about a refusal, as the message stands."""
+    """The action for a refusal, by the present state of the message."""
     if refusal.attempt < message.attempt:
         return "repeat"
     if refusal.attempt > message.attempt:

@@ -1,4 +1,4 @@
-"""What the router reads from the environment."""
+"""The settings of the router."""
 
 from libs.common.settings import BridgeSettings, ReconcileSettings, RedisSettings, WindowSettings, WorkerSettings
 

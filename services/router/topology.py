@@ -1,4 +1,4 @@
-"""What the router reads and writes."""
+"""The topics that the router reads and writes."""
 
 from libs.common.events.intents import Intent
 from libs.common.events.outbound import DeliveryUpdate, OutboundDecision, OutboundRefused, SmsCommand, WhatsappCommand

@@ -11,14 +11,14 @@ its own transaction). Further ones are made
 - where an intent was decided before: one (what stands recorded);
 - in a batch of refusals: three (begin, its messages locked, commit).
 
-Rule 1: what is published was committed before, and is what stands recorded, by this try or an earlier one.
+Rule 1: events are built from committed rows, of this try or an earlier one.
 Rule 2: the same intent id twice in a batch is one message: the first counts, and it is published once.
 Rule 3: a batch that loses a race for an intent after slots or conversations were touched is rolled back and read again.
         The same holds for an intent that Redis refused, where the holder gives its slot back meanwhile.
 Rule 4: a refused attempt is decided again, as the next attempt, exactly once (``refusal_actions``). A redelivered
         refusal publishes again what was decided for the next attempt.
-Rule 5: a refusal is kept in ``refusals`` until what follows from it is published. A lost one is taken from there
-(``reconcile``).
+Rule 5: a refusal is kept in ``refusals`` until the next decision is published. ``reconcile`` takes lost ones from
+        there.
 """
 
 from collections import Counter
@@ -82,7 +82,7 @@ def read_intent(record: RawRecord) -> Intent | BadIntent:
 
 
 async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) -> None:
-    """Decide each intent once; publish what stands recorded."""
+    """Decide each intent once and publish the recorded decisions."""
     arrived: dict[MessageKey, Received[Intent | BadIntent]] = {}
     for received in batch:
         arrived.setdefault((received.value.org_id, received.value.intent_id), received)
@@ -101,7 +101,7 @@ async def on_intents(batch: Sequence[Received[Intent | BadIntent]], deps: Deps) 
 
 
 async def on_refusals(batch: Sequence[Received[OutboundRefused]], deps: Deps) -> list[Reject]:
-    """Decide each refused attempt again, once; publish what stands recorded.
+    """Decide each refused attempt again, once, and publish the recorded decisions.
 
     A refusal of an unknown intent is a dead letter.
     """
@@ -168,7 +168,7 @@ async def decide_and_record(
             decisions, use = await _within_caps(db, decisions, by_sms, now)
         requests = bridge_requests(attempts, decisions)
         if any(slot.conversation_id not in holders for slot in requests):
-            # all of them, also what Redis refused: one statement locks the slots of a batch in their order
+            # all of them, also those that Redis refused: one statement locks the slots of a batch in their order
             if not await slot_queries.hold_conversations(db, requests):
                 raise Transient("a conversation was merged meanwhile")
             holders = await slot_queries.take(db, requests, now)
@@ -190,7 +190,7 @@ async def _within_caps(
 ) -> tuple[list[Decision], SmsUse]:
     """The decisions within the caps on SMS; the days of the organisations stay locked until the commit."""
     spent = await day_queries.lock_days(db, {attempt.intent.org_id for _, attempt in by_sms}, now.date())
-    # after the lock: whoever had it before may have noted answers
+    # read after the lock, because another transaction may have noted answers before
     conversations = {
         (attempt.intent.org_id, at) for _, attempt in by_sms if (at := attempt.facts.conversation_id) is not None
     }
@@ -231,7 +231,7 @@ async def _next_attempts(
 
 
 def records_of(recorded: RecordedDecision) -> Iterator[Record]:
-    """What publishes a decision: the decision itself, and the sender's command or the message's status."""
+    """The records of a decision: the decision itself, and the sender's command or the message's status."""
     key = str(recorded.conversation_id or recorded.intent_id).encode()
     yield Record(OUTBOUND_DECISIONS, key, recorded.decision_event().encode())
     if recorded.command is not None:
@@ -250,7 +250,7 @@ def next_attempt(refusal: OutboundRefused) -> AttemptKey:
 
 
 def log_decision(recorded: RecordedDecision, record: RawRecord, now: datetime, fault: str | None = None) -> None:
-    """``fault``: which fields of the intent are wrong, and how; never their values."""
+    """Log a rejected intent. ``fault``: which fields are wrong, and how; never their values."""
     log.info(
         "intent.decided",
         org_id=recorded.org_id,

@@ -205,7 +205,7 @@ async def _reconciled(db: Any) -> None:
 
 async def _unread_in_portal(db: Any) -> None:
     keys = [answer.key for answer in await portal_unread_queries.take(db, now(), TAKEN)]
-    await portal_unread_queries.put_off(db, [(key, now()) for key in keys])
+    await portal_unread_queries.postpone(db, [(key, now()) for key in keys])
     await portal_unread_queries.forget(db, keys)
 
 

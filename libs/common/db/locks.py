@@ -29,8 +29,9 @@ TASKS: Final = 4
 """Names are those of tasks that one replica does at a time."""
 
 SMS_STOPS: Final = 5
-"""Names are an organisation and a line (``stop_name``). Who claims an SMS to the line shares it, who stores a STOP from
-there is alone with it. Taken before any row but those of ``sends``, and before ``PROVIDER_IDS``."""
+"""Names are an organisation and a line (``stop_name``). A claim of an SMS to the line takes the lock
+shared, storing a STOP from the line takes it exclusively. Taken before any row but those of ``sends``, and before
+``PROVIDER_IDS``."""
 
 SMS_PARTS: Final = 6
 """Names are an organisation, its SMS number and a sender: one transaction at a time joins their parts."""
@@ -40,7 +41,7 @@ _LOCK = "select pg_advisory_xact_lock($1::int, bucket) from unnest($2::int[]) as
 
 
 async def lock(db: "asyncpg.Connection[asyncpg.Record]", kind: int, names: Iterable[str]) -> None:
-    """Be alone with these names until the transaction ends. One round trip; none for no names."""
+    """Lock these names exclusively until the transaction ends. One round trip; none for no names."""
     if buckets := sorted({bucket_of(name) for name in names}):
         await db.execute(_LOCK, kind, buckets)
 

@@ -157,7 +157,7 @@ def _end(register: Register, person: Person, notice: Notice) -> list[Misattribut
 
 
 def _move_on(register: Register, history: History, mistake: Misattribution, until: datetime) -> None:
-    """The person who moved from the line at ``until``, after it was given up, is the stranger, also where they went."""
+    """Make the person who left the line at ``until``, after it was given up, a stranger, and their later ids too."""
     stranger = Person(mistake.person.org_id, "inbound")
     register.fresh.append(stranger)
     theirs = history.insert(Holding(history.org_id, "phone", history.value, stranger, until - INSTANT, "message"))

@@ -111,7 +111,7 @@ class Register:
         return who
 
     def _see_sender(self, seen: Observation, sender: str) -> Person | None:
-        """Whoever writes as this short code or name."""
+        """The sender of this short code or name."""
         history = self.history((seen.org_id, "sender", sender))
         if history.last is not None:
             return history.last.owner

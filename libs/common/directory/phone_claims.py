@@ -140,10 +140,7 @@ def _begins(history: History, current: Holding, at: datetime) -> None:
 
 
 def _claim_past(register: Register, history: History, person: Person, at: datetime) -> None:
-    """It was theirs then and is not any more.
-
-    The holder of that time is this customer, and the number is no address.
-    """
+    """Record that the number was the customer's at ``at`` and has passed on since. It is no address of theirs."""
     last, passed_on = history.last, register.passed_on(history.org_id, history.value)
     if last is not None and last.owner is person and last.since > at and last.source != "notice":
         register.retract(last, last.since)  # taken for the customer because nothing was known of the time between

@@ -288,7 +288,7 @@ create table messages (
     reply_to          text,                                 -- provider_id of the message replied to
     actor             text        check (actor in ('ai', 'staff', 'system')),
     user_id           text,
-    ai_generated      boolean     not null default false,
+    ai_generated      boolean     not null default false,   -- for readers of the thread; no service reads it yet
     notification_type text,                                 -- 'bridge'
     parent_id         uuid,                                 -- of a bridge: the message that it stands in for
     sequence          bigint      not null default nextval('message_sequence'),
