@@ -22,7 +22,7 @@ from libs.common.bridge.link_codes import LinkCodes
 from libs.common.db.pool import Pool, open_pool
 from libs.common.errors import ConfigurationError
 from libs.common.portal_host import platform_origin
-from libs.common.settings import secrets_in
+from libs.common.setting_types import secrets_in
 
 ORG, NUMBER, PHONE = "example", "106400000000000", "+447700900998"
 GARAGE = {

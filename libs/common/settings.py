@@ -6,110 +6,35 @@ and ``load``s it in its ``app.py``. Every variable is ``TRANSOM_`` and the field
 it prints as stars.
 """
 
-import re
 from collections.abc import Callable
 from datetime import timedelta
-from ipaddress import ip_address
 from typing import Annotated, Literal, Self, TypeVar
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from libs.common.bridge.portal_keys import KEY_BYTES
 from libs.common.errors import ConfigurationError
 from libs.common.events.directory import SmsProviderName
 from libs.common.kafka.connection import KafkaConnection
 from libs.common.portal_host import platform_origin
 from libs.common.providers.accounts import SmsAccount, SmsAccounts, account_of, read_accounts
+from libs.common.setting_types import (
+    AdminPort,
+    BaseUrl,
+    Instance,
+    LinkKeys,
+    PortalUrl,
+    ProviderUrl,
+    RequiredSecret,
+    secrets_in,
+    texts_in,
+)
 
 PREFIX = "TRANSOM_"
-_PORT_MOST = 65_535
 _LINK_MARGIN = timedelta(days=1)
-_INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,200}")  # the valid names of a member at Kafka
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
-
-
-def _non_empty(secret: SecretStr) -> SecretStr:
-    if not secret.get_secret_value().strip(" ,"):
-        raise ValueError("must not be empty")
-    return secret
-
-
-def _base_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
-    try:
-        parts = urlsplit(url)
-        named = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # its message would quote the address
-        named = False
-    if not named:
-        raise ValueError("must name a host, and where there is a port a number from 1 to 65535")
-    return url.rstrip("/")
-
-
-def _portal_url(url: str) -> str:
-    return str(platform_origin(url))
-
-
-def _provider_url(url: str) -> str:
-    if url.startswith("http://") and not _is_loopback(urlsplit(url).hostname or ""):
-        raise ValueError(
-            "must begin with https://: over http:// a token goes in clear, so only a loopback address has it"
-        )
-    return url
-
-
-def _admin_port(text: str | None) -> str | None:
-    if not text:
-        return None
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not port.isascii() or int(port) > _PORT_MOST:
-        raise ValueError("must be a port, which is then on loopback, or host:port")
-    return f"{host or '127.0.0.1'}:{port}"
-
-
-def _instance(name: str | None) -> str | None:
-    if not name:
-        return None
-    if not _INSTANCE.fullmatch(name):
-        raise ValueError("must be at most 200 letters, digits, dots, dashes and underscores")
-    return name
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _long_keys(joined: SecretStr) -> SecretStr:
-    keys = secrets_in(joined)
-    if not keys or any(len(key) < KEY_BYTES for key in keys):
-        raise ValueError(f"each key must have at least {KEY_BYTES} bytes, for example from: openssl rand -hex 32")
-    return joined
-
-
-RequiredSecret = Annotated[SecretStr, AfterValidator(_non_empty)]
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-ProviderUrl = Annotated[BaseUrl, AfterValidator(_provider_url)]
-"""A URL that our tokens are sent to."""
-
-
-def secrets_in(joined: SecretStr) -> tuple[bytes, ...]:
-    """The secrets of a comma-separated variable in their order, as bytes.
-
-    Several are valid while one replaces another.
-    """
-    return tuple(part.strip().encode() for part in joined.get_secret_value().split(",") if part.strip())
-
-
-def _texts_in(joined: SecretStr) -> tuple[str, ...]:
-    return tuple(part.decode() for part in secrets_in(joined))
 
 
 class Settings(BaseSettings):
@@ -131,7 +56,7 @@ class HttpSettings(Settings):
 
     http_host: str = "0.0.0.0"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    admin_port: Annotated[str | None, AfterValidator(_admin_port)] = None
+    admin_port: AdminPort = None
     drain_seconds: PositiveFloat = 25.0
 
 
@@ -184,7 +109,7 @@ class ConsumerSettings(KafkaSettings):
 
     batch_records: PositiveInt = 500
     dlq_run_limit: PositiveInt = 100
-    instance: Annotated[str | None, AfterValidator(_instance)] = None
+    instance: Instance = None
 
 
 class PostgresSettings(Settings):
@@ -336,11 +261,11 @@ class SmsAccountSettings(Settings):
     def accounts(self) -> SmsAccounts:
         """All of them."""
         single: dict[SmsProviderName, SmsAccount] = {}
-        if tokens := _texts_in(self.twilio_auth_tokens):
+        if tokens := texts_in(self.twilio_auth_tokens):
             service = self.twilio_messaging_service or None
             single["twilio"] = account_of("twilio", self.twilio_account_sid, tokens, messaging_service=service)
-        if tokens := _texts_in(self.vonage_api_secret):
-            signing = _texts_in(self.vonage_signature_secret)
+        if tokens := texts_in(self.vonage_api_secret):
+            signing = texts_in(self.vonage_signature_secret)
             single["vonage"] = account_of("vonage", self.vonage_api_key, tokens, signature_secrets=signing)
         return SmsAccounts(self.sms_provider, single, read_accounts(self.sms_accounts.get_secret_value()))
 
@@ -372,7 +297,7 @@ class SmsSettings(SmsAccountSettings):
 class PortalUrlSettings(Settings):
     """How customers reach the portal: an origin alone, in the one spelling of ``libs.common.portal_host``."""
 
-    portal_url: Annotated[str, AfterValidator(_portal_url)] | None = None
+    portal_url: PortalUrl | None = None
 
     @property
     def portal_host(self) -> str | None:
@@ -386,7 +311,7 @@ class PortalSettings(PortalUrlSettings, BridgeSettings):
     A link opens until a day after the hold of its bridge: until then no other SMS brings a fresh one.
     """
 
-    portal_link_keys: Annotated[RequiredSecret, AfterValidator(_long_keys)]
+    portal_link_keys: LinkKeys
 
     @property
     def portal_link_life(self) -> timedelta:

@@ -1,5 +1,6 @@
 """Ingest's settings."""
 
+from libs.common.setting_types import secrets_in
 from libs.common.settings import (
     MetaWebhookSettings,
     PortalUrlSettings,
@@ -7,7 +8,6 @@ from libs.common.settings import (
     SmsAccountSettings,
     WindowSettings,
     WorkerSettings,
-    secrets_in,
 )
 from services.ingest.edge import EdgeConfig
 

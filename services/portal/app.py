@@ -10,7 +10,7 @@ from libs.common.bridge.portal_keys import PurposeKeys
 from libs.common.open_service import open_service
 from libs.common.redis import open_redis
 from libs.common.service import Service, run_service
-from libs.common.settings import secrets_in
+from libs.common.setting_types import secrets_in
 from services.portal.browser import Keys
 from services.portal.budget import MissBudget
 from services.portal.conversation import Conversation

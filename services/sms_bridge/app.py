@@ -11,7 +11,7 @@ from libs.common.open_service import open_service
 from libs.common.redis import open_redis
 from libs.common.sending.engine import open_engine
 from libs.common.service import Service, run_service
-from libs.common.settings import secrets_in
+from libs.common.setting_types import secrets_in
 from services.sms_bridge import prices, unconfirmed
 from services.sms_bridge.adapter import CALLS_AT_ONCE, SmsAdapter
 from services.sms_bridge.providers.opening import open_accounts

@@ -8,6 +8,7 @@ import pytest
 
 from libs.common import settings as module
 from libs.common.errors import ConfigurationError
+from libs.common.setting_types import secrets_in
 from libs.common.settings import (
     ConsumerSettings,
     GraphSettings,
@@ -22,7 +23,6 @@ from libs.common.settings import (
     SmsSettings,
     WindowSettings,
     load,
-    secrets_in,
 )
 
 ENV_EXAMPLE = Path(__file__).parents[4] / "deploy" / "env.example"
