@@ -12,7 +12,7 @@ Law 4: a transaction that read the old id before the merge may write under it af
         until none can be left.
 Law 5: a merge is with one worker at a time. A slice takes as many rows as a fraction of a statement's limit allows on
         this machine. After each slice the task rests for as long as it took. A merge of which not even the smallest
-        slice passes is put off, so the others go on.
+        slice passes is postponed, so the others go on.
 """
 
 import asyncio
@@ -200,10 +200,10 @@ async def move_some(db: Connection, limit: int) -> Slice | None:
     return Slice(merge.org_id, merge.winner, total, complete=merge.looks == 0)
 
 
-async def put_off(db: Connection, wait: timedelta) -> None:
-    """Put off the merge whose turn it is, because it failed.
+async def postpone(db: Connection, wait: timedelta) -> None:
+    """Postpone the merge whose turn it is, because it failed.
 
-    Where another replica has it by now, the next one is put off for nothing.
+    Where another replica has it by now, the next one is postponed for nothing.
     """
     await db.execute(_PUT_OFF, wait)
 
@@ -227,7 +227,7 @@ class SliceMover:
     size: int = MOST
 
     async def move(self) -> None:
-        """Move all that is due. Errors are raised after the next slice was made smaller, or its merge put off."""
+        """Move all that is due. Errors are raised after the next slice was made smaller, or its merge postponed."""
         clock = asyncio.get_running_loop()
         while True:
             began = clock.time()
@@ -256,7 +256,7 @@ class SliceMover:
     async def _after(self, error: Exception) -> None:
         if not is_retryable(error) or (self.size == 1 and is_statement_timeout(error)):
             async with self.pool.acquire() as db:
-                await put_off(db, PUT_OFF)
+                await postpone(db, PUT_OFF)
         else:  # a statement was too slow, or the server is away
             self._smaller()
 
