@@ -9,4 +9,8 @@ made of them:
 3. ``queries.Place``: organisation and conversation. ``identity`` finds or creates the customer through the directory.
 4. ``queries.StoredMessage``: what is recorded of it and of its window. ``queries`` stores it.
 5. ``InboundMessage`` (``libs.common.events.inbound``): what is published. ``events`` builds it from what is recorded.
+
+A customer's SMS goes another way between 2 and 4: ``sms_edge`` takes it, ``sms_gate`` finds the organisation by the
+called number, ``sms_parts`` joins its parts, ``sms`` finds the conversation and stores it. What customers do in the
+portal comes by ``portal.messages.v1``, without an edge: ``portal`` stores it. All end in 5.
 """
