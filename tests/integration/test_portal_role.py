@@ -4,6 +4,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from libs.common.db.migrate import migrate
 from services.portal import queries
 from tests.support.portal_site import HOST, Person, PortalSite
 
@@ -14,7 +15,8 @@ READABLE = {
 }
 WRITABLE = {
     ("portal_sessions", "INSERT", None),
-    ("portal_sessions", "UPDATE", None),
+    *(("portal_sessions", "UPDATE", name) for name in ("seen_at", "posted_at")),
+    *(("portal_sessions", "UPDATE", name) for name in ("minute_began", "minute_count", "day_began", "day_count")),
     ("portal_sessions", "DELETE", None),
     ("portal_links", "UPDATE", "used_at"),
     ("customers", "UPDATE", "last_seen_at"),
@@ -62,7 +64,7 @@ async def test_every_other_table_is_out_of_reach(site: PortalSite) -> None:
                 await db.fetch(secret)
 
 
-async def test_it_writes_sessions_and_two_times_alone(site: PortalSite) -> None:
+async def test_it_writes_the_counts_of_sessions_and_two_times_alone(site: PortalSite) -> None:
     async with site.pool.acquire() as db:
         assert {tuple(row) for row in await db.fetch(_MAY_WRITE)} == WRITABLE
 
@@ -125,3 +127,27 @@ async def test_a_session_begins_with_an_unused_link_alone(
                 " ends_at) values ($1, $2, $3, $4, $5, now(), now(), now() + interval '1 day')",
                 *(b"s" * 32, person.org_id, person.conversation_id, HOST, person.phone),
             )
+
+
+FORGED = {
+    "org_id": "'bobs'",
+    "conversation_id": "gen_random_uuid()",
+    "phone": "'+447700900888'",
+    "host": "'bobs.example'",
+    "ends_at": "now() + interval '9 years'",
+    "created_at": "now()",
+    "session_hash": "decode(repeat('00', 32), 'hex')",
+}
+
+
+@pytest.mark.parametrize("column", FORGED)
+async def test_no_session_moves_even_where_an_earlier_release_let_it(
+    site: PortalSite, two: tuple[Person, Person], column: str, database: str
+) -> None:
+    await site.signed_in(two[0])
+    session = await site.value("select session_hash from portal_sessions")
+    await site.run("grant update on portal_sessions to transom_portal")
+    await migrate(database)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with queries.scope(site.deps.pool, HOST, sessions=[session, bytes(32)]) as db:
+            await db.execute(f"update portal_sessions set {column} = {FORGED[column]}")

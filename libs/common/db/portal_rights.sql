@@ -1,4 +1,4 @@
--- What the portal's role may do: the columns that its views show, and three columns and a table that it writes.
+-- What the portal's role may do: the columns that its views show, and the few columns and rows that it writes.
 -- Run by transom migrate each time; granting what is granted already changes nothing.
 grant usage on schema public to transom_portal;
 grant select on schema_migrations to transom_portal;
@@ -17,4 +17,7 @@ grant select (org_id, conversation_id, message_id, direction, channel, kind, con
 grant select (org_id, intent_id, attempt, conversation_id, route, channel, reason, decided_at)
     on decisions to transom_portal;
 grant select, update (used_at) on portal_links to transom_portal;
-grant select, insert, update, delete on portal_sessions to transom_portal;
+-- No session moves to another conversation, phone or end. An earlier release granted the whole row.
+revoke update on portal_sessions from transom_portal;
+grant select, insert, delete, update (seen_at, posted_at, minute_began, minute_count, day_began, day_count)
+    on portal_sessions to transom_portal;
