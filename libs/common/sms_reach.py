@@ -5,8 +5,8 @@ Rule 2: a customer gets an SMS only if they wrote to the organisation (on any ch
         SMS explicitly. The default that allows SMS is no explicit consent.
 Rule 3: an SMS has at most three segments, in the form in which it is sent.
 Rule 4: no SMS goes to a number from which an organisation sends its own: two systems would answer each other.
-Rule 5: no SMS goes to satellite, premium, shared-cost and free-phone numbers, nor to codes of no country. No customer
-        is reached there, and each costs a multiple.
+Rule 5: no SMS goes to satellite, premium, shared-cost, free-phone, pager and forwarding ("personal") numbers, nor to
+        codes of no country. No customer is reached there, and most cost a multiple.
 Rule 6: an SMS goes to the countries of the organisation's policy alone (``sms_policy``).
 Rule 7: an organisation buys so many segments a day as its policy says, and a conversation gets so many SMS answers an
         hour. Two machines that text each other stop.
@@ -34,6 +34,8 @@ SmsObstacle = Literal[
 
 _IMPERSONAL = frozenset(
     {
+        PhoneNumberType.PAGER,
+        PhoneNumberType.PERSONAL_NUMBER,
         PhoneNumberType.PREMIUM_RATE,
         PhoneNumberType.SHARED_COST,
         PhoneNumberType.TOLL_FREE,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from libs.common.sms_reach import takes_sms
+from libs.common.sms_reach import may_be_personal, takes_sms
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,13 @@ def test_a_number_that_may_be_a_mobile_phone_takes_sms(phone: str) -> None:
 )
 def test_a_landline_and_an_impossible_number_do_not(phone: str) -> None:
     assert not takes_sms(phone)
+
+
+@pytest.mark.parametrize("phone", ["+447012345678", "+447640123456", "+449098790000", "+448001111111", "+443001231234"])
+def test_a_number_that_forwards_a_pager_and_a_number_of_a_service_are_no_persons(phone: str) -> None:
+    assert not may_be_personal(phone)
+
+
+@pytest.mark.parametrize("phone", ["+447700900999", "+12025550123", "+447911123456"])
+def test_a_mobile_phone_may_be_a_persons(phone: str) -> None:
+    assert may_be_personal(phone)
