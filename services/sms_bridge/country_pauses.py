@@ -2,12 +2,15 @@
 
 Rule 1: the message that met it fails with the code. What follows within the hour is ``country_not_allowed``, without a
         call. Other countries of the account, and other accounts, go on.
-Rule 2: one line says it when the pause begins. After its end the next SMS tries the country out.
+Rule 2: Jamaica rests alone, though it shares +1 with the United States (``country_of``). A provider enables country by
+        country, and many organisations share an account.
+Rule 3: one line says it when the pause begins. After its end the next SMS tries the country out.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from libs.common.countries import ANYWHERE, country_of
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.faults import CountryClosed
@@ -16,7 +19,6 @@ from libs.common.logging import get_logger
 from libs.common.providers import Provider, fault_of
 from libs.common.sending.outcomes import Refused
 from libs.common.sending.rows import SendRow, Settled
-from libs.common.sms_policy import calling_code
 from libs.common.thread.failure_reasons import failure_reason
 from services.sms_bridge.gate import GateFacts
 
@@ -25,21 +27,21 @@ log = get_logger()
 COUNTRY_PAUSE = timedelta(hours=1)
 
 _RESTING = """
-select distinct p.provider, p.account, p.calling_code
-  from unnest($1::text[], $2::text[], $3::int[]) as u (provider, account, calling_code)
-  join country_pauses p using (provider, account, calling_code)
+select distinct p.provider, p.account, p.country
+  from unnest($1::text[], $2::text[], $3::text[]) as u (provider, account, country)
+  join country_pauses p using (provider, account, country)
  where p.until_at > $4
 """
 
 _PAUSE = """
-insert into country_pauses as p (provider, account, calling_code, code, since, until_at)
-select u.provider, u.account, u.calling_code, u.code, $5::timestamptz, $5::timestamptz + $6::interval
-  from unnest($1::text[], $2::text[], $3::int[], $4::text[]) as u (provider, account, calling_code, code)
+insert into country_pauses as p (provider, account, country, code, since, until_at)
+select u.provider, u.account, u.country, u.code, $5::timestamptz, $5::timestamptz + $6::interval
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as u (provider, account, country, code)
  order by 1, 2, 3
-on conflict (provider, account, calling_code) do update
+on conflict (provider, account, country) do update
    set code = excluded.code, since = excluded.since, until_at = excluded.until_at
  where p.until_at <= excluded.since
-returning p.provider, p.calling_code, p.code
+returning p.provider, p.country, p.code
 """
 
 Going = tuple[SendRow, GateFacts, tuple[Provider, str] | None]
@@ -69,12 +71,12 @@ async def begin(db: Connection, settled: Sequence[Settled], now: datetime) -> No
         log.error(
             "country.paused",
             provider=row["provider"],
-            calling_code=row["calling_code"],
+            country=row["country"],
             provider_code=row["code"],
         )
 
 
-def _closed(one: Settled) -> tuple[Provider, str, int, str] | None:
+def _closed(one: Settled) -> tuple[Provider, str, str, str] | None:
     row = one.row
     match one.final:
         case Refused(str(code), _) if row.provider is not None and row.provider_account is not None:
@@ -86,5 +88,6 @@ def _closed(one: Settled) -> tuple[Provider, str, int, str] | None:
     return None
 
 
-def _country(row: SendRow) -> int | None:
-    return calling_code(str(row.command.get("to")))
+def _country(row: SendRow) -> str | None:
+    found = country_of(str(row.command.get("to") or ""))
+    return None if found == ANYWHERE else found

@@ -90,8 +90,8 @@ async def test_a_country_that_is_not_enabled_rests_for_an_hour_and_others_go_on(
         (second.message_id, "window_expired_country_not_allowed", None),
     ]
     [line] = log_lines.of("country.paused")
-    assert (line["level"], line["provider"], line["calling_code"], line["provider_code"]) == (
-        *("error", "twilio", 44),
+    assert (line["level"], line["provider"], line["country"], line["provider_code"]) == (
+        *("error", "twilio", "GB"),
         "21408",
     )
 
@@ -106,3 +106,22 @@ async def test_a_country_that_is_not_enabled_rests_for_an_hour_and_others_go_on(
     await sandbox.sms_recipient(CUSTOMER, "fine")
     assert await world.send(await counted(world)) == 1
     assert len(log_lines.of("country.paused")) == 1
+
+
+async def test_one_jamaican_number_does_not_stop_the_united_states(
+    world: SmsWorld, sandbox: SandboxClient, log_lines: LogLines
+) -> None:
+    await world.execute("update orgs set policy = $2 where org_id = $1", ORG, {"sms_countries": ["US"]})
+    conversations = {"+18765550100": uuid4(), "+18765550101": uuid4(), "+12125550100": uuid4()}
+    async with world.pool.acquire() as db:
+        for phone, conversation in conversations.items():
+            customer = uuid4()
+            await seeds.a_customer(db, ORG, customer, phone)
+            last = world.clock() - 2 * DAY
+            await seeds.a_conversation(db, ORG, conversation, customer, NUMBER_ID, last_customer_at=last)
+    await sandbox.sms_recipient("+18765550100", "region_blocked")
+    commands = [await counted(world, to=to, conversation_id=at) for to, at in conversations.items()]
+    assert [await world.send(command) for command in commands] == [1, 0, 1]
+    updates, _ = await world.published()
+    assert ends(updates)[-1] == (commands[1].message_id, "window_expired_country_not_allowed", None)
+    assert [line["country"] for line in log_lines.of("country.paused")] == ["JM"]

@@ -659,11 +659,11 @@ create table account_proofs (
 create table country_pauses (
     provider     text        not null,
     account      text        not null,                      -- the account sid, as in provider_ids
-    calling_code integer     not null,                      -- regions that share one count as one country
+    country      text        not null,                      -- ISO 3166-1 alpha-2, as in the rate cards
     code         text        not null,                      -- the provider's
     since        timestamptz not null,
     until_at     timestamptz not null,
-    primary key (provider, account, calling_code)
+    primary key (provider, account, country)
 );
 
 
