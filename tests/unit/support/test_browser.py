@@ -2,8 +2,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.support.browser import CHROMIUM, find_chromium
 from tests.support.command import environment
 from tests.support.sandbox import ROOT
@@ -27,9 +25,8 @@ def test_the_given_browser_wins_then_the_paths_then_playwrights(tmp_path: Path) 
     assert find_chromium(environ | {CHROMIUM: "/opt/chromium"}) == Path("/opt/chromium")
 
 
-@pytest.mark.parametrize(("ci", "code"), [("", 0), pytest.param("true", 1, marks=pytest.mark.proof)])
-def test_without_a_browser_the_run_says_so_loudly_and_on_ci_it_fails(tmp_path: Path, ci: str, code: int) -> None:
-    env = environment() | {"PATH": str(tmp_path), "HOME": str(tmp_path), "CI": ci}  # no browser, and no apt-get
+def test_without_a_browser_the_run_says_so_loudly(tmp_path: Path) -> None:
+    env = environment() | {"PATH": str(tmp_path), "HOME": str(tmp_path)}  # no browser, and no apt-get
     env.pop(CHROMIUM, None)
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", A_TEST],
@@ -40,6 +37,6 @@ def test_without_a_browser_the_run_says_so_loudly_and_on_ci_it_fails(tmp_path: P
         timeout=100,
         check=False,
     )
-    assert ended.returncode == code, ended.stdout
-    assert ("BROWSER TESTS DID NOT RUN" in ended.stdout) == (code == 0)
+    assert ended.returncode == 0, ended.stdout
+    assert "BROWSER TESTS DID NOT RUN" in ended.stdout
     assert "no Chromium" in ended.stdout
