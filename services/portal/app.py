@@ -19,6 +19,7 @@ from services.portal.deps import Deps
 from services.portal.guard import Endpoint, Guard, available
 from services.portal.html import Html
 from services.portal.links import Links
+from services.portal.outbox import Outbox
 from services.portal.publishing import PATIENCE_SECONDS
 from services.portal.settings import PortalServiceSettings
 from services.portal.sites import Sites
@@ -37,21 +38,28 @@ async def run(settings: PortalServiceSettings, service: Service) -> None:
     ):
         masters, static = secrets_in(settings.portal_link_keys), StaticFiles()
         html = Html(static)
-        streams = Streams(opened.pool, opened.producer, html)
+        outbox = Outbox(opened.producer)
+        streams = Streams(opened.pool, outbox, html)
         deps = Deps(
             pool=opened.pool,
             producer=opened.producer,
             keys=Keys(LinkCodes(masters, secrets.choice), PurposeKeys(masters, "sessions"), FormTokens(masters)),
+            outbox=outbox,
             budget=MissBudget(redis, PurposeKeys(masters, "addresses")),
             streams=streams,
             html=html,
             trusted_proxies=settings.trusted_proxies,
         )
         sites = Sites(opened.pool, settings.platform)
-        async with service.background(streams.watch()), service.background(_end_streams(service, streams)):
+        async with (
+            service.background(outbox.run()),
+            service.background(streams.watch()),
+            service.background(_end_streams(service, streams)),
+        ):
             await service.serve(
                 checks=opened.checks(), routes=routes(deps, static), around=lambda app: Guard(app, sites, html)
             )
+        await outbox.flush()
 
 
 def routes(deps: Deps, static: StaticFiles) -> list[Route]:

@@ -15,13 +15,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from libs.common.errors import Transient
-from libs.common.events.portal import PortalEvent, PortalMessage, PortalRead
+from libs.common.events.portal import PortalMessage, PortalRead
 from services.portal import queries
 from services.portal.browser import Browser, form_of
 from services.portal.deps import Deps
 from services.portal.guard import UNSENT, page_response
 from services.portal.languages import language_of
-from services.portal.publishing import publish, publish_if_possible
+from services.portal.publishing import publish
 from services.portal.rows import StoredMessage, Thread
 from services.portal.threads import garage_of, is_on_its_way, phone_end, shown_message, unread
 from services.portal.views import GonePage, Refusal, ThreadPage, TroublePage, Unsent
@@ -58,7 +58,7 @@ class Conversation:
         if request.method == "GET" and not browser.is_prefetched:
             body = bytes(answer.body)  # the page leaves out what does not fit
             read = self._read_event(thread, [m for m in messages if str(m.message_id).encode() in body])
-            answer.background = BackgroundTask(publish_if_possible, self._deps.producer, read)
+            answer.background = BackgroundTask(self._deps.outbox.put, read)
         return answer
 
     async def write(self, request: Request) -> Response:
@@ -174,7 +174,7 @@ class Conversation:
             refusal=refusal,
         )
 
-    def _read_event(self, thread: Thread, messages: Sequence[StoredMessage]) -> list[PortalEvent]:
+    def _read_event(self, thread: Thread, messages: Sequence[StoredMessage]) -> list[PortalRead]:
         if not (ids := unread(messages)):
             return []
         now = self._deps.pool.now()

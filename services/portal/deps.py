@@ -7,6 +7,7 @@ from libs.common.kafka.producer import Producer
 from services.portal.browser import Keys
 from services.portal.budget import MissBudget
 from services.portal.html import Html
+from services.portal.outbox import Outbox
 from services.portal.streams import Streams
 
 
@@ -17,6 +18,7 @@ class Deps:
     pool: Pool
     producer: Producer
     keys: Keys
+    outbox: Outbox
     budget: MissBudget
     streams: Streams
     html: Html

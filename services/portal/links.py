@@ -6,7 +6,8 @@ Rule 2: POST needs the token of the page and the cookie that came with it, from 
 Rule 3: unknown, used, expired and revoked codes, and codes of another host, get one and the same page after the same
         work. It names the organisation by the host alone, never by the code.
 Rule 4: only codes that miss are counted. Over the budget they get 429; a code that opens is never refused.
-Rule 5: a wish for a fresh SMS (``again=sms``) is answered before anything is done about it. The answer tells nothing.
+Rule 5: a wish for a fresh SMS (``again=sms``) is answered before anything is done about it. The answer tells nothing,
+        and no request waits for Kafka. While Kafka is known to be away, every code gets 503.
 """
 
 from http import HTTPStatus
@@ -16,14 +17,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from libs.common import metrics
-from libs.common.events.portal import PortalEvent, PortalLinkWanted, PortalSignedIn
+from libs.common.events.portal import PortalLinkWanted, PortalSignedIn
 from libs.common.logging import get_logger
 from services.portal import queries
 from services.portal.browser import Browser, form_of, fresh_id
 from services.portal.cookies import as_text, set_cookie
 from services.portal.deps import Deps
 from services.portal.guard import page_response
-from services.portal.publishing import publish_if_possible
 from services.portal.queries import LONGEST
 from services.portal.rows import Link, Thread
 from services.portal.threads import phone_end
@@ -99,7 +99,7 @@ class Links:
         answer = RedirectResponse(
             "/conversation",
             HTTPStatus.SEE_OTHER,
-            background=BackgroundTask(publish_if_possible, deps.producer, [event]),
+            background=BackgroundTask(deps.outbox.put, [event]),
         )
         answer.headers.append(
             "set-cookie",
@@ -110,13 +110,16 @@ class Links:
     async def _again(self, browser: Browser, visit: bytes, link: Link | None) -> Response:
         if await self._is_over_budget(browser):
             return self._trouble(browser, TroublePage("too_many"), HTTPStatus.TOO_MANY_REQUESTS)
+        if self._deps.outbox.is_away:  # whatever the code is
+            away = TroublePage("away", browser.site.garage, browser.request.url.path)
+            return self._trouble(browser, away, HTTPStatus.SERVICE_UNAVAILABLE)
         answer = page_response(self._deps.html, browser.request, self._gone_page(browser, visit, asked=True))
-        wishes: list[PortalEvent] = []
+        wishes: list[PortalLinkWanted] = []
         if link is not None:
             wishes.append(
                 PortalLinkWanted(org_id=link.org_id, conversation_id=link.conversation_id, at=self._deps.pool.now())
             )
-        answer.background = BackgroundTask(publish_if_possible, self._deps.producer, wishes)
+        answer.background = BackgroundTask(self._deps.outbox.put, wishes)
         return answer
 
     async def _missed(self, browser: Browser, visit: bytes) -> Response:

@@ -10,7 +10,8 @@ Rule 1: a stream ends as soon as its session has ended. While PostgreSQL is away
 Rule 2: a session has at most ``OF_A_SESSION`` streams in a process, and a process ``AT_ALL``.
 Rule 3: an event's id is the message's own. After a reconnect the stream goes on behind Last-Event-ID; where that is
         unknown, or too much is new, ``event: reset`` asks for the page again.
-Rule 4: what a stream tells counts as read: pages keep one open only while they are visible.
+Rule 4: what a stream tells counts as read: pages keep one open only while they are visible. The outbox publishes it,
+        so that Kafka holds up no question and no end of a session.
 """
 
 import asyncio
@@ -23,13 +24,12 @@ from uuid import UUID
 from libs.common import metrics
 from libs.common.db.pool import Pool
 from libs.common.events.portal import PortalRead
-from libs.common.kafka.producer import Producer
 from libs.common.periodic import log_trouble
 from libs.common.retryable import is_retryable
 from services.portal import queries
 from services.portal.html import Html
 from services.portal.languages import Language
-from services.portal.publishing import publish_if_possible
+from services.portal.outbox import Outbox
 from services.portal.rows import StoredMessage, Thread
 from services.portal.threads import garage_of, shown_message, unread
 
@@ -75,9 +75,9 @@ class Stream:
 class Streams:
     """All streams of the process. ``watch`` runs beside the service."""
 
-    def __init__(self, pool: Pool, producer: Producer, html: Html) -> None:
+    def __init__(self, pool: Pool, outbox: Outbox, html: Html) -> None:
         self._pool = pool
-        self._producer = producer
+        self._outbox = outbox
         self._html = html
         self._open: set[Stream] = set()
         self._of_session: Counter[bytes] = Counter()
@@ -133,7 +133,7 @@ class Streams:
             log_trouble("portal_streams", error)
             if not is_retryable(error):
                 raise
-        for stream in streams:
+        for stream in self._open:  # of all hosts: those that wait behind a slow question too
             if loop.time() - stream.checked_at > UNCHECKED_SECONDS:
                 stream.put(None)
 
@@ -162,8 +162,7 @@ class Streams:
                 read.append(
                     PortalRead(org_id=thread.org_id, conversation_id=thread.conversation_id, message_ids=ids, at=now)
                 )
-        if read:
-            await publish_if_possible(self._producer, read)
+        await self._outbox.put(read)
 
     def _tell(self, stream: Stream, messages: Sequence[StoredMessage]) -> list[StoredMessage]:
         """Say what changed since the last look; returns the messages that the page did not have."""

@@ -1,5 +1,6 @@
 """The portal's own application on real servers, and browsers that visit it."""
 
+import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -28,6 +29,7 @@ from services.portal.cookies import FormTokens
 from services.portal.deps import Deps
 from services.portal.guard import Guard
 from services.portal.html import Html
+from services.portal.outbox import Outbox
 from services.portal.sites import Sites
 from services.portal.static_files import StaticFiles
 from services.portal.streams import Streams
@@ -203,16 +205,20 @@ async def a_portal_site(
         published_on(kafka.bootstrap, kafka.topic_prefix, (PORTAL_MESSAGES,)) as published,
     ):
         static = StaticFiles()
-        html = Html(static)
+        html, outbox = Html(static), Outbox(producer)
         deps = Deps(
             pool=portal_pool,
             producer=producer,
             keys=Keys(LinkCodes([MASTER], secrets.choice), PurposeKeys([MASTER], "sessions"), FormTokens([MASTER])),
+            outbox=outbox,
             budget=MissBudget(redis, PurposeKeys([MASTER], "addresses")),
-            streams=Streams(portal_pool, producer, html),
+            streams=Streams(portal_pool, outbox, html),
             html=html,
             trusted_proxies=trusted_proxies,
         )
         sites = Sites(portal_pool, None if platform is None else platform_origin(platform))
         app = Guard(build_app(Readiness({}), routes(deps, static)), sites, html)
+        publishing = asyncio.create_task(outbox.run())
         yield PortalSite(pool, deps, redis, app, published)
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
