@@ -101,7 +101,7 @@ def _events(waiting: Mapping[_Waiting, datetime]) -> list[PortalEvent]:
     for (kind, org_id, conversation_id, message_id), at in waiting.items():
         if message_id is not None:
             read.setdefault((org_id, conversation_id, at), []).append(message_id)
-        elif kind is not PortalRead:
+        elif issubclass(kind, PortalSignedIn | PortalLinkWanted):
             events.append(kind(org_id=org_id, conversation_id=conversation_id, at=at))
     for (org_id, conversation_id, at), message_ids in read.items():
         for first in range(0, len(message_ids), MAX_READ):

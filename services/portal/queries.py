@@ -40,6 +40,12 @@ exists (select from conversations c join customers k on k.org_id = c.org_id and 
                               and i.customer_id = c.customer_id)))
 """
 
+
+def _is_no_other_ones(host: str, org_id: str) -> str:
+    """An organisation's links and sessions end on a host that is another's by now."""
+    return f"not exists (select from orgs x where x.portal_host = {host} and x.org_id <> {org_id})"  # noqa: S608
+
+
 # Unknown, used, expired and revoked codes cost the same statement.
 _LINK = f"""
 select l.org_id, l.conversation_id, o.name as org_name,
@@ -47,13 +53,14 @@ select l.org_id, l.conversation_id, o.name as org_name,
        l.used_at is null and l.expires_at > $3 and {_ON_FILE} as opens
   from portal_links l
   join orgs o on o.org_id = l.org_id
- where l.code_hash = any ($1::bytea[]) and l.host = $2
+ where l.code_hash = any ($1::bytea[]) and l.host = $2 and {_is_no_other_ones("l.host", "l.org_id")}
 """  # noqa: S608 -- a constant
 
 _REDEEM = f"""
 with used as (
     update portal_links l set used_at = $3
      where l.code_hash = any ($1::bytea[]) and l.host = $2 and l.used_at is null and l.expires_at > $3 and {_ON_FILE}
+       and {_is_no_other_ones("l.host", "l.org_id")}
  returning l.org_id, l.conversation_id, l.host, l.phone
 )
 insert into portal_sessions (session_hash, org_id, conversation_id, host, phone, created_at, seen_at, ends_at)
@@ -63,18 +70,19 @@ returning org_id, conversation_id
 
 _END = "delete from portal_sessions where session_hash = any ($1::bytea[])"
 
-_THREAD = """
+_THREAD = f"""
 select t.session_hash, t.session_name, t.org_id, t.conversation_id, t.host, t.phone, t.seen_at, t.posted_at, t.org_name,
        t.display_number
   from portal_threads t
  where t.session_hash = any ($1::bytea[]) and t.host = $2 and t.on_file and t.ends_at > $3
-   and t.seen_at > $3 - $4::interval
-"""
+   and t.seen_at > $3 - $4::interval and {_is_no_other_ones("t.host", "t.org_id")}
+"""  # noqa: S608 -- a constant
 
-_LIVE = """
+_LIVE = f"""
 select t.session_hash from portal_threads t
  where t.session_hash = any ($1::bytea[]) and t.on_file and t.ends_at > $2 and t.seen_at > $2 - $3::interval
-"""
+   and {_is_no_other_ones("t.host", "t.org_id")}
+"""  # noqa: S608 -- a constant
 
 _SEEN = "update portal_sessions s set seen_at = $2 where s.session_hash = $1 and s.seen_at < $2"
 

@@ -94,6 +94,7 @@ async def test_a_message_from_another_page_is_refused(site: PortalSite, headers:
 ENDS = {
     "idle": "update portal_sessions set seen_at = now() - interval '24 hours 1 second'",
     "seven days": "update portal_sessions set ends_at = now()",
+    "host given to another": "update orgs set portal_host = 'acme.example' where org_id = 'acme'",
     "number given up": "update customers set phone = null; delete from customer_identities",
 }
 
@@ -115,6 +116,8 @@ async def test_a_session_that_has_ended_reads_and_writes_nothing(site: PortalSit
             await world.change(db, change)
         else:
             await db.execute(ENDS[why])
+            if why == "host given to another":
+                await world.an_org(db, "bobs", "106400000000002", sms_number=None, portal_host=HOST)
     ended = await browser.get("/conversation")
     assert (ended.status_code, "for Kim" in ended.text) == (401, False)
     form = {"token": token_of(page), "client_id": form_of(page), "text": "too late"}
