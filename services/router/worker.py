@@ -189,7 +189,8 @@ async def _within_caps(
     db: Connection, decisions: Sequence[Decision], by_sms: Sequence[tuple[int, Attempt]], now: datetime
 ) -> tuple[list[Decision], SmsUse]:
     """The decisions within the caps on SMS; the days of the organisations stay locked until the commit."""
-    spent = await day_queries.lock_days(db, {attempt.intent.org_id for _, attempt in by_sms}, now.date())
+    days = await day_queries.lock_days(db, {(now.date(), attempt.intent.org_id) for _, attempt in by_sms})
+    spent = {org_id: segments for (_, org_id), segments in days.items()}
     # read after the lock, because another transaction may have noted answers before
     conversations = {
         (attempt.intent.org_id, at) for _, attempt in by_sms if (at := attempt.facts.conversation_id) is not None

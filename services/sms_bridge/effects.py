@@ -42,7 +42,7 @@ from libs.common.thread.messages import LocalFailure, fail_locally
 from services.sms_bridge import evidence_queries, queries
 from services.sms_bridge.command import bridge_text, command_of, is_bridge, status_message_id
 from services.sms_bridge.compose import Composed
-from services.sms_bridge.spend import not_bought
+from services.sms_bridge.spend import not_bought, unsent_answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ async def apply(
     released = await slot_queries.release(db, outcomes.released)
     freed = [slot for slot in released if slot in set(outcomes.retried)]
     silenced = await slot_queries.newest_silenced(db, freed)
+    await sms_caps.forget_unsent(db, unsent_answers(settled))
     await record_unreached(db, unreached)
 
     for update in [*effects.updates, *updates]:

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate, SmsCommand
+from libs.common.sending import sms_caps
 from tests.support import world as seeds
 from tests.support.logs import LogLines
 from tests.support.sandbox import CUSTOMER, NUMBER_ID
@@ -31,8 +32,8 @@ async def counted(world: SmsWorld, days: int = 0, segments: int = 1, **changes: 
     return await world.decided(**{"route": "session", "text": "Ready.", "day": day, "segments": segments} | changes)
 
 
-async def day_of(world: SmsWorld) -> int:
-    day = world.clock().date()
+async def day_of(world: SmsWorld, days: int = 0) -> int:
+    day = (world.clock() - days * DAY).date()
     return int(await world.value("select coalesce(sum(segments), 0) from sms_days where day = $1", day))
 
 
@@ -54,6 +55,7 @@ async def test_an_sms_of_yesterday_is_counted_today_or_does_not_go(world: SmsWor
     updates, _ = await world.published()
     assert ends(updates) == [(commands[2].message_id, "window_expired_spend_cap_reached", None)]
     assert await day_of(world) == 2
+    assert await day_of(world, days=1) == 0
     assert len(await sandbox.sms()) == 2
 
 
@@ -74,6 +76,42 @@ async def test_what_is_not_bought_is_given_back(world: SmsWorld, sandbox: Sandbo
     await world.execute("update orgs set sms_active = false")
     await world.send(await counted(world))
     assert await day_of(world) == 0
+
+
+async def answers(world: SmsWorld) -> int:
+    """How many answers of its hour the conversation has."""
+    at, now = (ORG, world.conversation_id), world.clock()
+    async with world.pool.acquire() as db:
+        found = await sms_caps.answers_of(db, {at}, now)
+    return found[world.conversation_id].hour if found else 0
+
+
+async def answered(world: SmsWorld, times: int) -> list[SmsCommand]:
+    """So many plain texts that the router has decided, counted and noted as answers of one moment."""
+    commands = [await counted(world) for _ in range(times)]
+    async with world.pool.acquire() as db:
+        await sms_caps.note_answers(db, {(ORG, world.conversation_id): times}, world.clock())
+    return commands
+
+
+async def test_an_answer_that_is_not_bought_leaves_the_hour(world: SmsWorld, sandbox: SandboxClient) -> None:
+    first, second, third = await answered(world, 3)
+    assert await world.send(first) == 1
+    assert await answers(world) == 3
+    await sandbox.sms_recipient(CUSTOMER, "landline")
+    await world.send(second)
+    assert await answers(world) == 2
+    await world.send(third)  # the number is marked now, so the gate refuses it
+    assert await answers(world) == 1
+    updates, _ = await world.published()
+    assert len(ends(updates)) == 2
+
+
+async def test_a_bridge_that_is_not_bought_takes_no_answer_away(world: SmsWorld, sandbox: SandboxClient) -> None:
+    await answered(world, 1)
+    await sandbox.sms_recipient(CUSTOMER, "landline")
+    await world.send(await world.decided())
+    assert await answers(world) == 1
 
 
 async def test_a_country_that_is_not_enabled_rests_for_an_hour_and_others_go_on(

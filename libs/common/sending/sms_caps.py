@@ -2,28 +2,44 @@
 
 Rule 1: whoever adds segments has locked the organisation's day before (``lock_days``) and seen that they fit. So any
         number of routers and bridges together stay within the cap.
-Rule 2: an SMS that is certainly not bought gives its segments back (``give_back``).
-Rule 3: days are locked in the order of organisations, before messages, conversations and slots.
+Rule 2: an SMS that is certainly not bought gives its segments back (``give_back``), and counts as no answer
+        (``forget_unsent``).
+Rule 3: days are locked in their order, those of one day in the order of organisations, before messages, conversations
+        and slots. Answers are locked after slots.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from libs.common.db.columns import as_columns
 from libs.common.db.pool import Connection
 from libs.common.sms_policy import DAILY_ANSWERS, Answers, Taken
 
+OrgDay = tuple[date, str]
+"""A day (UTC) of an organisation."""
+
 ANSWER_HOUR = timedelta(hours=1)
 ANSWER_DAY = timedelta(days=1)
+
+
+class Unsent(NamedTuple):
+    """An SMS answer that was not bought, with its present conversation."""
+
+    org_id: str
+    conversation_id: UUID
+    message_id: UUID
+    attempt: int
+
 
 # The update is made even where it changes nothing: it takes the lock, and returns the row as of the moment when the
 # lock was free.
 _LOCK_DAYS = """
 insert into sms_days as s (org_id, day, segments)
-select u.org_id, $2, 0 from unnest($1::text[]) as u (org_id) order by u.org_id
+select u.org_id, u.day, 0 from unnest($1::date[], $2::text[]) as u (day, org_id) order by u.day, u.org_id
 on conflict (org_id, day) do update set segments = s.segments
-returning org_id, segments
+returning day, org_id, segments
 """
 
 _ADD = """
@@ -37,7 +53,7 @@ with days as (
     select s.org_id, s.day, u.segments
       from unnest($1::text[], $2::date[], $3::int[]) as u (org_id, day, segments)
       join sms_days s using (org_id, day)
-     order by s.org_id, s.day
+     order by s.day, s.org_id
        for update of s
 )
 update sms_days s set segments = greatest(s.segments - d.segments, 0)
@@ -67,6 +83,32 @@ on conflict (conversation_id) do update
  where a.org_id = excluded.org_id
 """
 
+# The router notes an answer with the time of its decision.
+_FORGET_UNSENT = """
+with gone as materialized (
+    select u.org_id, u.conversation_id, d.decided_at as at, count(*) as times
+      from unnest($1::text[], $2::uuid[], $3::uuid[], $4::int[]) as u (org_id, conversation_id, message_id, attempt)
+      join decisions d on d.org_id = u.org_id and d.intent_id = u.message_id and d.attempt = u.attempt
+     group by 1, 2, 3
+), noted as (
+    select a.org_id, a.conversation_id, a.decided_at
+      from sms_answers a
+     where (a.org_id, a.conversation_id) in (select org_id, conversation_id from gone)
+     order by a.conversation_id
+       for update of a
+)
+update sms_answers a
+   set decided_at = array(
+       select t.at
+         from (select x.at, x.place, row_number() over (partition by x.at order by x.place) as nth
+                 from unnest(n.decided_at) with ordinality as x (at, place)) t
+        where t.nth > coalesce((select g.times from gone g where g.conversation_id = n.conversation_id
+                                   and g.org_id = n.org_id and g.at = t.at), 0)
+        order by t.place)
+  from noted n
+ where a.org_id = n.org_id and a.conversation_id = n.conversation_id
+"""
+
 _FORGET_DAYS = """
 delete from sms_days
  where (org_id, day) in (select org_id, day from sms_days where day < $1::date order by day limit $2)
@@ -78,9 +120,10 @@ delete from sms_answers
 """
 
 
-async def lock_days(db: Connection, org_ids: Collection[str], day: date) -> dict[str, int]:
-    """Lock this day of these organisations until the transaction ends. Returns the segments of each so far."""
-    return {row["org_id"]: row["segments"] for row in await db.fetch(_LOCK_DAYS, sorted(org_ids), day)}
+async def lock_days(db: Connection, days: Collection[OrgDay]) -> dict[OrgDay, int]:
+    """Lock these days of organisations until the transaction ends. Returns the segments of each so far."""
+    rows = await db.fetch(_LOCK_DAYS, *as_columns(sorted(days)))
+    return {(row["day"], row["org_id"]): row["segments"] for row in rows}
 
 
 async def spent(db: Connection, org_ids: Collection[str], day: date) -> dict[str, int]:
@@ -114,6 +157,12 @@ async def note_answers(db: Connection, answers: Mapping[tuple[str, UUID], int], 
     if answers:
         rows = [(*key, times) for key, times in sorted(answers.items())]
         await db.execute(_NOTE_ANSWERS, *as_columns(rows), now, DAILY_ANSWERS)
+
+
+async def forget_unsent(db: Connection, answers: Sequence[Unsent]) -> None:
+    """Take these answers from their conversations again, each once: they are certainly not bought."""
+    if answers:
+        await db.execute(_FORGET_UNSENT, *as_columns(answers))
 
 
 async def forget_days(db: Connection, before: datetime, limit: int) -> int:
