@@ -30,12 +30,14 @@ def bridge_message_id(intent_id: UUID) -> UUID:
     return uuid5(_BRIDGE, intent_id.bytes.hex())
 
 
-def portal_provider_id(org_id: str, conversation_id: UUID, session: str, client_id: str) -> str:
-    """The provider id of a message that a customer wrote in the portal: the same form of a session is the same message.
+def portal_provider_id(org_id: str, conversation_id: UUID, session: str, client_id: str, text: str) -> str:
+    """The provider id of a message that a customer wrote in the portal.
 
-    It does not reveal the session.
+    The same form of a session with the same text is the same message. An edited text is another one, for what the form
+    held before may be stored already. The id reveals neither session nor text.
     """
-    return str(uuid5(_PORTAL, f"{org_id}/{conversation_id}/{session}/{client_id}"))
+    digest = sha256(text.encode()).hexdigest()
+    return str(uuid5(_PORTAL, f"{org_id}/{conversation_id}/{session}/{client_id}/{digest}"))
 
 
 def wanted_link_id(org_id: str, conversation_id: UUID, hour: int) -> UUID:

@@ -110,11 +110,13 @@ def _readings(placed: Sequence[Placed], now: datetime) -> Mapping[MessageKey, Ma
 
 
 def _texts(placed: Sequence[Placed], now: datetime) -> list[PortalText]:
-    """Each text once: the first event of a form counts."""
+    """Each text once: of a form that was posted again with the same text the first event counts."""
     texts: dict[str, PortalText] = {}
     for event, place in placed:
         if isinstance(event, PortalMessage):
-            provider_id = portal_provider_id(event.org_id, event.conversation_id, event.session, event.client_id)
+            provider_id = portal_provider_id(
+                event.org_id, event.conversation_id, event.session, event.client_id, event.text
+            )
             content = {"kind": "text", "text": sanitize(event.text)}
             text = PortalText(event.org_id, place.conversation_id, provider_id, content, min(event.at, now))
             texts.setdefault(provider_id, text)

@@ -43,7 +43,7 @@ exists (select from conversations c join customers k on k.org_id = c.org_id and 
 
 def _is_no_other_ones(host: str, org_id: str) -> str:
     """An organisation's links and sessions end on a host that is another's by now."""
-    return f"not exists (select from orgs x where x.portal_host = {host} and x.org_id <> {org_id})"  # noqa: S608
+    return f"not exists (select from orgs x where x.portal_host = {host} and x.org_id <> {org_id})"
 
 
 # Unknown, used, expired and revoked codes cost the same statement.

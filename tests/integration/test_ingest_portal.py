@@ -74,6 +74,14 @@ async def test_the_same_form_again_is_the_same_message_in_a_batch_and_in_a_redel
     assert (await portal.conversation())["last_inbound_at"] == second.at
 
 
+async def test_an_edited_text_of_the_same_form_is_another_message(portal: PortalWorld) -> None:
+    first, edited = portal.writes("At nine?", client_id="f-1"), portal.writes("At ten?", client_id="f-1")
+    await portal.handle(first)
+    await portal.handle(edited, first)
+    assert (await portal.row("select count(*) as n from messages"))["n"] == 2
+    assert {event["content"]["text"] for event in await portal.new(INBOUND_MESSAGES)} == {"At nine?", "At ten?"}
+
+
 async def test_two_workers_store_a_text_once(portal: PortalWorld) -> None:
     texts = [portal.writes(str(n), client_id=f"f-{n}") for n in range(20)]
     await asyncio.gather(portal.handle(*texts), portal.handle(*reversed(texts)))

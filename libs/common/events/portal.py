@@ -26,7 +26,7 @@ class _PortalEvent(Event):
 class PortalMessage(_PortalEvent):
     """The customer wrote ``text``. ``session`` is a name of their session, never its secret.
 
-    ``client_id`` names the form that was posted: a second post of one form is the same message.
+    ``client_id`` names the form that was posted: a second post of it with the same text is the same message.
     """
 
     TYPE: ClassVar[str] = "portal.message.v1"
