@@ -49,7 +49,7 @@ def _is_no_other_ones(host: str, org_id: str) -> str:
 # Unknown, used, expired and revoked codes cost the same statement.
 _LINK = f"""
 select l.org_id, l.conversation_id, o.name as org_name,
-       coalesce((o.policy ->> 'portal_button')::boolean, false) as needs_button,
+       coalesce(o.policy -> 'portal_button' = 'true'::jsonb, false) as needs_button,
        l.used_at is null and l.expires_at > $3 and {_ON_FILE} as opens
   from portal_links l
   join orgs o on o.org_id = l.org_id

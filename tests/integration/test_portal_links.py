@@ -191,3 +191,12 @@ async def test_cookies_are_secure_wherever_the_configured_address_is_https(
         opened = await browser.open(code)
         assert opened.headers["set-cookie"].startswith("transom-session=")
         assert "Secure" not in opened.headers["set-cookie"]
+
+
+@pytest.mark.parametrize(("policy", "opens_by_itself"), [(True, False), (False, True), ("maybe", True), ({}, True)])
+async def test_a_link_waits_for_a_tap_where_the_policy_says_exactly_that(
+    site: PortalSite, policy: object, *, opens_by_itself: bool
+) -> None:
+    code = await site.a_link(await site.a_person(policy={"portal_button": policy}))
+    page = await site.browser().get(f"/{code}")
+    assert (page.status_code, "data-by-itself" in page.text) == (200, opens_by_itself)
