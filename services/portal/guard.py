@@ -19,6 +19,7 @@ from libs.common.logging import get_logger
 from libs.common.retryable import is_retryable
 from services.portal.html import Html
 from services.portal.languages import language_of
+from services.portal.requests import path_to_try_again
 from services.portal.sites import Site, Sites
 from services.portal.static_files import PREFIX
 from services.portal.views import Page, TroublePage
@@ -64,7 +65,7 @@ def available(html: Html, endpoint: Endpoint) -> Endpoint:
                 raise
             _away(error)
             site: Site = request.scope[SITE]
-            again = request.url.path if request.method in ("GET", "HEAD") else "/conversation"
+            again = path_to_try_again(request.scope["path"])
             page = TroublePage("away", site.garage, again, request.scope.get(UNSENT))
             return page_response(html, request, page, HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -104,7 +105,7 @@ class Guard:
             if scope["path"].startswith(PREFIX):  # the style of the page that says so
                 await self._app(scope, receive, _with_headers(send, None))
                 return
-            trouble = TroublePage("away", again=scope["path"])
+            trouble = TroublePage("away", again=path_to_try_again(scope["path"]))
             answer = page_response(self._html, Request(scope), trouble, HTTPStatus.SERVICE_UNAVAILABLE)
             await answer(scope, receive, _with_headers(send, None))
             return

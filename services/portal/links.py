@@ -25,6 +25,7 @@ from services.portal.cookies import as_text, set_cookie
 from services.portal.deps import Deps
 from services.portal.guard import page_response
 from services.portal.queries import LONGEST
+from services.portal.requests import path_to_try_again
 from services.portal.rows import Link, Thread
 from services.portal.threads import phone_end
 from services.portal.views import Garage, GonePage, OpenPage, Page, ReplacePage, TroublePage
@@ -59,7 +60,9 @@ class Links:
             or not browser.is_on_our_page
             or not self._deps.keys.forms.is_good(form.get("token"), "visit", visit, browser.host)
         ):
-            return self._trouble(browser, TroublePage("forbidden", again=request.url.path), HTTPStatus.FORBIDDEN)
+            return self._trouble(
+                browser, TroublePage("forbidden", again=path_to_try_again(request.scope["path"])), HTTPStatus.FORBIDDEN
+            )
         link, thread = await self._look(browser)
         if form.get("again") == "sms":
             return await self._again(browser, visit, link)
@@ -111,7 +114,7 @@ class Links:
         if await self._is_over_budget(browser):
             return self._trouble(browser, TroublePage("too_many"), HTTPStatus.TOO_MANY_REQUESTS)
         if self._deps.outbox.is_away:  # whatever the code is
-            away = TroublePage("away", browser.site.garage, browser.request.url.path)
+            away = TroublePage("away", browser.site.garage, path_to_try_again(browser.request.scope["path"]))
             return self._trouble(browser, away, HTTPStatus.SERVICE_UNAVAILABLE)
         answer = page_response(self._deps.html, browser.request, self._gone_page(browser, visit, asked=True))
         wishes: list[PortalLinkWanted] = []

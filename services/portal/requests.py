@@ -4,14 +4,17 @@ Rule 1: an Origin is compared with the configured address of the page, never wit
 Rule 2: ``null`` is an origin only where the browser says that the request is ``same-origin``.
 Rule 3: the client's address is the one that the last trusted proxy saw. What a client writes into the header itself
         stands left of it and counts for nothing.
-Rule 4: a client has a /64 of IPv6 addresses, so all of them are one.
+Rule 4: a page leads back to a path of the portal alone: ``//evil.example`` is a path, and as a link another site.
+Rule 5: a client has a /64 of IPv6 addresses, so all of them are one.
 """
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from libs.common.portal_host import PortalOrigin
 
+_LINK = re.compile(r"/[A-Za-z0-9]{11}")
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 
@@ -39,6 +42,13 @@ def is_loopback_host(header: str) -> bool:
         return ip_address(name.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def path_to_try_again(path: str) -> str | None:
+    """Where a page that says what is wrong leads: the conversation, a link, or nowhere. ``path`` is decoded."""
+    if path == "/conversation" or path.startswith("/conversation/"):
+        return "/conversation"
+    return path if _LINK.fullmatch(path) else None
 
 
 def client_address(peer: str, forwarded: Sequence[str], trusted_proxies: int) -> str:

@@ -2,7 +2,8 @@
 
 Rule 1: a link, a session, a cookie and a form belong to one address. It comes from the configuration and the directory;
         the Host header only chooses among them. Any other host is answered by 421.
-Rule 2: an organisation is named only on its own host, and never on the platform's.
+Rule 2: while PostgreSQL is away a host that was known stays known, so that its pages can keep what people wrote.
+Rule 3: an organisation is named only on its own host, and never on the platform's.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from libs.common.db.pool import Pool
 from libs.common.portal_host import PortalOrigin, organisation_host, origin_of
+from libs.common.retryable import is_retryable
 from services.portal import queries
 from services.portal.requests import is_loopback_host, names_host
 from services.portal.views import Garage
@@ -37,7 +39,10 @@ class Sites:
         self._kept: OrderedDict[str, tuple[float, Site | None]] = OrderedDict()
 
     async def of(self, header: str) -> Site | None:
-        """The site that this Host header names. None: there is none. Raises Transient when PostgreSQL is away."""
+        """The site that this Host header names. None: there is none.
+
+        Raises what ``is_retryable`` knows when PostgreSQL is away and the host was not asked for before.
+        """
         if self._platform is None:
             if is_loopback_host(header):
                 return Site(PortalOrigin("http", header.lower()))
@@ -55,9 +60,15 @@ class Sites:
         now = asyncio.get_running_loop().time()
         if (kept := self._kept.get(host)) is not None and now - kept[0] < _KEPT_SECONDS:
             return kept[1]
-        async with queries.scope(self._pool, host) as db:
-            owner = await queries.owner_of(db, host)
-        site = None if owner is None else Site(origin_of(host), Garage(owner.org_name, owner.display_number))
+        try:
+            async with queries.scope(self._pool, host) as db:
+                owner = await queries.owner_of(db, host)
+        except Exception as error:
+            if kept is None or not is_retryable(error):
+                raise
+            site = kept[1]
+        else:
+            site = None if owner is None else Site(origin_of(host), Garage(owner.org_name, owner.display_number))
         self._kept[host] = now, site
         self._kept.move_to_end(host)
         if len(self._kept) > _MOST:

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from deploy.local.servers.postgres import PostgresServer
@@ -11,7 +12,7 @@ from deploy.local.servers.valkey import ValkeyServer
 from libs.common.db.migrate import migrate
 from libs.common.events.portal import PortalRead
 from libs.common.kafka.connection import KafkaConnection
-from services.portal import outbox, queries
+from services.portal import outbox, queries, sites
 from services.portal.languages import language_of
 from services.portal.static_files import StaticFiles
 from tests.support.logs import LogLines
@@ -102,8 +103,12 @@ async def test_without_kafka_no_code_gets_the_promise_of_an_sms(site: PortalSite
 
 @pytest.mark.timeout(240)
 async def test_without_postgresql_the_page_says_so_and_recovers_and_without_redis_the_budget_holds(
-    own_postgres: PostgresServer, own_valkey: ValkeyServer, kafka_of_portal: KafkaConnection
+    own_postgres: PostgresServer,
+    own_valkey: ValkeyServer,
+    kafka_of_portal: KafkaConnection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sites, "_KEPT_SECONDS", 0.0)  # the host of each request is asked for again
     await migrate(own_postgres.address)
     async with a_portal_site(own_postgres.address, own_valkey.address, kafka_of_portal) as site:
         browser = await site.signed_in(await site.a_person())
@@ -121,6 +126,14 @@ async def test_without_postgresql_the_page_says_so_and_recovers_and_without_redi
             assert answer.status_code == 503
             assert "Nothing is lost" in answer.text
             assert answer.headers["cache-control"] == "no-store"
+        for path in ("/%2Fevil.example", "/%5Cevil.example", "//evil.example/conversation"):
+            for visitor in (browser, site.browser("https://bobs.example")):
+                away = await visitor.client.get(httpx.URL(visitor.origin + path))
+                assert (away.status_code, "evil.example" in away.text) in ((503, False), (404, False)), path
+        forbidden = await browser.post("/%5Cevil.example", {"token": "x"})
+        assert (forbidden.status_code, "evil.example" in forbidden.text) == (403, False)
+        unseen = await site.browser("https://bobs.example").post("/conversation/messages", {"text": "Is it ready?"})
+        assert (unseen.status_code, 'href="/conversation"' in unseen.text) == (503, True)
         fields = {"token": token_of(form), "client_id": "form-1", "text": "Is it <ready>?"}
         unsent = await browser.post("/conversation/messages", fields)
         assert (unsent.status_code, token_of(unsent), form_of(unsent)) == (503, token_of(form), "form-1")

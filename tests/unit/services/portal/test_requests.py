@@ -3,7 +3,7 @@
 import pytest
 
 from libs.common.portal_host import PortalOrigin
-from services.portal.requests import client_address, is_loopback_host, names_host
+from services.portal.requests import client_address, is_loopback_host, names_host, path_to_try_again
 
 OURS = PortalOrigin("https", "tflow.link")
 LOCAL = PortalOrigin("http", "127.0.0.1:8085")
@@ -59,3 +59,23 @@ def test_the_client_is_whom_the_last_trusted_proxy_saw(
     peer: str, forwarded: list[str], proxies: int, found: str
 ) -> None:
     assert client_address(peer, forwarded, proxies) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "leads_to"),
+    [
+        ("/conversation", "/conversation"),
+        ("/conversation/messages", "/conversation"),
+        ("/conversation/events", "/conversation"),
+        ("/aB3dE6gH9kL", "/aB3dE6gH9kL"),
+        ("//evil.example", None),
+        ("//evil/conv", None),
+        ("/\\evil.example", None),
+        ("/evil.ex/abc", None),
+        ("/aB3dE6gH9kL\n", None),
+        ("/aB3dE6gH9kLm", None),
+        ("/", None),
+    ],
+)
+def test_a_page_leads_back_to_a_path_of_the_portal_alone(path: str, leads_to: str | None) -> None:
+    assert path_to_try_again(path) == leads_to
