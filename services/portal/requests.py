@@ -54,15 +54,24 @@ def path_to_try_again(path: str) -> str | None:
 def client_address(peer: str, forwarded: Sequence[str], trusted_proxies: int) -> str:
     """The client's address, an IPv6 address as its /64. ``forwarded``: X-Forwarded-For, in the order of the request.
 
-    Without enough entries the request came past a proxy, and ``peer`` is the client.
+    An entry may have a port behind it. Without enough entries the request came past a proxy, and ``peer`` is the
+    client. It also is where the entry cannot be read: so such requests share a budget with their proxy alone.
     """
     hops = [hop.strip() for line in forwarded for hop in line.split(",")]
-    address = hops[-trusted_proxies] if 0 < trusted_proxies <= len(hops) else peer
-    try:
-        found = ip_address(address.strip("[]"))
-    except ValueError:
-        return "unknown"
-    return _one_client(found)
+    entry = hops[-trusted_proxies] if 0 < trusted_proxies <= len(hops) else peer
+    for address in (entry, peer):
+        try:
+            return _one_client(ip_address(_without_port(address)))
+        except ValueError:
+            continue
+    return "unknown"
+
+
+def _without_port(entry: str) -> str:
+    """``192.0.2.1:50000`` and ``[2001:db8::1]:50000`` without the port."""
+    if entry.startswith("["):
+        return entry[1:].partition("]")[0]
+    return entry.partition(":")[0] if entry.count(":") == 1 else entry
 
 
 def _one_client(address: IPv4Address | IPv6Address) -> str:
