@@ -1,6 +1,6 @@
 """The gate of customers' SMS: to which organisation the called number belongs.
 
-Rule 1: tenants never meet. An SMS to a number that no organisation has is a dead letter (``unknown_number``).
+Rule 1: tenants never meet. An SMS to a line that no organisation has is a dead letter (``unknown_number``).
 Rule 2: an SMS counts for an organisation only where it was signed by the account that the organisation uses. Any other
         is a dead letter (``account_mismatch``): a tenant's own secret signs for nobody else.
 Rule 3: such dead letters stop nothing. Each organisation and reason is logged at once and then once a minute.
@@ -18,7 +18,7 @@ from libs.common.db.pool import Pool
 from libs.common.kafka.records import Received, Reject
 from libs.common.log_aggregator import LogAggregator, Report
 from libs.common.logging import get_logger
-from libs.common.phone import spellings
+from libs.common.phone import canonical
 from libs.common.providers.accounts import SmsAccounts
 from services.ingest import sms_queries
 from services.ingest.items import InboundSms, Item
@@ -53,17 +53,13 @@ class SmsGate:
         asked = [(received, received.value) for received in batch if isinstance(received.value, InboundSms)]
         if not asked:
             return [], []
-        numbers = sorted({spelling for _, sms in asked for spelling in _spellings(sms.to)})
+        lines = sorted({canonical(sms.to) for _, sms in asked})
         async with self.pool.acquire() as db:
-            ours = {
-                spelling: called
-                for called in await sms_queries.called_numbers(db, numbers)
-                for spelling in _spellings(called.sms_number)
-            }
+            ours = {called.sms_line: called for called in await sms_queries.called_numbers(db, lines)}
         admitted: list[OrgSms] = []
         rejected: list[tuple[_Key, Reject]] = []
         for received, sms in asked:
-            called = ours.get(sms.to)
+            called = ours.get(canonical(sms.to))
             reason = self._fault(called, sms)
             if called is None or reason is not None:
                 reason = reason or "unknown_number"
@@ -89,12 +85,8 @@ class SmsGate:
         return None if account is not None and account.key == (sms.provider, sms.account) else "account_mismatch"
 
 
-def _spellings(number: str) -> tuple[str, ...]:
-    return spellings(number) if number.startswith("+") else (number,)
-
-
 def _country(called: CalledNumber) -> str | None:
-    found = called.country or country_of(called.sms_number)
+    found = called.country or country_of(called.sms_line)
     return None if found == ANYWHERE else found
 
 

@@ -20,21 +20,23 @@ class CalledNumber(NamedTuple):
     """The organisation of an SMS number, with the account that it names and its country, if the directory says one."""
 
     org_id: str
-    sms_number: str
+    sms_line: str
     sms_provider: str | None
     sms_account: str | None
     country: str | None
 
 
 _CALLED = """
-select o.org_id, o.sms_number, o.sms_provider, o.sms_account, o.country
-  from orgs o where o.sms_number = any($1::text[])
+select o.org_id, o.sms_line, o.sms_provider, o.sms_account, o.country
+  from orgs o where o.sms_line = any($1::text[])
 """
 
 
-async def called_numbers(db: Connection, numbers: Sequence[str]) -> list[CalledNumber]:
-    """The organisations whose SMS number is one of these. This goes over all tenants: it says whose a record is."""
-    return [CalledNumber(**row) for row in await db.fetch(_CALLED, numbers)]
+async def called_numbers(db: Connection, lines: Sequence[str]) -> list[CalledNumber]:
+    """The organisations whose SMS number is of one of these lines (canonical numbers).
+
+    This goes over all tenants: it says whose a record is."""
+    return [CalledNumber(**row) for row in await db.fetch(_CALLED, lines)]
 
 
 class Writer(NamedTuple):

@@ -32,7 +32,7 @@ select u.ord, d.decided is not null as decided, nextval('message_sequence') as s
        o.country, o.policy, o.portal_host,
        n.phone_number_id, n.display_number,
        c.conversation_id is not null and c.phone_number_id is null as without_number,
-       exists (select from orgs x where x.sms_number = coalesce(u.line, k.phone)) as phone_of_organisation,
+       exists (select from orgs x where x.sms_spellings @> array[coalesce(u.line, k.phone)]) as phone_of_organisation,
        c.conversation_id, c.wa_id, c.bsuid, c.wa_id_at, c.bsuid_at, c.last_customer_at, c.identity_changed_at,
            c.first_refused_at,
        c.last_refused_at, c.last_inbound_channel, c.last_inbound_at,

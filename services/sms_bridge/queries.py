@@ -29,7 +29,7 @@ select u.n, o.country, nullif(o.policy, '{{}}')::text as policy, coalesce(d.segm
        case when p.sms_consented_at >= m.stopped_at then null else m.stopped_until end as stopped_until,
        p.whatsapp_consent, p.sms_consent, p.sms_stopped_by, p.sms_consented_at is not null as sms_explicit,
        w.contacted is true as contacted,
-       exists (select from orgs x where x.sms_number = t.phone) as phone_of_organisation,
+       exists (select from orgs x where x.sms_spellings @> array[t.phone]) as phone_of_organisation,
        exists (select from bridge_slots b
                 where b.org_id = u.org_id and b.conversation_id = c.conversation_id
                   and b.intent_id <> u.message_id and b.held_until > $4) as slot_taken,

@@ -24,9 +24,10 @@ RIGHTS = (
 """What seeding needs beyond a database of its own, from a server that the bench starts."""
 
 _ORGS = f"""
-insert into orgs (org_id, name, sms_number, sms_active, policy, upserted_at)
-select 'org-' || i, 'Garage ' || i, '+4478' || lpad(i::text, 8, '0'), true, '{{"sms_daily_segments": 1000000}}', now()
-  from generate_series(0, {ORGS - 1}) i;
+insert into orgs (org_id, name, sms_number, sms_line, sms_spellings, sms_active, policy, upserted_at)
+select 'org-' || i, 'Garage ' || i, n.number, n.number, array[n.number], true, '{{"sms_daily_segments": 1000000}}',
+       now()
+  from generate_series(0, {ORGS - 1}) i cross join lateral (select '+4478' || lpad(i::text, 8, '0') as number) n;
 insert into whatsapp_numbers (phone_number_id, org_id, waba_id, display_number, upserted_at)
 select '1064' || lpad(i::text, 11, '0'), 'org-' || i, '2064' || lpad(i::text, 11, '0'),
        '+4477' || lpad(i::text, 8, '0'), now()

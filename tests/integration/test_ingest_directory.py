@@ -148,6 +148,24 @@ async def test_an_sms_number_belongs_to_one_organisation(pool: Pool) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("+525512345678", "+5215512345678"), ("+5215512345678", "+525512345678")]
+)
+async def test_an_sms_number_belongs_to_one_organisation_in_every_spelling_of_its_line(
+    pool: Pool, first: str, second: str
+) -> None:
+    """The number is kept as it was told: SMS are sent from it."""
+    theirs = a_change(OrgUpserted, org_id="other", sms_number=second)
+    assert await apply(pool, a_change(OrgUpserted, after=1, sms_number=first)) == []
+    assert await apply(pool, theirs) == [(0, "number_of_another_org")]
+    assert await apply(pool, a_change(OrgUpserted, after=2, sms_number=second)) == []
+    assert await rows(pool, "select sms_number, sms_line from orgs") == [
+        {"sms_number": second, "sms_line": "+525512345678"}
+    ]
+    given_up = a_change(OrgUpserted, after=3, sms_number=None)
+    assert await apply(pool, given_up, theirs) == []
+
+
 async def test_a_portal_host_belongs_to_one_organisation_and_two_may_exchange_theirs(
     pool: Pool, log_lines: LogLines
 ) -> None:

@@ -83,8 +83,8 @@ async def test_a_customer_of_an_organisation_without_a_whatsapp_number_is_answer
     garage = await stored(router, Garage())
     other = Garage()
     await router.rows(
-        "insert into orgs (org_id, name, sms_number, sms_active, portal_host, upserted_at)"
-        " values ($1, 'SMS alone', $2, true, 'alone.example', now())",
+        "insert into orgs (org_id, name, sms_number, sms_line, sms_active, portal_host, upserted_at)"
+        " values ($1, 'SMS alone', $2, $2, true, 'alone.example', now())",
         other.org_id,
         other.sms_number,
     )
@@ -114,6 +114,19 @@ async def test_two_garages_that_text_each_other_stop_by_themselves(router: Route
         message = await texts.come(garage, writer.sms_number, "We are closed. Please call us.")
         assert await answer(router, garage, message) == ("silent", None, "no_phone")
     assert await router.rows("select 1 from decisions where channel = 'sms'") == []
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("+525512345678", "+5215512345678"), ("+5215512345678", "+525512345678")])
+async def test_no_sms_answers_an_organisations_line_under_another_spelling(
+    router: Router, texts: Texts, theirs: str, ours: str
+) -> None:
+    """The customer is on file under one number of the line; the other organisation has the other one."""
+    garage, other = await stored(router, Garage.closed(phone=ours)), Garage(sms_number=theirs)
+    async with router.pool.acquire() as db:
+        await world.an_org(db, other.org_id, other.number, sms_number=theirs, waba=f"2{other.number}", portal_host=None)
+    await router.rows("""update orgs set policy = '{"sms_countries": ["MX"]}'""")
+    published = await router.decide(garage.intent(channel="sms"))
+    assert [d["reason"] for d in published["outbound.decisions.v1"]] == ["no_phone"]
 
 
 async def test_what_a_stranger_wrote_by_sms_moves_with_the_number_and_opens_no_window(

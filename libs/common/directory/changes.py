@@ -33,6 +33,7 @@ from libs.common.events.directory import (
     OrgCredit,
     OrgUpserted,
 )
+from libs.common.phone import canonical
 
 ChangeT = TypeVar("ChangeT", bound=DirectoryChange)
 Numbered = tuple[int, ChangeT]
@@ -72,7 +73,7 @@ async def _lock_claims(db: Connection, changes: Iterable[DirectoryChange]) -> No
     for change in changes:
         match change:
             case OrgUpserted():
-                names += [] if change.sms_number is None else [f"sms:{change.sms_number}"]
+                names += [] if change.sms_number is None else [f"sms:{canonical(change.sms_number)}"]
                 names += [] if change.portal_host is None else [f"host:{change.portal_host}"]
             case NumberUpserted() | NumberRemoved():
                 names.append(f"number:{change.phone_number_id}")

@@ -1,9 +1,10 @@
 """Organisations, their SMS numbers, their credit, and the audit log of every change of a consent or a credit.
 
 Rule 1: an SMS number and a portal host belong to one organisation each, until the owner's own change names another one
-        or none. Another organisation's claim of a number is refused as ``number_of_another_org``. A change that names
-        another's host is applied without the host, and a line says so: its customers get the platform's links. The
-        platform's own host belongs to no organisation, and may be named by every one.
+        or none. A number counts in every spelling of its line. Another organisation's claim of a number is refused as
+        ``number_of_another_org``. A change that names another's host is applied without the host, and a line says so:
+        its customers get the platform's links. The platform's own host belongs to no organisation, and may be named by
+        every one.
 Rule 2: the changes of a batch count one after the other. A change counts only where it is not older than what is
         stored.
 """
@@ -19,6 +20,7 @@ from libs.common.db.pool import Connection
 from libs.common.events.directory import OrgCredit, OrgUpserted
 from libs.common.logging import get_logger
 from libs.common.org_name import carries_a_link
+from libs.common.phone import canonical, spellings
 from libs.common.sanitize import sanitize
 from libs.common.sms_policy import read_policy
 
@@ -54,20 +56,24 @@ class _Claims(NamedTuple):
     """What an organisation has alone, as of the newest change that was applied."""
 
     org_id: str
-    sms_number: str | None
+    sms_line: str | None
     portal_host: str | None
     at: datetime
 
 
 _UPSERT = """
-insert into orgs as o (org_id, name, sms_number, sms_active, sms_provider, sms_account, portal_host, country, currency,
-                       policy, upserted_at)
-select *
-  from unnest($1::text[], $2::text[], $3::text[], $4::bool[], $5::text[], $6::text[], $7::text[], $8::text[],
-              $9::text[], $10::jsonb[], $11::timestamptz[])
+insert into orgs as o (org_id, name, sms_number, sms_line, sms_spellings, sms_active, sms_provider, sms_account,
+                       portal_host, country, currency, policy, upserted_at)
+select u.org_id, u.name, u.number, u.line,
+       array(select s.spelling from unnest($13::text[], $14::text[]) as s (line, spelling) where s.line = u.line),
+       u.active, u.provider, u.account, u.host, u.country, u.currency, u.policy, u.at
+  from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::text[], $7::text[], $8::text[],
+              $9::text[], $10::text[], $11::jsonb[], $12::timestamptz[])
+    as u (org_id, name, number, line, active, provider, account, host, country, currency, policy, at)
  order by 1
 on conflict (org_id) do update
-   set name = excluded.name, sms_number = excluded.sms_number, sms_active = excluded.sms_active,
+   set name = excluded.name, sms_number = excluded.sms_number, sms_line = excluded.sms_line,
+       sms_spellings = excluded.sms_spellings, sms_active = excluded.sms_active,
        sms_provider = excluded.sms_provider, sms_account = excluded.sms_account, portal_host = excluded.portal_host,
        country = excluded.country, currency = excluded.currency, policy = excluded.policy,
        upserted_at = excluded.upserted_at
@@ -76,15 +82,18 @@ on conflict (org_id) do update
 
 # The organisations of these changes, and those that have a number or a host that is claimed.
 _CLAIMS = """
-select org_id, sms_number, portal_host, upserted_at as at from orgs where org_id = any($1::text[])
+select org_id, sms_line, portal_host, upserted_at as at from orgs where org_id = any($1::text[])
 union
-select org_id, sms_number, portal_host, upserted_at from orgs where sms_number = any($2::text[])
+select org_id, sms_line, portal_host, upserted_at from orgs where sms_line = any($2::text[])
 union
-select org_id, sms_number, portal_host, upserted_at from orgs where portal_host = any($3::text[])
+select org_id, sms_line, portal_host, upserted_at from orgs where portal_host = any($3::text[])
 """
 
 # Two organisations may exchange what they have alone in one batch, so both give theirs up first.
-_CLEAR_CLAIMS = "update orgs set sms_number = null, portal_host = null where org_id = any($1::text[])"
+_CLEAR_CLAIMS = """
+update orgs set sms_number = null, sms_line = null, sms_spellings = '{}', portal_host = null
+ where org_id = any($1::text[])
+"""
 
 _KNOWN = "select org_id from orgs where org_id = any($1::text[])"
 
@@ -116,9 +125,9 @@ async def store_orgs(
         return []
     changes = [(i, _without_host(c) if c.portal_host == platform_host else c) for i, c in told]
     org_ids = sorted({change.org_id for _, change in changes})
-    numbers = sorted({change.sms_number for _, change in changes if change.sms_number is not None})
+    lines = sorted({canonical(change.sms_number) for _, change in changes if change.sms_number is not None})
     hosts = sorted({change.portal_host for _, change in changes if change.portal_host is not None})
-    claims = _Owners(_Claims(**row) for row in await db.fetch(_CLAIMS, org_ids, numbers, sanitize(hosts)))
+    claims = _Owners(_Claims(**row) for row in await db.fetch(_CLAIMS, org_ids, lines, sanitize(hosts)))
     refused: list[RefusedChange] = []
     newest: dict[str, OrgUpserted] = {}
     for index, change in changes:
@@ -136,7 +145,12 @@ async def store_orgs(
         _log_doubts(change)
     if newest:
         await db.execute(_CLEAR_CLAIMS, sorted(newest))
-        await db.execute(_UPSERT, *as_columns([_row(change) for change in newest.values()]))
+        written = [(line, spelling) for line in lines for spelling in spellings(line)]
+        await db.execute(
+            _UPSERT,
+            *as_columns([_row(change) for change in newest.values()]),
+            *(zip(*written, strict=True) if written else ([], [])),
+        )
     return refused
 
 
@@ -162,28 +176,29 @@ class _Owners:
 
     def __init__(self, stored: Iterable[_Claims]) -> None:
         self._by_org = {one.org_id: one for one in stored}
-        self._numbers = {one.sms_number: one.org_id for one in self._by_org.values() if one.sms_number is not None}
+        self._lines = {one.sms_line: one.org_id for one in self._by_org.values() if one.sms_line is not None}
         self._hosts = {one.portal_host: one.org_id for one in self._by_org.values() if one.portal_host is not None}
 
     def claim(self, change: OrgUpserted) -> Literal["number_taken", "host_taken", "stale", "applies"]:
         """What becomes of the change. Where it applies, its number and its host count from now on."""
-        org_id, number, host = change.org_id, change.sms_number, sanitize(change.portal_host)
+        org_id, host = change.org_id, sanitize(change.portal_host)
+        line = None if change.sms_number is None else canonical(change.sms_number)
         before = self._by_org.get(org_id)
-        if number is not None and self._numbers.get(number, org_id) != org_id:
+        if line is not None and self._lines.get(line, org_id) != org_id:
             return "number_taken"
         if before is not None and before.at > change.at:
             return "stale"
         if before is not None:
-            self._numbers.pop(before.sms_number or "", None)
+            self._lines.pop(before.sms_line or "", None)
             self._hosts.pop(before.portal_host or "", None)
         taken = host is not None and self._hosts.get(host, org_id) != org_id
         if taken:
             host = None
-        if number is not None:
-            self._numbers[number] = org_id
+        if line is not None:
+            self._lines[line] = org_id
         if host is not None:
             self._hosts[host] = org_id
-        self._by_org[org_id] = _Claims(org_id, number, host, change.at)
+        self._by_org[org_id] = _Claims(org_id, line, host, change.at)
         return "host_taken" if taken else "applies"
 
 
@@ -205,7 +220,8 @@ def _log_doubt(change: OrgUpserted, field: str, reason: str) -> None:
 
 
 def _row(org: OrgUpserted) -> tuple[Any, ...]:
-    sms = org.sms_number, org.sms_active, org.sms_provider, org.sms_account
+    line = None if org.sms_number is None else canonical(org.sms_number)
+    sms = org.sms_number, line, org.sms_active, org.sms_provider, org.sms_account
     place = sanitize(org.portal_host), org.country, org.currency
     return org.org_id, sanitize(org.name), *sms, *place, sanitize(org.policy), org.at
 

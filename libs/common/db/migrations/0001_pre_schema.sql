@@ -12,6 +12,8 @@ create table orgs (
     org_id           text        primary key,
     name             text        not null,
     sms_number       text,                                  -- E.164: the number that the organisation's SMS come from
+    sms_line         text,                                  -- the canonical number of its line
+    sms_spellings    text[]      not null default '{}',     -- all numbers of its line
     sms_active       boolean     not null default false,
     sms_provider     text        check (sms_provider in ('twilio', 'vonage')), -- null: the one of the settings
     sms_account      text,                                  -- a name in SMS_ACCOUNTS; null: the one of the settings
@@ -24,7 +26,10 @@ create table orgs (
     credit_at        timestamptz                            -- "at" of the newest org.credit.v1 applied
 );
 -- An SMS number belongs to one organisation: texts to it are that organisation's, and no other sends from it.
-create unique index orgs_sms_number_once on orgs (sms_number);
+-- That holds for the line, however its number is written.
+create unique index orgs_sms_line_once on orgs (sms_line);
+create index orgs_by_sms_number on orgs (sms_number);
+create index orgs_by_sms_spelling on orgs using gin (sms_spellings);
 -- So does a portal host: the portal knows by it whose page it shows. The platform's own host is stored as null.
 create unique index orgs_portal_host_once on orgs (portal_host);
 
