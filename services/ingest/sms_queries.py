@@ -35,7 +35,8 @@ select o.org_id, o.sms_line, o.sms_provider, o.sms_account, o.country
 async def called_numbers(db: Connection, lines: Sequence[str]) -> list[CalledNumber]:
     """The organisations whose SMS number is of one of these lines (canonical numbers).
 
-    This goes over all tenants: it says whose a record is."""
+    This goes over all tenants: it says whose a record is.
+    """
     return [CalledNumber(**row) for row in await db.fetch(_CALLED, lines)]
 
 
