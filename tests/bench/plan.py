@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.bench import neighbour, rates
+from tests.bench import neighbour, portal, rates, seed
 from tests.bench.delays import IDLE, PACED, PACES, STEPS, delays
 from tests.bench.figures import Better, Figure, Growth, Spread, Target, highest
 from tests.bench.machine import CpuClock, Shares
@@ -19,7 +19,7 @@ from tests.bench.stage import BenchError, Stage
 
 Say = Callable[[str], None]
 Side = Literal["few", "floor", "many"]
-NAMES = ("intake", "through", "inbound SMS", "routing", "sending", "latency", "neighbour", "memory")
+NAMES = ("intake", "through", "inbound SMS", "routing", "sending", "portal", "latency", "neighbour", "memory")
 
 LONE_INTENT = Target("value", 40.0)
 MEMORY = Target("value", 120.0)
@@ -36,6 +36,7 @@ class Size:
     few: int
     many: int | None
     intake_seconds: float
+    portal_seconds: float
     pace_seconds: float
     records: dict[str, int]
 
@@ -46,6 +47,7 @@ FULL = Size(
     1_000,
     1_000_000,
     3.0,
+    5.0,
     2.0,
     {"through": 20_000, "inbound SMS": 10_000, "routing": 20_000, "sending": 5_000, "texting": 2_000},
 )
@@ -54,6 +56,7 @@ QUICK = Size(
     1,
     1_000,
     None,
+    2.0,
     2.0,
     1.5,
     {"through": 10_000, "inbound SMS": 5_000, "routing": 10_000, "sending": 2_500, "texting": 1_000},
@@ -105,6 +108,9 @@ class Bench:
             if name in wanted:
                 async with self._part(name):
                     await self._rate(name, work)
+        if "portal" in wanted:
+            async with self._part("portal"):
+                await self._portal()
         if "latency" in wanted:
             async with self._part("latency"):
                 await self._latency()
@@ -192,6 +198,30 @@ class Bench:
             self._figure(name, "/s", "more", *targets.get(name, ()))
             self._figure(f"{name}, own processor time each", "µs", "less")
             self._figure(f"{name}, {APART}", "/s", "more")
+
+    async def _portal(self) -> None:
+        """Its figures and their floor are of the largest population."""
+        largest = self._size.many or self._size.few
+        at_largest = f", {seed.messages(largest):,} messages"
+        runs: list[tuple[str, Side, Who, int]] = [
+            (at_largest, "few", "service", largest),
+            (at_largest, "floor", "floor", largest),
+        ]
+        if self._size.many is not None:
+            runs += [("", "few", "service", self._size.few)]
+        try:
+            for number in range(1, self._size.rounds + 1):
+                for of, side, who, population in runs:
+                    self._say(f"portal, round {number}: {who}, {population:,} conversations")
+                    found = await portal.portal(self._stage, who, population, self._size.portal_seconds)
+                    for name, value in found.items():
+                        self._runs.values[name + of, side].append(value)
+        finally:
+            for name, (unit, better) in portal.FIGURES.items():
+                self._figure(name + at_largest, unit, better)
+                few, many = self._runs.spread(name, "few"), self._runs.spread(name + at_largest, "few")
+                if few is not None and many is not None and name not in portal.SLOWEST:
+                    self.found.growth.append(Growth(name, unit, better, few, many))
 
     async def _latency(self) -> None:
         async def once(who: Who, population: int) -> dict[str, float]:

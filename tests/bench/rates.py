@@ -180,6 +180,7 @@ async def intake(stage: Stage, who: Who, population: int, seconds: float, *, alo
 
 async def _drive(ground: Ground, running: Running, seconds: float) -> Intake:
     given: dict[str, Any] = {
+        "kind": "webhooks",
         "port": running.port,
         "population": ground.population,
         "connections": CONNECTIONS,

@@ -1,5 +1,5 @@
 """A database of its own with so many stored conversations, each with its customer, three identities, an open window and
-one message.
+one message. Some have a session in the portal and a longer thread, which is read.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ import asyncpg
 
 from deploy.local.servers.postgres import ROLE
 from libs.common.db.migrate import migrate
-from tests.bench.traffic import ORGS
+from tests.bench import traffic
+from tests.bench.traffic import ORGS, READERS
 
 _SECONDS = 600
 _IN_A_HURRY = {"synchronous_commit": "off", "session_replication_role": "replica", "maintenance_work_mem": "'256MB'"}
@@ -62,6 +63,27 @@ select {_ORG}, {_CONVERSATION}, 'in', 'whatsapp', {_NUMBER}, 'wamid.seed.' || i,
   from generate_series(0, $1::bigint - 1) i""",
 }
 
+# The sessions that a redeemed link begins. What is said comes from both sides by turns.
+_SESSIONS = f"""
+insert into portal_sessions (session_hash, org_id, conversation_id, host, phone, created_at, seen_at, ends_at)
+select u.hash, {_ORG}, {_CONVERSATION}, $3, '+' || {_WA_ID}, now(), now(), now() + interval '7 days'
+  from unnest($1::bigint[], $2::bytea[]) u (i, hash)"""
+_THREADS = f"""
+insert into messages (org_id, conversation_id, direction, channel, kind, content, actor, status, occurred_at,
+    received_at, read_at)
+select {_ORG}, {_CONVERSATION}, s.direction, 'portal', 'text', jsonb_build_object('kind', 'text', 'text', s.said),
+       s.actor, s.status, s.at, s.at, s.at
+  from unnest($1::bigint[]) i
+ cross join lateral (
+       select case m % 2 when 0 then 'out' else 'in' end as direction,
+              case m % 2 when 0 then 'ai' end as actor,
+              case m % 2 when 0 then 'read' else 'received' end as status,
+              case m % 2 when 0 then 'The pads are below the limit. With new discs it is £284.00, ready by six.'
+                         else 'Thank you. How long will it take, and do you need the key again?' end as said,
+              now() + make_interval(secs => m - $2::integer) as at
+         from generate_series(1, $2::integer) m) s"""
+THREAD_MESSAGES = 30
+
 # An index is built several times faster over all rows than row by row. Those that a foreign key needs stay.
 _INDEXES = """
 select coalesce('alter table ' || i.indrelid::regclass || ' drop constraint ' || quote_ident(c.conname),
@@ -81,6 +103,11 @@ create table floor_rows (id uuid primary key default uuidv7(), key text not null
 create table floor_sends (id uuid primary key, value jsonb not null, state text not null,
     provider_id text, settled_at timestamptz);
 """
+
+
+def messages(population: int) -> int:
+    """How many messages a database of this population has: one a conversation, and the readers' threads."""
+    return population + READERS * THREAD_MESSAGES
 
 
 @asynccontextmanager
@@ -105,6 +132,7 @@ async def _fill(dsn: str, population: int) -> None:
     async with asyncio.TaskGroup() as tables:
         for table in _POPULATION:
             tables.create_task(_fill_table(dsn, table, population))
+    await _fill_portal(dsn, population)
     await _execute(dsn, "checkpoint")
 
 
@@ -121,6 +149,19 @@ async def _fill_table(dsn: str, table: str, population: int) -> None:
         for _, create in indexes:
             await db.execute(create)
         await db.execute(f"vacuum (analyze) {table}")
+    finally:
+        await db.close()
+
+
+async def _fill_portal(dsn: str, population: int) -> None:
+    """The sessions of the readers, and what they read."""
+    places = [traffic.reader(r, population) for r in range(READERS)]
+    hashes = [traffic.session_hash(r) for r in range(READERS)]
+    db = await asyncpg.connect(dsn, timeout=10, command_timeout=_SECONDS)
+    try:
+        await db.execute(_SESSIONS, places, hashes, traffic.PORTAL.host)
+        await db.execute(_THREADS, places, THREAD_MESSAGES)
+        await db.execute("vacuum (analyze) portal_sessions, messages")
     finally:
         await db.close()
 

@@ -28,7 +28,7 @@ from libs.common.settings import KafkaSettings
 from tests.bench import pipe
 from tests.bench.figures import interpolated
 from tests.bench.floors.raw import READY
-from tests.bench.traffic import SECRET, TWILIO_ACCOUNT
+from tests.bench.traffic import PORTAL, PORTAL_KEYS, SECRET, TWILIO_ACCOUNT
 
 _START_SECONDS, _STOP_SECONDS, _RUN_SECONDS = 45.0, 10.0, 180.0
 _LOOK_SECONDS = 0.1
@@ -103,6 +103,8 @@ class Stage:
             "TRANSOM_META_APP_SECRETS": SECRET,
             "TRANSOM_GRAPH_BASE_URL": self.sandbox,
             "TRANSOM_TWILIO_BASE_URL": self.sandbox,
+            "TRANSOM_PORTAL_URL": str(PORTAL),
+            "TRANSOM_PORTAL_LINK_KEYS": PORTAL_KEYS,
         } | SANDBOX_KEYS
         env = environment(addresses, Ports.choose(None), {k: v for k, v in given.items() if v}, {})
         connection = KafkaSettings(kafka_bootstrap=addresses.kafka_bootstrap, topic_prefix=prefix).kafka_connection(

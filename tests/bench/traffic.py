@@ -4,6 +4,7 @@ Conversation number ``n`` is known by its number alone: ids, phone and business 
 ``seed``'s SQL alike.
 """
 
+import hashlib
 import hmac
 import random
 from collections.abc import Iterator
@@ -12,9 +13,17 @@ from uuid import UUID
 
 import orjson
 
+from libs.common.bridge.portal_keys import PurposeKeys
+from libs.common.portal_host import PortalOrigin
+from services.portal.cookies import as_text, cookie_name
+
 ORGS = 100
 SECRET = "bench-app-secret"  # signs webhooks on this machine only
 TWILIO_ACCOUNT = "AC" + "0" * 32
+PORTAL = PortalOrigin("https", "portal.example")
+PORTAL_KEYS = "the-portal-keys-of-a-bench-on-this-machine"  # they open its own sessions only
+READERS = 100
+"""How many conversations have a session in the portal."""
 
 
 def org_id(n: int) -> str:
@@ -56,6 +65,36 @@ def rounds(population: int, count: int, seed: int, active: int = ACTIVE) -> Iter
         turn = chance.sample(chosen, min(len(chosen), count))
         yield from turn
         count -= len(turn)
+
+
+def reader(r: int, population: int) -> int:
+    """The conversation of reader number ``r``: they lie all over the population."""
+    return r * population // READERS
+
+
+def session_id(r: int) -> bytes:
+    """What the reader's cookie carries."""
+    return hashlib.sha256(f"reader {r}".encode()).digest()
+
+
+def session_hash(r: int) -> bytes:
+    """What ``portal_sessions`` has of it."""
+    return PurposeKeys([PORTAL_KEYS.encode()], "sessions").hash(session_id(r))
+
+
+def reader_headers(r: int) -> dict[str, str]:
+    """What the reader's browser sends with every request."""
+    return {
+        "Host": PORTAL.host,
+        "Cookie": f"{cookie_name('session', PORTAL)}={as_text(session_id(r))}",
+        "Accept-Language": "en-GB,en;q=0.9",
+    }
+
+
+def page_request(r: int) -> bytes:
+    """A whole HTTP request for the reader's conversation."""
+    headers = "".join(f"{name}: {value}\r\n" for name, value in reader_headers(r).items())
+    return f"GET /conversation HTTP/1.1\r\n{headers}\r\n".encode()
 
 
 def message(n: int, wamid: str, at: datetime) -> dict[str, object]:

@@ -1,8 +1,9 @@
-"""Webhooks as fast as they are acknowledged: so many connections, the next request when the last is answered.
+"""Requests as fast as they are answered: so many connections, the next request when the last is answered.
 
-``python -m tests.bench.load.closed '{"port": …, "population": …, "connections": …, "requests": …, "seconds": …, "run":
-…}'`` prints one JSON object: acknowledgements per second, percentiles of their delay in milliseconds, refusals. A
-process of its own, so that it shares no event loop with anybody.
+``python -m tests.bench.load.closed '{"kind": "webhooks" | "pages", "port": …, "population": …, "connections": …,
+"requests": …, "seconds": …, "run": …}'`` prints one JSON object: answers per second, percentiles of their delay in
+milliseconds, refusals. ``pages`` are the portal's: each reader's in turn. A process of its own, so that it shares no
+event loop with anybody.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import uvloop
 from libs.common.clock import utc_now
 from tests.bench.figures import percentile
 from tests.bench.load.wire import Wire
-from tests.bench.traffic import rounds, signed_request, webhook
+from tests.bench.traffic import READERS, page_request, rounds, signed_request, webhook
 
 _HOST = "127.0.0.1"
 _WARM_UP_SECONDS = 1.0
@@ -25,13 +26,10 @@ _WARM_UP_SECONDS = 1.0
 async def drive(given: dict[str, Any]) -> dict[str, float]:
     """Warm up, then count for ``seconds``.
 
-    Every request is a message of its own until ``requests`` were made; then they come again.
+    Every webhook is a message of its own until ``requests`` were made; then they come again.
     """
-    at, port = utc_now(), given["port"]
-    requests = [
-        signed_request(f"{_HOST}:{port}", webhook(n, f"wamid.{given['run']}.{i}", at))
-        for i, n in enumerate(rounds(given["population"], given["requests"], seed=i_of(given["run"])))
-    ]
+    port = given["port"]
+    requests = _webhooks(given) if given["kind"] == "webhooks" else [page_request(r) for r in range(READERS)]
     begins_at = utc_now().timestamp() + _WARM_UP_SECONDS
     begins = perf_counter() + _WARM_UP_SECONDS
     ends = begins + given["seconds"]
@@ -63,6 +61,14 @@ async def drive(given: dict[str, Any]) -> dict[str, float]:
         "refused": refused,
         "sent": next_one,
     }
+
+
+def _webhooks(given: dict[str, Any]) -> list[bytes]:
+    at = utc_now()
+    return [
+        signed_request(f"{_HOST}:{given['port']}", webhook(n, f"wamid.{given['run']}.{i}", at))
+        for i, n in enumerate(rounds(given["population"], given["requests"], seed=i_of(given["run"])))
+    ]
 
 
 def i_of(run: str) -> int:

@@ -6,11 +6,14 @@ from uuid import UUID, uuid4
 
 import orjson
 
+from libs.common.bridge.portal_keys import KEY_BYTES, PurposeKeys
 from libs.common.events.inbound import MetaWebhook
 from libs.common.events.intents import Intent, decode_intent
 from libs.common.events.outbound import SmsCommand, WhatsappCommand
+from libs.common.portal_host import platform_origin
 from services.ingest import meta
 from services.ingest.signature import signed_by_meta
+from services.portal.cookies import as_bytes
 from tests.bench import traffic
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -54,3 +57,27 @@ def test_intents_and_commands_are_events_of_the_contract() -> None:
     assert intent.conversation_id == UUID(traffic.conversation_id(7))
     assert WhatsappCommand.decode(traffic.whatsapp_command(7, one, 1, AT)[1]).message_id == one
     assert SmsCommand.decode(traffic.sms_command(7, one, 1, AT)[1]).message_id == one
+
+
+def test_the_sessions_are_what_the_portal_stores_of_the_cookies() -> None:
+    cookie = traffic.reader_headers(3)["Cookie"].partition("=")[2]
+    keys = PurposeKeys([traffic.PORTAL_KEYS.encode()], "sessions")
+    assert keys.hash(as_bytes(cookie) or b"") == traffic.session_hash(3)
+    assert len({traffic.session_hash(r) for r in range(traffic.READERS)}) == traffic.READERS
+
+
+def test_the_portals_keys_and_address_are_such_as_it_takes() -> None:
+    assert platform_origin(str(traffic.PORTAL)) == traffic.PORTAL
+    assert len(traffic.PORTAL_KEYS) >= KEY_BYTES
+
+
+def test_readers_have_conversations_of_their_own_all_over_the_population() -> None:
+    places = [traffic.reader(r, 1_000_000) for r in range(traffic.READERS)]
+    assert len(set(places)) == traffic.READERS
+    assert max(places) > 950_000
+
+
+def test_a_page_is_asked_for_by_a_whole_request_without_a_body() -> None:
+    head, _, body = traffic.page_request(3).partition(b"\r\n\r\n")
+    assert head.startswith(b"GET /conversation HTTP/1.1\r\nHost: portal.example\r\n")
+    assert not body
