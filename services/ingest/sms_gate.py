@@ -3,12 +3,14 @@
 Rule 1: tenants never meet. An SMS to a line that no organisation has is a dead letter (``unknown_number``).
 Rule 2: an SMS counts for an organisation only where it was signed by the account that the organisation uses. Any other
         is a dead letter (``account_mismatch``): a tenant's own secret signs for nobody else.
-Rule 3: such dead letters stop nothing. Each organisation and reason is logged at once and then once a minute.
+Rule 3: a customer answers, or says STOP, at the number that wrote to them. So the number and the account that an
+        organisation has left count for it for 30 days, until another organisation has the line.
+Rule 4: such dead letters stop nothing. Each organisation and reason is logged at once and then once a minute.
         ``transom replay --dlq`` feeds them through again when the directory has the number.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -55,15 +57,17 @@ class SmsGate:
             return [], []
         lines = sorted({canonical(sms.to) for _, sms in asked})
         async with self.pool.acquire() as db:
-            ours = {called.sms_line: called for called in await sms_queries.called_numbers(db, lines)}
+            ours: defaultdict[str, list[CalledNumber]] = defaultdict(list)
+            for one in await sms_queries.called_numbers(db, lines):
+                ours[one.sms_line].append(one)
         admitted: list[OrgSms] = []
         rejected: list[tuple[_Key, Reject]] = []
         for received, sms in asked:
-            called = ours.get(canonical(sms.to))
-            reason = self._fault(called, sms)
-            if called is None or reason is not None:
-                reason = reason or "unknown_number"
-                key: _Key = (reason, None if called is None else called.org_id, sms.provider)
+            found = ours.get(canonical(sms.to), [])
+            called = next((one for one in found if self._is_signed_for(one, sms)), None)
+            if called is None:
+                reason: Reason = "account_mismatch" if found else "unknown_number"
+                key: _Key = (reason, found[0].org_id if found else None, sms.provider)
                 rejected.append((key, Reject(received.record, reason, _DETAILS[reason])))
             else:
                 admitted.append(OrgSms(called.org_id, _country(called), sms))
@@ -78,11 +82,9 @@ class SmsGate:
         for due in self._rejected.due(asyncio.get_running_loop().time()):
             _log(due)
 
-    def _fault(self, called: CalledNumber | None, sms: InboundSms) -> Reason | None:
-        if called is None:
-            return "unknown_number"
+    def _is_signed_for(self, called: CalledNumber, sms: InboundSms) -> bool:
         account = self.accounts.of(called.sms_provider, called.sms_account)
-        return None if account is not None and account.key == (sms.provider, sms.account) else "account_mismatch"
+        return account is not None and account.key == (sms.provider, sms.account)
 
 
 def _country(called: CalledNumber) -> str | None:

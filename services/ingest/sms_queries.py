@@ -17,7 +17,7 @@ from services.ingest.queries import Place, StoredMessage
 
 
 class CalledNumber(NamedTuple):
-    """The organisation of an SMS number, with the account that it names and its country, if the directory says one."""
+    """The organisation of an SMS number, an account that it names or named, and its country where it is told."""
 
     org_id: str
     sms_line: str
@@ -29,11 +29,17 @@ class CalledNumber(NamedTuple):
 _CALLED = """
 select o.org_id, o.sms_line, o.sms_provider, o.sms_account, o.country
   from orgs o where o.sms_line = any($1::text[])
+union all
+select f.org_id, f.sms_line, f.sms_provider, f.sms_account, o.country
+  from former_sms_numbers f join orgs o using (org_id)
+ where f.sms_line = any($1::text[])
 """
 
 
 async def called_numbers(db: Connection, lines: Sequence[str]) -> list[CalledNumber]:
-    """The organisations whose SMS number is of one of these lines (canonical numbers).
+    """The organisations that have one of these lines (canonical numbers), or had it and no other one has it since.
+
+    A line has a row for each account that its organisation uses or used for it.
 
     This goes over all tenants: it says whose a record is.
     """

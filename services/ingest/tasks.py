@@ -20,6 +20,7 @@ ago is measured by this process, and what is stored is the database's time.
 | marks of addresses that are over | 1 day | |
 | parked records | as long as their dead letters | |
 | segments of a day, SMS answers of a conversation | 8 days, 2 days | people can see why an SMS was silent |
+| numbers and accounts that organisations have left | 30 days | customers answer, and say STOP, at the old number |
 | refusals of the edge, edges that are gone, resends | 8 days | people can see why a message went twice or late |
 """
 
@@ -33,6 +34,7 @@ from libs.common.clock import Clock
 from libs.common.db.pool import Connection, Pool
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
+from libs.common.directory.organisations import FORMER_KEPT, forget_former_numbers
 from libs.common.events.topics import OUTBOUND_INTENTS, WEBHOOKS
 from libs.common.kafka.consumer import BatchConsumer
 from libs.common.kafka.parked import forget_parked
@@ -104,6 +106,7 @@ async def purge(pool: Pool, now: Clock) -> None:
     await _purge(pool, purge_marks, now() - MARKS_KEPT)
     await _purge(pool, sms_caps.forget_days, now() - KEPT)
     await _purge(pool, sms_caps.forget_answers, now() - ANSWERS_KEPT)
+    await _purge(pool, forget_former_numbers, now() - FORMER_KEPT)
     await _purge(pool, forget_parked, now() - OUTBOUND_INTENTS.dlq.retention)
     for some in (forget_edges, forget_refusals, forget_resends):
         await _purge(pool, some, now() - KEPT)

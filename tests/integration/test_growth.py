@@ -13,6 +13,7 @@ from libs.common.directory import consents
 from libs.common.directory.address_marks import purge_marks
 from libs.common.directory.identity_queries import purge_notices
 from libs.common.directory.merge import Merge, merge_customers
+from libs.common.directory.organisations import forget_former_numbers
 from libs.common.directory.sms_stops import stopped_lines
 from libs.common.kafka import parked
 from libs.common.providers import WHATSAPP_BY_META
@@ -255,6 +256,7 @@ WORKS: dict[str, Work] = {
     "forget notices": lambda db: purge_notices(db, now() - DAY, TAKEN),
     "forget parts of sms": lambda db: inbound_queries.purge_joins(db, now() - DAY, TAKEN),
     "forget links": lambda db: purge_links(db, now() - DAY, TAKEN),
+    "forget former numbers": lambda db: forget_former_numbers(db, now() - DAY, TAKEN),
     "forget marks": lambda db: purge_marks(db, now() - DAY, TAKEN),
     "forget parked records": lambda db: parked.forget_parked(db, now() - DAY, TAKEN),
     "forget edges": lambda db: coverage.forget_edges(db, now() - DAY, TAKEN),

@@ -7,11 +7,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from libs.common.directory.organisations import forget_former_numbers
 from libs.common.events.directory import OrgUpserted
 from libs.common.events.topics import INBOUND_MESSAGES, WEBHOOKS
 from tests.support import world
 from tests.support.ingest import ORG, Ingest, ingest, now
-from tests.support.texts import WRITER, a_twilio_sms, post_twilio
+from tests.support.texts import CALLED, WRITER, a_twilio_sms, post_twilio
 from tests.support.webhooks import NUMBER, a_message, of_messages
 
 __all__ = ["ingest"]
@@ -102,6 +103,38 @@ async def test_a_message_signed_by_another_account_than_the_organisation_uses_is
     await text(ingest, To=OTHER_CALLED)
     assert await ingest.reasons(WEBHOOKS, 1) == ["account_mismatch"]
     assert await ingest.rows("select 1 from messages") == []
+
+
+async def told(ingest: Ingest, org_id: str = ORG, days: int = 1, **fields: Any) -> None:
+    """The organisation as the platform publishes it so many days after it was told first."""
+    at = world.LONG_AGO + timedelta(days=days)
+    async with ingest.pool.acquire() as db:
+        await world.change(db, OrgUpserted(org_id=org_id, at=at, name="AcmeMotors", sms_active=True, **fields))
+
+
+async def test_an_answer_to_a_former_number_or_by_a_former_account_is_the_organisations_until_another_has_the_line(
+    ingest: Ingest,
+) -> None:
+    await told(ingest, sms_number=CALLED, sms_account="own")
+    await text(ingest, "STOP")  # signed by the account of before
+    await told(ingest, days=2, sms_number="+447700900005")
+    await text(ingest, "Is it ready?")
+    assert [one["org_id"] for one in await received(ingest, 2)] == [ORG, ORG]
+    assert len(await ingest.rows("select 1 from consents where category = 'sms' and not allowed")) == 1
+
+    await told(ingest, OTHER, sms_number=CALLED)
+    await text(ingest, "And mine?")
+    assert [one["org_id"] for one in await received(ingest, 3)][2:] == [OTHER]
+    await told(ingest, OTHER, days=2, sms_number=CALLED, sms_account="own")
+    await told(ingest, OTHER, days=3, sms_number=None)
+    await text(ingest, "Still there?")
+    assert [one["org_id"] for one in await received(ingest, 4)][3:] == [OTHER]
+
+    async with ingest.pool.acquire() as db:
+        assert await forget_former_numbers(db, now() - timedelta(minutes=10), 10) == 0
+        assert await forget_former_numbers(db, now() + timedelta(minutes=10), 10) == 2
+    await text(ingest)
+    assert await ingest.reasons(WEBHOOKS, 1) == ["unknown_number"]
 
 
 async def test_of_several_conversations_it_is_the_one_with_the_newest_inbound_message(ingest: Ingest) -> None:

@@ -5,13 +5,15 @@ Rule 1: an SMS number and a portal host belong to one organisation each, until t
         ``number_of_another_org``. A change that names another's host is applied without the host, and a line says so:
         its customers get the platform's links. The platform's own host belongs to no organisation, and may be named by
         every one.
-Rule 2: the changes of a batch count one after the other. A change counts only where it is not older than what is
+Rule 2: the line and the account that an organisation leaves stay its own for inbound SMS (``former_sms_numbers``) until
+        another organisation has the line, at most ``FORMER_KEPT``.
+Rule 3: the changes of a batch count one after the other. A change counts only where it is not older than what is
         stored.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -25,6 +27,9 @@ from libs.common.sanitize import sanitize
 from libs.common.sms_policy import read_policy
 
 log = get_logger()
+
+FORMER_KEPT = timedelta(days=30)
+"""How long an organisation still gets what is sent to a number or an account that it has left."""
 
 OF_ANOTHER_ORG = "number_of_another_org"
 HOST_OF_ANOTHER_ORG = "host_of_another_org"
@@ -89,6 +94,28 @@ union
 select org_id, sms_line, portal_host, upserted_at from orgs where portal_host = any($3::text[])
 """
 
+# Before the changes are stored: what they leave, but for lines that another organisation has from now on.
+_LEAVE = """
+with changes as materialized (
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as u (org_id, line, provider, account)
+), taken_over as (
+    delete from former_sms_numbers f using changes u where f.sms_line = u.line and f.org_id <> u.org_id
+)
+insert into former_sms_numbers as f (org_id, sms_line, sms_provider, sms_account)
+select o.org_id, o.sms_line, o.sms_provider, o.sms_account
+  from orgs o join changes u using (org_id)
+ where (o.sms_line, o.sms_provider, o.sms_account) is distinct from (u.line, u.provider, u.account)
+   and o.sms_line is not null
+   and not exists (select from changes x where x.line = o.sms_line and x.org_id <> o.org_id)
+ order by 2, 1
+on conflict (sms_line, org_id, sms_provider, sms_account) do update set left_at = excluded.left_at
+"""
+
+_FORGET_FORMER = """
+delete from former_sms_numbers
+ where ctid = any (array(select ctid from former_sms_numbers where left_at < $1 order by left_at limit $2))
+"""
+
 # Two organisations may exchange what they have alone in one batch, so both give theirs up first.
 _CLEAR_CLAIMS = """
 update orgs set sms_number = null, sms_line = null, sms_spellings = '{}', portal_host = null
@@ -144,6 +171,7 @@ async def store_orgs(
     for change in newest.values():
         _log_doubts(change)
     if newest:
+        await db.execute(_LEAVE, *as_columns([_sms_of(change) for change in newest.values()]))
         await db.execute(_CLEAR_CLAIMS, sorted(newest))
         written = [(line, spelling) for line in lines for spelling in spellings(line)]
         await db.execute(
@@ -152,6 +180,11 @@ async def store_orgs(
             *(zip(*written, strict=True) if written else ([], [])),
         )
     return refused
+
+
+async def forget_former_numbers(db: Connection, before: datetime, limit: int) -> int:
+    """Delete up to ``limit`` numbers and accounts that organisations left before then; returns how many."""
+    return int((await db.execute(_FORGET_FORMER, before, limit)).split()[-1])
 
 
 async def known_orgs(db: Connection, org_ids: Sequence[str]) -> set[str]:
@@ -217,6 +250,11 @@ def _log_doubts(change: OrgUpserted) -> None:
 
 def _log_doubt(change: OrgUpserted, field: str, reason: str) -> None:
     log.warning("directory.doubtful", org_id=change.org_id, field=field, reason=reason)
+
+
+def _sms_of(org: OrgUpserted) -> tuple[Any, ...]:
+    line = None if org.sms_number is None else canonical(org.sms_number)
+    return org.org_id, line, org.sms_provider, org.sms_account
 
 
 def _row(org: OrgUpserted) -> tuple[Any, ...]:

@@ -30,6 +30,17 @@ create table orgs (
 create unique index orgs_sms_line_once on orgs (sms_line);
 create index orgs_by_sms_number on orgs (sms_number);
 create index orgs_by_sms_spelling on orgs using gin (sms_spellings);
+-- What an organisation's SMS came from before a change: customers answer there, and say STOP, for a while. Rows end when
+-- another organisation has the line.
+create table former_sms_numbers (
+    org_id       text        not null references orgs,
+    sms_line     text        not null,                      -- the canonical number of the line
+    sms_provider text,                                      -- as in orgs
+    sms_account  text,                                      -- as in orgs
+    left_at      timestamptz not null default now(),
+    unique nulls not distinct (sms_line, org_id, sms_provider, sms_account)
+);
+create index former_sms_numbers_by_age on former_sms_numbers (left_at);
 -- So does a portal host: the portal knows by it whose page it shows. The platform's own host is stored as null.
 create unique index orgs_portal_host_once on orgs (portal_host);
 
