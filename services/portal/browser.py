@@ -14,8 +14,10 @@ from services.portal.guard import SITE
 from services.portal.requests import client_address, from_our_page
 from services.portal.sites import Site
 
-MOST_BYTES = 64 * 1024
-"""Of a form: 4,096 characters take at most 49,152 bytes in it."""
+FEW_BYTES = 4 * 1024
+"""Of a form without a text."""
+MOST_BYTES = 512 * 1024
+"""Of a form with a text: 4,096 characters take at most 49,152 bytes in it. A longer one is given back to shorten it."""
 _MOST_FIELDS = 16
 _FORM = "application/x-www-form-urlencoded"
 
@@ -77,14 +79,14 @@ def fresh_id() -> bytes:
     return secrets.token_bytes(ID_BYTES)
 
 
-async def form_of(request: Request) -> Mapping[str, str] | None:
-    """The fields of the form. None: it is too large. Of a repeated field the last counts."""
+async def form_of(request: Request, most_bytes: int) -> Mapping[str, str] | None:
+    """The fields of the form. None: it is larger than ``most_bytes``. Of a repeated field the last counts."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         return {}
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > MOST_BYTES:
+        if len(body) > most_bytes:
             return None
     try:
         fields = parse_qs(body.decode("latin-1"), keep_blank_values=True, errors="replace", max_num_fields=_MOST_FIELDS)

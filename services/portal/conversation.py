@@ -2,7 +2,8 @@
 
 Rule 1: each request asks whether its session lives: on this host, not idle, not ended, its phone still on file.
 Rule 2: a message is taken once Kafka has acknowledged it. Until then the page keeps its text in the form.
-Rule 3: what a page shows is published as read, unless the browser loads the page without showing it.
+Rule 3: what a page shows is published as read, unless the browser loads the page without showing it. Such a load, and
+        HEAD, move no time either.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from libs.common.errors import Transient
 from libs.common.events.portal import PortalMessage, PortalRead
 from services.portal import queries
-from services.portal.browser import Browser, form_of
+from services.portal.browser import MOST_BYTES, Browser, form_of
 from services.portal.deps import Deps
 from services.portal.guard import UNSENT, page_response
 from services.portal.languages import language_of
@@ -50,12 +51,13 @@ class Conversation:
         """``GET /conversation``, with ``before`` what stands before that message."""
         browser = Browser.of(request)
         before = _uuid(request.query_params.get("before"))
-        thread, messages, earlier = await self._read(browser, before)
+        is_shown = request.method == "GET" and not browser.is_prefetched
+        thread, messages, earlier = await self._read(browser, before, is_seen=is_shown)
         if thread is None:
             return self._ended(browser)
         page = self._page(browser, thread, messages, has_earlier=earlier, is_newest=before is None)
         answer = page_response(self._deps.html, request, page)
-        if request.method == "GET" and not browser.is_prefetched:
+        if is_shown:
             body = bytes(answer.body)  # the page leaves out what does not fit
             read = self._read_event(thread, [m for m in messages if str(m.message_id).encode() in body])
             answer.background = BackgroundTask(self._deps.outbox.put, read)
@@ -63,12 +65,12 @@ class Conversation:
 
     async def write(self, request: Request) -> Response:
         """``POST /conversation/messages``."""
-        browser, form = Browser.of(request), await form_of(request)
-        if form is None:
-            return await self._refused(browser, "", None, "too_long")
-        text, client_id = as_written(form.get("text", "")), form_id(form.get("client_id")) or uuid4().hex
+        browser = Browser.of(request)
         if not browser.is_on_our_page or browser.session is None:
             return page_response(self._deps.html, request, TroublePage("forbidden"), HTTPStatus.FORBIDDEN)
+        if (form := await form_of(request, MOST_BYTES)) is None:
+            return await self._refused(browser, "", None, "too_long")
+        text, client_id = as_written(form.get("text", "")), form_id(form.get("client_id")) or uuid4().hex
         request.scope[UNSENT] = Unsent(text, form.get("token", ""), client_id)
         refusal: Refusal | None = "form_expired"
         if self._deps.keys.forms.is_good(form.get("token"), "session", browser.session, browser.host):
@@ -111,6 +113,8 @@ class Conversation:
             thread = await queries.thread_of(db, sessions, browser.host, self._deps.pool.now())
         if thread is None:
             return Response(status_code=HTTPStatus.UNAUTHORIZED)
+        if request.method == "HEAD":  # nobody reads a stream behind it
+            return Response(media_type="text/event-stream")
         language = language_of(request.headers.get("accept-language"))
         stream = self._deps.streams.open(thread, language, request.headers.get("last-event-id"))
         if stream is None:
@@ -120,7 +124,7 @@ class Conversation:
         )
 
     async def _read(
-        self, browser: Browser, before: UUID | None = None
+        self, browser: Browser, before: UUID | None = None, *, is_seen: bool = True
     ) -> tuple[Thread | None, list[StoredMessage], bool]:
         """The session's thread, its messages, and whether there are earlier ones."""
         deps, sessions = self._deps, browser.session_hashes(self._deps.keys)
@@ -132,7 +136,7 @@ class Conversation:
             if thread is None:
                 return None, [], False
             messages = await queries.messages_of(db, thread, before, ON_A_PAGE + 1)
-            if now - thread.seen_at > _SEEN_EVERY:
+            if is_seen and now - thread.seen_at > _SEEN_EVERY:
                 await queries.seen(db, thread.session_hash, now)
         return thread, messages[-ON_A_PAGE:], len(messages) > ON_A_PAGE
 
@@ -140,7 +144,7 @@ class Conversation:
         """The thread again, with the sentence beside the field and the text in it."""
         thread, messages, earlier = await self._read(browser)
         if thread is None:
-            return self._ended(browser)
+            return self._ended(browser, text)
         page = self._page(
             browser, thread, messages, has_earlier=earlier, text=text, refusal=refusal, client_id=client_id
         )
@@ -180,8 +184,9 @@ class Conversation:
         now = self._deps.pool.now()
         return [PortalRead(org_id=thread.org_id, conversation_id=thread.conversation_id, message_ids=ids, at=now)]
 
-    def _ended(self, browser: Browser) -> Response:
-        return page_response(self._deps.html, browser.request, GonePage(browser.site.garage), HTTPStatus.UNAUTHORIZED)
+    def _ended(self, browser: Browser, text: str = "") -> Response:
+        page = GonePage(browser.site.garage, text=text)
+        return page_response(self._deps.html, browser.request, page, HTTPStatus.UNAUTHORIZED)
 
 
 def _uuid(text: str | None) -> UUID | None:

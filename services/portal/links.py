@@ -20,7 +20,7 @@ from libs.common import metrics
 from libs.common.events.portal import PortalLinkWanted, PortalSignedIn
 from libs.common.logging import get_logger
 from services.portal import queries
-from services.portal.browser import Browser, form_of, fresh_id
+from services.portal.browser import FEW_BYTES, Browser, form_of, fresh_id
 from services.portal.cookies import as_text, set_cookie
 from services.portal.deps import Deps
 from services.portal.guard import page_response
@@ -51,27 +51,21 @@ class Links:
 
     async def post(self, request: Request) -> Response:
         """``POST /{code}``: open the session, or ask for a fresh link."""
-        browser, form = Browser.of(request), await form_of(request)
-        if form is None:
-            return self._trouble(browser, TroublePage("bad_request"), HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        browser = Browser.of(request)
         visit = browser.visit
-        if (
-            visit is None
-            or not browser.is_on_our_page
-            or not self._deps.keys.forms.is_good(form.get("token"), "visit", visit, browser.host)
-        ):
-            return self._trouble(
-                browser, TroublePage("forbidden", again=path_to_try_again(request.scope["path"])), HTTPStatus.FORBIDDEN
-            )
+        if visit is None or not browser.is_on_our_page:
+            return self._forbidden(browser)
+        form = await form_of(request, FEW_BYTES)
+        if form is None or not self._deps.keys.forms.is_good(form.get("token"), "visit", visit, browser.host):
+            return self._forbidden(browser)
         link, thread = await self._look(browser)
         if form.get("again") == "sms":
             return await self._again(browser, visit, link)
-        if link is not None and link.opens:
-            if thread is not None and form.get("replace") != "yes":
-                return page_response(self._deps.html, request, self._replace_page(browser, visit, link, thread))
-            if (answer := await self._redeem(browser)) is not None:
-                return answer
-        return await self._missed(browser, visit)
+        if link is None or not link.opens:
+            return await self._missed(browser, visit)
+        if thread is not None and form.get("replace") != "yes":
+            return page_response(self._deps.html, request, self._replace_page(browser, visit, link, thread))
+        return await self._redeem(browser) or await self._missed(browser, visit)
 
     async def _look(self, browser: Browser) -> tuple[Link | None, Thread | None]:
         """The link of this code, and the session that lives in this browser."""
@@ -152,6 +146,10 @@ class Links:
 
     def _token(self, browser: Browser, visit: bytes) -> str:
         return self._deps.keys.forms.token("visit", visit, browser.host)
+
+    def _forbidden(self, browser: Browser) -> Response:
+        page = TroublePage("forbidden", again=path_to_try_again(browser.request.scope["path"]))
+        return self._trouble(browser, page, HTTPStatus.FORBIDDEN)
 
     def _trouble(self, browser: Browser, page: TroublePage, status: int) -> Response:
         return page_response(self._deps.html, browser.request, page, status)

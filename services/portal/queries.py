@@ -137,6 +137,7 @@ select (select md5(string_agg(concat_ws(' ', m.message_id, m.status, m.reason, m
 _TAKE_TURN = """
 update portal_sessions s
    set posted_at = $2::timestamptz,
+       seen_at = greatest(s.seen_at, $2::timestamptz),
        minute_began = case when s.minute_began > $2::timestamptz - $3::interval then s.minute_began else $2 end,
        minute_count = case when s.minute_began > $2::timestamptz - $3::interval then s.minute_count + 1 else 1 end,
        day_began = case when s.day_began > $2::timestamptz - $5::interval then s.day_began else $2 end,
@@ -235,7 +236,10 @@ async def newest_of(db: Connection, threads: Sequence[Thread], most: int) -> lis
 
 
 async def take_turn(db: Connection, session: bytes, now: datetime) -> bool:
-    """Count one message more. False: there were 10 within the minute, or 200 within the day."""
+    """Count one message more, and that the customer was here.
+
+    False: there were 10 within the minute, or 200 within the day.
+    """
     return bool(await db.fetchval(_TAKE_TURN, session, now, _MINUTE, _A_MINUTE, _DAY, _A_DAY))
 
 

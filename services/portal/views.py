@@ -52,12 +52,13 @@ class GonePage:
 
     ``garage`` is named only where the host is the organisation's own. ``token`` is None where no fresh link can be
     asked for, because there is no code. ``asked``: a fresh SMS was asked for. The page says the same whether one goes
-    out or not.
+    out or not. ``text`` was posted to a session that has ended: it can be copied from the page.
     """
 
     garage: Garage | None = None
     token: str | None = None
     asked: bool = False
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ async def test_what_is_written_is_published_once_acknowledged(site: PortalSite) 
     assert "on its way" in (await browser.get("/conversation")).text
 
 
-@pytest.mark.parametrize("text", ["", "  \n\u200b ", "x" * 4097, "a\x07b", "a\x00b"])
+@pytest.mark.parametrize("text", ["", "  \n\u200b ", "x" * 4097, "🚗" * 40_000, "a\x07b", "a\x00b"])
 async def test_a_text_that_cannot_be_sent_stays_in_the_field(site: PortalSite, text: str) -> None:
     browser = await site.signed_in(await site.a_person())
     answer = await browser.write(text)
@@ -91,6 +91,29 @@ async def test_a_message_from_another_page_is_refused(site: PortalSite, headers:
     assert (await browser.client.get("/conversation/events", headers=headers)).status_code == 403
 
 
+async def test_a_message_from_another_page_is_refused_before_its_form_is_read(site: PortalSite) -> None:
+    browser = await site.signed_in(await site.a_person())
+    large = {"text": "x" * 600_000}
+    assert (await browser.post("/conversation/messages", large, {"sec-fetch-site": "cross-site"})).status_code == 403
+    assert (await site.browser().post("/conversation/messages", large)).status_code == 403
+    assert (await browser.post("/conversation/messages", large)).status_code == 422
+
+
+async def test_writing_keeps_a_session_from_becoming_idle_and_head_does_not(site: PortalSite) -> None:
+    browser = await site.signed_in(await site.a_person())
+    page = await browser.get("/conversation")
+    await site.run("update portal_sessions set seen_at = now() - interval '23 hours'")
+    for path in ("/conversation", "/conversation/events"):
+        async with asyncio.timeout(5):
+            assert (await browser.client.head(path)).status_code == 200
+    await browser.get("/conversation", **{"sec-purpose": "prefetch;prerender"})
+    idle = "select now() - seen_at > interval '22 hours' from portal_sessions"
+    assert await site.value(idle)
+    form = {"token": token_of(page), "client_id": form_of(page), "text": "Is it ready?"}
+    assert (await browser.post("/conversation/messages", form)).status_code == 303
+    assert not await site.value(idle)
+
+
 ENDS = {
     "idle": "update portal_sessions set seen_at = now() - interval '24 hours 1 second'",
     "seven days": "update portal_sessions set ends_at = now()",
@@ -121,7 +144,8 @@ async def test_a_session_that_has_ended_reads_and_writes_nothing(site: PortalSit
     ended = await browser.get("/conversation")
     assert (ended.status_code, "for Kim" in ended.text) == (401, False)
     form = {"token": token_of(page), "client_id": form_of(page), "text": "too late"}
-    assert (await browser.post("/conversation/messages", form)).status_code == 401
+    unsent = await browser.post("/conversation/messages", form)
+    assert (unsent.status_code, "too late</textarea>" in unsent.text) == (401, True)
     assert (await browser.client.get("/conversation/events")).status_code == 401
     assert "too late" not in str(await site.told())
     if why not in ("idle", "seven days"):
