@@ -21,6 +21,7 @@ from libs.common.events.topics import (
     OUTBOUND_REFUSED,
     OUTBOUND_SMS,
     OUTBOUND_WHATSAPP,
+    PORTAL_MESSAGES,
     WEBHOOKS,
     Topic,
 )
@@ -31,7 +32,7 @@ from tests.bench.stage import BenchError, Ground, Running, Stage, ask
 Who = Literal["service", "floor"]
 Records = Iterator[tuple[bytes, bytes]]
 
-INGEST_TOPICS = (WEBHOOKS, INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_REFUSED, DIRECTORY_CHANGES)
+INGEST_TOPICS = (WEBHOOKS, INBOUND_MESSAGES, DELIVERY_UPDATES, OUTBOUND_REFUSED, DIRECTORY_CHANGES, PORTAL_MESSAGES)
 ROUTER_TOPICS = (
     OUTBOUND_INTENTS,
     OUTBOUND_REFUSED,
