@@ -66,14 +66,16 @@ _TROUBLES: dict[Trouble, _Said] = {
     ),
     "forbidden": _Said(
         N_("That did not work"),
-        N_("This form did not come from our page, or it is too old. Please open the page again."),
+        N_(
+            "This form did not come from our page, it is too old, or your browser keeps no cookies. Please allow"
+            " cookies and open the page again."
+        ),
     ),
     "too_many": _Said(
         N_("One moment, please"),
         N_("There were too many attempts from your connection. Please try again in a minute."),
     ),
     "not_here": _Said(N_("There is no such page"), N_("Please open the link of your text message.")),
-    "bad_request": _Said(N_("That did not work"), N_("Your browser sent something that cannot be read here.")),
     "broken": _Said(N_("Something went wrong"), N_("The fault is ours. Please try again in a minute.")),
 }
 

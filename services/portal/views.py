@@ -13,7 +13,7 @@ Author = Literal["you", "garage", "automatic"]
 State = Literal["sent", "seen"]
 Refusal = Literal["not_sent", "empty", "too_long", "characters", "too_many", "form_expired"]
 """Why a message was not taken: Kafka is away, or the text or its form is not valid."""
-Trouble = Literal["away", "forbidden", "too_many", "not_here", "bad_request", "broken"]
+Trouble = Literal["away", "forbidden", "too_many", "not_here", "broken"]
 """Why there is no page: PostgreSQL is away, a form without its token, too many requests, an unknown address."""
 
 
