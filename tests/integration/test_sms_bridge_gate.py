@@ -7,6 +7,7 @@ import pytest
 
 from deploy.local.sandbox.client import SandboxClient
 from libs.common.events.outbound import DeliveryUpdate
+from tests.support import world as seeds
 from tests.support.logs import LogLines
 from tests.support.sms_world import (
     ORG,
@@ -58,6 +59,20 @@ async def test_a_stop_holds_for_its_line_under_every_spelling(world: SmsWorld, s
     assert await world.send(command) == 0
     updates, _ = await world.published()
     assert ends(updates) == [(command.message_id, "failed", "window_expired_sms_opted_out", None)]
+    assert await sandbox.sms() == []
+
+
+@pytest.mark.parametrize("theirs", ["+5511987654321", "+551187654321"])
+async def test_no_sms_goes_to_another_organisations_line_under_any_spelling(
+    world: SmsWorld, sandbox: SandboxClient, theirs: str
+) -> None:
+    async with world.pool.acquire() as db:
+        await seeds.an_org(db, "other", "106400000000009", waba="206400000000009", sms_number=theirs)
+    await world.execute("update customers set phone = '+551187654321' where customer_id = $1", world.customer_id)
+    command = await world.decided(to="+5511987654321")
+    assert await world.send(command) == 0
+    updates, _ = await world.published()
+    assert ends(updates) == [(command.message_id, "failed", "window_expired_no_phone", None)]
     assert await sandbox.sms() == []
 
 

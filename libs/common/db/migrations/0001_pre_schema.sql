@@ -30,7 +30,7 @@ create table orgs (
 create unique index orgs_sms_line_once on orgs (sms_line);
 create index orgs_by_sms_number on orgs (sms_number);
 create index orgs_by_sms_spelling on orgs using gin (sms_spellings);
--- What an organisation's SMS came from before a change: customers answer there, and say STOP, for a while. Rows end when
+-- What an organisation has left: customers answer there, and say STOP, for a while. A row ends when
 -- another organisation has the line.
 create table former_sms_numbers (
     org_id       text        not null references orgs,
