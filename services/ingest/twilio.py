@@ -52,24 +52,97 @@ _OPTED: Mapping[str, Literal["stop", "start"]] = {"STOP": "stop", "START": "star
 """Set where a Messaging Service has Advanced Opt-Out, with words of its own. HELP is neither."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{60,}={0,2}")
 
-_FIELDS = ("AccountSid", "ErrorCode", "MessageSid", "MessageStatus", "SmsSid", "SmsStatus")
-_SMS_FIELDS = (
-    *("AccountSid", "MessageSid", "SmsMessageSid", "SmsSid", "NumMedia", "NumSegments", "MediaUrl", "MediaContentType"),
-    *("From+", "To+"),
+_A_SID = r"[A-Z]{2}[0-9a-f]"
+_A_NUMBER = r"\+?[0-9]{3}"
+_A_STATUS = "(?:accepted|scheduled|queued|sending|sent|receiv|delivered|undelivered|partially|failed|read|canceled)"
+_RUNS_ON = re.compile(rf"{_A_NUMBER}[0-9]*[^0-9]")
+_ENDS_WITH_SENDER = re.compile(rf"From{_A_NUMBER}[0-9]*\Z")
+_STARTS: Mapping[str, str] = {
+    **dict.fromkeys(("AccountSid", "MessageSid", "MessagingServiceSid", "SmsSid"), _A_SID),
+    **dict.fromkeys(("From", "To"), _A_NUMBER),
+    **dict.fromkeys(("MessageStatus", "SmsStatus"), _A_STATUS),
+    **dict.fromkeys(("ErrorCode", "RawDlrDoneDate"), "[0-9]"),
+}
+_SMS_STARTS: Mapping[str, str] = {
+    **{name: _STARTS[name] for name in ("AccountSid", "MessageSid", "MessagingServiceSid", "SmsSid", "From", "To")},
+    "SmsMessageSid": _A_SID,
+    "Body": "",
+    **dict.fromkeys(("NumMedia", "NumSegments"), "[0-9]"),
+    "OptOutType": "(?i:stop|start|help)",
+    **dict.fromkeys((f"MediaUrl{n}" for n in range(_MOST_MEDIA)), "http"),
+    **dict.fromkeys((f"MediaContentType{n}" for n in range(_MOST_MEDIA)), "[a-z]+/"),
+}
+"""How the values of the used fields begin: what is written otherwise behind such a name is no such field."""
+
+_DOCUMENTED = frozenset(
+    {
+        *("OriginalRepliedMessageSid", "OriginalRepliedMessageSender", "SmsMessageSid", "ReferralNumMedia"),
+        *("ReferralMediaContentType", "ReferralMediaUrl", "ReferralBody", "ReferralHeadline", "ReferralSourceId"),
+        *("FromCity", "FromState", "FromZip", "FromCountry", "ToCity", "ToState", "ToZip", "ToCountry"),
+        *("ChannelPrefix", "ChannelInstallSid", "ChannelStatusCode", "ChannelStatusMessage", "ChannelToAddress"),
+        *("ButtonPayload", "ButtonText", "Forwarded", "FrequentlyForwarded", "ProfileName", "WaId", "MessageType"),
+    }
 )
+"""Names that Twilio documents: such a name is a whole one. Its value may still hide a field.
+
+Source: https://www.twilio.com/docs/messaging/guides/webhook-request.
+"""
 
 
 def is_split_as_sent(query: str, form: Mapping[str, str], *, is_sms: bool) -> bool:
-    """Whether address and fields are divided as Twilio divided them.
+    """Whether no other division of address and fields under the same signature can be the one that Twilio signed.
 
-    Twilio signs address, names and values one after the other, without separators. So a captured callback could be sent
-    again with a field hidden in its neighbour, or in the address, under the same signature. Such a neighbour holds a
-    field's name. Only the text of an SMS may hold one: no field that follows it can be hidden there and be there too.
+    Twilio signs the address, then names and values sorted by name, without separators. A captured callback could be
+    divided anew. Four divisions do harm. Each is refused, and any other field is ignored, whatever its name.
+
+    1. A used field is hidden in its neighbour, or in the address, and is missing. Its name then stands between those
+       of the used fields around the neighbour, with the beginning of such a value behind it.
+    2. The text of an SMS holds made-up fields. ``From`` follows the text, so the true one is hidden in a field behind
+       the text. So is the true ``MessageSid``, unless that field's name is before it.
+    3. The text of an SMS holds a made-up ``Body``. The true one is hidden in the field before it.
+    4. A number holds the fields behind it, or the name of ``From`` is moved: the text then ends with the true sender.
+
+    No stranger writes a text in a status, so only the first is possible there.
     """
-    fields, known = (_SMS_FIELDS, frozenset(_SMS_SHAPES)) if is_sms else (_FIELDS, frozenset(_FIELDS))
-    names = (name for name in form if name not in known)
-    texts = [query, *names, *(value for name, value in form.items() if not (is_sms and name == "Body"))]
-    return not any(field in text for text in texts for field in fields)
+    starts = _SMS_STARTS if is_sms else _STARTS
+    if any(re.search(name + start, query) for name, start in starts.items() if name != "Body"):
+        return False
+    if is_sms and any(_RUNS_ON.match(form.get(name, "")) for name in ("From", "To")):
+        return False
+    if is_sms and not re.match(_A_NUMBER, form.get("From", "")) and _ENDS_WITH_SENDER.search(form.get("Body", "")):
+        return False
+    names = sorted(form)
+    for index, name in enumerate(names):
+        if is_sms and name == "Body":
+            continue
+        before = max((n for n in names[:index] if n in starts), default="")
+        after = min((n for n in names[index + 1 :] if n in starts), default="\U0010ffff")
+        text, whole = name + form[name], len(name) if name in starts or name in _DOCUMENTED else 0
+        missing = (f for f in starts if f not in form and before < f < after)
+        if any(_hides(text, f, starts[f], whole, name) for f in missing):
+            return False
+        if is_sms and _is_after_made_up_fields(name, text, whole):
+            return False
+    return True
+
+
+def _hides(text: str, field: str, start: str, whole: int, name: str) -> bool:
+    """Whether this field may be hidden in that text, of which the first ``whole`` characters are a name for certain.
+
+    What stands before the field begins with a name, and names are sorted.
+    """
+    if whole:
+        return name < field and re.search(field + start, text[whole:]) is not None
+    return any(text[: found.start()] < field for found in re.finditer(f"(?={field}{start})", text))
+
+
+def _is_after_made_up_fields(name: str, text: str, whole: int) -> bool:
+    if name < "Body":
+        return name != "AccountSid" and name >= "ApiVersion" and "Body" in text[whole:]
+    found = re.search(f"From{_A_NUMBER}", text[whole:])
+    if found is None:
+        return False
+    return name < "MessageSid" or re.search(f"MessageSid{_A_SID}", text[whole:][found.end() :]) is not None
 
 
 def status_record(

@@ -2,9 +2,12 @@
 
 import base64
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from libs.common.errors import Undecodable
@@ -167,3 +170,88 @@ def test_what_is_no_text_of_a_customer_is_a_dead_letter(field: str, told: str) -
     with pytest.raises(Undecodable) as caught:
         parse(twilio.sms_record(form, AT, SMS["AccountSid"])[1], reaction_opens=False)
     assert caught.value.reason == "bad_sms"
+
+
+WHOLE = SMS | {"SmsMessageSid": SMS["MessageSid"], "SmsStatus": "received"}
+USED = ("AccountSid", "MessageSid", "From", "To", "NumMedia", "OptOutType")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ReferralNumMedia", "0"),
+        ("OriginalRepliedMessageSid", "SM" + "2" * 32),
+        ("OriginalRepliedMessageSender", "whatsapp:+447700900001"),
+        ("SmsMessageSid", "SM" + "1" * 32),
+        ("ReferralMediaUrl", "https://a.example/MediaUrl0"),
+        ("TomorrowsFrom", "+447700900123"),
+        ("LastErrorCode", "30003"),
+        ("MessageStatusReason", "delivered"),
+        ("OriginalMessageStatus", "sent"),
+        ("ErrorCodeText", "Unknown"),
+        ("OriginalOptOutType", "STOP"),
+    ],
+)
+def test_a_field_that_twilio_adds_is_ignored_also_with_the_name_of_another_in_its_own(name: str, told: str) -> None:
+    assert twilio.is_split_as_sent("", WHOLE | {name: told}, is_sms=True)
+    assert twilio.is_split_as_sent("ref=m1:1:abc", CALLBACK | {name: told}, is_sms=False)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        {"Body": "hi", "From": "+447700900666", "FromSourceFrom": "+447700900999"},
+        {"Body": "hi", "From": "+447700900666", "FromCity": "From+447700900999"},
+        {"ApiVersion": "2010-04-01BodyI did not", "Body": "STOP"},
+        {"NumSegments": "1OptOutTypeSTOP"},
+        {"NumSegments1OptOutType": "STOP"},
+        {"From": "+447700900999FromCityLONDON"},
+        {"Body": "From+447700900999", "From": "CityLONDON"},
+    ],
+)
+def test_a_text_cannot_be_divided_into_fields_of_its_own(cut: dict[str, str]) -> None:
+    assert not twilio.is_split_as_sent("", WHOLE | cut, is_sms=True)
+
+
+def as_signed(form: dict[str, str]) -> str:
+    return "".join(name + form[name] for name in sorted(form))
+
+
+NAMES = sorted({*WHOLE, *CALLBACK, "FromZip", "Foo", "FooFrom", "OptOutType", "ReferralFrom", "ZFrom"})
+
+
+@given(st.data())
+def test_whatever_is_divided_anew_under_a_signature_has_the_same_used_fields_or_none(data: st.DataObject) -> None:
+    body = "".join(data.draw(st.lists(st.sampled_from([*NAMES, "+447700900666", "SM" + "6" * 32, "hi "]), max_size=8)))
+    original = WHOLE | {"Body": body} | data.draw(st.sampled_from([{}, {"OptOutType": "STOP"}]))
+    assert twilio.is_split_as_sent("", original, is_sms=True)
+    signed = as_signed(original)
+    starts = [0, *(n for n in range(1, len(signed)) if any(signed.startswith(name, n) for name in NAMES))]
+    cuts = [0, *sorted(data.draw(st.sets(st.sampled_from(starts[1:])))), len(signed)]
+    divided: dict[str, str] = {}
+    for begin, end in pairwise(cuts):
+        piece = signed[begin:end]
+        name = data.draw(st.sampled_from([name for name in [*NAMES, piece] if piece.startswith(name)]))
+        divided[name] = piece[len(name) :]
+    if as_signed(divided) != signed or divided.get("AccountSid") != original["AccountSid"]:
+        return  # Another signature is needed.
+    if not {"From", "To", "MessageSid"} <= divided.keys():
+        return  # It makes a dead letter.
+    if twilio.is_split_as_sent("", divided, is_sms=True):
+        assert {name: divided.get(name) for name in USED} == {name: original.get(name) for name in USED}
+
+
+@given(st.data())
+def test_a_status_divided_anew_is_refused(data: st.DataObject) -> None:
+    names = sorted(CALLBACK)
+    lost = data.draw(st.sets(st.sampled_from([n for n in names if n not in ("AccountSid", "ApiVersion")]), min_size=1))
+    divided: dict[str, str] = {}
+    last = ""
+    for name in names:
+        if name in lost:
+            divided[last] += name + CALLBACK[name]
+        else:
+            divided[name] = CALLBACK[name]
+            last = name
+    assert as_signed(divided) == as_signed(CALLBACK)
+    assert not twilio.is_split_as_sent("ref=m1:1", divided, is_sms=False)
