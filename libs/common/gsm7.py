@@ -4,8 +4,8 @@ Rule 1: a character of the basic table costs one septet, one of the extension ta
 Rule 2: one character outside both makes the whole message UCS-2: 70 characters in a segment instead of 160.
 Rule 3: ``transliterate`` never fails, and its result is GSM-7. Letters get a Latin form, one by one. Emoji and symbols
         are dropped and never spelled out.
-Rule 4: ``economical`` changes punctuation and spaces alone, and only where that makes the whole text GSM-7. No letter
-        is changed.
+Rule 4: ``economical`` changes punctuation, spaces and invisible characters alone, and only where that makes the whole
+        text GSM-7. A letter and its accent become one character (NFC). No letter is changed otherwise.
 
 anyascii is asked for single letters that neither the tables here nor Unicode's own decompositions and names write. It
 knows every script. Of whole texts it would spell emoji out (`:car:`) and flatten é, ü and ñ, which GSM-7 has.
@@ -67,11 +67,12 @@ _TABLE: dict[str, str] = (
 )
 
 # Punctuation that word processors and phones insert by themselves, and its plain form.
-_PLAIN = str.maketrans(
-    {char: plain for char, plain in _SPECIAL.items() if plain in ("'", '"', "-", "...")}
-    | dict.fromkeys("\u00a0\u2002\u2003\u2007\u2009\u202f", " ")
-    | dict.fromkeys("\u200b\u2060\ufeff", "")
-)
+_PLAIN = {char: plain for char, plain in _SPECIAL.items() if plain in ("'", '"', "-", "...")}
+_PLAIN["\t"] = " "
+_BY_CATEGORY = {"Zs": " ", "Zl": "\n", "Zp": "\n", "Pd": "-", "Cf": ""}
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+"""Fillers and joiners that show nothing, though Unicode has them as letters or marks."""
+_UNSEEN_MARKS = re.compile("[\ufe00-\ufe0f\u180b-\u180d]")
 
 _LETTERS = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mc", "Mn"})
 """Letters, and the signs that stand for vowels in many scripts."""
@@ -111,7 +112,8 @@ def economical(text: str) -> str:
     """
     if fits(text):
         return text
-    plain = text.translate(_PLAIN)
+    plain = "".join(map(_plain, unicodedata.normalize("NFC", text)))
+    plain = unicodedata.normalize("NFC", plain)  # a mark may have stood between a letter and its accent
     return plain if fits(plain) else text
 
 
@@ -145,11 +147,24 @@ def _parts(costs: list[int], alone: int, part: int) -> int:
 
 
 @lru_cache(maxsize=4096)
+def _plain(char: str) -> str:
+    """The plain form of a space, a hyphen or a quote, nothing for an invisible character, else the character."""
+    if char in BASIC or char in EXTENSION:
+        return char
+    if char in _UNSEEN or _UNSEEN_MARKS.match(char):
+        return ""
+    written = _PLAIN.get(char)
+    return _BY_CATEGORY.get(unicodedata.category(char), char) if written is None else written
+
+
+@lru_cache(maxsize=4096)
 def _in_gsm7(char: str) -> str:
     if char in _PRINTABLE_BASIC or char in EXTENSION:
         return char
     if (simple := _simply(char)) is not None:
         return simple
+    if unicodedata.category(char) == "So" and char != "№":
+        return ""
     decomposed = unicodedata.normalize("NFKD", char)
     if not _is_simple(decomposed[0]) and (letter := _letter(char)):  # a syllable of Hangul is one sound
         return letter
