@@ -18,6 +18,9 @@ from libs.common.window import customer_instant
 from services.ingest.forms import ADDRESS, ANY_TEXT, REFERENCE, Shapes, check_shapes, known_fields, number_of
 from services.ingest.items import InboundSms, SmsPart
 
+MOST_PARTS = 255
+"""Number and count of the parts have one octet each (3GPP TS 23.040, 9.2.3.24.1)."""
+
 _SECONDS = re.compile(r"[0-9]{0,13}")
 _ID = re.compile(r"[A-Za-z0-9-]{0,64}")
 
@@ -120,7 +123,7 @@ def _part(form: Mapping[str, str]) -> SmsPart | None:
     if form.get("concat") != "true":
         return None
     total, number = (int(form.get(name) or 0) for name in ("concat-total", "concat-part"))
-    if not form.get("concat-ref") or not 1 <= number <= total:
+    if not form.get("concat-ref") or not 1 <= number <= total <= MOST_PARTS:
         raise Undecodable("bad_sms", "the fields of a concatenated SMS name no part of it")
     return SmsPart(form["concat-ref"], number, total)
 

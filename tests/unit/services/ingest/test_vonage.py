@@ -95,7 +95,10 @@ def test_a_part_of_a_concatenated_text_says_which_one_it_is() -> None:
     assert one.part == SmsPart("17", 2, 3)
 
 
-@pytest.mark.parametrize("part", [{"concat_part": "0"}, {"concat_part": "4"}, {"concat_ref": ""}, {"concat_total": ""}])
+@pytest.mark.parametrize(
+    "part",
+    [{"concat_part": "0"}, {"concat_part": "4"}, {"concat_ref": ""}, {"concat_total": ""}, {"concat_total": "256"}],
+)
 def test_a_part_of_nothing_is_a_dead_letter(part: dict[str, str]) -> None:
     with pytest.raises(Undecodable) as caught:
         sms(**{"concat": "true", "concat_ref": "17", "concat_total": "3", "concat_part": "2"} | part)
