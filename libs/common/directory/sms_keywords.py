@@ -9,20 +9,25 @@ Rule 4: YES is an answer to a question as well. It counts as START only where th
 Source: https://help.twilio.com/articles/223134027-Twilio-support-for-opt-out-keywords-SMS-STOP-filtering-.
 """
 
+import re
 import unicodedata
 from typing import Final, Literal
 
 from libs.common.directory.keywords import Keyword
 
 _LONGEST = 64
+_LONGEST_TEXT = 10_000
+"""Of a text with its spaces. No SMS is longer."""
+_MARKS = re.compile("[\u034f\u180b-\u180d\ufe00-\ufe0f]")
+"""Marks that show nothing, and that phones write behind a word."""
 _EVERYWHERE: Final = frozenset({"stop"})
 _STARTS: Final = frozenset({"start", "unstop"})
-_TWILIO: Final = frozenset({"stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"})
+_TWILIO: Final = frozenset({"stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout", "opt-out"})
 _TWILIO_YES: Final = frozenset({"yes"})
 
 # Without spaces, in lower case. Words with and without their accents are both here: accents are letters.
 _STOPS: Final = {
-    "en": _TWILIO | {"opt-out"},
+    "en": _TWILIO,
     "de": {"stopp", "abmelden", "abbestellen", "austragen"},
     "fr": {"arret", "arrêt", "arreter", "arrêter", "desabonner", "désabonner", "desinscription", "désinscription"},
     "es": {"baja", "alto", "parar", "detener"},
@@ -100,9 +105,11 @@ SmsWord = Keyword | Literal["maybe_start"]
 
 def sms_word_of(text: str | None, country: str | None, provider: str) -> SmsWord | None:
     """What the whole text asks for. ``country`` is the organisation's (ISO 3166-1 alpha-2), None where unknown."""
-    if text is None or len(text) > _LONGEST:
+    if text is None or len(text) > _LONGEST_TEXT:
         return None
     word = _plain(text)
+    if len(word) > _LONGEST:
+        return None
     languages = _LANGUAGES.get(country or "", ())
     stops = _EVERYWHERE.union(*(_STOPS.get(language, ()) for language in languages))
     starts = _STARTS.union(*(_STARTS_IN.get(language, ()) for language in languages))
@@ -116,6 +123,7 @@ def sms_word_of(text: str | None, country: str | None, provider: str) -> SmsWord
 def _plain(text: str) -> str:
     """The text in one form of Unicode and one case, without spaces and one final dot."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    kept = "".join(c for c in folded if not c.isspace() and unicodedata.category(c) not in ("Cf", "Zs"))
+    kept = "".join(c for c in folded if not c.isspace() and unicodedata.category(c) != "Cf" and not _MARKS.match(c))
+    kept = "".join("-" if unicodedata.category(c) == "Pd" else c for c in kept)
     # Turkish capital I with a dot becomes an i and a combining dot
     return kept.replace("i\u0307", "i").removesuffix(".") if not kept.endswith("。") else kept[:-1]

@@ -21,6 +21,10 @@ from libs.common.directory.sms_keywords import sms_word_of
         "\uff33\uff34\uff2f\uff30",
         "s t o p",
         "stop\u3002",
+        "STOP" + " " * 61,
+        "\n" * 500 + "STOP",
+        "STOP\ufe0f",
+        "sto\u034fp\u180b",
     ],
 )
 @pytest.mark.parametrize("country", ["GB", "DE", "TR", "XX", None])
@@ -54,7 +58,10 @@ def test_a_word_counts_in_the_countries_of_its_language(text: str, country: str)
     assert sms_word_of(text, "JP", "vonage") is None
 
 
-@pytest.mark.parametrize("text", ["STOPALL", "unsubscribe", "Cancel", "END", "quit", "revoke", "OptOut"])
+@pytest.mark.parametrize(
+    "text",
+    ["STOPALL", "unsubscribe", "Cancel", "END", "quit", "revoke", "OptOut", "opt-out", "Opt\u2010Out", "opt\u2011out"],
+)
 def test_twilios_own_words_count_in_every_country_by_twilio_alone(text: str) -> None:
     assert sms_word_of(text, "DE", "twilio") == "stop"
     assert sms_word_of(text, "DE", "vonage") is None
