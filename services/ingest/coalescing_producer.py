@@ -15,7 +15,7 @@ Rule 3: no batch waits longer than ``LONGEST_SECONDS``, so the worker goes on ho
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter, thread_time
@@ -129,10 +129,21 @@ class _Sample:
 
 
 class EdgePriority:
-    """``edge``: the edge's producer; without one the worker never waits."""
+    """``edge``: the edge's producer; without one the worker never waits.
 
-    def __init__(self, edge: CoalescingProducer | None = None) -> None:
+    ``occupied`` is the clock of this thread's work, and ``longest_seconds`` how long the worker waits at most.
+    """
+
+    def __init__(
+        self,
+        edge: CoalescingProducer | None = None,
+        *,
+        longest_seconds: float = LONGEST_SECONDS,
+        occupied: Callable[[], float] = occupied,
+    ) -> None:
         self._edge = edge
+        self._longest_seconds = longest_seconds
+        self._occupied = occupied
         self._one_by_one = asyncio.Lock()  # otherwise concurrent batches would wait at the same time
         self._before = None if edge is None else self._sample(edge)
 
@@ -141,7 +152,7 @@ class EdgePriority:
         edge = self._edge
         if edge is None:
             return
-        ends = perf_counter() + LONGEST_SECONDS
+        ends = perf_counter() + self._longest_seconds
         async with self._one_by_one:
             enough = edge.taken + records * WEBHOOKS_PER_RECORD
             while self._is_queue(edge) and perf_counter() < ends and edge.taken < enough:  # noqa: ASYNC110 -- what it waits for is no event
@@ -153,4 +164,4 @@ class EdgePriority:
         return before is not None and self._before.is_queue_since(before)
 
     def _sample(self, edge: CoalescingProducer) -> _Sample:
-        return _Sample(perf_counter(), edge.queued(), occupied())
+        return _Sample(perf_counter(), edge.queued(), self._occupied())

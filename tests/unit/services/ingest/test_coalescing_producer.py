@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from time import perf_counter
 from typing import cast
 
 from libs.common.kafka.producer import Producer
 from services.ingest.coalescing_producer import (
-    LONGEST_SECONDS,
     QUEUE,
     WEBHOOKS_PER_RECORD,
     CoalescingProducer,
@@ -16,6 +16,7 @@ from services.ingest.coalescing_producer import (
     occupied,
 )
 
+FOR_EVER = 3600.0
 LONG = int(1_000_000 * QUEUE)
 """Long enough in the mean also where the test loses the processor between two readings of one look."""
 
@@ -25,64 +26,78 @@ def an_edge(waits: int = LONG) -> CoalescingProducer:
     return CoalescingProducer(cast("Producer", None), _waits=waits)
 
 
+def first(edge: CoalescingProducer, *, longest: float = FOR_EVER, busy: bool = True) -> EdgePriority:
+    """Its priority on an event loop that has no time to spare, or that has."""
+    seconds = count(step=3600 if busy else 0)  # of work between two looks
+    return EdgePriority(edge, longest_seconds=longest, occupied=lambda: next(seconds))
+
+
 @asynccontextmanager
-async def on_a_busy_loop(edge: CoalescingProducer, *, takes: int = 1) -> AsyncIterator[EdgePriority]:
-    """The edge takes webhooks all the time, and the event loop has no time to spare."""
+async def taking(edge: CoalescingProducer) -> AsyncIterator[None]:
+    """The edge takes webhooks all the time."""
 
-    async def work() -> None:
+    async def take() -> None:
         while True:
-            ends = perf_counter() + 0.005
-            while perf_counter() < ends:
-                pass
-            edge.taken += takes
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+            edge.taken += 1
 
-    priority = EdgePriority(edge)
-    task = asyncio.create_task(work())
+    task = asyncio.create_task(take())
     try:
-        await asyncio.sleep(0.2)
-        yield priority
+        yield
     finally:
         task.cancel()
 
 
 async def test_without_a_queue_the_worker_does_not_wait() -> None:
-    async with on_a_busy_loop(an_edge(waits=int(QUEUE) - 1), takes=0) as priority:
-        await priority.wait_for_edge(10)
+    await first(an_edge(waits=int(QUEUE) - 1)).wait_for_edge(10)
 
 
 async def test_a_queue_that_waits_for_kafka_alone_holds_no_worker() -> None:
-    priority = EdgePriority(an_edge())
-    await asyncio.sleep(0.2)
-    await priority.wait_for_edge(10)
+    await first(an_edge(), busy=False).wait_for_edge(10)
 
 
-async def test_behind_a_queue_it_gets_a_record_for_so_many_webhooks_also_side_by_side() -> None:
+async def test_behind_a_queue_it_gets_a_record_for_so_many_webhooks() -> None:
     edge = an_edge()
-    async with on_a_busy_loop(edge) as priority:
-        before = edge.taken
-        await asyncio.gather(priority.wait_for_edge(2), priority.wait_for_edge(2))
-        assert edge.taken - before >= 2 * 2 * WEBHOOKS_PER_RECORD
+    async with taking(edge):
+        await first(edge).wait_for_edge(2)
+        assert edge.taken >= 2 * WEBHOOKS_PER_RECORD
 
 
 async def test_it_goes_on_when_the_queue_is_gone() -> None:
     edge = an_edge()
-    async with on_a_busy_loop(edge, takes=0) as priority:
-        waiting = asyncio.create_task(priority.wait_for_edge(10))
-        await asyncio.sleep(0.1)
-        assert not waiting.done()
-        edge._count_waits(0)
-        await waiting
+    waiting = asyncio.create_task(first(edge).wait_for_edge(10))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    edge._count_waits(0)
+    await waiting
 
 
-async def test_it_goes_on_though_the_queue_stays_and_batches_side_by_side_wait_no_longer_than_one() -> None:
-    async with on_a_busy_loop(an_edge(), takes=0) as priority:
-        one, other = (asyncio.create_task(priority.wait_for_edge(500)) for _ in range(2))
-        await one
-        as_long_again = asyncio.create_task(asyncio.sleep(LONGEST_SECONDS / 2))
-        done, _ = await asyncio.wait({other, as_long_again}, return_when=asyncio.FIRST_COMPLETED)
-        as_long_again.cancel()
-        assert other in done, "the time of both had begun"
+async def test_it_goes_on_though_the_queue_stays_and_nothing_is_taken() -> None:
+    await first(an_edge(), longest=0.2).wait_for_edge(500)
+
+
+async def test_batches_side_by_side_wait_one_after_the_other() -> None:
+    edge = an_edge()
+    priority = first(edge)
+    async with taking(edge):
+        await asyncio.gather(priority.wait_for_edge(2), priority.wait_for_edge(2))
+        assert edge.taken >= 2 * 2 * WEBHOOKS_PER_RECORD
+
+
+async def test_of_batches_side_by_side_none_waits_longer_than_one_does() -> None:
+    looks = 0
+
+    def looked() -> float:
+        nonlocal looks
+        looks += 1
+        return perf_counter()
+
+    priority = EdgePriority(an_edge(), longest_seconds=0.5, occupied=looked)
+    one, other = asyncio.create_task(priority.wait_for_edge(500)), asyncio.create_task(priority.wait_for_edge(500))
+    await one
+    before = looks
+    await other
+    assert looks - before <= max(2, before // 2), "the time of both had begun"
 
 
 async def test_where_there_is_no_edge_nobody_waits() -> None:
