@@ -239,7 +239,7 @@ select j.join_id, j.org_id, j.provider, j.account, j.sender, j.ref, j.total, j.c
          from unnest($4::text[], $5::text[], $6::text[], $7::text[]) as u (org_id, provider, account, provider_id)
          join sms_parts p on p.org_id = u.org_id and p.provider = u.provider and p.account = u.account
           and p.provider_id = u.provider_id)
- order by j.join_id
+ order by j.opened_at, j.join_id
    for update of j
 """
 _PARTS = """
