@@ -82,9 +82,15 @@ async def old_system(before: Path, place: Servers, run_servers: RunServers, tmp_
 
 
 def bugs(folder: Path) -> list[Any]:
-    """Log lines that tell of one, whatever fields the earlier code gave them."""
+    """Log lines that tell of one, whatever fields the earlier code gave them.
+
+    The accounts that signed the examples of customers' SMS are not configured here. Such an SMS is a dead letter
+    (``account_mismatch``) once it is understood.
+    """
     lines = (line for log in folder.glob("*.log") for line in log.read_text().splitlines() if line.startswith("{"))
-    return [line for line in map(json.loads, lines) if line["event"] in BUGS]
+    return [
+        line for line in map(json.loads, lines) if line["event"] in BUGS and line.get("reason") != "account_mismatch"
+    ]
 
 
 async def both_share(system: System) -> None:
